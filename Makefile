@@ -1,0 +1,97 @@
+# Everything is set up in .venv on demand; stamp files make a second run cost nothing.
+#   make demo    three regions on this machine, one limit
+#   make test    the test suite (installs redis-server when it is missing)
+#   make bench   speed and memory, against the other limiters of the field
+#   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer)
+#   make fuzz    random bytes against everything that reads frames or files (SECONDS=n)
+#   make lint    ruff, format and rules        make types   mypy --strict
+# PYTHON chooses the interpreter for a new .venv (3.10 or newer).
+
+PYTHON ?= python3
+SEEDS ?= 1000000
+SECONDS ?= 300
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+NATIVE := $(wildcard crdtbucket/*.pyx crdtbucket/*.pxd crdtbucket/core/*.h crdtbucket/core/*.c)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test bench soak fuzz lint types format redis clean
+
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
+
+demo: $(STAMPS)/base
+	$(BIN)/crdtbucket demo
+
+test: $(STAMPS)/dev redis
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: $(STAMPS)/bench
+	$(BIN)/python -m benchmarks
+
+soak: $(STAMPS)/dev
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m tests.soak --seeds $(SEEDS)
+
+fuzz: $(STAMPS)/dev
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+lint: $(STAMPS)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMPS)/dev
+	$(BIN)/mypy
+
+format: $(STAMPS)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# A new interpreter in .venv makes every later stamp stale.
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "crdtbucket needs Python 3.10 or newer, and $(PYTHON) is not: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' || { \
+	  echo "$(PYTHON) has no C headers; on Debian and Ubuntu: apt-get install python3-dev"; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || { \
+	  echo "the core is compiled and there is no C compiler; on Debian and Ubuntu: apt-get install gcc"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+# The core, compiled in place. The tools that build it are in .venv so that a rebuild is quick.
+$(STAMPS)/tools: $(STAMPS)/venv pyproject.toml
+	$(PIP) install 'setuptools>=77' 'Cython>=3.1' wheel
+	@touch $@
+
+$(STAMPS)/base: $(STAMPS)/tools $(NATIVE) pyproject.toml
+	$(PIP) install --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/base
+	$(PIP) install --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(STAMPS)/bench: $(STAMPS)/base
+	$(PIP) install --no-build-isolation --editable '.[bench]'
+	@touch $@
+
+redis:
+	@if command -v redis-server >/dev/null; then exit 0; \
+	elif ! command -v apt-get >/dev/null; then sudo=none; \
+	elif [ "$$(id -u)" = 0 ]; then sudo=; \
+	elif sudo -n true 2>/dev/null; then sudo=sudo; \
+	else sudo=none; fi; \
+	if [ "$$sudo" = none ]; then \
+	  echo "The tests start their own Redis: install redis-server (or valkey with that name in PATH)."; exit 1; fi; \
+	echo "installing redis-server"; \
+	$$sudo apt-get update -qq && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info crdtbucket/_core.c crdtbucket/_core.*.so
