@@ -1,0 +1,60 @@
+"""The one place in Python that asks the system for the time, and a clock that tests can turn.
+
+All times are integer nanoseconds of a clock that only goes forward; its origin means nothing.
+"""
+
+from __future__ import annotations
+
+import time
+
+NS_PER_SECOND = 1_000_000_000
+
+# CLOCK_BOOTTIME goes on while the machine sleeps, so a laptop that wakes has refilled its
+# buckets. Where a kernel has no such clock the monotonic one is the nearest.
+_CLOCK_ID: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def now_ns() -> int:
+    """Nanoseconds since the machine started, time asleep included; never goes back."""
+    return time.clock_gettime_ns(_CLOCK_ID)
+
+
+class VirtualClock:
+    """A clock that stands still until it is told to move; call it to read it (ns).
+
+    It has the shape of `now_ns`, so either can be passed as the time source.
+    """
+
+    __slots__ = ("_now_ns",)
+
+    def __init__(self, start_ns: int = 0) -> None:
+        """Start at `start_ns` (>= 0)."""
+        if start_ns < 0:
+            raise ValueError(f"start_ns is {start_ns}: a clock starts at 0 or later")
+        self._now_ns = start_ns
+
+    def __call__(self) -> int:
+        return self._now_ns
+
+    @property
+    def now_ns(self) -> int:
+        """The time it shows (ns)."""
+        return self._now_ns
+
+    def advance(self, seconds: float) -> int:
+        """Move forward by `seconds` (>= 0, rounded to whole ns); returns the new time (ns)."""
+        return self.advance_ns(round(seconds * NS_PER_SECOND))
+
+    def advance_ns(self, nanoseconds: int) -> int:
+        """Move forward by `nanoseconds` (>= 0); returns the new time (ns)."""
+        if nanoseconds < 0:
+            raise ValueError(f"cannot move a clock back by {-nanoseconds} ns")
+        self._now_ns += nanoseconds
+        return self._now_ns
+
+    def set_ns(self, now_ns: int) -> None:
+        """Set the time to `now_ns`, which must not be earlier than the time shown."""
+        self.advance_ns(now_ns - self._now_ns)
+
+
+__all__ = ["NS_PER_SECOND", "VirtualClock", "now_ns"]

@@ -1,0 +1,168 @@
+"""Every error that crdtbucket raises, in one tree under `CrdtbucketError`.
+
+A denied call is a value (`Decision`), not an error: what stands here is misuse, a broken
+configuration, or a peer or process that cannot go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crdtbucket._core import Decision
+
+
+class CrdtbucketError(Exception):
+    """The root: `except CrdtbucketError` catches all that this library raises on purpose."""
+
+
+class InvalidSpec(CrdtbucketError, ValueError):
+    """A bucket's definition cannot be used: `message` is the fault, `fix` what to write instead."""
+
+    def __init__(self, message: str, fix: str = "", field: str = "") -> None:
+        super().__init__(message, fix, field)
+        self.message = message
+        self.fix = fix
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.fix}" if self.fix else self.message
+
+
+class InvalidCost(CrdtbucketError, ValueError):
+    """A cost is not a whole number of tokens in the range that the call allows."""
+
+
+class InvalidKey(CrdtbucketError, ValueError):
+    """A key is not a `str` or `bytes` of 1 to 512 bytes."""
+
+
+class CostExceedsCapacity(CrdtbucketError, ValueError):
+    """One call asks for more tokens than the bucket can ever hold, so waiting cannot help."""
+
+    def __init__(self, cost: int, capacity: int) -> None:
+        super().__init__(cost, capacity)
+        self.cost = cost
+        self.capacity = capacity
+
+    def __str__(self) -> str:
+        return (
+            f"cost {self.cost} is above the bucket's capacity of {self.capacity} and could never "
+            "pass; split the call or raise the capacity"
+        )
+
+
+class UnknownBucket(CrdtbucketError, KeyError):
+    """No bucket has this name; `names` are those that there are."""
+
+    def __init__(self, name: str, names: Iterable[str] = ()) -> None:
+        self.name = name
+        self.names = tuple(names)
+        super().__init__(name, self.names)
+
+    def __str__(self) -> str:
+        if not self.names:
+            return f"no bucket {self.name!r}: none is defined"
+        return f"no bucket {self.name!r}; there are: {', '.join(self.names)}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of a configuration: where it stands, what is wrong, and what to write instead.
+
+    `line` and `column` count from 1 and are 0 where the value did not come from a file.
+    """
+
+    message: str
+    fix: str = ""
+    path: str = ""
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        where = ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)]).strip(":")
+        text = ": ".join(part for part in (where, self.path, self.message) if part)
+        return f"{text} ({self.fix})" if self.fix else text
+
+
+class ConfigError(CrdtbucketError, ValueError):
+    """A configuration cannot be used; `problems` holds every fault that was found."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return str(self.problems[0])
+        lines = "".join(f"\n  {problem}" for problem in self.problems)
+        return f"{len(self.problems)} problems in the configuration:{lines}"
+
+
+class WireError(CrdtbucketError, ValueError):
+    """Bytes from a peer are not a frame of this protocol; nothing of them was applied."""
+
+
+class MeshError(CrdtbucketError):
+    """The mesh cannot start or go on as it is set up; the message says what to set."""
+
+
+class NodeConflict(MeshError):
+    """Two running processes use one node name; the newer one refuses to serve."""
+
+
+class LimiterClosed(CrdtbucketError):
+    """A limiter was used after it was closed, when it no longer knows what the others take."""
+
+
+class WaitTimeout(CrdtbucketError, TimeoutError):
+    """The tokens did not become available within the time that the caller allowed.
+
+    `decision` is the last denial: the waiter's own, or that of the earlier waiter it stood behind.
+    """
+
+    def __init__(self, message: str, decision: Decision | None = None) -> None:
+        super().__init__(message)
+        self.decision = decision
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A decision belongs to its process; everything else may cross to another.
+        return type(self), self.args
+
+
+class ReservationError(CrdtbucketError):
+    """A reservation was used against its order, such as committed with two different costs."""
+
+
+class ReservationDenied(ReservationError):
+    """The estimate could not be set aside; `decision` is the denial, with its `retry_after`."""
+
+    def __init__(self, message: str, decision: Decision | None = None) -> None:
+        super().__init__(message)
+        self.decision = decision
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A decision belongs to its process; everything else may cross to another.
+        return type(self), self.args
+
+
+__all__ = [
+    "ConfigError",
+    "CostExceedsCapacity",
+    "CrdtbucketError",
+    "InvalidCost",
+    "InvalidKey",
+    "InvalidSpec",
+    "LimiterClosed",
+    "MeshError",
+    "NodeConflict",
+    "Problem",
+    "ReservationDenied",
+    "ReservationError",
+    "UnknownBucket",
+    "WaitTimeout",
+    "WireError",
+]

@@ -1,0 +1,24 @@
+"""Under which rule a decision was made."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Mode(str, Enum):
+    """How this node and the others share a bucket at the moment; equal to its plain string.
+
+    `strong`: a common store and this node's own level both agreed. `eventual`: decided in this
+    process from what the mesh has told. `fallback`: decided by the reduced quota of an outage.
+    """
+
+    STRONG = "strong"
+    EVENTUAL = "eventual"
+    FALLBACK = "fallback"
+
+    def __str__(self) -> str:
+        # str() of a mixed-in Enum differs between Python 3.10 and 3.12: fix it to the value.
+        return self.value
+
+
+__all__ = ["Mode"]

@@ -1,0 +1,93 @@
+"""The error tree: one root, the builtin that callers may already catch, and texts that help."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from crdtbucket import errors
+from crdtbucket.errors import (
+    ConfigError,
+    CostExceedsCapacity,
+    CrdtbucketError,
+    InvalidSpec,
+    Problem,
+    UnknownBucket,
+)
+
+SAMPLES = [
+    CostExceedsCapacity(11, 10),
+    UnknownBucket("a", ["b", "c"]),
+    InvalidSpec("capacity is 0", "write 1", "capacity"),
+    ConfigError([Problem("is 0", "write 1", "a.b", "f.yaml", 2, 3)]),
+    errors.InvalidCost("cost is -1"),
+    errors.WaitTimeout("2 s"),
+    errors.ReservationDenied("denied"),
+]
+
+
+def test_every_error_is_exported_and_has_the_root() -> None:
+    classes = {
+        name: cls
+        for name, cls in inspect.getmembers(errors, inspect.isclass)
+        if cls.__module__ == errors.__name__
+    }
+    assert sorted(classes) == sorted(errors.__all__)
+    for name, cls in classes.items():
+        assert name == "Problem" or issubclass(cls, CrdtbucketError), name
+
+
+@pytest.mark.parametrize(
+    ("name", "builtin"),
+    [
+        ("InvalidSpec", ValueError),
+        ("InvalidCost", ValueError),
+        ("InvalidKey", ValueError),
+        ("CostExceedsCapacity", ValueError),
+        ("ConfigError", ValueError),
+        ("WireError", ValueError),
+        ("UnknownBucket", KeyError),
+        ("WaitTimeout", TimeoutError),
+        ("ReservationDenied", errors.ReservationError),
+        ("NodeConflict", errors.MeshError),
+    ],
+)
+def test_errors_are_also_the_builtin_kind(name: str, builtin: type[Exception]) -> None:
+    assert issubclass(getattr(errors, name), builtin)
+
+
+@pytest.mark.parametrize("error", SAMPLES, ids=lambda e: type(e).__name__)
+def test_errors_survive_pickling(error: CrdtbucketError) -> None:
+    # They cross process pools and queues.
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)
+
+
+def test_unknown_bucket_lists_the_names_without_quoting_the_message() -> None:
+    error = UnknownBucket("chta", ["chat", "embed"])
+    assert str(error) == "no bucket 'chta'; there are: chat, embed"
+    assert error.names == ("chat", "embed")
+    assert str(UnknownBucket("a")) == "no bucket 'a': none is defined"
+
+
+def test_cost_exceeds_capacity_carries_both_numbers() -> None:
+    error = CostExceedsCapacity(11, 10)
+    assert (error.cost, error.capacity) == (11, 10)
+    assert "11" in str(error)
+    assert "10" in str(error)
+
+
+def test_config_error_shows_every_problem_with_its_place() -> None:
+    one = Problem("is 0", "write 1", "a.b", "f.yaml", 2, 3)
+    two = Problem("is missing", path="c")
+    assert str(one) == "f.yaml:2:3: a.b: is 0 (write 1)"
+    assert str(ConfigError([one])) == str(one)
+    assert str(ConfigError([one, two])).splitlines() == [
+        "2 problems in the configuration:",
+        "  f.yaml:2:3: a.b: is 0 (write 1)",
+        "  c: is missing",
+    ]
