@@ -1,0 +1,84 @@
+"""One section against its model, each fault with its place in the file."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from crdtbucket.config.model import Fault, Section
+from crdtbucket.config.source import Node, Source
+from crdtbucket.config.suggest import did_you_mean, unknown_key
+from crdtbucket.errors import InvalidSpec
+from crdtbucket.policy import clipped
+
+Model = TypeVar("Model", bound=Section)
+
+_TYPES = {
+    "string_type": ("must be text", "put it in quotes"),
+    "bool_type": ("must be true or false", "write true or false"),
+    "bool_parsing": ("must be true or false", "write true or false"),
+    "list_type": ("must be a list", "write one entry a line, each after a dash"),
+    "model_type": ("must be a mapping", "write keys and values, indented below it"),
+}
+
+
+def validate(model: type[Model], node: Node, source: Source) -> Model | None:
+    """The section that `node` holds; None when it has faults, which are then in `source`."""
+    try:
+        return model.model_validate(node.plain())
+    except ValidationError as error:
+        for details in error.errors(include_url=False, include_input=True):
+            _report(details, model, node, source)
+        return None
+
+
+def masked(text: str, node: Node) -> str:
+    """`text` with every value that came from elsewhere shown as the file has it.
+
+    So a secret that stands in a wrong place is not repeated in a message.
+    """
+    for child in node.walk():
+        if child.raw is not None and isinstance(child.value, str):
+            for shown in (child.value, repr(child.value)[1:-1], clipped(child.value)):
+                text = text.replace(shown, child.raw)
+    return text
+
+
+def _report(details: ErrorDetails, model: type[Section], node: Node, source: Source) -> None:
+    place, missing = node.find(details["loc"])
+    kind = details["type"]
+    cause: Any = details.get("ctx", {}).get("error")
+    if kind == "extra_forbidden":
+        message, fix = unknown_key(str(details["loc"][-1]), _known_keys(model, details["loc"]))
+        source.report(message, fix, place.path, place.key_line, place.key_column)
+    elif kind == "missing":
+        name = str(details["loc"][-1])
+        path = f"{place.path}.{name}" if missing else place.path
+        message = f"{name} is missing" if missing else f"{name} is blank"
+        source.report(
+            message, f"add {name}: with its value", path, place.key_line, place.key_column
+        )
+    elif isinstance(cause, (InvalidSpec, Fault)):
+        source.report_at(place, masked(cause.message, place), cause.fix)
+    elif kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", str(details["ctx"]["expected"]))
+        shown = place.raw if place.raw is not None else place.value
+        source.report_at(place, f"{shown!r} is no choice", did_you_mean(str(shown), choices))
+    else:
+        message, fix = _TYPES.get(kind, (details["msg"], "correct the value"))
+        source.report_at(place, masked(message, place), fix)
+
+
+def _known_keys(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the section around `location` may have."""
+    for step in location[:-1]:
+        annotation = model.model_fields[str(step)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, Section))
+    return list(model.model_fields)
+
+
+__all__ = ["masked", "validate"]

@@ -1,0 +1,86 @@
+"""Where the sections of a configuration may stand, and how they come together.
+
+Every section may be at the top of the file or under `openclaw`, in parts as well: `rating` at
+the top and `openclaw.rating` are read as one. `services` may also stand under `rating`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crdtbucket.config.source import Node, Source
+from crdtbucket.config.suggest import unknown_key
+
+ROOT = "openclaw"
+SECTIONS = ("rating", "services", "mesh", "node", "region")
+
+
+@dataclass
+class Layout:
+    """The parts of a file, each with the places that it came from."""
+
+    rating: Node | None = None
+    services: Node | None = None
+    mesh: Node | None = None
+    identity: Node | None = None
+
+
+def arrange(tree: Node, source: Source) -> Layout:
+    """Find the sections; unknown keys, wrong types and values given twice go to `source`."""
+    found: dict[str, Node] = {}
+    if _is_mapping(tree, source):
+        inner = tree.entries.get(ROOT)
+        _collect(tree, (*SECTIONS, ROOT), found, source)
+        if inner is not None and _is_mapping(inner, source):
+            _collect(inner, SECTIONS, found, source)
+    rating = found.get("rating")
+    if rating is not None and "services" in rating.entries:
+        # `services` under `rating` is one reading of indentation that was lost.
+        services = rating.value.pop("services")
+        _add(found, "services", services, source)
+    identity = Node({}, "", 1, 1, 1, 1)
+    identity.value.update({key: found[key] for key in ("node", "region") if key in found})
+    return Layout(rating, found.get("services"), found.get("mesh"), identity)
+
+
+def _collect(parent: Node, known: tuple[str, ...], found: dict[str, Node], source: Source) -> None:
+    for name, child in parent.entries.items():
+        if name not in known:
+            message, fix = unknown_key(name, known)
+            source.report(message, fix, child.path, child.key_line, child.key_column)
+        elif name != ROOT:
+            _add(found, name, child, source)
+
+
+def _add(found: dict[str, Node], name: str, node: Node, source: Source) -> None:
+    if name in ("rating", "services", "mesh") and not _is_mapping(node, source):
+        return
+    if name not in found:
+        found[name] = node
+    else:
+        _merge(found[name], node, source)
+
+
+def _merge(first: Node, second: Node, source: Source) -> None:
+    """Add what `second` has to `first`; the same thing given in both places is a fault."""
+    if not (isinstance(first.value, dict) and isinstance(second.value, dict)):
+        fix = f"it is also in line {first.line} as {first.path}; keep one"
+        source.report("is given twice", fix, second.path, second.key_line, second.key_column)
+        return
+    for name, child in second.entries.items():
+        if name in first.value:
+            _merge(first.value[name], child, source)
+        else:
+            first.value[name] = child
+
+
+def _is_mapping(node: Node, source: Source) -> bool:
+    if node.value is None:
+        node.value = {}  # a section with nothing in it is a section with its defaults
+    if not isinstance(node.value, dict):
+        source.report_at(node, "must be a mapping", "write keys and values, indented below it")
+        return False
+    return True
+
+
+__all__ = ["Layout", "arrange"]

@@ -1,0 +1,214 @@
+"""A YAML file as a tree that remembers where each value stands, and whence it came.
+
+YAML 1.2 (so `no` is text), one document, no tags of its own, duplicate keys refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+
+from crdtbucket.errors import ConfigError, Problem
+
+MAX_FILE_BYTES = 4 * 1024 * 1024
+# Aliases let a small file describe a huge tree; no real configuration comes near these.
+MAX_NODES = 200_000
+MAX_DEPTH = 50
+
+_SCALARS = ("null", "bool", "int", "float", "str")
+
+
+@dataclass
+class Node:
+    """One value of the file; `value` is a dict or list of nodes, or a plain scalar."""
+
+    value: Any
+    path: str
+    line: int
+    column: int
+    key_line: int
+    key_column: int
+    raw: str | None = None
+    """What the file says, where `value` was put in its place from elsewhere."""
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Line and column of each key of a mapping."""
+
+    @property
+    def entries(self) -> dict[str, Node]:
+        """The children of a mapping; nothing for any other value."""
+        return self.value if isinstance(self.value, dict) else {}
+
+    def plain(self) -> Any:
+        """The value as plain dicts, lists and scalars."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it."""
+        yield self
+        children = self.value.values() if isinstance(self.value, dict) else self.value
+        if isinstance(self.value, (dict, list)):
+            for child in children:
+                yield from child.walk()
+
+    def find(self, location: tuple[int | str, ...]) -> tuple[Node, tuple[int | str, ...]]:
+        """The deepest node on the way to `location`, and the part that it does not have."""
+        node: Node = self
+        for depth, step in enumerate(location):
+            child = node._child(step)
+            if child is None:
+                return node, location[depth:]
+            node = child
+        return node, ()
+
+    def _child(self, step: int | str) -> Node | None:
+        if isinstance(self.value, dict):
+            return self.value.get(step)
+        inside = isinstance(self.value, list) and isinstance(step, int) and step < len(self.value)
+        return self.value[step] if inside else None
+
+
+@dataclass
+class Source:
+    """One file that is being read, and the faults found in it so far."""
+
+    file: str
+    problems: list[Problem] = field(default_factory=list)
+
+    def report(self, message: str, fix: str, path: str, line: int, column: int) -> None:
+        """Note a fault at a place of this file."""
+        self.problems.append(Problem(message, fix, path, self.file, line, column))
+
+    def report_at(self, node: Node, message: str, fix: str) -> None:
+        """Note a fault of a value; one of a whole section, or a blank, stands at its key."""
+        at_key = node.value is None or isinstance(node.value, (dict, list))
+        line = node.key_line if at_key else node.line
+        column = node.key_column if at_key else node.column
+        self.report(message, fix, node.path, line, column)
+
+
+def read_tree(path: Path, source: Source) -> Node:
+    """The file's tree; faults of single values go to `source`, and what makes the file unreadable
+    as a whole (missing, not UTF-8, broken YAML) is a `ConfigError` at once."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        fault = Problem(f"cannot be read: {reason}", "check the path", file=source.file)
+        raise ConfigError([fault]) from error
+    if len(data) > MAX_FILE_BYTES:
+        fault = Problem("is over 4 MiB", "this is not a configuration", file=source.file)
+        raise ConfigError([fault])
+    return _Reader(source).read(_decoded(data, source.file))
+
+
+def _decoded(data: bytes, file: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line = before.count(b"\n") + 1
+        column = error.start - (before.rfind(b"\n") + 1) + 1
+        fault = Problem("is not UTF-8", "save it as UTF-8", "", file, line, column)
+        raise ConfigError([fault]) from error
+
+
+class _Reader:
+    """Turns the composed YAML into `Node`s."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._yaml = YAML(typ="safe", pure=True)
+        self._count = 0
+
+    def read(self, text: str) -> Node:
+        try:
+            composed = self._yaml.compose(text)
+        except YAMLError as error:
+            raise ConfigError([self._syntax_problem(error, text)]) from error
+        except RecursionError as error:  # brackets by the thousand exhaust the parser's stack
+            fault = Problem("too large or too deep", "nest less", "", self._source.file)
+            raise ConfigError([fault]) from error
+        if composed is None:
+            return Node({}, "", 1, 1, 1, 1)
+        return self._node(composed, "", (1, 1), 0)
+
+    def _syntax_problem(self, error: YAMLError, text: str) -> Problem:
+        line = column = 0
+        what = str(error).splitlines()[0] if str(error) else "cannot be parsed"
+        position = getattr(error, "position", None)
+        if isinstance(error, MarkedYAMLError):
+            mark = error.problem_mark or error.context_mark
+            what = " ".join(part for part in (error.context, error.problem) if part)
+            if mark is not None:
+                line, column = mark.line + 1, mark.column + 1
+        elif isinstance(position, int):  # a character that YAML does not allow
+            before = text[:position]
+            line, column = before.count("\n") + 1, position - before.rfind("\n")
+            what = "holds a control character"
+        fix = "correct the YAML here or just above"
+        return Problem(f"not valid YAML: {what}", fix, "", self._source.file, line, column)
+
+    def _node(self, composed: Any, path: str, key: tuple[int, int], depth: int) -> Node:
+        line, column = composed.start_mark.line + 1, composed.start_mark.column + 1
+        self._count += 1
+        if self._count > MAX_NODES or depth > MAX_DEPTH:
+            fix = "an alias (*) may refer to itself or multiply; write the values out"
+            fault = Problem("too large or too deep", fix, path, self._source.file, line, column)
+            raise ConfigError([fault])
+        node = Node(None, path, line, column, *key)
+        if isinstance(composed, MappingNode):
+            node.value = self._mapping(composed, node, depth)
+        elif isinstance(composed, SequenceNode):
+            node.value = [
+                self._node(item, f"{path}[{number}]", (line, column), depth + 1)
+                for number, item in enumerate(composed.value)
+            ]
+        elif isinstance(composed, ScalarNode):
+            node.value = self._scalar(composed, node)
+        return node
+
+    def _mapping(self, composed: MappingNode, node: Node, depth: int) -> dict[str, Node]:
+        children: dict[str, Node] = {}
+        for key_node, value_node in composed.value:
+            place = key_node.start_mark.line + 1, key_node.start_mark.column + 1
+            name = str(key_node.value) if isinstance(key_node, ScalarNode) else ""
+            shown = name if name.isprintable() else repr(name)[1:-1]
+            path = f"{node.path}.{shown}" if node.path else shown
+            if not name:
+                self._source.report("this key is not text", "write a name", node.path, *place)
+            elif name == "<<":
+                self._source.report("merge keys are not used", "write the keys out", path, *place)
+            elif name in children:
+                first = node.keys[name][0]
+                fix = f"it is also in line {first}; keep one"
+                self._source.report(f"key {name!r} is given twice", fix, path, *place)
+            else:
+                node.keys[name] = place
+                children[name] = self._node(value_node, path, place, depth + 1)
+        return children
+
+    def _scalar(self, composed: ScalarNode, node: Node) -> Any:
+        tag = str(composed.tag)
+        if tag.rpartition(":")[2] not in _SCALARS or not tag.startswith("tag:yaml.org,2002:"):
+            if tag.startswith("tag:yaml.org,2002:timestamp"):
+                return composed.value  # a date is text to us
+            self._source.report_at(node, f"the tag {tag} is not used here", "remove the tag")
+            return None
+        try:
+            return self._yaml.constructor.construct_object(composed)
+        except (YAMLError, ValueError) as error:  # such as !!int abc
+            self._source.report_at(node, f"cannot be read: {error}", "remove the tag or correct it")
+            return None
+
+
+__all__ = ["Node", "Source", "read_tree"]

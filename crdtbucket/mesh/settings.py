@@ -1,0 +1,211 @@
+"""How one node takes part in the mesh: where it listens, whom it calls, what it trusts."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.errors import ConfigError, MeshError, Problem
+
+Secret = str | bytes
+DNS_PREFIX = "dns+"
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Settings of one node's part in the mesh; checked when made.
+
+    Raises `ConfigError` with every wrong field, and `MeshError` for an address that others can
+    reach while nothing authenticates them.
+    """
+
+    listen: str = "127.0.0.1:7946"
+    """Where peers connect, "host:port"; port 0 takes a free one."""
+    advertise: str | None = None
+    """The address that other nodes are told to call, where it differs from `listen`."""
+    peers: Sequence[str] = ()
+    """Nodes to call: "host:port", or "dns+host:port" for every address of a name."""
+    secret: Secret | Sequence[Secret] | None = field(default=None, repr=False)
+    """Authenticates peers and frames. Of several the first is used and all are accepted, so that
+    a secret can be changed node by node. Use 16 random bytes or more."""
+    hash_secret: Secret | None = field(default=None, repr=False)
+    """Keys the hash of bucket keys; the same on all nodes for as long as the mesh lives."""
+    tls_cert: str | None = None
+    """Certificate file (PEM) that this node shows."""
+    tls_key: str | None = None
+    """Private key file (PEM) of `tls_cert`."""
+    tls_ca: str | None = None
+    """Authorities (PEM) that sign peers' certificates; given, TLS is mutual."""
+    tls_verify_peer: bool = True
+    """False keeps TLS but takes any certificate; the secret must then authenticate."""
+    gossip_interval: float = 0.1
+    """Seconds between two rounds to a peer, 0.01 to 10."""
+    partition_trust: float | None = None
+    """Seconds for which a silent peer's demand is still predicted; None: while a member."""
+    forget_after: float = 900.0
+    """Seconds of silence after which a peer is no longer a member, 1 to 30 days."""
+    state_dir: str | os.PathLike[str] | None = None
+    """Directory for this node's epoch and snapshots; None keeps nothing."""
+    max_peers: int = 64
+    """Connections to peers, 1 to 1024."""
+
+    def __post_init__(self) -> None:
+        # Lists become tuples, so that a frozen value really is one.
+        if not isinstance(self.peers, str):
+            object.__setattr__(self, "peers", tuple(self.peers))
+        if self.secret is not None and not isinstance(self.secret, (str, bytes)):
+            object.__setattr__(self, "secret", tuple(self.secret))
+        problems = [
+            *self._address_problems(),
+            *self._secret_problems(),
+            *self._tls_problems(),
+            *self._number_problems(),
+        ]
+        if problems:
+            raise ConfigError(problems)
+        if not (self.secrets or self.mutual_tls or is_loopback(split_address(self.listen)[0])):
+            raise MeshError(
+                f"mesh.listen is {self.listen!r}, which other machines can reach, and nothing "
+                "authenticates them: set mesh.secret, or tls_cert, tls_key and tls_ca for mutual "
+                "TLS, or listen on 127.0.0.1"
+            )
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """All secrets that are accepted, as bytes; the first is the one used."""
+        given = self.secret
+        if given is None:
+            return ()
+        several = (given,) if isinstance(given, (str, bytes)) else given
+        return tuple(_as_bytes(one) for one in several)
+
+    @property
+    def mutual_tls(self) -> bool:
+        """Whether both sides of a connection prove themselves by certificate."""
+        return self.tls_ca is not None and self.tls_verify_peer
+
+    @property
+    def gossip_interval_ns(self) -> int:
+        """`gossip_interval` in nanoseconds."""
+        return round(self.gossip_interval * NS_PER_SECOND)
+
+    @property
+    def partition_trust_ns(self) -> int | None:
+        """`partition_trust` in nanoseconds."""
+        trust = self.partition_trust
+        return None if trust is None else round(trust * NS_PER_SECOND)
+
+    @property
+    def forget_after_ns(self) -> int:
+        """`forget_after` in nanoseconds."""
+        return round(self.forget_after * NS_PER_SECOND)
+
+    def _address_problems(self) -> Iterator[Problem]:
+        yield from _address_problem("listen", self.listen, lowest_port=0)
+        if self.advertise is not None:
+            yield from _address_problem("advertise", self.advertise)
+        if isinstance(self.peers, str):
+            yield _problem("peers", f"is the text {self.peers!r}", "write a list of addresses")
+            return
+        for number, peer in enumerate(self.peers):
+            address = peer[len(DNS_PREFIX) :] if _has_dns_prefix(peer) else peer
+            yield from _address_problem(f"peers[{number}]", address)
+
+    def _secret_problems(self) -> Iterator[Problem]:
+        several = isinstance(self.secret, tuple)
+        given = self.secret if isinstance(self.secret, tuple) else (self.secret,)
+        if several and not given:
+            yield _problem("secret", "is an empty list", "give at least one secret, or none at all")
+        for number, one in enumerate(given):
+            if several or one is not None:
+                name = f"secret[{number}]" if several else "secret"
+                yield from _secret_problem(name, one)
+        if self.hash_secret is not None:
+            yield from _secret_problem("hash_secret", self.hash_secret)
+
+    def _tls_problems(self) -> Iterator[Problem]:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_cert"
+            yield _problem(missing, "is missing", "set tls_cert and tls_key together")
+        elif self.tls_ca is not None and self.tls_cert is None:
+            yield _problem("tls_cert", "is missing", "mutual TLS needs tls_cert and tls_key too")
+
+    def _number_problems(self) -> Iterator[Problem]:
+        yield from _seconds_problem("gossip_interval", self.gossip_interval, 0.01, 10.0)
+        yield from _seconds_problem("forget_after", self.forget_after, 1.0, 2_592_000.0)
+        if self.partition_trust is not None:
+            yield from _seconds_problem("partition_trust", self.partition_trust, 0.0, 2_592_000.0)
+        peers = self.max_peers
+        if isinstance(peers, bool) or not isinstance(peers, int) or not 1 <= peers <= 1024:
+            yield _problem("max_peers", f"is {peers!r}", "write a whole number from 1 to 1024")
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[ipv6]:port"; `ValueError` says what is wrong."""
+    if not isinstance(address, str):
+        raise ValueError(f"is {address!r}, not text")
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit():
+        raise ValueError(f"is {address!r}, which has no port")
+    if int(port) > 65_535:
+        raise ValueError(f"is {address!r}, whose port is above 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"is {address!r}; an IPv6 host stands in brackets")
+    if not host or any(c.isspace() or c in "/@" for c in host):
+        raise ValueError(f"is {address!r}, which has no host name or address")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can be reached from this machine only, judged without asking DNS."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name may resolve to anything
+
+
+def _address_problem(name: str, address: str, lowest_port: int = 1) -> Iterator[Problem]:
+    try:
+        _, port = split_address(address)
+    except ValueError as error:
+        yield _problem(name, str(error), 'write "host:port", such as "10.0.0.5:7946"')
+        return
+    if port < lowest_port:
+        yield _problem(name, f"is {address!r}", "port 0 can only be listened on; give the real one")
+
+
+def _secret_problem(name: str, secret: object) -> Iterator[Problem]:
+    # The value is never repeated: messages end up in logs.
+    if not isinstance(secret, (str, bytes)):
+        yield _problem(name, "is neither text nor bytes", "write the secret as text")
+    elif not secret.strip():
+        yield _problem(name, "is empty", "give a secret, or leave the field out")
+
+
+def _seconds_problem(name: str, value: float, low: float, high: float) -> Iterator[Problem]:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        yield _problem(name, f"is {value!r}", f"write seconds from {low:g} to {high:g}")
+
+
+def _has_dns_prefix(peer: object) -> bool:
+    return isinstance(peer, str) and peer.startswith(DNS_PREFIX)
+
+
+def _as_bytes(secret: Secret) -> bytes:
+    return secret.encode() if isinstance(secret, str) else secret
+
+
+def _problem(name: str, message: str, fix: str) -> Problem:
+    return Problem(message, fix, path=f"mesh.{name}")
+
+
+__all__ = ["DNS_PREFIX", "MeshConfig", "is_loopback", "split_address"]

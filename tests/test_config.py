@@ -1,0 +1,345 @@
+"""Configuration files: every accepted shape, and every refusal with its place and its fix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crdtbucket.config import Config, RedisSettings, load_config
+from crdtbucket.errors import ConfigError, MeshError
+from crdtbucket.mesh.settings import MeshConfig, is_loopback, split_address
+from crdtbucket.mode import Mode
+from crdtbucket.policy import BucketSpec
+from tests.wrong_configs import ENV, WRONG
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+NAME = "ai\u2011agent\u2011inference"
+
+Load = Callable[..., Config]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def from_text(text: str, env: dict[str, str] | None = None) -> Config:
+        file = tmp_path / "limits.yaml"
+        file.write_text(text, encoding="utf-8")
+        return load_config(file, ENV if env is None else env)
+
+    return from_text
+
+
+# -- shapes that load
+
+
+@pytest.mark.parametrize(
+    ("file", "consistency"), [("openclaw.yaml", "strong"), ("openclaw-flat.yaml", "eventual")]
+)
+def test_the_examples_load_alike(file: str, consistency: str) -> None:
+    config = load_config(EXAMPLES / file, {})
+    assert config.buckets == (BucketSpec(NAME, 10_000, 2_000, "1s"),)
+    assert config.buckets[0].name == NAME
+    assert config.buckets[0].key == "ai-agent-inference"
+    assert config.consistency is Mode(consistency)
+    assert config.redis == RedisSettings("127.0.0.1", 6379, None)
+    assert (config.enabled, config.mesh, config.node, config.region) == (True, None, None, None)
+
+
+RATING = "rating:\n  enabled: false\n  consistency: strong\n"
+SERVICES = "services:\n  chat:\n    limit: 10/s\n"
+
+
+def _under(parent: str, text: str) -> str:
+    return f"{parent}:\n" + "".join(f"  {line}\n" for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RATING + SERVICES,
+        _under("openclaw", RATING + SERVICES),
+        _under("openclaw", RATING) + SERVICES,
+        _under("openclaw", SERVICES) + RATING,
+        RATING + _under("", SERVICES)[2:],
+        _under("openclaw", RATING + _under("", SERVICES)[2:]),
+        _under("openclaw", "rating:\n  enabled: false\n")
+        + "rating:\n  consistency: strong\n"
+        + SERVICES,
+    ],
+    ids=["top", "nested", "rating in", "services in", "in rating", "in nested rating", "in parts"],
+)
+def test_sections_may_stand_at_either_level(load: Load, text: str) -> None:
+    config = load(text)
+    assert config.buckets == (BucketSpec("chat", 10, 10),)
+    assert (config.enabled, config.consistency) == (False, Mode.STRONG)
+
+
+def test_services_at_both_levels_come_together(load: Load) -> None:
+    config = load(
+        _under("openclaw", "services:\n  a: {limit: 1/s}\n") + "services:\n  b: {limit: 2/s}\n"
+    )
+    assert {spec.name for spec in config.buckets} == {"a", "b"}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "openclaw:\n", "rating:\n", "services:\n"])
+def test_fragments_that_say_nothing_load(load: Load, text: str) -> None:
+    config = load(text)
+    assert (config.buckets, config.redis, config.consistency) == ((), None, Mode.EVENTUAL)
+
+
+def test_blank_host_and_password_are_left_out(load: Load) -> None:
+    connection = "    connection:\n      host:\n      port: 6379\n      password:\n"
+    config = load(f"rating:\n  bucket_backend:\n    type: redis\n{connection}")
+    assert config.redis == RedisSettings(None, 6379, None)
+
+
+def test_every_key_of_a_bucket(load: Load) -> None:
+    keys = "capacity: 7, refill_rate: 3, refill_interval: 2m, max_debt: 0, max_keys: 9"
+    config = load(f"services:\n  a:\n    bucket: {{{keys}, on_table_full: allow}}\n")
+    expected = BucketSpec("a", 7, 3, "2m", max_debt=0, max_keys=9, on_table_full="allow")
+    assert config.buckets == (expected,)
+
+
+def test_every_key_of_the_mesh(load: Load) -> None:
+    config = load(
+        "node: eu-1\nregion: no\n"
+        "mesh:\n  listen: 0.0.0.0:7946\n  advertise: '[2001:db8::1]:7946'\n"
+        "  peers: [10.0.0.2:7946, 'dns+mesh.internal:7946']\n"
+        "  secret: [new, '${env:SECRET}']\n  hash_secret: fixed\n"
+        "  tls_cert: c.pem\n  tls_key: k.pem\n  tls_ca: ca.pem\n  tls_verify_peer: false\n"
+        "  gossip_interval: 250ms\n  partition_trust: 1m\n  forget_after: 0.5h\n"
+        "  state_dir: /var/lib/crdtbucket\n  max_peers: 5\n"
+    )
+    assert (config.node, config.region) == ("eu-1", "no")
+    assert config.mesh == MeshConfig(
+        listen="0.0.0.0:7946",
+        advertise="[2001:db8::1]:7946",
+        peers=("10.0.0.2:7946", "dns+mesh.internal:7946"),
+        secret=("new", "hunter2"),
+        hash_secret="fixed",
+        tls_cert="c.pem",
+        tls_key="k.pem",
+        tls_ca="ca.pem",
+        tls_verify_peer=False,
+        gossip_interval=0.25,
+        partition_trust=60.0,
+        forget_after=1800.0,
+        state_dir="/var/lib/crdtbucket",
+        max_peers=5,
+    )
+    assert config.mesh.secrets == (b"new", b"hunter2")
+    assert (config.mesh.gossip_interval_ns, config.mesh.partition_trust_ns) == (
+        250_000_000,
+        60 * 10**9,
+    )
+
+
+def test_a_blank_mesh_has_the_defaults(load: Load) -> None:
+    assert load("mesh:\n").mesh == MeshConfig()
+
+
+# -- references
+
+
+def test_references_are_expanded(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from-file\n")
+    config = load(
+        "node: ${env:NAME}-${env:NUMBER:-1}\nregion: $${literal}\n"
+        "services:\n  a:\n    bucket: {capacity: '${env:CAP}', refill_rate: 1}\n"
+        "mesh:\n  peers: ${env:PEERS}\n  secret: ${file:secret}\n"
+        f"  hash_secret: ${{file:{tmp_path}/secret}}\n  tls_verify_peer: ${{env:VERIFY}}\n"
+        "rating:\n  bucket_backend:\n    connection:\n      password: ${env:PASSWORD:-}\n",
+        {"NAME": "eu", "CAP": "25", "PEERS": "a:1, b:2", "VERIFY": "false"},
+    )
+    assert (config.node, config.region) == ("eu-1", "${literal}")
+    assert config.buckets[0].capacity == 25
+    assert config.mesh is not None
+    assert config.mesh.peers == ("a:1", "b:2")
+    assert config.mesh.secrets == (b"from-file",)
+    assert config.mesh.hash_secret == "from-file"
+    assert config.mesh.tls_verify_peer is False
+    assert config.redis == RedisSettings(None, 6379, None)
+
+
+def test_expanded_text_cannot_change_the_structure(load: Load) -> None:
+    text = "rating:\n  bucket_backend:\n    connection:\n      password: ${env:P}\n"
+    for value in ("a: b", "[1, 2]", "# no", "'", "x\nport: 1", "${env:P}", "null", "0123"):
+        redis = load(text, {"P": value}).redis
+        assert redis is not None
+        assert redis.password == value
+
+
+def test_the_process_environment_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRDTBUCKET_TEST_NODE", "eu-7")
+    file = tmp_path / "limits.yaml"
+    file.write_text("node: ${env:CRDTBUCKET_TEST_NODE}\n")
+    assert load_config(str(file)).node == "eu-7"
+
+
+def test_repr_shows_no_secret(load: Load) -> None:
+    config = load(
+        "mesh: {secret: hunter2, hash_secret: hunter2}\n"
+        "rating: {bucket_backend: {connection: {password: hunter2}}}\n"
+    )
+    assert config.mesh is not None
+    assert config.mesh.secrets == (b"hunter2",)
+    assert "hunter2" not in repr(config)
+    url = load("rating: {bucket_backend: {connection: {url: 'redis://u:hunter2@h'}}}\n")
+    assert url.redis is not None
+    assert url.redis.url == "redis://u:hunter2@h"
+    assert "hunter2" not in repr(url)
+
+
+# -- refusals
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_configurations_say_where_what_and_how(load: Load, case: str, tmp_path: Path) -> None:
+    text, expected = WRONG[case]
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    prefix = f"{tmp_path / 'limits.yaml'}:"
+    assert [str(problem) for problem in caught.value.problems] == [prefix + e for e in expected]
+    assert "hunter2" not in str(caught.value)
+    for problem in caught.value.problems:
+        assert problem.fix
+        assert 1 <= problem.line <= text.count("\n") + 1
+        assert problem.column >= 1
+
+
+def test_every_fault_is_told_at_once(load: Load) -> None:
+    wrong = "nod: a\n{RATING}{SERVICES}mesh:\n  listen: here\n  max_peers: 0\n"
+    wrong = wrong.format(
+        RATING="rating:\n  consistency: weak\n",
+        SERVICES="services:\n  a: {limit: fast}\n  b:\n    bucket: {capacity: 0, refill_rate: 0}\n",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(wrong)
+    assert [(p.line, p.path) for p in caught.value.problems] == [
+        (1, "nod"),
+        (3, "rating.consistency"),
+        (5, "services.a.limit"),
+        (7, "services.b.bucket.capacity"),
+        (7, "services.b.bucket.refill_rate"),
+        (10, "mesh.max_peers"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"node: \xff\n", ":1:7: is not UTF-8 (save it as UTF-8)"),
+        (b"a: b\nnode: a\x00b\n", "holds a control character"),
+        (b"#" * (4 * 1024 * 1024 + 1), "over 4 MiB"),
+        (b"a: &a\n  b: *a\n", "too large or too deep"),
+        (b"a: " + b"[" * 60 + b"]" * 60, "too large or too deep"),
+        (b"a: " + b"[" * 2_000, "too large or too deep"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, data: bytes, message: str) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_bytes(data)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {})
+    assert str(caught.value).startswith(str(file))
+    assert message in str(caught.value)
+
+
+def test_a_small_file_cannot_describe_a_huge_tree(load: Load) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    with pytest.raises(ConfigError, match="too large"):
+        load("\n".join(lines))
+
+
+def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load_config(tmp_path / "none.yaml", {})
+
+
+_VALUES = st.recursive(
+    st.sampled_from(["", "x", "1", "-1", "1.5", "true", "1s", "1/s", "${env:SECRET}", "${", "'"]),
+    lambda inner: st.lists(inner, max_size=3).map(lambda v: f"[{', '.join(v)}]"),
+    max_leaves=4,
+)
+_LINES = st.tuples(
+    st.sampled_from(["", "  ", "    "]),
+    st.sampled_from(
+        ["openclaw", "rating", "services", "mesh", "node", "bucket", "secret", "peers"]
+    ),
+    _VALUES,
+).map(lambda parts: f"{parts[0]}{parts[1]}: {parts[2]}")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(_LINES, max_size=8).map("\n".join))
+def test_any_text_is_a_config_or_one_config_error(load: Load, text: str) -> None:
+    outcome: Config | ConfigError
+    try:
+        outcome = load(text)
+    except ConfigError as error:
+        outcome = error
+    # Any other exception fails the test; a refusal says why, without the secret.
+    shown = str(outcome) if isinstance(outcome, ConfigError) else repr(outcome)
+    assert "hunter2" not in shown
+    assert isinstance(outcome, Config) or outcome.problems
+
+
+# -- MeshConfig made in code
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"listen": "7946"}, "mesh.listen"),
+        ({"listen": ":7946"}, "mesh.listen"),
+        ({"listen": "::1:7946"}, "mesh.listen"),
+        ({"listen": "a:65536"}, "mesh.listen"),
+        ({"listen": 7946}, "mesh.listen"),
+        ({"advertise": "a:0"}, "mesh.advertise"),
+        ({"peers": "a:1"}, "mesh.peers"),
+        ({"peers": ["a:1", "http://b:2"]}, "mesh.peers[1]"),
+        ({"peers": ["dns+a"]}, "mesh.peers[0]"),
+        ({"peers": [None]}, "mesh.peers[0]"),
+        ({"secret": ""}, "mesh.secret"),
+        ({"secret": []}, "mesh.secret"),
+        ({"secret": ["a", b" "]}, "mesh.secret[1]"),
+        ({"hash_secret": 5}, "mesh.hash_secret"),
+        ({"tls_key": "k"}, "mesh.tls_cert"),
+        ({"tls_ca": "ca"}, "mesh.tls_cert"),
+        ({"gossip_interval": 0}, "mesh.gossip_interval"),
+        ({"gossip_interval": float("nan")}, "mesh.gossip_interval"),
+        ({"gossip_interval": "100ms"}, "mesh.gossip_interval"),
+        ({"partition_trust": -1}, "mesh.partition_trust"),
+        ({"forget_after": 0.5}, "mesh.forget_after"),
+        ({"max_peers": True}, "mesh.max_peers"),
+    ],
+)
+def test_wrong_mesh_settings_name_the_field(fields: dict[str, Any], path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        MeshConfig(**fields)
+    assert [problem.path for problem in caught.value.problems] == [path]
+    assert caught.value.problems[0].fix
+
+
+TLS = {"tls_cert": "c", "tls_key": "k"}
+
+
+@pytest.mark.parametrize("fields", [{}, TLS, {**TLS, "tls_ca": "ca", "tls_verify_peer": False}])
+@pytest.mark.parametrize("listen", ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "mesh.internal:1"])
+def test_only_loopback_without_authentication(listen: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(MeshError, match=r"set mesh\.secret"):
+        MeshConfig(listen=listen, **fields)
+    assert MeshConfig(listen=listen, secret="s", **fields).secrets == (b"s",)
+    assert MeshConfig(listen=listen, **TLS, tls_ca="ca").mutual_tls
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:1", "[::1]:1", "127.8.8.8:1"])
+def test_loopback_needs_no_secret(listen: str) -> None:
+    assert is_loopback(split_address(MeshConfig(listen=listen).listen)[0])

@@ -1,0 +1,467 @@
+"""Wrong configurations, and what a user is told about each: place, path, fault, fix.
+
+The secrets of the environment are `hunter2` and a longer one; no message may hold them.
+"""
+
+from __future__ import annotations
+
+ENV = {"SECRET": "hunter2", "LONG": "hunter2" * 20}
+
+GRAMMAR = (
+    'write "<tokens>/<interval>" with an optional burst: "100/minute", "10/s burst 20", '
+    '"5 per second", "200 per 2 hours" or "100/15m"'
+)
+REFERENCES = "write ${env:NAME}, ${env:NAME:-default} or ${file:/path}, and $${ for a plain ${"
+
+WRONG: dict[str, tuple[str, list[str]]] = {
+    "unknown_top": (
+        "servces: {}\n",
+        [
+            "1:1: servces: unknown key 'servces' (did you mean 'services'?)",
+        ],
+    ),
+    "unknown_under_openclaw": (
+        "openclaw:\n  ratings: {}\n",
+        [
+            "2:3: openclaw.ratings: unknown key 'ratings' (did you mean 'rating'?)",
+        ],
+    ),
+    "unknown_rating": (
+        "rating:\n  enabeld: true\n",
+        [
+            "2:3: rating.enabeld: unknown key 'enabeld' (did you mean 'enabled'?)",
+        ],
+    ),
+    "unknown_bucket_key": (
+        "services:\n  a:\n    bucket:\n      capacity: 5\n      refill-rate: 1\n",
+        [
+            (
+                "3:5: services.a.bucket.refill_rate: refill_rate is missing (add refill_rate: "
+                "with its value)"
+            ),
+            (
+                "5:7: services.a.bucket.refill-rate: unknown key 'refill-rate' (did you mean "
+                "'refill_rate'?)"
+            ),
+        ],
+    ),
+    "unknown_mesh_key": (
+        "mesh:\n  gossip: 1s\n",
+        [
+            (
+                "2:3: mesh.gossip: unknown key 'gossip' (known here: advertise, forget_after, "
+                "gossip_interval, hash_secret, listen, max_peers, partition_trust, peers, "
+                "secret, state_dir, tls_ca, tls_cert, tls_key, tls_verify_peer)"
+            ),
+        ],
+    ),
+    "unknown_far": (
+        "services:\n  a:\n    limit: 1/s\n    zzz: 1\n",
+        [
+            "4:5: services.a.zzz: unknown key 'zzz' (known here: bucket, limit)",
+        ],
+    ),
+    "missing_capacity": (
+        "services:\n  a:\n    bucket:\n      refill_rate: 1\n",
+        [
+            "3:5: services.a.bucket.capacity: capacity is missing (add capacity: with its value)",
+        ],
+    ),
+    "blank_capacity": (
+        "services:\n  a:\n    bucket:\n      capacity:\n      refill_rate: 1\n",
+        [
+            "4:7: services.a.bucket.capacity: capacity is blank (add capacity: with its value)",
+        ],
+    ),
+    "capacity_zero": (
+        "services:\n  a:\n    bucket:\n      capacity: 0\n      refill_rate: 1\n",
+        [
+            "4:17: services.a.bucket.capacity: capacity is 0 (write a whole number from 1 to 2^53)",
+        ],
+    ),
+    "capacity_float": (
+        "services:\n  a:\n    bucket: {capacity: 1e4, refill_rate: 1}\n",
+        [
+            (
+                "3:24: services.a.bucket.capacity: capacity is 10000.0 (write a whole number "
+                "from 1 to 2^53)"
+            ),
+        ],
+    ),
+    "capacity_bool": (
+        "services:\n  a:\n    bucket: {capacity: true, refill_rate: 1}\n",
+        [
+            (
+                "3:24: services.a.bucket.capacity: capacity is True (write a whole number from 1 "
+                "to 2^53)"
+            ),
+        ],
+    ),
+    "rate_negative": (
+        "services:\n  a:\n    bucket: {capacity: 1, refill_rate: -1}\n",
+        [
+            (
+                "3:40: services.a.bucket.refill_rate: refill_rate is -1 (write a whole number "
+                "from 1 to 2^53)"
+            ),
+        ],
+    ),
+    "rate_too_fast": (
+        "services:\n  a:\n    bucket: {capacity: 1, refill_rate: 2, refill_interval: 1ns}\n",
+        [
+            (
+                "3:40: services.a.bucket.refill_rate: refill_rate is 2 in 1 ns (at most "
+                "1,000,000,000 tokens a second; lower it or lengthen refill_interval)"
+            ),
+        ],
+    ),
+    "rate_too_slow": (
+        "services:\n  a:\n    bucket: {capacity: 1, refill_rate: 1, refill_interval: 31d}\n",
+        [
+            (
+                "3:40: services.a.bucket.refill_rate: refill_rate is 1 in 2678400000000000 ns "
+                "(at least one token in 30 days; raise it or shorten refill_interval)"
+            ),
+        ],
+    ),
+    "span_too_long": (
+        "services:\n  a:\n    bucket: {capacity: 9007199254740992, refill_rate: 1}\n",
+        [
+            (
+                "3:24: services.a.bucket.capacity: capacity 9007199254740992 and max_debt "
+                "9007199254740992 take over 146 years to refill (lower capacity or max_debt, or "
+                "raise refill_rate)"
+            ),
+        ],
+    ),
+    "interval_unit": (
+        (
+            "services:\n"
+            "  a:\n"
+            "    bucket: {capacity: 1, refill_rate: 1, refill_interval: 1 fortnight}\n"
+        ),
+        [
+            (
+                "3:60: services.a.bucket.refill_interval: duration is '1 fortnight' (no unit is "
+                '\'fortnight\'; write a number and a unit: "250ms", "1s", "5m", "2h" or "1d")'
+            ),
+        ],
+    ),
+    "interval_zero": (
+        "services:\n  a:\n    bucket: {capacity: 1, refill_rate: 1, refill_interval: 0}\n",
+        [
+            (
+                "3:60: services.a.bucket.refill_interval: refill_interval is 0 (it must be above "
+                "0 and at most 366 days)"
+            ),
+        ],
+    ),
+    "table_full": (
+        "services:\n  a:\n    bucket: {capacity: 1, refill_rate: 1, on_table_full: alow}\n",
+        [
+            "3:58: services.a.bucket.on_table_full: 'alow' is no choice (did you mean 'allow'?)",
+        ],
+    ),
+    "limit_grammar": (
+        "services:\n  a:\n    limit: fast\n",
+        [
+            "3:12: services.a.limit: limit is 'fast' (" + GRAMMAR + ")",
+        ],
+    ),
+    "limit_month": (
+        "services:\n  a:\n    limit: 10/month\n",
+        [
+            (
+                "3:12: services.a.limit: limit is '10/month' (a month has no fixed length; write "
+                'days, such as "1000/30d")'
+            ),
+        ],
+    ),
+    "both_forms": (
+        "services:\n  a:\n    limit: 1/s\n    bucket: {capacity: 1, refill_rate: 1}\n",
+        [
+            "2:3: services.a: has both bucket and limit (keep one of them)",
+        ],
+    ),
+    "no_form": (
+        "services:\n  a:\n",
+        [
+            '2:3: services.a: has no bucket (add bucket: or limit: "100/minute burst 20")',
+        ],
+    ),
+    "service_list": (
+        "services:\n  - a\n",
+        [
+            "1:1: services: must be a mapping (write keys and values, indented below it)",
+        ],
+    ),
+    "service_text": (
+        "services:\n  a: 100/s\n",
+        [
+            "2:6: services.a: must be a mapping (write keys and values, indented below it)",
+        ],
+    ),
+    "same_name": (
+        "services:\n  a-b: {limit: 1/s}\n  a‑b: {limit: 2/s}\n",
+        [
+            (
+                "3:3: services.a‑b: is given twice (services.a-b has the same name, as every "
+                "kind of hyphen is one; rename one)"
+            ),
+        ],
+    ),
+    "name_control": (
+        'services:\n  "a\\u0007b": {limit: 1/s}\n',
+        [
+            "2:3: services.a\\x07b: name is 'a\\x07b' (remove the control character '\\x07')",
+        ],
+    ),
+    "duplicate_key": (
+        "services:\n  a: {limit: 1/s}\n  a: {limit: 2/s}\n",
+        [
+            "3:3: services.a: key 'a' is given twice (it is also in line 2; keep one)",
+        ],
+    ),
+    "consistency": (
+        "rating:\n  consistency: stron\n",
+        [
+            "2:16: rating.consistency: 'stron' is no choice (did you mean 'strong'?)",
+        ],
+    ),
+    "given_twice": (
+        "openclaw:\n  rating:\n    consistency: strong\nrating:\n  consistency: eventual\n",
+        [
+            (
+                "3:5: openclaw.rating.consistency: is given twice (it is also in line 5 as "
+                "rating.consistency; keep one)"
+            ),
+        ],
+    ),
+    "enabled": (
+        "rating:\n  enabled: maybe\n",
+        [
+            "2:12: rating.enabled: must be true or false (write true or false)",
+        ],
+    ),
+    "backend_type": (
+        "rating:\n  bucket_backend:\n    type: memcached\n",
+        [
+            "3:11: rating.bucket_backend.type: 'memcached' is no choice (known here: redis)",
+        ],
+    ),
+    "port": (
+        "rating:\n  bucket_backend:\n    type: redis\n    connection:\n      port: 70000\n",
+        [
+            (
+                "5:13: rating.bucket_backend.connection.port: port is 70000 (write a whole "
+                "number from 1 to 65535)"
+            ),
+        ],
+    ),
+    "password_number": (
+        "rating:\n  bucket_backend:\n    connection:\n      password: 0123\n",
+        [
+            "4:17: rating.bucket_backend.connection.password: must be text (put it in quotes)",
+        ],
+    ),
+    "url_and_host": (
+        "rating:\n  bucket_backend:\n    connection: {host: h, url: 'redis://h'}\n",
+        [
+            "3:5: rating.bucket_backend.connection: has both url and host (keep one of them)",
+        ],
+    ),
+    "url_scheme": (
+        "rating:\n  bucket_backend:\n    connection: {url: 'http://u:hunter2@h'}\n",
+        [
+            (
+                "3:5: rating.bucket_backend.connection: the url is of no known kind (start it "
+                "with redis:// or rediss:// or unix://)"
+            ),
+        ],
+    ),
+    "node_number": (
+        "node: 1\n",
+        [
+            "1:7: node: node is 1 (give a text of 1 to 200 characters)",
+        ],
+    ),
+    "region_list": (
+        "region: [eu]\n",
+        [
+            "1:1: region: region is ['eu'] (give a text of 1 to 200 characters)",
+        ],
+    ),
+    "mesh_open": (
+        "mesh:\n  listen: 0.0.0.0:7946\n",
+        [
+            (
+                "2:11: mesh.listen: listen is '0.0.0.0:7946', which other machines can reach, "
+                "and nothing authenticates them (set mesh.secret, or tls_cert, tls_key and "
+                "tls_ca for mutual TLS, or listen on 127.0.0.1)"
+            ),
+        ],
+    ),
+    "mesh_listen": (
+        "mesh:\n  listen: localhost\n",
+        [
+            (
+                "2:11: mesh.listen: is 'localhost', which has no port (write \"host:port\", such "
+                'as "10.0.0.5:7946")'
+            ),
+        ],
+    ),
+    "mesh_peer": (
+        "mesh:\n  peers:\n    - 10.0.0.1:7946\n    - 10.0.0.2\n",
+        [
+            (
+                "4:7: mesh.peers[1]: is '10.0.0.2', which has no port (write \"host:port\", such "
+                'as "10.0.0.5:7946")'
+            ),
+        ],
+    ),
+    "mesh_secret": (
+        "mesh:\n  secret: [one, 2]\n",
+        [
+            "2:3: mesh.secret: must be text (put it in quotes)",
+        ],
+    ),
+    "mesh_tls": (
+        "mesh:\n  tls_cert: a.pem\n",
+        [
+            "1:1: mesh: tls_key is missing (set tls_cert and tls_key together)",
+        ],
+    ),
+    "mesh_interval": (
+        "mesh:\n  gossip_interval: 1m\n",
+        [
+            "2:20: mesh.gossip_interval: is 60.0 (write seconds from 0.01 to 10)",
+        ],
+    ),
+    "mesh_peers_map": (
+        "mesh:\n  peers: {a: b}\n",
+        [
+            "2:3: mesh.peers: must be a list (write one entry a line, each after a dash)",
+        ],
+    ),
+    "env_unset": (
+        "node: ${env:NODE_NAME}\n",
+        [
+            (
+                "1:1: node: the environment variable NODE_NAME is not set (set it, or write "
+                "${env:NODE_NAME:-default})"
+            ),
+        ],
+    ),
+    "env_no_scheme": (
+        "node: ${NODE_NAME}\n",
+        [
+            "1:1: node: ${NODE_NAME} has no source (did you mean ${env:NODE_NAME}?)",
+        ],
+    ),
+    "env_unclosed": (
+        "node: ${env:NODE_NAME\n",
+        [
+            "1:1: node: '${env:NODE_NAME' has no closing brace (" + REFERENCES + ")",
+        ],
+    ),
+    "env_scheme": (
+        "node: ${vault:x}\n",
+        [
+            "1:1: node: ${vault:x} is not known (" + REFERENCES + ")",
+        ],
+    ),
+    "file_missing": (
+        "mesh:\n  secret: ${file:/nonexistent/secret}\n",
+        [
+            (
+                "2:3: mesh.secret: the file /nonexistent/secret cannot be read: No such file or "
+                "directory (check path and rights)"
+            ),
+        ],
+    ),
+    "secret_misplaced_long": (
+        "services:\n  a:\n    bucket: {capacity: '${env:LONG}', refill_rate: 1}\n",
+        [
+            (
+                "3:24: services.a.bucket.capacity: capacity is ${env:LONG} (write a whole number "
+                "from 1 to 2^53)"
+            ),
+        ],
+    ),
+    "secret_as_limit": (
+        "services:\n  a:\n    limit: ${env:SECRET}\n",
+        [
+            "3:12: services.a.limit: limit is '${env:SECRET}' (" + GRAMMAR + ")",
+        ],
+    ),
+    "secret_as_choice": (
+        "rating:\n  consistency: ${env:SECRET}\n",
+        [
+            "2:16: rating.consistency: '${env:SECRET}' is no choice (known here: eventual, strong)",
+        ],
+    ),
+    "secret_as_peer": (
+        "mesh:\n  peers: ['${env:SECRET}']\n",
+        [
+            (
+                "2:11: mesh.peers[0]: is '${env:SECRET}', which has no port (write \"host:port\", "
+                'such as "10.0.0.5:7946")'
+            ),
+        ],
+    ),
+    "yaml_syntax": (
+        "services:\n  a: [1\nb: 2\n",
+        [
+            (
+                "3:2: not valid YAML: while parsing a flow sequence expected ',' or ']', but got "
+                "':' (correct the YAML here or just above)"
+            ),
+        ],
+    ),
+    "yaml_tab": (
+        "services:\n\ta: 1\n",
+        [
+            (
+                "2:1: not valid YAML: while scanning for the next token found character '\\t' "
+                "that cannot start any token (correct the YAML here or just above)"
+            ),
+        ],
+    ),
+    "yaml_two_documents": (
+        "node: a\n---\nnode: b\n",
+        [
+            (
+                "2:1: not valid YAML: expected a single document in the stream but found another "
+                "document (correct the YAML here or just above)"
+            ),
+        ],
+    ),
+    "yaml_tag": (
+        "node: !!python/object:os.system x\n",
+        [
+            (
+                "1:1: node: the tag tag:yaml.org,2002:python/object:os.system is not used here "
+                "(remove the tag)"
+            ),
+        ],
+    ),
+    "yaml_merge": (
+        "services:\n  a: {<<: {limit: 1/s}}\n",
+        [
+            '2:3: services.a: has no bucket (add bucket: or limit: "100/minute burst 20")',
+            "2:7: services.a.<<: merge keys are not used (write the keys out)",
+        ],
+    ),
+    "top_list": (
+        "- a\n",
+        [
+            "1:1: must be a mapping (write keys and values, indented below it)",
+        ],
+    ),
+    "section_text": (
+        "rating: strong\n",
+        [
+            "1:9: rating: must be a mapping (write keys and values, indented below it)",
+        ],
+    ),
+}
