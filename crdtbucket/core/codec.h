@@ -1,0 +1,183 @@
+/* Entries on the wire. All integers are LEB128 varints but for the hash (16 bytes) and the rates (2 bytes each):
+ *
+ *   hash, flags, definition, debt in ns (rounded up), [fast rate, slow rate], columns, { origin, birth, taken, [refunded] }*
+ *
+ * `definition` and `origin` are positions in the tables of the frame or the link. See docs/wire.md.
+ */
+#ifndef CRDTBUCKET_CODEC_H
+#define CRDTBUCKET_CODEC_H
+
+#include "predict.h"
+
+enum wire_flags { WIRE_SUSPECT = 1, WIRE_REFUNDS = 2, WIRE_RATES = 4, WIRE_KNOWN = 7 };
+
+#define MAX_COLUMNS 512               /* of one entry in a frame */
+#define ENTRY_MIN_BYTES 20
+
+typedef struct {
+    uint32_t origin, birth;
+    int64_t taken, refunded;
+} wire_column_t;
+
+typedef struct {
+    uint64_t lo, hi;
+    uint32_t definition, columns;
+    int64_t debt_ns;
+    uint16_t fast, slow;
+    uint8_t flags;
+    const uint8_t *body;              /* first column */
+} wire_entry_t;
+
+static inline uint8_t *put_varint(uint8_t *out, uint64_t value)
+{
+    while (value >= 0x80) {
+        *out++ = (uint8_t)value | 0x80;
+        value >>= 7;
+    }
+    *out++ = (uint8_t)value;
+    return out;
+}
+
+/* NULL when it is cut off, longer than 64 bits or not in its shortest form. */
+static inline const uint8_t *get_varint(const uint8_t *in, const uint8_t *end, uint64_t *value)
+{
+    uint64_t v = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+        if (in == end)
+            return NULL;
+        uint8_t byte = *in++;
+        if (shift == 63 && byte > 1)
+            return NULL;
+        v |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            if (!byte && shift)
+                return NULL;
+            *value = v;
+            return in;
+        }
+    }
+    return NULL;
+}
+
+static inline const uint8_t *get_column(const uint8_t *in, const uint8_t *end, int refunds, wire_column_t *c)
+{
+    uint64_t origin, birth, taken, refunded = 0;
+    if (!(in = get_varint(in, end, &origin)) || origin >= MAX_ORIGINS || !(in = get_varint(in, end, &birth))
+        || birth > UINT32_MAX || !(in = get_varint(in, end, &taken)) || taken > TOKEN_MASK)
+        return NULL;
+    if (refunds && (!(in = get_varint(in, end, &refunded)) || refunded > taken))
+        return NULL;
+    *c = (wire_column_t){(uint32_t)origin, (uint32_t)birth, (int64_t)taken, (int64_t)refunded};
+    return in;
+}
+
+/* Reads one entry and checks all of it, columns included. NULL when malformed. */
+static const uint8_t *get_entry(const uint8_t *in, const uint8_t *end, uint32_t definitions, uint32_t origins,
+                                wire_entry_t *e)
+{
+    uint64_t definition, debt, columns;
+    wire_column_t column;
+    if (end - in < ENTRY_MIN_BYTES)
+        return NULL;
+    memcpy(&e->lo, in, 8);
+    memcpy(&e->hi, in + 8, 8);
+    e->flags = in[16];
+    in += 17;
+    if (e->flags & ~WIRE_KNOWN || !(in = get_varint(in, end, &definition)) || definition >= definitions
+        || !(in = get_varint(in, end, &debt)) || debt >= UINT64_C(1) << 62)
+        return NULL;
+    e->definition = (uint32_t)definition;
+    e->debt_ns = (int64_t)debt;
+    e->fast = e->slow = 0;
+    if (e->flags & WIRE_RATES) {
+        if (end - in < 4)
+            return NULL;
+        memcpy(&e->fast, in, 2);
+        memcpy(&e->slow, in + 2, 2);
+        in += 4;
+    }
+    if (!(in = get_varint(in, end, &columns)) || columns > MAX_COLUMNS)
+        return NULL;
+    e->columns = (uint32_t)columns;
+    e->body = in;
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < columns; i++) {
+        if (!(in = get_column(in, end, e->flags & WIRE_REFUNDS, &column)) || column.origin >= origins)
+            return NULL;
+        if (i && column.origin <= last)                  /* rising, so none stands twice */
+            return NULL;
+        last = column.origin;
+    }
+    return in;
+}
+
+/* Most bytes that the entry can take. */
+static inline size_t entry_space(const table_t *t, uint32_t e)
+{
+    size_t columns = INLINE_COLUMNS + 1;
+    for (uint32_t b = t->cold[e].overflow; b != NONE; b = t->blocks[b].next)
+        columns += INLINE_COLUMNS;
+    return 17 + 3 + 10 + 4 + 3 + columns * (2 + 5 + 8 + 8);
+}
+
+static inline void sort_columns(wire_column_t *c, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++) {
+        wire_column_t x = c[i];
+        uint32_t j = i;
+        for (; j > 0 && c[j - 1].origin > x.origin; j--)
+            c[j] = c[j - 1];
+        c[j] = x;
+    }
+}
+
+/* Writes an entry with all its columns; `position` maps origins to places in the announced table, 0xffff is none.
+ * The stated debt is computed, not stored, and never holds a prediction. */
+static uint8_t *put_entry(const table_t *t, uint32_t e, const uint16_t *position, int64_t now, uint8_t *out)
+{
+    const hot_t *hot = &t->hot[e];
+    const definition_t *d = &t->definitions[hot->bucket];
+    wire_column_t columns[MAX_COLUMNS];
+    uint32_t count = 0;
+    int refunds = 0;
+    int64_t refunded = own_refunded(t, e), net = LOAD(hot->net);
+    if (hot->origin && position[hot->origin] != UINT16_MAX) {
+        columns[count++] = (wire_column_t){position[hot->origin], hot->birth, net + refunded, refunded};
+        refunds |= refunded != 0;
+    }
+    column_t c = {0};
+    while (column_next(t, e, &c) && count < MAX_COLUMNS) {
+        uint32_t origin = column_origin(&c);
+        if (origin == hot->origin || t->origins[origin].marked || position[origin] == UINT16_MAX || !column_taken(&c))
+            continue;
+        columns[count++] = (wire_column_t){position[origin], c.c->birth[c.i], column_taken(&c), column_refunded(&c)};
+        refunds |= column_refunded(&c) != 0;
+    }
+    sort_columns(columns, count);
+    i128 debt = debt_units(d, LOAD(hot->base), net, now), cap = cap_units(d);
+    debt = units_to_ns(d, debt < 0 ? 0 : debt > cap ? cap : debt);
+    uint16_t fast, slow;
+    stated_rates(t, e, now, &fast, &slow);
+    int rates = (fast | slow) != 0;
+    memcpy(out, &hot->hash_lo, 8);
+    memcpy(out + 8, &hot->hash_hi, 8);
+    out[16] = (uint8_t)((hot->flags & ENTRY_SUSPECT ? WIRE_SUSPECT : 0) | (refunds ? WIRE_REFUNDS : 0) | (rates ? WIRE_RATES : 0));
+    out = put_varint(out + 17, hot->bucket);
+    out = put_varint(out, (uint64_t)debt);
+    if (rates) {
+        memcpy(out, &fast, 2);
+        memcpy(out + 2, &slow, 2);
+        out += 4;
+    }
+    out = put_varint(out, count);
+    for (uint32_t i = 0; i < count; i++) {
+        out = put_varint(out, columns[i].origin);
+        out = put_varint(out, columns[i].birth);
+        out = put_varint(out, (uint64_t)columns[i].taken);
+        if (refunds)
+            out = put_varint(out, (uint64_t)columns[i].refunded);
+    }
+    return out;
+}
+
+#endif

@@ -1,0 +1,48 @@
+/* SipHash-1-3 with 128 bits of output (Aumasson and Bernstein, 2012): keyed, so that no outsider can build collisions. */
+#ifndef CRDTBUCKET_HASH_H
+#define CRDTBUCKET_HASH_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define ROTL64(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
+#define SIP_ROUND                                                                      \
+    do {                                                                               \
+        v0 += v1; v1 = ROTL64(v1, 13); v1 ^= v0; v0 = ROTL64(v0, 32);                  \
+        v2 += v3; v3 = ROTL64(v3, 16); v3 ^= v2;                                       \
+        v0 += v3; v3 = ROTL64(v3, 21); v3 ^= v0;                                       \
+        v2 += v1; v1 = ROTL64(v1, 17); v1 ^= v2; v2 = ROTL64(v2, 32);                  \
+    } while (0)
+
+/* `salt` separates buckets: the same key in two buckets has unrelated hashes. */
+static inline void keyed_hash(const uint64_t key[2], uint64_t salt, const uint8_t *data, size_t size,
+                              uint64_t *lo, uint64_t *hi)
+{
+    uint64_t k0 = key[0] ^ salt, k1 = key[1];
+    uint64_t v0 = k0 ^ UINT64_C(0x736f6d6570736575), v1 = k1 ^ UINT64_C(0x646f72616e646f6d) ^ 0xee;
+    uint64_t v2 = k0 ^ UINT64_C(0x6c7967656e657261), v3 = k1 ^ UINT64_C(0x7465646279746573);
+    const uint8_t *end = data + (size & ~(size_t)7);
+    uint64_t word;
+
+    for (; data != end; data += 8) {
+        memcpy(&word, data, 8);
+        v3 ^= word;
+        SIP_ROUND;
+        v0 ^= word;
+    }
+    word = 0;
+    memcpy(&word, data, size & 7);
+    word |= (uint64_t)size << 56;
+    v3 ^= word;
+    SIP_ROUND;
+    v0 ^= word;
+    v2 ^= 0xee;
+    SIP_ROUND; SIP_ROUND; SIP_ROUND;
+    *lo = v0 ^ v1 ^ v2 ^ v3;
+    v1 ^= 0xdd;
+    SIP_ROUND; SIP_ROUND; SIP_ROUND;
+    *hi = v0 ^ v1 ^ v2 ^ v3;
+}
+
+#endif

@@ -1,0 +1,134 @@
+/* What lies in memory: fixed-width integers only, no pointers, so that the same bytes can be mapped by several processes.
+ *
+ * One mapping holds, one after the other: the header, the definitions, the nodes, the origins, the index, and per entry
+ * (a bucket's key) a hot cache line, a cold record, a slot in the log of unsent versions and one in the list of attempts,
+ * and last the overflow blocks. Regions are sized for `max_keys` at creation and touched only as they are used, so the
+ * table grows without ever moving an entry.
+ */
+#ifndef CRDTBUCKET_LAYOUT_H
+#define CRDTBUCKET_LAYOUT_H
+
+#include <stdint.h>
+
+#define INLINE_COLUMNS 4
+#define MAX_DEFINITIONS 4096
+#define MAX_NODES 256
+#define MAX_ORIGINS 512               /* 9 bits beside 55 bits of tokens */
+#define TOKEN_BITS 55
+#define TOKEN_ROLL (INT64_C(1) << 52) /* a column this large is closed and its owner opens a new epoch */
+#define TOKEN_MASK ((UINT64_C(1) << TOKEN_BITS) - 1)
+#define STAMP_SHIFT 20                /* a stamp is a time in units of 2^20 ns, 1.05 ms */
+#define NONE UINT32_MAX
+#define SECOND INT64_C(1000000000)
+
+typedef __int128 i128;
+typedef unsigned __int128 u128;
+
+enum entry_flags {
+    ENTRY_USED = 1,
+    ENTRY_ATTEMPTED = 2,              /* stands in the list of attempts since the last round */
+    ENTRY_IN_LOG = 4,                 /* its newest version is not acknowledged by every link */
+    ENTRY_RATED = 8,                  /* some peer states that it takes from this key */
+    ENTRY_SUSPECT = 16,               /* restored, or seen through a clock that jumped: adopt at first contact */
+    ENTRY_FLUSH = 32,                 /* asked for an early flush */
+    ENTRY_NAMED = 64                  /* its key was offered to the list of names */
+};
+
+/* The line that a take touches. The level is never stored: the theoretical arrival time is base + T * net, so one
+ * compare-and-swap of `net` is the decision and the count at once, and `base` moves only when time or peers move it. */
+typedef struct {
+    uint64_t hash_lo, hash_hi;
+    int64_t base;                     /* local ns */
+    int64_t net;                      /* tokens taken less refunded by `origin` since `birth` */
+    int64_t mark;                     /* `net` at the last averaging: net - mark was admitted since */
+    int64_t denied;                   /* tokens denied since then */
+    uint32_t full_count;              /* times this entry was full or forgiven: a refund is worth nothing after */
+    uint32_t birth;
+    uint16_t bucket;                  /* definition */
+    uint16_t flags;
+    uint16_t origin;                  /* whose column `net` is: this process' origin when it last took */
+    uint8_t near_class;               /* 0: no prediction; k: peers may take at most 2^(k-1) tokens within the near horizon */
+    uint8_t reserved;
+} hot_t;
+
+/* A column: tokens taken by one origin. `taken` packs the origin above the count, 0 means no column. */
+typedef struct {
+    uint64_t taken[INLINE_COLUMNS];
+    uint32_t birth[INLINE_COLUMNS];
+    uint32_t heard[INLINE_COLUMNS];   /* stamp of the owner's newest own entry */
+    uint16_t fast[INLINE_COLUMNS];    /* its stated offered rates: 50 ms and 120 s averages, tokens/s, small floats */
+    uint16_t slow[INLINE_COLUMNS];
+    uint16_t relayed[INLINE_COLUMNS]; /* tokens learned from others while the owner was silent; 4 bits say which silence */
+} columns_t;
+
+typedef struct {
+    int64_t rated_ns;                 /* last averaging */
+    float slow, weight;               /* own offered rate over 120 s, and how much of the window has been seen */
+    float reserve;                    /* what a small caller may take past the prediction, tokens, at rated_ns */
+    uint16_t fast, granted;           /* own offered and admitted rates over 50 ms */
+    uint32_t version;                 /* low half of the newest version in the log */
+    uint32_t overflow;                /* first block, or NONE */
+    columns_t columns;                /* never with refunds */
+} cold_t;
+
+typedef struct {
+    columns_t columns;
+    uint32_t next;
+    uint32_t reserved;
+    uint64_t refunded[INLINE_COLUMNS];
+} block_t;
+
+/* A bucket's definition. T = q / p ns a token. */
+typedef struct {
+    int64_t q, p;
+    int64_t capacity, max_debt;
+    int64_t full_ns, cap_ns;          /* floor(T * capacity), floor(T * (capacity + max_debt)) */
+    uint64_t name_hash, definition_hash;
+    double per_second;
+    int64_t flush_tokens;             /* admitted and unsent tokens that ask for an early flush */
+    int64_t quota, entries;           /* entries allowed and held */
+    int64_t allowed, denied, granted, refunded, forgiven, refused_full;
+    uint32_t next;                    /* the definition that replaced this one, or NONE */
+    uint32_t allow_when_full;
+} definition_t;
+
+typedef struct {
+    int64_t heard;                    /* local ns, receipt of the newest complete round less half the round trip */
+    uint16_t origin;                  /* its running one */
+    uint16_t silences;                /* times it came back from silence */
+    uint8_t known, connected, rated, reserved;
+} node_t;
+
+typedef struct {
+    uint64_t epoch;
+    uint16_t node;
+    uint8_t used, marked;
+    uint32_t reserved;
+} origin_t;
+
+typedef struct {
+    uint64_t magic, layout;
+    uint64_t hash_key[2];
+    int64_t max_keys, index_slots, log_slots, max_blocks;
+    int64_t grace_ns, near_ns, trust_ns;
+    int64_t far_free_until;           /* until then no peer is silent, and no entry has far credit */
+    int64_t cautious_until;           /* a node without memory serves its share until then */
+    int64_t averaged_ns;              /* last round */
+    int64_t members;                  /* live peers and this node */
+    uint64_t attempts_head, attempts_tail;
+    uint64_t log_head, log_tail, version;
+    uint64_t spare_epoch;             /* what to run under when larger counts of the own epoch are heard */
+    int64_t entries, bump, blocks_bump, blocks_used;
+    uint32_t free_entry, free_block;
+    uint32_t births;
+    uint32_t definitions;
+    uint32_t own_origin;
+    uint32_t predict;
+    uint32_t sweep_cursor;
+    uint32_t flush_wanted;
+    uint32_t readers;
+    uint32_t origins_changed;         /* counts changes of the set of origins */
+    int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, suspects, forgotten;
+} header_t;
+
+#endif

@@ -1,0 +1,104 @@
+/* Integer arithmetic of the level, exact: 128 bits inside, modular 64 bits in state.
+ *
+ * Debt is counted in units of 1/p ns, in which T is the integer q. `net` and `base` may wrap; their combination does not,
+ * since a debt is always far below 2^62 ns.
+ */
+#ifndef CRDTBUCKET_LEVEL_H
+#define CRDTBUCKET_LEVEL_H
+
+#include "layout.h"
+
+#define LOAD(x) __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
+#define STORE(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELEASE)
+#define CAS(x, expected, v) \
+    __atomic_compare_exchange_n(&(x), &(expected), (v), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+#define ADD(x, v) __atomic_fetch_add(&(x), (v), __ATOMIC_RELAXED)
+#define OR(x, v) __atomic_fetch_or(&(x), (v), __ATOMIC_ACQ_REL)
+#define AND(x, v) __atomic_fetch_and(&(x), (v), __ATOMIC_ACQ_REL)
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* floor(T * net) modulo 2^64 and, in 1/p ns, what the floor cut off (0 .. p-1). */
+static inline uint64_t scaled(const definition_t *d, int64_t net, int64_t *rest)
+{
+    if (LIKELY(d->p == 1)) {
+        *rest = 0;
+        return (uint64_t)net * (uint64_t)d->q;
+    }
+    i128 product = (i128)net * d->q;
+    if (LIKELY(product == (int64_t)product && product >= 0)) {
+        uint64_t small = (uint64_t)product;
+        *rest = (int64_t)(small % (uint64_t)d->p);
+        return small / (uint64_t)d->p;
+    }
+    i128 quotient = product / d->p, remainder = product % d->p;
+    if (remainder < 0) {
+        remainder += d->p;
+        quotient -= 1;
+    }
+    *rest = (int64_t)remainder;
+    return (uint64_t)quotient;
+}
+
+/* ceil(x / p) for a debt in units. */
+static inline i128 units_to_ns(const definition_t *d, i128 units)
+{
+    if (d->p == 1)
+        return units;
+    i128 quotient = units / d->p;
+    return quotient + (quotient * d->p < units);
+}
+
+/* Signed debt in units at `now`: T * (what was charged) less the time that passed. */
+static inline i128 debt_units(const definition_t *d, int64_t base, int64_t net, int64_t now)
+{
+    int64_t rest;
+    int64_t ns = (int64_t)((uint64_t)base + scaled(d, net, &rest) - (uint64_t)now);
+    return (i128)ns * d->p + rest;
+}
+
+/* The base at which the debt is `units` (rounded up to a whole ns of base) for a column of `net`. */
+static inline int64_t base_for(const definition_t *d, i128 units, int64_t net, int64_t now)
+{
+    int64_t rest;
+    uint64_t charged = scaled(d, net, &rest);
+    return (int64_t)((uint64_t)now + (uint64_t)(int64_t)units_to_ns(d, units - rest) - charged);
+}
+
+static inline i128 token_units(const definition_t *d, int64_t tokens) { return (i128)tokens * d->q; }
+static inline i128 full_units(const definition_t *d) { return (i128)d->capacity * d->q; }
+static inline i128 cap_units(const definition_t *d) { return ((i128)d->capacity + d->max_debt) * d->q; }
+
+/* Tokens left under a confirmed debt, rounded down; negative in debt beyond the capacity. */
+static inline int64_t tokens_left(const definition_t *d, i128 debt)
+{
+    i128 room = full_units(d) - (debt > 0 ? debt : 0);
+    if (LIKELY(d->p == 1 && room >= 0))
+        return (int64_t)((uint64_t)room / (uint64_t)d->q);
+    i128 quotient = room / d->q;
+    return (int64_t)(quotient - (quotient * d->q > room));
+}
+
+/* Small unsigned floats for rates and predicted tokens: 6 bits of exponent from 2^-24, 10 of mantissa, 0 is 0. */
+static inline uint16_t pack_rate(double value)
+{
+    union { float f; uint32_t u; } word;
+    if (!(value > 0x1p-24))
+        return 0;
+    if (value > 0x1p38)
+        value = 0x1p38;
+    word.f = (float)value;
+    word.u += UINT32_C(1) << 12;                       /* round half up */
+    return (uint16_t)((word.u >> 13) - ((UINT32_C(127) - 25) << 10));
+}
+
+static inline double unpack_rate(uint16_t packed)
+{
+    union { float f; uint32_t u; } word;
+    if (!packed)
+        return 0.0;
+    word.u = ((uint32_t)packed + ((UINT32_C(127) - 25) << 10)) << 13;
+    return word.f;
+}
+
+#endif

@@ -1,0 +1,113 @@
+/* Room in the table: eviction of full keys, and who goes at the limit. */
+#ifndef CRDTBUCKET_ROOM_H
+#define CRDTBUCKET_ROOM_H
+
+#include "dirty.h"
+
+static inline int is_full(const table_t *t, uint32_t e, int64_t now)
+{
+    const hot_t *hot = &t->hot[e];
+    return debt_units(&t->definitions[hot->bucket], LOAD(hot->base), LOAD(hot->net), now) <= 0;
+}
+
+/* Full, acknowledged by every live link, idle for the grace, and no silent peer's rates are kept in it. */
+static inline int is_evictable(const table_t *t, uint32_t e, int64_t now)
+{
+    uint16_t flags = LOAD(t->hot[e].flags);
+    return (flags & ENTRY_USED) && !(flags & (ENTRY_ATTEMPTED | ENTRY_IN_LOG | ENTRY_FLUSH))
+           && !((flags & ENTRY_RATED) && now >= t->h->far_free_until) && now - t->cold[e].rated_ns > t->h->grace_ns
+           && is_full(t, e, now);
+}
+
+static void evict(table_t *t, uint32_t e, int64_t now)
+{
+    if (is_full(t, e, now))
+        t->h->evicted_full++;
+    else
+        t->h->evicted_indebted++;
+    if (t->hot[e].flags & ENTRY_SUSPECT)
+        t->h->suspects--;
+    entry_remove(t, e);
+}
+
+/* Looks at the next `most` entries; returns how many were evicted. `gone` takes them. */
+static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
+{
+    header_t *h = t->h;
+    int64_t evicted = 0;
+    if (most > h->bump)
+        most = h->bump;
+    for (int64_t i = 0; i < most; i++) {
+        if (h->sweep_cursor >= h->bump)
+            h->sweep_cursor = 0;
+        uint32_t e = h->sweep_cursor++;
+        if (is_evictable(t, e, now)) {
+            evict(t, e, now);
+            gone[evicted++] = e;
+        }
+    }
+    return evicted;
+}
+
+#define VICTIM_SAMPLE 256
+
+/* Frees an entry at the limit: full and sent, then full, then (if `indebted` may go) the least confirmed debt, as time to
+ * full, among the next ones, so that the cost is bounded. `bucket` limits it to one definition, NONE to any. Needs the table
+ * to itself. Returns the entry, or NONE when there is none to free. */
+static uint32_t make_room(table_t *t, uint32_t bucket, int indebted, int64_t now)
+{
+    header_t *h = t->h;
+    uint32_t best = NONE;
+    i128 best_debt = 0;
+    int best_class = indebted ? 3 : 2, seen = 0;
+    for (int64_t i = 0; i < h->bump && seen < VICTIM_SAMPLE; i++) {
+        if (h->sweep_cursor >= h->bump)
+            h->sweep_cursor = 0;
+        uint32_t e = h->sweep_cursor++;
+        uint16_t flags = t->hot[e].flags;
+        if (!(flags & ENTRY_USED) || (bucket != NONE && t->hot[e].bucket != bucket))
+            continue;
+        seen++;
+        const definition_t *d = &t->definitions[t->hot[e].bucket];
+        i128 debt = debt_units(d, t->hot[e].base, t->hot[e].net, now);
+        debt = debt > 0 ? debt / d->p : 0;
+        int class = debt ? 2 : flags & (ENTRY_ATTEMPTED | ENTRY_IN_LOG) ? 1 : 0;
+        if (class < best_class || (class == best_class && debt < best_debt)) {
+            best = e;
+            best_class = class;
+            best_debt = debt;
+            if (!class)
+                break;
+        }
+    }
+    if (best == NONE)
+        return NONE;
+    if (t->hot[best].flags & ENTRY_ATTEMPTED)            /* leaves the list of attempts first */
+        collect_round(t, now);
+    else if (t->hot[best].flags & ENTRY_FLUSH)
+        collect_flush(t, now);
+    evict(t, best, now);
+    return best;
+}
+
+/* A new entry for a key, or NONE when its definition has used up its quota or the table is full. `alone` says that the
+ * caller has the table to itself, so that another entry may be evicted for it; `gone` is that entry, or NONE. */
+static uint32_t entry_obtain(table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket, int alone, int64_t now, uint32_t *gone)
+{
+    definition_t *d = &t->definitions[bucket];
+    *gone = NONE;
+    if (UNLIKELY(d->entries >= d->quota)) {
+        if (!alone || (*gone = make_room(t, bucket, 0, now)) == NONE)
+            goto refused;
+    } else if (UNLIKELY(t->h->entries >= t->h->max_keys)) {
+        if (!alone || (*gone = make_room(t, NONE, 1, now)) == NONE)
+            goto refused;
+    }
+    return entry_insert(t, lo, hi, bucket, now);
+refused:
+    d->refused_full++;
+    t->h->refused_full++;
+    return NONE;
+}
+
+#endif

@@ -1,0 +1,288 @@
+/* Decisions: take, peek, refund, settle. */
+#ifndef CRDTBUCKET_TAKE_H
+#define CRDTBUCKET_TAKE_H
+
+#include "room.h"
+
+typedef struct {
+    int64_t debt_ns, rest;            /* confirmed debt after the decision: ns and, in 1/p ns, what is beyond */
+    int64_t wait_ns;                  /* denied: until the same cost would pass if nothing else happened */
+    uint32_t entry, full_count, birth;
+    uint16_t origin, bucket;
+    int allowed;
+} outcome_t;
+
+enum { ALLOWED = 1, DENIED = 0, NEEDS_LOCK = -1 };
+
+static inline void outcome_debt(const definition_t *d, outcome_t *o, i128 units)
+{
+    if (units < 0)
+        units = 0;
+    if (d->p == 1) {
+        o->debt_ns = (int64_t)units;
+        o->rest = 0;
+    } else {
+        o->debt_ns = (int64_t)(units / d->p);
+        o->rest = (int64_t)(units % d->p);
+    }
+}
+
+static inline void mark_attempted(table_t *t, uint32_t e)
+{
+    header_t *h = t->h;
+    if (LIKELY(LOAD(t->hot[e].flags) & ENTRY_ATTEMPTED) || (OR(t->hot[e].flags, ENTRY_ATTEMPTED) & ENTRY_ATTEMPTED))
+        return;
+    uint64_t slot = ADD(h->attempts_tail, 1) % (uint64_t)h->max_keys;
+    STORE(t->attempts[slot], e + 1);
+}
+
+static inline void count_offered(table_t *t, definition_t *d, uint32_t e, int64_t n, int allowed)
+{
+    hot_t *hot = &t->hot[e];
+    if (!allowed)
+        ADD(hot->denied, n);
+    else if (UNLIKELY(admitted_since(hot) >= d->flush_tokens) && !(LOAD(hot->flags) & ENTRY_FLUSH)
+             && !(OR(hot->flags, ENTRY_FLUSH) & ENTRY_FLUSH)) {
+        uint32_t slot = ADD(t->flush_count, 1);
+        if (slot < FLUSH_SLOTS)
+            t->flush[slot] = e;
+        STORE(t->h->flush_wanted, 1);
+    }
+    mark_attempted(t, e);
+}
+
+/* Moves `base` so that the debt lies within [-far, T * (C + D)]; every operation begins with it. Returns the debt in units. */
+static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    for (;;) {
+        int64_t base = LOAD(hot->base), net = LOAD(hot->net);
+        i128 debt = debt_units(d, base, net, now), bound = debt;
+        if (debt < -far)
+            bound = -far;
+        else if (debt > cap_units(d))
+            bound = cap_units(d);
+        else
+            return debt;
+        if (CAS(hot->base, base, base_for(d, bound, net, now))) {
+            ADD(hot->full_count, 1);
+            if (debt > bound)
+                ADD(d->forgiven, (int64_t)((debt - bound) / d->q));
+            /* base is whole ns: what a clamp rounds up is part of the debt from here on */
+            return debt_units(d, LOAD(hot->base), net, now);
+        }
+    }
+}
+
+static inline i128 clamped(const definition_t *d, i128 units)
+{
+    i128 cap = cap_units(d);
+    return units < 0 ? 0 : units > cap ? cap : units;
+}
+
+/* Units that must be free beside the cost: predictions, caution. `conf_debt` is the confirmed debt with far added. */
+static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const prediction_t *p, i128 conf_debt, int64_t n,
+                      int64_t now)
+{
+    double q = (double)d->q, conf = (double)d->capacity - (double)conf_debt / q;
+    double near = near_tokens(t, e, p, conf, now);
+    if (near > 0 && conf >= (double)n && conf - near < (double)n
+        && reserve_tokens(t, e, d, p->slow_sum, (double)n, now) >= (double)n)
+        return 0;
+    return (i128)ceil(near * q - 1e-9 * q);
+}
+
+static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now, outcome_t *o)
+{
+    hot_t *hot = &t->hot[e];
+    for (;;) {
+        prediction_t p = predict(t, e, d, now);
+        i128 far = far_units(d, p.far);
+        i128 debt = advance(t, e, d, far, now);
+        int64_t net = LOAD(hot->net), base = LOAD(hot->base);
+        debt = debt_units(d, base, net, now);
+        i128 conf_debt = clamped(d, debt + far), cost = token_units(d, n), full = full_units(d);
+        i128 back = p.near > 0 ? held_back(t, e, d, &p, conf_debt, n, now) : 0;
+        i128 over = conf_debt + back + cost - full;
+        if (UNLIKELY(now < t->h->cautious_until) && over <= 0
+            && net + n > d->capacity / (t->h->members > 0 ? t->h->members : 1)) {
+            o->wait_ns = t->h->cautious_until - now;
+            outcome_debt(d, o, debt);
+            return DENIED;
+        }
+        if (over > 0) {
+            i128 wait = units_to_ns(d, over);
+            o->wait_ns = wait > INT64_MAX ? INT64_MAX : (int64_t)wait;
+            outcome_debt(d, o, debt);
+            return DENIED;
+        }
+        if (CAS(hot->net, net, net + n)) {
+            outcome_debt(d, o, debt + cost);
+            return ALLOWED;
+        }
+    }
+}
+
+static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now, outcome_t *o)
+{
+    hot_t *hot = &t->hot[e];
+    const header_t *h = t->h;
+    if (UNLIKELY(d->p != 1 || now < h->cautious_until || (now >= h->far_free_until && (LOAD(hot->flags) & ENTRY_RATED))))
+        return take_slow(t, d, e, n, now, o);
+    for (;;) {
+        int64_t base = LOAD(hot->base), net = LOAD(hot->net);
+        int64_t debt = (int64_t)((uint64_t)base + (uint64_t)net * (uint64_t)d->q - (uint64_t)now);
+        if (UNLIKELY(debt < 0 || debt > d->cap_ns)) {
+            advance(t, e, d, 0, now);
+            continue;
+        }
+        int near_class = LOAD(hot->near_class);
+        int64_t near = near_class ? INT64_C(1) << (near_class - 1) : 0;
+        int64_t room = d->full_ns - debt - n * d->q;
+        if (LIKELY(room >= 0) && (!near_class || (near <= d->capacity && near * d->q <= room))) {
+            if (LIKELY(CAS(hot->net, net, net + n))) {
+                o->debt_ns = debt + n * d->q;
+                o->rest = 0;
+                return ALLOWED;
+            }
+            continue;
+        }
+        if (near_class)
+            return take_slow(t, d, e, n, now, o);
+        o->wait_ns = -room;
+        o->debt_ns = debt;
+        o->rest = 0;
+        return DENIED;
+    }
+}
+
+/* An entry of an older definition follows its bucket: a change of rate keeps the tokens of debt, a change of capacity the
+ * debt. */
+static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    definition_t *old = &t->definitions[hot->bucket], *new = &t->definitions[bucket];
+    i128 debt = advance(t, e, old, entry_far(t, e, old, now), now);
+    /* d / q tokens of debt, in the new units: d * q' / q, rounded up; both factors are below 2^115 only together */
+    i128 whole = debt / old->q, part = debt % old->q;
+    i128 units = whole * new->q + (part * new->q + (part > 0 ? old->q - 1 : 0)) / old->q;
+    i128 cap = cap_units(new);
+    if (units > cap) {
+        new->forgiven += (int64_t)((units - cap) / new->q);
+        units = cap;
+    }
+    old->entries--;
+    new->entries++;
+    hot->bucket = (uint16_t)bucket;
+    STORE(hot->base, base_for(new, units, LOAD(hot->net), now));
+    hot->full_count++;                                  /* its old decisions were in other units */
+}
+
+static inline int entry_current(const table_t *t, uint32_t e, uint32_t bucket)
+{
+    const hot_t *hot = &t->hot[e];
+    return LIKELY(hot->bucket == bucket && hot->origin == t->h->own_origin && LOAD(hot->net) < TOKEN_ROLL);
+}
+
+/* Needs the table to itself. */
+static inline int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
+{
+    if (t->hot[e].bucket != bucket)
+        redefine(t, e, bucket, now);
+    if (t->hot[e].origin == t->h->own_origin && t->hot[e].net >= TOKEN_ROLL && !open_epoch(t))
+        return 0;
+    return t->hot[e].origin == t->h->own_origin || own_column_close(t, e, t->h->own_origin);
+}
+
+/* The entry of a key for a take here, made when there is none. `alone` says that the caller has the table to itself; without
+ * it what needs that is left, with NEEDS_LOCK. DENIED: there is no room, or a node without memory may not serve so much. */
+static int entry_for_take(table_t *t, definition_t *d, uint32_t bucket, uint64_t lo, uint64_t hi, int64_t n, int alone,
+                          int64_t now, uint32_t *entry, uint32_t *gone)
+{
+    uint32_t e = table_find(t, lo, hi);
+    *gone = NONE;
+    *entry = e;
+    if (LIKELY(e != NONE && entry_current(t, e, bucket)))
+        return ALLOWED;
+    if (!alone)
+        return NEEDS_LOCK;
+    if (e != NONE)
+        return entry_renew(t, e, bucket, now) ? ALLOWED : DENIED;
+    if (now < t->h->cautious_until && n > d->capacity / (t->h->members > 0 ? t->h->members : 1))
+        return DENIED;
+    *entry = entry_obtain(t, lo, hi, bucket, 1, now, gone);
+    return *entry == NONE ? DENIED : ALLOWED;
+}
+
+static inline int take(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now, outcome_t *o)
+{
+    hot_t *hot = &t->hot[e];
+    o->allowed = take_level(t, d, e, n, now, o);
+    o->entry = e;
+    o->birth = hot->birth;
+    o->origin = hot->origin;
+    o->full_count = LOAD(hot->full_count);
+    count_offered(t, d, e, n, o->allowed);
+    return o->allowed;
+}
+
+/* The answer that a take would get now; nothing is stored. */
+static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64_t now, outcome_t *o)
+{
+    prediction_t p = {0};
+    i128 debt = 0, far = 0, full = full_units(d);
+    *o = (outcome_t){.entry = e};
+    if (e != NONE) {
+        p = predict(t, e, d, now);
+        far = far_units(d, p.far);
+        debt = debt_units(d, LOAD(t->hot[e].base), LOAD(t->hot[e].net), now);
+        debt = debt < -far ? -far : debt;
+    }
+    i128 conf_debt = clamped(d, debt + far);
+    i128 back = p.near > 0 ? held_back(t, e, d, &p, conf_debt, n, now) : 0, over = conf_debt + back + token_units(d, n) - full;
+    o->allowed = over <= 0;
+    if (now < t->h->cautious_until
+        && (e == NONE ? 0 : t->hot[e].net) + n > d->capacity / (t->h->members > 0 ? t->h->members : 1)) {
+        o->allowed = 0;
+        o->wait_ns = t->h->cautious_until - now;
+    } else if (over > 0)
+        o->wait_ns = (int64_t)units_to_ns(d, over);
+    outcome_debt(d, o, clamped(d, debt));
+}
+
+/* Gives `n` tokens back. The caller has checked that the bucket was neither full nor forgiven since the take.
+ * 0 when memory for the refund's column is at its limit. */
+static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    column_t c;
+    i128 far = entry_far(t, e, d, now);
+    advance(t, e, d, far, now);
+    if (!column_find(t, e, hot->origin, &c)) {
+        if (!column_new(t, e, hot->origin, 1, &c))
+            return 0;
+    } else if (!column_widen(t, e, &c))
+        return 0;
+    ADD(c.block->refunded[c.i], (uint64_t)n);
+    ADD(hot->mark, -n);
+    ADD(hot->net, -n);
+    advance(t, e, d, far, now);
+    mark_attempted(t, e);
+    return 1;
+}
+
+/* Charges `n` tokens whatever the level; what would lie beyond the ceiling of debt is forgiven. Returns the tokens charged. */
+static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    int64_t most = d->capacity + d->max_debt, charged = n < most ? n : most;
+    i128 far = entry_far(t, e, d, now);
+    advance(t, e, d, far, now);
+    ADD(hot->net, charged);
+    ADD(d->forgiven, n - charged);
+    advance(t, e, d, far, now);
+    count_offered(t, d, e, charged, 1);
+    return charged;
+}
+
+#endif

@@ -1,0 +1,103 @@
+/* Upkeep: silent and forgotten nodes, suspect clocks, pruned origins. */
+#ifndef CRDTBUCKET_UPKEEP_H
+#define CRDTBUCKET_UPKEEP_H
+
+#include "merge.h"
+
+/* From when on some peer that stated rates is silent beyond the near horizon. */
+static void refresh_far(table_t *t)
+{
+    int64_t until = INT64_MAX;
+    for (int i = 1; i < MAX_NODES; i++)
+        if (t->nodes[i].known && t->nodes[i].rated && t->nodes[i].heard + t->h->near_ns < until)
+            until = t->nodes[i].heard + t->h->near_ns;
+    STORE(t->h->far_free_until, until);
+}
+
+/* A node is given up: what was predicted of it becomes debt, so that the level does not move, and its rates go. */
+static void forget_node(table_t *t, uint32_t node, int64_t now)
+{
+    for (int64_t i = 0; i < t->h->bump; i++) {
+        uint32_t e = (uint32_t)i;
+        column_t c = {0};
+        int rated = 0;
+        if (!(t->hot[e].flags & ENTRY_RATED))
+            continue;
+        while (!rated && column_next(t, e, &c))
+            rated = t->origins[column_origin(&c)].node == node && (c.c->fast[c.i] | c.c->slow[c.i]);
+        if (!rated)
+            continue;
+        definition_t *d = &t->definitions[t->hot[e].bucket];
+        i128 before = entry_far(t, e, d, now), debt = advance(t, e, d, before, now);
+        c = (column_t){0};
+        while (column_next(t, e, &c))
+            if (t->origins[column_origin(&c)].node == node)
+                c.c->fast[c.i] = c.c->slow[c.i] = c.c->relayed[c.i] = 0;
+        refresh_near_class(t, e);
+        i128 after = debt + before - entry_far(t, e, d, now), cap = cap_units(d);
+        STORE(t->hot[e].base, base_for(d, after < cap ? after : cap, LOAD(t->hot[e].net), now));
+    }
+    t->nodes[node].rated = 0;
+    t->h->forgotten++;
+    refresh_far(t);
+}
+
+static void suspect_all(table_t *t)
+{
+    for (int64_t e = 0; e < t->h->bump; e++)
+        if ((t->hot[e].flags & (ENTRY_USED | ENTRY_SUSPECT)) == ENTRY_USED) {
+            OR(t->hot[e].flags, ENTRY_SUSPECT);
+            t->h->suspects++;
+        }
+}
+
+/* An entry out of a snapshot: its debt is suspect until the first contact with a peer. */
+static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definition_t *wd, const uint16_t *origins, int64_t now)
+{
+    uint32_t gone;
+    wire_column_t x;
+    column_t c;
+    if (wd->bucket == NONE || table_find(t, w->lo, w->hi) != NONE)
+        return 0;
+    definition_t *d = &t->definitions[wd->bucket];
+    uint32_t e = entry_obtain(t, w->lo, w->hi, wd->bucket, 0, now, &gone);
+    if (e == NONE)
+        return 0;
+    const uint8_t *in = w->body;
+    for (uint32_t i = 0; i < w->columns; i++) {
+        in = get_column(in, in + 64, w->flags & WIRE_REFUNDS, &x);
+        if (!column_new(t, e, origins[x.origin], x.refunded != 0, &c))
+            continue;
+        c.c->taken[c.i] |= (uint64_t)x.taken;
+        c.c->birth[c.i] = x.birth;
+        if (c.block)
+            c.block->refunded[c.i] = (uint64_t)x.refunded;
+    }
+    i128 debt = (i128)w->debt_ns * d->p, cap = cap_units(d);
+    if (!wd->same)
+        debt = (i128)((double)w->debt_ns * (double)wd->p / (double)wd->q * (double)d->q);
+    t->hot[e].base = base_for(d, debt < cap ? debt : cap, 0, now);
+    t->hot[e].flags |= ENTRY_SUSPECT;
+    t->h->suspects++;
+    return 1;
+}
+
+/* Columns of a marked origin are dropped; levels do not move. Returns entries changed among the next `most` from `from`. */
+static int64_t prune(table_t *t, uint32_t origin, int64_t from, int64_t most)
+{
+    int64_t changed = 0;
+    for (int64_t i = from; i < from + most && i < t->h->bump; i++) {
+        column_t c;
+        if (!(t->hot[i].flags & ENTRY_USED) || t->hot[i].origin == origin || !column_find(t, (uint32_t)i, origin, &c))
+            continue;
+        c.c->taken[c.i] = 0;
+        c.c->fast[c.i] = c.c->slow[c.i] = c.c->relayed[c.i] = 0;
+        if (c.block)
+            c.block->refunded[c.i] = 0;
+        refresh_near_class(t, (uint32_t)i);
+        changed++;
+    }
+    return changed;
+}
+
+#endif
