@@ -1,0 +1,194 @@
+"""One peer as seen from here: what it has acknowledged, what was received from it, and how far away it is."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from crdtbucket.mesh import wire
+from crdtbucket.mesh.nodeinfo import NodeInfo
+from crdtbucket.mesh.roster import Resolved
+
+MAX_UNACKED = 4096
+"""Frames whose acknowledgement is awaited; older ones count as lost."""
+STALE_NS = 5_000_000_000
+"""A frame whose round trip took longer says nothing about now."""
+
+
+class Ranges:
+    """Versions that a link has acknowledged: all up to `prefix`, and some ranges above it."""
+
+    def __init__(self, prefix: int = 0) -> None:
+        self.prefix = prefix
+        self._above: list[tuple[int, int]] = []
+
+    def add(self, after: int, upto: int) -> None:
+        """Versions above `after`, up to `upto`, are acknowledged."""
+        if upto <= self.prefix or upto <= after:
+            return
+        merged: list[tuple[int, int]] = []
+        for low, high in sorted([*self._above, (after, upto)]):
+            if low <= self.prefix:
+                self.prefix = max(self.prefix, high)
+            elif merged and low <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+            else:
+                merged.append((low, high))
+        self._above = merged
+
+    def gaps(self, head: int) -> list[tuple[int, int]]:
+        """(after, upto) of what is not acknowledged, up to `head`."""
+        out, low = [], self.prefix
+        for start, end in self._above:
+            out.append((low, start))
+            low = end
+        if low < head:
+            out.append((low, head))
+        return out
+
+
+@dataclass
+class Sent:
+    """What a frame carried that its acknowledgement settles."""
+
+    after: int = 0
+    upto: int = 0
+    tables_version: int = 0
+    sync_from: int = -1
+
+
+NOTHING = Sent()
+
+
+@dataclass
+class Received:
+    """Sequence numbers merged from the peer: the highest, and a window of those below."""
+
+    highest: int = 0
+    bits: int = 0
+
+    def seen(self, seq: int) -> bool:
+        below = self.highest - seq
+        return below == 0 or (0 < below <= wire.ACK_BITS and bool(self.bits >> (below - 1) & 1))
+
+    def add(self, seq: int) -> None:
+        below = self.highest - seq
+        if below < 0:
+            self.bits = (
+                ((self.bits << 1 | 1) << (-below - 1)) & (2**wire.ACK_BITS - 1)
+                if self.highest
+                else 0
+            )
+            self.highest = seq
+        elif 0 < below <= wire.ACK_BITS:
+            self.bits |= 1 << (below - 1)
+
+
+@dataclass
+class Link:
+    """The state that is kept for one peer, over reconnections."""
+
+    info: NodeInfo
+    node: int
+    """Its id in the table."""
+    heard: int
+    """When its newest frame came (or the link came up), local ns."""
+    connected: bool = True
+    left: bool = False
+    forgotten: bool = False
+    held: bool = True
+    """Whether the log of versions is kept for it; if not it gets a full sync when it is back."""
+    seq: int = 0
+    sent: OrderedDict[int, Sent] = field(default_factory=OrderedDict)
+    acked: Ranges = field(default_factory=Ranges)
+    cursor: int = 0
+    """Where a round that did not fit into its budget ended."""
+    tables_acked: int = 0
+    received: Received = field(default_factory=Received)
+    echo: int | None = None
+    echo_at: int = 0
+    round_trip: int = 0
+    """Smoothed, ns; 0 while unknown."""
+    round_sent: int = 0
+    round: int = 0
+    round_parts: set[int] = field(default_factory=set)
+    round_at: int = 0
+    completed: int = 0
+    peer_tables: OrderedDict[int, Resolved] = field(default_factory=OrderedDict)
+    """Its announced tables by version, the newest few."""
+    answers: dict[int, None] = field(default_factory=dict)
+    answered_at: int = -(2**62)
+    unheard: tuple[str, ...] = ()
+    sync_place: int = 0
+    """Next place of the full sync, -1 when it is through."""
+    sync_waiting: dict[int, int] = field(default_factory=dict)
+    """Chunks of the full sync that are not acknowledged: place -> when they were sent."""
+    digest_from: int = 0
+    digest_due: int = 0
+    passes: int = 0
+    """Times that the digests went over all hashes."""
+
+    @property
+    def synced(self) -> bool:
+        return self.sync_place < 0 and not self.sync_waiting
+
+    def new_life(self, info: NodeInfo) -> None:
+        """The peer's process is another one: nothing that was agreed with the old one holds."""
+        fresh = Link(info, self.node, self.heard, connected=self.connected, seq=self.seq)
+        self.__dict__.update(fresh.__dict__)
+
+    def start_sync(self, version: int) -> None:
+        """All indebted keys are sent; versions up to now are covered by that."""
+        self.acked = Ranges(version)
+        self.cursor = version
+        self.sync_place = 0
+        self.sync_waiting = {}
+
+    def acknowledge(self, frame: wire.Frame) -> None:
+        """Takes the acknowledgements in a frame of the peer."""
+        for seq in [s for s in self.sent if s <= frame.ack]:
+            below = frame.ack - seq
+            if below > wire.ACK_BITS:
+                del self.sent[seq]  # lost
+            elif below == 0 or frame.ack_bits >> (below - 1) & 1:
+                done = self.sent.pop(seq)
+                self.acked.add(done.after, done.upto)
+                self.tables_acked = max(self.tables_acked, done.tables_version)
+                if done.sync_from >= 0:
+                    self.sync_waiting.pop(done.sync_from, None)
+
+    def expect(self, sent: Sent) -> int:
+        """Gives the next frame its sequence number and remembers what it carries."""
+        self.seq += 1
+        if sent != NOTHING:
+            self.sent[self.seq] = sent
+        if len(self.sent) > MAX_UNACKED:
+            self.sent.popitem(last=False)
+        return self.seq
+
+    def measure(self, frame: wire.Frame, now: int) -> bool:
+        """Takes the round trip in a frame. False when the frame is too old to say anything."""
+        stale = False
+        if frame.echo is not None:
+            trip = now - frame.echo - frame.hold
+            stale = trip > STALE_NS
+            if 0 < trip <= STALE_NS:
+                self.round_trip += (trip - self.round_trip) // 8 if self.round_trip else trip
+        if self.echo is None or frame.sent > self.echo:
+            self.echo, self.echo_at = frame.sent, now
+        return not stale
+
+    def complete(self, frame: wire.Frame, at: int) -> int | None:
+        """Counts a part of a complete round. When it was the last missing one: the time that the round stands for."""
+        if not frame.parts or frame.round <= self.completed:
+            return None
+        if frame.round > self.round:
+            self.round, self.round_parts, self.round_at = frame.round, set(), at
+        if frame.round < self.round:
+            return None
+        self.round_parts.add(frame.part)
+        self.round_at = min(self.round_at, at)
+        if len(self.round_parts) < frame.parts:
+            return None
+        self.completed = frame.round
+        return self.round_at

@@ -1,0 +1,24 @@
+"""What one node of the mesh says about itself to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """One running process of the mesh, as it introduced itself over an authenticated link."""
+
+    name: str
+    """Stable and unique in the mesh, 1 to 255 bytes of UTF-8."""
+    region: str
+    """Free text, up to 255 bytes."""
+    epoch: int
+    """Random at every process start, 64 bits."""
+    address: str
+    """Where others can call it, "host:port", or "" when unknown."""
+    age_ns: int
+    """How long its process has run (ns)."""
+
+
+__all__ = ["NodeInfo"]

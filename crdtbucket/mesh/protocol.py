@@ -1,0 +1,411 @@
+"""The protocol of one node as a pure machine: frames and times in, frames out. No clock, no socket, no thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+from crdtbucket._core import Table
+from crdtbucket.errors import MeshError, NodeConflict, WireError
+from crdtbucket.mesh import antientropy, wire
+from crdtbucket.mesh.link import Link
+from crdtbucket.mesh.nodeinfo import NodeInfo
+from crdtbucket.mesh.pruning import Pruner
+from crdtbucket.mesh.roster import Resolved, Roster
+from crdtbucket.mesh.rounds import Outbox
+from crdtbucket.mesh.settings import MeshConfig
+
+log = logging.getLogger("crdtbucket.mesh")
+
+Frames = list[tuple[str, bytes]]
+
+FLUSH_GAP_NS = 10_000_000
+"""Least time between two early flushes."""
+HEARD_NS = 1_000_000_000
+"""A peer that was heard within this time speaks for its own column; later it is a suspect."""
+DEAD_NS = 15_000_000_000
+"""A peer that was not heard for so long is dead; still a member until `forget_after`."""
+HOLD_NS = 60_000_000_000
+"""For so long the log of versions is kept for a peer that is silent; later it gets a full sync."""
+CAUTION_NS = 2_000_000_000
+"""A node without memory serves its share of a key for at most so long."""
+GOSSIP_NS = 1_000_000_000
+"""Members and marks are told this often."""
+SWEEP = 4096
+REMEMBERED_TABLES = 4
+
+
+class MeshNode:
+    """One node of the mesh over one table. Times are ns of the table's clock.
+
+    Calls must not overlap; takes on the table may come from any thread meanwhile.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        config: MeshConfig,
+        *,
+        name: str,
+        region: str = "",
+        address: str = "",
+        seed: int | None = None,
+        born: int | None = None,
+    ) -> None:
+        self.table = table
+        self.config = config
+        self.name, self.region, self.address = name, region, address
+        self.links: dict[str, Link] = {}
+        self.counters: dict[str, int] = dict.fromkeys(
+            ("frames", "duplicates", "stale", "merged", "ignored", "unknown_bucket", "refused_columns", "dropped", "gained"), 0
+        )
+        self.on_wake: Callable[[], None] | None = None
+        self.on_conflict: Callable[[NodeConflict], None] | None = None
+        self._random = random.Random(seed)
+        self._roster = Roster(table, name)
+        self._out = Outbox(table, self._roster)
+        self._pruner = Pruner(table)
+        now = table.now()
+        self._born = now if born is None else born
+        self._interval = config.gossip_interval_ns
+        self._next_round = now + self._random.randrange(self._interval)
+        self._last_send = now - FLUSH_GAP_NS
+        self._next_gossip = now
+        self._known: dict[str, wire.Member] = {}
+        self.leaving = False
+        self.memory = False
+        """Whether a complete round for this process has come, so that levels are the mesh's."""
+        trust = config.partition_trust_ns
+        table.configure(trust_ns=2**63 - 1 if trust is None else trust)
+        table.on_wake = self._wake
+        table.spare_epoch(self._random.getrandbits(64) | 1)
+        if config.peers:
+            self._out.flags |= wire.JOINING
+            table.configure(cautious_until=now + CAUTION_NS, members=1 + len(config.peers))
+        else:
+            self.memory = True
+
+    # ---- links ----
+
+    @property
+    def info(self) -> NodeInfo:
+        """This node, as of now."""
+        return NodeInfo(self.name, self.region, self.table.epoch, self.address, self.table.now() - self._born)
+
+    def connected(self, peer: NodeInfo, now: int) -> None:
+        """An authenticated link is up. Raises NodeConflict when two running processes share a name: the younger of two that
+        are called like this node refuses to serve."""
+        if peer.name == self.name:
+            self._twin(peer)
+        link = self.links.get(peer.name)
+        if link is None:
+            link = self.links[peer.name] = Link(peer, self._roster.node(peer.name), now)
+            link.start_sync(self.table.version)
+        elif link.info.epoch != peer.epoch:
+            if link.connected and now - link.heard < HEARD_NS:
+                raise NodeConflict(f"two running processes are called {peer.name!r}: give each node its own name")
+            link.new_life(peer)
+            link.start_sync(self.table.version)
+        elif not link.held:
+            link.start_sync(self.table.version)
+        link.info, link.heard, link.connected, link.held = peer, now, True, True
+        link.left = link.forgotten = False
+        link.digest_due = now + 2 * self._interval
+        self.table.set_node(link.node, peer.epoch, True)
+        self._know(peer.name, peer.region, peer.epoch, peer.address)
+        self._count_members(now)
+        log.info("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
+
+    def _twin(self, peer: NodeInfo) -> None:
+        conflict = NodeConflict(
+            f"another running process is called {self.name!r} (region {peer.region!r}, address {peer.address!r}): "
+            "give each node its own name"
+        )
+        mine = self.info
+        if (mine.age_ns, mine.epoch) < (peer.age_ns, peer.epoch):
+            self.refuse(conflict)
+        raise conflict
+
+    def refuse(self, conflict: NodeConflict) -> None:
+        """Stops serving: every decision raises `conflict` from now on."""
+        self.table.refusal = conflict
+        log.error("%s", conflict)
+        if self.on_conflict is not None:
+            self.on_conflict(conflict)
+
+    def disconnected(self, name: str, now: int) -> None:
+        """The link to this peer is gone; what was taken since is kept for it."""
+        link = self.links.get(name)
+        if link is None or not link.connected:
+            return
+        link.connected = False
+        self.table.set_node(link.node, link.info.epoch, False)
+        self._count_members(now)
+        log.info("%s: link to %s is down", self.name, name)
+
+    def known_addresses(self) -> list[str]:
+        """Where the members that were heard of can be dialled."""
+        return [address for name, _, _, address in self._known.values() if address and name != self.name]
+
+    def status(self, name: str, now: int) -> str:
+        """alive, suspect, dead or left."""
+        link = self.links[name]
+        silent = now - link.heard
+        if link.left:
+            return "left"
+        if link.connected and silent < HEARD_NS:
+            return "alive"
+        return "suspect" if silent < DEAD_NS else "dead"
+
+    # ---- in ----
+
+    def receive(self, name: str, data: bytes, now: int) -> Frames:
+        """Takes a frame of the authenticated peer `name`; returns frames to send at once. Raises WireError on a bad one, which
+        then has changed nothing but the link's time of last hearing."""
+        link = self.links.get(name)
+        if link is None:
+            raise MeshError(f"no link to {name!r}")
+        frame = wire.decode(data)
+        self.counters["frames"] += 1
+        self._follow_epoch(link, frame)
+        addressed = frame.to_epoch == self.table.epoch
+        if addressed and not link.measure(frame, now):
+            self.counters["stale"] += 1
+            return []
+        if link.received.seen(frame.seq):
+            self.counters["duplicates"] += 1
+            return []
+        newer = frame.seq > link.received.highest
+        at = now - link.round_trip // 2
+        out: Frames = []
+        if frame.payload and frame.payload_kind == wire.ENTRIES:
+            resolved = self._tables(link, frame)
+            if resolved is None:
+                return []  # its tables have not come yet: not acknowledged, so they will
+            out += self._merge(link, frame, resolved, at, newer, now)
+        elif frame.tables is not None:
+            self._tables(link, frame)
+        link.received.add(frame.seq)
+        link.heard = max(link.heard, now)
+        self.table.set_node(link.node, link.info.epoch, link.connected)
+        if addressed:
+            link.acknowledge(frame)
+        self._completed(link, frame, at, addressed, now)
+        self._gossip_in(link, frame, now)
+        return out + self._anti_entropy(link, frame, now)
+
+    def _follow_epoch(self, link: Link, frame: wire.Frame) -> None:
+        if frame.epoch == link.info.epoch:
+            return
+        info = link.info
+        link.info = NodeInfo(info.name, info.region, frame.epoch, info.address, info.age_ns)
+        self.table.set_node(link.node, frame.epoch, link.connected)
+
+    def _tables(self, link: Link, frame: wire.Frame) -> Resolved | None:
+        if frame.tables is not None:
+            link.peer_tables[frame.tables.version] = self._roster.resolve(frame.tables)
+            while len(link.peer_tables) > REMEMBERED_TABLES:
+                link.peer_tables.popitem(last=False)
+        return link.peer_tables.get(frame.tables_version)
+
+    def _merge(self, link: Link, frame: wire.Frame, resolved: Resolved, at: int, newer: bool, now: int) -> Frames:
+        epoch = self.table.epoch
+        merged = self.table.merge(
+            frame.payload,
+            resolved.definitions,
+            resolved.origins,
+            node=link.node,
+            epoch=frame.epoch,
+            at=at,
+            newer=newer,
+            joining=bool(frame.flags & wire.JOINING),
+        )
+        for what in ("merged", "ignored", "unknown_bucket", "refused_columns", "dropped", "gained"):
+            self.counters[what] += getattr(merged, what)
+        if merged.refused_columns:
+            log.warning("%s: %s states more than its limit allows on %d keys", self.name, link.info.name, merged.refused_columns)
+        if merged.twin:
+            log.warning("%s: larger counts of epoch %x were heard, epoch %x is opened", self.name, epoch, self.table.epoch)
+        if any(link.info.name in other.unheard for other in self.links.values() if other.connected):
+            self.table.touch(merged.touched)
+        link.answers.update(dict.fromkeys(merged.answers))
+        if link.answers and now - link.answered_at >= FLUSH_GAP_NS:
+            return self._answer(link, now)
+        return []
+
+    def _answer(self, link: Link, now: int) -> Frames:
+        self._out.start()
+        link.answered_at = now
+        frames = self._out.entries(link, link.answers, now)
+        link.answers = {}
+        return [(link.info.name, frame) for frame in frames]
+
+    def _completed(self, link: Link, frame: wire.Frame, at: int, addressed: bool, now: int) -> None:
+        stood = link.complete(frame, at)
+        if stood is None:
+            return
+        self.table.heard(link.node, stood)
+        if addressed and not self.memory:
+            self.memory = True
+            self._out.flags &= ~wire.JOINING
+            self.table.configure(cautious_until=0)
+            self._count_members(now)
+
+    def _gossip_in(self, link: Link, frame: wire.Frame, now: int) -> None:
+        for name, region, epoch, address in frame.members or ():
+            self._know(name, region, epoch, address)
+        if frame.unheard is not None:
+            link.unheard = frame.unheard
+        for epoch in frame.marks or ():
+            self._pruner.told(epoch, self._running())
+        if frame.flags & wire.LEAVING and not link.left:
+            link.left = True
+            log.info("%s: %s left", self.name, link.info.name)
+            self._forget(link)
+            self._count_members(now)
+
+    def _anti_entropy(self, link: Link, frame: wire.Frame, now: int) -> Frames:
+        frames: list[bytes] = []
+        if frame.digest is not None and antientropy.differs(self.table, frame.digest):
+            first, last = frame.digest[:2]
+            found = antientropy.items(self.table, first, last)
+            frames.append(self._out.frame(link, now, payload=found, payload_kind=wire.ITEMS, items=(first, last)))
+        if frame.payload_kind == wire.ITEMS and frame.items is not None:
+            send, want = antientropy.compare(self.table, *frame.items, frame.payload)
+            frames += self._out.entries(link, send, now)
+            if want:
+                frames.append(self._out.frame(link, now, payload=want, payload_kind=wire.WANT))
+        elif frame.payload_kind == wire.WANT:
+            frames += self._out.entries(link, antientropy.wanted(self.table, frame.payload), now)
+        return [(link.info.name, data) for data in frames]
+
+    # ---- out ----
+
+    def next_tick(self, now: int) -> int:
+        """When `tick` has something to do, absolute ns."""
+        if self.table.flush_wanted:
+            return min(self._next_round, max(now, self._last_send + FLUSH_GAP_NS))
+        return self._next_round
+
+    def tick(self, now: int) -> Frames:
+        """A round when one is due, an early flush when one is asked for."""
+        if now >= self._next_round:
+            return self._round(now)
+        if self.table.flush_wanted and now - self._last_send >= FLUSH_GAP_NS:
+            return self._flush(now)
+        return []
+
+    def _round(self, now: int) -> Frames:
+        self._next_round += self._interval * (1 + (now - self._next_round) // self._interval)
+        self._age(now)
+        self.table.collect()
+        self._last_send = now
+        self._out.start()
+        gossip = self._gossip_out(now)
+        out: Frames = []
+        for link in self.links.values():
+            if not link.connected or link.left:
+                continue
+            extra = {**gossip, **antientropy.next_digest(self.table, link, now)}
+            frames = [*self._out.sync(link, now), *self._out.round(link, now, extra)]
+            if link.answers:
+                frames += [data for _, data in self._answer(link, now)]
+            out += [(link.info.name, data) for data in frames]
+        self.table.trim(self._acknowledged())
+        self.table.sweep(SWEEP)
+        return out
+
+    def _flush(self, now: int) -> Frames:
+        before = self.table.version
+        self.table.collect(True)
+        self._last_send = now
+        self._out.start()
+        return [
+            (link.info.name, data)
+            for link in self.links.values()
+            if link.connected and not link.left
+            for data in self._out.flush(link, before, now)
+        ]
+
+    def leave(self, now: int) -> Frames:
+        """The last frames: all that is not acknowledged, and goodbye."""
+        self.leaving = True
+        self._out.flags |= wire.LEAVING
+        self.table.collect()
+        self._out.start()
+        return [
+            (link.info.name, data)
+            for link in self.links.values()
+            if link.connected and not link.left
+            for data in self._out.round(link, now, {})
+        ]
+
+    def _gossip_out(self, now: int) -> dict[str, Any]:
+        if now < self._next_gossip:
+            return {}
+        self._next_gossip = now + GOSSIP_NS
+        me = (self.name, self.region, self.table.epoch, self.address)
+        heard = {name for name in self.links if self.status(name, now) == "alive"}
+        unheard = tuple(name for name in self._known if name != self.name and name not in heard and not self._gone(name))
+        gossip: dict[str, Any] = {"members": (me, *self._known.values())[: wire.MAX_MEMBERS], "unheard": unheard}
+        marks = self._pruner.step(self.links.values(), self._running(), now)
+        return {**gossip, "marks": marks} if marks else gossip
+
+    # ---- members ----
+
+    def _know(self, name: str, region: str, epoch: int, address: str) -> None:
+        if name != self.name and (name in self._known or len(self._known) < wire.MAX_MEMBERS - 1):
+            self._known[name] = (name, region, epoch, address)
+
+    def _gone(self, name: str) -> bool:
+        link = self.links.get(name)
+        return link is not None and (link.left or link.forgotten)
+
+    def _running(self) -> set[int]:
+        return {self.table.epoch, *(link.info.epoch for link in self.links.values() if not link.left and not link.forgotten)}
+
+    def _age(self, now: int) -> None:
+        for link in self.links.values():
+            silent = now - link.heard
+            if link.connected and silent >= HEARD_NS:
+                self.table.set_node(link.node, link.info.epoch, False)
+            if link.held and silent > HOLD_NS:
+                link.held = False
+            elif not link.held and link.connected and silent < HEARD_NS:
+                link.held = True
+                link.start_sync(self.table.version)
+            if not link.forgotten and not link.left and silent > self.config.forget_after_ns:
+                link.forgotten = True
+                log.warning("%s: %s was silent for %.0f s and is forgotten", self.name, link.info.name, silent / 1e9)
+                self._forget(link)
+        self._count_members(now)
+
+    def forget(self, name: str) -> None:
+        """Discovery says that this node is gone for good."""
+        link = self.links.get(name)
+        if link is not None and not link.forgotten:
+            link.forgotten = True
+            self._forget(link)
+
+    def _forget(self, link: Link) -> None:
+        link.held = False
+        self.table.forget(link.node)
+        self._known.pop(link.info.name, None)
+
+    def _count_members(self, now: int) -> None:
+        live = 1 + sum(self.status(name, now) in ("alive", "suspect") for name in self.links)
+        expected = 1 + len(self.config.peers) if not self.memory else 1
+        self.table.configure(members=max(live, expected))
+
+    def _acknowledged(self) -> int:
+        held = [link.acked.prefix for link in self.links.values() if link.held and not link.left]
+        return min(held, default=self.table.version)
+
+    def _wake(self) -> None:
+        if self.on_wake is not None:
+            self.on_wake()
+
+
+__all__ = ["MeshNode", "MeshError", "WireError"]

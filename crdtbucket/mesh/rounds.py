@@ -1,0 +1,156 @@
+"""What goes out: rounds, early flushes, answers and the full sync of a joiner, as frames of bounded size."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from crdtbucket._core import Table
+from crdtbucket.mesh import wire
+from crdtbucket.mesh.link import Link, Sent
+from crdtbucket.mesh.roster import Roster
+
+ROUND_BYTES = 16 * wire.MAX_PAYLOAD
+"""Most payload that one round sends to one peer; what does not fit goes with the next."""
+SYNC_FRAMES = 4
+"""Frames of a full sync that may be unacknowledged at a time."""
+SYNC_PATIENCE_NS = 1_000_000_000
+"""After this, and two round trips, a chunk of the full sync is sent again."""
+
+
+class Outbox:
+    """Builds the frames for the links of one node."""
+
+    def __init__(self, table: Table, roster: Roster) -> None:
+        self._table = table
+        self._roster = roster
+        self._chunks: dict[tuple[int, int], tuple[bytes, int, int]] = {}
+        self.flags = 0
+        self.entries_sent = 0
+
+    def frame(self, link: Link, now: int, sent: Sent | None = None, **values: Any) -> bytes:
+        """One frame to a peer, with the acknowledgements and times that every frame carries."""
+        sent = sent or Sent()
+        tables, _ = self._roster.announced()
+        if values.get("payload") and link.tables_acked < tables.version and "payload_kind" not in values:
+            values["tables"] = tables
+            sent.tables_version = tables.version
+        received = link.received
+        return wire.encode(
+            wire.Frame(
+                epoch=self._table.epoch,
+                to_epoch=link.info.epoch,
+                seq=link.expect(sent),
+                sent=now,
+                echo=link.echo,
+                hold=now - link.echo_at if link.echo is not None else 0,
+                ack=received.highest,
+                ack_bits=received.bits,
+                flags=self.flags,
+                tables_version=tables.version if values.get("payload") else 0,
+                **values,
+            )
+        )
+
+    def start(self) -> None:
+        """A new moment: nothing encoded before may be sent again."""
+        self._chunks.clear()
+
+    def round(self, link: Link, now: int, extra: dict[str, Any]) -> list[bytes]:
+        """The frames of a round: every key that is dirty for the peer, or as many as fit. `extra` goes with the first."""
+        head = self._table.version
+        budget = ROUND_BYTES
+        chunks: list[tuple[bytes, int, int]] = []
+        fits = True
+        gaps = link.acked.gaps(head)
+        if link.cursor < head and link.cursor > link.acked.prefix:
+            gaps = _rotated(gaps, link.cursor)
+        for after, upto in gaps:
+            while after < upto and budget > 0:
+                payload, last, count = self._chunk(after, upto)
+                if count:
+                    chunks.append((payload, after, last))
+                    self.entries_sent += count
+                    budget -= len(payload)
+                else:
+                    link.acked.add(after, last)
+                after = last
+            if after < upto:
+                fits = False
+                link.cursor = after
+                break
+        else:
+            link.cursor = 0
+        complete = fits and link.synced
+        link.round_sent += 1
+        out = []
+        for part, (payload, after, last) in enumerate(chunks or [(b"", 0, 0)]):
+            values: dict[str, Any] = {"payload": payload, **(extra if not part else {})}
+            if complete:
+                values |= {"round": link.round_sent, "part": part, "parts": max(1, len(chunks))}
+            out.append(self.frame(link, now, Sent(after, last), **values))
+        return out
+
+    def flush(self, link: Link, after: int, now: int) -> list[bytes]:
+        """Only what an early flush gave new versions."""
+        head, out = self._table.version, []
+        while after < head:
+            payload, last, count = self._chunk(after, head)
+            if count:
+                out.append(self.frame(link, now, Sent(after, last), payload=payload))
+                self.entries_sent += count
+            after = last
+        return out
+
+    def entries(self, link: Link, entries: Iterable[int], now: int, most: int = 2**31) -> list[bytes]:
+        """Given entries, whatever their state, in at most `most` frames."""
+        _, positions = self._roster.announced()
+        wanted, start, out = array("I", entries), 0, []
+        while start < len(wanted) and len(out) < most:
+            payload, start, count = self._table.encode_entries(wanted, start, positions, self._room())
+            if not count:
+                break
+            self.entries_sent += count
+            out.append(self.frame(link, now, payload=payload))
+        return out
+
+    def sync(self, link: Link, now: int) -> Iterator[bytes]:
+        """The next chunks of a full sync, and those that seem lost."""
+        patience = SYNC_PATIENCE_NS + 2 * link.round_trip
+        _, positions = self._roster.announced()
+        for place, at in list(link.sync_waiting.items()):
+            if now - at > patience:
+                yield from self._sync_chunk(link, place, now, positions)
+        while link.sync_place >= 0 and len(link.sync_waiting) < SYNC_FRAMES:
+            yield from self._sync_chunk(link, link.sync_place, now, positions, advance=True)
+
+    def _sync_chunk(
+        self, link: Link, place: int, now: int, positions: array[int], *, advance: bool = False
+    ) -> Iterator[bytes]:
+        payload, following, count = self._table.encode_indebted(place, positions, self._room())
+        if advance:
+            link.sync_place = following
+        if count:
+            link.sync_waiting[place] = now
+            self.entries_sent += count
+            yield self.frame(link, now, Sent(sync_from=place), payload=payload)
+        else:
+            link.sync_waiting.pop(place, None)
+
+    def _chunk(self, after: int, upto: int) -> tuple[bytes, int, int]:
+        key = (after, upto)
+        if key not in self._chunks:
+            _, positions = self._roster.announced()
+            self._chunks[key] = self._table.encode_log(after, upto, positions, self._room())
+        return self._chunks[key]
+
+    def _room(self) -> int:
+        return wire.MAX_PAYLOAD
+
+
+def _rotated(gaps: list[tuple[int, int]], cursor: int) -> list[tuple[int, int]]:
+    """The gaps from `cursor` on, then those before it."""
+    later = [(max(after, cursor), upto) for after, upto in gaps if upto > cursor]
+    earlier = [(after, min(upto, cursor)) for after, upto in gaps if after < cursor]
+    return later + earlier

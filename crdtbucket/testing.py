@@ -1,0 +1,343 @@
+"""A mesh in memory: the real core, the real protocol and the real codec; only clock and network are simulated.
+
+    >>> from crdtbucket import BucketSpec
+    >>> from crdtbucket.testing import SimulatedMesh
+    >>> mesh = SimulatedMesh(["eu", "us"], [BucketSpec("api", capacity=100, refill_rate=10)])
+    >>> mesh["eu"].take("api", "tenant-42", 60).allowed
+    True
+    >>> mesh.advance(1.0)
+    >>> mesh["us"].peek("api", "tenant-42").remaining
+    50
+
+The same seed gives the same trace, byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+
+from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.errors import CrdtbucketError, NodeConflict, UnknownBucket
+from crdtbucket.mesh import snapshot
+from crdtbucket.mesh.protocol import Frames, MeshNode
+from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.policy import BucketSpec, canonical_name
+
+NS = 1_000_000_000
+START_NS = 1_000 * NS
+"""What a clock without an offset shows at the start."""
+RETRY_NS = NS // 2
+"""A connection that could not be made is tried again after this."""
+
+
+class SimulatedNode:
+    """One node: takes and looks at its buckets at the mesh's present time."""
+
+    def __init__(self, mesh: SimulatedMesh, name: str, offset_ns: int, drift_ppm: float) -> None:
+        self._mesh = mesh
+        self.name = name
+        self._offset, self._ppb = START_NS + offset_ns, round(drift_ppm * 1000)
+        self.up = False
+        self.suspended_until = 0
+        self.life = 0
+        self.held: list[Callable[[], None]] = []
+        self.saved: bytes | None = None
+        self.woken = 0
+        self.start(None)
+
+    # ---- for users ----
+
+    def take(self, bucket: str, key: str | bytes, cost: int = 1) -> Decision:
+        """A take of `cost` tokens here and now."""
+        return self.bucket(bucket).take(key, cost)
+
+    def take_burst(self, bucket: str, key: str | bytes, calls: int, cost: int = 1) -> int:
+        """`calls` takes at once; how many were allowed."""
+        return self.bucket(bucket).take_burst(key, calls, cost)
+
+    def peek(self, bucket: str, key: str | bytes, cost: int = 1) -> Decision:
+        """The Decision that a take would get; `remaining` is the level in whole tokens."""
+        return self.bucket(bucket).peek(key, cost)
+
+    def refund(self, decision: Decision, tokens: int | None = None) -> int:
+        """Gives tokens of a decision back; how many came back."""
+        self._present()
+        return self._by_decision(decision).refund(decision, tokens)
+
+    def settle(self, bucket: str, key: str | bytes, tokens: int) -> int:
+        """Charges the true cost of something served."""
+        return self.bucket(bucket).settle(key, tokens)
+
+    def columns(self, bucket: str, key: str | bytes) -> dict[str, tuple[int, int]]:
+        """What is counted here for the key: {node: (taken, refunded)}, a node's epochs summed."""
+        names, out = self.node._roster.names(), {}  # noqa: SLF001 - the simulator looks behind the machine
+        for (number, _), (_, taken, refunded) in self.bucket(bucket).columns(key).items():
+            before = out.get(names[number], (0, 0))
+            out[names[number]] = (before[0] + taken, before[1] + refunded)
+        return out
+
+    def bucket(self, name: str) -> BucketCore:
+        """The bucket itself, its clock set to the present."""
+        self._present()
+        try:
+            return self.buckets[canonical_name(name)]
+        except KeyError:
+            raise UnknownBucket(name, self.buckets) from None
+
+    # ---- for the mesh ----
+
+    def local_ns(self, now: int) -> int:
+        """This node's clock at a time of the mesh."""
+        return self._offset + now + now * self._ppb // NS
+
+    def mesh_ns(self, local: int) -> int:
+        """The first time of the mesh at which this node's clock shows `local` or later."""
+        return -(-(local - self._offset) * NS // (NS + self._ppb))
+
+    def start(self, memory: bytes | None) -> None:
+        """A new process, with or without a snapshot."""
+        mesh = self._mesh
+        self.life += 1
+        self.table = Table(max_keys=mesh.max_keys, hash_key=bytes(16), virtual=True, epoch=mesh.random.getrandbits(64) | 1)
+        self.table.set_time(self.local_ns(mesh.now_ns))
+        self.buckets: dict[str, BucketCore] = {}
+        for spec in mesh.specs:
+            debt = round(4 * spec.rate_per_second * (mesh.latency + mesh.config.gossip_interval))
+            self.buckets[spec.key] = BucketCore(self.table, spec, min_debt=debt)
+        self.node = MeshNode(self.table, mesh.config, name=self.name, region=self.name, seed=mesh.random.getrandbits(64))
+        self.table.configure(predict=mesh.prediction)
+        self.node.on_wake = self._wake
+        if memory is not None:
+            snapshot.load(self.table, self.node._roster, memory)  # noqa: SLF001
+        self.up = True
+        self._wake()
+
+    def _present(self) -> None:
+        if not self.up:
+            raise CrdtbucketError(f"node {self.name!r} is down")
+        if self.suspended_until > self._mesh.now_ns:
+            raise CrdtbucketError(f"node {self.name!r} is suspended")
+        self.table.set_time(self.local_ns(self._mesh.now_ns))
+
+    def _by_decision(self, decision: Decision) -> BucketCore:
+        bucket: BucketCore = decision.bucket
+        if bucket.table is not self.table:
+            raise CrdtbucketError("the decision is of another node or of an earlier life of this one")
+        return bucket
+
+    def _wake(self) -> None:
+        due = self.mesh_ns(self.node.next_tick(self.local_ns(self._mesh.now_ns)))
+        if not self._mesh.now_ns < self.woken <= due:
+            self.woken = max(due, self._mesh.now_ns)
+            self._mesh.schedule(self.woken, self._tick, self.life)
+
+    def _tick(self, life: int) -> None:
+        mesh = self._mesh
+        if life != self.life or not self.up or mesh.now_ns != self.woken:
+            return
+        if self.suspended_until > mesh.now_ns:
+            self.woken = self.suspended_until
+            mesh.schedule(self.woken, self._tick, life)
+            return
+        while self.held:
+            self.held.pop(0)()
+        local = self.local_ns(mesh.now_ns)
+        self.table.set_time(local)
+        mesh.send(self, self.node.tick(local))
+        self.woken = 0
+        self._wake()
+
+    def receive(self, source: str, life: int, data: bytes) -> None:
+        """A frame has arrived."""
+        if life != self.life or not self.up or source not in self.node.links:
+            return
+        local = self.local_ns(self._mesh.now_ns)
+        self.table.set_time(local)
+        self._mesh.send(self, self.node.receive(source, data, local))
+        self._wake()
+
+
+class SimulatedMesh:
+    """A mesh of nodes under simulated time and network. Latencies in seconds, the rest as fractions.
+
+    Each frame takes `latency` one way, more or less `jitter` of it; it is lost, sent twice or overtaken with the given
+    probabilities. `clock_offsets` (s) and `clock_drift_ppm` are by node. `prediction=False` switches the prediction of
+    peers off, for comparison.
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[str],
+        buckets: Iterable[BucketSpec],
+        *,
+        latency: float = 0.08,
+        jitter: float = 0.5,
+        loss: float = 0.0,
+        duplication: float = 0.0,
+        reordering: float = 0.0,
+        gossip_interval: float = 0.1,
+        seed: int = 0,
+        clock_offsets: Mapping[str, float] | None = None,
+        clock_drift_ppm: Mapping[str, float] | None = None,
+        partition_trust: float | None = None,
+        forget_after: float = 900.0,
+        prediction: bool = True,
+        max_keys: int = 10_000,
+        down: Iterable[str] = (),
+    ) -> None:
+        self.latency, self.jitter, self.loss = latency, jitter, loss
+        self.duplication, self.reordering = duplication, reordering
+        self.prediction, self.max_keys = prediction, max_keys
+        self.specs = list(buckets)
+        self.random = random.Random(seed)
+        self.now_ns = 0
+        self.bytes_sent = self.frames_sent = 0
+        self._queue: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
+        self._count = 0
+        self._groups: list[set[str]] = []
+        self._arrived: dict[tuple[str, str], int] = {}
+        self._trace = hashlib.blake2b(digest_size=16)
+        names = list(nodes)
+        self.config = MeshConfig(
+            peers=[f"127.0.0.1:{i + 1}" for i in range(len(names) - 1)],
+            gossip_interval=gossip_interval, partition_trust=partition_trust, forget_after=forget_after,
+        )  # fmt: skip
+        offsets, drifts, down = clock_offsets or {}, clock_drift_ppm or {}, set(down)
+        self.nodes: dict[str, SimulatedNode] = {}
+        for name in names:
+            self.nodes[name] = SimulatedNode(self, name, round(offsets.get(name, 0.0) * NS), drifts.get(name, 0.0))
+            self.nodes[name].up = name not in down
+        for i, first in enumerate(names):
+            for second in names[i + 1 :]:
+                self._connect(first, second, self.nodes[first].life, self.nodes[second].life)
+
+    def __getitem__(self, name: str) -> SimulatedNode:
+        return self.nodes[name]
+
+    @property
+    def trace(self) -> str:
+        """A digest of all that was delivered so far: times, nodes and bytes."""
+        return self._trace.hexdigest()
+
+    # ---- events ----
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass, and everything that falls due in it."""
+        self.advance_to(self.now_ns + round(seconds * NS))
+
+    def advance_to(self, until: int) -> None:
+        """Lets time pass up to `until` ns since the start."""
+        queue = self._queue
+        while queue and queue[0][0] <= until:
+            at, _, act, args = heapq.heappop(queue)
+            self.now_ns = max(self.now_ns, at)
+            act(*args)
+        self.now_ns = max(self.now_ns, until)
+
+    def partition(self, *groups: Iterable[str]) -> None:
+        """No frame passes between two of these groups; nodes that are in none hear everybody."""
+        self._groups = [set(group) for group in groups]
+
+    def heal(self) -> None:
+        """Frames pass everywhere again."""
+        self._groups = []
+
+    def crash(self, node: str) -> None:
+        """The process is killed. What it held is saved as a snapshot that a restart may use."""
+        dead = self.nodes[node]
+        dead.table.set_time(dead.local_ns(self.now_ns))
+        dead.saved = snapshot.dump(dead.table, dead.node._roster)  # noqa: SLF001
+        dead.up = False
+        for name in self.nodes:
+            if name != node:
+                self.schedule(self.now_ns + round(self.latency * NS), self._gone, name, node, dead.life)
+
+    def restart(self, node: str, memory: Literal["empty", "snapshot"] = "empty") -> None:
+        """Starts a process again, under a new epoch, and connects it."""
+        again = self.nodes[node]
+        if again.up:
+            self.crash(node)
+        again.start(again.saved if memory == "snapshot" else None)
+        for name in self.nodes:
+            if name != node:
+                at = self.now_ns + round(3 * self.latency * NS)
+                self.schedule(at, self._connect, node, name, again.life, self.nodes[name].life)
+
+    def suspend(self, node: str, seconds: float) -> None:
+        """The process stands still; its clock goes on, and what arrives is read afterwards."""
+        stopped = self.nodes[node]
+        stopped.suspended_until = self.now_ns + round(seconds * NS)
+
+    # ---- network ----
+
+    def schedule(self, at: int, act: Callable[..., None], *args: object) -> None:
+        """Something happens at `at` ns; what was scheduled first comes first."""
+        self._count += 1
+        heapq.heappush(self._queue, (at, self._count, act, args))
+
+    def cut(self, first: str, second: str) -> bool:
+        """Whether a partition lies between two nodes."""
+        sides = [group for group in self._groups if first in group or second in group]
+        return len(sides) > 1
+
+    def send(self, source: SimulatedNode, frames: Frames) -> None:
+        """Puts frames on the way."""
+        for target, data in frames:
+            self.frames_sent += 1
+            self.bytes_sent += len(data)
+            copies = 2 if self.duplication and self.random.random() < self.duplication else 1
+            for _ in range(copies):
+                if self.loss and self.random.random() < self.loss:
+                    continue
+                at = self.now_ns + self._delay()
+                if self.reordering and self.random.random() < self.reordering:
+                    at += self._delay()
+                else:
+                    at = self._arrived[source.name, target] = max(at, self._arrived.get((source.name, target), 0))
+                self.schedule(at, self._deliver, source.name, source.life, target, self.nodes[target].life, data)
+
+    def _delay(self) -> int:
+        return round(self.latency * (1 - self.jitter + 2 * self.jitter * self.random.random()) * NS)
+
+    def _deliver(self, source: str, source_life: int, target: str, target_life: int, data: bytes) -> None:
+        node = self.nodes[target]
+        if self.cut(source, target) or source_life != self.nodes[source].life:
+            return
+        self._trace.update(f"{self.now_ns} {source} {target} {len(data)} ".encode() + data)
+        if node.suspended_until > self.now_ns:
+            node.held.append(lambda: node.receive(source, target_life, data))
+        else:
+            node.receive(source, target_life, data)
+
+    def _connect(self, first: str, second: str, first_life: int, second_life: int) -> None:
+        one, two = self.nodes[first], self.nodes[second]
+        if one.life != first_life or two.life != second_life or not one.up or not two.up:
+            return
+        if self.cut(first, second) or max(one.suspended_until, two.suspended_until) > self.now_ns:
+            self.schedule(self.now_ns + RETRY_NS, self._connect, first, second, first_life, second_life)
+            return
+        for here, there in ((one, two), (two, one)):
+            local = here.local_ns(self.now_ns)
+            here.table.set_time(local)
+            there.table.set_time(there.local_ns(self.now_ns))
+            try:
+                here.node.connected(there.node.info, local)
+            except NodeConflict:
+                self.schedule(self.now_ns + RETRY_NS, self._connect, first, second, first_life, second_life)
+                return
+
+    def _gone(self, name: str, dead: str, life: int) -> None:
+        node = self.nodes[name]
+        link = node.node.links.get(dead)
+        if not node.up or link is None or link.info.epoch == self.nodes[dead].node.info.epoch and self.nodes[dead].up:
+            return
+        if self.nodes[dead].life - life > 1:
+            return
+        local = node.local_ns(self.now_ns)
+        node.table.set_time(local)
+        node.node.disconnected(dead, local)
+
