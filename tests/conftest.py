@@ -1,0 +1,22 @@
+"""Hypothesis profiles: `dev` unless the environment variable HYPOTHESIS_PROFILE names another."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Their assertions are the tests, so they explain themselves like those of a test module.
+for _module in ("properties", "changes", "contract"):
+    pytest.register_assert_rewrite(f"tests.model.{_module}")
+
+# The histories are long and a slow machine is no counterexample, so nothing is timed.
+for _name, _examples in (("dev", 100), ("ci", 300), ("long", 15_000)):
+    settings.register_profile(
+        _name,
+        max_examples=_examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))

@@ -1,0 +1,187 @@
+"""Planted bugs: each class breaks one rule of the model."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from .bucket import Definition
+from .node import Column, Columns, Entry, Message, ModelNode, Ns
+from .world import MILLISECOND
+
+
+class ScalarMaximum(ModelNode):
+    """One total a key, merged by maximum."""
+
+    def heard_debt(self, entry: Entry, theirs: Columns, message: Message, debt: Ns) -> Ns:
+        mine = sum(c.taken for c in entry.columns.values())
+        news = max(0, sum(c.taken for c in theirs.values()) - mine)
+        return debt + self.definition.emission * news
+
+
+class NoAdoption(ModelNode):
+    def least(self, debt: Ns, news: Ns, stated: Ns, unheard: Ns) -> Ns:
+        return debt + news
+
+
+class BurstHidden(ModelNode):
+    def least(self, debt: Ns, news: Ns, stated: Ns, unheard: Ns) -> Ns:
+        return min(debt + news, stated + unheard)
+
+
+class NoAdvance(ModelNode):
+    """Debt may sink without end while nothing happens."""
+
+    def advance(self, now: int) -> Ns:
+        return 0 if self.entry is None else self.entry.tat - now
+
+
+class StatementAged(ModelNode):
+    def stated(self, now: int) -> Ns:
+        return max(0, self.debt_ns(now) - 50 * MILLISECOND)
+
+
+class PredictionStated(ModelNode):
+    def stated(self, now: int) -> Ns:
+        return min(self.debt_ns(now) + self.room, self.definition.ceiling) if self.entry else 0
+
+
+class CreditStated(ModelNode):
+    """The lower clamp of a statement forgotten."""
+
+    def stated(self, now: int) -> Ns:
+        return self.debt_ns(now) - self.credit_ns(now)
+
+
+class NoCeiling(ModelNode):
+    def clamp(self, debt: Ns) -> Ns:
+        return max(debt, -self.room)
+
+
+class EpochReused(ModelNode):
+    def restart(self, now: int) -> None:
+        self.entry, self.births = None, 0
+
+
+class BirthNotCounted(ModelNode):
+    def own_entry(self, now: int) -> Entry:
+        self.births = 0 if self.entry is None else self.births
+        return super().own_entry(now)
+
+
+class BirthsMixed(ModelNode):
+    """Counts of two births merged as if they were one."""
+
+    def join(self, a: Column, b: Column) -> Column:
+        return Column(max(a.birth, b.birth), max(a.taken, b.taken), max(a.refunded, b.refunded))
+
+
+class NewBirthCountsTheDifference(ModelNode):
+    def gain(self, news: Column, known: Column | None) -> int:
+        return super().gain(news, known._replace(birth=news.birth) if known else None)
+
+
+class LastWriterWins(ModelNode):
+    def join(self, a: Column, b: Column) -> Column:
+        return b
+
+
+class EarlyEviction(ModelNode):
+    def evict(self, now: int) -> bool:
+        had, self.entry = self.entry is not None, None
+        return had
+
+
+class RefundAfterFull(ModelNode):
+    def mark(self) -> object:
+        return (self.epoch, self.births, float("inf"), self.forgiven)
+
+
+class RefundOfTheForgiven(ModelNode):
+    def refund_worth(self, tokens: int, mark: object) -> int:
+        assert isinstance(mark, tuple)
+        return super().refund_worth(tokens, (*mark[:3], self.forgiven))
+
+
+class RefundNotBooked(ModelNode):
+    def book(self, entry: Entry, taken: int, refunded: int) -> None:
+        super().book(entry, taken, 0)
+
+
+class LessForLessOrEqual(ModelNode):
+    def admits(self, tokens: int, debt: Ns) -> bool:
+        return super().admits(tokens, debt + Fraction(1, 10**9))
+
+
+class CreditSpentTwice(ModelNode):
+    def admits(self, tokens: int, debt: Ns) -> bool:
+        return super().admits(tokens, debt - self.room)
+
+
+class PeekStores(ModelNode):
+    def debt_ns(self, now: int) -> Ns:
+        return max(0, self.advance(now))
+
+
+class FullNotSilent(ModelNode):
+    def ignores(self, message: Message) -> bool:
+        return False
+
+
+class FullGivesNoAnswer(ModelNode):
+    def merge(self, message: object, now: int) -> bool:
+        super().merge(message, now)
+        return False
+
+
+class OnlyOwnColumnSent(ModelNode):
+    """Nothing of others is echoed, so nobody sees what the sender knows."""
+
+    def message(self, now: int) -> Message | None:
+        whole = super().message(now)
+        if whole is None:
+            return None
+        own = {k: c for k, c in whole.columns.items() if k[0] == self.name}
+        return Message(own, whole.stated, whole.definition, whole.marks)
+
+
+class AdoptsAcrossDefinitions(ModelNode):
+    def merge(self, message: object, now: int) -> bool:
+        assert isinstance(message, Message)
+        scale = Fraction(self.definition.emission) / message.definition.emission
+        same = Message(message.columns, message.stated * scale, self.definition, message.marks)
+        return super().merge(same, now)
+
+
+class RateChangeKeepsTime(ModelNode):
+    def change_definition(self, definition: Definition, now: int) -> None:
+        self.advance(now)
+        self.definition = definition
+
+
+class SnapshotAdoptsOutright(ModelNode):
+    """The restored debt dropped for the first stated one, which lets history in."""
+
+    restored = False
+
+    def restore(self, snapshot: object, now: int) -> None:
+        super().restore(snapshot, now)
+        self.restored = True
+
+    def least(self, debt: Ns, news: Ns, stated: Ns, unheard: Ns) -> Ns:
+        outright, self.restored = self.restored, False
+        return stated + unheard if outright else super().least(debt, news, stated, unheard)
+
+
+class SnapshotWithoutDebt(ModelNode):
+    def restore(self, snapshot: object, now: int) -> None:
+        super().restore(snapshot, now)
+        if self.entry is not None:
+            self.entry.tat = now
+
+
+class PruneMovesTheLevel(ModelNode):
+    def forget(self, column: tuple[str, int]) -> None:
+        held = self.entry.columns.get(column) if self.entry is not None else None
+        super().forget(column)
+        if held is not None and self.entry is not None:
+            self.entry.tat -= self.definition.emission * (held.taken - held.refunded)

@@ -1,0 +1,288 @@
+"""One node's view of one key, by the rules alone: what it counted, what it owes, what it says.
+
+Exact arithmetic (ints and fractions), dicts, no cleverness: the compiled core is held against this.
+Each rule is a method of its own so that a test can break one and see that a property notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
+
+from .bucket import Definition
+
+Ns: TypeAlias = "int | Fraction"
+ColumnId = tuple[str, int]
+
+
+class Column(NamedTuple):
+    birth: int
+    taken: int
+    refunded: int
+
+
+Columns = dict[ColumnId, Column]
+
+
+class Ledger(NamedTuple):
+    """Refill thrown away at full, and charges thrown away at the ceiling, in ns since the start."""
+
+    wasted: Ns
+    forgiven: Ns
+
+
+@dataclass
+class Entry:
+    columns: Columns
+    tat: Ns
+    owned: bool = False  # the own column in it was made by this very entry
+
+
+@dataclass(frozen=True)
+class Message:
+    columns: Columns
+    stated: Ns
+    definition: Definition
+    marks: frozenset[ColumnId]
+
+
+class ModelNode:
+    """A node with one key. `now` is ns of the node's own clock; `epochs` yields unused numbers."""
+
+    def __init__(self, name: str, definition: Definition, epochs: Iterator[int]) -> None:
+        self.name = name
+        self.definition = definition
+        self.epochs = epochs
+        self.epoch = next(epochs)
+        self.births = 0
+        self.entry: Entry | None = None
+        self.far: Ns = 0
+        self.marks: set[ColumnId] = set()
+        self.wasted: Ns = 0
+        self.forgiven: Ns = 0
+
+    # --- the level ---
+    @property
+    def room(self) -> Ns:
+        """The credit that a full bucket may keep for silent peers, in ns."""
+        return self.definition.emission * self.far
+
+    def clamp(self, debt: Ns) -> Ns:
+        return min(max(debt, -self.room), self.definition.ceiling)
+
+    def store(self, entry: Entry, debt: Ns, now: int) -> Ns:
+        kept = self.clamp(debt)
+        self.wasted += max(0, kept - debt)
+        self.forgiven += max(0, debt - kept)
+        entry.tat = now + kept
+        return kept
+
+    def advance(self, now: int) -> Ns:
+        """The signed debt, stored: every operation that changes something begins here."""
+        return 0 if self.entry is None else self.store(self.entry, self.entry.tat - now, now)
+
+    def debt_ns(self, now: int) -> Ns:
+        return 0 if self.entry is None else max(0, self.clamp(self.entry.tat - now))
+
+    def credit_ns(self, now: int) -> Ns:
+        return 0 if self.entry is None else max(0, -self.clamp(self.entry.tat - now))
+
+    def peek(self, now: int) -> Fraction:
+        return self.definition.tokens(self.debt_ns(now))
+
+    # --- what is done here ---
+    def admits(self, tokens: int, debt: Ns) -> bool:
+        charged = min(max(debt + self.room, 0), self.definition.ceiling)
+        return (
+            charged + self.definition.emission * tokens
+            <= self.definition.emission * self.definition.capacity
+        )
+
+    def take(self, tokens: int, now: int) -> bool:
+        if tokens > self.definition.capacity:
+            raise ValueError(f"a cost of {tokens} is above the capacity {self.definition.capacity}")
+        if not self.admits(tokens, self.advance(now)):
+            return False
+        self.settle(tokens, now)
+        return True
+
+    def settle(self, tokens: int, now: int) -> None:
+        """Charges without asking; the debt saturates at the ceiling."""
+        debt = self.advance(now)
+        entry = self.own_entry(now)
+        self.book(entry, tokens, 0)
+        self.store(entry, debt + self.definition.emission * tokens, now)
+
+    def mark(self) -> object:
+        """What a refund has to show of the moment just after its take."""
+        return (self.epoch, self.births, self.wasted, self.forgiven)
+
+    def refund(self, tokens: int, now: int, mark: object) -> int:
+        """Gives back at most `tokens`; returns what it was worth."""
+        debt = self.advance(now)
+        worth = self.refund_worth(tokens, mark)
+        if worth and self.entry is not None:
+            self.book(self.entry, 0, worth)
+            self.store(self.entry, debt - self.definition.emission * worth, now)
+        return worth
+
+    def refund_worth(self, tokens: int, mark: object) -> int:
+        assert isinstance(mark, tuple)
+        epoch, birth, wasted, forgiven = mark
+        if (
+            self.entry is None
+            or not self.entry.owned
+            or (epoch, birth) != (self.epoch, self.births)
+        ):
+            return 0
+        if self.wasted > wasted:  # full since: the refill has given it back already
+            return 0
+        never_charged = -((forgiven - self.forgiven) // self.definition.emission)
+        return max(0, tokens - int(never_charged))
+
+    def own_entry(self, now: int) -> Entry:
+        if self.entry is None:
+            self.entry = Entry({}, now)
+        if not self.entry.owned:
+            self.births += 1
+            self.entry.columns[self.name, self.epoch] = Column(self.births, 0, 0)
+            self.entry.owned = True
+        return self.entry
+
+    def book(self, entry: Entry, taken: int, refunded: int) -> None:
+        own = entry.columns[self.name, self.epoch]
+        entry.columns[self.name, self.epoch] = Column(
+            own.birth, own.taken + taken, own.refunded + refunded
+        )
+
+    # --- what is said and heard ---
+    def message(self, now: int) -> Message | None:
+        if self.entry is None:
+            return None
+        stated = self.stated(now)
+        return Message(dict(self.entry.columns), stated, self.definition, frozenset(self.marks))
+
+    def stated(self, now: int) -> Ns:
+        return self.debt_ns(now)
+
+    def join(self, a: Column, b: Column) -> Column:
+        if a.birth != b.birth:
+            return max(a, b)
+        return Column(a.birth, max(a.taken, b.taken), max(a.refunded, b.refunded))
+
+    def gain(self, news: Column, known: Column | None) -> int:
+        """Tokens in `news` that a holder of `known` has not counted."""
+        if known is None or known.birth != news.birth:
+            return news.taken - news.refunded
+        return max(0, news.taken - known.taken) - max(0, news.refunded - known.refunded)
+
+    def merge(self, message: object, now: int) -> bool:
+        """Hears an entry; true when the sender should be answered with the own one."""
+        assert isinstance(message, Message)
+        for dead in message.marks:
+            self.forget(dead)
+        if self.entry is None:
+            if self.ignores(message):
+                return False
+            self.entry = Entry({}, now)
+        theirs = {k: c for k, c in message.columns.items() if k not in self.marks}
+        debt = self.heard_debt(self.entry, theirs, message, self.advance(now))
+        doubt = self.doubts(self.entry, theirs)
+        for key, column in theirs.items():
+            mine = self.entry.columns.get(key)
+            self.entry.columns[key] = column if mine is None else self.join(mine, column)
+        if doubt:
+            self.open_epoch()
+            self.entry.owned = False
+        return self.store(self.entry, debt, now) <= 0 < message.stated
+
+    def ignores(self, message: Message) -> bool:
+        return message.stated == 0
+
+    def heard_debt(self, entry: Entry, theirs: Columns, message: Message, debt: Ns) -> Ns:
+        """The debt after `theirs`: the lesser of two upper bounds; a count across definitions."""
+        emission, mine = self.definition.emission, entry.columns
+        joined = {k: c if k not in mine else self.join(mine[k], c) for k, c in theirs.items()}
+        gains = {k: self.gain(c, mine.get(k)) for k, c in joined.items()}
+        stated = message.stated * emission / Fraction(message.definition.emission)
+        if message.definition != self.definition:
+            held = {k for k, c in joined.items() if k in mine and mine[k].birth == c.birth}
+            counted = emission * sum(g for k, g in gains.items() if k in held)
+            first_sight: Ns = emission * sum(g for k, g in gains.items() if k not in held)
+            beyond: Ns = first_sight - stated
+            self.forgiven += max(0, beyond)
+            return debt + counted + min(first_sight, stated)
+        news = emission * sum(gains.values())
+        unheard = emission * sum(self.gain(c, theirs.get(k)) for k, c in mine.items())
+        return self.least(debt, news, stated, unheard)
+
+    def least(self, debt: Ns, news: Ns, stated: Ns, unheard: Ns) -> Ns:
+        heard = min(debt + news, stated + unheard)
+        if debt < 0 < news and stated > 0:  # credit must not hide a burst that has just happened
+            heard = max(heard, min(stated, news, stated + unheard))
+        return heard
+
+    def doubts(self, entry: Entry, theirs: Columns) -> bool:
+        """True when somebody knows more of this process than it knows itself."""
+        heard = theirs.get((self.name, self.epoch))
+        if heard is None or heard.birth < self.births:
+            return False
+        own = entry.columns.get((self.name, self.epoch)) if entry.owned else None
+        return heard.birth > self.births or (own is not None and self.join(own, heard) != own)
+
+    # --- lives ---
+    def open_epoch(self) -> None:
+        self.epoch, self.births = next(self.epochs), 0
+
+    def evict(self, now: int) -> bool:
+        if self.entry is None or self.advance(now) > 0:
+            return False
+        self.entry = None
+        return True
+
+    def restart(self, now: int) -> None:
+        self.entry = None
+        self.open_epoch()
+
+    def snapshot(self, now: int) -> object:
+        return None if self.entry is None else (dict(self.entry.columns), self.debt_ns(now))
+
+    def restore(self, snapshot: object, now: int) -> None:
+        """A new life with an old memory, as if the old one's last message were only heard now.
+
+        Its debt is not aged, so it is a bound of what it knew, and is adopted like any other.
+        """
+        self.restart(now)
+        if isinstance(snapshot, tuple):
+            columns, debt = snapshot
+            self.entry = Entry(dict(columns), now + debt)
+
+    def forget(self, column: ColumnId) -> None:
+        """Strips the column of a dead epoch and ignores it from now on; the level stays."""
+        self.marks.add(column)
+        if self.entry is not None:
+            self.entry.columns.pop(column, None)
+
+    def change_definition(self, definition: Definition, now: int) -> None:
+        """Keeps the debt in tokens over a change of rate, in time over one of capacity."""
+        debt = self.advance(now)
+        scale = Fraction(definition.emission) / self.definition.emission
+        self.definition = definition
+        if self.entry is not None:
+            self.store(self.entry, debt * scale, now)
+
+    # --- for the observer ---
+    def set_far(self, tokens: Ns) -> None:
+        self.far = tokens
+
+    def columns(self) -> dict[ColumnId, tuple[int, int, int]]:
+        return (
+            {}
+            if self.entry is None
+            else {k: (c[0], c[1], c[2]) for k, c in self.entry.columns.items()}
+        )
+
+    def ledger(self) -> Ledger:
+        return Ledger(self.wasted, self.forgiven)

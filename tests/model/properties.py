@@ -1,0 +1,295 @@
+"""What holds for every history of takes and messages: columns, levels, decisions, silence."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from hypothesis import strategies as st
+
+from .bucket import Definition, IdealBucket
+from .histories import DEFINITIONS, DRIFTS, NODE, histories, prop
+from .world import MILLISECOND, PLAIN, SECOND, Factory, Step, World
+
+
+# --- columns ---
+def heard_columns(world: World, order: list[Any]) -> dict[Any, Any]:
+    """What a fresh holder of the key knows of others after these messages."""
+    name = f"holder {next(world.epochs)}"
+    node = world.factory(name, PLAIN, world.epochs)
+    assert node.take(1, world.now)
+    for content in order:
+        node.merge(content, world.now)
+    return {k: c for k, c in node.columns().items() if k[0] != name}
+
+
+@prop(history=histories("evict", "restart", "refund"), data=st.data())
+def join_is_semilattice(factory: Factory, size: int, history: list[Step], data: Any) -> None:
+    world = World(factory, size).run(history)
+    letters = [letter.content for letter in world.letters]
+    letters += [m for n in world.names if (m := world.nodes[n].message(world.clock(n)))]
+    if not letters:
+        return
+    a, b, c = (data.draw(st.sampled_from(letters)) for _ in range(3))
+    columns = heard_columns(world, [a, b, c])
+    assert heard_columns(world, [c, b, a]) == columns
+    assert heard_columns(world, [a, a, b, b, c, a]) == columns
+    relay = factory("relay", PLAIN, world.epochs)
+    relay.take(1, world.now)
+    relay.merge(b, world.now)
+    relay.merge(c, world.now)
+    relayed = heard_columns(world, [a, relay.message(world.now)])
+    assert {k: v for k, v in relayed.items() if k[0] != "relay"} == columns
+
+
+@prop(history=histories("evict", "restart", "refund", "far"), data=st.data())
+def same_messages_same_columns(factory: Factory, size: int, history: list[Step], data: Any) -> None:
+    """For holders of the key: who holds none ignores what states no debt."""
+    world = World(factory, size).run(history)
+    order = [letter.content for letter in world.letters]
+    other = data.draw(st.permutations(order * 2))
+    assert heard_columns(world, order) == heard_columns(world, other)
+
+
+# --- the level against the ideal bucket ---
+@prop(history=histories("far", "refund"), definition=DEFINITIONS, drift=DRIFTS)
+def error_at_most_in_flight(
+    factory: Factory, size: int, history: list[Step], definition: Definition, drift: list[int]
+) -> None:
+    """Above by what is unheard now, refunds in flight and credit; below by the most ever unheard.
+
+    Why, with credit and drift and any number of nodes. Let t be the debt of the ideal bucket, d the
+    node's signed debt, u what it has not heard, F the largest credit held. On the fastest clock t
+    falls no slower than d, or it is 0 and d >= -F: so time keeps t - u - d <= F. Takes and counted
+    news move both sides alike, and at the ceiling d is t's upper bound. Adoption keeps it too: what
+    was stated was at least t - u' - F when it was said, the gains add what its sender lacked, and t
+    has grown since by no more than what that sender has not heard. On the slowest clock, likewise,
+    d + u - t <= the most ever unheard: it can grow only while t is 0 and d <= 0, where it is <= u,
+    and adoption only lowers d.
+    """
+    world = World(factory, size, definition, drift)
+    for step in history:
+        world.step(step)
+        for name in world.names:
+            unheard = world.unheard(name)
+            above = world.amount(unheard) + world.most_refunds_unheard + world.largest_credit
+            below = world.most_unheard[name] + world.amount(unheard, -1)
+            assert world.level(name) <= world.highest(name) + above
+            assert world.level(name) >= world.lowest(name) - below
+            credit = world.nodes[name].credit_ns(world.clock(name))
+            assert credit <= definition.emission * world.far[name]
+
+
+@prop(
+    history=histories(
+        "far", "refund", "settle", "evict", "restart", "snapshot", "restore", "prune"
+    ),
+    definition=DEFINITIONS,
+    drift=DRIFTS,
+)
+def all_heard_never_above_reference(
+    factory: Factory, size: int, history: list[Step], definition: Definition, drift: list[int]
+) -> None:
+    """When all have met, nothing is minted but credit, and takes that no running node knew."""
+    world = World(factory, size, definition, drift).run(history).settle_down()
+    lost = world.amount(world.lost)
+    for name in world.names:
+        above = lost + world.most_refunds_unheard + world.largest_credit
+        assert world.level(name) <= world.highest(name) + above
+
+
+@prop(
+    history=histories("far", "evict", "restart", "refund", "snapshot", "restore", "prune"),
+    definition=DEFINITIONS,
+    drift=DRIFTS,
+)
+def levels_converge_when_quiescent(
+    factory: Factory, size: int, history: list[Step], definition: Definition, drift: list[int]
+) -> None:
+    world = World(factory, size, definition, drift).run(history).settle_down()
+    assert len(set(world.levels())) == 1
+
+
+@prop(history=histories(longest=20), definition=DEFINITIONS, idle=st.integers(0, 10_000))
+def advance_first(
+    factory: Factory, size: int, history: list[Step], definition: Definition, idle: int
+) -> None:
+    """A lone node is the ideal bucket; what is done or heard after an idle time counts in full."""
+    world = World(factory, 1, definition)
+    for step in history:
+        ideal_level = world.lowest("A")
+        world.step(step)
+        assert world.level("A") == world.lowest("A")
+        if step[0] == "take":
+            assert world.verdicts[-1] == (ideal_level >= step[2])
+    listener = factory("listener", definition, world.epochs)
+    assert listener.take(1, world.now)
+    world.do_advance(idle * MILLISECOND)
+    ideal = IdealBucket(definition, world.now)
+    before = listener.debt_ns(world.now + idle * MILLISECOND)
+    world.step(("take", 0, 20))
+    message = world.nodes["A"].message(world.clock("A"))
+    if message is not None and world.nodes["A"].debt_ns(world.clock("A")):
+        listener.merge(message, world.now + idle * MILLISECOND)
+        heard = sum(taken - refunded for _, taken, refunded in world.nodes["A"].columns().values())
+        stated = world.nodes["A"].debt_ns(world.clock("A")) + definition.emission
+        counted = before + definition.emission * heard
+        expected = min(counted, stated, ideal.definition.ceiling)
+        assert listener.debt_ns(world.now + idle * MILLISECOND) == expected
+
+
+@prop(history=histories("far", "evict", "restart", "refund"), definition=DEFINITIONS)
+def admitted_exactly_when_the_level_allows(
+    factory: Factory, size: int, history: list[Step], definition: Definition
+) -> None:
+    """A full bucket admits its capacity; else what silent peers may be taking is held back."""
+    world = World(factory, size, definition)
+    for step in history:
+        if step[0] == "take":
+            name = world.name(step[1])
+            node, now = world.nodes[name], world.clock(name)
+            room = definition.emission * world.far[name]
+            debt = node.debt_ns(now) - node.credit_ns(now) + room
+            allowed = definition.tokens(min(max(debt, 0), definition.ceiling)) >= step[2]
+        world.step(step)
+        if step[0] == "take":
+            assert world.verdicts[-1] == allowed
+
+
+@prop(
+    far=st.integers(0, 200),
+    idle=st.integers(0, 3000),
+    older=st.integers(0, 100),
+    burst=st.integers(1, 100),
+    pause=st.integers(0, 1500),
+)
+def credit_hides_no_burst(
+    factory: Factory, size: int, far: int, idle: int, older: int, burst: int, pause: int
+) -> None:
+    """Whatever credit a node holds, a debt stated with news of as many takes is believed."""
+    world = World(factory, 2)
+    world.run([("take", 0, 1), ("far", 0, far), ("advance", idle * MILLISECOND)])
+    if older:
+        world.run([("take", 1, older), ("advance", pause * MILLISECOND)])
+    world.run([("take", 1, burst)])
+    credit = world.nodes["A"].credit_ns(world.clock("A"))
+    held = world.nodes["A"].debt_ns(world.clock("A"))
+    stated = world.nodes["B"].debt_ns(world.clock("B"))
+    world.step(("tell", 1, 0))
+    news = PLAIN.emission * world.amount(world.own["B"])
+    counted = held - credit + news
+    expected = max(min(counted, stated + PLAIN.emission), min(stated, news) if credit else 0, 0)
+    assert world.nodes["A"].debt_ns(world.clock("A")) == min(expected, PLAIN.ceiling)
+
+
+@prop(
+    history=histories("far", "evict", "restart", "refund"),
+    peeks=st.lists(st.booleans(), min_size=1, max_size=8),
+    drift=DRIFTS,
+)
+def peek_changes_no_decision(
+    factory: Factory, size: int, history: list[Step], peeks: list[bool], drift: list[int]
+) -> None:
+    plain, watched = World(factory, size, PLAIN, drift), World(factory, size, PLAIN, drift)
+    for step, peek in zip(history, itertools.cycle(peeks), strict=False):
+        for name in watched.names if peek else []:
+            watched.level(name)
+            watched.nodes[name].credit_ns(watched.clock(name))
+            watched.nodes[name].message(watched.clock(name))
+        plain.step(step)
+        watched.step(step)
+    assert plain.verdicts == watched.verdicts
+    assert plain.levels() == watched.levels()
+    for name in plain.names:
+        assert plain.nodes[name].columns() == watched.nodes[name].columns()
+        now = plain.clock(name)
+        assert plain.nodes[name].credit_ns(now) == watched.nodes[name].credit_ns(now)
+
+
+@prop(
+    past=histories("far", "evict", "restart", longest=20),
+    history=histories("far", "evict", "restart", "snapshot", "restore", "prune", longest=20),
+    drift=DRIFTS,
+)
+def history_costs_nothing(
+    factory: Factory, size: int, past: list[Step], history: list[Step], drift: list[int]
+) -> None:
+    """From a full mesh that has met, whatever happens costs at most the takes since."""
+    world = World(factory, size, PLAIN, drift, max_age_ns=5 * SECOND).run(past)
+    world.exchange(3)
+    world.do_advance(60 * SECOND)
+    world.events.clear()
+    world.heard = dict.fromkeys(world.names, 0)
+    world.snapshots.clear()
+    for letter in world.letters:
+        letter.heard = 0
+    for step in history:
+        world.step(step)
+        since = sum(world.events)
+        for name in world.names:
+            assert world.level(name) >= world.lowest(name) - since
+
+
+@prop(
+    history=histories(),
+    reborn=NODE,
+    tokens=st.integers(1, 60),
+    restart=st.booleans(),
+    prune=st.booleans(),
+)
+def replacement_and_removal_do_not_move_the_level(
+    factory: Factory,
+    size: int,
+    history: list[Step],
+    reborn: int,
+    tokens: int,
+    restart: bool,
+    prune: bool,
+) -> None:
+    """A new birth, a new epoch, a stripped column: others lose the new takes and no more."""
+    world = World(factory, size).run(history).settle_down()
+    name = world.name(reborn)
+    if restart or world.nodes[name].debt_ns(world.clock(name)):
+        world.do_restart(reborn)
+    else:
+        world.do_evict(reborn)
+    if prune:
+        world.run([("advance", 3 * SECOND), ("take", reborn + 1, 40)]).settle_down()
+        for _, column in itertools.product(world.names, list(world.dead)):
+            if world.may_forget(column, world.dead[column][0]):
+                for node in world.nodes.values():
+                    now = world.clock(next(n for n in world.names if world.nodes[n] is node))
+                    before = node.debt_ns(now)
+                    node.forget(column)
+                    assert node.debt_ns(now) == before
+                    assert column not in node.columns()
+    world.step(("take", reborn, tokens))
+    message = world.nodes[name].message(world.clock(name))
+    for other in world.names:
+        if other != name and message is not None and world.nodes[other].columns():
+            now, before = world.clock(other), world.nodes[other].debt_ns(world.clock(other))
+            world.nodes[other].merge(message, now)
+            expected = min(before + PLAIN.emission * tokens, PLAIN.ceiling)
+            assert world.nodes[other].debt_ns(now) == expected
+
+
+@prop(history=histories("far", "evict", "restart", "refund"), drift=DRIFTS)
+def full_keys_are_silent(
+    factory: Factory, size: int, history: list[Step], drift: list[int]
+) -> None:
+    """What states no debt creates nothing; who holds a key full tells whoever believes it low."""
+    world = World(factory, size, PLAIN, drift).run(history)
+    for name in world.names:
+        now, node = world.clock(name), world.nodes[name]
+        message = node.message(now)
+        if message is None:
+            continue
+        newcomer = factory("newcomer", PLAIN, world.epochs)
+        newcomer.set_far(200)
+        assert not newcomer.merge(message, now)
+        if node.debt_ns(now) == 0:
+            assert newcomer.columns() == {}
+        else:
+            assert newcomer.debt_ns(now) > 0
+    world.settle_down()
+    assert len({node.debt_ns(world.clock(n)) == 0 for n, node in world.nodes.items()}) == 1
