@@ -164,8 +164,8 @@ class SimulatedNode:
 class SimulatedMesh:
     """A mesh of nodes under simulated time and network. Latencies in seconds, the rest as fractions.
 
-    Each frame takes `latency` one way, more or less `jitter` of it; it is lost, sent twice or overtaken with the given
-    probabilities. `clock_offsets` (s) and `clock_drift_ppm` are by node. `prediction=False` switches the prediction of
+    Each frame takes `latency` one way, more or less `jitter` of it. It is lost or sent twice with the given probabilities;
+    `reordering` of the frames may overtake earlier ones, the others wait for them as on a TCP connection. `clock_offsets` (s) and `clock_drift_ppm` are by node. `prediction=False` switches the prediction of
     peers off, for comparison.
     """
 
@@ -294,9 +294,7 @@ class SimulatedMesh:
                 if self.loss and self.random.random() < self.loss:
                     continue
                 at = self.now_ns + self._delay()
-                if self.reordering and self.random.random() < self.reordering:
-                    at += self._delay()
-                else:
+                if not self.reordering or self.random.random() >= self.reordering:
                     at = self._arrived[source.name, target] = max(at, self._arrived.get((source.name, target), 0))
                 self.schedule(at, self._deliver, source.name, source.life, target, self.nodes[target].life, data)
 

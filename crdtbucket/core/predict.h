@@ -80,10 +80,10 @@ static prediction_t predict(const table_t *t, uint32_t e, const definition_t *d,
 /* Far credit in units, 0 while no peer is silent. */
 static inline i128 far_units(const definition_t *d, double far)
 {
-    double limit = (double)d->capacity + (double)d->max_debt;
+    double limit = 0x1p61 * (double)d->p, units = far * (double)d->q;    /* a long partition grants many capacities */
     if (far <= 0)
         return 0;
-    return (i128)((far < limit ? far : limit) * (double)d->q);
+    return (i128)(units < limit ? units : limit);
 }
 
 static inline i128 entry_far(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
