@@ -38,7 +38,6 @@ cdef extern from "core/core.h" nogil:
     enum: ENTRY_USED
     enum: ENTRY_NAMED
     enum: ENTRY_IN_LOG
-    enum: ENTRY_SUSPECT
     enum: ENTRY_MIN_BYTES
     enum: NEEDS_LOCK
     int ALLOWED, DENIED
@@ -71,7 +70,7 @@ cdef extern from "core/core.h" nogil:
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
         uint32_t births, definitions, own_origin, predict, flush_wanted, readers, origins_changed
-        int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, suspects, forgotten
+        int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
     ctypedef struct table_t:
         header_t *h
         definition_t *definitions
@@ -153,7 +152,7 @@ cdef extern from "core/core.h" nogil:
     int64_t sweep(table_t *, int64_t, int64_t, uint32_t *)
     void refresh_far(table_t *)
     void forget_node(table_t *, uint32_t, int64_t)
-    void suspect_all(table_t *)
+    void shift_all(table_t *, int64_t)
     int64_t prune(table_t *, uint32_t, int64_t, int64_t)
     int64_t digest_range(const table_t *, uint64_t, uint64_t, int64_t, int64_t, int, digest_item_t *, uint64_t *,
                          uint64_t *, uint64_t *)
@@ -600,8 +599,8 @@ cdef class Table:
             i += 1
 
     def restore(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins):
-        """Entries of a snapshot, encoded by `encode_indebted`: their debt is suspect until the first contact. Entries that are
-        held stay as they are. Returns how many were restored."""
+        """Entries of a snapshot, encoded by `encode_indebted`; their debt is not aged. Entries that are held stay as they
+        are. Returns how many were restored."""
         cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, i, done = 0, now = clock_ns(&self.t)
         if not payload.shape[0]:
             return 0
@@ -639,11 +638,17 @@ cdef class Table:
         PyMem_Free(gone)
         return n
 
-    def suspect_all(self):
-        """The clock cannot be trusted: every level is adopted from the next peer that is heard."""
-        self.enter()
-        suspect_all(&self.t)
+    def shift(self, int64_t ns):
+        """The clock jumped by `ns` against the peers': levels stay where they were."""
+        self.enter_alone()
+        shift_all(&self.t, ns)
         self.leave()
+
+    @property
+    def longest_debt(self):
+        """The longest time to full of any definition, in ns: after it a take is history."""
+        cdef uint32_t i
+        return max((self.t.definitions[i].cap_ns for i in range(self.t.h.definitions)), default=0)
 
     def mark(self, uint64_t epoch):
         """Columns of this dead epoch count no more, here: every live peer knows its final counts. Levels do not move."""
@@ -711,7 +716,7 @@ cdef class Table:
         return {
             "keys": h.entries, "max_keys": h.max_keys, "bytes": table_bytes(&self.t), "inserted": h.inserted,
             "evicted_full": h.evicted_full, "evicted_indebted": h.evicted_indebted, "refused_full": h.refused_full,
-            "refused_columns": h.refused_columns, "suspects": h.suspects, "forgotten": h.forgotten, "version": h.version,
+            "refused_columns": h.refused_columns, "forgotten": h.forgotten, "version": h.version,
         }
 
 

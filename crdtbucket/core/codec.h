@@ -9,7 +9,7 @@
 
 #include "predict.h"
 
-enum wire_flags { WIRE_SUSPECT = 1, WIRE_REFUNDS = 2, WIRE_RATES = 4, WIRE_KNOWN = 7 };
+enum wire_flags { WIRE_REFUNDS = 1, WIRE_RATES = 2, WIRE_KNOWN = 3 };
 
 #define MAX_COLUMNS 512               /* of one entry in a frame */
 #define ENTRY_MIN_BYTES 20
@@ -161,7 +161,7 @@ static uint8_t *put_entry(const table_t *t, uint32_t e, const uint16_t *position
     int rates = (fast | slow) != 0;
     memcpy(out, &hot->hash_lo, 8);
     memcpy(out + 8, &hot->hash_hi, 8);
-    out[16] = (uint8_t)((hot->flags & ENTRY_SUSPECT ? WIRE_SUSPECT : 0) | (refunds ? WIRE_REFUNDS : 0) | (rates ? WIRE_RATES : 0));
+    out[16] = (uint8_t)((refunds ? WIRE_REFUNDS : 0) | (rates ? WIRE_RATES : 0));
     out = put_varint(out + 17, hot->bucket);
     out = put_varint(out, (uint64_t)debt);
     if (rates) {

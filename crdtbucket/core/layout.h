@@ -29,9 +29,8 @@ enum entry_flags {
     ENTRY_ATTEMPTED = 2,              /* stands in the list of attempts since the last round */
     ENTRY_IN_LOG = 4,                 /* its newest version is not acknowledged by every link */
     ENTRY_RATED = 8,                  /* some peer states that it takes from this key */
-    ENTRY_SUSPECT = 16,               /* restored, or seen through a clock that jumped: adopt at first contact */
-    ENTRY_FLUSH = 32,                 /* asked for an early flush */
-    ENTRY_NAMED = 64                  /* its key was offered to the list of names */
+    ENTRY_FLUSH = 16,                 /* asked for an early flush */
+    ENTRY_NAMED = 32                  /* its key was offered to the list of names */
 };
 
 /* The line that a take touches. The level is never stored: the theoretical arrival time is base + T * net, so one
@@ -128,7 +127,7 @@ typedef struct {
     uint32_t flush_wanted;
     uint32_t readers;
     uint32_t origins_changed;         /* counts changes of the set of origins */
-    int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, suspects, forgotten;
+    int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten;
 } header_t;
 
 #endif

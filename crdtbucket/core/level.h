@@ -15,6 +15,13 @@
 #define ADD(x, v) __atomic_fetch_add(&(x), (v), __ATOMIC_RELAXED)
 #define OR(x, v) __atomic_fetch_or(&(x), (v), __ATOMIC_ACQ_REL)
 #define AND(x, v) __atomic_fetch_and(&(x), (v), __ATOMIC_ACQ_REL)
+/* A counter that stays at the end of its range. */
+#define ADD_SATURATED(x, v)                                       \
+    do {                                                          \
+        int64_t added_ = (v);                                     \
+        if (ADD(x, added_) > INT64_MAX - added_)                  \
+            STORE(x, INT64_MAX);                                  \
+    } while (0)
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
@@ -69,10 +76,14 @@ static inline i128 token_units(const definition_t *d, int64_t tokens) { return (
 static inline i128 full_units(const definition_t *d) { return (i128)d->capacity * d->q; }
 static inline i128 cap_units(const definition_t *d) { return ((i128)d->capacity + d->max_debt) * d->q; }
 
+/* `base` is whole ns, so a clamp leaves a debt too large by less than 1 ns. Whether a cost passes, and what is left, is seen
+ * through that: never late, early by less than 1 ns, and nothing is minted, since the charge itself is exact. */
+static inline i128 slack_units(const definition_t *d) { return d->p - 1; }
+
 /* Tokens left under a confirmed debt, rounded down; negative in debt beyond the capacity. */
 static inline int64_t tokens_left(const definition_t *d, i128 debt)
 {
-    i128 room = full_units(d) - (debt > 0 ? debt : 0);
+    i128 room = full_units(d) - (debt > slack_units(d) ? debt - slack_units(d) : 0);
     if (LIKELY(d->p == 1 && room >= 0))
         return (int64_t)((uint64_t)room / (uint64_t)d->q);
     i128 quotient = room / d->q;

@@ -124,19 +124,14 @@ static i128 weigh_mine(const table_t *t, uint32_t e, int64_t net, const wire_col
 }
 
 /* The debt after the merge, in units, before the clamp. `debt` is signed. */
-static i128 merged_debt(const definition_t *d, i128 debt, i128 stated, const gains_t *g, const wire_definition_t *w,
-                        int suspect_mine, int suspect_theirs)
+static i128 merged_debt(const definition_t *d, i128 debt, i128 stated, const gains_t *g, const wire_definition_t *w)
 {
     i128 brings = g->brings_held + g->brings_lacking, q = d->q;
     i128 count = debt + q * brings, adopt = stated + q * g->lacks, out;
     if (!w->same) {
         i128 lacking = q * g->brings_lacking;
         out = debt + q * g->brings_held + (lacking < stated ? lacking : stated);
-    } else if (suspect_theirs)
-        out = count;
-    else if (suspect_mine)
-        return adopt;
-    else
+    } else
         out = count < adopt ? count : adopt;
     if (debt < 0 && brings > 0 && stated > 0) {          /* a burst at the end of a partition is not hidden by the credit */
         i128 least = stated < q * brings ? stated : q * brings;
@@ -293,8 +288,7 @@ static int merge_entry(table_t *t, const wire_entry_t *w, const wire_definition_
     i128 stated = (i128)w->debt_ns * d->p;
     if (!wd->same)                                        /* their debt in tokens, at our T */
         stated = (i128)((double)w->debt_ns * (double)wd->p / (double)wd->q * (double)d->q);
-    int suspect_mine = hot->flags & ENTRY_SUSPECT, suspect_theirs = w->flags & WIRE_SUSPECT;
-    i128 after = merged_debt(d, debt, stated > cap ? cap : stated, &g, wd, suspect_mine, suspect_theirs);
+    i128 after = merged_debt(d, debt, stated > cap ? cap : stated, &g, wd);
     if (after > cap) {
         ADD(d->forgiven, (int64_t)((after - cap) / d->q));
         after = cap;
@@ -306,10 +300,6 @@ static int merge_entry(table_t *t, const wire_entry_t *w, const wire_definition_
         if (after <= 0 && debt > 0)
             hot->full_count++;
         STORE(hot->base, base_for(d, after, net, now));
-    }
-    if (suspect_mine && !suspect_theirs && wd->same) {
-        AND(hot->flags, (uint16_t)~ENTRY_SUSPECT);
-        t->h->suspects--;
     }
     store_columns(t, e, m, f, w->columns, r);
     if (m->newer && !f->source_refused)

@@ -25,8 +25,6 @@ static void evict(table_t *t, uint32_t e, int64_t now)
         t->h->evicted_full++;
     else
         t->h->evicted_indebted++;
-    if (t->hot[e].flags & ENTRY_SUSPECT)
-        t->h->suspects--;
     entry_remove(t, e);
 }
 

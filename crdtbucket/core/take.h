@@ -67,7 +67,7 @@ static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, in
         if (CAS(hot->base, base, base_for(d, bound, net, now))) {
             ADD(hot->full_count, 1);
             if (debt > bound)
-                ADD(d->forgiven, (int64_t)((debt - bound) / d->q));
+                ADD_SATURATED(d->forgiven, (int64_t)((debt - bound) / d->q));
             /* base is whole ns: what a clamp rounds up is part of the debt from here on */
             return debt_units(d, LOAD(hot->base), net, now);
         }
@@ -104,14 +104,14 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         i128 conf_debt = clamped(d, debt + far), cost = token_units(d, n), full = full_units(d);
         i128 back = p.near > 0 ? held_back(t, e, d, &p, conf_debt, n, now) : 0;
         i128 over = conf_debt + back + cost - full;
-        if (UNLIKELY(now < t->h->cautious_until) && over <= 0
+        if (UNLIKELY(now < t->h->cautious_until) && over <= slack_units(d)
             && net + n > d->capacity / (t->h->members > 0 ? t->h->members : 1)) {
             o->wait_ns = t->h->cautious_until - now;
             outcome_debt(d, o, debt);
             return DENIED;
         }
-        if (over > 0) {
-            i128 wait = units_to_ns(d, over);
+        if (over > slack_units(d)) {
+            i128 wait = over / d->p;
             o->wait_ns = wait > INT64_MAX ? INT64_MAX : (int64_t)wait;
             outcome_debt(d, o, debt);
             return DENIED;
@@ -240,13 +240,13 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
     }
     i128 conf_debt = clamped(d, debt + far);
     i128 back = p.near > 0 ? held_back(t, e, d, &p, conf_debt, n, now) : 0, over = conf_debt + back + token_units(d, n) - full;
-    o->allowed = over <= 0;
+    o->allowed = over <= slack_units(d);
     if (now < t->h->cautious_until
         && (e == NONE ? 0 : t->hot[e].net) + n > d->capacity / (t->h->members > 0 ? t->h->members : 1)) {
         o->allowed = 0;
         o->wait_ns = t->h->cautious_until - now;
-    } else if (over > 0)
-        o->wait_ns = (int64_t)units_to_ns(d, over);
+    } else if (!o->allowed)
+        o->wait_ns = (int64_t)(over / d->p);
     outcome_debt(d, o, clamped(d, debt));
 }
 
@@ -271,16 +271,22 @@ static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t no
     return 1;
 }
 
-/* Charges `n` tokens whatever the level; what would lie beyond the ceiling of debt is forgiven. Returns the tokens charged. */
+/* Charges `n` tokens whatever the level. What would lie beyond the ceiling of debt is forgiven and not counted either, so
+ * that the column rises no faster than peers believe. Returns the tokens charged. */
 static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now)
 {
     hot_t *hot = &t->hot[e];
-    int64_t most = d->capacity + d->max_debt, charged = n < most ? n : most;
+    int64_t most = d->capacity + d->max_debt, charged, net;
     i128 far = entry_far(t, e, d, now);
-    advance(t, e, d, far, now);
-    ADD(hot->net, charged);
-    ADD(d->forgiven, n - charged);
-    advance(t, e, d, far, now);
+    do {
+        advance(t, e, d, far, now);
+        net = LOAD(hot->net);
+        i128 room = (cap_units(d) - debt_units(d, LOAD(hot->base), net, now) + slack_units(d)) / d->q;
+        charged = room > most ? most : room > 0 ? (int64_t)room : 0;
+        if (charged > n)
+            charged = n;
+    } while (!CAS(hot->net, net, net + charged));
+    ADD_SATURATED(d->forgiven, n - charged);
     count_offered(t, d, e, charged, 1);
     return charged;
 }

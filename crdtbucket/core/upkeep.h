@@ -1,4 +1,4 @@
-/* Upkeep: silent and forgotten nodes, suspect clocks, pruned origins. */
+/* Upkeep: silent and forgotten nodes, clocks that jump, snapshots, pruned origins. */
 #ifndef CRDTBUCKET_UPKEEP_H
 #define CRDTBUCKET_UPKEEP_H
 
@@ -42,16 +42,15 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
     refresh_far(t);
 }
 
-static void suspect_all(table_t *t)
+/* The clock jumped by `ns` against the peers': levels stay where they were. */
+static void shift_all(table_t *t, int64_t ns)
 {
     for (int64_t e = 0; e < t->h->bump; e++)
-        if ((t->hot[e].flags & (ENTRY_USED | ENTRY_SUSPECT)) == ENTRY_USED) {
-            OR(t->hot[e].flags, ENTRY_SUSPECT);
-            t->h->suspects++;
-        }
+        if (t->hot[e].flags & ENTRY_USED)
+            ADD(t->hot[e].base, ns);
 }
 
-/* An entry out of a snapshot: its debt is suspect until the first contact with a peer. */
+/* An entry out of a snapshot. It is merged like an own message that came late: its debt, not aged, is an upper bound. */
 static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definition_t *wd, const uint16_t *origins, int64_t now)
 {
     uint32_t gone;
@@ -77,8 +76,6 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     if (!wd->same)
         debt = (i128)((double)w->debt_ns * (double)wd->p / (double)wd->q * (double)d->q);
     t->hot[e].base = base_for(d, debt < cap ? debt : cap, 0, now);
-    t->hot[e].flags |= ENTRY_SUSPECT;
-    t->h->suspects++;
     return 1;
 }
 

@@ -9,7 +9,8 @@ from crdtbucket.mesh import wire
 from crdtbucket.mesh.link import Link
 
 SETTLED_NS = 30_000_000_000
-"""An epoch is not marked before it has been dead for so long."""
+"""An epoch is not marked before it has been dead for so long, and for the longest time to full of any bucket: a newcomer
+that hears a level without the columns behind it would otherwise count less than is owed, and everybody would adopt that."""
 PASSES = 2
 """Full passes of anti-entropy with every live peer that must have come since: they spread its final counts."""
 
@@ -29,9 +30,10 @@ class Pruner:
         for epoch in list(self._dead):
             if epoch not in epochs:
                 del self._dead[epoch]
+        settled = SETTLED_NS + self._table.longest_debt
         for epoch in epochs:
             since, passes = self._dead.setdefault(epoch, (now, live))
-            if now - since >= SETTLED_NS and all(n >= passes.get(name, 0) + PASSES for name, n in live.items()):
+            if now - since >= settled and all(n >= passes.get(name, 0) + PASSES for name, n in live.items()):
                 self._mark(epoch)
         return tuple(self.marks)
 

@@ -1,4 +1,5 @@
-"""Snapshots of a table: what was counted and owed, to start from after a restart. Levels restored are suspect."""
+"""Snapshots of a table: what was counted and owed, to start from after a restart. A snapshot is merged like an own
+message that came late."""
 
 from __future__ import annotations
 

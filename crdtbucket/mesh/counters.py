@@ -1,0 +1,53 @@
+"""What the network side of the mesh has counted, and refusals logged without flooding the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+LOG = logging.getLogger("crdtbucket.mesh")
+REPEAT_S = 5.0
+
+
+@dataclass
+class MeshCounters:
+    """Totals since the mesh was made; read them at any time, from any thread."""
+
+    frames_in: int = 0
+    frames_out: int = 0
+    bytes_in: int = 0
+    """Sealed frames, without the headers of WebSocket and TCP; so is `bytes_out`."""
+    bytes_out: int = 0
+    frames_dropped: int = 0
+    """Frames not sent because a peer read too slowly; later rounds carry the same news."""
+    connections: int = 0
+    """Authenticated links made."""
+    dials_failed: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    """Connections and frames turned away, by reason."""
+
+
+class Refusals:
+    """Counts what is turned away and logs it: the first of a reason at once, repeats summed up."""
+
+    def __init__(self, counters: MeshCounters) -> None:
+        self._counters = counters
+        self._quiet_until: dict[str, float] = {}
+        self._unsaid: dict[str, int] = {}
+
+    def add(self, reason: str, text: str, level: int = logging.WARNING) -> None:
+        """Count one refusal; `reason` is a label of a small fixed set, `text` the log line."""
+        refused = self._counters.refused
+        refused[reason] = refused.get(reason, 0) + 1
+        now = time.monotonic()
+        if now < self._quiet_until.get(reason, 0.0):
+            self._unsaid[reason] = self._unsaid.get(reason, 0) + 1
+            return
+        self._quiet_until[reason] = now + REPEAT_S
+        unsaid = self._unsaid.pop(reason, 0)
+        more = f" (and {unsaid} like it since the last such line)" if unsaid else ""
+        LOG.log(level, "%s%s", text, more)
+
+
+__all__ = ["LOG", "MeshCounters", "Refusals"]

@@ -1,0 +1,36 @@
+"""A time limit for a coroutine that never loses a cancellation.
+
+Up to Python 3.11 `asyncio.wait_for` forgets that its caller was cancelled when the work ends in the
+same turn of the loop: a loop around it then runs on, and whoever cancelled it waits for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns or raises; `asyncio.TimeoutError` when it is not done in time.
+
+    The work has ended in every case when this returns or raises. A result that comes together
+    with the caller's cancellation is lost.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # seen, should the caller be cancelled and not look
+    if task.cancelled():
+        raise asyncio.TimeoutError
+    return task.result()
+
+
+__all__ = ["within"]

@@ -1,0 +1,53 @@
+"""The protocol machine as the network sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from crdtbucket.mesh.nodeinfo import NodeInfo
+
+Frames = Iterable[tuple[str, bytes]]
+
+
+class Node(Protocol):
+    """What a transport needs of a node. Times are absolute ns of the clock that both share."""
+
+    on_wake: Callable[[], None] | None
+    """Set by the transport; to be called, from any thread, when `next_tick` moved earlier."""
+
+    @property
+    def info(self) -> NodeInfo:
+        """This node, as of now."""
+        ...
+
+    def connected(self, peer: NodeInfo, now: int) -> None:
+        """A link to `peer` is up; raises `NodeConflict` to refuse it."""
+        ...
+
+    def disconnected(self, name: str, now: int) -> None:
+        """The link to this peer is gone."""
+        ...
+
+    def receive(self, name: str, frame: bytes, now: int) -> list[tuple[str, bytes]]:
+        """A frame came from peer `name`; returns frames to send. Raises `WireError`."""
+        ...
+
+    def tick(self, now: int) -> list[tuple[str, bytes]]:
+        """Frames to send at this time."""
+        ...
+
+    def next_tick(self, now: int) -> int:
+        """When `tick` is to be called next."""
+        ...
+
+    def leave(self, now: int) -> list[tuple[str, bytes]]:
+        """The last frames to send."""
+        ...
+
+    def known_addresses(self) -> list[str]:
+        """Addresses of members, as gossip has them."""
+        ...
+
+
+__all__ = ["Frames", "Node"]
