@@ -161,6 +161,7 @@ cdef extern from "core/core.h" nogil:
     void reader_enter "crdtbucket_reader_enter"(table_t *)
     void reader_leave "crdtbucket_reader_leave"(table_t *)
     int readers_inside "crdtbucket_readers_inside"(const table_t *)
+    double far_tokens(const table_t *, uint32_t, int64_t)
 
 
 MAX_KEY_BYTES = 512
@@ -1117,6 +1118,13 @@ cdef class BucketCore:
         self.locate(key, &lo, &hi)
         cdef uint32_t e = table_find(self.t, lo, hi)
         return None if e == <uint32_t>NONE else signed_debt_ns(self.t, e, clock_ns(self.t))
+
+    def credit(self, object key):
+        """Tokens that are kept free now for what silent peers may be taking of the key."""
+        cdef uint64_t lo = 0, hi = 0
+        self.locate(key, &lo, &hi)
+        cdef uint32_t e = table_find(self.t, lo, hi)
+        return 0.0 if e == <uint32_t>NONE else far_tokens(self.t, e, clock_ns(self.t))
 
     def hash(self, object key):
         """The keyed hash of a key in this bucket, (low, high) 64 bits each."""

@@ -2,12 +2,12 @@
 
     >>> from crdtbucket import BucketSpec
     >>> from crdtbucket.testing import SimulatedMesh
-    >>> mesh = SimulatedMesh(["eu", "us"], [BucketSpec("api", capacity=100, refill_rate=10)])
+    >>> mesh = SimulatedMesh(["eu", "us"], [BucketSpec("api", capacity=100, refill_rate=1)])
     >>> mesh["eu"].take("api", "tenant-42", 60).allowed
     True
     >>> mesh.advance(1.0)
     >>> mesh["us"].peek("api", "tenant-42").remaining
-    50
+    40
 
 The same seed gives the same trace, byte for byte.
 """
@@ -214,6 +214,9 @@ class SimulatedMesh:
         for i, first in enumerate(names):
             for second in names[i + 1 :]:
                 self._connect(first, second, self.nodes[first].life, self.nodes[second].life)
+        for node in self.nodes.values():
+            if node.up:  # a mesh that has been running: only what starts later is cautious
+                node.node.remember(node.local_ns(0))
 
     def __getitem__(self, name: str) -> SimulatedNode:
         return self.nodes[name]

@@ -86,6 +86,11 @@ static inline i128 far_units(const definition_t *d, double far)
     return (i128)(units < limit ? units : limit);
 }
 
+static inline double far_tokens(const table_t *t, uint32_t e, int64_t now)
+{
+    return predict(t, e, &t->definitions[t->hot[e].bucket], now).far;
+}
+
 static inline i128 entry_far(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
 {
     if (LIKELY(now < t->h->far_free_until) || !(t->hot[e].flags & ENTRY_RATED))

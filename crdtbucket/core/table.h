@@ -109,6 +109,7 @@ static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], 
     h->near_ns = SECOND / 2;
     h->trust_ns = INT64_MAX;
     h->far_free_until = INT64_MAX;
+    h->cautious_until = INT64_MIN;
     h->members = 1;
     h->predict = 1;
     h->free_entry = h->free_block = NONE;

@@ -34,6 +34,7 @@ CAUTION_NS = 2_000_000_000
 GOSSIP_NS = 1_000_000_000
 """Members and marks are told this often."""
 SWEEP = 4096
+NEVER = -(2**63)
 REMEMBERED_TABLES = 4
 
 
@@ -85,7 +86,7 @@ class MeshNode:
             self._out.flags |= wire.JOINING
             table.configure(cautious_until=now + CAUTION_NS, members=1 + len(config.peers))
         else:
-            self.memory = True
+            self.remember(now)
 
     # ---- links ----
 
@@ -248,10 +249,14 @@ class MeshNode:
             return
         self.table.heard(link.node, stood)
         if addressed and not self.memory:
-            self.memory = True
-            self._out.flags &= ~wire.JOINING
-            self.table.configure(cautious_until=0)
-            self._count_members(now)
+            self.remember(now)
+
+    def remember(self, now: int) -> None:
+        """The levels held are the mesh's: no caution is needed any more."""
+        self.memory = True
+        self._out.flags &= ~wire.JOINING
+        self.table.configure(cautious_until=NEVER)
+        self._count_members(now)
 
     def _gossip_in(self, link: Link, frame: wire.Frame, now: int) -> None:
         for name, region, epoch, address in frame.members or ():

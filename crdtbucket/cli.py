@@ -1,0 +1,43 @@
+"""The `crdtbucket` command. Each command stands in a module of `crdtbucket.commands`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from crdtbucket.commands.replay import replay
+from crdtbucket.commands.simulate import simulate
+from crdtbucket.errors import CrdtbucketError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """One rate limit across regions: tools to plan with."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+cli.add_command(simulate)
+cli.add_command(replay)
+
+
+def main() -> None:
+    """Run the command line. Errors are one line on stderr, with exit status 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        message = " ".join(error.format_message().split())
+        click.echo(f"crdtbucket: {message}", err=True)
+        sys.exit(2)
+    except CrdtbucketError as error:
+        click.echo(f"crdtbucket: {error}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("crdtbucket: stopped", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

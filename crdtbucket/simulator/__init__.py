@@ -1,0 +1,1 @@
+"""Accuracy of a limit over regions: scenarios, measures, baselines, reports."""

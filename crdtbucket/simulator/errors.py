@@ -1,0 +1,22 @@
+"""What can be wrong with what a user asks of the simulator."""
+
+from __future__ import annotations
+
+from crdtbucket.errors import CrdtbucketError
+
+
+class SimulationError(CrdtbucketError, ValueError):
+    """A scenario, a setting or a rule cannot be used; the message names the fix."""
+
+
+class TraceError(SimulationError):
+    """A trace cannot be read; `line` counts from 1 and is 0 where no single line is at fault."""
+
+    def __init__(self, source: str, line: int, message: str) -> None:
+        super().__init__(f"{source}:{line}: {message}" if line else f"{source}: {message}")
+        self.source = source
+        self.line = line
+
+
+class MissingExtra(CrdtbucketError, ImportError):
+    """Something needs a package of an optional extra; the message says how to install it."""

@@ -1,0 +1,82 @@
+"""The mesh of `crdtbucket.testing` in the form in which the simulator uses it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from crdtbucket.simulator.scenario import Fault, Scenario
+from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.testing import SimulatedMesh
+
+
+class LibraryNode:
+    """One node: `mesh_rule.MeshNode` on a `testing.SimulatedNode`."""
+
+    def __init__(self, mesh: SimulatedMesh, name: str) -> None:
+        self._node = mesh[name]
+
+    @property
+    def joining(self) -> bool:
+        """Whether the node, without memory, has not yet had a complete round from a peer."""
+        return not self._node.node.memory
+
+    def take_burst(self, bucket: str, key: str, calls: int, cost: int) -> int:
+        """How many of `calls` takes at once were allowed."""
+        return self._node.take_burst(bucket, key, calls, cost)
+
+    def columns(self, bucket: str, key: str) -> Mapping[str, tuple[int, int]]:
+        """By node the tokens taken and refunded that this node knows of, all lives together."""
+        return self._node.columns(bucket, key)
+
+    def room(self, bucket: str, key: str) -> int:
+        """Tokens that a full bucket keeps free for what silent peers may take."""
+        return math.ceil(self._node.bucket(bucket).credit(key))
+
+
+class LibraryMesh(SimulatedMesh):
+    """A simulated mesh for one scenario: network, clocks and bucket by its settings.
+
+    A node that the scenario crashes at time 0 has never run before it is restarted.
+    """
+
+    def __init__(self, scenario: Scenario, settings: Settings, *, prediction: bool) -> None:
+        names = settings.node_names()
+        super().__init__(
+            names,
+            [settings.bucket()],
+            latency=settings.lag_ns / NS,
+            jitter=settings.jitter,
+            loss=scenario.loss,
+            gossip_interval=settings.gossip_ns / NS,
+            seed=settings.seed,
+            clock_offsets={names[n]: ns / NS for n, ns in scenario.clock_offsets_ns.items()},
+            clock_drift_ppm={names[n]: ppm for n, ppm in scenario.drift_ppm.items()},
+            prediction=prediction,
+            down=absent(scenario, names),
+        )
+
+    def node(self, name: str) -> LibraryNode:
+        """One node of it."""
+        return LibraryNode(self, name)
+
+    def crash(self, node: str) -> None:
+        """The process is killed, if it ever ran."""
+        if self[node].up:
+            super().crash(node)
+
+
+def absent(scenario: Scenario, names: tuple[str, ...]) -> set[str]:
+    """Nodes that are not there from the start."""
+    crashes = (e for e in scenario.events if e.fault is Fault.CRASH and e.at_ns == 0)
+    return {names[event.node] for event in crashes}
+
+
+def with_prediction(scenario: Scenario, settings: Settings) -> LibraryMesh:
+    """The mesh as it is."""
+    return LibraryMesh(scenario, settings, prediction=True)
+
+
+def without_prediction(scenario: Scenario, settings: Settings) -> LibraryMesh:
+    """The mesh that knows only what it has heard."""
+    return LibraryMesh(scenario, settings, prediction=False)

@@ -1,0 +1,114 @@
+"""The library itself as a rule: a simulated mesh of real nodes on one key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from crdtbucket.simulator.scenario import Scenario
+from crdtbucket.simulator.settings import NS, Settings
+
+KEY = "one-key"
+
+
+class MeshNode(Protocol):
+    """What is used of one node of a mesh."""
+
+    @property
+    def joining(self) -> bool:
+        """Whether the node, without memory, has not yet had a complete round from a peer."""
+
+    def take_burst(self, bucket: str, key: str, calls: int, cost: int) -> int:
+        """How many of `calls` takes at once were allowed."""
+
+    def columns(self, bucket: str, key: str) -> Mapping[str, tuple[int, int]]:
+        """By node the tokens taken and refunded that this node knows of, all lives together."""
+
+    def room(self, bucket: str, key: str) -> int:
+        """Tokens that a full bucket keeps free for what silent peers may take."""
+
+
+class Mesh(Protocol):
+    """What is used of a mesh. Times are seconds."""
+
+    def node(self, name: str) -> MeshNode: ...
+    def advance(self, seconds: float) -> None: ...
+    def partition(self, *groups: set[str]) -> None: ...
+    def heal(self) -> None: ...
+    def crash(self, node: str) -> None: ...
+    def restart(self, node: str, memory: Literal["empty"] = "empty") -> None: ...
+    def suspend(self, node: str, seconds: float) -> None: ...
+
+
+MakeMesh = Callable[[Scenario, Settings], Mesh]
+
+
+class MeshRule:
+    """A mesh as a rule that can be watched: every node counts every take that it has heard of."""
+
+    def __init__(self, name: str, make: MakeMesh) -> None:
+        self.name = name
+        self._make = make
+
+    def start(self, scenario: Scenario, settings: Settings) -> None:
+        """A new mesh at time 0."""
+        self._names, self._bucket = settings.node_names(), settings.bucket().name
+        self._number = {name: number for number, name in enumerate(self._names)}
+        self._mesh = self._make(scenario, settings)
+        self._nodes = [self._mesh.node(name) for name in self._names]
+        self._restarted = [False] * settings.regions
+        self._now = 0
+
+    def advance(self, to_ns: int) -> None:
+        """Let time pass, and messages with it."""
+        if to_ns > self._now:
+            self._mesh.advance((to_ns - self._now) / NS)
+            self._now = to_ns
+
+    def offer(self, node: int, calls: int, cost: int) -> int:
+        """How many of the calls the node admits. A denied call is an attempt too."""
+        return self._nodes[node].take_burst(self._bucket, KEY, calls, cost)
+
+    def partition(self, groups: Sequence[Sequence[int]]) -> None:
+        """No message passes between two groups from now on."""
+        self._mesh.partition(*({self._names[node] for node in group} for group in groups))
+
+    def heal(self) -> None:
+        """All links carry messages again."""
+        self._mesh.heal()
+
+    def crash(self, node: int) -> None:
+        """The node's process ends."""
+        self._mesh.crash(self._names[node])
+
+    def restart(self, node: int) -> None:
+        """The node starts again with empty memory."""
+        self._mesh.restart(self._names[node], memory="empty")
+        self._nodes[node] = self._mesh.node(self._names[node])
+        self._restarted[node] = True
+
+    def suspend(self, node: int, duration_ns: int) -> None:
+        """The node stands still and keeps its memory."""
+        self._mesh.suspend(self._names[node], duration_ns / NS)
+
+    def own_bound(self, until_ns: int) -> int | None:
+        """None: the bound depends on what is delivered when."""
+        return None
+
+    def heard(self, node: int) -> Sequence[int] | None:
+        """Tokens taken at each node that this one knows of.
+
+        At the very start nothing was taken before, so nobody lacks a memory.
+        """
+        if self._restarted[node]:
+            if self._nodes[node].joining:
+                return None
+            self._restarted[node] = False
+        totals = [0] * len(self._names)
+        for name, (taken, _) in self._nodes[node].columns(self._bucket, KEY).items():
+            totals[self._number[name]] = taken
+        return totals
+
+    def room(self, node: int) -> int:
+        """Tokens that a full bucket keeps free for silent peers."""
+        return self._nodes[node].room(self._bucket, KEY)

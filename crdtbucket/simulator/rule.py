@@ -1,0 +1,59 @@
+"""What a limiting rule must offer to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from crdtbucket.simulator.scenario import Scenario
+from crdtbucket.simulator.settings import Settings
+
+
+class Rule(Protocol):
+    """One way of limiting, on all nodes at once. Times are ns since the scenario's start."""
+
+    name: str
+
+    def start(self, scenario: Scenario, settings: Settings) -> None:
+        """Begin a run at time 0 with a full bucket everywhere."""
+
+    def advance(self, to_ns: int) -> None:
+        """Let time pass, and messages with it. Never goes back."""
+
+    def offer(self, node: int, calls: int, cost: int) -> int:
+        """How many of `calls` calls of `cost` tokens each the node admits now, one by one."""
+
+    def partition(self, groups: Sequence[Sequence[int]]) -> None:
+        """No message passes between two groups from now on."""
+
+    def heal(self) -> None:
+        """All links carry messages again."""
+
+    def crash(self, node: int) -> None:
+        """The node's process ends; its memory is lost. It is asked nothing while it is down."""
+
+    def restart(self, node: int) -> None:
+        """The node starts again with empty memory."""
+
+    def suspend(self, node: int, duration_ns: int) -> None:
+        """The node's process stands still; its memory is kept. It is asked nothing meanwhile."""
+
+    def own_bound(self, until_ns: int) -> int | None:
+        """Tokens over the limit that the rule itself can grant in a run of that length.
+
+        None for a rule whose bound depends on what was delivered when: see `WatchedRule`.
+        """
+
+
+@runtime_checkable
+class WatchedRule(Rule, Protocol):
+    """A rule by which a node counts every take that it has heard of."""
+
+    def heard(self, node: int) -> Sequence[int] | None:
+        """Tokens taken at each node, over all its lives, that this node has been told of.
+
+        None from a restart without memory until the first peer has been heard.
+        """
+
+    def room(self, node: int) -> int:
+        """Tokens that a full bucket of this node keeps free for what silent peers may take."""

@@ -1,0 +1,50 @@
+"""The rules that can be compared, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
+from crdtbucket.simulator.errors import SimulationError
+from crdtbucket.simulator.mesh_rule import Mesh, MeshRule
+from crdtbucket.simulator.rule import Rule
+from crdtbucket.simulator.scenario import Scenario
+from crdtbucket.simulator.settings import Settings
+
+CRDTBUCKET = "crdtbucket"
+NO_PREDICTION = "no-prediction"
+
+
+def _with_prediction(scenario: Scenario, settings: Settings) -> Mesh:
+    # Imported late: the baselines need no compiled core.
+    from crdtbucket.simulator.library_mesh import with_prediction
+
+    return with_prediction(scenario, settings)
+
+
+def _without_prediction(scenario: Scenario, settings: Settings) -> Mesh:
+    from crdtbucket.simulator.library_mesh import without_prediction
+
+    return without_prediction(scenario, settings)
+
+
+RULES: dict[str, Callable[[], Rule]] = {
+    CRDTBUCKET: lambda: MeshRule(CRDTBUCKET, _with_prediction),
+    NO_PREDICTION: lambda: MeshRule(NO_PREDICTION, _without_prediction),
+    StaticSplit.name: StaticSplit,
+    MaxOfTotals.name: MaxOfTotals,
+}
+
+
+def make_rule(name: str) -> Rule:
+    """A fresh rule. Raises SimulationError for a name that is none."""
+    check_rules([name])
+    return RULES[name]()
+
+
+def check_rules(names: Sequence[str]) -> tuple[str, ...]:
+    """The names without repetition, or SimulationError for the first that is none."""
+    for name in names:
+        if name not in RULES:
+            raise SimulationError(f"no rule {name!r}; there are: {', '.join(RULES)}")
+    return tuple(dict.fromkeys(names))

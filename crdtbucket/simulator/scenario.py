@@ -1,0 +1,69 @@
+"""A scenario: demand over time, and what goes wrong meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from crdtbucket.simulator.errors import SimulationError
+from crdtbucket.simulator.settings import NS, Settings
+
+Demand = Callable[[float, int], float]
+"""(seconds since the start, node number) -> calls per second."""
+
+GRID_NS = 10_000_000
+"""Demand is constant, and events take effect, on this grid."""
+
+
+class Fault(str, Enum):
+    """What can happen to nodes and links."""
+
+    PARTITION = "partition"
+    HEAL = "heal"
+    CRASH = "crash"
+    RESTART = "restart"
+    SUSPEND = "suspend"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One fault at one time. A partition has `groups`, the others but heal a `node`."""
+
+    at_ns: int
+    fault: Fault
+    node: int = 0
+    groups: tuple[tuple[int, ...], ...] = ()
+    duration_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One experiment. `light` says that the demand is below the refill rate at every time.
+
+    `loss` is the fraction of messages lost, `drift_ppm` and `clock_offsets_ns` are by node number.
+    `step_ns` is the spacing of the instants at which calls arrive.
+    """
+
+    name: str
+    title: str
+    duration_ns: int
+    demand: Demand
+    events: tuple[Event, ...] = ()
+    light: bool = False
+    loss: float = 0.0
+    drift_ppm: Mapping[int, float] = field(default_factory=dict)
+    clock_offsets_ns: Mapping[int, int] = field(default_factory=dict)
+    step_ns: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        if self.duration_ns < GRID_NS:
+            raise SimulationError(f"{self.name}: a scenario lasts at least {GRID_NS / NS} s")
+        if self.step_ns < 1 or GRID_NS % self.step_ns:
+            raise SimulationError(f"{self.name}: step_ns must divide {GRID_NS}")
+        if any(a.at_ns > b.at_ns for a, b in zip(self.events, self.events[1:], strict=False)):
+            raise SimulationError(f"{self.name}: events must be in the order of time")
+
+
+Factory = Callable[[Settings, float], Scenario]
+"""(settings, scale of all durations but periods) -> scenario."""

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from crdtbucket.cli import cli, main
+from crdtbucket.simulator.catalogue import SCENARIOS
+
+FAST = ["--duration-scale", "0.05", "--jobs", "1", "--rules", "static-split,max-of-totals"]
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, [*arguments], catch_exceptions=False)
+
+
+def _fails(capsys: pytest.CaptureFixture[str], monkeypatch: Any, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["crdtbucket", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    output = capsys.readouterr()
+    assert caught.value.code == 2
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert output.err.startswith("crdtbucket: ")
+    return output.err
+
+
+def test_json_is_a_list_of_objects_and_the_same_each_time() -> None:
+    arguments = ["simulate", "balanced", "square-*", *FAST, "--json", "--seed", "3", "--seeds", "2"]
+    first = _run(*arguments)
+    assert first.exit_code == 0
+    rows = json.loads(first.stdout)
+    assert len(rows) == 3 * 2 * 2
+    assert {row["scenario"] for row in rows} == {"balanced", "square-1s", "square-5s"}
+    assert {row["rule"] for row in rows} == {"static-split", "max-of-totals"}
+    assert {row["seed"] for row in rows} == {3, 4}
+    assert _run(*arguments).stdout == first.stdout
+
+
+def test_processes_print_what_one_process_prints() -> None:
+    arguments = ["simulate", "hot", "skewed", *FAST, "--json"]
+    two = _run(*arguments, "--jobs", "2")
+    assert two.exit_code == 0
+    assert two.stdout == _run(*arguments).stdout
+
+
+def test_table_and_options() -> None:
+    result = _run(
+        "simulate", "balanced", *FAST, "--regions", "3", "--lag", "0.2", "--jitter", "0",
+        "--gossip", "0.5", "--capacity", "50", "--rate", "10",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[:4] == ["scenario", "rule", "offered", "admitted"]
+    assert len(lines) == 3
+
+
+def test_list_names_every_scenario() -> None:
+    lines = _run("simulate", "--list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(SCENARIOS)
+
+
+def test_plot(tmp_path: Path) -> None:
+    path = tmp_path / "out.svg"
+    assert _run("simulate", "hot", *FAST, "--plot", str(path)).exit_code == 0
+    assert "<svg" in path.read_text()
+
+
+def test_replay(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    rows = [f"2023-11-16 18:15:{k // 10:02}.{k % 10}00,{k % 7},30" for k in range(600)]
+    path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    arguments = [str(path), "--capacity", "400", "--rate", "100", "--rules", "static-split"]
+    result = _run("replay", *arguments, "--json", "--jobs", "1")
+    assert result.exit_code == 0
+    (row,) = json.loads(result.stdout)
+    assert row["offered"] == sum(k % 7 + 30 for k in range(600))
+    assert row["scenario"] == "replay"
+    table = _run("replay", *arguments, "--jobs", "1")
+    assert "600 calls were offered" in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simulate", "balancd"], "did you mean 'balanced'"),
+        (["simulate", "--rules", "magic"], "no rule 'magic'"),
+        (["simulate", "--rules", ","], "--rules names none"),
+        (["simulate", "--regions", "0"], "--regions"),
+        (["simulate", "--bucket", "x"], "give --config"),
+        (["simulate", "--capacity", str(2**60)], "capacity"),
+        (["simulate", "hot", "--plot", "x.txt"], "ends in .png"),
+        (["simulate", "--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["replay", "/nowhere.csv"], "/nowhere.csv"),
+        (["replay", __file__], "--capacity and --rate"),
+        (["replay", __file__, "--capacity", "1", "--rate", "1"], ":1: the header must be"),
+        (["unknown"], "unknown"),
+    ],
+)
+def test_errors_are_one_line_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    assert message in _fails(capsys, monkeypatch, *arguments)
+
+
+def test_command_without_arguments_shows_help() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "crdtbucket.cli"], capture_output=True, text=True, check=True
+    )
+    assert "simulate" in run.stdout
+    assert "replay" in run.stdout

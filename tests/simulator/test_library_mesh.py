@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from crdtbucket.simulator.catalogue import SCENARIOS
+from crdtbucket.simulator.library_mesh import LibraryMesh, absent
+from crdtbucket.simulator.rules import CRDTBUCKET, NO_PREDICTION, RULES, check_rules, make_rule
+from crdtbucket.simulator.run import Outcome, simulate
+from crdtbucket.simulator.settings import NS, Settings
+
+SETTINGS = Settings(seed=1)
+
+
+def _run(rule: str, name: str, scale: float, settings: Settings = SETTINGS) -> Outcome:
+    return simulate(make_rule(rule), SCENARIOS[name](settings, scale), settings)
+
+
+def test_rules_are_made_by_name() -> None:
+    assert [make_rule(name).name for name in RULES] == list(RULES)
+    assert check_rules(["static-split", "crdtbucket", "static-split"]) == (
+        "static-split",
+        "crdtbucket",
+    )
+
+
+@pytest.mark.parametrize("rule", [CRDTBUCKET, NO_PREDICTION])
+@pytest.mark.parametrize(
+    "name",
+    ["balanced", "skewed", "cold-20x", "late-joiner", "loss-30", "restart-skewed", "wall-clocks",
+     "partition-30s", "partition-30s-light-50", "square-1s"],
+)  # fmt: skip
+def test_no_run_of_the_library_exceeds_its_bound(rule: str, name: str) -> None:
+    outcome = _run(rule, name, 0.1)
+    assert outcome.bound_percent is not None
+    assert outcome.excess_percent <= outcome.bound_percent
+
+
+def test_same_seed_same_outcome() -> None:
+    assert _run(CRDTBUCKET, "loss-30", 0.1) == _run(CRDTBUCKET, "loss-30", 0.1)
+
+
+def test_prediction_takes_most_of_a_cold_burst_away() -> None:
+    without, with_it = (_run(rule, "cold-20x", 0.5) for rule in (NO_PREDICTION, CRDTBUCKET))
+    assert without.excess_percent > 20
+    assert with_it.excess_percent < without.excess_percent / 4
+
+
+def test_a_region_alone_is_the_ideal_bucket() -> None:
+    outcome = _run(CRDTBUCKET, "burst-5x", 0.2, Settings(regions=1))
+    assert outcome.ratio == 1
+    assert outcome.excess_percent <= 0
+
+
+def test_a_late_joiner_was_never_there_before() -> None:
+    scenario = SCENARIOS["late-joiner"](SETTINGS, 1.0)
+    names = SETTINGS.node_names()
+    assert absent(scenario, names) == {names[1]}
+    mesh = LibraryMesh(scenario, SETTINGS, prediction=True)
+    mesh.crash(names[1])
+    mesh.advance(1.0)
+    assert names[1] not in mesh[names[0]].node.links
+    mesh.restart(names[1])
+    assert mesh.node(names[1]).joining
+    mesh.advance(2.0)
+    assert not mesh.node(names[1]).joining
+
+
+def test_room_grows_with_the_silence_of_a_peer_that_was_taking() -> None:
+    names = SETTINGS.node_names()
+    mesh = LibraryMesh(SCENARIOS["balanced"](SETTINGS, 1.0), SETTINGS, prediction=True)
+    for _ in range(200):
+        mesh.advance(0.01)
+        for name in names:
+            mesh.node(name).take_burst("simulated", "one-key", 8, 1)
+    here = mesh.node(names[0])
+    assert here.room("simulated", "one-key") == 0
+    mesh.partition({names[0]}, set(names[1:]))
+    mesh.advance(2.0)
+    early = here.room("simulated", "one-key")
+    mesh.advance(2.0)
+    late = here.room("simulated", "one-key")
+    # At most the refill since the last round, less the near horizon.
+    assert 0 < early < late <= SETTINGS.refill_rate * (4 * NS - NS // 2 + 300_000_000) // NS

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from crdtbucket.simulator.catalogue import SCENARIOS
+from crdtbucket.simulator.mesh_rule import Mesh, MeshRule
+from crdtbucket.simulator.rule import WatchedRule
+from crdtbucket.simulator.run import simulate
+from crdtbucket.simulator.scenario import Scenario
+from crdtbucket.simulator.settings import NS, Settings
+from tests.simulator.naive_mesh import NaiveMesh
+
+
+class _Node:
+    def __init__(self, rule: NaiveMesh, number: int, names: tuple[str, ...]) -> None:
+        self._rule, self._number, self._names = rule, number, names
+
+    @property
+    def joining(self) -> bool:
+        return self._rule.heard(self._number) is None
+
+    def take_burst(self, bucket: str, key: str, calls: int, cost: int) -> int:
+        return self._rule.offer(self._number, calls, cost)
+
+    def columns(self, bucket: str, key: str) -> Mapping[str, tuple[int, int]]:
+        heard = self._rule.heard(self._number) or []
+        return {n: (t, 0) for n, t in zip(self._names, heard, strict=True) if t}
+
+    def room(self, bucket: str, key: str) -> int:
+        return self._rule.room(self._number)
+
+
+class _Mesh:
+    """The naive mesh behind the interface of a mesh of the library."""
+
+    def __init__(self, scenario: Scenario, settings: Settings) -> None:
+        self._rule, self._names, self._now = NaiveMesh(), settings.node_names(), 0
+        self._rule.start(scenario, settings)
+
+    def node(self, name: str) -> _Node:
+        return _Node(self._rule, self._names.index(name), self._names)
+
+    def advance(self, seconds: float) -> None:
+        self._now += round(seconds * NS)
+        self._rule.advance(self._now)
+
+    def partition(self, *groups: set[str]) -> None:
+        self._rule.partition([[self._names.index(name) for name in group] for group in groups])
+
+    def heal(self) -> None:
+        self._rule.heal()
+
+    def crash(self, node: str) -> None:
+        self._rule.crash(self._names.index(node))
+
+    def restart(self, node: str, memory: str = "empty") -> None:
+        assert memory == "empty"
+        self._rule.restart(self._names.index(node))
+
+    def suspend(self, node: str, seconds: float) -> None:
+        self._rule.suspend(self._names.index(node), round(seconds * NS))
+
+
+def _make(scenario: Scenario, settings: Settings) -> Mesh:
+    return _Mesh(scenario, settings)
+
+
+@pytest.mark.parametrize(
+    "name", ["partition-30s-skewed", "restart-hot", "suspend-60s", "late-joiner", "loss-30"]
+)
+def test_a_mesh_behind_the_adapter_shows_what_it_shows_without(name: str) -> None:
+    settings = Settings(seed=2, capacity=1_000, refill_rate=300)
+    scenario = SCENARIOS[name](settings, 0.1)
+    direct = simulate(NaiveMesh(), scenario, settings)
+    adapter = MeshRule("naive-mesh", _make)
+    assert isinstance(adapter, WatchedRule)
+    assert simulate(adapter, scenario, settings) == replace(direct, rule="naive-mesh")
