@@ -19,6 +19,7 @@ from crdtbucket.mode import Mode
 
 import os
 from collections import namedtuple
+from operator import index
 
 
 cdef extern from "core/core.h" nogil:
@@ -26,6 +27,7 @@ cdef extern from "core/core.h" nogil:
         pass
     int pthread_mutex_init(pthread_mutex_t *, void *)
     int pthread_mutex_lock(pthread_mutex_t *)
+    int pthread_mutex_trylock(pthread_mutex_t *)
     int pthread_mutex_unlock(pthread_mutex_t *)
     int sched_yield()
 
@@ -56,6 +58,7 @@ cdef extern from "core/core.h" nogil:
         int64_t flush_tokens, quota, entries
         int64_t allowed, denied, granted, refunded, forgiven, refused_full
         uint32_t next, allow_when_full
+        int64_t replaced_ns
     ctypedef struct node_t:
         int64_t heard
         uint16_t origin, silences
@@ -66,7 +69,7 @@ cdef extern from "core/core.h" nogil:
         uint8_t used, marked
     ctypedef struct header_t:
         uint64_t hash_key[2]
-        int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until, cautious_until, averaged_ns, members
+        int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until, cautious_since, cautious_until, averaged_ns, members
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
         uint32_t births, definitions, own_origin, predict, flush_wanted, readers, origins_changed
@@ -128,6 +131,7 @@ cdef extern from "core/core.h" nogil:
     int64_t own_refunded(const table_t *, uint32_t)
     int entry_for_take(table_t *, definition_t *, uint32_t, uint64_t, uint64_t, int64_t, int, int64_t, uint32_t *, uint32_t *)
     int entry_current(const table_t *, uint32_t, uint32_t)
+    int64_t caution_wait(const table_t *, const definition_t *, int64_t, int64_t)
     int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
     uint32_t entry_obtain(table_t *, uint64_t, uint64_t, uint32_t, int, int64_t, uint32_t *)
     int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, outcome_t *)
@@ -135,9 +139,8 @@ cdef extern from "core/core.h" nogil:
     int refund(table_t *, definition_t *, uint32_t, int64_t, int64_t)
     int64_t settle(table_t *, definition_t *, uint32_t, int64_t, int64_t)
     void mark_attempted(table_t *, uint32_t)
-    int64_t tokens_left_ns "crdtbucket_tokens_left"(const definition_t *, int64_t, int64_t)
-    int64_t tokens_ns "crdtbucket_tokens_ns"(const definition_t *, int64_t)
-    int64_t signed_debt_ns "crdtbucket_signed_debt_ns"(const table_t *, uint32_t, int64_t)
+    int64_t tokens_left_ns(const definition_t *, int64_t, int64_t)
+    int64_t signed_debt_ns(const table_t *, uint32_t, int64_t)
     void log_trim(table_t *, uint64_t)
     int64_t collect_round(table_t *, int64_t)
     int64_t collect_flush(table_t *, int64_t)
@@ -156,11 +159,37 @@ cdef extern from "core/core.h" nogil:
     int64_t prune(table_t *, uint32_t, int64_t, int64_t)
     int64_t digest_range(const table_t *, uint64_t, uint64_t, int64_t, int64_t, int, digest_item_t *, uint64_t *,
                          uint64_t *, uint64_t *)
-    void prefetch_slot "crdtbucket_prefetch_slot"(const table_t *, uint64_t)
-    void prefetch_entry "crdtbucket_prefetch_entry"(const table_t *, uint64_t)
-    void reader_enter "crdtbucket_reader_enter"(table_t *)
-    void reader_leave "crdtbucket_reader_leave"(table_t *)
-    int readers_inside "crdtbucket_readers_inside"(const table_t *)
+    void prefetch_slot(const table_t *, uint64_t)
+    void prefetch_entry(const table_t *, uint64_t)
+    void reader_enter(table_t *)
+    void reader_leave(table_t *)
+    int readers_inside(const table_t *)
+    void atomic_or(uint16_t *, uint16_t)
+    uint32_t column_birth(const column_t *)
+    uint32_t wire_definition(const wire_entry_t *)
+    int still_charged(const table_t *, uint32_t, uint32_t, uint16_t, uint32_t)
+    int64_t refund_if_charged(table_t *, definition_t *, uint32_t, uint32_t, int64_t, int64_t)
+    ctypedef struct take_item_t:
+        const uint8_t *data
+        Py_ssize_t size
+        int64_t cost
+        uint64_t lo, hi
+        uint32_t entry
+        int unnamed
+    ctypedef struct many_t:
+        table_t *t
+        definition_t *d
+        uint32_t slot
+        uint64_t salt
+        take_item_t *items
+        int64_t count, at, now, hashed
+        signed char *allowed
+        int64_t *remaining
+        double *retry
+        int64_t allowed_sum, denied_sum, granted
+    void many_store(many_t *, const outcome_t *)
+    void take_items(many_t *)
+    int many_holds(const many_t *, const take_item_t *)
     double far_tokens(const table_t *, uint32_t, int64_t)
 
 
@@ -208,7 +237,8 @@ cdef int64_t whole_tokens(object value, int64_t low, object high, str what) exce
         raise InvalidCost(f"{what} must be {low} to {high} tokens, not {value}")
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise InvalidCost(f"{what} must be a whole number of tokens (int), not {value!r}")
-    return whole_tokens(value.__index__(), low, high, what)
+    # Twice, since a subclass of int is its own index.
+    return whole_tokens(int.__index__(index(value)), low, high, what)
 
 
 cdef class Table:
@@ -236,6 +266,8 @@ cdef class Table:
             raise CrdtbucketError("a table is opened once")
         if not 16 <= max_keys <= 1 << 30:
             raise CrdtbucketError(f"max_keys must be 16 to {1 << 30}, not {max_keys}")
+        if not 0 <= grace <= 1e9:
+            raise CrdtbucketError(f"grace must be 0 to 1e9 s, not {grace}")
         hash_key = os.urandom(16) if hash_key is None else hash_key
         if len(hash_key) != 16:
             raise CrdtbucketError(f"hash_key must be 16 bytes, not {len(hash_key)}")
@@ -278,7 +310,7 @@ cdef class Table:
 
     cdef void enter_alone(self) noexcept:
         """Holds the GIL and the lock with no bulk call inside: nobody else reads or writes the table."""
-        if pthread_mutex_trylock_(&self.lock) != 0:
+        if pthread_mutex_trylock(&self.lock) != 0:
             with nogil:
                 pthread_mutex_lock(&self.lock)
         while readers_inside(&self.t):
@@ -320,6 +352,7 @@ cdef class Table:
         d.next = <uint32_t>NONE
         h.definitions += 1
         if name in self.slots:
+            self.t.definitions[<uint32_t>self.slots[name]].replaced_ns = clock_ns(&self.t)
             self.t.definitions[<uint32_t>self.slots[name]].next = slot
         self.slots[name] = slot
         self._refresh_flush()
@@ -374,8 +407,7 @@ cdef class Table:
 
     def origin(self, uint32_t node, uint64_t epoch):
         """The id of (node, epoch), made when it is new; 0 when there is no room."""
-        if node >= MAX_NODES:
-            raise CrdtbucketError(f"node ids are below {MAX_NODES}")
+        self.check_node(node)
         self.enter()
         cdef uint32_t found = origin_find(&self.t, epoch)
         if not found:
@@ -394,10 +426,14 @@ cdef class Table:
         return [(i, self.t.origins[i].node, self.t.origins[i].epoch, bool(self.t.origins[i].marked))
                 for i in range(1, MAX_ORIGINS) if self.t.origins[i].used]
 
+    cdef check_node(self, uint32_t node):
+        if node >= MAX_NODES:
+            raise CrdtbucketError(f"node ids are below {MAX_NODES}, not {node}")
+
     def set_node(self, uint32_t node, uint64_t epoch, bint connected):
         """A member: its running epoch, and whether it is heard here directly. Returns its origin id."""
-        cdef node_t *n = &self.t.nodes[node]
         cdef uint32_t origin = self.origin(node, epoch)
+        cdef node_t *n = &self.t.nodes[node]
         if not n.known:
             n.known = 1
             n.heard = clock_ns(&self.t)
@@ -408,6 +444,7 @@ cdef class Table:
 
     def heard(self, uint32_t node, int64_t at):
         """A complete round of `node` stood for the time `at` (receipt less half the round trip, local ns)."""
+        self.check_node(node)
         cdef node_t *n = &self.t.nodes[node]
         if at <= n.heard:
             return
@@ -418,6 +455,7 @@ cdef class Table:
 
     def forget(self, uint32_t node):
         """The node is given up: what is predicted of it becomes debt."""
+        self.check_node(node)
         self.enter_alone()
         forget_node(&self.t, node, clock_ns(&self.t))
         self.t.nodes[node].connected = 0
@@ -432,6 +470,7 @@ cdef class Table:
             self.t.h.members = max(1, members)
             self._refresh_flush()
         if cautious_until is not None:
+            self.t.h.cautious_since = clock_ns(&self.t)
             self.t.h.cautious_until = cautious_until
         if predict is not None:
             self.t.h.predict = predict
@@ -468,9 +507,13 @@ cdef class Table:
 
     def touch(self, entries):
         """Makes entries dirty for every link, as an attempt does (relaying)."""
+        cdef array places = array("I", entries)
         cdef uint32_t e
+        for e in places:
+            if e >= self.t.h.bump:
+                raise CrdtbucketError(f"no entry {e}")
         self.enter()
-        for e in entries:
+        for e in places:
             if self.t.hot[e].flags & ENTRY_USED:
                 log_append(&self.t, e)
         self.leave()
@@ -513,6 +556,8 @@ cdef class Table:
         cdef int64_t count = 0, now = clock_ns(&self.t), i
         cdef size_t used = 0
         self.check_positions(positions)
+        if start < 0:
+            raise CrdtbucketError(f"positions start at 0, not {start}")
         if entries:
             for i in range(start, end):
                 if entries[i] >= self.t.h.bump:
@@ -531,8 +576,18 @@ cdef class Table:
             PyMem_Free(out)
 
     cdef check_positions(self, const uint16_t[::1] positions):
+        cdef Py_ssize_t i
         if positions.shape[0] != MAX_ORIGINS:
             raise CrdtbucketError(f"positions must have {MAX_ORIGINS} items")
+        for i in range(MAX_ORIGINS):
+            if MAX_ORIGINS <= positions[i] < 0xffff:
+                raise CrdtbucketError(f"positions are below {MAX_ORIGINS}, not {positions[i]}")
+
+    cdef check_origins(self, const uint16_t[::1] origins):
+        cdef Py_ssize_t i
+        for i in range(origins.shape[0]):
+            if origins[i] >= MAX_ORIGINS or (origins[i] and not self.t.origins[origins[i]].used):
+                raise CrdtbucketError(f"no origin {origins[i]}")
 
     # ---- what is received ----
 
@@ -551,6 +606,7 @@ cdef class Table:
         cdef int bulk
         if not payload.shape[0]:
             return Merged(0, 0, 0, 0, 0, 0, False, clone(_UINTS, 0, False), clone(_UINTS, 0, False))
+        self.check_origins(origins)
         memset(&out, 0, sizeof(out))
         wd = <wire_definition_t *>PyMem_Malloc((count + 1) * sizeof(wire_definition_t))
         parsed = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
@@ -594,6 +650,10 @@ cdef class Table:
     cdef read_definitions(self, definitions, wire_definition_t *wd):
         cdef uint32_t i = 0
         for slot, same, q, p in definitions:
+            if slot >= self.t.h.definitions:
+                raise CrdtbucketError(f"no definition {slot}")
+            if not (0 < q < 1 << 63 and 0 < p < 1 << 63):
+                raise CrdtbucketError(f"{q}/{p} ns a token is no rate")
             wd[i].bucket = <uint32_t>NONE if slot < 0 else <uint32_t>slot
             wd[i].same = same
             wd[i].q, wd[i].p = q, p
@@ -605,6 +665,10 @@ cdef class Table:
         cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, i, done = 0, now = clock_ns(&self.t)
         if not payload.shape[0]:
             return 0
+        self.check_origins(origins)
+        for i in range(origins.shape[0]):
+            if origins[i] == self.t.h.own_origin:
+                raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
         cdef wire_definition_t *wd = <wire_definition_t *>PyMem_Malloc((len(definitions) + 1) * sizeof(wire_definition_t))
         cdef wire_entry_t *parsed = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
         try:
@@ -627,6 +691,7 @@ cdef class Table:
 
     def sweep(self, int64_t most=4096):
         """Looks at the next `most` entries and evicts full ones that were sent and are idle. Returns how many."""
+        most = max(0, min(most, self.t.h.bump))
         cdef uint32_t *gone = <uint32_t *>PyMem_Malloc(most * sizeof(uint32_t))
         cdef int64_t n, i
         if not gone:
@@ -656,11 +721,12 @@ cdef class Table:
         cdef uint32_t origin = origin_find(&self.t, epoch)
         if not origin or origin == self.t.h.own_origin:
             return False
+        cdef int64_t pruned
         self.enter_alone()
-        self.t.origins[origin].marked = 1
-        prune(&self.t, origin, 0, self.t.h.bump)
+        pruned = prune(&self.t, origin, 0, self.t.h.bump)
+        self.t.origins[origin].marked = pruned >= 0
         self.leave()
-        return True
+        return pruned >= 0
 
     def release(self, uint64_t epoch):
         """Forgets a marked epoch; its id may be used again."""
@@ -684,6 +750,7 @@ cdef class Table:
         """The entries of such a range, 32 bytes each: hash (16), fingerprint, debt in ns (little-endian)."""
         cdef uint64_t total = 0, debt = 0, following = 0
         cdef int64_t count, now = clock_ns(&self.t)
+        most = max(0, min(most, self.t.h.max_keys))
         cdef digest_item_t *items = <digest_item_t *>PyMem_Malloc((most + DIGEST_SLACK) * sizeof(digest_item_t))
         if not items:
             raise MemoryError
@@ -719,35 +786,6 @@ cdef class Table:
             "evicted_full": h.evicted_full, "evicted_indebted": h.evicted_indebted, "refused_full": h.refused_full,
             "refused_columns": h.refused_columns, "forgotten": h.forgotten, "version": h.version,
         }
-
-
-cdef extern from *:
-    """
-    static inline int pthread_mutex_trylock_(pthread_mutex_t *m) { return pthread_mutex_trylock(m); }
-    static inline uint32_t wire_definition(const wire_entry_t *w) { return w->definition; }
-    static inline int64_t crdtbucket_tokens_left(const definition_t *d, int64_t ns, int64_t rest)
-    { return tokens_left(d, (i128)ns * d->p + rest); }
-    static inline int64_t crdtbucket_signed_debt_ns(const table_t *t, uint32_t e, int64_t now)
-    {
-        const hot_t *hot = &t->hot[e];
-        return (int64_t)units_to_ns(&t->definitions[hot->bucket],
-                                    debt_units(&t->definitions[hot->bucket], hot->base, hot->net, now));
-    }
-    static inline void crdtbucket_prefetch_slot(const table_t *t, uint64_t hi)
-    { __builtin_prefetch(&t->index[home_slot(t, hi)]); }
-    static inline void crdtbucket_prefetch_entry(const table_t *t, uint64_t hi)
-    {
-        uint64_t word = t->index[home_slot(t, hi)];
-        if (word)
-            __builtin_prefetch(&t->hot[(uint32_t)word - 1], 1);
-    }
-    static inline void crdtbucket_reader_enter(table_t *t) { __atomic_fetch_add(&t->h->readers, 1, __ATOMIC_SEQ_CST); }
-    static inline void crdtbucket_reader_leave(table_t *t) { __atomic_fetch_sub(&t->h->readers, 1, __ATOMIC_SEQ_CST); }
-    static inline int crdtbucket_readers_inside(const table_t *t)
-    { return __atomic_load_n(&t->h->readers, __ATOMIC_SEQ_CST) != 0; }
-    """
-    int pthread_mutex_trylock_(pthread_mutex_t *) nogil
-    uint32_t wire_definition(const wire_entry_t *) nogil
 
 
 cdef uint64_t name_hash(bytes name):
@@ -906,9 +944,10 @@ cdef class BucketCore:
         if got == ALLOWED:
             return ALLOWED
         memset(o, 0, sizeof(outcome_t))
-        if now < self.t.h.cautious_until:
-            o.wait_ns = self.t.h.cautious_until - now
-        elif self.d.allow_when_full:
+        o.wait_ns = caution_wait(self.t, self.d, n, now)
+        if o.wait_ns > 0:
+            return DENIED
+        if self.d.allow_when_full:
             o.allowed = 1
         else:
             o.wait_ns = self.t.h.grace_ns
@@ -935,6 +974,9 @@ cdef class BucketCore:
             self.d.granted += n
         else:
             self.d.denied += 1
+        self.wake()
+
+    cdef inline void wake(self):
         if self.t.h.flush_wanted == 1 and self.table.on_wake is not None:
             self.t.h.flush_wanted = 2
             self.table.on_wake()
@@ -989,7 +1031,7 @@ cdef class BucketCore:
         decision.given_back += n
         self.locate(decision._key, &lo, &hi)
         e = table_find(self.t, lo, hi)
-        if e == <uint32_t>NONE or not still_charged(&self.t.hot[e], decision.birth, decision.origin, self.slot):
+        if e == <uint32_t>NONE or not still_charged(self.t, e, decision.birth, decision.origin, self.slot):
             return 0
         self.table.enter_alone()
         # full meanwhile: the advance inside settles it
@@ -1015,6 +1057,7 @@ cdef class BucketCore:
         charged = settle(self.t, self.d, e, n, now)
         self.note_name(e, key)
         self.d.granted += charged
+        self.wake()
         return charged
 
     def take_burst(self, object key, int64_t calls, object cost=1):
@@ -1036,9 +1079,11 @@ cdef class BucketCore:
         before anything is taken. Returns `Decisions` of arrays."""
         if self.table.refusal is not None:
             raise self.table.refusal
+        if isinstance(keys, (str, bytes)):
+            raise InvalidKey(f"keys is one key, {keys!r}: pass a sequence of keys")
         keys = tuple(keys)
         cdef Py_ssize_t count = len(keys), i
-        cdef bint single = isinstance(costs, int)
+        cdef bint single = not hasattr(costs, "__iter__")
         if not single:
             costs = tuple(costs)
             if len(costs) != count:
@@ -1059,7 +1104,7 @@ cdef class BucketCore:
             m.t, m.d, m.slot, m.salt = self.t, self.d, self.slot, self.salt
             m.items, m.count, m.now = items, count, clock_ns(self.t)
             m.allowed, m.remaining, m.retry = allowed.data.as_schars, <int64_t *>remaining.data.as_longlongs, retry.data.as_doubles
-            m.allowed_sum = m.denied_sum = m.granted = m.at = 0
+            m.allowed_sum = m.denied_sum = m.granted = m.at = m.hashed = 0
             while m.at < count:
                 reader_enter(self.t)
                 with nogil:
@@ -1068,16 +1113,14 @@ cdef class BucketCore:
                 if m.at < count:                       # this one needs the table to itself
                     self.take_item(keys[m.at], &m)
             for i in range(count):
-                if m.items[i].unnamed:
+                if m.items[i].unnamed and many_holds(&m, &m.items[i]):
                     self.note_name(m.items[i].entry, keys[i])
         finally:
             PyMem_Free(items)
         self.d.allowed += m.allowed_sum
         self.d.denied += m.denied_sum
         self.d.granted += m.granted
-        if self.t.h.flush_wanted == 1 and self.table.on_wake is not None:
-            self.t.h.flush_wanted = 2
-            self.table.on_wake()
+        self.wake()
         return Decisions(allowed, remaining, retry)
 
     cdef int take_item(self, object key, many_t *m) except -1:
@@ -1137,110 +1180,3 @@ cdef class BucketCore:
         cdef definition_t *d = self.d
         return {"allowed": d.allowed, "denied": d.denied, "granted": d.granted, "refunded": d.refunded,
                 "forgiven": d.forgiven, "refused_full": d.refused_full, "keys": d.entries}
-
-
-cdef extern from *:
-    """
-    static inline void atomic_or(uint16_t *flags, uint16_t bits) { OR(*flags, bits); }
-    static inline uint32_t column_birth(const column_t *c) { return c->c->birth[c->i]; }
-    static inline int still_charged(const hot_t *h, uint32_t birth, uint16_t origin, uint32_t slot)
-    { return h->birth == birth && h->origin == origin && h->bucket == slot; }
-
-    /* A refund of a take after which the bucket was full or forgiven is worth nothing: time gave the tokens back. */
-    static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32_t full_count, int64_t n, int64_t now)
-    {
-        advance(t, e, d, entry_far(t, e, d, now), now);
-        if (LOAD(t->hot[e].full_count) != full_count || own_refunded(t, e) >= TOKEN_ROLL)
-            return 0;
-        return refund(t, d, e, n, now) ? n : 0;
-    }
-
-    typedef struct {
-        const uint8_t *data;
-        ssize_t size;
-        int64_t cost;
-        uint64_t lo, hi;
-        uint32_t entry;
-        int unnamed;
-    } take_item_t;
-
-    typedef struct {
-        table_t *t;
-        definition_t *d;
-        uint32_t slot;
-        uint64_t salt;
-        take_item_t *items;
-        int64_t count, at, now, hashed;
-        signed char *allowed;
-        int64_t *remaining;
-        double *retry;
-        int64_t allowed_sum, denied_sum, granted;
-    } many_t;
-
-    static inline void many_store(many_t *m, const outcome_t *o)
-    {
-        int64_t left = tokens_left(m->d, (i128)o->debt_ns * m->d->p + o->rest);
-        m->allowed[m->at] = (signed char)o->allowed;
-        m->remaining[m->at] = left > 0 ? left : 0;
-        m->retry[m->at] = o->allowed ? 0.0 : (double)o->wait_ns / 1e9;
-        m->allowed_sum += o->allowed;
-        m->denied_sum += !o->allowed;
-        m->granted += o->allowed ? m->items[m->at].cost : 0;
-        m->at++;
-    }
-
-    #define MANY_AHEAD 16
-
-    /* Takes in order until the end, or until one needs the table to itself. */
-    static void take_items(many_t *m)
-    {
-        table_t *t = m->t;
-        for (int64_t i = m->at; i < m->at + 2 * MANY_AHEAD && i < m->count; i++) {
-            take_item_t *x = &m->items[i];
-            keyed_hash(t->h->hash_key, m->salt, x->data, (size_t)x->size, &x->lo, &x->hi);
-            crdtbucket_prefetch_slot(t, x->hi);
-        }
-        while (m->at < m->count) {
-            outcome_t o;
-            take_item_t *item = &m->items[m->at];
-            if (m->at + 2 * MANY_AHEAD < m->count) {
-                take_item_t *x = &m->items[m->at + 2 * MANY_AHEAD];
-                keyed_hash(t->h->hash_key, m->salt, x->data, (size_t)x->size, &x->lo, &x->hi);
-                crdtbucket_prefetch_slot(t, x->hi);
-            }
-            if (m->at + MANY_AHEAD < m->count)
-                crdtbucket_prefetch_entry(t, m->items[m->at + MANY_AHEAD].hi);
-            item->entry = table_find(t, item->lo, item->hi);
-            item->unnamed = 0;
-            if (item->entry == NONE || !entry_current(t, item->entry, m->slot))
-                return;
-            take(t, m->d, item->entry, item->cost, m->now, &o);
-            item->unnamed = !(t->hot[item->entry].flags & ENTRY_NAMED);
-            many_store(m, &o);
-        }
-    }
-    """
-    void atomic_or(uint16_t *, uint16_t) nogil
-    uint32_t column_birth(const column_t *) nogil
-    int still_charged(const hot_t *, uint32_t, uint16_t, uint32_t) nogil
-    int64_t refund_if_charged(table_t *, definition_t *, uint32_t, uint32_t, int64_t, int64_t) nogil
-    ctypedef struct take_item_t:
-        const uint8_t *data
-        Py_ssize_t size
-        int64_t cost
-        uint64_t lo, hi
-        uint32_t entry
-        int unnamed
-    ctypedef struct many_t:
-        table_t *t
-        definition_t *d
-        uint32_t slot
-        uint64_t salt
-        take_item_t *items
-        int64_t count, at, now
-        signed char *allowed
-        int64_t *remaining
-        double *retry
-        int64_t allowed_sum, denied_sum, granted
-    void many_store(many_t *, const outcome_t *) nogil
-    void take_items(many_t *) nogil

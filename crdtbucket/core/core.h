@@ -6,6 +6,7 @@
 #include <sched.h>
 #include "digest.h"
 #include "frame.h"
+#include "many.h"
 #include "upkeep.h"
 
 #endif

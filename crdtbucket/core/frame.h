@@ -12,6 +12,8 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto, con
     uint8_t *start = out;
     uint64_t tail = t->h->log_tail, i = log_after(t, *version);
     *count = 0;
+    if (upto > t->h->version)
+        upto = t->h->version;                           /* what comes later is not covered */
     for (; i < tail && t->log_version[i] <= upto; i++) {
         if (i + 8 < tail) {
             __builtin_prefetch(&t->hot[t->log_entry[i + 8]]);
@@ -26,7 +28,8 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto, con
         }
         *version = t->log_version[i];
     }
-    *version = upto;
+    if (*version < upto)
+        *version = upto;
     return (size_t)(out - start);
 }
 

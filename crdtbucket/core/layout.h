@@ -89,6 +89,7 @@ typedef struct {
     int64_t allowed, denied, granted, refunded, forgiven, refused_full;
     uint32_t next;                    /* the definition that replaced this one, or NONE */
     uint32_t allow_when_full;
+    int64_t replaced_ns;              /* when it did */
 } definition_t;
 
 typedef struct {
@@ -111,7 +112,7 @@ typedef struct {
     int64_t max_keys, index_slots, log_slots, max_blocks;
     int64_t grace_ns, near_ns, trust_ns;
     int64_t far_free_until;           /* until then no peer is silent, and no entry has far credit */
-    int64_t cautious_until;           /* a node without memory serves its share until then */
+    int64_t cautious_since, cautious_until; /* a node without memory serves its share until then */
     int64_t averaged_ns;              /* last round */
     int64_t members;                  /* live peers and this node */
     uint64_t attempts_head, attempts_tail;

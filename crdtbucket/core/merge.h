@@ -76,7 +76,7 @@ static void weigh_column(table_t *t, uint32_t e, const merge_context_t *m, const
     int64_t taken = held ? column_taken(&y) : 0, refunded = held ? column_refunded(&y) : 0;
     int same_birth = held && x->birth == birth;
     f->raise[i] = 0;
-    if (t->origins[x->origin].marked || !trusted(t, m, x->origin)
+    if (!x->origin || t->origins[x->origin].marked || !trusted(t, m, x->origin)
         || (held && (x->birth < birth || (same_birth && x->taken <= taken && x->refunded <= refunded))))
         return;
     *joined = *x;
@@ -248,7 +248,8 @@ static int merge_entry(table_t *t, const wire_entry_t *w, const wire_definition_
     for (uint32_t i = 0; i < w->columns; i++) {           /* checked by get_entry */
         in = get_column(in, in + 64, w->flags & WIRE_REFUNDS, &f->wire[i]);
         f->wire[i].origin = origins[f->wire[i].origin];
-        if (existed && !m->alone && f->wire[i].origin == t->h->own_origin && own_is_behind(t, e, &f->wire[i]))
+        if (!m->alone && f->wire[i].origin == t->h->own_origin
+            && (existed ? own_is_behind(t, e, &f->wire[i]) : f->wire[i].birth > t->h->births))
             return 0;
     }
     if (!existed) {

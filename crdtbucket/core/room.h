@@ -2,7 +2,7 @@
 #ifndef CRDTBUCKET_ROOM_H
 #define CRDTBUCKET_ROOM_H
 
-#include "dirty.h"
+#include "renew.h"
 
 static inline int is_full(const table_t *t, uint32_t e, int64_t now)
 {
@@ -39,6 +39,8 @@ static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
         if (h->sweep_cursor >= h->bump)
             h->sweep_cursor = 0;
         uint32_t e = h->sweep_cursor++;
+        if (t->hot[e].flags & ENTRY_USED)
+            follow_definition(t, e, now);
         if (is_evictable(t, e, now)) {
             evict(t, e, now);
             gone[evicted++] = e;
@@ -66,6 +68,7 @@ static uint32_t make_room(table_t *t, uint32_t bucket, int indebted, int64_t now
         if (!(flags & ENTRY_USED) || (bucket != NONE && t->hot[e].bucket != bucket))
             continue;
         seen++;
+        follow_definition(t, e, now);
         const definition_t *d = &t->definitions[t->hot[e].bucket];
         i128 debt = debt_units(d, t->hot[e].base, t->hot[e].net, now);
         debt = debt > 0 ? debt / d->p : 0;

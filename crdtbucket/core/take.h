@@ -51,29 +51,6 @@ static inline void count_offered(table_t *t, definition_t *d, uint32_t e, int64_
     mark_attempted(t, e);
 }
 
-/* Moves `base` so that the debt lies within [-far, T * (C + D)]; every operation begins with it. Returns the debt in units. */
-static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, int64_t now)
-{
-    hot_t *hot = &t->hot[e];
-    for (;;) {
-        int64_t base = LOAD(hot->base), net = LOAD(hot->net);
-        i128 debt = debt_units(d, base, net, now), bound = debt;
-        if (debt < -far)
-            bound = -far;
-        else if (debt > cap_units(d))
-            bound = cap_units(d);
-        else
-            return debt;
-        if (CAS(hot->base, base, base_for(d, bound, net, now))) {
-            ADD(hot->full_count, 1);
-            if (debt > bound)
-                ADD_SATURATED(d->forgiven, (int64_t)((debt - bound) / d->q));
-            /* base is whole ns: what a clamp rounds up is part of the debt from here on */
-            return debt_units(d, LOAD(hot->base), net, now);
-        }
-    }
-}
-
 static inline i128 clamped(const definition_t *d, i128 units)
 {
     i128 cap = cap_units(d);
@@ -92,6 +69,24 @@ static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const predi
     return (i128)ceil(near * q - 1e-9 * q);
 }
 
+/* How long (ns) until a node without memory may have taken `taken` tokens of a key, 0 when it may now. Its share is C / R, but
+ * it does not take it at once: the bucket may well be empty, so an eighth is free and the rest comes at the refill rate. */
+static inline int64_t caution_wait(const table_t *t, const definition_t *d, int64_t taken, int64_t now)
+{
+    const header_t *h = t->h;
+    if (LIKELY(now >= h->cautious_until))
+        return 0;
+    int64_t members = h->members > 0 ? h->members : 1, share = d->capacity / members, at_once = d->capacity / (8 * members);
+    if (at_once < 1)
+        at_once = 1;
+    if (taken > share)
+        return h->cautious_until - now;
+    if (taken <= at_once)
+        return 0;
+    i128 due = h->cautious_since + ((i128)(taken - at_once) * d->q + d->p - 1) / d->p;
+    return due <= now ? 0 : due < h->cautious_until ? (int64_t)due - now : h->cautious_until - now;
+}
+
 static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now, outcome_t *o)
 {
     hot_t *hot = &t->hot[e];
@@ -104,9 +99,7 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         i128 conf_debt = clamped(d, debt + far), cost = token_units(d, n), full = full_units(d);
         i128 back = p.near > 0 ? held_back(t, e, d, &p, conf_debt, n, now) : 0;
         i128 over = conf_debt + back + cost - full;
-        if (UNLIKELY(now < t->h->cautious_until) && over <= slack_units(d)
-            && net + n > d->capacity / (t->h->members > 0 ? t->h->members : 1)) {
-            o->wait_ns = t->h->cautious_until - now;
+        if (over <= slack_units(d) && UNLIKELY((o->wait_ns = caution_wait(t, d, net + n, now)) > 0)) {
             outcome_debt(d, o, debt);
             return DENIED;
         }
@@ -156,44 +149,6 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
     }
 }
 
-/* An entry of an older definition follows its bucket: a change of rate keeps the tokens of debt, a change of capacity the
- * debt. */
-static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
-{
-    hot_t *hot = &t->hot[e];
-    definition_t *old = &t->definitions[hot->bucket], *new = &t->definitions[bucket];
-    i128 debt = advance(t, e, old, entry_far(t, e, old, now), now);
-    /* d / q tokens of debt, in the new units: d * q' / q, rounded up; both factors are below 2^115 only together */
-    i128 whole = debt / old->q, part = debt % old->q;
-    i128 units = whole * new->q + (part * new->q + (part > 0 ? old->q - 1 : 0)) / old->q;
-    i128 cap = cap_units(new);
-    if (units > cap) {
-        new->forgiven += (int64_t)((units - cap) / new->q);
-        units = cap;
-    }
-    old->entries--;
-    new->entries++;
-    hot->bucket = (uint16_t)bucket;
-    STORE(hot->base, base_for(new, units, LOAD(hot->net), now));
-    hot->full_count++;                                  /* its old decisions were in other units */
-}
-
-static inline int entry_current(const table_t *t, uint32_t e, uint32_t bucket)
-{
-    const hot_t *hot = &t->hot[e];
-    return LIKELY(hot->bucket == bucket && hot->origin == t->h->own_origin && LOAD(hot->net) < TOKEN_ROLL);
-}
-
-/* Needs the table to itself. */
-static inline int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
-{
-    if (t->hot[e].bucket != bucket)
-        redefine(t, e, bucket, now);
-    if (t->hot[e].origin == t->h->own_origin && t->hot[e].net >= TOKEN_ROLL && !open_epoch(t))
-        return 0;
-    return t->hot[e].origin == t->h->own_origin || own_column_close(t, e, t->h->own_origin);
-}
-
 /* The entry of a key for a take here, made when there is none. `alone` says that the caller has the table to itself; without
  * it what needs that is left, with NEEDS_LOCK. DENIED: there is no room, or a node without memory may not serve so much. */
 static int entry_for_take(table_t *t, definition_t *d, uint32_t bucket, uint64_t lo, uint64_t hi, int64_t n, int alone,
@@ -208,7 +163,7 @@ static int entry_for_take(table_t *t, definition_t *d, uint32_t bucket, uint64_t
         return NEEDS_LOCK;
     if (e != NONE)
         return entry_renew(t, e, bucket, now) ? ALLOWED : DENIED;
-    if (now < t->h->cautious_until && n > d->capacity / (t->h->members > 0 ? t->h->members : 1))
+    if (caution_wait(t, d, n, now) > 0)
         return DENIED;
     *entry = entry_obtain(t, lo, hi, bucket, 1, now, gone);
     return *entry == NONE ? DENIED : ALLOWED;
@@ -241,12 +196,10 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
     i128 conf_debt = clamped(d, debt + far);
     i128 back = p.near > 0 ? held_back(t, e, d, &p, conf_debt, n, now) : 0, over = conf_debt + back + token_units(d, n) - full;
     o->allowed = over <= slack_units(d);
-    if (now < t->h->cautious_until
-        && (e == NONE ? 0 : t->hot[e].net) + n > d->capacity / (t->h->members > 0 ? t->h->members : 1)) {
-        o->allowed = 0;
-        o->wait_ns = t->h->cautious_until - now;
-    } else if (!o->allowed)
+    if (!o->allowed)
         o->wait_ns = (int64_t)(over / d->p);
+    else if ((o->wait_ns = caution_wait(t, d, (e == NONE ? 0 : t->hot[e].net) + n, now)) > 0)
+        o->allowed = 0;
     outcome_debt(d, o, clamped(d, debt));
 }
 
@@ -269,6 +222,22 @@ static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t no
     advance(t, e, d, far, now);
     mark_attempted(t, e);
     return 1;
+}
+
+/* Whether the take of a decision still stands in the column that is counted now. */
+static inline int still_charged(const table_t *t, uint32_t e, uint32_t birth, uint16_t origin, uint32_t bucket)
+{
+    const hot_t *hot = &t->hot[e];
+    return hot->birth == birth && hot->origin == origin && origin == t->h->own_origin && hot->bucket == bucket;
+}
+
+/* A refund of a take after which the bucket was full or forgiven is worth nothing: time gave the tokens back. */
+static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32_t full_count, int64_t n, int64_t now)
+{
+    advance(t, e, d, entry_far(t, e, d, now), now);
+    if (LOAD(t->hot[e].full_count) != full_count || own_refunded(t, e) >= TOKEN_ROLL)
+        return 0;
+    return refund(t, d, e, n, now) ? n : 0;
 }
 
 /* Charges `n` tokens whatever the level. What would lie beyond the ceiling of debt is forgiven and not counted either, so

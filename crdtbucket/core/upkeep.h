@@ -27,6 +27,7 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
             rated = t->origins[column_origin(&c)].node == node && (c.c->fast[c.i] | c.c->slow[c.i]);
         if (!rated)
             continue;
+        follow_definition(t, e, now);
         definition_t *d = &t->definitions[t->hot[e].bucket];
         i128 before = entry_far(t, e, d, now), debt = advance(t, e, d, before, now);
         c = (column_t){0};
@@ -48,6 +49,8 @@ static void shift_all(table_t *t, int64_t ns)
     for (int64_t e = 0; e < t->h->bump; e++)
         if (t->hot[e].flags & ENTRY_USED)
             ADD(t->hot[e].base, ns);
+    for (uint32_t i = 0; i < t->h->definitions; i++)
+        t->definitions[i].replaced_ns += ns;
 }
 
 /* An entry out of a snapshot. It is merged like an own message that came late: its debt, not aged, is an upper bound. */
@@ -65,7 +68,7 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     const uint8_t *in = w->body;
     for (uint32_t i = 0; i < w->columns; i++) {
         in = get_column(in, in + 64, w->flags & WIRE_REFUNDS, &x);
-        if (!column_new(t, e, origins[x.origin], x.refunded != 0, &c))
+        if (!origins[x.origin] || !column_new(t, e, origins[x.origin], x.refunded != 0, &c))
             continue;
         c.c->taken[c.i] |= (uint64_t)x.taken;
         c.c->birth[c.i] = x.birth;
@@ -79,13 +82,18 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     return 1;
 }
 
-/* Columns of a marked origin are dropped; levels do not move. Returns entries changed among the next `most` from `from`. */
+/* Columns of a marked origin are dropped; levels do not move. Returns entries changed among the next `most` from `from`,
+ * -1 when there is no memory to close a column that an entry still counts under. */
 static int64_t prune(table_t *t, uint32_t origin, int64_t from, int64_t most)
 {
     int64_t changed = 0;
     for (int64_t i = from; i < from + most && i < t->h->bump; i++) {
         column_t c;
-        if (!(t->hot[i].flags & ENTRY_USED) || t->hot[i].origin == origin || !column_find(t, (uint32_t)i, origin, &c))
+        if (!(t->hot[i].flags & ENTRY_USED))
+            continue;
+        if (t->hot[i].origin == origin && !own_column_close(t, (uint32_t)i, t->h->own_origin))
+            return -1;
+        if (!column_find(t, (uint32_t)i, origin, &c))
             continue;
         c.c->taken[c.i] = 0;
         c.c->fast[c.i] = c.c->slow[c.i] = c.c->relayed[c.i] = 0;

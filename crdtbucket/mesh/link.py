@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from crdtbucket.mesh import wire
+from crdtbucket.mesh.clockwatch import Offset
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.roster import Resolved
 
@@ -123,6 +124,7 @@ class Link:
     """Next place of the full sync, -1 when it is through."""
     sync_waiting: dict[int, int] = field(default_factory=dict)
     """Chunks of the full sync that are not acknowledged: place -> when they were sent."""
+    clock: Offset = field(default_factory=Offset)
     digest_from: int = 0
     digest_due: int = 0
     passes: int = 0
@@ -174,6 +176,8 @@ class Link:
             stale = trip > STALE_NS
             if 0 < trip <= STALE_NS:
                 self.round_trip += (trip - self.round_trip) // 8 if self.round_trip else trip
+        if not stale:
+            self.clock.sample(frame.sent - now + self.round_trip // 2, now)
         if self.echo is None or frame.sent > self.echo:
             self.echo, self.echo_at = frame.sent, now
         return not stale

@@ -9,7 +9,7 @@ from typing import Any
 
 from crdtbucket._core import Table
 from crdtbucket.errors import MeshError, NodeConflict, WireError
-from crdtbucket.mesh import antientropy, wire
+from crdtbucket.mesh import antientropy, clockwatch, wire
 from crdtbucket.mesh.link import Link
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.pruning import Pruner
@@ -60,7 +60,18 @@ class MeshNode:
         self.name, self.region, self.address = name, region, address
         self.links: dict[str, Link] = {}
         self.counters: dict[str, int] = dict.fromkeys(
-            ("frames", "duplicates", "stale", "merged", "ignored", "unknown_bucket", "refused_columns", "dropped", "gained"), 0
+            (
+                "frames",
+                "duplicates",
+                "stale",
+                "merged",
+                "ignored",
+                "unknown_bucket",
+                "refused_columns",
+                "dropped",
+                "gained",
+            ),
+            0,
         )
         self.on_wake: Callable[[], None] | None = None
         self.on_conflict: Callable[[NodeConflict], None] | None = None
@@ -75,6 +86,7 @@ class MeshNode:
         self._last_send = now - FLUSH_GAP_NS
         self._next_gossip = now
         self._known: dict[str, wire.Member] = {}
+        self._greet: dict[str, None] = {}
         self.leaving = False
         self.memory = False
         """Whether a complete round for this process has come, so that levels are the mesh's."""
@@ -93,7 +105,9 @@ class MeshNode:
     @property
     def info(self) -> NodeInfo:
         """This node, as of now."""
-        return NodeInfo(self.name, self.region, self.table.epoch, self.address, self.table.now() - self._born)
+        return NodeInfo(
+            self.name, self.region, self.table.epoch, self.address, self.table.now() - self._born
+        )
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """An authenticated link is up. Raises NodeConflict when two running processes share a name: the younger of two that
@@ -106,7 +120,9 @@ class MeshNode:
             link.start_sync(self.table.version)
         elif link.info.epoch != peer.epoch:
             if link.connected and now - link.heard < HEARD_NS:
-                raise NodeConflict(f"two running processes are called {peer.name!r}: give each node its own name")
+                raise NodeConflict(
+                    f"two running processes are called {peer.name!r}: give each node its own name"
+                )
             link.new_life(peer)
             link.start_sync(self.table.version)
         elif not link.held:
@@ -117,6 +133,8 @@ class MeshNode:
         self.table.set_node(link.node, peer.epoch, True)
         self._know(peer.name, peer.region, peer.epoch, peer.address)
         self._count_members(now)
+        self._greet[peer.name] = None
+        self._wake()
         log.info("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
 
     def _twin(self, peer: NodeInfo) -> None:
@@ -148,7 +166,9 @@ class MeshNode:
 
     def known_addresses(self) -> list[str]:
         """Where the members that were heard of can be dialled."""
-        return [address for name, _, _, address in self._known.values() if address and name != self.name]
+        return [
+            address for name, _, _, address in self._known.values() if address and name != self.name
+        ]
 
     def status(self, name: str, now: int) -> str:
         """alive, suspect, dead or left."""
@@ -211,7 +231,9 @@ class MeshNode:
                 link.peer_tables.popitem(last=False)
         return link.peer_tables.get(frame.tables_version)
 
-    def _merge(self, link: Link, frame: wire.Frame, resolved: Resolved, at: int, newer: bool, now: int) -> Frames:
+    def _merge(
+        self, link: Link, frame: wire.Frame, resolved: Resolved, at: int, newer: bool, now: int
+    ) -> Frames:
         epoch = self.table.epoch
         merged = self.table.merge(
             frame.payload,
@@ -226,9 +248,19 @@ class MeshNode:
         for what in ("merged", "ignored", "unknown_bucket", "refused_columns", "dropped", "gained"):
             self.counters[what] += getattr(merged, what)
         if merged.refused_columns:
-            log.warning("%s: %s states more than its limit allows on %d keys", self.name, link.info.name, merged.refused_columns)
+            log.warning(
+                "%s: %s states more than its limit allows on %d keys",
+                self.name,
+                link.info.name,
+                merged.refused_columns,
+            )
         if merged.twin:
-            log.warning("%s: larger counts of epoch %x were heard, epoch %x is opened", self.name, epoch, self.table.epoch)
+            log.warning(
+                "%s: larger counts of epoch %x were heard, epoch %x is opened",
+                self.name,
+                epoch,
+                self.table.epoch,
+            )
         if any(link.info.name in other.unheard for other in self.links.values() if other.connected):
             self.table.touch(merged.touched)
         link.answers.update(dict.fromkeys(merged.answers))
@@ -276,7 +308,11 @@ class MeshNode:
         if frame.digest is not None and antientropy.differs(self.table, frame.digest):
             first, last = frame.digest[:2]
             found = antientropy.items(self.table, first, last)
-            frames.append(self._out.frame(link, now, payload=found, payload_kind=wire.ITEMS, items=(first, last)))
+            frames.append(
+                self._out.frame(
+                    link, now, payload=found, payload_kind=wire.ITEMS, items=(first, last)
+                )
+            )
         if frame.payload_kind == wire.ITEMS and frame.items is not None:
             send, want = antientropy.compare(self.table, *frame.items, frame.payload)
             frames += self._out.entries(link, send, now)
@@ -290,6 +326,8 @@ class MeshNode:
 
     def next_tick(self, now: int) -> int:
         """When `tick` has something to do, absolute ns."""
+        if self._greet:
+            return now
         if self.table.flush_wanted:
             return min(self._next_round, max(now, self._last_send + FLUSH_GAP_NS))
         return self._next_round
@@ -298,6 +336,8 @@ class MeshNode:
         """A round when one is due, an early flush when one is asked for."""
         if now >= self._next_round:
             return self._round(now)
+        if self._greet:
+            return self._greeting(now)
         if self.table.flush_wanted and now - self._last_send >= FLUSH_GAP_NS:
             return self._flush(now)
         return []
@@ -314,13 +354,26 @@ class MeshNode:
             if not link.connected or link.left:
                 continue
             extra = {**gossip, **antientropy.next_digest(self.table, link, now)}
-            frames = [*self._out.sync(link, now), *self._out.round(link, now, extra)]
+            frames = self._out.round(link, now, extra)
             if link.answers:
                 frames += [data for _, data in self._answer(link, now)]
             out += [(link.info.name, data) for data in frames]
         self.table.trim(self._acknowledged())
         self.table.sweep(SWEEP)
         return out
+
+    def _greeting(self, now: int) -> Frames:
+        """A first round for new links, at once: a joiner serves with caution until it comes."""
+        names, self._greet = self._greet, {}
+        self.table.collect()
+        self._out.start()
+        links = [self.links[name] for name in names if name in self.links]
+        return [
+            (link.info.name, data)
+            for link in links
+            if link.connected and not link.left
+            for data in self._out.round(link, now, self._members_out(now))
+        ]
 
     def _flush(self, now: int) -> Frames:
         before = self.table.version
@@ -351,12 +404,19 @@ class MeshNode:
         if now < self._next_gossip:
             return {}
         self._next_gossip = now + GOSSIP_NS
-        me = (self.name, self.region, self.table.epoch, self.address)
-        heard = {name for name in self.links if self.status(name, now) == "alive"}
-        unheard = tuple(name for name in self._known if name != self.name and name not in heard and not self._gone(name))
-        gossip: dict[str, Any] = {"members": (me, *self._known.values())[: wire.MAX_MEMBERS], "unheard": unheard}
+        gossip = self._members_out(now)
         marks = self._pruner.step(self.links.values(), self._running(), now)
         return {**gossip, "marks": marks} if marks else gossip
+
+    def _members_out(self, now: int) -> dict[str, Any]:
+        me = (self.name, self.region, self.table.epoch, self.address)
+        heard = {name for name in self.links if self.status(name, now) == "alive"}
+        unheard = tuple(
+            name
+            for name in self._known
+            if name != self.name and name not in heard and not self._gone(name)
+        )
+        return {"members": (me, *self._known.values())[: wire.MAX_MEMBERS], "unheard": unheard}
 
     # ---- members ----
 
@@ -369,7 +429,14 @@ class MeshNode:
         return link is not None and (link.left or link.forgotten)
 
     def _running(self) -> set[int]:
-        return {self.table.epoch, *(link.info.epoch for link in self.links.values() if not link.left and not link.forgotten)}
+        return {
+            self.table.epoch,
+            *(
+                link.info.epoch
+                for link in self.links.values()
+                if not link.left and not link.forgotten
+            ),
+        }
 
     def _age(self, now: int) -> None:
         for link in self.links.values():
@@ -383,9 +450,28 @@ class MeshNode:
                 link.start_sync(self.table.version)
             if not link.forgotten and not link.left and silent > self.config.forget_after_ns:
                 link.forgotten = True
-                log.warning("%s: %s was silent for %.0f s and is forgotten", self.name, link.info.name, silent / 1e9)
+                log.warning(
+                    "%s: %s was silent for %.0f s and is forgotten",
+                    self.name,
+                    link.info.name,
+                    silent / 1e9,
+                )
                 self._forget(link)
+        self._undo_jump()
         self._count_members(now)
+
+    def _undo_jump(self) -> None:
+        offsets = [link.clock for link in self.links.values() if link.connected]
+        by = clockwatch.jump(offsets)
+        if by:
+            log.warning(
+                "%s: the clock jumped by %.3f s against the peers'; levels stay where they were",
+                self.name,
+                by / 1e9,
+            )
+            self.table.shift(by)
+            for offset in offsets:
+                offset.settle(-by)
 
     def forget(self, name: str) -> None:
         """Discovery says that this node is gone for good."""

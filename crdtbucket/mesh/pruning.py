@@ -33,7 +33,9 @@ class Pruner:
         settled = SETTLED_NS + self._table.longest_debt
         for epoch in epochs:
             since, passes = self._dead.setdefault(epoch, (now, live))
-            if now - since >= settled and all(n >= passes.get(name, 0) + PASSES for name, n in live.items()):
+            if now - since >= settled and all(
+                n >= passes.get(name, 0) + PASSES for name, n in live.items()
+            ):
                 self._mark(epoch)
         return tuple(self.marks)
 

@@ -56,13 +56,19 @@ class Roster:
         key = (self._table.origins_version, self._table.definition_count)
         if self._announced is None or key != self._key:
             names = self.names()
-            origins = [(i, names.get(node, ""), epoch) for i, node, epoch, marked in self._table.origins() if not marked]
+            origins = [
+                (i, names.get(node, ""), epoch)
+                for i, node, epoch, marked in self._table.origins()
+                if not marked
+            ]
             self._positions = array("H", [NO_PLACE]) * wire.MAX_ORIGINS
             for place, (origin, _, _) in enumerate(origins):
                 self._positions[origin] = place
             version = self._announced.version + 1 if self._announced else 1
             self._announced = wire.Tables(
-                version, tuple((name, epoch) for _, name, epoch in origins), tuple(self._table.all_definitions())
+                version,
+                tuple((name, epoch) for _, name, epoch in origins),
+                tuple(self._table.all_definitions()),
             )
             self._key = key
         return self._announced, self._positions
@@ -79,5 +85,7 @@ class Roster:
         definitions = []
         for name_hash, definition_hash, q, p in tables.definitions:
             mine = local.get(name_hash)
-            definitions.append((mine[0] if mine else -1, bool(mine and mine[2] == definition_hash), q, p))
+            definitions.append(
+                (mine[0] if mine else -1, bool(mine and mine[2] == definition_hash), q, p)
+            )
         return Resolved(origins, tuple(definitions))

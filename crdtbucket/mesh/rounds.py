@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from crdtbucket._core import Table
@@ -33,7 +33,11 @@ class Outbox:
         """One frame to a peer, with the acknowledgements and times that every frame carries."""
         sent = sent or Sent()
         tables, _ = self._roster.announced()
-        if values.get("payload") and link.tables_acked < tables.version and "payload_kind" not in values:
+        if (
+            values.get("payload")
+            and link.tables_acked < tables.version
+            and "payload_kind" not in values
+        ):
             values["tables"] = tables
             sent.tables_version = tables.version
         received = link.received
@@ -82,14 +86,20 @@ class Outbox:
                 break
         else:
             link.cursor = 0
-        complete = fits and link.synced
+        sync = self._sync(link, now)
+        parts: list[tuple[bytes, Sent]] = [
+            *((payload, Sent(sync_from=place)) for place, payload in sync.items()),
+            *((payload, Sent(after, last)) for payload, after, last in chunks),
+        ] or [(b"", Sent())]
+        # Complete: nothing that the peer may lack is missing in it, be it older and on its way.
+        complete = fits and link.sync_place < 0 and link.sync_waiting.keys() <= sync.keys()
         link.round_sent += 1
         out = []
-        for part, (payload, after, last) in enumerate(chunks or [(b"", 0, 0)]):
+        for part, (payload, sent) in enumerate(parts):
             values: dict[str, Any] = {"payload": payload, **(extra if not part else {})}
             if complete:
-                values |= {"round": link.round_sent, "part": part, "parts": max(1, len(chunks))}
-            out.append(self.frame(link, now, Sent(after, last), **values))
+                values |= {"round": link.round_sent, "part": part, "parts": len(parts)}
+            out.append(self.frame(link, now, sent, **values))
         return out
 
     def flush(self, link: Link, after: int, now: int) -> list[bytes]:
@@ -103,40 +113,39 @@ class Outbox:
             after = last
         return out
 
-    def entries(self, link: Link, entries: Iterable[int], now: int, most: int = 2**31) -> list[bytes]:
+    def entries(
+        self, link: Link, entries: Iterable[int], now: int, most: int = 2**31
+    ) -> list[bytes]:
         """Given entries, whatever their state, in at most `most` frames."""
         _, positions = self._roster.announced()
         wanted, start, out = array("I", entries), 0, []
         while start < len(wanted) and len(out) < most:
-            payload, start, count = self._table.encode_entries(wanted, start, positions, self._room())
+            payload, start, count = self._table.encode_entries(
+                wanted, start, positions, self._room()
+            )
             if not count:
                 break
             self.entries_sent += count
             out.append(self.frame(link, now, payload=payload))
         return out
 
-    def sync(self, link: Link, now: int) -> Iterator[bytes]:
-        """The next chunks of a full sync, and those that seem lost."""
+    def _sync(self, link: Link, now: int) -> dict[int, bytes]:
+        """The next chunks of a full sync by their places, and those that seem lost."""
         patience = SYNC_PATIENCE_NS + 2 * link.round_trip
         _, positions = self._roster.announced()
-        for place, at in list(link.sync_waiting.items()):
-            if now - at > patience:
-                yield from self._sync_chunk(link, place, now, positions)
-        while link.sync_place >= 0 and len(link.sync_waiting) < SYNC_FRAMES:
-            yield from self._sync_chunk(link, link.sync_place, now, positions, advance=True)
-
-    def _sync_chunk(
-        self, link: Link, place: int, now: int, positions: array[int], *, advance: bool = False
-    ) -> Iterator[bytes]:
-        payload, following, count = self._table.encode_indebted(place, positions, self._room())
-        if advance:
-            link.sync_place = following
-        if count:
-            link.sync_waiting[place] = now
-            self.entries_sent += count
-            yield self.frame(link, now, Sent(sync_from=place), payload=payload)
-        else:
+        due = [place for place, at in link.sync_waiting.items() if now - at > patience]
+        out: dict[int, bytes] = {}
+        while due or (link.sync_place >= 0 and len(link.sync_waiting) < SYNC_FRAMES):
+            place = due.pop() if due else link.sync_place
+            payload, following, count = self._table.encode_indebted(place, positions, self._room())
+            if place == link.sync_place:
+                link.sync_place = following
             link.sync_waiting.pop(place, None)
+            if count:
+                link.sync_waiting[place] = now
+                self.entries_sent += count
+                out[place] = payload
+        return out
 
     def _chunk(self, after: int, upto: int) -> tuple[bytes, int, int]:
         key = (after, upto)

@@ -29,10 +29,14 @@ def load(table: Table, roster: Roster, data: bytes) -> int:
     """Restores a snapshot into a table that runs under a new epoch. Returns the entries restored. Raises MeshError, and
     restores nothing, when it is not one."""
     try:
-        form, epoch, origins, definitions, chunks = msgpack.unpackb(data, use_list=False, strict_map_key=False)
+        form, epoch, origins, definitions, chunks = msgpack.unpackb(
+            data, use_list=False, strict_map_key=False
+        )
         if form != FORMAT:
             raise MeshError(f"snapshot has format {form}, this version reads {FORMAT}")
-        tables = wire.Tables(1, tuple((str(n), int(e)) for n, e in origins), tuple(tuple(d) for d in definitions))
+        tables = wire.Tables(
+            1, tuple((str(n), int(e)) for n, e in origins), tuple(tuple(d) for d in definitions)
+        )
         if epoch == table.epoch:
             raise MeshError("a snapshot of the running epoch cannot be restored")
         resolved = roster.resolve(tables)

@@ -1,0 +1,39 @@
+/* Small accessors for the binding. */
+#ifndef CRDTBUCKET_BINDING_H
+#define CRDTBUCKET_BINDING_H
+
+#include "merge.h"
+
+static inline uint32_t wire_definition(const wire_entry_t *w) { return w->definition; }
+
+static inline void atomic_or(uint16_t *flags, uint16_t bits) { OR(*flags, bits); }
+
+static inline uint32_t column_birth(const column_t *c) { return c->c->birth[c->i]; }
+
+static inline int64_t tokens_left_ns(const definition_t *d, int64_t ns, int64_t rest)
+{
+    return tokens_left(d, (i128)ns * d->p + rest);
+}
+
+static inline int64_t signed_debt_ns(const table_t *t, uint32_t e, int64_t now)
+{
+    const hot_t *hot = &t->hot[e];
+    const definition_t *d = &t->definitions[hot->bucket];
+    return (int64_t)units_to_ns(d, debt_units(d, LOAD(hot->base), LOAD(hot->net), now));
+}
+
+static inline void prefetch_slot(const table_t *t, uint64_t hi) { __builtin_prefetch(&t->index[home_slot(t, hi)]); }
+
+static inline void prefetch_entry(const table_t *t, uint64_t hi)
+{
+    uint64_t word = LOAD(t->index[home_slot(t, hi)]);
+    if (word)
+        __builtin_prefetch(&t->hot[(uint32_t)word - 1], 1);
+}
+
+/* Bulk calls that read entries without the lock are counted, so that nothing is removed under them. */
+static inline void reader_enter(table_t *t) { __atomic_fetch_add(&t->h->readers, 1, __ATOMIC_SEQ_CST); }
+static inline void reader_leave(table_t *t) { __atomic_fetch_sub(&t->h->readers, 1, __ATOMIC_SEQ_CST); }
+static inline int readers_inside(const table_t *t) { return __atomic_load_n(&t->h->readers, __ATOMIC_SEQ_CST) != 0; }
+
+#endif

@@ -1,0 +1,85 @@
+/* Entries that follow time, a new definition of their bucket, and a new epoch. */
+#ifndef CRDTBUCKET_RENEW_H
+#define CRDTBUCKET_RENEW_H
+
+#include "dirty.h"
+
+/* Moves `base` so that the debt lies within [-far, T * (C + D)]; every operation begins with it. Returns the debt in units. */
+static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    for (;;) {
+        int64_t base = LOAD(hot->base), net = LOAD(hot->net);
+        i128 debt = debt_units(d, base, net, now), bound = debt;
+        if (debt < -far)
+            bound = -far;
+        else if (debt > cap_units(d))
+            bound = cap_units(d);
+        else
+            return debt;
+        if (CAS(hot->base, base, base_for(d, bound, net, now))) {
+            ADD(hot->full_count, 1);
+            if (debt > bound)
+                ADD_SATURATED(d->forgiven, (int64_t)((debt - bound) / d->q));
+            /* base is whole ns: what a clamp rounds up is part of the debt from here on */
+            return debt_units(d, LOAD(hot->base), net, now);
+        }
+    }
+}
+
+/* An entry of an older definition follows its bucket: a change of rate keeps the tokens of debt, a change of capacity the
+ * debt. */
+static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    definition_t *old = &t->definitions[hot->bucket], *new = &t->definitions[bucket];
+    i128 debt = advance(t, e, old, entry_far(t, e, old, now), now);
+    /* d / q tokens of debt, in the new units: d * q' / q, rounded up; both factors are below 2^115 only together */
+    i128 whole = debt / old->q, part = debt % old->q;
+    i128 units = whole * new->q + (part * new->q + (part > 0 ? old->q - 1 : 0)) / old->q;
+    i128 cap = cap_units(new);
+    if (units > cap) {
+        new->forgiven += (int64_t)((units - cap) / new->q);
+        units = cap;
+    }
+    old->entries--;
+    new->entries++;
+    hot->bucket = (uint16_t)bucket;
+    STORE(hot->base, base_for(new, units, LOAD(hot->net), now));
+    hot->full_count++;                                  /* its old decisions were in other units */
+}
+
+static inline int entry_current(const table_t *t, uint32_t e, uint32_t bucket)
+{
+    const hot_t *hot = &t->hot[e];
+    return LIKELY(hot->bucket == bucket && hot->origin == t->h->own_origin && LOAD(hot->net) < TOKEN_ROLL);
+}
+
+/* Brings an entry to its bucket's definition and to the running epoch; 0 when memory is at its limit. An entry lives on
+ * under the old definition until it is touched, but changes as of the moment of the change, so it does not matter when that
+ * is. Needs the table to itself. */
+static inline int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
+{
+    while (t->hot[e].bucket != bucket) {
+        const definition_t *d = &t->definitions[t->hot[e].bucket];
+        if (d->next == NONE)
+            redefine(t, e, bucket, now);
+        else
+            redefine(t, e, d->next, d->replaced_ns < now ? d->replaced_ns : now);
+    }
+    if (t->hot[e].origin == t->h->own_origin && t->hot[e].net >= TOKEN_ROLL && !open_epoch(t))
+        return 0;
+    return t->hot[e].origin == t->h->own_origin || own_column_close(t, e, t->h->own_origin);
+}
+
+/* Brings an entry whose definition was replaced to the newest one. Needs the table to itself. */
+static inline void follow_definition(table_t *t, uint32_t e, int64_t now)
+{
+    uint32_t bucket = t->hot[e].bucket;
+    while (t->definitions[bucket].next != NONE)
+        bucket = t->definitions[bucket].next;
+    if (UNLIKELY(bucket != t->hot[e].bucket))
+        entry_renew(t, e, bucket, now);
+}
+
+#endif

@@ -1,0 +1,108 @@
+"""What a node keeps on disk: that its name is in use on this host, its lives, and a snapshot to start from."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from pathlib import Path
+
+from crdtbucket.errors import MeshError, NodeConflict
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class StateDir:
+    """The state of one node name in a directory; held exclusively from `open` to `close`.
+
+    Every write is complete or absent after a crash: written aside, synced, renamed, and the directory synced.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], name: str) -> None:
+        self._dir = Path(directory)
+        stem = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", name)
+        self._name = name
+        self._lock_path, self._life_path, self._snapshot_path = (
+            self._dir / f"{stem}{suffix}" for suffix in (".lock", ".life", ".snapshot")
+        )
+        self._lock: int | None = None
+
+    def open(self) -> None:
+        """Takes the name. Raises NodeConflict when a process on this host has it, MeshError when the directory is unusable."""
+        try:
+            self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise MeshError(
+                f"mesh.state_dir {str(self._dir)!r} cannot be used: {error.strerror}"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise NodeConflict(
+                f"a running process on this host is called {self._name!r} ({self._lock_path} is locked): "
+                "give each process its own node name"
+            ) from None
+        self._lock = lock
+
+    def begin_life(self, epoch: int) -> int:
+        """Records a new epoch before anything is counted under it. Returns how many lives there have been.
+
+        Raises MeshError when the epoch is one that was used before.
+        """
+        lives, last = self._read_life()
+        if epoch == last:
+            raise MeshError(f"epoch {epoch:x} was used before")
+        self._write(
+            self._life_path,
+            json.dumps({"name": self._name, "lives": lives + 1, "epoch": epoch}).encode(),
+        )
+        return lives + 1
+
+    def load_snapshot(self) -> bytes | None:
+        """The last snapshot saved, or None."""
+        try:
+            return self._snapshot_path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def save_snapshot(self, data: bytes) -> None:
+        """Replaces the snapshot."""
+        self._write(self._snapshot_path, data)
+
+    def close(self) -> None:
+        """Gives the name back."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _read_life(self) -> tuple[int, int]:
+        try:
+            life = json.loads(self._life_path.read_bytes())
+            return int(life["lives"]), int(life["epoch"])
+        except FileNotFoundError:
+            return 0, 0
+        except (ValueError, KeyError, TypeError) as error:
+            raise MeshError(
+                f"{self._life_path} is damaged ({error}): remove it to start afresh"
+            ) from error
+
+    def _write(self, path: Path, data: bytes) -> None:
+        aside = path.with_suffix(path.suffix + ".new")
+        try:
+            with open(
+                os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
+            ) as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+            directory = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise MeshError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,119 @@
+"""Helpers for tests with real sockets: a node that records, waiting with a bound, free ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+from crdtbucket.clock import now_ns
+from crdtbucket.errors import NodeConflict, WireError
+from crdtbucket.mesh.nodeinfo import NodeInfo
+from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.mesh.transport import Mesh
+
+FAR_NS = 3_600_000_000_000
+
+
+async def eventually(condition: Callable[[], object], within: float = 5.0) -> None:
+    """Wait until `condition()` is true, at most `within` seconds; then fail."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.005)
+
+
+class RecordingNode:
+    """A protocol machine that keeps what it is told and sends what a test gives it."""
+
+    def __init__(self, name: str, *, epoch: int = 1, interval_ns: int = 50_000_000) -> None:
+        self.info = NodeInfo(name, f"region of {name}", epoch, "", 0)
+        self.on_wake: Callable[[], None] | None = None
+        self.linked: dict[str, NodeInfo] = {}
+        self.events: list[tuple[str, str]] = []
+        self.frames: list[tuple[str, bytes]] = []
+        self.ticks = 0
+        self.rounds = True
+        self.outbox: list[tuple[str, bytes]] = []
+        self.last_words: list[tuple[str, bytes]] = []
+        self.answer: Callable[[str, bytes], list[tuple[str, bytes]]] | None = None
+        self.addresses: list[str] = []
+        self._interval_ns = interval_ns
+        self._next = now_ns()
+
+    def connected(self, peer: NodeInfo, now: int) -> None:
+        if peer.name == self.info.name:
+            raise NodeConflict(f"two processes are called {peer.name}")
+        if peer.name in self.linked:
+            raise NodeConflict(f"{peer.name} is linked with epoch {self.linked[peer.name].epoch}")
+        self.linked[peer.name] = peer
+        self.events.append(("connected", peer.name))
+
+    def disconnected(self, name: str, now: int) -> None:
+        del self.linked[name]
+        self.events.append(("disconnected", name))
+
+    def receive(self, name: str, frame: bytes, now: int) -> list[tuple[str, bytes]]:
+        assert name in self.linked
+        if frame == b"bad":
+            raise WireError("bad on purpose")
+        if frame == b"bug":
+            raise ZeroDivisionError("a bug on purpose")
+        if frame != b"round":
+            self.frames.append((name, frame))
+        return [] if self.answer is None else self.answer(name, frame)
+
+    def tick(self, now: int) -> list[tuple[str, bytes]]:
+        self.ticks += 1
+        self._next = now + self._interval_ns
+        out, self.outbox = self.outbox, []
+        rounds = [(name, b"round") for name in self.linked] if self.rounds else []
+        return out + rounds
+
+    def next_tick(self, now: int) -> int:
+        return now if self.outbox else self._next
+
+    def leave(self, now: int) -> list[tuple[str, bytes]]:
+        return self.last_words
+
+    def known_addresses(self) -> list[str]:
+        return self.addresses
+
+    def send(self, name: str, frame: bytes) -> None:
+        """Have the transport send this soon."""
+        self.outbox.append((name, frame))
+        if self.on_wake is not None:
+            self.on_wake()
+
+
+def config(*peers: str, **settings: object) -> MeshConfig:
+    """Settings of a node on a free port of loopback, with a secret unless told otherwise."""
+    settings.setdefault("secret", "a secret of these tests")
+    return MeshConfig(listen="127.0.0.1:0", peers=peers, **settings)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def running(*meshes: Mesh) -> AsyncIterator[None]:
+    """Start these in order, and stop all of them at the end."""
+    started: list[Mesh] = []
+    try:
+        for mesh in meshes:
+            await mesh.start()
+            started.append(mesh)
+        yield
+    finally:
+        await asyncio.gather(*(mesh.stop() for mesh in started))
+
+
+@contextlib.asynccontextmanager
+async def pair(
+    a: RecordingNode, b: RecordingNode, settings_a: object = None, settings_b: object = None
+) -> AsyncIterator[tuple[Mesh, Mesh]]:
+    """Two linked nodes, `b` calling `a`."""
+    mesh_a = Mesh(a, config(**(settings_a or {})))  # type: ignore[arg-type]
+    async with running(mesh_a):
+        mesh_b = Mesh(b, config(mesh_a.address, **(settings_b or {})))  # type: ignore[arg-type]
+        async with running(mesh_b):
+            await eventually(lambda: b.info.name in a.linked and a.info.name in b.linked)
+            yield mesh_a, mesh_b
