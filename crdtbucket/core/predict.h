@@ -121,8 +121,8 @@ static inline double reserve_tokens(const table_t *t, uint32_t e, const definiti
     double cap = fmax(cost, (double)d->capacity / (200.0 * (double)t->h->members));
     double own = own_slow(cold), q = own + slow_sum;
     double rate = q > 0 ? own * fmin(1.0, d->per_second / q) : 0;
-    double held = cold->reserve < 0 ? cap : fmin(cap, cold->reserve + rate * (double)(now - cold->rated_ns) / 1e9);
-    return fmax(0.0, held - (double)admitted_since(&t->hot[e]));
+    double held = (cold->reserve < 0 ? cap : cold->reserve) + rate * (double)(now - cold->rated_ns) / 1e9;
+    return fmin(cap, fmax(0.0, held - (double)admitted_since(&t->hot[e])));
 }
 
 static inline void average_step(cold_t *c, double offered, double admitted, double ns)

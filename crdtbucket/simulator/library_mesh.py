@@ -47,6 +47,7 @@ class LibraryMesh(SimulatedMesh):
             [settings.bucket()],
             latency=settings.lag_ns / NS,
             jitter=settings.jitter,
+            reordering=1.0,  # each message has a delay of its own, as in the baselines' network
             loss=scenario.loss,
             gossip_interval=settings.gossip_ns / NS,
             seed=settings.seed,
