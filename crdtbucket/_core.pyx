@@ -72,7 +72,7 @@ cdef extern from "core/core.h" nogil:
         int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until, cautious_since, cautious_until, averaged_ns, members
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
-        uint32_t births, definitions, own_origin, predict, flush_wanted, readers, origins_changed
+        uint32_t births, definitions, own_origin, predict, flush_wanted, readers, origins_changed, released
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
     ctypedef struct table_t:
         header_t *h
@@ -406,14 +406,24 @@ cdef class Table:
         self.t.h.spare_epoch = epoch
 
     def origin(self, uint32_t node, uint64_t epoch):
-        """The id of (node, epoch), made when it is new; 0 when there is no room."""
+        """The id of (node, epoch), made when it is new. Raises WireError when the epoch is another node's, or when there is
+        no room for more."""
         self.check_node(node)
         self.enter()
         cdef uint32_t found = origin_find(&self.t, epoch)
         if not found:
             found = origin_add(&self.t, node, epoch)
         self.leave()
+        if not found:
+            raise WireError("more epochs than can be told apart")
+        if self.t.origins[found].node != node:
+            raise WireError("an epoch is stated of two nodes")
         return found
+
+    @property
+    def released(self):
+        """How many origin ids were given up."""
+        return self.t.h.released
 
     @property
     def origins_version(self):
@@ -734,6 +744,7 @@ cdef class Table:
         if origin and self.t.origins[origin].marked:
             self.t.origins[origin].used = 0
             self.t.h.origins_changed += 1
+            self.t.h.released += 1
 
     def digest(self, uint64_t first, uint64_t last, int64_t most=INT64_MAX, bint loud=False):
         """Of indebted quiet entries (with `loud` of all) whose hash (high half) is in [first, last]: (entries, sum of fingerprints, sum of debts in ns,

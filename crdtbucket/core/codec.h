@@ -148,8 +148,8 @@ static uint8_t *put_entry(const table_t *t, uint32_t e, const uint16_t *position
     column_t c = {0};
     while (column_next(t, e, &c) && count < MAX_COLUMNS) {
         uint32_t origin = column_origin(&c);
-        if (origin == hot->origin || t->origins[origin].marked || position[origin] == UINT16_MAX || !column_taken(&c))
-            continue;
+        if (origin == hot->origin || t->origins[origin].marked || position[origin] == UINT16_MAX || !c.c->birth[c.i])
+            continue;                                   /* rates alone; a birth is news even before its first take */
         columns[count++] = (wire_column_t){position[origin], c.c->birth[c.i], column_taken(&c), column_refunded(&c)};
         refunds |= column_refunded(&c) != 0;
     }

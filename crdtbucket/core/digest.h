@@ -59,11 +59,12 @@ static int64_t digest_range(const table_t *t, uint64_t first, uint64_t last, int
 {
     int64_t slot = home_slot(t, first), slots = t->h->index_slots, end = home_slot(t, last), count = 0;
     *sum = *debt_sum = *next = 0;
-    for (int64_t steps = 0; steps < slots; steps++, slot = slot + 1 == slots ? 0 : slot + 1) {
+    const int64_t start = slot;
+    for (int64_t steps = 0; steps < 2 * slots; steps++, slot = slot + 1 == slots ? 0 : slot + 1) {
         uint64_t word = LOAD(t->index[slot]);
-        int past_end = steps > end - home_slot(t, first);
+        int past_end = steps > end - start, wrapped = start + steps >= slots;
         if (!word) {
-            if (past_end || steps == end - home_slot(t, first))
+            if (past_end || steps == end - start)
                 break;                                  /* beyond the range and its displaced entries */
             if (count >= most) {                        /* a gap: every entry before it has a smaller hash */
                 *next = (uint64_t)((((u128)(slot + 1)) << 64) / (u128)slots) + 1;
@@ -75,6 +76,8 @@ static int64_t digest_range(const table_t *t, uint64_t first, uint64_t last, int
         const hot_t *hot = &t->hot[e];
         if (hot->hash_hi < first || hot->hash_hi > last)
             continue;
+        if ((home_slot(t, hot->hash_hi) > slot) != wrapped)
+            continue;                                   /* a run over the end belongs to the end, and is seen twice */
         const definition_t *d = &t->definitions[hot->bucket];
         i128 debt = debt_units(d, hot->base, hot->net, now) / d->p;
         if (debt <= 0 || (!loud && !is_quiet(t, e, now)))

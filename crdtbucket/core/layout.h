@@ -128,6 +128,7 @@ typedef struct {
     uint32_t flush_wanted;
     uint32_t readers;
     uint32_t origins_changed;         /* counts changes of the set of origins */
+    uint32_t released;                /* origins given up: their ids may mean others now */
     int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten;
 } header_t;
 

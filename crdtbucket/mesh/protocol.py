@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from crdtbucket._core import Table
@@ -218,18 +219,21 @@ class MeshNode:
         return out + self._anti_entropy(link, frame, now)
 
     def _follow_epoch(self, link: Link, frame: wire.Frame) -> None:
-        if frame.epoch == link.info.epoch:
+        """The peer may go on under a new epoch in the same process; an older frame does not undo it."""
+        if frame.epoch == link.info.epoch or frame.seq <= link.received.highest:
             return
-        info = link.info
-        link.info = NodeInfo(info.name, info.region, frame.epoch, info.address, info.age_ns)
         self.table.set_node(link.node, frame.epoch, link.connected)
+        link.info = replace(link.info, epoch=frame.epoch)
 
     def _tables(self, link: Link, frame: wire.Frame) -> Resolved | None:
         if frame.tables is not None:
             link.peer_tables[frame.tables.version] = self._roster.resolve(frame.tables)
             while len(link.peer_tables) > REMEMBERED_TABLES:
                 link.peer_tables.popitem(last=False)
-        return link.peer_tables.get(frame.tables_version)
+        known = link.peer_tables.get(frame.tables_version)
+        if known is not None and known.key != self._roster.key:
+            known = link.peer_tables[frame.tables_version] = self._roster.resolve(known.tables)
+        return known
 
     def _merge(
         self, link: Link, frame: wire.Frame, resolved: Resolved, at: int, newer: bool, now: int
@@ -296,7 +300,7 @@ class MeshNode:
         if frame.unheard is not None:
             link.unheard = frame.unheard
         for epoch in frame.marks or ():
-            self._pruner.told(epoch, self._running())
+            self._pruner.told(epoch, self._running(), now)
         if frame.flags & wire.LEAVING and not link.left:
             link.left = True
             log.info("%s: %s left", self.name, link.info.name)
@@ -406,6 +410,7 @@ class MeshNode:
         self._next_gossip = now + GOSSIP_NS
         gossip = self._members_out(now)
         marks = self._pruner.step(self.links.values(), self._running(), now)
+        self._roster.drop_strangers(self.links.keys() | self._known.keys())
         return {**gossip, "marks": marks} if marks else gossip
 
     def _members_out(self, now: int) -> dict[str, Any]:

@@ -1,54 +1,81 @@
-"""Old epochs: a dead one whose final counts every live peer has is marked, and its columns are dropped everywhere."""
+"""Old epochs: a dead one whose final counts every live peer has is marked, and its columns go.
+
+A mark says that the columns of an epoch count no more; levels do not move. Marks are told to the
+peers, and their ids are used again after a while.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from crdtbucket._core import Table
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.link import Link
 
+log = logging.getLogger("crdtbucket.mesh")
+
 SETTLED_NS = 30_000_000_000
-"""An epoch is not marked before it has been dead for so long, and for the longest time to full of any bucket: a newcomer
-that hears a level without the columns behind it would otherwise count less than is owed, and everybody would adopt that."""
+"""An epoch is not marked before it has been dead for so long, and for the longest time to full of
+any bucket: a newcomer that hears a level without the columns behind it would otherwise count less
+than is owed, and everybody would adopt that."""
 PASSES = 2
-"""Full passes of anti-entropy with every live peer that must have come since: they spread its final counts."""
+"""Full passes of anti-entropy with every live peer that must have come since: they spread its final
+counts."""
+KEPT_NS = 900_000_000_000
+"""A mark is remembered for so long."""
+CROWDED = wire.MAX_ORIGINS * 7 // 8
+"""From so many epochs on the oldest are marked and released early: new nodes must find room."""
 
 
 class Pruner:
-    """Decides which epochs are marked; the list of marks is bounded, the oldest is released first."""
+    """Decides which epochs are marked, and when a mark is forgotten."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
         self._dead: dict[int, tuple[int, dict[str, int]]] = {}
-        self.marks: dict[int, None] = {}
+        self.marks: dict[int, int] = {}
+        """Marked epochs, the oldest first, and when they were marked."""
 
     def step(self, links: Iterable[Link], running: set[int], now: int) -> tuple[int, ...]:
-        """Marks what can be marked; returns the marks to tell."""
+        """Marks what can be marked, releases what is old; returns the marks to tell."""
         live = {link.info.name: link.passes for link in links if link.connected and not link.left}
-        epochs = {epoch for _, _, epoch, marked in self._table.origins() if not marked} - running
-        for epoch in list(self._dead):
-            if epoch not in epochs:
-                del self._dead[epoch]
+        known = self._table.origins()
+        dead = {epoch for _, _, epoch, marked in known if not marked} - running
+        self._dead = {epoch: seen for epoch, seen in self._dead.items() if epoch in dead}
         settled = SETTLED_NS + self._table.longest_debt
-        for epoch in epochs:
+        for epoch in dead:
             since, passes = self._dead.setdefault(epoch, (now, live))
-            if now - since >= settled and all(
-                n >= passes.get(name, 0) + PASSES for name, n in live.items()
-            ):
-                self._mark(epoch)
-        return tuple(self.marks)
+            spread = all(n >= passes.get(name, 0) + PASSES for name, n in live.items())
+            if spread and now - since >= settled:
+                self._mark(epoch, now)
+        self._make_room(len(known), now)
+        for epoch in [e for e, at in self.marks.items() if now - at > KEPT_NS]:
+            self._release(epoch)
+        return tuple(self.marks)[-wire.MAX_MARKS :]
 
-    def told(self, epoch: int, running: set[int]) -> None:
-        """A peer says that this epoch is dead and counted everywhere; a running one is never believed dead."""
+    def told(self, epoch: int, running: set[int], now: int) -> None:
+        """A peer says that this epoch is dead and counted everywhere; a running one is never
+        believed dead."""
         if epoch not in running and epoch not in self.marks:
-            self._mark(epoch)
+            self._mark(epoch, now)
 
-    def _mark(self, epoch: int) -> None:
+    def _make_room(self, known: int, now: int) -> None:
+        for epoch in list(self.marks)[: max(0, known - CROWDED)]:
+            self._release(epoch)
+            known -= 1
+        by_age = sorted(self._dead, key=lambda epoch: self._dead[epoch][0])
+        early = [e for e in by_age if now - self._dead[e][0] >= SETTLED_NS][: max(0, known - CROWDED)]
+        if early:
+            log.warning("%d epochs are remembered: %d old ones are dropped early", known, len(early))
+        for epoch in early:
+            self._mark(epoch, now)
+
+    def _mark(self, epoch: int, now: int) -> None:
         self._dead.pop(epoch, None)
-        self._table.mark(epoch)
-        self.marks[epoch] = None
-        while len(self.marks) > wire.MAX_MARKS:
-            oldest = next(iter(self.marks))
-            del self.marks[oldest]
-            self._table.release(oldest)
+        if self._table.mark(epoch):
+            self.marks[epoch] = now
+
+    def _release(self, epoch: int) -> None:
+        del self.marks[epoch]
+        self._table.release(epoch)

@@ -1,12 +1,14 @@
-"""Names and numbers: nodes, epochs and definitions as this table numbers them, and as the wire does."""
+"""Names and numbers: nodes, epochs and definitions as this table numbers them, and as the wire does.
+"""
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from crdtbucket._core import Table
-from crdtbucket.errors import MeshError
+from crdtbucket.errors import WireError
 from crdtbucket.mesh import wire
 
 NO_PLACE = 0xFFFF
@@ -17,14 +19,17 @@ MAX_NODES = 256
 class Resolved:
     """A peer's announced tables as understood here."""
 
+    tables: wire.Tables
     origins: array[int]
     """Local origin ids at its positions."""
     definitions: tuple[tuple[int, bool, int, int], ...]
     """(local slot or -1, whether the definitions are equal, its q, its p)."""
+    key: tuple[int, int]
+    """State of the local numbers for which this holds."""
 
 
 class Roster:
-    """Ids of the nodes that this one knows of; 0 is itself. Ids are reused when a node is dropped."""
+    """Ids of the nodes that this one knows of; 0 is itself. Ids of dropped nodes are used again."""
 
     def __init__(self, table: Table, name: str) -> None:
         self._table = table
@@ -32,18 +37,17 @@ class Roster:
         self._announced: wire.Tables | None = None
         self._positions = array("H", [NO_PLACE]) * wire.MAX_ORIGINS
         self._key: tuple[int, int] | None = None
-        self._definitions: list[tuple[int, int, int, int]] = []
-        self.definitions_version = 0
 
     def node(self, name: str) -> int:
-        """The id of a node, a new one when its name is new. Raises MeshError beyond 256 nodes."""
+        """The id of a node, a new one when its name is new. Raises WireError when there is no room
+        for another name."""
         known = self._ids.get(name)
         if known is not None:
             return known
         taken = set(self._ids.values())
         free = next((i for i in range(1, MAX_NODES) if i not in taken), None)
         if free is None:
-            raise MeshError(f"more than {MAX_NODES - 1} nodes are known: {name!r} is refused")
+            raise WireError(f"more than {MAX_NODES - 1} nodes are known: {name!r} is refused")
         self._ids[name] = free
         return free
 
@@ -51,16 +55,21 @@ class Roster:
         """Names by id."""
         return {number: name for name, number in self._ids.items()}
 
+    def drop_strangers(self, members: Collection[str]) -> None:
+        """Forgets the names of nodes that are no members and have no epoch left."""
+        used = {node for _, node, _, _ in self._table.origins()}
+        self._ids = {
+            name: number
+            for name, number in self._ids.items()
+            if number == 0 or number in used or name in members
+        }
+
     def announced(self) -> tuple[wire.Tables, array[int]]:
         """What positions in the entries sent from here mean, and the position of each origin."""
         key = (self._table.origins_version, self._table.definition_count)
         if self._announced is None or key != self._key:
             names = self.names()
-            origins = [
-                (i, names.get(node, ""), epoch)
-                for i, node, epoch, marked in self._table.origins()
-                if not marked
-            ]
+            origins = [(i, names[n], epoch) for i, n, epoch, gone in self._table.origins() if not gone]
             self._positions = array("H", [NO_PLACE]) * wire.MAX_ORIGINS
             for place, (origin, _, _) in enumerate(origins):
                 self._positions[origin] = place
@@ -74,18 +83,20 @@ class Roster:
         return self._announced, self._positions
 
     def resolve(self, tables: wire.Tables) -> Resolved:
-        """A peer's tables in local numbers. Raises WireError when there is no room for its epochs."""
+        """A peer's tables in local numbers. Raises WireError when an epoch is stated of two nodes, or
+        when there is no room for more."""
         origins = array("H")
         for name, epoch in tables.origins:
-            origin = self._table.origin(self.node(name), epoch)
-            if not origin:
-                raise MeshError("more epochs than can be told apart")
-            origins.append(origin)
+            origins.append(self._table.origin(self.node(name), epoch))
         local = {row[1]: row for row in self._table.definitions()}
         definitions = []
         for name_hash, definition_hash, q, p in tables.definitions:
             mine = local.get(name_hash)
-            definitions.append(
-                (mine[0] if mine else -1, bool(mine and mine[2] == definition_hash), q, p)
-            )
-        return Resolved(origins, tuple(definitions))
+            same = mine is not None and mine[2] == definition_hash
+            definitions.append((mine[0] if mine else -1, same, q, p))
+        return Resolved(tables, origins, tuple(definitions), self.key)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Changes when ids are given up or definitions are replaced."""
+        return self._table.released, self._table.definition_count

@@ -1,0 +1,63 @@
+"""One token bucket across regions: a rate limiter whose nodes share a limit without a store.
+
+>>> from crdtbucket import BucketSpec, Limiter
+>>> limiter = Limiter([BucketSpec("api", capacity=100, refill_rate=10)])
+>>> limiter.bucket("api").take("tenant-42", cost=3).remaining
+97
+"""
+
+from __future__ import annotations
+
+from crdtbucket._core import Decision, Decisions
+from crdtbucket.bucket import Bucket
+from crdtbucket.errors import (
+    ConfigError,
+    CostExceedsCapacity,
+    CrdtbucketError,
+    InvalidCost,
+    InvalidKey,
+    InvalidSpec,
+    LimiterClosed,
+    MeshError,
+    NodeConflict,
+    Problem,
+    ReservationDenied,
+    ReservationError,
+    UnknownBucket,
+    WaitTimeout,
+    WireError,
+)
+from crdtbucket.limiter import Limiter
+from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.mode import Mode
+from crdtbucket.policy import BucketSpec
+from crdtbucket.reservation import Reservation
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Limiter",
+    "BucketSpec",
+    "MeshConfig",
+    "Bucket",
+    "Decision",
+    "Decisions",
+    "Mode",
+    "Reservation",
+    "CrdtbucketError",
+    "ConfigError",
+    "CostExceedsCapacity",
+    "InvalidCost",
+    "InvalidKey",
+    "InvalidSpec",
+    "LimiterClosed",
+    "MeshError",
+    "NodeConflict",
+    "Problem",
+    "ReservationDenied",
+    "ReservationError",
+    "UnknownBucket",
+    "WaitTimeout",
+    "WireError",
+    "__version__",
+]

@@ -1,0 +1,88 @@
+"""What an open limiter does about every second: time-outs of reservations, upkeep of the table."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterable
+
+from crdtbucket._core import Table
+from crdtbucket.bucket import Bucket
+from crdtbucket.clock import NS_PER_SECOND
+
+LOG = logging.getLogger("crdtbucket")
+BEAT_S = 1.0
+SHORTEST_BEAT_S = 0.001
+SWEEP_LEAST = 4_096
+# The whole table is looked over in so many beats, however large it is.
+SWEEP_BEATS = 32
+
+
+class Housekeeping:
+    """One beat of upkeep, and two ways to repeat it."""
+
+    def __init__(self, table: Table, buckets: Iterable[Bucket], *, alone: bool) -> None:
+        """`alone`: there is no mesh, which otherwise looks after the table."""
+        self._table = table
+        self._buckets = tuple(buckets)
+        self._alone = alone
+        self._stop = threading.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread: threading.Thread | None = None
+
+    def beat(self) -> float:
+        """Does what is due. Returns the seconds to the next beat."""
+        now = self._table.now()
+        delay = BEAT_S
+        for bucket in self._buckets:
+            due = bucket.reservations.expire()
+            if due is not None:
+                delay = min(delay, max((due - now) / NS_PER_SECOND, SHORTEST_BEAT_S))
+        if self._alone:
+            self._look_after_table()
+        return delay
+
+    def start_on_loop(self) -> None:
+        """Beat on the running event loop until `stop`."""
+        self._beat_on(asyncio.get_running_loop())
+
+    def start_thread(self) -> None:
+        """Beat in a thread until `stop`."""
+        # A daemon: a program that forgets to close its limiter must still be able to end.
+        self._thread = threading.Thread(
+            target=self._beat_in_thread, name="crdtbucket housekeeping", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No beat begins after this."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _look_after_table(self) -> None:
+        # Nobody has to hear of anything: what was attempted counts as sent, so that it can be
+        # evicted when it is full again.
+        self._table.collect()
+        self._table.trim(self._table.version)
+        self._table.sweep(max(SWEEP_LEAST, self._table.places // SWEEP_BEATS))
+
+    def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(self._logged_beat(), self._beat_on, loop)
+
+    def _beat_in_thread(self) -> None:
+        while not self._stop.wait(self._logged_beat()):
+            pass
+
+    def _logged_beat(self) -> float:
+        try:
+            return self.beat()
+        except Exception:  # logged; one failure must not end all upkeep
+            LOG.exception("a bug in the limiter's housekeeping")
+            return BEAT_S
+
+
+__all__ = ["BEAT_S", "Housekeeping"]

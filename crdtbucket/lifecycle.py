@@ -1,0 +1,175 @@
+"""The life of a limiter: new, open on an event loop or in a thread, closed for good."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from crdtbucket._core import Table
+from crdtbucket.bucket import Bucket
+from crdtbucket.errors import CrdtbucketError, LimiterClosed, NodeConflict
+from crdtbucket.housekeeping import Housekeeping
+from crdtbucket.mesh.settings import MeshConfig
+
+if TYPE_CHECKING:
+    from crdtbucket.mesh.protocol import MeshNode
+    from crdtbucket.mesh.threaded import ThreadedMesh
+    from crdtbucket.mesh.transport import Mesh
+
+
+class State(enum.Enum):
+    """Where a limiter stands; the value completes "this limiter is ..."."""
+
+    NEW = "not opened"
+    OPENING = "being opened"
+    ON_LOOP = "open on an event loop"
+    IN_THREAD = "open in a thread"
+    CLOSED = "closed"
+
+
+class Lifecycle:
+    """Starts and stops what runs beside the decisions: the mesh and the housekeeping."""
+
+    def __init__(
+        self,
+        table: Table,
+        buckets: Iterable[Bucket],
+        *,
+        node: str,
+        region: str,
+        mesh: MeshConfig | None,
+    ) -> None:
+        """Nothing runs yet."""
+        self.state = State.NEW
+        self._table = table
+        self._buckets = tuple(buckets)
+        self._node = node
+        self._region = region
+        self._config = mesh
+        self._housekeeping = Housekeeping(table, self._buckets, alone=mesh is None)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.machine: MeshNode | None = None
+        """The protocol of this node, once it was opened with a mesh."""
+        self._on_loop: Mesh | None = None
+        self._in_thread: ThreadedMesh | None = None
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The mesh while it runs."""
+        if self.state is State.CLOSED:
+            return None
+        return self._on_loop if self._in_thread is None else self._in_thread.mesh
+
+    async def open_on_loop(self) -> None:
+        """Join the mesh on the running event loop. Raises `MeshError`; it may be tried again."""
+        self._begin()
+        try:
+            if self._config is not None:
+                # The network is imported only where there is one.
+                from crdtbucket.mesh.transport import Mesh
+
+                mesh = Mesh(self._protocol(self._config), self._config, self._table.now)
+                mesh.on_conflict = self._name_used
+                await mesh.start()
+                self._on_loop = mesh
+                self._tell_address(mesh)
+        except BaseException:
+            self.state = State.NEW
+            raise
+        self._loop = asyncio.get_running_loop()
+        self._housekeeping.start_on_loop()
+        self.state = State.ON_LOOP
+
+    def open_in_thread(self) -> None:
+        """Join the mesh in a thread. Raises `MeshError`; it may be tried again."""
+        self._begin()
+        try:
+            if self._config is not None:
+                from crdtbucket.mesh.threaded import ThreadedMesh
+
+                thread = ThreadedMesh(self._protocol(self._config), self._config, self._table.now)
+                thread.mesh.on_conflict = self._name_used
+                thread.start()
+                self._in_thread = thread
+                self._tell_address(thread.mesh)
+        except BaseException:
+            self.state = State.NEW
+            raise
+        self._housekeeping.start_thread()
+        self.state = State.IN_THREAD
+
+    def close(self) -> None:
+        """End it, unless it runs on an event loop."""
+        state = self.state
+        if state in (State.ON_LOOP, State.OPENING):
+            raise CrdtbucketError(f"this limiter is {state.value}: await aclose() there")
+        if state is State.CLOSED:
+            return
+        self._end()
+        if self._in_thread is not None:
+            self._in_thread.stop()
+
+    async def aclose(self) -> None:
+        """End it, on the event loop on which it runs."""
+        if self.state is State.IN_THREAD:
+            await asyncio.to_thread(self.close)
+            return
+        if self.state is not State.ON_LOOP:
+            self.close()
+            return
+        if asyncio.get_running_loop() is not self._loop:
+            raise CrdtbucketError("close a limiter on the event loop on which it was opened")
+        self._end()
+        if self._on_loop is not None:
+            await self._on_loop.stop()
+
+    def _begin(self) -> None:
+        if self.state is State.CLOSED:
+            raise LimiterClosed("this limiter was closed: make a new one")
+        if self.state is not State.NEW:
+            raise CrdtbucketError(f"this limiter is {self.state.value} already: open it once")
+        self.state = State.OPENING
+
+    def _end(self) -> None:
+        self.state = State.CLOSED
+        # First of all: what is taken after the last words to the peers, they would never hear of.
+        self._table.refusal = LimiterClosed("the limiter is closed")
+        self._wake_waiters()
+        self._housekeeping.stop()
+
+    def _protocol(self, config: MeshConfig) -> MeshNode:
+        from crdtbucket.mesh.protocol import MeshNode
+
+        node = MeshNode(
+            self._table,
+            config,
+            name=self._node,
+            region=self._region,
+            address=config.advertise or "",
+        )
+        node.on_conflict = self._refused
+        self.machine = node
+        return node
+
+    def _tell_address(self, mesh: Mesh) -> None:
+        # Known only now that it listens. ":port" means that no host but this one knows its host.
+        if self.machine is not None and not mesh.address.startswith(":"):
+            self.machine.address = mesh.address
+
+    def _name_used(self, conflict: NodeConflict) -> None:
+        # Told by a peer, or met: who never was a part of the mesh is the one who came later.
+        if self.machine is not None and not self.machine.memory:
+            self.machine.refuse(conflict)
+
+    def _refused(self, _: NodeConflict) -> None:
+        # The machine has made every decision raise: who waits for tokens must hear it, too.
+        self._wake_waiters()
+
+    def _wake_waiters(self) -> None:
+        for bucket in self._buckets:
+            bucket.waiters.kick_all()
+
+
+__all__ = ["Lifecycle", "State"]

@@ -1,0 +1,261 @@
+"""The limiter: the buckets of one node, and the mesh that they share with other nodes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+from crdtbucket._core import Table
+from crdtbucket.bucket import Bucket
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.errors import (
+    ConfigError,
+    InvalidSpec,
+    MeshError,
+    Problem,
+    UnknownBucket,
+)
+from crdtbucket.lifecycle import Lifecycle
+from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.mode import Mode
+from crdtbucket.policy import BucketSpec, canonical_name, check_name
+
+LOG = logging.getLogger("crdtbucket")
+MAX_KEYS = 1_000_000
+ALONE = "local"
+"""The node name of a limiter without a mesh."""
+# News is this old at most where the debt of a bucket is given room for it (ns).
+LAG_NS = NS_PER_SECOND // 5
+
+
+class Limiter:
+    """Buckets that take decisions in this process, alone or as a node of a mesh.
+
+    `async with limiter:` joins the mesh on the running event loop, `with limiter:` in a thread of
+    its own; both leave it at the end. Without a mesh neither is needed: `take` works at once, and
+    opening only adds upkeep (unused keys are evicted, lost reservations are given back in time).
+    """
+
+    def __init__(
+        self,
+        buckets: Iterable[BucketSpec],
+        *,
+        node: str | None = None,
+        region: str = "",
+        mesh: MeshConfig | None = None,
+        max_keys: int = MAX_KEYS,
+        _table: Table | None = None,
+    ) -> None:
+        """Define the buckets; nothing is connected yet.
+
+        node: this process's name, unique in the mesh and needed there ("local" without one).
+        region: a text for people. max_keys: keys that are held at once, 16 to 2^30, of all
+        buckets. Raises `InvalidSpec` for a name given twice, `MeshError` without a node name.
+        """
+        if mesh is not None and node is None:
+            raise MeshError("a node of a mesh needs a name of its own: pass node=, such as 'eu-1'")
+        self._node = check_name(ALONE if node is None else node, "node")
+        self._region = check_name(region, "region") if region else ""
+        self._mesh_config = mesh
+        self._table = _table if _table is not None else _new_table(mesh, max_keys)
+        self._buckets: dict[str, Bucket] = {}
+        for spec in buckets:
+            self._define(spec)
+        self._lifecycle = Lifecycle(
+            self._table, self._buckets.values(), node=self._node, region=self._region, mesh=mesh
+        )
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        node: str | None = None,
+        region: str | None = None,
+        mesh: MeshConfig | None = None,
+        max_keys: int = MAX_KEYS,
+    ) -> Limiter:
+        """The limiter that a configuration file describes; arguments override the file.
+
+        Where it asks for strong consistency the limiter is eventual all the same, and logs it:
+        `Decision.mode` is what really happened. Raises `ConfigError` with every fault.
+        """
+        from crdtbucket.config import load_config  # reads YAML: only for those who have a file
+
+        config = load_config(path)
+        if not config.enabled:
+            problem = Problem(
+                "is false, so there is nothing to limit",
+                "set it to true, or do not make a limiter",
+                "rating.enabled",
+                config.path,
+            )
+            raise ConfigError([problem])
+        if config.consistency is Mode.STRONG:
+            LOG.warning(
+                "%s asks for strong consistency, which this release does not offer: "
+                "its buckets run in eventual mode%s",
+                config.path,
+                "" if config.redis is None else ", and its Redis is not used",
+            )
+        return cls(
+            config.buckets,
+            node=config.node if node is None else node,
+            region=(config.region or "") if region is None else region,
+            mesh=config.mesh if mesh is None else mesh,
+            max_keys=max_keys,
+        )
+
+    # -- looking
+
+    @property
+    def node(self) -> str:
+        """This node's name."""
+        return self._node
+
+    @property
+    def region(self) -> str:
+        """This node's region, "" when none was given."""
+        return self._region
+
+    @property
+    def buckets(self) -> Mapping[str, Bucket]:
+        """All buckets by their names as given, in the order of their definition."""
+        return MappingProxyType({bucket.spec.name: bucket for bucket in self._buckets.values()})
+
+    @property
+    def address(self) -> str:
+        """Where other nodes reach this one, "host:port"; "" while no mesh runs."""
+        mesh = self._lifecycle.mesh
+        return "" if mesh is None else mesh.address
+
+    def bucket(self, name: str) -> Bucket:
+        """The bucket with this name, whatever kind of hyphens it is spelt with.
+
+        Raises `UnknownBucket`, which lists the names that there are.
+        """
+        found = self._buckets.get(canonical_name(name)) if isinstance(name, str) else None
+        if found is None:
+            raise UnknownBucket(name, self.buckets)
+        return found
+
+    def keys(self, bucket: str, limit: int = 100) -> list[str | bytes]:
+        """Up to `limit` keys of a bucket that were taken here and are still held, in no order.
+
+        The names of at most 10,000 keys are remembered. Raises `UnknownBucket`.
+        """
+        wanted = self.bucket(bucket).spec.name
+        names = list(self._table.names.values())  # a copy: other threads go on taking
+        return list(itertools.islice((key for of, key in names if of == wanted), max(limit, 0)))
+
+    def stats(self) -> dict[str, Any]:
+        """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
+
+        `cautious`: this node has no memory yet and serves only its share. `peers`: each peer's
+        state, one of alive, suspect, dead, left.
+        """
+        out: dict[str, Any] = {
+            "node": self._node,
+            "region": self._region,
+            "cautious": self._table.cautious_until > self._table.now(),
+            "table": self._table.stats(),
+            "buckets": {name: _bucket_stats(bucket) for name, bucket in self.buckets.items()},
+        }
+        mesh, machine = self._lifecycle.mesh, self._lifecycle.machine
+        if mesh is not None and machine is not None:
+            now = self._table.now()
+            out["peers"] = {name: machine.status(name, now) for name in sorted(machine.links)}
+            out["mesh"] = {**dataclasses.asdict(mesh.counters), **machine.counters}
+        return out
+
+    # -- opening and closing
+
+    async def __aenter__(self) -> Limiter:
+        await self._lifecycle.open_on_loop()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Limiter:
+        self._lifecycle.open_in_thread()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the mesh and ends the limiter for good; a second call does nothing.
+
+        Every later decision raises `LimiterClosed`, and so does every `wait` under way: a node
+        that hears no more may not go on. Blocks for a second or so at most. For a limiter that
+        was opened with `async with`, await `aclose` instead.
+        """
+        self._lifecycle.close()
+
+    async def aclose(self) -> None:
+        """`close` for a limiter that was opened with `async with`; on the same event loop."""
+        await self._lifecycle.aclose()
+
+    # -- inside
+
+    def _define(self, spec: BucketSpec) -> None:
+        if not isinstance(spec, BucketSpec):
+            fix = 'make one with BucketSpec(...) or BucketSpec.parse("name", "100/minute")'
+            raise InvalidSpec(f"buckets contains {spec!r}, which is no BucketSpec", fix, "buckets")
+        if spec.key in self._buckets:
+            fix = "rename one; all kinds of hyphens count as the same"
+            raise InvalidSpec(f"two buckets are called {spec.name!r}", fix, "name")
+        mesh = self._mesh_config
+        self._buckets[spec.key] = Bucket(
+            self._table,
+            spec,
+            min_debt=0 if mesh is None else _min_debt(spec, mesh),
+            news_ns=None if mesh is None else mesh.gossip_interval_ns,
+        )
+
+    def __repr__(self) -> str:
+        names = ", ".join(bucket.spec.name for bucket in self._buckets.values())
+        return f"Limiter([{names}], node={self._node!r}, {self._lifecycle.state.value})"
+
+
+def _new_table(mesh: MeshConfig | None, max_keys: int) -> Table:
+    if mesh is None:
+        return Table(max_keys=max_keys)
+    from crdtbucket.mesh.session import hash_key  # the network only where there is one
+
+    return Table(max_keys=max_keys, hash_key=hash_key(mesh))
+
+
+def _min_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
+    """Tokens of debt that late news may need room for: four times what refills while it travels."""
+    return -(-4 * spec.refill_rate * (LAG_NS + mesh.gossip_interval_ns) // spec.interval_ns)
+
+
+def _bucket_stats(bucket: Bucket) -> dict[str, int]:
+    reservations = bucket.reservations
+    return {
+        **bucket.counters(),
+        "waiting": len(bucket.waiters),
+        "reservations_held": reservations.held,
+        "reservations_expired": reservations.expired,
+        "late_commits": reservations.late_commits,
+    }
+
+
+__all__ = ["Limiter"]
