@@ -8,9 +8,9 @@ what removes or rewrites them also waits until no bulk call is inside. Bulk call
 
 from cpython.array cimport array, clone
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.long cimport PyLong_AsLongLong, PyLong_CheckExact
+from cpython.long cimport PyLong_AsLongLong, PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from cpython.object cimport PyObject
 from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -159,6 +159,7 @@ cdef extern from "core/core.h" nogil:
     int64_t prune(table_t *, uint32_t, int64_t, int64_t)
     int64_t digest_range(const table_t *, uint64_t, uint64_t, int64_t, int64_t, int, digest_item_t *, uint64_t *,
                          uint64_t *, uint64_t *)
+    int text_view(PyObject *, const uint8_t **, Py_ssize_t *)
     void prefetch_slot(const table_t *, uint64_t)
     void prefetch_entry(const table_t *, uint64_t)
     void reader_enter(table_t *)
@@ -211,23 +212,24 @@ Merged.__doc__ = """What a bulk merge did: counts, whether the own epoch was hea
 entries that the sender should hear (`answers`) and that were merged (`touched`)."""
 
 
-cdef int key_view(object key, const uint8_t **data, Py_ssize_t *size) except -1:
-    if isinstance(key, str):
-        try:
-            data[0] = <const uint8_t *>PyUnicode_AsUTF8AndSize(key, size)
-        except UnicodeEncodeError as error:
-            raise InvalidKey(f"key {key!r} cannot be encoded as UTF-8: {error.reason}") from None
-    elif isinstance(key, bytes):
-        data[0] = <const uint8_t *>PyBytes_AS_STRING(key)
-        size[0] = PyBytes_GET_SIZE(key)
-    else:
-        raise InvalidKey(f"key must be str or bytes, not {type(key).__name__}: pass str(key)")
-    if not 0 < size[0] <= _MAX_KEY:
-        raise InvalidKey(
-            "key is empty: name what is limited" if not size[0]
-            else f"key has {size[0]} bytes, at most {_MAX_KEY} are allowed: hash or shorten it"
-        )
+cdef inline int key_view(object key, const uint8_t **data, Py_ssize_t *size) except -1:
+    if not text_view(<PyObject *>key, data, size) or not 0 < size[0] <= _MAX_KEY:
+        refuse_key(key)
     return 0
+
+
+cdef int refuse_key(object key) except -1:
+    """Says what is wrong with a key."""
+    if not isinstance(key, (str, bytes)):
+        raise InvalidKey(f"key must be str or bytes, not {type(key).__name__}: pass str(key)")
+    try:
+        size = len(key.encode() if isinstance(key, str) else key)
+    except UnicodeEncodeError as error:
+        raise InvalidKey(f"key {key!r} cannot be encoded as UTF-8: {error.reason}") from None
+    raise InvalidKey(
+        "key is empty: name what is limited" if not size
+        else f"key has {size} bytes, at most {_MAX_KEY} are allowed: hash or shorten it"
+    )
 
 
 cdef int64_t whole_tokens(object value, int64_t low, object high, str what) except -1:
@@ -907,19 +909,17 @@ cdef class BucketCore:
         self.spec = spec
 
     cdef inline int locate(self, object key, uint64_t *lo, uint64_t *hi) except -1:
-        cdef const uint8_t *data
-        cdef Py_ssize_t size
+        cdef const uint8_t *data = NULL
+        cdef Py_ssize_t size = 0
         key_view(key, &data, &size)
         keyed_hash(self.t.h.hash_key, self.salt, data, size, lo, hi)
         return 0
 
     cdef inline int64_t cost_of(self, object cost) except -1:
+        cdef int overflow
         cdef int64_t n
         if PyLong_CheckExact(cost):
-            try:
-                n = PyLong_AsLongLong(cost)
-            except OverflowError:
-                n = 0 if cost < 0 else INT64_MAX
+            n = PyLong_AsLongLongAndOverflow(cost, &overflow)
             if 0 < n <= self.d.capacity:
                 return n
         n = whole_tokens(cost, 1, MAX_COST, "cost")

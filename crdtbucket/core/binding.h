@@ -36,4 +36,25 @@ static inline void reader_enter(table_t *t) { __atomic_fetch_add(&t->h->readers,
 static inline void reader_leave(table_t *t) { __atomic_fetch_sub(&t->h->readers, 1, __ATOMIC_SEQ_CST); }
 static inline int readers_inside(const table_t *t) { return __atomic_load_n(&t->h->readers, __ATOMIC_SEQ_CST) != 0; }
 
+/* The bytes of a str (as UTF-8) or bytes, in place. 0 for anything else, and for a str that has no UTF-8; no error is left. */
+static inline int text_view(PyObject *key, const uint8_t **data, Py_ssize_t *size)
+{
+    if (LIKELY(PyUnicode_Check(key))) {
+        if (LIKELY(PyUnicode_IS_COMPACT_ASCII(key))) {
+            *data = (const uint8_t *)PyUnicode_1BYTE_DATA(key);
+            *size = PyUnicode_GET_LENGTH(key);
+            return 1;
+        }
+        *data = (const uint8_t *)PyUnicode_AsUTF8AndSize(key, size);
+        if (!*data)
+            PyErr_Clear();
+        return *data != NULL;
+    }
+    if (!PyBytes_Check(key))
+        return 0;
+    *data = (const uint8_t *)PyBytes_AS_STRING(key);
+    *size = PyBytes_GET_SIZE(key);
+    return 1;
+}
+
 #endif

@@ -125,7 +125,12 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
     for (;;) {
         int64_t base = LOAD(hot->base), net = LOAD(hot->net);
         int64_t debt = (int64_t)((uint64_t)base + (uint64_t)net * (uint64_t)d->q - (uint64_t)now);
-        if (UNLIKELY(debt < 0 || debt > d->cap_ns)) {
+        if (debt < 0) {                                   /* full: the usual case of a lightly used key */
+            if (UNLIKELY(!CAS(hot->base, base, (int64_t)((uint64_t)now - (uint64_t)net * (uint64_t)d->q))))
+                continue;
+            STORE(hot->full_count, hot->full_count + 1);
+            debt = 0;
+        } else if (UNLIKELY(debt > d->cap_ns)) {
             advance(t, e, d, 0, now);
             continue;
         }

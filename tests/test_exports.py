@@ -1,0 +1,204 @@
+"""What the package shows to the world, and which of its modules may know which."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import crdtbucket
+from crdtbucket import _core
+
+ROOT = Path(crdtbucket.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in [*ROOT.rglob("*.py"), ROOT / "_core.pyx"]
+}
+
+# Lowest first; the longest prefix of a module's name decides. A new module gets a line here.
+LAYERS = [
+    "errors clock mode duration",
+    "policy _core",
+    "mesh config",
+    """mesh.session mesh.hello mesh.transport mesh.threaded mesh.driver mesh.node mesh.discovery
+    mesh.connection mesh.dialer mesh.gate mesh.greeting mesh.links mesh.listener mesh.tls
+    mesh.counters""",
+    "limiter lifecycle housekeeping bucket waiters reservation",
+    "testing simulator cli commands demo",
+]
+RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
+# The package itself shows things of all layers, and imports none of the surfaces.
+RANK["crdtbucket"] = len(LAYERS) - 2
+
+
+def rank(module: str) -> int:
+    """The layer of a module, by the longest prefix that has one."""
+    name = module
+    while name not in RANK:
+        name, dot, _ = name.rpartition(".")
+        assert dot, f"{module} has no layer"
+    assert name != "crdtbucket" or module == name, f"{module} has no layer: give it one above"
+    return RANK[name]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules of the package that this one imports when it runs, late imports included."""
+    if path.suffix == ".pyx":
+        found = re.findall(r"^\s*from (crdtbucket[\w.]*) import", path.read_text(), re.MULTILINE)
+        assert found
+        yield from found
+        return
+    for node in runtime_nodes(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by the full name"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else str(node.module)
+
+
+def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those for the type checker alone."""
+    for node in ast.iter_child_nodes(tree):
+        typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not typing:
+            yield node
+            yield from runtime_nodes(node)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_module_imports_a_higher_layer(module: str) -> None:
+    for other in imports(MODULES[module]):
+        if other.split(".")[0] == "crdtbucket":
+            assert rank(other) <= rank(module), f"{module} imports {other}"
+
+
+def test_the_layers_are_looked_at() -> None:
+    # That the readers above find imports at all, late ones included.
+    assert "crdtbucket.mesh.protocol" in set(imports(MODULES["crdtbucket.lifecycle"]))
+    assert "crdtbucket.errors" in set(imports(MODULES["crdtbucket._core"]))
+    assert rank("crdtbucket.mesh.transport") > rank("crdtbucket.mesh.protocol")
+    with pytest.raises(AssertionError, match="no layer"):
+        rank("crdtbucket.something_new")
+
+
+def test_exports_equal_all() -> None:
+    public = {
+        name
+        for name, value in vars(crdtbucket).items()
+        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
+    }
+    assert public | {"__version__"} == set(crdtbucket.__all__)
+    assert len(set(crdtbucket.__all__)) == len(crdtbucket.__all__)
+
+
+def test_every_error_is_exported() -> None:
+    from crdtbucket import errors
+
+    assert set(errors.__all__) <= set(crdtbucket.__all__)
+
+
+def test_the_names_that_programs_are_written_with() -> None:
+    names = "BucketSpec Limiter Decision Decisions Bucket Mode MeshConfig CrdtbucketError"
+    assert set(names.split()) <= set(crdtbucket.__all__)
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    text = (ROOT.parent / "pyproject.toml").read_text()
+    assert f'\nversion = "{crdtbucket.__version__}"\n' in text
+
+
+@pytest.mark.parametrize("name", sorted(set(crdtbucket.__all__) - {"__version__"}))
+def test_every_public_thing_is_explained(name: str) -> None:
+    thing = getattr(crdtbucket, name)
+    assert inspect.getdoc(thing)
+    for member, value in vars(thing).items():
+        made_here = inspect.isroutine(value) or isinstance(value, (property, classmethod))
+        if made_here and not member.startswith("_") and thing.__module__ != "crdtbucket._core":
+            assert inspect.getdoc(value), f"{name}.{member}"
+
+
+def test_the_import_is_light() -> None:
+    # Network, YAML and models are read by those who use them.
+    import subprocess
+    import sys
+
+    script = (
+        "import sys, crdtbucket; crdtbucket.Limiter([crdtbucket.BucketSpec('a', 1, 1)]);"
+        "print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    loaded = set(done.stdout.split())
+    assert "crdtbucket" in loaded
+    assert not loaded & {"aiohttp", "pydantic", "ruamel", "redis", "rich", "click", "msgpack"}
+
+
+# -- the stub says what the compiled core has
+
+
+def stub_classes() -> dict[str, set[str]]:
+    tree = ast.parse((ROOT / "_core.pyi").read_text())
+    classes: dict[str, set[str]] = {"": set()}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            classes[node.name] = set(members(node.body))
+        else:
+            classes[""] |= set(members([node]))
+    return classes
+
+
+def members(body: list[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+
+
+def test_the_stub_has_all_that_the_core_has_and_no_more() -> None:
+    stub = stub_classes()
+    imported = ("crdtbucket.errors", "crdtbucket.mode", "collections", "_operator")
+    own = {
+        name
+        for name, value in vars(_core).items()
+        if not name.startswith("_")
+        and not inspect.ismodule(value)
+        and getattr(value, "__module__", "") not in imported
+    }
+    assert {*stub[""], *stub} - {""} == own
+    for name in ("Table", "Decision", "BucketCore"):
+        real = {
+            member
+            for member in vars(getattr(_core, name))
+            if not member.startswith("_") or member in ("__len__", "__bool__")
+        }
+        assert stub[name] - {"__init__"} == real, name
+    for name in ("Decisions", "Merged"):
+        assert stub[name] == set(getattr(_core, name)._fields)
+
+
+def test_the_stub_names_the_same_arguments() -> None:
+    source = (ROOT / "_core.pyx").read_text()
+    checked = 0
+    for node in ast.walk(ast.parse((ROOT / "_core.pyi").read_text())):
+        if isinstance(node, ast.FunctionDef) and len(node.args.args + node.args.kwonlyargs) > 1:
+            pattern = rf"^    def {node.name}\((self,[^)]*)\)"
+            found = [
+                [argument(part) for part in header.split(",") if part.strip() != "*"]
+                for header in re.findall(pattern, source, re.MULTILINE)
+            ]
+            assert [one.arg for one in node.args.args + node.args.kwonlyargs] in found, node.name
+            checked += 1
+    assert checked > 25
+
+
+def argument(part: str) -> str:
+    """The name in one argument of a Cython header: types stand before it, a default after."""
+    return part.partition("=")[0].strip().removesuffix(" not None").split()[-1]

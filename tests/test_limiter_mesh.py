@@ -1,0 +1,211 @@
+"""Limiters that share one limit over real sockets on loopback, all in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from crdtbucket import (
+    BucketSpec,
+    Limiter,
+    LimiterClosed,
+    MeshConfig,
+    MeshError,
+    NodeConflict,
+)
+
+SECRET = "a secret of this test"
+# Nothing refills while a test runs.
+SPEC = BucketSpec("ai-agent-inference", capacity=300, refill_rate=1, refill_interval="1h")
+KEY = "tenant-42"
+
+
+def node(name: str, *peers: str, spec: BucketSpec = SPEC, listen: str = "127.0.0.1:0") -> Limiter:
+    mesh = MeshConfig(listen=listen, peers=peers, secret=SECRET, gossip_interval=0.02)
+    return Limiter([spec], node=name, region=name[:2], mesh=mesh)
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Returns as soon as it holds; a test fails when it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        await asyncio.sleep(0.005)
+
+
+def peers(limiter: Limiter) -> list[str]:
+    """The peers that are alive, once this node knows what they know."""
+    stats = limiter.stats()
+    if stats["cautious"]:
+        return []
+    return [name for name, state in stats["peers"].items() if state == "alive"]
+
+
+def left(limiter: Limiter) -> int:
+    return limiter.bucket("ai-agent-inference").peek(KEY).remaining
+
+
+@contextlib.asynccontextmanager
+async def three() -> AsyncIterator[tuple[Limiter, Limiter, Limiter]]:
+    """Three linked nodes that serve without caution."""
+    async with contextlib.AsyncExitStack() as stack:
+        eu = await stack.enter_async_context(node("eu-1"))
+        us = await stack.enter_async_context(node("us-1", eu.address))
+        ap = await stack.enter_async_context(node("ap-1", eu.address))
+        nodes = (eu, us, ap)
+        await eventually(lambda: all(len(peers(one)) == 2 for one in nodes))
+        yield nodes
+
+
+async def test_three_limiters_hold_one_limit_together() -> None:
+    async with three() as nodes:
+        for one in nodes:
+            bucket = one.bucket("ai-agent-inference")
+            for _ in range(100):
+                # Not a take: what the others may be taking is held back for a moment.
+                assert (await bucket.wait(KEY, timeout=5)).allowed
+            await eventually(lambda: len({left(other) for other in nodes}) == 1)
+        assert [left(one) for one in nodes] == [0, 0, 0]
+        for one in nodes:
+            assert not one.bucket("ai-agent-inference").take(KEY)
+
+
+async def test_three_limiters_under_overload_admit_the_limit_once() -> None:
+    spec = BucketSpec("ai-agent-inference", capacity=300, refill_rate=300)
+    async with contextlib.AsyncExitStack() as stack:
+        eu = await stack.enter_async_context(node("eu-1", spec=spec))
+        nodes = [eu]
+        for name in ("us-1", "ap-1"):
+            one = node(name, eu.address, spec=spec)
+            nodes.append(await stack.enter_async_context(one))
+        await eventually(lambda: all(len(peers(one)) == 2 for one in nodes))
+        admitted = [0, 0, 0]
+        start = time.monotonic()
+        # Each offers about 400 a second: four limits together.
+        while (now := time.monotonic()) < start + 2:
+            for place, one in enumerate(nodes):
+                admitted[place] += one.bucket("ai-agent-inference").take_burst(KEY, 4)
+            await asyncio.sleep(0.01)
+        limit = 300 + 300 * (now - start)
+        assert 0.9 * limit < sum(admitted) < 1.1 * limit
+        assert min(admitted) > 0.15 * sum(admitted)
+
+
+async def test_refunds_and_waits_reach_over_nodes() -> None:
+    async with three() as nodes:
+        eu, us, _ = (one.bucket("ai-agent-inference") for one in nodes)
+        async with eu.reserve(KEY, estimate=300, ttl=60) as reservation:
+            await eventually(lambda: left(nodes[1]) == 0)
+            waiting = asyncio.ensure_future(us.wait(KEY, 50))
+            await asyncio.sleep(0)
+            reservation.commit(actual=100)
+        # No refill comes for an hour: only the refund can end the wait.
+        decision = await asyncio.wait_for(waiting, 10)
+        assert decision.allowed
+        await eventually(lambda: [left(one) for one in nodes] == [150, 150, 150])
+
+
+async def test_leaving_ends_the_links_and_keeps_what_was_taken() -> None:
+    async with node("eu-1") as eu:
+        async with node("us-1", eu.address) as us:
+            await eventually(lambda: peers(us) == ["eu-1"])
+            assert us.bucket("ai-agent-inference").take(KEY, 200)
+        # Said in the last words, without a round in between.
+        await eventually(lambda: peers(eu) == [] and left(eu) == 100)
+        with pytest.raises(LimiterClosed):
+            us.bucket("ai-agent-inference").take(KEY)
+        assert us.address == ""
+        assert "mesh" not in us.stats()
+
+
+async def test_a_second_process_of_one_name_refuses_to_serve() -> None:
+    async with node("eu-1") as old:
+        twin = node("eu-1", old.address)
+        async with twin:
+            bucket = twin.bucket("ai-agent-inference")
+
+            def refuses() -> bool:
+                try:
+                    bucket.take(KEY)
+                except NodeConflict:
+                    return True
+                return False
+
+            await eventually(refuses)
+        assert old.bucket("ai-agent-inference").take(KEY)
+
+
+async def test_a_port_in_use_is_told_and_can_be_tried_again() -> None:
+    async with node("eu-1") as eu:
+        other = node("us-1", listen=eu.address)
+        with pytest.raises(MeshError):
+            await other.__aenter__()
+        with pytest.raises(MeshError):
+            other.__enter__()
+    async with other:
+        assert other.address == other._mesh_config.listen  # type: ignore[union-attr]
+
+
+def test_with_runs_the_mesh_in_a_thread() -> None:
+    before = threading.active_count()
+    with node("eu-1") as eu, node("us-1", eu.address) as us:
+        deadline = time.monotonic() + 10
+        while peers(us) != ["eu-1"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        assert eu.bucket("ai-agent-inference").take(KEY, 120)
+        while left(us) != 180:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    assert threading.active_count() == before
+
+
+async def test_every_line_of_the_first_example_runs() -> None:
+    from crdtbucket import Decision, Mode
+
+    keys, costs = ["a", "b"], [1, 2]
+    spec = BucketSpec(
+        "ai-agent-inference", capacity=10_000, refill_rate=2_000, refill_interval="1s"
+    )
+    async with node("us-1", spec=spec) as peer:
+        limiter = Limiter(
+            [spec],
+            node="eu-1",
+            region="eu",
+            mesh=MeshConfig(listen="127.0.0.1:0", peers=[peer.address], secret=SECRET),
+        )
+        async with limiter:
+            await eventually(lambda: peers(limiter) == ["us-1"])  # until then: its share only
+            bucket = limiter.bucket("ai-agent-inference")
+            decision = bucket.take("tenant-42", cost=3)
+            assert isinstance(decision, Decision)
+            assert decision.mode is Mode.EVENTUAL
+            decision = await bucket.acquire("tenant-42", 3)
+            decision = await bucket.wait("tenant-42", 3, timeout=2.0)
+            with bucket.reserve("tenant-42", estimate=800, ttl=60) as r:
+                r.commit(actual=412)
+            async with bucket.reserve("tenant-42", estimate=800, ttl=60) as r:
+                r.commit(actual=412)
+            bucket.peek("tenant-42")
+            bucket.refund(decision, 2)
+            bucket.take_many(keys, costs)
+    file = Path(__file__).parent.parent / "examples" / "openclaw.yaml"
+    assert Limiter.from_file(file, node="eu-1", region="eu").bucket("ai-agent-inference")
+
+
+async def test_a_node_whose_peers_are_silent_says_that_it_is_cautious() -> None:
+    # Nothing listens on the discard port.
+    async with node("eu-1", "127.0.0.1:9") as eu:
+        assert eu.stats()["cautious"]
+        bucket = eu.bucket("ai-agent-inference")
+        assert bucket.take(KEY, 10)
+        assert not bucket.take(KEY, 200)  # more than half of the capacity: not its share alone
+        # Two seconds without an answer: there is nobody to be cautious for.
+        assert (await bucket.wait(KEY, 200, timeout=5)).allowed
+        assert not eu.stats()["cautious"]
