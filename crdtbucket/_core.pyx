@@ -204,10 +204,11 @@ cdef array _INTS = array("q")
 cdef array _FLOATS = array("d")
 cdef array _UINTS = array("I")
 
-Decisions = namedtuple("Decisions", "allowed remaining retry_after")
+Decisions = namedtuple("Decisions", "allowed remaining retry_after", module="crdtbucket._core")
 Decisions.__doc__ = """Answers of `take_many`, in the order of the keys: `allowed` (array of 0 and 1), `remaining` (array of whole
 tokens) and `retry_after` (array of float seconds, 0 where allowed)."""
-Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns dropped gained twin answers touched")
+Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns dropped gained twin answers touched",
+                    module="crdtbucket._core")
 Merged.__doc__ = """What a bulk merge did: counts, whether the own epoch was heard with larger counts (`twin`), and arrays of
 entries that the sender should hear (`answers`) and that were merged (`touched`)."""
 

@@ -306,7 +306,7 @@ static int merge_entry(table_t *t, const wire_entry_t *w, const wire_definition_
     if (m->newer && !f->source_refused)
         store_rates(t, e, m, w, r);
     r->merged++;
-    if (m->joining || (existed && debt <= 0 && stated > 0 && after < stated))
+    if (m->joining || (existed && debt <= slack_units(d) && stated > 0 && after < stated))
         out->answers[r->answer_count++] = e;
     out->touched[r->touched_count++] = e;
     return 1;

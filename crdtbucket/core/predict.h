@@ -7,6 +7,7 @@
 
 #define FAST_NS 50e6                  /* time constants of the two averages */
 #define SLOW_NS 120e9
+#define RISE_NS 10e6                  /* of the fast one when it rises: a burst is stated with the first flush */
 
 typedef struct {
     double far;                       /* tokens that silent peers took since the near horizon, their share of the refill */
@@ -125,13 +126,22 @@ static inline double reserve_tokens(const table_t *t, uint32_t e, const definiti
     return fmin(cap, fmax(0.0, held - (double)admitted_since(&t->hot[e])));
 }
 
+/* ns until the reserve holds `cost`, if nothing is taken meanwhile. */
+static inline double reserve_wait(const table_t *t, uint32_t e, const definition_t *d, double slow_sum, double cost, int64_t now)
+{
+    double own = own_slow(&t->cold[e]), q = own + slow_sum, rate = q > 0 ? own * fmin(1.0, d->per_second / q) : 0;
+    double lacks = cost - reserve_tokens(t, e, d, slow_sum, cost, now);
+    return lacks <= 0 ? 1.0 : rate > 0 ? lacks / rate * 1e9 + 1.0 : INFINITY;
+}
+
 static inline void average_step(cold_t *c, double offered, double admitted, double ns)
 {
     if (ns <= 0)
         return;
     double w = -expm1(-ns / FAST_NS), wl = -expm1(-ns / SLOW_NS), seconds = ns / 1e9;
     double fast = unpack_rate(c->fast), granted = unpack_rate(c->granted);
-    c->fast = pack_rate(fast + w * (offered / seconds - fast));
+    double rises = -expm1(-ns / RISE_NS);
+    c->fast = pack_rate(fast + (offered / seconds > fast ? rises : w) * (offered / seconds - fast));
     c->granted = pack_rate(granted + w * (admitted / seconds - granted));
     c->slow += (float)(wl * (offered / seconds - c->slow));
     c->weight += (float)(wl * (1.0 - c->weight));

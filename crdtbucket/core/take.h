@@ -70,13 +70,13 @@ static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const predi
 }
 
 /* How long (ns) until a node without memory may have taken `taken` tokens of a key, 0 when it may now. Its share is C / R, but
- * it does not take it at once: the bucket may well be empty, so an eighth is free and the rest comes at the refill rate. */
+ * it does not take it at once: the bucket may well be empty, so a quarter is free and the rest comes at the refill rate. */
 static inline int64_t caution_wait(const table_t *t, const definition_t *d, int64_t taken, int64_t now)
 {
     const header_t *h = t->h;
     if (LIKELY(now >= h->cautious_until))
         return 0;
-    int64_t members = h->members > 0 ? h->members : 1, share = d->capacity / members, at_once = d->capacity / (8 * members);
+    int64_t members = h->members > 0 ? h->members : 1, share = d->capacity / members, at_once = d->capacity / (4 * members);
     if (at_once < 1)
         at_once = 1;
     if (taken > share)
@@ -105,6 +105,11 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         }
         if (over > slack_units(d)) {
             i128 wait = over / d->p;
+            if (over - back <= slack_units(d)) {          /* only a prediction is in the way: the reserve gets past it */
+                double soon = reserve_wait(t, e, d, p.slow_sum, (double)n, now);
+                if (soon < (double)wait)
+                    wait = (i128)soon;
+            }
             o->wait_ns = wait > INT64_MAX ? INT64_MAX : (int64_t)wait;
             outcome_debt(d, o, debt);
             return DENIED;

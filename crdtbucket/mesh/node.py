@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh.nodeinfo import NodeInfo
 
 Frames = Iterable[tuple[str, bytes]]
@@ -39,6 +40,10 @@ class Node(Protocol):
 
     def next_tick(self, now: int) -> int:
         """When `tick` is to be called next."""
+        ...
+
+    def twin(self, peer: NodeInfo) -> NodeConflict:
+        """Another process runs under this node's name; the younger of the two refuses to serve."""
         ...
 
     def leave(self, now: int) -> list[tuple[str, bytes]]:

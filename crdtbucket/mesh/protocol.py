@@ -114,7 +114,7 @@ class MeshNode:
         """An authenticated link is up. Raises NodeConflict when two running processes share a name: the younger of two that
         are called like this node refuses to serve."""
         if peer.name == self.name:
-            self._twin(peer)
+            raise self.twin(peer)
         link = self.links.get(peer.name)
         if link is None:
             link = self.links[peer.name] = Link(peer, self._roster.node(peer.name), now)
@@ -138,15 +138,16 @@ class MeshNode:
         self._wake()
         log.info("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
 
-    def _twin(self, peer: NodeInfo) -> None:
+    def twin(self, peer: NodeInfo) -> NodeConflict:
+        """Another process runs under this node's name. The younger of the two refuses to serve."""
         conflict = NodeConflict(
-            f"another running process is called {self.name!r} (region {peer.region!r}, address {peer.address!r}): "
-            "give each node its own name"
+            f"another running process is called {self.name!r} (region {peer.region!r}, "
+            f"address {peer.address!r}): give each node its own name"
         )
         mine = self.info
         if (mine.age_ns, mine.epoch) < (peer.age_ns, peer.epoch):
             self.refuse(conflict)
-        raise conflict
+        return conflict
 
     def refuse(self, conflict: NodeConflict) -> None:
         """Stops serving: every decision raises `conflict` from now on."""
@@ -426,8 +427,12 @@ class MeshNode:
     # ---- members ----
 
     def _know(self, name: str, region: str, epoch: int, address: str) -> None:
-        if name != self.name and (name in self._known or len(self._known) < wire.MAX_MEMBERS - 1):
-            self._known[name] = (name, region, epoch, address)
+        known = self._known.get(name)
+        if name == self.name or (known is None and len(self._known) >= wire.MAX_MEMBERS - 1):
+            return
+        if known is not None and not address:
+            address = known[3]  # a node that does not know where it is reached takes nothing back
+        self._known[name] = (name, region, epoch, address)
 
     def _gone(self, name: str) -> bool:
         link = self.links.get(name)

@@ -136,7 +136,11 @@ class Mesh:
 
     def told_of_conflict(self, error: HandshakeError) -> None:
         """A peer says that this node's name is used by another process."""
-        self._own_name_used(NodeConflict(f"{self._me().name!r}: {error}"))
+        peer = error.peer
+        if peer is not None and peer.name == self._node.info.name:
+            self._own_name_used(self._node.twin(peer))
+        else:
+            self._own_name_used(NodeConflict(f"{self._me().name!r}: {error}"))
 
     def admit(
         self,

@@ -74,6 +74,9 @@ class RecordingNode:
     def next_tick(self, now: int) -> int:
         return now if self.outbox else self._next
 
+    def twin(self, peer: NodeInfo) -> NodeConflict:
+        return NodeConflict(f"two processes are called {peer.name}")
+
     def leave(self, now: int) -> list[tuple[str, bytes]]:
         return self.last_words
 
