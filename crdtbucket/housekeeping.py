@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from crdtbucket._core import Table
 from crdtbucket.bucket import Bucket
@@ -13,6 +13,7 @@ from crdtbucket.clock import NS_PER_SECOND
 
 LOG = logging.getLogger("crdtbucket")
 BEAT_S = 1.0
+SAVE_NS = 10 * NS_PER_SECOND
 SHORTEST_BEAT_S = 0.001
 SWEEP_LEAST = 4_096
 # The whole table is looked over in so many beats, however large it is.
@@ -27,6 +28,9 @@ class Housekeeping:
         self._table = table
         self._buckets = tuple(buckets)
         self._alone = alone
+        self.save: Callable[[], None] | None = None
+        """Keeps a snapshot; called every ten seconds."""
+        self._saved = table.now()
         self._stop = threading.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
@@ -41,6 +45,9 @@ class Housekeeping:
                 delay = min(delay, max((due - now) / NS_PER_SECOND, SHORTEST_BEAT_S))
         if self._alone:
             self._look_after_table()
+        if self.save is not None and now - self._saved >= SAVE_NS:
+            self._saved = now
+            self.save()
         return delay
 
     def start_on_loop(self) -> None:

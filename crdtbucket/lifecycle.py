@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,15 @@ from crdtbucket.bucket import Bucket
 from crdtbucket.errors import CrdtbucketError, LimiterClosed, NodeConflict
 from crdtbucket.housekeeping import Housekeeping
 from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.mesh.state import StateDir
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol import MeshNode
     from crdtbucket.mesh.threaded import ThreadedMesh
     from crdtbucket.mesh.transport import Mesh
+
+
+LOG = logging.getLogger("crdtbucket")
 
 
 class State(enum.Enum):
@@ -52,6 +57,7 @@ class Lifecycle:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
+        self._state: StateDir | None = None
         self._on_loop: Mesh | None = None
         self._in_thread: ThreadedMesh | None = None
 
@@ -76,7 +82,7 @@ class Lifecycle:
                 self._on_loop = mesh
                 self._tell_address(mesh)
         except BaseException:
-            self.state = State.NEW
+            self._fail()
             raise
         self._loop = asyncio.get_running_loop()
         self._housekeeping.start_on_loop()
@@ -95,7 +101,7 @@ class Lifecycle:
                 self._in_thread = thread
                 self._tell_address(thread.mesh)
         except BaseException:
-            self.state = State.NEW
+            self._fail()
             raise
         self._housekeeping.start_thread()
         self.state = State.IN_THREAD
@@ -110,6 +116,7 @@ class Lifecycle:
         self._end()
         if self._in_thread is not None:
             self._in_thread.stop()
+        self._release_state()
 
     async def aclose(self) -> None:
         """End it, on the event loop on which it runs."""
@@ -124,6 +131,7 @@ class Lifecycle:
         self._end()
         if self._on_loop is not None:
             await self._on_loop.stop()
+        self._release_state()
 
     def _begin(self) -> None:
         if self.state is State.CLOSED:
@@ -151,7 +159,38 @@ class Lifecycle:
         )
         node.on_conflict = self._refused
         self.machine = node
+        if config.state_dir is not None:
+            self._take_state(StateDir(config.state_dir, self._node), node)
         return node
+
+    def _take_state(self, state: StateDir, node: MeshNode) -> None:
+        state.open()
+        self._state = state
+        lives = state.begin_life(self._table.epoch)
+        saved = state.load_snapshot()
+        if saved is not None:
+            keys = node.restore(saved)
+            LOG.info("%s starts its life no. %d with %d keys of the last one", self._node, lives, keys)
+        self._housekeeping.save = self._save
+
+    def _save(self) -> None:
+        if self._state is not None and self.machine is not None:
+            self._state.save_snapshot(self.machine.snapshot())
+
+    def _release_state(self) -> None:
+        if self._state is None:
+            return
+        try:
+            self._save()
+        finally:
+            self._state.close()
+            self._state = None
+
+    def _fail(self) -> None:
+        self.state = State.NEW
+        if self._state is not None:
+            self._state.close()
+            self._state = None
 
     def _tell_address(self, mesh: Mesh) -> None:
         # Known only now that it listens. ":port" means that no host but this one knows its host.

@@ -22,7 +22,6 @@ from typing import Literal
 
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import CrdtbucketError, NodeConflict, UnknownBucket
-from crdtbucket.mesh import snapshot
 from crdtbucket.mesh.protocol import Frames, MeshNode
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.policy import BucketSpec, canonical_name
@@ -74,7 +73,7 @@ class SimulatedNode:
 
     def columns(self, bucket: str, key: str | bytes) -> dict[str, tuple[int, int]]:
         """What is counted here for the key: {node: (taken, refunded)}, a node's epochs summed."""
-        names, out = self.node._roster.names(), {}  # noqa: SLF001 - the simulator looks behind the machine
+        names, out = self.node.names(), {}
         for (number, _), (_, taken, refunded) in self.bucket(bucket).columns(key).items():
             before = out.get(names[number], (0, 0))
             out[names[number]] = (before[0] + taken, before[1] + refunded)
@@ -112,7 +111,7 @@ class SimulatedNode:
         self.table.configure(predict=mesh.prediction)
         self.node.on_wake = self._wake
         if memory is not None:
-            snapshot.load(self.table, self.node._roster, memory)  # noqa: SLF001
+            self.node.restore(memory)
         self.up = True
         self._wake()
 
@@ -253,7 +252,7 @@ class SimulatedMesh:
         """The process is killed. What it held is saved as a snapshot that a restart may use."""
         dead = self.nodes[node]
         dead.table.set_time(dead.local_ns(self.now_ns))
-        dead.saved = snapshot.dump(dead.table, dead.node._roster)  # noqa: SLF001
+        dead.saved = dead.node.snapshot()
         dead.up = False
         for name in self.nodes:
             if name != node:

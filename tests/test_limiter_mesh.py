@@ -209,3 +209,33 @@ async def test_a_node_whose_peers_are_silent_says_that_it_is_cautious() -> None:
         # Two seconds without an answer: there is nobody to be cautious for.
         assert (await bucket.wait(KEY, 200, timeout=5)).allowed
         assert not eu.stats()["cautious"]
+
+
+async def test_a_limiter_with_a_state_directory_remembers_what_is_owed(tmp_path: Path) -> None:
+    spec = BucketSpec("api", capacity=100, refill_rate=1, refill_interval="1h")
+
+    def limiter() -> Limiter:
+        return Limiter(
+            [spec], node="eu-1", mesh=MeshConfig(listen="127.0.0.1:0", state_dir=tmp_path)
+        )
+
+    async with limiter() as first:
+        assert first.bucket("api").take("tenant", 70)
+        with pytest.raises(NodeConflict, match="eu-1"):
+            async with limiter():
+                pass
+    async with limiter() as second:
+        assert second.bucket("api").peek("tenant").remaining == 30
+        assert not second.bucket("api").take("tenant", 31)
+
+
+async def test_a_damaged_snapshot_is_a_clear_error_and_leaves_the_name_free(tmp_path: Path) -> None:
+    spec = BucketSpec("api", capacity=100, refill_rate=1)
+    config = MeshConfig(listen="127.0.0.1:0", state_dir=tmp_path)
+    (tmp_path / "eu-1.snapshot").write_bytes(b"\x93\x01\x02")
+    with pytest.raises(MeshError, match="snapshot"):
+        async with Limiter([spec], node="eu-1", mesh=config):
+            pass
+    (tmp_path / "eu-1.snapshot").unlink()
+    async with Limiter([spec], node="eu-1", mesh=config):
+        pass

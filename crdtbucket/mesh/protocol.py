@@ -10,7 +10,7 @@ from typing import Any
 
 from crdtbucket._core import Table
 from crdtbucket.errors import MeshError, NodeConflict, WireError
-from crdtbucket.mesh import antientropy, clockwatch, wire
+from crdtbucket.mesh import antientropy, clockwatch, snapshot, wire
 from crdtbucket.mesh.link import Link
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.pruning import Pruner
@@ -165,6 +165,10 @@ class MeshNode:
         self.table.set_node(link.node, link.info.epoch, False)
         self._count_members(now)
         log.info("%s: link to %s is down", self.name, name)
+
+    def names(self) -> dict[int, str]:
+        """Names of the nodes that this one knows of, by their ids in the table."""
+        return self._roster.names()
 
     def known_addresses(self) -> list[str]:
         """Where the members that were heard of can be dialled."""
@@ -423,6 +427,16 @@ class MeshNode:
             if name != self.name and name not in heard and not self._gone(name)
         )
         return {"members": (me, *self._known.values())[: wire.MAX_MEMBERS], "unheard": unheard}
+
+    # ---- memory ----
+
+    def snapshot(self) -> bytes:
+        """What is counted and owed here, to start from after a restart."""
+        return snapshot.dump(self.table, self._roster)
+
+    def restore(self, data: bytes) -> int:
+        """Takes a snapshot of an earlier life; how many keys came back. Raises MeshError when it is none."""
+        return snapshot.load(self.table, self._roster, data)
 
     # ---- members ----
 
