@@ -125,6 +125,7 @@ class Link:
     sync_waiting: dict[int, int] = field(default_factory=dict)
     """Chunks of the full sync that are not acknowledged: place -> when they were sent."""
     clock: Offset = field(default_factory=Offset)
+    news_due: int = 0
     digest_from: int = 0
     digest_due: int = 0
     passes: int = 0

@@ -33,7 +33,9 @@ HOLD_NS = 60_000_000_000
 CAUTION_NS = 2_000_000_000
 """A node without memory serves its share of a key for at most so long."""
 GOSSIP_NS = 1_000_000_000
-"""Members and marks are told this often."""
+"""Members and marks are looked at this often, and told when they changed."""
+REPEAT_NS = 10_000_000_000
+"""They are told again this often, since a frame may be lost."""
 SWEEP = 4096
 NEVER = -(2**63)
 REMEMBERED_TABLES = 4
@@ -88,6 +90,7 @@ class MeshNode:
         self._next_gossip = now
         self._known: dict[str, wire.Member] = {}
         self._greet: dict[str, None] = {}
+        self._news: dict[str, Any] = {}
         self.leaving = False
         self.memory = False
         """Whether a complete round for this process has come, so that levels are the mesh's."""
@@ -357,12 +360,12 @@ class MeshNode:
         self.table.collect()
         self._last_send = now
         self._out.start()
-        gossip = self._gossip_out(now)
+        self._gather_news(now)
         out: Frames = []
         for link in self.links.values():
             if not link.connected or link.left:
                 continue
-            extra = {**gossip, **antientropy.next_digest(self.table, link, now)}
+            extra = {**self._news_for(link, now), **antientropy.next_digest(self.table, link, now)}
             frames = self._out.round(link, now, extra)
             if link.answers:
                 frames += [data for _, data in self._answer(link, now)]
@@ -409,14 +412,23 @@ class MeshNode:
             for data in self._out.round(link, now, {})
         ]
 
-    def _gossip_out(self, now: int) -> dict[str, Any]:
+    def _gather_news(self, now: int) -> None:
         if now < self._next_gossip:
-            return {}
+            return
         self._next_gossip = now + GOSSIP_NS
-        gossip = self._members_out(now)
         marks = self._pruner.step(self.links.values(), self._running(), now)
         self._roster.drop_strangers(self.links.keys() | self._known.keys())
-        return {**gossip, "marks": marks} if marks else gossip
+        news = {**self._members_out(now), **({"marks": marks} if marks else {})}
+        if news != self._news:
+            self._news = news
+            for link in self.links.values():
+                link.news_due = now
+
+    def _news_for(self, link: Link, now: int) -> dict[str, Any]:
+        if now < link.news_due:
+            return {}
+        link.news_due = now + REPEAT_NS
+        return self._news
 
     def _members_out(self, now: int) -> dict[str, Any]:
         me = (self.name, self.region, self.table.epoch, self.address)
