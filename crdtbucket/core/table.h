@@ -30,6 +30,7 @@ typedef struct {
 } table_t;
 
 #define FLUSH_SLOTS 4096
+#define BLOCKS_A_KEY 12                /* room for the columns of 50 nodes in every entry; touched only as it is used */
 #define TABLE_MAGIC UINT64_C(0x63726474626b7431)
 #define TABLE_LAYOUT 1
 
@@ -64,13 +65,14 @@ static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], 
 {
     memset(t, 0, sizeof *t);
     int64_t slots = max_keys + max_keys / 4 + 16, log_slots = 2 * max_keys + 64;
+    int64_t max_blocks = max_keys * BLOCKS_A_KEY < UINT32_MAX ? max_keys * BLOCKS_A_KEY : UINT32_MAX - 1;
     size_t size = 0;
     size_t header = place(&size, sizeof(header_t)), definitions = place(&size, sizeof(definition_t) * MAX_DEFINITIONS);
     size_t nodes = place(&size, sizeof(node_t) * MAX_NODES), origins = place(&size, sizeof(origin_t) * MAX_ORIGINS);
     size_t index = place(&size, (size_t)slots * 8), hot = place(&size, (size_t)max_keys * sizeof(hot_t));
     size_t cold = place(&size, (size_t)max_keys * sizeof(cold_t)), version = place(&size, (size_t)log_slots * 8);
     size_t entry = place(&size, (size_t)log_slots * 4), attempts = place(&size, (size_t)max_keys * 4);
-    size_t blocks = place(&size, (size_t)max_keys * sizeof(block_t));
+    size_t blocks = place(&size, (size_t)max_blocks * sizeof(block_t));
 
     char *m = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (m == MAP_FAILED)
@@ -104,7 +106,7 @@ static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], 
     h->max_keys = max_keys;
     h->index_slots = slots;
     h->log_slots = log_slots;
-    h->max_blocks = max_keys;
+    h->max_blocks = max_blocks;
     h->grace_ns = 15 * SECOND;
     h->near_ns = SECOND / 2;
     h->trust_ns = INT64_MAX;

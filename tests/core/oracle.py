@@ -1,0 +1,167 @@
+"""What one key must be, in exact arithmetic: one node alone, and nodes that hear each other.
+
+Plain rules on ints and fractions. Nothing here comes from the compiled core.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import NamedTuple
+
+Ns = Fraction
+
+
+class Rate(NamedTuple):
+    """What a bucket may hold: `emission` is ns a token, `max_debt` in tokens."""
+
+    capacity: int
+    emission: Fraction
+    max_debt: int
+
+    @property
+    def ceiling(self) -> Ns:
+        return self.emission * (self.capacity + self.max_debt)
+
+
+@dataclass
+class Oracle:
+    """One key on one node. `tat` is when it will be full; the ledger is in ns, but for tokens."""
+
+    rate: Rate
+    tat: Ns
+    taken: int = 0
+    refunded: int = 0
+    wasted: Ns = Fraction(0)
+    fills: int = 0
+    """Times at which refill was thrown away: a refund of anything before is worth nothing."""
+
+    def debt(self, now: int) -> Ns:
+        return min(max(self.tat - now, Fraction(0)), self.rate.ceiling)
+
+    def tokens(self, now: int) -> Fraction:
+        return self.rate.capacity - self.debt(now) / self.rate.emission
+
+    def advance(self, now: int) -> None:
+        if self.tat < now:
+            self.wasted += now - self.tat
+            self.tat = Fraction(now)
+            self.fills += 1
+
+    def over(self, cost: int, now: int) -> Ns:
+        """The time until `cost` tokens are there; they are when it is not above 0."""
+        return self.debt(now) - self.rate.emission * (self.rate.capacity - cost)
+
+    def charge(self, tokens: int, now: int) -> None:
+        self.advance(now)
+        self.tat += self.rate.emission * tokens
+        self.taken += tokens
+
+    def settle(self, tokens: int, now: int) -> int:
+        """Whole tokens that fit above the floor are charged, the others are forgiven."""
+        self.advance(now)
+        room = math.floor((self.rate.ceiling - self.debt(now)) / self.rate.emission)
+        charged = min(tokens, room)
+        self.charge(charged, now)
+        return charged
+
+    def refund(self, tokens: int, fills: int, now: int) -> int:
+        """What `tokens` of a take made when there had been `fills` are worth."""
+        self.advance(now)
+        if self.fills != fills:
+            return 0
+        self.tat -= self.rate.emission * tokens
+        self.refunded += tokens
+        self.advance(now)
+        return tokens
+
+    def change(self, rate: Rate, now: int) -> None:
+        """Debt in tokens stays when the rate changes."""
+        self.advance(now)
+        debt = self.debt(now) / self.rate.emission * rate.emission
+        self.tat = now + min(debt, rate.ceiling)
+        self.rate = rate
+
+
+class Column(NamedTuple):
+    birth: int
+    taken: int
+    refunded: int
+
+    @property
+    def net(self) -> int:
+        return self.taken - self.refunded
+
+
+def gain(news: Column, known: Column | None) -> int:
+    """Tokens in `news` that a holder of `known` has not counted."""
+    if known is None or known.birth != news.birth:
+        return news.net
+    taken = max(0, news.taken - known.taken)
+    return taken - max(0, news.refunded - known.refunded)
+
+
+def joined(a: Column, b: Column | None) -> Column:
+    if b is None or a.birth > b.birth:
+        return a
+    if b.birth > a.birth:
+        return b
+    return Column(a.birth, max(a.taken, b.taken), max(a.refunded, b.refunded))
+
+
+class Statement(NamedTuple):
+    columns: dict[int, Column]
+    debt: Ns
+
+
+@dataclass
+class Member:
+    """One key on one node of a mesh: columns by epoch, and the level by the merge rules."""
+
+    rate: Rate
+    epoch: int
+    columns: dict[int, Column] = field(default_factory=dict)
+    tat: Ns = Fraction(0)
+    held: bool = False
+    births: int = 0
+
+    def debt(self, now: int) -> Ns:
+        debt = max(self.tat - now, Fraction(0)) if self.held else Fraction(0)
+        return min(debt, self.rate.ceiling)
+
+    def create(self, now: int) -> None:
+        if not self.held:
+            self.held, self.tat, self.births = True, Fraction(now), self.births + 1
+            self.columns = {self.epoch: Column(self.births, 0, 0)}
+
+    def evict(self) -> None:
+        self.held, self.columns = False, {}
+
+    def charge(self, tokens: int, now: int) -> None:
+        """Negative for a refund."""
+        self.create(now)
+        own = self.columns[self.epoch]
+        self.tat = now + self.debt(now) + self.rate.emission * tokens
+        self.tat = now + self.debt(now)
+        more = Column(own.birth, own.taken + max(tokens, 0), own.refunded + max(-tokens, 0))
+        self.columns[self.epoch] = more
+
+    def statement(self, now: int, places: set[int] | None = None) -> Statement:
+        """Debts travel in whole ns, rounded up."""
+        known = {k: c for k, c in self.columns.items() if places is None or k in places}
+        return Statement(known, Fraction(math.ceil(self.debt(now))))
+
+    def hear(self, news: Statement, now: int) -> None:
+        if not self.held and not news.debt:
+            return
+        self.create(now)
+        mine, theirs = self.columns, news.columns
+        both = {k: joined(c, mine.get(k)) for k, c in theirs.items()}
+        brings = sum(gain(c, mine.get(k)) for k, c in both.items())
+        lacks = sum(gain(c, theirs.get(k)) for k, c in mine.items())
+        count = self.debt(now) + self.rate.emission * brings
+        adopt = news.debt + self.rate.emission * lacks
+        self.columns = {**mine, **both}
+        self.tat = now + min(count, adopt)
+        self.tat = now + self.debt(now)

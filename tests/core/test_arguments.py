@@ -1,0 +1,196 @@
+"""What the core refuses before anything is changed."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.errors import CrdtbucketError, InvalidCost, InvalidKey
+from crdtbucket.policy import BucketSpec
+from tests.core.pair import ORIGINS, Peer, snapshot
+from tests.core.specs import bucket_of
+
+SPEC = BucketSpec("b", 100, 100)
+NOWHERE = array("H", [0xFFFF]) * ORIGINS
+
+
+class Own:
+    """Its own index: no number at all."""
+
+    def __index__(self) -> Any:
+        return self
+
+
+class Seven:
+    def __index__(self) -> int:
+        return 7
+
+
+class Whole(int):
+    """A subclass of int that lies about itself."""
+
+    def __index__(self) -> int:
+        return -5
+
+    def __int__(self) -> int:
+        return -5
+
+
+@pytest.fixture
+def bucket() -> BucketCore:
+    made = bucket_of(SPEC)
+    made.take("k", 10)
+    return made
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [0, -1, -(2**70), 2**53 + 1, 2**70, 1.0, 1.5, True, False, None, "1", b"1", [1], 1j],
+)
+def test_costs_that_are_none(bucket: BucketCore, cost: Any) -> None:
+    before = snapshot(bucket.table, bucket, ["k"])
+    decision = bucket.peek("k")
+    calls: list[Callable[[], object]] = [
+        lambda: bucket.take("k", cost),
+        lambda: bucket.peek("k", cost),
+        lambda: bucket.take_burst("k", 2, cost),
+        lambda: bucket.take_many(["k"], [cost]),
+        lambda: bucket.take("new", cost),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidCost):
+            call()
+    if cost is not None:
+        with pytest.raises(InvalidCost):
+            bucket.refund(decision, cost)
+    if not isinstance(cost, int) or cost < 1 or cost > 2**62 or isinstance(cost, bool):
+        with pytest.raises(InvalidCost):
+            bucket.settle("k", cost)
+    assert snapshot(bucket.table, bucket, ["k"])[:2] == before[:2]
+
+
+def test_whole_numbers_of_other_types(bucket: BucketCore) -> None:
+    assert bucket.take("k", Seven()).remaining == 83
+    assert bucket.take("k", Whole(3)).remaining == 80
+    with pytest.raises(TypeError):
+        bucket.take("k", Own())
+
+
+@pytest.mark.parametrize(
+    "key", ["", b"", "x" * 513, b"x" * 513, "é" * 257, 5, None, ("k",), "\ud800"]
+)
+def test_keys_that_are_none(bucket: BucketCore, key: Any) -> None:
+    before = snapshot(bucket.table, bucket, ["k"])
+    for call in (bucket.take, bucket.peek, bucket.columns, bucket.debt, bucket.hash):
+        with pytest.raises(InvalidKey):
+            call(key)
+    with pytest.raises(InvalidKey):
+        bucket.settle(key, 5)
+    with pytest.raises(InvalidKey):
+        bucket.take_many(["k", key])
+    assert snapshot(bucket.table, bucket, ["k"]) == before
+
+
+@pytest.mark.parametrize("key", ["k", "x" * 512, b"x" * 512, "é" * 256, "\x00", b"\x00", b"\xff"])
+def test_keys_that_are(bucket: BucketCore, key: Any) -> None:
+    assert bucket.take(key)
+
+
+def test_keys_of_every_length_differ() -> None:
+    bucket = bucket_of(SPEC, 1_000)
+    for length in range(1, 513):
+        bucket.take("x" * length)
+    assert len(bucket.table) == 512
+
+
+def test_refunds_of_no_decision(bucket: BucketCore) -> None:
+    what: Any
+    for what in (None, 5, "k"):
+        with pytest.raises(TypeError):
+            bucket.refund(what)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_keys": 0},
+        {"max_keys": -1},
+        {"max_keys": 2**31},
+        {"hash_key": b"short"},
+        {"hash_key": bytes(17)},
+        {"grace": -1.0},
+        {"grace": float("nan")},
+        {"grace": 1e10},
+    ],
+)
+def test_tables_that_cannot_be(options: dict[str, Any]) -> None:
+    with pytest.raises(CrdtbucketError):
+        Table(**options)
+
+
+def test_a_real_table_keeps_its_own_time() -> None:
+    table = Table(max_keys=16)
+    with pytest.raises(CrdtbucketError):
+        table.set_time(5)
+    assert table.now() > 0
+
+
+REFUSED: dict[str, Callable[[Table], object]] = {
+    "node of an origin": lambda t: t.origin(256, 5),
+    "node that was heard": lambda t: t.heard(256, 5),
+    "node that is given up": lambda t: t.forget(2**31),
+    "node that is set": lambda t: t.set_node(256, 5, True),
+    "entry that is touched": lambda t: t.touch([0, 64]),
+    "entry that is encoded": lambda t: t.encode_entries(array("I", [0, 64]), 0, NOWHERE, 1000),
+    "start of the entries": lambda t: t.encode_entries(array("I", [0]), -1, NOWHERE, 1000),
+    "start of the indebted": lambda t: t.encode_indebted(-1, NOWHERE, 1000),
+    "too few positions": lambda t: t.encode_log(0, 5, array("H", [0]), 1000),
+    "a position too high": lambda t: t.encode_log(0, 5, array("H", [512]) * ORIGINS, 1000),
+}
+
+
+@pytest.mark.parametrize("call", REFUSED.values(), ids=REFUSED.keys())
+def test_numbers_out_of_range(bucket: BucketCore, call: Callable[[Table], object]) -> None:
+    bucket.table.collect()
+    before = snapshot(bucket.table, bucket, ["k"])
+    with pytest.raises(CrdtbucketError):
+        call(bucket.table)
+    assert snapshot(bucket.table, bucket, ["k"]) == before
+
+
+@pytest.mark.parametrize(
+    ("definitions", "origins"),
+    [
+        ([(1, True, 10, 1)], [1]),  # no such definition here
+        ([(2**31, True, 10, 1)], [1]),
+        ([(0, True, 0, 1)], [1]),
+        ([(0, False, 10, 0)], [1]),
+        ([(0, False, -10, 1)], [1]),
+        ([(0, False, 2**64, 1)], [1]),
+        ([(0, True, 10, 1)], [9]),  # no such origin
+        ([(0, True, 10, 1)], [512]),
+        ([(0, True, 10, 1)], [0xFFFF]),
+    ],
+)
+def test_a_frame_understood_wrongly(definitions: Any, origins: list[int]) -> None:
+    a, b = Peer(0, SPEC), Peer(1, SPEC)
+    a.bucket.take("k", 10)
+    b.bucket.take("k", 5)
+    a.table.collect()
+    before = snapshot(b.table, b.bucket, ["k"])
+    payload, ids = a.payload(), array("H", origins)
+    with pytest.raises(CrdtbucketError):
+        b.table.merge(payload, definitions, ids, node=1, epoch=a.epoch, at=0)
+    with pytest.raises(CrdtbucketError):
+        b.table.restore(payload, definitions, ids)
+    assert snapshot(b.table, b.bucket, ["k"]) == before
+
+
+@pytest.mark.parametrize("most", [-5, 0, 2**62])
+def test_bounds_of_upkeep(bucket: BucketCore, most: int) -> None:
+    assert bucket.table.sweep(most) == 0
+    assert len(bucket.table.digest_items(0, 2**64 - 1, most)) in (0, 32)

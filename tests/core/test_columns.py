@@ -1,0 +1,112 @@
+"""Columns of an entry: widening, overflow, marks, and memory at its limit."""
+
+from __future__ import annotations
+
+from crdtbucket.policy import BucketSpec
+from tests.core.pair import peers, send
+from tests.core.specs import SECOND
+
+WHOLE = BucketSpec("b", 100, 100)
+
+
+class TestColumns:
+    def test_a_refund_widens_a_column_and_keeps_it(self) -> None:
+        a, b = peers(2, WHOLE)
+        decision = a.bucket.take("k", 40)
+        send(a, b)
+        a.bucket.refund(decision, 15)
+        send(a, b)
+        assert list(b.bucket.columns("k").values()) == [(1, 40, 15)]
+        assert b.bucket.peek("k").remaining == 75
+
+    def test_forty_origins_in_one_entry(self) -> None:
+        nodes = peers(40, BucketSpec("b", 10_000, 1))
+        last = nodes[-1]
+        for number, node in enumerate(nodes):
+            decision = node.bucket.take("k", 10 + number)
+            if number % 3 == 0:
+                node.bucket.refund(decision, 3)
+            if node is not last:
+                send(node, last)
+        expected = {node.epoch: (10 + i, 3 if i % 3 == 0 else 0) for i, node in enumerate(nodes)}
+        found = {e: (p, n) for (_, e), (_, p, n) in last.bucket.columns("k").items()}
+        assert found == expected
+        net = sum(p - n for p, n in expected.values())
+        assert last.bucket.peek("k").remaining == 10_000 - net
+        last.table.touch([0])
+        first = nodes[0]
+        send(last, first)
+        assert {e: (p, n) for (_, e), (_, p, n) in first.bucket.columns("k").items()} == expected
+        assert first.bucket.peek("k").remaining == 10_000 - net
+
+    def test_blocks_are_given_back_on_eviction(self) -> None:
+        """A table of few blocks lives through many entries that need them."""
+        nodes = peers(8, BucketSpec("b", 100, 100), max_keys=16)
+        sink = nodes[-1]
+        for life in range(30):
+            for node in nodes[:-1]:
+                node.table.set_time(life * 60 * SECOND)
+            sink.table.set_time(life * 60 * SECOND)
+            for node in nodes[:-1]:
+                node.bucket.take("k", 5)
+                assert send(node, sink).dropped == 0
+            assert sink.bucket.peek("k").remaining <= 65
+            sink.table.set_time(life * 60 * SECOND + 30 * SECOND)
+            assert sink.table.sweep() == 1
+
+    def test_without_room_for_columns_nothing_breaks(self) -> None:
+        nodes = peers(100, BucketSpec("b", 100_000, 1), max_keys=16)
+        sink = nodes[-1]
+        dropped = 0
+        for node in nodes[:-1]:
+            node.bucket.take("k", 5)
+            node.bucket.refund(node.bucket.take("k", 2))
+            dropped += send(node, sink).dropped
+        assert dropped > 0
+        kept = sink.bucket.columns("k")
+        assert len(kept) >= 16
+        assert sink.bucket.peek("k").remaining <= 100_000 - 5 * len(kept)
+
+    def test_marked_columns_vanish_and_the_level_stays(self) -> None:
+        a, b, c = peers(3, WHOLE)
+        a.bucket.take("k", 30)
+        send(a, b)
+        send(a, c)
+        b.bucket.take("k", 10)
+        assert b.table.mark(a.epoch)
+        assert b.bucket.peek("k").remaining == 60
+        assert {e for _, e in b.bucket.columns("k")} == {b.epoch}
+        send(a, b)
+        assert b.bucket.peek("k").remaining == 60
+        send(b, c)
+        assert c.bucket.peek("k").remaining == 60
+
+    def test_an_own_epoch_can_be_marked_while_keys_still_count_under_it(self) -> None:
+        a, b = peers(2, WHOLE)
+        old = a.epoch
+        a.bucket.take("k", 30)
+        a.table.open_epoch(77)
+        assert a.table.mark(old)
+        a.table.release(old)
+        reused = a.table.origin(1, b.epoch)
+        assert reused
+        assert a.bucket.columns("k") == {}
+        a.bucket.take("k", 1)
+        assert a.bucket.columns("k") == {(0, 77): (1, 1, 0)}
+        assert a.bucket.peek("k").remaining == 69
+
+
+def test_an_origin_without_an_id_is_not_followed() -> None:
+    """The receiver had no room for more epochs: the columns are left out, the level is adopted."""
+    a, b, c = peers(3, WHOLE)
+    a.bucket.take("k", 30)
+    send(a, b)
+    b.bucket.take("k", 10)
+    b.table.collect()
+    positions, places = b.announced()
+    ids = c.understood(places)
+    ids[[e for _, e in places].index(a.epoch)] = 0
+    payload, _, _ = b.table.encode_log(0, b.table.version, positions, 1 << 16)
+    c.table.merge(bytes(payload), b.definitions_for(c), ids, node=2, epoch=b.epoch, at=0)
+    assert {e for _, e in c.bucket.columns("k")} == {b.epoch}
+    assert c.bucket.peek("k").remaining == 90

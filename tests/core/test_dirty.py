@@ -1,0 +1,220 @@
+"""What is to be sent: rounds, early flushes, versions, the log, its trimming and compaction."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket._core import BucketCore
+from crdtbucket.policy import BucketSpec
+from tests.core.pair import NOWHERE, ORIGINS, Peer, peers, send, snapshot
+from tests.core.specs import SECOND, bucket_of
+
+SPEC = BucketSpec("b", 1_000, 1_000)
+NOTHING = array("H", [NOWHERE]) * ORIGINS
+
+
+def logged(bucket: BucketCore, after: int = 0, upto: int | None = None) -> tuple[int, int]:
+    """How many entries the log would send above `after`, and the version covered."""
+    table = bucket.table
+    _, covered, count = table.encode_log(after, upto or table.version, NOTHING, 1 << 18)
+    return count, covered
+
+
+@pytest.fixture
+def bucket() -> BucketCore:
+    return bucket_of(SPEC)
+
+
+def test_every_attempt_is_in_the_next_round_once(bucket: BucketCore) -> None:
+    assert bucket.table.collect() == 0
+    for key in ("a", "b", "a", "a"):
+        bucket.take(key)
+    assert not bucket.take("c", 1_000) or not bucket.take("c", 1_000)  # denied ones too
+    assert bucket.table.collect() == 3
+    assert bucket.table.collect() == 0
+    assert logged(bucket) == (3, bucket.table.version)
+
+
+def test_a_peek_is_no_attempt(bucket: BucketCore) -> None:
+    bucket.take("a")
+    bucket.table.collect()
+    bucket.peek("a")
+    bucket.peek("b")
+    assert bucket.table.collect() == 0
+
+
+def test_a_merge_makes_no_key_dirty() -> None:
+    a, b = peers(2, SPEC)
+    a.bucket.take("k")
+    send(a, b)
+    assert b.table.collect() == 0
+    assert logged(b.bucket)[0] == 0
+
+
+def test_the_newest_version_of_a_key_is_sent_once(bucket: BucketCore) -> None:
+    versions = []
+    for _ in range(5):
+        bucket.take("a")
+        bucket.table.collect()
+        versions.append(bucket.table.version)
+    assert versions == sorted(set(versions))
+    assert logged(bucket) == (1, versions[-1])
+    assert logged(bucket, versions[-2])[0] == 1
+    assert logged(bucket, versions[-1])[0] == 0
+    assert logged(bucket, 0, versions[0]) == (0, versions[0])  # a newer one will come
+
+
+def test_nothing_that_is_yet_to_come_is_covered(bucket: BucketCore) -> None:
+    bucket.take("a")
+    bucket.table.collect()
+    _, covered = logged(bucket, 0, 2**62)
+    assert covered == bucket.table.version
+    bucket.take("b")
+    bucket.table.collect()
+    assert logged(bucket, covered)[0] == 1
+
+
+def test_what_every_link_acknowledged_is_trimmed(bucket: BucketCore) -> None:
+    bucket.take("a")
+    bucket.table.collect()
+    first = bucket.table.version
+    bucket.take("b")
+    bucket.table.collect()
+    bucket.table.trim(first)
+    assert logged(bucket)[0] == 1
+    bucket.table.trim(bucket.table.version)
+    assert logged(bucket)[0] == 0
+    bucket.take("a")
+    bucket.table.collect()
+    assert logged(bucket, first)[0] == 1
+
+
+def test_trimming_an_old_version_keeps_a_newer_one(bucket: BucketCore) -> None:
+    bucket.take("a")
+    bucket.table.collect()
+    first = bucket.table.version
+    bucket.take("a")
+    bucket.table.collect()
+    bucket.table.trim(first)
+    assert logged(bucket)[0] == 1
+    bucket.table.set_time(60 * SECOND)
+    assert bucket.table.sweep() == 0
+    bucket.table.trim(bucket.table.version)
+    assert bucket.table.sweep() == 1
+
+
+def test_an_early_flush_has_only_the_keys_that_asked(bucket: BucketCore) -> None:
+    bucket.take("small", 49)
+    bucket.take("large", 50)  # a twentieth
+    assert bucket.table.flush_wanted
+    assert bucket.table.collect(True) == 1
+    assert not bucket.table.flush_wanted
+    assert logged(bucket)[0] == 1
+    assert bucket.table.collect() == 2  # the round has both
+    assert logged(bucket)[0] == 2
+
+
+def test_a_touched_entry_is_dirty_again(bucket: BucketCore) -> None:
+    bucket.take("a")
+    bucket.table.collect()
+    bucket.table.trim(bucket.table.version)
+    bucket.table.touch([0, 0])
+    assert logged(bucket)[0] == 1
+    bucket.table.touch([])
+    assert logged(bucket)[0] == 1
+
+
+def test_versions_go_on_after_an_eviction(bucket: BucketCore) -> None:
+    bucket.take("a")
+    bucket.table.collect()
+    bucket.table.trim(bucket.table.version)
+    acknowledged = bucket.table.version
+    bucket.table.set_time(60 * SECOND)
+    assert bucket.table.sweep() == 1
+    bucket.take("a")
+    bucket.table.collect()
+    assert logged(bucket, acknowledged)[0] == 1
+
+
+def test_more_attempts_than_the_log_has_places() -> None:
+    """A link that never acknowledges: the log is compacted, nothing is lost."""
+    a, b = Peer(0, SPEC, max_keys=16), Peer(1, SPEC)
+    for round_ in range(500):
+        a.table.set_time(round_ * SECOND // 100)
+        for i in range(8):
+            a.bucket.take(f"{(round_ * 3 + i) % 16}", 1 + i)
+        a.table.collect()
+        assert logged(a.bucket)[0] == min(16, len(a.table))
+    b.table.set_time(a.table.now())
+    send(a, b)
+    for i in range(16):
+        assert b.bucket.debt(f"{i}") in (None, a.bucket.debt(f"{i}"))
+    before = logged(a.bucket)[0]
+    a.table.touch([i % 16 for i in range(10_000)])
+    assert logged(a.bucket)[0] == before
+
+
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("take"), st.integers(0, 25), st.integers(1, 300)),
+            st.tuples(st.just("round"), st.just(0), st.just(0)),
+            st.tuples(st.just("flush"), st.just(0), st.just(0)),
+            st.tuples(st.just("deliver"), st.integers(0, 1), st.just(0)),
+            st.tuples(st.just("lose"), st.integers(0, 1), st.just(0)),
+            st.tuples(st.just("wait"), st.integers(0, 20), st.just(0)),
+        ),
+        max_size=80,
+    )
+)
+def test_no_take_is_lost_whatever_is(steps: list[tuple[str, int, int]]) -> None:
+    """Two links acknowledge at their own pace; in the end both know every count that is held."""
+    source, *sinks = peers(3, SPEC, max_keys=16)
+    acknowledged = [0, 0]
+
+    def deliver(link: int) -> None:
+        payload, version = source.payload(acknowledged[link]), source.table.version
+        if payload:
+            sinks[link].hear(source, payload, newer=False)
+        acknowledged[link] = version
+        source.table.trim(min(acknowledged))
+
+    now = 0
+    for what, a, b in steps:
+        if what == "take":
+            source.bucket.take(f"{a}", b)
+        elif what in ("round", "flush"):
+            source.table.collect(what == "flush")
+        elif what == "deliver":
+            deliver(a)
+        elif what == "lose":
+            source.payload(acknowledged[a])
+        else:
+            now += a * SECOND
+            for node in (source, *sinks):
+                node.table.set_time(now)
+            source.table.sweep()
+    source.table.collect()
+    for link in (0, 1):
+        deliver(link)
+        for i in range(26):
+            held = source.bucket.columns(f"{i}")
+            known = sinks[link].bucket.columns(f"{i}")
+            if held and (source.bucket.debt(f"{i}") or 0) > 0:
+                assert list(known.values()) == list(held.values())
+    assert logged(source.bucket)[0] == 0
+    assert source.table.collect() == 0
+
+
+def test_encoding_changes_nothing(bucket: BucketCore) -> None:
+    for key in "abc":
+        bucket.take(key, 10)
+    bucket.table.collect()
+    bucket.table.set_time(SECOND // 300)
+    before = snapshot(bucket.table, bucket, list("abc"))
+    logged(bucket)
+    assert snapshot(bucket.table, bucket, list("abc")) == before

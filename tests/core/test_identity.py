@@ -1,0 +1,149 @@
+"""Epochs, births, restored snapshots and clocks that jump."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket.errors import CrdtbucketError, WireError
+from crdtbucket.policy import BucketSpec
+from tests.core.pair import Peer, peers, send
+from tests.core.specs import SECOND
+
+WHOLE = BucketSpec("b", 100, 100)
+
+
+class TestOwnEpoch:
+    def test_larger_counts_of_it_open_a_new_one(self) -> None:
+        a, b = peers(2, WHOLE)
+        epoch = a.epoch
+        a.bucket.take("k", 40)
+        send(a, b)
+        image = Peer(0, WHOLE)  # the same process, reverted to before the take
+        image.table.open_epoch(epoch)
+        image.bucket.take("k", 10)
+        b.bucket.take("k", 5)
+        merged = send(b, image)
+        assert merged.twin
+        assert image.epoch != epoch
+        mine = {e: p for (_, e), (_, p, _) in image.bucket.columns("k").items()}
+        assert mine == {epoch: 40, b.epoch: 5}
+        assert image.bucket.peek("k").remaining == 55
+        assert image.bucket.take("k", 7)
+        send(image, b)
+        assert b.bucket.peek("k").remaining == 48
+
+    def test_larger_counts_of_a_key_that_is_not_held(self) -> None:
+        a, b = peers(2, WHOLE)
+        epoch = a.epoch
+        a.bucket.take("other")
+        a.bucket.take("k", 40)
+        send(a, b)
+        image = Peer(0, WHOLE)
+        image.table.open_epoch(epoch)
+        assert send(b, image) is None  # b has nothing of its own to say
+        b.table.touch(range(len(b.table)))
+        assert send(b, image).twin
+        assert image.epoch != epoch
+        assert image.bucket.peek("k").remaining == 60
+        assert sum(p for _, p, _ in image.bucket.columns("k").values()) == 40
+
+    def test_equal_counts_leave_it(self) -> None:
+        a, b = peers(2, WHOLE)
+        epoch = a.epoch
+        a.bucket.take("k", 40)
+        send(a, b)
+        b.bucket.take("k", 5)
+        assert not send(b, a).twin
+        assert a.epoch == epoch
+
+    def test_an_entry_made_anew_starts_a_higher_birth(self) -> None:
+        a, b = peers(2, WHOLE)
+        a.bucket.take("k", 40)
+        send(a, b)
+        a.table.set_time(60 * SECOND)
+        b.table.set_time(60 * SECOND)
+        a.table.trim(a.table.version)
+        assert a.table.sweep() == 1
+        a.bucket.take("k", 3)
+        send(a, b)
+        assert list(b.bucket.columns("k").values()) == [(2, 3, 0)]
+        assert b.bucket.peek("k").remaining == 97
+
+
+class TestRestore:
+    def saved(self, peer: Peer) -> tuple[bytes, list[tuple[int, int]]]:
+        positions, places = peer.announced()
+        payload, end, _ = peer.table.encode_indebted(0, positions, 1 << 16)
+        assert end == -1
+        return bytes(payload), places
+
+    def test_a_restored_level_is_not_aged_and_adopts_the_first_peer(self) -> None:
+        a, b = peers(2, WHOLE)
+        b.bucket.take("k", 60)
+        send(b, a)
+        payload, places = self.saved(a)
+        again = Peer(0, WHOLE)
+        for peer in (b, again):
+            peer.table.set_time(SECOND // 10)
+        ids = again.understood(places)
+        assert again.table.restore(payload, a.definitions_for(again), ids) == 1
+        assert again.bucket.peek("k").remaining == 40
+        assert again.bucket.columns("k") == {(2, b.epoch): (1, 60, 0)}
+        b.table.touch([0])
+        send(b, again)
+        assert again.bucket.peek("k").remaining == 50
+
+    def test_a_key_that_is_held_stays_as_it_is(self) -> None:
+        a, b = peers(2, WHOLE)
+        a.bucket.take("k", 60)
+        payload, places = self.saved(a)
+        b.bucket.take("k", 5)
+        assert b.table.restore(payload, a.definitions_for(b), b.understood(places)) == 0
+        assert b.bucket.peek("k").remaining == 95
+
+    def test_refunds_are_kept(self) -> None:
+        a, b = peers(2, WHOLE)
+        a.bucket.refund(a.bucket.take("k", 60), 20)
+        payload, places = self.saved(a)
+        b.table.restore(payload, a.definitions_for(b), b.understood(places))
+        assert list(b.bucket.columns("k").values()) == [(1, 60, 20)]
+        assert b.bucket.peek("k").remaining == 60
+
+    def test_a_snapshot_of_the_running_epoch_is_refused(self) -> None:
+        a = Peer(0, WHOLE)
+        a.bucket.take("k", 60)
+        payload, places = self.saved(a)
+        again = Peer(0, WHOLE)
+        again.table.open_epoch(a.epoch)
+        with pytest.raises(CrdtbucketError, match="running epoch"):
+            again.table.restore(payload, a.definitions_for(again), again.understood(places))
+        assert len(again.table) == 0
+
+    @given(cut=st.integers(0, 60), flip=st.integers(0, 7))
+    def test_a_damaged_snapshot_changes_nothing_or_is_an_entry(self, cut: int, flip: int) -> None:
+        a = Peer(0, WHOLE)
+        a.bucket.take("k", 60)
+        payload, places = self.saved(a)
+        damaged = bytearray(payload)
+        damaged[cut % len(damaged)] ^= 1 << flip
+        again = Peer(1, WHOLE)
+        try:
+            ids = again.understood(places)
+            done = again.table.restore(bytes(damaged), a.definitions_for(again), ids)
+        except WireError:
+            done = 0
+        assert len(again.table) == done
+
+
+def test_a_shifted_clock_leaves_levels_where_they_were() -> None:
+    bucket = peers(1, WHOLE)[0].bucket
+    bucket.take("k", 60)
+    bucket.table.set_time(3600 * SECOND)
+    bucket.table.shift(3600 * SECOND)
+    assert bucket.peek("k").remaining == 40
+    bucket.define(BucketSpec("b", 100, 50))
+    bucket.table.set_time(0)
+    bucket.table.shift(-3600 * SECOND)
+    assert bucket.peek("k").remaining == 40

@@ -1,0 +1,295 @@
+"""Exchanges between tables, step by step beside the merge rules in exact arithmetic."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crdtbucket.policy import BucketSpec
+from tests.core.oracle import Member
+from tests.core.pair import Peer, peers, send, send_all
+from tests.core.specs import SECOND, rate_of
+
+WHOLE = BucketSpec("b", 100, 100)
+ODD = BucketSpec("b", 100, 7)
+
+
+class World:
+    """Peers of the core and members of the naive mesh that do the same; clocks run together."""
+
+    def __init__(self, spec: BucketSpec, count: int) -> None:
+        self.spec = spec
+        self.peers = peers(count, spec)
+        self.members = [Member(rate_of(spec), peer.epoch) for peer in self.peers]
+        self.decisions: list[Any] = [None] * count
+        self.now = 0
+        self.messages = 0
+
+    def step(self, what: str, a: int, b: int, amount: int, gap: int) -> None:
+        self.now += gap
+        for peer in self.peers:
+            peer.table.set_time(self.now)
+        getattr(self, what)(a % len(self.peers), b % len(self.peers), amount)
+        for peer, member in zip(self.peers, self.members, strict=True):
+            self.check(peer, member)
+
+    def take(self, a: int, _: int, amount: int) -> None:
+        decision = self.peers[a].bucket.take("k", amount)
+        if decision:
+            self.members[a].charge(amount, self.now)
+            self.decisions[a] = decision
+        else:
+            self.members[a].create(self.now)
+
+    def settle(self, a: int, _: int, amount: int) -> None:
+        self.members[a].charge(self.peers[a].bucket.settle("k", 3 * amount), self.now)
+
+    def refund(self, a: int, _: int, amount: int) -> None:
+        decision = self.decisions[a]
+        if decision is not None:
+            back = self.peers[a].bucket.refund(decision)
+            if back:
+                self.members[a].charge(-back, self.now)
+            self.decisions[a] = None
+
+    def send(self, a: int, b: int, _: int) -> None:
+        if a != b and self.members[a].held:
+            self.peers[a].bucket.table.touch([0])
+            self.members[b].hear(self.members[a].statement(self.now), self.now)
+            send(self.peers[a], self.peers[b], newer=False)
+            self.messages += 1
+
+    def evict(self, a: int, _: int, __: int) -> None:
+        """As it is done: only a full key goes, that was sent and is idle."""
+        table = self.peers[a].table
+        table.collect()
+        table.trim(table.version)
+        if table.sweep():
+            assert self.members[a].debt(self.now) == 0
+            self.members[a].evict()
+            self.decisions[a] = None
+
+    def check(self, peer: Peer, member: Member) -> None:
+        held = peer.bucket.debt("k")
+        if not member.held:
+            assert held is None
+            return
+        assert held is not None
+        exact = math.ceil(member.debt(self.now))
+        over = max(held, 0) - exact
+        # each message may round up what it states and what it leaves, by less than 1 ns each
+        assert 0 <= over <= (2 * self.messages + 2 if self.spec is ODD else 0)
+        shown = {epoch: (p, n) for (_, epoch), (_, p, n) in peer.bucket.columns("k").items()}
+        assert shown == {k: (c.taken, c.refunded) for k, c in member.columns.items() if c.taken}
+
+
+histories = st.lists(
+    st.tuples(
+        st.sampled_from(["take", "take", "send", "send", "send", "settle", "refund", "evict"]),
+        st.integers(0, 2),
+        st.integers(0, 2),
+        st.integers(1, 100),
+        st.one_of(st.integers(0, 10**7), st.integers(0, 2 * SECOND), st.just(20 * SECOND)),
+    ),
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("spec", [WHOLE, ODD], ids=["whole", "odd"])
+@given(history=histories)
+def test_every_step_follows_the_merge_rules(
+    spec: BucketSpec, count: int, history: list[tuple[str, int, int, int, int]]
+) -> None:
+    world = World(spec, count)
+    for step in history:
+        world.step(*step)
+
+
+@settings(max_examples=30)
+@given(
+    takes=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 25)), max_size=8),
+    order=st.permutations(list(itertools.permutations(range(4), 2))),
+    repeats=st.integers(1, 3),
+)
+def test_any_order_and_repetition_gives_the_same_columns(
+    takes: list[tuple[int, int]], order: list[tuple[int, int]], repeats: int
+) -> None:
+    nodes = peers(4, WHOLE)
+    for node, cost in takes:
+        nodes[node].bucket.take("k", cost)
+    for _ in range(4):  # enough for everything to reach everyone
+        for a, b in order:
+            for _ in range(repeats):
+                nodes[a].table.touch([0] if len(nodes[a].table) else [])
+                send(nodes[a], nodes[b])
+    columns = [{e: c for (_, e), c in node.bucket.columns("k").items()} for node in nodes]
+    debts = {node.bucket.debt("k") for node in nodes}
+    taken = sum(p - n for _, p, n in columns[0].values())
+    assert all(c == columns[0] for c in columns)
+    assert len(debts) == 1
+    admitted = sum(node.bucket.counters()["granted"] for node in nodes)
+    assert taken == admitted  # no take is lost
+
+
+def test_a_late_message_changes_nothing() -> None:
+    a, b = peers(2, WHOLE)
+    a.bucket.take("k", 20)
+    a.table.collect()
+    old = a.payload()
+    a.bucket.take("k", 30)
+    send(a, b)
+    before = b.bucket.debt("k"), b.bucket.columns("k")
+    b.hear(a, old)
+    assert (b.bucket.debt("k"), b.bucket.columns("k")) == before
+
+
+def test_history_costs_a_newcomer_nothing() -> None:
+    a, b = peers(2, WHOLE)
+    for second in range(50):
+        a.table.set_time(second * SECOND)
+        a.bucket.take("k", 100)
+    a.table.set_time(50 * SECOND - SECOND // 2)
+    send(a, b)
+    assert b.bucket.columns("k").popitem()[1][1] == 5_000
+    assert b.bucket.peek("k").remaining == 50
+
+
+def test_a_key_that_is_full_there_makes_no_entry_here() -> None:
+    a, b = peers(2, WHOLE)
+    a.bucket.take("k", 20)
+    a.table.set_time(SECOND)
+    merged = send(a, b)
+    assert (merged.merged, merged.ignored) == (0, 1)
+    assert len(b.table) == 0
+
+
+def test_a_full_node_answers_one_that_is_low() -> None:
+    """Else the one that is low stays low until it refills by itself."""
+    a, b = peers(2, WHOLE)
+    a.bucket.take("k", 50)
+    send(a, b)
+    b.table.set_time(SECOND)  # its clock ran ahead: full there
+    merged = send(a, b)
+    assert list(merged.answers) == [0]
+    b.table.touch(merged.answers)
+    send(b, a)
+    assert a.bucket.peek("k").remaining == 100
+
+
+def test_a_settle_beyond_the_floor_is_believed_by_peers() -> None:
+    """A column rises no faster than the limit allows even when far more is settled."""
+    a, b = peers(2, BucketSpec("b", 100, 100))
+    for second in range(5):
+        for peer in (a, b):
+            peer.table.set_time(second * SECOND)
+        for _ in range(10):
+            a.bucket.settle("k", 1_000)
+        merged = send(a, b)
+        assert merged.refused_columns == 0
+        assert b.bucket.debt("k") == a.bucket.debt("k") == 2 * SECOND
+
+
+def test_a_column_that_rises_faster_than_the_limit_is_refused() -> None:
+    a, b = peers(2, WHOLE)
+    for peer in (a, b):
+        peer.table.set_time(SECOND)
+    a.bucket.take("k", 1)
+    send(a, b)
+    liar = Peer(0, BucketSpec("b", 2**30, 100))
+    liar.table.set_time(SECOND)
+    liar.table.open_epoch(a.epoch)
+    liar.bucket.take("k", 1_000_000)
+    liar.table.collect()
+    _, places = liar.announced()
+    definitions = [(0, True, *WHOLE.emission)]
+    before = b.bucket.columns("k")
+    merged = b.table.merge(
+        liar.payload(), definitions, b.understood(places), node=1, epoch=a.epoch, at=SECOND
+    )
+    assert merged.refused_columns == 1
+    assert b.bucket.columns("k") == before
+
+
+def test_a_relayed_column_of_a_connected_owner_is_not_believed() -> None:
+    a, b, c = peers(3, WHOLE)
+    c.table.set_node(c.node_of(0), a.epoch, True)
+    a.bucket.take("k", 30)
+    send(a, b)
+    b.bucket.take("k", 1)
+    send(b, c)
+    assert {e for _, e in c.bucket.columns("k")} == {b.epoch}
+    c.table.set_node(c.node_of(0), a.epoch, False)
+    b.table.touch([0])
+    send(b, c)
+    assert {e for _, e in c.bucket.columns("k")} == {a.epoch, b.epoch}
+
+
+class TestDefinitions:
+    def test_levels_are_not_adopted_across_different_ones(self) -> None:
+        a, b = Peer(0, WHOLE), Peer(1, BucketSpec("b", 100, 50))
+        b.bucket.take("k", 60)
+        b.table.set_time(SECOND)  # 50 came back at 50 a second
+        a.bucket.take("k", 60)
+        send(a, b)
+        assert b.bucket.peek("k").remaining == 30  # 60 on top of the 10 owed, not a's level
+
+    def test_first_sight_charges_at_most_what_is_stated(self) -> None:
+        a, b = Peer(0, WHOLE), Peer(1, BucketSpec("b", 100, 50))
+        for second in range(20):
+            a.table.set_time(second * SECOND)
+            a.bucket.take("k", 100)
+        a.table.set_time(20 * SECOND - SECOND // 4)
+        send(a, b)
+        assert b.bucket.peek("k").remaining == 75
+
+    def test_an_unknown_bucket_is_counted_and_left(self) -> None:
+        a, b = Peer(0, BucketSpec("other", 100, 100)), Peer(1, WHOLE)
+        a.bucket.take("k")
+        assert send(a, b).unknown_bucket == 1
+        assert len(b.table) == 0
+
+
+def test_a_large_frame_is_merged_as_its_entries_one_by_one() -> None:
+    a, b, c = peers(3, WHOLE, max_keys=1_000)
+    keys = [f"key {i}" for i in range(500)]
+    for i, key in enumerate(keys):
+        a.bucket.take(key, 1 + i % 50)
+        if i % 3:
+            b.bucket.take(key, 1 + i % 20)
+            c.bucket.take(key, 1 + i % 20)
+    together = send(a, b)
+    assert together.merged == 500
+    for version in range(1, a.table.version):
+        positions, _ = a.announced()
+        one, _, count = a.table.encode_log(version, version + 1, positions, 1 << 16)
+        assert count == 1
+        c.hear(a, bytes(one))
+    for key in keys:
+        assert b.bucket.debt(key) == c.bucket.debt(key)
+        net = [sorted(p for _, p, _ in x.bucket.columns(key).values()) for x in (b, c)]
+        assert net[0] == net[1]
+
+
+def test_a_joiner_gets_all_that_is_indebted() -> None:
+    a, b = peers(2, WHOLE)
+    a.bucket.take("k", 60)
+    a.bucket.take("full", 1)
+    a.table.collect()
+    a.table.trim(a.table.version)
+    for peer in (a, b):
+        peer.table.set_time(SECOND // 10)
+    merged = send_all(a, b, joining=True)
+    assert merged.merged == 1
+    assert len(merged.answers) == 1
+    assert b.bucket.peek("k").remaining == 50
+
+
+def test_fractions_of_the_oracle_are_whole_where_the_rate_is() -> None:
+    assert rate_of(WHOLE).emission == Fraction(10_000_000)
