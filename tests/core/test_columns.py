@@ -56,16 +56,18 @@ class TestColumns:
 
     def test_without_room_for_columns_nothing_breaks(self) -> None:
         nodes = peers(100, BucketSpec("b", 100_000, 1), max_keys=16)
-        sink = nodes[-1]
+        sink, keys = nodes[-1], [f"k{i}" for i in range(12)]
         dropped = 0
         for node in nodes[:-1]:
-            node.bucket.take("k", 5)
-            node.bucket.refund(node.bucket.take("k", 2))
+            for key in keys:
+                node.bucket.take(key, 5)
+                node.bucket.refund(node.bucket.take(key, 2))
             dropped += send(node, sink).dropped
         assert dropped > 0
-        kept = sink.bucket.columns("k")
-        assert len(kept) >= 16
-        assert sink.bucket.peek("k").remaining <= 100_000 - 5 * len(kept)
+        for key in keys:
+            kept = sink.bucket.columns(key)
+            assert len(kept) >= 16
+            assert sink.bucket.peek(key).remaining <= 100_000 - 5 * len(kept)
 
     def test_marked_columns_vanish_and_the_level_stays(self) -> None:
         a, b, c = peers(3, WHOLE)
