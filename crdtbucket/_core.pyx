@@ -2,8 +2,8 @@
 """The compiled core: one table of keys, decisions, merges. Rules are in core/*.h; here arguments are checked and the
 interpreter is spoken to.
 
-A take of a key that is held is lock-free and runs under the GIL. Whatever adds or removes entries takes the table's lock;
-what removes or rewrites them also waits until no bulk call is inside. Bulk calls release the GIL.
+A take of a key that is held is lock-free and runs under the GIL. Whatever adds, removes or rewrites entries holds the GIL and
+the table's lock; bulk calls hold only the lock.
 """
 
 from cpython.array cimport array, clone
@@ -11,6 +11,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.long cimport PyLong_AsLongLong, PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -29,7 +30,6 @@ cdef extern from "core/core.h" nogil:
     int pthread_mutex_lock(pthread_mutex_t *)
     int pthread_mutex_trylock(pthread_mutex_t *)
     int pthread_mutex_unlock(pthread_mutex_t *)
-    int sched_yield()
 
     enum: NONE
     enum: MAX_DEFINITIONS
@@ -72,7 +72,7 @@ cdef extern from "core/core.h" nogil:
         int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until, cautious_since, cautious_until, averaged_ns, members
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
-        uint32_t births, definitions, own_origin, predict, flush_wanted, readers, origins_changed, released
+        uint32_t births, definitions, own_origin, predict, flush_wanted, merging, origins_changed, released
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
     ctypedef struct table_t:
         header_t *h
@@ -162,9 +162,6 @@ cdef extern from "core/core.h" nogil:
     int text_view(PyObject *, const uint8_t **, Py_ssize_t *)
     void prefetch_slot(const table_t *, uint64_t)
     void prefetch_entry(const table_t *, uint64_t)
-    void reader_enter(table_t *)
-    void reader_leave(table_t *)
-    int readers_inside(const table_t *)
     void atomic_or(uint16_t *, uint16_t)
     uint32_t column_birth(const column_t *)
     uint32_t wire_definition(const wire_entry_t *)
@@ -184,6 +181,7 @@ cdef extern from "core/core.h" nogil:
         uint64_t salt
         take_item_t *items
         int64_t count, at, now, hashed
+        int alone
         signed char *allowed
         int64_t *remaining
         double *retry
@@ -308,16 +306,10 @@ cdef class Table:
     # ---- exclusion ----
 
     cdef void enter(self) noexcept:
-        with nogil:
-            pthread_mutex_lock(&self.lock)
-
-    cdef void enter_alone(self) noexcept:
-        """Holds the GIL and the lock with no bulk call inside: nobody else reads or writes the table."""
+        """Takes the lock, for the interpreter's thread: no bulk call is inside, so the table is its alone."""
         if pthread_mutex_trylock(&self.lock) != 0:
             with nogil:
                 pthread_mutex_lock(&self.lock)
-        while readers_inside(&self.t):
-            sched_yield()
 
     cdef void leave(self) noexcept:
         pthread_mutex_unlock(&self.lock)
@@ -398,7 +390,7 @@ cdef class Table:
         """Takes count under `epoch` (64 bits, not 0, never used before) from now on; older counts stay."""
         cdef int done
         self.t.h.spare_epoch = epoch
-        self.enter_alone()
+        self.enter()
         done = open_epoch(&self.t)
         self.leave()
         if not done:
@@ -469,7 +461,7 @@ cdef class Table:
     def forget(self, uint32_t node):
         """The node is given up: what is predicted of it becomes debt."""
         self.check_node(node)
-        self.enter_alone()
+        self.enter()
         forget_node(&self.t, node, clock_ns(&self.t))
         self.t.nodes[node].connected = 0
         self.t.nodes[node].known = 0
@@ -635,16 +627,18 @@ cdef class Table:
             m.source, m.at, m.newer, m.joining, m.alone = node, at, newer, joining, 0
             m.source_origin = self.origin(node, epoch)
             if n >= 64:
+                self.t.h.merging += 1
                 with nogil:
                     pthread_mutex_lock(&self.lock)
                     merge_entries(&self.t, parsed, NULL, n, wd, &origins[0] if known else NULL, &m, now, &out)
                     pthread_mutex_unlock(&self.lock)
+                self.t.h.merging -= 1
                 bulk = out.r.deferred_count
             else:
                 bulk = -1
             if bulk:
                 m.alone = 1
-                self.enter_alone()
+                self.enter()
                 merge_entries(&self.t, parsed, out.deferred if bulk > 0 else NULL, bulk if bulk > 0 else n, wd,
                               &origins[0] if known else NULL, &m, now, &out)
                 self.leave()
@@ -691,7 +685,7 @@ cdef class Table:
             n = parse_entries(&payload[0], payload.shape[0], len(definitions), origins.shape[0], parsed, most)
             if n < 0:
                 raise WireError("malformed snapshot")
-            self.enter_alone()
+            self.enter()
             for i in range(n):
                 done += restore_entry(&self.t, &parsed[i], wd + wire_definition(&parsed[i]), &origins[0] if origins.shape[0] else NULL, now)
             self.leave()
@@ -709,7 +703,7 @@ cdef class Table:
         cdef int64_t n, i
         if not gone:
             raise MemoryError
-        self.enter_alone()
+        self.enter()
         n = sweep(&self.t, most, clock_ns(&self.t), gone)
         self.leave()
         for i in range(n):
@@ -719,7 +713,7 @@ cdef class Table:
 
     def shift(self, int64_t ns):
         """The clock jumped by `ns` against the peers': levels stay where they were."""
-        self.enter_alone()
+        self.enter()
         shift_all(&self.t, ns)
         self.leave()
 
@@ -735,7 +729,7 @@ cdef class Table:
         if not origin or origin == self.t.h.own_origin:
             return False
         cdef int64_t pruned
-        self.enter_alone()
+        self.enter()
         pruned = prune(&self.t, origin, 0, self.t.h.bump)
         self.t.origins[origin].marked = pruned >= 0
         self.leave()
@@ -949,7 +943,7 @@ cdef class BucketCore:
         """The rare half of a take: an entry is made or renewed. ALLOWED, or DENIED with the outcome filled in."""
         cdef uint32_t gone
         cdef int got
-        self.table.enter_alone()
+        self.table.enter()
         got = entry_for_take(self.t, self.d, self.slot, lo, hi, n, 1, now, e, &gone)
         self.table.leave()
         self.table.forget_name(gone)
@@ -1018,7 +1012,7 @@ cdef class BucketCore:
         self.locate(key, &lo, &hi)
         e = table_find(self.t, lo, hi)
         if e != <uint32_t>NONE and self.t.hot[e].bucket != self.slot:
-            self.table.enter_alone()
+            self.table.enter()
             entry_renew(self.t, e, self.slot, now)
             self.table.leave()
         peek(self.t, self.d, e, n, now, &o)
@@ -1045,7 +1039,7 @@ cdef class BucketCore:
         e = table_find(self.t, lo, hi)
         if e == <uint32_t>NONE or not still_charged(self.t, e, decision.birth, decision.origin, self.slot):
             return 0
-        self.table.enter_alone()
+        self.table.enter()
         # full meanwhile: the advance inside settles it
         n = refund_if_charged(self.t, self.d, e, decision.full_count, n, now)
         self.table.leave()
@@ -1111,18 +1105,22 @@ cdef class BucketCore:
         cdef int64_t one = self.cost_of(costs) if single else 0
         try:
             for i in range(count):
-                key_view(keys[i], &items[i].data, &items[i].size)
-                items[i].cost = one if single else self.cost_of(costs[i])
+                key_view(<object>PyTuple_GET_ITEM(keys, i), &items[i].data, &items[i].size)
+                items[i].cost = one
+            if not single:
+                for i in range(count):
+                    items[i].cost = self.cost_of(costs[i])
             m.t, m.d, m.slot, m.salt = self.t, self.d, self.slot, self.salt
             m.items, m.count, m.now = items, count, clock_ns(self.t)
             m.allowed, m.remaining, m.retry = allowed.data.as_schars, <int64_t *>remaining.data.as_longlongs, retry.data.as_doubles
             m.allowed_sum = m.denied_sum = m.granted = m.at = m.hashed = 0
             while m.at < count:
-                reader_enter(self.t)
+                m.alone = 0
                 with nogil:
+                    pthread_mutex_lock(&self.table.lock)
                     take_items(&m)
-                    reader_leave(self.t)
-                if m.at < count:                       # this one needs the table to itself
+                    pthread_mutex_unlock(&self.table.lock)
+                if m.alone:
                     self.take_item(keys[m.at], &m)
             for i in range(count):
                 if m.items[i].unnamed and many_holds(&m, &m.items[i]):

@@ -31,11 +31,6 @@ static inline void prefetch_entry(const table_t *t, uint64_t hi)
         __builtin_prefetch(&t->hot[(uint32_t)word - 1], 1);
 }
 
-/* Bulk calls that read entries without the lock are counted, so that nothing is removed under them. */
-static inline void reader_enter(table_t *t) { __atomic_fetch_add(&t->h->readers, 1, __ATOMIC_SEQ_CST); }
-static inline void reader_leave(table_t *t) { __atomic_fetch_sub(&t->h->readers, 1, __ATOMIC_SEQ_CST); }
-static inline int readers_inside(const table_t *t) { return __atomic_load_n(&t->h->readers, __ATOMIC_SEQ_CST) != 0; }
-
 /* The bytes of a str (as UTF-8) or bytes, in place. 0 for anything else, and for a str that has no UTF-8; no error is left. */
 static inline int text_view(PyObject *key, const uint8_t **data, Py_ssize_t *size)
 {

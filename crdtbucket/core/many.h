@@ -21,6 +21,7 @@ typedef struct {
     uint64_t salt;
     take_item_t *items;
     int64_t count, at, now, hashed;
+    int alone;                        /* the next one needs the table, and the interpreter's thread */
     signed char *allowed;
     int64_t *remaining;
     double *retry;
@@ -29,7 +30,10 @@ typedef struct {
 
 static inline void many_store(many_t *m, const outcome_t *o)
 {
-    int64_t left = tokens_left(m->d, (i128)o->debt_ns * m->d->p + o->rest);
+    const definition_t *d = m->d;
+    int64_t left = LIKELY(d->p == 1 && o->debt_ns <= d->full_ns)
+                       ? (int64_t)((uint64_t)(d->full_ns - o->debt_ns) / (uint64_t)d->q)
+                       : tokens_left(d, (i128)o->debt_ns * d->p + o->rest);
     m->allowed[m->at] = (signed char)o->allowed;
     m->remaining[m->at] = left > 0 ? left : 0;
     m->retry[m->at] = o->allowed ? 0.0 : (double)o->wait_ns / 1e9;
@@ -39,27 +43,42 @@ static inline void many_store(many_t *m, const outcome_t *o)
     m->at++;
 }
 
-#define MANY_AHEAD 16
+#define MANY_BLOCK 32
+#define MANY_CHUNK 4096               /* the lock is not held longer than for so many */
 
-/* Takes in order until the end, or until one needs the table to itself. */
+/* Hashes of a block, then its slots and lines: what is independent overlaps. */
+static inline void many_look_ahead(many_t *m)
+{
+    table_t *t = m->t;
+    int64_t end = m->hashed + MANY_BLOCK < m->count ? m->hashed + MANY_BLOCK : m->count;
+    for (int64_t i = m->hashed; i < end; i++) {
+        take_item_t *x = &m->items[i];
+        keyed_hash(t->h->hash_key, m->salt, x->data, (size_t)x->size, &x->lo, &x->hi);
+        prefetch_slot(t, x->hi);
+    }
+    for (int64_t i = m->hashed; i < end; i++)
+        prefetch_entry(t, m->items[i].hi);
+    m->hashed = end;
+}
+
+/* Takes in order until a chunk is done, or until one needs the table to itself. The table's lock is held. */
 static void take_items(many_t *m)
 {
     table_t *t = m->t;
-    while (m->at < m->count) {
+    int64_t end = m->at + MANY_CHUNK < m->count ? m->at + MANY_CHUNK : m->count;
+    while (m->at < end) {
         outcome_t o;
         take_item_t *item = &m->items[m->at];
-        for (; m->hashed <= m->at + 2 * MANY_AHEAD && m->hashed < m->count; m->hashed++) {
-            take_item_t *x = &m->items[m->hashed];
-            keyed_hash(t->h->hash_key, m->salt, x->data, (size_t)x->size, &x->lo, &x->hi);
-            prefetch_slot(t, x->hi);
-        }
-        if (m->at + MANY_AHEAD < m->count)
-            prefetch_entry(t, m->items[m->at + MANY_AHEAD].hi);
+        if (m->at == m->hashed)
+            many_look_ahead(m);
         item->entry = table_find(t, item->lo, item->hi);
         item->unnamed = 0;
-        if (item->entry == NONE || !entry_current(t, item->entry, m->slot))
+        if (item->entry == NONE || !entry_current(t, item->entry, m->slot)) {
+            m->alone = 1;
             return;
-        take(t, m->d, item->entry, item->cost, m->now, &o);
+        }
+        o.allowed = take_level(t, m->d, item->entry, item->cost, m->now, &o);
+        count_offered(t, m->d, item->entry, item->cost, o.allowed);
         item->unnamed = !(t->hot[item->entry].flags & ENTRY_NAMED);
         many_store(m, &o);
     }
