@@ -161,7 +161,7 @@ cdef extern from "core/core.h" nogil:
                          uint64_t *, uint64_t *)
     int text_view(PyObject *, const uint8_t **, Py_ssize_t *)
     void prefetch_slot(const table_t *, uint64_t)
-    void prefetch_entry(const table_t *, uint64_t)
+    void prefetch_entry(const table_t *, uint64_t, uint64_t)
     void atomic_or(uint16_t *, uint16_t)
     uint32_t column_birth(const column_t *)
     uint32_t wire_definition(const wire_entry_t *)

@@ -24,11 +24,11 @@ static inline int64_t signed_debt_ns(const table_t *t, uint32_t e, int64_t now)
 
 static inline void prefetch_slot(const table_t *t, uint64_t hi) { __builtin_prefetch(&t->index[home_slot(t, hi)]); }
 
-static inline void prefetch_entry(const table_t *t, uint64_t hi)
+static inline void prefetch_entry(const table_t *t, uint64_t lo, uint64_t hi)
 {
-    uint64_t word = LOAD(t->index[home_slot(t, hi)]);
-    if (word)
-        __builtin_prefetch(&t->hot[(uint32_t)word - 1], 1);
+    uint32_t e = table_guess(t, lo, hi);
+    if (e != NONE)
+        __builtin_prefetch(&t->hot[e], 1);
 }
 
 /* The bytes of a str (as UTF-8) or bytes, in place. 0 for anything else, and for a str that has no UTF-8; no error is left. */

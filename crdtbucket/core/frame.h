@@ -18,6 +18,7 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto, con
         if (i + 8 < tail) {
             __builtin_prefetch(&t->hot[t->log_entry[i + 8]]);
             __builtin_prefetch(&t->cold[t->log_entry[i + 8]]);
+            __builtin_prefetch((const char *)&t->cold[t->log_entry[i + 8]] + 64);
         }
         if (log_live(t, i)) {
             uint32_t e = t->log_entry[i];
@@ -78,11 +79,12 @@ static void merge_entries(table_t *t, const wire_entry_t *entries, const uint32_
         if (!positions && i + 32 < n)
             __builtin_prefetch(&t->index[home_slot(t, entries[i + 32].hi)]);
         if (!positions && i + 16 < n) {
-            uint64_t word = t->index[home_slot(t, entries[i + 16].hi)];
-            if (word) {
-                const char *cold = (const char *)&t->cold[(uint32_t)word - 1];
-                __builtin_prefetch(&t->hot[(uint32_t)word - 1], 1);
+            uint32_t e = table_guess(t, entries[i + 16].lo, entries[i + 16].hi);
+            if (e != NONE) {
+                const char *cold = (const char *)&t->cold[e];
+                __builtin_prefetch(&t->hot[e], 1);
                 __builtin_prefetch(cold, 1);
+                __builtin_prefetch(cold + 64, 1);        /* a record may lie on three lines */
                 __builtin_prefetch(cold + sizeof(cold_t) - 1, 1);
             }
         }

@@ -15,6 +15,25 @@
         v2 += v1; v1 = ROTL64(v1, 17); v1 ^= v2; v2 = ROTL64(v2, 32);                  \
     } while (0)
 
+/* The last size & 7 bytes before `end + (size & 7)`, by overlapping loads: copying them one by one to memory and reading
+ * eight back would stall. */
+static inline uint64_t tail_word(const uint8_t *at, size_t size)
+{
+    size_t left = size & 7;
+    uint64_t word;
+    if (size >= 8) {
+        memcpy(&word, at + left - 8, 8);
+        return left ? word >> (64 - 8 * left) : 0;
+    }
+    if (left >= 4) {
+        uint32_t low, high;
+        memcpy(&low, at, 4);
+        memcpy(&high, at + left - 4, 4);
+        return low | ((uint64_t)high << (8 * (left - 4)));
+    }
+    return left ? at[0] | ((uint64_t)at[left >> 1] << (8 * (left >> 1))) | ((uint64_t)at[left - 1] << (8 * (left - 1))) : 0;
+}
+
 /* `salt` separates buckets: the same key in two buckets has unrelated hashes. */
 static inline void keyed_hash(const uint64_t key[2], uint64_t salt, const uint8_t *data, size_t size,
                               uint64_t *lo, uint64_t *hi)
@@ -31,9 +50,7 @@ static inline void keyed_hash(const uint64_t key[2], uint64_t salt, const uint8_
         SIP_ROUND;
         v0 ^= word;
     }
-    word = 0;
-    memcpy(&word, data, size & 7);
-    word |= (uint64_t)size << 56;
+    word = ((uint64_t)size << 56) | tail_word(end, size);
     v3 ^= word;
     SIP_ROUND;
     v0 ^= word;

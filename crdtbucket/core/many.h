@@ -57,7 +57,7 @@ static inline void many_look_ahead(many_t *m)
         prefetch_slot(t, x->hi);
     }
     for (int64_t i = m->hashed; i < end; i++)
-        prefetch_entry(t, m->items[i].hi);
+        prefetch_entry(t, m->items[i].lo, m->items[i].hi);
     m->hashed = end;
 }
 

@@ -61,6 +61,22 @@ static inline size_t place(size_t *offset, size_t bytes)
     return at;
 }
 
+#define HUGE_PAGE ((size_t)2 << 20)
+
+static inline size_t place_huge(size_t *offset, size_t bytes)
+{
+    if (bytes >= HUGE_PAGE)                             /* where huge pages can begin */
+        *offset = (*offset + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    return place(offset, bytes);
+}
+
+/* An optimisation alone: a kernel without huge pages refuses, and nothing is lost. The start must be on a page. */
+static inline void advise_huge(char *start, size_t bytes)
+{
+    if (bytes >= HUGE_PAGE)
+        (void)madvise(start, bytes, MADV_HUGEPAGE);
+}
+
 static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], int is_virtual)
 {
     memset(t, 0, sizeof *t);
@@ -69,11 +85,12 @@ static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], 
     size_t size = 0;
     size_t header = place(&size, sizeof(header_t)), definitions = place(&size, sizeof(definition_t) * MAX_DEFINITIONS);
     size_t nodes = place(&size, sizeof(node_t) * MAX_NODES), origins = place(&size, sizeof(origin_t) * MAX_ORIGINS);
-    size_t index = place(&size, (size_t)slots * 8), hot = place(&size, (size_t)max_keys * sizeof(hot_t));
-    size_t cold = place(&size, (size_t)max_keys * sizeof(cold_t)), version = place(&size, (size_t)log_slots * 8);
+    size_t index = place_huge(&size, (size_t)slots * 8), hot = place_huge(&size, (size_t)max_keys * sizeof(hot_t));
+    size_t cold = place_huge(&size, (size_t)max_keys * sizeof(cold_t)), version = place(&size, (size_t)log_slots * 8);
     size_t entry = place(&size, (size_t)log_slots * 4), attempts = place(&size, (size_t)max_keys * 4);
     size_t blocks = place(&size, (size_t)max_blocks * sizeof(block_t));
 
+    size += HUGE_PAGE;
     char *m = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (m == MAP_FAILED)
         return errno;
@@ -83,9 +100,11 @@ static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], 
         return ENOMEM;
     }
     /* Only the regions that fill from their start: a huge page is then never mostly empty. */
-    madvise(m + hot, cold - hot, MADV_HUGEPAGE);
-    madvise(m + cold, version - cold, MADV_HUGEPAGE);
     t->memory = m;
+    m = (char *)(((uintptr_t)m + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
+    advise_huge(m + index, (size_t)slots * 8);
+    advise_huge(m + hot, (size_t)max_keys * sizeof(hot_t));
+    advise_huge(m + cold, (size_t)max_keys * sizeof(cold_t));
     t->size = size;
     t->is_virtual = is_virtual;
     t->h = (header_t *)(m + header);
@@ -150,6 +169,17 @@ static inline uint32_t table_find(const table_t *t, uint64_t lo, uint64_t hi)
         if (++slot == slots)
             slot = 0;
     }
+}
+
+/* The entry whose tag matches, which is nearly always the key's; reads the index only. */
+static inline uint32_t table_guess(const table_t *t, uint64_t lo, uint64_t hi)
+{
+    int64_t slot = home_slot(t, hi), slots = t->h->index_slots;
+    uint64_t word;
+    while ((word = LOAD(t->index[slot])) && ((word ^ lo) >> 32))
+        if (++slot == slots)
+            slot = 0;
+    return (uint32_t)word - 1;
 }
 
 static inline void index_insert(table_t *t, uint32_t i)

@@ -1,0 +1,1 @@
+"""Speed, memory and traffic, measured: one question a file, `python -m benchmarks` answers them."""

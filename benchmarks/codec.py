@@ -1,0 +1,67 @@
+"""What does it cost to write and to read an entry?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import msgpack
+
+from benchmarks.measure import Case, Comparison, Scale, stopwatch
+from benchmarks.tables import UNKNOWN, Side, filled
+
+QUESTION = "what do writing and reading an entry of the wire cost?"
+
+
+def _comparison(keys: list[str], regions: int) -> Comparison:
+    """Both ways, for entries with a column of each region, beside msgpack of Python rows."""
+    sender, receiver = filled(0, keys, regions), Side(regions - 1, 1000, regions)
+    before = sender.acknowledged
+    sender.take(random.Random(1).sample(keys, len(keys)))
+    frames = list(sender.frames(before))
+    count, size = sum(n for _, n in frames), sum(len(frame) for frame, _ in frames)
+    columns = [[place, 1, 1] for place in range(regions)]
+    rows = [[bytes(16), 0, 0, 1_000_000, 1000, 1000, columns] for _ in range(count)]
+    packed = msgpack.packb(rows)
+
+    def encode() -> tuple[float, ...]:
+        with stopwatch() as elapsed:
+            total = sum(n for _, n in sender.frames(before))
+            return (elapsed() / total,)
+
+    def decode() -> tuple[float, ...]:
+        refused = 0
+        with stopwatch() as elapsed:
+            for frame, _ in frames:
+                refused += receiver.hear(sender, frame, UNKNOWN).unknown_bucket
+            return (elapsed() / refused,)
+
+    def pack() -> tuple[float, ...]:
+        with stopwatch() as elapsed:
+            msgpack.packb(rows)
+            return (elapsed() / count,)
+
+    def unpack() -> tuple[float, ...]:
+        with stopwatch() as elapsed:
+            msgpack.unpackb(packed)
+            return (elapsed() / count,)
+
+    return Comparison(
+        f"entries with {regions} column{'s' * (regions > 1)}, {size / count:.1f} bytes each",
+        ("ns an entry",),
+        [
+            Case("msgpack: pack rows of Python objects", pack),
+            Case("msgpack: unpack them", unpack),
+            Case("encode from the table", encode),
+            Case("decode: parse, check, find the bucket unknown", decode),
+        ],
+        note=f"the same in msgpack takes {len(packed) / count:.1f} bytes; entries are encoded in "
+        f"random order out of a table of {count:,} keys",
+    )
+
+
+def comparisons(scale: Scale) -> Iterator[Comparison]:
+    """Entries of one region and of five."""
+    keys = [f"user:{i}" for i in range(scale.pick(100_000, 50_000, 300))]
+    for regions in (1, 5):
+        yield _comparison(keys, regions)

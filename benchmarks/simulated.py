@@ -1,0 +1,77 @@
+"""Meshes in memory under a steady load, with the CPU time of each node's protocol measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from crdtbucket.policy import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+
+BUCKET = "bench"
+SPEC = BucketSpec(BUCKET, 1_000_000, 100_000)
+STEP = 0.01
+"""Seconds between two bursts of takes of a load."""
+
+Load = Callable[[SimulatedMesh, int], None]
+
+
+def idle(mesh: SimulatedMesh, step: int) -> None:
+    """Nobody takes anything."""
+
+
+def one_hot_key(mesh: SimulatedMesh, step: int) -> None:
+    """Every node takes 1,000 times a second from one key."""
+    for node in mesh.nodes.values():
+        node.take_burst(BUCKET, "hot", 10)
+
+
+def changing_keys(mesh: SimulatedMesh, step: int) -> None:
+    """1,000 different keys a second in the whole mesh, each taken from once, at one node."""
+    names = list(mesh.nodes)
+    for i in range(step * 10, step * 10 + 10):
+        mesh[names[i % len(names)]].take(BUCKET, f"user:{i}")
+
+
+@dataclass
+class Meter:
+    """CPU time spent in some calls."""
+
+    ns: int = 0
+
+    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, timed."""
+
+        def timed(*args: Any) -> Any:
+            start = time.process_time_ns()
+            try:
+                return call(*args)
+            finally:
+                self.ns += time.process_time_ns() - start
+
+        return timed
+
+
+def cost(nodes: int, load: Load, warm_up: float, seconds: float) -> tuple[float, ...]:
+    """Kilobytes sent, CPU ms in ticks and receives, frames sent: for each second and node."""
+    mesh = SimulatedMesh([f"n{i}" for i in range(nodes)], [SPEC], max_keys=200_000)
+    steps = [round(warm_up / STEP), round((warm_up + seconds) / STEP)]
+    meter = Meter()
+    sent = frames = 0
+    for step in range(steps[1]):
+        if step == steps[0]:
+            sent, frames = mesh.bytes_sent, mesh.frames_sent
+            for node in mesh.nodes.values():
+                machine: Any = node.node
+                machine.tick = meter.around(machine.tick)
+                machine.receive = meter.around(machine.receive)
+        load(mesh, step)
+        mesh.advance(STEP)
+    per_node = nodes * seconds
+    return (
+        (mesh.bytes_sent - sent) / per_node / 1e3,
+        meter.ns / per_node / 1e6,
+        (mesh.frames_sent - frames) / per_node,
+    )
