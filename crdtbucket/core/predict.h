@@ -7,7 +7,7 @@
 
 #define FAST_NS 50e6                  /* time constants of the two averages */
 #define SLOW_NS 120e9
-#define RISE_NS 10e6                  /* of the fast one when it rises: a burst is stated with the first flush */
+#define SEEN_LEAST 0.0083             /* weight of one second: a single call is no rate of calls in its millisecond */
 
 typedef struct {
     double far;                       /* tokens that silent peers took since the near horizon, their share of the refill */
@@ -19,7 +19,7 @@ typedef struct {
 /* Tokens admitted since the last averaging. */
 static inline int64_t admitted_since(const hot_t *hot) { return LOAD(hot->net) - LOAD(hot->mark); }
 
-static inline double own_slow(const cold_t *c) { return c->weight > 0 ? (double)c->slow / c->weight : 0.0; }
+static inline double own_slow(const cold_t *c) { return (double)c->slow / fmax(c->weight, SEEN_LEAST); }
 
 static inline double relayed_tokens(const node_t *n, uint16_t packed)
 {
@@ -140,8 +140,7 @@ static inline void average_step(cold_t *c, double offered, double admitted, doub
         return;
     double w = -expm1(-ns / FAST_NS), wl = -expm1(-ns / SLOW_NS), seconds = ns / 1e9;
     double fast = unpack_rate(c->fast), granted = unpack_rate(c->granted);
-    double rises = -expm1(-ns / RISE_NS);
-    c->fast = pack_rate(fast + (offered / seconds > fast ? rises : w) * (offered / seconds - fast));
+    c->fast = pack_rate(fast + w * (offered / seconds - fast));
     c->granted = pack_rate(granted + w * (admitted / seconds - granted));
     c->slow += (float)(wl * (offered / seconds - c->slow));
     c->weight += (float)(wl * (1.0 - c->weight));
@@ -181,7 +180,7 @@ static void stated_rates(const table_t *t, uint32_t e, int64_t now, uint16_t *fa
     double silent = LOAD(t->hot[e].flags) & ENTRY_ATTEMPTED ? 0 : fmax(0, (double)(now - c->rated_ns));
     double left = exp(-silent / SLOW_NS), weight = 1.0 - (1.0 - c->weight) * left;
     *fast = pack_rate(unpack_rate(c->fast) * exp(-silent / FAST_NS));
-    *slow = pack_rate(weight > 0 ? c->slow * left / weight : 0.0);
+    *slow = pack_rate(c->slow * left / fmax(weight, SEEN_LEAST));
 }
 
 /* A power of two that bounds `near` for this entry for any age, so that a take can often skip the prediction. */

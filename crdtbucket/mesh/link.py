@@ -74,12 +74,10 @@ class Received:
 
     def add(self, seq: int) -> None:
         below = self.highest - seq
-        if below < 0:
-            self.bits = (
-                ((self.bits << 1 | 1) << (-below - 1)) & (2**wire.ACK_BITS - 1)
-                if self.highest
-                else 0
-            )
+        if below < -wire.ACK_BITS or not self.highest:  # a peer may leap by 2^62
+            self.highest, self.bits = max(self.highest, seq), 0
+        elif below < 0:
+            self.bits = ((self.bits << 1 | 1) << (-below - 1)) & (2**wire.ACK_BITS - 1)
             self.highest = seq
         elif 0 < below <= wire.ACK_BITS:
             self.bits |= 1 << (below - 1)
@@ -139,6 +137,13 @@ class Link:
         """The peer's process is another one: nothing that was agreed with the old one holds."""
         fresh = Link(info, self.node, self.heard, connected=self.connected, seq=self.seq)
         self.__dict__.update(fresh.__dict__)
+
+    def renumber(self) -> None:
+        """A link was made again. An image that was reverted counts frames, rounds and time from
+        where it stood, and what it says now is no duplicate."""
+        self.received, self.echo = Received(), None
+        self.round = self.completed = 0
+        self.round_parts = set()
 
     def start_sync(self, version: int) -> None:
         """All indebted keys are sent; versions up to now are covered by that."""

@@ -129,8 +129,10 @@ class MeshNode:
                 )
             link.new_life(peer)
             link.start_sync(self.table.version)
-        elif not link.held:
-            link.start_sync(self.table.version)
+        else:
+            link.renumber()
+            if not link.held:
+                link.start_sync(self.table.version)
         link.info, link.heard, link.connected, link.held = peer, now, True, True
         link.left = link.forgotten = False
         link.digest_due = now + 2 * self._interval
@@ -199,7 +201,6 @@ class MeshNode:
             raise MeshError(f"no link to {name!r}")
         frame = wire.decode(data)
         self.counters["frames"] += 1
-        self._follow_epoch(link, frame)
         addressed = frame.to_epoch == self.table.epoch
         if addressed and not link.measure(frame, now):
             self.counters["stale"] += 1
@@ -217,6 +218,7 @@ class MeshNode:
             out += self._merge(link, frame, resolved, at, newer, now)
         elif frame.tables is not None:
             self._tables(link, frame)
+        self._follow_epoch(link, frame)
         link.received.add(frame.seq)
         link.heard = max(link.heard, now)
         self.table.set_node(link.node, link.info.epoch, link.connected)

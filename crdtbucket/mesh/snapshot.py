@@ -34,9 +34,7 @@ def load(table: Table, roster: Roster, data: bytes) -> int:
         )
         if form != FORMAT:
             raise MeshError(f"snapshot has format {form}, this version reads {FORMAT}")
-        tables = wire.Tables(
-            1, tuple((str(n), int(e)) for n, e in origins), tuple(tuple(d) for d in definitions)
-        )
+        tables = wire.check_tables((1, origins, definitions))
         if epoch == table.epoch:
             raise MeshError("a snapshot of the running epoch cannot be restored")
         resolved = roster.resolve(tables)

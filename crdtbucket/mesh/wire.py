@@ -159,6 +159,11 @@ def decode(data: bytes) -> Frame:
     return frame
 
 
+def check_tables(value: object) -> Tables:
+    """Tables out of untrusted (version, origins, definitions). Raises WireError."""
+    return _tables("tables", value)
+
+
 def _whole(low: int, high: int) -> Any:
     def check(name: str, value: object) -> int:
         if type(value) is not int or not low <= value <= high:

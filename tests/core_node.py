@@ -1,0 +1,411 @@
+"""The compiled core as a `NodeUnderTest`: one key, through `Table`, `BucketCore` and the codec.
+
+The credit for silent peers has no setter. A phantom peer that was last heard long ago and states
+one token a second stands in every entry, and how long silence is trusted makes the credit exactly
+what a history asks for. The phantom has no column of counts, so nothing else notices it.
+
+A rate whose emission interval is no whole number of ns leaves levels up to 1 ns low after each
+operation: such a node gives `Close` fractions, which compare with that much slack. All others are
+exact.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.policy import BucketSpec
+from tests.model.bucket import Definition
+from tests.model.node import Ledger, Ns
+from tests.model.world import SECOND
+
+KEY = "k"
+PHANTOM, PHANTOM_EPOCH, LONG_AGO = 255, 2**64 - 1, -100_000 * SECOND
+NEAR_NS = SECOND // 2
+ONE_TOKEN_A_SECOND = 25 << 10
+"""As rates travel: 6 bits of exponent from 2^-24, 10 of mantissa."""
+NO_PLACE = 0xFFFF
+SLACK_NS = 300
+
+
+class Close(Fraction):
+    """A fraction that equals others within a slack. Only in the assertions of this suite."""
+
+    slack: Fraction
+
+    def __new__(cls, value: Ns, slack: Fraction) -> Close:
+        self = super().__new__(cls, value)
+        self.slack = slack
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return abs(Fraction(self) - Fraction(other)) <= self.slack  # type: ignore[arg-type]
+
+    def __le__(self, other: object) -> bool:
+        return Fraction.__le__(self, Fraction(other) + self.slack)  # type: ignore[arg-type]
+
+    def __ge__(self, other: object) -> bool:
+        return Fraction.__ge__(self, Fraction(other) - self.slack)  # type: ignore[arg-type]
+
+    def __hash__(self) -> int:
+        return 0  # what is equal must meet in a set
+
+
+class Frame(NamedTuple):
+    """What one node says: the entry as bytes, and what its positions mean."""
+
+    sender: str
+    epoch: int
+    origins: tuple[tuple[str, int], ...]
+    definitions: tuple[tuple[int, int, int, int], ...]
+    payload: bytes
+    marks: frozenset[tuple[str, int]]
+
+
+def spec_of(definition: Definition) -> BucketSpec:
+    emission = Fraction(definition.emission)
+    interval = emission.numerator / SECOND
+    return BucketSpec(
+        "b", definition.capacity, emission.denominator, interval, max_debt=definition.max_debt
+    )
+
+
+class CoreNode:
+    """One key on one node of the compiled core; times are the node's own."""
+
+    with_peers = True
+
+    def __init__(self, name: str, definition: Definition, epochs: Iterator[int]) -> None:
+        self.name, self.definition, self.epochs = name, definition, epochs
+        self.exact = Fraction(definition.emission).denominator == 1
+        self.ids: dict[str, int] = {name: 0}
+        self.far: Ns = 0
+        self.marks: set[tuple[str, int]] = set()
+        self.wasted: Ns = 0
+        self.forgiven: Ns = 0
+        self.last: Decision | None = None
+        self.open()
+
+    def open(self) -> None:
+        """A new process."""
+        self.table = Table(
+            max_keys=16, hash_key=bytes(16), virtual=True, grace=0.0, epoch=next(self.epochs)
+        )
+        spare = next(self.epochs, None)
+        if spare is not None:
+            self.table.spare_epoch(spare)
+        self.bucket = BucketCore(self.table, spec_of(self.definition))
+        self.created: int | None = None
+        self.phantom()
+        self.set_far(self.far)
+        for column in self.marks:
+            self.strip(column)
+
+    # --- the phantom peer ---
+    def phantom(self) -> None:
+        if self.with_peers:
+            self.table.set_time(LONG_AGO)
+            self.table.set_node(PHANTOM, PHANTOM_EPOCH, False)
+
+    def haunt(self, now: int) -> None:
+        """States the phantom's rates on an entry that has just been made; its level stays."""
+        if self.created is not None or not self.held:
+            return
+        self.created = now
+        if self.with_peers:
+            before = self.signed(now)
+            self.state_rates(now, before)
+            assert self.signed(now) == before
+
+    def state_rates(self, now: int, debt: int = 0) -> None:
+        """Hears the phantom state its rates; an entry that is made by this is full."""
+        self.at(now)
+        lo, hi = self.bucket.hash(KEY)
+        rates = struct.pack("<HH", 0, ONE_TOKEN_A_SECOND)
+        payload = struct.pack("<QQBB", lo, hi, 2, 0) + varint(max(1, debt)) + rates + b"\0"
+        self.table.merge(
+            payload,
+            [self.slot()],
+            array("H"),
+            node=PHANTOM,
+            epoch=PHANTOM_EPOCH,
+            at=LONG_AGO,
+        )
+
+    def set_far(self, tokens: Ns) -> None:
+        self.far = tokens
+        if self.with_peers:
+            self.table.configure(trust_ns=NEAR_NS + int(tokens) * SECOND)
+
+    def slot(self) -> tuple[int, bool, int, int]:
+        (slot, _, _, q, p) = self.table.definitions()[-1]
+        return slot, True, q, p
+
+    # --- the level ---
+    @property
+    def held(self) -> bool:
+        return self.table.find(*self.bucket.hash(KEY)) >= 0
+
+    @property
+    def room(self) -> Ns:
+        return self.definition.emission * self.far
+
+    def at(self, now: int) -> None:
+        self.table.set_time(now)
+
+    def signed(self, now: int) -> int:
+        """The debt as it is held, before any clamp."""
+        self.at(now)
+        return self.bucket.debt(KEY) or 0
+
+    def ns(self, value: Ns) -> Ns:
+        return value if self.exact else Close(value, Fraction(SLACK_NS))
+
+    def debt_ns(self, now: int) -> Ns:
+        self.at(now)
+        answer = self.bucket.peek(KEY)
+        return self.ns(answer.debt if self.exact else round(answer.reset_after * SECOND))
+
+    def credit_ns(self, now: int) -> Ns:
+        return self.ns(max(0, -max(self.signed(now), -self.room)))
+
+    def peek(self, now: int) -> Fraction | int:
+        self.at(now)
+        answer = self.bucket.peek(KEY)
+        level = self.definition.tokens(answer.debt)
+        assert answer.remaining - max(0, level) <= 1e-6
+        if self.exact:
+            return level
+        return Close(level, Fraction(SLACK_NS) / Fraction(self.definition.emission))
+
+    def waste(self, now: int) -> None:
+        """Books what the advance of the next operation will throw away."""
+        if self.held:
+            self.wasted += max(0, -self.room - self.signed(now))
+
+    # --- what is done here ---
+    def take(self, tokens: int, now: int) -> bool:
+        self.waste(now)
+        if not self.held and self.far and not self.would_admit(tokens, now):
+            return False
+        self.at(now)
+        decision = self.bucket.take(KEY, tokens)
+        self.haunt(now)
+        self.last = decision
+        return decision.allowed
+
+    def would_admit(self, tokens: int, now: int) -> bool:
+        """A key without an entry keeps nothing free here: the rule is asked of an entry."""
+        probe = CoreNode(self.name, self.definition, iter([1]))
+        probe.set_far(self.far)
+        probe.state_rates(now)
+        return bool(probe.bucket.take(KEY, tokens).allowed)
+
+    def settle(self, tokens: int, now: int) -> None:
+        self.waste(now)
+        if not tokens:
+            return
+        self.at(now)
+        before = self.signed(now)
+        self.bucket.settle(KEY, tokens)
+        due = max(before, -self.room) + self.definition.emission * tokens
+        self.forgiven += max(0, due - self.definition.ceiling)
+        self.haunt(now)
+
+    def mark(self) -> object:
+        return self.last
+
+    def refund(self, tokens: int, now: int, mark: object) -> int:
+        assert isinstance(mark, Decision)
+        if mark.bucket is not self.bucket:
+            return 0
+        self.waste(now)
+        before = max(self.signed(now), -self.room)
+        worth = self.bucket.refund(mark, tokens)
+        self.wasted += max(0, -self.room - (before - self.definition.emission * worth))
+        return worth
+
+    # --- what is said and heard ---
+    def id_of(self, name: str) -> int:
+        return self.ids.setdefault(name, len(self.ids))
+
+    def announced(self) -> tuple[tuple[tuple[str, int], ...], array[int]]:
+        names = {i: name for name, i in self.ids.items()} | {PHANTOM: "phantom"}
+        rows = [(o, names[n], e) for o, n, e, marked in self.table.origins() if not marked]
+        places = array("H", [NO_PLACE]) * 512
+        for place, (origin, _, _) in enumerate(rows):
+            places[origin] = place
+        return tuple((name, epoch) for _, name, epoch in rows), places
+
+    def message(self, now: int) -> object | None:
+        if not self.held:
+            return None
+        self.at(now)
+        origins, places = self.announced()
+        entry = array("I", [self.table.find(*self.bucket.hash(KEY))])
+        payload, _, _ = self.table.encode_entries(entry, 0, places, 65536)
+        definitions = tuple(self.table.all_definitions())
+        marks = frozenset(self.marks)
+        return Frame(self.name, self.table.epoch, origins, definitions, payload, marks)
+
+    def understood(self, frame: Frame) -> tuple[list[tuple[int, bool, int, int]], array[int]]:
+        origins = array("H")
+        for name, epoch in frame.origins:
+            node = PHANTOM if epoch == PHANTOM_EPOCH else self.id_of(name)
+            origins.append(self.table.origin(node, epoch))
+        mine = {row[1]: row for row in self.table.definitions()}
+        slots = [(mine[n][0], mine[n][2] == h, q, p) for n, h, q, p in frame.definitions]
+        return slots, origins
+
+    def merge(self, message: object, now: int) -> bool:
+        assert isinstance(message, Frame)
+        for dead in message.marks:
+            self.forget(dead)
+        self.waste(now)
+        self.at(now)
+        slots, origins = self.understood(message)
+        forgiven, known = self.counted_forgiven(), self.columns()
+        heard = self.table.merge(
+            message.payload,
+            slots,
+            origins,
+            node=self.id_of(message.sender),
+            epoch=message.epoch,
+            at=now,
+        )
+        assert heard.dropped == heard.refused_columns == heard.unknown_bucket == 0
+        self.forgiven += self.definition.emission * (self.counted_forgiven() - forgiven)
+        self.forgiven += self.first_sight_forgiven(message, slots, known)
+        if heard.twin:
+            spare = next(self.epochs, None)
+            if spare is not None:
+                self.table.spare_epoch(spare)
+        self.haunt(now)
+        return len(heard.answers) > 0
+
+    def first_sight_forgiven(
+        self,
+        frame: Frame,
+        slots: list[tuple[int, bool, int, int]],
+        known: dict[tuple[str, int], tuple[int, int, int]],
+    ) -> Ns:
+        """Of columns that come under another definition no more is charged than is stated."""
+        place, at = take_varint(frame.payload, 17)
+        stated, _ = take_varint(frame.payload, at)
+        _, same, q, p = slots[place]
+        if same:
+            return 0
+        tokens = sum(
+            taken - refunded
+            for column, (birth, taken, refunded) in self.columns().items()
+            if column not in known or known[column][0] != birth
+        )
+        return self.definition.emission * max(Fraction(0), tokens - Fraction(stated * p, q))
+
+    def counted_forgiven(self) -> int:
+        return int(self.bucket.counters()["forgiven"])
+
+    # --- lives ---
+    def evict(self, now: int) -> bool:
+        """What the sweep of a table does when the last peer that took has been forgotten."""
+        if self.created is None:
+            return False
+        self.at(self.created)
+        self.table.collect()  # no time has passed for the averages, so no rates are left behind
+        self.at(now)
+        self.table.trim(self.table.version)
+        if self.signed(now) <= 0:
+            self.lose_the_phantom()
+            self.at(max(now, self.created + 1))
+        gone = bool(self.table.sweep())
+        if gone:
+            self.created = None
+        self.phantom()
+        self.at(now)
+        return gone
+
+    def lose_the_phantom(self) -> None:
+        if self.with_peers:
+            self.table.configure(trust_ns=NEAR_NS)
+            self.table.forget(PHANTOM)
+            self.table.configure(trust_ns=NEAR_NS + int(self.far) * SECOND)
+
+    def restart(self, now: int) -> None:
+        self.open()
+
+    def snapshot(self, now: int) -> object:
+        self.at(now)
+        origins, places = self.announced()
+        payload, _, _ = self.table.encode_indebted(0, places, 65536)
+        definitions = tuple(self.table.all_definitions())
+        return Frame(self.name, self.table.epoch, origins, definitions, payload, frozenset())
+
+    def restore(self, snapshot: object, now: int) -> None:
+        self.restart(now)
+        assert isinstance(snapshot, Frame)
+        self.at(now)
+        slots, origins = self.understood(snapshot)
+        self.table.restore(snapshot.payload, slots, origins)
+        self.haunt(now)
+
+    def forget(self, column: tuple[str, int]) -> None:
+        self.marks.add(column)
+        self.strip(column)
+
+    def strip(self, column: tuple[str, int]) -> None:
+        name, epoch = column
+        self.table.origin(self.id_of(name), epoch)
+        self.table.mark(epoch)
+
+    def change_definition(self, definition: Definition, now: int) -> None:
+        self.waste(now)
+        before = Fraction(self.signed(now)) / self.definition.emission
+        self.exact &= Fraction(definition.emission).denominator == 1
+        self.definition = definition
+        self.bucket.define(spec_of(definition))
+        self.at(now)
+        self.bucket.peek(KEY)
+        after = Fraction(self.signed(now)) / definition.emission
+        if self.held and after >= 0:
+            self.forgiven += definition.emission * max(Fraction(0), before - after)
+
+    # --- for the observer ---
+    def columns(self) -> dict[tuple[str, int], tuple[int, int, int]]:
+        names = {i: name for name, i in self.ids.items()}
+        return {(names[n], e): c for (n, e), c in self.bucket.columns(KEY).items()}
+
+    def ledger(self) -> Ledger:
+        return Ledger(self.wasted, self.forgiven)
+
+
+class LoneCoreNode(CoreNode):
+    """Without any peer's rates, where a take goes the short way; it can hold no credit."""
+
+    with_peers = False
+
+    def set_far(self, tokens: Ns) -> None:
+        if tokens:
+            raise ValueError("no peer, no credit")
+        super().set_far(tokens)
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def take_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        value |= (data[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+        if data[at - 1] < 0x80:
+            return value, at

@@ -1,0 +1,120 @@
+"""Random and mutated frames into a running node: python -m tests.fuzz [--seconds N] [--seed S].
+
+Each frame is taken or refused with one WireError; a refused one has changed nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import sys
+import time
+from typing import Any
+
+from crdtbucket.errors import MeshError, WireError
+from crdtbucket.mesh import wire
+from crdtbucket.policy import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+from tests.mesh.frames import kinds
+from tests.mesh.test_wire import HOSTILE, framed
+
+
+class Victim:
+    """A node with a few keys, and real frames of its peer to break."""
+
+    def __init__(self, seed: int) -> None:
+        self.mesh = SimulatedMesh(["A", "B"], [BucketSpec("b", 100, 7)], seed=seed, latency=0.001)
+        self.node = self.mesh["B"].node
+        self.frames: list[bytes] = []
+        receive = self.mesh["B"].receive
+
+        def recording(source: str, life: int, data: bytes) -> None:
+            self.frames.append(data)
+            receive(source, life, data)
+
+        self.mesh["B"].receive = recording  # type: ignore[method-assign]
+        for i in range(30):
+            self.mesh["A"].take("b", f"key {i % 5}", 1 + i)
+            self.mesh["B"].take("b", f"key {i % 7}", 1)
+            self.mesh.advance(0.05)
+        self.frames += map(wire.encode, kinds().values())
+
+    def state(self) -> Any:
+        """All that a frame may change, but for the time at which the link was last heard."""
+        bucket = self.mesh["B"].bucket("b")
+        link = self.node.links["A"]
+        keys = [f"key {i}" for i in range(7)]
+        levels = [(bucket.debt(key), bucket.columns(key), bucket.credit(key)) for key in keys]
+        table = self.node.table
+        numbers = (link.received.highest, link.received.bits, link.acked.prefix, len(link.sent))
+        return levels, len(table), table.epoch, table.version, numbers, link.info.epoch
+
+    def give(self, data: bytes) -> bool:
+        """Whether the frame was taken. Raises AssertionError when a refused one left a trace."""
+        before = self.state()
+        try:
+            self.node.receive("A", data, self.mesh["B"].local_ns(self.mesh.now_ns))
+        except WireError:
+            after = self.state()
+            assert after == before, f"{data.hex()}: {before} became {after}"
+            return False
+        except MeshError as error:  # more names or epochs than can be told apart
+            if "more" not in str(error):
+                raise
+            return False
+        assert self.node.table.digest(0, 2**64 - 1, loud=True)[0] <= len(self.node.table)
+        return True
+
+
+def broken(rng: random.Random, frames: list[bytes]) -> bytes:
+    """A frame with bytes flipped, cut, repeated or joined with another's, or one made of noise."""
+    data = bytearray(rng.choice(frames))
+    for _ in range(rng.choice([1, 1, 2, 8])):
+        at = rng.randrange(len(data)) if data else 0
+        match rng.randrange(6):
+            case 0 if data:
+                data[at] ^= 1 << rng.randrange(8)
+            case 1 if data:
+                data[at] = rng.choice([0, 0x7F, 0x80, 0xFF, 0xC0, 0xCF, rng.randrange(256)])
+            case 2:
+                del data[at : at + rng.choice([1, 2, 9, 1000])]
+            case 3:
+                data[at:at] = rng.randbytes(rng.choice([1, 4, 30]))
+            case 4:
+                data = data[:at] + bytearray(rng.choice(frames))[at:]
+            case 5 if rng.random() < 0.05:
+                data = bytearray(framed(rng.choice(list(HOSTILE.values())), rng.randbytes(20)))
+    return bytes(data)
+
+
+def fuzz(seconds: float, seed: int) -> tuple[int, int]:
+    """Frames given and frames taken."""
+    rng = random.Random(seed)
+    victim, given, taken = Victim(seed), 0, 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        data = broken(rng, victim.frames[-200:])
+        given += 1
+        taken += victim.give(data)
+        if given % 500 == 0:
+            victim.mesh.advance(0.1)
+        if given % 5000 == 0:
+            victim = Victim(rng.randrange(2**32))
+    return given, taken
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
+    options = parser.parse_args(arguments)
+    logging.disable(logging.ERROR)
+    print(f"seed {options.seed}", flush=True)
+    given, taken = fuzz(options.seconds, options.seed)
+    print(f"{given} frames, {taken} taken, the others refused")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""One frame of every kind, as their bytes are kept in `golden/`.
+
+    python -m tests.mesh.frames
+
+writes files for kinds that have none yet; it replaces none, since old bytes must stay readable.
+"""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.mesh import wire
+from crdtbucket.mesh.wire import Frame, Tables
+from crdtbucket.policy import BucketSpec
+
+GOLDEN = Path(__file__).parent / "golden"
+TABLES = Tables(
+    3, (("eu", 17), ("us", 2**64 - 1)), ((5, 6, 10_000_000, 1), (7, 2**64 - 1, 10**9, 7))
+)
+
+
+def entries() -> bytes:
+    """Two entries of a table: one with refunds, one without."""
+    table = Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=17)
+    bucket = BucketCore(table, BucketSpec("api", 100, 100))
+    bucket.refund(bucket.take("refunded", 60), 10)
+    bucket.take("plain", 20)
+    positions = array("H", [0xFFFF]) * 512
+    positions[1] = 0
+    payload, _, _ = table.encode_entries(array("I", [0, 1]), 0, positions, 1000)
+    return payload
+
+
+def kinds() -> dict[str, Frame]:
+    base = {"epoch": 17, "to_epoch": 2**64 - 1, "sent": -5}
+    items = bytes(range(64))
+    return {
+        "empty-round": Frame(**base, seq=1, round=1, part=0, parts=1),
+        "acknowledgements": Frame(
+            **base,
+            seq=2**62,
+            echo=10**18,
+            hold=99,
+            ack=300,
+            ack_bits=2**255 + 1,
+            round=7,
+            part=1,
+            parts=3,
+        ),
+        "entries-with-tables": Frame(
+            **base, seq=3, flags=wire.JOINING, tables_version=3, tables=TABLES, payload=entries()
+        ),
+        "entries": Frame(**base, seq=4, tables_version=3, payload=entries()),
+        "members": Frame(
+            **base,
+            seq=5,
+            members=(("eu", "Europe", 17, "10.0.0.1:7946"), ("us", "", 18, "")),
+            unheard=("us",),
+            marks=(4, 2**64 - 1),
+        ),
+        "goodbye": Frame(**base, seq=6, flags=wire.LEAVING, round=9, part=0, parts=1),
+        "digest": Frame(**base, seq=7, digest=(0, 2**64 - 1, 12, 2**63, 10**12)),
+        "items": Frame(**base, seq=8, items=(5, 2**64 - 1), payload_kind=wire.ITEMS, payload=items),
+        "want": Frame(**base, seq=9, payload_kind=wire.WANT, payload=items[:32]),
+    }
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for kind, frame in kinds().items():
+        path = GOLDEN / f"{kind}.v{wire.VERSION}.bin"
+        if not path.exists():
+            path.write_bytes(wire.encode(frame))
+            print(path)

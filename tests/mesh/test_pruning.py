@@ -1,0 +1,109 @@
+"""Dead epochs: marked late enough, everywhere, and never a running one."""
+
+from __future__ import annotations
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.mesh import wire
+from crdtbucket.mesh.link import Link
+from crdtbucket.mesh.nodeinfo import NodeInfo
+from crdtbucket.mesh.pruning import CROWDED, KEPT_NS, PASSES, SETTLED_NS, Pruner
+from crdtbucket.policy import BucketSpec
+
+SPEC = BucketSpec("b", 100, 100)
+
+
+def table_with(*dead: int) -> Table:
+    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=7)
+    BucketCore(table, SPEC)
+    for epoch in dead:
+        table.origin(1, epoch)
+    return table
+
+
+def link(name: str = "peer", epoch: int = 9) -> Link:
+    return Link(NodeInfo(name, "", epoch, "", 0), 1, 0)
+
+
+def passed(peer: Link) -> Link:
+    peer.passes += PASSES
+    return peer
+
+
+def test_a_dead_epoch_is_marked_after_its_time_and_its_passes() -> None:
+    table, peer = table_with(5, 9), link()
+    pruner, settled = Pruner(table), SETTLED_NS + table.longest_debt
+    running = {7, 9}
+    assert pruner.step([peer], running, 0) == ()
+    assert pruner.step([peer], running, settled) == ()  # no pass of anti-entropy yet
+    assert pruner.step([passed(peer)], running, settled - 1) == ()
+    assert pruner.step([peer], running, settled) == (5,)
+
+
+def test_the_longest_debt_is_waited_for() -> None:
+    table, peer = table_with(5, 9), link()
+    BucketCore(table, BucketSpec("slow", 100, 1, "1h"))
+    pruner = Pruner(table)
+    pruner.step([peer], {7, 9}, 0)
+    assert pruner.step([passed(peer)], {7, 9}, 100 * SETTLED_NS) == ()
+    assert pruner.step([peer], {7, 9}, table.longest_debt + SETTLED_NS) == (5,)
+
+
+def test_every_live_peer_must_have_passed_but_no_dead_one() -> None:
+    table = table_with(5, 9)
+    one, other, gone = link("one"), link("other"), link("gone")
+    gone.connected = False
+    pruner, late = Pruner(table), 10 * SETTLED_NS + table.longest_debt
+    pruner.step([one, other, gone], {7, 9}, 0)
+    assert pruner.step([passed(one), other, gone], {7, 9}, late) == ()
+    assert pruner.step([one, passed(other), gone], {7, 9}, late) == (5,)
+
+
+def test_an_epoch_that_comes_back_to_life_starts_again() -> None:
+    table, peer = table_with(5, 9), link()
+    pruner, settled = Pruner(table), SETTLED_NS + table.longest_debt
+    pruner.step([peer], {7, 9}, 0)
+    passed(peer)
+    pruner.step([peer], {7, 9, 5}, settled)
+    assert pruner.step([peer], {7, 9}, settled + 1) == ()
+
+
+def test_a_running_epoch_is_never_believed_dead() -> None:
+    table = table_with(5)
+    pruner = Pruner(table)
+    pruner.told(7, {7}, 0)
+    pruner.told(5, {7, 5}, 0)
+    assert pruner.marks == {}
+    pruner.told(5, {7}, 0)
+    assert list(pruner.marks) == [5]
+
+
+def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
+    table = table_with()
+    pruner = Pruner(table)
+    for epoch in range(100, 100 + 4 * wire.MAX_ORIGINS):
+        assert table.origin(1, epoch), epoch
+        pruner.told(epoch, {7}, 0)
+        told = pruner.step([], {7}, 0)
+        assert len(told) <= wire.MAX_MARKS
+        assert told[-1] == epoch
+    assert len(table.origins()) <= CROWDED + 1
+
+
+def test_a_mark_is_forgotten_when_it_is_old() -> None:
+    table = table_with(5)
+    pruner = Pruner(table)
+    pruner.told(5, {7}, 0)
+    assert pruner.step([], {7}, KEPT_NS) == (5,)
+    assert pruner.step([], {7}, KEPT_NS + 1) == ()
+    assert [epoch for _, _, epoch, _ in table.origins()] == [7]
+
+
+def test_columns_go_and_the_level_stays() -> None:
+    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=7)
+    bucket = BucketCore(table, SPEC)
+    bucket.take("k", 30)
+    table.open_epoch(8)
+    bucket.take("k", 20)
+    Pruner(table).told(7, {8}, 0)
+    assert bucket.columns("k") == {(0, 8): (bucket.columns("k")[0, 8][0], 20, 0)}
+    assert bucket.peek("k").remaining == 50

@@ -1,0 +1,93 @@
+"""Snapshots: what was owed comes back, and anything else is refused whole."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.errors import MeshError
+from crdtbucket.mesh import snapshot
+from crdtbucket.mesh.roster import Roster
+from crdtbucket.policy import BucketSpec
+
+SPEC = BucketSpec("b", 100, 1, "1h")
+
+
+def node(epoch: int, spec: BucketSpec = SPEC) -> tuple[Table, BucketCore, Roster]:
+    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=epoch)
+    return table, BucketCore(table, spec), Roster(table, "me")
+
+
+def saved(keys: int = 3) -> bytes:
+    table, bucket, roster = node(7)
+    for i in range(keys):
+        bucket.take(f"key {i}", 10 * i + 10)
+    bucket.refund(bucket.take("key 0", 5), 5)
+    return snapshot.dump(table, roster)
+
+
+def test_debts_and_columns_come_back_under_a_new_epoch() -> None:
+    table, bucket, roster = node(8)
+    assert snapshot.load(table, roster, saved()) == 3
+    assert [bucket.peek(f"key {i}").remaining for i in range(3)] == [90, 80, 70]
+    assert bucket.columns("key 0") == {(0, 7): (1, 15, 5)}
+    bucket.take("key 1", 1)
+    assert set(bucket.columns("key 1")) == {(0, 7), (0, 8)}
+
+
+def test_full_keys_are_not_kept() -> None:
+    table, bucket, roster = node(7)
+    bucket.take("k", 1)
+    table.set_time(4000 * 10**9)
+    other = node(8)
+    assert snapshot.load(other[0], other[2], snapshot.dump(table, roster)) == 0
+
+
+def test_what_is_held_stays() -> None:
+    table, bucket, roster = node(8)
+    bucket.take("key 2", 1)
+    assert snapshot.load(table, roster, saved()) == 2
+    assert bucket.peek("key 2").remaining == 99
+
+
+def test_another_rate_keeps_the_tokens() -> None:
+    table, bucket, roster = node(8, BucketSpec("b", 100, 2, "1h"))
+    snapshot.load(table, roster, saved())
+    assert bucket.peek("key 2").remaining == 70
+
+
+def test_the_running_epoch_is_refused() -> None:
+    table, _, roster = node(7)
+    with pytest.raises(MeshError, match="running epoch"):
+        snapshot.load(table, roster, saved())
+
+
+def test_every_truncation_and_byte_is_refused_or_restored() -> None:
+    data = saved()
+    for size in range(len(data)):
+        table, _, roster = node(8)
+        with pytest.raises(MeshError):
+            snapshot.load(table, roster, data[:size])
+        assert len(table) == 0
+    for place in range(len(data)):
+        broken = bytearray(data)
+        broken[place] ^= 0xFF
+        table, _, roster = node(8)
+        try:
+            snapshot.load(table, roster, bytes(broken))
+        except MeshError:
+            continue
+
+
+@pytest.mark.parametrize(
+    "what",
+    [b"", b"\xc0", msgpack.packb(5), msgpack.packb((2, 7, [], [], [])),
+     msgpack.packb((1, 7, 5, [], [])),
+     msgpack.packb((1, 7, [["me", 7]], [[1]], [b""])), msgpack.packb((1, 7, [], [], ["text"])),
+     msgpack.packb((1, 7, [], [], [b"\0" * 30]))],
+)  # fmt: skip
+def test_what_is_no_snapshot_is_refused(what: bytes) -> None:
+    table, _, roster = node(8)
+    with pytest.raises(MeshError):
+        snapshot.load(table, roster, what)

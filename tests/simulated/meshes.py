@@ -1,0 +1,73 @@
+"""What the named traces and invariants share: a mesh, its level, and steady demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from crdtbucket.policy import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+
+SECOND = 10**9
+TRACE = BucketSpec("b", 100, 100)
+"""Capacity 100, 100 a second, 100 of debt at most, but for what the lag asks for."""
+STILL = BucketSpec("b", 100, 1, "1h")
+"""Hardly refills, so that counts show as levels."""
+NAMES = ("A", "B", "C", "D", "E")
+
+
+def mesh_of(size: int = 3, spec: BucketSpec = TRACE, **options: Any) -> SimulatedMesh:
+    return SimulatedMesh(NAMES[:size], [spec], **{"latency": 0.02, "seed": 1, **options})
+
+
+def levels(mesh: SimulatedMesh) -> dict[str, int]:
+    """Whole tokens left, by node that is up and running."""
+    up = (n for n in mesh.nodes.values() if n.up and n.suspended_until <= mesh.now_ns)
+    return {node.name: node.peek("b", "k").remaining for node in up}
+
+
+def debts(mesh: SimulatedMesh) -> dict[str, int]:
+    return {node.name: node.peek("b", "k").debt for node in mesh.nodes.values() if node.up}
+
+
+def lowest_level(mesh: SimulatedMesh, seconds: float) -> int:
+    """The lowest level of any node while time passes."""
+    lowest = min(levels(mesh).values())
+    for _ in range(round(seconds / 0.01)):
+        mesh.advance(0.01)
+        lowest = min(lowest, *levels(mesh).values())
+    return lowest
+
+
+def drive(
+    mesh: SimulatedMesh,
+    demand: Mapping[str, float],
+    seconds: float,
+) -> dict[str, tuple[int, int, float]]:
+    """Steady single takes, so many a second: {node: (allowed, denied, longest time dark in s)}."""
+    allowed, denied = dict.fromkeys(demand, 0), dict.fromkeys(demand, 0)
+    start = mesh.now_ns
+    last, dark = dict.fromkeys(demand, start), dict.fromkeys(demand, 0)
+    due = {name: start + SECOND / rate / 2 for name, rate in demand.items() if rate}
+    while due:
+        name = min(due, key=due.__getitem__)
+        if due[name] >= start + seconds * SECOND:
+            break
+        mesh.advance_to(round(due[name]))
+        due[name] += SECOND / demand[name]
+        if mesh[name].suspended_until > mesh.now_ns:
+            continue
+        if mesh[name].take("b", "k").allowed:
+            allowed[name] += 1
+            dark[name], last[name] = max(dark[name], mesh.now_ns - last[name]), mesh.now_ns
+        else:
+            denied[name] += 1
+    mesh.advance_to(start + round(seconds * SECOND))
+    return {
+        name: (allowed[name], denied[name], max(dark[name], mesh.now_ns - last[name]) / SECOND)
+        for name in demand
+    }
+
+
+def total(result: Mapping[str, tuple[int, int, float]]) -> int:
+    return sum(allowed for allowed, _, _ in result.values())

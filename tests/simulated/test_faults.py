@@ -1,0 +1,50 @@
+"""Random meshes, networks, histories and faults, one integer each; a soak runs more of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulated.plan import STYLES, draw
+from tests.simulated.run import Run, play
+from tests.soak import failures
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 2000
+
+
+@pytest.mark.timeout(400)
+def test_seeds() -> None:
+    broken = [f for _, found in failures(0, SEEDS, os.cpu_count() or 1) for f in found]
+    assert not broken, f"{len(broken)} of {SEEDS} seeds failed, the first:\n{broken[0]}"
+
+
+def test_histories_are_not_idle() -> None:
+    """Every style of plan admits, and all but the light ones deny, somewhere in a few seeds."""
+    for place, style in enumerate(STYLES):
+        runs = [Run(draw(seed)).play() for seed in range(place, 40, len(STYLES))]
+        assert sum(run.allowed for run in runs) > 20
+        assert style == "light" or sum(run.denied for run in runs) > 0
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_same_seed_same_trace(seed: int) -> None:
+    assert play(seed) == play(seed)
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "4711"])
+def test_a_trace_does_not_depend_on_the_hash_seed(hash_seed: str) -> None:
+    code = "from tests.simulated.run import play; print(*[play(seed) for seed in range(16)])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [play(seed) for seed in range(16)]

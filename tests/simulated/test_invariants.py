@@ -1,0 +1,149 @@
+"""The named invariants, where they speak of a whole mesh."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from crdtbucket.policy import BucketSpec
+from tests.simulated.meshes import STILL, debts, drive, levels, mesh_of, total
+
+FAST = BucketSpec("b", 1000, 1000)
+
+
+@pytest.mark.parametrize("ppm", [0.0, 500.0])
+def test_no_starvation(ppm: float) -> None:
+    """2x overload for a minute: shares within a factor 2 of demand, a rare caller included."""
+    mesh = mesh_of(
+        4, FAST, latency=0.05, clock_drift_ppm={"A": ppm, "B": -ppm}, clock_offsets={"C": 0.037}
+    )
+    demand = {"A": 1400.0, "B": 400.0, "C": 198.0, "D": 2.0}
+    drive(mesh, demand, 5)
+    result = drive(mesh, demand, 60)
+    admitted = total(result)
+    for name, (allowed, _, _) in result.items():
+        share = allowed / admitted
+        assert demand[name] / 2000 / 2 <= share <= demand[name] / 2000 * 2, (name, result)
+
+
+def test_no_silence_deadlock() -> None:
+    mesh = mesh_of(3)
+    demand = {"A": 60.0, "B": 50.0, "C": 40.0}
+    drive(mesh, demand, 3)
+    assert total(drive(mesh, demand, 30)) >= 0.99 * 3000
+
+
+def test_dead_peer_leaves_my_share() -> None:
+    mesh = mesh_of(2)
+    demand = {"A": 100.0, "B": 100.0}
+    drive(mesh, demand, 5)
+    mesh.crash("A")
+    assert drive(mesh, {"B": 100.0}, 30)["B"][0] >= 0.9 * 1500
+
+
+def test_light_load_never_denied() -> None:
+    """0.9 of the rate, through a partition and after it."""
+    mesh = mesh_of(4, FAST)
+    demand = {"A": 400.0, "B": 300.0, "C": 150.0, "D": 50.0}
+    drive(mesh, demand, 5)
+    mesh.partition(["A", "D"], ["B", "C"])
+    cut = drive(mesh, demand, 20)
+    mesh.heal()
+    healed = drive(mesh, demand, 20)
+    assert sum(denied for _, denied, _ in (*cut.values(), *healed.values())) == 0
+
+
+def test_stated_debt_has_no_prediction_and_is_never_aged() -> None:
+    mesh = mesh_of(2, FAST, latency=0.1)
+    drive(mesh, {"A": 300.0, "B": 600.0}, 5)
+    mesh.partition(["A"], ["B"])
+    drive(mesh, {"A": 300.0}, 5)
+    node = mesh["A"]
+    credit, debt = node.bucket("b").credit("k"), node.peek("b", "k").debt
+    assert credit > 1000
+    _, positions = node.node._roster.announced()
+    entry = array("I", [node.table.find(*node.bucket("b").hash("k"))])
+    payload, _, _ = node.table.encode_entries(entry, 0, positions, 1000)
+    assert payload[18] == 0
+    assert debt == 0  # as stated: full, whatever is kept free of it
+    mesh.heal()
+    mesh = mesh_of(2, STILL, latency=0.5, jitter=0.0)
+    mesh["A"].take("b", "k", 30)
+    mesh.advance(1.5)
+    stated = debts(mesh)
+    assert 0 <= stated["B"] - stated["A"] <= 0.8 * 10**9
+
+
+def test_full_keys_are_silent() -> None:
+    mesh = mesh_of(2)
+    for name in "AB":
+        mesh[name].take("b", "k", 50)
+    mesh.advance(3.0)
+    before = {name: mesh[name].node._out.entries_sent for name in "AB"}
+    mesh.advance(10.0)
+    assert {name: mesh[name].node._out.entries_sent for name in "AB"} == before
+    assert [len(mesh[name].table) for name in "AB"] == [1, 1]
+    mesh.advance(10.0)
+    assert [len(mesh[name].table) for name in "AB"] == [0, 0]
+
+
+def test_an_idle_key_in_debt_is_not_evicted() -> None:
+    mesh = mesh_of(2, STILL)
+    mesh["A"].take("b", "k", 50)
+    mesh.advance(40.0)
+    assert [len(mesh[name].table) for name in "AB"] == [1, 1]
+    assert levels(mesh) == {"A": 50, "B": 50}
+
+
+def test_memory_bound_under_flood_and_partition() -> None:
+    """A flood of keys makes no indebted key forget, and least debt goes first."""
+    mesh = mesh_of(2, STILL, max_keys=64)
+    mesh["A"].take("b", "hot", 90)
+    mesh.advance(1.0)
+    mesh.partition(["A"], ["B"])
+    for i in range(1000):
+        mesh["A"].take("b", f"flood {i}", 1)
+        mesh.advance(0.005)
+    mesh.heal()
+    mesh.advance(5.0)
+    for name in "AB":
+        assert len(mesh[name].table) <= 64
+        assert mesh[name].peek("b", "hot").remaining == 10
+    assert mesh["A"].table.stats()["evicted_indebted"] >= 900
+
+
+def test_definition_change_keeps_tokens() -> None:
+    """Roll-out from node to node and back, while takes go on: nothing is minted."""
+    mesh = mesh_of(3, STILL)
+    mesh["A"].take("b", "k", 40)
+    mesh.advance(1.0)
+    for spec in (BucketSpec("b", 100, 2, "1h"), BucketSpec("b", 50, 2, "1h"), STILL):
+        for name in "ABC":
+            mesh[name].bucket("b").define(spec)
+            mesh.advance(0.5)
+    assert levels(mesh) == {"A": 60, "B": 60, "C": 60}
+    mesh["C"].take("b", "k", 10)
+    mesh.advance(1.0)
+    assert levels(mesh) == {"A": 50, "B": 50, "C": 50}
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_cold_burst_admits_little_more_than_the_capacity(size: int) -> None:
+    """Everybody at once, from nothing: at most what is admitted before the first news is extra."""
+    mesh = mesh_of(size, FAST, latency=0.05, jitter=0.0)
+    names = [f"{n}" for n in "ABCDE"[:size]]
+    result = drive(mesh, dict.fromkeys(names, 4000.0), 2.0)
+    unheard = (size - 1) * 4000 * 0.17  # until the first flush has come: 50 ms, a round, and back
+    assert 2900 <= total(result) <= 1000 + 2000 + unheard
+
+
+def test_nothing_taken_is_lost_over_any_restart() -> None:
+    mesh = mesh_of(3, STILL, loss=0.2, duplication=0.2, reordering=0.3)
+    for second in range(10):
+        mesh["ABC"[second % 3]].take("b", "k", 5)
+        mesh.advance(1.0)
+        mesh.restart("ABC"[(second + 1) % 3], "empty" if second % 2 else "snapshot")
+        mesh.advance(1.0)
+    mesh.advance(12.0)
+    assert levels(mesh) == {"A": 50, "B": 50, "C": 50}

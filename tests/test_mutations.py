@@ -1,0 +1,16 @@
+"""Bugs planted in the real code are found; without them the same tests pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.mutations import MUTATIONS, survivors
+
+
+@pytest.mark.timeout(600)
+def test_every_planted_bug_is_found() -> None:
+    assert survivors() == []
+
+
+def test_names_are_unique() -> None:
+    assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)
