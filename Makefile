@@ -4,12 +4,14 @@
 #   make bench   speed and memory, against the other limiters of the field
 #   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer)
 #   make fuzz    random bytes against everything that reads frames or files (SECONDS=n)
+#   make docs-figures  the picture and the tables of the documents (some minutes; DOC_SEEDS=n)
 #   make lint    ruff, format and rules        make types   mypy --strict
 # PYTHON chooses the interpreter for a new .venv (3.10 or newer).
 
 PYTHON ?= python3
 SEEDS ?= 1000000
 SECONDS ?= 300
+DOC_SEEDS ?= 5
 PYTEST_ARGS ?=
 
 VENV := .venv
@@ -20,7 +22,7 @@ NATIVE := $(wildcard crdtbucket/*.pyx crdtbucket/*.pxd crdtbucket/core/*.h crdtb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench soak fuzz lint types format redis clean
+.PHONY: help demo test bench soak fuzz docs-figures lint types format redis clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -39,6 +41,9 @@ soak: $(STAMPS)/dev
 
 fuzz: $(STAMPS)/dev
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+docs-figures: $(STAMPS)/dev
+	$(BIN)/python docs/figures.py --seeds $(DOC_SEEDS)
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff format --check .

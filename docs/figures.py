@@ -1,0 +1,302 @@
+"""Regenerates what the documents show: the picture, the accuracy tables, and the rows behind them.
+
+    python docs/figures.py                 all of it, as `make docs-figures` does
+    python docs/figures.py --render        the tables again from docs/accuracy.json
+
+Every figure comes from `crdtbucket simulate`; the commands are written beside the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crdtbucket.simulator.batch import AnyJob, Job, run_all
+from crdtbucket.simulator.catalogue import SCENARIOS
+from crdtbucket.simulator.run import Outcome
+from crdtbucket.simulator.settings import NS, Settings
+
+DOCS = Path(__file__).parent
+README = DOCS.parent / "README.md"
+ROWS, TABLE, PICTURE = DOCS / "accuracy.json", DOCS / "accuracy.md", DOCS / "img" / "partition.png"
+BEGIN, END = "<!-- accuracy: written by docs/figures.py -->", "<!-- end of accuracy -->"
+
+OURS, BASELINES = "crdtbucket", ("static-split", "no-prediction", "max-of-totals")
+PICTURED = "partition-30s-skewed"
+SHORT = (  # the README's; the last is the worst of all
+    "balanced",
+    "skewed",
+    "cold-20x",
+    "late-joiner",
+    "partition-30s",
+    "partition-300s",
+    "partition-300s-square",
+)
+
+Rows = list[dict[str, Any]]
+
+
+# ---- rows ----
+
+
+def commands(patterns: Sequence[str], seeds: int) -> list[str]:
+    """The two command lines behind the tables: our rule over the seeds, the others on the first."""
+    start = " ".join(["crdtbucket simulate", *patterns, "--json"])
+    return [
+        f"{start} --rules {OURS} --seeds {seeds}",
+        f"{start} --rules {','.join(BASELINES)}",
+    ]
+
+
+def collect(patterns: Sequence[str], seeds: int, jobs: int) -> dict[str, Any]:
+    """Run the commands; their output, one after the other, with the commands."""
+    lines = commands(patterns, seeds)
+    rows: Rows = []
+    for line in lines:
+        arguments = shlex.split(line)[1:]
+        done = subprocess.run(
+            [sys.executable, "-m", "crdtbucket.cli", *arguments, "--jobs", str(jobs)],
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        rows += json.loads(done.stdout)
+    return {"commands": lines, "rows": rows}
+
+
+# ---- tables ----
+
+
+def render(data: dict[str, Any]) -> tuple[str, str]:
+    """The text of docs/accuracy.md, and the table of the README."""
+    groups: dict[tuple[str, str], Rows] = {}
+    for row in data["rows"]:
+        groups.setdefault((row["scenario"], row["rule"]), []).append(row)
+    names = list(dict.fromkeys(row["scenario"] for row in data["rows"]))
+    seeds = len({row["seed"] for row in data["rows"] if row["rule"] == OURS})
+    page = _PAGE.format(
+        seeds=seeds,
+        first=data["commands"][0],
+        second=data["commands"][1],
+        ours=_table(_OURS_HEAD, [_ours(name, groups[name, OURS]) for name in names]),
+        others=_table(_OTHERS_HEAD, [_others(name, groups) for name in names]),
+    )
+    short = _table(_SHORT_HEAD, [_short(name, groups) for name in names if name in SHORT])
+    return page, short
+
+
+def write_tables(data: dict[str, Any]) -> None:
+    """docs/accuracy.md, and the marked part of the README."""
+    page, short = render(data)
+    TABLE.write_text(page)
+    text = README.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    if not tail:
+        raise SystemExit(f"README.md has no {BEGIN!r} ... {END!r}")
+    README.write_text(f"{head}{BEGIN}\n{short}{END}{tail}")
+
+
+_OURS_HEAD = ("scenario", "of ideal", "excess %", "bound %", "dark s", "share", "denied light")
+_OTHERS_HEAD = ("scenario", *BASELINES)
+_SHORT_HEAD = ("scenario", f"**{OURS}**", *BASELINES)
+
+_PAGE = """# Accuracy
+
+Written by `make docs-figures`, from [accuracy.json](accuracy.json). Do not edit.
+
+Five regions, 80 ms one way with 50 % jitter, a round every 100 ms; a bucket of 10,000 tokens
+with 2,000 tokens/s. [simulator.md](simulator.md) says what each column and each rule means, and
+where the weak spots are. The seeds are fixed: the same version prints the same figures.
+
+## crdtbucket
+
+```console
+$ {first}
+```
+
+The worst of each figure over {seeds} seed(s). `of ideal`: admitted, over what one bucket that
+sees every call at once admits. `excess %`: the worst excess over `capacity + rate x t` in any
+window, in % of the capacity; below zero, no window came up to the limit. `bound %`: what that run
+may have exceeded by at most, from what was delivered when. `dark s`: the longest time in which a
+region with demand admitted nothing. `share`: least and greatest share of what was admitted, over
+the share of the demand. `denied light`: calls denied though less than the refill was offered.
+
+{ours}
+## The other rules, on the same calls
+
+```console
+$ {second}
+```
+
+Worst excess in % of the capacity, and (in brackets) admitted / ideal.
+
+{others}"""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _ours(name: str, rows: Rows) -> list[str]:
+    bounds = [row["bound_percent"] for row in rows if row["bound_percent"] is not None]
+    shares = [row[key] for row in rows for key in ("share_min", "share_max")]
+    return [
+        f"`{name}`",
+        _span([row["ratio"] for row in rows], ".3f"),
+        _signed(max(row["excess_percent"] for row in rows)),
+        f"{max(bounds):.1f}" if bounds else "-",
+        f"{max(row['dark_seconds'] for row in rows):.2f}",
+        _span(shares, ".2f"),
+        f"{max(row['denied_light'] for row in rows):,}",
+    ]
+
+
+def _others(name: str, groups: dict[tuple[str, str], Rows]) -> list[str]:
+    return [f"`{name}`", *(_pair(groups.get((name, rule), [])) for rule in BASELINES)]
+
+
+def _short(name: str, groups: dict[tuple[str, str], Rows]) -> list[str]:
+    title = SCENARIOS[name](Settings(), 1.0).title
+    cells = [_brief(groups.get((name, rule), [])) for rule in (OURS, *BASELINES)]
+    return [title, f"**{cells[0]}**", *cells[1:]]
+
+
+def _brief(rows: Rows) -> str:
+    """Admitted in % of ideal, and the worst excess; of several seeds the furthest from right."""
+    if not rows:
+        return "-"
+    ratio = max((row["ratio"] for row in rows), key=lambda ratio: abs(ratio - 1))
+    return f"{100 * ratio:.1f} %, {_signed(max(0.0, *(row['excess_percent'] for row in rows)))} %"
+
+
+def _pair(rows: Rows) -> str:
+    if not rows:
+        return "-"
+    excess = _signed(max(row["excess_percent"] for row in rows))
+    return f"{excess} % ({_span([row['ratio'] for row in rows], '.3f')})"
+
+
+def _signed(percent: float) -> str:
+    return f"{round(percent, 1) + 0.0:+.1f}"  # + 0.0: no negative zero
+
+
+def _span(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    low, high = format(min(known), form), format(max(known), form)
+    return low if low == high else f"{low} to {high}"
+
+
+# ---- picture ----
+
+_LINES = (  # rule, what it is called, colour, width
+    ("no-prediction", "counts gossiped, no prediction", "#d98e1f", 1.8),
+    ("static-split", "a fixed share for each region", "#4a72b0", 1.8),
+    ("crdtbucket", "crdtbucket", "#0b6e4f", 3.2),
+)
+_CUT = "#f3e3ba"
+_FROM_S, _UNTIL_S = 40.0, 130.0
+
+
+def draw_picture(jobs: int, path: Path = PICTURE) -> None:
+    """What three rules admit while two of five regions are cut off for half a minute."""
+    settings = Settings()
+    work: list[AnyJob] = [
+        Job(PICTURED, rule, settings, curve_every_ns=NS // 10) for rule, *_ in _LINES
+    ]
+    outcomes = dict(zip([line[0] for line in _LINES], run_all(work, jobs), strict=True))
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6.6), dpi=160, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    _draw_rates(upper, outcomes, settings)
+    _draw_surplus(lower, outcomes, settings)
+    for axes in (upper, lower):
+        axes.set_xlim(_FROM_S, _UNTIL_S)
+        axes.axvspan(60, 90, color=_CUT, alpha=0.75, linewidth=0, zorder=0.8)
+        axes.grid(True, axis="y", color="#e6e6e6", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(labelsize=13)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    lower.set_xlabel("seconds", fontsize=14)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path)
+
+
+def _draw_rates(axes: Any, outcomes: dict[str, Outcome], settings: Settings) -> None:
+    x, y = _speed(outcomes["crdtbucket"], 1)
+    axes.fill_between(x, y, color="#e3e6ea", linewidth=0, label="offered", zorder=0.6)
+    for rule, label, colour, width in reversed(_LINES):
+        x, y = _speed(outcomes[rule], 2)
+        order = 3 if rule == "crdtbucket" else 2
+        axes.plot(x, y, color=colour, linewidth=width, label=label, zorder=order)
+    limit = settings.rate_per_second
+    axes.axhline(
+        limit, color="black", linewidth=1.3, linestyle=(0, (5, 4)), label="the limit", zorder=4
+    )
+    axes.set_ylabel("tokens/s, all regions", fontsize=14)
+    axes.set_ylim(0, 2.2 * limit)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.text(
+        75, 1.72 * limit, "two regions of five\ncut off", fontsize=13, ha="center", va="center"
+    )
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=13, frameon=False,
+        columnspacing=1.4, handlelength=1.6,
+    )  # fmt: skip
+
+
+def _draw_surplus(axes: Any, outcomes: dict[str, Outcome], settings: Settings) -> None:
+    for rule, _, colour, width in _LINES:
+        curve = outcomes[rule].curve
+        start = next(point for point in curve if point[0] >= _FROM_S)
+        x = [point[0] for point in curve]
+        y = [((point[2] - point[3]) - (start[2] - start[3])) / settings.capacity for point in curve]
+        axes.plot(x, y, color=colour, linewidth=width)
+    axes.axhline(0, color="black", linewidth=1.3, linestyle=(0, (5, 4)))
+    axes.set_ylabel("admitted beyond\none bucket,\ncapacities", fontsize=14)
+
+
+def _speed(outcome: Outcome, column: int) -> tuple[list[float], list[float]]:
+    """Tokens a second over a sliding second, each at the middle of it."""
+    curve, x, y = outcome.curve, [], []
+    for before, after in zip(curve, curve[10:], strict=False):
+        x.append((before[0] + after[0]) / 2)
+        y.append((after[column] - before[column]) / (after[0] - before[0]))
+    return x, y
+
+
+# ---- command ----
+
+
+def main() -> None:
+    """Do what the options ask for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("scenarios", nargs="*", help="patterns; all scenarios by default")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--render", action="store_true", help="only the tables, from the rows")
+    parser.add_argument("--picture", action="store_true", help="only the picture")
+    options = parser.parse_args()
+    if options.picture or not options.render:
+        draw_picture(options.jobs)
+    if options.picture:
+        return
+    if not options.render:
+        data = collect(options.scenarios, options.seeds, options.jobs)
+        ROWS.write_text(json.dumps(data, separators=(",", ":")).replace("},{", "},\n{") + "\n")
+    write_tables(json.loads(ROWS.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,475 @@
+"""The words are true: snippets run, commands and links exist, tables equal the code."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import dataclasses
+import importlib.util
+import inspect
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import crdtbucket
+from crdtbucket import (
+    Bucket,
+    BucketSpec,
+    Decision,
+    Decisions,
+    Limiter,
+    MeshConfig,
+    errors,
+    housekeeping,
+    waiters,
+)
+from crdtbucket.cli import cli
+from crdtbucket.config import model
+from crdtbucket.mesh import (
+    antientropy,
+    connection,
+    counters,
+    discovery,
+    gate,
+    link,
+    protocol,
+    pruning,
+    session,
+    transport,
+    wire,
+)
+from crdtbucket.simulator.catalogue import SCENARIOS
+from crdtbucket.simulator.report import COLUMNS
+from crdtbucket.simulator.rules import RULES
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+GENERATED = {"accuracy.md"}
+
+
+def blocks(path: Path, kind: str) -> list[tuple[int, str]]:
+    """(line, text) of the fenced blocks of a kind."""
+    text = path.read_text()
+    return [
+        (text.count("\n", 0, match.start(2)) + 1, match[2])
+        for match in FENCE.finditer(text)
+        if match[1] == kind
+    ]
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """Cells of the first table below a heading, without its two head lines."""
+    lines = (ROOT / page).read_text().splitlines()
+    start = next(n for n, line in enumerate(lines) if line.lstrip("#").strip() == heading)
+    table: list[str] = []
+    for line in lines[start + 1 :]:
+        if line.startswith("|"):
+            table.append(line)
+        elif table or line.startswith("#"):
+            break
+    assert len(table) > 2, f"no table below {heading!r}"
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table[2:]]
+
+
+def names(page: str, heading: str) -> list[str]:
+    """What stands in backticks in the first column of a table."""
+    return [name for row in rows(page, heading) for name in re.findall(r"`([^`]+)`", row[0])]
+
+
+# ---- snippets ----
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with the examples in it."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    return tmp_path
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+async def run_blocks(path: Path, source: list[tuple[int, str]]) -> None:
+    """All blocks of a page in one namespace, `await` allowed at their top level."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for line, text in source:
+        code = compile(
+            "\n" * (line - 1) + text, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        )
+        ran = eval(code, namespace)
+        if inspect.iscoroutine(ran):
+            await ran
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if blocks(path, "python")], ids=named)
+def test_snippets_run(path: Path, place: Path) -> None:
+    source = blocks(path, "python")
+    ports: dict[str, str] = {}
+
+    def moved(match: re.Match[str]) -> str:
+        return ports.setdefault(match[0], f"127.0.0.1:{free_port()}")
+
+    source = [(line, re.sub(r"127\.0\.0\.1:79\d\d", moved, text)) for line, text in source]
+    asyncio.run(asyncio.wait_for(run_blocks(path, source), 30))
+
+
+def test_there_are_snippets_to_run() -> None:
+    assert sum(len(blocks(path, "python")) for path in PAGES) > 15
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_yaml_loads(path: Path, place: Path) -> None:
+    for number, (_, text) in enumerate(blocks(path, "yaml")):
+        file = place / f"{number}.yaml"
+        file.write_text(text)
+        assert Limiter.from_file(file).buckets
+
+
+# ---- commands ----
+
+
+def console_lines() -> Iterator[tuple[Path, str]]:
+    for path in PAGES:
+        for _, text in blocks(path, "console"):
+            for line in text.splitlines():
+                if line.startswith("$ "):
+                    yield path, line[2:].partition("  #")[0].strip()
+
+
+def check_command(words: list[str]) -> None:
+    """The subcommand exists, and its arguments are ones that it takes."""
+    command = cli.get_command(click.Context(cli), words[0])
+    assert command is not None, f"no subcommand {words[0]!r}"
+    with command.make_context(words[0], words[1:]) as context:
+        for pattern in context.params.get("scenarios", ()):
+            assert any(re.fullmatch(pattern.replace("*", ".*"), name) for name in SCENARIOS)
+
+
+def test_commands_exist(place: Path) -> None:
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    (place / "trace.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+    seen = 0
+    for path, line in console_lines():
+        words = shlex.split(line)
+        assert words[0] in ("make", "crdtbucket"), f"{path}: {line}"
+        if words[0] == "make":
+            goals = {word for word in words[1:] if "=" not in word}
+            assert goals <= targets, f"{path}: {line}"
+        else:
+            check_command(words[1:])
+        seen += 1
+    assert seen > 5
+
+
+def test_the_quick_command_prints_the_table_that_is_explained() -> None:
+    lines = [line for path, line in console_lines() if path.name == "simulator.md"]
+    quick = next(line for line in lines if "--duration-scale 0.05" in line)
+    done = CliRunner().invoke(cli, shlex.split(quick)[1:], catch_exceptions=False)
+    assert done.exit_code == 0
+    head = re.split(r" {2,}", done.stdout.splitlines()[0])
+    assert head == ["scenario", "rule", *(title for title, _ in COLUMNS)]
+    explained = names("docs/simulator.md", "The table")
+    assert explained == ["scenario", "rule", *(title for title, _ in COLUMNS)]
+
+
+# ---- links ----
+
+
+def anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = FENCE.sub("", path.read_text())
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = target.partition("#")
+        found = path.parent / name if name else path
+        assert found.exists(), f"{path.name}: {target}"
+        if anchor:
+            assert anchor in anchors(found), f"{path.name}: {target}"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    seen, new = set[Path](), {ROOT / "README.md"}
+    while new:
+        page = new.pop()
+        seen.add(page)
+        for target in re.findall(r"\]\(([^)#\s]+)[)#]", page.read_text()):
+            found = (page.parent / target).resolve()
+            if found.suffix == ".md" and found not in seen and found.exists():
+                new.add(found)
+    assert set(PAGES) <= seen
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_tests_that_are_named_exist(path: Path) -> None:
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", path.read_text()):
+        source = (ROOT / file).read_text()
+        assert re.search(rf"(def|class) {name}\b", source), f"{path.name}: {file}::{name}"
+    for name in re.findall(r"`(tests/[\w/]+(?:\.py)?)/?`", path.read_text()):
+        assert (ROOT / name).exists(), f"{path.name}: {name}"
+
+
+# ---- the API ----
+
+
+def test_every_public_name_is_documented_and_no_other() -> None:
+    assert sorted(names("docs/api.md", "The API")) == sorted(crdtbucket.__all__)
+
+
+@pytest.mark.parametrize("kind", [Limiter, Bucket, Decision, Decisions], ids=lambda k: k.__name__)
+def test_every_public_attribute_is_told(kind: type) -> None:
+    inside = {"table", "waiters", "reservations", "count", "index"}
+    told = (ROOT / "docs" / "api.md").read_text()
+    for name in dir(kind):
+        if not name.startswith("_") and name not in inside:
+            assert re.search(rf"[`.]{name}\b", told), f"{kind.__name__}.{name}"
+
+
+def test_arguments_of_a_definition() -> None:
+    parameters = list(inspect.signature(BucketSpec).parameters)
+    assert names_of_first_column("docs/api.md", "Definitions") == parameters
+
+
+def names_of_first_column(page: str, heading: str) -> list[str]:
+    return [re.sub(r"[`]", "", row[0]) for row in rows(page, heading)]
+
+
+def test_settings_of_the_mesh_with_their_defaults() -> None:
+    told = {row[0].strip("`"): row[1].strip("`") for row in rows("docs/api.md", "MeshConfig")}
+    assert told == {
+        field.name: repr(field.default).replace("'", '"')
+        for field in dataclasses.fields(MeshConfig)
+    }
+
+
+def test_the_tree_of_errors() -> None:
+    text = next(text for _, text in blocks(ROOT / "docs/api.md", "text") if "└──" in text)
+    told = {}
+    parents: list[str] = []
+    for line in text.splitlines():
+        match = re.match(r"([│├└─ ]*)(\w+)(?: \((\w+)\))?", line)
+        assert match is not None
+        depth = len(match[1]) // 4
+        parents[depth:] = [match[2]]
+        told[match[2]] = {parents[depth - 1] if depth else "Exception", *filter(None, [match[3]])}
+    for name, bases in told.items():
+        assert {base.__name__ for base in getattr(errors, name).__bases__} == bases, name
+    assert set(told) == {
+        name for name in errors.__all__ if issubclass(getattr(errors, name), Exception)
+    }
+
+
+def stat_keys(stats: dict[str, Any]) -> set[str]:
+    found = {f"table.{key}" for key in stats["table"]} | {f"mesh.{key}" for key in stats["mesh"]}
+    for bucket in stats["buckets"].values():
+        found |= {f"buckets.*.{key}" for key in bucket}
+    return found
+
+
+async def test_stats_have_the_keys_that_are_told() -> None:
+    mesh = MeshConfig(listen="127.0.0.1:0")
+    async with Limiter([BucketSpec("api", 1, 1)], node="eu-1", mesh=mesh) as limiter:
+        stats = limiter.stats()
+    assert set(names("docs/api.md", "Stats")) == stat_keys(stats)
+    assert set(stats) == {"node", "region", "cautious", "table", "buckets", "peers", "mesh"}
+
+
+def test_loggers() -> None:
+    used = {
+        name
+        for path in (ROOT / "crdtbucket").rglob("*.py")
+        for name in re.findall(r'getLogger\("([\w.]+)"\)', path.read_text())
+    }
+    assert set(names("docs/api.md", "Logging")) == used
+
+
+def config_keys(section: type[model.Section], prefix: str) -> set[str]:
+    found = set()
+    for name, field in section.model_fields.items():
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = [o for o in options if isinstance(o, type) and issubclass(o, model.Section)]
+        if inner:
+            found |= config_keys(inner[0], f"{prefix}{name}.")
+        else:
+            found.add(prefix + name)
+    return found
+
+
+def test_keys_of_configuration_files() -> None:
+    known = config_keys(model.Identity, "") | config_keys(model.Rating, "rating.")
+    known |= config_keys(model.Service, "services.*.") | config_keys(model.Mesh, "mesh.")
+    told = [row[0].strip("`") for row in rows("docs/configuration.md", "Configuration files")]
+    assert len(told) == len(set(told))
+    assert set(told) == known
+
+
+# ---- the wire ----
+
+
+def numbered(page: str, heading: str) -> dict[str, int]:
+    return {row[1].strip("`"): int(row[0]) for row in rows(page, heading)}
+
+
+def test_fields_of_a_frame() -> None:
+    assert numbered("docs/wire.md", "Header fields") == wire._NUMBERS
+
+
+def test_kinds_of_payload_flags_sealed_frames_and_reasons() -> None:
+    payloads = {"entries": wire.ENTRIES, "items": wire.ITEMS, "want": wire.WANT}
+    assert numbered("docs/wire.md", "Payload kinds") == payloads
+    assert numbered("docs/wire.md", "Flags") == {"joining": wire.JOINING, "leaving": wire.LEAVING}
+    kinds = {kind.name: kind.value for kind in session.Kind}
+    assert numbered("docs/wire.md", "Sealed frames") == kinds
+    reasons = {reason.name: reason.value for reason in session.Reason}
+    assert numbered("docs/wire.md", "Reasons") == reasons
+
+
+def test_limits_of_the_wire() -> None:
+    told = {
+        row[0].strip("`"): int(row[1].replace(",", "")) for row in rows("docs/wire.md", "Limits")
+    }
+    assert told
+    for name, value in told.items():
+        assert getattr(wire, name) == value, name
+
+
+# ---- the simulator ----
+
+
+def test_scenarios_and_rules() -> None:
+    assert set(names("docs/simulator.md", "Scenarios")) == set(SCENARIOS)
+    assert set(names("docs/simulator.md", "Rules")) == set(RULES)
+
+
+def figures() -> Any:
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_accuracy_is_what_the_rows_say_and_nobody_edited_it() -> None:
+    tool = figures()
+    page, short = tool.render(json.loads(tool.ROWS.read_text()))
+    assert tool.TABLE.read_text() == page
+    readme = (ROOT / "README.md").read_text()
+    assert f"{tool.BEGIN}\n{short}{tool.END}" in readme
+    assert tool.PICTURE.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_options_are_told() -> None:
+    told = (ROOT / "docs" / "simulator.md").read_text()
+    for name in ("simulate", "replay"):
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert f"`{parameter.opts[0]}`" in told, f"{name} {parameter.opts[0]}"
+    known = {
+        option
+        for command in cli.commands.values()
+        for parameter in command.params
+        for option in parameter.opts
+    }
+    used = set(re.findall(r"`(--[a-z-]+)`", told))
+    assert used <= known
+
+
+def test_no_figure_without_a_command() -> None:
+    """Percentages and nanoseconds stand on the page that a command writes, and nowhere else."""
+    allowed = {"0.01 %", "5 %", "30 %", "50 %"}  # names and settings of scenarios
+    for path in PAGES:
+        if path.name in GENERATED or path.name == "CHANGELOG.md":
+            continue
+        text = path.read_text()
+        if path.name == "README.md":
+            text = text.partition("<!-- accuracy")[0] + text.partition("<!-- end of accuracy")[2]
+        found = set(re.findall(r"\d[\d.,]* %", text)) - allowed
+        assert not found, f"{path.name}: {found}"
+
+
+# ---- constants ----
+
+
+def in_core(header: str, name: str) -> float:
+    """A number that a header of the core defines, `2.5e6` or `15 * SECOND`."""
+    text = (ROOT / "crdtbucket" / "core" / header).read_text()
+    match = re.search(rf"\b{name}\b(?: +| = )\(?([\d.e]+)(?: ([*/]) (SECOND|\d+))?", text)
+    match = match or re.search(rf"\b{name}\b(?: +| = )\(?(SECOND) (/) (\d+)", text)
+    assert match is not None, f"{header}: {name}"
+    left, right = (1e9 if part == "SECOND" else float(part or 1) for part in match.group(1, 3))
+    return left / right if match[2] == "/" else left * right
+
+
+SECOND = 1e9
+TOLD = [
+    ("model.md", f"a *fast* rate ({in_core('predict.h', 'FAST_NS') / 1e6:g} ms;"),
+    ("model.md", f"; {in_core('predict.h', 'RISE_NS') / 1e6:g} ms when it rises"),
+    ("model.md", f"a *slow* rate ({in_core('predict.h', 'SLOW_NS') / SECOND:g} s"),
+    ("model.md", f"the age up to {in_core('table.h', 'near_ns') / SECOND:g} s"),
+    ("model.md", f"idle for {in_core('table.h', 'grace_ns') / SECOND:g} s"),
+    ("security.md", f"evicted after {in_core('table.h', 'grace_ns') / SECOND:g} s"),
+    ("model.md", f"next {in_core('room.h', 'VICTIM_SAMPLE'):g}"),
+    ("model.md", f"at least {protocol.FLUSH_GAP_NS / 1e6:g} ms apart"),
+    ("model.md", f"or after {protocol.CAUTION_NS / SECOND:g} s"),
+    ("model.md", f"trip is above {link.STALE_NS / SECOND:g} s"),
+    ("model.md", f"and {pruning.SETTLED_NS / SECOND:g} s plus the longest time to full"),
+    ("wire.md", f"heard within {protocol.HEARD_NS / SECOND:g} s"),
+    ("wire.md", f"within {protocol.DEAD_NS / SECOND:g} s), `dead`"),
+    ("wire.md", f"silent for over {protocol.HOLD_NS / SECOND:g} s"),
+    ("wire.md", f"all hashes in {antientropy.PERIOD_NS / SECOND:g} s"),
+    ("wire.md", f"slices of about {antientropy.SLICE:,} keys"),
+    ("wire.md", f"{in_core('digest.h', 'QUIET_NS') / SECOND:g} s). A peer whose own digest"),
+    ("wire.md", f"again every\n{protocol.REPEAT_NS / SECOND:g} s"),
+    ("wire.md", f"remembered for {pruning.KEPT_NS / SECOND / 60:g} minutes"),
+    ("wire.md", f"number of columns, at most {in_core('codec.h', 'MAX_COLUMNS'):g}"),
+    ("security.md", f"{gate.HANDSHAKE_S:g} s, {gate.MAX_UNPROVEN_BYTES // 1024} KiB"),
+    ("security.md", f"{gate.MAX_UNPROVEN}, and {gate.MAX_UNPROVEN_PER_ADDRESS} from one IPv4"),
+    ("security.md", f"`max_peers` + {gate.MAX_UNPROVEN}"),
+    ("security.md", f"{wire.MAX_FRAME // 1024} KiB and its seal"),
+    (
+        "security.md",
+        f"{connection.MAX_QUEUED_FRAMES} frames or {connection.MAX_QUEUED_BYTES >> 20} MiB",
+    ),
+    ("security.md", f"after {transport.STUCK_S:g} s without progress"),
+    ("security.md", f"{transport.SILENT_S:g} s, then the link ends"),
+    ("security.md", f"summed up every {counters.REPEAT_S:g} s"),
+    ("security.md", f"a snapshot every {housekeeping.SAVE_NS / SECOND:g} s"),
+    ("api.md", f"At most {waiters.MAX_WAITERS:,} callers wait for a key"),
+    ("api.md", f"asked again about every {discovery.REFRESH_S:g} s"),
+]
+
+
+@pytest.mark.parametrize(("page", "text"), TOLD)
+def test_constants_are_those_of_the_code(page: str, text: str) -> None:
+    words = (ROOT / "docs" / page).read_text().split()
+    assert " ".join(text.split()) in " ".join(words)
