@@ -432,8 +432,7 @@ def in_core(header: str, name: str) -> float:
 
 SECOND = 1e9
 TOLD = [
-    ("model.md", f"a *fast* rate ({in_core('predict.h', 'FAST_NS') / 1e6:g} ms;"),
-    ("model.md", f"; {in_core('predict.h', 'RISE_NS') / 1e6:g} ms when it rises"),
+    ("model.md", f"a *fast* rate ({in_core('predict.h', 'FAST_NS') / 1e6:g} ms)"),
     ("model.md", f"a *slow* rate ({in_core('predict.h', 'SLOW_NS') / SECOND:g} s"),
     ("model.md", f"the age up to {in_core('table.h', 'near_ns') / SECOND:g} s"),
     ("model.md", f"idle for {in_core('table.h', 'grace_ns') / SECOND:g} s"),

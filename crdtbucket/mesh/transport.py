@@ -262,6 +262,8 @@ class Mesh:
             await asyncio.sleep(refresh_delay(self._rng))
 
     def _aim(self) -> None:
+        if not self._running:
+            return  # a dial begun now would outlive the dialer
         wanted = [address for found in self._found.values() for address in found]
         wanted += [address for address in self._node.known_addresses() if address]
         # Gossip may name any number of places; what is configured comes first.

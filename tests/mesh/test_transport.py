@@ -964,3 +964,14 @@ def test_an_address_without_host_gets_the_one_it_was_met_at(
 )
 def test_what_counts_as_one_address(host: str, source: str) -> None:
     assert gate.source_of(host) == source
+
+
+async def test_a_mesh_that_stops_begins_no_dial() -> None:
+    mesh = Mesh(RecordingNode("alone"), config())
+    await mesh.start()
+    stopping = asyncio.create_task(mesh.stop())
+    await asyncio.sleep(0)
+    mesh._found[0] = ["127.0.0.1:9"]
+    mesh._aim()  # what gossip or discovery does while the dialer stops
+    await stopping
+    assert not mesh._dialer._targets
