@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from crdtbucket.commands.demo import demo
 from crdtbucket.commands.replay import replay
 from crdtbucket.commands.simulate import simulate
 from crdtbucket.errors import CrdtbucketError
@@ -19,6 +20,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+cli.add_command(demo)
 cli.add_command(simulate)
 cli.add_command(replay)
 

@@ -1,4 +1,4 @@
-"""A mesh in memory: the real core, the real protocol and the real codec; only clock and network are simulated.
+"""A mesh in memory: real core, real protocol, real codec; only clock and network are simulated.
 
     >>> from crdtbucket import BucketSpec
     >>> from crdtbucket.testing import SimulatedMesh
@@ -73,7 +73,8 @@ class SimulatedNode:
 
     def columns(self, bucket: str, key: str | bytes) -> dict[str, tuple[int, int]]:
         """What is counted here for the key: {node: (taken, refunded)}, a node's epochs summed."""
-        names, out = self.node.names(), {}
+        names = self.node.names()
+        out: dict[str, tuple[int, int]] = {}
         for (number, _), (_, taken, refunded) in self.bucket(bucket).columns(key).items():
             before = out.get(names[number], (0, 0))
             out[names[number]] = (before[0] + taken, before[1] + refunded)
@@ -101,13 +102,15 @@ class SimulatedNode:
         """A new process, with or without a snapshot."""
         mesh = self._mesh
         self.life += 1
-        self.table = Table(max_keys=mesh.max_keys, hash_key=bytes(16), virtual=True, epoch=mesh.random.getrandbits(64) | 1)
+        epoch = mesh.random.getrandbits(64) | 1
+        self.table = Table(max_keys=mesh.max_keys, hash_key=bytes(16), virtual=True, epoch=epoch)
         self.table.set_time(self.local_ns(mesh.now_ns))
         self.buckets: dict[str, BucketCore] = {}
         for spec in mesh.specs:
             debt = round(4 * spec.rate_per_second * (mesh.latency + mesh.config.gossip_interval))
             self.buckets[spec.key] = BucketCore(self.table, spec, min_debt=debt)
-        self.node = MeshNode(self.table, mesh.config, name=self.name, region=self.name, seed=mesh.random.getrandbits(64))
+        seed = mesh.random.getrandbits(64)
+        self.node = MeshNode(self.table, mesh.config, name=self.name, region=self.name, seed=seed)
         self.table.configure(predict=mesh.prediction)
         self.node.on_wake = self._wake
         if memory is not None:
@@ -125,7 +128,7 @@ class SimulatedNode:
     def _by_decision(self, decision: Decision) -> BucketCore:
         bucket: BucketCore = decision.bucket
         if bucket.table is not self.table:
-            raise CrdtbucketError("the decision is of another node or of an earlier life of this one")
+            raise CrdtbucketError("the decision is another node's, or of an earlier life")
         return bucket
 
     def _wake(self) -> None:
@@ -161,11 +164,12 @@ class SimulatedNode:
 
 
 class SimulatedMesh:
-    """A mesh of nodes under simulated time and network. Latencies in seconds, the rest as fractions.
+    """A mesh of nodes under simulated time and network. Times in seconds, the rest as fractions.
 
-    Each frame takes `latency` one way, more or less `jitter` of it. It is lost or sent twice with the given probabilities;
-    `reordering` of the frames may overtake earlier ones, the others wait for them as on a TCP connection. `clock_offsets` (s) and `clock_drift_ppm` are by node. `prediction=False` switches the prediction of
-    peers off, for comparison.
+    Each frame takes `latency` one way, more or less `jitter` of it. It is lost or sent twice with
+    the given probabilities; `reordering` of the frames may overtake earlier ones, the others wait
+    for them as on a TCP connection. `clock_offsets` (s) and `clock_drift_ppm` are by node.
+    `prediction=False` switches the prediction of peers off, for comparison.
     """
 
     def __init__(
@@ -203,12 +207,15 @@ class SimulatedMesh:
         names = list(nodes)
         self.config = MeshConfig(
             peers=[f"127.0.0.1:{i + 1}" for i in range(len(names) - 1)],
-            gossip_interval=gossip_interval, partition_trust=partition_trust, forget_after=forget_after,
-        )  # fmt: skip
+            gossip_interval=gossip_interval,
+            partition_trust=partition_trust,
+            forget_after=forget_after,
+        )
         offsets, drifts, down = clock_offsets or {}, clock_drift_ppm or {}, set(down)
         self.nodes: dict[str, SimulatedNode] = {}
         for name in names:
-            self.nodes[name] = SimulatedNode(self, name, round(offsets.get(name, 0.0) * NS), drifts.get(name, 0.0))
+            offset_ns = round(offsets.get(name, 0.0) * NS)
+            self.nodes[name] = SimulatedNode(self, name, offset_ns, drifts.get(name, 0.0))
             self.nodes[name].up = name not in down
         for i, first in enumerate(names):
             for second in names[i + 1 :]:
@@ -254,9 +261,10 @@ class SimulatedMesh:
         dead.table.set_time(dead.local_ns(self.now_ns))
         dead.saved = dead.node.snapshot()
         dead.up = False
+        at = self.now_ns + round(self.latency * NS)
         for name in self.nodes:
             if name != node:
-                self.schedule(self.now_ns + round(self.latency * NS), self._gone, name, node, dead.life)
+                self.schedule(at, self._gone, name, node, dead.life)
 
     def restart(self, node: str, memory: Literal["empty", "snapshot"] = "empty") -> None:
         """Starts a process again, under a new epoch, and connects it."""
@@ -291,19 +299,21 @@ class SimulatedMesh:
         for target, data in frames:
             self.frames_sent += 1
             self.bytes_sent += len(data)
+            way, lives = (source.name, target), (source.life, self.nodes[target].life)
             copies = 2 if self.duplication and self.random.random() < self.duplication else 1
             for _ in range(copies):
                 if self.loss and self.random.random() < self.loss:
                     continue
                 at = self.now_ns + self._delay()
                 if not self.reordering or self.random.random() >= self.reordering:
-                    at = self._arrived[source.name, target] = max(at, self._arrived.get((source.name, target), 0))
-                self.schedule(at, self._deliver, source.name, source.life, target, self.nodes[target].life, data)
+                    at = self._arrived[way] = max(at, self._arrived.get(way, 0))
+                self.schedule(at, self._deliver, way, lives, data)
 
     def _delay(self) -> int:
         return round(self.latency * (1 - self.jitter + 2 * self.jitter * self.random.random()) * NS)
 
-    def _deliver(self, source: str, source_life: int, target: str, target_life: int, data: bytes) -> None:
+    def _deliver(self, way: tuple[str, str], lives: tuple[int, int], data: bytes) -> None:
+        (source, target), (source_life, target_life) = way, lives
         node = self.nodes[target]
         if self.cut(source, target) or source_life != self.nodes[source].life:
             return
@@ -318,7 +328,7 @@ class SimulatedMesh:
         if one.life != first_life or two.life != second_life or not one.up or not two.up:
             return
         if self.cut(first, second) or max(one.suspended_until, two.suspended_until) > self.now_ns:
-            self.schedule(self.now_ns + RETRY_NS, self._connect, first, second, first_life, second_life)
+            self._connect_later(first, second)
             return
         for here, there in ((one, two), (two, one)):
             local = here.local_ns(self.now_ns)
@@ -327,17 +337,23 @@ class SimulatedMesh:
             try:
                 here.node.connected(there.node.info, local)
             except NodeConflict:
-                self.schedule(self.now_ns + RETRY_NS, self._connect, first, second, first_life, second_life)
+                self._connect_later(first, second)
                 return
+
+    def _connect_later(self, first: str, second: str) -> None:
+        lives = self.nodes[first].life, self.nodes[second].life
+        self.schedule(self.now_ns + RETRY_NS, self._connect, first, second, *lives)
 
     def _gone(self, name: str, dead: str, life: int) -> None:
         node = self.nodes[name]
         link = node.node.links.get(dead)
-        if not node.up or link is None or link.info.epoch == self.nodes[dead].node.info.epoch and self.nodes[dead].up:
+        if not node.up or link is None:
             return
-        if self.nodes[dead].life - life > 1:
+        again = self.nodes[dead]
+        if again.up and link.info.epoch == again.node.info.epoch:
+            return
+        if again.life - life > 1:
             return
         local = node.local_ns(self.now_ns)
         node.table.set_time(local)
         node.node.disconnected(dead, local)
-

@@ -155,8 +155,8 @@ MUTATIONS = (
     Mutation(
         "epoch_reused",
         ".",
-        "epoch=mesh.random.getrandbits(64) | 1)",
-        "epoch=1 + sum(self.name.encode()))",
+        "epoch = mesh.random.getrandbits(64) | 1\n",
+        "epoch = 1 + sum(self.name.encode())\n",
         trace("f_takes or b_c_restart"),
     ),
     Mutation(

@@ -1,7 +1,8 @@
 """Anti-entropy: digests of quiet keys over ranges of hashes find what rounds missed.
 
-A node goes over all hashes in `PERIOD_NS`, slice by slice. A peer whose own digest of the slice differs answers with its
-items (hash, fingerprint, debt); then each sends what the other lacks or has differently.
+A node goes over all hashes in `PERIOD_NS`, slice by slice. A peer whose own digest of the slice
+differs answers with its items (hash, fingerprint, debt); then each sends what the other lacks or
+has differently.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def items(table: Table, first: int, last: int) -> bytes:
 
 
 def compare(table: Table, first: int, last: int, theirs: bytes) -> tuple[list[int], bytes]:
-    """Entries here that the sender of these items lacks or has differently, and the hashes to ask it for."""
+    """Entries here that the sender of these items lacks or has differently, and the hashes to ask
+    it for."""
     known = {(lo, hi): (print_, debt) for lo, hi, print_, debt in _ITEM.iter_unpack(theirs)}
     send, want = [], bytearray()
     for lo, hi, print_, debt in _ITEM.iter_unpack(items(table, first, last)):

@@ -1,8 +1,9 @@
-"""A clock that jumps: noticed against the peers' clocks, and undone, so that no level moves with it.
+"""A clock that jumps: noticed against the peers' clocks, and undone, so that no level moves.
 
-Each frame shows the sender's clock, and its delay only ever makes that look late; so the largest difference within a window
-is the truest. When it moves by more than `JUMP_NS` on most links at once, it was this node's clock that jumped; a clock that
-runs off by 1000 ppm or more is corrected in such steps too.
+Each frame shows the sender's clock, and its delay only ever makes that look late; so the largest
+difference within a window is the truest. When it moves by more than `JUMP_NS` on most links at
+once, it was this node's clock that jumped; a clock that runs off by 1000 ppm or more is corrected
+in such steps too.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Offset:
 def jump(offsets: Iterable[Offset]) -> int:
     """By how much (ns) the own clock jumped forward, 0 for not at all.
 
-    Judged by the median of the peers. Against a single one it cannot be told whose clock it was: then only what raises the
-    debt is believed, since the other way would mint tokens.
+    Judged by the median of the peers. Against a single one it cannot be told whose clock it was:
+    then only what raises the debt is believed, since the other way would mint tokens.
     """
     moved = [offset.moved for offset in offsets if offset.moved is not None]
     if not moved:

@@ -1,4 +1,4 @@
-"""One peer as seen from here: what it has acknowledged, what was received from it, and how far away it is."""
+"""One peer as seen from here: what it has acknowledged, what came from it, how far away it is."""
 
 from __future__ import annotations
 
@@ -189,7 +189,8 @@ class Link:
         return not stale
 
     def complete(self, frame: wire.Frame, at: int) -> int | None:
-        """Counts a part of a complete round. When it was the last missing one: the time that the round stands for."""
+        """Counts a part of a complete round. When it was the last missing one: the time that the
+        round stands for."""
         if not frame.parts or frame.round <= self.completed:
             return None
         if frame.round > self.round:

@@ -1,4 +1,7 @@
-"""The protocol of one node as a pure machine: frames and times in, frames out. No clock, no socket, no thread of its own."""
+"""The protocol of one node as a pure machine: frames and times in, frames out.
+
+It has no clock, no socket and no thread of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,13 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from crdtbucket._core import Table
 from crdtbucket.errors import MeshError, NodeConflict, WireError
 from crdtbucket.mesh import antientropy, clockwatch, snapshot, wire
 from crdtbucket.mesh.link import Link
+from crdtbucket.mesh.membership import Membership
 from crdtbucket.mesh.nodeinfo import NodeInfo
-from crdtbucket.mesh.pruning import Pruner
 from crdtbucket.mesh.roster import Resolved, Roster
 from crdtbucket.mesh.rounds import Outbox
 from crdtbucket.mesh.settings import MeshConfig
@@ -24,21 +26,12 @@ Frames = list[tuple[str, bytes]]
 
 FLUSH_GAP_NS = 10_000_000
 """Least time between two early flushes."""
-HEARD_NS = 1_000_000_000
-"""A peer that was heard within this time speaks for its own column; later it is a suspect."""
-DEAD_NS = 15_000_000_000
-"""A peer that was not heard for so long is dead; still a member until `forget_after`."""
-HOLD_NS = 60_000_000_000
-"""For so long the log of versions is kept for a peer that is silent; later it gets a full sync."""
 CAUTION_NS = 2_000_000_000
 """A node without memory serves its share of a key for at most so long."""
-GOSSIP_NS = 1_000_000_000
-"""Members and marks are looked at this often, and told when they changed."""
-REPEAT_NS = 10_000_000_000
-"""They are told again this often, since a frame may be lost."""
 SWEEP = 4096
 NEVER = -(2**63)
 REMEMBERED_TABLES = 4
+MERGE_COUNTERS = ("merged", "ignored", "unknown_bucket", "refused_columns", "dropped", "gained")
 
 
 class MeshNode:
@@ -61,36 +54,20 @@ class MeshNode:
         self.table = table
         self.config = config
         self.name, self.region, self.address = name, region, address
-        self.links: dict[str, Link] = {}
-        self.counters: dict[str, int] = dict.fromkeys(
-            (
-                "frames",
-                "duplicates",
-                "stale",
-                "merged",
-                "ignored",
-                "unknown_bucket",
-                "refused_columns",
-                "dropped",
-                "gained",
-            ),
-            0,
-        )
+        self.counters = dict.fromkeys(("frames", "duplicates", "stale", *MERGE_COUNTERS), 0)
         self.on_wake: Callable[[], None] | None = None
         self.on_conflict: Callable[[NodeConflict], None] | None = None
         self._random = random.Random(seed)
         self._roster = Roster(table, name)
         self._out = Outbox(table, self._roster)
-        self._pruner = Pruner(table)
         now = table.now()
+        self.members = Membership(table, config, self._roster, name, now)
+        self.links: dict[str, Link] = self.members.links
         self._born = now if born is None else born
         self._interval = config.gossip_interval_ns
         self._next_round = now + self._random.randrange(self._interval)
         self._last_send = now - FLUSH_GAP_NS
-        self._next_gossip = now
-        self._known: dict[str, wire.Member] = {}
         self._greet: dict[str, None] = {}
-        self._news: dict[str, Any] = {}
         self.leaving = False
         self.memory = False
         """Whether a complete round for this process has come, so that levels are the mesh's."""
@@ -100,7 +77,7 @@ class MeshNode:
         table.spare_epoch(self._random.getrandbits(64) | 1)
         if config.peers:
             self._out.flags |= wire.JOINING
-            table.configure(cautious_until=now + CAUTION_NS, members=1 + len(config.peers))
+            table.configure(cautious_until=now + CAUTION_NS, members=self.members.expected)
         else:
             self.remember(now)
 
@@ -114,31 +91,11 @@ class MeshNode:
         )
 
     def connected(self, peer: NodeInfo, now: int) -> None:
-        """An authenticated link is up. Raises NodeConflict when two running processes share a name: the younger of two that
-        are called like this node refuses to serve."""
+        """An authenticated link is up. Raises NodeConflict when two running processes share a
+        name: the younger of two that are called like this node refuses to serve."""
         if peer.name == self.name:
             raise self.twin(peer)
-        link = self.links.get(peer.name)
-        if link is None:
-            link = self.links[peer.name] = Link(peer, self._roster.node(peer.name), now)
-            link.start_sync(self.table.version)
-        elif link.info.epoch != peer.epoch:
-            if link.connected and now - link.heard < HEARD_NS:
-                raise NodeConflict(
-                    f"two running processes are called {peer.name!r}: give each node its own name"
-                )
-            link.new_life(peer)
-            link.start_sync(self.table.version)
-        else:
-            link.renumber()
-            if not link.held:
-                link.start_sync(self.table.version)
-        link.info, link.heard, link.connected, link.held = peer, now, True, True
-        link.left = link.forgotten = False
-        link.digest_due = now + 2 * self._interval
-        self.table.set_node(link.node, peer.epoch, True)
-        self._know(peer.name, peer.region, peer.epoch, peer.address)
-        self._count_members(now)
+        self.members.connected(peer, now)
         self._greet[peer.name] = None
         self._wake()
         log.info("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
@@ -166,9 +123,7 @@ class MeshNode:
         link = self.links.get(name)
         if link is None or not link.connected:
             return
-        link.connected = False
-        self.table.set_node(link.node, link.info.epoch, False)
-        self._count_members(now)
+        self.members.disconnected(link, now)
         log.info("%s: link to %s is down", self.name, name)
 
     def names(self) -> dict[int, str]:
@@ -177,25 +132,20 @@ class MeshNode:
 
     def known_addresses(self) -> list[str]:
         """Where the members that were heard of can be dialled."""
-        return [
-            address for name, _, _, address in self._known.values() if address and name != self.name
-        ]
+        return self.members.addresses()
 
     def status(self, name: str, now: int) -> str:
         """alive, suspect, dead or left."""
-        link = self.links[name]
-        silent = now - link.heard
-        if link.left:
-            return "left"
-        if link.connected and silent < HEARD_NS:
-            return "alive"
-        return "suspect" if silent < DEAD_NS else "dead"
+        return self.members.status(name, now)
 
     # ---- in ----
 
     def receive(self, name: str, data: bytes, now: int) -> Frames:
-        """Takes a frame of the authenticated peer `name`; returns frames to send at once. Raises WireError on a bad one, which
-        then has changed nothing but the link's time of last hearing."""
+        """Takes a frame of the authenticated peer `name`; returns frames to send at once.
+
+        Raises WireError on a bad one, which then has changed nothing but the link's time of last
+        hearing.
+        """
         link = self.links.get(name)
         if link is None:
             raise MeshError(f"no link to {name!r}")
@@ -225,11 +175,11 @@ class MeshNode:
         if addressed:
             link.acknowledge(frame)
         self._completed(link, frame, at, addressed, now)
-        self._gossip_in(link, frame, now)
+        self.members.hear(link, frame, now)
         return out + self._anti_entropy(link, frame, now)
 
     def _follow_epoch(self, link: Link, frame: wire.Frame) -> None:
-        """The peer may go on under a new epoch in the same process; an older frame does not undo it."""
+        """The peer may go on under a new epoch in the same process; older frames do not undo it."""
         if frame.epoch == link.info.epoch or frame.seq <= link.received.highest:
             return
         self.table.set_node(link.node, frame.epoch, link.connected)
@@ -259,7 +209,7 @@ class MeshNode:
             newer=newer,
             joining=bool(frame.flags & wire.JOINING),
         )
-        for what in ("merged", "ignored", "unknown_bucket", "refused_columns", "dropped", "gained"):
+        for what in MERGE_COUNTERS:
             self.counters[what] += getattr(merged, what)
         if merged.refused_columns:
             log.warning(
@@ -275,7 +225,7 @@ class MeshNode:
                 epoch,
                 self.table.epoch,
             )
-        if any(link.info.name in other.unheard for other in self.links.values() if other.connected):
+        if self.members.relayed(link.info.name):
             self.table.touch(merged.touched)
         link.answers.update(dict.fromkeys(merged.answers))
         if link.answers and now - link.answered_at >= FLUSH_GAP_NS:
@@ -302,20 +252,8 @@ class MeshNode:
         self.memory = True
         self._out.flags &= ~wire.JOINING
         self.table.configure(cautious_until=NEVER)
-        self._count_members(now)
-
-    def _gossip_in(self, link: Link, frame: wire.Frame, now: int) -> None:
-        for name, region, epoch, address in frame.members or ():
-            self._know(name, region, epoch, address)
-        if frame.unheard is not None:
-            link.unheard = frame.unheard
-        for epoch in frame.marks or ():
-            self._pruner.told(epoch, self._running(), now)
-        if frame.flags & wire.LEAVING and not link.left:
-            link.left = True
-            log.info("%s: %s left", self.name, link.info.name)
-            self._forget(link)
-            self._count_members(now)
+        self.members.expected = 1
+        self.members.count(now)
 
     def _anti_entropy(self, link: Link, frame: wire.Frame, now: int) -> Frames:
         frames: list[bytes] = []
@@ -358,16 +296,17 @@ class MeshNode:
 
     def _round(self, now: int) -> Frames:
         self._next_round += self._interval * (1 + (now - self._next_round) // self._interval)
-        self._age(now)
+        self.members.age(now)
+        self._undo_jump()
+        self.members.count(now)
         self.table.collect()
         self._last_send = now
         self._out.start()
-        self._gather_news(now)
+        self.members.gather(self.info, now)
         out: Frames = []
-        for link in self.links.values():
-            if not link.connected or link.left:
-                continue
-            extra = {**self._news_for(link, now), **antientropy.next_digest(self.table, link, now)}
+        for link in self.members.reachable():
+            news = self.members.news(link, now)
+            extra = {**news, **antientropy.next_digest(self.table, link, now)}
             frames = self._out.round(link, now, extra)
             if link.answers:
                 frames += [data for _, data in self._answer(link, now)]
@@ -381,12 +320,10 @@ class MeshNode:
         names, self._greet = self._greet, {}
         self.table.collect()
         self._out.start()
-        links = [self.links[name] for name in names if name in self.links]
         return [
             (link.info.name, data)
-            for link in links
-            if link.connected and not link.left
-            for data in self._out.round(link, now, self._members_out(now))
+            for link in self.members.reachable(names)
+            for data in self._out.round(link, now, self.members.members(self.info, now))
         ]
 
     def _flush(self, now: int) -> Frames:
@@ -396,8 +333,7 @@ class MeshNode:
         self._out.start()
         return [
             (link.info.name, data)
-            for link in self.links.values()
-            if link.connected and not link.left
+            for link in self.members.reachable()
             for data in self._out.flush(link, before, now)
         ]
 
@@ -409,38 +345,9 @@ class MeshNode:
         self._out.start()
         return [
             (link.info.name, data)
-            for link in self.links.values()
-            if link.connected and not link.left
+            for link in self.members.reachable()
             for data in self._out.round(link, now, {})
         ]
-
-    def _gather_news(self, now: int) -> None:
-        if now < self._next_gossip:
-            return
-        self._next_gossip = now + GOSSIP_NS
-        marks = self._pruner.step(self.links.values(), self._running(), now)
-        self._roster.drop_strangers(self.links.keys() | self._known.keys())
-        news = {**self._members_out(now), **({"marks": marks} if marks else {})}
-        if news != self._news:
-            self._news = news
-            for link in self.links.values():
-                link.news_due = now
-
-    def _news_for(self, link: Link, now: int) -> dict[str, Any]:
-        if now < link.news_due:
-            return {}
-        link.news_due = now + REPEAT_NS
-        return self._news
-
-    def _members_out(self, now: int) -> dict[str, Any]:
-        me = (self.name, self.region, self.table.epoch, self.address)
-        heard = {name for name in self.links if self.status(name, now) == "alive"}
-        unheard = tuple(
-            name
-            for name in self._known
-            if name != self.name and name not in heard and not self._gone(name)
-        )
-        return {"members": (me, *self._known.values())[: wire.MAX_MEMBERS], "unheard": unheard}
 
     # ---- memory ----
 
@@ -449,54 +356,11 @@ class MeshNode:
         return snapshot.dump(self.table, self._roster)
 
     def restore(self, data: bytes) -> int:
-        """Takes a snapshot of an earlier life; how many keys came back. Raises MeshError when it is none."""
+        """Takes a snapshot of an earlier life; how many keys came back. Raises MeshError when it is
+        none."""
         return snapshot.load(self.table, self._roster, data)
 
     # ---- members ----
-
-    def _know(self, name: str, region: str, epoch: int, address: str) -> None:
-        known = self._known.get(name)
-        if name == self.name or (known is None and len(self._known) >= wire.MAX_MEMBERS - 1):
-            return
-        if known is not None and not address:
-            address = known[3]  # a node that does not know where it is reached takes nothing back
-        self._known[name] = (name, region, epoch, address)
-
-    def _gone(self, name: str) -> bool:
-        link = self.links.get(name)
-        return link is not None and (link.left or link.forgotten)
-
-    def _running(self) -> set[int]:
-        return {
-            self.table.epoch,
-            *(
-                link.info.epoch
-                for link in self.links.values()
-                if not link.left and not link.forgotten
-            ),
-        }
-
-    def _age(self, now: int) -> None:
-        for link in self.links.values():
-            silent = now - link.heard
-            if link.connected and silent >= HEARD_NS:
-                self.table.set_node(link.node, link.info.epoch, False)
-            if link.held and silent > HOLD_NS:
-                link.held = False
-            elif not link.held and link.connected and silent < HEARD_NS:
-                link.held = True
-                link.start_sync(self.table.version)
-            if not link.forgotten and not link.left and silent > self.config.forget_after_ns:
-                link.forgotten = True
-                log.warning(
-                    "%s: %s was silent for %.0f s and is forgotten",
-                    self.name,
-                    link.info.name,
-                    silent / 1e9,
-                )
-                self._forget(link)
-        self._undo_jump()
-        self._count_members(now)
 
     def _undo_jump(self) -> None:
         offsets = [link.clock for link in self.links.values() if link.connected]
@@ -514,19 +378,8 @@ class MeshNode:
     def forget(self, name: str) -> None:
         """Discovery says that this node is gone for good."""
         link = self.links.get(name)
-        if link is not None and not link.forgotten:
-            link.forgotten = True
-            self._forget(link)
-
-    def _forget(self, link: Link) -> None:
-        link.held = False
-        self.table.forget(link.node)
-        self._known.pop(link.info.name, None)
-
-    def _count_members(self, now: int) -> None:
-        live = 1 + sum(self.status(name, now) in ("alive", "suspect") for name in self.links)
-        expected = 1 + len(self.config.peers) if not self.memory else 1
-        self.table.configure(members=max(live, expected))
+        if link is not None:
+            self.members.forget(link)
 
     def _acknowledged(self) -> int:
         held = [link.acked.prefix for link in self.links.values() if link.held and not link.left]

@@ -65,9 +65,10 @@ class Pruner:
             self._release(epoch)
             known -= 1
         by_age = sorted(self._dead, key=lambda epoch: self._dead[epoch][0])
-        early = [e for e in by_age if now - self._dead[e][0] >= SETTLED_NS][: max(0, known - CROWDED)]
+        settled = [epoch for epoch in by_age if now - self._dead[epoch][0] >= SETTLED_NS]
+        early = settled[: max(0, known - CROWDED)]
         if early:
-            log.warning("%d epochs are remembered: %d old ones are dropped early", known, len(early))
+            log.warning("%d epochs are known: %d old ones are dropped early", known, len(early))
         for epoch in early:
             self._mark(epoch, now)
 

@@ -1,5 +1,4 @@
-"""Names and numbers: nodes, epochs and definitions as this table numbers them, and as the wire does.
-"""
+"""Names and numbers: nodes, epochs and definitions as this table and the wire number them."""
 
 from __future__ import annotations
 
@@ -69,7 +68,8 @@ class Roster:
         key = (self._table.origins_version, self._table.definition_count)
         if self._announced is None or key != self._key:
             names = self.names()
-            origins = [(i, names[n], epoch) for i, n, epoch, gone in self._table.origins() if not gone]
+            known = self._table.origins()
+            origins = [(i, names[node], epoch) for i, node, epoch, gone in known if not gone]
             self._positions = array("H", [NO_PLACE]) * wire.MAX_ORIGINS
             for place, (origin, _, _) in enumerate(origins):
                 self._positions[origin] = place
@@ -83,8 +83,8 @@ class Roster:
         return self._announced, self._positions
 
     def resolve(self, tables: wire.Tables) -> Resolved:
-        """A peer's tables in local numbers. Raises WireError when an epoch is stated of two nodes, or
-        when there is no room for more."""
+        """A peer's tables in local numbers. Raises WireError when an epoch is stated of two nodes,
+        or when there is no room for more."""
         origins = array("H")
         for name, epoch in tables.origins:
             origins.append(self._table.origin(self.node(name), epoch))

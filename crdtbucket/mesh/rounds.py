@@ -1,4 +1,4 @@
-"""What goes out: rounds, early flushes, answers and the full sync of a joiner, as frames of bounded size."""
+"""What goes out in frames of bounded size: rounds, early flushes, answers, a joiner's full sync."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ class Outbox:
         self._chunks.clear()
 
     def round(self, link: Link, now: int, extra: dict[str, Any]) -> list[bytes]:
-        """The frames of a round: every key that is dirty for the peer, or as many as fit. `extra` goes with the first."""
+        """The frames of a round: every key that is dirty for the peer, or as many as fit. `extra`
+        goes with the first."""
         head = self._table.version
         budget = ROUND_BYTES
         chunks: list[tuple[bytes, int, int]] = []
@@ -70,7 +71,8 @@ class Outbox:
         gaps = link.acked.gaps(head)
         if link.cursor < head and link.cursor > link.acked.prefix:
             gaps = _rotated(gaps, link.cursor)
-        for after, upto in gaps:
+        for low, upto in gaps:
+            after = low
             while after < upto and budget > 0:
                 payload, last, count = self._chunk(after, upto)
                 if count:
@@ -118,7 +120,8 @@ class Outbox:
     ) -> list[bytes]:
         """Given entries, whatever their state, in at most `most` frames."""
         _, positions = self._roster.announced()
-        wanted, start, out = array("I", entries), 0, []
+        wanted, start = array("I", entries), 0
+        out: list[bytes] = []
         while start < len(wanted) and len(out) < most:
             payload, start, count = self._table.encode_entries(
                 wanted, start, positions, self._room()

@@ -1,5 +1,7 @@
-"""Snapshots of a table: what was counted and owed, to start from after a restart. A snapshot is merged like an own
-message that came late."""
+"""Snapshots of a table: what was counted and owed, to start from after a restart.
+
+A snapshot is merged like an own message that came late.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,10 @@ def dump(table: Table, roster: Roster) -> bytes:
 
 
 def load(table: Table, roster: Roster, data: bytes) -> int:
-    """Restores a snapshot into a table that runs under a new epoch. Returns the entries restored. Raises MeshError, and
-    restores nothing, when it is not one."""
+    """Restores a snapshot into a table that runs under a new epoch. Returns the entries restored.
+
+    Raises MeshError, and restores nothing, when it is not one.
+    """
     try:
         form, epoch, origins, definitions, chunks = msgpack.unpackb(
             data, use_list=False, strict_map_key=False

@@ -1,4 +1,4 @@
-"""What a node keeps on disk: that its name is in use on this host, its lives, and a snapshot to start from."""
+"""What a node keeps on disk: that its name is in use on this host, its lives, and a snapshot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 class StateDir:
     """The state of one node name in a directory; held exclusively from `open` to `close`.
 
-    Every write is complete or absent after a crash: written aside, synced, renamed, and the directory synced.
+    Every write is complete or absent after a crash: written aside, synced, renamed, and the
+    directory synced.
     """
 
     def __init__(self, directory: str | os.PathLike[str], name: str) -> None:
@@ -29,7 +30,8 @@ class StateDir:
         self._lock: int | None = None
 
     def open(self) -> None:
-        """Takes the name. Raises NodeConflict when a process on this host has it, MeshError when the directory is unusable."""
+        """Takes the name. Raises NodeConflict when a process on this host has it, MeshError when
+        the directory is unusable."""
         try:
             self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -42,13 +44,13 @@ class StateDir:
         except OSError:
             os.close(lock)
             raise NodeConflict(
-                f"a running process on this host is called {self._name!r} ({self._lock_path} is locked): "
-                "give each process its own node name"
+                f"a running process on this host is called {self._name!r} "
+                f"({self._lock_path} is locked): give each process its own node name"
             ) from None
         self._lock = lock
 
     def begin_life(self, epoch: int) -> int:
-        """Records a new epoch before anything is counted under it. Returns how many lives there have been.
+        """Records a new epoch before anything is counted under it. Returns the number of lives.
 
         Raises MeshError when the epoch is one that was used before.
         """

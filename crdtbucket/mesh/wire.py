@@ -1,7 +1,8 @@
-"""Frames between nodes: `CB`, a version, a small msgpack header with numbered fields, and one binary payload.
+"""Frames between nodes: `CB`, a version, a msgpack header of numbered fields, a binary payload.
 
-Whatever bytes a peer sends, `decode` gives a `Frame` or raises one `WireError`. Field numbers are only ever added; a field
-that this version does not know is ignored, a frame version that it does not know is refused.
+Whatever bytes a peer sends, `decode` gives a `Frame` or raises one `WireError`. Field numbers are
+only ever added; a field that this version does not know is ignored, a frame version that it does
+not know is refused.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ MAX_DEFINITIONS = 4096
 MAX_MARKS = 256
 ACK_BITS = 256
 _PREFIX = struct.Struct("<2sBBI")
+_MALFORMED = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
+"""What msgpack raises on bytes that it cannot read; a map as a key is a TypeError."""
 _U64 = 2**64 - 1
 _I63 = 2**63 - 1
 
 ENTRIES, ITEMS, WANT = 0, 1, 2
-"""What the payload holds: entries, digest items (32 bytes each) or hashes that are asked for (16 bytes each)."""
+"""What the payload holds: entries, digest items (32 bytes each) or hashes that are asked for (16
+bytes each)."""
 
 JOINING, LEAVING = 1, 2
 """Flags: the sender has no memory yet; the sender says goodbye."""
@@ -54,7 +58,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame. Times are ns of the sender's clock; only differences of the same clock are ever used."""
+    """One frame. Times are ns of the sender's clock; only differences on one clock are used."""
 
     epoch: int
     to_epoch: int
@@ -65,7 +69,8 @@ class Frame:
     hold: int = 0
     """How long the sender held that before this frame."""
     ack: int = 0
-    """Highest sequence number that the sender has merged from the receiver; `ack_bits` are those below it."""
+    """Highest sequence number that the sender has merged from the receiver; `ack_bits` are those
+    below it."""
     ack_bits: int = 0
     round: int = 0
     """Number of the round that this frame is a part of, 0 for none."""
@@ -91,16 +96,17 @@ class Frame:
 
 # Append-only: a number never changes its meaning. 0 is never used.
 _NUMBERS = {
-    "epoch": 1, "to_epoch": 2, "seq": 3, "sent": 4, "echo": 5, "hold": 6, "ack": 7, "ack_bits": 8, "round": 9, "part": 10,
-    "parts": 11, "flags": 12, "tables_version": 13, "tables": 14, "payload_kind": 15, "members": 16, "unheard": 17,
-    "digest": 18, "items": 19, "marks": 20,
+    "epoch": 1, "to_epoch": 2, "seq": 3, "sent": 4, "echo": 5, "hold": 6, "ack": 7, "ack_bits": 8,
+    "round": 9, "part": 10, "parts": 11, "flags": 12, "tables_version": 13, "tables": 14,
+    "payload_kind": 15, "members": 16, "unheard": 17, "digest": 18, "items": 19, "marks": 20,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
 _ENCODED = [(name, number, _DEFAULTS[name]) for name, number in _NUMBERS.items()]
 
 
 def encode(frame: Frame) -> bytes:
-    """The bytes of a frame. Fields at their default are left out. Raises WireError when it would be too large."""
+    """The bytes of a frame, fields at their default left out. Raises WireError when it would be too
+    large."""
     header: dict[int, Any] = {}
     for name, number, default in _ENCODED:
         value = getattr(frame, name)
@@ -117,7 +123,7 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode(data: bytes) -> Frame:
-    """The frame in `data`, every field checked for type and range. Raises WireError; nothing else."""
+    """The frame in `data`, every field checked for type and range. Raises only WireError."""
     if len(data) > MAX_FRAME:
         raise WireError(f"frame of {len(data)} bytes is over {MAX_FRAME}")
     if len(data) < _PREFIX.size:
@@ -132,12 +138,16 @@ def decode(data: bytes) -> Frame:
     try:
         header = msgpack.unpackb(
             memoryview(data)[_PREFIX.size : _PREFIX.size + size],
-            use_list=False, raw=False, strict_map_key=False, max_map_len=64, max_array_len=MAX_DEFINITIONS,
-            max_str_len=1024, max_bin_len=1024, max_ext_len=0,
-        )  # fmt: skip
-    except (
-        Exception
-    ) as error:  # msgpack raises ValueErrors, UnicodeDecodeError, RecursionError and its own
+            use_list=False,
+            raw=False,
+            strict_map_key=False,
+            max_map_len=64,
+            max_array_len=MAX_DEFINITIONS,
+            max_str_len=1024,
+            max_bin_len=1024,
+            max_ext_len=0,
+        )
+    except _MALFORMED as error:
         raise WireError(f"header is not msgpack: {type(error).__name__}") from None
     if not isinstance(header, dict):
         raise WireError("header is not a map")

@@ -147,7 +147,7 @@ def test_a_peer_silent_beyond_the_hold_is_told_all_when_it_is_back() -> None:
 def test_members_are_known_by_gossip() -> None:
     mesh = mesh_of(3)
     mesh.advance(2.5)
-    known = set(mesh["A"].node._known)
+    known = set(mesh["A"].node.members.known)
     assert known == {"B", "C"}
 
 

@@ -1,0 +1,1 @@
+"""`crdtbucket demo`: three real processes, real calls, a cut and a heal, and a verdict."""

@@ -1,0 +1,91 @@
+"""What a view shows at one moment, as numbers: it knows nothing of terminals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.demo.ledger import Ledger
+from crdtbucket.demo.traffic import Phase, Traffic
+from crdtbucket.policy import BucketSpec
+
+SPARK_S = 30
+
+
+@dataclass(frozen=True)
+class Row:
+    """One region now. Rates in tokens a second over the last second, `lag_s` in seconds."""
+
+    region: str
+    offered: float
+    admitted: float
+    remaining: int
+    lag_s: float
+    alive: int
+    peers: int
+    is_cut: bool
+
+    @property
+    def denied(self) -> float:
+        """Tokens a second that were denied."""
+        return self.offered - self.admitted
+
+
+@dataclass(frozen=True)
+class Board:
+    """All regions now. `elapsed_s` since the start, `left_s` until the phase ends."""
+
+    elapsed_s: float
+    phase: Phase
+    left_s: float
+    rows: tuple[Row, ...]
+    spark: tuple[int, ...]
+    """Tokens admitted in each of the last seconds, the newest last; whole seconds only."""
+    admitted: int
+    allowed: float
+    """Tokens that the limit has allowed so far: capacity + rate x time."""
+    refill: float
+    """Tokens a second that the bucket refills."""
+
+
+def board(
+    ledger: Ledger, spec: BucketSpec, traffic: Traffic, start_ns: int, now_ns: int, cut: str | None
+) -> Board:
+    """How things stand at `now_ns`; `cut`: the region that is cut off now."""
+    elapsed = max(0, now_ns - start_ns)
+    phase = traffic.phase(elapsed)
+    seconds = elapsed // NS_PER_SECOND
+    full_at = ledger.full_at(spec)
+    spark = tuple(
+        ledger.admitted_between(start_ns + k * NS_PER_SECOND, start_ns + (k + 1) * NS_PER_SECOND)
+        for k in range(max(0, seconds - SPARK_S), seconds)
+    )
+    return Board(
+        elapsed / NS_PER_SECOND,
+        phase,
+        max(0, phase.end_ns - elapsed) / NS_PER_SECOND,
+        tuple(_row(ledger, place, now_ns, full_at, cut) for place in range(len(ledger.regions))),
+        spark,
+        sum(ledger.total_admitted(place) for place in range(len(ledger.regions))),
+        spec.capacity + spec.rate_per_second * elapsed / NS_PER_SECOND,
+        spec.rate_per_second,
+    )
+
+
+def _row(ledger: Ledger, place: int, now_ns: int, full_at: int, cut: str | None) -> Row:
+    name, latest = ledger.regions[place], ledger.accounts[place].latest
+    offered, admitted = ledger.rates(place, now_ns)
+    peers = {} if latest is None else latest["peers"]
+    return Row(
+        region=name,
+        offered=offered,
+        admitted=admitted,
+        remaining=0 if latest is None else latest["remaining"],
+        lag_s=ledger.lag_ns(place, full_at) / NS_PER_SECOND,
+        alive=list(peers.values()).count("alive"),
+        peers=len(ledger.regions) - 1,
+        is_cut=name == cut,
+    )
+
+
+__all__ = ["SPARK_S", "Board", "Row", "board"]

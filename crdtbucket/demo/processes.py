@@ -1,0 +1,171 @@
+"""The parent's hold on the processes of the demo: start, tell, listen, end for certain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from crdtbucket.demo.proxy import HOST
+from crdtbucket.errors import CrdtbucketError
+
+Report = dict[str, Any]
+LEAVE_S = 3.0
+_LINE_LIMIT = 2**26
+_LAST_WORDS = 20
+# Below the ports that the kernel gives to outgoing connections, so that none takes it meanwhile.
+_PORTS = range(20_000, 32_000)
+
+
+class ProcessEnded(CrdtbucketError):
+    """A process ended that was not asked to."""
+
+
+class RegionProcess:
+    """One region's process. `on_report(report)` is called for every line that it tells."""
+
+    def __init__(
+        self,
+        region: str,
+        port: int,
+        peers: list[str],
+        secret: str,
+        key: str,
+        on_report: Callable[[Report], None],
+        *,
+        advertise: str | None = None,
+    ) -> None:
+        """`port`: where it listens on loopback. `peers`: addresses to call. `advertise`: the
+        address that gossip tells, None for its own."""
+        self.region = region
+        self.setup = {
+            "node": f"{region}-1",
+            "region": region,
+            "key": key,
+            "mesh": {
+                "listen": f"{HOST}:{port}", "peers": peers, "secret": secret,
+                "advertise": advertise,
+            },
+        }  # fmt: skip
+        self.latest: Report | None = None
+        """The newest report."""
+        self.stopping = False
+        self._on_report = on_report
+        self._process: asyncio.subprocess.Process | None = None
+        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._readers: list[asyncio.Task[None]] = []
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start the process."""
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "crdtbucket.demo.region",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=_LINE_LIMIT,
+            start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
+        )  # fmt: skip
+        self._readers = [
+            asyncio.ensure_future(self._read_reports(process)),
+            asyncio.ensure_future(self._read_errors(process)),
+        ]
+        await self.tell(self.setup)
+
+    async def tell(self, message: dict[str, Any]) -> None:
+        """One line to the process; one that is gone is reported by `ended`."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        try:
+            await self._process.stdin.drain()
+        except ConnectionError:
+            self._last_words.append("it no longer reads what it is told")
+
+    async def ended(self) -> None:
+        """Waits for the end of the process. Raises `ProcessEnded` when nobody asked for it."""
+        assert self._process is not None
+        # A line that cannot be read is a failure of the demo, not a reason to wait.
+        await asyncio.gather(*self._readers)
+        code = await self._process.wait()
+        if not self.stopping:
+            raise ProcessEnded(f"the process of region {self.region} {self._why(code)}")
+
+    def kill(self) -> None:
+        """End it without a word (kill -9)."""
+        self.stopping = True
+        assert self._process is not None
+        self._process.kill()
+
+    async def stop(self) -> None:
+        """Ask it to leave the mesh and end; kill it when it does not within 3 s."""
+        process, self.stopping = self._process, True
+        if process is None:
+            return
+        try:
+            if process.stdin is not None:
+                process.stdin.close()  # the end of its stdin is a stop
+            try:
+                await asyncio.wait_for(process.wait(), LEAVE_S)
+            except asyncio.TimeoutError:
+                process.kill()
+                await process.wait()
+        except asyncio.CancelledError:
+            if process.returncode is None:
+                process.kill()
+            raise
+        finally:
+            for reader in self._readers:
+                reader.cancel()
+            await asyncio.gather(*self._readers, return_exceptions=True)
+
+    def _why(self, code: int) -> str:
+        how = f"ended with status {code}"
+        if code < 0:
+            try:
+                how = f"was killed by {signal.Signals(-code).name}"
+            except ValueError:
+                how = f"was killed by signal {-code}"
+        words = "\n  ".join(self._last_words)
+        return f"{how}; its last words:\n  {words}" if words else how
+
+    async def _read_reports(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            if not line.endswith(b"\n"):
+                return  # killed in the middle of a line
+            self.latest = report = json.loads(line)
+            self._on_report(report)
+
+    async def _read_errors(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        while line := await process.stderr.readline():
+            self._last_words.append(line.decode(errors="replace").rstrip())
+
+
+def free_port() -> int:
+    """A port of the loopback interface that is free now. Raises `OSError` when none is found."""
+    rng = random.SystemRandom()
+    for _ in range(200):
+        port = rng.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no free port was found on the loopback interface")
+
+
+__all__ = ["ProcessEnded", "RegionProcess", "Report", "free_port"]

@@ -1,0 +1,156 @@
+"""One region of the demo: a process with a limiter, told what to do on stdin, telling on stdout.
+
+    python -m crdtbucket.demo.region
+
+Lines of JSON both ways. The first one in is the setup; then `go` (calls to make), `stop`. The end
+of stdin is a stop, too: whatever becomes of its parent, a region does not outlive it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from importlib import resources
+from typing import Any
+
+from crdtbucket import Bucket, CrdtbucketError, Limiter, MeshConfig
+from crdtbucket.clock import NS_PER_SECOND, now_ns
+
+BUCKET = "ai-agent-inference"
+"""The ASCII spelling finds it, whatever hyphens the file has."""
+REPORT_S = 0.1
+# A line of `go` holds all calls of a run.
+_LINE_LIMIT = 2**26
+
+
+class Region:
+    """A limiter under load, and what it has to tell."""
+
+    def __init__(self, limiter: Limiter, key: str) -> None:
+        self.limiter, self.key = limiter, key
+        self.bucket: Bucket = limiter.bucket(BUCKET)
+        self.calls: list[list[Any]] = []
+        self.done = True
+
+    def known(self) -> dict[str, int]:
+        """Tokens that each process has taken, as far as it is known here, by epoch."""
+        columns = self.bucket.columns(self.key).items()
+        return {f"{epoch:x}": taken - refunded for (_, epoch), (_, taken, refunded) in columns}
+
+    def room(self) -> float:
+        """Tokens below full that the bucket may have kept for silent peers since the last look.
+
+        Only a full bucket keeps any, so none does that is further from full than it can refill.
+        """
+        credit = self.bucket.credit(self.key)
+        refill = self.bucket.spec.rate_per_second * REPORT_S
+        debt = self.bucket.debt(self.key) or 0
+        return credit + refill if credit > 0 and debt <= 2 * refill else 0.0
+
+    def call(self, cost: int) -> None:
+        """One call, noted with its time and with what was known when it was decided."""
+        known, room = self.known(), self.room()
+        before = now_ns()
+        allowed = bool(self.bucket.take(self.key, cost))
+        after = now_ns()
+        self.calls.append([after, after - before, cost, int(allowed), room, known])
+
+    async def make(self, start_ns: int, calls: list[tuple[int, int]]) -> None:
+        """Make calls, (ns after the start, cost), at their times."""
+        for at_ns, cost in calls:
+            wait = start_ns + at_ns - now_ns()
+            if wait > 0:
+                await asyncio.sleep(wait / NS_PER_SECOND)
+            self.call(cost)
+        self.done = True
+
+    def report(self) -> dict[str, Any]:
+        """How things stand, and the calls since the last report."""
+        calls, self.calls = self.calls, []
+        stats = self.limiter.stats()
+        decision = self.bucket.peek(self.key)
+        return {
+            "at": now_ns(),
+            "epoch": f"{self.bucket.table.epoch:x}",
+            "mode": decision.mode.value,
+            "remaining": decision.remaining,
+            "cautious": stats["cautious"],
+            "peers": stats["peers"],
+            "known": self.known(),
+            "room": self.room(),
+            "forgiven": stats["buckets"][self.bucket.spec.name]["forgiven"],
+            "calls": calls,
+            "done": self.done,
+        }
+
+
+async def serve(region: Region, lines: asyncio.StreamReader) -> None:
+    """Report until told to stop; make calls as told."""
+    reporting = asyncio.ensure_future(_report(region))
+    making: asyncio.Future[None] | None = None
+    listening = asyncio.ensure_future(lines.readline())
+    try:
+        while True:
+            busy: set[asyncio.Future[Any]] = {listening, reporting}
+            if making is not None:
+                busy.add(making)
+            ended, _ = await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
+            if making is not None and making in ended:
+                making.result()
+                making = None
+            if reporting in ended:
+                reporting.result()
+            if listening in ended:
+                line = listening.result()
+                order: dict[str, Any] = json.loads(line) if line else {"do": "stop"}
+                if order["do"] == "stop":
+                    return
+                region.done = False
+                making = asyncio.ensure_future(region.make(order["start"], order["calls"]))
+                listening = asyncio.ensure_future(lines.readline())
+    finally:
+        tasks = [task for task in (reporting, making, listening) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _report(region: Region) -> None:
+    while True:
+        tell(region.report())
+        await asyncio.sleep(REPORT_S)
+
+
+def tell(message: dict[str, Any]) -> None:
+    """One line on stdout."""
+    sys.stdout.write(json.dumps(message, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+async def main() -> None:
+    """Set up as the first line says, serve, leave."""
+    lines = asyncio.StreamReader(limit=_LINE_LIMIT)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    line = await lines.readline()
+    if not line:
+        return  # the parent was stopped before it said anything
+    setup = json.loads(line)
+    with resources.as_file(resources.files("crdtbucket.demo") / "openclaw.yaml") as path:
+        limiter = Limiter.from_file(
+            path, node=setup["node"], region=setup["region"], mesh=MeshConfig(**setup["mesh"])
+        )
+    async with limiter:
+        await serve(Region(limiter, setup["key"]), lines)
+
+
+if __name__ == "__main__":
+    try:
+        # A parent that is gone cannot be told anything.
+        with contextlib.suppress(BrokenPipeError):
+            asyncio.run(main())
+    except CrdtbucketError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)

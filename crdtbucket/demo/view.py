@@ -1,0 +1,194 @@
+"""The demo on a terminal: a table that lives, or a line a second where nobody looks."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from crdtbucket.demo.board import Board
+from crdtbucket.demo.verdict import Verdict
+from crdtbucket.demo.words import BANNERS, verdict_lines
+
+_STYLES = {"normal": "green", "burst": "bold yellow", "cut": "bold red", "healed": "bold cyan"}
+_BARS = " ▁▂▃▄▅▆▇█"
+# The limit stands at half the height of the sparkline.
+_FULL_HEIGHT = 2.0
+
+
+class View(Protocol):
+    """What the run shows itself on."""
+
+    frames_a_second: float
+
+    def say(self, text: str) -> None:
+        """Some words, before or after the traffic."""
+
+    def show(self, board: Board) -> None:
+        """How things stand."""
+
+    def close(self) -> None:
+        """The traffic has ended, or the run was stopped."""
+
+    def verdict(self, verdict: Verdict) -> None:
+        """What it showed."""
+
+
+class PlainView:
+    """A line a second, for pipes and files."""
+
+    frames_a_second = 1.0
+
+    def __init__(self) -> None:
+        self._phase = ""
+
+    def say(self, text: str) -> None:
+        """Print it."""
+        print(text, flush=True)
+
+    def show(self, board: Board) -> None:
+        """One line; others before it when a phase begins."""
+        if not self._phase:
+            names = "offer admit  deny  left  lag peers"
+            self.say("\n" + " " * 14 + " | ".join(f"{row.region:^34}" for row in board.rows))
+            self.say("  time phase  " + " | ".join(names for _ in board.rows))
+        if board.phase.name != self._phase:
+            self._phase = board.phase.name
+            self.say(f"-- {BANNERS[self._phase]}")
+        regions = " | ".join(
+            f"{row.offered:5.0f} {row.admitted:5.0f} {row.denied:5.0f} {row.remaining:5d}"
+            f" {row.lag_s:4.1f} {row.alive:2d}/{row.peers} "
+            for row in board.rows
+        )
+        self.say(f"{board.elapsed_s:5.1f}s {self._phase:6} {regions}")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def verdict(self, verdict: Verdict) -> None:
+        """The checks, one a line."""
+        for line, _ in verdict_lines(verdict):
+            self.say(line)
+
+
+class SilentView:
+    """Shows nothing: only the verdict is wanted, in another form."""
+
+    frames_a_second = 1.0
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def show(self, board: Board) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Nothing."""
+
+
+class LiveView:
+    """A table in the terminal, drawn anew some times a second."""
+
+    frames_a_second = 5.0
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+
+    def say(self, text: str) -> None:
+        """Print it."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def show(self, board: Board) -> None:
+        """Draw the table."""
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        self._live.update(picture(board), refresh=True)
+
+    def close(self) -> None:
+        """Leave the last picture on the screen and give the cursor back."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def verdict(self, verdict: Verdict) -> None:
+        """The checks, one a line, in colours."""
+        for line, holds in verdict_lines(verdict):
+            style = "" if holds is None else "green" if holds else "bold red"
+            self._console.print(Text(line, style=style), highlight=False)
+
+
+def picture(board: Board) -> Group:
+    """The table with a banner above and what all regions did together below."""
+    style = _STYLES[board.phase.name]
+    banner = Text.assemble(
+        (f" {board.phase.name.upper()} ", f"reverse {style}"),
+        (f" {BANNERS[board.phase.name]}", style),
+        (f"  {board.left_s:.0f} s more" if board.left_s else "  waiting for the last news", "dim"),
+    )
+    return Group(Text(), banner, _table(board), _together(board))
+
+
+def _table(board: Board) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("region")
+    for name in ("offered/s", "admitted/s", "denied/s", "remaining", "lag", "peers"):
+        table.add_column(name, justify="right")
+    for row in board.rows:
+        table.add_row(
+            Text(
+                row.region + (" (cut off)" if row.is_cut else ""), "red" if row.is_cut else "bold"
+            ),
+            f"{row.offered:,.0f}",
+            Text(f"{row.admitted:,.0f}", "green"),
+            Text(f"{row.denied:,.0f}", "yellow" if row.denied >= 1 else "dim"),
+            f"{row.remaining:,}",
+            Text(f"{row.lag_s:.1f} s", "red" if row.lag_s >= 1 else ""),
+            Text(f"{row.alive} of {row.peers}", "" if row.alive == row.peers else "red"),
+        )
+    table.add_section()
+    offered, admitted = (sum(getattr(r, n) for r in board.rows) for n in ("offered", "admitted"))
+    table.add_row(
+        "together", f"{offered:,.0f}", f"{admitted:,.0f}", f"{offered - admitted:,.0f}",
+        style="dim",
+    )  # fmt: skip
+    return table
+
+
+def _together(board: Board) -> Text:
+    used = 100 * board.admitted / board.allowed
+    return Text.assemble(
+        ("admitted, each second  ", "dim"),
+        *[(bar, "cyan") for bar in sparkline(board)],
+        ("  ▄ is the refill\n", "dim"),
+        f"so far {board.admitted:,} of {board.allowed:,.0f} tokens ",
+        (f"({used:.0f} % of what the limit allows: capacity + rate x time)", "dim"),
+    )
+
+
+def sparkline(board: Board) -> str:
+    """One bar a second; the refill is half the height."""
+    refill = board.refill
+    steps = len(_BARS) - 1
+    return "".join(
+        _BARS[min(steps, max(int(amount > 0), round(steps * amount / (_FULL_HEIGHT * refill))))]
+        for amount in board.spark
+    )
+
+
+def view_for(*, plain: bool, json: bool) -> View:
+    """The view that fits: silent for JSON, lines when asked for or when stdout is no terminal."""
+    if json:
+        return SilentView()
+    console = Console()
+    return PlainView() if plain or not console.is_terminal else LiveView(console)
+
+
+__all__ = ["LiveView", "PlainView", "SilentView", "View", "picture", "sparkline", "view_for"]

@@ -1,0 +1,205 @@
+"""Who is in the mesh as one node sees it: links, members heard of, silence, and news of these."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from crdtbucket._core import Table
+from crdtbucket.errors import NodeConflict
+from crdtbucket.mesh import wire
+from crdtbucket.mesh.link import Link
+from crdtbucket.mesh.nodeinfo import NodeInfo
+from crdtbucket.mesh.pruning import Pruner
+from crdtbucket.mesh.roster import Roster
+from crdtbucket.mesh.settings import MeshConfig
+
+log = logging.getLogger("crdtbucket.mesh")
+
+HEARD_NS = 1_000_000_000
+"""A peer that was heard within this time speaks for its own column; later it is a suspect."""
+DEAD_NS = 15_000_000_000
+"""A peer that was not heard for so long is dead; still a member until `forget_after`."""
+HOLD_NS = 60_000_000_000
+"""For so long the log of versions is kept for a peer that is silent; later it gets a full sync."""
+GOSSIP_NS = 1_000_000_000
+"""Members and marks are looked at this often, and told when they changed."""
+REPEAT_NS = 10_000_000_000
+"""They are told again this often, since a frame may be lost."""
+
+
+class Membership:
+    """The members that the node `name` knows, and its links to them. Times are local ns."""
+
+    def __init__(
+        self, table: Table, config: MeshConfig, roster: Roster, name: str, now: int
+    ) -> None:
+        self.links: dict[str, Link] = {}
+        self.known: dict[str, wire.Member] = {}
+        """Members heard of, by name; not this node itself."""
+        self.expected = 1 + len(config.peers)
+        """Members that there are at least, this node included."""
+        self._table, self._roster, self._name = table, roster, name
+        self._first_digest_ns = 2 * config.gossip_interval_ns
+        self._forget_after_ns = config.forget_after_ns
+        self._pruner = Pruner(table)
+        self._next_gossip = now
+        self._news: dict[str, Any] = {}
+
+    # ---- links ----
+
+    def connected(self, peer: NodeInfo, now: int) -> None:
+        """A link to this peer is up. Raises NodeConflict when two running processes share its
+        name."""
+        link = self.links.get(peer.name)
+        if link is None:
+            link = self.links[peer.name] = Link(peer, self._roster.node(peer.name), now)
+            link.start_sync(self._table.version)
+        elif link.info.epoch != peer.epoch:
+            if link.connected and now - link.heard < HEARD_NS:
+                raise NodeConflict(
+                    f"two running processes are called {peer.name!r}: give each node its own name"
+                )
+            link.new_life(peer)
+            link.start_sync(self._table.version)
+        else:
+            link.renumber()
+            if not link.held:
+                link.start_sync(self._table.version)
+        link.info, link.heard, link.connected, link.held = peer, now, True, True
+        link.left = link.forgotten = False
+        link.digest_due = now + self._first_digest_ns
+        self._table.set_node(link.node, peer.epoch, True)
+        self._know(peer.name, peer.region, peer.epoch, peer.address)
+        self.count(now)
+
+    def disconnected(self, link: Link, now: int) -> None:
+        """The link is down."""
+        link.connected = False
+        self._table.set_node(link.node, link.info.epoch, False)
+        self.count(now)
+
+    def status(self, name: str, now: int) -> str:
+        """alive, suspect, dead or left."""
+        link = self.links[name]
+        silent = now - link.heard
+        if link.left:
+            return "left"
+        if link.connected and silent < HEARD_NS:
+            return "alive"
+        return "suspect" if silent < DEAD_NS else "dead"
+
+    def addresses(self) -> list[str]:
+        """Where the members that were heard of can be dialled."""
+        return [address for _, _, _, address in self.known.values() if address]
+
+    def reachable(self, names: Iterable[str] | None = None) -> list[Link]:
+        """Links that frames can be sent on: all of them, or those to these names."""
+        found = self.links.values() if names is None else map(self.links.get, names)
+        return [link for link in found if link is not None and link.connected and not link.left]
+
+    def relayed(self, name: str) -> bool:
+        """Whether a connected peer does not hear this member itself."""
+        return any(name in link.unheard for link in self.links.values() if link.connected)
+
+    def count(self, now: int) -> None:
+        """Tells the table how many members share the limits."""
+        live = 1 + sum(self.status(name, now) in ("alive", "suspect") for name in self.links)
+        self._table.configure(members=max(live, self.expected))
+
+    # ---- silence ----
+
+    def age(self, now: int) -> None:
+        """Draws the consequences of silence; `count` is due afterwards."""
+        for link in self.links.values():
+            silent = now - link.heard
+            if link.connected and silent >= HEARD_NS:
+                self._table.set_node(link.node, link.info.epoch, False)
+            if link.held and silent > HOLD_NS:
+                link.held = False
+            elif not link.held and link.connected and silent < HEARD_NS:
+                link.held = True
+                link.start_sync(self._table.version)
+            if not link.left and silent > self._forget_after_ns and self.forget(link):
+                log.warning(
+                    "%s: %s was silent for %.0f s and is forgotten",
+                    self._name,
+                    link.info.name,
+                    silent / 1e9,
+                )
+
+    def forget(self, link: Link) -> bool:
+        """The peer is gone for good. False when that was known."""
+        if link.forgotten:
+            return False
+        link.forgotten = True
+        self._drop(link)
+        return True
+
+    def _drop(self, link: Link) -> None:
+        link.held = False
+        self._table.forget(link.node)
+        self.known.pop(link.info.name, None)
+
+    # ---- news ----
+
+    def hear(self, link: Link, frame: wire.Frame, now: int) -> None:
+        """Takes what a frame says of members and of dead epochs."""
+        for name, region, epoch, address in frame.members or ():
+            self._know(name, region, epoch, address)
+        if frame.unheard is not None:
+            link.unheard = frame.unheard
+        for epoch in frame.marks or ():
+            self._pruner.told(epoch, self._running(), now)
+        if frame.flags & wire.LEAVING and not link.left:
+            link.left = True
+            log.info("%s: %s left", self._name, link.info.name)
+            self._drop(link)
+            self.count(now)
+
+    def gather(self, me: NodeInfo, now: int) -> None:
+        """Looks at members and marks when that is due; what changed becomes due for every link."""
+        if now < self._next_gossip:
+            return
+        self._next_gossip = now + GOSSIP_NS
+        marks = self._pruner.step(self.links.values(), self._running(), now)
+        self._roster.drop_strangers(self.links.keys() | self.known.keys())
+        news = {**self.members(me, now), **({"marks": marks} if marks else {})}
+        if news != self._news:
+            self._news = news
+            for link in self.links.values():
+                link.news_due = now
+
+    def news(self, link: Link, now: int) -> dict[str, Any]:
+        """The news that are due for this link, as fields of a frame; empty when none are."""
+        if now < link.news_due:
+            return {}
+        link.news_due = now + REPEAT_NS
+        return self._news
+
+    def members(self, me: NodeInfo, now: int) -> dict[str, Any]:
+        """The members and those that are not heard here, as fields of a frame."""
+        own = (me.name, me.region, me.epoch, me.address)
+        heard = {name for name in self.links if self.status(name, now) == "alive"}
+        unheard = tuple(
+            name for name in self.known if name not in heard and not self._is_gone(name)
+        )
+        return {"members": (own, *self.known.values())[: wire.MAX_MEMBERS], "unheard": unheard}
+
+    def _know(self, name: str, region: str, epoch: int, address: str) -> None:
+        known = self.known.get(name)
+        if name == self._name or (known is None and len(self.known) >= wire.MAX_MEMBERS - 1):
+            return
+        if known is not None and not address:
+            address = known[3]  # a node that does not know where it is reached takes nothing back
+        self.known[name] = (name, region, epoch, address)
+
+    def _is_gone(self, name: str) -> bool:
+        link = self.links.get(name)
+        return link is not None and (link.left or link.forgotten)
+
+    def _running(self) -> set[int]:
+        gone = {name for name in self.links if self._is_gone(name)}
+        epochs = {link.info.epoch for name, link in self.links.items() if name not in gone}
+        return epochs | {self._table.epoch}

@@ -1,0 +1,125 @@
+"""The demo as people run it: real processes, a cut, a heal, a verdict, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.demo.programs import anybody_listens, children, eventually, gone, listening, start
+
+CHECKS = ["admitted", "limit, links up", "limit in the cut", "no take lost", "no starvation"]
+
+
+def test_three_processes_keep_one_limit_through_a_cut(tmp_path: Path) -> None:
+    program = start("--seconds", "12", tmp=tmp_path)
+    out, err = program.communicate(timeout=60)
+    assert (program.returncode, err) == (0, ""), out
+    verdict = out[out.index("Verdict:") :]
+    for check in CHECKS:
+        assert re.search(rf"^  ok +{check} ", verdict, re.MULTILINE), verdict
+    assert "The regions kept one limit." in verdict
+    told = re.search(r"no take lost +([\d,]+) \+ ([\d,]+) \+ ([\d,]+) = ([\d,]+),", verdict)
+    assert told is not None
+    *each, together = (int(one.replace(",", "")) for one in told.groups())
+    assert min(each) > 0
+    assert sum(each) == together
+    assert "eventual mode" in out
+    lines = [line for line in out.splitlines() if re.match(r" *\d+\.\ds ", line)]
+    assert 12 <= len(lines) <= 20  # one a second, and the wait for the last news
+    cut = [line for line in lines if " cut " in line]
+    assert any(" 0/2" in line for line in cut)  # the one that is cut off hears nobody
+    assert " 2/2" in lines[-1]
+    assert " 0/2" not in lines[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_verdict_as_json(tmp_path: Path) -> None:
+    program = start("--seconds", "8", "--json", "--seed", "5", tmp=tmp_path)
+    out, err = program.communicate(timeout=60)
+    assert (program.returncode, err) == (0, ""), out
+    found = json.loads(out)
+    assert found["holds"] is True
+    assert list(found["checks"]) == CHECKS
+    assert found["seed"] == 5
+    assert sum(found["taken"].values()) == found["admitted"]
+    assert found["ratio"] == pytest.approx(found["admitted"] / found["ideal"])
+
+
+@contextmanager
+def in_the_middle(tmp: Path) -> Iterator[tuple[subprocess.Popen[str], list[int], set[int]]]:
+    """The demo with its traffic going, its children, all ports of both."""
+    program = start("--plain", "--seconds", "40", tmp=tmp)
+    regions: list[int] = []
+    try:
+        assert program.stdout is not None
+        while not re.match(r" *[1-9]\.\ds ", line := program.stdout.readline()):
+            assert line, program.communicate()
+        regions = children(program.pid)
+        ports = set().union(*map(listening, [program.pid, *regions]))
+        assert len(regions) == 3
+        assert len(ports) == 9  # six proxies, three regions
+        yield program, regions, ports
+    finally:
+        program.kill()
+        program.communicate()
+        for pid in regions:
+            if not gone(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    with in_the_middle(tmp_path) as (program, regions, ports):
+        program.send_signal(number)
+        program.send_signal(number)  # an impatient second one breaks nothing off
+        _, err = program.communicate(timeout=10)
+        assert program.returncode == 128 + number
+        assert err == f"crdtbucket: stopped by {number.name}\n"
+        assert all(gone(pid) for pid in regions)
+        assert not anybody_listens(ports)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_region_that_dies_is_told_and_ends_the_demo(tmp_path: Path) -> None:
+    with in_the_middle(tmp_path) as (program, regions, ports):
+        os.kill(regions[1], signal.SIGKILL)
+        out, err = program.communicate(timeout=10)
+        assert program.returncode == 1
+        assert re.search(r"the process of region (eu|us|ap) was killed by SIGKILL", err)
+        assert "Verdict" not in out
+        assert all(gone(pid) for pid in regions)
+        assert not anybody_listens(ports)
+
+
+def test_regions_do_not_outlive_a_demo_that_is_killed(tmp_path: Path) -> None:
+    with in_the_middle(tmp_path) as (program, regions, ports):
+        program.kill()
+        eventually(lambda: all(gone(pid) for pid in regions))
+        assert not anybody_listens(ports)
+
+
+def test_a_reader_that_goes_away_leaves_nothing_behind(tmp_path: Path) -> None:
+    with in_the_middle(tmp_path) as (program, regions, ports):
+        assert program.stdout is not None
+        program.stdout.close()
+        assert program.wait(timeout=10) != 0
+        assert all(gone(pid) for pid in regions)
+        assert not anybody_listens(ports)
+
+
+def test_a_trace_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "calls.csv"
+    file.write_text("a,b\n1,2\n")
+    program = start("--trace", str(file), tmp=tmp_path)
+    out, err = program.communicate(timeout=20)
+    assert program.returncode == 2
+    assert "TIMESTAMP,ContextTokens,GeneratedTokens" in err
+    assert out == ""

@@ -1,0 +1,97 @@
+"""What the demo calls: as much as it says, where it says, out of the trace that it ships."""
+
+from __future__ import annotations
+
+from array import array
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from crdtbucket import BucketSpec
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.demo.traffic import BLOCK, REGIONS, WEIGHTS, Traffic, demo_trace, phases, plan
+from crdtbucket.simulator.errors import TraceError
+from crdtbucket.simulator.trace import Trace
+
+SPEC = BucketSpec("ai-agent-inference", 10_000, 2_000)
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def offered(traffic: Traffic, name: str) -> float:
+    """Tokens a second in all phases of a name."""
+    parts = [part for part in traffic.phases if part.name == name]
+    length = sum(part.end_ns - part.start_ns for part in parts)
+    tokens = sum(c.cost for c in traffic.calls if traffic.phase(c.at_ns) in parts)
+    return tokens * NS_PER_SECOND / length
+
+
+def test_the_configuration_is_that_of_the_examples() -> None:
+    shipped = (resources.files("crdtbucket.demo") / "openclaw.yaml").read_bytes()
+    assert shipped == (EXAMPLES / "openclaw.yaml").read_bytes()
+
+
+def test_the_trace_is_shipped_with_its_source() -> None:
+    trace = demo_trace()
+    assert len(trace) == 2_000
+    words = (resources.files("crdtbucket.demo") / "TRACE.md").read_text("utf-8")
+    assert "Creative Commons Attribution 4.0" in words
+    assert "Splitwise" in words
+
+
+def test_phases_follow_on_each_other_to_the_end() -> None:
+    parts = phases(25)
+    assert [part.name for part in parts] == ["normal", "burst", "normal", "cut", "healed"]
+    assert parts[0].start_ns == 0
+    assert parts[-1].end_ns == 25 * NS_PER_SECOND
+    assert all(a.end_ns == b.start_ns for a, b in pairwise(parts))
+    burst = parts[1]
+    assert burst.start_ns + burst.end_ns == 25 * NS_PER_SECOND  # in the middle
+
+
+@pytest.mark.parametrize("seconds", [8, 25, 100])
+def test_the_load_is_what_is_said(seconds: int) -> None:
+    traffic = plan(demo_trace(), SPEC, seconds, 0)
+    parts = traffic.phases
+    times = [call.at_ns for call in traffic.calls]
+    assert times == sorted(times)
+    assert times[0] >= 0
+    assert times[-1] < parts[-1].end_ns
+    # 0.88 of the time at one pace, 0.12 at five times that.
+    wanted = 1.5 * 2_000 * seconds * (0.88 + 0.12 * 5)
+    largest = max(call.cost for call in traffic.calls)
+    assert wanted <= sum(call.cost for call in traffic.calls) < wanted + largest
+
+
+def test_even_calls_come_five_times_as_fast_in_the_burst() -> None:
+    even = Trace(array("q", range(0, 10**12, 10**9)), array("q", [160] * 1000))
+    traffic = plan(even, SPEC, 25, 0)
+    assert offered(traffic, "normal") == pytest.approx(3_000, rel=0.02)
+    assert offered(traffic, "burst") == pytest.approx(15_000, rel=0.02)
+    assert offered(traffic, "cut") == pytest.approx(3_000, rel=0.02)
+    assert traffic.rounds > 1  # it is too short, and begins again without a gap
+
+
+def test_calls_are_spread_by_the_seed() -> None:
+    first, again, other = (plan(demo_trace(), SPEC, 25, seed) for seed in (1, 1, 2))
+    assert first.calls == again.calls
+    assert first.calls != other.calls
+    assert [c.at_ns for c in first.calls] == [c.at_ns for c in other.calls]
+    for place, _ in enumerate(REGIONS):
+        share = sum(c.region == place for c in first.calls) / len(first.calls)
+        assert share == pytest.approx(WEIGHTS[place], abs=0.05)
+
+
+def test_calls_above_the_capacity_are_counted_apart_and_free_ones_not_at_all() -> None:
+    tokens = array("q", [BLOCK * 10_000, BLOCK * 10_000 + 1, 0, 1])
+    traffic = plan(Trace(array("q", [0, 1, 2, 3]), tokens), SPEC, 8, 0)
+    assert {call.cost for call in traffic.calls} == {10_000, 1}
+    # 35,520 tokens are needed: the fourth round ends with its first call.
+    assert [call.cost for call in traffic.calls] == [10_000, 1] * 3 + [10_000]
+    assert (traffic.rounds, traffic.too_large) == (4, 3)
+
+
+def test_a_trace_without_a_usable_call_is_refused() -> None:
+    with pytest.raises(TraceError, match="no call"):
+        plan(Trace(array("q", [0, 1]), array("q", [0, BLOCK * 10_001])), SPEC, 8, 0)

@@ -1,0 +1,174 @@
+"""Who is known, who is heard, who is forgotten, and what is told of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.errors import NodeConflict
+from crdtbucket.mesh import wire
+from crdtbucket.mesh.membership import DEAD_NS, GOSSIP_NS, HEARD_NS, HOLD_NS, REPEAT_NS, Membership
+from crdtbucket.mesh.nodeinfo import NodeInfo
+from crdtbucket.mesh.protocol import MeshNode
+from crdtbucket.mesh.roster import Roster
+from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.policy import BucketSpec
+
+FORGET_S = 100.0
+CONFIG = MeshConfig(peers=["127.0.0.1:1", "127.0.0.1:2"], forget_after=FORGET_S)
+ME = NodeInfo("me", "eu", 7, "10.0.0.1:1", 0)
+PEER = NodeInfo("peer", "us", 9, "10.0.0.2:1", 0)
+
+
+class Counted:
+    """A table that says how many members it was told of."""
+
+    def __init__(self) -> None:
+        self.table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=ME.epoch)
+        BucketCore(self.table, BucketSpec("b", 100, 100))
+        self.members: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.table, name)
+
+    def configure(self, *, members: int) -> None:
+        self.members.append(members)
+        self.table.configure(members=members)
+
+
+def membership() -> tuple[Membership, Counted]:
+    table = Counted()
+    roster = Roster(table.table, "me")
+    return Membership(table, CONFIG, roster, "me", 0), table  # type: ignore[arg-type]
+
+
+def frame(**values: Any) -> wire.Frame:
+    return wire.Frame(epoch=PEER.epoch, to_epoch=ME.epoch, seq=1, sent=0, **values)
+
+
+def test_status_by_silence() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    assert members.status("peer", HEARD_NS - 1) == "alive"
+    assert members.status("peer", HEARD_NS) == "suspect"
+    assert members.status("peer", DEAD_NS - 1) == "suspect"
+    assert members.status("peer", DEAD_NS) == "dead"
+    members.disconnected(members.links["peer"], 1)
+    assert members.status("peer", 1) == "suspect"
+
+
+def test_members_that_must_exist_are_counted_until_the_memory_is_there() -> None:
+    members, table = membership()
+    members.connected(PEER, 0)
+    assert table.members[-1] == 3
+    members.expected = 1
+    members.count(0)
+    assert table.members[-1] == 2
+    members.count(DEAD_NS)
+    assert table.members[-1] == 1
+
+
+def test_a_second_process_of_a_name_is_refused_while_the_first_is_heard() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    twin = NodeInfo("peer", "us", 10, "", 0)
+    with pytest.raises(NodeConflict, match="two running processes are called 'peer'"):
+        members.connected(twin, HEARD_NS - 1)
+    assert members.links["peer"].info == PEER
+    members.connected(twin, HEARD_NS)
+    assert members.links["peer"].info == twin
+
+
+def test_the_log_is_kept_for_a_silent_peer_for_a_while() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    link = members.links["peer"]
+    members.age(HOLD_NS)
+    assert link.held
+    members.age(HOLD_NS + 1)
+    assert not link.held
+    link.heard = HOLD_NS + 1
+    members.age(HOLD_NS + 1)
+    assert link.held
+    assert not link.synced
+
+
+def test_a_peer_is_forgotten_once() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    link = members.links["peer"]
+    members.age(CONFIG.forget_after_ns)
+    assert not link.forgotten
+    assert members.addresses() == [PEER.address]
+    members.age(CONFIG.forget_after_ns + 1)
+    assert link.forgotten
+    assert members.addresses() == []
+    assert not members.forget(link)
+    members.connected(PEER, CONFIG.forget_after_ns + 2)
+    assert not link.forgotten
+    assert members.addresses() == [PEER.address]
+
+
+def test_a_goodbye_takes_the_peer_from_the_known() -> None:
+    members, table = membership()
+    members.expected = 1
+    members.connected(PEER, 0)
+    members.hear(members.links["peer"], frame(flags=wire.LEAVING), 1)
+    assert members.status("peer", 1) == "left"
+    assert table.members[-1] == 1
+    assert members.known == {}
+    assert members.reachable() == []
+
+
+def test_what_peers_say_of_others_is_known_within_bounds() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    link = members.links["peer"]
+    members.hear(link, frame(members=(("third", "", 3, "h:1"), ("me", "", 4, "h:2"))), 0)
+    assert set(members.known) == {"peer", "third"}
+    members.hear(link, frame(members=(("third", "ap", 5, ""),)), 0)
+    assert members.known["third"] == ("third", "ap", 5, "h:1")  # its address is not taken back
+    many = tuple((f"n{i}", "", 1, "") for i in range(wire.MAX_MEMBERS))
+    members.hear(link, frame(members=many), 0)
+    assert len(members.known) == wire.MAX_MEMBERS - 1
+
+
+def test_unheard_members_are_told_and_relayed_for() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    link = members.links["peer"]
+    members.hear(link, frame(members=(("third", "", 3, ""),), unheard=("fourth",)), 0)
+    assert members.members(ME, 0)["unheard"] == ("third",)
+    assert members.relayed("fourth")
+    assert not members.relayed("third")
+    members.disconnected(link, 0)
+    assert not members.relayed("fourth")
+
+
+def test_news_are_told_when_they_change_and_again_after_a_while() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    link = members.links["peer"]
+    members.gather(ME, 0)
+    told = members.news(link, 0)
+    assert told["members"][0] == ("me", "eu", 7, "10.0.0.1:1")
+    assert members.news(link, REPEAT_NS - 1) == {}
+    assert members.news(link, REPEAT_NS) == told
+    members.hear(link, frame(members=(("third", "", 3, ""),)), REPEAT_NS)
+    members.gather(ME, GOSSIP_NS - 1)
+    assert members.news(link, REPEAT_NS) == {}  # looked at once a second
+    members.gather(ME, GOSSIP_NS)
+    assert members.news(link, REPEAT_NS)["members"][-1][0] == "third"
+
+
+def test_an_address_that_is_known_only_later_is_told() -> None:
+    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=ME.epoch)
+    node = MeshNode(table, MeshConfig(), name="me", seed=1)
+    node.connected(PEER, table.now())
+    node.address = "10.0.0.1:7946"  # a node that listens on any port learns it when it listens
+    frames = node.tick(node.next_tick(table.now()))
+    frames += node.tick(table.now() + 2 * GOSSIP_NS)
+    told = [wire.decode(data).members for name, data in frames if name == "peer"]
+    assert ("me", "", ME.epoch, "10.0.0.1:7946") in {own[0] for own in told if own}
