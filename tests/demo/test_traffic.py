@@ -40,6 +40,15 @@ def test_the_trace_is_shipped_with_its_source() -> None:
     assert "Splitwise" in words
 
 
+def test_all_that_is_not_python_is_in_the_package() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="in the standard library from Python 3.11")
+    project = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text())
+    listed = project["tool"]["setuptools"]["package-data"]["crdtbucket.demo"]
+    folder = EXAMPLES.parent / "crdtbucket" / "demo"
+    files = {path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert files == set(listed)
+
+
 def test_phases_follow_on_each_other_to_the_end() -> None:
     parts = phases(25)
     assert [part.name for part in parts] == ["normal", "burst", "normal", "cut", "healed"]
