@@ -170,7 +170,9 @@ class Lifecycle:
         saved = state.load_snapshot()
         if saved is not None:
             keys = node.restore(saved)
-            LOG.info("%s starts its life no. %d with %d keys of the last one", self._node, lives, keys)
+            LOG.info(
+                "%s starts its life no. %d with %d keys of the last one", self._node, lives, keys
+            )
         self._housekeeping.save = self._save
 
     def _save(self) -> None:

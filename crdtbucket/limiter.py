@@ -129,11 +129,6 @@ class Limiter:
         return MappingProxyType({bucket.spec.name: bucket for bucket in self._buckets.values()})
 
     @property
-    def epoch(self) -> int:
-        """What this process counts its takes under now: random, new at every start."""
-        return self._table.epoch
-
-    @property
     def address(self) -> str:
         """Where other nodes reach this one, "host:port"; "" while no mesh runs."""
         mesh = self._lifecycle.mesh

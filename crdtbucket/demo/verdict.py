@@ -172,20 +172,18 @@ def _dark_s(calls: Sequence[Decided], region: int) -> float:
 
 def _amount(admitted: int, ideal: int) -> Check:
     ratio = admitted / ideal if ideal else 1.0
-    text = (
-        f"{admitted:,} tokens, {100 * ratio:.1f} % of what one bucket that sees every call admits"
-    )
-    return Check("admitted", ratio >= LEAST_RATIO, text + f" ({ideal:,}); at least 90 %")
+    text = f"{admitted:,}; one bucket that sees every call admits {ideal:,}: {100 * ratio:.1f} %"
+    return Check("admitted", ratio >= LEAST_RATIO, f"{text}, at least {100 * LEAST_RATIO:.0f} %")
 
 
 def _limit(name: str, limit: Limit) -> Check:
-    if limit.excess_percent is None:
+    excess = limit.excess_percent
+    if excess is None:
         return Check(name, True, "nothing was admitted")
-    text = (
-        f"worst window {limit.excess_percent:+.1f} % of the capacity over the limit;"
-        f" bound {limit.bound_percent:.1f} %"
-    )
-    return Check(name, limit.holds, text)
+    seen = f"the worst window passed it by {excess:.1f} % of the capacity"
+    if excess <= 0:
+        seen = f"no window passed it; the nearest stayed {-excess:.1f} % of the capacity below"
+    return Check(name, limit.holds, f"{seen}; the bound is {limit.bound_percent:.1f} %")
 
 
 def _taken(

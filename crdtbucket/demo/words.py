@@ -72,9 +72,10 @@ def verdict_lines(verdict: Verdict) -> Iterator[tuple[str, bool | None]]:
             check.holds,
         )
     yield (
-        "The bound: takes that the best informed region had not heard of when it admitted.",
+        "The limit: capacity + rate x time, in any window. The bound: what the best informed",
         None,
     )
+    yield "region had not heard of when it admitted.", None
     if verdict.holds:
         yield "The regions kept one limit.", True
     else:
