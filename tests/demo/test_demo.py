@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from crdtbucket.demo.network import Network
+from crdtbucket.demo.run import Options, run_demo
+from crdtbucket.demo.view import SilentView
 from tests.demo.programs import anybody_listens, children, eventually, gone, listening, start
 
 CHECKS = ["admitted", "limit, links up", "limit in the cut", "no take lost", "no starvation"]
@@ -51,6 +54,14 @@ def test_the_verdict_as_json(tmp_path: Path) -> None:
     assert found["seed"] == 5
     assert sum(found["taken"].values()) == found["admitted"]
     assert found["ratio"] == pytest.approx(found["admitted"] / found["ideal"])
+
+
+def test_a_region_that_stays_cut_off_fails_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Network, "heal", lambda *_: None)
+    verdict = run_demo(Options(seconds=8), SilentView()).verdict
+    assert not verdict.holds
+    assert "no take lost" in [check.name for check in verdict.checks if not check.holds]
+    assert len(set(verdict.columns)) > 1
 
 
 @contextmanager
