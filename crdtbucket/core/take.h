@@ -70,7 +70,8 @@ static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const predi
 }
 
 /* How long (ns) until a node without memory may have taken `taken` tokens of a key, 0 when it may now. Its share is C / R, but
- * it does not take it at once: the bucket may well be empty, so a quarter is free and the rest comes at the refill rate. */
+ * it does not take it at once: the bucket may well be empty, so a quarter is free and the rest comes at three quarters of the
+ * refill rate. */
 static inline int64_t caution_wait(const table_t *t, const definition_t *d, int64_t taken, int64_t now)
 {
     const header_t *h = t->h;
@@ -83,7 +84,7 @@ static inline int64_t caution_wait(const table_t *t, const definition_t *d, int6
         return h->cautious_until - now;
     if (taken <= at_once)
         return 0;
-    i128 due = h->cautious_since + ((i128)(taken - at_once) * d->q + d->p - 1) / d->p;
+    i128 due = h->cautious_since + (4 * (i128)(taken - at_once) * d->q + 3 * d->p - 1) / (3 * (i128)d->p);
     return due <= now ? 0 : due < h->cautious_until ? (int64_t)due - now : h->cautious_until - now;
 }
 
