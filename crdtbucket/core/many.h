@@ -53,6 +53,11 @@ static inline void many_look_ahead(many_t *m)
     int64_t end = m->hashed + MANY_BLOCK < m->count ? m->hashed + MANY_BLOCK : m->count;
     for (int64_t i = m->hashed; i < end; i++) {
         take_item_t *x = &m->items[i];
+        if (i && x->data == x[-1].data && x->size == x[-1].size) {    /* the same key again: the same object */
+            x->lo = x[-1].lo;
+            x->hi = x[-1].hi;
+            continue;
+        }
         keyed_hash(t->h->hash_key, m->salt, x->data, (size_t)x->size, &x->lo, &x->hi);
         prefetch_slot(t, x->hi);
     }
