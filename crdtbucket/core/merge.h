@@ -179,31 +179,30 @@ static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, foll
 static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const wire_entry_t *w, merge_result_t *r)
 {
     column_t c = {0}, own = {0};
-    int had = 0;
+    int had = 0, changed = 0;
     while (column_next(t, e, &c)) {                       /* one life of a node has rates at a time */
-        if (t->origins[column_origin(&c)].node != m->source)
-            continue;
         if (column_origin(&c) == m->source_origin) {
             own = c;
             had = 1;
-        } else
+        } else if ((c.c->fast[c.i] | c.c->slow[c.i]) && t->origins[column_origin(&c)].node == m->source) {
             c.c->fast[c.i] = c.c->slow[c.i] = 0;
-    }
-    if (!had) {
-        if (!(w->fast | w->slow))
-            goto done;
-        if (!column_new(t, e, m->source_origin, 0, &own)) {
-            r->dropped_full++;
-            goto done;
+            changed = 1;
         }
     }
-    own.c->fast[own.i] = w->fast;
-    own.c->slow[own.i] = w->slow;
-    own.c->heard[own.i] = stamp_of(m->at);
-    own.c->relayed[own.i] = 0;
-    t->nodes[m->source].rated = 1;
-done:
-    refresh_near_class(t, e);
+    if (!had && (w->fast | w->slow)) {
+        had = column_new(t, e, m->source_origin, 0, &own);
+        r->dropped_full += !had;
+    }
+    if (had) {
+        changed |= own.c->fast[own.i] != w->fast || own.c->slow[own.i] != w->slow;
+        own.c->fast[own.i] = w->fast;
+        own.c->slow[own.i] = w->slow;
+        own.c->heard[own.i] = stamp_of(m->at);
+        own.c->relayed[own.i] = 0;
+        t->nodes[m->source].rated = 1;
+    }
+    if (changed)
+        refresh_near_class(t, e);
 }
 
 /* Larger counts of the own running epoch: somebody else runs under it, or this process lost some. */

@@ -198,6 +198,8 @@ static inline void refresh_near_class(table_t *t, uint32_t e)
     if (bound > 0)
         frexp(bound, &exponent);                        /* bound <= 2^exponent */
     STORE(t->hot[e].near_class, (uint8_t)(!rated ? 0 : exponent < 0 ? 1 : exponent + 1));
+    if (!rated == !(LOAD(t->hot[e].flags) & ENTRY_RATED))
+        return;                                         /* a locked operation less */
     if (rated)
         OR(t->hot[e].flags, ENTRY_RATED);
     else
