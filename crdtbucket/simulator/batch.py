@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -49,9 +51,22 @@ class ReplayJob:
 AnyJob = Job | ReplayJob
 
 
+@contextlib.contextmanager
+def _quiet_nodes() -> Iterator[None]:
+    """What the nodes of a simulation log is no news to whoever reads the table."""
+    logger = logging.getLogger("crdtbucket.mesh")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def run_job(job: AnyJob) -> Outcome:
     """Do one job; a function of its own, so that processes can be sent to it."""
-    return job.run()
+    with _quiet_nodes():
+        return job.run()
 
 
 def run_all(
