@@ -76,9 +76,15 @@ static void weigh_column(table_t *t, uint32_t e, const merge_context_t *m, const
     int64_t taken = held ? column_taken(&y) : 0, refunded = held ? column_refunded(&y) : 0;
     int same_birth = held && x->birth == birth;
     f->raise[i] = 0;
-    if (!x->origin || t->origins[x->origin].marked || !trusted(t, m, x->origin)
+    if (!x->origin || t->origins[x->origin].marked
         || (held && (x->birth < birth || (same_birth && x->taken <= taken && x->refunded <= refunded))))
         return;
+    if (!trusted(t, m, x->origin)) {
+        /* Their level has refunds in it that will be counted here when the owner states them: not twice. */
+        if (same_birth && x->refunded > refunded)
+            g->lacks += x->refunded - refunded;
+        return;
+    }
     *joined = *x;
     if (same_birth) {
         joined->taken = x->taken > taken ? x->taken : taken;
@@ -284,7 +290,7 @@ static int merge_entry(table_t *t, const wire_entry_t *w, const wire_definition_
         if (f->wire[i].origin != hot->origin)             /* mine is never larger there than here */
             weigh_column(t, e, m, d, f, i, now, &g, r);
     }
-    g.lacks = weigh_mine(t, e, net, f->wire, w->columns);
+    g.lacks += weigh_mine(t, e, net, f->wire, w->columns);
     i128 stated = (i128)w->debt_ns * d->p;
     if (!wd->same)                                        /* their debt in tokens, at our T */
         stated = (i128)((double)w->debt_ns * (double)wd->p / (double)wd->q * (double)d->q);

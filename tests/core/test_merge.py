@@ -231,6 +231,22 @@ def test_a_relayed_column_of_a_connected_owner_is_not_believed() -> None:
     assert {e for _, e in c.bucket.columns("k")} == {a.epoch, b.epoch}
 
 
+def test_a_refund_that_is_not_believed_yet_is_not_counted_twice() -> None:
+    """A level that has the refund in it, and then the refund by its owner's word."""
+    a, b, c = peers(3, WHOLE)
+    c.table.set_node(c.node_of(0), a.epoch, True)
+    decision = a.bucket.take("k", 30)
+    send(a, b)
+    send(a, c)
+    a.bucket.refund(decision, 20)
+    send(a, b)
+    b.bucket.take("k", 1)
+    send(b, c)
+    assert c.bucket.peek("k").remaining == 69
+    send(a, c)
+    assert c.bucket.peek("k").remaining == 89
+
+
 class TestDefinitions:
     def test_levels_are_not_adopted_across_different_ones(self) -> None:
         a, b = Peer(0, WHOLE), Peer(1, BucketSpec("b", 100, 50))
