@@ -36,12 +36,9 @@ cdef extern from "core/core.h" nogil:
     enum: MAX_NODES
     enum: MAX_ORIGINS
     enum: DIGEST_SLACK
-    enum: FLUSH_SLOTS
     enum: ENTRY_USED
     enum: ENTRY_NAMED
-    enum: ENTRY_IN_LOG
     enum: ENTRY_MIN_BYTES
-    enum: NEEDS_LOCK
     int ALLOWED, DENIED
 
     ctypedef struct hot_t:
@@ -120,7 +117,6 @@ cdef extern from "core/core.h" nogil:
     int64_t clock_ns(const table_t *)
     uint32_t table_find(const table_t *, uint64_t, uint64_t)
     void keyed_hash(const uint64_t *, uint64_t, const uint8_t *, size_t, uint64_t *, uint64_t *)
-    int64_t home_slot(const table_t *, uint64_t)
     uint32_t origin_find(const table_t *, uint64_t)
     uint32_t origin_add(table_t *, uint32_t, uint64_t)
     int open_epoch(table_t *)
@@ -133,12 +129,10 @@ cdef extern from "core/core.h" nogil:
     int entry_current(const table_t *, uint32_t, uint32_t)
     int64_t caution_wait(const table_t *, const definition_t *, int64_t, int64_t)
     int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
-    uint32_t entry_obtain(table_t *, uint64_t, uint64_t, uint32_t, int, int64_t, uint32_t *)
     int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, outcome_t *)
     void peek(table_t *, const definition_t *, uint32_t, int64_t, int64_t, outcome_t *)
     int refund(table_t *, definition_t *, uint32_t, int64_t, int64_t)
     int64_t settle(table_t *, definition_t *, uint32_t, int64_t, int64_t)
-    void mark_attempted(table_t *, uint32_t)
     int64_t tokens_left_ns(const definition_t *, int64_t, int64_t)
     int64_t signed_debt_ns(const table_t *, uint32_t, int64_t)
     void log_trim(table_t *, uint64_t)
@@ -161,7 +155,6 @@ cdef extern from "core/core.h" nogil:
                          uint64_t *, uint64_t *)
     int text_view(PyObject *, const uint8_t **, Py_ssize_t *)
     void prefetch_slot(const table_t *, uint64_t)
-    void prefetch_entry(const table_t *, uint64_t, uint64_t)
     void atomic_or(uint16_t *, uint16_t)
     uint32_t column_birth(const column_t *)
     uint32_t wire_definition(const wire_entry_t *)

@@ -68,7 +68,6 @@ class MeshNode:
         self._next_round = now + self._random.randrange(self._interval)
         self._last_send = now - FLUSH_GAP_NS
         self._greet: dict[str, None] = {}
-        self.leaving = False
         self.memory = False
         """Whether a complete round for this process has come, so that levels are the mesh's."""
         trust = config.partition_trust_ns
@@ -339,7 +338,6 @@ class MeshNode:
 
     def leave(self, now: int) -> Frames:
         """The last frames: all that is not acknowledged, and goodbye."""
-        self.leaving = True
         self._out.flags |= wire.LEAVING
         self.table.collect()
         self._out.start()

@@ -27,7 +27,6 @@ class Outbox:
         self._roster = roster
         self._chunks: dict[tuple[int, int], tuple[bytes, int, int]] = {}
         self.flags = 0
-        self.entries_sent = 0
 
     def frame(self, link: Link, now: int, sent: Sent | None = None, **values: Any) -> bytes:
         """One frame to a peer, with the acknowledgements and times that every frame carries."""
@@ -77,7 +76,6 @@ class Outbox:
                 payload, last, count = self._chunk(after, upto)
                 if count:
                     chunks.append((payload, after, last))
-                    self.entries_sent += count
                     budget -= len(payload)
                 else:
                     link.acked.add(after, last)
@@ -111,7 +109,6 @@ class Outbox:
             payload, last, count = self._chunk(after, head)
             if count:
                 out.append(self.frame(link, now, Sent(after, last), payload=payload))
-                self.entries_sent += count
             after = last
         return out
 
@@ -124,11 +121,10 @@ class Outbox:
         out: list[bytes] = []
         while start < len(wanted) and len(out) < most:
             payload, start, count = self._table.encode_entries(
-                wanted, start, positions, self._room()
+                wanted, start, positions, wire.MAX_PAYLOAD
             )
             if not count:
                 break
-            self.entries_sent += count
             out.append(self.frame(link, now, payload=payload))
         return out
 
@@ -140,13 +136,14 @@ class Outbox:
         out: dict[int, bytes] = {}
         while due or (link.sync_place >= 0 and len(link.sync_waiting) < SYNC_FRAMES):
             place = due.pop() if due else link.sync_place
-            payload, following, count = self._table.encode_indebted(place, positions, self._room())
+            payload, following, count = self._table.encode_indebted(
+                place, positions, wire.MAX_PAYLOAD
+            )
             if place == link.sync_place:
                 link.sync_place = following
             link.sync_waiting.pop(place, None)
             if count:
                 link.sync_waiting[place] = now
-                self.entries_sent += count
                 out[place] = payload
         return out
 
@@ -154,11 +151,8 @@ class Outbox:
         key = (after, upto)
         if key not in self._chunks:
             _, positions = self._roster.announced()
-            self._chunks[key] = self._table.encode_log(after, upto, positions, self._room())
+            self._chunks[key] = self._table.encode_log(after, upto, positions, wire.MAX_PAYLOAD)
         return self._chunks[key]
-
-    def _room(self) -> int:
-        return wire.MAX_PAYLOAD
 
 
 def _rotated(gaps: list[tuple[int, int]], cursor: int) -> list[tuple[int, int]]:
