@@ -170,7 +170,11 @@ class Limiter:
         if mesh is not None and machine is not None:
             now = self._table.now()
             out["peers"] = {name: machine.status(name, now) for name in sorted(machine.links)}
-            out["mesh"] = {**dataclasses.asdict(mesh.counters), **machine.counters}
+            out["mesh"] = {
+                **dataclasses.asdict(mesh.counters),
+                **machine.counters,
+                "entries_sent": machine.entries_sent,
+            }
         return out
 
     # -- opening and closing

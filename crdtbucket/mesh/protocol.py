@@ -133,6 +133,11 @@ class MeshNode:
         """Where the members that were heard of can be dialled."""
         return self.members.addresses()
 
+    @property
+    def entries_sent(self) -> int:
+        """Entries sent so far, each counted once a peer that it went to."""
+        return self._out.entries_sent
+
     def status(self, name: str, now: int) -> str:
         """alive, suspect, dead or left."""
         return self.members.status(name, now)

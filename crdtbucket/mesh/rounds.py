@@ -27,6 +27,8 @@ class Outbox:
         self._roster = roster
         self._chunks: dict[tuple[int, int], tuple[bytes, int, int]] = {}
         self.flags = 0
+        self.entries_sent = 0
+        """Entries sent so far, each counted once a peer that it went to."""
 
     def frame(self, link: Link, now: int, sent: Sent | None = None, **values: Any) -> bytes:
         """One frame to a peer, with the acknowledgements and times that every frame carries."""
@@ -76,6 +78,7 @@ class Outbox:
                 payload, last, count = self._chunk(after, upto)
                 if count:
                     chunks.append((payload, after, last))
+                    self.entries_sent += count
                     budget -= len(payload)
                 else:
                     link.acked.add(after, last)
@@ -109,6 +112,7 @@ class Outbox:
             payload, last, count = self._chunk(after, head)
             if count:
                 out.append(self.frame(link, now, Sent(after, last), payload=payload))
+                self.entries_sent += count
             after = last
         return out
 
@@ -125,6 +129,7 @@ class Outbox:
             )
             if not count:
                 break
+            self.entries_sent += count
             out.append(self.frame(link, now, payload=payload))
         return out
 
@@ -144,6 +149,7 @@ class Outbox:
             link.sync_waiting.pop(place, None)
             if count:
                 link.sync_waiting[place] = now
+                self.entries_sent += count
                 out[place] = payload
         return out
 

@@ -80,9 +80,9 @@ def test_full_keys_are_silent() -> None:
     for name in "AB":
         mesh[name].take("b", "k", 50)
     mesh.advance(3.0)
-    before = {name: mesh[name].node._out.entries_sent for name in "AB"}
+    before = {name: mesh[name].node.entries_sent for name in "AB"}
     mesh.advance(10.0)
-    assert {name: mesh[name].node._out.entries_sent for name in "AB"} == before
+    assert {name: mesh[name].node.entries_sent for name in "AB"} == before
     assert [len(mesh[name].table) for name in "AB"] == [1, 1]
     mesh.advance(10.0)
     assert [len(mesh[name].table) for name in "AB"] == [0, 0]
