@@ -1,4 +1,4 @@
-"""Types of the compiled core; what each thing means stands in `_core.pyx`."""
+"""Types of the compiled core; what each thing means stands in `core/*.pxi`."""
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,18 @@ def pyproject() -> dict[str, Any]:
     return loaded
 
 
-def test_the_core_depends_on_every_header(pyproject: dict[str, Any]) -> None:
+def test_the_core_depends_on_every_file_of_it(pyproject: dict[str, Any]) -> None:
     (core,) = pyproject["tool"]["setuptools"]["ext-modules"]
-    headers = (ROOT / "crdtbucket" / "core").glob("*.h")
-    assert sorted(core["depends"]) == sorted(str(h.relative_to(ROOT)) for h in headers)
+    files = (path for path in (ROOT / "crdtbucket" / "core").iterdir() if path.is_file())
+    assert sorted(core["depends"]) == sorted(str(path.relative_to(ROOT)) for path in files)
+
+
+def test_every_included_file_is_included_once() -> None:
+    source = (ROOT / "crdtbucket" / "_core.pyx").read_text()
+    there = {
+        str(path.relative_to(ROOT / "crdtbucket")) for path in ROOT.glob("crdtbucket/**/*.pxi")
+    }
+    assert sorted(re.findall(r'^include "(.*)"$', source, re.MULTILINE)) == sorted(there)
 
 
 def test_this_python_is_a_supported_one(pyproject: dict[str, Any]) -> None:

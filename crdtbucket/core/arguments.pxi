@@ -1,0 +1,38 @@
+# Keys and tokens that callers pass: checked before the rules see them.
+
+MAX_KEY_BYTES = 512
+MAX_COST = 2**53
+MAX_SETTLE = 2**62
+cdef int64_t _MAX_COST = 1 << 53
+cdef Py_ssize_t _MAX_KEY = 512
+
+
+cdef inline int key_view(object key, const uint8_t **data, Py_ssize_t *size) except -1:
+    if not text_view(<PyObject *>key, data, size) or not 0 < size[0] <= _MAX_KEY:
+        refuse_key(key)
+    return 0
+
+
+cdef int refuse_key(object key) except -1:
+    """Says what is wrong with a key."""
+    if not isinstance(key, (str, bytes)):
+        raise InvalidKey(f"key must be str or bytes, not {type(key).__name__}: pass str(key)")
+    try:
+        size = len(key.encode() if isinstance(key, str) else key)
+    except UnicodeEncodeError as error:
+        raise InvalidKey(f"key {key!r} cannot be encoded as UTF-8: {error.reason}") from None
+    raise InvalidKey(
+        "key is empty: name what is limited" if not size
+        else f"key has {size} bytes, at most {_MAX_KEY} are allowed: hash or shorten it"
+    )
+
+
+cdef int64_t whole_tokens(object value, int64_t low, object high, str what) except -1:
+    if PyLong_CheckExact(value):
+        if low <= value <= high:
+            return PyLong_AsLongLong(value)
+        raise InvalidCost(f"{what} must be {low} to {high} tokens, not {value}")
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InvalidCost(f"{what} must be a whole number of tokens (int), not {value!r}")
+    # Twice, since a subclass of int is its own index.
+    return whole_tokens(int.__index__(index(value)), low, high, what)

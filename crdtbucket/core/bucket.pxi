@@ -1,0 +1,212 @@
+# A bucket, as its users see it.
+
+Decisions = namedtuple("Decisions", "allowed remaining retry_after", module="crdtbucket._core")
+Decisions.__doc__ = """Answers of `take_many`, in the order of the keys: `allowed` (array of 0 and 1), `remaining` (array of whole
+tokens) and `retry_after` (array of float seconds, 0 where allowed)."""
+
+
+cdef class BucketCore(_Decider):
+    """A bucket of a table: decisions on its keys. Safe to call from any thread."""
+
+    def take(self, object key, object cost=1):
+        """Takes `cost` tokens (1 to the capacity) of `key` (str or bytes, 1 to 512 bytes; a str is its UTF-8). In process,
+        no I/O. Returns a Decision. Raises InvalidKey, InvalidCost, CostExceedsCapacity."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef outcome_t o
+        cdef int64_t n = self.cost_of(cost)
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        prefetch_slot(self.t, hi)
+        self.decide(key, lo, hi, n, clock_ns(self.t), &o)
+        self.count(o.allowed, n)
+        return self.answer(key, n, &o)
+
+    def peek(self, object key, object cost=1):
+        """The Decision that a take would get now; nothing changes."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef outcome_t o
+        cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t)
+        cdef uint32_t e
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        e = table_find(self.t, lo, hi)
+        if e != <uint32_t>NONE and self.t.hot[e].bucket != self.slot:
+            self.table.enter()
+            entry_renew(self.t, e, self.slot, now)
+            self.table.leave()
+        peek(self.t, self.d, e, n, now, &o)
+        return self.answer(key, n, &o)
+
+    def refund(self, Decision decision not None, object tokens=None):
+        """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket. Returns the tokens that came
+        back: 0 when the bucket has been full or forgiven since (they were back already), or the key or epoch is gone.
+        Raises InvalidCost when more would come back than was taken."""
+        cdef int64_t n, left = decision.cost - decision.given_back, now = clock_ns(self.t)
+        cdef uint64_t lo = 0, hi = 0
+        cdef uint32_t e
+        if decision._bucket is not self:
+            raise InvalidCost(f"the decision is of bucket {decision._bucket.spec.name!r}, not of {self.spec.name!r}")
+        if not decision.allowed:
+            raise InvalidCost("a denied decision took nothing that could be refunded")
+        if tokens is None and not left:
+            return 0
+        n = left if tokens is None else whole_tokens(tokens, 1, MAX_COST, "refund")
+        if n > left:
+            raise InvalidCost(f"refund of {n} tokens, but only {left} of the {decision.cost} taken are left to give back")
+        decision.given_back += n
+        self.locate(decision._key, &lo, &hi)
+        e = table_find(self.t, lo, hi)
+        if e == <uint32_t>NONE or not still_charged(self.t, e, decision.birth, decision.origin, self.slot):
+            return 0
+        self.table.enter()
+        # full meanwhile: the advance inside settles it
+        n = refund_if_charged(self.t, self.d, e, decision.full_count, n, now)
+        self.table.leave()
+        self.d.refunded += n
+        return n
+
+    def settle(self, object key, object tokens):
+        """Charges `tokens` (1 to 2^62) to `key` whatever its level: the true cost of something already served. May go into
+        debt, down to `max_debt` below empty; what would go beyond is forgiven. Returns the tokens charged."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef int64_t n = whole_tokens(tokens, 1, MAX_SETTLE, "settle"), now = clock_ns(self.t), charged
+        cdef uint32_t e
+        cdef outcome_t o
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        e = table_find(self.t, lo, hi)
+        if e == <uint32_t>NONE or not entry_current(self.t, e, self.slot):
+            if self.new_entry(lo, hi, 1, now, &e, &o) == DENIED:
+                return 0
+        charged = settle(self.t, self.d, e, n, now)
+        self.note_name(e, key)
+        self.d.granted += charged
+        self.wake()
+        return charged
+
+    def take_burst(self, object key, int64_t calls, object cost=1):
+        """`calls` takes of `cost` at one moment, in one call: returns how many were allowed."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef outcome_t o
+        cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t), i, allowed = 0
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        for i in range(calls):
+            if self.decide(key, lo, hi, n, now, &o):
+                allowed += 1
+            self.count(o.allowed, n)
+        return allowed
+    def take_many(self, keys, costs=1):
+        """A take of each key, in order, at one moment: `costs` is one cost or a sequence of as many. All arguments are checked
+        before anything is taken. Returns `Decisions` of arrays."""
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        if isinstance(keys, (str, bytes)):
+            raise InvalidKey(f"keys is one key, {keys!r}: pass a sequence of keys")
+        keys = tuple(keys)
+        cdef Py_ssize_t count = len(keys), i
+        cdef bint single = not hasattr(costs, "__iter__")
+        if not single:
+            costs = tuple(costs)
+            if len(costs) != count:
+                raise InvalidCost(f"{len(costs)} costs for {count} keys")
+        cdef array allowed = clone(_BYTES, count, False), remaining = clone(_INTS, count, False)
+        cdef array retry = clone(_FLOATS, count, False)
+        if not count:
+            return Decisions(allowed, remaining, retry)
+        cdef take_item_t *items = <take_item_t *>PyMem_Malloc(count * sizeof(take_item_t))
+        if not items:
+            raise MemoryError
+        cdef many_t m
+        cdef int64_t one = self.cost_of(costs) if single else 0
+        try:
+            for i in range(count):
+                key_view(<object>PyTuple_GET_ITEM(keys, i), &items[i].data, &items[i].size)
+                items[i].cost = one
+            if not single:
+                for i in range(count):
+                    items[i].cost = self.cost_of(costs[i])
+            m.t, m.d, m.slot, m.salt = self.t, self.d, self.slot, self.salt
+            m.items, m.count, m.now = items, count, clock_ns(self.t)
+            m.allowed, m.remaining, m.retry = allowed.data.as_schars, <int64_t *>remaining.data.as_longlongs, retry.data.as_doubles
+            m.allowed_sum = m.denied_sum = m.granted = m.at = m.hashed = 0
+            while m.at < count:
+                m.alone = 0
+                with nogil:
+                    pthread_mutex_lock(&self.table.lock)
+                    take_items(&m)
+                    pthread_mutex_unlock(&self.table.lock)
+                if m.alone:
+                    self.take_item(keys[m.at], &m)
+            for i in range(count):
+                if m.items[i].unnamed and many_holds(&m, &m.items[i]):
+                    self.note_name(m.items[i].entry, keys[i])
+        finally:
+            PyMem_Free(items)
+        self.d.allowed += m.allowed_sum
+        self.d.denied += m.denied_sum
+        self.d.granted += m.granted
+        self.wake()
+        return Decisions(allowed, remaining, retry)
+
+    cdef int take_item(self, object key, many_t *m) except -1:
+        cdef outcome_t o
+        cdef take_item_t *item = &m.items[m.at]
+        memset(&o, 0, sizeof(o))
+        self.decide(key, item.lo, item.hi, item.cost, m.now, &o)
+        item.unnamed = 0
+        many_store(m, &o)
+        return 0
+
+    def columns(self, object key):
+        """What is counted for the key: {(node id, epoch): (birth, taken, refunded)}."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef column_t c
+        cdef uint32_t e, origin
+        self.locate(key, &lo, &hi)
+        e = table_find(self.t, lo, hi)
+        out = {}
+        if e == <uint32_t>NONE:
+            return out
+        cdef hot_t *hot = &self.t.hot[e]
+        refunded = own_refunded(self.t, e)
+        if hot.net + refunded:
+            out[(self.t.origins[hot.origin].node, self.t.origins[hot.origin].epoch)] = (hot.birth, hot.net + refunded, refunded)
+        memset(&c, 0, sizeof(c))
+        while column_next(self.t, e, &c):
+            origin = column_origin(&c)
+            if origin == hot.origin or not column_taken(&c):
+                continue
+            out[(self.t.origins[origin].node, self.t.origins[origin].epoch)] = (
+                column_birth(&c), column_taken(&c), column_refunded(&c))
+        return out
+
+    def debt(self, object key):
+        """The signed debt of a key in ns, as held (not advanced); None when it has no entry. For tests and diagnosis."""
+        cdef uint64_t lo = 0, hi = 0
+        self.locate(key, &lo, &hi)
+        cdef uint32_t e = table_find(self.t, lo, hi)
+        return None if e == <uint32_t>NONE else signed_debt_ns(self.t, e, clock_ns(self.t))
+
+    def credit(self, object key):
+        """Tokens that are kept free now for what silent peers may be taking of the key."""
+        cdef uint64_t lo = 0, hi = 0
+        self.locate(key, &lo, &hi)
+        cdef uint32_t e = table_find(self.t, lo, hi)
+        return 0.0 if e == <uint32_t>NONE else far_tokens(self.t, e, clock_ns(self.t))
+
+    def hash(self, object key):
+        """The keyed hash of a key in this bucket, (low, high) 64 bits each."""
+        cdef uint64_t lo = 0, hi = 0
+        self.locate(key, &lo, &hi)
+        return lo, hi
+
+    def counters(self):
+        """Since the definition was made: a dict of integers (decisions, and tokens granted, refunded, forgiven)."""
+        cdef definition_t *d = self.d
+        return {"allowed": d.allowed, "denied": d.denied, "granted": d.granted, "refunded": d.refunded,
+                "forgiven": d.forgiven, "refused_full": d.refused_full, "keys": d.entries}

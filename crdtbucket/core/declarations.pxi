@@ -1,0 +1,162 @@
+# What the binding uses of the headers.
+
+cdef extern from "core/core.h" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *, void *)
+    int pthread_mutex_lock(pthread_mutex_t *)
+    int pthread_mutex_trylock(pthread_mutex_t *)
+    int pthread_mutex_unlock(pthread_mutex_t *)
+
+    enum: NONE
+    enum: MAX_DEFINITIONS
+    enum: MAX_NODES
+    enum: MAX_ORIGINS
+    enum: DIGEST_SLACK
+    enum: ENTRY_USED
+    enum: ENTRY_NAMED
+    enum: ENTRY_MIN_BYTES
+    int ALLOWED, DENIED
+
+    ctypedef struct hot_t:
+        uint64_t hash_lo, hash_hi
+        int64_t net
+        uint32_t full_count, birth
+        uint16_t bucket, flags, origin
+    ctypedef struct cold_t:
+        int64_t rated_ns
+    ctypedef struct definition_t:
+        int64_t q, p, capacity, max_debt, full_ns, cap_ns
+        uint64_t name_hash, definition_hash
+        double per_second
+        int64_t flush_tokens, quota, entries
+        int64_t allowed, denied, granted, refunded, forgiven, refused_full
+        uint32_t next, allow_when_full
+        int64_t replaced_ns
+    ctypedef struct node_t:
+        int64_t heard
+        uint16_t origin, silences
+        uint8_t known, connected, rated
+    ctypedef struct origin_t:
+        uint64_t epoch
+        uint16_t node
+        uint8_t used, marked
+    ctypedef struct header_t:
+        uint64_t hash_key[2]
+        int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until, cautious_since, cautious_until, averaged_ns, members
+        uint64_t version, spare_epoch
+        int64_t entries, bump, blocks_used
+        uint32_t births, definitions, own_origin, predict, flush_wanted, merging, origins_changed, released
+        int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
+    ctypedef struct table_t:
+        header_t *h
+        definition_t *definitions
+        node_t *nodes
+        origin_t *origins
+        uint64_t *index
+        hot_t *hot
+        cold_t *cold
+        int64_t virtual_ns
+        int is_virtual
+    ctypedef struct outcome_t:
+        int64_t debt_ns, rest, wait_ns
+        uint32_t entry, full_count, birth
+        uint16_t origin
+        int allowed
+    ctypedef struct column_t:
+        int i
+    ctypedef struct wire_definition_t:
+        uint32_t bucket, same
+        int64_t q, p
+    ctypedef struct wire_entry_t:
+        uint64_t lo, hi
+    ctypedef struct merge_context_t:
+        uint32_t source, source_origin
+        int64_t at
+        int newer, joining, alone
+    ctypedef struct merge_result_t:
+        int64_t merged, ignored, unknown_bucket, refused_columns, dropped_full, gained
+        uint32_t answer_count, touched_count, deferred_count, gone_count
+        int twin
+    ctypedef struct merge_out_t:
+        uint32_t *answers
+        uint32_t *touched
+        uint32_t *deferred
+        uint32_t *gone
+        merge_result_t r
+    ctypedef struct digest_item_t:
+        uint64_t lo, hi, fingerprint, debt_ns
+    ctypedef long long i128 "__int128"
+
+    int table_open(table_t *, int64_t, const uint64_t *, int)
+    void table_close(table_t *)
+    int64_t table_bytes(const table_t *)
+    int64_t clock_ns(const table_t *)
+    uint32_t table_find(const table_t *, uint64_t, uint64_t)
+    void keyed_hash(const uint64_t *, uint64_t, const uint8_t *, size_t, uint64_t *, uint64_t *)
+    uint32_t origin_find(const table_t *, uint64_t)
+    uint32_t origin_add(table_t *, uint32_t, uint64_t)
+    int open_epoch(table_t *)
+    int column_next(const table_t *, uint32_t, column_t *)
+    uint32_t column_origin(const column_t *)
+    int64_t column_taken(const column_t *)
+    int64_t column_refunded(const column_t *)
+    int64_t own_refunded(const table_t *, uint32_t)
+    int entry_for_take(table_t *, definition_t *, uint32_t, uint64_t, uint64_t, int64_t, int, int64_t, uint32_t *, uint32_t *)
+    int entry_current(const table_t *, uint32_t, uint32_t)
+    int64_t caution_wait(const table_t *, const definition_t *, int64_t, int64_t)
+    int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
+    int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, outcome_t *)
+    void peek(table_t *, const definition_t *, uint32_t, int64_t, int64_t, outcome_t *)
+    int refund(table_t *, definition_t *, uint32_t, int64_t, int64_t)
+    int64_t settle(table_t *, definition_t *, uint32_t, int64_t, int64_t)
+    int64_t tokens_left_ns(const definition_t *, int64_t, int64_t)
+    int64_t signed_debt_ns(const table_t *, uint32_t, int64_t)
+    void log_trim(table_t *, uint64_t)
+    int64_t collect_round(table_t *, int64_t)
+    int64_t collect_flush(table_t *, int64_t)
+    void log_append(table_t *, uint32_t)
+    size_t encode_log(const table_t *, uint64_t *, uint64_t, const uint16_t *, int64_t, uint8_t *, size_t, int64_t *)
+    size_t encode_entries(const table_t *, const uint32_t *, int64_t *, int64_t, const uint16_t *, int64_t, uint8_t *, size_t,
+                          int64_t *)
+    int64_t parse_entries(const uint8_t *, size_t, uint32_t, uint32_t, wire_entry_t *, int64_t)
+    void merge_entries(table_t *, const wire_entry_t *, const uint32_t *, int64_t, const wire_definition_t *,
+                       const uint16_t *, const merge_context_t *, int64_t, merge_out_t *)
+    int restore_entry(table_t *, const wire_entry_t *, const wire_definition_t *, const uint16_t *, int64_t)
+    int64_t sweep(table_t *, int64_t, int64_t, uint32_t *)
+    void refresh_far(table_t *)
+    void forget_node(table_t *, uint32_t, int64_t)
+    void shift_all(table_t *, int64_t)
+    int64_t prune(table_t *, uint32_t, int64_t, int64_t)
+    int64_t digest_range(const table_t *, uint64_t, uint64_t, int64_t, int64_t, int, digest_item_t *, uint64_t *,
+                         uint64_t *, uint64_t *)
+    int text_view(PyObject *, const uint8_t **, Py_ssize_t *)
+    void prefetch_slot(const table_t *, uint64_t)
+    void atomic_or(uint16_t *, uint16_t)
+    uint32_t column_birth(const column_t *)
+    uint32_t wire_definition(const wire_entry_t *)
+    int still_charged(const table_t *, uint32_t, uint32_t, uint16_t, uint32_t)
+    int64_t refund_if_charged(table_t *, definition_t *, uint32_t, uint32_t, int64_t, int64_t)
+    ctypedef struct take_item_t:
+        const uint8_t *data
+        Py_ssize_t size
+        int64_t cost
+        uint64_t lo, hi
+        uint32_t entry
+        int unnamed
+    ctypedef struct many_t:
+        table_t *t
+        definition_t *d
+        uint32_t slot
+        uint64_t salt
+        take_item_t *items
+        int64_t count, at, now, hashed
+        int alone
+        signed char *allowed
+        int64_t *remaining
+        double *retry
+        int64_t allowed_sum, denied_sum, granted
+    void many_store(many_t *, const outcome_t *)
+    void take_items(many_t *)
+    int many_holds(const many_t *, const take_item_t *)
+    double far_tokens(const table_t *, uint32_t, int64_t)

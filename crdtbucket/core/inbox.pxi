@@ -1,0 +1,113 @@
+# What is received: merges, snapshots.
+
+Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns dropped gained twin answers touched",
+                    module="crdtbucket._core")
+Merged.__doc__ = """What a bulk merge did: counts, whether the own epoch was heard with larger counts (`twin`), and arrays of
+entries that the sender should hear (`answers`) and that were merged (`touched`)."""
+
+
+cdef array uints(uint32_t *items, uint32_t count):
+    cdef array out = clone(_UINTS, count, False)
+    if count:
+        memcpy(out.data.as_voidptr, items, count * sizeof(uint32_t))
+    return out
+
+
+cdef class _Inbox(_Outbox):
+    def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
+              int64_t at, bint newer=True, bint joining=False):
+        """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's; `origins`: local
+        origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `heard`; `newer`: its rates count;
+        `joining`: answer all that is held. Raises WireError, and changes nothing, when malformed. Returns `Merged`."""
+        cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
+        cdef merge_context_t m
+        cdef merge_out_t out
+        cdef wire_definition_t *wd
+        cdef wire_entry_t *parsed
+        cdef uint32_t *scratch
+        cdef uint32_t count = len(definitions), known = origins.shape[0]
+        cdef int bulk
+        if not payload.shape[0]:
+            return Merged(0, 0, 0, 0, 0, 0, False, clone(_UINTS, 0, False), clone(_UINTS, 0, False))
+        self.check_origins(origins)
+        memset(&out, 0, sizeof(out))
+        wd = <wire_definition_t *>PyMem_Malloc((count + 1) * sizeof(wire_definition_t))
+        parsed = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
+        scratch = <uint32_t *>PyMem_Malloc(4 * most * sizeof(uint32_t))
+        try:
+            if not wd or not parsed or not scratch:
+                raise MemoryError
+            self.read_definitions(definitions, wd)
+            n = parse_entries(&payload[0], payload.shape[0], count, known, parsed, most)
+            if n < 0:
+                raise WireError("malformed entries")
+            out.answers, out.touched, out.deferred, out.gone = scratch, scratch + most, scratch + 2 * most, scratch + 3 * most
+            m.source, m.at, m.newer, m.joining, m.alone = node, at, newer, joining, 0
+            m.source_origin = self.origin(node, epoch)
+            if n >= 64:
+                self.t.h.merging += 1
+                with nogil:
+                    pthread_mutex_lock(&self.lock)
+                    merge_entries(&self.t, parsed, NULL, n, wd, &origins[0] if known else NULL, &m, now, &out)
+                    pthread_mutex_unlock(&self.lock)
+                self.t.h.merging -= 1
+                bulk = out.r.deferred_count
+            else:
+                bulk = -1
+            if bulk:
+                m.alone = 1
+                self.enter()
+                merge_entries(&self.t, parsed, out.deferred if bulk > 0 else NULL, bulk if bulk > 0 else n, wd,
+                              &origins[0] if known else NULL, &m, now, &out)
+                self.leave()
+            for i in range(out.r.gone_count):
+                self.forget_name(out.gone[i])
+            if out.r.merged:
+                refresh_far(&self.t)
+            return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns, out.r.dropped_full,
+                          out.r.gained, bool(out.r.twin), uints(out.answers, out.r.answer_count),
+                          uints(out.touched, out.r.touched_count))
+        finally:
+            PyMem_Free(wd)
+            PyMem_Free(parsed)
+            PyMem_Free(scratch)
+
+    cdef read_definitions(self, definitions, wire_definition_t *wd):
+        cdef uint32_t i = 0
+        for slot, same, q, p in definitions:
+            if slot >= self.t.h.definitions:
+                raise CrdtbucketError(f"no definition {slot}")
+            if not (0 < q < 1 << 63 and 0 < p < 1 << 63):
+                raise CrdtbucketError(f"{q}/{p} ns a token is no rate")
+            wd[i].bucket = <uint32_t>NONE if slot < 0 else <uint32_t>slot
+            wd[i].same = same
+            wd[i].q, wd[i].p = q, p
+            i += 1
+
+    def restore(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins):
+        """Entries of a snapshot, encoded by `encode_indebted`; their debt is not aged. Entries that are held stay as they
+        are. Returns how many were restored."""
+        cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, i, done = 0, now = clock_ns(&self.t)
+        if not payload.shape[0]:
+            return 0
+        self.check_origins(origins)
+        for i in range(origins.shape[0]):
+            if origins[i] == self.t.h.own_origin:
+                raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
+        cdef wire_definition_t *wd = <wire_definition_t *>PyMem_Malloc((len(definitions) + 1) * sizeof(wire_definition_t))
+        cdef wire_entry_t *parsed = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
+        try:
+            if not wd or not parsed:
+                raise MemoryError
+            self.read_definitions(definitions, wd)
+            n = parse_entries(&payload[0], payload.shape[0], len(definitions), origins.shape[0], parsed, most)
+            if n < 0:
+                raise WireError("malformed snapshot")
+            self.enter()
+            for i in range(n):
+                done += restore_entry(&self.t, &parsed[i], wd + wire_definition(&parsed[i]), &origins[0] if origins.shape[0] else NULL, now)
+            self.leave()
+            return done
+        finally:
+            PyMem_Free(wd)
+            PyMem_Free(parsed)

@@ -1,0 +1,51 @@
+# The mapping of a table, its clock and its lock.
+
+
+cdef class _Memory:
+    """What every part of a table uses. The parts inherit from each other so that each stands in a file of its own."""
+
+    cdef table_t t
+    cdef pthread_mutex_t lock
+    cdef int opened
+    cdef readonly dict names
+    cdef readonly int max_names
+    cdef public object on_wake
+    """Called without arguments when a take asks for an early flush."""
+    cdef public object refusal
+    """An exception that every operation raises from now on, or None."""
+    cdef dict slots
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self.opened = 0
+
+    def __dealloc__(self):
+        if self.opened:
+            table_close(&self.t)
+
+    # ---- time ----
+
+    def now(self):
+        """Local time in ns."""
+        return clock_ns(&self.t)
+
+    def set_time(self, int64_t now):
+        """Sets the time of a virtual table, in ns."""
+        if not self.t.is_virtual:
+            raise CrdtbucketError("the time of a real table cannot be set: create it with virtual=True")
+        self.t.virtual_ns = now
+
+    # ---- exclusion ----
+
+    cdef void enter(self) noexcept:
+        """Takes the lock, for the interpreter's thread: no bulk call is inside, so the table is its alone."""
+        if pthread_mutex_trylock(&self.lock) != 0:
+            with nogil:
+                pthread_mutex_lock(&self.lock)
+
+    cdef void leave(self) noexcept:
+        pthread_mutex_unlock(&self.lock)
+
+    cdef void forget_name(self, uint32_t entry):
+        if entry != <uint32_t>NONE:
+            self.names.pop(entry, None)

@@ -1,0 +1,108 @@
+# Who is in the mesh, and under which epochs takes count.
+
+
+cdef class _Nodes(_Definitions):
+    @property
+    def epoch(self):
+        """The running epoch: takes count under it."""
+        return self.t.origins[self.t.h.own_origin].epoch
+
+    def open_epoch(self, uint64_t epoch):
+        """Takes count under `epoch` (64 bits, not 0, never used before) from now on; older counts stay."""
+        cdef int done
+        self.t.h.spare_epoch = epoch
+        self.enter()
+        done = open_epoch(&self.t)
+        self.leave()
+        if not done:
+            raise CrdtbucketError("too many epochs are remembered")
+
+    def spare_epoch(self, uint64_t epoch):
+        """The epoch to open when larger counts of the running one are heard."""
+        self.t.h.spare_epoch = epoch
+
+    def origin(self, uint32_t node, uint64_t epoch):
+        """The id of (node, epoch), made when it is new. Raises WireError when the epoch is another node's, or when there is
+        no room for more."""
+        self.check_node(node)
+        self.enter()
+        cdef uint32_t found = origin_find(&self.t, epoch)
+        if not found:
+            found = origin_add(&self.t, node, epoch)
+        self.leave()
+        if not found:
+            raise WireError("more epochs than can be told apart")
+        if self.t.origins[found].node != node:
+            raise WireError("an epoch is stated of two nodes")
+        return found
+
+    @property
+    def released(self):
+        """How many origin ids were given up."""
+        return self.t.h.released
+
+    @property
+    def origins_version(self):
+        """Changes whenever the set of origins does."""
+        return self.t.h.origins_changed
+
+    def origins(self):
+        """(id, node, epoch, marked) of each."""
+        cdef uint32_t i
+        return [(i, self.t.origins[i].node, self.t.origins[i].epoch, bool(self.t.origins[i].marked))
+                for i in range(1, MAX_ORIGINS) if self.t.origins[i].used]
+
+    cdef check_node(self, uint32_t node):
+        if node >= MAX_NODES:
+            raise CrdtbucketError(f"node ids are below {MAX_NODES}, not {node}")
+
+    def set_node(self, uint32_t node, uint64_t epoch, bint connected):
+        """A member: its running epoch, and whether it is heard here directly. Returns its origin id."""
+        cdef uint32_t origin = self.origin(node, epoch)
+        cdef node_t *n = &self.t.nodes[node]
+        if not n.known:
+            n.known = 1
+            n.heard = clock_ns(&self.t)
+        n.origin = <uint16_t>origin
+        n.connected = connected
+        refresh_far(&self.t)
+        return origin
+
+    def heard(self, uint32_t node, int64_t at):
+        """A complete round of `node` stood for the time `at` (receipt less half the round trip, local ns)."""
+        self.check_node(node)
+        cdef node_t *n = &self.t.nodes[node]
+        if at <= n.heard:
+            return
+        if at - n.heard > self.t.h.near_ns:
+            n.silences += 1
+        n.heard = at
+        refresh_far(&self.t)
+
+    def forget(self, uint32_t node):
+        """The node is given up: what is predicted of it becomes debt."""
+        self.check_node(node)
+        self.enter()
+        forget_node(&self.t, node, clock_ns(&self.t))
+        self.t.nodes[node].connected = 0
+        self.t.nodes[node].known = 0
+        refresh_far(&self.t)
+        self.leave()
+
+    def configure(self, *, members=None, cautious_until=None, predict=None, trust_ns=None):
+        """Sets what the mesh knows: live members with this one, until when (ns) only a share is served, whether peers are
+        predicted, for how long (ns) a silent one is."""
+        if members is not None:
+            self.t.h.members = max(1, members)
+            self._refresh_flush()
+        if cautious_until is not None:
+            self.t.h.cautious_since = clock_ns(&self.t)
+            self.t.h.cautious_until = cautious_until
+        if predict is not None:
+            self.t.h.predict = predict
+        if trust_ns is not None:
+            self.t.h.trust_ns = trust_ns
+
+    @property
+    def cautious_until(self):
+        return self.t.h.cautious_until

@@ -1,0 +1,133 @@
+# The table, whole: how it is opened, kept and looked at.
+
+
+cdef class Table(_Inbox):
+    """One node's keys of all buckets, in one memory mapping. Times are integer ns of CLOCK_BOOTTIME, or of `set_time`."""
+
+    def __init__(self, *, int64_t max_keys=1_000_000, bytes hash_key=None, bint virtual=False, double grace=15.0,
+                 int max_names=10_000, epoch=None):
+        cdef uint64_t key[2]
+        if self.opened:
+            raise CrdtbucketError("a table is opened once")
+        if not 16 <= max_keys <= 1 << 30:
+            raise CrdtbucketError(f"max_keys must be 16 to {1 << 30}, not {max_keys}")
+        if not 0 <= grace <= 1e9:
+            raise CrdtbucketError(f"grace must be 0 to 1e9 s, not {grace}")
+        hash_key = os.urandom(16) if hash_key is None else hash_key
+        if len(hash_key) != 16:
+            raise CrdtbucketError(f"hash_key must be 16 bytes, not {len(hash_key)}")
+        memcpy(key, PyBytes_AS_STRING(hash_key), 16)
+        cdef int error = table_open(&self.t, max_keys, key, virtual)
+        if error:
+            raise MemoryError(f"no memory for {max_keys} keys: {os.strerror(error)}")
+        self.opened = 1
+        pthread_mutex_init(&self.lock, NULL)
+        self.t.h.grace_ns = <int64_t>(grace * 1e9)
+        self.t.h.spare_epoch = int.from_bytes(os.urandom(8), "little") | 1
+        self.names = {}
+        self.max_names = max_names
+        self.slots = {}
+        if virtual:
+            self.t.virtual_ns = 0
+        self.open_epoch(int.from_bytes(os.urandom(8), "little") | 1 if epoch is None else epoch)
+
+    # ---- upkeep ----
+
+    def sweep(self, int64_t most=4096):
+        """Looks at the next `most` entries and evicts full ones that were sent and are idle. Returns how many."""
+        most = max(0, min(most, self.t.h.bump))
+        cdef uint32_t *gone = <uint32_t *>PyMem_Malloc(most * sizeof(uint32_t))
+        cdef int64_t n, i
+        if not gone:
+            raise MemoryError
+        self.enter()
+        n = sweep(&self.t, most, clock_ns(&self.t), gone)
+        self.leave()
+        for i in range(n):
+            self.forget_name(gone[i])
+        PyMem_Free(gone)
+        return n
+
+    def shift(self, int64_t ns):
+        """The clock jumped by `ns` against the peers': levels stay where they were."""
+        self.enter()
+        shift_all(&self.t, ns)
+        self.leave()
+
+    @property
+    def longest_debt(self):
+        """The longest time to full of any definition, in ns: after it a take is history."""
+        cdef uint32_t i
+        return max((self.t.definitions[i].cap_ns for i in range(self.t.h.definitions)), default=0)
+
+    def mark(self, uint64_t epoch):
+        """Columns of this dead epoch count no more, here: every live peer knows its final counts. Levels do not move."""
+        cdef uint32_t origin = origin_find(&self.t, epoch)
+        if not origin or origin == self.t.h.own_origin:
+            return False
+        cdef int64_t pruned
+        self.enter()
+        pruned = prune(&self.t, origin, 0, self.t.h.bump)
+        self.t.origins[origin].marked = pruned >= 0
+        self.leave()
+        return pruned >= 0
+
+    def release(self, uint64_t epoch):
+        """Forgets a marked epoch; its id may be used again."""
+        cdef uint32_t origin = origin_find(&self.t, epoch)
+        if origin and self.t.origins[origin].marked:
+            self.t.origins[origin].used = 0
+            self.t.h.origins_changed += 1
+            self.t.h.released += 1
+
+    def digest(self, uint64_t first, uint64_t last, int64_t most=INT64_MAX, bint loud=False):
+        """Of indebted quiet entries (with `loud` of all) whose hash (high half) is in [first, last]: (entries, sum of fingerprints, sum of debts in ns,
+        where to go on or 0), at most about `most`."""
+        cdef uint64_t total = 0, debt = 0, following = 0
+        cdef int64_t count, now = clock_ns(&self.t)
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+            count = digest_range(&self.t, first, last, most, now, loud, NULL, &total, &debt, &following)
+            pthread_mutex_unlock(&self.lock)
+        return count, total, debt, following
+
+    def digest_items(self, uint64_t first, uint64_t last, int64_t most):
+        """The entries of such a range, 32 bytes each: hash (16), fingerprint, debt in ns (little-endian)."""
+        cdef uint64_t total = 0, debt = 0, following = 0
+        cdef int64_t count, now = clock_ns(&self.t)
+        most = max(0, min(most, self.t.h.max_keys))
+        cdef digest_item_t *items = <digest_item_t *>PyMem_Malloc((most + DIGEST_SLACK) * sizeof(digest_item_t))
+        if not items:
+            raise MemoryError
+        try:
+            self.enter()
+            count = digest_range(&self.t, first, last, most, now, 0, items, &total, &debt, &following)
+            self.leave()
+            count = min(count, most + DIGEST_SLACK)
+            return PyBytes_FromStringAndSize(<char *>items, count * sizeof(digest_item_t))
+        finally:
+            PyMem_Free(items)
+
+    def find(self, uint64_t lo, uint64_t hi):
+        """The entry with this hash, or -1."""
+        cdef uint32_t e = table_find(&self.t, lo, hi)
+        return -1 if e == <uint32_t>NONE else <int64_t>e
+
+    # ---- looking ----
+
+    def __len__(self):
+        return self.t.h.entries
+
+    @property
+    def places(self):
+        """Entries ever used at once: `encode_indebted` goes over so many places."""
+        return self.t.h.bump
+
+    def stats(self):
+        """Counters of the table: a dict of integers."""
+        cdef header_t *h = self.t.h
+        return {
+            "keys": h.entries, "max_keys": h.max_keys, "bytes": table_bytes(&self.t), "inserted": h.inserted,
+            "evicted_full": h.evicted_full, "evicted_indebted": h.evicted_indebted, "refused_full": h.refused_full,
+            "refused_columns": h.refused_columns, "forgotten": h.forgotten, "version": h.version,
+        }
