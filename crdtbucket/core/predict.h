@@ -29,10 +29,9 @@ static inline double relayed_tokens(const node_t *n, uint16_t packed)
 /* Fading of a stated rate for as long as complete rounds came without the key. */
 static inline double fade(const node_t *n, uint32_t heard, double constant_ns)
 {
-    int32_t silent = (int32_t)(stamp_of(n->heard) - heard);
-    if (silent <= 0)
+    double x = (double)(n->heard - stamp_ns(heard, n->heard)) / constant_ns;
+    if (x <= 0)
         return 1.0;
-    double x = (double)((int64_t)silent << STAMP_SHIFT) / constant_ns;
     return x < 40 ? exp(-x) : 0.0;
 }
 
