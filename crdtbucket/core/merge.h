@@ -129,6 +129,17 @@ static i128 weigh_mine(const table_t *t, uint32_t e, int64_t net, const wire_col
     return sum;
 }
 
+/* The stated debt in units here, at most T * (C + D). Under another definition: its tokens, at our T. */
+static inline i128 stated_units(const definition_t *d, const wire_entry_t *w, const wire_definition_t *wd)
+{
+    i128 cap = cap_units(d), units = (i128)w->debt_ns * d->p;
+    if (!wd->same) {
+        double tokens = (double)w->debt_ns * (double)wd->p / (double)wd->q, most = (double)d->capacity + (double)d->max_debt;
+        units = tokens < most ? (i128)(tokens * (double)d->q) : cap;
+    }
+    return units < cap ? units : cap;
+}
+
 /* The debt after the merge, in units, before the clamp. `debt` is signed. */
 static i128 merged_debt(const definition_t *d, i128 debt, i128 stated, const gains_t *g, const wire_definition_t *w)
 {
@@ -291,10 +302,7 @@ static int merge_entry(table_t *t, const wire_entry_t *w, const wire_definition_
             weigh_column(t, e, m, d, f, i, now, &g, r);
     }
     g.lacks += weigh_mine(t, e, net, f->wire, w->columns);
-    i128 stated = (i128)w->debt_ns * d->p;
-    if (!wd->same)                                        /* their debt in tokens, at our T */
-        stated = (i128)((double)w->debt_ns * (double)wd->p / (double)wd->q * (double)d->q);
-    i128 after = merged_debt(d, debt, stated > cap ? cap : stated, &g, wd);
+    i128 stated = stated_units(d, w, wd), after = merged_debt(d, debt, stated, &g, wd);
     if (after > cap) {
         ADD(d->forgiven, (int64_t)((after - cap) / d->q));
         after = cap;

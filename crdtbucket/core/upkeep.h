@@ -75,10 +75,7 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
         if (c.block)
             c.block->refunded[c.i] = (uint64_t)x.refunded;
     }
-    i128 debt = (i128)w->debt_ns * d->p, cap = cap_units(d);
-    if (!wd->same)
-        debt = (i128)((double)w->debt_ns * (double)wd->p / (double)wd->q * (double)d->q);
-    t->hot[e].base = base_for(d, debt < cap ? debt : cap, 0, now);
+    t->hot[e].base = base_for(d, stated_units(d, w, wd), 0, now);
     return 1;
 }
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crdtbucket.policy import BucketSpec
 from tests.core.oracle import Member
-from tests.core.pair import Peer, peers, send, send_all
+from tests.core.pair import SIZE, Peer, peers, send, send_all
 from tests.core.specs import SECOND, rate_of
 
 WHOLE = BucketSpec("b", 100, 100)
@@ -276,6 +276,17 @@ class TestDefinitions:
         a.table.set_time(20 * SECOND - SECOND // 4)
         send(a, b)
         assert b.bucket.peek("k").remaining == 75
+
+    @pytest.mark.parametrize(("q", "p"), [(1, 2**30), (1, 2**40), (1, 2**63 - 1), (3, 2**62)])
+    def test_an_absurd_rate_of_the_sender_hides_no_takes(self, q: int, p: int) -> None:
+        """Its debt in tokens is then more than 128 bits of our units can say."""
+        a, b = Peer(0, BucketSpec("b", 900, 1, "1h")), Peer(1, BucketSpec("b", 1000, 1, "1h"))
+        a.bucket.take("k", 600)
+        positions, places = a.announced()
+        payload, _, _ = a.table.encode_indebted(0, positions, SIZE)
+        origins = b.understood(places)
+        b.table.merge(payload, [(0, False, q, p)], origins, node=1, epoch=a.epoch, at=b.table.now())
+        assert b.bucket.peek("k").remaining == 400
 
     def test_an_unknown_bucket_is_counted_and_left(self) -> None:
         a, b = Peer(0, BucketSpec("other", 100, 100)), Peer(1, WHOLE)
