@@ -12,7 +12,7 @@
 
 #define INLINE_COLUMNS 4
 #define MAX_DEFINITIONS 4096
-#define MAX_NODES 256
+#define MAX_NODES 1024                /* more than origins: a life that is remembered never lacks a number */
 #define MAX_ORIGINS 512               /* 9 bits beside 55 bits of tokens */
 #define TOKEN_BITS 55
 #define TOKEN_ROLL (INT64_C(1) << 52) /* a column this large is closed and its owner opens a new epoch */

@@ -38,6 +38,8 @@ class Membership:
         self.links: dict[str, Link] = {}
         self.known: dict[str, wire.Member] = {}
         """Members heard of, by name; not this node itself."""
+        self._told: dict[str, int] = {}
+        """When somebody that hears them itself last spoke of them."""
         self.expected = 1 + len(config.peers)
         """Members that there are at least, this node included."""
         self._table, self._roster, self._name = table, roster, name
@@ -71,7 +73,7 @@ class Membership:
         link.left = link.forgotten = False
         link.digest_due = now + self._first_digest_ns
         self._table.set_node(link.node, peer.epoch, True)
-        self._know(peer.name, peer.region, peer.epoch, peer.address)
+        self._know(peer.name, peer.region, peer.epoch, peer.address, now)
         self.count(now)
 
     def disconnected(self, link: Link, now: int) -> None:
@@ -112,8 +114,11 @@ class Membership:
 
     def age(self, now: int) -> None:
         """Draws the consequences of silence; `count` is due afterwards."""
-        for link in self.links.values():
+        for link in list(self.links.values()):
             silent = now - link.heard
+            if silent > 2 * self._forget_after_ns and not link.connected:
+                del self.links[link.info.name]  # or names that come and go use up all numbers
+                continue
             if link.connected and silent >= HEARD_NS:
                 self._table.set_node(link.node, link.info.epoch, False)
             if link.held and silent > HOLD_NS:
@@ -140,14 +145,20 @@ class Membership:
     def _drop(self, link: Link) -> None:
         link.held = False
         self._table.forget(link.node)
-        self.known.pop(link.info.name, None)
+        self._forget_name(link.info.name)
+
+    def _forget_name(self, name: str) -> None:
+        self.known.pop(name, None)
+        self._told.pop(name, None)
 
     # ---- news ----
 
     def hear(self, link: Link, frame: wire.Frame, now: int) -> None:
         """Takes what a frame says of members and of dead epochs."""
         for name, region, epoch, address in frame.members or ():
-            self._know(name, region, epoch, address)
+            # Only who hears a member is believed, else the mesh would tell of the dead for ever.
+            if name not in (frame.unheard or ()) and not self._has_left(name, epoch):
+                self._know(name, region, epoch, address, now)
         if frame.unheard is not None:
             link.unheard = frame.unheard
         for epoch in frame.marks or ():
@@ -163,6 +174,9 @@ class Membership:
         if now < self._next_gossip:
             return
         self._next_gossip = now + GOSSIP_NS
+        for name in [n for n, told in self._told.items() if now - told > self._forget_after_ns]:
+            if name not in self.links or self._is_gone(name):
+                self._forget_name(name)
         marks = self._pruner.step(self.links.values(), self._running(), now)
         self._roster.drop_strangers(self.links.keys() | self.known.keys())
         news = {**self.members(me, now), **({"marks": marks} if marks else {})}
@@ -182,18 +196,21 @@ class Membership:
         """The members and those that are not heard here, as fields of a frame."""
         own = (me.name, me.region, me.epoch, me.address)
         heard = {name for name in self.links if self.status(name, now) == "alive"}
-        unheard = tuple(
-            name for name in self.known if name not in heard and not self._is_gone(name)
-        )
+        unheard = tuple(name for name in self.known if name not in heard)
         return {"members": (own, *self.known.values())[: wire.MAX_MEMBERS], "unheard": unheard}
 
-    def _know(self, name: str, region: str, epoch: int, address: str) -> None:
+    def _know(self, name: str, region: str, epoch: int, address: str, now: int) -> None:
         known = self.known.get(name)
         if name == self._name or (known is None and len(self.known) >= wire.MAX_MEMBERS - 1):
             return
         if known is not None and not address:
             address = known[3]  # a node that does not know where it is reached takes nothing back
         self.known[name] = (name, region, epoch, address)
+        self._told[name] = now
+
+    def _has_left(self, name: str, epoch: int) -> bool:
+        link = self.links.get(name)
+        return link is not None and link.left and link.info.epoch == epoch
 
     def _is_gone(self, name: str) -> bool:
         link = self.links.get(name)

@@ -11,7 +11,7 @@ from crdtbucket.errors import WireError
 from crdtbucket.mesh import wire
 
 NO_PLACE = 0xFFFF
-MAX_NODES = 256
+MAX_NODES = 1024
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from crdtbucket.mesh.protocol import MeshNode
 from crdtbucket.mesh.roster import Roster
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.policy import BucketSpec
+from crdtbucket.testing import SimulatedMesh
 
 FORGET_S = 100.0
 CONFIG = MeshConfig(peers=["127.0.0.1:1", "127.0.0.1:2"], forget_after=FORGET_S)
@@ -145,6 +146,72 @@ def test_unheard_members_are_told_and_relayed_for() -> None:
     assert not members.relayed("third")
     members.disconnected(link, 0)
     assert not members.relayed("fourth")
+
+
+def test_only_who_hears_a_member_is_believed() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    link = members.links["peer"]
+    row = ("third", "", 3, "h:1")
+    members.hear(link, frame(members=(row,), unheard=("third",)), 0)
+    assert "third" not in members.known
+    members.hear(link, frame(members=(row,), unheard=()), 1)
+    assert members.known["third"] == row
+
+
+def test_hearsay_ends_when_nobody_hears_the_member_any_more() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    link = members.links["peer"]
+    row = ("third", "", 3, "h:1")
+    members.hear(link, frame(members=(row,), unheard=()), 0)
+    members.hear(link, frame(members=(row,), unheard=("third",)), GOSSIP_NS)
+    members.gather(ME, CONFIG.forget_after_ns)
+    assert "third" in members.known
+    members.gather(ME, CONFIG.forget_after_ns + GOSSIP_NS)
+    assert set(members.known) == {"peer"}  # a link's own silence decides for its member
+
+
+def test_a_goodbye_is_not_undone_by_news_that_were_on_their_way() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    third = NodeInfo("third", "", 3, "h:1", 0)
+    members.connected(third, 0)
+    members.hear(members.links["third"], frame(flags=wire.LEAVING), 1)
+    news = frame(members=(("third", "", 3, "h:1"),), unheard=())
+    members.hear(members.links["peer"], news, 2)
+    assert members.addresses() == [PEER.address]
+    again = frame(members=(("third", "", 4, "h:1"),), unheard=())
+    members.hear(members.links["peer"], again, 3)
+    assert members.addresses() == [PEER.address, "h:1"]  # it was started again
+
+
+def test_a_mesh_forgets_a_dead_node_that_a_newcomer_was_told_of() -> None:
+    mesh = SimulatedMesh(
+        ["a", "b", "c", "d"], [BucketSpec("b", 10, 1)], forget_after=20.0, down=["c"]
+    )
+    mesh.advance(3)
+    mesh.crash("d")
+    mesh.advance(1)
+    mesh.restart("c")
+    mesh.advance(60)
+    assert all("d" not in mesh[name].node.members.known for name in "abc")
+
+
+def test_names_may_come_and_go_for_ever() -> None:
+    """Pods of a deployment have a new name each time."""
+    members, table = membership()
+    now = 0
+    for i in range(2_000):
+        members.connected(NodeInfo(f"pod-{i}", "", 100 + i, "", 0), now)
+        members.disconnected(members.links[f"pod-{i}"], now)
+        table.table.mark(100 + i)
+        table.table.release(100 + i)
+        now += CONFIG.forget_after_ns
+        members.age(now)
+        members.gather(ME, now)
+    assert len(members.links) < 5
+    assert len(members.known) < 5
 
 
 def test_news_are_told_when_they_change_and_again_after_a_while() -> None:
