@@ -192,6 +192,9 @@ class SimulatedMesh:
         max_keys: int = 10_000,
         down: Iterable[str] = (),
     ) -> None:
+        """Raises `CrdtbucketError` for a number out of its range and for a name of no node."""
+        _check_numbers(latency=(latency, 60.0), jitter=(jitter, 1.0), loss=(loss, 1.0),
+                       duplication=(duplication, 1.0), reordering=(reordering, 1.0))  # fmt: skip
         self.latency, self.jitter, self.loss = latency, jitter, loss
         self.duplication, self.reordering = duplication, reordering
         self.prediction, self.max_keys = prediction, max_keys
@@ -205,6 +208,8 @@ class SimulatedMesh:
         self._arrived: dict[tuple[str, str], int] = {}
         self._trace = hashlib.blake2b(digest_size=16)
         names = list(nodes)
+        if not names or len(set(names)) < len(names):
+            raise CrdtbucketError(f"a mesh has one node or more, each with its own name: {names}")
         self.config = MeshConfig(
             peers=[f"127.0.0.1:{i + 1}" for i in range(len(names) - 1)],
             gossip_interval=gossip_interval,
@@ -212,6 +217,7 @@ class SimulatedMesh:
             forget_after=forget_after,
         )
         offsets, drifts, down = clock_offsets or {}, clock_drift_ppm or {}, set(down)
+        _check_names(names, *offsets, *drifts, *down)
         self.nodes: dict[str, SimulatedNode] = {}
         for name in names:
             offset_ns = round(offsets.get(name, 0.0) * NS)
@@ -225,6 +231,7 @@ class SimulatedMesh:
                 node.node.remember(node.local_ns(0))
 
     def __getitem__(self, name: str) -> SimulatedNode:
+        _check_names(self.nodes, name)
         return self.nodes[name]
 
     @property
@@ -249,7 +256,9 @@ class SimulatedMesh:
 
     def partition(self, *groups: Iterable[str]) -> None:
         """No frame passes between two of these groups; nodes that are in none hear everybody."""
-        self._groups = [set(group) for group in groups]
+        sides = [set(group) for group in groups]
+        _check_names(self.nodes, *(name for side in sides for name in side))
+        self._groups = sides
 
     def heal(self) -> None:
         """Frames pass everywhere again."""
@@ -257,7 +266,7 @@ class SimulatedMesh:
 
     def crash(self, node: str) -> None:
         """The process is killed. What it held is saved as a snapshot that a restart may use."""
-        dead = self.nodes[node]
+        dead = self[node]
         dead.table.set_time(dead.local_ns(self.now_ns))
         dead.saved = dead.node.snapshot()
         dead.up = False
@@ -268,7 +277,7 @@ class SimulatedMesh:
 
     def restart(self, node: str, memory: Literal["empty", "snapshot"] = "empty") -> None:
         """Starts a process again, under a new epoch, and connects it."""
-        again = self.nodes[node]
+        again = self[node]
         if again.up:
             self.crash(node)
         again.start(again.saved if memory == "snapshot" else None)
@@ -279,7 +288,7 @@ class SimulatedMesh:
 
     def suspend(self, node: str, seconds: float) -> None:
         """The process stands still; its clock goes on, and what arrives is read afterwards."""
-        stopped = self.nodes[node]
+        stopped = self[node]
         stopped.suspended_until = self.now_ns + round(seconds * NS)
 
     # ---- network ----
@@ -357,3 +366,16 @@ class SimulatedMesh:
         local = node.local_ns(self.now_ns)
         node.table.set_time(local)
         node.node.disconnected(dead, local)
+
+
+def _check_names(known: Iterable[str], *names: str) -> None:
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise CrdtbucketError(f"no node {name!r}; there are: {', '.join(known)}")
+
+
+def _check_numbers(**fields: tuple[float, float]) -> None:
+    for field, (value, most) in fields.items():
+        if not 0 <= value <= most:
+            raise CrdtbucketError(f"{field} is {value!r}: it must be 0 to {most:g}")
