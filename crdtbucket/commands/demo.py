@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
+from crdtbucket.commands.options import FiniteRange
+
 
 @click.command()
 @click.option(
-    "--seconds", type=click.FloatRange(8, 600), default=25.0, show_default=True,
+    "--seconds", type=FiniteRange(8, 600), default=25.0, show_default=True,
     help="How long the traffic lasts; some seconds come on top.",
 )  # fmt: skip
 @click.option(

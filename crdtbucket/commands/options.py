@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,21 +19,31 @@ F = TypeVar("F", bound=Callable[..., Any])
 CAPACITY, RATE = 10_000, 2_000
 
 
+class FiniteRange(click.FloatRange):
+    """Numbers of a range; not-a-number is in none, though no comparison says so."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 def mesh_options(command: F) -> F:
     """Regions, network, bucket, rules, seeds, processes and the form of the output."""
     for option in reversed(
         (
             click.option("--regions", type=click.IntRange(1, 64), default=5, show_default=True),
             click.option(
-                "--lag", type=click.FloatRange(0, 60), default=0.08, show_default=True,
+                "--lag", type=FiniteRange(0, 60), default=0.08, show_default=True,
                 help="One-way delay between regions, seconds.",
             ),
             click.option(
-                "--jitter", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+                "--jitter", type=FiniteRange(0, 1), default=0.5, show_default=True,
                 help="Fraction by which a message may be earlier or later.",
             ),
             click.option(
-                "--gossip", type=click.FloatRange(0.001, 60), default=0.1, show_default=True,
+                "--gossip", type=FiniteRange(0.01, 10), default=0.1, show_default=True,
                 help="Interval of the rounds, seconds.",
             ),
             click.option(

@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from crdtbucket.commands.options import bucket_of, mesh_options, rules_of, settings_of
+from crdtbucket.commands.options import (
+    FiniteRange,
+    bucket_of,
+    mesh_options,
+    rules_of,
+    settings_of,
+)
 from crdtbucket.commands.progress import progress
 from crdtbucket.simulator.batch import AnyJob, ReplayJob, run_all
 from crdtbucket.simulator.errors import SimulationError
@@ -17,7 +23,7 @@ from crdtbucket.simulator.trace import read_trace
 @click.argument("trace", type=click.Path(exists=True, dir_okay=False))
 @mesh_options
 @click.option(
-    "--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+    "--speed", type=FiniteRange(0, min_open=True), default=1.0, show_default=True,
     help="How many times as fast as it happened.",
 )  # fmt: skip
 def replay(

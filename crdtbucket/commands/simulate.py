@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from crdtbucket.commands.options import bucket_of, mesh_options, rules_of, settings_of
+from crdtbucket.commands.options import (
+    FiniteRange,
+    bucket_of,
+    mesh_options,
+    rules_of,
+    settings_of,
+)
 from crdtbucket.commands.progress import progress
 from crdtbucket.simulator.batch import AnyJob, Job, run_all
 from crdtbucket.simulator.catalogue import SCENARIOS, select
@@ -20,7 +26,7 @@ _POINTS = 2_000
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @mesh_options
 @click.option(
-    "--duration-scale", type=click.FloatRange(0.05, 10), default=1.0, show_default=True,
+    "--duration-scale", type=FiniteRange(0.05, 10), default=1.0, show_default=True,
     help="Make scenarios, and the faults in them, shorter or longer.",
 )  # fmt: skip
 @click.option(

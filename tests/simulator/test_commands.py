@@ -100,6 +100,11 @@ def test_replay(tmp_path: Path) -> None:
         (["replay", "/nowhere.csv"], "/nowhere.csv"),
         (["replay", __file__], "--capacity and --rate"),
         (["replay", __file__, "--capacity", "1", "--rate", "1"], ":1: the header must be"),
+        (["simulate", "hot", "--lag", "nan"], "'--lag': nan is not a finite number"),
+        (["simulate", "hot", "--duration-scale", "nan"], "--duration-scale"),
+        (["replay", __file__, "--speed", "inf"], "--speed"),
+        (["demo", "--seconds", "nan"], "--seconds"),
+        (["simulate", "hot", "--gossip", "0.001"], "--gossip"),
         (["unknown"], "unknown"),
     ],
 )
