@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aiohttp import WSMsgType
+from aiohttp import WebSocketError, WSMsgType
 
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.counters import LOG, MeshCounters
@@ -45,7 +45,7 @@ class Oversize(ConnectionLost):
 
 
 async def receive_bytes(ws: WebSocket) -> bytes:
-    """The next binary message; raises `ConnectionLost` or `Oversize`, and `WireError` for text."""
+    """The next binary message; raises `ConnectionLost`, `Oversize`, or `WireError` for all else."""
     message = await ws.receive()
     if message.type is WSMsgType.BINARY:
         data: bytes = message.data
@@ -53,6 +53,8 @@ async def receive_bytes(ws: WebSocket) -> bytes:
     if message.type is WSMsgType.ERROR:
         if getattr(message.data, "code", None) == 1009:
             raise Oversize(str(message.data))
+        if isinstance(message.data, WebSocketError):
+            raise WireError(f"no WebSocket: {message.data}")
         raise ConnectionLost(str(message.data or ws.exception() or "broken"))
     if message.type is WSMsgType.TEXT:
         raise WireError("a text message where frames are binary")

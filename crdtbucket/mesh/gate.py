@@ -80,6 +80,7 @@ class Gate(asyncio.Protocol):
         self._early = b""
         self._tls_reads = False
         self._refused = False
+        self._called = False
 
     # -- what asyncio calls
 
@@ -128,6 +129,9 @@ class Gate(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._bytes and not (self._called or self._refused):
+            # The HTTP server has answered already, if it was a call at all.
+            self._refuse_once("http", "it sent no call of this protocol")
         self._leave()
         if self._inner is not None:
             del self._by_handler[self._inner]
@@ -144,6 +148,10 @@ class Gate(asyncio.Protocol):
 
     # -- what the listener calls
 
+    def called(self) -> None:
+        """A whole HTTP request came: whatever is wrong with it, others say it."""
+        self._called = True
+
     def prove(self) -> None:
         """The peer authenticated itself: the deadline and the limits of strangers end."""
         if self._deadline is not None:
@@ -153,11 +161,9 @@ class Gate(asyncio.Protocol):
 
     def refuse(self, reason: str, text: str) -> None:
         """Count, log, and cut the connection; only the first reason counts."""
-        if self._refused:
-            return
-        self._refused = True
-        self._keeper.refusals.add(reason, f"refused a connection from {self.remote}: {text}")
-        self.cut()
+        if not self._refused:
+            self._refuse_once(reason, text)
+            self.cut()
 
     def cut(self) -> None:
         """Close at once, whatever is unsent."""
@@ -170,6 +176,10 @@ class Gate(asyncio.Protocol):
             await asyncio.wait({self._securing})
 
     # -- inside
+
+    def _refuse_once(self, reason: str, text: str) -> None:
+        self._refused = True
+        self._keeper.refusals.add(reason, f"refused a connection from {self.remote}: {text}")
 
     def _serve(self, transport: asyncio.Transport) -> None:
         self._inner = self._server()

@@ -125,6 +125,7 @@ class Listener:
         gate = self._gates.get(request.protocol)
         if gate is None:
             raise ConnectionResetError("closed meanwhile")
+        gate.called()
         ws = WebSocketResponse(timeout=0.5, compress=False, max_msg_size=MAX_MESSAGE)
         # A browser names the page's origin: no page may talk to a mesh on its user's machine.
         stranger = request.path != PATH or "Origin" in request.headers

@@ -584,6 +584,31 @@ async def test_other_http_gets_a_404(path: str, headers: dict[str, str]) -> None
         assert mesh.counters.refused == {"http": 1}
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"\0" * 100, "http"),
+        (b"\x16\x03\x01" + b"\xff" * 5_000, "http"),
+        (b"GET / HTTP/1.1\r\n\r\n", "http"),
+        (b"GET /crdt", "http"),
+        (UPGRADE + b"\r\n" + b"\xff" * 3_000, "malformed"),
+        (UPGRADE + b"\r\n\x81\x02hi", "malformed"),
+    ],
+    ids=["zeros", "TLS", "no host", "cut off", "bad frame", "unmasked text"],
+)
+async def test_garbage_on_the_port_is_counted(said: bytes, reason: str) -> None:
+    mesh = Mesh(RecordingNode("a"), config())
+    async with running(mesh):
+        host, port = mesh.address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(said)
+        if said == b"GET /crdt":
+            writer.write_eof()
+        await asyncio.wait_for(read_until_closed(reader), 2)
+        writer.close()
+        await eventually(lambda: mesh.counters.refused == {reason: 1})
+
+
 @pytest.mark.parametrize("first", [b"", b"\0" * 100, b"CBKM" + b"\xff" * 300])
 async def test_garbage_for_a_hello_is_refused(first: bytes) -> None:
     mesh = Mesh(RecordingNode("a"), config())
