@@ -33,9 +33,8 @@ class Roster:
     def __init__(self, table: Table, name: str) -> None:
         self._table = table
         self._ids: dict[str, int] = {name: 0}
-        self._announced: wire.Tables | None = None
-        self._positions = array("H", [NO_PLACE]) * wire.MAX_ORIGINS
-        self._key: tuple[int, int] | None = None
+        self._announced: tuple[wire.Tables, array[int], tuple[int, int] | None]
+        self._announced = wire.Tables(0, (), ()), array("H"), None
 
     def node(self, name: str) -> int:
         """The id of a node, a new one when its name is new. Raises WireError when there is no room
@@ -64,23 +63,24 @@ class Roster:
         }
 
     def announced(self) -> tuple[wire.Tables, array[int]]:
-        """What positions in the entries sent from here mean, and the position of each origin."""
+        """What positions in the entries sent from here mean, and the position of each origin.
+
+        May be called from two threads (a snapshot's is one): what is built becomes valid at once.
+        """
         key = (self._table.origins_version, self._table.definition_count)
-        if self._announced is None or key != self._key:
-            names = self.names()
-            known = self._table.origins()
-            origins = [(i, names[node], epoch) for i, node, epoch, gone in known if not gone]
-            self._positions = array("H", [NO_PLACE]) * wire.MAX_ORIGINS
-            for place, (origin, _, _) in enumerate(origins):
-                self._positions[origin] = place
-            version = self._announced.version + 1 if self._announced else 1
-            self._announced = wire.Tables(
-                version,
-                tuple((name, epoch) for _, name, epoch in origins),
-                tuple(self._table.all_definitions()),
-            )
-            self._key = key
-        return self._announced, self._positions
+        tables, positions, built = self._announced
+        if key == built:
+            return tables, positions
+        names = self.names()
+        known = self._table.origins()
+        origins = [(i, names[node], epoch) for i, node, epoch, gone in known if not gone]
+        positions = array("H", [NO_PLACE]) * wire.MAX_ORIGINS
+        for place, (origin, _, _) in enumerate(origins):
+            positions[origin] = place
+        owners = tuple((name, epoch) for _, name, epoch in origins)
+        tables = wire.Tables(tables.version + 1, owners, tuple(self._table.all_definitions()))
+        self._announced = tables, positions, key
+        return tables, positions
 
     def resolve(self, tables: wire.Tables) -> Resolved:
         """A peer's tables in local numbers. Raises WireError when an epoch is stated of two nodes,
