@@ -6,10 +6,13 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from crdtbucket._core import Table
 from crdtbucket.bucket import Bucket
 from crdtbucket.clock import NS_PER_SECOND
+
+T = TypeVar("T")
 
 LOG = logging.getLogger("crdtbucket")
 BEAT_S = 1.0
@@ -29,8 +32,10 @@ class Housekeeping:
         self._buckets = tuple(buckets)
         self._alone = alone
         self.save: Callable[[], None] | None = None
-        """Keeps a snapshot; called every ten seconds."""
+        """Keeps a snapshot; called every ten seconds, from a thread: it takes its time."""
         self._saved = table.now()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._saving: asyncio.Future[None] | None = None
         self._stop = threading.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
@@ -47,12 +52,13 @@ class Housekeeping:
             self._look_after_table()
         if self.save is not None and now - self._saved >= SAVE_NS:
             self._saved = now
-            self.save()
+            self._save(self.save)
         return delay
 
     def start_on_loop(self) -> None:
         """Beat on the running event loop until `stop`."""
-        self._beat_on(asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        self._beat_on(self._loop)
 
     def start_thread(self) -> None:
         """Beat in a thread until `stop`."""
@@ -70,6 +76,12 @@ class Housekeeping:
         if self._thread is not None:
             self._thread.join()
 
+    def _save(self, save: Callable[[], None]) -> None:
+        if self._loop is None:  # in a thread of its own
+            save()
+        elif self._saving is None or self._saving.done():
+            self._saving = self._loop.run_in_executor(None, _logged, save)
+
     def _look_after_table(self) -> None:
         # Nobody has to hear of anything: what was attempted counts as sent, so that it can be
         # evicted when it is full again.
@@ -85,11 +97,16 @@ class Housekeeping:
             pass
 
     def _logged_beat(self) -> float:
-        try:
-            return self.beat()
-        except Exception:  # logged; one failure must not end all upkeep
-            LOG.exception("a bug in the limiter's housekeeping")
-            return BEAT_S
+        delay = _logged(self.beat)
+        return BEAT_S if delay is None else delay
+
+
+def _logged(work: Callable[[], T]) -> T | None:
+    try:
+        return work()
+    except Exception:  # logged; one failure must not end all upkeep
+        LOG.exception("a bug in the limiter's housekeeping")
+        return None
 
 
 __all__ = ["BEAT_S", "Housekeeping"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,7 @@ class Lifecycle:
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
         self._state: StateDir | None = None
+        self._saving = threading.Lock()  # over the state's use: snapshots are written in a thread
         self._on_loop: Mesh | None = None
         self._in_thread: ThreadedMesh | None = None
 
@@ -131,7 +133,8 @@ class Lifecycle:
         self._end()
         if self._on_loop is not None:
             await self._on_loop.stop()
-        self._release_state()
+        if self._state is not None:
+            await asyncio.to_thread(self._release_state)
 
     def _begin(self) -> None:
         if self.state is State.CLOSED:
@@ -176,8 +179,9 @@ class Lifecycle:
         self._housekeeping.save = self._save
 
     def _save(self) -> None:
-        if self._state is not None and self.machine is not None:
-            self._state.save_snapshot(self.machine.snapshot())
+        with self._saving:
+            if self._state is not None and self.machine is not None:
+                self._state.save_snapshot(self.machine.snapshot())
 
     def _release_state(self) -> None:
         if self._state is None:
@@ -185,8 +189,9 @@ class Lifecycle:
         try:
             self._save()
         finally:
-            self._state.close()
-            self._state = None
+            with self._saving:
+                self._state.close()
+                self._state = None
 
     def _fail(self) -> None:
         self.state = State.NEW

@@ -23,7 +23,8 @@ from crdtbucket import (
     NodeConflict,
     UnknownBucket,
 )
-from crdtbucket.housekeeping import BEAT_S, Housekeeping
+from crdtbucket._core import Table
+from crdtbucket.housekeeping import BEAT_S, SAVE_NS, Housekeeping
 from tests.virtual_loop import VirtualTime
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -360,3 +361,31 @@ def test_upkeep_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> Non
         time.run(main())
     assert beats == [pytest.approx(n * BEAT_S) for n in range(4)]
     assert ["planted" in (record.exc_text or "") for record in caplog.records] == [True]
+
+
+async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
+    """It takes as long as the disk does, and decisions and gossip must not wait for it."""
+    table = Table(max_keys=16, virtual=True)
+    housekeeping = Housekeeping(table, [], alone=False)
+    began, may_end = asyncio.Event(), threading.Event()
+    saves: list[threading.Thread] = []
+    loop = asyncio.get_running_loop()
+
+    def save() -> None:
+        saves.append(threading.current_thread())
+        loop.call_soon_threadsafe(began.set)
+        assert may_end.wait(10)
+
+    housekeeping.save = save
+    table.set_time(SAVE_NS)
+    housekeeping.start_on_loop()
+    try:
+        await asyncio.wait_for(began.wait(), 10)
+        table.set_time(2 * SAVE_NS)
+        housekeeping.beat()  # the first one is still being written
+    finally:
+        may_end.set()
+        housekeeping.stop()
+    await loop.shutdown_default_executor()
+    assert len(saves) == 1
+    assert saves[0] is not threading.main_thread()
