@@ -92,6 +92,40 @@ def test_every_level_is_exact(spec: BucketSpec, data: st.DataObject, start: int)
         getattr(compared, what)(cost)
 
 
+ENDS = {
+    **ODD,
+    "all of it at once": BucketSpec("b", 2**50, 2**53, "366d", max_debt=2**50),
+    "as long as it may be": BucketSpec("b", 1779, 1, "30d", max_debt=0),
+}
+
+
+@pytest.mark.parametrize("spec", ENDS.values(), ids=ENDS.keys())
+@given(data=st.data(), start=st.integers(0, 3 * YEAR))
+def test_no_overflow(spec: BucketSpec, data: st.DataObject, start: int) -> None:
+    """The largest settles, takes and refunds, in any order, at the ends of the range of rates."""
+    compared = Compared(spec, start)
+    bucket, allowed = compared.core, []
+    sizes = st.sampled_from([1, spec.capacity - 1, spec.capacity, 2**53, 2**62 - 1, 2**62])
+    what = st.sampled_from(["take", "settle", "refund"])
+    for gap, act, size in data.draw(st.lists(st.tuples(gaps, what, sizes), max_size=30)):
+        compared.wait(gap)
+        if act == "settle":
+            compared.settle(max(size, 1))
+        elif act == "take":
+            decision = bucket.take("k", min(max(size, 1), spec.capacity))
+            if decision:
+                compared.oracle.charge(decision.cost, compared.now)
+                allowed.append(decision)
+            compared.check(decision.remaining, decision.debt)
+        elif allowed:
+            back = bucket.refund(allowed.pop())
+            compared.oracle.advance(compared.now)
+            compared.oracle.tat -= back * compared.oracle.rate.emission
+        for _, taken, refunded in bucket.columns("k").values():
+            assert 0 <= refunded <= taken < 2**55
+        assert 0 <= bucket.peek("k").remaining <= spec.capacity
+
+
 @odd
 @given(data=st.data())
 def test_waiting_for_the_stated_time_lets_the_same_cost_pass(

@@ -110,7 +110,7 @@ class TestAtTheLimit:
         stats = table.stats()
         assert (stats["evicted_full"], stats["evicted_indebted"], stats["keys"]) == (2, 4, 16)
 
-    def test_the_least_debt_is_the_shortest_time_to_full(self) -> None:
+    def test_least_debt_goes_first_as_time_to_full(self) -> None:
         table = virtual_table(16)
         fast, slow = BucketCore(table, SPEC), BucketCore(table, BucketSpec("slow", 100, 1))
         slow.take("slow", 2)  # 2 s
