@@ -136,10 +136,12 @@ cdef class BucketCore(_Decider):
             m.allowed_sum = m.denied_sum = m.granted = m.at = m.hashed = 0
             while m.at < count:
                 m.alone = 0
+                self.t.h.bulk += 1
                 with nogil:
                     pthread_mutex_lock(&self.table.lock)
                     take_items(&m)
                     pthread_mutex_unlock(&self.table.lock)
+                self.t.h.bulk -= 1
                 if m.alone:
                     self.take_item(keys[m.at], &m)
             for i in range(count):

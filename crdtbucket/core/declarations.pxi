@@ -46,7 +46,7 @@ cdef extern from "core/core.h" nogil:
         int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until, cautious_since, cautious_until, averaged_ns, members
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
-        uint32_t births, definitions, own_origin, predict, flush_wanted, merging, origins_changed, released
+        uint32_t births, definitions, own_origin, predict, flush_wanted, bulk, origins_changed, released
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
     ctypedef struct table_t:
         header_t *h

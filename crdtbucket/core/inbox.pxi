@@ -45,12 +45,12 @@ cdef class _Inbox(_Outbox):
             m.source, m.at, m.newer, m.joining, m.alone = node, at, newer, joining, 0
             m.source_origin = self.origin(node, epoch)
             if n >= 64:
-                self.t.h.merging += 1
+                self.t.h.bulk += 1
                 with nogil:
                     pthread_mutex_lock(&self.lock)
                     merge_entries(&self.t, parsed, NULL, n, wd, &origins[0] if known else NULL, &m, now, &out)
                     pthread_mutex_unlock(&self.lock)
-                self.t.h.merging -= 1
+                self.t.h.bulk -= 1
                 bulk = out.r.deferred_count
             else:
                 bulk = -1

@@ -126,7 +126,7 @@ typedef struct {
     uint32_t predict;
     uint32_t sweep_cursor;
     uint32_t flush_wanted;
-    uint32_t merging;                 /* bulk merges under way: others than the interpreter's thread may move a base */
+    uint32_t bulk;                    /* bulk calls under way: others than the interpreter's thread may move a base */
     uint32_t origins_changed;         /* counts changes of the set of origins */
     uint32_t released;                /* origins given up: their ids may mean others now */
     int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten;

@@ -133,7 +133,7 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
         int64_t debt = (int64_t)((uint64_t)base + (uint64_t)net * (uint64_t)d->q - (uint64_t)now);
         if (debt < 0) {                                   /* full: the usual case of a lightly used key */
             int64_t raised = (int64_t)((uint64_t)now - (uint64_t)net * (uint64_t)d->q);
-            if (LIKELY(!LOAD(h->merging)))                /* nobody else moves it, and a plain store is cheaper */
+            if (LIKELY(!LOAD(h->bulk)))                /* nobody else moves it, and a plain store is cheaper */
                 STORE(hot->base, raised);
             else if (!CAS(hot->base, base, raised))
                 continue;
