@@ -140,10 +140,10 @@ def test_a_real_table_keeps_its_own_time() -> None:
 
 
 REFUSED: dict[str, Callable[[Table], object]] = {
-    "node of an origin": lambda t: t.origin(256, 5),
-    "node that was heard": lambda t: t.heard(256, 5),
+    "node of an origin": lambda t: t.origin(1024, 5),
+    "node that was heard": lambda t: t.heard(1024, 5),
     "node that is given up": lambda t: t.forget(2**31),
-    "node that is set": lambda t: t.set_node(256, 5, True),
+    "node that is set": lambda t: t.set_node(1024, 5, True),
     "entry that is touched": lambda t: t.touch([0, 64]),
     "entry that is encoded": lambda t: t.encode_entries(array("I", [0, 64]), 0, NOWHERE, 1000),
     "start of the entries": lambda t: t.encode_entries(array("I", [0]), -1, NOWHERE, 1000),
