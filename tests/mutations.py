@@ -148,9 +148,9 @@ MUTATIONS = (
     Mutation(
         "snapshot_without_debt",
         "core",
-        "base_for(d, debt < cap ? debt : cap, 0, now);",
-        "now;",
-        contract("all_heard"),
+        "base_for(d, stated_units(d, w, wd), 0, now);",
+        "base_for(d, 0, 0, now);",
+        trace("test_g"),
     ),
     Mutation(
         "epoch_reused",
