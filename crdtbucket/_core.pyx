@@ -9,7 +9,7 @@ the table's lock; bulk calls hold only the lock.
 from cpython.array cimport array, clone
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLong, PyLong_AsLongLongAndOverflow, PyLong_CheckExact
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -38,4 +38,5 @@ include "core/inbox.pxi"
 include "core/table.pxi"
 include "core/decision.pxi"
 include "core/decide.pxi"
+include "core/replica.pxi"
 include "core/bucket.pxi"

@@ -22,6 +22,13 @@ static inline int64_t signed_debt_ns(const table_t *t, uint32_t e, int64_t now)
     return (int64_t)units_to_ns(d, debt_units(d, LOAD(hot->base), LOAD(hot->net), now));
 }
 
+/* How long (ns) a debt keeps `n` tokens from passing. */
+static inline int64_t wait_for(const definition_t *d, int64_t debt_ns, int64_t n)
+{
+    i128 over = (i128)debt_ns * d->p + token_units(d, n) - full_units(d);
+    return over > slack_units(d) ? (int64_t)units_to_ns(d, over) : 0;
+}
+
 static inline void prefetch_slot(const table_t *t, uint64_t hi) { __builtin_prefetch(&t->index[home_slot(t, hi)]); }
 
 static inline void prefetch_entry(const table_t *t, uint64_t lo, uint64_t hi)

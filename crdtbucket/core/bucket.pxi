@@ -5,7 +5,7 @@ Decisions.__doc__ = """Answers of `take_many`, in the order of the keys: `allowe
 tokens) and `retry_after` (array of float seconds, 0 where allowed)."""
 
 
-cdef class BucketCore(_Decider):
+cdef class BucketCore(_Replica):
     """A bucket of a table: decisions on its keys. Safe to call from any thread."""
 
     def take(self, object key, object cost=1):
@@ -206,6 +206,16 @@ cdef class BucketCore(_Decider):
         cdef uint64_t lo = 0, hi = 0
         self.locate(key, &lo, &hi)
         return lo, hi
+
+    @property
+    def max_debt(self):
+        """Tokens below empty that the level may reach: the definition's, or more where a mesh needs the room."""
+        return self.d.max_debt
+
+    @property
+    def name_hash(self):
+        """64 bits that name the bucket in the table and on the wire."""
+        return self.salt
 
     def counters(self):
         """Since the definition was made: a dict of integers (decisions, and tokens granted, refunded, forgiven)."""

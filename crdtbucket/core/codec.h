@@ -13,9 +13,10 @@ enum wire_flags { WIRE_REFUNDS = 1, WIRE_RATES = 2, WIRE_KNOWN = 3 };
 
 #define MAX_COLUMNS 512               /* of one entry in a frame */
 #define ENTRY_MIN_BYTES 20
+#define COLUMN_MIN_BYTES 3
 
 typedef struct {
-    uint32_t origin, birth;
+    uint32_t origin, birth;           /* its place on the wire; read, the origin here, 0 when it is not followed */
     int64_t taken, refunded;
 } wire_column_t;
 
@@ -25,7 +26,7 @@ typedef struct {
     int64_t debt_ns;
     uint16_t fast, slow;
     uint8_t flags;
-    const uint8_t *body;              /* first column */
+    const wire_column_t *column;
 } wire_entry_t;
 
 static inline uint8_t *put_varint(uint8_t *out, uint64_t value)
@@ -71,19 +72,24 @@ static inline const uint8_t *get_column(const uint8_t *in, const uint8_t *end, i
     return in;
 }
 
-/* Reads one entry and checks all of it, columns included. NULL when malformed. */
-static const uint8_t *get_entry(const uint8_t *in, const uint8_t *end, uint32_t definitions, uint32_t origins,
+/* How a frame's positions are understood here. */
+typedef struct {
+    uint32_t definitions, origins;    /* how many are announced */
+    const uint16_t *origin;           /* here, at each position */
+} wire_tables_t;
+
+/* Reads one entry and checks all of it; `column` has room for its columns. NULL when malformed. */
+static const uint8_t *get_entry(const uint8_t *in, const uint8_t *end, const wire_tables_t *tables, wire_column_t *column,
                                 wire_entry_t *e)
 {
     uint64_t definition, debt, columns;
-    wire_column_t column;
     if (end - in < ENTRY_MIN_BYTES)
         return NULL;
     memcpy(&e->lo, in, 8);
     memcpy(&e->hi, in + 8, 8);
     e->flags = in[16];
     in += 17;
-    if (e->flags & ~WIRE_KNOWN || !(in = get_varint(in, end, &definition)) || definition >= definitions
+    if (e->flags & ~WIRE_KNOWN || !(in = get_varint(in, end, &definition)) || definition >= tables->definitions
         || !(in = get_varint(in, end, &debt)) || debt >= UINT64_C(1) << 62)
         return NULL;
     e->definition = (uint32_t)definition;
@@ -99,14 +105,15 @@ static const uint8_t *get_entry(const uint8_t *in, const uint8_t *end, uint32_t 
     if (!(in = get_varint(in, end, &columns)) || columns > MAX_COLUMNS)
         return NULL;
     e->columns = (uint32_t)columns;
-    e->body = in;
+    e->column = column;
     uint32_t last = 0;
-    for (uint32_t i = 0; i < columns; i++) {
-        if (!(in = get_column(in, end, e->flags & WIRE_REFUNDS, &column)) || column.origin >= origins)
+    for (uint32_t i = 0; i < columns; i++, column++) {
+        if (!(in = get_column(in, end, e->flags & WIRE_REFUNDS, column)) || column->origin >= tables->origins)
             return NULL;
-        if (i && column.origin <= last)                  /* rising, so none stands twice */
+        if (i && column->origin <= last)                 /* rising, so none stands twice */
             return NULL;
-        last = column.origin;
+        last = column->origin;
+        column->origin = tables->origin[last];
     }
     return in;
 }

@@ -7,6 +7,7 @@
 #include "digest.h"
 #include "frame.h"
 #include "many.h"
+#include "replica.h"
 #include "upkeep.h"
 
 #endif

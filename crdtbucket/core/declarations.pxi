@@ -16,6 +16,7 @@ cdef extern from "core/core.h" nogil:
     enum: ENTRY_USED
     enum: ENTRY_NAMED
     enum: ENTRY_MIN_BYTES
+    enum: COLUMN_MIN_BYTES
     int ALLOWED, DENIED
 
     ctypedef struct hot_t:
@@ -44,6 +45,7 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct header_t:
         uint64_t hash_key[2]
         int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until, cautious_since, cautious_until, averaged_ns, members
+        int64_t open_tokens
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
         uint32_t births, definitions, own_origin, predict, flush_wanted, bulk, origins_changed, released
@@ -68,6 +70,14 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct wire_definition_t:
         uint32_t bucket, same
         int64_t q, p
+    ctypedef struct wire_column_t:
+        uint32_t origin, birth
+        int64_t taken, refunded
+    ctypedef struct weighed_t:
+        pass
+    ctypedef struct wire_tables_t:
+        uint32_t definitions, origins
+        const uint16_t *origin
     ctypedef struct wire_entry_t:
         uint64_t lo, hi
     ctypedef struct merge_context_t:
@@ -119,10 +129,10 @@ cdef extern from "core/core.h" nogil:
     size_t encode_log(const table_t *, uint64_t *, uint64_t, const uint16_t *, int64_t, uint8_t *, size_t, int64_t *)
     size_t encode_entries(const table_t *, const uint32_t *, int64_t *, int64_t, const uint16_t *, int64_t, uint8_t *, size_t,
                           int64_t *)
-    int64_t parse_entries(const uint8_t *, size_t, uint32_t, uint32_t, wire_entry_t *, int64_t)
+    int64_t parse_entries(const uint8_t *, size_t, const wire_tables_t *, wire_entry_t *, int64_t, wire_column_t *)
     void merge_entries(table_t *, const wire_entry_t *, const uint32_t *, int64_t, const wire_definition_t *,
-                       const uint16_t *, const merge_context_t *, int64_t, merge_out_t *)
-    int restore_entry(table_t *, const wire_entry_t *, const wire_definition_t *, const uint16_t *, int64_t)
+                       const merge_context_t *, int64_t, merge_out_t *)
+    int restore_entry(table_t *, const wire_entry_t *, const wire_definition_t *, int64_t)
     int64_t sweep(table_t *, int64_t, int64_t, uint32_t *)
     void refresh_far(table_t *)
     void forget_node(table_t *, uint32_t, int64_t)
@@ -160,3 +170,11 @@ cdef extern from "core/core.h" nogil:
     void take_items(many_t *)
     int many_holds(const many_t *, const take_item_t *)
     double far_tokens(const table_t *, uint32_t, int64_t)
+    ctypedef struct standing_t:
+        uint32_t birth
+        int64_t taken, refunded, debt_ns, wait_ns
+    void standing(const table_t *, uint32_t, int64_t, int64_t, standing_t *)
+    int book(table_t *, definition_t *, uint32_t, int64_t, int64_t, int64_t)
+    void adopt(table_t *, uint32_t, int64_t, int, const wire_column_t *, uint32_t, weighed_t *, int64_t)
+    void count_offered(table_t *, definition_t *, uint32_t, int64_t, int)
+    int64_t wait_for(const definition_t *, int64_t, int64_t)

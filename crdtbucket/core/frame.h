@@ -55,43 +55,92 @@ static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t 
     return (size_t)(out - start);
 }
 
-/* Parses all entries of a frame before anything is changed. Returns how many, or -1 when malformed. */
-static int64_t parse_entries(const uint8_t *in, size_t size, uint32_t definitions, uint32_t origins, wire_entry_t *out,
-                             int64_t most)
+/* Parses all entries of a frame before anything is changed: into `out` for `most` entries and `columns` for as many as the
+ * bytes can hold, size / COLUMN_MIN_BYTES. Returns how many, or -1 when malformed. */
+static int64_t parse_entries(const uint8_t *in, size_t size, const wire_tables_t *tables, wire_entry_t *out, int64_t most,
+                             wire_column_t *columns)
 {
     const uint8_t *end = in + size;
     int64_t n = 0;
     while (in < end) {
-        if (n == most || !(in = get_entry(in, end, definitions, origins, &out[n])))
+        if (n == most || !(in = get_entry(in, end, tables, columns, &out[n])))
             return -1;
-        n++;
+        columns += out[n++].columns;
     }
     return n;
 }
 
+/* How many processes of a node have columns here. */
+static int lives_of(const table_t *t, uint32_t node)
+{
+    int lives = 0;
+    for (uint32_t i = 1; i < MAX_ORIGINS; i++)
+        lives += t->origins[i].node == node;
+    return lives;
+}
+
+#define MERGE_BLOCK 16
+
+/* A bulk merge: what of the table comes next is fetched a block at a time, first the places in the index, then the lines that
+ * they lead to, since what waits on memory (and on the page tables) overlaps only when little else stands between. */
+typedef struct {
+    table_t *t;
+    const wire_entry_t *entries;
+    const uint32_t *positions;        /* which of them, or NULL all */
+    int64_t n;
+    uint32_t guesses[2][MERGE_BLOCK]; /* entries that they probably are */
+} bulk_t;
+
+static inline uint32_t bulk_position(const bulk_t *b, int64_t i) { return b->positions ? b->positions[i] : (uint32_t)i; }
+
+static inline int64_t bulk_end(const bulk_t *b, int64_t from) { return from + MERGE_BLOCK < b->n ? from + MERGE_BLOCK : b->n; }
+
+static void bulk_fetch_slots(const bulk_t *b, int64_t from)
+{
+    for (int64_t i = from; i < bulk_end(b, from); i++) {
+        const uint64_t *slot = &b->t->index[home_slot(b->t, b->entries[bulk_position(b, i)].hi)];
+        __builtin_prefetch(slot);
+        __builtin_prefetch(slot + 8);                    /* some are found on the next line */
+    }
+}
+
+static void bulk_fetch_lines(bulk_t *b, int64_t from)
+{
+    const table_t *t = b->t;
+    for (int64_t i = from; i < bulk_end(b, from); i++) {
+        const wire_entry_t *w = &b->entries[bulk_position(b, i)];
+        uint32_t e = table_guess(t, w->lo, w->hi);
+        b->guesses[from / MERGE_BLOCK % 2][i - from] = e;
+        if (e == NONE)
+            continue;
+        const char *cold = (const char *)&t->cold[e];
+        __builtin_prefetch(&t->hot[e], 1);
+        __builtin_prefetch(cold, 1);
+        __builtin_prefetch(cold + 64, 1);
+        __builtin_prefetch(cold + sizeof(cold_t) - 1, 1); /* a record may lie on three lines */
+    }
+}
+
 /* Merges parsed entries; `positions` picks some of them, or NULL all. */
 static void merge_entries(table_t *t, const wire_entry_t *entries, const uint32_t *positions, int64_t n,
-                          const wire_definition_t *definitions, const uint16_t *origins, const merge_context_t *m,
-                          int64_t now, merge_out_t *out)
+                          const wire_definition_t *definitions, const merge_context_t *m, int64_t now, merge_out_t *out)
 {
-    followed_t followed;
-    for (int64_t i = 0; i < n; i++) {
-        if (!positions && i + 32 < n)
-            __builtin_prefetch(&t->index[home_slot(t, entries[i + 32].hi)]);
-        if (!positions && i + 16 < n) {
-            uint32_t e = table_guess(t, entries[i + 16].lo, entries[i + 16].hi);
-            if (e != NONE) {
-                const char *cold = (const char *)&t->cold[e];
-                __builtin_prefetch(&t->hot[e], 1);
-                __builtin_prefetch(cold, 1);
-                __builtin_prefetch(cold + 64, 1);        /* a record may lie on three lines */
-                __builtin_prefetch(cold + sizeof(cold_t) - 1, 1);
-            }
+    bulk_t b = {t, entries, positions, n, {{0}}};
+    weighed_t weighed;
+    memset(weighed.held.place, 0, sizeof weighed.held.place);
+    int lives = lives_of(t, m->source);
+    bulk_fetch_slots(&b, 0);
+    bulk_fetch_lines(&b, 0);
+    bulk_fetch_slots(&b, MERGE_BLOCK);
+    for (int64_t from = 0; from < n; from += MERGE_BLOCK) {
+        bulk_fetch_lines(&b, from + MERGE_BLOCK);
+        bulk_fetch_slots(&b, from + 2 * MERGE_BLOCK);
+        for (int64_t i = from; i < bulk_end(&b, from); i++) {
+            uint32_t at = bulk_position(&b, i), guess = b.guesses[from / MERGE_BLOCK % 2][i - from];
+            const wire_entry_t *w = &entries[at];
+            if (!merge_entry(t, w, guess, &definitions[w->definition], m, lives, now, &weighed, out))
+                out->deferred[out->r.deferred_count++] = at;
         }
-        uint32_t at = positions ? positions[i] : (uint32_t)i;
-        const wire_entry_t *w = &entries[at];
-        if (!merge_entry(t, w, &definitions[w->definition], origins, m, now, &followed, out))
-            out->deferred[out->r.deferred_count++] = at;
     }
 }
 

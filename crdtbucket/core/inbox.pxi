@@ -23,7 +23,9 @@ cdef class _Inbox(_Outbox):
         cdef merge_context_t m
         cdef merge_out_t out
         cdef wire_definition_t *wd
+        cdef wire_tables_t tables
         cdef wire_entry_t *parsed
+        cdef wire_column_t *columns
         cdef uint32_t *scratch
         cdef uint32_t count = len(definitions), known = origins.shape[0]
         cdef int bulk
@@ -33,22 +35,25 @@ cdef class _Inbox(_Outbox):
         memset(&out, 0, sizeof(out))
         wd = <wire_definition_t *>PyMem_Malloc((count + 1) * sizeof(wire_definition_t))
         parsed = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
+        columns = <wire_column_t *>PyMem_Malloc((payload.shape[0] // COLUMN_MIN_BYTES + 1) * sizeof(wire_column_t))
         scratch = <uint32_t *>PyMem_Malloc(4 * most * sizeof(uint32_t))
         try:
-            if not wd or not parsed or not scratch:
+            if not wd or not parsed or not columns or not scratch:
                 raise MemoryError
             self.read_definitions(definitions, wd)
-            n = parse_entries(&payload[0], payload.shape[0], count, known, parsed, most)
+            tables.definitions, tables.origins, tables.origin = count, known, &origins[0] if known else NULL
+            n = parse_entries(&payload[0], payload.shape[0], &tables, parsed, most, columns)
             if n < 0:
                 raise WireError("malformed entries")
             out.answers, out.touched, out.deferred, out.gone = scratch, scratch + most, scratch + 2 * most, scratch + 3 * most
+            memset(&m, 0, sizeof(m))
             m.source, m.at, m.newer, m.joining, m.alone = node, at, newer, joining, 0
             m.source_origin = self.origin(node, epoch)
             if n >= 64:
                 self.t.h.bulk += 1
                 with nogil:
                     pthread_mutex_lock(&self.lock)
-                    merge_entries(&self.t, parsed, NULL, n, wd, &origins[0] if known else NULL, &m, now, &out)
+                    merge_entries(&self.t, parsed, NULL, n, wd, &m, now, &out)
                     pthread_mutex_unlock(&self.lock)
                 self.t.h.bulk -= 1
                 bulk = out.r.deferred_count
@@ -57,8 +62,7 @@ cdef class _Inbox(_Outbox):
             if bulk:
                 m.alone = 1
                 self.enter()
-                merge_entries(&self.t, parsed, out.deferred if bulk > 0 else NULL, bulk if bulk > 0 else n, wd,
-                              &origins[0] if known else NULL, &m, now, &out)
+                merge_entries(&self.t, parsed, out.deferred if bulk > 0 else NULL, bulk if bulk > 0 else n, wd, &m, now, &out)
                 self.leave()
             for i in range(out.r.gone_count):
                 self.forget_name(out.gone[i])
@@ -70,6 +74,7 @@ cdef class _Inbox(_Outbox):
         finally:
             PyMem_Free(wd)
             PyMem_Free(parsed)
+            PyMem_Free(columns)
             PyMem_Free(scratch)
 
     cdef read_definitions(self, definitions, wire_definition_t *wd):
@@ -95,19 +100,25 @@ cdef class _Inbox(_Outbox):
             if origins[i] == self.t.h.own_origin:
                 raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
         cdef wire_definition_t *wd = <wire_definition_t *>PyMem_Malloc((len(definitions) + 1) * sizeof(wire_definition_t))
+        cdef wire_tables_t tables
         cdef wire_entry_t *parsed = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
+        cdef wire_column_t *columns = <wire_column_t *>PyMem_Malloc(
+            (payload.shape[0] // COLUMN_MIN_BYTES + 1) * sizeof(wire_column_t))
         try:
-            if not wd or not parsed:
+            if not wd or not parsed or not columns:
                 raise MemoryError
             self.read_definitions(definitions, wd)
-            n = parse_entries(&payload[0], payload.shape[0], len(definitions), origins.shape[0], parsed, most)
+            tables.definitions, tables.origins = len(definitions), origins.shape[0]
+            tables.origin = &origins[0] if origins.shape[0] else NULL
+            n = parse_entries(&payload[0], payload.shape[0], &tables, parsed, most, columns)
             if n < 0:
                 raise WireError("malformed snapshot")
             self.enter()
             for i in range(n):
-                done += restore_entry(&self.t, &parsed[i], wd + wire_definition(&parsed[i]), &origins[0] if origins.shape[0] else NULL, now)
+                done += restore_entry(&self.t, &parsed[i], wd + wire_definition(&parsed[i]), now)
             self.leave()
             return done
         finally:
             PyMem_Free(wd)
             PyMem_Free(parsed)
+            PyMem_Free(columns)

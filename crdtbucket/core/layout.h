@@ -114,6 +114,7 @@ typedef struct {
     int64_t far_free_until;           /* until then no peer is silent, and no entry has far credit */
     int64_t cautious_since, cautious_until; /* a node without memory serves its share until then */
     int64_t averaged_ns;              /* last round */
+    int64_t open_tokens;              /* asked of a common store, which may have counted them before they are here */
     int64_t members;                  /* live peers and this node */
     uint64_t attempts_head, attempts_tail;
     uint64_t log_head, log_tail, version;

@@ -59,8 +59,9 @@ static inline i128 units_to_ns(const definition_t *d, i128 units)
 /* Signed debt in units at `now`: T * (what was charged) less the time that passed. */
 static inline i128 debt_units(const definition_t *d, int64_t base, int64_t net, int64_t now)
 {
-    int64_t rest;
-    int64_t ns = (int64_t)((uint64_t)base + scaled(d, net, &rest) - (uint64_t)now);
+    int64_t rest, ns = (int64_t)((uint64_t)base + scaled(d, net, &rest) - (uint64_t)now);
+    if (LIKELY(d->p == 1))
+        return ns;
     return (i128)ns * d->p + rest;
 }
 
@@ -74,7 +75,10 @@ static inline int64_t base_for(const definition_t *d, i128 units, int64_t net, i
 
 static inline i128 token_units(const definition_t *d, int64_t tokens) { return (i128)tokens * d->q; }
 static inline i128 full_units(const definition_t *d) { return (i128)d->capacity * d->q; }
-static inline i128 cap_units(const definition_t *d) { return ((i128)d->capacity + d->max_debt) * d->q; }
+static inline i128 cap_units(const definition_t *d)
+{
+    return LIKELY(d->p == 1) ? d->cap_ns : ((i128)d->capacity + d->max_debt) * d->q;
+}
 
 /* `base` is whole ns, so a clamp leaves a debt too large by less than 1 ns. Whether a cost passes, and what is left, is seen
  * through that: never late, early by less than 1 ns, and nothing is minted, since the charge itself is exact. */

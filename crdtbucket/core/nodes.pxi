@@ -104,5 +104,14 @@ cdef class _Nodes(_Definitions):
             self.t.h.trust_ns = trust_ns
 
     @property
+    def open_tokens(self):
+        """Tokens that a common store was asked for and that are not counted here yet, of all keys."""
+        return self.t.h.open_tokens
+
+    @open_tokens.setter
+    def open_tokens(self, int64_t tokens):
+        self.t.h.open_tokens = tokens
+
+    @property
     def cautious_until(self):
         return self.t.h.cautious_until

@@ -182,6 +182,15 @@ static inline uint32_t table_guess(const table_t *t, uint64_t lo, uint64_t hi)
     return (uint32_t)word - 1;
 }
 
+/* Whether an entry, or NONE, is the key's. */
+static inline int entry_holds(const table_t *t, uint32_t e, uint64_t lo, uint64_t hi)
+{
+    if (e == NONE)
+        return 0;
+    const hot_t *hot = &t->hot[e];
+    return hot->hash_lo == lo && hot->hash_hi == hi && (hot->flags & ENTRY_USED);
+}
+
 static inline void index_insert(table_t *t, uint32_t i)
 {
     int64_t slot = home_slot(t, t->hot[i].hash_hi), slots = t->h->index_slots;

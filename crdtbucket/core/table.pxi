@@ -91,7 +91,7 @@ cdef class Table(_Inbox):
             pthread_mutex_unlock(&self.lock)
         return count, total, debt, following
 
-    def digest_items(self, uint64_t first, uint64_t last, int64_t most):
+    def digest_items(self, uint64_t first, uint64_t last, int64_t most, bint loud=False):
         """The entries of such a range, 32 bytes each: hash (16), fingerprint, debt in ns (little-endian)."""
         cdef uint64_t total = 0, debt = 0, following = 0
         cdef int64_t count, now = clock_ns(&self.t)
@@ -101,12 +101,21 @@ cdef class Table(_Inbox):
             raise MemoryError
         try:
             self.enter()
-            count = digest_range(&self.t, first, last, most, now, 0, items, &total, &debt, &following)
+            count = digest_range(&self.t, first, last, most, now, loud, items, &total, &debt, &following)
             self.leave()
             count = min(count, most + DIGEST_SLACK)
             return PyBytes_FromStringAndSize(<char *>items, count * sizeof(digest_item_t))
         finally:
             PyMem_Free(items)
+
+    def hashes(self, entries):
+        """(name hash of the bucket, low and high half of the key's hash) of each of these entries that is still in use."""
+        cdef uint32_t e
+        out = []
+        for e in entries:
+            if e < self.t.h.bump and self.t.hot[e].flags & ENTRY_USED:
+                out.append((self.t.definitions[self.t.hot[e].bucket].name_hash, self.t.hot[e].hash_lo, self.t.hot[e].hash_hi))
+        return out
 
     def find(self, uint64_t lo, uint64_t hi):
         """The entry with this hash, or -1."""
@@ -117,6 +126,11 @@ cdef class Table(_Inbox):
 
     def __len__(self):
         return self.t.h.entries
+
+    @property
+    def max_keys(self):
+        """Keys that fit at once."""
+        return self.t.h.max_keys
 
     @property
     def places(self):

@@ -54,10 +54,9 @@ static void shift_all(table_t *t, int64_t ns)
 }
 
 /* An entry out of a snapshot. It is merged like an own message that came late: its debt, not aged, is an upper bound. */
-static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definition_t *wd, const uint16_t *origins, int64_t now)
+static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definition_t *wd, int64_t now)
 {
     uint32_t gone;
-    wire_column_t x;
     column_t c;
     if (wd->bucket == NONE || table_find(t, w->lo, w->hi) != NONE)
         return 0;
@@ -65,15 +64,13 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     uint32_t e = entry_obtain(t, w->lo, w->hi, wd->bucket, 0, now, &gone);
     if (e == NONE)
         return 0;
-    const uint8_t *in = w->body;
-    for (uint32_t i = 0; i < w->columns; i++) {
-        in = get_column(in, in + 64, w->flags & WIRE_REFUNDS, &x);
-        if (!origins[x.origin] || !column_new(t, e, origins[x.origin], x.refunded != 0, &c))
+    for (const wire_column_t *x = w->column; x < w->column + w->columns; x++) {
+        if (!x->origin || !column_new(t, e, x->origin, x->refunded != 0, &c))
             continue;
-        c.c->taken[c.i] |= (uint64_t)x.taken;
-        c.c->birth[c.i] = x.birth;
+        c.c->taken[c.i] |= (uint64_t)x->taken;
+        c.c->birth[c.i] = x->birth;
         if (c.block)
-            c.block->refunded[c.i] = (uint64_t)x.refunded;
+            c.block->refunded[c.i] = (uint64_t)x->refunded;
     }
     t->hot[e].base = base_for(d, stated_units(d, w, wd), 0, now);
     return 1;

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import aiohttp
 
 from crdtbucket.errors import WireError
-from crdtbucket.mesh.connection import MAX_MESSAGE, ConnectionLost, Link, hang_up
+from crdtbucket.mesh.connection import MAX_MESSAGE, ConnectionLost, Link, WebSocket, hang_up
 from crdtbucket.mesh.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.deadline import within
 from crdtbucket.mesh.gate import HANDSHAKE_S
@@ -24,6 +24,29 @@ FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
 # How long an address is left alone that turned out to be this node's own.
 OWN_PAUSE_S = 60.0
+
+
+def http_session() -> aiohttp.ClientSession:
+    """What calls to nodes are made with."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+async def connect(
+    http: aiohttp.ClientSession, address: str, context: ssl.SSLContext | None
+) -> WebSocket:
+    """The WebSocket of the node at this address; raises what aiohttp raises, and `OSError`."""
+    return await http.ws_connect(
+        f"{'ws' if context is None else 'wss'}://{address}{PATH}",
+        ssl=context if context is not None else True,
+        compress=0,
+        max_msg_size=MAX_MESSAGE,
+        timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
+    )
 
 
 class Backoff:
@@ -84,12 +107,7 @@ class Dialer:
 
     def start(self) -> None:
         """Be ready to call."""
-        self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-        )
+        self._http = http_session()
 
     def update(self, addresses: Iterable[str]) -> None:
         """Call these addresses from now on, and no others. Links that exist are left alone."""
@@ -165,13 +183,7 @@ class Dialer:
     async def _attempt(self, address: str) -> Link:
         if self._http is None:
             raise RuntimeError("the dialer has not been started")
-        ws = await self._http.ws_connect(
-            f"{'ws' if self._context is None else 'wss'}://{address}{PATH}",
-            ssl=self._context if self._context is not None else True,
-            compress=0,
-            max_msg_size=MAX_MESSAGE,
-            timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
-        )
+        ws = await connect(self._http, address, self._context)
         try:
             link = await greet_as_dialer(ws, self._host, split_address(address)[0])
         except BaseException:
@@ -215,4 +227,4 @@ class Dialer:
         return target.backoff.next()
 
 
-__all__ = ["Backoff", "Dialer"]
+__all__ = ["Backoff", "Dialer", "connect", "http_session"]

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.connection import Link, WebSocket, describe_bye, receive_bytes
+from crdtbucket.mesh.hello import Role
 from crdtbucket.mesh.links import LinkTable
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.session import Handshake, HandshakeError, Kind, Reason, Session
@@ -52,6 +53,10 @@ class Host(Protocol):
         """A link, in the table and sending; raises `HandshakeError` when there is to be none."""
         ...
 
+    def admit_observer(self, ws: WebSocket, session: Session, peer: NodeInfo) -> Link:
+        """A link that is sending, and in no table; raises as `admit`."""
+        ...
+
 
 async def greet_as_listener(ws: WebSocket, host: Host, remote: str) -> Link:
     """The link with whoever called from host `remote`.
@@ -74,6 +79,8 @@ async def greet_as_listener(ws: WebSocket, host: Host, remote: str) -> Link:
     if kind != Kind.PROVE:
         raise HandshakeError(Reason.MALFORMED, f"it sent kind {kind} for a proof", peer)
     try:
+        if shake.peer_role is Role.OBSERVER:
+            return host.admit_observer(ws, shake.session, peer)
         return host.admit(
             ws,
             shake.session,
@@ -120,6 +127,27 @@ async def greet_as_dialer(ws: WebSocket, host: Host, remote: str) -> Link:
         host.pursued.discard(peer.name)
 
 
+async def greet_as_observer(ws: WebSocket, shake: Handshake) -> NodeInfo:
+    """The node that was called, which from now on answers what `shake.session` seals.
+
+    Raises `HandshakeError`, `WireError` and `ConnectionLost`.
+    """
+    await ws.send_bytes(shake.hello)
+    peer = shake.hear(await receive_bytes(ws))
+    if shake.peer_role is None:
+        # It would take this for a member, and divide its limits by one more.
+        await _tell(ws, shake.session, Reason.VERSION)
+        text = "it runs a version that knows no observers: upgrade it"
+        raise HandshakeError(Reason.VERSION, text, peer)
+    await ws.send_bytes(shake.session.seal(Kind.PROVE))
+    kind, body = await _open(ws, shake.session)
+    if kind == Kind.BYE:
+        raise _refusal(body, peer)
+    if kind != Kind.ACCEPT:
+        raise HandshakeError(Reason.MALFORMED, f"it sent kind {kind} for a verdict", peer)
+    return peer
+
+
 def reachable(peer: NodeInfo, remote: str) -> NodeInfo:
     """`peer` with the host that it was met at, where it could only name its port (":7946")."""
     if not peer.address.startswith(":"):
@@ -154,4 +182,4 @@ def _refusal(body: bytes, peer: NodeInfo) -> HandshakeError:
     return HandshakeError(reason, text, peer, heard=True)
 
 
-__all__ = ["Host", "greet_as_dialer", "greet_as_listener", "reachable"]
+__all__ = ["Host", "greet_as_dialer", "greet_as_listener", "greet_as_observer", "reachable"]

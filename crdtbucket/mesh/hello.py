@@ -2,12 +2,13 @@
 
 Layout, big endian: magic, lowest and highest protocol version (u8 each), nonce, instance, epoch
 and age (u64 each), fingerprint of the hash key, number of key ids (u8) and the ids, then name,
-region and address (u16 length and UTF-8 each). Later versions append; what follows is ignored
-here, yet is authenticated with the rest.
+region and address (u16 length and UTF-8 each), then the role (u8). Earlier versions end before
+the role; later ones append. What follows is ignored here, yet is authenticated with the rest.
 """
 
 from __future__ import annotations
 
+import enum
 import struct
 from dataclasses import dataclass
 
@@ -26,6 +27,14 @@ _HEAD = struct.Struct(f">4sBB{NONCE_BYTES}sQQQ8sB")
 _LENGTH = struct.Struct(">H")
 
 
+class Role(enum.IntEnum):
+    """What the caller wants to be. Numbers are never reused."""
+
+    MEMBER = 0
+    OBSERVER = 1
+    """It looks at counts and brings counts, takes nothing, and is no member."""
+
+
 @dataclass(frozen=True)
 class Hello:
     """One side's introduction. Nothing in it is believed before the handshake is over."""
@@ -40,6 +49,8 @@ class Hello:
     """One for each accepted secret, the one used first."""
     lowest: int = VERSION
     highest: int = VERSION
+    role: Role | None = Role.MEMBER
+    """None in the hello of a node that knows no roles, to which every caller is a member."""
 
     def encode(self) -> bytes:
         """The message's bytes. Raises `ValueError` for a text or a list that is too long."""
@@ -58,7 +69,8 @@ class Hello:
             len(self.key_ids),
         )
         texts = (info.name, info.region, info.address)
-        return b"".join((head, *self.key_ids, *map(_pack_text, texts)))
+        role = b"" if self.role is None else bytes((self.role,))
+        return b"".join((head, *self.key_ids, *map(_pack_text, texts), role))
 
 
 def decode(data: bytes) -> Hello:
@@ -74,7 +86,7 @@ def decode(data: bytes) -> Hello:
         raise WireError("hello ends within its key ids")
     name, end = _read_text(data, end)
     region, end = _read_text(data, end)
-    address, _ = _read_text(data, end)
+    address, end = _read_text(data, end)
     if not name:
         raise WireError("hello without a node name")
     return Hello(
@@ -85,6 +97,7 @@ def decode(data: bytes) -> Hello:
         tuple(ids[at : at + KEY_ID_BYTES] for at in range(0, len(ids), KEY_ID_BYTES)),
         lowest,
         highest,
+        _read_role(data, end),
     )
 
 
@@ -93,6 +106,15 @@ def _pack_text(text: str) -> bytes:
     if len(data) > MAX_TEXT_BYTES or not (text.isprintable()):
         raise ValueError(f"{text!r} is longer than {MAX_TEXT_BYTES} bytes or not printable")
     return _LENGTH.pack(len(data)) + data
+
+
+def _read_role(data: bytes, at: int) -> Role | None:
+    if at == len(data):
+        return None
+    try:
+        return Role(data[at])
+    except ValueError as error:
+        raise WireError(f"hello with role {data[at]}, which is of a later version") from error
 
 
 def _read_text(data: bytes, at: int) -> tuple[str, int]:
@@ -112,4 +134,4 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
     return text, end
 
 
-__all__ = ["MAX_HELLO", "NONCE_BYTES", "VERSION", "Hello", "decode"]
+__all__ = ["MAX_HELLO", "NONCE_BYTES", "VERSION", "Hello", "Role", "decode"]

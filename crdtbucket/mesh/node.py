@@ -34,6 +34,10 @@ class Node(Protocol):
         """A frame came from peer `name`; returns frames to send. Raises `WireError`."""
         ...
 
+    def observe(self, data: bytes, now: int) -> bytes:
+        """A frame came from an observer; returns the one answer to it. Raises `WireError`."""
+        ...
+
     def tick(self, now: int) -> list[tuple[str, bytes]]:
         """Frames to send at this time."""
         ...

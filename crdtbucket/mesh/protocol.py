@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import random
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from crdtbucket._core import Table
+from crdtbucket._core import Merged, Table
 from crdtbucket.errors import MeshError, NodeConflict, WireError
-from crdtbucket.mesh import antientropy, clockwatch, snapshot, wire
+from crdtbucket.mesh import antientropy, clockwatch, observed, snapshot, wire
 from crdtbucket.mesh.link import Link
 from crdtbucket.mesh.membership import Membership
 from crdtbucket.mesh.nodeinfo import NodeInfo
@@ -57,6 +59,8 @@ class MeshNode:
         self.counters = dict.fromkeys(("frames", "duplicates", "stale", *MERGE_COUNTERS), 0)
         self.on_wake: Callable[[], None] | None = None
         self.on_conflict: Callable[[NodeConflict], None] | None = None
+        self.on_away: Callable[[array[int]], None] | None = None
+        """Told the entries that a peer without the common store has brought."""
         self._random = random.Random(seed)
         self._roster = Roster(table, name)
         self._out = Outbox(table, self._roster)
@@ -142,6 +146,25 @@ class MeshNode:
         """alive, suspect, dead or left."""
         return self.members.status(name, now)
 
+    @property
+    def roster(self) -> Roster:
+        """Names and numbers of the nodes and epochs in the table."""
+        return self._roster
+
+    def known(self) -> int:
+        """Members that share the limits, this node and silent ones included."""
+        gone = sum(link.left or link.forgotten for link in self.links.values())
+        return max(1 + len(self.links) - gone, self.members.expected)
+
+    @property
+    def away(self) -> bool:
+        """Whether this node is cut off from the common store, which peers are told."""
+        return bool(self._out.flags & wire.AWAY)
+
+    @away.setter
+    def away(self, away: bool) -> None:
+        self._out.flags = self._out.flags & ~wire.AWAY | (wire.AWAY if away else 0)
+
     # ---- in ----
 
     def receive(self, name: str, data: bytes, now: int) -> Frames:
@@ -213,13 +236,24 @@ class MeshNode:
             newer=newer,
             joining=bool(frame.flags & wire.JOINING),
         )
+        self._count(merged, link.info.name, epoch)
+        if self.members.relayed(link.info.name):
+            self.table.touch(merged.touched)
+        if frame.flags & wire.AWAY and self.on_away is not None:
+            self.on_away(merged.touched)
+        link.answers.update(dict.fromkeys(merged.answers))
+        if link.answers and now - link.answered_at >= FLUSH_GAP_NS:
+            return self._answer(link, now)
+        return []
+
+    def _count(self, merged: Merged, who: str, epoch: int) -> None:
         for what in MERGE_COUNTERS:
             self.counters[what] += getattr(merged, what)
         if merged.refused_columns:
             log.warning(
                 "%s: %s states more than its limit allows on %d keys",
                 self.name,
-                link.info.name,
+                who,
                 merged.refused_columns,
             )
         if merged.twin:
@@ -229,12 +263,31 @@ class MeshNode:
                 epoch,
                 self.table.epoch,
             )
-        if self.members.relayed(link.info.name):
-            self.table.touch(merged.touched)
-        link.answers.update(dict.fromkeys(merged.answers))
-        if link.answers and now - link.answered_at >= FLUSH_GAP_NS:
-            return self._answer(link, now)
-        return []
+
+    def observe(self, data: bytes, now: int) -> bytes:
+        """The answer to a frame of an authenticated observer, who is no member and of whom nothing
+        is kept. Raises WireError on a bad one, which then has changed nothing."""
+        frame = wire.decode(data)
+        if frame.payload_kind == wire.ENTRIES:
+            epoch = self.table.epoch
+            merged = observed.tell(self.table, self._roster, frame)
+            self._count(merged, "an observer", epoch)
+            values: dict[str, Any] = {
+                "told": (merged.merged, merged.refused_columns, merged.dropped)
+            }
+        else:
+            values = observed.look(self.table, self._roster, frame)
+            values["members"] = self.members.members(self.info, now)["members"]
+        return wire.encode(
+            wire.Frame(
+                epoch=self.table.epoch,
+                to_epoch=frame.epoch,
+                seq=frame.seq,
+                sent=now,
+                ack=frame.seq,
+                **values,
+            )
+        )
 
     def _answer(self, link: Link, now: int) -> Frames:
         self._out.start()

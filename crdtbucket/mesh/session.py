@@ -16,7 +16,7 @@ import struct
 
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh import hello as hello_message
-from crdtbucket.mesh.hello import KEY_ID_BYTES, VERSION, Hello
+from crdtbucket.mesh.hello import KEY_ID_BYTES, VERSION, Hello, Role
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mesh.wire import MAX_FRAME
@@ -120,14 +120,22 @@ class Handshake:
     """One side of one handshake: send `hello`, give the peer's to `hear`, then use `session`."""
 
     def __init__(
-        self, keys: Keyring, me: NodeInfo, *, instance: int, nonce: bytes, dialer: bool
+        self,
+        keys: Keyring,
+        me: NodeInfo,
+        *,
+        instance: int,
+        nonce: bytes,
+        dialer: bool,
+        role: Role = Role.MEMBER,
     ) -> None:
         """`nonce` is 32 fresh random bytes, `instance` 64 random bits of this process."""
         self._keys = keys
         self._dialer = dialer
-        self._own = Hello(me, instance, nonce, keys.fingerprint(nonce), keys.ids(nonce))
+        self._own = Hello(me, instance, nonce, keys.fingerprint(nonce), keys.ids(nonce), role=role)
         self.hello = self._own.encode()
         self.peer_instance = 0
+        self.peer_role: Role | None = None
         self._session: Session | None = None
 
     @property
@@ -155,6 +163,7 @@ class Handshake:
                 peer,
             )
         self.peer_instance = theirs.instance
+        self.peer_role = theirs.role
         if theirs.instance == self._own.instance:
             raise HandshakeError(Reason.SELF, "it is this node itself", peer)
         key = self._keys.common(theirs, dialer=self._dialer)

@@ -30,6 +30,8 @@ from crdtbucket.mesh.settings import MeshConfig, split_address
 
 SILENT_S = 15.0
 STUCK_S = 5.0
+OBSERVER_SILENT_S = 60.0
+MAX_OBSERVERS = 4
 BAD_FRAMES = 3
 WATCH_S = 0.5
 # A link of another process with the same name counts as alive when heard this recently.
@@ -66,6 +68,7 @@ class Mesh:
         self._rng = rng or random.Random()
         self._sources = list(providers(config.peers) if discoveries is None else discoveries)
         self._found: dict[int, list[str]] = {}
+        self._observers: set[Link] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._driver = Driver(node, clock_ns, self._refusals, self._dispatch)
         self._running = False
@@ -111,7 +114,7 @@ class Mesh:
         try:
             self._dispatch(self._node.leave(self._clock()))
         finally:
-            links = self.links.all()
+            links = [*self.links.all(), *self._observers]
             closing = [link.close(Reason.LEAVING, "this node leaves") for link in links]
             await asyncio.gather(*closing)
             await self._dialer.stop()
@@ -175,6 +178,19 @@ class Mesh:
         self._driver.schedule()
         return link
 
+    def admit_observer(self, ws: WebSocket, session: Session, peer: NodeInfo) -> Link:
+        """Make an authenticated connection a link to an observer; raises `HandshakeError`."""
+        if not self._running:
+            raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
+        if len(self._observers) >= MAX_OBSERVERS:
+            text = f"there are {MAX_OBSERVERS} observers already"
+            raise HandshakeError(Reason.BUSY, text, peer)
+        link = Link(ws, session, peer, instance=0, dialed=False, counters=self.counters)
+        self._observers.add(link)
+        link.start(accept=True)
+        LOG.info("%s observes this node", peer.name)
+        return link
+
     def _introduce(self, peer: NodeInfo) -> None:
         own = peer.name == self._node.info.name
         try:
@@ -201,7 +217,7 @@ class Mesh:
         """Run a link until it ends; whatever a peer does, nothing is raised."""
         name = link.peer.name
         try:
-            await link.run(self._heard)
+            await link.run(self._observed if link in self._observers else self._heard)
         except WireError as error:
             self._refusals.add("seal", f"closing the link with {name}: {error}")
             link.abort(str(error))
@@ -214,6 +230,7 @@ class Mesh:
                 self._drop(link)
                 LOG.info("the link with %s has ended: %s", name, link.ended_because or "cancelled")
                 self._dialer.lost(name)
+            self._observers.discard(link)
             await link.finish()
 
     def _drop(self, link: Link) -> None:
@@ -235,6 +252,13 @@ class Mesh:
         self._dispatch(answers)
         self._driver.schedule()
 
+    def _observed(self, link: Link, frame: bytes) -> None:
+        try:
+            link.offer(self._node.observe(frame, self._clock()))
+        except WireError as error:
+            self._refusals.add("frame", f"refused a frame of observer {link.peer.name}: {error}")
+            self._spawn(link.close(Reason.BAD_FRAMES, str(error)))
+
     def _dispatch(self, frames: Frames) -> None:
         for name, frame in frames:
             link = self.links.get(name)
@@ -252,6 +276,9 @@ class Mesh:
                     link.abort(f"it took nothing for {STUCK_S:g} s")
                 elif link.silent_for() > SILENT_S:
                     link.abort(f"it was silent for {SILENT_S:g} s")
+            for link in self._observers:
+                if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
+                    link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
             self._aim()
             await asyncio.sleep(WATCH_S)
 

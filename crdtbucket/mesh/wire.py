@@ -33,12 +33,13 @@ _MALFORMED = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
 _U64 = 2**64 - 1
 _I63 = 2**63 - 1
 
-ENTRIES, ITEMS, WANT = 0, 1, 2
-"""What the payload holds: entries, digest items (32 bytes each) or hashes that are asked for (16
-bytes each)."""
+ENTRIES, ITEMS, WANT, RANGE = 0, 1, 2, 3
+"""What the payload holds: entries, digest items (32 bytes each), hashes that are asked for (16
+bytes each), or nothing: an observer asks for the entries of the range in `items`."""
 
-JOINING, LEAVING = 1, 2
-"""Flags: the sender has no memory yet; the sender says goodbye."""
+JOINING, LEAVING, AWAY = 1, 2, 4
+"""Flags: the sender has no memory yet; the sender says goodbye; the sender is cut off from the
+common store, so that what it takes stands in the mesh alone."""
 
 Origins = tuple[tuple[str, int], ...]
 Definitions = tuple[tuple[int, int, int, int], ...]
@@ -88,9 +89,13 @@ class Frame:
     digest: tuple[int, int, int, int, int] | None = None
     """(first, last, entries, sum of fingerprints, sum of debts in ns) of a range of hashes."""
     items: tuple[int, int] | None = None
-    """The range that a payload of items covers."""
+    """The range that a payload of items covers; between a node and an observer: the range of which
+    entries are asked for, or that the entries of an answer cover."""
     marks: tuple[int, ...] | None = None
     """Dead epochs whose columns count no more."""
+    told: tuple[int, int, int] | None = None
+    """What became of the entries that an observer told: how many were merged, how many columns were
+    refused, and for how much there was no room."""
     payload: bytes = b""
 
 
@@ -99,6 +104,7 @@ _NUMBERS = {
     "epoch": 1, "to_epoch": 2, "seq": 3, "sent": 4, "echo": 5, "hold": 6, "ack": 7, "ack_bits": 8,
     "round": 9, "part": 10, "parts": 11, "flags": 12, "tables_version": 13, "tables": 14,
     "payload_kind": 15, "members": 16, "unheard": 17, "digest": 18, "items": 19, "marks": 20,
+    "told": 21,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
 _ENCODED = [(name, number, _DEFAULTS[name]) for name, number in _NUMBERS.items()]
@@ -162,8 +168,10 @@ def decode(data: bytes) -> Frame:
     frame = Frame(payload=data[_PREFIX.size + size :], **values)
     if frame.parts and not frame.part < frame.parts:
         raise WireError("part is beyond parts")
-    if (frame.payload_kind == WANT and len(frame.payload) % 16) or (
-        frame.payload_kind == ITEMS and (len(frame.payload) % 32 or frame.items is None)
+    if (
+        (frame.payload_kind == WANT and len(frame.payload) % 16)
+        or (frame.payload_kind == ITEMS and (len(frame.payload) % 32 or frame.items is None))
+        or (frame.payload_kind == RANGE and (frame.payload or frame.items is None))
     ):
         raise WireError("payload does not fit its kind")
     return frame
@@ -265,7 +273,7 @@ _CHECKS: dict[str, Any] = {
     "flags": _whole(0, 255),
     "tables_version": _u64,
     "tables": _tables,
-    "payload_kind": _whole(0, 2),
+    "payload_kind": _whole(0, 3),
     "members": _members,
     "unheard": lambda name, value: tuple(
         _text(name, v) for v in _sequence(name, value, MAX_MEMBERS)
@@ -275,4 +283,5 @@ _CHECKS: dict[str, Any] = {
     "marks": lambda name, value: tuple(
         _whole(1, _U64)(name, v) for v in _sequence(name, value, MAX_MARKS)
     ),
+    "told": lambda name, value: _row(name, value, *(_whole(0, _I63),) * 3),
 }

@@ -64,6 +64,8 @@ def kinds() -> dict[str, Frame]:
         "digest": Frame(**base, seq=7, digest=(0, 2**64 - 1, 12, 2**63, 10**12)),
         "items": Frame(**base, seq=8, items=(5, 2**64 - 1), payload_kind=wire.ITEMS, payload=items),
         "want": Frame(**base, seq=9, payload_kind=wire.WANT, payload=items[:32]),
+        "range": Frame(**base, seq=10, payload_kind=wire.RANGE, items=(5, 2**64 - 1)),
+        "told": Frame(**base, seq=11, ack=10, told=(1, 0, 2**62)),
     }
 
 

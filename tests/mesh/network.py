@@ -64,6 +64,11 @@ class RecordingNode:
             self.frames.append((name, frame))
         return [] if self.answer is None else self.answer(name, frame)
 
+    def observe(self, data: bytes, now: int) -> bytes:
+        if data == b"bad":
+            raise WireError("bad on purpose")
+        return b"seen " + data
+
     def tick(self, now: int) -> list[tuple[str, bytes]]:
         self.ticks += 1
         self._next = now + self._interval_ns

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh import hello as hello_message
+from crdtbucket.mesh.hello import Role
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.session import (
     MAX_FRAME,
@@ -143,6 +144,32 @@ def test_a_hello_may_grow_in_later_versions() -> None:
     a.hear(b.hello)
     with pytest.raises(WireError):  # and it is authenticated: the dialer did not send that
         b.session.open(a.session.seal(Kind.PROVE))
+
+
+def test_a_hello_of_an_earlier_version_is_read_and_has_no_role() -> None:
+    a, b = shakes(secrets("s"), secrets("s"))
+    first = a.hello[:-1]  # it ended before the role
+    assert b.hear(first) == EU
+    assert b.peer_role is None
+    a.hear(b.hello)
+    assert a.peer_role is Role.MEMBER
+    assert hello_message.decode(first).encode() == first
+
+
+def test_an_observer_says_that_it_is_one() -> None:
+    a = Handshake(
+        Keyring(secrets("s")),
+        EU,
+        instance=1,
+        nonce=os.urandom(32),
+        dialer=True,
+        role=Role.OBSERVER,
+    )
+    _, b = shakes(secrets("s"), secrets("s"))
+    b.hear(a.hello)
+    assert b.peer_role is Role.OBSERVER
+    with pytest.raises(HandshakeError, match="role 2, which is of a later version"):
+        b.hear(a.hello[:-1] + b"\2")
 
 
 def test_every_changed_bit_of_a_hello_ends_the_handshake() -> None:

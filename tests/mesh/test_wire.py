@@ -92,7 +92,7 @@ def test_every_truncation_is_refused_or_only_loses_payload(kind: str) -> None:
 
 def test_unknown_fields_are_ignored() -> None:
     plain = wire.decode(framed(HEADER))
-    assert wire.decode(framed({**HEADER, 21: "new", 63: [1, {"a": 2}], "text": None})) == plain
+    assert wire.decode(framed({**HEADER, 62: "new", 63: [1, {"a": 2}], "text": None})) == plain
     assert wire.decode(framed({**HEADER, 0: 5, -1: 5})) == plain
 
 
@@ -106,7 +106,7 @@ def test_field_numbers_are_the_known_ones() -> None:
     """A number keeps its meaning for ever: this list may only grow."""
     names = "epoch to_epoch seq sent echo hold ack ack_bits round part parts flags "
     names += "tables_version tables "
-    names += "payload_kind members unheard digest items marks"
+    names += "payload_kind members unheard digest items marks told"
     assert {name: i + 1 for i, name in enumerate(names.split())} == wire._NUMBERS
 
 
@@ -132,19 +132,27 @@ WRONG: dict[int, list[Any]] = {
          [1, [], [[1, 1, 0, 1]]], [1, [], [[1, 1, 1, 0]]],
          [1, [], [[1, 1, 2**63, 1]]], [1, [], [[1, -1, 1, 1]]],
          [1, [["a", i + 1] for i in range(513)], []], [1, [], [[True, 1, 1, 1]]]],
-    15: [-1, 3, True, None],
+    15: [-1, 4, True, None],
     16: [None, {}, [1], [["a", "b", 1]], [["a", "b", 0, ""]], [["a", "b", 1, 5]],
          [["a", "b", 1, ""]] * 257],
     17: ["abc", [1], [None], ["x" * 201], ["a"] * 257],
     18: [[], [1, 2, 3, 4], [2, 1, 0, 0, 0], [0, 1, -1, 0, 0], [0, 1, 0, 0, True], 5],
     19: [[1], [2, 1], [0, -1], None, 1],
     20: [[0], [-1], [True], [1] * 257, None, 7],
+    21: [[1, 2], [1, 2, -1], [1, 2, True], [1, 2, 3, 4], 5, None],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("number", "value"), [(n, v) for n, vs in WRONG.items() for v in vs])
 def test_wrong_values_are_refused(number: int, value: Any) -> None:
     assert read(framed({**HEADER, number: value})) is None
+
+
+def test_a_range_that_is_asked_for_is_named_and_alone() -> None:
+    asked = Frame(epoch=1, to_epoch=0, seq=1, sent=0, payload_kind=wire.RANGE, items=(0, 5))
+    assert wire.decode(wire.encode(asked)) == asked
+    for wrong in ({"items": None}, {"payload": b"x"}):
+        assert read(wire.encode(dataclasses.replace(asked, **wrong))) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])

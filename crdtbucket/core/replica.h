@@ -1,0 +1,66 @@
+/* A common store that decides, as one replica more: what is stated to it, booked after its answer, adopted from it.
+ * See docs/modes.md. */
+#ifndef CRDTBUCKET_REPLICA_H
+#define CRDTBUCKET_REPLICA_H
+
+#include "merge.h"
+
+typedef struct {
+    uint32_t birth;
+    int64_t taken, refunded;          /* own column under the running epoch */
+    int64_t debt_ns;                  /* confirmed debt, rounded up */
+    int64_t wait_ns;                  /* until the confirmed level alone lets the cost pass, 0 when it does now */
+} standing_t;
+
+/* What stands here of an entry that is current, and whether its confirmed level has `n` tokens; nothing is stored. */
+static void standing(const table_t *t, uint32_t e, int64_t n, int64_t now, standing_t *s)
+{
+    const hot_t *hot = &t->hot[e];
+    const definition_t *d = &t->definitions[hot->bucket];
+    int64_t net = LOAD(hot->net);
+    i128 debt = clamped(d, debt_units(d, LOAD(hot->base), net, now));
+    i128 over = debt + token_units(d, n) - full_units(d);
+    s->birth = hot->birth;
+    s->refunded = own_refunded(t, e);
+    s->taken = net + s->refunded;
+    s->debt_ns = (int64_t)units_to_ns(d, debt);
+    s->wait_ns = over > slack_units(d) ? (int64_t)(over / d->p) : 0;
+}
+
+/* Counts `taken` and `refunded` tokens in the own column, whatever the level: the store has decided. With both equal the
+ * level stays, and what a call without an answer may have taken comes back at the next settle. What lies beyond the ceiling
+ * of debt is forgiven, but stays counted. 0 when memory for the refunds is at its limit. */
+static int book(table_t *t, definition_t *d, uint32_t e, int64_t taken, int64_t refunded, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    column_t c;
+    i128 far = entry_far(t, e, d, now);
+    if (refunded) {
+        if (!column_find(t, e, hot->origin, &c)) {
+            if (!column_new(t, e, hot->origin, 1, &c))
+                return 0;
+        } else if (!column_widen(t, e, &c))
+            return 0;
+        ADD(c.block->refunded[c.i], (uint64_t)refunded);
+    }
+    advance(t, e, d, far, now);
+    ADD(hot->net, taken - refunded);
+    advance(t, e, d, far, now);
+    mark_attempted(t, e);
+    return 1;
+}
+
+/* The store's statement joins the entry like a peer's, but for trust: what nodes wrote there, they wrote themselves. The
+ * columns are of different origins. */
+static void adopt(table_t *t, uint32_t e, int64_t debt_ns, int same, const wire_column_t *columns, uint32_t count,
+                  weighed_t *scratch, int64_t now)
+{
+    const definition_t *d = &t->definitions[t->hot[e].bucket];
+    merge_context_t m = {.at = now, .alone = 1, .common = 1};
+    merge_result_t r = {0};
+    wire_definition_t wd = {.bucket = t->hot[e].bucket, .same = (uint32_t)same, .q = d->q, .p = d->p};
+    wire_entry_t w = {.columns = count, .debt_ns = debt_ns, .column = columns};
+    join_entry(t, e, &w, &wd, &m, now, scratch, &r);
+}
+
+#endif

@@ -1,0 +1,160 @@
+# A bucket's half of a talk with a common store that decides.
+
+
+cdef class BucketCore
+
+
+cdef class _Replica(_Decider):
+    cdef int current(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) except -1:
+        """Finds the entry of a hash and brings it up to date; 0 when there is none, or no memory for that."""
+        cdef uint32_t e = table_find(self.t, lo, hi)
+        cdef int done = 1
+        entry[0] = e
+        if e == <uint32_t>NONE:
+            return 0
+        if not entry_current(self.t, e, self.slot):
+            self.table.enter()
+            done = entry_renew(self.t, e, self.slot, now)
+            self.table.leave()
+        return done
+
+    def open_call(self, object key, object cost=1):
+        """What a call to the common store states of a key, (low hash, high hash, birth, taken, refunded, debt in ns, wait in
+        ns): the own column, the confirmed debt, and how long the confirmed level here keeps `cost` from passing (0: not at
+        all). The key has an entry from now on; None when there is no room for one. Raises as `take`."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t)
+        cdef uint32_t e
+        cdef outcome_t o
+        cdef standing_t s
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        e = table_find(self.t, lo, hi)
+        if e == <uint32_t>NONE or not entry_current(self.t, e, self.slot):
+            if self.new_entry(lo, hi, 1, now, &e, &o) == DENIED:
+                return None
+        self.note_name(e, key)
+        standing(self.t, e, n, now, &s)
+        return lo, hi, s.birth, s.taken, s.refunded, s.debt_ns, s.wait_ns
+
+    def close_call(self, object key, int64_t cost, *, bint allowed, int64_t taken, int64_t refunded, mode, debt=None,
+                   int64_t wait=0):
+        """Books what a call came to, and returns its Decision: `taken` and `refunded` tokens are counted here. `debt`: what
+        the store stated after it (ns), None for the confirmed debt here. `wait`: ns that a denied caller waits at least.
+        `cost` and the key are as in `open_call`."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef int64_t now = clock_ns(self.t)
+        cdef uint32_t e
+        cdef outcome_t o
+        cdef standing_t s
+        self.locate(key, &lo, &hi)
+        memset(&o, 0, sizeof(o))
+        memset(&s, 0, sizeof(s))
+        if not self.current(lo, hi, now, &e) and taken:
+            self.new_entry(lo, hi, 1, now, &e, &o)
+        o.allowed = allowed
+        if e != <uint32_t>NONE:
+            if taken or refunded:
+                self.table.enter()
+                book(self.t, self.d, e, taken, refunded, now)
+                self.table.leave()
+            count_offered(self.t, self.d, e, cost, allowed)
+            standing(self.t, e, cost, now, &s)
+            o.entry, o.birth, o.origin, o.full_count = e, s.birth, self.t.hot[e].origin, self.t.hot[e].full_count
+        o.debt_ns = s.debt_ns if debt is None else debt
+        if not allowed:
+            o.wait_ns = max(wait_for(self.d, o.debt_ns, cost), s.wait_ns, wait)
+        cdef Decision decision = self.answer(key, cost, &o)
+        decision.mode = mode
+        self.count(allowed, cost)
+        return decision
+
+    def take_as(self, object key, object cost, mode):
+        """A take whose Decision says `mode`."""
+        cdef Decision decision = BucketCore.take(self, key, cost)  # a strong bucket has no take of its own
+        decision.mode = mode
+        return decision
+
+    def own(self, uint64_t lo, uint64_t hi):
+        """The own column of a key, by its hash: (birth, taken, refunded). None when the key has no entry."""
+        cdef uint32_t e
+        cdef standing_t s
+        if not self.current(lo, hi, clock_ns(self.t), &e):
+            return None
+        standing(self.t, e, 0, 0, &s)
+        return s.birth, s.taken, s.refunded
+
+    def void(self, uint64_t lo, uint64_t hi, int64_t tokens):
+        """Counts `tokens` as taken and refunded: the common store has charged them to nobody. False when the entry is gone, or
+        there is no memory for it."""
+        cdef int64_t now = clock_ns(self.t)
+        cdef uint32_t e
+        cdef int done
+        if not self.current(lo, hi, now, &e):
+            return False
+        self.table.enter()
+        done = book(self.t, self.d, e, tokens, tokens, now)
+        self.table.leave()
+        return bool(done)
+
+    def stated(self, uint64_t lo, uint64_t hi):
+        """All that this node states of a key, by its hash: (birth, taken, refunded, debt in ns, columns of others), each
+        column (node id, epoch, birth, taken, refunded). None when the key has no entry."""
+        cdef int64_t now = clock_ns(self.t)
+        cdef uint32_t e, origin
+        cdef standing_t s
+        cdef column_t c
+        if not self.current(lo, hi, now, &e):
+            return None
+        standing(self.t, e, 0, now, &s)
+        others = []
+        memset(&c, 0, sizeof(c))
+        while column_next(self.t, e, &c):
+            origin = column_origin(&c)
+            if origin == self.t.hot[e].origin or self.t.origins[origin].marked or not column_birth(&c):
+                continue
+            others.append((self.t.origins[origin].node, self.t.origins[origin].epoch, column_birth(&c), column_taken(&c),
+                           column_refunded(&c)))
+        return s.birth, s.taken, s.refunded, s.debt_ns, others
+
+    def adopt(self, uint64_t lo, uint64_t hi, int64_t debt, bint same, columns):
+        """Joins the store's statement of a key: its debt (ns) and the columns for which that stands, each (origin id, birth,
+        taken, refunded), the own one included. `same`: the debt is in this definition, so it may be adopted. False when the
+        key has no entry."""
+        cdef int64_t now = clock_ns(self.t)
+        cdef uint32_t e, count = 0
+        cdef weighed_t *scratch
+        cdef wire_column_t *wire
+        columns = tuple(columns)
+        if len(columns) > MAX_ORIGINS:
+            raise WireError(f"{len(columns)} columns of one key, at most {MAX_ORIGINS} can be told apart")
+        if not self.current(lo, hi, now, &e):
+            return False
+        scratch = <weighed_t *>PyMem_Calloc(1, sizeof(weighed_t))
+        wire = <wire_column_t *>PyMem_Malloc((len(columns) + 1) * sizeof(wire_column_t))
+        try:
+            if not scratch or not wire:
+                raise MemoryError
+            for origin, birth, taken, refunded in columns:
+                if not (0 < origin < MAX_ORIGINS and 0 <= refunded <= taken <= MAX_COST):
+                    raise WireError(f"({origin}, {birth}, {taken}, {refunded}) is no column")
+                wire[count].origin, wire[count].birth = origin, birth
+                wire[count].taken, wire[count].refunded = taken, refunded
+                count += 1
+            self.table.enter()
+            adopt(self.t, e, debt, same, wire, count, scratch, now)
+            self.table.leave()
+        finally:
+            PyMem_Free(scratch)
+            PyMem_Free(wire)
+        return True
+
+    def shortage(self, uint64_t lo, uint64_t hi, int64_t cost):
+        """How long (ns) the confirmed level of a key keeps `cost` from passing, 0 when it does not."""
+        cdef uint32_t e = table_find(self.t, lo, hi)
+        cdef standing_t s
+        if e == <uint32_t>NONE:
+            return 0
+        standing(self.t, e, cost, clock_ns(self.t), &s)
+        return s.wait_ns

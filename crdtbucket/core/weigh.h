@@ -1,0 +1,172 @@
+/* What an entry of the wire brings to the columns held here, and what it lacks of them. See docs/model.md, "Merge". */
+#ifndef CRDTBUCKET_WEIGH_H
+#define CRDTBUCKET_WEIGH_H
+
+#include "codec.h"
+
+typedef struct {
+    uint32_t source;                  /* node that sent the frame */
+    uint32_t source_origin;
+    int64_t at;                       /* receipt less half the round trip, local ns */
+    int newer;                        /* no later frame of this source was seen: its rates count */
+    int joining;                      /* the source has no memory: answer what is held */
+    int alone;                        /* the caller has the table to itself */
+    int common;                       /* the source is the common store, in which every node writes its own column */
+} merge_context_t;
+
+#define MAX_HELD (MAX_ORIGINS + 2 * INLINE_COLUMNS)
+
+/* The columns of an entry, copied, with mine as it counts now: each of the wire's meets its own in one step. */
+typedef struct {
+    uint64_t taken[MAX_HELD];
+    int64_t refunded[MAX_HELD];
+    uint32_t birth[MAX_HELD];
+    uint8_t shown[MAX_HELD];          /* by the sender, or nothing to be shown */
+    uint16_t place[MAX_ORIGINS];      /* of an origin; believed when the column there is of that origin: never cleared */
+    uint32_t count, own;              /* mine is the last one, its origin is `own` */
+} held_t;
+
+/* Tokens that a wire entry and the columns here have over one another, and the columns that rise. */
+typedef struct {
+    i128 brings_held, brings_lacking; /* gain of joined over mine: on columns I hold (same birth), and of others */
+    i128 lacks;                       /* gain of mine over theirs */
+    uint32_t raised_count, refused;
+    int source_refused;               /* the sender's own column rose faster than the limit allows */
+    wire_column_t raised[MAX_COLUMNS];
+    held_t held;
+} weighed_t;
+
+static inline uint64_t packed(uint32_t origin, int64_t taken) { return (uint64_t)origin << TOKEN_BITS | (uint64_t)taken; }
+
+/* Tokens in (birth, taken, refunded) that a holder of the other has not counted. */
+static inline i128 gain(uint32_t xb, int64_t xp, int64_t xn, int held, uint32_t yb, int64_t yp, int64_t yn)
+{
+    if (!held || yb != xb)
+        return (i128)xp - xn;
+    return (i128)(xp > yp ? xp - yp : 0) - (xn > yn ? xn - yn : 0);
+}
+
+/* A column of an owner that is heard here directly rises by the owner's word alone. */
+static inline int trusted(const table_t *t, const merge_context_t *m, uint32_t origin)
+{
+    uint32_t node = t->origins[origin].node;
+    return m->common || node == m->source || node == 0 || !t->nodes[node].connected || t->nodes[node].origin != origin;
+}
+
+/* A column rises no faster than the limit allows since its owner was last heard on this key, with slack: a quarter and 5 s.
+ * One that its owner has never stated here is not checked. */
+static int plausible(const table_t *t, uint32_t e, const definition_t *d, uint32_t origin, i128 rise, int64_t now)
+{
+    column_t c;
+    if (rise <= d->capacity || !column_find(t, e, origin, &c) || !c.c->heard[c.i])
+        return 1;
+    double seconds = (double)(now - stamp_ns(c.c->heard[c.i], now)) / 1e9 + 5.0;
+    double most = 2.0 * (double)d->capacity + (double)d->max_debt + 1.25 * d->per_second * seconds;
+    return (double)rise <= most;
+}
+
+static inline void held_add(held_t *h, const columns_t *c, const uint64_t *refunded)
+{
+    for (int i = 0; i < INLINE_COLUMNS; i++) {
+        uint32_t at = h->count++;
+        h->taken[at] = c->taken[i];
+        h->refunded[at] = refunded ? (int64_t)refunded[i] : 0;
+        h->birth[at] = c->birth[i];
+        h->shown[at] = !c->taken[i];
+        h->place[c->taken[i] >> TOKEN_BITS] = (uint16_t)at;
+    }
+}
+
+static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t net)
+{
+    const hot_t *hot = &t->hot[e];
+    const cold_t *cold = &t->cold[e];
+    int64_t refunded = 0;
+    h->own = hot->origin;
+    h->count = 0;
+    held_add(h, &cold->columns, NULL);
+    if (UNLIKELY(cold->overflow != NONE)) {
+        for (uint32_t b = cold->overflow; b != NONE && h->count + INLINE_COLUMNS < MAX_HELD; b = t->blocks[b].next)
+            held_add(h, &t->blocks[b].columns, t->blocks[b].refunded);
+        uint32_t stored = h->place[h->own];               /* my refunds */
+        if (stored < h->count && h->taken[stored] >> TOKEN_BITS == h->own) {
+            refunded = h->refunded[stored];
+            h->shown[stored] = 1;
+        }
+    }
+    uint32_t at = h->count++;
+    h->taken[at] = packed(h->own, net + refunded);
+    h->refunded[at] = refunded;
+    h->birth[at] = hot->birth;
+    h->shown[at] = 0;
+    h->place[h->own] = (uint16_t)at;
+}
+
+/* A column that differs from the one here, if there is one. */
+static void weigh_column(const table_t *t, uint32_t e, const merge_context_t *m, const definition_t *d, const wire_column_t *x,
+                         int64_t now, weighed_t *g)
+{
+    held_t *h = &g->held;
+    uint32_t at = h->place[x->origin];
+    int held = at < h->count && h->taken[at] >> TOKEN_BITS == x->origin;
+    if (!x->origin || t->origins[x->origin].marked)
+        return;
+    uint32_t birth = held ? h->birth[at] : 0;
+    int64_t taken = held ? (int64_t)(h->taken[at] & TOKEN_MASK) : 0, refunded = held ? h->refunded[at] : 0;
+    int same_birth = held && x->birth == birth;
+    if (held && !h->shown[at]) {
+        g->lacks += gain(birth, taken, refunded, 1, x->birth, x->taken, x->refunded);
+        h->shown[at] = 1;
+    }
+    if (held && (x->birth < birth || (same_birth && x->taken <= taken && x->refunded <= refunded)))
+        return;
+    if (x->origin == h->own)                              /* never larger there than here */
+        return;
+    if (!trusted(t, m, x->origin)) {
+        /* Their level has refunds in it that will be counted here when the owner states them: not twice. */
+        if (same_birth && x->refunded > refunded)
+            g->lacks += x->refunded - refunded;
+        return;
+    }
+    wire_column_t *joined = &g->raised[g->raised_count];
+    *joined = *x;
+    if (same_birth) {
+        joined->taken = x->taken > taken ? x->taken : taken;
+        joined->refunded = x->refunded > refunded ? x->refunded : refunded;
+    }
+    i128 brought = gain(x->birth, joined->taken, joined->refunded, held, birth, taken, refunded);
+    if (same_birth && !m->common && !plausible(t, e, d, x->origin, brought, now)) {
+        g->refused++;
+        g->source_refused |= x->origin == m->source_origin;
+        return;
+    }
+    g->raised_count++;
+    if (same_birth)
+        g->brings_held += brought;
+    else
+        g->brings_lacking += brought;
+}
+
+/* Weighs all columns of an entry against those of the wire; mine has `net`. */
+static void weigh(const table_t *t, uint32_t e, int64_t net, const wire_entry_t *w, const merge_context_t *m,
+                  const definition_t *d, int64_t now, weighed_t *g)
+{
+    held_t *h = &g->held;
+    g->brings_held = g->brings_lacking = g->lacks = 0;
+    g->raised_count = g->refused = 0;
+    g->source_refused = 0;
+    held_open(h, t, e, net);
+    for (const wire_column_t *x = w->column; x < w->column + w->columns; x++) {
+        uint32_t at = h->place[x->origin];
+        if (LIKELY(at < h->count && h->taken[at] == packed(x->origin, x->taken) && h->birth[at] == x->birth
+                   && h->refunded[at] == x->refunded))
+            h->shown[at] = 1;
+        else
+            weigh_column(t, e, m, d, x, now, g);
+    }
+    for (uint32_t at = 0; at < h->count; at++)
+        if (!h->shown[at] && !t->origins[h->taken[at] >> TOKEN_BITS].marked)
+            g->lacks += (i128)(int64_t)(h->taken[at] & TOKEN_MASK) - h->refunded[at];
+}
+
+#endif
