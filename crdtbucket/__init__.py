@@ -11,6 +11,7 @@ from __future__ import annotations
 from crdtbucket._core import Decision, Decisions
 from crdtbucket.bucket import Bucket
 from crdtbucket.errors import (
+    AcquireRequired,
     ConfigError,
     CostExceedsCapacity,
     CrdtbucketError,
@@ -21,6 +22,8 @@ from crdtbucket.errors import (
     MeshError,
     NodeConflict,
     Problem,
+    RedisReplyError,
+    RedisUnavailable,
     ReservationDenied,
     ReservationError,
     UnknownBucket,
@@ -32,6 +35,10 @@ from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec
 from crdtbucket.reservation import Reservation
+from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.degradation import Degradation
+from crdtbucket.strong.notice import ModeNotice
+from crdtbucket.strong.settings import RedisConfig
 
 __version__ = "0.1.0"
 
@@ -39,12 +46,17 @@ __all__ = [
     "Limiter",
     "BucketSpec",
     "MeshConfig",
+    "RedisConfig",
+    "Degradation",
+    "ControllerSettings",
+    "ModeNotice",
     "Bucket",
     "Decision",
     "Decisions",
     "Mode",
     "Reservation",
     "CrdtbucketError",
+    "AcquireRequired",
     "ConfigError",
     "CostExceedsCapacity",
     "InvalidCost",
@@ -54,6 +66,8 @@ __all__ = [
     "MeshError",
     "NodeConflict",
     "Problem",
+    "RedisReplyError",
+    "RedisUnavailable",
     "ReservationDenied",
     "ReservationError",
     "UnknownBucket",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import SupportsIndex
 
-from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket._core import BucketCore, Decision, Decisions, Table
 from crdtbucket.policy import BucketSpec
 from crdtbucket.reservation import Reservation, Reservations
-from crdtbucket.waiters import Waiters
+from crdtbucket.waiters import Lines, Waiters
 
 
 class Bucket(BucketCore):
@@ -28,7 +29,7 @@ class Bucket(BucketCore):
     ) -> None:
         """`news_ns`: how often other nodes are heard (ns), None when there are no others."""
         super().__init__(table, spec, min_debt=min_debt)
-        self.waiters = Waiters(self, news_ns=news_ns)
+        self.waiters: Lines = Waiters(self, news_ns=news_ns)
         self.reservations = Reservations(self)
 
     async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
@@ -37,6 +38,16 @@ class Bucket(BucketCore):
         Nothing is awaited in eventual mode: no other task runs in between. Raises as `take`.
         """
         return self.take(key, cost)
+
+    async def acquire_many(
+        self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
+    ) -> Decisions:
+        """The decisions of a `take_many`, in whatever mode the bucket is; all are asked at once.
+
+        `costs` is one cost or a sequence of as many. All arguments are checked before anything is
+        taken. Raises as `take_many`.
+        """
+        return self.take_many(keys, costs)
 
     async def wait(self, key: str | bytes, cost: int = 1, timeout: float | None = None) -> Decision:
         """The allowed decision, as soon as there are tokens: first come first served per key.

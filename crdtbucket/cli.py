@@ -7,6 +7,7 @@ import sys
 import click
 
 from crdtbucket.commands.demo import demo
+from crdtbucket.commands.reconcile import reconcile
 from crdtbucket.commands.replay import replay
 from crdtbucket.commands.simulate import simulate
 from crdtbucket.errors import CrdtbucketError
@@ -15,7 +16,7 @@ from crdtbucket.errors import CrdtbucketError
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """One rate limit across regions: tools to plan with."""
+    """One rate limit across regions: tools to plan and to operate with."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -23,6 +24,7 @@ def cli(context: click.Context) -> None:
 cli.add_command(demo)
 cli.add_command(simulate)
 cli.add_command(replay)
+cli.add_command(reconcile)
 
 
 def main() -> None:

@@ -106,6 +106,10 @@ class WireError(CrdtbucketError, ValueError):
     """Bytes from a peer are not a frame of this protocol; nothing of them was applied."""
 
 
+class RedisReplyError(CrdtbucketError):
+    """Redis answered something that is no answer of the script; nothing of it was applied."""
+
+
 class MeshError(CrdtbucketError):
     """The mesh cannot start or go on as it is set up; the message says what to set."""
 
@@ -114,8 +118,40 @@ class NodeConflict(MeshError):
     """Two running processes use one node name; the newer one refuses to serve."""
 
 
+class RedisUnavailable(CrdtbucketError):
+    """The shared Redis cannot be used now; the message names the server and what to do.
+
+    `kind` says how: "refused", "lost", "timed_out", "auth", "readonly", "loading", "oom", "down"
+    (it says so itself) or "script" (a wrong answer).
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message, kind)
+        self.message = message
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class LimiterClosed(CrdtbucketError):
     """A limiter was used after it was closed, when it no longer knows what the others take."""
+
+
+class AcquireRequired(CrdtbucketError, TypeError):
+    """A strong bucket was asked for a decision without I/O; the message says what to call."""
+
+    def __init__(self, bucket: str, called: str, instead: str) -> None:
+        super().__init__(bucket, called, instead)
+        self.bucket = bucket
+        self.called = called
+        self.instead = instead
+
+    def __str__(self) -> str:
+        return (
+            f"bucket {self.bucket!r} has strong consistency, so a decision asks Redis: "
+            f"`await bucket.{self.instead}` instead of {self.called}"
+        )
 
 
 class WaitTimeout(CrdtbucketError, TimeoutError):
@@ -150,6 +186,7 @@ class ReservationDenied(ReservationError):
 
 
 __all__ = [
+    "AcquireRequired",
     "ConfigError",
     "CostExceedsCapacity",
     "CrdtbucketError",
@@ -160,6 +197,8 @@ __all__ = [
     "MeshError",
     "NodeConflict",
     "Problem",
+    "RedisReplyError",
+    "RedisUnavailable",
     "ReservationDenied",
     "ReservationError",
     "UnknownBucket",

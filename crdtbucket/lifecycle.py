@@ -7,9 +7,11 @@ import enum
 import logging
 import threading
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from crdtbucket._core import Table
+from crdtbucket.background import Background, Service, running
 from crdtbucket.bucket import Bucket
 from crdtbucket.errors import CrdtbucketError, LimiterClosed, NodeConflict
 from crdtbucket.housekeeping import Housekeeping
@@ -18,8 +20,8 @@ from crdtbucket.mesh.state import StateDir
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol import MeshNode
-    from crdtbucket.mesh.threaded import ThreadedMesh
     from crdtbucket.mesh.transport import Mesh
+    from crdtbucket.strong.assembly import StrongSide
 
 
 LOG = logging.getLogger("crdtbucket")
@@ -46,43 +48,39 @@ class Lifecycle:
         node: str,
         region: str,
         mesh: MeshConfig | None,
+        strong: StrongSide | None = None,
     ) -> None:
-        """Nothing runs yet."""
+        """Nothing runs yet. `strong`: the side of the buckets that ask Redis."""
         self.state = State.NEW
         self._table = table
         self._buckets = tuple(buckets)
         self._node = node
         self._region = region
         self._config = mesh
+        self._strong = strong
         self._housekeeping = Housekeeping(table, self._buckets, alone=mesh is None)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
         self._state: StateDir | None = None
         self._saving = threading.Lock()  # over the state's use: snapshots are written in a thread
-        self._on_loop: Mesh | None = None
-        self._in_thread: ThreadedMesh | None = None
+        self._mesh: Mesh | None = None
+        self._on_loop: AsyncExitStack | None = None
+        self._in_thread: Background | None = None
 
     @property
     def mesh(self) -> Mesh | None:
         """The mesh while it runs."""
-        if self.state is State.CLOSED:
-            return None
-        return self._on_loop if self._in_thread is None else self._in_thread.mesh
+        return None if self.state is State.CLOSED else self._mesh
 
     async def open_on_loop(self) -> None:
         """Join the mesh on the running event loop. Raises `MeshError`; it may be tried again."""
         self._begin()
         try:
-            if self._config is not None:
-                # The network is imported only where there is one.
-                from crdtbucket.mesh.transport import Mesh
-
-                mesh = Mesh(self._protocol(self._config), self._config, self._table.now)
-                mesh.on_conflict = self._name_used
-                await mesh.start()
-                self._on_loop = mesh
-                self._tell_address(mesh)
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(running(self._services()))
+                self._on_loop = stack.pop_all()
+            self._tell_address()
         except BaseException:
             self._fail()
             raise
@@ -94,14 +92,12 @@ class Lifecycle:
         """Join the mesh in a thread. Raises `MeshError`; it may be tried again."""
         self._begin()
         try:
-            if self._config is not None:
-                from crdtbucket.mesh.threaded import ThreadedMesh
-
-                thread = ThreadedMesh(self._protocol(self._config), self._config, self._table.now)
-                thread.mesh.on_conflict = self._name_used
+            services = self._services()
+            if services:
+                thread = Background(f"crdtbucket mesh {self._node}", services)
                 thread.start()
                 self._in_thread = thread
-                self._tell_address(thread.mesh)
+            self._tell_address()
         except BaseException:
             self._fail()
             raise
@@ -132,7 +128,7 @@ class Lifecycle:
             raise CrdtbucketError("close a limiter on the event loop on which it was opened")
         self._end()
         if self._on_loop is not None:
-            await self._on_loop.stop()
+            await self._on_loop.aclose()
         if self._state is not None:
             await asyncio.to_thread(self._release_state)
 
@@ -149,6 +145,21 @@ class Lifecycle:
         self._table.refusal = LimiterClosed("the limiter is closed")
         self._wake_waiters()
         self._housekeeping.stop()
+
+    def _services(self) -> list[Service]:
+        """What is to run beside the decisions, in the order of its start."""
+        services: list[Service] = []
+        if self._config is not None:
+            # The network is imported only where there is one.
+            from crdtbucket.mesh.transport import Mesh
+
+            self._mesh = Mesh(self._protocol(self._config), self._config, self._table.now)
+            self._mesh.on_conflict = self._name_used
+            services.append(self._mesh)
+        if self._strong is not None:
+            self._strong.join(self.machine)
+            services.append(self._strong)
+        return services
 
     def _protocol(self, config: MeshConfig) -> MeshNode:
         from crdtbucket.mesh.protocol import MeshNode
@@ -195,14 +206,16 @@ class Lifecycle:
 
     def _fail(self) -> None:
         self.state = State.NEW
+        self._mesh = None
         if self._state is not None:
             self._state.close()
             self._state = None
 
-    def _tell_address(self, mesh: Mesh) -> None:
+    def _tell_address(self) -> None:
         # Known only now that it listens. ":port" means that no host but this one knows its host.
-        if self.machine is not None and not mesh.address.startswith(":"):
-            self.machine.address = mesh.address
+        mesh, machine = self._mesh, self.machine
+        if mesh is not None and machine is not None and not mesh.address.startswith(":"):
+            machine.address = mesh.address
 
     def _name_used(self, conflict: NodeConflict) -> None:
         # Told by a peer, or met: who never was a part of the mesh is the one who came later.

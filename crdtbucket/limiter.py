@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
 from crdtbucket.bucket import Bucket
@@ -23,7 +24,14 @@ from crdtbucket.errors import (
 from crdtbucket.lifecycle import Lifecycle
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec, canonical_name, check_name
+from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
+from crdtbucket.strong.degradation import Degradation
+from crdtbucket.strong.notice import ModeNotice
+from crdtbucket.strong.settings import RedisConfig
+
+if TYPE_CHECKING:
+    from crdtbucket.config import Config
+    from crdtbucket.strong.assembly import StrongSide
 
 LOG = logging.getLogger("crdtbucket")
 MAX_KEYS = 1_000_000
@@ -48,26 +56,40 @@ class Limiter:
         node: str | None = None,
         region: str = "",
         mesh: MeshConfig | None = None,
+        redis: RedisConfig | str | None = None,
+        consistency: Mode | str = Mode.EVENTUAL,
+        degradation: Degradation | None = None,
         max_keys: int = MAX_KEYS,
         _table: Table | None = None,
     ) -> None:
         """Define the buckets; nothing is connected yet.
 
-        node: this process's name, unique in the mesh and needed there ("local" without one).
-        region: a text for people. max_keys: keys that are held at once, 16 to 2^30, of all
-        buckets. Raises `InvalidSpec` for a name given twice, `MeshError` without a node name.
+        node: this process's name, unique in the mesh and among the users of a Redis, and needed
+        there ("local" without one). region: a text for people. redis: what decides for strong
+        buckets, settings or a URL. consistency: of buckets that do not say it themselves.
+        degradation: what strong buckets do when Redis is slow or gone. max_keys: keys that are
+        held at once, 16 to 2^30, of all buckets. Raises `InvalidSpec` for a name given twice and
+        for what strong mode cannot keep, `MeshError` without a node name.
         """
         if mesh is not None and node is None:
             raise MeshError("a node of a mesh needs a name of its own: pass node=, such as 'eu-1'")
         self._node = check_name(ALONE if node is None else node, "node")
         self._region = check_name(region, "region") if region else ""
         self._mesh_config = mesh
-        self._table = _table if _table is not None else _new_table(mesh, max_keys)
+        self._consistency = check_consistency(consistency)
+        config = RedisConfig(url=redis) if isinstance(redis, str) else redis
+        self._table = _table if _table is not None else _new_table(mesh, config, max_keys)
         self._buckets: dict[str, Bucket] = {}
         for spec in buckets:
             self._define(spec)
+        self._strong = self._strong_side(config, degradation or Degradation(), node)
         self._lifecycle = Lifecycle(
-            self._table, self._buckets.values(), node=self._node, region=self._region, mesh=mesh
+            self._table,
+            self._buckets.values(),
+            node=self._node,
+            region=self._region,
+            mesh=mesh,
+            strong=self._strong,
         )
 
     @classmethod
@@ -78,12 +100,14 @@ class Limiter:
         node: str | None = None,
         region: str | None = None,
         mesh: MeshConfig | None = None,
+        redis: RedisConfig | str | None = None,
         max_keys: int = MAX_KEYS,
+        on_mode_change: Callable[[ModeNotice], None] | None = None,
     ) -> Limiter:
         """The limiter that a configuration file describes; arguments override the file.
 
-        Where it asks for strong consistency the limiter is eventual all the same, and logs it:
-        `Decision.mode` is what really happened. Raises `ConfigError` with every fault.
+        Where it asks for strong consistency and names no Redis, the limiter is eventual, and logs
+        it. Raises `ConfigError` with every fault.
         """
         from crdtbucket.config import load_config  # reads YAML: only for those who have a file
 
@@ -96,18 +120,31 @@ class Limiter:
                 config.path,
             )
             raise ConfigError([problem])
-        if config.consistency is Mode.STRONG:
+        store = redis or config.redis
+        buckets, consistency = config.buckets, config.consistency
+        if store is None and _wants_strong(config):
             LOG.warning(
-                "%s asks for strong consistency, which this release does not offer: "
-                "its buckets run in eventual mode%s",
+                "%s asks for strong consistency and names no Redis: its buckets run in eventual "
+                "mode (give bucket_backend.connection a host or a url)",
                 config.path,
-                "" if config.redis is None else ", and its Redis is not used",
             )
+            buckets = tuple(dataclasses.replace(b, consistency=None) for b in buckets)
+            consistency = Mode.EVENTUAL
         return cls(
-            config.buckets,
+            buckets,
             node=config.node if node is None else node,
             region=(config.region or "") if region is None else region,
             mesh=config.mesh if mesh is None else mesh,
+            redis=store,
+            consistency=consistency,
+            degradation=Degradation(
+                config.on_outage,
+                config.fallback_ratio,
+                config.fallback_scope,
+                config.modes,
+                on_mode_change,
+                config.webhook,
+            ),
             max_keys=max_keys,
         )
 
@@ -175,6 +212,8 @@ class Limiter:
                 **machine.counters,
                 "entries_sent": machine.entries_sent,
             }
+        if self._strong is not None:
+            out |= self._strong.stats()
         return out
 
     # -- opening and closing
@@ -226,27 +265,67 @@ class Limiter:
             fix = "rename one; all kinds of hyphens count as the same"
             raise InvalidSpec(f"two buckets are called {spec.name!r}", fix, "name")
         mesh = self._mesh_config
-        self._buckets[spec.key] = Bucket(
+        kind = Bucket
+        if self._is_strong(spec):
+            from crdtbucket.strong.bucket import StrongBucket  # Redis only where it is used
+
+            kind = StrongBucket
+        self._buckets[spec.key] = kind(
             self._table,
             spec,
-            min_debt=0 if mesh is None else _min_debt(spec, mesh),
+            min_debt=0 if mesh is None else least_debt(spec, mesh),
             news_ns=None if mesh is None else mesh.gossip_interval_ns,
         )
+
+    def _strong_side(
+        self, config: RedisConfig | None, degradation: Degradation, node: str | None
+    ) -> StrongSide | None:
+        specs = [bucket.spec for bucket in self._buckets.values() if self._is_strong(bucket.spec)]
+        if not specs:
+            return None
+        names = ", ".join(spec.name for spec in specs)
+        if config is None:
+            fix = 'pass redis="redis://host:port" or RedisConfig(...), or consistency="eventual"'
+            raise InvalidSpec(f"{names}: strong consistency without a Redis", fix, "redis")
+        if node is None:
+            fix = "pass node=, a name of this process's own, such as 'eu-1'"
+            raise InvalidSpec(f"{names}: strong consistency without a node name", fix, "node")
+        from crdtbucket.strong.assembly import StrongSide
+
+        return StrongSide(
+            config,
+            degradation,
+            self._table,
+            [self._buckets[spec.key] for spec in specs],
+            node=self._node,
+            region=self._region,
+        )
+
+    def _is_strong(self, spec: BucketSpec) -> bool:
+        return (spec.consistency or self._consistency) is Mode.STRONG
 
     def __repr__(self) -> str:
         names = ", ".join(bucket.spec.name for bucket in self._buckets.values())
         return f"Limiter([{names}], node={self._node!r}, {self._lifecycle.state.value})"
 
 
-def _new_table(mesh: MeshConfig | None, max_keys: int) -> Table:
+def _wants_strong(config: Config) -> bool:
+    asked = {config.consistency, *(spec.consistency for spec in config.buckets)}
+    return Mode.STRONG in asked
+
+
+def _new_table(mesh: MeshConfig | None, redis: RedisConfig | None, max_keys: int) -> Table:
     if mesh is None:
-        return Table(max_keys=max_keys)
+        # Who shares a Redis finds the same key under the same hash.
+        prefix = None if redis is None else redis.prefix.encode()
+        shared = None if prefix is None else hashlib.blake2b(prefix, digest_size=16).digest()
+        return Table(max_keys=max_keys, hash_key=shared)
     from crdtbucket.mesh.session import hash_key  # the network only where there is one
 
     return Table(max_keys=max_keys, hash_key=hash_key(mesh))
 
 
-def _min_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
+def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
     """Tokens of debt that late news may need room for: four times what refills while it travels."""
     return -(-4 * spec.refill_rate * (LAG_NS + mesh.gossip_interval_ns) // spec.interval_ns)
 
@@ -262,4 +341,4 @@ def _bucket_stats(bucket: Bucket) -> dict[str, int]:
     }
 
 
-__all__ = ["Limiter"]
+__all__ = ["Limiter", "least_debt"]

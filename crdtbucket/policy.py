@@ -8,13 +8,16 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.duration import UNIT_NS, duration_ns, plain_unit
 from crdtbucket.errors import InvalidSpec
+from crdtbucket.mode import Mode
 
 MAX_TOKENS = 2**53
+MAX_RATE = 1_000_000_000
+"""Tokens a second."""
 MAX_NAME_LENGTH = 200
 MAX_INTERVAL_NS = 366 * 86_400 * NS_PER_SECOND
 MAX_SPAN_NS = 2**62
@@ -33,6 +36,7 @@ _RATE = re.compile(
 )
 
 OnTableFull = Literal["deny", "allow"]
+OnOutage = Literal["quota", "eventual", "deny", "allow"]
 
 
 def canonical_name(name: str) -> str:
@@ -68,6 +72,10 @@ class BucketSpec:
     """Entries that keys of this bucket may occupy in the table; None for no quota of its own."""
     on_table_full: OnTableFull
     """What a new key gets when the table or the quota has no room."""
+    consistency: Mode | None
+    """`Mode.STRONG` or `Mode.EVENTUAL`; None for what the limiter says."""
+    on_outage: OnOutage | None
+    """What decides while the common store is out of reach; None for what the limiter says."""
 
     def __init__(
         self,
@@ -79,12 +87,15 @@ class BucketSpec:
         max_debt: int | None = None,
         max_keys: int | None = None,
         on_table_full: OnTableFull = "deny",
+        consistency: Mode | str | None = None,
+        on_outage: OnOutage | None = None,
     ) -> None:
         """Check and keep a definition.
 
         `refill_interval` is text with a unit ("250ms", "1s", "5m", "2h", "1d"), a number of
-        seconds, or a `timedelta`. `max_debt` is `capacity` when None. Raises `InvalidSpec`,
-        naming the field and the fix.
+        seconds, or a `timedelta`. `max_debt` is `capacity` when None. `consistency` is "strong"
+        or "eventual"; `on_outage` is "quota", "eventual", "deny" or "allow". Raises
+        `InvalidSpec`, naming the field and the fix.
         """
         check_name(name)
         check_whole("capacity", capacity, 1, MAX_TOKENS)
@@ -100,10 +111,9 @@ class BucketSpec:
         check_whole("max_debt", debt, 0, MAX_TOKENS)
         if max_keys is not None:
             check_whole("max_keys", max_keys, 1, MAX_TOKENS)
-        if on_table_full not in ("deny", "allow"):
-            raise InvalidSpec(
-                f"on_table_full is {on_table_full!r}", 'write "deny" or "allow"', "on_table_full"
-            )
+        check_choice("on_table_full", on_table_full, get_args(OnTableFull))
+        if on_outage is not None:
+            check_choice("on_outage", on_outage, get_args(OnOutage))
         _check_rate(refill_rate, interval_ns, capacity, debt)
         values = {
             "name": name,
@@ -114,6 +124,8 @@ class BucketSpec:
             "max_debt": debt,
             "max_keys": max_keys,
             "on_table_full": on_table_full,
+            "consistency": None if consistency is None else check_consistency(consistency),
+            "on_outage": on_outage,
         }
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)  # the way past `frozen`, once
@@ -127,6 +139,8 @@ class BucketSpec:
         max_debt: int | None = None,
         max_keys: int | None = None,
         on_table_full: OnTableFull = "deny",
+        consistency: Mode | str | None = None,
+        on_outage: OnOutage | None = None,
     ) -> BucketSpec:
         """The bucket that a rate string describes, such as "100/minute" or "10/s burst 20".
 
@@ -142,6 +156,8 @@ class BucketSpec:
             max_debt=max_debt,
             max_keys=max_keys,
             on_table_full=on_table_full,
+            consistency=consistency,
+            on_outage=on_outage,
         )
 
     @property
@@ -191,6 +207,19 @@ def check_whole(field_name: str, value: int, low: int, high: int) -> int:
         fix = f"write a whole number from {low} to {upto}"
         raise InvalidSpec(f"{field_name} is {clipped(value)}", fix, field_name)
     return value
+
+
+def check_choice(field_name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises `InvalidSpec` unless `value` is one of the words."""
+    if not isinstance(value, str) or value not in choices:
+        words = " or ".join(f'"{choice}"' for choice in choices)
+        raise InvalidSpec(f"{field_name} is {clipped(value)}", f"write {words}", field_name)
+
+
+def check_consistency(value: Mode | str) -> Mode:
+    """The mode that may be asked for by this word; fallback, for one, is not asked for."""
+    check_choice("consistency", value, (Mode.STRONG.value, Mode.EVENTUAL.value))
+    return Mode(value)
 
 
 def check_name(name: str, field_name: str = "name") -> str:
@@ -250,10 +279,15 @@ def clipped(value: object) -> str:
 
 
 __all__ = [
+    "MAX_INTERVAL_NS",
+    "MAX_RATE",
     "MAX_TOKENS",
     "BucketSpec",
+    "OnOutage",
     "OnTableFull",
     "canonical_name",
+    "check_choice",
+    "check_consistency",
     "check_name",
     "check_whole",
     "clipped",

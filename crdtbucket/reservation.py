@@ -7,11 +7,15 @@ import heapq
 import logging
 import threading
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from crdtbucket._core import MAX_SETTLE, BucketCore, Decision
+from crdtbucket._core import MAX_SETTLE, Decision
 from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.duration import duration_ns
 from crdtbucket.errors import InvalidCost, InvalidSpec, ReservationDenied, ReservationError
+
+if TYPE_CHECKING:
+    from crdtbucket.bucket import Bucket
 
 LOG = logging.getLogger("crdtbucket")
 # Late commits come in bursts, when whatever served the calls was slow: one line says it.
@@ -59,8 +63,9 @@ class Reservation:
         return self
 
     async def __aenter__(self) -> Reservation:
-        # In eventual mode the decision needs no I/O; the form is the one that every mode can keep.
-        return self.__enter__()
+        self._begin()
+        self._book.hold(self, await self._book.bucket.acquire(self.key, self.estimate))
+        return self
 
     def __exit__(
         self,
@@ -110,7 +115,7 @@ class Reservations:
     whoever calls `expire` regularly.
     """
 
-    def __init__(self, bucket: BucketCore) -> None:
+    def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
         self.held = 0
         self.expired = 0

@@ -11,6 +11,7 @@ import math
 import threading
 from collections import OrderedDict
 from datetime import timedelta
+from typing import Protocol
 
 from crdtbucket._core import BucketCore, Decision
 from crdtbucket.clock import NS_PER_SECOND
@@ -24,6 +25,16 @@ LOOK_AGAIN_NS = NS_PER_SECOND
 """With other nodes a line looks at least so often: they may have given tokens back."""
 
 Hash = tuple[int, int]
+
+
+class Lines(Protocol):
+    """Those who wait for tokens of one bucket."""
+
+    async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision: ...
+    def kick(self, key: str | bytes) -> None: ...
+    def kick_all(self) -> None: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
 
 
 class Waiters:
@@ -55,7 +66,7 @@ class Waiters:
 
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
         """The allowed decision, once it is this caller's turn; `Bucket.wait` says the rest."""
-        timeout_ns = _timeout_ns(timeout)
+        timeout_ns = patience_ns(timeout)
         loop = asyncio.get_running_loop()
         line = self._line(key, loop) if self._lines else None
         decision = self._bucket.take(key, cost) if line is None else self._bucket.peek(key, cost)
@@ -230,7 +241,7 @@ class Line:
         return decision.debt + -((decision.limit - tokens) * q // p)
 
 
-def _timeout_ns(timeout: float | timedelta | None) -> int | None:
+def patience_ns(timeout: float | timedelta | None) -> int | None:
     """Nanoseconds, None for ever. A time that has passed already is 0. Raises `InvalidSpec`."""
     if timeout is None or timeout == math.inf:
         return None
@@ -239,4 +250,4 @@ def _timeout_ns(timeout: float | timedelta | None) -> int | None:
     return duration_ns(timeout, "timeout")
 
 
-__all__ = ["MAX_WAITERS", "Waiters"]
+__all__ = ["MAX_WAITERS", "Lines", "Waiters", "patience_ns"]

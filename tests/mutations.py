@@ -34,7 +34,7 @@ class Mutation:
     """Arguments of `python -m`: what must fail."""
 
 
-PYTEST = ("pytest", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=1")
+PYTEST = ("pytest", "-q", "-x", "-p", "no:cacheprovider")
 
 
 def contract(words: str) -> tuple[str, ...]:
@@ -50,6 +50,18 @@ def trace(words: str) -> tuple[str, ...]:
     return (
         *PYTEST,
         "tests/simulated/test_traces.py",
+        "-k",
+        words,
+    )
+
+
+HISTORIES = (*PYTEST, "tests/strong/test_script_histories.py", "-k", "redis-server")
+
+
+def strong(module: str, words: str) -> tuple[str, ...]:
+    return (
+        *PYTEST,
+        f"tests/strong/test_{module}.py",
         "-k",
         words,
     )
@@ -187,6 +199,188 @@ MUTATIONS = (
         "joined->taken = x->taken + (x->taken > taken);",
         seeds(16),
     ),
+    Mutation(
+        "script_denies_the_last_token",
+        "strong",
+        "rest + cost_rest - full_rest) / p) > 0 then",
+        "rest + cost_rest - full_rest) / p) >= 0 then",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_raises_no_record",
+        "strong",
+        "    one[TAKEN] = max(one[TAKEN], column[TAKEN])\n",
+        "",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_charges_history",
+        "strong",
+        "  lower(most_s, most_ns, most_rest)\n",
+        "",
+        strong("script", "the_script and flush"),
+    ),
+    Mutation(
+        "script_charges_what_was_refilled",
+        "strong",
+        "if brought > 0 then",
+        "if false then",
+        strong("script", "the_script and long"),
+    ),
+    Mutation(
+        "script_drops_remainders",
+        "strong",
+        "return (time - ns) / NS, ns, rest",
+        "return (time - ns) / NS, ns, 0",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_ignores_the_fence",
+        "strong",
+        "if own and own[FENCE] > column[FENCE] then",
+        "if false then",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_adopts_the_higher_level",
+        "strong",
+        "if less < 0 or (less == 0 and rest < other_rest) then",
+        "if less > 0 or (less == 0 and rest > other_rest) then",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_forgets_what_it_adopted",
+        "strong",
+        "changed = not lower(here_s, here_ns, here_rest) or changed",
+        "lower(here_s, here_ns, here_rest)",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_adopts_another_definition",
+        "strong",
+        "  if comparable then\n",
+        "  if true then\n",
+        HISTORIES,
+    ),
+    Mutation(
+        "script_takes_a_clock_at_its_word",
+        "strong",
+        "if gone_s < 0 or (gone_s == 0 and gone_us < 0) then",
+        "if false then",
+        strong("script", "the_script or hour"),
+    ),
+    Mutation(
+        "script_lets_keys_die_in_debt",
+        "strong",
+        "s * 1000 + floor(ns / 1000000) + 1 + argv[5]",
+        "1 + argv[5]",
+        strong("script", "lives_until"),
+    ),
+    Mutation(
+        "script_writes_into_foreign_hashes",
+        "strong",
+        "if size > 0 and not held[1] then",
+        "if false then",
+        strong("script", "not_ours"),
+    ),
+    Mutation(
+        "script_keeps_every_record",
+        "strong",
+        "if size > MANY and one[SEEN] < oldest then",
+        "if false then",
+        strong("script", "the_script and records"),
+    ),
+    Mutation(
+        "return_without_room_to_leave",
+        "strong",
+        "or now < self._budget.two_at",
+        "or now < self._budget.one_at",
+        strong("controller", "second_failover_soon_after"),
+    ),
+    Mutation(
+        "switches_without_a_bound",
+        "strong",
+        "= max(now, self._after_at), self.one_at + self._gap_ns",
+        "= now, self.one_at + self._gap_ns",
+        strong("switch_budget", "three_at_once"),
+    ),
+    Mutation(
+        "late_answers_counted_twice",
+        "strong",
+        "if not late and self._meter.count",
+        "if self._meter.count",
+        strong("controller", "late_counts_once"),
+    ),
+    Mutation(
+        "lost_probes_forgiven",
+        "strong",
+        "        self._recovery.slowed()\n        return self._gone(now)",
+        "        return self._gone(now)",
+        strong("controller", "probe_without_an_answer"),
+    ),
+    Mutation(
+        "spikes_believed",
+        "strong",
+        "and self._still()",
+        "and True",
+        strong("controller", "spike"),
+    ),
+    Mutation(
+        "streak_over_an_empty_window",
+        "strong",
+        "            self._follow(self._slot * self._slot_ns)",
+        "            pass",
+        strong("latency", "leaves_the_window"),
+    ),
+    Mutation(
+        "outage_counts_from_the_failure",
+        "strong",
+        "self._failing_since = now if self.silent_since is None else self.silent_since",
+        "self._failing_since = now",
+        strong("outage", "nobody_answered"),
+    ),
+    Mutation(
+        "refused_together_counted_apart",
+        "strong",
+        "now - self._last_refusal >= REFUSAL_SPACING_NS",
+        "now >= self._last_refusal",
+        strong("outage", "refusals_of_one_moment"),
+    ),
+    Mutation(
+        "two_probes_at_a_time",
+        "strong",
+        "if now < self.due_at():",
+        "if now < self._last + self._interval_ns:",
+        strong("recovery", "one_caller"),
+    ),
+    Mutation(
+        "probes_never_rarer",
+        "strong",
+        "self._interval_ns = min(2 * self._interval_ns, self._longest_ns)",
+        "self._interval_ns = self._least_ns",
+        strong("recovery", "grow_rare"),
+    ),
+    Mutation(
+        "share_blind_to_the_fleet",
+        "strong",
+        "max(1 / self._ratio, Fraction(nodes))",
+        "1 / self._ratio",
+        strong("quota", "share_of_capacity"),
+    ),
+    Mutation(
+        "a_token_for_each_of_too_many",
+        "strong",
+        " or cost * nodes > self._capacity",
+        "",
+        strong("quota", "one_for_each"),
+    ),
+    Mutation(
+        "quota_with_a_debt",
+        "strong",
+        "                max_debt=0,\n                max_keys=spec.max_keys,",
+        "                max_keys=spec.max_keys,",
+        strong("quota", "leaves_no_debt"),
+    ),
 )
 
 
@@ -213,18 +407,22 @@ def planted(mutation: Mutation | None, original: Path, directory: Path) -> Path:
     """A copy of the project with the bug in it."""
     copy = directory / (mutation.name if mutation else "unmutated")
     shutil.copytree(original, copy)
+    core_is_new = mutation is None or mutation.folder == "core"
     if mutation:
         files = [
             p
             for p in (copy / "crdtbucket" / mutation.folder).iterdir()
-            if p.suffix in (".h", ".py")
+            if p.suffix in (".h", ".py", ".lua")
         ]
         texts = {p: text for p in files if mutation.old in (text := p.read_text())}
         where = [(p, text) for p, text in texts.items() if text.count(mutation.old) == 1]
         assert len(where) == len(texts) == 1, f"{mutation.name}: not there once: {mutation.old!r}"
         ((path, text),) = where
         path.write_text(text.replace(mutation.old, mutation.new))
-    compiled(copy / "_core.c", copy / "crdtbucket")
+    if core_is_new:
+        compiled(copy / "_core.c", copy / "crdtbucket")
+    else:
+        shutil.copy(directory / "unmutated/crdtbucket" / EXTENSION, copy / "crdtbucket")
     where = [sys.executable, "-c", "from crdtbucket import _core; print(_core.__file__)"]
     env = {**os.environ, "PYTHONPATH": str(copy)}
     found = subprocess.run(where, cwd=copy, env=env, capture_output=True, text=True, check=True)
@@ -235,6 +433,7 @@ def planted(mutation: Mutation | None, original: Path, directory: Path) -> Path:
 def passes(copy: Path, check: tuple[str, ...]) -> tuple[bool, str]:
     """Whether a part of the suite passes against a copy, and what it said."""
     env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    env["HYPOTHESIS_PROFILE"] = "ci"  # what is found does not depend on who asks
     command = [sys.executable, "-m", *check]
     done = subprocess.run(
         command, cwd=copy, env=env, capture_output=True, text=True, timeout=SECONDS, check=False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crdtbucket.config import Config, RedisSettings, load_config
+from crdtbucket.config import Config, load_config, model
 from crdtbucket.errors import ConfigError, MeshError
 from crdtbucket.mesh.settings import MeshConfig, is_loopback, split_address
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec
+from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.settings import RedisConfig
+from tests.test_docs import rows
 from tests.wrong_configs import ENV, WRONG
+from tests.wrong_strong_configs import WRONG_STRONG
+
+CASES = WRONG | WRONG_STRONG
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAME = "ai\u2011agent\u2011inference"
@@ -45,7 +53,7 @@ def test_the_examples_load_alike(file: str, consistency: str) -> None:
     assert config.buckets[0].name == NAME
     assert config.buckets[0].key == "ai-agent-inference"
     assert config.consistency is Mode(consistency)
-    assert config.redis == RedisSettings("127.0.0.1", 6379, None)
+    assert config.redis == RedisConfig(host="127.0.0.1", port=6379)
     assert (config.enabled, config.mesh, config.node, config.region) == (True, None, None, None)
 
 
@@ -91,10 +99,177 @@ def test_fragments_that_say_nothing_load(load: Load, text: str) -> None:
     assert (config.buckets, config.redis, config.consistency) == ((), None, Mode.EVENTUAL)
 
 
-def test_blank_host_and_password_are_left_out(load: Load) -> None:
+@pytest.mark.parametrize("consistency", ["strong", "eventual"])
+def test_a_blank_host_is_no_redis_yet(load: Load, consistency: str) -> None:
     connection = "    connection:\n      host:\n      port: 6379\n      password:\n"
-    config = load(f"rating:\n  bucket_backend:\n    type: redis\n{connection}")
-    assert config.redis == RedisSettings(None, 6379, None)
+    backend = f"  bucket_backend:\n    type: redis\n{connection}"
+    config = load(f"rating:\n  consistency: {consistency}\n{backend}")
+    assert (config.redis, config.consistency) == (None, Mode(consistency))
+
+
+@pytest.mark.parametrize("blank", ["{}", "", "{connection: {url: '${env:URL:-}'}}"])
+def test_strong_without_an_address_loads_all_the_same(load: Load, blank: str) -> None:
+    config = load(f"rating: {{consistency: strong, bucket_backend: {blank}}}\n")
+    assert (config.redis, config.consistency) == (None, Mode.STRONG)
+
+
+def test_every_key_of_redis(load: Load) -> None:
+    config = load(
+        "rating:\n  bucket_backend:\n    type: redis\n    connection:\n"
+        "      host: redis.internal\n      port: '${env:PORT}'\n      username: limiter\n"
+        "      password: ${env:SECRET}\n      db: 3\n"
+        "      tls: {enabled: true, ca: ca.pem, cert: c.pem, key: k.pem}\n"
+        "    prefix: 'limits:'\n    deadline: 30ms\n    connect_timeout: 2\n"
+        "    retention: 2h\n    active_active: true\n",
+        {"PORT": "6380", "SECRET": "hunter2"},
+    )
+    assert config.redis == RedisConfig(
+        host="redis.internal",
+        port=6380,
+        username="limiter",
+        password="hunter2",
+        db=3,
+        tls=True,
+        tls_ca="ca.pem",
+        tls_cert="c.pem",
+        tls_key="k.pem",
+        prefix="limits:",
+        deadline=0.03,
+        connect_timeout=2.0,
+        retention=7200.0,
+        active_active=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("connection", "expected"),
+    [
+        ("{url: 'rediss://:hunter2@h:6380/1'}", {"url": "rediss://:hunter2@h:6380/1"}),
+        (
+            "{url: 'rediss://h', tls: {ca: ca.pem}}",
+            {"url": "rediss://h", "tls": True, "tls_ca": "ca.pem"},
+        ),
+        ("{host: h, tls: true}", {"host": "h", "tls": True}),
+        ("{host: h, tls: '${env:ON}'}", {"host": "h", "tls": True}),
+        ("{host: h, tls: false}", {"host": "h"}),
+        ("{host: h, tls: {}}", {"host": "h", "tls": True}),
+        ("{host: h, tls: }", {"host": "h"}),
+        ("{host: h, sentinel: }", {"host": "h"}),
+        ("{cluster: true, nodes: [a:1, b:2]}", {"cluster": True, "nodes": ("a:1", "b:2")}),
+        ("{cluster: true, nodes: '${env:NODES}'}", {"cluster": True, "nodes": ("a:1", "b:2")}),
+        ("{cluster: true, host: a}", {"cluster": True, "host": "a"}),
+        (
+            "{password: a, sentinel: {master: m, nodes: [s:1], password: hunter2}}",
+            {
+                "password": "a",
+                "sentinel_master": "m",
+                "sentinels": ("s:1",),
+                "sentinel_password": "hunter2",
+            },
+        ),
+    ],
+)
+def test_ways_to_reach_redis(load: Load, connection: str, expected: dict[str, Any]) -> None:
+    env = {"ON": "true", "NODES": "a:1, b:2"}
+    config = load(f"rating: {{bucket_backend: {{connection: {connection}}}}}\n", env)
+    assert config.redis == RedisConfig(**expected)
+
+
+def test_every_rule_of_strong_mode(load: Load) -> None:
+    config = load(
+        "rating:\n  consistency: strong\n  on_outage: deny\n  fallback_ratio: 25%\n"
+        "  fallback_scope: fleet\n  webhook: 'https://u:${env:SECRET}@hooks.example.com/x'\n"
+        "  modes:\n    latency_limit: 15ms\n    latency_quantile: 95%\n    latency_window: 2s\n"
+        "    least_samples: 20\n    outage_after: 400ms\n    stable_after: 10s\n"
+        "    stable_after_failover: 2s\n    least_return_gap: 2m\n    probe_interval: 50ms\n"
+        "    longest_probe_interval: 3s\n"
+        "services:\n  a: {limit: 1/s, consistency: eventual}\n"
+        "  b:\n    bucket: {capacity: 1, refill_rate: 1}\n    on_outage: allow\n"
+    )
+    assert (config.consistency, config.on_outage) == (Mode.STRONG, "deny")
+    assert (config.fallback_ratio, config.fallback_scope) == (0.25, "fleet")
+    assert config.webhook == "https://u:hunter2@hooks.example.com/x"
+    assert config.modes == ControllerSettings(
+        latency_limit=0.015,
+        latency_quantile=0.95,
+        latency_window=2.0,
+        least_samples=20,
+        outage_after=0.4,
+        stable_after=10.0,
+        stable_after_failover=2.0,
+        least_return_gap=120.0,
+        probe_interval=0.05,
+        longest_probe_interval=3.0,
+    )
+    assert [(b.consistency, b.on_outage) for b in config.buckets] == [
+        (Mode.EVENTUAL, None),
+        (None, "allow"),
+    ]
+    assert "hunter2" not in repr(config)
+
+
+def test_rules_that_are_left_out_have_the_defaults(load: Load) -> None:
+    config = load("rating:\n  modes:\n  webhook:\n  on_outage:\n" + SERVICES)
+    assert (config.on_outage, config.fallback_ratio, config.fallback_scope) == (
+        "quota",
+        0.1,
+        "node",
+    )
+    assert (config.modes, config.webhook) == (ControllerSettings(), None)
+    assert (config.buckets[0].consistency, config.buckets[0].on_outage) == (None, None)
+
+
+def test_the_keys_are_the_fields_of_the_settings() -> None:
+    fields = {field.name for field in dataclasses.fields(ControllerSettings)}
+    assert set(model.Modes.model_fields) == fields
+    below = {"tls": "enabled", "tls_ca": "ca", "tls_cert": "cert", "tls_key": "key"}
+    below |= {"sentinel_master": "master", "sentinels": "nodes", "sentinel_password": "password"}
+    keys = {*model.Backend.model_fields, *model.Connection.model_fields} - {"type", "connection"}
+    plain = {field.name for field in dataclasses.fields(RedisConfig)} - set(below)
+    assert keys - {"tls", "sentinel"} == plain
+    assert {*model.Tls.model_fields, *model.Sentinel.model_fields} == set(below.values())
+
+
+def test_the_defaults_that_are_told_are_those_of_the_code(load: Load) -> None:
+    lines = {"rating.bucket_backend.connection.host": "h"}
+    for key, default, *_ in rows("docs/configuration.md", "Configuration files"):
+        has_default = not default.startswith("|")  # that is what an empty cell leaves
+        if key.startswith("`rating.") and has_default and "tls" not in key:
+            lines[key.strip("`")] = default.strip("`")
+    tree: dict[str, Any] = {}
+    for key, value in lines.items():
+        *sections, name = key.split(".")
+        section = tree
+        for step in sections:
+            section = section.setdefault(step, {})
+        section[name] = value
+    config, blank = load(json.dumps(tree)), load("")
+    assert len(lines) > 24
+    assert config.redis == RedisConfig(host="h")
+    assert config.modes == ControllerSettings()
+    assert dataclasses.replace(config, redis=None, path=blank.path) == blank
+
+
+def test_the_urls_that_are_told_can_be_used() -> None:
+    told = [row[0].strip("`") for row in rows("docs/configuration.md", "Where Redis is")]
+    for url in told:
+        assert RedisConfig(url=url.replace("...", "host")).url
+    assert {url.partition("://")[0] for url in told} >= {"redis", "rediss", "unix"}
+
+
+@pytest.mark.parametrize(
+    ("text", "ratio"),
+    [
+        ("1", 1.0),
+        ("0.001", 0.001),
+        ("10%", 0.1),
+        ("'0.5 %'", 0.005),
+        ("'${env:R}'", 0.2),
+        ("100%", 1.0),
+    ],
+)
+def test_a_ratio_is_a_number_or_a_percentage(load: Load, text: str, ratio: float) -> None:
+    assert load(f"rating: {{fallback_ratio: {text}}}\n", {"R": "20%"}).fallback_ratio == ratio
 
 
 def test_every_key_of_a_bucket(load: Load) -> None:
@@ -152,7 +327,7 @@ def test_references_are_expanded(load: Load, tmp_path: Path) -> None:
         "services:\n  a:\n    bucket: {capacity: '${env:CAP}', refill_rate: 1}\n"
         "mesh:\n  peers: ${env:PEERS}\n  secret: ${file:secret}\n"
         f"  hash_secret: ${{file:{tmp_path}/secret}}\n  tls_verify_peer: ${{env:VERIFY}}\n"
-        "rating:\n  bucket_backend:\n    connection:\n      password: ${env:PASSWORD:-}\n",
+        "rating:\n  bucket_backend:\n    connection: {host: h, password: '${env:PASSWORD:-}'}\n",
         {"NAME": "eu", "CAP": "25", "PEERS": "a:1, b:2", "VERIFY": "false"},
     )
     assert (config.node, config.region) == ("eu-1", "${literal}")
@@ -162,11 +337,11 @@ def test_references_are_expanded(load: Load, tmp_path: Path) -> None:
     assert config.mesh.secrets == (b"from-file",)
     assert config.mesh.hash_secret == "from-file"
     assert config.mesh.tls_verify_peer is False
-    assert config.redis == RedisSettings(None, 6379, None)
+    assert config.redis == RedisConfig(host="h")
 
 
 def test_expanded_text_cannot_change_the_structure(load: Load) -> None:
-    text = "rating:\n  bucket_backend:\n    connection:\n      password: ${env:P}\n"
+    text = "rating:\n  bucket_backend:\n    connection:\n      host: h\n      password: ${env:P}\n"
     for value in ("a: b", "[1, 2]", "# no", "'", "x\nport: 1", "${env:P}", "null", "0123"):
         redis = load(text, {"P": value}).redis
         assert redis is not None
@@ -185,7 +360,7 @@ def test_the_process_environment_is_the_default(
 def test_repr_shows_no_secret(load: Load) -> None:
     config = load(
         "mesh: {secret: hunter2, hash_secret: hunter2}\n"
-        "rating: {bucket_backend: {connection: {password: hunter2}}}\n"
+        "rating: {bucket_backend: {connection: {host: h, password: hunter2}}}\n"
     )
     assert config.mesh is not None
     assert config.mesh.secrets == (b"hunter2",)
@@ -199,9 +374,9 @@ def test_repr_shows_no_secret(load: Load) -> None:
 # -- refusals
 
 
-@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("case", CASES)
 def test_wrong_configurations_say_where_what_and_how(load: Load, case: str, tmp_path: Path) -> None:
-    text, expected = WRONG[case]
+    text, expected = CASES[case]
     with pytest.raises(ConfigError) as caught:
         load(text)
     prefix = f"{tmp_path / 'limits.yaml'}:"
@@ -269,9 +444,13 @@ _VALUES = st.recursive(
     max_leaves=4,
 )
 _LINES = st.tuples(
-    st.sampled_from(["", "  ", "    "]),
+    st.sampled_from(["", "  ", "    ", "      "]),
     st.sampled_from(
-        ["openclaw", "rating", "services", "mesh", "node", "bucket", "secret", "peers"]
+        [
+            *["openclaw", "rating", "services", "mesh", "node", "bucket", "secret", "peers"],
+            *["bucket_backend", "connection", "sentinel", "nodes", "tls", "cluster", "url"],
+            *["host", "prefix", "password", "master", "modes", "deadline", "fallback_ratio"],
+        ]
     ),
     _VALUES,
 ).map(lambda parts: f"{parts[0]}{parts[1]}: {parts[2]}")

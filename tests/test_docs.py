@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import dataclasses
 import importlib.util
 import inspect
@@ -14,6 +15,7 @@ import shlex
 import shutil
 import socket
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,20 @@ import crdtbucket
 from crdtbucket import (
     Bucket,
     BucketSpec,
+    ControllerSettings,
     Decision,
     Decisions,
+    Degradation,
     Limiter,
     MeshConfig,
+    Mode,
+    ModeNotice,
+    RedisConfig,
     errors,
     housekeeping,
     waiters,
 )
+from crdtbucket._core import Table
 from crdtbucket.cli import cli
 from crdtbucket.config import model
 from crdtbucket.mesh import (
@@ -43,21 +51,29 @@ from crdtbucket.mesh import (
     gate,
     link,
     membership,
+    observed,
     protocol,
     pruning,
     session,
     transport,
     wire,
 )
+from crdtbucket.reconcile import report
 from crdtbucket.simulator.catalogue import SCENARIOS
 from crdtbucket.simulator.report import COLUMNS
 from crdtbucket.simulator.rules import RULES
+from crdtbucket.strong import controller, keeper, outage, registry, settler, webhook
+from crdtbucket.strong.bucket import StrongBucket
+from crdtbucket.strong.quota import Quota
+from tests.strong.redis_server import Server
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 GENERATED = {"accuracy.md"}
+REDIS = "127.0.0.1:6379"
+"""Where snippets find a Redis; there is one while a page that names it runs."""
 
 
 def blocks(path: Path, kind: str) -> list[tuple[int, str]]:
@@ -133,7 +149,12 @@ def test_snippets_run(path: Path, place: Path) -> None:
         return ports.setdefault(match[0], f"127.0.0.1:{free_port()}")
 
     source = [(line, re.sub(r"127\.0\.0\.1:79\d\d", moved, text)) for line, text in source]
-    asyncio.run(asyncio.wait_for(run_blocks(path, source), 30))
+    with contextlib.ExitStack() as stack:
+        if any(REDIS in text for _, text in source):
+            server = stack.enter_context(Server())
+            here = f"{server.host}:{server.port}"
+            source = [(line, text.replace(REDIS, here)) for line, text in source]
+        asyncio.run(asyncio.wait_for(run_blocks(path, source), 30))
 
 
 def test_there_are_snippets_to_run() -> None:
@@ -244,12 +265,13 @@ def test_every_public_name_is_documented_and_no_other() -> None:
     assert sorted(names("docs/api.md", "The API")) == sorted(crdtbucket.__all__)
 
 
+TOLD_KINDS = [Limiter, Bucket, StrongBucket, Decision, Decisions, ModeNotice]
 # A bucket's half of the talk with Redis; its caller is the desk alone.
 TALK = ["open_call", "close_call", "take_as", "own", "void", "stated", "adopt", "shortage"]
 TALK += ["name_hash", "attach", "store"]
 
 
-@pytest.mark.parametrize("kind", [Limiter, Bucket, Decision, Decisions], ids=lambda k: k.__name__)
+@pytest.mark.parametrize("kind", TOLD_KINDS, ids=lambda k: k.__name__)
 def test_every_public_attribute_is_told(kind: type) -> None:
     inside = {"table", "waiters", "reservations", "count", "index", *TALK}
     told = (ROOT / "docs" / "api.md").read_text()
@@ -267,12 +289,24 @@ def names_of_first_column(page: str, heading: str) -> list[str]:
     return [re.sub(r"[`]", "", row[0]) for row in rows(page, heading)]
 
 
-def test_settings_of_the_mesh_with_their_defaults() -> None:
-    told = {row[0].strip("`"): row[1].strip("`") for row in rows("docs/api.md", "MeshConfig")}
-    assert told == {
-        field.name: repr(field.default).replace("'", '"')
-        for field in dataclasses.fields(MeshConfig)
-    }
+def default_of(field: dataclasses.Field[Any]) -> str:
+    made = field.default_factory
+    value = field.default if made is dataclasses.MISSING else made()
+    return re.sub(r"\(latency_limit.*\)", "()", repr(value).replace("'", '"'))
+
+
+SETTINGS = [
+    ("docs/api.md", MeshConfig, "MeshConfig"),
+    ("docs/api.md", RedisConfig, "RedisConfig"),
+    ("docs/api.md", Degradation, "Degradation"),
+    ("docs/modes.md", ControllerSettings, "When the mode changes"),
+]
+
+
+@pytest.mark.parametrize(("page", "kind", "heading"), SETTINGS, ids=lambda one: str(one)[-20:])
+def test_settings_with_their_defaults(page: str, kind: type[Any], heading: str) -> None:
+    told = {row[0].strip("`"): row[1].strip("`") for row in rows(page, heading)}
+    assert told == {field.name: default_of(field) for field in dataclasses.fields(kind)}
 
 
 def test_the_tree_of_errors() -> None:
@@ -296,15 +330,73 @@ def stat_keys(stats: dict[str, Any]) -> set[str]:
     found = {f"table.{key}" for key in stats["table"]} | {f"mesh.{key}" for key in stats["mesh"]}
     for bucket in stats["buckets"].values():
         found |= {f"buckets.*.{key}" for key in bucket}
+    found |= {f"strong.{key}" for key in stats["strong"]}
+    for server in stats["redis"].values():
+        found |= {f"redis.*.{key}" for key in server}
     return found
 
 
 async def test_stats_have_the_keys_that_are_told() -> None:
     mesh = MeshConfig(listen="127.0.0.1:0")
-    async with Limiter([BucketSpec("api", 1, 1)], node="eu-1", mesh=mesh) as limiter:
+    nobody = f"redis://127.0.0.1:{free_port()}"
+    spec = BucketSpec("api", 1, 1, consistency="strong")
+    async with Limiter([spec], node="eu-1", mesh=mesh, redis=nobody) as limiter:
         stats = limiter.stats()
     assert set(names("docs/api.md", "Stats")) == stat_keys(stats)
-    assert set(stats) == {"node", "region", "cautious", "table", "buckets", "peers", "mesh"}
+    parts = {"node", "region", "cautious", "table", "buckets", "peers", "mesh", "strong", "redis"}
+    assert set(stats) == parts
+
+
+# ---- strong mode ----
+
+
+def test_the_diagram_of_modes_is_that_of_the_controller() -> None:
+    drawn = [text for _, text in blocks(ROOT / "docs/modes.md", "text") if "| strong |" in text]
+    assert len(drawn) == 1
+    assert drawn[0] in f"{inspect.getdoc(controller)}\n"
+
+
+@pytest.mark.parametrize("row", rows("docs/modes.md", "The quota"), ids=lambda row: row[0])
+async def test_the_arithmetic_of_the_quota(row: list[str]) -> None:
+    nodes = int(row[0].partition(",")[0])
+    spec, ratio = BucketSpec("api", 10_000, 2_000), Fraction(1, 10)
+    each, rate = (int(re.sub(r"\D", "", part)) for part in row[2].split(", "))
+    share = Fraction(row[1])
+    assert share == (ratio / nodes if "fleet" in row[0] else min(ratio, Fraction(1, nodes)))
+    assert (each, rate) == (spec.capacity * share, spec.refill_rate * share)
+    assert row[3] == f"{each * nodes:,}, {rate * nodes:,}/s"
+    table = Table(max_keys=16, virtual=True)
+    quota = Quota(table, spec, ratio, fleet="fleet" in row[0])
+    for expected in (each, rate):
+        given = 0
+        while (decision := quota.take("a", 10, nodes)) is not None and decision.allowed:
+            given += 10
+        assert given == expected
+        table.set_time(table.now() + 1_000_000_000)
+
+
+async def test_the_rights_that_are_told_are_all_that_a_redis_user_needs() -> None:
+    text = (ROOT / "docs" / "modes.md").read_text()
+    told = re.search(r"An ACL user needs(.*?); in\s+a\s+cluster", text, re.DOTALL)
+    assert told is not None
+    pattern, *commands = re.findall(r"`([^`]+)`", told[1])
+    with Server() as server:
+        rights = [f"+{command.lower().replace(' ', '|')}" for command in commands]
+        server.call("ACL", "SETUSER", "limiter", "on", ">secret", f"~{pattern}", *rights)
+        redis = RedisConfig(host=server.host, port=server.port, username="limiter",
+                            password="secret")  # fmt: skip
+        spec = BucketSpec("api", 10, 10, consistency="strong")
+        async with Limiter([spec], node="eu-1", redis=redis) as limiter:
+            bucket = limiter.bucket("api")
+            for _ in range(2):
+                assert (await bucket.acquire("a")).mode is Mode.STRONG
+            server.call("SCRIPT", "FLUSH")
+            assert (await bucket.acquire("a")).mode is Mode.STRONG
+            failed = [one["failed"] for one in limiter.stats()["redis"].values()]
+        denied = int(re.search(r"acl_access_denied_cmd:(\d+)", server.call("INFO").decode())[1])
+        assert failed == [{}]
+        # CLIENT SETNAME alone, which serves people only.
+        assert denied == 1
 
 
 def test_loggers() -> None:
@@ -334,6 +426,20 @@ def test_keys_of_configuration_files() -> None:
     told = [row[0].strip("`") for row in rows("docs/configuration.md", "Configuration files")]
     assert len(told) == len(set(told))
     assert set(told) == known
+
+
+# ---- reconciliation ----
+
+
+def test_options_and_figures_of_reconciliation() -> None:
+    command = cli.get_command(click.Context(cli), "reconcile")
+    assert command is not None
+    options = [one.opts[0] for one in command.params if isinstance(one, click.Option)]
+    assert names_of_first_column("docs/reconcile.md", "Options") == options
+    told = names_of_first_column("docs/reconcile.md", "The figures")
+    assert told == list(report.Report().as_dict())
+    told = names_of_first_column("docs/reconcile.md", "Holders")
+    assert told == [field.name for field in dataclasses.fields(report.Holder)]
 
 
 # ---- the wire ----
@@ -459,6 +565,9 @@ TOLD = [
     ("wire.md", f"again every\n{membership.REPEAT_NS / SECOND:g} s"),
     ("wire.md", f"remembered for {pruning.KEPT_NS / SECOND / 60:g} minutes"),
     ("wire.md", f"number of columns, at most {in_core('codec.h', 'MAX_COLUMNS'):g}"),
+    ("wire.md", f"one frame holds and about {observed.SLICE:,};"),
+    ("wire.md", f"At most {transport.MAX_OBSERVERS} observers"),
+    ("wire.md", f"silent for {transport.OBSERVER_SILENT_S:g} s is hung up on"),
     ("security.md", f"{gate.HANDSHAKE_S:g} s, {gate.MAX_UNPROVEN_BYTES // 1024} KiB"),
     ("security.md", f"{gate.MAX_UNPROVEN}, and {gate.MAX_UNPROVEN_PER_ADDRESS} from one IPv4"),
     ("security.md", f"`max_peers` + {gate.MAX_UNPROVEN}"),
@@ -472,6 +581,14 @@ TOLD = [
     ("security.md", f"summed up every {counters.REPEAT_S:g} s"),
     ("security.md", f"a snapshot every {housekeeping.SAVE_NS / SECOND:g} s"),
     ("api.md", f"At most {waiters.MAX_WAITERS:,} callers wait for a key"),
+    ("modes.md", f"in chunks of {settler.CHUNK}, with a"),
+    ("modes.md", f"Closing a limiter takes {keeper.LAST_WORDS_S:g} s for it at most"),
+    ("modes.md", f"line in the log every {settler.PROGRESS_NS / SECOND:g} s"),
+    ("modes.md", f"refused connections at least {outage.REFUSAL_SPACING_NS / 1e6:g} ms apart"),
+    ("modes.md", f"Redis saw within the last {registry.GONE_S} s"),
+    ("modes.md", f"has `deadline` ({RedisConfig(host='a').deadline * 1e3:g} ms)"),
+    ("modes.md", f"records (an hour) {'' if RedisConfig(host='a').retention == 3600 else 'not'}"),
+    ("configuration.md", f"A try ends after {webhook.DEADLINE_S:g} s;"),
     ("api.md", f"asked again about every {discovery.REFRESH_S:g} s"),
 ]
 

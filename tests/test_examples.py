@@ -8,21 +8,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.strong.redis_server import Server, free_port
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str) -> str:
-    """What an example prints; it must end well, with nothing on stderr."""
+def run(name: str, *arguments: str, quiet: bool = True) -> str:
+    """What an example prints; it must end well, with nothing on stderr where it is `quiet`."""
     path = [str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / name],
+        [sys.executable, "-W", "error", EXAMPLES / name, *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert not quiet or done.stderr == ""
     return done.stdout
 
 
@@ -52,8 +55,25 @@ def test_an_llm_budget_charges_what_was_used() -> None:
     assert 0 < int(left[1]) < 20_000
 
 
+def test_two_nodes_on_one_redis_take_no_more_than_the_limit() -> None:
+    with Server() as server:
+        output = run("strong_mode.py", server.url)
+    each = re.findall(r": (\d+) of 500 calls allowed, decided: strong\n", output)
+    assert len(each) == 2
+    assert "together: 500 of 500 tokens" in output
+    assert sum(map(int, each)) == 500
+    # The key that is used up is not among these; each of the others is full.
+    assert "in one batch: 10 of 10 keys allowed" in output
+
+
+def test_two_nodes_without_a_redis_have_a_tenth_each() -> None:
+    output = run("strong_mode.py", f"redis://127.0.0.1:{free_port()}", quiet=False)
+    assert re.findall(r": (\d+) of 500 calls allowed, decided: fallback\n", output) == ["50", "50"]
+    assert "together: 100 of 500 tokens" in output
+
+
 def test_every_example_is_run() -> None:
     here = Path(__file__).read_text()
     programs = {path.name for path in EXAMPLES.glob("*.py")}
     assert programs
-    assert all(f'run("{name}")' in here for name in programs)
+    assert all(f'run("{name}"' in here for name in programs)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from crdtbucket import (
+    AcquireRequired,
     BucketSpec,
     ConfigError,
     CrdtbucketError,
@@ -113,22 +114,35 @@ def test_late_news_of_a_mesh_always_has_room_in_the_debt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "warns"), [("openclaw.yaml", True), ("openclaw-flat.yaml", False)]
+    ("file", "mode"), [("openclaw.yaml", "strong"), ("openclaw-flat.yaml", "eventual")]
 )
-def test_the_article_runs_and_says_in_which_mode(
-    file: str, warns: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, "crdtbucket"):
-        limiter = Limiter.from_file(EXAMPLES / file, node="eu-1", region="eu")
+def test_the_article_runs_in_the_mode_that_it_asks_for(file: str, mode: str) -> None:
+    limiter = Limiter.from_file(EXAMPLES / file, node="eu-1", region="eu")
     assert (limiter.node, limiter.region) == ("eu-1", "eu")
     bucket = limiter.bucket("ai-agent-inference")
     assert (bucket.spec.capacity, bucket.spec.refill_rate) == (10_000, 2_000)
-    assert bucket.take("tenant-42").mode == "eventual"
-    lines = [record for record in caplog.records if record.name == "crdtbucket"]
-    assert [record.levelno for record in lines] == [logging.WARNING] * warns
-    for record in lines:
-        assert "asks for strong consistency" in record.getMessage()
-        assert "run in eventual mode, and its Redis is not used" in record.getMessage()
+    assert bucket.mode == mode
+    if mode == "eventual":
+        assert bucket.take("tenant-42").mode == "eventual"
+    else:
+        with pytest.raises(AcquireRequired, match=r"await bucket\.acquire\(key, cost\)"):
+            bucket.take("tenant-42")
+
+
+def test_strong_without_a_redis_is_eventual_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text(
+        "rating:\n  consistency: strong\n  bucket_backend:\n    connection: {host: }\n"
+        "services:\n  api:\n    limit: 10/s\n"
+    )
+    with caplog.at_level(logging.INFO, "crdtbucket"):
+        limiter = Limiter.from_file(file, node="eu-1")
+    assert limiter.bucket("api").take("k").mode == "eventual"
+    (line,) = [record for record in caplog.records if record.name == "crdtbucket"]
+    assert line.levelno == logging.WARNING
+    assert "asks for strong consistency and names no Redis" in line.getMessage()
 
 
 def test_arguments_override_the_file(tmp_path: Path) -> None:

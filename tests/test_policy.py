@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from crdtbucket.duration import duration_ns
 from crdtbucket.errors import InvalidSpec
+from crdtbucket.mode import Mode
 from crdtbucket.policy import MAX_TOKENS, BucketSpec, canonical_name
 
 SECOND = 1_000_000_000
@@ -137,6 +138,12 @@ GOOD: dict[str, Any] = {"name": "chat", "capacity": 10, "refill_rate": 5, "refil
         ({"max_debt": 1.5}, "max_debt"),
         ({"max_keys": 0}, "max_keys"),
         ({"on_table_full": "drop"}, "on_table_full"),
+        ({"consistency": "fallback"}, "consistency"),
+        ({"consistency": Mode.FALLBACK}, "consistency"),
+        ({"consistency": True}, "consistency"),
+        ({"consistency": ["strong"]}, "consistency"),
+        ({"on_outage": "open"}, "on_outage"),
+        ({"on_outage": 0}, "on_outage"),
         ({"capacity": MAX_TOKENS, "refill_rate": 1}, "capacity"),
         ({"name": ""}, "name"),
         ({"name": "x" * 201}, "name"),
@@ -164,6 +171,8 @@ def test_wrong_definitions_name_field_and_fix(change: dict[str, Any], field: str
         {"refill_rate": 12, "refill_interval": "360d"},
         {"capacity": MAX_TOKENS, "refill_rate": 1_000_000_000},
         {"capacity": 1, "max_debt": 0, "max_keys": 1, "on_table_full": "allow"},
+        {"consistency": "strong", "on_outage": "quota"},
+        {"consistency": Mode.EVENTUAL, "on_outage": "allow"},
         {"name": "x" * 200},
     ],
 )
@@ -208,6 +217,15 @@ def test_definition_hash_names_capacity_and_rate_only() -> None:
     assert spec.definition_hash != BucketSpec("a", 101, 2, "1s").definition_hash
     assert spec.definition_hash != BucketSpec("a", 100, 3, "1s").definition_hash
     assert 0 <= spec.definition_hash < 2**64
+    modes = BucketSpec("a", 100, 2, consistency="strong", on_outage="deny")
+    assert spec.definition_hash == modes.definition_hash
+
+
+def test_consistency_is_a_mode_however_it_was_asked_for() -> None:
+    assert BucketSpec("a", 1, 1).consistency is None
+    assert BucketSpec("a", 1, 1, consistency="strong").consistency is Mode.STRONG
+    spec = BucketSpec.parse("a", "1/s", consistency=Mode.EVENTUAL, on_outage="allow")
+    assert (spec.consistency, spec.on_outage) == (Mode.EVENTUAL, "allow")
 
 
 def test_definition_hash_is_the_same_in_every_process_and_version() -> None:
@@ -225,6 +243,8 @@ def test_definition_hash_is_the_same_in_every_process_and_version() -> None:
 def test_specs_are_values() -> None:
     spec = BucketSpec("a", 100, 2, "1s", max_keys=5)
     assert pickle.loads(pickle.dumps(spec)) == spec
+    strong = dataclasses.replace(spec, consistency="strong", on_outage="deny")
+    assert pickle.loads(pickle.dumps(strong)) == strong != spec
     assert hash(spec) == hash(BucketSpec("a", 100, 2, timedelta(seconds=1), max_keys=5))
     assert spec != BucketSpec("a", 100, 2, "2s", max_keys=5)
     assert dataclasses.replace(spec, refill_rate=3).interval_ns == spec.interval_ns

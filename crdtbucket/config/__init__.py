@@ -7,26 +7,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from crdtbucket.config.check import masked, validate
 from crdtbucket.config.expand import expand
 from crdtbucket.config.layout import arrange
-from crdtbucket.config.model import Identity, Mesh, Rating, Service
+from crdtbucket.config.model import FallbackScope, Identity, Mesh, Rating, Service
+from crdtbucket.config.redis import redis_config
 from crdtbucket.config.source import Node, Source, read_tree
 from crdtbucket.errors import ConfigError, InvalidSpec, MeshError
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec, canonical_name
-
-
-@dataclass(frozen=True)
-class RedisSettings:
-    """Where the common store is: `url`, or `host` and `port`; both None when left blank."""
-
-    host: str | None = None
-    port: int = 6379
-    password: str | None = field(default=None, repr=False)
-    url: str | None = field(default=None, repr=False)
+from crdtbucket.policy import BucketSpec, OnOutage, canonical_name
+from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.settings import RedisConfig
 
 
 @dataclass(frozen=True)
@@ -37,8 +31,17 @@ class Config:
     buckets: tuple[BucketSpec, ...] = ()
     consistency: Mode = Mode.EVENTUAL
     """`Mode.STRONG` or `Mode.EVENTUAL`: what was asked for, not what is in force."""
-    redis: RedisSettings | None = None
-    """None when the file names no `bucket_backend`."""
+    redis: RedisConfig | None = None
+    """None when the file has no `bucket_backend`, or one with no address yet."""
+    on_outage: OnOutage = "quota"
+    """What decides in strong mode while Redis is out of reach."""
+    fallback_ratio: float = 0.1
+    """The share of capacity and rate that one node may grant then, above 0, up to 1."""
+    fallback_scope: FallbackScope = "node"
+    """Whether the ratio is each node's, or the whole fleet's."""
+    modes: ControllerSettings = field(default_factory=ControllerSettings)
+    webhook: str | None = field(default=None, repr=False)
+    """Where changes of mode are posted."""
     mesh: MeshConfig | None = None
     """None when the file has no `mesh`."""
     node: str | None = None
@@ -60,13 +63,22 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     identity = validate(Identity, layout.identity, source) if layout.identity else Identity()
     buckets = _buckets(layout.services, source) if layout.services else ()
     mesh = _mesh(layout.mesh, source) if layout.mesh else None
+    redis = _redis(rating, layout.rating, source) if rating and layout.rating else None
+    modes = ControllerSettings()
+    if rating and layout.rating:
+        modes = _modes(rating.modes.model_dump(exclude_none=True), layout.rating, source)
     if source.problems or rating is None or identity is None:
         raise ConfigError(sorted(source.problems, key=lambda p: (p.line, p.column)))
     return Config(
         path=str(file),
         buckets=buckets,
         consistency=Mode(rating.consistency),
-        redis=_redis(rating),
+        redis=redis,
+        on_outage=rating.on_outage,
+        fallback_ratio=rating.fallback_ratio,
+        fallback_scope=rating.fallback_scope,
+        modes=modes,
+        webhook=rating.webhook,
         mesh=mesh,
         node=identity.node,
         region=identity.region,
@@ -90,10 +102,11 @@ def _buckets(services: Node, source: Source) -> tuple[BucketSpec, ...]:
 
 
 def _spec(name: str, service: Service, node: Node, source: Source) -> BucketSpec | None:
+    rules: dict[str, Any] = {"consistency": service.consistency, "on_outage": service.on_outage}
     try:
         if service.bucket is None:
-            return BucketSpec.parse(name, service.limit or "")
-        return BucketSpec(name, **service.bucket.model_dump())
+            return BucketSpec.parse(name, service.limit or "", **rules)
+        return BucketSpec(name, **service.bucket.model_dump(), **rules)
     except InvalidSpec as error:
         if error.field == "name":
             source.report(error.message, error.fix, node.path, node.key_line, node.key_column)
@@ -124,10 +137,30 @@ def _mesh(node: Node, source: Source) -> MeshConfig | None:
         return None
 
 
-def _redis(rating: Rating) -> RedisSettings | None:
-    if rating.bucket_backend is None:
+def _redis(rating: Rating, node: Node, source: Source) -> RedisConfig | None:
+    place = node.entries.get("bucket_backend")
+    if rating.bucket_backend is None or place is None:
         return None
-    return RedisSettings(**rating.bucket_backend.connection.model_dump())
+    return redis_config(rating.bucket_backend, place, source)
 
 
-__all__ = ["Config", "RedisSettings", "load_config"]
+def _modes(given: dict[str, Any], node: Node, source: Source) -> ControllerSettings:
+    faults: dict[str, InvalidSpec] = {}
+    while (fault := _fault(given)) is not None and fault.field not in faults:
+        faults[fault.field] = fault
+        given.pop(fault.field, None)  # without it, what else is wrong shows
+    for field_name, fault in faults.items():
+        place, _ = node.find(("modes", field_name))
+        source.report_at(place, masked(fault.message, place), fault.fix)
+    return ControllerSettings() if faults else ControllerSettings(**given)
+
+
+def _fault(given: dict[str, Any]) -> InvalidSpec | None:
+    try:
+        ControllerSettings(**given)
+    except InvalidSpec as error:
+        return error
+    return None
+
+
+__all__ = ["Config", "load_config"]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from crdtbucket.config.source import Node, Source
+from crdtbucket.config.source import Node, Source, is_unicode
 
 MAX_SECRET_BYTES = 64 * 1024
 
@@ -70,6 +70,8 @@ def _env_value(rest: str, env: Mapping[str, str]) -> str:
     if not _NAME.fullmatch(name):
         raise _Missing(f"{name!r} is no name of an environment variable", _HINT)
     value = env.get(name, "")
+    if not is_unicode(value):
+        raise _Missing(f"the environment variable {name} is not UTF-8", "set it to text")
     if value or (name in env and not has_default):
         return value
     if has_default:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.duration import duration_ns
-from crdtbucket.policy import MAX_TOKENS, check_name, check_whole, parse_rate
+from crdtbucket.policy import MAX_TOKENS, OnOutage, check_name, check_whole, clipped, parse_rate
+from crdtbucket.strong.notice import check_webhook
+
+_SHARE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) *(%?)", re.ASCII)
 
 
 class Fault(ValueError):
@@ -45,6 +49,23 @@ def _rate(value: Any) -> str:
     return str(value)
 
 
+def _share(value: Any) -> float:
+    """A number as it is, or text as people and environments write it: "0.1", "10%"."""
+    match = _SHARE.fullmatch(str(value))
+    if isinstance(value, bool) or match is None:
+        raise Fault(f"is {clipped(value)}", 'write a number such as 0.1, or "10%"')
+    return float(match[1]) / (100 if match[2] else 1)
+
+
+def _ratio(value: Any) -> float:
+    ratio = _share(value)
+    if not 0 < ratio <= 1:
+        raise Fault(
+            f"is {clipped(value)}", 'write a share above 0 and up to 1, such as 0.1 or "10%"'
+        )
+    return ratio
+
+
 def _secret_text(value: Any) -> str:
     if not isinstance(value, str):
         # Unquoted digits lose their zeros in YAML, and the value must not be repeated here.
@@ -72,6 +93,9 @@ def _named(field: str) -> BeforeValidator:
 Duration = Annotated[str | int | float | timedelta, BeforeValidator(_duration)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 SecretText = Annotated[str, BeforeValidator(_secret_text)]
+Addresses = Annotated[list[str], BeforeValidator(_addresses)]
+Consistency = Literal["strong", "eventual"]
+FallbackScope = Literal["node", "fleet"]
 
 
 class Section(BaseModel):
@@ -90,37 +114,81 @@ class Section(BaseModel):
         return data
 
 
-class Connection(Section):
-    """How to reach Redis; `url` or `host` and `port`."""
+class Tls(Section):
+    """Encryption towards Redis; `tls: true` alone where the system knows the authority."""
 
-    host: str | None = None
-    port: Annotated[int, _whole("port", 1, 65_535)] = 6379
+    enabled: bool = True
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_word_alone(cls, data: Any) -> Any:
+        return data if isinstance(data, (dict, list)) or data is None else {"enabled": data}
+
+
+class Sentinel(Section):
+    """The sentinels that know the primary."""
+
+    master: str | None = None
+    nodes: Addresses | None = None
     password: SecretText | None = Field(default=None, repr=False)
-    url: SecretText | None = Field(default=None, repr=False)
 
-    @model_validator(mode="after")
-    def _one_address(self) -> Connection:
-        if self.url is not None and self.host is not None:
-            raise Fault("has both url and host", "keep one of them")
-        schemes = ("redis://", "rediss://", "unix://")
-        if self.url is not None and not self.url.startswith(schemes):
-            raise Fault("the url is of no known kind", f"start it with {' or '.join(schemes)}")
-        return self
+
+class Connection(Section):
+    """How to reach Redis; see `RedisConfig`, which checks what goes together."""
+
+    url: SecretText | None = Field(default=None, repr=False)
+    host: str | None = None
+    port: Annotated[int, _whole("port", 1, 65_535)] | None = None
+    username: str | None = None
+    password: SecretText | None = Field(default=None, repr=False)
+    db: Annotated[int, _whole("db", 0, 99_999)] | None = None
+    tls: Tls | None = None
+    sentinel: Sentinel | None = None
+    cluster: bool | None = None
+    nodes: Addresses | None = None
 
 
 class Backend(Section):
-    """The common store of strong consistency."""
+    """The common store of strong consistency; see `RedisConfig`."""
 
     type: Literal["redis"] = "redis"
     connection: Connection = Connection()
+    prefix: str | None = None
+    deadline: Seconds | None = None
+    connect_timeout: Seconds | None = None
+    retention: Seconds | None = None
+    active_active: bool | None = None
+
+
+class Modes(Section):
+    """When Redis counts as slow or gone, and as back; see `ControllerSettings`."""
+
+    latency_limit: Seconds | None = None
+    latency_quantile: Annotated[float, BeforeValidator(_share)] | None = None
+    latency_window: Seconds | None = None
+    least_samples: Annotated[int, _whole("least_samples", 1, 1_000_000)] | None = None
+    outage_after: Seconds | None = None
+    stable_after: Seconds | None = None
+    stable_after_failover: Seconds | None = None
+    least_return_gap: Seconds | None = None
+    probe_interval: Seconds | None = None
+    longest_probe_interval: Seconds | None = None
 
 
 class Rating(Section):
-    """What holds for all buckets."""
+    """What holds for all buckets, unless one says otherwise."""
 
     enabled: bool = True
     bucket_backend: Backend | None = None
-    consistency: Literal["strong", "eventual"] = "eventual"
+    consistency: Consistency = "eventual"
+    on_outage: OnOutage = "quota"
+    fallback_ratio: Annotated[float, BeforeValidator(_ratio)] = 0.1
+    fallback_scope: FallbackScope = "node"
+    modes: Modes = Modes()
+    webhook: Annotated[str, BeforeValidator(check_webhook)] | None = Field(default=None, repr=False)
 
 
 class Bucket(Section):
@@ -139,6 +207,8 @@ class Service(Section):
 
     bucket: Bucket | None = None
     limit: Annotated[str, BeforeValidator(_rate)] | None = None
+    consistency: Consistency | None = None
+    on_outage: OnOutage | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> Service:
@@ -154,7 +224,7 @@ class Mesh(Section):
 
     listen: str | None = None
     advertise: str | None = None
-    peers: Annotated[list[str], BeforeValidator(_addresses)] | None = None
+    peers: Addresses | None = None
     secret: Annotated[str | list[str], BeforeValidator(_secrets)] | None = Field(
         default=None, repr=False
     )
@@ -181,9 +251,11 @@ __all__ = [
     "Backend",
     "Bucket",
     "Connection",
+    "FallbackScope",
     "Fault",
     "Identity",
     "Mesh",
+    "Modes",
     "Rating",
     "Section",
     "Service",

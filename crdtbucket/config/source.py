@@ -111,6 +111,15 @@ def read_tree(path: Path, source: Source) -> Node:
     return _Reader(source).read(_decoded(data, source.file))
 
 
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be encoded: escapes and environments can hold half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _decoded(data: bytes, file: str) -> str:
     try:
         return data.decode("utf-8-sig")
@@ -205,10 +214,15 @@ class _Reader:
             self._source.report_at(node, f"the tag {tag} is not used here", "remove the tag")
             return None
         try:
-            return self._yaml.constructor.construct_object(composed)
+            value = self._yaml.constructor.construct_object(composed)
         except (YAMLError, ValueError) as error:  # such as !!int abc
             self._source.report_at(node, f"cannot be read: {error}", "remove the tag or correct it")
             return None
+        if isinstance(value, str) and not is_unicode(value):
+            fix = "write the character itself, not as two escapes"
+            self._source.report_at(node, "holds half a surrogate pair", fix)
+            return None
+        return value
 
 
-__all__ = ["Node", "Source", "read_tree"]
+__all__ = ["Node", "Source", "is_unicode", "read_tree"]

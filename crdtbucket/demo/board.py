@@ -24,6 +24,8 @@ class Row:
     alive: int
     peers: int
     is_cut: bool
+    mode: str = ""
+    """How it decides: strong, eventual or fallback."""
 
     @property
     def denied(self) -> float:
@@ -46,12 +48,21 @@ class Board:
     """Tokens that the limit has allowed so far: capacity + rate x time."""
     refill: float
     """Tokens a second that the bucket refills."""
+    switches: tuple[str, ...] | None = None
+    """All changes of mode so far, in words; None in a run without a Redis, where there is one."""
 
 
 def board(
-    ledger: Ledger, spec: BucketSpec, traffic: Traffic, start_ns: int, now_ns: int, cut: str | None
+    ledger: Ledger,
+    spec: BucketSpec,
+    traffic: Traffic,
+    start_ns: int,
+    now_ns: int,
+    cut: str | None,
+    switches: tuple[str, ...] | None = None,
 ) -> Board:
-    """How things stand at `now_ns`; `cut`: the region that is cut off now."""
+    """How things stand at `now_ns`; `cut`: the region that is cut off now; `switches`: the changes
+    of mode so far, in words."""
     elapsed = max(0, now_ns - start_ns)
     phase = traffic.phase(elapsed)
     seconds = elapsed // NS_PER_SECOND
@@ -69,6 +80,7 @@ def board(
         sum(ledger.total_admitted(place) for place in range(len(ledger.regions))),
         spec.capacity + spec.rate_per_second * elapsed / NS_PER_SECOND,
         spec.rate_per_second,
+        switches,
     )
 
 
@@ -85,6 +97,7 @@ def _row(ledger: Ledger, place: int, now_ns: int, full_at: int, cut: str | None)
         alive=list(peers.values()).count("alive"),
         peers=len(ledger.regions) - 1,
         is_cut=name == cut,
+        mode="" if latest is None else latest["mode"],
     )
 
 

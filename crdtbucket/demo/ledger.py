@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.demo.modes import Switch
 from crdtbucket.demo.processes import Report
+from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec
 
 _RECENT_NS = 1_200_000_000
@@ -17,7 +19,8 @@ _RECENT_NS = 1_200_000_000
 @dataclass(frozen=True)
 class Decided:
     """One call as it was decided. `at_ns` is at most `error_ns` late; `room` is in tokens;
-    `known`: tokens that each region had taken, as far as the deciding one knew."""
+    `known`: tokens that each region had taken, as far as the deciding one knew when it was asked;
+    `mode`: under which rule it was decided."""
 
     at_ns: int
     region: int
@@ -26,6 +29,7 @@ class Decided:
     error_ns: int
     room: float
     known: tuple[int, ...]
+    mode: str = Mode.EVENTUAL.value
 
 
 @dataclass
@@ -53,7 +57,9 @@ class Ledger:
         self.accounts = [Account() for _ in regions]
         self.room = 0.0
         """The largest room below full that was seen anywhere, tokens."""
-        self._raw: list[tuple[int, int, int, bool, int, float, dict[str, int]]] = []
+        self.switches: list[Switch] = []
+        """All changes of mode, as they were told."""
+        self._raw: list[tuple[int, int, int, bool, int, float, dict[str, int], str]] = []
 
     def report(self, region: int, report: Report) -> None:
         """Take down a report of a region."""
@@ -61,8 +67,9 @@ class Ledger:
         account.latest = report
         if report["epoch"] not in account.epochs:
             account.epochs.append(report["epoch"])
-        for at, error, cost, allowed, room, known in report["calls"]:
-            self._raw.append((at, region, cost, bool(allowed), error, room, known))
+        self.switches += [Switch(at, region, *told) for at, *told in report["switches"]]
+        for at, error, cost, allowed, room, known, mode in report["calls"]:
+            self._raw.append((at, region, cost, bool(allowed), error, room, known, mode))
             account.times.append(at)
             account.offered.append(_last(account.offered) + cost)
             account.admitted.append(_last(account.admitted) + cost * allowed)
@@ -79,8 +86,8 @@ class Ledger:
     def decided(self) -> list[Decided]:
         """All calls in the order of time."""
         return [
-            Decided(at, region, cost, allowed, error, room, self.by_region(known))
-            for at, region, cost, allowed, error, room, known in sorted(
+            Decided(at, region, cost, allowed, error, room, self.by_region(known), mode)
+            for at, region, cost, allowed, error, room, known, mode in sorted(
                 self._raw, key=lambda row: row[:2]
             )
         ]

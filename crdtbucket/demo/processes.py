@@ -23,7 +23,11 @@ _LAST_WORDS = 20
 _PORTS = range(20_000, 32_000)
 
 
-class ProcessEnded(CrdtbucketError):
+class DemoError(CrdtbucketError):
+    """The demo cannot start, or did not come to an end."""
+
+
+class ProcessEnded(DemoError):
     """A process ended that was not asked to."""
 
 
@@ -40,14 +44,19 @@ class RegionProcess:
         on_report: Callable[[Report], None],
         *,
         advertise: str | None = None,
+        redis: dict[str, Any] | None = None,
+        modes: dict[str, Any] | None = None,
     ) -> None:
         """`port`: where it listens on loopback. `peers`: addresses to call. `advertise`: the
-        address that gossip tells, None for its own."""
+        address that gossip tells, None for its own. `redis` and `modes`: arguments of the
+        `RedisConfig` and `ControllerSettings` of strong mode, None to run without."""
         self.region = region
         self.setup = {
             "node": f"{region}-1",
             "region": region,
             "key": key,
+            "redis": redis,
+            "modes": modes or {},
             "mesh": {
                 "listen": f"{HOST}:{port}", "peers": peers, "secret": secret,
                 "advertise": advertise,
@@ -168,4 +177,4 @@ def free_port() -> int:
     raise OSError("no free port was found on the loopback interface")
 
 
-__all__ = ["ProcessEnded", "RegionProcess", "Report", "free_port"]
+__all__ = ["DemoError", "ProcessEnded", "RegionProcess", "Report", "free_port"]

@@ -1,130 +1,343 @@
-"""A TCP proxy that is the network between two processes: it delays, stalls and resets.
+"""A TCP proxy that is the network between two processes, and fails in the ways of networks.
 
-The processes at its ends are untouched: they call the proxy's port in place of the other's.
+It delays, throttles, stalls, cuts, resets and refuses, while it runs. The processes at its ends are
+untouched: they call the proxy's port in place of the other's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
 
 HOST = "127.0.0.1"
-_CHUNK = 65_536
-# Chunks on their way in one direction; beyond that the sender's own socket fills up, as it would.
-_IN_FLIGHT = 64
+_LINGER_ZERO = struct.pack("ii", 1, 0)  # a close then sends RST
+# Bytes on their way in one direction; beyond that the sender's own socket fills up, as it would.
+_IN_FLIGHT = 1 << 20
+# A narrow way hands on what it carries in this many pieces a second.
+_PIECES = 100
+
+
+@dataclass
+class Way:
+    """One direction of all connections; a change holds for the bytes that come after it."""
+
+    delay: float = 0.0
+    """Seconds."""
+    jitter: float = 0.0
+    """Up to so many seconds more, evenly spread; bytes keep their order."""
+    bandwidth: float = 0.0
+    """Bytes a second on each connection; 0: no bound."""
+    close_delay: float = 0.0
+    """Seconds for which the end of a stream is held back beyond that."""
 
 
 class Proxy:
-    """Carries connections from a free port to `host:port`; one event loop, `start` to `stop`."""
+    """Carries connections from a free port to a server; one event loop, `start` to `stop`."""
 
-    def __init__(self, port: int, *, host: str = HOST, delay: float = 0.0) -> None:
-        """`port` and `host`: where calls are carried to. `delay`: seconds, each way."""
-        self.host, self.target = host, port
-        self.delay = delay
+    def __init__(
+        self, port: int = 0, *, host: str = HOST, path: str = "", delay: float = 0.0, seed: int = 0
+    ) -> None:
+        """`port` and `host`, or the `path` of a unix socket: where calls are carried to. `delay`:
+        seconds, each way. `seed`: of the jitter."""
+        self.host, self.target, self.path = host, port, path
+        self.there = Way(delay)
+        """From the caller to the server."""
+        self.back = Way(delay)
+        """From the server to the caller."""
         self.port = 0
-        """Where to call it, once started."""
+        """Where to call it, once started; the same ever after."""
+        self.random = random.Random(seed)
+        self.passing = True
+        """False in a cut."""
         self._server: asyncio.Server | None = None
-        self._open = asyncio.Event()
-        self._open.set()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._carried: set[_Carried] = set()
+        self._fuse: tuple[int, Callable[[_Carried], None]] | None = None
 
     async def start(self) -> None:
-        """Listen on a free port of the loopback interface."""
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
+        """Listen on a port of the loopback interface."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._accept, HOST, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Close the port and every connection."""
-        if self._server is None:
+        """Close the port and every connection: from now on callers are refused."""
+        server, self._server = self._server, None
+        if server is None:
             return
-        self._server.close()
+        server.close()
         await self.reset()
-        await self._server.wait_closed()
-        self._server = None
+        await server.wait_closed()
+
+    @property
+    def delay(self) -> float:
+        """Seconds that each way takes."""
+        return self.there.delay
+
+    @delay.setter
+    def delay(self, seconds: float) -> None:
+        self.there.delay = self.back.delay = seconds
 
     @property
     def connections(self) -> int:
         """Connections that are carried now, or wait to be."""
-        return len(self._connections)
+        return len(self._carried)
+
+    # -- faults
+
+    async def down(self) -> None:
+        """Refuse new connections and reset the others, as when the server has died."""
+        await self.stop()
+
+    async def up(self) -> None:
+        """Listen again, on the same port. Nothing when it is not down."""
+        if self._server is None:
+            await self.start()
 
     def cut(self) -> None:
         """Nothing passes from now on, and nobody is told: no byte, no end, no new connection."""
-        self._open.clear()
+        self.passing = False
 
     def heal(self) -> None:
-        """Everything passes again, what was held back first."""
-        self._open.set()
+        """Everything passes again, what was held back first; stalled connections go on too."""
+        self.passing = True
+        for carried in list(self._carried):
+            carried.resume()
 
     async def reset(self) -> None:
-        """End every connection at once; what was on its way is lost."""
-        tasks = list(self._connections)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        """End every connection at once, by RST; what was on its way is lost."""
+        for carried in list(self._carried):
+            carried.end()
+        await asyncio.sleep(0)  # the sockets are closed in the loop's next turn
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
+    def reset_after(self, size: int) -> None:
+        """Once: let `size` more bytes to callers pass, then reset the connection of the last."""
+        self._fuse = size, _Carried.end
+
+    def stall_after(self, size: int) -> None:
+        """Once: let `size` more bytes to callers pass, then hold back what the last one's server
+        says, until `heal`."""
+        self._fuse = size, _Carried.stall
+
+    # -- inside
+
+    def _accept(self) -> asyncio.Protocol:
+        carried = _Carried(self)
+        self._carried.add(carried)
+        return carried.caller
+
+    def forget(self, carried: _Carried) -> None:
+        """This connection has ended."""
+        self._carried.discard(carried)
+
+    def burn(self, size: int) -> tuple[int, Callable[[_Carried], None] | None]:
+        """How many of `size` bytes to a caller may pass, and what befalls the connection then."""
+        if self._fuse is None:
+            return size, None
+        left, action = self._fuse
+        if size < left:
+            self._fuse = left - size, action
+            return size, None
+        self._fuse = None
+        return left, action
+
+
+class _Carried:
+    """One connection: its two ends, and the stream in each direction."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.ended = False
+        self.caller, self.server = _End(self), _End(self)
+        self._streams = (
+            _Stream(self, proxy.there, self.caller, self.server),
+            _Stream(self, proxy.back, self.server, self.caller),
+        )
+        self._reaching: asyncio.Task[None] | None = None
+
+    def made(self, end: _End) -> None:
+        """One end is there; the caller is the first."""
+        if self.ended:
+            end.abort()
+        else:
+            self.resume()
+
+    def resume(self) -> None:
+        """Goes on, after a cut or a stall too."""
+        if self.proxy.passing and self._reaching is None:
+            self._reaching = asyncio.ensure_future(self._reach())
+        for stream in self._streams:
+            stream.stalled = False
+            stream.pump()
+
+    def stall(self) -> None:
+        """Holds back what the server says."""
+        self._streams[1].stalled = True
+
+    def end(self) -> None:
+        """Both ends are reset."""
+        if self._reaching is not None:
+            self._reaching.cancel()
+        self._forget()
+        for end in (self.caller, self.server):
+            end.abort()
+
+    def finish(self) -> None:
+        """One direction is done; with both, what is still buffered goes out, and then the end."""
+        if all(stream.done for stream in self._streams):
+            self._forget()
+            for end in (self.caller, self.server):
+                end.close()
+
+    def _forget(self) -> None:
+        self.ended = True
+        self.proxy.forget(self)
+
+    async def _reach(self) -> None:
+        loop, proxy = asyncio.get_running_loop(), self.proxy
         try:
-            await self._carry(reader, writer)
-        except asyncio.CancelledError:
-            # Asked for by `reset`, which waits for it: the server need not hear of it.
-            pass
+            if proxy.path:
+                await loop.create_unix_connection(lambda: self.server, proxy.path)
+            else:
+                await loop.create_connection(lambda: self.server, proxy.host, proxy.target)
         except OSError:
-            pass  # an end is gone, which is told to the other by closing
-        finally:
-            writer.transport.abort()
-            self._connections.discard(task)
+            self.end()  # nobody is there, which the caller is told by the end
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._open.wait()
-        far_reader, far_writer = await asyncio.open_connection(self.host, self.target)
-        ways = [
-            asyncio.ensure_future(self._pass(reader, far_writer)),
-            asyncio.ensure_future(self._pass(far_reader, writer)),
-        ]
-        try:
-            await asyncio.gather(*ways)
-            # Both ends said their last word: what is still buffered for them goes out first.
-            writer.close()
-            far_writer.close()
-            await writer.wait_closed()
-            await far_writer.wait_closed()
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            far_writer.transport.abort()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One direction of a connection, until its sender ends it."""
-        way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_IN_FLIGHT)
-        reading = asyncio.ensure_future(self._read(reader, way))
-        try:
-            while True:
-                due, data = await way.get()
-                await asyncio.sleep(due - asyncio.get_running_loop().time())
-                await self._open.wait()
-                if not data:
-                    writer.write_eof()
-                    break
-                writer.write(data)
-                await writer.drain()
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+class _End(asyncio.Protocol):
+    """One end of a connection: what it says goes into `out`, what it is told comes from `into`."""
 
-    async def _read(
-        self, reader: asyncio.StreamReader, way: asyncio.Queue[tuple[float, bytes]]
-    ) -> None:
-        data = b"?"
-        while data:
+    out: _Stream
+    into: _Stream
+
+    def __init__(self, carried: _Carried) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.full = False
+        self._carried = carried
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._carried.made(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.out.put(data)
+
+    def eof_received(self) -> bool:
+        self.out.put(b"")
+        return True  # the other direction stays open
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._carried.ended:
+            self.out.put(None)
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+        self.into.pump()
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """By RST, where it is TCP."""
+        if self.transport is None:
+            return
+        found = self.transport.get_extra_info("socket")
+        if found.family != socket.AF_UNIX and not self.transport.is_closing():
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+        self.transport.abort()
+
+
+class _Stream:
+    """One direction: pieces on their way, each with the time at which it is due.
+
+    A piece is bytes, b"" for their end, or None for a reset.
+    """
+
+    def __init__(self, carried: _Carried, way: Way, source: _End, sink: _End) -> None:
+        self.done = self.stalled = False
+        self._carried, self._way, self._source, self._sink = carried, way, source, sink
+        self._pieces: deque[tuple[float, bytes | None]] = deque()
+        self._size = 0
+        self._last = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        source.out = sink.into = self
+
+    def put(self, data: bytes | None) -> None:
+        """What the source said."""
+        way = self._way
+        due = asyncio.get_running_loop().time() + way.delay
+        due += way.jitter * self._carried.proxy.random.random()
+        if not data:
+            self._last = max(due + way.close_delay, self._last)
+            self._pieces.append((self._last, data))
+        else:
+            step = max(1, int(way.bandwidth / _PIECES)) if way.bandwidth else len(data)
+            for start in range(0, len(data), step):
+                piece = data[start : start + step]
+                spent = len(piece) / way.bandwidth if way.bandwidth else 0.0
+                self._last = max(due, self._last) + spent
+                self._pieces.append((self._last, piece))
+            self._size += len(data)
+        self.pump()
+
+    def pump(self) -> None:
+        """Hands on all that is due and may pass."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        loop, pieces = asyncio.get_running_loop(), self._pieces
+        while pieces and self._may_pass():
+            due, data = pieces[0]
+            if due > loop.time():
+                self._timer = loop.call_at(due, self.pump)
+                break
+            pieces.popleft()
+            self._pass(data)
+        source = self._source.transport
+        if source is not None:
+            if self._size > _IN_FLIGHT:
+                source.pause_reading()
+            else:
+                source.resume_reading()
+
+    def _may_pass(self) -> bool:
+        carried, sink = self._carried, self._sink
+        passing = carried.proxy.passing and not self.stalled and not carried.ended
+        return passing and sink.transport is not None and not sink.full
+
+    def _pass(self, data: bytes | None) -> None:
+        carried, sink = self._carried, self._sink.transport
+        assert sink is not None
+        if data is None or sink.is_closing():
+            carried.end()
+        elif not data:
+            self.done = True
             try:
-                data = await reader.read(_CHUNK)
-            except OSError:
-                data = b""  # a reset: the other end sees the end of the stream
-            await way.put((asyncio.get_running_loop().time() + self.delay, data))
+                sink.write_eof()
+            except OSError:  # reset meanwhile, which the loop has yet to tell
+                carried.end()
+            else:
+                carried.finish()
+        elif self._way is carried.proxy.there:
+            self._size -= len(data)
+            sink.write(data)
+        else:
+            size, action = carried.proxy.burn(len(data))
+            self._size -= size
+            sink.write(data[:size])
+            if size < len(data):
+                self._pieces.appendleft((0.0, data[size:]))
+            if action is not None:
+                action(carried)
 
 
-__all__ = ["HOST", "Proxy"]
+__all__ = ["HOST", "Proxy", "Way"]

@@ -12,11 +12,18 @@ import asyncio
 import contextlib
 import json
 import sys
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
-from crdtbucket import Bucket, CrdtbucketError, Limiter, MeshConfig
+from crdtbucket import Bucket, CrdtbucketError, Limiter, MeshConfig, RedisConfig
 from crdtbucket.clock import NS_PER_SECOND, now_ns
+from crdtbucket.config import load_config
+from crdtbucket.strong.bucket import StrongBucket
+from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.degradation import Degradation
+from crdtbucket.strong.notice import ModeNotice
+from crdtbucket.strong.topology import ALL_SLOTS
 
 BUCKET = "ai-agent-inference"
 """The ASCII spelling finds it, whatever hyphens the file has."""
@@ -28,10 +35,12 @@ _LINE_LIMIT = 2**26
 class Region:
     """A limiter under load, and what it has to tell."""
 
-    def __init__(self, limiter: Limiter, key: str) -> None:
+    def __init__(self, limiter: Limiter, key: str, switches: list[list[Any]]) -> None:
+        """`switches`: changes of mode that have not been told yet."""
         self.limiter, self.key = limiter, key
         self.bucket: Bucket = limiter.bucket(BUCKET)
         self.calls: list[list[Any]] = []
+        self.switches = switches
         self.done = True
 
     def known(self) -> dict[str, int]:
@@ -49,26 +58,32 @@ class Region:
         debt = self.bucket.debt(self.key) or 0
         return credit + refill if credit > 0 and debt <= 2 * refill else 0.0
 
-    def call(self, cost: int) -> None:
+    async def call(self, cost: int) -> None:
         """One call, noted with its time and with what was known when it was decided."""
         known, room = self.known(), self.room()
         before = now_ns()
-        allowed = bool(self.bucket.take(self.key, cost))
+        decision = await self.bucket.acquire(self.key, cost)
         after = now_ns()
-        self.calls.append([after, after - before, cost, int(allowed), room, known])
+        row = [after, after - before, cost, int(decision.allowed), room, known, decision.mode.value]
+        self.calls.append(row)
 
     async def make(self, start_ns: int, calls: list[tuple[int, int]]) -> None:
-        """Make calls, (ns after the start, cost), at their times."""
+        """Make calls, (ns after the start, cost), at their times, whether the last have ended or
+        not."""
+        made = []
         for at_ns, cost in calls:
             wait = start_ns + at_ns - now_ns()
             if wait > 0:
                 await asyncio.sleep(wait / NS_PER_SECOND)
-            self.call(cost)
+            made.append(asyncio.ensure_future(self.call(cost)))
+        await asyncio.gather(*made)
         self.done = True
 
     def report(self) -> dict[str, Any]:
         """How things stand, and the calls since the last report."""
         calls, self.calls = self.calls, []
+        switches = list(self.switches)
+        self.switches.clear()
         stats = self.limiter.stats()
         decision = self.bucket.peek(self.key)
         return {
@@ -81,8 +96,23 @@ class Region:
             "known": self.known(),
             "room": self.room(),
             "forgiven": stats["buckets"][self.bucket.spec.name]["forgiven"],
+            "redis": self.redis(),
+            "switches": switches,
             "calls": calls,
             "done": self.done,
+        }
+
+    def redis(self) -> dict[str, Any] | None:
+        """How it stands with Redis, and the keys there; None without one."""
+        if not isinstance(self.bucket, StrongBucket):
+            return None
+        store = self.bucket.store
+        name = store.desk.name(self.bucket, self.bucket.hash(self.key))
+        _, probe = store.registry.probe(ALL_SLOTS)
+        return {
+            "unsettled": len(store.desk.unsettled),
+            "key": name.decode(),
+            "others": [store.registry.name.decode(), probe.key.decode()],
         }
 
 
@@ -129,6 +159,23 @@ def tell(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def limiter_of(setup: dict[str, Any], on_mode_change: Callable[[ModeNotice], None]) -> Limiter:
+    """What the shipped configuration asks for, with another Redis; without one the mesh decides."""
+    with resources.as_file(resources.files("crdtbucket.demo") / "openclaw.yaml") as path:
+        config = load_config(path)
+    who = {"node": setup["node"], "region": setup["region"], "mesh": MeshConfig(**setup["mesh"])}
+    if setup["redis"] is None:
+        return Limiter(config.buckets, **who)
+    modes = ControllerSettings(**setup["modes"])
+    return Limiter(
+        config.buckets,
+        **who,
+        redis=RedisConfig(**setup["redis"]),
+        consistency=config.consistency,
+        degradation=Degradation(modes=modes, on_mode_change=on_mode_change),
+    )
+
+
 async def main() -> None:
     """Set up as the first line says, serve, leave."""
     lines = asyncio.StreamReader(limit=_LINE_LIMIT)
@@ -138,12 +185,13 @@ async def main() -> None:
     if not line:
         return  # the parent was stopped before it said anything
     setup = json.loads(line)
-    with resources.as_file(resources.files("crdtbucket.demo") / "openclaw.yaml") as path:
-        limiter = Limiter.from_file(
-            path, node=setup["node"], region=setup["region"], mesh=MeshConfig(**setup["mesh"])
-        )
-    async with limiter:
-        await serve(Region(limiter, setup["key"]), lines)
+    switches: list[list[Any]] = []
+
+    def switched(notice: ModeNotice) -> None:
+        switches.append([now_ns(), notice.before.value, notice.after.value, notice.reason])
+
+    async with limiter_of(setup, switched) as limiter:
+        await serve(Region(limiter, setup["key"], switches), lines)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from crdtbucket.demo import words
 from crdtbucket.demo.board import board
 from crdtbucket.demo.ledger import Ledger
 from crdtbucket.demo.network import NOWHERE, Network
-from crdtbucket.demo.processes import RegionProcess, Report, free_port
+from crdtbucket.demo.processes import DemoError, RegionProcess, Report, free_port
 from crdtbucket.demo.region import BUCKET
-from crdtbucket.demo.traffic import CUT_REGION, REGIONS, Traffic, demo_trace, plan
+from crdtbucket.demo.traffic import CUT_REGION, REGIONS, Phase, Traffic, demo_trace, phases, plan
 from crdtbucket.demo.verdict import Verdict, judge
 from crdtbucket.demo.view import View
 from crdtbucket.errors import CrdtbucketError
@@ -33,10 +33,6 @@ LINK_S = 20.0
 SETTLE_S = 5.0
 _LEAD_NS = 200_000_000
 _POLL_S = 0.02
-
-
-class DemoError(CrdtbucketError):
-    """The demo cannot start, or did not come to an end."""
 
 
 class Stopped(CrdtbucketError):
@@ -54,6 +50,8 @@ class Options:
     seconds: float = 25.0
     seed: int = 0
     trace: Path | None = None
+    redis: str | None = None
+    """A URL, or "auto"; None to run without."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +63,26 @@ class Result:
 
 
 class Demo:
-    """One run. Nothing is left behind, however it ends."""
+    """One run without a Redis. Nothing is left behind, however it ends."""
 
     def __init__(self, options: Options, view: View) -> None:
         self.options, self.view = options, view
         self.ledger = Ledger(REGIONS)
         self.spec, self.mode = _bucket()
-        self.traffic = plan(demo_trace(options.trace), self.spec, options.seconds, options.seed)
+        parts = self._parts(options.seconds)
+        self.traffic = plan(
+            demo_trace(options.trace), self.spec, options.seconds, options.seed, parts
+        )
         self._cut: str | None = None
-        self._start_ns = 0
+        self.start_ns = 0
         self._cut_ns = (0, 0)
 
     async def run(self) -> Result:
         """Raises `Stopped`, `ProcessEnded`, `DemoError`."""
-        self.view.say(words.title(self.spec))
+        self.view.say(words.title(self.spec, self.options.redis is not None))
         async with AsyncExitStack() as stack:
             stack.callback(self.view.close)
+            await self._prepare(stack)
             ports = {region: free_port() for region in REGIONS}
             network = Network(ports, DELAY_S)
             stack.push_async_callback(network.stop)
@@ -91,20 +93,58 @@ class Demo:
                 await region.start()
             course = self._course(regions, network)
             await _alongside(course, *(region.ended() for region in regions))
-        gossip_ns = MeshConfig(listen="127.0.0.1:0").gossip_interval_ns
-        calls = len(self.traffic.calls)
-        verdict = judge(self.ledger, self.spec, gossip_ns, self._cut_ns, calls)
+        verdict = self._judge(MeshConfig(listen="127.0.0.1:0").gossip_interval_ns)
         self.view.verdict(verdict)
         self.view.say("")
         self.view.say(words.AFTER)
         return Result(verdict, self.traffic)
+
+    # -- what a run with a Redis does otherwise
+
+    def _parts(self, seconds: float) -> list[Phase]:
+        return phases(seconds)
+
+    async def _prepare(self, stack: AsyncExitStack) -> None:
+        """What the regions need before they start."""
+
+    def _strong(self) -> dict[str, dict[str, Any]]:
+        """Arguments of a region's process."""
+        return {}
+
+    def _setting(self) -> str:
+        mode = self.ledger.accounts[0].latest
+        assert mode is not None
+        return words.setting(self.mode, mode["mode"], DELAY_S * 1000)
+
+    async def _happenings(self, network: Network) -> None:
+        phase = self.traffic.named("cut")
+        await until(self.start_ns + phase.start_ns)
+        network.cut(CUT_REGION)
+        self._cut, cut_ns = CUT_REGION, now_ns()
+        await until(self.start_ns + phase.end_ns)
+        network.heal(CUT_REGION)
+        self._cut, self._cut_ns = None, (cut_ns, now_ns())
+
+    async def _all_told(self) -> bool:
+        """Whether all calls are made and everybody knows of them."""
+        made = sum(len(account.times) for account in self.ledger.accounts)
+        return made == len(self.traffic.calls) and self.ledger.agreed()
+
+    def _switches(self) -> tuple[str, ...] | None:
+        return None
+
+    def _judge(self, gossip_ns: int) -> Verdict:
+        calls = len(self.traffic.calls)
+        return judge(self.ledger, self.spec, gossip_ns, self._cut_ns, calls)
+
+    # -- the course
 
     def _regions(self, ports: dict[str, int], network: Network) -> list[RegionProcess]:
         secret = secrets.token_hex(16)
         return [
             RegionProcess(
                 name, ports[name], network.peers(name), secret, KEY, self._listener(place),
-                advertise=NOWHERE,
+                advertise=NOWHERE, **self._strong(),
             )
             for place, name in enumerate(REGIONS)
         ]  # fmt: skip
@@ -115,46 +155,34 @@ class Demo:
     async def _course(self, regions: list[RegionProcess], network: Network) -> None:
         await linked(regions, LINK_S)
         trace = "the Azure LLM trace" if self.options.trace is None else str(self.options.trace)
-        mode = self.ledger.accounts[0].latest
-        assert mode is not None
         self.view.say("")
-        self.view.say(words.setting(self.mode, mode["mode"], DELAY_S * 1000))
+        self.view.say(self._setting())
         self.view.say(words.source(self.traffic, trace))
-        self._start_ns = now_ns() + _LEAD_NS
+        self.start_ns = now_ns() + _LEAD_NS
         for place, region in enumerate(regions):
             calls = [(c.at_ns, c.cost) for c in self.traffic.calls if c.region == place]
-            await region.tell({"do": "go", "start": self._start_ns, "calls": calls})
-        await _alongside(self._cut_and_heal(network), self._show())
+            await region.tell({"do": "go", "start": self.start_ns, "calls": calls})
+        await _alongside(self._to_the_end(network), self._show())
 
-    async def _cut_and_heal(self, network: Network) -> None:
-        phase = self.traffic.named("cut")
-        await _until(self._start_ns + phase.start_ns)
-        network.cut(CUT_REGION)
-        self._cut, cut_ns = CUT_REGION, now_ns()
-        await _until(self._start_ns + phase.end_ns)
-        network.heal(CUT_REGION)
-        self._cut, self._cut_ns = None, (cut_ns, now_ns())
-        await self._settled()
-
-    async def _settled(self) -> None:
-        """Until all calls are made and everybody knows of them; the verdict says if it fails."""
-        await _until(self._start_ns + self.traffic.phases[-1].end_ns)
+    async def _to_the_end(self, network: Network) -> None:
+        """Until nothing is open; the verdict says if it fails."""
+        await self._happenings(network)
+        await until(self.start_ns + self.traffic.phases[-1].end_ns)
         deadline = now_ns() + round(SETTLE_S * NS_PER_SECOND)
-        while not self._all_told() and now_ns() < deadline:  # noqa: ASYNC110 - with a deadline
+        while not await self._all_told() and now_ns() < deadline:  # noqa: ASYNC110 - a deadline
             await asyncio.sleep(_POLL_S)
-
-    def _all_told(self) -> bool:
-        made = sum(len(account.times) for account in self.ledger.accounts)
-        return made == len(self.traffic.calls) and self.ledger.agreed()
 
     async def _show(self) -> None:
         pause = 1.0 / self.view.frames_a_second
-        await _until(self._start_ns)
+        await until(self.start_ns)
         while True:
             now = now_ns()
             self.view.show(
-                board(self.ledger, self.spec, self.traffic, self._start_ns, now, self._cut)
-            )
+                board(
+                    self.ledger, self.spec, self.traffic, self.start_ns, now, self._cut,
+                    self._switches(),
+                )
+            )  # fmt: skip
             await asyncio.sleep(pause)
 
 
@@ -192,7 +220,8 @@ async def _stop_all(regions: list[RegionProcess]) -> None:
     await asyncio.gather(*(region.stop() for region in regions))
 
 
-async def _until(at_ns: int) -> None:
+async def until(at_ns: int) -> None:
+    """Sleeps until this time on the clock of all processes."""
     wait = at_ns - now_ns()
     if wait > 0:
         await asyncio.sleep(wait / NS_PER_SECOND)
@@ -209,7 +238,11 @@ def _bucket() -> tuple[BucketSpec, str]:
 
 def run_demo(options: Options, view: View) -> Result:
     """Run it to its end. Raises `Stopped` at SIGINT or SIGTERM, `ProcessEnded`, `DemoError`."""
-    return asyncio.run(_with_signals(Demo(options, view)))
+    if options.redis is None:
+        return asyncio.run(_with_signals(Demo(options, view)))
+    from crdtbucket.demo.strong_run import StrongDemo  # which builds on this module
+
+    return asyncio.run(_with_signals(StrongDemo(options, view)))
 
 
 async def _with_signals(demo: Demo) -> Result:
@@ -232,4 +265,4 @@ async def _with_signals(demo: Demo) -> Result:
         raise
 
 
-__all__ = ["Demo", "DemoError", "Options", "Result", "Stopped", "linked", "run_demo"]
+__all__ = ["Demo", "DemoError", "Options", "Result", "Stopped", "linked", "run_demo", "until"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -78,6 +79,10 @@ def phases(seconds: float) -> list[Phase]:
         ("normal", 0.0, 0.44), ("burst", 0.44, 0.56), ("normal", 0.56, 0.62),
         ("cut", 0.62, 0.82), ("healed", 0.82, 1.0),
     )  # fmt: skip
+    return _parts(seconds, marks)
+
+
+def _parts(seconds: float, marks: Sequence[tuple[str, float, float]]) -> list[Phase]:
     length = round(seconds * NS_PER_SECOND)
     return [
         Phase(name, round(a * length), round(b * length), BURST if name == "burst" else 1.0)
@@ -85,13 +90,25 @@ def phases(seconds: float) -> list[Phase]:
     ]
 
 
-def plan(trace: Trace, spec: BucketSpec, seconds: float, seed: int) -> Traffic:
+def redis_phases(seconds: float) -> list[Phase]:
+    """The parts of a run with a Redis: a burst, then half way it is slow, gone, and back."""
+    marks = (
+        ("normal", 0.0, 0.16), ("burst", 0.16, 0.26), ("normal", 0.26, 0.42),
+        ("slow", 0.42, 0.60), ("gone", 0.60, 0.76), ("back", 0.76, 1.0),
+    )  # fmt: skip
+    return _parts(seconds, marks)
+
+
+def plan(
+    trace: Trace, spec: BucketSpec, seconds: float, seed: int, parts: list[Phase] | None = None
+) -> Traffic:
     """The calls of a run that offers the bucket 1.5 times its rate, and 5 times that in a burst.
+    `parts`: None for those of the run without a Redis.
 
     As many calls as that takes, from the first on, all over again where the trace is too short;
     their times keep their proportions. A call goes to a region drawn from the seed.
     """
-    parts = phases(seconds)
+    parts = phases(seconds) if parts is None else parts
     # A second of a burst holds as much of the trace as five others.
     length_ns = sum((part.end_ns - part.start_ns) * part.pace for part in parts)
     wanted = LOAD * spec.rate_per_second * length_ns / NS_PER_SECOND
@@ -140,4 +157,5 @@ def _unwarp(amount: float, parts: list[Phase]) -> int:
 __all__ = [
     "BLOCK", "BURST", "CUT_REGION", "LOAD", "REGIONS", "WEIGHTS",
     "Call", "Phase", "Traffic", "demo_trace", "phases", "plan",
+    "redis_phases",
 ]  # fmt: skip

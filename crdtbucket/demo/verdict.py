@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.demo.bound import Unheard
+from crdtbucket.demo.bound import Unheard, Untold
 from crdtbucket.demo.ledger import Decided, Ledger
+from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec
 from crdtbucket.simulator.measure import Excess, Ideal
 from crdtbucket.simulator.settings import Settings
@@ -17,6 +18,12 @@ LEAST_RATIO = 0.9
 another moment make some per cent of a short run."""
 MOST_DARK_S = 3.0
 """Seconds for which a region that calls may get nothing."""
+
+
+LINKED, PARTED = "limit, links up", "limit in the cut"
+NOTE = """\
+The limit: capacity + rate x time, in any window. The bound: what the best informed
+region had not heard of when it admitted."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +53,27 @@ class Verdict:
     offered: int
     admitted: int
     ideal: int
-    linked: Limit
-    """The windows that end while all links are up."""
-    parted: Limit
-    """The windows that end while a region is cut off, or in the second after."""
+    """What one bucket that sees every call admits."""
+    limits: dict[str, Limit]
+    """The windows that end in each part of the run."""
     dark_seconds: dict[str, float]
     columns: list[tuple[int, ...] | None]
     """Tokens taken by each region, as each region holds them at the end."""
     told: tuple[int, ...]
     """The same as the processes say it, call by call."""
     checks: list[Check]
+    note: str
+    """How to read the checks."""
+
+    @property
+    def linked(self) -> Limit:
+        """The windows that end while all links are up."""
+        return self.limits[LINKED]
+
+    @property
+    def parted(self) -> Limit:
+        """The windows that end while a region is cut off, or in the second after."""
+        return self.limits[PARTED]
 
     @property
     def ratio(self) -> float:
@@ -73,54 +91,81 @@ def judge(
 ) -> Verdict:
     """The verdict. `cut_ns`: when a region was cut off and healed; `expected`: calls planned."""
     calls = ledger.decided()
-    regions = len(ledger.regions)
-    settings = Settings.of_bucket(spec, regions=regions, gossip_ns=gossip_ns)
-    forgiven = sum(
-        account.latest["forgiven"] for account in ledger.accounts if account.latest is not None
-    )
-    slack = ledger.room + forgiven
-    slack += spec.rate_per_second * max((c.error_ns for c in calls), default=0) / NS_PER_SECOND
-    linked, parted = _limits(calls, settings, slack, cut_ns)
+    settings = Settings.of_bucket(spec, regions=len(ledger.regions), gossip_ns=gossip_ns)
+
+    def part(call: Decided) -> str:
+        # News of the cut is on its way for a moment after it.
+        apart = cut_ns[0] <= call.at_ns < cut_ns[1] + NS_PER_SECOND
+        return PARTED if apart else LINKED
+
+    limits = limits_of(calls, settings, slack_of(ledger, spec, calls), (LINKED, PARTED), part)
     ideal = Ideal(settings)
     for call in calls:
         ideal.offer(call.at_ns, 1, call.cost)
-    latest = [account.latest for account in ledger.accounts]
-    columns = [None if one is None else ledger.by_region(one["known"]) for one in latest]
-    told = tuple(ledger.total_admitted(region) for region in range(regions))
-    dark = {name: _dark_s(calls, place) for place, name in enumerate(ledger.regions)}
+    columns, told = columns_of(ledger), told_of(ledger)
+    dark = {name: dark_s(calls, place) for place, name in enumerate(ledger.regions)}
     admitted = sum(call.cost for call in calls if call.allowed)
     checks = [
-        _amount(admitted, ideal.admitted),
-        _limit("limit, links up", linked),
-        _limit("limit in the cut", parted),
+        amount(admitted, ideal.admitted),
+        *(limit_check(name, limit) for name, limit in limits.items()),
         _taken(told, columns, len(calls), expected),
-        _starved(dark),
+        starved(dark),
     ]
     offered = sum(call.cost for call in calls)
-    return Verdict(offered, admitted, ideal.admitted, linked, parted, dark, columns, told, checks)
+    return Verdict(offered, admitted, ideal.admitted, limits, dark, columns, told, checks, NOTE)
 
 
-def _limits(
-    calls: Sequence[Decided], settings: Settings, slack: float, cut_ns: tuple[int, int]
-) -> tuple[Limit, Limit]:
-    """Excess and bound at every admission: of windows that end with links up, and cut off."""
+def slack_of(ledger: Ledger, spec: BucketSpec, calls: Iterable[Decided]) -> float:
+    """Tokens that widen every bound: room kept for silent peers, debt forgiven, late times."""
+    latest = [account.latest for account in ledger.accounts]
+    forgiven = sum(report["forgiven"] for report in latest if report is not None)
+    late_ns = max((call.error_ns for call in calls), default=0)
+    return ledger.room + float(forgiven) + spec.rate_per_second * late_ns / NS_PER_SECOND
+
+
+def columns_of(ledger: Ledger) -> list[tuple[int, ...] | None]:
+    """Tokens taken by each region, as each region holds them at the end."""
+    latest = [account.latest for account in ledger.accounts]
+    return [None if one is None else ledger.by_region(one["known"]) for one in latest]
+
+
+def told_of(ledger: Ledger) -> tuple[int, ...]:
+    """Tokens taken by each region, as its process says it, call by call."""
+    return tuple(ledger.total_admitted(region) for region in range(len(ledger.regions)))
+
+
+def limits_of(
+    calls: Sequence[Decided],
+    settings: Settings,
+    slack: float,
+    parts: Sequence[str],
+    part: Callable[[Decided], str],
+    lost_ns: int | None = None,
+) -> dict[str, Limit]:
+    """Excess and bound at every admission, the worst for the windows that end in each part.
+
+    `part`: the one that an admission belongs to. `lost_ns`: when Redis came back empty."""
     unheard = Unheard(settings.regions, settings.gossip_ns)
-    excess = _Ending(settings)
-    seen: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
+    untold = Untold(settings.regions)
+    excess = Ending(settings)
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
     for call in calls:
+        if lost_ns is not None and call.at_ns >= lost_ns:
+            untold.lost()
+            lost_ns = None
         if not call.allowed:
             continue
         if excess.full(call.at_ns):
             unheard.full()
-        bound = unheard.admitted(call) + slack
-        # News of the cut is on its way for a moment after it.
-        apart = cut_ns[0] <= call.at_ns < cut_ns[1] + NS_PER_SECOND
-        seen[apart].append((excess.add(call.at_ns, call.cost), bound))
-    linked, parted = (_worst(pairs, settings.capacity) for pairs in seen)
-    return linked, parted
+            untold.full()
+        bounds = unheard.admitted(call), untold.admitted(call)
+        bound = min(bound for bound in bounds if bound is not None) + slack
+        seen[part(call)].append((excess.add(call.at_ns, call.cost), bound))
+    return {name: worst(pairs, settings.capacity) for name, pairs in seen.items()}
 
 
-def _worst(pairs: list[tuple[float, float]], capacity: int) -> Limit:
+def worst(pairs: Sequence[tuple[float, float]], capacity: int) -> Limit:
+    """The largest excess and the largest bound of these, which are tokens."""
     if not pairs:
         return Limit(None, 0.0, True)
     return Limit(
@@ -130,7 +175,7 @@ def _worst(pairs: list[tuple[float, float]], capacity: int) -> Limit:
     )
 
 
-class _Ending:
+class Ending:
     """The worst excess of the windows that end at an admission, tokens."""
 
     def __init__(self, settings: Settings) -> None:
@@ -143,6 +188,7 @@ class _Ending:
         return self._all.debt(self._since(at_ns)) == 0
 
     def add(self, at_ns: int, tokens: int) -> float:
+        """Counts an admission; the worst excess of the windows that end with it."""
         since = self._since(at_ns)
         self._all.add(since, tokens)
         return self._all.debt(since) / self._unit - self._capacity
@@ -153,30 +199,36 @@ class _Ending:
         return at_ns - self._start
 
 
-def _dark_s(calls: Sequence[Decided], region: int) -> float:
-    """The longest time from a region's denial to its next admission, seconds."""
+def dark_s(calls: Sequence[Decided], region: int) -> float:
+    """The longest time from a region's denial to its next admission, seconds; an outage, in which
+    little is promised, ends it."""
     since: int | None = None
-    worst = at = 0
+    longest = at = 0
     for call in calls:
         if call.region != region:
             continue
         at = call.at_ns
+        if call.mode == Mode.FALLBACK.value:
+            since = None
+            continue
         if since is None and not call.allowed:
             since = at
         if since is not None:
-            worst = max(worst, at - since)
+            longest = max(longest, at - since)
         if call.allowed:
             since = None
-    return worst / NS_PER_SECOND
+    return longest / NS_PER_SECOND
 
 
-def _amount(admitted: int, ideal: int) -> Check:
+def amount(admitted: int, ideal: int) -> Check:
+    """Enough was admitted."""
     ratio = admitted / ideal if ideal else 1.0
     text = f"{admitted:,}; one bucket that sees every call admits {ideal:,}: {100 * ratio:.1f} %"
     return Check("admitted", ratio >= LEAST_RATIO, f"{text}, at least {100 * LEAST_RATIO:.0f} %")
 
 
-def _limit(name: str, limit: Limit) -> Check:
+def limit_check(name: str, limit: Limit) -> Check:
+    """The limit was kept in a part of the run."""
     excess = limit.excess_percent
     if excess is None:
         return Check(name, True, "nothing was admitted")
@@ -199,10 +251,31 @@ def _taken(
     return Check("no take lost", False, f"the processes took {own}, and hold {held}")
 
 
-def _starved(dark: dict[str, float]) -> Check:
+def starved(dark: dict[str, float]) -> Check:
+    """Nobody got nothing for long."""
     worst = max(dark, key=dark.__getitem__)
     text = f"nobody was denied for longer than {dark[worst]:.1f} s on end ({worst})"
     return Check("no starvation", dark[worst] <= MOST_DARK_S, f"{text}; at most {MOST_DARK_S:g} s")
 
 
-__all__ = ["LEAST_RATIO", "MOST_DARK_S", "Check", "Limit", "Verdict", "judge"]
+__all__ = [
+    "LEAST_RATIO",
+    "LINKED",
+    "MOST_DARK_S",
+    "NOTE",
+    "PARTED",
+    "Check",
+    "Ending",
+    "Limit",
+    "Verdict",
+    "amount",
+    "columns_of",
+    "dark_s",
+    "judge",
+    "limit_check",
+    "limits_of",
+    "slack_of",
+    "starved",
+    "told_of",
+    "worst",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from rich.console import Console, Group
@@ -13,7 +14,11 @@ from crdtbucket.demo.board import Board
 from crdtbucket.demo.verdict import Verdict
 from crdtbucket.demo.words import BANNERS, verdict_lines
 
-_STYLES = {"normal": "green", "burst": "bold yellow", "cut": "bold red", "healed": "bold cyan"}
+_STYLES = {
+    "normal": "green", "burst": "bold yellow", "cut": "bold red", "healed": "bold cyan",
+    "slow": "bold yellow", "gone": "bold red", "back": "bold cyan",
+}  # fmt: skip
+_MODE_STYLES = {"strong": "green", "eventual": "yellow", "fallback": "bold red"}
 _BARS = " ▁▂▃▄▅▆▇█"
 # The limit stands at half the height of the sparkline.
 _FULL_HEIGHT = 2.0
@@ -44,6 +49,7 @@ class PlainView:
 
     def __init__(self) -> None:
         self._phase = ""
+        self._told = 0
 
     def say(self, text: str) -> None:
         """Print it."""
@@ -51,16 +57,21 @@ class PlainView:
 
     def show(self, board: Board) -> None:
         """One line; others before it when a phase begins."""
+        modes = board.switches is not None
         if not self._phase:
-            names = "offer admit  deny  left  lag peers"
-            self.say("\n" + " " * 14 + " | ".join(f"{row.region:^34}" for row in board.rows))
+            names = "offer admit  deny  left " + ("mode    " if modes else " lag peers")
+            width = len(names)
+            self.say("\n" + " " * 14 + " | ".join(f"{row.region:^{width}}" for row in board.rows))
             self.say("  time phase  " + " | ".join(names for _ in board.rows))
         if board.phase.name != self._phase:
             self._phase = board.phase.name
             self.say(f"-- {BANNERS[self._phase]}")
+        for line in (board.switches or ())[self._told :]:
+            self.say(f"   {line}")
+        self._told = len(board.switches or ())
         regions = " | ".join(
             f"{row.offered:5.0f} {row.admitted:5.0f} {row.denied:5.0f} {row.remaining:5d}"
-            f" {row.lag_s:4.1f} {row.alive:2d}/{row.peers} "
+            + (f" {row.mode:8}" if modes else f" {row.lag_s:4.1f} {row.alive:2d}/{row.peers} ")
             for row in board.rows
         )
         self.say(f"{board.elapsed_s:5.1f}s {self._phase:6} {regions}")
@@ -133,7 +144,7 @@ def picture(board: Board) -> Group:
         (f" {BANNERS[board.phase.name]}", style),
         (f"  {board.left_s:.0f} s more" if board.left_s else "  waiting for the last news", "dim"),
     )
-    return Group(Text(), banner, _table(board), _together(board))
+    return Group(Text(), banner, _table(board), _together(board), *_switches(board))
 
 
 def _table(board: Board) -> Table:
@@ -141,6 +152,8 @@ def _table(board: Board) -> Table:
     table.add_column("region")
     for name in ("offered/s", "admitted/s", "denied/s", "remaining", "lag", "peers"):
         table.add_column(name, justify="right")
+    if board.switches is not None:
+        table.add_column("mode")
     for row in board.rows:
         table.add_row(
             Text(
@@ -152,6 +165,7 @@ def _table(board: Board) -> Table:
             f"{row.remaining:,}",
             Text(f"{row.lag_s:.1f} s", "red" if row.lag_s >= 1 else ""),
             Text(f"{row.alive} of {row.peers}", "" if row.alive == row.peers else "red"),
+            *([] if board.switches is None else [Text(row.mode, _MODE_STYLES.get(row.mode, ""))]),
         )
     table.add_section()
     offered, admitted = (sum(getattr(r, n) for r in board.rows) for n in ("offered", "admitted"))
@@ -171,6 +185,13 @@ def _together(board: Board) -> Text:
         f"so far {board.admitted:,} of {board.allowed:,.0f} tokens ",
         (f"({used:.0f} % of what the limit allows: capacity + rate x time)", "dim"),
     )
+
+
+def _switches(board: Board) -> list[Text]:
+    # Without the rule that decided, which is the same each time.
+    short = [re.split(", for |; ", line)[0] for line in board.switches or ()]
+    lines = [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in short]
+    return [Text(), *lines] if lines else []
 
 
 def sparkline(board: Board) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.demo.modes import DEADLINE_S, PATIENCE, SLOW_S, Switch
+from crdtbucket.demo.strong_verdict import StrongVerdict
 from crdtbucket.demo.traffic import BLOCK, BURST, CUT_REGION, LOAD, REGIONS, WEIGHTS, Traffic
 from crdtbucket.demo.verdict import Verdict
 from crdtbucket.policy import BucketSpec
@@ -14,6 +18,9 @@ BANNERS = {
     "burst": f"a burst: {BURST:g} times the traffic",
     "cut": f"{CUT_REGION} is cut off; each side goes on leaving the other its usual share",
     "healed": f"{CUT_REGION} is back",
+    "slow": f"Redis answers {2000 * SLOW_S:g} ms late: the regions go on in the mesh alone",
+    "gone": "Redis is gone: each region gives out its own small share",
+    "back": "Redis is back: what it missed is settled, then it decides again",
 }
 
 AFTER = """\
@@ -21,16 +28,22 @@ Next: `crdtbucket demo --seed 1` draws other traffic; `crdtbucket simulate` show
 of five minutes does, and other rules beside this one; README.md has ten lines of code to start."""
 
 
-def title(spec: BucketSpec) -> str:
+def title(spec: BucketSpec, redis: bool = False) -> str:
     """What is about to be seen, and how to read it."""
     shares = ", ".join(f"{name} {w:.0%}" for name, w in zip(REGIONS, WEIGHTS, strict=True))
     rate = spec.rate_per_second
+    course = f"""\
+decides in its own memory; they only tell each other what they took. Watch a burst, and then
+{CUT_REGION} cut off for some seconds."""
+    if redis:
+        course = """\
+asks one Redis, and tells the others what it took. Watch a burst, and then Redis grow slow, go
+away, and come back."""
     return f"""\
 crdtbucket demo: one limit, three regions
 
 Three processes share a bucket of {spec.capacity:,} tokens, refilled {rate:,.0f} a second. Each
-decides in its own memory; they only tell each other what they took. Watch a burst, and then
-{CUT_REGION} cut off for some seconds.
+{course}
 
 Traffic: calls of a real LLM service, {shares}. A token of the bucket pays for a
 block of {BLOCK} tokens of the model.
@@ -47,6 +60,27 @@ def setting(file_mode: str, mode: str, delay_ms: float) -> str:
             f"\nRedis: the regions run in {mode} mode."
         )
     return text
+
+
+def redis_setting(program: str | None, delay_ms: float) -> str:
+    """Which Redis the regions use, and how patient they are with it."""
+    limit_ms = 1000 * PATIENCE["latency_limit"]
+    stable, gap = PATIENCE["stable_after"], PATIENCE["least_return_gap"]
+    at = "the Redis at the URL" if program is None else f"a {program} of this run's own"
+    return f"""\
+The links are delayed by {delay_ms:g} ms each way, as if the regions were far apart. Strong
+consistency, as the configuration asks for it, by {at}.
+By default the third switch of mode would wait for a minute after the first. So here answers over
+{limit_ms:g} ms are slow, a decision waits {1000 * DEADLINE_S:g} ms at most, and Redis decides again
+{stable:g} s after it is back, at the earliest {gap:g} s after it was left."""
+
+
+def switch_line(switch: Switch, start_ns: int) -> str:
+    """One change of mode, with its time and its reason."""
+    at = (switch.at_ns - start_ns) / NS_PER_SECOND
+    return (
+        f"{at:5.1f}s {REGIONS[switch.region]}: {switch.before} -> {switch.after}: {switch.reason}"
+    )
 
 
 def source(traffic: Traffic, name: str) -> str:
@@ -71,11 +105,8 @@ def verdict_lines(verdict: Verdict) -> Iterator[tuple[str, bool | None]]:
             f"  {'ok  ' if check.holds else 'FAIL'}  {check.name:{width}}  {check.text}",
             check.holds,
         )
-    yield (
-        "The limit: capacity + rate x time, in any window. The bound: what the best informed",
-        None,
-    )
-    yield "region had not heard of when it admitted.", None
+    for line in verdict.note.splitlines():
+        yield line, None
     if verdict.holds:
         yield "The regions kept one limit.", True
     else:
@@ -93,14 +124,38 @@ def as_dict(verdict: Verdict, seed: int, traffic: Traffic) -> dict[str, Any]:
         "admitted": verdict.admitted,
         "ideal": verdict.ideal,
         "ratio": verdict.ratio,
-        "excess_percent": verdict.linked.excess_percent,
-        "bound_percent": verdict.linked.bound_percent,
-        "excess_percent_cut": verdict.parted.excess_percent,
-        "bound_percent_cut": verdict.parted.bound_percent,
+        **(
+            _redis_figures(verdict)
+            if isinstance(verdict, StrongVerdict)
+            else _mesh_figures(verdict)
+        ),
         "dark_seconds": verdict.dark_seconds,
         "taken": dict(zip(REGIONS, verdict.told, strict=True)),
         "checks": {check.name: check.holds for check in verdict.checks},
     }
 
 
-__all__ = ["AFTER", "BANNERS", "as_dict", "setting", "source", "title", "verdict_lines"]
+def _mesh_figures(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "excess_percent": verdict.linked.excess_percent,
+        "bound_percent": verdict.linked.bound_percent,
+        "excess_percent_cut": verdict.parted.excess_percent,
+        "bound_percent_cut": verdict.parted.bound_percent,
+    }
+
+
+def _redis_figures(verdict: StrongVerdict) -> dict[str, Any]:
+    return {
+        "limits": {name: asdict(limit) for name, limit in verdict.limits.items()},
+        "recorded": dict(zip(REGIONS, verdict.records, strict=True)),
+        "modes": {
+            name: {"path": followed.path, "delay_seconds": followed.delays}
+            for name, followed in zip(REGIONS, verdict.followed, strict=True)
+        },
+    }
+
+
+__all__ = [
+    "AFTER", "BANNERS", "as_dict", "redis_setting", "setting", "source", "switch_line", "title",
+    "verdict_lines",
+]  # fmt: skip

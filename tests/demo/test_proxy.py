@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
+import tempfile
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from crdtbucket.demo.network import Network
-from crdtbucket.demo.proxy import HOST, Proxy
+from crdtbucket.demo.proxy import HOST, Proxy, Way
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -102,6 +105,53 @@ async def test_a_reset_ends_connections_and_new_ones_are_carried() -> None:
             assert await again.readexactly(1) == b"y"
 
 
+async def test_a_reset_is_told_as_one_to_both_ends() -> None:
+    heard: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    met = asyncio.Event()
+
+    class Server(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            met.set()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            heard.set_result(exc)
+
+    server = await asyncio.get_running_loop().create_server(Server, HOST, 0)
+    proxy = Proxy(server.sockets[0].getsockname()[1])
+    await proxy.start()
+    async with call(proxy) as (reader, _):
+        await asyncio.wait_for(met.wait(), 5)
+        await proxy.reset()
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 5)
+        assert isinstance(await asyncio.wait_for(heard, 5), ConnectionResetError)
+    await proxy.stop()
+    server.close()
+
+
+async def test_an_end_whose_receiver_was_reset_meanwhile_ends_the_connection() -> None:
+    loop = asyncio.get_running_loop()
+    failed: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: failed.append(context))
+    with socket.create_server((HOST, 0)) as listener, socket.socket() as caller:
+        proxy = Proxy(listener.getsockname()[1])
+        await proxy.start()
+        caller.setblocking(False)
+        await loop.sock_connect(caller, (HOST, proxy.port))
+        listener.setblocking(False)
+        server, _ = await loop.sock_accept(listener)
+        await asyncio.sleep(0.05)
+        # Both within one turn of the loop, which sees the end of the stream first.
+        caller.shutdown(socket.SHUT_WR)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.close()
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(loop.sock_recv(caller, 1), 5)
+        await proxy.stop()
+    assert failed == []
+
+
 async def test_nobody_at_the_far_end_closes_the_call() -> None:
     with socket.socket() as unused:
         unused.bind((HOST, 0))  # bound, and nobody listens
@@ -111,6 +161,136 @@ async def test_nobody_at_the_far_end_closes_the_call() -> None:
             with contextlib.suppress(ConnectionError):
                 assert await asyncio.wait_for(reader.read(), 5) == b""
         await proxy.stop()
+
+
+async def test_the_ways_differ_and_may_change_while_a_connection_is_open() -> None:
+    async with proxied() as proxy, call(proxy) as (reader, writer):
+        assert await round_trip(reader, writer) < 5
+        proxy.back.delay = 0.08
+        assert await round_trip(reader, writer) >= 0.079
+        proxy.there.delay = 0.04
+        assert await round_trip(reader, writer) >= 0.119
+        assert proxy.delay == 0.04
+        proxy.delay = 0.0
+        assert proxy.back == proxy.there == Way()
+
+
+async def test_jitter_keeps_the_order_and_comes_from_the_seed() -> None:
+    sent = b"".join(b"%06d" % number for number in range(500))
+    proxies = [Proxy(1, seed=seed) for seed in (1, 1, 2)]
+    assert len({proxy.random.random() for proxy in proxies}) == 2
+    async with proxied() as proxy, call(proxy) as (reader, writer):
+        proxy.there.jitter = proxy.back.jitter = 0.005
+        for start in range(0, len(sent), 6):
+            writer.write(sent[start : start + 6])
+            await asyncio.sleep(0)
+        assert await asyncio.wait_for(reader.readexactly(len(sent)), 10) == sent
+
+
+async def test_a_narrow_way_passes_so_many_bytes_a_second_and_the_first_ones_early() -> None:
+    async with proxied() as proxy, call(proxy) as (reader, writer):
+        proxy.there.bandwidth = 100_000
+        now = asyncio.get_running_loop().time
+        before = now()
+        writer.write(bytes(50_000))
+        await reader.readexactly(1)
+        first = now() - before
+        await asyncio.wait_for(reader.readexactly(49_999), 10)
+        assert now() - before >= 0.499
+        assert first < now() - before - 0.1
+
+
+async def test_a_sender_waits_for_a_way_that_is_full() -> None:
+    async with proxied() as proxy, call(proxy) as (_, writer):
+        proxy.cut()
+        writer.transport.set_write_buffer_limits(0)
+
+        async def send() -> None:
+            for _ in range(100):
+                writer.write(bytes(1 << 20))
+                await writer.drain()
+
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(send(), 1)
+
+
+async def test_down_refuses_and_resets_and_up_is_at_the_same_port() -> None:
+    async with proxied() as proxy, call(proxy) as (reader, writer):
+        await round_trip(reader, writer)
+        port = proxy.port
+        await proxy.down()
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 5)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(HOST, port)
+        await proxy.down()
+        await proxy.up()
+        await proxy.up()
+        assert proxy.port == port
+        async with call(proxy) as ends:
+            await round_trip(*ends)
+
+
+async def test_a_reply_ends_in_the_middle_and_the_next_connection_is_whole() -> None:
+    async with proxied() as proxy, call(proxy) as (reader, writer):
+        await round_trip(reader, writer)
+        proxy.reset_after(3)
+        writer.write(b"reply")
+        assert await asyncio.wait_for(reader.readexactly(3), 5) == b"rep"
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(1), 5)
+        async with call(proxy) as ends:
+            await round_trip(*ends)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+async def test_a_reply_stalls_and_goes_on_where_it_stopped(size: int) -> None:
+    async with proxied() as proxy, call(proxy) as (reader, writer):
+        proxy.stall_after(size)
+        writer.write(b"reply")
+        assert await asyncio.wait_for(reader.readexactly(size), 5) == b"reply"[:size]
+        writer.write(b"again")
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.1)
+        async with call(proxy) as ends:
+            await round_trip(*ends)  # no other connection stalls
+        proxy.heal()
+        rest = b"replyagain"[size:]
+        assert await asyncio.wait_for(reader.readexactly(len(rest)), 5) == rest
+
+
+async def test_an_end_is_told_late_when_closing_is_slow() -> None:
+    async with proxied() as proxy, call(proxy) as (reader, writer):
+        proxy.there.close_delay = 0.1
+        before = asyncio.get_running_loop().time()
+        writer.write(b"last")
+        writer.write_eof()
+        assert await asyncio.wait_for(reader.read(), 5) == b"last"
+        assert asyncio.get_running_loop().time() - before >= 0.099
+        assert proxy.connections == 0
+
+
+async def test_a_unix_socket_can_be_at_the_far_end() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        server = await asyncio.start_unix_server(echo, f"{folder}/s")
+        proxy = Proxy(path=f"{folder}/s")
+        await proxy.start()
+        async with call(proxy) as (reader, writer):
+            await round_trip(reader, writer)
+            await proxy.reset()
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(reader.read(), 5)
+        await proxy.stop()
+        server.close()
+
+
+async def round_trip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> float:
+    """Seconds that a question and its answer took."""
+    now = asyncio.get_running_loop().time
+    before = now()
+    writer.write(b"ping")
+    assert await asyncio.wait_for(reader.readexactly(4), 5) == b"ping"
+    return now() - before
 
 
 async def test_stopping_frees_the_port_even_in_a_cut() -> None:

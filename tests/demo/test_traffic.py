@@ -11,7 +11,18 @@ import pytest
 
 from crdtbucket import BucketSpec
 from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.demo.traffic import BLOCK, REGIONS, WEIGHTS, Traffic, demo_trace, phases, plan
+from crdtbucket.commands.demo import REDIS_LEAST
+from crdtbucket.demo.modes import ACTS
+from crdtbucket.demo.traffic import (
+    BLOCK,
+    REGIONS,
+    WEIGHTS,
+    Traffic,
+    demo_trace,
+    phases,
+    plan,
+    redis_phases,
+)  # fmt: skip
 from crdtbucket.simulator.errors import TraceError
 from crdtbucket.simulator.trace import Trace
 
@@ -47,6 +58,17 @@ def test_all_that_is_not_python_is_in_the_package() -> None:
     folder = EXAMPLES.parent / "crdtbucket" / "demo"
     files = {path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
     assert files == set(listed)
+
+
+def test_phases_of_a_run_with_a_redis_leave_time_for_every_switch() -> None:
+    parts = redis_phases(REDIS_LEAST)
+    assert [part.name for part in parts] == ["normal", "burst", "normal", "slow", "gone", "back"]
+    assert parts[0].start_ns == 0
+    assert parts[-1].end_ns == REDIS_LEAST * NS_PER_SECOND
+    assert all(a.end_ns == b.start_ns for a, b in pairwise(parts))
+    lengths = {part.name: (part.end_ns - part.start_ns) / NS_PER_SECOND for part in parts}
+    for act in ACTS[:-1]:  # the last waits for its switch beyond the end
+        assert lengths[act.name] > act.within_s
 
 
 def test_phases_follow_on_each_other_to_the_end() -> None:

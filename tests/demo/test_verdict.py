@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec
-from crdtbucket.demo.bound import Unheard
+from crdtbucket.demo.bound import Unheard, Untold
 from crdtbucket.demo.ledger import Decided, Ledger
 from crdtbucket.demo.verdict import Verdict, judge
 from crdtbucket.demo.words import verdict_lines
@@ -29,7 +29,10 @@ def report(place: int, calls: list[list[Any]], known: list[int]) -> dict[str, An
         "room": 0.0,
         "forgiven": 0,
         "done": True,
-        "calls": [[at, 0, cost, ok, 0.0, by_epoch(knew)] for at, cost, ok, knew in calls],
+        "switches": [],
+        "calls": [
+            [at, 0, cost, ok, 0.0, by_epoch(knew), "eventual"] for at, cost, ok, knew in calls
+        ],
     }
 
 
@@ -87,13 +90,13 @@ def test_what_a_cut_allows_does_not_excuse_what_came_before() -> None:
 
 
 def test_room_and_forgiven_debt_and_slow_clocks_widen_the_bound() -> None:
-    calls = [[S, 0, 90, 1, 30.0, by_epoch([90, 0])]]
+    calls = [[S, 0, 90, 1, 30.0, by_epoch([90, 0]), "eventual"]]
     found = verdict(
         report(0, [[0, 90, 1, [0, 0]]], [90, 90]),
         {**report(1, [], [90, 90]), "calls": calls, "forgiven": 20, "room": 7.0},
     )
     assert found.linked.bound_percent == pytest.approx(50)
-    calls = [[S, S // 2, 90, 1, 0.0, by_epoch([90, 0])]]
+    calls = [[S, S // 2, 90, 1, 0.0, by_epoch([90, 0]), "eventual"]]
     found = verdict(
         report(0, [[0, 90, 1, [0, 0]]], [90, 90]), {**report(1, [], [90, 90]), "calls": calls}
     )
@@ -144,6 +147,40 @@ def test_the_best_informed_of_late_speaks_for_all() -> None:
     assert unheard.admitted(admission(3 * GOSSIP, 1, 7, (0, 7))) == 50
     unheard.full()
     assert unheard.admitted(admission(9 * GOSSIP, 1, 7, (0, 14))) == 0
+
+
+def strong(at: int, region: int, cost: int, waited: int = 0) -> Decided:
+    return Decided(at, region, cost, True, waited, 0.0, (0, 0), "strong")
+
+
+def test_redis_has_not_heard_what_was_taken_without_it_until_its_taker_asks() -> None:
+    untold = Untold(2)
+    assert untold.admitted(strong(0, 0, 50)) == 0
+    assert untold.admitted(admission(1, 0, 7, (0, 0))) is None
+    assert untold.admitted(admission(5, 0, 20, (0, 0))) is None
+    assert untold.admitted(strong(6, 1, 1)) == 27
+    # Sent at 4: it tells of what was taken until then.
+    assert untold.admitted(strong(8, 0, 1, waited=4)) == 20
+    assert untold.admitted(strong(9, 1, 1)) == 20
+    untold.full()
+    assert untold.admitted(strong(9, 1, 1)) == 0
+
+
+def test_an_empty_redis_says_nothing_until_everybody_has_asked() -> None:
+    untold = Untold(2)
+    untold.admitted(strong(0, 0, 50))
+    untold.lost()
+    assert untold.admitted(strong(1, 1, 5)) is None
+    assert untold.admitted(strong(2, 0, 5)) == 0
+    untold.lost()
+    untold.full()
+    assert untold.admitted(strong(3, 1, 5)) == 0
+
+
+def test_own_calls_that_were_decided_while_one_waited_are_unheard_too() -> None:
+    unheard = Unheard(2, GOSSIP)
+    assert unheard.admitted(strong(0, 0, 30)) == 0
+    assert unheard.admitted(strong(3 * GOSSIP, 0, 5, waited=4 * GOSSIP)) == 30
 
 
 def test_a_restarted_process_is_the_same_region() -> None:

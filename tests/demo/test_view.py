@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
+from rich.table import Column, Table
 
 from crdtbucket.demo import words
 from crdtbucket.demo.board import Board, Row
+from crdtbucket.demo.modes import Switch
 from crdtbucket.demo.run import Demo, Options
-from crdtbucket.demo.traffic import phases
+from crdtbucket.demo.traffic import phases, redis_phases
 from crdtbucket.demo.view import LiveView, PlainView, SilentView, picture, sparkline, view_for
 
 
@@ -56,6 +60,57 @@ def test_plain_lines_say_a_phase_once_and_have_every_figure(
     assert figures[2:8] == ["8936", "1049", "7887", "10000", "0.1", "2/2"]
 
 
+SAID = (
+    "  1.2s eu: strong -> eventual: 9 of 9 answers took over 40 ms, for 1 s or longer; p99 ...",
+    "  2.0s us: strong -> eventual: the same",
+)
+
+
+def with_modes(name: str, switches: tuple[str, ...] = SAID) -> Board:
+    rows = tuple(replace(row, mode=mode) for row, mode in zip(a_board().rows, MODES, strict=True))
+    phase = next(one for one in redis_phases(40) if one.name == name)
+    return a_board("normal", phase=phase, rows=rows, switches=switches)
+
+
+MODES = ("eventual", "strong")
+
+
+def test_a_run_with_a_redis_shows_modes_and_their_changes() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(picture(with_modes("slow")))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for part in (*MODES, "SLOW", words.BANNERS["slow"], SAID[1]):
+        assert part in text, part
+    assert "9 of 9 answers took over 40 ms\n" in re.sub(" +\n", "\n", text)
+    assert "mode" not in "".join(str(column.header) for column in table_of(picture(a_board())))
+
+
+def table_of(group: Group) -> list[Column]:
+    return next(one for one in group.renderables if isinstance(one, Table)).columns
+
+
+def test_plain_lines_have_the_mode_and_say_a_change_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    view = PlainView()
+    view.show(with_modes("slow", SAID[:1]))
+    view.show(with_modes("slow"))
+    view.show(with_modes("gone"))
+    out = capsys.readouterr().out
+    for line in SAID:
+        assert out.count(line) == 1, line
+    figures = out.splitlines()[-1].replace("|", " ").split()
+    assert figures[2:7] == ["8936", "1049", "7887", "10000", "eventual"]
+    assert words.BANNERS["gone"] in out
+
+
+def test_every_phase_has_words_and_a_colour() -> None:
+    for part in (*phases(25), *redis_phases(40)):
+        phase = a_board("normal", phase=part)
+        picture(phase)
+        assert words.BANNERS[part.name]
+
+
 def test_the_live_view_gives_the_cursor_back() -> None:
     out = io.StringIO()
     view = LiveView(Console(file=out, force_terminal=True, width=100))
@@ -80,9 +135,14 @@ def test_the_words_fit_and_say_the_mode() -> None:
     demo = Demo(Options(), SilentView())
     said = [
         words.title(demo.spec), words.setting("strong", "eventual", 40), words.AFTER,
-        words.source(demo.traffic, "the Azure LLM trace"),
+        words.source(demo.traffic, "the Azure LLM trace"), words.title(demo.spec, redis=True),
+        words.redis_setting("redis-server", 40), words.redis_setting(None, 40),
+        words.switch_line(Switch(3 * 10**9, 1, "strong", "eventual", "slow"), 10**9),
     ]  # fmt: skip
     assert max(len(line) for text in said for line in text.splitlines()) <= 100
     assert "eventual mode" in said[1]
+    assert "redis-server" in said[5]
+    assert "redis-server" not in said[6]
+    assert said[7] == "  2.0s us: strong -> eventual: slow"
     assert "eventual mode" not in words.setting("eventual", "eventual", 40)
     assert demo.mode == "strong"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import gc
-import ipaddress
 import logging
 import os
 import random
@@ -19,10 +17,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
 
+from crdtbucket.background import Background
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.mesh import connection, driver, gate, tls, transport
 from crdtbucket.mesh.counters import MeshCounters
@@ -33,8 +30,8 @@ from crdtbucket.mesh.listener import PATH
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.session import MAX_FRAME, Handshake, Keyring, Kind, Session
 from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.mesh.threaded import ThreadedMesh
 from crdtbucket.mesh.transport import Mesh
+from tests.certificates import Authority
 from tests.mesh.network import RecordingNode, config, eventually, pair, running
 
 # -- frames between nodes
@@ -696,73 +693,6 @@ failed_tls = pytest.mark.filterwarnings(
 )
 
 
-class Authority:
-    """A certificate authority for one test."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._build(self._name, self._key.public_key(), authority=True)
-        self.file = str(folder / f"{name}.pem")
-        Path(self.file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, name: str) -> dict[str, str]:
-        """Settings with a certificate for this node."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._build(subject, key.public_key(), authority=False)
-        cert_file, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
-        cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return {"tls_cert": str(cert_file), "tls_key": str(key_file)}
-
-    def _build(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool
-    ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.timezone.utc)
-        public = self._key.public_key()
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-                critical=False,
-            )
-            .add_extension(
-                x509.KeyUsage(
-                    digital_signature=True,
-                    content_commitment=False,
-                    key_encipherment=False,
-                    data_encipherment=False,
-                    key_agreement=False,
-                    key_cert_sign=authority,
-                    crl_sign=authority,
-                    encipher_only=False,
-                    decipher_only=False,
-                ),
-                critical=True,
-            )
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False
-            )
-            .sign(self._key, hashes.SHA256())
-        )
-
-
 async def exchange(settings_a: dict[str, object], settings_b: dict[str, object]) -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
     async with pair(a, b, settings_a, settings_b):
@@ -874,11 +804,12 @@ async def test_a_node_that_always_wants_a_tick_leaves_time_for_others() -> None:
         assert rate <= 1.2 / driver.TICK_GAP_S
 
 
-def test_threaded_mesh_exchanges_frames_and_ends() -> None:
+def test_mesh_in_a_thread_exchanges_frames_and_ends() -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
-    first = ThreadedMesh(a, config())
+    mesh = Mesh(a, config())
+    first = Background("crdtbucket mesh a", [mesh])
     first.start()
-    second = ThreadedMesh(b, config(first.mesh.address))
+    second = Background("crdtbucket mesh b", [Mesh(b, config(mesh.address))])
     second.start()
     try:
         b.outbox.append(("a", b"from a thread"))
@@ -896,15 +827,13 @@ def test_threaded_mesh_exchanges_frames_and_ends() -> None:
     assert a.on_wake is None
 
 
-def test_threaded_mesh_raises_in_the_caller() -> None:
+def test_mesh_in_a_thread_raises_in_the_caller() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        mesh = ThreadedMesh(
-            RecordingNode("a"), MeshConfig(listen=f"127.0.0.1:{taken.getsockname()[1]}")
-        )
+        mesh = Mesh(RecordingNode("a"), MeshConfig(listen=f"127.0.0.1:{taken.getsockname()[1]}"))
         with pytest.raises(MeshError, match="cannot listen"):
-            mesh.start()
+            Background("crdtbucket mesh a", [mesh]).start()
 
 
 # -- the small rules

@@ -1,7 +1,7 @@
-"""A mesh in a thread of its own, for programs without an event loop.
+"""Services in a thread of their own, for programs without an event loop.
 
-The node then hears and ticks in that thread while the program takes in others; what they share
-is the compiled core, whose calls the interpreter's lock serialises.
+They hear and tick in that thread while the program takes in others; what they share is the compiled
+core, whose calls the interpreter's lock serialises.
 """
 
 from __future__ import annotations
@@ -9,34 +9,49 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
+from typing import Protocol
 
-from crdtbucket.clock import now_ns
-from crdtbucket.errors import MeshError
-from crdtbucket.mesh.node import Node
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.mesh.transport import Mesh
+from crdtbucket.errors import CrdtbucketError
 
 
-class ThreadedMesh:
-    """Runs a `Mesh` between `start` and `stop`, which block and raise like a plain call."""
+class Service(Protocol):
+    """What runs on an event loop between two calls."""
 
-    def __init__(
-        self, node: Node, config: MeshConfig, clock_ns: Callable[[], int] = now_ns
-    ) -> None:
-        """Arguments and errors of `Mesh`."""
-        self.mesh = Mesh(node, config, clock_ns)
-        self._name = f"crdtbucket mesh {node.info.name}"
+    async def start(self) -> None:
+        """Returns once it serves; raises, and leaves nothing behind, when it cannot."""
+
+    async def stop(self) -> None:
+        """Ends it in an orderly way."""
+
+
+@contextlib.asynccontextmanager
+async def running(services: Sequence[Service]) -> AsyncIterator[None]:
+    """Starts services in order and stops them in the opposite one, however the block ends."""
+    async with contextlib.AsyncExitStack() as stack:
+        for service in services:
+            await service.start()
+            stack.push_async_callback(service.stop)
+        yield
+
+
+class Background:
+    """Runs services between `start` and `stop`, which block and raise like a plain call."""
+
+    def __init__(self, name: str, services: Sequence[Service]) -> None:
+        """`name` is the thread's."""
+        self._name = name
+        self._services = services
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._ended: Future[None] = Future()
 
     def start(self) -> None:
-        """Returns once it listens; raises `MeshError`, here, when it cannot."""
+        """Returns once all serve; raises, here, what keeps one from it."""
         if self._thread is not None:
-            raise MeshError("this mesh was started before: make a new one")
+            raise CrdtbucketError("this thread was started before: make a new one")
         started: Future[None] = Future()
         # A daemon: a program that forgets to stop must still be able to end.
         self._thread = threading.Thread(
@@ -46,7 +61,7 @@ class ThreadedMesh:
         started.result()
 
     def stop(self) -> None:
-        """Leaves the mesh and waits for the thread; raises what went wrong in it."""
+        """Stops the services and waits for the thread; raises what went wrong in it."""
         if self._thread is None:
             return
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
@@ -69,12 +84,9 @@ class ThreadedMesh:
     async def _live(self, started: Future[None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        await self.mesh.start()
-        started.set_result(None)
-        try:
+        async with running(self._services):
+            started.set_result(None)
             await self._stop.wait()
-        finally:
-            await self.mesh.stop()
 
 
-__all__ = ["ThreadedMesh"]
+__all__ = ["Background", "Service", "running"]

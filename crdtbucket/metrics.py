@@ -1,0 +1,78 @@
+"""A limiter's numbers for Prometheus, read when they are scraped: a decision costs nothing more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.figures import FIGURES, PREFIX, Figure, Stats
+
+if TYPE_CHECKING:
+    from crdtbucket.limiter import Limiter
+
+
+class LimiterCollector(Collector):
+    """What a Prometheus registry asks for the numbers of one limiter."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        """Reads nothing before the first scrape."""
+        self._limiter = limiter
+
+    def describe(self) -> Iterator[Metric]:
+        """Every metric's name and help, without numbers."""
+        return (_family(figure, None) for figure in FIGURES)
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric as it stands at this moment; any thread may ask."""
+        stats = self._limiter.stats()
+        for name, bucket in self._limiter.buckets.items():
+            numbers = stats["buckets"][name]
+            numbers["spec"] = bucket.spec
+            numbers.setdefault("mode", bucket.mode)
+        return (_family(figure, stats) for figure in FIGURES)
+
+
+def register(limiter: Limiter, registry: CollectorRegistry = REGISTRY) -> LimiterCollector:
+    """Show a limiter's numbers in `registry`; `registry.unregister` takes what is returned.
+
+    A registry shows one limiter: `CrdtbucketError` for a second one.
+    """
+    collector = LimiterCollector(limiter)
+    try:
+        registry.register(collector)
+    except ValueError as error:
+        raise CrdtbucketError(
+            "this registry shows a limiter already: unregister that one first, "
+            "or give each limiter a CollectorRegistry of its own"
+        ) from error
+    return collector
+
+
+def _family(figure: Figure, stats: Stats | None) -> Metric:
+    samples = figure.read(stats) if stats is not None else ()
+    name = PREFIX + figure.name
+    if figure.histogram:
+        histogram = HistogramMetricFamily(name, figure.help, labels=figure.labels)
+        for labels, (buckets, total) in samples:
+            bounds = [("+Inf" if bound == math.inf else repr(bound), n) for bound, n in buckets]
+            histogram.add_metric(labels, bounds, total)
+        return histogram
+    kind = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
+    family = kind(name, figure.help, labels=figure.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family
+
+
+__all__ = ["LimiterCollector", "register"]

@@ -1,0 +1,64 @@
+"""The buckets of a configuration file as nodes and Redis call them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.config import Config
+from crdtbucket.limiter import least_debt
+from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.mode import Mode
+from crdtbucket.policy import BucketSpec
+from crdtbucket.reconcile.join import Columns
+from crdtbucket.strong.script import Arguments
+
+Place = tuple[int, int]
+"""The two halves of a key's hash, low and high; it names the bucket too."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One bucket of the file."""
+
+    spec: BucketSpec
+    position: int
+    """In the definitions that nodes are told."""
+    ceiling: int
+    """capacity + max_debt, in tokens."""
+    arguments: Arguments | None
+    """How Redis is asked; None for a bucket that it does not know."""
+
+    def debt_ns(self, tokens: Fraction) -> int:
+        """The time in which that many tokens come back, rounded up."""
+        q, p = self.spec.emission
+        return math.ceil(tokens * q / p)
+
+
+News = tuple[Bucket, Columns, Fraction]
+"""What a holder is told of a key: its bucket, the columns, and the tokens owed."""
+
+
+class Buckets:
+    """All of them, by the hash of the name (as nodes say it) and by the name (as Redis does)."""
+
+    def __init__(self, config: Config, mesh: MeshConfig) -> None:
+        table = Table(max_keys=16)
+        redis = config.redis
+        self.by_hash: dict[int, Bucket] = {}
+        self.by_key: dict[str, Bucket] = {}
+        for position, spec in enumerate(config.buckets):
+            core = BucketCore(table, spec, min_debt=least_debt(spec, mesh))
+            strong = (spec.consistency or config.consistency) is Mode.STRONG
+            arguments = None
+            # Strong mode refuses a Redis that loses writes of other regions.
+            if strong and redis is not None and not redis.active_active:
+                arguments = Arguments(spec, core.max_debt, redis.retention_ms)
+            bucket = Bucket(spec, position, spec.capacity + core.max_debt, arguments)
+            self.by_hash[core.name_hash] = self.by_key[spec.key] = bucket
+        self.definitions = tuple(table.all_definitions())
+
+
+__all__ = ["Bucket", "Buckets", "News", "Place"]

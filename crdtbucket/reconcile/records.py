@@ -1,0 +1,236 @@
+"""The records of Redis: read by plain commands, and raised by the script, with nothing to take."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from fractions import Fraction
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
+
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.errors import CrdtbucketError, RedisReplyError, RedisUnavailable
+from crdtbucket.mesh.deadline import within
+from crdtbucket.policy import clipped
+from crdtbucket.reconcile.buckets import Bucket, Buckets, News, Place
+from crdtbucket.reconcile.join import Columns, Held, Owner
+from crdtbucket.reconcile.peer import Told
+from crdtbucket.strong import script, topology
+from crdtbucket.strong.access import server_access, tls_context
+from crdtbucket.strong.connection import Connection, ask, asked
+from crdtbucket.strong.desk import redis_key
+from crdtbucket.strong.resp import RedisErrorReply
+from crdtbucket.strong.script import Call, Column, Status
+from crdtbucket.strong.settings import RedisConfig
+
+CHUNK = 256
+"""Keys that are asked for at a time."""
+SCAN_COUNT = b"1000"
+_OWNER = script.owner_name(1, "observer")
+"""The caller in the script's eyes; without counts it gets no record."""
+_RECORD = re.compile(rb"(\d{1,16}) (\d{1,16}) (\d{1,16}) \d+ \d+")
+_LEVEL = re.compile(rb"(\d{1,16}) (\d{1,6}) (\d{1,16}) (\d{1,9}) (\d{1,19}) (\d{1,19}) (\d{1,19})")
+T = TypeVar("T")
+
+
+class Records:
+    """The connections to all primaries."""
+
+    def __init__(self, config: RedisConfig, buckets: Buckets, timeout: float) -> None:
+        """`timeout` (s): for each chunk of answers."""
+        self._config, self._buckets, self._timeout = config, buckets, timeout
+        self.owner: Owner | None = None
+        """None: it is no node, and has no column of its own."""
+        self.marks: set[int] = set()
+        self._connections: list[Connection] = []
+        self._slots: list[int | None] = []
+        self._prefix = config.prefix.encode()
+        self._name = re.compile(
+            re.escape(self._prefix) + rb"\{(.+):([0-9a-f]{16})([0-9a-f]{16})\}", re.DOTALL
+        )
+
+    @property
+    def address(self) -> str:
+        """Of all primaries."""
+        return " ".join(str(connection.address) for connection in self._connections)
+
+    async def open(self) -> None:
+        """Connects. Raises `RedisUnavailable`."""
+        tls = tls_context(self._config)
+        layout = await topology.locate(self._config, tls)
+        access = server_access(self._config, tls, "crdtbucket:reconcile")
+        for primary in layout.primaries:
+            self._connections.append(
+                await Connection.open(
+                    primary.address, access, self._config.connect_timeout, scripts=[script.SOURCE]
+                )
+            )
+        self._slots = layout.owners()
+
+    def close(self) -> None:
+        """Hangs up."""
+        for connection in self._connections:
+            connection.abort()
+
+    async def places(self) -> dict[Place, Bucket]:
+        """All keys of the file's strong buckets, in the order of their hashes; full ones too.
+
+        Raises `RedisUnavailable`.
+        """
+        found: dict[Place, Bucket] = {}
+        pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", self._prefix) + b"{*"
+        for connection in self._connections:
+            cursor = b"0"
+            while True:
+                words = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCAN_COUNT)
+                reply = await self._within(ask(connection, *words))
+                if not isinstance(reply, list) or len(reply) != 2:
+                    raise RedisReplyError("SCAN was answered with something else")
+                cursor = reply[0]
+                found.update(filter(None, map(self._place, reply[1])))
+                if cursor == b"0":
+                    break
+        return dict(sorted(found.items(), key=lambda item: item[0][1]))
+
+    def _place(self, name: bytes) -> tuple[Place, Bucket] | None:
+        match = self._name.fullmatch(name)
+        bucket = self._buckets.by_key.get(match[1].decode(errors="replace")) if match else None
+        if match is None or bucket is None or bucket.arguments is None:
+            return None
+        return (int(match[3], 16), int(match[2], 16)), bucket
+
+    async def have(self, places: Mapping[Place, Bucket]) -> dict[Place, tuple[Bucket, Held]]:
+        """Those of these keys that it holds, full ones too; nothing is written.
+
+        Raises `RedisUnavailable`, and `RedisReplyError` for a record that is none.
+        """
+        found: dict[Place, tuple[Bucket, Held]] = {}
+        for chunk in _chunks(places.items()):
+            servers = {self._server(self._redis_key(*item)) for item in chunk}
+            clocks = {server: asked(server, b"TIME") for server in servers}
+            names = [self._redis_key(*item) for item in chunk]
+            calls = [asked(self._server(name), b"HGETALL", name) for name in names]
+            await self._within(_all([*clocks.values(), *calls]))
+            now = {server: _time(clock.result()) for server, clock in clocks.items()}
+            for (place, bucket), name, call in zip(chunk, names, calls, strict=True):
+                held = _held(call.result(), bucket, now[self._server(name)])
+                if held is not None:
+                    found[place] = bucket, held
+        return found
+
+    async def tell(self, told: Mapping[Place, News]) -> Told:
+        """Raises its records to these columns. Raises as `have`."""
+        for chunk in _chunks(told.items()):
+            sent = [self._raise(place, *news) for place, news in chunk]
+            await self._within(_all(sent))
+            for reply in sent:
+                answer = script.parse(reply.result())
+                if answer.status is not Status.ALLOWED:
+                    raise RedisReplyError(f"a settle of nothing ended as {answer.status.name}")
+        return Told(len(told), 0, 0)
+
+    def _raise(
+        self, place: Place, bucket: Bucket, columns: Columns, owed: Fraction
+    ) -> asyncio.Future[object]:
+        assert bucket.arguments is not None, "only strong buckets are told"
+        others = tuple(
+            Column(script.owner_name(epoch, node), *counts)
+            for (node, epoch), counts in columns.items()
+        )
+        name, debt = self._redis_key(place, bucket), bucket.debt_ns(owed)
+        call = Call(name, 0, _OWNER, 0, 0, 0, 0, debt, others)
+        connection = self._server(name)
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+        def replied(reply: object) -> None:
+            if isinstance(reply, RedisErrorReply) and reply.code == "NOSCRIPT":
+                assert bucket.arguments is not None
+                connection.send(bucket.arguments.eval_command(call), partial(_set, future))
+            else:
+                _set(future, reply)
+
+        connection.send(bucket.arguments.command(call), replied)
+        return future
+
+    def _redis_key(self, place: Place, bucket: Bucket) -> bytes:
+        return redis_key(self._prefix, bucket.spec.key, place)
+
+    def _server(self, name: bytes) -> Connection:
+        owner = self._slots[topology.slot(name)]
+        if owner is None:
+            text = f"no primary serves slot {topology.slot(name)} of the cluster"
+            raise RedisUnavailable(text, "down")
+        return self._connections[owner]
+
+    async def _within(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await within(self._timeout, work)
+        except asyncio.TimeoutError as error:
+            text = f"Redis did not answer within {self._timeout:g} s"
+            raise RedisUnavailable(text, "timed_out") from error
+        except RedisErrorReply as error:
+            raise RedisUnavailable(f"Redis answered {error}", error.kind) from error
+
+
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    left = iter(items)
+    while chunk := list(islice(left, CHUNK)):
+        yield chunk
+
+
+async def _all(replies: Iterable[asyncio.Future[object]]) -> None:
+    """Waits for all; raises the first error of the server, or of the connection."""
+    for reply in await asyncio.gather(*replies):
+        _good(reply)
+
+
+def _good(reply: object) -> object:
+    if isinstance(reply, CrdtbucketError):
+        raise reply
+    return reply
+
+
+def _set(future: asyncio.Future[object], reply: object) -> None:
+    if not future.done():
+        future.set_result(reply)
+
+
+def _time(reply: object) -> int:
+    """Redis' clock in us."""
+    if not isinstance(reply, list) or len(reply) != 2:
+        raise RedisReplyError("TIME was answered with something else")
+    return int(reply[0]) * 1_000_000 + int(reply[1])
+
+
+def _held(reply: object, bucket: Bucket, now_us: int) -> Held | None:
+    """What HGETALL says of a key; None when there is no such key."""
+    if not isinstance(reply, list) or len(reply) % 2:
+        raise RedisReplyError(f"a key of {bucket.spec.name!r} is no hash")
+    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    if not fields:
+        return None
+    level = _LEVEL.fullmatch(fields.pop(b"level", b""))
+    if level is None:
+        raise RedisReplyError(f"a key of {bucket.spec.name!r} has no level")
+    at_s, at_us, debt_s, debt_ns, rest, q, p = map(int, level.groups())
+    gone_ns = max(0, now_us - at_s * 1_000_000 - at_us) * 1_000
+    owed_ns = debt_s * NS_PER_SECOND + debt_ns + Fraction(rest, p) - gone_ns
+    columns = {}
+    for owner, text in fields.items():
+        record = _RECORD.fullmatch(text)
+        if record is None:
+            raise RedisReplyError(f"{clipped(text)} is no record")
+        birth, taken, refunded = map(int, record.groups())
+        columns[_owner(owner)] = birth, taken, refunded
+    debt = max(Fraction(0), owed_ns * p / q)
+    return Held(columns, debt, (q, p) == bucket.spec.emission)
+
+
+def _owner(name: bytes) -> Owner:
+    epoch, node = script.read_owner(name)
+    return node, epoch
+
+
+__all__ = ["Records"]

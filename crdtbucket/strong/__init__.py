@@ -1,0 +1,1 @@
+"""Strong mode: a shared Redis as one more replica, and what happens when it is slow or gone."""

@@ -1,0 +1,55 @@
+"""Where a Redis server listens."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+REDIS_PORT = 6379
+SENTINEL_PORT = 26379
+
+
+@dataclass(frozen=True)
+class Address:
+    """A TCP port of a host, or a unix socket where `path` is set; str() is what people read."""
+
+    host: str = ""
+    port: int = REDIS_PORT
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def read_address(text: str, default_port: int = REDIS_PORT) -> Address:
+    """The address "host", "host:port" or "[ipv6]:port". `ValueError` says what is wrong.
+
+    Nothing of `text` stands in the message: it may be a part of a mistyped URL.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(default_port)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if not _is_ipv6(host):
+            raise ValueError("has something in brackets that is no IPv6 address")
+    elif ":" in host:
+        raise ValueError("has an IPv6 host without brackets")
+    if not host or any(c.isspace() or c in "/@[]?#" for c in host):
+        raise ValueError("has no host name or address")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65_535):
+        raise ValueError("has no port from 1 to 65535")
+    return Address(host, int(port))
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+__all__ = ["REDIS_PORT", "SENTINEL_PORT", "Address", "read_address"]

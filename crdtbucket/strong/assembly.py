@@ -1,0 +1,165 @@
+"""What strong buckets need beside themselves, put together."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.bucket import Bucket
+from crdtbucket.errors import InvalidSpec
+from crdtbucket.mesh.roster import Roster
+from crdtbucket.mode import Mode
+from crdtbucket.strong.bucket import StrongBucket
+from crdtbucket.strong.controller import Change
+from crdtbucket.strong.degradation import Degradation
+from crdtbucket.strong.desk import Desk, Rules
+from crdtbucket.strong.notice import ModeNotice
+from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.script import Arguments
+from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.strong.store import Store
+from crdtbucket.strong.webhook import Webhook
+
+if TYPE_CHECKING:
+    from crdtbucket.mesh.protocol import MeshNode
+
+LOG = logging.getLogger("crdtbucket.strong")
+
+
+class StrongSide:
+    """The strong buckets of one limiter: their rules, their store, who hears of modes."""
+
+    def __init__(
+        self,
+        config: RedisConfig,
+        degradation: Degradation,
+        table: Table,
+        buckets: Sequence[Bucket],
+        *,
+        node: str,
+        region: str,
+    ) -> None:
+        """Raises `InvalidSpec` for what strong mode cannot keep."""
+        if config.active_active:
+            raise InvalidSpec(
+                "active_active is true: a conflict-free replicated Redis runs a script in one "
+                "region and loses the spends of the others, so it cannot decide for all",
+                "set consistency: eventual, whose counts add up over regions, or name a Redis with "
+                "one primary",
+                "active_active",
+            )
+        self._config = config
+        self._degradation = degradation
+        self._table = table
+        self._buckets = [bucket for bucket in buckets if isinstance(bucket, StrongBucket)]
+        self._node = node
+        self._region = region
+        quotas = Table(max_keys=table.max_keys)
+        self._rules: dict[BucketCore, Rules] = {
+            bucket: self._rules_of(bucket, quotas) for bucket in self._buckets
+        }
+        self.store: Store | None = None
+        self._machine: MeshNode | None = None
+        self._webhook: Webhook | None = None
+
+    def _rules_of(self, bucket: StrongBucket, quotas: Table) -> Rules:
+        spec, how = bucket.spec, self._degradation
+        debt = bucket.max_debt
+        ratio = Fraction(str(how.fallback_ratio))
+        return Rules(
+            Arguments(spec, debt, round(self._config.retention * 1000)),
+            spec.on_outage or how.on_outage,
+            Quota(quotas, spec, ratio, fleet=how.fallback_scope == "fleet"),
+        )
+
+    def join(self, machine: MeshNode | None) -> None:
+        """Before the start: `machine` is this node's part in the mesh, if there is one."""
+        self._machine = machine
+
+    async def start(self) -> None:
+        """Connects to Redis, as far as that can be had."""
+        machine = self._machine
+        roster = Roster(self._table, self._node) if machine is None else machine.roster
+        desk = Desk(
+            self._table,
+            roster,
+            self._node,
+            self._rules,
+            prefix=self._config.prefix.encode(),
+            nodes=self._nodes,
+        )
+        # Alone, with nobody to hear from, each process would spend the whole limit.
+        degraded = Mode.FALLBACK if machine is None else Mode.EVENTUAL
+        self.store = Store(
+            self._config,
+            desk,
+            self._table,
+            node=self._node,
+            modes=self._degradation.modes,
+            degraded=degraded,
+            on_change=self._changed,
+            on_mode=self._set_mode,
+        )
+        if self._degradation.webhook is not None:
+            self._webhook = Webhook(self._degradation.webhook)
+        if machine is not None:
+            machine.on_away = desk.push
+        await self.store.start()
+        for bucket in self._buckets:
+            bucket.attach(self.store)
+
+    async def stop(self) -> None:
+        """Settles what can be settled soon, and ends the connections."""
+        if self.store is not None:
+            await self.store.stop()
+        if self._webhook is not None:
+            await self._webhook.aclose()
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers of settling, and of each endpoint by its address; none before the start."""
+        store = self.store
+        if store is None:
+            return {}
+        return {
+            "strong": {
+                **store.desk.counters,
+                "unsettled": len(store.desk.unsettled),
+                "sharing_nodes": self._nodes(),
+            },
+            "redis": {str(address): one.stats() for address, one in store.endpoints.items()},
+        }
+
+    def _nodes(self) -> int:
+        known = 1 if self._machine is None else self._machine.known()
+        return known if self.store is None else max(known, self.store.registry.nodes)
+
+    def _set_mode(self, mode: Mode) -> None:
+        for bucket in self._buckets:
+            bucket.mode = mode
+        if self._machine is not None:
+            self._machine.away = mode is not Mode.STRONG
+
+    def _changed(self, endpoint: str, change: Change) -> None:
+        notice = ModeNotice(
+            self._node,
+            self._region,
+            endpoint,
+            change.before,
+            change.after,
+            change.reason,
+            time.time(),
+        )
+        if self._webhook is not None:
+            self._webhook.post(notice)
+        if self._degradation.on_mode_change is not None:
+            try:
+                self._degradation.on_mode_change(notice)
+            except Exception:  # logged; the user's hook must not stop the switch
+                LOG.exception("on_mode_change raised")
+
+
+__all__ = ["StrongSide"]

@@ -1,0 +1,101 @@
+"""A bucket whose decisions a common store makes."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import NoReturn, SupportsIndex
+
+from crdtbucket._core import Decision, Decisions, Table
+from crdtbucket.bucket import Bucket
+from crdtbucket.errors import AcquireRequired, CrdtbucketError, InvalidCost, InvalidKey
+from crdtbucket.mode import Mode
+from crdtbucket.policy import BucketSpec
+from crdtbucket.strong.store import Store
+from crdtbucket.strong.waiting import StrongWaiters
+
+
+class StrongBucket(Bucket):
+    """Decisions on the keys of one bucket that every node asks the same Redis for.
+
+    They need I/O, so there is `acquire` and no `take`. Everything else is as in `Bucket`; a
+    `refund`, a commit or a `settle` reaches Redis within a moment.
+    """
+
+    __slots__ = ("_store",)
+
+    _store: Store | None
+
+    def __init__(
+        self, table: Table, spec: BucketSpec, *, min_debt: int = 0, news_ns: int | None = None
+    ) -> None:
+        """As `Bucket`."""
+        super().__init__(table, spec, min_debt=min_debt, news_ns=news_ns)
+        self.waiters = StrongWaiters(self)
+        self._store = None
+        self.mode = Mode.STRONG
+
+    def attach(self, store: Store) -> None:
+        """Decide by this store from now on."""
+        self._store = store
+
+    @property
+    def store(self) -> Store:
+        """What decides. Raises `CrdtbucketError` before the limiter is open."""
+        if self._store is None:
+            raise self.table.refusal or CrdtbucketError(
+                f"bucket {self.spec.name!r} asks Redis, and the limiter is not open: "
+                "use it within `async with limiter:`"
+            )
+        return self._store
+
+    def take(self, key: str | bytes, cost: SupportsIndex = 1) -> NoReturn:
+        """Raises `AcquireRequired`: a strong decision waits for Redis."""
+        raise AcquireRequired(self.spec.name, "take", "acquire(key, cost)")
+
+    def take_many(
+        self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
+    ) -> NoReturn:
+        """Raises `AcquireRequired`, as `take`."""
+        raise AcquireRequired(self.spec.name, "take_many", "acquire_many(keys, costs)")
+
+    async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
+        """Redis' decision, if this node's own level agrees; else, within the deadline, that of the
+        mode in which the bucket is. Never waits for tokens. Raises as `take` of a plain bucket."""
+        return await self.store.acquire(self, key, cost)
+
+    async def acquire_many(
+        self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
+    ) -> Decisions:
+        """One pipelined decision of each key, in order; see `Bucket.acquire_many`."""
+        if isinstance(keys, (str, bytes)):
+            raise InvalidKey(f"keys is one key, {keys!r}: pass a sequence of keys")
+        names = tuple(keys)
+        each = tuple(costs) if isinstance(costs, Iterable) else (costs,) * len(names)
+        if len(each) != len(names):
+            raise InvalidCost(f"{len(each)} costs for {len(names)} keys")
+        for name, cost in zip(names, each, strict=True):
+            self.peek(name, cost)  # refuses what is wrong before anything is asked
+        decisions = await self.store.acquire_many(self, names, [int(cost) for cost in each])
+        return Decisions(
+            array("b", (d.allowed for d in decisions)),
+            array("q", (d.remaining for d in decisions)),
+            array("d", (d.retry_after for d in decisions)),
+        )
+
+    def refund(self, decision: Decision, tokens: SupportsIndex | None = None) -> int:
+        """As `Bucket.refund`."""
+        given_back = super().refund(decision, tokens)
+        if given_back:
+            self.store.owe(self, decision.key)
+        return given_back
+
+    def settle(self, key: str | bytes, tokens: SupportsIndex) -> int:
+        """As `Bucket.settle`."""
+        charged = super().settle(key, tokens)
+        if charged:
+            self.store.owe(self, key)
+        return charged
+
+
+__all__ = ["StrongBucket"]

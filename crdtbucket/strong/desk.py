@@ -1,0 +1,367 @@
+"""What one node states to the common store, and how it books the answers. No I/O here.
+
+Redis is one more replica: every call carries the own column, so that any call settles what an
+earlier one left open. An answer that never came is counted as taken here, and as refunded too where
+the caller was denied; the next settle puts the store right. Nothing is ever asked twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from operator import index
+
+from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.errors import RedisReplyError, WireError
+from crdtbucket.mesh.roster import Roster
+from crdtbucket.mode import Mode
+from crdtbucket.policy import OnOutage
+from crdtbucket.strong import script
+from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.script import Answer, Arguments, Call, Column, Status
+
+SECOND = 1_000_000_000
+SYNC_NS = 100_000_000
+"""For so long after the store and this node compared all columns of a key, the own level alone may
+deny."""
+REMEMBERED_SYNCS = 100_000
+
+Place = tuple[int, int]
+"""The two halves of a key's hash."""
+Item = tuple[BucketCore, Place]
+SCAN = 128
+"""Places of the table that are looked at together."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How one strong bucket talks and what it does in an outage."""
+
+    arguments: Arguments
+    on_outage: OnOutage
+    quota: Quota
+
+
+class Ask:
+    """One decision that the store is asked for, or one key that is settled with it (cost 0)."""
+
+    __slots__ = ("birth", "bucket", "call", "cost", "epoch", "key", "place")
+
+    def __init__(
+        self,
+        bucket: BucketCore,
+        key: str | bytes | None,
+        cost: int,
+        place: Place,
+        epoch: int,
+        call: Call,
+    ) -> None:
+        self.bucket = bucket
+        self.key = key
+        """None when the key is known by its hash alone, as settles are."""
+        self.cost = cost
+        self.place = place
+        self.epoch = epoch
+        self.birth = call.birth
+        self.call = call
+
+    @property
+    def item(self) -> Item:
+        """What it is about."""
+        return self.bucket, self.place
+
+
+class Desk:
+    """The books of one node with one common store."""
+
+    def __init__(
+        self,
+        table: Table,
+        roster: Roster,
+        node: str,
+        rules: dict[BucketCore, Rules],
+        *,
+        prefix: bytes = b"crdtbucket:",
+        nodes: Callable[[], int] = lambda: 1,
+    ) -> None:
+        """`nodes`: how many nodes share the limits, as far as is known here."""
+        self._table = table
+        self._roster = roster
+        self._node = node
+        self._rules = rules
+        self._nodes = nodes
+        self._prefixes = {b: key_prefix(prefix, b.spec.key) for b in rules}
+        self._by_name = {bucket.name_hash: bucket for bucket in rules}
+        self._synced: dict[Place, int] = {}
+        self._owner = (0, b"")
+        self.unsettled: dict[Item, int] = {}
+        """Keys whose counts here the store may lack, and the tokens admitted without it."""
+        self.on_owe: Callable[[], None] | None = None
+        """Told that there is one more."""
+        self.counters = dict.fromkeys(
+            ("denied_here", "ghosts", "settled_keys", "settled_tokens"), 0
+        )
+
+    # ---- decisions ----
+
+    def open(self, bucket: BucketCore, key: str | bytes, cost: int, fence: int) -> Ask | Decision:
+        """What to ask the store, or the decision when it need not be asked. Raises as `take`."""
+        stated = bucket.open_call(key, cost)
+        if stated is None:
+            return bucket.take_as(key, cost, Mode.STRONG)  # no room: the table's own policy
+        cost = index(cost)  # it is one: open_call has checked it
+        lo, hi, birth, taken, refunded, debt, wait = stated
+        if not wait:
+            place = (lo, hi)
+            call = Call(
+                self.name(bucket, place),
+                cost,
+                self._own_name(),
+                fence,
+                birth,
+                taken,
+                refunded,
+                debt,
+                None,
+            )
+            self._table.open_tokens += cost
+            return Ask(bucket, key, cost, place, self._owner[0], call)
+        if self._table.now() - self._synced.get((lo, hi), -(2**62)) < SYNC_NS:
+            self.counters["denied_here"] += 1
+            return self._deny(bucket, key, cost, Mode.STRONG)
+        whole = self._whole(bucket, (lo, hi), key, cost, fence)
+        assert whole is not None, "open_call has made the entry"
+        self._table.open_tokens += cost
+        return whole
+
+    def answer(
+        self, ask: Ask, answer: Answer, fence: int, wanted: bool = True
+    ) -> Decision | Ask | None:
+        """Books an answer: the decision, another ask to be sent at once, or None when the entry is
+        gone and the whole cannot be stated. `wanted`: somebody still waits; else what was taken is
+        given back. Raises `RedisReplyError`."""
+        if answer.status is Status.UNKNOWN:
+            return self._whole(ask.bucket, ask.place, ask.key, ask.cost, fence)
+        allowed = answer.status is Status.ALLOWED
+        self._check_record(ask, answer, ask.cost if allowed else 0)
+        if ask.key is None:
+            self._join(ask, answer, 0)
+            return None
+        charged = ask.cost if allowed else 0
+        short = 0
+        if ask.call.others is not None:
+            self._join(ask, answer, charged)
+            if allowed:
+                short = ask.bucket.shortage(*ask.place, ask.cost)
+        returned = charged if short or not wanted else 0
+        if returned:
+            self.owe(*ask.item)
+        decision = ask.bucket.close_call(
+            ask.key,
+            ask.cost,
+            allowed=allowed and not returned,
+            taken=charged,
+            refunded=returned,
+            mode=Mode.STRONG,
+            debt=answer.debt_ns,
+            wait=short,
+        )
+        self._table.open_tokens -= ask.cost
+        if allowed and not returned:
+            self._rules[ask.bucket].quota.charge(ask.key, ask.cost, self._nodes())
+        return decision
+
+    def lost(self, ask: Ask, mode: Mode, wanted: bool = True) -> Decision | None:
+        """Decides what the store did not answer in time, under the rule of `mode`: it may have
+        charged the cost or not. None for a settle, which is due again, and when nobody waits."""
+        self.owe(*ask.item)
+        if ask.key is None:
+            return None
+        decision = self.away(ask.bucket, ask.key, ask.cost, mode) if wanted else None
+        if decision is None or not decision.allowed:
+            ask.bucket.void(*ask.place, ask.cost)
+        self._table.open_tokens -= ask.cost
+        return decision
+
+    def away(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
+        """A decision without the store, under the rule of `mode`: eventual, or what the bucket does
+        in an outage."""
+        rules = self._rules[bucket]
+        rule: OnOutage = "eventual" if mode is Mode.EVENTUAL else rules.on_outage
+        if rule == "quota":
+            decision = self._from_quota(bucket, rules.quota, key, cost)
+        elif rule == "eventual":
+            decision = bucket.take_as(key, cost, Mode.EVENTUAL)
+        elif rule == "allow":
+            bucket.open_call(key, cost)  # checks both, and makes the entry
+            decision = bucket.close_call(
+                key, cost, allowed=True, taken=cost, refunded=0, mode=Mode.FALLBACK
+            )
+        else:
+            bucket.open_call(key, cost)
+            decision = self._deny(bucket, key, cost, Mode.FALLBACK)
+        if decision.allowed:
+            if rule != "quota":
+                rules.quota.charge(key, cost, self._nodes())
+            self.owe(bucket, bucket.hash(key), cost)
+        return decision
+
+    def _from_quota(
+        self, bucket: BucketCore, quota: Quota, key: str | bytes, cost: int
+    ) -> Decision:
+        if bucket.open_call(key, cost) is None:
+            return bucket.take_as(key, cost, Mode.FALLBACK)
+        share = quota.take(key, cost, self._nodes())
+        if share is None or not share.allowed:
+            wait = SECOND if share is None else share.retry_after_ns
+            return self._deny(bucket, key, cost, Mode.FALLBACK, wait)
+        decision = bucket.take_as(key, cost, Mode.FALLBACK)
+        if not decision.allowed:
+            quota.refund(share)
+        return decision
+
+    def _deny(
+        self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode, wait: int = 0
+    ) -> Decision:
+        return bucket.close_call(
+            key, cost, allowed=False, taken=0, refunded=0, mode=mode, wait=wait
+        )
+
+    def give_back(self, decision: Decision) -> None:
+        """Refunds a decision whose caller is gone."""
+        bucket = decision.bucket
+        if bucket.refund(decision):
+            self.owe(bucket, bucket.hash(decision.key))
+
+    def arguments(self, ask: Ask) -> Arguments:
+        """How the bucket of an ask talks to the store."""
+        return self._rules[ask.bucket].arguments
+
+    # ---- settling ----
+
+    def owe(self, bucket: BucketCore, place: Place, tokens: int = 0) -> None:
+        """Counts of this key changed without the store: it is to be told."""
+        item = (bucket, place)
+        if len(self.unsettled) >= self._table.max_keys and item not in self.unsettled:
+            self._drop_evicted()
+        known = self.unsettled.get(item)
+        self.unsettled[item] = (known or 0) + tokens
+        if known is None and self.on_owe is not None:
+            self.on_owe()
+
+    def _drop_evicted(self) -> None:
+        # What went from the table was full, or forgotten for want of room.
+        kept = {item: n for item, n in self.unsettled.items() if item[0].own(*item[1])}
+        self.unsettled.clear()
+        self.unsettled.update(kept)
+
+    def indebted(self) -> Iterator[list[Item]]:
+        """All keys here that are not full: those of some places of the table, then of the next."""
+        for start in range(0, self._table.places, SCAN):
+            found = []
+            for name, lo, hi in self._table.hashes(range(start, start + SCAN)):
+                bucket = self._by_name.get(name)
+                if bucket is not None and bucket.shortage(lo, hi, bucket.spec.capacity):
+                    found.append((bucket, (lo, hi)))
+            yield found
+
+    def push(self, entries: Iterable[int]) -> None:
+        """A peer that is cut off from the store has taken of these entries: it is to be told."""
+        for name, lo, hi in self._table.hashes(entries):
+            bucket = self._by_name.get(name)
+            if bucket is not None:
+                self.owe(bucket, (lo, hi))
+
+    def settle(self, bucket: BucketCore, place: Place, fence: int) -> Ask | None:
+        """The settle of one key; None, and nothing is owed, when it has no entry any more: then it
+        was full."""
+        ask = self._whole(bucket, place, None, 0, fence)
+        if ask is None:
+            self.unsettled.pop((bucket, place), None)
+        return ask
+
+    def _whole(
+        self, bucket: BucketCore, place: Place, key: str | bytes | None, cost: int, fence: int
+    ) -> Ask | None:
+        """An ask that states all columns of a key, so that the store's debt afterwards stands for
+        them all."""
+        stated = bucket.stated(*place)
+        if stated is None:
+            return None
+        birth, taken, refunded, debt, others = stated
+        names = self._roster.names()
+        columns = tuple(
+            Column(script.owner_name(epoch, names[node]), *counts)
+            for node, epoch, *counts in others
+            if node in names
+        )
+        owner = self._own_name()
+        call = Call(
+            self.name(bucket, place), cost, owner, fence, birth, taken, refunded, debt, columns
+        )
+        return Ask(bucket, key, cost, place, self._owner[0], call)
+
+    def _check_record(self, ask: Ask, answer: Answer, charged: int) -> None:
+        """Compares the own record in the store with what is counted here."""
+        own = ask.bucket.own(*ask.place)
+        if own is None or own[0] != ask.birth or ask.epoch != self._table.epoch:
+            return
+        _, taken, refunded = own
+        ghost = answer.taken - charged - taken
+        if ghost > 0:
+            # A call of an abandoned connection ran after all, and nobody got its tokens.
+            ask.bucket.void(*ask.place, ghost)
+            self.counters["ghosts"] += 1
+            self.owe(*ask.item)
+        elif self.unsettled and ghost == 0 and answer.refunded == refunded:
+            tokens = self.unsettled.pop(ask.item, None)
+            if tokens is not None:
+                self.counters["settled_keys"] += 1
+                self.counters["settled_tokens"] += tokens
+
+    def _join(self, ask: Ask, answer: Answer, charged: int) -> None:
+        """Adopts the statement of the store as it was before this call's own tokens."""
+        q, p = ask.bucket.spec.emission
+        columns = []
+        try:
+            for column in answer.columns:
+                taken = column.taken
+                if column.owner == ask.call.owner:
+                    taken -= charged
+                origin = self._origin(column.owner)
+                columns.append((origin, column.birth, taken, column.refunded))
+            ask.bucket.adopt(*ask.place, max(0, answer.debt_ns - q * charged // p), True, columns)
+        except WireError as error:
+            raise RedisReplyError(f"the record of a node cannot be joined: {error}") from error
+        if len(self._synced) >= REMEMBERED_SYNCS:
+            self._synced.clear()
+        self._synced[ask.place] = self._table.now()
+
+    # ---- names ----
+
+    def name(self, bucket: BucketCore, place: Place) -> bytes:
+        """The Redis key of a bucket's key."""
+        return b"%s%016x%016x}" % (self._prefixes[bucket], place[1], place[0])
+
+    def _own_name(self) -> bytes:
+        epoch = self._table.epoch
+        if self._owner[0] != epoch:
+            self._owner = (epoch, script.owner_name(epoch, self._node))
+        return self._owner[1]
+
+    def _origin(self, owner: bytes) -> int:
+        epoch, node = script.read_owner(owner)
+        return self._table.origin(self._roster.node(node), epoch)
+
+
+def key_prefix(prefix: bytes, bucket: str) -> bytes:
+    """How the Redis keys of a bucket begin."""
+    return b"%s{%s:" % (prefix, bucket.encode())
+
+
+def redis_key(prefix: bytes, bucket: str, place: Place) -> bytes:
+    """The Redis key of a bucket's key, known by its hash."""
+    return b"%s%016x%016x}" % (key_prefix(prefix, bucket), place[1], place[0])
+
+
+__all__ = ["Ask", "Desk", "Place", "Rules", "key_prefix", "redis_key"]

@@ -1,0 +1,335 @@
+"""One Redis server that decides for some of the keys: its connection, its deadlines, its mode."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from crdtbucket._core import BucketCore, Decision
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.errors import RedisReplyError
+from crdtbucket.mode import Mode
+from crdtbucket.strong import script
+from crdtbucket.strong.connection import Connection, ConnectionLost
+from crdtbucket.strong.controller import Change, Controller, Failure
+from crdtbucket.strong.desk import Ask, Desk, Item
+from crdtbucket.strong.histogram import Histogram
+from crdtbucket.strong.keeper import Keeper
+from crdtbucket.strong.resp import RedisErrorReply
+
+if TYPE_CHECKING:
+    from crdtbucket.strong.access import Access
+    from crdtbucket.strong.address import Address
+    from crdtbucket.strong.settings import RedisConfig
+
+LOG = logging.getLogger("crdtbucket.strong")
+ELSEWHERE = ("MOVED", "ASK")
+NO_FAULT = ("NOSCRIPT", *ELSEWHERE)
+"""Errors of a server that is well: it only wants to be asked otherwise."""
+ASKING = b"*1\r\n$6\r\nASKING\r\n"
+
+
+class Turn:
+    """One ask on its way: who waits, and until when."""
+
+    __slots__ = ("ask", "deadline_ns", "done", "future", "home", "sent_ns")
+
+    def __init__(
+        self,
+        home: Endpoint,
+        ask: Ask,
+        future: asyncio.Future[Decision | None],
+        deadline_ns: int,
+    ) -> None:
+        self.home = home
+        """The endpoint that sees to its deadline."""
+        self.ask = ask
+        self.future = future
+        self.deadline_ns = deadline_ns
+        self.sent_ns = 0
+        self.done = False
+        """Decided; an answer that comes later only tells how slow the server is."""
+
+
+class Endpoint:
+    """Asks one server, one ask a decision and none twice.
+
+    Asks and answers of a connection keep their order, so that what is booked here never runs behind
+    the server's record. All of it runs on one event loop.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        access: Access,
+        config: RedisConfig,
+        desk: Desk,
+        controller: Controller,
+        probe: tuple[script.Arguments, script.Call],
+        *,
+        now: Callable[[], int],
+        fences: Iterator[int],
+        owns: Callable[[Endpoint, bytes], bool],
+        changed: Callable[[Endpoint, Change], None],
+        elsewhere: Callable[[Endpoint, Turn, RedisErrorReply], bool],
+    ) -> None:
+        """`probe`: a call on a key of this node's own. `fences`: ordinals of connections. `owns`:
+        whether a Redis key is decided here. `changed` is told of a new mode; `elsewhere` gets what
+        another server decides (MOVED), and tells whether it was sent on."""
+        self.address = address
+        self.controller = controller
+        self.fence = 0
+        self.latency = Histogram()
+        self.counters = dict.fromkeys(("answered", "late", "timed_out", "cancelled"), 0)
+        self.failed: dict[str, int] = {}
+        self.desk = desk
+        self.now = now
+        self._owns = owns
+        self._changed = changed
+        self._elsewhere = elsewhere
+        self._deadline_ns = round(config.deadline * NS_PER_SECOND)
+        self.connection: Connection | None = None
+        self._turns: deque[Turn] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self.keeper = Keeper(
+            self,
+            access,
+            config,
+            probe,
+            fences=fences,
+            mine=self._mine,
+            outage_after=controller.outage_after,
+        )
+        self._mode_ns: dict[Mode, int] = {}
+        self._mode_since = now()
+        self._switches = 0
+
+    # ---- decisions ----
+
+    @property
+    def mode(self) -> Mode:
+        """How decisions are made here now."""
+        return self.controller.mode
+
+    @property
+    def open_calls(self) -> int:
+        """Asks that nobody has answered or given up."""
+        return sum(not turn.done and turn.home is self for turn in self._turns)
+
+    def usable(self) -> bool:
+        """Whether a decision may be asked for now."""
+        return self.controller.mode is Mode.STRONG and self.connection is not None
+
+    async def acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
+        """The server's decision, or within the deadline that of the rule for its absence."""
+        if not self.usable():
+            return self.desk.away(bucket, key, cost, self.away_mode())
+        opened = self.desk.open(bucket, key, cost, self.fence)
+        if isinstance(opened, Decision):
+            return opened
+        future = self.send(opened)
+        try:
+            decision = await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                # Decided at the same moment: the tokens that nobody will use go back.
+                given = future.result()
+                if given is not None and given.allowed:
+                    self.desk.give_back(given)
+            self.counters["cancelled"] += 1
+            raise
+        assert decision is not None, "an ask with a key ends with a decision"
+        return decision
+
+    def away_mode(self) -> Mode:
+        """The rule for a decision that the server does not make."""
+        return self.controller.mode if self.controller.mode is not Mode.STRONG else Mode.FALLBACK
+
+    def send(self, ask: Ask) -> asyncio.Future[Decision | None]:
+        """Puts an ask on its way. The future ends within the deadline."""
+        now = self.now()
+        turn = Turn(self, ask, asyncio.get_running_loop().create_future(), now + self._deadline_ns)
+        self._turns.append(turn)
+        if self._timer is None:
+            self._arm(now)
+        self.transmit(turn)
+        return turn.future
+
+    def transmit(self, turn: Turn, *, source: bool = False, asking: bool = False) -> None:
+        """Sends a turn's ask; with `source` the whole script, to a server that lost it; `asking`
+        for a slot on its way."""
+        connection = self.connection
+        if connection is None or connection.congested or connection.closed:
+            self._give_up(turn)
+            return
+        turn.sent_ns = self.now()
+        arguments = self.desk.arguments(turn.ask)
+        call = turn.ask.call
+        command = arguments.eval_command(call) if source else arguments.command(call)
+        self.controller.asked(turn.sent_ns)
+        if asking:
+            connection.send(ASKING, _ignore)
+        connection.send(command, partial(self._replied, turn))
+
+    def _replied(self, turn: Turn, reply: object) -> None:
+        now = self.now()
+        if isinstance(reply, ConnectionLost):
+            self._give_up(turn)
+            return
+        if isinstance(reply, RedisErrorReply):
+            self._refused(turn, reply)
+            return
+        try:
+            answer = script.parse(reply)
+            latency = now - turn.sent_ns
+            self.latency.add(latency)
+            self.note(self.controller.answered(now, latency, late=turn.done))
+            if turn.done:
+                self.counters["late"] += 1
+                return
+            self.counters["answered"] += 1
+            if answer.status is script.Status.FENCED:
+                self._ask_anew(turn)
+                return
+            if answer.status is script.Status.UNKNOWN and turn.ask.item not in self.desk.unsettled:
+                self.keeper.distrust()  # it held a record once: it may have lost others
+            result = self.desk.answer(turn.ask, answer, self.fence, not turn.future.cancelled())
+        except RedisReplyError as error:
+            self.fail(Failure.SCRIPT, str(error))
+            self._give_up(turn)
+            return
+        if isinstance(result, Ask):
+            turn.ask = result
+            self.transmit(turn)
+        elif result is None and turn.ask.key is not None:
+            self._give_up(turn)
+        else:
+            self._finish(turn, result)
+
+    def _ask_anew(self, turn: Turn) -> None:
+        """A key has come here from a server whose connection is younger than this one."""
+        if turn.ask.call.fence == self.fence:
+            self.fence = self.keeper.next_fence()
+        turn.ask.call.fence = self.fence
+        self.transmit(turn)
+
+    def _refused(self, turn: Turn, error: RedisErrorReply) -> None:
+        """An error reply: the call did not run, or changed nothing."""
+        sent_on = error.code in ELSEWHERE and self._elsewhere(self, turn, error)
+        self.refused(error, self.now() - turn.sent_ns, late=turn.done)
+        if error.code == "NOSCRIPT" and not turn.done:
+            self.transmit(turn, source=True)
+        elif not sent_on:
+            self._give_up(turn)
+
+    def refused(self, error: RedisErrorReply, latency_ns: int, *, late: bool) -> None:
+        """What an error reply says of the server. `late`: its deadline was over."""
+        if error.code in NO_FAULT:
+            self.note(self.controller.answered(self.now(), latency_ns, late=late))
+        else:
+            self.fail(Failure(error.kind), str(error))
+
+    def _give_up(self, turn: Turn) -> None:
+        """Decides without the server, which may or may not have decided."""
+        if not turn.done:
+            wanted = not turn.future.cancelled()
+            self._finish(turn, self.desk.lost(turn.ask, self.away_mode(), wanted))
+            self.keeper.wake()
+
+    def _finish(self, turn: Turn, decision: Decision | None) -> None:
+        turn.done = True
+        # Answers come in order: it is mostly the first, and what is let go now is used again soon.
+        turns = self._turns
+        while turns and (turns[0].done or turns[0].home is not self):
+            turns.popleft()
+        if not turn.future.done():
+            turn.future.set_result(decision)
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers for people and metrics."""
+        now, seconds = self.now(), dict(self._mode_ns)
+        seconds[self.mode] = seconds.get(self.mode, 0) + now - self._mode_since
+        return {
+            "mode": str(self.mode),
+            "mode_seconds": {str(mode): ns / NS_PER_SECOND for mode, ns in seconds.items()},
+            "switches": self._switches,
+            **self.counters,
+            "failed": dict(self.failed),
+            "latency": self.latency.cumulative(),
+            "latency_sum": self.latency.sum_ns / NS_PER_SECOND,
+            "open_calls": self.open_calls,
+        }
+
+    # ---- deadlines ----
+
+    def _arm(self, now: int) -> None:
+        turns = self._turns
+        while turns and (turns[0].done or turns[0].home is not self):
+            turns.popleft()
+        self._timer = None
+        if turns:
+            delay = max(0, turns[0].deadline_ns - now) / NS_PER_SECOND
+            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        now = self.now()
+        turns = self._turns
+        while turns and (turns[0].done or turns[0].deadline_ns <= now):
+            turn = turns.popleft()
+            if not turn.done and turn.home is self:
+                self.counters["timed_out"] += 1
+                self._give_up(turn)
+                self.note(self.controller.timed_out(now))
+        self._arm(now)
+
+    # ---- other servers ----
+
+    def move(self, address: Address) -> None:
+        """The server failed over: the same keys are decided at another address."""
+        self.address = address
+        self.controller.moved(self.now())
+        self.keeper.drop()
+        self.keeper.wake()
+
+    def take_over(self, turn: Turn, asking: bool) -> None:
+        """Asks here what another server did not decide; its deadline stays. `asking`: the slot is
+        on its way here."""
+        turn.home = self
+        turn.ask.call.fence = self.fence
+        self._turns.appendleft(turn)
+        if self._timer is None:
+            self._arm(self.now())
+        # Whether a server that takes over a slot has the script is not known before it is asked,
+        # and it would be asked in vain: ASKING holds for one command.
+        self.transmit(turn, source=asking, asking=asking)
+
+    def _mine(self, item: Item) -> bool:
+        return self._owns(self, self.desk.name(*item))
+
+    # ---- modes ----
+
+    def fail(self, failure: Failure, why: str) -> None:
+        self.failed[failure.value] = self.failed.get(failure.value, 0) + 1
+        LOG.debug("%s: %s", self.address, why)
+        self.note(self.controller.failed(self.now(), failure))
+
+    def note(self, change: Change | None) -> None:
+        if change is not None:
+            now = self.now()
+            spent = self._mode_ns.get(change.before, 0) + now - self._mode_since
+            self._mode_ns[change.before] = spent
+            self._mode_since = now
+            self._switches += 1
+            self.keeper.wake()
+            self._changed(self, change)
+
+
+def _ignore(_: object) -> None:
+    """The reply to ASKING says nothing that the one to the call does not."""
+
+
+__all__ = ["Endpoint", "Turn"]

@@ -1,0 +1,211 @@
+"""Keeps an endpoint's connection, probes a server that was left, and has it told what it lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from crdtbucket.clock import NS_PER_SECOND, now_ns
+from crdtbucket.errors import RedisReplyError, RedisUnavailable
+from crdtbucket.mesh.deadline import within
+from crdtbucket.mode import Mode
+from crdtbucket.strong import script, topology
+from crdtbucket.strong.connection import Connection
+from crdtbucket.strong.controller import Failure
+from crdtbucket.strong.desk import Item
+from crdtbucket.strong.resp import RedisErrorReply
+from crdtbucket.strong.settler import Settler
+
+if TYPE_CHECKING:
+    from crdtbucket.strong.access import Access
+    from crdtbucket.strong.endpoint import Endpoint
+    from crdtbucket.strong.settings import RedisConfig
+
+LOG = logging.getLogger("crdtbucket.strong")
+RECONNECT_S = 0.05
+DEAF_NS = 2 * NS_PER_SECOND
+"""A connection on which a call has been open for so long is given up for a new one."""
+LAST_WORDS_S = 2.0
+"""The end of a limiter waits no longer than this for what is still to be settled."""
+
+
+class Keeper:
+    """The upkeep of one endpoint: `connect` once, then `run` until it is cancelled, then `stop`."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        access: Access,
+        config: RedisConfig,
+        probe: tuple[script.Arguments, script.Call],
+        *,
+        fences: Iterator[int],
+        mine: Callable[[Item], bool],
+        outage_after: float,
+    ) -> None:
+        """`probe`: a call on a key of this node's own. `fences`: ordinals of connections. `mine`:
+        whether a key is decided at this endpoint. `outage_after`: seconds without an answer."""
+        self.settler = Settler(endpoint, mine)
+        self._endpoint = endpoint
+        self._access = access
+        self._config = config
+        self._probe = probe
+        self._probes = 0
+        self._fences = fences
+        # While decisions wait for it, a server that does not even connect is found out in time.
+        self._quickly = min(config.connect_timeout, outage_after)
+        self._run_id: str | None = ""
+        """Of the server when it was last met: "" before that, None when it is not known."""
+        self._awake = asyncio.Event()
+        self._closed = False
+
+    def wake(self) -> None:
+        """Look at once whether there is something to do."""
+        self._awake.set()
+
+    def distrust(self) -> None:
+        """The server has lost something that it held: it is told all."""
+        self.settler.everything = True
+        self._awake.set()
+
+    def next_fence(self) -> int:
+        """A number above all that this process has used."""
+        return next(self._fences)
+
+    async def run(self) -> None:
+        """Connects, probes, settles; until cancelled."""
+        endpoint, controller = self._endpoint, self._endpoint.controller
+        while True:
+            now = endpoint.now()
+            endpoint.note(controller.tick(now))
+            if controller.mode is Mode.STRONG:
+                if endpoint.connection is None:
+                    await self.connect()
+                elif self.settler.due and now >= self.settler.at:
+                    await self.settler.settle()
+            elif controller.probe(now):
+                await self._try()
+            await self._rest()
+
+    async def stop(self) -> None:
+        """Settles what is owed as far as that goes quickly, and closes the connection."""
+        self._closed = True
+        endpoint = self._endpoint
+        if endpoint.usable() and self.settler.due and not await self.settler.settle(LAST_WORDS_S):
+            left = len(endpoint.desk.unsettled)
+            LOG.warning("%s: closed with %d keys not settled", endpoint.address, left)
+        self.drop()
+
+    def drop(self) -> None:
+        """Ends the connection, which is no failure of the server."""
+        connection, self._endpoint.connection = self._endpoint.connection, None
+        if connection is not None:
+            connection.abort()
+
+    async def connect(self) -> bool:
+        """Whether there is a connection now; why not, the controller is told."""
+        endpoint, address = self._endpoint, self._endpoint.address
+        strong = endpoint.mode is Mode.STRONG
+        timeout = self._quickly if strong else self._config.connect_timeout
+        try:
+            connection = await Connection.open(
+                address, self._access, timeout, scripts=[script.SOURCE]
+            )
+            run_id = await within(timeout, topology.run_id(connection))
+        except (RedisUnavailable, asyncio.TimeoutError) as error:
+            endpoint.fail(Failure(getattr(error, "kind", "timed_out")), str(error))
+            return False
+        connection.on_lost = partial(self._lost, connection)
+        if connection.closed or self._closed or address != endpoint.address:
+            connection.abort()
+            return False
+        if self._run_id != "" and (run_id is None or run_id != self._run_id):
+            self.settler.everything = True
+        self._run_id = run_id
+        endpoint.fence = self.next_fence()
+        endpoint.connection = connection
+        return True
+
+    def _lost(self, connection: Connection, error: RedisUnavailable) -> None:
+        if connection is self._endpoint.connection:
+            self._endpoint.connection = None
+            self._endpoint.fail(Failure(error.kind), str(error))
+            self._awake.set()
+
+    async def _try(self) -> None:
+        """One probe; what is owed is settled while the server is at it."""
+        endpoint = self._endpoint
+        connection = endpoint.connection
+        if connection is not None and now_ns() - (connection.oldest_ns or now_ns()) > DEAF_NS:
+            # What was sent on it may still be carried out: the fence tells the script.
+            self.drop()
+        if endpoint.connection is None and not await self.connect():
+            return
+        if await self._ask_probe() and self.settler.due:
+            await self.settler.settle()
+
+    async def _ask_probe(self) -> bool:
+        """The script on a key of this node's own, which writes: a server that only answers decides
+        nothing."""
+        arguments, call = self._probe
+        self._probes += 1
+        call = replace(call, taken=self._probes, fence=self._endpoint.fence)
+        reply = await self._in_time(arguments.command(call))
+        if isinstance(reply, RedisErrorReply) and reply.code == "NOSCRIPT":
+            reply = await self._in_time(arguments.eval_command(call))
+        return isinstance(reply, script.Answer)
+
+    async def _in_time(self, command: bytes) -> object:
+        """The answer, or the error that came; None when none came within the deadline."""
+        endpoint, controller = self._endpoint, self._endpoint.controller
+        connection = endpoint.connection
+        if connection is None or connection.closed:
+            return None
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        late = False
+        sent = endpoint.now()
+        controller.asked(sent)
+
+        def replied(reply: object) -> None:
+            now = endpoint.now()
+            if isinstance(reply, RedisErrorReply):
+                endpoint.refused(reply, now - sent, late=late)
+            elif not isinstance(reply, RedisUnavailable):  # of a lost connection, all hear
+                try:
+                    reply = script.parse(reply)
+                    endpoint.note(controller.answered(now, now - sent, late=late))
+                except RedisReplyError as error:
+                    endpoint.fail(Failure.SCRIPT, str(error))
+            if not future.done():
+                future.set_result(reply)
+
+        connection.send(command, replied)
+        await asyncio.wait({future}, timeout=self._config.deadline)
+        if future.done():
+            return future.result()
+        late = True
+        endpoint.note(controller.timed_out(endpoint.now()))
+        return None
+
+    async def _rest(self) -> None:
+        """Until there is something to do again."""
+        endpoint = self._endpoint
+        now = endpoint.now()
+        due = endpoint.controller.next_tick(now)
+        delay = 1.0 if due is None else max(0.0, (due - now) / NS_PER_SECOND)
+        if endpoint.connection is None and endpoint.mode is Mode.STRONG:
+            delay = min(delay, RECONNECT_S)
+        if self.settler.due and endpoint.usable():
+            delay = min(delay, (self.settler.at - now) / NS_PER_SECOND)
+        self._awake.clear()
+        try:
+            await within(max(delay, 0.001), self._awake.wait())
+        except asyncio.TimeoutError:
+            return
+
+
+__all__ = ["Keeper"]

@@ -1,0 +1,82 @@
+"""The static quota of an outage: a small share of a bucket that is this node's alone."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.policy import MAX_SPAN_NS, MAX_TOKENS, BucketSpec
+
+FINEST = 1000
+"""Parts of a token that the quota counts in, so that odd ratios stay exact enough."""
+
+
+class Quota:
+    """One bucket's share on one node, per key: charged in every mode, given out in an outage.
+
+    The share is min(`ratio`, 1 / nodes) of capacity and rate; with `fleet`, ratio / nodes. It is
+    kept as a bucket of the whole limit in which a token costs 1 / share, so nothing is rounded but
+    that price, and that upwards: all nodes together never give out more than the limit.
+
+    A share of the capacity that is under one token still gives single tokens, at the share's rate,
+    as long as one for each node fits the capacity: else a small bucket would be shut for as long as
+    Redis is gone. What costs more than the share ever holds, or more than an equal part of the
+    capacity, is denied until Redis is back: whole tokens cannot be split, and the limit binds.
+
+    As it is charged for what other modes admit, it is no second bucket to be had by flapping.
+    """
+
+    def __init__(self, table: Table, spec: BucketSpec, ratio: Fraction, *, fleet: bool) -> None:
+        """`table`: one of its own, that no mesh sees. `ratio`: above 0, at most 1; `fleet`: of all
+        nodes together, not of each."""
+        # Fewer where the core could not count so many, or not so many in a second.
+        most = MAX_TOKENS // max(spec.capacity, spec.refill_rate)
+        self._parts = min(FINEST, most, spec.interval_ns // spec.refill_rate)
+        rate = spec.refill_rate * self._parts
+        # As much as one token costs, where the core can count that far.
+        longest = MAX_SPAN_NS * rate // spec.interval_ns - 1
+        one = min(math.ceil(self._parts / ratio), longest, MAX_TOKENS)
+        self._core = BucketCore(
+            table,
+            BucketSpec(
+                spec.name,
+                max(spec.capacity * self._parts, one),
+                rate,
+                f"{spec.interval_ns}ns",
+                max_debt=0,
+                max_keys=spec.max_keys,
+            ),
+        )
+        self._capacity = spec.capacity
+        self._ratio = ratio
+        self._fleet = fleet
+        self._nodes = 0
+        self._parts_a_token = Fraction(0)
+
+    def take(self, key: str | bytes, cost: int, nodes: int) -> Decision | None:
+        """The decision on `cost` tokens among `nodes` nodes; None when the share never holds so
+        many. Its `remaining` is in parts of a token, times 1 / share."""
+        price = self._price(cost, nodes)
+        if price > self._core.spec.capacity or cost * nodes > self._capacity:
+            return None
+        return self._core.take(key, price)
+
+    def refund(self, decision: Decision) -> None:
+        """Takes back what another rule denied."""
+        self._core.refund(decision)
+
+    def charge(self, key: str | bytes, cost: int, nodes: int) -> None:
+        """Counts tokens that another mode admitted; an empty share stays empty."""
+        self._core.settle(key, min(self._price(cost, nodes), self._core.spec.capacity))
+
+    def _price(self, cost: int, nodes: int) -> int:
+        if nodes != self._nodes:
+            shares = nodes / self._ratio if self._fleet else max(1 / self._ratio, Fraction(nodes))
+            self._nodes, self._parts_a_token = nodes, self._parts * shares
+        price = self._parts_a_token
+        # In integers: every answer of the store is charged.
+        return -(-cost * price.numerator // price.denominator)
+
+
+__all__ = ["Quota"]

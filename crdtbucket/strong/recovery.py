@@ -1,0 +1,87 @@
+"""What an endpoint that was left must show before it is asked again, and who may look at it."""
+
+from __future__ import annotations
+
+_MILLION = 1_000_000
+
+
+class Recovery:
+    """How long an endpoint has answered, and answered quickly, without a failure between."""
+
+    def __init__(self, quantile: float) -> None:
+        """`quantile` of the answers must be quick, in millionths."""
+        self.alive_since: int | None = None
+        """When the first answer came."""
+        self.quick_since: int | None = None
+        """When the first answer came of those whose quantile is within the limit."""
+        self.answers = 0
+        """How many came since then."""
+        self._slow = 0
+        self._allowed = _MILLION - round(quantile * _MILLION)
+
+    def clear(self) -> None:
+        """It failed, or was only now left: all begins anew."""
+        self.alive_since = None
+        self._restart()
+
+    def answered(self, now: int, slow: bool) -> None:
+        """A good answer came, in time or late."""
+        if self.alive_since is None:
+            self.alive_since = now
+        if slow:
+            self.slowed()
+            return
+        if self.quick_since is None:
+            self.quick_since = now
+        self.answers += 1
+
+    def slowed(self) -> None:
+        """An answer was slow, or is overdue; too many of them end what was quick."""
+        self.answers += 1
+        self._slow += 1
+        if self._slow * _MILLION > self._allowed * self.answers:
+            self._restart()
+
+    def _restart(self) -> None:
+        self.quick_since = None
+        self.answers = self._slow = 0
+
+
+class Probes:
+    """When the next probe may go out: one at a time, and ever more rarely while they fail."""
+
+    def __init__(self, interval_ns: int, longest_ns: int) -> None:
+        self._least_ns, self._longest_ns = interval_ns, longest_ns
+        self.start(0)
+
+    def start(self, now: int) -> None:
+        """The endpoint was left: the first probe is due an interval from now."""
+        self._interval_ns = self._least_ns
+        self._last = now
+        self._under_way = False
+
+    def hurry(self, now: int) -> None:
+        """There is another server: a probe is due at once."""
+        self.start(now - self._least_ns)
+
+    def due_at(self) -> int:
+        """When the next may go out (ns); one that never told its end blocks until then too."""
+        return self._last + (self._longest_ns if self._under_way else self._interval_ns)
+
+    def claim(self, now: int) -> bool:
+        """True for one caller when a probe is due: it goes out now."""
+        if now < self.due_at():
+            return False
+        self._last, self._under_way = now, True
+        return True
+
+    def ended(self, good: bool) -> None:
+        """An answer, a failure or a deadline came, of a probe or of an earlier call."""
+        if good:
+            self._interval_ns = self._least_ns
+        elif self._under_way:
+            self._interval_ns = min(2 * self._interval_ns, self._longest_ns)
+        self._under_way = False
+
+
+__all__ = ["Probes", "Recovery"]

@@ -1,0 +1,127 @@
+"""The Redis protocol (RESP2): commands as bytes, bytes as replies, bounds on what is believed."""
+
+from __future__ import annotations
+
+import re
+
+import hiredis
+
+from crdtbucket.errors import CrdtbucketError
+
+NOTHING = object()
+"""No complete reply has come yet. (None is a reply.)"""
+MAX_REPLY = 1 << 20
+"""Bytes of one reply; the largest we ask for is a key's record with its columns."""
+MAX_ITEMS = 9_999
+"""Items of one list."""
+MAX_DEPTH = 5
+"""Lists within lists: CLUSTER SLOTS with the nodes' metadata needs four."""
+
+# hiredis makes room for as many items as a head claims to follow: a head of ten bytes may ask for
+# gigabytes. A head begins a line; no text that we ask for has a line which begins like it.
+_LARGE_HEAD = re.compile(rb"\n[*%~>|]\+?\d{5}")
+_HEAD_BYTES = 7
+_SHOWN = 200
+_KINDS = {
+    "auth": "NOAUTH WRONGPASS NOPERM DENIED",
+    "readonly": "READONLY MISCONF NOREPLICAS",
+    "loading": "LOADING",
+    "oom": "OOM",
+    "down": "CLUSTERDOWN MASTERDOWN TRYAGAIN BUSY",
+}
+_KIND_OF = {code: kind for kind, codes in _KINDS.items() for code in codes.split()}
+
+
+class GarbledReply(CrdtbucketError):
+    """What came is no Redis protocol, or beyond the bounds: the stream cannot be trusted on."""
+
+
+class RedisErrorReply(CrdtbucketError):
+    """Redis answered a command with an error."""
+
+    # Both are read from the arguments, for a list may hold a hundred thousand errors.
+    @property
+    def message(self) -> str:
+        """All that Redis said."""
+        return str(self.args[0])
+
+    @property
+    def code(self) -> str:
+        """Its first word."""
+        return self.message.partition(" ")[0]
+
+    @property
+    def kind(self) -> str:
+        """The outage this is evidence of: "auth", "loading" ...; "script" for all others."""
+        return _KIND_OF.get(self.code, "script")
+
+    def __str__(self) -> str:
+        # What a server says may hold what it was told, and ends up in logs: not without end.
+        return self.message[:_SHOWN]
+
+
+class ReplyReader:
+    """Replies from the bytes of one connection, in order."""
+
+    __slots__ = ("_gets", "_reader", "_tail", "_unread")
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader(replyError=RedisErrorReply, notEnoughData=NOTHING)
+        self._gets = self._reader.gets
+        self._tail = b"\n"
+        self._unread = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take what the socket gave. Raises `GarbledReply` for a reply beyond the bounds."""
+        if _LARGE_HEAD.search(self._tail + data):
+            raise GarbledReply(f"a list of more than {MAX_ITEMS} items")
+        self._tail = data[-_HEAD_BYTES:] if len(data) >= _HEAD_BYTES else self._tail + data
+        self._unread += len(data)
+        if self._unread > MAX_REPLY + len(data):
+            raise GarbledReply(f"a reply of more than {MAX_REPLY} bytes")
+        self._reader.feed(data)
+
+    def next(self) -> object:
+        """The next reply, `NOTHING` when it is not complete. Raises `GarbledReply`."""
+        try:
+            reply: object = self._gets()
+        except (hiredis.HiredisError, TypeError, MemoryError) as error:
+            # TypeError: a map whose key is a list, which only a hostile server sends.
+            raise GarbledReply(f"no Redis protocol ({error})") from error
+        if reply is not NOTHING:
+            self._unread = 0
+            if too_deep(reply):
+                raise GarbledReply(f"lists nested to more than {MAX_DEPTH}")
+        return reply
+
+
+def encode(*words: bytes | str | int) -> bytes:
+    """One command as it goes over the wire."""
+    parts = [b"*%d\r\n" % len(words)]
+    for word in words:
+        data = word if isinstance(word, bytes) else str(word).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)
+
+
+def too_deep(reply: object) -> bool:
+    """Whether lists stand within lists to more than `MAX_DEPTH`; hiredis reads a thousand."""
+    level = [reply] if isinstance(reply, list) else []
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return False
+        level = [item for part in level for item in part if isinstance(item, list)]
+    return bool(level)
+
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_ITEMS",
+    "MAX_REPLY",
+    "NOTHING",
+    "GarbledReply",
+    "RedisErrorReply",
+    "ReplyReader",
+    "encode",
+    "too_deep",
+]

@@ -1,0 +1,372 @@
+#!lua
+--[[ One call on one bucket key, whole or not at all: raise the caller's record, then decide.
+
+KEYS[1]  a hash. Field `level`: "at_s at_us debt_s debt_ns rest q p", the debt as it stood at
+         Redis' time `at`: debt_s seconds + debt_ns ns + rest / p ns, where one token takes q / p ns.
+         A field for each process, "epoch:node", which the script does not read: "birth taken
+         refunded fence seen_s", in tokens, and the second of Redis' time at which it last changed.
+
+ARGV      1 capacity   tokens                   8 fence     which of the process' connections asks
+          2 max_debt   tokens below empty       9 birth     \
+          3 q          ns                      10 taken      > the caller's column, in tokens
+          4 p          tokens, below 2^51      11 refunded  /
+          5 retention  ms that a full bucket's 12 stated    the caller's debt: seconds
+                       records are kept        13           and ns
+          6 cost       tokens; 0: only settle  14 whole     1: the other columns that it knows
+          7 owner      the caller's field                   follow, each as owner birth taken refunded
+
+Answer   {status, debt s, debt ns (rounded up), taken, refunded} of the record as it stands now and,
+         when whole, owner, birth, taken, refunded of every record.
+status   0 denied  1 allowed, or settled
+         2 unknown: the column brings more than `stated` owes, or there is no record of the caller
+           while it owes something, so send it whole; nothing was changed
+         3 fenced: a later connection has asked since; nothing was changed
+An error "CRDTBUCKET ..." says that the key holds something else; nothing was changed.
+
+Tokens are whole and below 2^53, times are seconds and ns and 1/p ns: every number is exact. ]]
+
+local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
+local BIRTH, TAKEN, REFUNDED, FENCE, SEEN = 1, 2, 3, 4, 5
+local NS, EXACT, MANY = 1000000000, 9007199254740992, 64
+local match, format, floor, max, min = string.match, string.format, math.floor, math.max, math.min
+
+local key, argv = KEYS[1], ARGV
+local capacity, ceiling = tonumber(argv[1]), argv[1] + argv[2]
+local q, p = tonumber(argv[3]), tonumber(argv[4])
+local cost, owner, whole = tonumber(argv[6]), argv[7], argv[14] == '1'
+
+local function fail(what)
+  error({err = 'CRDTBUCKET ' .. what})
+end
+
+-- The time in which that many tokens come back: s, ns and 1/p ns.
+local function span(tokens)
+  local product = tokens * q
+  if product < EXACT then
+    local rest = product % p
+    local time = (product - rest) / p
+    local ns = time % NS
+    return (time - ns) / NS, ns, rest
+  end
+
+  -- floor(a * b / m) and what that cuts off, for b < m, in digits of a: no step passes 2^53
+  local function divided(a, b, m)
+    local _, bits = math.frexp(m)
+    local base, scale, quotient, rest = 2 ^ (52 - bits), 1, 0, 0
+    while scale * base <= a do
+      scale = scale * base
+    end
+    while scale >= 1 do
+      local digit = floor(a / scale)
+      local step = rest * base + digit * b
+      a, scale, rest = a - digit * scale, scale / base, step % m
+      quotient = quotient * base + (step - rest) / m
+    end
+    return quotient, rest
+  end
+
+  local q_s, q_ns = tonumber(string.sub(argv[3], 1, -10)) or 0, tonumber(string.sub(argv[3], -9))
+  local odd = tokens % p
+  local even = (tokens - odd) / p
+  local s1, ns1 = divided(even, q_ns, NS)
+  local s2, odd_s = divided(q_s, odd, p)
+  local ns2, rest2 = divided(NS, odd_s, p)
+  local ns3, rest3 = divided(q_ns, odd, p)
+  local ns = ns1 + ns2 + ns3 + floor((rest2 + rest3) / p)
+  return even * q_s + s1 + s2 + floor(ns / NS), ns % NS, (rest2 + rest3) % p
+end
+
+-- What is held: the level, and by owner the caller's record, or all.
+
+local level
+local records = {}
+
+local function read(name, text)
+  local birth, taken, refunded, fence, seen = match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+  local one = {tonumber(birth), tonumber(taken), tonumber(refunded), tonumber(fence), tonumber(seen)}
+  if not seen or max(unpack(one)) > EXACT then
+    fail('field ' .. name .. ' is no record: ' .. text)
+  end
+  records[name] = one
+end
+
+local held, all = nil, whole
+if not whole then
+  held = redis.pcall('HMGET', key, 'level', owner)
+  if not held.err and not held[2] then
+    local size = redis.call('HLEN', key)
+    if size > 0 and not held[1] then
+      fail('there are fields and no level')
+    end
+    all = size > MANY -- a record that is about to be made may be one too many
+  end
+end
+if all then
+  held = redis.pcall('HGETALL', key)
+end
+if held.err then
+  fail(held.err)
+elseif all then
+  for i = 1, #held, 2 do
+    if held[i] == 'level' then
+      level = held[i + 1]
+    else
+      read(held[i], held[i + 1])
+    end
+  end
+else
+  level = held[1]
+  if held[2] then
+    read(owner, held[2])
+  end
+end
+if not level and next(records) then
+  fail('there are fields and no level')
+end
+
+-- The debt now: s, ns and rest / p ns.
+
+local now = redis.call('TIME')
+local now_s, now_us = tonumber(now[1]), tonumber(now[2])
+local s, ns, rest = 0, 0, 0
+local changed, comparable = false, true
+
+local most_s, most_ns, most_rest = span(ceiling)
+
+-- Counts tokens that were not counted yet, or of which more came back; keeps the debt in its range.
+local function count(tokens)
+  if tokens ~= 0 then
+    local sign = tokens < 0 and -1 or 1
+    local more_s, more_ns, more_rest = span(min(sign * tokens, ceiling))
+    s, ns, rest = s + sign * more_s, ns + sign * more_ns, rest + sign * more_rest
+    if rest < 0 or rest >= p then
+      ns, rest = ns + sign, rest - sign * p
+    end
+    if ns < 0 or ns >= NS then
+      s, ns = s + sign, ns - sign * NS
+    end
+  end
+  local over = (s - most_s) * NS + ns - most_ns
+  if s < 0 then
+    s, ns, rest = 0, 0, 0
+  elseif over > 0 or (over == 0 and rest > most_rest) then
+    s, ns, rest = most_s, most_ns, most_rest
+  end
+end
+
+if level then
+  local at_s, at_us, debt_s, debt_ns, debt_rest, old_q, old_p =
+    match(level, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+  s, ns, rest = tonumber(debt_s), tonumber(debt_ns), tonumber(debt_rest)
+  if not at_s or max(at_s, s, old_q, old_p) > 2 ^ 62 or tonumber(at_us) > 999999 or ns >= NS
+    or tonumber(old_q) == 0 or rest >= tonumber(old_p) then
+    fail('field level is none: ' .. level)
+  end
+  local gone_s, gone_us = now_s - at_s, now_us - at_us
+  if gone_s < 0 or (gone_s == 0 and gone_us < 0) then
+    changed = true -- the clock was set back: the debt stands still once, and goes on from here
+  else
+    s, ns = s - gone_s, ns - gone_us * 1000
+    if ns < 0 then
+      s, ns = s - 1, ns + NS
+    elseif ns >= NS then
+      s, ns = s + 1, ns - NS
+    end
+    if s < 0 then
+      s, ns, rest = 0, 0, 0
+    end
+  end
+  if old_q ~= argv[3] or old_p ~= argv[4] then
+    comparable = false -- as many tokens of debt as before, at their new rate, rounded up
+    local tokens = (s * NS + ns + rest / old_p) / (old_q / old_p)
+    local time = math.ceil(tokens * (q / p) * (1 + 2 ^ -49)) -- the last for what doubles cut off
+    ns, rest = math.fmod(time, NS), 0
+    s = (time - ns) / NS
+  end
+end
+count(0)
+
+local function answer(status)
+  local own = records[owner]
+  local up_s, up_ns = s, ns
+  if rest > 0 then
+    up_ns = ns + 1
+    if up_ns == NS then
+      up_s, up_ns = s + 1, 0
+    end
+  end
+  return {status, up_s, up_ns, own and own[TAKEN] or 0, own and own[REFUNDED] or 0}
+end
+
+-- The caller's news: every record becomes the join of itself and the column.
+
+-- Tokens in the counts `x` that a holder of `y` has not counted.
+local function gain(x, y)
+  if not y or x[BIRTH] ~= y[BIRTH] then
+    return x[TAKEN] - x[REFUNDED]
+  end
+  return max(0, x[TAKEN] - y[TAKEN]) - max(0, x[REFUNDED] - y[REFUNDED])
+end
+
+local own = records[owner]
+local column = {tonumber(argv[9]), tonumber(argv[10]), tonumber(argv[11]), tonumber(argv[8])}
+local stated_s, stated_ns = tonumber(argv[12]), tonumber(argv[13])
+if own and own[FENCE] > column[FENCE] then
+  return answer(FENCED)
+end
+
+local raised, created = {}, false
+
+-- Answers the tokens that the column brought. The higher birth wins whole.
+local function join(name, column)
+  local one = records[name]
+  if not one then
+    if column[TAKEN] + column[REFUNDED] > 0 then
+      created, records[name], raised[name] = true, column, column
+    end
+    return gain(column)
+  end
+  local news, more = column[BIRTH] > one[BIRTH], 0
+  if news then
+    more = gain(column)
+    one[BIRTH], one[TAKEN], one[REFUNDED] = column[BIRTH], column[TAKEN], column[REFUNDED]
+  elseif column[BIRTH] == one[BIRTH] then
+    news, more = column[TAKEN] > one[TAKEN] or column[REFUNDED] > one[REFUNDED], gain(column, one)
+    one[TAKEN] = max(one[TAKEN], column[TAKEN])
+    one[REFUNDED] = max(one[REFUNDED], column[REFUNDED])
+  end
+  if news or column[FENCE] > one[FENCE] then
+    one[FENCE], raised[name] = max(one[FENCE], column[FENCE]), one
+  end
+  return more
+end
+
+if whole then
+  -- sums are exact below 2^53, and what is beyond that is beyond every ceiling
+  local function total(gains)
+    local high, low = 0, 0
+    for _, tokens in ipairs(gains) do
+      high, low = high + floor(tokens / 67108864), low + tokens % 67108864
+    end
+    return high * 67108864 + low
+  end
+
+  -- The level becomes the other one when that is no higher; answers whether it is not.
+  local function lower(other_s, other_ns, other_rest)
+    local less = (s - other_s) * NS + ns - other_ns
+    if less < 0 or (less == 0 and rest < other_rest) then
+      return false
+    end
+    s, ns, rest = other_s, other_ns, other_rest
+    return true
+  end
+
+  local columns, brings, strange, lacks = {[owner] = column}, {}, {}, {}
+  for i = 15, #argv, 4 do
+    columns[argv[i]] = {tonumber(argv[i + 1]), tonumber(argv[i + 2]), tonumber(argv[i + 3]), 0}
+  end
+  for name, one in pairs(records) do
+    lacks[#lacks + 1] = gain(one, columns[name])
+  end
+  for name, one in pairs(columns) do
+    local held = records[name]
+    local list = held and held[BIRTH] >= one[BIRTH] and brings or strange
+    list[#list + 1] = join(name, one)
+  end
+
+  -- What it brings on top of what is owed here; but for columns of which nothing was known, which
+  -- may be history, no more than it states.
+  count(total(brings))
+  local here_s, here_ns, here_rest = s, ns, rest
+  s, ns = s + stated_s, ns + stated_ns
+  if ns >= NS then
+    s, ns = s + 1, ns - NS
+  end
+  count(0)
+  local most_s, most_ns, most_rest = s, ns, rest
+  s, ns, rest = here_s, here_ns, here_rest
+  count(total(strange))
+  lower(most_s, most_ns, most_rest)
+
+  -- Or what it lacks on top of what it states: no less is owed by either, so the smaller is true.
+  -- Levels of another definition are not compared.
+  if comparable then
+    here_s, here_ns, here_rest = s, ns, rest
+    s, ns, rest = stated_s, stated_ns, 0
+    count(0)
+    count(total(lacks))
+    changed = not lower(here_s, here_ns, here_rest) or changed
+  end
+else
+  local brought = gain(column, own)
+  if own and column[BIRTH] < own[BIRTH] then
+    brought = 0
+  end
+  if brought > 0 then
+    -- of what was taken long ago, refill has paid a part: only levels tell how much
+    local more_s, more_ns, more_rest = span(min(brought, ceiling))
+    local short = (more_s - stated_s) * NS + more_ns - stated_ns
+    local owes = stated_s + stated_ns > 0
+    if own and (short > 0 or (short == 0 and more_rest > 0)) or not own and owes then
+      return answer(UNKNOWN)
+    end
+  end
+  join(owner, column)
+  count(own and brought or 0)
+end
+
+-- The decision. A cost passes when it is too much by less than a whole ns.
+
+local status = ALLOWED
+if cost > 0 then
+  local full_s, full_ns, full_rest = span(capacity)
+  local cost_s, cost_ns, cost_rest = span(cost)
+  local over = (s + cost_s - full_s) * NS + ns + cost_ns - full_ns
+  if over + floor((rest + cost_rest - full_rest) / p) > 0 then
+    status = DENIED
+  else
+    local one = records[owner]
+    if not one then
+      one, created = {column[BIRTH], 0, 0, column[FENCE]}, true
+      records[owner] = one
+    end
+    one[TAKEN], raised[owner] = one[TAKEN] + cost, one
+    count(cost)
+  end
+end
+
+-- All that changed is kept until the bucket is full, and then for the retention.
+
+if changed or next(raised) then
+  local fields = {}
+  for name, one in pairs(raised) do
+    one[SEEN] = now_s
+    fields[#fields + 1] = name
+    fields[#fields + 1] = format('%.0f %.0f %.0f %.0f %s', one[1], one[2], one[3], one[4], now[1])
+  end
+  local text = format('%s %s %.0f %.0f %.0f %s %s', now[1], now[2], s, ns, rest, argv[3], argv[4])
+  redis.call('HSET', key, 'level', text, unpack(fields))
+  redis.call('PEXPIRE', key, s * 1000 + floor(ns / 1000000) + 1 + argv[5])
+end
+
+if created then
+  local size, oldest = 0, now_s - argv[5] / 1000
+  for _ in pairs(records) do
+    size = size + 1
+  end
+  for name, one in pairs(records) do
+    if size > MANY and one[SEEN] < oldest then
+      redis.call('HDEL', key, name)
+      records[name] = nil
+    end
+  end
+end
+
+local out = answer(status)
+if whole then
+  for name, one in pairs(records) do
+    local n = #out
+    out[n + 1], out[n + 2], out[n + 3], out[n + 4] = name, one[BIRTH], one[TAKEN], one[REFUNDED]
+  end
+end
+return out

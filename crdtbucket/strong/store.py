@@ -1,0 +1,306 @@
+"""The common store as the limiter sees it: an endpoint for each Redis primary, and the modes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.errors import RedisUnavailable
+from crdtbucket.mesh.deadline import within
+from crdtbucket.mode import Mode
+from crdtbucket.strong import topology
+from crdtbucket.strong.access import server_access, tls_context
+from crdtbucket.strong.across import run_on
+from crdtbucket.strong.address import Address
+from crdtbucket.strong.controller import Change, Controller, ControllerSettings
+from crdtbucket.strong.desk import Desk, Place
+from crdtbucket.strong.endpoint import Endpoint, Turn
+from crdtbucket.strong.registry import Registry
+from crdtbucket.strong.resp import RedisErrorReply
+from crdtbucket.strong.settings import RedisConfig
+
+LOG = logging.getLogger("crdtbucket.strong")
+SEVERITY = {
+    Mode.STRONG: logging.INFO,
+    Mode.EVENTUAL: logging.WARNING,
+    Mode.FALLBACK: logging.CRITICAL,
+}
+WORST = (Mode.FALLBACK, Mode.EVENTUAL, Mode.STRONG)
+LOOK_AGAIN_S = 0.25
+"""Between two looks at where the primaries are, while one of them does not serve."""
+T = TypeVar("T")
+
+
+class Store:
+    """Strong decisions of one process; everything runs on the event loop that starts it."""
+
+    def __init__(
+        self,
+        config: RedisConfig,
+        desk: Desk,
+        table: Table,
+        *,
+        node: str,
+        modes: ControllerSettings,
+        degraded: Mode,
+        on_change: Callable[[str, Change], None],
+        on_mode: Callable[[Mode], None],
+    ) -> None:
+        """`degraded`: the mode when Redis is slow. `on_change` hears of every change of an
+        endpoint, `on_mode` of the worst mode of all, at the start and when it changes."""
+        self.desk = desk
+        desk.on_owe = self._wake
+        self.endpoints: dict[Address, Endpoint] = {}
+        self.registry = Registry(config.prefix, node, table)
+        self._config = config
+        self._tls = tls_context(config)
+        self._table = table
+        self._node = node
+        self._modes = modes
+        self._degraded = degraded
+        self._on_change = on_change
+        self._on_mode = on_mode
+        self._told: Mode | None = None
+        self._unknown = ""
+        self._fences = itertools.count(1)
+        self._slots: list[Endpoint | None] = [None] * topology.SLOTS
+        self._only: Endpoint | None = None
+        self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
+        self._upkeep: asyncio.Task[None] | None = None
+        self._look = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # ---- life ----
+
+    async def start(self) -> None:
+        """Connects, or learns within the time-out that it cannot: that is a mode, no error."""
+        self._loop = asyncio.get_running_loop()
+        await self._locate()
+        await asyncio.gather(*(endpoint.keeper.connect() for endpoint in self.endpoints.values()))
+        for endpoint in self.endpoints.values():
+            self._tasks[endpoint] = asyncio.create_task(_logged(endpoint.keeper.run))
+        self._upkeep = asyncio.create_task(_logged(self._keep))
+        self._tell_mode()
+
+    async def stop(self) -> None:
+        """Settles what is owed, if the store serves, and closes the connections."""
+        tasks = [*self._tasks.values(), *filter(None, [self._upkeep])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(endpoint.keeper.stop() for endpoint in self.endpoints.values()))
+        self._tasks.clear()
+
+    # ---- decisions ----
+
+    @property
+    def mode(self) -> Mode:
+        """The worst mode of all endpoints; fallback while none is known."""
+        modes = {endpoint.mode for endpoint in self.endpoints.values()} or {Mode.FALLBACK}
+        return next(mode for mode in WORST if mode in modes)
+
+    async def acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
+        """Asks the store; from any event loop."""
+        if asyncio.get_running_loop() is self._loop:
+            return await self._acquire(bucket, key, cost)
+        return await self._there(self._acquire(bucket, key, cost), self._give_back)
+
+    async def acquire_many(
+        self, bucket: BucketCore, keys: Sequence[str | bytes], costs: Sequence[int]
+    ) -> list[Decision]:
+        """One pipelined batch; the arguments are checked already."""
+        work = self._acquire_many(bucket, keys, costs)
+        if asyncio.get_running_loop() is self._loop:
+            return await work
+        return await self._there(work, lambda decisions: self._give_back(*decisions))
+
+    async def _acquire_many(
+        self, bucket: BucketCore, keys: Sequence[str | bytes], costs: Sequence[int]
+    ) -> list[Decision]:
+        pairs = zip(keys, costs, strict=True)
+        asks = [asyncio.ensure_future(self._acquire(bucket, *pair)) for pair in pairs]
+        try:
+            return await asyncio.gather(*asks)
+        except BaseException:
+            # Nobody gets the others: what they took goes back, also of those that still come.
+            for ask in asks:
+                ask.add_done_callback(self._drop_ask)
+            raise
+
+    def _drop_ask(self, ask: asyncio.Future[Decision]) -> None:
+        if not ask.cancelled() and ask.exception() is None:
+            self._give_back(ask.result())
+
+    def _give_back(self, *decisions: Decision) -> None:
+        """Refunds what nobody waits for any more."""
+        for decision in decisions:
+            if decision.allowed:
+                self.desk.give_back(decision)
+
+    async def _acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
+        endpoint = (
+            self._only or self._slots[topology.slot(self.desk.name(bucket, bucket.hash(key)))]
+        )
+        if endpoint is None:
+            return self.desk.away(bucket, key, cost, Mode.FALLBACK)
+        return await endpoint.acquire(bucket, key, cost)
+
+    async def _there(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
+        """Runs on the store's own loop what another one waits for."""
+        if self._loop is None:
+            work.close()
+            raise RuntimeError("the limiter is not open")
+        return await run_on(self._loop, work, unwanted)
+
+    def owe(self, bucket: BucketCore, key: str | bytes) -> None:
+        """Counts of a key changed beside the store: it is told soon. From any thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            # Closed meanwhile: then this life has no more to say.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._owe, bucket, bucket.hash(key))
+
+    def _owe(self, bucket: BucketCore, place: Place) -> None:
+        self.desk.owe(bucket, place)
+
+    def _wake(self) -> None:
+        for endpoint in self.endpoints.values():
+            if endpoint.usable():  # else a probe comes first, at its own time
+                endpoint.keeper.wake()
+
+    # ---- where the primaries are ----
+
+    async def _keep(self) -> None:
+        while True:
+            await self._register()
+            served = self.mode is Mode.STRONG
+            delay = self.registry.beat_s if served else LOOK_AGAIN_S
+            with contextlib.suppress(asyncio.TimeoutError):
+                await within(delay, self._look.wait())
+            if self._look.is_set() or not served:
+                self._look.clear()
+                await self._locate()
+
+    async def _register(self) -> None:
+        endpoint = self._only or self._slots[topology.slot(self.registry.name)]
+        if endpoint is None or not endpoint.usable() or not self.registry.due():
+            return
+        assert endpoint.connection is not None
+        if not await self.registry.beat(endpoint.connection):
+            # Where nobody asks for decisions, this may be the first that is seen of a failover.
+            self._look.set()
+
+    async def _locate(self) -> None:
+        try:
+            layout = await topology.locate(self._config, self._tls)
+        except RedisUnavailable as error:
+            if not self.endpoints and str(error) != self._unknown:
+                self._unknown = str(error)
+                LOG.critical("no Redis primary is known: %s", error)
+            return
+        self._unknown = ""
+        gone = {a: e for a, e in self.endpoints.items() if a not in dict(layout.primaries)}
+        slots: list[Endpoint | None] = [None] * topology.SLOTS
+        for address, ranges in layout.primaries:
+            endpoint = self.endpoints.get(address) or self._successor(address, ranges, gone)
+            for first, last in ranges:
+                slots[first : last + 1] = [endpoint] * (last + 1 - first)
+        self._slots = slots
+        for address, endpoint in gone.items():
+            del self.endpoints[address]
+            await self._drop(endpoint)
+        self._only = next(iter(self.endpoints.values())) if len(layout.primaries) == 1 else None
+        self._tell_mode()
+
+    def _successor(
+        self, address: Address, ranges: tuple[tuple[int, int], ...], gone: dict[Address, Endpoint]
+    ) -> Endpoint:
+        """The endpoint that goes on at a new address, after a failover, or a new one."""
+        for old, endpoint in gone.items():
+            if self._slots[ranges[0][0]] is endpoint:
+                LOG.info("the primary at %s went on to %s", old, address)
+                del gone[old], self.endpoints[old]
+                endpoint.move(address)
+                break
+        else:
+            endpoint = self._endpoint(address, ranges)
+            if self._upkeep is not None:
+                self._tasks[endpoint] = asyncio.create_task(_logged(endpoint.keeper.run))
+        self.endpoints[address] = endpoint
+        return endpoint
+
+    def _endpoint(self, address: Address, ranges: tuple[tuple[int, int], ...]) -> Endpoint:
+        now = self._table.now()
+        return Endpoint(
+            address,
+            server_access(self._config, self._tls, f"crdtbucket:{self._node}"),
+            self._config,
+            self.desk,
+            Controller(self._modes, now, self._degraded),
+            self.registry.probe(ranges),
+            now=self._table.now,
+            fences=self._fences,
+            owns=self._owns,
+            changed=self._changed,
+            elsewhere=self._elsewhere,
+        )
+
+    async def _drop(self, endpoint: Endpoint) -> None:
+        task = self._tasks.pop(endpoint, None)
+        if task is not None:
+            task.cancel()
+        await endpoint.keeper.stop()
+
+    def _owns(self, endpoint: Endpoint, name: bytes) -> bool:
+        return self._only is not None or self._slots[topology.slot(name)] is endpoint
+
+    def _elsewhere(self, endpoint: Endpoint, turn: Turn, error: RedisErrorReply) -> bool:
+        """Sends to the right server what this one does not decide, and so did not run."""
+        _, address = topology.parse_moved(error, endpoint.address)
+        other = self.endpoints.get(address)
+        self._look.set()
+        if turn.done or other is None or not other.usable():
+            return False
+        other.take_over(turn, error.code == "ASK")
+        return True
+
+    # ---- modes ----
+
+    def _changed(self, endpoint: Endpoint, change: Change) -> None:
+        level = SEVERITY[change.after]
+        LOG.log(
+            level,
+            "Redis %s: %s -> %s: %s",
+            endpoint.address,
+            change.before,
+            change.after,
+            change.reason,
+        )
+        if change.after is not Mode.STRONG:
+            self._look.set()
+        self._tell_mode()
+        self._on_change(str(endpoint.address), change)
+
+    def _tell_mode(self) -> None:
+        mode = self.mode
+        if mode is not self._told:
+            self._told = mode
+            self._on_mode(mode)
+
+
+async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        await work()
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        LOG.exception("a bug in the limiter's work for Redis")
+        raise
+
+
+__all__ = ["Store"]

@@ -1,0 +1,65 @@
+"""A server that says what a test tells it to: any bytes, at any time, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import hiredis
+
+from crdtbucket.strong.address import Address
+
+Command = list[bytes]
+Answer = Callable[[Command], bytes]
+
+
+class FakeServer:
+    """Answers every command with the bytes of `answer`; b"" answers nothing.
+
+    `commands` are those that came, `writes` how many pieces they came in.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.commands: list[Command] = []
+        self.writes = 0
+        self.clients: list[asyncio.StreamWriter] = []
+        self.address = Address()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.clients.append(writer)
+        parser = hiredis.Reader()
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1 << 20):
+                self.writes += 1
+                parser.feed(data)
+                while (command := parser.gets()) is not False:
+                    self.commands.append(command)
+                    writer.write(self.answer(command))
+        writer.close()
+
+
+def friendly(command: Command) -> bytes:
+    """What every Redis says to a greeting."""
+    return b"+PONG\r\n" if command[0] == b"PING" else b"+OK\r\n"
+
+
+def echo(command: Command) -> bytes:
+    """A greeting is answered; other commands get their last word back."""
+    if command[0] in (b"PING", b"CLIENT", b"AUTH", b"SELECT"):
+        return friendly(command)
+    return b"$%d\r\n%b\r\n" % (len(command[-1]), command[-1])
+
+
+@contextlib.asynccontextmanager
+async def fake(answer: Answer = friendly) -> AsyncIterator[FakeServer]:
+    server = FakeServer(answer)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.address = Address("127.0.0.1", listener.sockets[0].getsockname()[1])
+    try:
+        yield server
+    finally:
+        listener.close()
+        for client in server.clients:
+            client.transport.abort()

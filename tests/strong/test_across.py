@@ -1,0 +1,106 @@
+"""What is worked on another event loop reaches its caller, or is told to be unwanted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from crdtbucket.strong.across import run_on
+from tests.mesh.network import eventually
+
+
+@pytest.fixture
+def other() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that runs in another thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+class Work:
+    """Work that says where it is, and ends when it may."""
+
+    def __init__(self, *, stubborn: bool = False) -> None:
+        self.begun, self.ended = threading.Event(), threading.Event()
+        self.cancelled = False
+        self.may_end = asyncio.Event()
+        self._stubborn = stubborn
+
+    async def run(self) -> str:
+        self.begun.set()
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            if not self._stubborn:
+                raise
+        # The result is handed on in the loop's next turns.
+        asyncio.get_running_loop().call_later(0.01, self.ended.set)
+        return "result"
+
+
+async def test_a_result_and_an_error_come_back(other: asyncio.AbstractEventLoop) -> None:
+    async def fails() -> str:
+        raise KeyError("of the work")
+
+    unwanted: list[str] = []
+    work = Work()
+    other.call_soon_threadsafe(work.may_end.set)
+    assert await run_on(other, work.run(), unwanted.append) == "result"
+    with pytest.raises(KeyError, match="of the work"):
+        await run_on(other, fails(), unwanted.append)
+    assert not unwanted
+
+
+async def test_the_callers_cancellation_reaches_the_work(other: asyncio.AbstractEventLoop) -> None:
+    unwanted: list[str] = []
+    work = Work()
+    call = asyncio.create_task(run_on(other, work.run(), unwanted.append))
+    await eventually(work.begun.is_set)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await eventually(lambda: work.cancelled)
+    assert not unwanted
+
+
+async def test_a_result_that_crosses_a_cancellation_is_unwanted(
+    other: asyncio.AbstractEventLoop,
+) -> None:
+    unwanted: list[str] = []
+    work = Work()
+    call = asyncio.create_task(run_on(other, work.run(), unwanted.append))
+    await eventually(work.begun.is_set)
+    other.call_soon_threadsafe(work.may_end.set)
+    assert work.ended.wait(5)  # this loop stands still: the result waits to be delivered
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await eventually(lambda: unwanted == ["result"])
+
+
+async def test_a_result_that_comes_after_a_cancellation_is_unwanted(
+    other: asyncio.AbstractEventLoop,
+) -> None:
+    unwanted: list[str] = []
+    work = Work(stubborn=True)
+    call = asyncio.create_task(run_on(other, work.run(), unwanted.append))
+    await eventually(work.begun.is_set)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await eventually(lambda: unwanted == ["result"])
+
+
+async def test_a_closed_loop_is_an_error() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await run_on(loop, Work().run(), print)

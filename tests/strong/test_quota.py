@@ -1,0 +1,243 @@
+"""The share of an outage: what each node gives, and that the fleet never gives out the limit."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket._core import Table
+from crdtbucket.errors import InvalidSpec
+from crdtbucket.policy import MAX_TOKENS, BucketSpec
+from crdtbucket.strong.quota import Quota
+
+SECOND = 1_000_000_000
+DAY = 86_400 * SECOND
+TENTH = Fraction(1, 10)
+
+
+class Node:
+    """A quota and its clock."""
+
+    def __init__(self, spec: BucketSpec, ratio: Fraction = TENTH, *, fleet: bool = False) -> None:
+        self.table = Table(max_keys=1_000, virtual=True)
+        self.quota = Quota(self.table, spec, ratio, fleet=fleet)
+
+    def take(self, now: int, cost: int, nodes: int, key: str = "k") -> bool:
+        self.table.set_time(now)
+        share = self.quota.take(key, cost, nodes)
+        return share is not None and share.allowed
+
+    def drain(self, now: int, nodes: int, most: int, key: str = "k") -> int:
+        """Takes single tokens until one is denied."""
+        taken = 0
+        while taken < most and self.take(now, 1, nodes, key):
+            taken += 1
+        return taken
+
+
+def spec_of(capacity: int, rate: int, interval: str = "1s", **options: int) -> BucketSpec:
+    return BucketSpec("b", capacity, rate, interval, **options)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "fleet", "share"),
+    [(1, False, 100), (10, False, 100), (11, False, 90), (20, False, 50), (1_000, False, 1),
+     (1_001, False, 0), (1, True, 100), (3, True, 33), (100, True, 1), (101, True, 0)],
+)  # fmt: skip
+def test_the_share_of_capacity_and_of_rate(nodes: int, fleet: bool, share: int) -> None:
+    node = Node(spec_of(1_000, 1_000), fleet=fleet)
+    assert node.drain(0, nodes, 2_000) == share
+    # Full again after the time to full of the whole bucket, and no more than full.
+    assert node.drain(SECOND, nodes, 2_000) == share
+    assert node.drain(100 * SECOND, nodes, 2_000) == share
+
+
+def test_odd_ratios_lose_next_to_nothing() -> None:
+    assert Node(spec_of(1_000, 1_000), Fraction(7, 9)).drain(0, 1, 2_000) == 777
+    assert Node(spec_of(1_000, 1_000), Fraction("0.333")).drain(0, 1, 2_000) in (332, 333)
+
+
+def test_it_is_charged_for_what_other_modes_admit_and_flapping_gives_nothing() -> None:
+    node = Node(spec_of(1_000, 1_000))
+    for _ in range(50):
+        node.quota.charge("k", 2, 1)
+    assert node.drain(0, 1, 10) == 0
+    assert node.drain(10 * SECOND // 1_000, 1, 10) == 1  # a tenth of the rate
+
+
+def test_a_charge_beyond_the_share_leaves_no_debt() -> None:
+    node = Node(spec_of(1_000, 1_000))
+    node.quota.charge("k", 1_000, 1)
+    node.quota.charge("k", MAX_TOKENS, 10**9)
+    assert node.drain(SECOND, 1, 1_000) == 100
+
+
+def test_what_another_rule_denied_comes_back_once() -> None:
+    node = Node(spec_of(100, 1))
+    share = node.quota.take("k", 10, 1)
+    assert share is not None
+    assert share.allowed
+    assert not node.take(0, 1, 1)
+    node.quota.refund(share)
+    assert node.drain(0, 1, 100) == 10
+    node.quota.refund(share)
+    assert not node.take(0, 1, 1)
+
+
+def test_keys_have_shares_of_their_own() -> None:
+    node = Node(spec_of(10, 1))
+    assert [node.take(0, 1, 1, key) for key in ("a", "a", "b", "b")] == [True, False, True, False]
+
+
+def test_a_denial_says_when_the_share_holds_the_cost_again() -> None:
+    node = Node(spec_of(1_000, 1_000))
+    assert node.take(0, 100, 1)
+    denied = node.quota.take("k", 30, 1)
+    assert denied is not None
+    assert denied.retry_after_ns == 300_000_000
+    assert not node.take(299_999_999, 30, 1)
+    assert node.take(300_000_000, 30, 1)
+
+
+# -- shares under one token
+
+
+def test_a_share_under_one_token_still_gives_single_ones_at_its_rate() -> None:
+    node = Node(spec_of(5, 5, "1m"))
+    assert node.drain(0, 1, 10) == 1
+    assert not node.take(119 * SECOND, 1, 1)  # 0.5 a minute
+    assert node.drain(120 * SECOND, 1, 10) == 1
+    assert node.drain(100_000 * SECOND, 1, 10) == 1
+
+
+def test_but_only_where_one_for_each_node_fits_the_capacity() -> None:
+    for nodes in range(1, 30):
+        assert Node(spec_of(5, 5, "1m")).drain(0, nodes, 10) == (1 if nodes <= 5 else 0)
+
+
+def test_costs_that_the_share_never_holds_have_no_answer() -> None:
+    node = Node(spec_of(5, 5, "1m"))
+    assert node.quota.take("k", 2, 1) is None
+    assert node.quota.take("k", 1, 6) is None
+    node = Node(spec_of(100, 5, "1m"))
+    assert node.quota.take("k", 10, 10) is not None
+    assert node.quota.take("k", 11, 1) is None
+    assert node.quota.take("k", 10, 11) is None
+
+
+def test_the_whole_fleets_share_is_not_rounded_up_for_several() -> None:
+    spec = spec_of(5, 5, "1m")
+    assert [Node(spec, fleet=True).drain(0, nodes, 10) for nodes in (1, 2, 5)] == [1, 0, 0]
+
+
+def test_a_share_of_less_than_a_token_in_a_century_gives_nothing() -> None:
+    node = Node(spec_of(1, 1, "30d"), Fraction("1e-12"))
+    assert node.quota.take("k", 1, 1) is None
+    node.quota.charge("k", 1, 1)
+
+
+# -- any definition
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> BucketSpec:
+    digits = draw(st.integers(0, 15))
+    capacity = draw(st.integers(1, 10**digits))
+    rate = draw(st.integers(1, 10 ** draw(st.integers(0, 9))))
+    interval = draw(st.sampled_from([rate, SECOND, 60 * SECOND, 30 * DAY, rate * 30 * DAY, 1]))
+    try:
+        return BucketSpec("b", capacity, rate, f"{interval}ns", max_debt=0)
+    except InvalidSpec:
+        return BucketSpec("b", min(capacity, 10**6), rate, f"{max(rate, SECOND)}ns", max_debt=0)
+
+
+RATIOS = st.one_of(
+    st.sampled_from(["0.1", "1", "0.5", "0.333", "1e-9", "1e-300", "0.9999999999"]),
+    st.integers(1, 1_000).map(lambda n: str(n / 1_000)),
+).map(Fraction)
+
+
+@given(
+    specs(),
+    RATIOS,
+    st.booleans(),
+    st.integers(1, 6) | st.integers(1, 40),
+    st.lists(
+        st.tuples(
+            st.integers(0, 39),
+            st.integers(1, 12) | st.integers(1, 2**53),
+            st.sampled_from([0, 0, 0, 1, 1_000, SECOND, 60 * SECOND, DAY, 30 * DAY]),
+            st.booleans(),
+        ),
+        max_size=60,
+    ),
+)
+def test_the_fleet_never_gives_out_more_than_the_limit(
+    spec: BucketSpec,
+    ratio: Fraction,
+    fleet: bool,
+    nodes: int,
+    calls: list[tuple[int, int, int, bool]],
+) -> None:
+    fleet_nodes = [Node(spec, ratio, fleet=fleet) for _ in range(nodes)]
+    now, given_by = 0, [0] * nodes
+    rate = Fraction(spec.refill_rate, spec.interval_ns)
+    share = ratio / nodes if fleet else min(ratio, Fraction(1, nodes))
+    for number, cost, wait, whole in calls:
+        now += wait
+        node = number % nodes
+        asked = max(1, int(spec.capacity * share)) if whole else min(cost, spec.capacity)
+        if fleet_nodes[node].take(now, asked, nodes):
+            given_by[node] += asked
+        assert given_by[node] <= max(1, spec.capacity * share) + rate * share * now
+        assert sum(given_by) <= spec.capacity + rate * now
+
+
+@given(
+    st.integers(1, 20),
+    st.integers(1, 20),
+    RATIOS,
+    st.booleans(),
+    st.integers(1, 12),
+    st.lists(st.integers(1, 60), max_size=6),
+)
+def test_a_greedy_fleet_gets_no_more_than_the_limit(
+    capacity: int, rate: int, ratio: Fraction, fleet: bool, nodes: int, waits: list[int]
+) -> None:
+    all_nodes = [Node(spec_of(capacity, rate, "1m"), ratio, fleet=fleet) for _ in range(nodes)]
+    now, given_out = 0, 0
+    for wait in (0, *waits):
+        now += wait
+        for node in all_nodes:
+            given_out += node.drain(now * SECOND, nodes, 1_000)
+        assert given_out <= capacity + Fraction(rate * now, 60)
+
+
+@given(specs(), RATIOS, st.integers(1, 100))
+def test_no_cost_above_the_share_is_given(spec: BucketSpec, ratio: Fraction, nodes: int) -> None:
+    share = spec.capacity * min(ratio, Fraction(1, nodes))
+    assert not Node(spec, ratio).take(0, max(1, int(share)) + 1, nodes)
+
+
+@given(specs(), RATIOS, st.integers(1, 100))
+def test_the_share_is_given_in_full(spec: BucketSpec, ratio: Fraction, nodes: int) -> None:
+    """But for what the rounding of a price loses, which is a part of a token each."""
+    share = int(spec.capacity * min(ratio, Fraction(1, nodes)))
+    loss = spec.interval_ns // spec.refill_rate < 1_000 or spec.capacity > MAX_TOKENS // 1_000
+    if not share or loss:
+        return
+    least = max(1, int(share * Fraction(1_000, 1_001)))
+    node = Node(spec, ratio)
+    assert node.take(0, least, nodes)
+
+
+@given(specs(), RATIOS, st.booleans(), st.integers(1, 10**6), st.integers(1, 2**53))
+def test_no_definition_number_or_cost_is_beyond_it(
+    spec: BucketSpec, ratio: Fraction, fleet: bool, nodes: int, cost: int
+) -> None:
+    node = Node(spec, ratio, fleet=fleet)
+    node.quota.charge("k", cost, nodes)
+    node.take(DAY, cost, nodes)

@@ -1,0 +1,430 @@
+"""Strong buckets of whole limiters before real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from crdtbucket import (
+    AcquireRequired,
+    BucketSpec,
+    CostExceedsCapacity,
+    CrdtbucketError,
+    InvalidCost,
+    InvalidKey,
+    Limiter,
+    LimiterClosed,
+    Mode,
+    RedisConfig,
+    WaitTimeout,
+)
+from crdtbucket.strong import keeper
+from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.degradation import Degradation
+from crdtbucket.strong.endpoint import Endpoint
+from crdtbucket.strong.notice import ModeNotice
+from tests.mesh.network import eventually
+from tests.strong.redis_server import Server
+
+SLOW = BucketSpec("b", 200, 1, "1h")
+QUICK = BucketSpec("q", 100, 1_000)
+PATIENT = {"latency_limit": 5.0, "outage_after": 20.0}
+"""Time-outs that a busy machine does not reach: these tests are about something else."""
+EAGER = {
+    "stable_after": 0.1,
+    "stable_after_failover": 0.1,
+    "least_return_gap": 0.0,
+    "probe_interval": 0.02,
+    "longest_probe_interval": 0.05,
+    "latency_limit": 5.0,
+    "outage_after": 5.1,
+}
+KEY = "tenant-42"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: Server) -> Server:
+    """One that tests neither stop nor freeze; empty."""
+    shared.call("FLUSHALL")
+    return shared
+
+
+@asynccontextmanager
+async def opened(
+    url: str,
+    *specs: BucketSpec,
+    node: str = "n1",
+    deadline: float = 10.0,
+    modes: dict[str, float] = PATIENT,
+    **degradation: Any,
+) -> AsyncIterator[Limiter]:
+    limiter = Limiter(
+        specs or [SLOW, QUICK],
+        node=node,
+        redis=RedisConfig(url=url, deadline=deadline),
+        consistency="strong",
+        degradation=Degradation(modes=ControllerSettings(**modes), **degradation),  # type: ignore[arg-type]
+    )
+    async with limiter:
+        yield limiter
+
+
+def records(server: Server, bucket: str = "b") -> dict[str, tuple[int, int]]:
+    """What Redis holds of a bucket: each node's taken and refunded tokens, all keys and lives."""
+    out: dict[str, tuple[int, int]] = {}
+    for key in server.call("KEYS", f"crdtbucket:{{{bucket}:*"):
+        fields = server.call("HGETALL", key)
+        for name, text in zip(fields[::2], fields[1::2], strict=True):
+            if name != b"level":
+                _, taken, refunded, *_ = map(int, text.split())
+                node = name.partition(b":")[2].decode()
+                before = out.get(node, (0, 0))
+                out[node] = (before[0] + taken, before[1] + refunded)
+    return out
+
+
+async def endpoint(limiter: Limiter) -> Endpoint:
+    strong = limiter._strong
+    assert strong is not None
+    assert strong.store is not None
+    (found,) = strong.store.endpoints.values()
+    return found
+
+
+# ---- decisions ----
+
+
+async def test_two_limiters_share_one_limit_exactly(server: Server) -> None:
+    async with opened(server.url) as one, opened(server.url, node="n2") as two:
+        calls = [limiter.bucket("b").acquire(KEY) for limiter in (one, two) for _ in range(150)]
+        decisions = await asyncio.gather(*calls)
+        assert sum(d.allowed for d in decisions) == 200
+        assert {d.mode for d in decisions} == {Mode.STRONG}
+        denied = next(d for d in decisions if not d)
+        assert 3590 < denied.retry_after <= 3600
+        assert denied.remaining == 0
+    assert sum(taken - back for taken, back in records(server).values()) == 200
+
+
+async def test_a_decision_needs_to_be_awaited(server: Server) -> None:
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        for call in (lambda: bucket.take(KEY), lambda: bucket.take_many([KEY])):
+            with pytest.raises(AcquireRequired, match=r"await bucket\.acquire"):
+                call()
+        with pytest.raises(AcquireRequired), bucket.reserve(KEY, 5):
+            pass
+        assert bucket.peek(KEY).remaining == 200
+        assert (await bucket.acquire(KEY, 30)).remaining == 170
+        assert bucket.peek(KEY).remaining == 170
+
+
+async def test_before_and_after_its_time_it_says_so(server: Server) -> None:
+    limiter = Limiter([SLOW], node="n1", redis=server.url, consistency="strong")
+    bucket = limiter.bucket("b")
+    with pytest.raises(CrdtbucketError, match="is not open"):
+        await bucket.acquire(KEY)
+    async with limiter:
+        assert await bucket.acquire(KEY)
+    with pytest.raises(LimiterClosed):
+        await bucket.acquire(KEY)
+
+
+@pytest.mark.parametrize(
+    ("key", "cost", "error"),
+    [
+        (KEY, 201, CostExceedsCapacity),
+        (KEY, 0, InvalidCost),
+        (KEY, -1, InvalidCost),
+        (KEY, 1.5, InvalidCost),
+        (KEY, "1", InvalidCost),
+        (7, 1, InvalidKey),
+        ("", 1, InvalidKey),
+        ("k" * 513, 1, InvalidKey),
+    ],
+)
+async def test_bad_arguments_change_nothing(
+    server: Server, key: Any, cost: Any, error: type[Exception]
+) -> None:
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        with pytest.raises(error):
+            await bucket.acquire(key, cost)
+        with pytest.raises(error):
+            await bucket.acquire_many([KEY, key], [1, cost])
+        assert bucket.peek(KEY).remaining == 200
+    assert records(server) == {}
+
+
+async def test_a_cost_may_be_any_whole_number(server: Server) -> None:
+    class Three:
+        def __index__(self) -> int:
+            return 3
+
+    async with opened(server.url) as limiter:
+        cost: Any = Three()
+        assert (await limiter.bucket("b").acquire(KEY, cost)).cost == 3
+    assert records(server) == {"n1": (3, 0)}
+
+
+async def test_many_at_once(server: Server) -> None:
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        answers = await bucket.acquire_many(["a", "b", "a"], [150, 20, 60])
+        assert list(answers.allowed) == [1, 1, 0]
+        assert list(answers.remaining) == [50, 180, 50]
+        assert answers.retry_after[2] == pytest.approx(10 * 3600, rel=0.01)
+        assert list((await bucket.acquire_many(iter(["c", b"d"]))).allowed) == [1, 1]
+        with pytest.raises(InvalidCost, match="2 costs for 1 keys"):
+            await bucket.acquire_many(["a"], [1, 2])
+        with pytest.raises(InvalidKey, match="one key"):
+            await bucket.acquire_many("abc")
+        assert not (await bucket.acquire_many([])).allowed
+
+
+async def test_from_an_event_loop_of_another_thread(server: Server) -> None:
+    def other() -> None:
+        out.append(asyncio.run(ask()))
+
+    async def ask() -> list[bool]:
+        many = await bucket.acquire_many([KEY] * 3, 50)
+        return [bool(await bucket.acquire(KEY, 50)), *map(bool, many.allowed)]
+
+    out: list[list[bool]] = []
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        thread = threading.Thread(target=other)
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        assert out == [[True] * 4]
+        assert not await bucket.acquire(KEY)
+
+
+def test_in_a_thread_of_its_own(server: Server) -> None:
+    limiter = Limiter([SLOW], node="n1", redis=server.url, consistency="strong")
+    with limiter:
+        assert asyncio.run(limiter.bucket("b").acquire(KEY, 5)).mode == "strong"
+    assert records(server) == {"n1": (5, 0)}
+
+
+async def test_what_comes_back_reaches_redis(server: Server) -> None:
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        taken = await bucket.acquire(KEY, 100)
+        assert await asyncio.to_thread(bucket.refund, taken, 40) == 40
+        await eventually(lambda: records(server) == {"n1": (100, 40)})
+        async with bucket.reserve(KEY, estimate=80) as reservation:
+            reservation.commit(actual=30)
+        await eventually(lambda: records(server) == {"n1": (180, 90)})
+        bucket.settle(KEY, 300)
+        await eventually(lambda: records(server) == {"n1": (480, 90)})
+        assert bucket.peek(KEY).remaining == 0
+        assert limiter.stats()["strong"]["unsettled"] == 0
+
+
+async def test_the_last_words_of_a_limiter_reach_redis(server: Server) -> None:
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        decisions = [await bucket.acquire(f"k{i}", 9) for i in range(400)]
+        for decision in decisions:
+            bucket.refund(decision, 5)
+    assert records(server) == {"n1": (3600, 2000)}
+
+
+async def test_a_cancelled_caller_gets_no_tokens(server: Server) -> None:
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        tasks = [asyncio.create_task(bucket.acquire(KEY, 2)) for _ in range(60)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(r, asyncio.CancelledError) for r in results] == [True, False] * 30
+        await eventually(lambda: records(server) == {"n1": (120, 60)})
+        assert bucket.peek(KEY).remaining == 140
+
+
+# ---- waiting ----
+
+
+async def test_first_come_first_served(server: Server) -> None:
+    order: list[int] = []
+
+    async def want(number: int, cost: int) -> None:
+        await bucket.wait(KEY, cost, timeout=20)
+        order.append(number)
+
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("q")
+        await bucket.acquire(KEY, 100)
+        tasks = [asyncio.create_task(want(i, cost)) for i, cost in enumerate([90, 1, 50, 1])]
+        await asyncio.sleep(0)
+        assert limiter.stats()["buckets"]["q"]["waiting"] == 4
+        await asyncio.gather(*tasks)
+        assert order == [0, 1, 2, 3]
+        assert not bucket.waiters
+
+
+async def test_a_wait_that_is_given_up_frees_the_place(server: Server) -> None:
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        held = await bucket.acquire(KEY, 200)
+        with pytest.raises(WaitTimeout, match=r"100 tokens take 3\d{5}\."):
+            await bucket.wait(KEY, 100, timeout=1)
+        first = asyncio.create_task(bucket.wait(KEY, 100))
+        await eventually(lambda: len(bucket.waiters) == 1)
+        second = asyncio.create_task(bucket.wait(KEY, 50))
+        with pytest.raises(WaitTimeout, match="earlier callers"):
+            await bucket.wait(KEY, 1, timeout=0)
+        with pytest.raises(WaitTimeout, match=r"no turn within 0\.01 s"):
+            await bucket.wait(KEY, 1, timeout=0.01)
+        first.cancel()
+        bucket.refund(held, 60)
+        assert (await second).allowed
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert not bucket.waiters
+
+
+async def test_the_end_of_the_limiter_ends_every_wait(server: Server) -> None:
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        await bucket.acquire(KEY, 200)
+        tasks = [asyncio.create_task(bucket.wait(KEY)) for _ in range(3)]
+        await eventually(lambda: len(bucket.waiters) == 3)
+    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+    assert [type(result) for result in results] == [LimiterClosed] * 3
+
+
+# ---- servers that go and come ----
+
+
+async def test_without_redis_at_the_start_it_falls_back_and_returns() -> None:
+    notices: list[ModeNotice] = []
+    server = Server()
+    try:
+        async with opened(server.url, modes=EAGER, on_mode_change=notices.append) as limiter:
+            bucket = limiter.bucket("b")
+            decision = await bucket.acquire(KEY, 5)
+            assert (decision.allowed, decision.mode) == (True, "fallback")
+            assert not await bucket.acquire(KEY, 100)  # a tenth of 200 at once
+            await eventually(lambda: bucket.mode == Mode.FALLBACK)
+            server.start()
+            await eventually(lambda: bucket.mode == Mode.STRONG)
+            await eventually(lambda: records(server) == {"n1": (5, 0)})
+            assert (await bucket.acquire(KEY, 15)).mode == "strong"
+            assert records(server) == {"n1": (20, 0)}
+            assert [(n.before, n.after) for n in notices] == [
+                ("strong", "fallback"),
+                ("fallback", "strong"),
+            ]
+    finally:
+        server.remove()
+
+
+async def test_a_server_that_restarted_empty_is_told_of_all_that_is_owed() -> None:
+    with Server() as server:
+        async with opened(server.url, modes=EAGER) as limiter:
+            bucket = limiter.bucket("b")
+            for i in range(300):
+                await bucket.acquire(f"k{i}", 7)
+            server.restart()
+            # nobody asks for any of these keys again
+            await eventually(lambda: records(server) == {"n1": (2100, 0)})
+
+
+async def test_a_server_that_was_flushed_is_told_of_all_that_is_owed(server: Server) -> None:
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        for i in range(300):
+            await bucket.acquire(f"k{i}", 7)
+        server.call("FLUSHALL")
+        await bucket.acquire("k0", 1)  # only this one is asked for again
+        await eventually(lambda: records(server) == {"n1": (2101, 0)})
+
+
+async def test_a_server_without_the_script_gets_it(server: Server) -> None:
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        await bucket.acquire(KEY, 1)
+        server.call("SCRIPT", "FLUSH")
+        decisions = await asyncio.gather(*(bucket.acquire(KEY, 1) for _ in range(20)))
+        assert {d.mode for d in decisions} == {Mode.STRONG}
+        assert records(server) == {"n1": (21, 0)}
+
+
+async def test_a_key_that_a_younger_connection_asked_for_is_asked_under_a_new_number(
+    server: Server,
+) -> None:
+    async with opened(server.url) as limiter:
+        bucket = limiter.bucket("b")
+        await bucket.acquire(KEY, 1)
+        (key,) = server.call("KEYS", "crdtbucket:{b:*")
+        name = next(f for f in server.call("HKEYS", key) if f != b"level")
+        birth, taken, refunded, _, seen = server.call("HGET", key, name).split()
+        server.call("HSET", key, name, b" ".join([birth, taken, refunded, b"5", seen]))
+        decisions = await asyncio.gather(*(bucket.acquire(KEY, 1) for _ in range(20)))
+        assert [(d.allowed, d.mode) for d in decisions] == [(True, "strong")] * 20
+        assert records(server) == {"n1": (21, 0)}
+        assert (await endpoint(limiter)).fence >= 5
+
+
+async def test_a_frozen_server_runs_what_was_given_up_and_nothing_is_charged_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeper, "DEAF_NS", 50_000_000)
+    modes = EAGER | {"latency_limit": 0.1, "outage_after": 0.15}
+    with Server() as server:
+        async with opened(server.url, modes=modes, deadline=0.05) as limiter:
+            bucket = limiter.bucket("b")
+            before = [await bucket.acquire(f"k{i}", 3) for i in range(10)]
+            first = (await endpoint(limiter)).fence
+            (name,) = limiter.stats()["redis"]
+            server.freeze()
+            during = []
+            while bucket.mode == Mode.STRONG:
+                during += await asyncio.gather(*(bucket.acquire(f"k{i}", 3) for i in range(10)))
+            await eventually(lambda: limiter.stats()["redis"][name]["failed"] != {})
+            server.thaw()
+            await eventually(lambda: bucket.mode == Mode.STRONG)
+            after = [await bucket.acquire(f"k{i}", 3) for i in range(10)]
+            await eventually(lambda: not limiter.stats()["strong"]["unsettled"])
+            admitted = 3 * sum(d.allowed for d in before + during + after)
+            ((taken, refunded),) = records(server).values()
+            assert taken - refunded == admitted
+            assert (await endpoint(limiter)).fence > first
+            assert sum(200 - bucket.peek(f"k{i}").remaining for i in range(10)) == admitted
+
+
+# ---- who else is there ----
+
+
+async def test_nodes_that_share_a_redis_share_the_quota(server: Server) -> None:
+    async with opened(server.url) as one, opened(server.url, node="n2") as two:
+        await eventually(lambda: two.stats()["strong"]["sharing_nodes"] == 2)
+        assert one.stats()["strong"]["sharing_nodes"] in (1, 2)  # it looks again in a while
+
+
+async def test_the_log_says_how_bad_a_change_is(caplog: pytest.LogCaptureFixture) -> None:
+    with Server() as server, caplog.at_level(logging.INFO, "crdtbucket.strong"):
+        async with opened(server.url, modes=EAGER) as limiter:
+            bucket = limiter.bucket("b")
+            server.kill()
+            await eventually(lambda: bucket.mode == Mode.FALLBACK)
+            server.start()
+            await eventually(lambda: bucket.mode == Mode.STRONG)
+    lines = [r for r in caplog.records if " -> " in r.getMessage()]
+    assert [r.levelno for r in lines] == [logging.CRITICAL, logging.INFO]
+    assert "strong -> fallback: refused 3 times in a row" in lines[0].getMessage()

@@ -1,0 +1,151 @@
+"""Strong nodes of a simulated mesh and Redis: all real but clock, network and server."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from fractions import Fraction
+
+from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.mode import Mode
+from crdtbucket.policy import BucketSpec, OnOutage
+from crdtbucket.strong.desk import Ask, Desk, Rules
+from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.script import Answer, Arguments
+from crdtbucket.strong.twin import RedisTwin
+from crdtbucket.testing import SimulatedMesh, SimulatedNode
+
+NS = 1_000_000_000
+SETTLE_NS = NS // 10
+RETENTION_MS = 3_600_000
+Done = Callable[[Decision], None]
+
+
+class StrongNode:
+    """One node: its desk, and whether it reaches Redis."""
+
+    def __init__(self, world: World, sim: SimulatedNode, on_outage: OnOutage) -> None:
+        self.world, self.sim = world, sim
+        self.away = False
+        self.rtt_ns = world.rtt_ns
+        self.fence = 1
+        self.quotas = Table(max_keys=10_000, virtual=True)
+        self.bucket: BucketCore = sim.bucket(world.spec.name)
+        spec, debt = world.spec, self.bucket.max_debt
+        quota = Quota(self.quotas, spec, Fraction(1, 10), fleet=False)
+        self.arguments = Arguments(spec, debt, RETENTION_MS)
+        self.desk = Desk(
+            sim.table,
+            sim.node.roster,
+            sim.name,
+            {self.bucket: Rules(self.arguments, on_outage, quota)},
+            nodes=sim.node.known,
+        )
+        sim.node.on_away = self.desk.push
+        self.lost_ids: set[int] = set()
+        self._settle_later()
+
+    def acquire(self, key: str, cost: int, done: Done) -> None:
+        """A decision, now or when its answer is here."""
+        self._present()
+        if self.away:
+            done(self.desk.away(self.bucket, key, cost, Mode.FALLBACK))
+            return
+        opened = self.desk.open(self.bucket, key, cost, self.fence)
+        if isinstance(opened, Decision):
+            done(opened)
+        else:
+            self._ask(opened, done)
+
+    def lose_redis(self) -> None:
+        """Cut off from Redis, and every ask under way is given up; it runs, unheard."""
+        self.away = self.sim.node.away = True
+        self.fence += 1
+
+    def find_redis(self) -> None:
+        """Redis answers again."""
+        self.away = self.sim.node.away = False
+
+    def _ask(self, ask: Ask, done: Done | None) -> None:
+        world, fence = self.world, self.fence
+        half = self.rtt_ns // 2
+
+        def run() -> None:
+            answer = world.redis.run(self.arguments, ask.call)
+            world.mesh.schedule(world.mesh.now_ns + half, hear, answer)
+
+        def hear(answer: Answer) -> None:
+            self._present()
+            if fence != self.fence:
+                decision = self.desk.lost(ask, Mode.FALLBACK)
+            else:
+                result = self.desk.answer(ask, answer, fence)
+                if isinstance(result, Ask):
+                    self._ask(result, done)
+                    return
+                decision = result
+            if done is not None and decision is not None:
+                done(decision)
+
+        world.mesh.schedule(world.mesh.now_ns + half, run)
+
+    def settle_all(self) -> None:
+        """Tells Redis what it lacks."""
+        self._present()
+        for item in list(self.desk.unsettled):
+            ask = self.desk.settle(*item, self.fence)
+            if ask is not None:
+                self._ask(ask, None)
+
+    def _settle_later(self) -> None:
+        if not self.away:
+            self.settle_all()
+        mesh = self.world.mesh
+        mesh.schedule(mesh.now_ns + SETTLE_NS, self._settle_later)
+
+    def _present(self) -> None:
+        self.sim.bucket(self.world.spec.name)  # sets its clock
+        self.quotas.set_time(self.sim.table.now())
+
+
+class World:
+    """A mesh of strong nodes. Times in seconds."""
+
+    def __init__(
+        self,
+        nodes: int,
+        spec: BucketSpec,
+        *,
+        rtt: float = 0.01,
+        on_outage: OnOutage = "quota",
+        seed: int = 0,
+    ) -> None:
+        self.spec, self.rtt_ns = spec, round(rtt * NS)
+        names = [f"n{i}" for i in range(nodes)]
+        self.mesh = SimulatedMesh(names, [spec], seed=seed)
+        self.redis = RedisTwin(lambda: 1_700_000_000_000_000 + self.mesh.now_ns // 1_000)
+        self.nodes = [StrongNode(self, self.mesh[name], on_outage) for name in names]
+        self.random = random.Random(seed)
+        self.admitted = [0] * nodes
+        self.offered = [0] * nodes
+
+    def load(self, number: int, per_second: float, cost: int, until: float, key: str = "k") -> None:
+        """Calls of one node, at random times, up to a time."""
+        if per_second <= 0:
+            return
+        mesh, node = self.mesh, self.nodes[number]
+
+        def call() -> None:
+            if mesh.now_ns >= until * NS:
+                return
+            self.offered[number] += cost
+            node.acquire(key, cost, done)
+            again()
+
+        def done(decision: Decision) -> None:
+            self.admitted[number] += decision.cost if decision.allowed else 0
+
+        def again() -> None:
+            mesh.schedule(mesh.now_ns + round(self.random.expovariate(per_second) * NS), call)
+
+        again()

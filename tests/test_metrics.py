@@ -1,0 +1,213 @@
+"""Metrics: every number of the stats is shown once, under the name that the docs tell."""
+
+from __future__ import annotations
+
+import math
+import socket
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from crdtbucket import BucketSpec, CrdtbucketError, Limiter, MeshConfig, RedisConfig
+from crdtbucket.figures import FIGURES, PEER_STATES, PREFIX
+from crdtbucket.metrics import LimiterCollector, register
+from tests.test_docs import rows
+
+Shown = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+ENDPOINT: dict[str, Any] = {
+    "mode": "fallback",
+    "mode_seconds": {"strong": 9001.5, "eventual": 9002.5, "fallback": 9003.5},
+    "switches": 9004,
+    "answered": 9005,
+    "timed_out": 9006,
+    "failed": {"refused": 9007, "readonly": 9008},
+    "late": 9009,
+    "latency": [[0.001, 9012], [0.05, 9013], [math.inf, 9014]],
+    "latency_sum": 9015.25,
+    "open_calls": 9016,
+    "cancelled": 9017,
+}
+STRONG = {
+    "settled_keys": 9020,
+    "settled_tokens": 9021,
+    "unsettled": 9022,
+    "denied_here": 9023,
+    "ghosts": 9024,
+    "sharing_nodes": 9025,
+}
+
+
+def shown(registry: CollectorRegistry) -> Shown:
+    """What a scrape says, as Prometheus would read it."""
+    text = generate_latest(registry).decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def named(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return PREFIX + name, frozenset(labels.items())
+
+
+class Told:
+    """A limiter that says what it is told to."""
+
+    def __init__(self, limiter: Limiter, stats: dict[str, Any]) -> None:
+        self.buckets = limiter.buckets
+        self._stats = stats
+
+    def stats(self) -> dict[str, Any]:
+        return self._stats
+
+
+def scraped(limiter: Any) -> Shown:
+    registry = CollectorRegistry()
+    register(limiter, registry)
+    return shown(registry)
+
+
+def test_a_scrape_says_what_was_decided() -> None:
+    limiter = Limiter([BucketSpec("api", 10, 60, "1m"), BucketSpec("login", 5, 5)], region="eu")
+    registry = CollectorRegistry()
+    register(limiter, registry)
+    assert shown(registry)[named("decisions_total", bucket="api", result="allowed")] == 0
+    bucket = limiter.bucket("api")
+    decision = bucket.take("a", 7)
+    assert not bucket.take("a", 7)
+    bucket.refund(decision, 2)
+    now = shown(registry)
+    assert now[named("decisions_total", bucket="api", result="allowed")] == 1
+    assert now[named("decisions_total", bucket="api", result="denied")] == 1
+    assert now[named("decisions_total", bucket="login", result="denied")] == 0
+    assert now[named("tokens_granted_total", bucket="api")] == 7
+    assert now[named("tokens_refunded_total", bucket="api")] == 2
+    assert now[named("capacity_tokens", bucket="api")] == 10
+    assert now[named("refill_tokens_per_second", bucket="api")] == 1
+    assert now[named("node_info", node="local", region="eu")] == 1
+    assert now[named("mode", bucket="api", mode="eventual")] == 1
+    assert now[named("mode", bucket="api", mode="strong")] == 0
+    assert now[named("fallback_active", bucket="api")] == 0
+    assert now[named("table_keys")] == 1
+    assert not [name for name, _ in now if "redis" in name or "mesh" in name]
+
+
+async def mesh_stats() -> tuple[Limiter, dict[str, Any]]:
+    mesh = MeshConfig(listen="127.0.0.1:0")
+    async with Limiter([BucketSpec("api", 1, 1)], node="eu-1", mesh=mesh) as limiter:
+        return limiter, limiter.stats()
+
+
+def unlike_numbers(stats: Any, count: list[int]) -> Any:
+    """The same stats with every number another one."""
+    if isinstance(stats, dict):
+        return {key: unlike_numbers(value, count) for key, value in stats.items()}
+    if isinstance(stats, int) and not isinstance(stats, bool):
+        count[0] += 1
+        return count[0]
+    return stats
+
+
+def numbers(stats: Any) -> list[float]:
+    if isinstance(stats, dict):
+        return [number for value in stats.values() for number in numbers(value)]
+    if isinstance(stats, list):
+        return [number for _, number in stats]
+    return [] if isinstance(stats, (str, bool)) else [stats]
+
+
+async def test_every_number_of_the_stats_is_shown_once() -> None:
+    limiter, stats = await mesh_stats()
+    stats["mesh"]["refused"] = {"seal": 0, "frame": 0}
+    stats = unlike_numbers(stats, [1000])
+    del stats["table"]["refused_columns"]  # the mesh counts the same events
+    stats |= {"redis": {"10.0.0.1:6379": ENDPOINT}, "strong": STRONG}
+    wanted = sorted(numbers(stats))
+    values = sorted(value for value in scraped(Told(limiter, stats)).values() if value >= 1000)
+    assert len(wanted) > 50
+    # A histogram tells its last count twice: as the bucket and as the count.
+    assert values == sorted([*wanted, 9014])
+
+
+async def test_strong_mode_has_the_numbers_that_are_shown_here() -> None:
+    with socket.socket() as held:  # a port at which nobody listens
+        held.bind(("127.0.0.1", 0))
+        redis = RedisConfig(host="127.0.0.1", port=held.getsockname()[1])
+        spec = BucketSpec("api", 1, 1, consistency="strong")
+        async with Limiter([spec], node="eu-1", redis=redis) as limiter:
+            stats = limiter.stats()
+    assert [set(one) for one in stats["redis"].values()] == [set(ENDPOINT)]
+    assert set(stats["strong"]) == set(STRONG)
+
+
+async def test_peers_are_counted_by_state() -> None:
+    limiter, stats = await mesh_stats()
+    stats["peers"] = {"a": "alive", "b": "dead", "c": "alive"}
+    now = scraped(Told(limiter, stats))
+    counts = {state: now[named("peers", state=state)] for state in PEER_STATES}
+    assert counts == {"alive": 2, "suspect": 0, "dead": 1, "left": 0}
+
+
+async def test_strong_mode_is_shown_for_each_endpoint_and_bucket() -> None:
+    limiter, stats = await mesh_stats()
+    stats["redis"] = {"10.0.0.1:6379": ENDPOINT, "10.0.0.2:6379": {**ENDPOINT, "mode": "strong"}}
+    stats["buckets"]["api"]["mode"] = "fallback"
+    now = scraped(Told(limiter, stats))
+    assert now[named("fallback_active", bucket="api")] == 1
+    modes = {mode: now[named("mode", bucket="api", mode=mode)] for mode in ("strong", "fallback")}
+    assert modes == {"strong": 0, "fallback": 1}
+    second = {"endpoint": "10.0.0.2:6379"}
+    assert now[named("redis_mode", mode="strong", **second)] == 1
+    assert now[named("redis_mode", mode="fallback", **second)] == 0
+    assert now[named("redis_mode_seconds_total", mode="eventual", **second)] == 9002.5
+    assert now[named("redis_failures_total", kind="readonly", **second)] == 9008
+    assert now[named("redis_latency_seconds_bucket", le="0.05", **second)] == 9013
+    assert now[named("redis_latency_seconds_bucket", le="+Inf", **second)] == 9014
+    assert now[named("redis_latency_seconds_count", **second)] == 9014
+    assert now[named("redis_latency_seconds_sum", **second)] == 9015.25
+
+
+def test_a_registry_shows_one_limiter() -> None:
+    registry = CollectorRegistry()
+    limiter = Limiter([BucketSpec("api", 1, 1)])
+    collector = register(limiter, registry)
+    with pytest.raises(CrdtbucketError, match="unregister"):
+        register(Limiter([]), registry)
+    registry.unregister(collector)
+    register(Limiter([]), registry)
+    assert not [name for name, labels in shown(registry) if ("bucket", "api") in labels]
+
+
+def test_no_metric_is_labelled_by_key() -> None:
+    limiter = Limiter([BucketSpec("api", 10, 10)])
+    limiter.bucket("api").take("a-key-of-its-own")
+    registry = CollectorRegistry()
+    register(limiter, registry)
+    assert "a-key-of-its-own" not in generate_latest(registry).decode()
+    assert not [figure.name for figure in FIGURES if "key" in figure.labels]
+
+
+def kind_of(family: Metric) -> str:
+    return str(family.type)
+
+
+def test_names_and_help_keep_the_conventions() -> None:
+    described = list(LimiterCollector(Limiter([])).describe())
+    assert len({family.name for family in described}) == len(FIGURES) == len(described)
+    for figure, family in zip(FIGURES, described, strict=True):
+        assert family.name == PREFIX + figure.name.removesuffix("_total")
+        assert kind_of(family) == figure.kind
+        assert figure.help.endswith(".")
+        assert not any(unit in figure.name for unit in ("_ms", "_ns", "_kib", "milli"))
+
+
+def test_the_reference_is_the_code() -> None:
+    told = [[cell.replace("`", "") for cell in row] for row in rows("docs/metrics.md", "Reference")]
+    assert told == [
+        [PREFIX + one.name, one.kind, ", ".join(one.labels) or "none", one.help] for one in FIGURES
+    ]
