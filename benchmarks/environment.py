@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("crdtbucket", "limits", "throttled-py", "pyrate-limiter", "token-bucket", "msgpack")
+PACKAGES = ("crdtbucket", "limits", "throttled-py", "pyrate-limiter", "token-bucket", "msgpack",
+            "redis", "hiredis")  # fmt: skip
 
 
 def _git(*arguments: str) -> str | None:

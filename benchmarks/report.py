@@ -25,7 +25,7 @@ def _ratio(value: float, baseline: float) -> float | None:
 
 def table(comparison: Comparison, rows: list[Row]) -> Table:
     """Medians, least to most, and the first unit's ratio to the baseline and to `versus`."""
-    spread = any(len(values) > 1 for values in rows[0].values)
+    spread = any(len(values) > 1 for row in rows for values in row.values)
     versus = next((row.medians[0] for row in rows if row.label == comparison.versus), None)
     out = Table(title=comparison.title, title_justify="left", caption=comparison.note or None)
     out.caption_justify = "left"
@@ -61,7 +61,7 @@ def show(console: Console, comparison: Comparison, rows: list[Row]) -> None:
 
 def as_json(comparison: Comparison, rows: list[Row]) -> dict[str, Any]:
     """One comparison with every value that was measured."""
-    base = rows[0].medians
+    base = rows[0].medians if rows else ()
     return {
         "title": comparison.title,
         "note": comparison.note,

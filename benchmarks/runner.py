@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks import environment, report
 from benchmarks.measure import SCALES, Scale, measure
 
-QUESTIONS = ("take", "take_many", "merge", "codec", "memory", "gossip", "convergence")
+QUESTIONS = ("take", "take_many", "merge", "codec", "memory", "gossip", "convergence", "strong")
 
 
 def answer(name: str, scale: Scale, console: Console) -> dict[str, Any]:
@@ -44,9 +44,11 @@ def answer(name: str, scale: Scale, console: Console) -> dict[str, Any]:
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write results there."
 )
 def main(names: tuple[str, ...], size: str | None, file: Path | None) -> None:
-    """Measure NAMES (default: all): take, take_many, merge, codec, memory, gossip, convergence.
+    """Measure NAMES (default: all): take, take_many, merge, codec, memory, gossip, convergence,
+    strong.
 
-    Times are CPU time of one pinned core, so that what else runs on the machine counts little.
+    Times are CPU time of one pinned core, so that what else runs on the machine counts little; only
+    those of strong, which waits for a server, are wall time.
     """
     scale, console = SCALES[size or "full"], Console(width=None if Console().is_terminal else 120)
     about = environment.describe()

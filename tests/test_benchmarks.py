@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import environment, measure, peers, runner
+from benchmarks import environment, measure, peers, runner, strong
 from benchmarks.measure import Case, Comparison
 
 
@@ -56,6 +56,14 @@ def test_a_peer_that_is_not_installed_is_shown_as_missing(
     takes, missing = peers.installed(peers.ALLOWED, 100)
     assert not takes
     assert [name for name, _ in missing] == list(peers.PEERS)
+
+
+@pytest.mark.usefixtures("unpinned")
+def test_without_a_redis_strong_mode_is_told_to_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strong, "PROGRAMS", [])
+    result = CliRunner().invoke(runner.main, ["strong", "--smoke"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "no redis-server is installed: make redis" in result.output
 
 
 def test_the_cases_take_turns_and_the_middle_is_told() -> None:
