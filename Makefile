@@ -3,6 +3,7 @@
 #   make test    the test suite (installs redis-server when it is missing)
 #   make bench   speed and memory, against the other limiters of the field
 #   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer)
+#   make chaos   real Redis servers fail under load, and every token is accounted for (CALLS=n)
 #   make fuzz    random bytes against everything that reads frames or files (SECONDS=n)
 #   make docs-figures  the picture and the tables of the documents (some minutes; DOC_SEEDS=n)
 #   make lint    ruff, format and rules        make types   mypy --strict
@@ -11,6 +12,7 @@
 PYTHON ?= python3
 SEEDS ?= 1000000
 SECONDS ?= 300
+CALLS ?= 100000
 DOC_SEEDS ?= 5
 PYTEST_ARGS ?=
 
@@ -22,7 +24,7 @@ NATIVE := $(wildcard crdtbucket/*.pyx crdtbucket/core/*.pxi crdtbucket/core/*.h)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench soak fuzz docs-figures lint types format redis clean
+.PHONY: help demo test bench soak chaos fuzz docs-figures lint types format redis clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -38,6 +40,9 @@ bench: $(STAMPS)/bench
 
 soak: $(STAMPS)/dev
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m tests.soak --seeds $(SEEDS)
+
+chaos: $(STAMPS)/dev redis
+	$(BIN)/python -m tests.chaos --calls $(CALLS)
 
 fuzz: $(STAMPS)/dev
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)

@@ -1,0 +1,1 @@
+"""What strong mode promises, measured on real servers that fail: python -m tests.chaos."""

@@ -1,0 +1,81 @@
+"""Every token is accounted for, whatever befalls the server in the middle of the load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from crdtbucket.strong.controller_settings import ControllerSettings
+from tests.chaos.audit import Audit, audit
+from tests.chaos.faults import FAULTS
+from tests.chaos.figure import Figure, Progress, at_most, exactly
+from tests.chaos.fleet import PATIENT, Fleet, fleet, until
+from tests.strong.redis_server import PROGRAMS
+
+SECONDS = 6.0
+COLD = tuple(f"cold{number}" for number in range(4))
+"""Keys that nobody asks for once the fault has begun."""
+
+
+class Run:
+    """What one fault left."""
+
+    def __init__(self, fleet: Fleet, found: Audit) -> None:
+        self.fleet, self.audit = fleet, found
+        self.decisions = fleet.decisions
+        self.deadline_ms = 50.0
+        self.worst_ms = fleet.worst_ms()
+        self.raw_ms = fleet.worst_ms(raw=True)
+        modes = {m: sum(c.modes[m] for c in fleet.clients) for c in fleet.clients for m in c.modes}
+        self.modes = ", ".join(f"{count} {mode}" for mode, count in sorted(modes.items()))
+
+
+async def under(
+    fault: str,
+    calls: int,
+    *,
+    seconds: float = SECONDS,
+    mesh: bool = True,
+    seed: int = 0,
+    program: str = "redis-server",
+    modes: ControllerSettings = PATIENT,
+) -> Run:
+    """A load of `calls` decisions, a fault of about `seconds` in it, and the books after that."""
+    async with (
+        FAULTS[fault](seconds, program) as stage,
+        fleet(stage.config, mesh=mesh, seed=seed, modes=modes) as nodes,
+    ):
+        await nodes.touch(COLD)
+        over = asyncio.Event()
+        load = asyncio.create_task(nodes.load(calls, 2 * seconds, over))
+        try:
+            await asyncio.sleep(seconds / 4)
+            await stage.fail()
+            await until(lambda: nodes.strong, 60)
+        finally:
+            over.set()
+            await load
+        await until(lambda: nodes.settled, 30)
+        return Run(nodes, audit(nodes, [stage.primary()]))
+
+
+async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
+    total = 0
+    runs = [(program, fault) for program in PROGRAMS for fault in FAULTS]
+    for number, (program, fault) in enumerate(runs):
+        mesh = number % 2 == 0
+        run = await under(fault, -(-calls // len(runs)), mesh=mesh, seed=number, program=program)
+        total += run.decisions
+        found, name = run.audit, fault if program == PROGRAMS[0] else f"{program}, {fault}"
+        progress(f"{name}: {run.decisions} decisions ({run.modes}); {found}")
+        yield exactly(
+            f"{name}: charged in Redis, lost, charged twice, levels off by",
+            (found.consumed, 0, 0, 0),
+            (found.charged, found.lost, found.over, found.level),
+        )
+        note = f"{run.raw_ms:.4g} ms with what the machine took"
+        yield at_most(f"{name}: worst decision", run.deadline_ms + 50, run.worst_ms, " ms", note)
+    yield Figure("decisions under faults", f">= {calls}", str(total), total >= calls)
+
+
+__all__ = ["Run", "figures", "under"]

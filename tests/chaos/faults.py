@@ -1,0 +1,169 @@
+"""Ways in which a server fails under load, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from crdtbucket import RedisConfig
+from crdtbucket.demo.proxy import Proxy
+from tests.chaos.fleet import until
+from tests.strong.redis_groups import watched
+from tests.strong.redis_server import Server, free_port
+
+
+@dataclass
+class Stage:
+    """A server, how to reach it, and how it fails."""
+
+    config: RedisConfig
+    fail: Callable[[], Awaitable[None]]
+    """Returns when the fault is over."""
+    primary: Callable[[], Server]
+    """Who holds the records in the end."""
+
+
+@contextlib.asynccontextmanager
+async def frozen(seconds: float, program: str) -> AsyncIterator[Stage]:
+    """SIGSTOP."""
+    with Server(program=program) as server:
+
+        async def fail() -> None:
+            server.freeze()
+            await asyncio.sleep(seconds)
+            server.thaw()
+
+        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
+
+
+@contextlib.asynccontextmanager
+async def killed(seconds: float, program: str) -> AsyncIterator[Stage]:
+    """kill -9; a log on disk that is written every second brings back most of what it knew."""
+    with Server("appendonly yes", "appendfsync everysec", program=program) as server:
+
+        async def fail() -> None:
+            server.kill()
+            await asyncio.sleep(seconds / 3)
+            server.start()
+
+        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
+
+
+@contextlib.asynccontextmanager
+async def restarted_empty(seconds: float, program: str) -> AsyncIterator[Stage]:
+    """Gone for a moment, and all that it knew for good."""
+    with Server(program=program) as server:
+
+        async def fail() -> None:
+            server.kill()
+            await asyncio.sleep(seconds / 20)
+            server.start()
+
+        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
+
+
+@contextlib.asynccontextmanager
+async def failed_over(seconds: float, program: str) -> AsyncIterator[Stage]:
+    """The primary dies, and the sentinels promote its replica."""
+    async with watched(program) as (primary, replica, sentinels):
+
+        async def fail() -> None:
+            primary.kill()
+            await until(lambda: _is_primary(replica), 20)
+
+        addresses = [f"{one.host}:{one.port}" for one in sentinels]
+        config = RedisConfig(sentinel_master="main", sentinels=addresses)
+        yield Stage(config, fail, lambda: replica)
+
+
+def _is_primary(server: Server) -> bool:
+    try:
+        return b"role:master" in server.call("INFO", "replication")
+    except ConnectionError:
+        return False  # sentinels end all connections of whom they promote
+
+
+@contextlib.asynccontextmanager
+async def read_only(seconds: float, program: str) -> AsyncIterator[Stage]:
+    """A replica of nobody, and then a primary without the replicas that it must have."""
+    with Server(program=program) as server:
+
+        async def fail() -> None:
+            server.call("REPLICAOF", "127.0.0.1", free_port())
+            await asyncio.sleep(seconds / 3)
+            server.call("REPLICAOF", "NO", "ONE")
+            await asyncio.sleep(seconds / 6)
+            server.call("CONFIG", "SET", "min-replicas-to-write", 1)
+            await asyncio.sleep(seconds / 6)
+            server.call("CONFIG", "SET", "min-replicas-to-write", 0)
+
+        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
+
+
+@contextlib.asynccontextmanager
+async def full(seconds: float, program: str) -> AsyncIterator[Stage]:
+    """At its limit of memory it writes nothing."""
+    with Server(program=program) as server:
+
+        async def fail() -> None:
+            server.call("CONFIG", "SET", "maxmemory", 1)
+            await asyncio.sleep(seconds / 2)
+            server.call("CONFIG", "SET", "maxmemory", 0)
+
+        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
+
+
+@contextlib.asynccontextmanager
+async def flushed(seconds: float, program: str) -> AsyncIterator[Stage]:
+    """It forgets the script ten times a second."""
+    with Server(program=program) as server:
+
+        async def fail() -> None:
+            for _ in range(round(seconds * 10)):
+                server.call("SCRIPT", "FLUSH")
+                await asyncio.sleep(0.1)
+
+        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
+
+
+@contextlib.asynccontextmanager
+async def reset_in_reply(seconds: float, program: str) -> AsyncIterator[Stage]:
+    """A connection breaks within a reply, four times a second; every fourth time a reply stalls
+    first."""
+    dice = random.Random(1)
+    with Server(program=program) as server:
+        proxy = Proxy(server.port)
+        await proxy.start()
+
+        async def fail() -> None:
+            for number in range(round(seconds * 4)):
+                if number % 4:
+                    proxy.reset_after(dice.randrange(1, 200))
+                    await asyncio.sleep(0.25)
+                else:
+                    proxy.stall_after(dice.randrange(1, 200))
+                    await asyncio.sleep(0.125)
+                    await proxy.reset()
+                    await asyncio.sleep(0.125)
+
+        try:
+            yield Stage(RedisConfig(host=proxy.host, port=proxy.port), fail, lambda: server)
+        finally:
+            await proxy.stop()
+
+
+FAULTS = {
+    "frozen": frozen,
+    "killed": killed,
+    "restarted empty": restarted_empty,
+    "failed over": failed_over,
+    "read only": read_only,
+    "memory full": full,
+    "scripts flushed": flushed,
+    "reset in a reply": reset_in_reply,
+}
+
+__all__ = ["FAULTS", "Stage"]

@@ -1,0 +1,217 @@
+"""Client nodes under load, with a ledger of all that their callers were told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+
+from crdtbucket import BucketSpec, Decision, Limiter, MeshConfig, RedisConfig
+from crdtbucket.mode import Mode
+from crdtbucket.strong.bucket import StrongBucket
+from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.degradation import Degradation
+from crdtbucket.strong.notice import ModeNotice
+from tests.chaos.lag import Lag
+
+WIDE = BucketSpec("wide", 100_000, 1, "1h")
+"""Nothing refills while a test runs, so the level itself can be compared, too."""
+TIGHT = BucketSpec("tight", 60, 300)
+"""Most of the load on it is denied."""
+PATIENT = ControllerSettings(latency_limit=0.2)
+"""For what is no matter of latency: a machine that stalls by itself is no slow Redis."""
+HASTY = replace(PATIENT, stable_after=0.3, stable_after_failover=0.3, least_return_gap=0.0)
+"""The same for short runs."""
+KEYS = 8
+SLOW_NS = 10_000_000
+SECRET = "a secret of these tests"
+Line = tuple[str, str]
+"""A bucket's name and a key."""
+
+
+class Client:
+    """One node and what its callers got."""
+
+    def __init__(
+        self,
+        name: str,
+        config: RedisConfig,
+        *,
+        mesh: MeshConfig | None,
+        buckets: Sequence[BucketSpec],
+        modes: ControllerSettings,
+    ) -> None:
+        self.name = name
+        self.limiter = Limiter(
+            buckets,
+            node=name,
+            redis=config,
+            consistency="strong",
+            mesh=mesh,
+            degradation=Degradation(modes=modes, on_mode_change=self._changed),
+        )
+        self.consumed: Counter[Line] = Counter()
+        """Tokens of allowed decisions, less what was given back."""
+        self.decisions = 0
+        self.modes: Counter[Mode] = Counter()
+        self.slow: list[tuple[int, int]] = []
+        """Begin and end (ns) of the decisions that took longer than `SLOW_NS`."""
+        self.latencies: list[tuple[float, float]] = []
+        """When a decision was there (`time.monotonic`), and what it took, in seconds."""
+        self.notices: list[tuple[float, ModeNotice]] = []
+        """Changes of mode, and when they were told (`time.monotonic`)."""
+
+    def _changed(self, notice: ModeNotice) -> None:
+        self.notices.append((time.monotonic(), notice))
+
+    def bucket(self, name: str) -> StrongBucket:
+        found = self.limiter.bucket(name)
+        assert isinstance(found, StrongBucket)
+        return found
+
+    @property
+    def strong(self) -> bool:
+        """Whether every endpoint is asked, over a connection."""
+        store = self.bucket(WIDE.name).store
+        return store.mode is Mode.STRONG and all(e.usable() for e in store.endpoints.values())
+
+    @property
+    def settled(self) -> bool:
+        """Whether Redis has been told everything."""
+        store = self.bucket(WIDE.name).store
+        idle = all(not endpoint.open_calls for endpoint in store.endpoints.values())
+        return (
+            self.strong and idle and not any(e.keeper.settler.due for e in store.endpoints.values())
+        )
+
+    def book(self, bucket: str, key: str, decision: Decision) -> None:
+        """A caller was told this."""
+        self.decisions += 1
+        self.modes[Mode(decision.mode)] += 1
+        if decision.allowed:
+            self.consumed[bucket, key] += decision.cost
+
+    def refund(self, bucket: str, key: str, decision: Decision, tokens: int) -> None:
+        """A caller gives tokens back."""
+        self.consumed[bucket, key] -= self.bucket(bucket).refund(decision, tokens)
+
+
+class Fleet:
+    """Some nodes that share one Redis, all on this event loop."""
+
+    def __init__(self, clients: Sequence[Client], lag: Lag, seed: int) -> None:
+        self.clients, self.lag = clients, lag
+        self.random = random.Random(seed)
+
+    @property
+    def decisions(self) -> int:
+        return sum(client.decisions for client in self.clients)
+
+    @property
+    def strong(self) -> bool:
+        return all(client.strong for client in self.clients)
+
+    @property
+    def settled(self) -> bool:
+        return all(client.settled for client in self.clients)
+
+    def worst_ms(self, *, raw: bool = False) -> float:
+        """Of all decisions; less what the machine took, unless `raw`."""
+        worst = SLOW_NS
+        for client in self.clients:
+            for begin, end in client.slow:
+                stolen = 0 if raw else self.lag.stolen_ns(begin, end)
+                worst = max(worst, end - begin - stolen)
+        return worst / 1e6
+
+    async def load(self, calls: int, seconds: float, over: asyncio.Event) -> None:
+        """`calls` decisions, evenly over `seconds`; more until `over` is set."""
+        workers = 16 * len(self.clients)
+        end = self.decisions + calls
+        pause = seconds * workers / calls
+
+        async def work(client: Client) -> None:
+            loop = asyncio.get_running_loop()
+            due = loop.time() + pause * self.random.random()
+            while self.decisions < end or not over.is_set():
+                await asyncio.sleep(due - loop.time())
+                due = max(due, loop.time() - pause) + pause * 2 * self.random.random()
+                await self._call(client)
+
+        await asyncio.gather(*(work(self.clients[n % len(self.clients)]) for n in range(workers)))
+
+    async def _call(self, client: Client) -> None:
+        dice = self.random
+        bucket = dice.choice((WIDE.name, TIGHT.name))
+        key, cost = f"k{dice.randrange(KEYS)}", dice.randint(1, 3)
+        decision = await self.timed(client, bucket, key, cost)
+        if decision.allowed and dice.random() < 0.1:
+            client.refund(bucket, key, decision, dice.randint(1, cost))
+
+    async def timed(self, client: Client, bucket: str, key: str, cost: int) -> Decision:
+        """One decision, booked and timed."""
+        begin = time.perf_counter_ns()
+        decision = await client.bucket(bucket).acquire(key, cost)
+        end = time.perf_counter_ns()
+        client.latencies.append((time.monotonic(), (end - begin) / 1e9))
+        if end - begin > SLOW_NS:
+            client.slow.append((begin, end))
+        client.book(bucket, key, decision)
+        return decision
+
+    async def touch(self, keys: Sequence[str]) -> None:
+        """One decision of every node on each of these keys."""
+        for client in self.clients:
+            for key in keys:
+                await self.timed(client, WIDE.name, key, 1)
+
+
+@contextlib.asynccontextmanager
+async def fleet(
+    config: RedisConfig,
+    *,
+    nodes: int = 3,
+    mesh: bool = False,
+    seed: int = 0,
+    buckets: Sequence[BucketSpec] = (WIDE, TIGHT),
+    modes: ControllerSettings = PATIENT,
+) -> AsyncIterator[Fleet]:
+    """Open nodes, strong, and linked with a mesh."""
+    async with contextlib.AsyncExitStack() as stack:
+        lag = await stack.enter_async_context(Lag())
+        clients: list[Client] = []
+        first = ""
+        for number in range(nodes):
+            link = MeshConfig(listen="127.0.0.1:0", peers=[first] if first else [], secret=SECRET)
+            client = Client(
+                f"n{number}", config, mesh=link if mesh else None, buckets=buckets, modes=modes
+            )
+            await stack.enter_async_context(client.limiter)
+            first = first or client.limiter.address
+            clients.append(client)
+        made = Fleet(clients, lag, seed)
+        await until(lambda: made.strong and all(_linked(c, nodes) for c in clients), 20)
+        yield made
+
+
+def _linked(client: Client, nodes: int) -> bool:
+    stats = client.limiter.stats()
+    alive = [state for state in stats.get("peers", {}).values() if state == "alive"]
+    return not stats["cautious"] and ("peers" not in stats or len(alive) == nodes - 1)
+
+
+async def until(holds: Callable[[], bool], seconds: float) -> float:
+    """Seconds until it held. `TimeoutError` when that is more than `seconds`."""
+    begin = time.monotonic()
+    while not holds():
+        if time.monotonic() - begin > seconds:
+            raise TimeoutError(f"not within {seconds} s")
+        await asyncio.sleep(0.005)
+    return time.monotonic() - begin
+
+
+__all__ = ["HASTY", "KEYS", "PATIENT", "TIGHT", "WIDE", "Client", "Fleet", "fleet", "until"]

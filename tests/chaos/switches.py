@@ -1,0 +1,158 @@
+"""How soon the mode changes, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from crdtbucket import RedisConfig
+from crdtbucket.demo.proxy import Proxy
+from crdtbucket.mode import Mode
+from crdtbucket.strong.controller_settings import ControllerSettings
+from tests.chaos import faults
+from tests.chaos.figure import Figure, Progress, at_most
+from tests.chaos.fleet import Client, Fleet, fleet, until
+from tests.strong.redis_server import Server
+
+RATE = 300
+"""Decisions a second of the load beside which it is measured."""
+WINDOW_S, LIMIT_S, SHARE = 1.0, 0.020, 0.01
+"""What makes an endpoint slow by default: p99 over 20 ms for 1 s."""
+
+
+@contextlib.asynccontextmanager
+async def loaded(config: RedisConfig) -> AsyncIterator[Fleet]:
+    """Three nodes under a steady load."""
+    async with fleet(config, mesh=True, modes=ControllerSettings()) as nodes:
+        over = asyncio.Event()
+        load = asyncio.create_task(nodes.load(RATE, 1.0, over))
+        try:
+            yield nodes
+        finally:
+            over.set()
+            await load
+
+
+@contextlib.asynccontextmanager
+async def proxied(delay: float = 0.0) -> AsyncIterator[tuple[Proxy, Server, RedisConfig]]:
+    with Server() as server:
+        proxy = Proxy(server.port, delay=delay)
+        await proxy.start()
+        try:
+            yield proxy, server, RedisConfig(host=proxy.host, port=proxy.port)
+        finally:
+            await proxy.stop()
+
+
+def switched(client: Client, after: Mode) -> float | None:
+    """When a node came into a mode (`time.monotonic`)."""
+    return next((at for at, notice in client.notices if notice.after is after), None)
+
+
+async def until_all(nodes: Fleet, mode: Mode, seconds: float) -> None:
+    await until(lambda: all(switched(c, mode) is not None for c in nodes.clients), seconds)
+
+
+def evidence(client: Client) -> float:
+    """When the answers that its callers got had been too slow for a whole window."""
+    window: deque[tuple[float, bool]] = deque()
+    slow, since = 0, None
+    for end, took in client.latencies:
+        window.append((end, took > LIMIT_S))
+        slow += took > LIMIT_S
+        while window[0][0] < end - WINDOW_S:
+            slow -= window.popleft()[1]
+        if slow <= SHARE * len(window):
+            since = None
+        elif since is None:
+            since = end
+        if since is not None and end - since >= WINDOW_S:
+            return end
+    raise AssertionError("the answers were never slow for a window")
+
+
+async def latency_spike() -> float:
+    """Seconds from the evidence to eventual, of the slowest node."""
+    async with proxied() as (proxy, _, config), loaded(config) as nodes:
+        await asyncio.sleep(1.5)
+        proxy.delay = 0.015
+        await until_all(nodes, Mode.EVENTUAL, 10)
+        await asyncio.sleep(0.2)
+        return max((switched(c, Mode.EVENTUAL) or 0.0) - evidence(c) for c in nodes.clients)
+
+
+async def outage(fail: Callable[[Proxy, Server], Awaitable[None]]) -> float:
+    """Seconds from a fault to fallback, of the slowest node."""
+    async with proxied() as (proxy, server, config), loaded(config) as nodes:
+        await asyncio.sleep(1.0)
+        begin = time.monotonic()
+        await fail(proxy, server)
+        await until_all(nodes, Mode.FALLBACK, 10)
+        return max((switched(c, Mode.FALLBACK) or 0.0) - begin for c in nodes.clients)
+
+
+async def _refused(proxy: Proxy, _: Server) -> None:
+    await proxy.down()
+
+
+async def _silent(proxy: Proxy, _: Server) -> None:
+    proxy.cut()
+
+
+async def _frozen(_: Proxy, server: Server) -> None:
+    server.freeze()
+
+
+async def _read_only(_: Proxy, server: Server) -> None:
+    server.call("REPLICAOF", "127.0.0.1", 1)
+
+
+OUTAGES = {"refused": _refused, "silent": _silent, "frozen": _frozen, "read only": _read_only}
+
+
+async def failover() -> tuple[float, float]:
+    """Seconds to strong, of the slowest node: from the primary's end, and from the promotion."""
+    async with faults.failed_over(0.0, "redis-server") as stage, loaded(stage.config) as nodes:
+        await asyncio.sleep(1.0)
+        begin = time.monotonic()
+        await stage.fail()
+        promoted = time.monotonic()
+        await until_all(nodes, Mode.STRONG, 20)
+        end = max(switched(c, Mode.STRONG) or 0.0 for c in nodes.clients)
+        return end - begin, end - promoted
+
+
+async def flapping(seconds: float, period: float) -> int:
+    """Most switches of a node within a minute, while Redis is up and down, half a period each."""
+    async with proxied() as (proxy, _, config), loaded(config) as nodes:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await proxy.down()
+            await asyncio.sleep(period / 2)
+            await proxy.up()
+            await asyncio.sleep(period / 2)
+        return max(_in_a_minute([at for at, _ in client.notices]) for client in nodes.clients)
+
+
+def _in_a_minute(times: list[float]) -> int:
+    return max((sum(0 <= other - at < 60 for other in times) for at in times), default=0)
+
+
+async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
+    yield at_most("latency spike: evidence to eventual", 100, await latency_spike() * 1e3, " ms")
+    for name, fail in OUTAGES.items():
+        yield at_most(f"outage ({name}): to fallback", 1, await outage(fail), " s")
+    whole, promoted = await failover()
+    note = f"{promoted:.2f} s after the promotion"
+    yield at_most("Sentinel failover: back to strong", 3, whole, " s", note)
+    progress("flapping for 60 s")
+    quick, slow = await asyncio.gather(flapping(60.0, 1.5), flapping(60.0, 14.0))
+    # 2 k + 1 in any k minutes: two a minute in the long run, and one that was saved up before.
+    yield at_most("flapping every 1.5 s: switches in a minute", 3, quick)
+    yield at_most("flapping every 14 s: switches in a minute", 3, slow)
+
+
+__all__ = ["OUTAGES", "figures", "flapping", "latency_spike", "outage"]

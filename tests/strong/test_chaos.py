@@ -1,0 +1,61 @@
+"""The short form of `make chaos`: real servers fail under load, and every token is accounted for.
+
+Nothing here is timed; that is what `python -m tests.chaos` is for.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.chaos import cancelled, exact, outage, slots, switches
+from tests.chaos.audit import Audit
+from tests.chaos.faults import FAULTS
+from tests.chaos.fleet import HASTY
+from tests.strong.redis_server import PROGRAMS
+
+
+def balanced(books: Audit) -> bool:
+    return books.exact and books.charged == books.consumed > 0 and books.level == 0
+
+
+# In turn, where there is more than one.
+PROGRAM = dict(zip(FAULTS, itertools.cycle(PROGRAMS), strict=False))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_after_a_fault_redis_holds_what_was_consumed(fault: str) -> None:
+    mesh = fault not in ("killed", "restarted empty", "scripts flushed")
+    run = await exact.under(fault, 600, seconds=0.9, mesh=mesh, modes=HASTY, program=PROGRAM[fault])
+    assert balanced(run.audit), (run.modes, run.audit)
+    assert run.decisions >= 600
+
+
+async def test_cancelled_callers_leave_no_reply_and_no_token_behind() -> None:
+    found, books = await cancelled.run(800)
+    assert found.cancelled >= 800
+    assert found.answered > 100
+    assert not found.foreign
+    assert balanced(books), books
+
+
+@pytest.mark.parametrize("fault", ["refused", "silent"])
+async def test_an_outage_is_told(fault: str) -> None:
+    assert await switches.outage(switches.OUTAGES[fault]) < 10
+
+
+async def test_a_redis_that_flaps_is_left_and_not_asked_again_at_once() -> None:
+    assert 1 <= await switches.flapping(3.0, 1.0) <= 3
+
+
+async def test_an_outage_of_a_fleet_gives_out_its_share_and_the_books_agree_after_it() -> None:
+    found = await outage.run(1.5, HASTY)
+    assert 0 < found.admitted <= 1.05 * found.allowance
+    assert found.record == found.join
+
+
+async def test_a_frozen_node_of_a_cluster_takes_its_own_slots_along_and_no_others() -> None:
+    found = await slots.run(1.5, HASTY)
+    assert found.strong > 0.98
+    assert balanced(found.books), found.books
