@@ -30,7 +30,7 @@ LAYERS = [
     strong.topology strong.registry strong.endpoint strong.keeper strong.settler strong.store
     strong.webhook""",
     """limiter lifecycle housekeeping bucket waiters reservation strong.bucket strong.assembly
-    strong.waiting reconcile""",
+    strong.waiting reconcile decorator""",
     "testing simulator cli commands demo http",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
