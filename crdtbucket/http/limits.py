@@ -37,7 +37,10 @@ class Verdict:
 
     allowed: bool
     taken: tuple[tuple[Rule, Decision], ...] = ()
-    """The rules that apply, in order, with their decisions; of a denial the rule that denied."""
+    """The rules that apply, in order, with their decisions. When the request is denied nothing was
+    taken, and each says what it would get alone."""
+    binding: Decision | None = None
+    """The decision to look at: denied, it takes longest; allowed, it has the least left."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Header fields for the answer."""
 
@@ -54,7 +57,8 @@ class Verdict:
 
     def refund(self) -> None:
         """Gives back all that was taken and is not back yet."""
-        _give_back(self.decisions)
+        for decision in self.decisions if self.allowed else ():
+            decision.bucket.refund(decision)
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -75,7 +79,7 @@ class Limits:
         jitter_s: float = 0.0,
         reduced_capacity: bool = False,
     ) -> None:
-        """A request must pass every rule; what the first ones took goes back when one denies.
+        """A request must pass every rule, or takes nothing of any.
 
         trusted: proxies (addresses or networks, or "unix") whose `X-Forwarded-For` is believed;
         none by default. on_denied: hears of every denial; an `Answer` that it returns replaces
@@ -107,11 +111,11 @@ class Limits:
     def acquire_sync(self, request: Request) -> Verdict:
         """`acquire` for threads without an event loop; blocks where a bucket asks Redis."""
         asks = self._asks(request)
+        buckets = (self.limiter.bucket(name).of(key) for _, (name, key, _) in asks)
+        store = next((b.store for b in buckets if isinstance(b, StrongBucket)), None)
         work = self._take(asks)
-        for _, (name, _, _) in asks:
-            bucket = self.limiter.bucket(name)
-            if isinstance(bucket, StrongBucket):
-                return bucket.store.block_on(work, Verdict.refund)
+        if store is not None:
+            return store.block_on(work, Verdict.refund)
         try:
             work.send(None)
         except StopIteration as end:
@@ -124,8 +128,11 @@ class Limits:
         replaced = None if self._on_denied is None else self._on_denied(request, verdict)
         if replaced is not None:
             return replaced
-        denied = verdict.decisions[-1]
+        denied = verdict.binding
+        assert denied is not None, "an allowed request is answered by the application"
         document = problem(denied, denied.bucket.spec, reduced_capacity=self._reduced_capacity)
+        violated = (d.bucket.spec.key for d in verdict.decisions if not d.allowed)
+        document["violated-policies"] = [*dict.fromkeys(violated)]
         body = json.dumps(document).encode()
         headers = {**verdict.fields, "Content-Type": PROBLEM_TYPE}
         if request.method == "HEAD":
@@ -138,40 +145,34 @@ class Limits:
         return [(rule, ask) for rule, ask in asks if ask is not None]
 
     async def _take(self, asks: Sequence[tuple[Rule, Ask]]) -> Verdict:
-        taken: list[tuple[Rule, Decision]] = []
-        try:
-            for rule, (name, key, cost) in asks:
-                decision = await self.limiter.bucket(name).acquire(key, cost)
-                if not decision.allowed:
-                    _give_back(earlier for _, earlier in taken)
-                    return Verdict(False, ((rule, decision),), self._fields([decision]))
-                taken.append((rule, decision))
-        except BaseException:
-            _give_back(earlier for _, earlier in taken)
-            raise
-        fields = self._fields([d for _, d in taken]) if self._tell_allowed else {}
-        return Verdict(True, tuple(taken), fields)
+        if not asks:
+            return Verdict(True)
+        answer = await self.limiter.acquire_all(ask for _, ask in asks)
+        rules = (rule for rule, _ in asks)
+        taken = tuple(zip(rules, answer.decisions, strict=True))
+        told = self._tell_allowed or not answer.allowed
+        fields = self._fields(answer.decisions) if told else {}
+        return Verdict(answer.allowed, taken, answer.binding, fields)
 
     def _fields(self, decisions: Sequence[Decision]) -> dict[str, str]:
-        """The fields of every bucket, the one with the least left (of its capacity) last."""
+        """The fields of every bucket that is no shadow, the one that binds last."""
         told: dict[str, str] = {}
         buckets: dict[str, dict[str, str]] = {}
-        for decision in sorted(decisions, key=lambda d: d.remaining / d.limit, reverse=True):
+        for decision in sorted(decisions, key=_pressure):
             spec = decision.bucket.spec
-            buckets[spec.key] = fields = rate_limit_fields(
-                decision, spec, legacy=self._legacy, jitter_s=self._jitter_s
-            )
-            told |= fields
+            if not spec.shadow:
+                buckets[spec.key] = fields = rate_limit_fields(
+                    decision, spec, legacy=self._legacy, jitter_s=self._jitter_s
+                )
+                told |= fields
         # A policy stands once in the lists; the other fields can speak of one bucket only.
         for name in LISTS if buckets else ():
             told[name] = ", ".join(fields[name] for fields in buckets.values())
         return told
 
 
-def _give_back(decisions: Iterable[Decision]) -> None:
-    for decision in decisions:
-        if decision.allowed:
-            decision.bucket.refund(decision)
+def _pressure(decision: Decision) -> tuple[int, float]:
+    return decision.retry_after_ns, -decision.remaining / decision.limit
 
 
 __all__ = ["Answer", "Limits", "Verdict"]

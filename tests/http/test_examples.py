@@ -131,8 +131,8 @@ async def test_starlette() -> None:
                 await session.ws_connect(url)
             assert error.value.status == 429
             assert error.value.headers is not None
-            assert error.value.headers["RateLimit"].startswith('"sockets";r=0;t=')
-        assert app.statuses("/numbers", 3) == [200, 200, 429]  # the sockets counted, too
+            assert '"sockets";r=0;t=' in error.value.headers["RateLimit"]
+        assert app.statuses("/numbers", 3) == [200, 200, 429]  # two sockets counted, too
 
 
 def test_litestar() -> None:

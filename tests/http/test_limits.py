@@ -11,6 +11,7 @@ import pytest
 from crdtbucket import (
     BucketSpec,
     CostExceedsCapacity,
+    CrdtbucketError,
     InvalidKey,
     InvalidSpec,
     Limiter,
@@ -139,8 +140,21 @@ def test_a_request_must_pass_every_rule(limiter: Limiter) -> None:
     # What the first rule took of the denied requests went back.
     assert left(limits, "tenant", "t-1") == 4
     assert [d.bucket.spec.name for d in verdicts[0].decisions] == ["tenant", "api"]
-    assert [d.bucket.spec.name for d in verdicts[3].decisions] == ["api"]
-    assert verdicts[3].fields["RateLimit"] == '"api";r=0;t=3600'
+    denied = verdicts[3]
+    assert denied.binding is denied.decisions[1]
+    assert denied.fields["RateLimit"] == '"tenant";r=4;t=3600, "api";r=0;t=3600'
+    assert json.loads(limits.answer(request(), denied).body)["violated-policies"] == ["api"]
+    denied.refund()  # nothing was taken
+    assert left(limits, "tenant", "t-1") == 4
+
+
+def test_the_longest_wait_is_told(limiter: Limiter) -> None:
+    limits = Limits(limiter, [Rule("api", cost=3), Rule("tenant", cost=6)], legacy=True)
+    denied = ask(limits, request(), request())[1]
+    assert denied.fields["Retry-After"] == "10800"
+    assert denied.fields["X-RateLimit-Limit"] == "3"
+    violated = json.loads(limits.answer(request(), denied).body)["violated-policies"]
+    assert violated == ["api", "tenant"]
 
 
 def test_the_fields_of_all_rules_are_lists(limiter: Limiter) -> None:
@@ -161,6 +175,22 @@ def test_an_impossible_cost_of_a_later_rule_takes_nothing(limiter: Limiter) -> N
     with pytest.raises(CostExceedsCapacity):
         limits.acquire_sync(request())
     assert left(limits, "tenant", "203.0.113.9") == 10
+
+
+def test_plans_and_shadows() -> None:
+    plan = BucketSpec("premium", 5, 1, "1h")
+    shadow = BucketSpec("next", 1, 1, "1h", shadow=True)
+    api = BucketSpec("api", 2, 1, "1h", plans=[("premium-*", plan)])
+    rules = [Rule(name, key=lambda r: r.path[1:]) for name in ("api", "next")]
+    limits = Limits(Limiter([api, shadow]), rules)
+    verdicts = ask(limits, *[request("/premium-1")] * 2, request("/basic"))
+    assert all(verdicts)
+    # The plan is a policy of its own; of a shadow the clients hear nothing.
+    assert verdicts[1].fields["RateLimit"] == '"api[premium-*]";r=3;t=3600'
+    assert verdicts[2].fields["RateLimit"] == '"api";r=1;t=3600'
+    assert verdicts[1].decisions[1].shadowed
+    verdicts[1].refund()
+    assert left(limits, "api", "premium-1") == 4
 
 
 # -- what is told
@@ -204,7 +234,7 @@ def test_fallback_is_503_where_asked_for(limiter: Limiter, reduced: bool, status
     bucket = limiter.bucket("api")
     decisions = [bucket.take_as("k", 1, Mode.FALLBACK) for _ in range(4)]
     assert not decisions[3].allowed
-    verdict = Verdict(False, ((limits.rules[0], decisions[3]),))
+    verdict = Verdict(False, ((limits.rules[0], decisions[3]),), decisions[3])
     assert limits.answer(request(), verdict).status == status
 
 
@@ -248,3 +278,10 @@ def test_strong_and_eventual_rules_without_an_event_loop() -> None:
         assert [v.allowed for v in verdicts] == [True, True, True, False, False]
         assert [str(d.mode) for d in verdicts[0].decisions] == ["eventual", "strong"]
         assert left(limits, "tenant", "t-1") == 4
+
+
+def test_a_strong_bucket_of_a_limiter_that_is_not_open_is_an_error() -> None:
+    strong = BucketSpec("api", 3, 1, "1h", consistency="strong")
+    limiter = Limiter([strong], node="n", redis="redis://127.0.0.1:1")
+    with pytest.raises(CrdtbucketError, match="not open"):
+        Limits(limiter, Rule("api")).acquire_sync(request())
