@@ -72,6 +72,23 @@ def test_two_nodes_without_a_redis_have_a_tenth_each() -> None:
     assert "together: 100 of 500 tokens" in output
 
 
+def test_a_gateway_admits_a_burst_within_its_budget_and_charges_what_was_made() -> None:
+    output = run("llm_gateway.py")
+    phases = re.findall(r"(\w+): (\d+) asked, (\d+) answered, (\d+) denied", output)
+    charged, billed = map(int, re.findall(r"(\d+) charged, (\d+) billed", output)[0])
+    budget = int(re.findall(r"budget of this time: (\d+)", output)[0])
+    asked, answered, denied = ([int(phase[n]) for phase in phases] for n in (1, 2, 3))
+    assert [phase[0] for phase in phases] == ["usual", "burst", "usual"]
+    assert asked == [12, 120, 12]
+    assert [a + d for a, d in zip(answered, denied, strict=True)] == asked
+    assert denied[0] == 0
+    assert denied[1] > 10
+    assert denied[2] <= 3  # the burst has left an empty bucket; the usual traffic fits its refill
+    # Some clients hung up; what the model made for them until then is charged as well.
+    assert charged == billed
+    assert 500 < billed <= budget
+
+
 def test_functions_are_limited() -> None:
     lines = run("decorator.py").splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == ["to ann@example.org"] * 3

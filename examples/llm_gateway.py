@@ -1,0 +1,168 @@
+"""A gateway before a model that streams: prompt and completion tokens are two budgets per tenant.
+
+The prompt's length is known, the answer's is not: both are reserved, so that neither is taken
+without the other, and settled when the stream ends, or when the client hangs up.
+
+python examples/llm_gateway.py         a burst of five times the usual traffic, and its account
+python examples/llm_gateway.py 8000    the gateway: POST /chat {"prompt": "...", "max_tokens": 30}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+
+from aiohttp import ClientSession, web
+
+from crdtbucket import (
+    AllReservation,
+    BucketSpec,
+    CostExceedsCapacity,
+    Limiter,
+    ReservationDenied,
+)
+from crdtbucket.http.aiohttp import limiter_context
+from crdtbucket.http.fields import PROBLEM_TYPE, problem, rate_limit_fields
+
+PROMPTS = BucketSpec("prompt-tokens", capacity=2_000, refill_rate=1_000)
+COMPLETIONS = BucketSpec("completion-tokens", capacity=800, refill_rate=400)
+LONGEST_ANSWER = 30
+WORD_S = 0.002
+USUAL = 12
+"""Requests a second; a burst has five times as many."""
+
+
+class Model:
+    """Stands for the real one, whose operator bills each token that it makes."""
+
+    def __init__(self) -> None:
+        self.billed = 0
+        self._dice = random.Random(1)
+
+    async def answer(self, max_tokens: int) -> AsyncIterator[bytes]:
+        """Tokens, one at a time."""
+        for _ in range(self._dice.randint(max_tokens // 3, max_tokens)):
+            await asyncio.sleep(WORD_S)
+            self.billed += 1
+            yield b"word "
+
+
+class Gateway:
+    """Admits by the budgets, and passes the stream on."""
+
+    def __init__(self, limiter: Limiter, model: Model) -> None:
+        self.limiter = limiter
+        self.model = model
+        self.charged = 0
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """One request: both estimates are set aside while the model answers."""
+        asked = await request.json()
+        tenant = request.headers.get("X-Tenant", "nobody")  # a real gateway verifies it
+        prompt = max(len(asked["prompt"].split()), 1)
+        longest = max(1, min(asked.get("max_tokens", LONGEST_ANSWER), LONGEST_ANSWER))
+        estimates = [(PROMPTS.name, tenant, prompt), (COMPLETIONS.name, tenant, longest)]
+        try:
+            async with self.limiter.reserve_all(estimates, ttl=60) as held:
+                return await self.stream(request, held, prompt, longest)
+        except CostExceedsCapacity as error:
+            raise web.HTTPRequestEntityTooLarge(error.capacity, error.cost) from None
+        except ReservationDenied as denied:
+            return refusal(denied)
+
+    async def stream(
+        self, request: web.Request, held: AllReservation, prompt: int, longest: int
+    ) -> web.StreamResponse:
+        """The answer as it is made. What was made is charged, whatever ends it."""
+        response = web.StreamResponse()
+        used = 0
+        try:
+            async for word in self.model.answer(longest):
+                used += 1
+                if used == 1:
+                    await response.prepare(request)
+                await response.write(word)
+        except ConnectionResetError:
+            pass  # the client hung up, so the model is not asked for more
+        finally:
+            if used:  # else nothing was made, and both estimates go back
+                held.commit(prompt, used)
+                self.charged += used
+        return response
+
+
+def refusal(denied: ReservationDenied) -> web.Response:
+    """429, with the budget that said no."""
+    decision = denied.decision
+    assert decision is not None
+    spec = decision.bucket.spec
+    return web.Response(
+        status=429,
+        text=json.dumps(problem(decision, spec, reduced_capacity=False)),
+        headers=rate_limit_fields(decision, spec, jitter_s=1),
+        content_type=PROBLEM_TYPE,
+    )
+
+
+def application(model: Model) -> tuple[web.Application, Gateway]:
+    """The gateway as an aiohttp application."""
+    limiter = Limiter([PROMPTS, COMPLETIONS])
+    gateway = Gateway(limiter, model)
+    app = web.Application()
+    app.router.add_post("/chat", gateway.chat)
+    app.cleanup_ctx.append(limiter_context(limiter))
+    return app, gateway
+
+
+# -- traffic
+
+
+async def ask(session: ClientSession, url: str, hang_up_after: int | None = None) -> int:
+    """A client's call: the status. May hang up after so many bytes of an answer."""
+    call = {"prompt": "Tell me of buckets", "max_tokens": LONGEST_ANSWER}
+    async with session.post(url, json=call, headers={"X-Tenant": "acme"}) as answer:
+        if answer.status == 200 and hang_up_after is not None:
+            await answer.content.readexactly(hang_up_after)
+            answer.close()
+        else:
+            await answer.read()
+        return answer.status
+
+
+async def traffic(session: ClientSession, url: str) -> None:
+    """A second as usual, two of a burst, and one as usual again; some clients hang up."""
+    for phase, seconds, times in [("usual", 1, 1), ("burst", 2, 5), ("usual", 1, 1)]:
+        calls = []
+        for n in range(USUAL * times * seconds):
+            calls.append(asyncio.ensure_future(ask(session, url, 25 if n % 10 == 9 else None)))
+            await asyncio.sleep(1 / (USUAL * times))
+        statuses = Counter(await asyncio.gather(*calls))
+        print(f"{phase}: {len(calls)} asked, {statuses[200]} answered, {statuses[429]} denied")
+
+
+async def main() -> None:
+    """The gateway on a free port, the traffic, and the account."""
+    app, gateway = application(Model())
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    begin = time.monotonic()
+    async with ClientSession() as session:
+        await traffic(session, f"http://{runner.addresses[0][0]}:{runner.addresses[0][1]}/chat")
+    await runner.cleanup()
+    limit = COMPLETIONS.capacity + COMPLETIONS.refill_rate * (time.monotonic() - begin)
+    print(f"completion tokens: {gateway.charged} charged, {gateway.model.billed} billed")
+    print(f"the budget of this time: {limit:.0f}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        web.run_app(application(Model())[0], host="127.0.0.1", port=int(sys.argv[1]), print=None)
+    else:
+        asyncio.run(main())
