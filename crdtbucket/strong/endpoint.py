@@ -36,7 +36,7 @@ ASKING = b"*1\r\n$6\r\nASKING\r\n"
 class Turn:
     """One ask on its way: who waits, and until when."""
 
-    __slots__ = ("ask", "deadline_ns", "done", "future", "home", "sent_ns")
+    __slots__ = ("ask", "deadline_ns", "done", "future", "home", "out", "sent_ns")
 
     def __init__(
         self,
@@ -51,8 +51,11 @@ class Turn:
         self.future = future
         self.deadline_ns = deadline_ns
         self.sent_ns = 0
+        self.out = False
+        """It was sent, and no answer is here yet."""
         self.done = False
-        """Decided; an answer that comes later only tells how slow the server is."""
+        """Decided; an answer that comes later only tells how slow the server is, and that no more
+        is to come."""
 
 
 class Endpoint:
@@ -174,12 +177,15 @@ class Endpoint:
         if asking:
             connection.send(ASKING, _ignore)
         connection.send(command, partial(self._replied, turn))
+        turn.out = True
 
     def _replied(self, turn: Turn, reply: object) -> None:
         now = self.now()
         if isinstance(reply, ConnectionLost):
             self._give_up(turn)
+            self.desk.adrift(turn.ask)
             return
+        turn.out = False
         if isinstance(reply, RedisErrorReply):
             self._refused(turn, reply)
             return
@@ -190,6 +196,7 @@ class Endpoint:
             self.note(self.controller.answered(now, latency, late=turn.done))
             if turn.done:
                 self.counters["late"] += 1
+                self.desk.ended(turn.ask, answer)
                 return
             self.counters["answered"] += 1
             if answer.status is script.Status.FENCED:
@@ -239,6 +246,8 @@ class Endpoint:
             wanted = not turn.future.cancelled()
             self._finish(turn, self.desk.lost(turn.ask, self.away_mode(), wanted))
             self.keeper.wake()
+        if not turn.out:
+            self.desk.ended(turn.ask)
 
     def _finish(self, turn: Turn, decision: Decision | None) -> None:
         turn.done = True
