@@ -22,7 +22,7 @@ MODULES = {
 # Lowest first; the longest prefix of a module's name decides. A new module gets a line here.
 LAYERS = [
     "errors clock mode duration",
-    "policy _core",
+    "policy plans _core",
     "mesh config strong reconcile.join reconcile.report",
     """background figures metrics mesh.session mesh.hello mesh.transport mesh.driver mesh.node
     mesh.discovery mesh.connection mesh.dialer mesh.gate mesh.greeting mesh.links mesh.listener
