@@ -411,10 +411,9 @@ def test_loggers() -> None:
 def config_keys(section: type[model.Section], prefix: str) -> set[str]:
     found = set()
     for name, field in section.model_fields.items():
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        inner = [o for o in options if isinstance(o, type) and issubclass(o, model.Section)]
-        if inner:
-            found |= config_keys(inner[0], f"{prefix}{name}.")
+        inner, is_named = model.section_of(field)
+        if inner is not None:
+            found |= config_keys(inner, f"{prefix}{name}.{'*.' if is_named else ''}")
         else:
             found.add(prefix + name)
     return found
@@ -422,7 +421,8 @@ def config_keys(section: type[model.Section], prefix: str) -> set[str]:
 
 def test_keys_of_configuration_files() -> None:
     known = config_keys(model.Identity, "") | config_keys(model.Rating, "rating.")
-    known |= config_keys(model.Service, "services.*.") | config_keys(model.Mesh, "mesh.")
+    known |= config_keys(model.Defaults, "defaults.") | config_keys(model.Mesh, "mesh.")
+    known |= config_keys(model.Service, "services.*.")
     told = [row[0].strip("`") for row in rows("docs/configuration.md", "Configuration files")]
     assert len(told) == len(set(told))
     assert set(told) == known

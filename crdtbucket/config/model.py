@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.duration import duration_ns
-from crdtbucket.policy import MAX_TOKENS, OnOutage, check_name, check_whole, clipped, parse_rate
+from crdtbucket.policy import (
+    MAX_TOKENS,
+    OnOutage,
+    OnTableFull,
+    check_name,
+    check_whole,
+    clipped,
+    parse_rate,
+)
 from crdtbucket.strong.notice import check_webhook
 
 _SHARE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) *(%?)", re.ASCII)
@@ -194,29 +203,49 @@ class Rating(Section):
 class Bucket(Section):
     """A bucket's numbers; see `BucketSpec`."""
 
-    capacity: Annotated[int, _whole("capacity", 1, MAX_TOKENS)]
-    refill_rate: Annotated[int, _whole("refill_rate", 1, MAX_TOKENS)]
-    refill_interval: Duration = "1s"
+    capacity: Annotated[int, _whole("capacity", 1, MAX_TOKENS)] | None = None
+    refill_rate: Annotated[int, _whole("refill_rate", 1, MAX_TOKENS)] | None = None
+    refill_interval: Duration | None = None
     max_debt: Annotated[int, _whole("max_debt", 0, MAX_TOKENS)] | None = None
     max_keys: Annotated[int, _whole("max_keys", 1, MAX_TOKENS)] | None = None
-    on_table_full: Literal["deny", "allow"] = "deny"
+    on_table_full: OnTableFull | None = None
 
 
-class Service(Section):
-    """One named bucket: in numbers, or as a rate string."""
+class Rule(Section):
+    """A limit in numbers, or as a rate string; what is left out is inherited."""
 
     bucket: Bucket | None = None
     limit: Annotated[str, BeforeValidator(_rate)] | None = None
-    consistency: Consistency | None = None
     on_outage: OnOutage | None = None
+    shadow: bool | None = None
 
     @model_validator(mode="after")
-    def _one_form(self) -> Service:
-        if self.bucket is None and self.limit is None:
-            raise Fault("has no bucket", 'add bucket: or limit: "100/minute burst 20"')
-        if self.bucket is not None and self.limit is not None:
+    def _one_rate(self) -> Rule:
+        rate = {"capacity", "refill_rate", "refill_interval"}
+        if self.limit is not None and rate & (self.bucket or Bucket()).model_fields_set:
             raise Fault("has both bucket and limit", "keep one of them")
         return self
+
+
+class Plan(Rule):
+    """The limit of some keys of a bucket; a text alone is its `limit`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_rate_alone(cls, data: Any) -> Any:
+        return {"limit": data} if isinstance(data, (str, int, float)) else data
+
+
+class Defaults(Rule):
+    """What every service inherits that does not say it itself."""
+
+    consistency: Consistency | None = None
+
+
+class Service(Defaults):
+    """One named bucket, and the plans of some of its keys."""
+
+    keys: dict[str, Plan] | None = None
 
 
 class Mesh(Section):
@@ -240,6 +269,16 @@ class Mesh(Section):
     max_peers: Annotated[int, _whole("max_peers", 1, 1024)] | None = None
 
 
+def section_of(field: FieldInfo) -> tuple[type[Section] | None, bool]:
+    """The section that a field holds, and whether it holds many of them by name."""
+    options = [field.annotation, *get_args(field.annotation)]
+    named = [one for one in options if get_origin(one) is dict]
+    for option in (*options, *(get_args(one)[1] for one in named)):
+        if isinstance(option, type) and issubclass(option, Section):
+            return option, bool(named)
+    return None, False
+
+
 class Identity(Section):
     """Who this node is, and which version of the definitions this file is."""
 
@@ -252,12 +291,16 @@ __all__ = [
     "Backend",
     "Bucket",
     "Connection",
+    "Defaults",
     "FallbackScope",
     "Fault",
     "Identity",
     "Mesh",
     "Modes",
+    "Plan",
     "Rating",
+    "Rule",
     "Section",
     "Service",
+    "section_of",
 ]
