@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from crdtbucket.config.model import Fault, Section, section_of
+from crdtbucket.config.model import Section, section_of
 from crdtbucket.config.source import Node, Source
 from crdtbucket.config.suggest import did_you_mean, unknown_key
+from crdtbucket.config.values import Fault
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.policy import clipped
 
