@@ -42,6 +42,7 @@ from crdtbucket import (
 )
 from crdtbucket._core import Table
 from crdtbucket.cli import cli
+from crdtbucket.commands.config import config
 from crdtbucket.mesh import (
     antientropy,
     connection,
@@ -183,6 +184,10 @@ def check_command(words: list[str]) -> None:
     """The subcommand exists, and its arguments are ones that it takes."""
     command = cli.get_command(click.Context(cli), words[0])
     assert command is not None, f"no subcommand {words[0]!r}"
+    if isinstance(command, click.Group):
+        words = words[1:]
+        command = command.get_command(click.Context(command), words[0])
+        assert command is not None, f"no subcommand {words[0]!r}"
     with command.make_context(words[0], words[1:]) as context:
         for pattern in context.params.get("scenarios", ()):
             assert any(re.fullmatch(pattern.replace("*", ".*"), name) for name in SCENARIOS)
@@ -414,6 +419,16 @@ def test_the_reference_of_configuration_files_is_that_of_the_model() -> None:
     assert page == tool.written(page), "run docs/reference.py"
     told = [row[0].strip("`") for row in rows("docs/configuration.md", "Configuration files")]
     assert len(told) == len(set(told)) > 60
+
+
+def test_commands_for_configuration_files() -> None:
+    told = {name.partition(" ")[0]: name for name in names("docs/configuration.md", "The command")}
+    assert set(told) == set(config.commands)
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    for command in config.commands.values():
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert f"`{option.opts[0]}" in text, f"{command.name} {option.opts[0]}"
 
 
 # ---- reconciliation ----

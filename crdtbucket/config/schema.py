@@ -11,9 +11,12 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
+from pydantic.fields import FieldInfo
+
+from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.config.model import Defaults, Identity, Mesh, Rating, Section, Service, section_of
 from crdtbucket.config.values import SECONDS
-from crdtbucket.duration import UNIT_NS
+from crdtbucket.duration import span
 
 TITLE = "crdtbucket configuration"
 REFERENCE = {"type": "string", "pattern": r"\$\{"}
@@ -61,18 +64,12 @@ def default_of(section: type[Section], name: str) -> Any:
         value = _defaults(section.settings).get(name)
     if isinstance(value, (Section, tuple)) or value in (None, dataclasses.MISSING):
         return None
-    kinds = get_args(field.annotation)
-    is_span = any(SECONDS in getattr(one, "__metadata__", ()) for one in kinds)
-    return span(value) if is_span else value
+    return span(round(value * NS_PER_SECOND)) if is_span(field) else value
 
 
-def span(seconds: float) -> str:
-    """Seconds as a number with the unit that makes it shortest, such as 100ms, 15m or 1h."""
-    ns = round(seconds * UNIT_NS["s"])
-    for unit in ("h", "m", "s", "ms", "us"):
-        if ns and ns % UNIT_NS[unit] == 0 and (unit != "m" or ns >= 2 * UNIT_NS["m"]):
-            return f"{ns // UNIT_NS[unit]}{unit}"
-    return f"{ns}ns" if ns else "0s"
+def is_span(field: FieldInfo) -> bool:
+    """Whether a key holds seconds, which a file gives as text with a unit."""
+    return any(SECONDS in getattr(one, "__metadata__", ()) for one in get_args(field.annotation))
 
 
 def reference() -> Iterator[tuple[str, Any, str]]:
@@ -137,4 +134,4 @@ def _property(schema: dict[str, Any], default: Any) -> dict[str, Any]:
     return {**told, "anyOf": [*choices, *([] if is_mapping else [REFERENCE]), {"type": "null"}]}
 
 
-__all__ = ["default_of", "json_schema", "reference", "span"]
+__all__ = ["default_of", "is_span", "json_schema", "reference"]

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from crdtbucket.config import load_config
 from crdtbucket.config.layout import SECTIONS
-from crdtbucket.config.schema import _Openclaw, json_schema, span
+from crdtbucket.config.schema import _Openclaw, json_schema
 from tests.config.article import FILES, FRAGMENTS
 from tests.config.test_services import DEFAULTS
 from tests.wrong_configs import WRONG
@@ -140,12 +140,3 @@ def test_every_key_says_what_it_means_and_its_default() -> None:
         for name, one in section["properties"].items():
             alternatives = str(one["anyOf"])
             assert "description" in one or "$ref" in alternatives, name
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0, "0s"), (0.02, "20ms"), (1.0, "1s"), (60.0, "60s"), (120.0, "2m"), (90.0, "90s"),
-     (3600.0, "1h"), (5400.0, "90m"), (0.0001, "100us"), (1e-9, "1ns")],
-)  # fmt: skip
-def test_spans_are_written_as_people_do(seconds: float, text: str) -> None:
-    assert span(seconds) == text
