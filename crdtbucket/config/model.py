@@ -205,7 +205,7 @@ class Rule(Section):
     on_outage: OnOutage | None = None
     """`quota`, `eventual`, `deny` or `allow`, in place of what `rating` says"""
     shadow: bool | None = None
-    """whether calls that the limit denies are admitted all the same, and counted"""
+    """whether calls that the limit denies are [admitted and counted](api.md#shadow)"""
 
     @model_validator(mode="after")
     def _one_rate(self) -> Rule:

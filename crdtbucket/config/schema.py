@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -124,7 +125,9 @@ def _definition(schema: dict[str, Any], kind: type[Section]) -> dict[str, Any]:
 
 
 def _property(schema: dict[str, Any], default: Any) -> dict[str, Any]:
-    told = {"description": schema["description"]} if "description" in schema else {}
+    # Links lead to other pages of the docs, which editors do not have.
+    words = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", " ".join(schema.get("description", "").split()))
+    told = {"description": words} if words else {}
     if default is not None:
         told["default"] = default
     rest = {k: v for k, v in schema.items() if k not in ("description", "default", "title")}

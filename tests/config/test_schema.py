@@ -140,3 +140,4 @@ def test_every_key_says_what_it_means_and_its_default() -> None:
         for name, one in section["properties"].items():
             alternatives = str(one["anyOf"])
             assert "description" in one or "$ref" in alternatives, name
+            assert "](" not in one.get("description", ""), "a link to a page that editors lack"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from crdtbucket import Limiter
 from crdtbucket.config import Config, load_config
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec
@@ -134,6 +135,21 @@ services:
     )  # fmt: skip
     assert spec.plans[0][1].name == "api[premium-*]"
     assert [plan.on_outage for _, plan in spec.plans] == ["deny", "allow", "deny", "deny"]
+
+
+def test_a_limiter_of_the_file_keeps_the_plans_and_shadows(tmp_path: Path) -> None:
+    file = tmp_path / "crdtbucket.yaml"
+    file.write_text(
+        "rating: {consistency: strong}\n"  # without a Redis: eventual, plans included
+        "defaults: {limit: 2/s}\n"
+        "services:\n  a: {keys: {'p-*': 5/s, 's-*': {shadow: true}}}\n  b: {shadow: true}\n"
+    )
+    limiter = Limiter.from_file(file)
+    granted = {}
+    for name, key in (("a", "x"), ("a", "p-1"), ("a", "s-1"), ("b", "x")):
+        bucket = limiter.bucket(name)
+        granted[name, key] = sum(bucket.take(key).allowed for _ in range(9))
+    assert list(granted.values()) == [2, 5, 9, 9]
 
 
 def test_a_plan_may_be_called_like_a_key_of_the_file(tmp_path: Path) -> None:
