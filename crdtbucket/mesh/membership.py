@@ -92,6 +92,12 @@ class Membership:
             return "alive"
         return "suspect" if silent < DEAD_NS else "dead"
 
+    def lags(self, now: int) -> dict[str, int]:
+        """How old (ns) the newest complete round of each peer is; who left or is forgotten has
+        none."""
+        members = (link for link in self.links.values() if not (link.left or link.forgotten))
+        return {link.info.name: max(0, now - link.stood) for link in members}
+
     def addresses(self) -> list[str]:
         """Where the members that were heard of can be dialled."""
         return [address for _, _, _, address in self.known.values() if address]
