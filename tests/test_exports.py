@@ -27,8 +27,8 @@ LAYERS = [
     """background readings figures metrics mesh.session mesh.hello mesh.transport mesh.driver
     mesh.node mesh.discovery mesh.connection mesh.dialer mesh.gate mesh.greeting mesh.links
     mesh.listener mesh.tls mesh.counters mesh.deadline strong.access strong.greeting
-    strong.connection strong.topology strong.registry strong.endpoint strong.keeper strong.settler strong.store
-    strong.webhook""",
+    strong.connection strong.topology strong.registry strong.endpoint strong.keeper strong.settler
+    strong.store strong.webhook""",
     """limiter lifecycle housekeeping bucket waiters reservation strong.bucket strong.assembly
     strong.waiting reconcile""",
     "testing simulator cli commands demo",
