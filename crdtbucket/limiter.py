@@ -194,7 +194,8 @@ class Limiter:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
 
         `cautious`: this node has no memory yet and serves only its share. `peers`: each peer's
-        state, one of alive, suspect, dead, left; `lag`: how old its news are (s).
+        state, one of alive, suspect, dead, left; `lag`: how old its news is (s), `longest_lag`:
+        how old it lately was at most.
         """
         out: dict[str, Any] = {
             "node": self._node,
@@ -207,9 +208,9 @@ class Limiter:
         if mesh is not None and machine is not None:
             now = self._table.now()
             out["peers"] = {name: machine.status(name, now) for name in sorted(machine.links)}
-            out["lag"] = {
-                name: ns / NS_PER_SECOND for name, ns in sorted(machine.members.lags(now).items())
-            }
+            lags = sorted(machine.members.lags(now).items())
+            out["lag"] = {name: ns / NS_PER_SECOND for name, (ns, _) in lags}
+            out["longest_lag"] = {name: ns / NS_PER_SECOND for name, (_, ns) in lags}
             out["mesh"] = {
                 **dataclasses.asdict(mesh.counters),
                 **machine.counters,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 LEVELS = ("empty", "debt", "highest_debt")
+NO_LEVEL = (0, 0.0, 0.0)
 
 
 class LimiterCollector(Collector):
@@ -39,14 +40,20 @@ class LimiterCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric as it stands at this moment; any thread may ask. Goes over all keys: some
         4 ms for a million, in which other threads go on."""
-        stats, levels = self._limiter.stats(), None
-        for name, bucket in self._limiter.buckets.items():
+        stats, buckets = self._limiter.stats(), dict(self._limiter.buckets)
+        levels: dict[int, tuple[float, ...]] | None = None
+        for name in list(stats["buckets"]):
+            bucket = buckets.get(name)
+            if bucket is None:  # removed in this moment
+                del stats["buckets"][name]
+                continue
             if levels is None:
-                levels = bucket.table.survey()
+                levels = dict(bucket.table.survey())
             numbers = stats["buckets"][name]
             numbers["spec"] = bucket.spec
             numbers.setdefault("mode", bucket.mode)
-            numbers |= dict(zip(LEVELS, levels[bucket.name_hash], strict=True))
+            level = levels.get(bucket.name_hash, NO_LEVEL)
+            numbers |= dict(zip(LEVELS, level, strict=True))
         return (_family(figure, stats) for figure in FIGURES)
 
 

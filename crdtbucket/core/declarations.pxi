@@ -184,5 +184,6 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct survey_t:
         int64_t keys, empty
         double debt, highest
-    void survey_open(const table_t *, survey_t *)
-    void survey(table_t *, pthread_mutex_t *, uint32_t *, int64_t, int64_t, int64_t, survey_t *)
+        uint32_t newest
+    void survey_open(const table_t *, survey_t *, uint32_t)
+    void survey(table_t *, pthread_mutex_t *, uint32_t *, int64_t, int64_t, int64_t, survey_t *, uint32_t)

@@ -53,12 +53,13 @@ static inline void lock_in_line(pthread_mutex_t *lock, uint32_t *waiting)
     ADD(*waiting, -1);
 }
 
-static void survey_open(const table_t *t, survey_t *s)
+/* One for each definition that there is now; keys of later ones are left out. */
+static void survey_open(const table_t *t, survey_t *s, uint32_t count)
 {
-    for (uint32_t i = 0; i < t->h->definitions; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         const definition_t *d = &t->definitions[i];
         s[i] = (survey_t){.per_ns = (double)d->p / (double)d->q, .newest = i};
-        while (t->definitions[s[i].newest].next != NONE)
+        while (t->definitions[s[i].newest].next < count)
             s[i].newest = t->definitions[s[i].newest].next;
     }
 }
@@ -80,13 +81,14 @@ static void survey_entry(const table_t *t, const hot_t *hot, int64_t now, survey
 
 /* Adds up `most` places from `from` on, around the end. Who waits for the lock gets it between two chunks: a mutex is not
  * fair, and would be ours again first. */
-static void survey(table_t *t, pthread_mutex_t *lock, uint32_t *waiting, int64_t from, int64_t most, int64_t now, survey_t *s)
+static void survey(table_t *t, pthread_mutex_t *lock, uint32_t *waiting, int64_t from, int64_t most, int64_t now, survey_t *s,
+                   uint32_t count)
 {
     for (int64_t done = 0; done < most;) {
         pthread_mutex_lock(lock);
         for (int64_t end = done + SURVEY_CHUNK < most ? done + SURVEY_CHUNK : most; done < end; done++) {
             const hot_t *hot = &t->hot[(from + done) % t->h->bump];
-            if (hot->flags & ENTRY_USED)
+            if ((hot->flags & ENTRY_USED) && hot->bucket < count)
                 survey_entry(t, hot, now, s);
         }
         pthread_mutex_unlock(lock);

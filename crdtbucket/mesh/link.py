@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.clockwatch import Offset
+from crdtbucket.mesh.lately import Lately
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.roster import Resolved
 
@@ -115,6 +116,8 @@ class Link:
     completed: int = 0
     stood: int = field(init=False)
     """The time that its newest complete round stood for, local ns; at first that of the link."""
+    gaps: Lately = field(default_factory=Lately)
+    """How old (ns) its news had become when a complete round came."""
     peer_tables: OrderedDict[int, Resolved] = field(default_factory=OrderedDict)
     """Its announced tables by version, the newest few."""
     answers: dict[int, None] = field(default_factory=dict)
@@ -141,6 +144,7 @@ class Link:
     def new_life(self, info: NodeInfo) -> None:
         """The peer's process is another one: nothing that was agreed with the old one holds."""
         fresh = Link(info, self.node, self.heard, connected=self.connected, seq=self.seq)
+        fresh.gaps = self.gaps
         self.__dict__.update(fresh.__dict__)
 
     def renumber(self) -> None:

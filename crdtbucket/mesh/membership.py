@@ -92,11 +92,15 @@ class Membership:
             return "alive"
         return "suspect" if silent < DEAD_NS else "dead"
 
-    def lags(self, now: int) -> dict[str, int]:
-        """How old (ns) the newest complete round of each peer is; who left or is forgotten has
-        none."""
-        members = (link for link in self.links.values() if not (link.left or link.forgotten))
-        return {link.info.name: max(0, now - link.stood) for link in members}
+    def lags(self, now: int) -> dict[str, tuple[int, int]]:
+        """How old (ns) the newest complete round of each peer is, and the most that it was in the
+        last one to two minutes. Who left or is forgotten has none."""
+        out = {}
+        for name, link in list(self.links.items()):  # any thread may ask
+            if not (link.left or link.forgotten):
+                lag = max(0, now - link.stood)
+                out[name] = (lag, max(lag, link.gaps.highest(now)))
+        return out
 
     def addresses(self) -> list[str]:
         """Where the members that were heard of can be dialled."""
