@@ -182,7 +182,7 @@ cdef extern from "core/core.h" nogil:
     void lock_in_line(pthread_mutex_t *, uint32_t *)
     int64_t excess_tokens(const definition_t *, int64_t)
     ctypedef struct survey_t:
-        int64_t keys, empty
+        int64_t empty
         double debt, highest
         uint32_t newest
     void survey_open(const table_t *, survey_t *, uint32_t)

@@ -38,9 +38,10 @@ static inline int64_t excess_tokens(const definition_t *d, int64_t now)
 /* ---- levels of all keys ---- */
 
 typedef struct {
-    int64_t keys, empty;              /* held; those without a whole token */
+    int64_t empty;                    /* keys without a whole token */
     double debt, highest;             /* tokens that are lacking to full: of all keys, and of the one that lacks most */
-    double per_ns;                    /* tokens a ns, of the definition itself */
+    definition_t d;                   /* as it was when the survey began */
+    double per_ns;                    /* tokens a ns */
     uint32_t newest;                  /* the definition that its keys count for */
 } survey_t;
 
@@ -53,30 +54,31 @@ static inline void lock_in_line(pthread_mutex_t *lock, uint32_t *waiting)
     ADD(*waiting, -1);
 }
 
-/* One for each definition that there is now; keys of later ones are left out. */
+/* One for each definition that there is now; keys of what comes later are left out. */
 static void survey_open(const table_t *t, survey_t *s, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         const definition_t *d = &t->definitions[i];
-        s[i] = (survey_t){.per_ns = (double)d->p / (double)d->q, .newest = i};
-        while (t->definitions[s[i].newest].next < count)
+        s[i] = (survey_t){.d = *d, .per_ns = (double)d->p / (double)d->q, .newest = i};
+        while (t->definitions[s[i].newest].next != NONE)
             s[i].newest = t->definitions[s[i].newest].next;
     }
 }
 
 static void survey_entry(const table_t *t, const hot_t *hot, int64_t now, survey_t *s)
 {
-    const definition_t *d = &t->definitions[hot->bucket];
+    const definition_t *is = &t->definitions[hot->bucket], *d = &s[hot->bucket].d;
     survey_t *out = &s[s[hot->bucket].newest];
+    if (is->name_hash != d->name_hash || is->q != d->q || is->p != d->p)
+        return;
     int64_t rest, ns = (int64_t)((uint64_t)LOAD(hot->base) + scaled(d, LOAD(hot->net), &rest) - (uint64_t)now);
-    out->keys++;
     if (ns <= 0)
         return;
     double lacking = (double)(ns < d->cap_ns ? ns : d->cap_ns) * s[hot->bucket].per_ns;
     out->debt += lacking;
     if (lacking > out->highest)
         out->highest = lacking;
-    out->empty += lacking > (double)t->definitions[s[hot->bucket].newest].capacity - 1;
+    out->empty += lacking > (double)out->d.capacity - 1;
 }
 
 /* Adds up `most` places from `from` on, around the end. Who waits for the lock gets it between two chunks: a mutex is not
