@@ -29,7 +29,7 @@ NODE = (
 BUCKETS = (
     Figure(
         "decisions_total",
-        "Decisions: allowed or denied, by the mode in which they were made.",
+        "Decisions by mode: allowed, denied, or shadowed (admitted by a shadow beyond its limit).",
         read.decisions,
         ("bucket", "decision", "mode"),
     ),

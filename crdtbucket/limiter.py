@@ -24,7 +24,9 @@ from crdtbucket.errors import (
 from crdtbucket.lifecycle import Lifecycle
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
+from crdtbucket.planned import PlannedBucket
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
+from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
 from crdtbucket.strong.settings import RedisConfig
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("crdtbucket")
 MAX_KEYS = 1_000_000
+MAX_BUCKETS = 1_000
+"""Plans included: their definitions travel in one frame."""
 ALONE = "local"
 """The node name of a limiter without a mesh."""
 # News is this old at most where the debt of a bucket is given room for it (ns).
@@ -82,6 +86,7 @@ class Limiter:
         self._buckets: dict[str, Bucket] = {}
         for spec in buckets:
             self._define(spec)
+        self._several = Several(self.bucket)
         self._strong = self._strong_side(config, degradation or Degradation(), node)
         self._lifecycle = Lifecycle(
             self._table,
@@ -162,7 +167,7 @@ class Limiter:
 
     @property
     def buckets(self) -> Mapping[str, Bucket]:
-        """All buckets by their names as given, in the order of their definition."""
+        """All buckets by their names as given, in the order of their definition; plans, too."""
         return MappingProxyType({bucket.spec.name: bucket for bucket in self._buckets.values()})
 
     @property
@@ -181,14 +186,51 @@ class Limiter:
             raise UnknownBucket(name, self.buckets)
         return found
 
+    # -- several buckets at once
+
+    def take_all(self, wanted: Iterable[Wanted]) -> AllDecision:
+        """Takes from several buckets, all or nothing: (bucket, key) or (bucket, key, cost) each.
+
+        What names the same key counts together. All arguments are checked before anything is
+        taken. Raises as `take` and `bucket`, `InvalidKey` when nothing is asked for, and
+        `AcquireRequired` for a strong bucket.
+        """
+        return self._several.take(wanted)
+
+    async def acquire_all(self, wanted: Iterable[Wanted]) -> AllDecision:
+        """`take_all` in whatever modes the buckets are; never waits for tokens.
+
+        Strong buckets are asked one after the other. What was taken goes back when another one
+        denies, raises, or the caller is cancelled. Without strong ones nothing is awaited.
+        """
+        return await self._several.acquire(wanted)
+
+    def refund_all(self, answer: AllDecision) -> int:
+        """Gives back all that is left of an allowed answer; returns the tokens that came back.
+
+        Raises `InvalidCost` for a denied one.
+        """
+        return self._several.refund(answer)
+
+    def reserve_all(self, wanted: Iterable[Wanted], ttl: float = 60.0) -> AllReservation:
+        """Sets estimates of several buckets aside together while a `with` block learns the costs.
+
+        `async with` where one of them is strong. `ttl` as in `Bucket.reserve`.
+        """
+        return AllReservation(self._several, wanted, ttl)
+
+    # -- numbers
+
     def keys(self, bucket: str, limit: int = 100) -> list[str | bytes]:
         """Up to `limit` keys of a bucket that were taken here and are still held, in no order.
 
-        The names of at most 10,000 keys are remembered. Raises `UnknownBucket`.
+        Keys with a plan are among those of their bucket; the plan's own name tells them apart. The
+        names of at most 10,000 keys are remembered. Raises `UnknownBucket`.
         """
-        wanted = self.bucket(bucket).spec.name
+        spec = self.bucket(bucket).spec
+        wanted = {spec.name, *(plan.name for _, plan in spec.plans)}
         names = list(self._table.names.values())  # a copy: other threads go on taking
-        return list(itertools.islice((key for of, key in names if of == wanted), max(limit, 0)))
+        return list(itertools.islice((key for of, key in names if of in wanted), max(limit, 0)))
 
     def stats(self) -> dict[str, Any]:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
@@ -261,33 +303,44 @@ class Limiter:
 
     # -- inside
 
-    def _define(self, spec: BucketSpec) -> None:
+    def _define(self, spec: BucketSpec, kind: type[Bucket] | None = None) -> Bucket:
         if not isinstance(spec, BucketSpec):
             fix = 'make one with BucketSpec(...) or BucketSpec.parse("name", "100/minute")'
             raise InvalidSpec(f"buckets contains {spec!r}, which is no BucketSpec", fix, "buckets")
         if spec.key in self._buckets:
             fix = "rename one; all kinds of hyphens count as the same"
             raise InvalidSpec(f"two buckets are called {spec.name!r}", fix, "name")
+        if len(self._buckets) >= MAX_BUCKETS:
+            fix = f"at most {MAX_BUCKETS} buckets and plans; a glob can stand for a group of keys"
+            raise InvalidSpec(f"buckets has {spec.name!r} as one more", fix, "buckets")
         mesh = self._mesh_config
-        kind = Bucket
-        if self._is_strong(spec):
-            from crdtbucket.strong.bucket import StrongBucket  # Redis only where it is used
-
-            kind = StrongBucket
-        self._buckets[spec.key] = kind(
+        bucket = self._buckets[spec.key] = (kind or self._kind(spec))(
             self._table,
             spec,
             min_debt=0 if mesh is None else least_debt(spec, mesh),
             news_ns=None if mesh is None else mesh.gossip_interval_ns,
         )
+        if isinstance(bucket, PlannedBucket):
+            plain = self._kind(dataclasses.replace(spec, plans=()))
+            bucket.set_plans((glob, self._define(plan, plain)) for glob, plan in spec.plans)
+        return bucket
+
+    def _kind(self, spec: BucketSpec) -> type[Bucket]:
+        if not self._is_strong(spec):
+            return PlannedBucket if spec.plans else Bucket
+        # Redis only where it is used
+        from crdtbucket.strong.bucket import StrongBucket
+        from crdtbucket.strong.planned import PlannedStrongBucket
+
+        return PlannedStrongBucket if spec.plans else StrongBucket
 
     def _strong_side(
         self, config: RedisConfig | None, degradation: Degradation, node: str | None
     ) -> StrongSide | None:
-        specs = [bucket.spec for bucket in self._buckets.values() if self._is_strong(bucket.spec)]
-        if not specs:
+        buckets = [bucket for bucket in self._buckets.values() if not bucket.immediate]
+        if not buckets:
             return None
-        names = ", ".join(spec.name for spec in specs)
+        names = ", ".join(bucket.spec.name for bucket in buckets)
         if config is None:
             fix = 'pass redis="redis://host:port" or RedisConfig(...), or consistency="eventual"'
             raise InvalidSpec(f"{names}: strong consistency without a Redis", fix, "redis")
@@ -300,7 +353,7 @@ class Limiter:
             config,
             degradation,
             self._table,
-            [self._buckets[spec.key] for spec in specs],
+            buckets,
             node=self._node,
             region=self._region,
         )

@@ -189,7 +189,7 @@ def numbers(stats: Any) -> list[float]:
 
 def without_sums(buckets: dict[str, Any]) -> dict[str, Any]:
     """Decisions are shown by mode alone."""
-    sums = ("allowed", "denied")
+    sums = ("allowed", "denied", "shadowed")
     return {
         name: {field: value for field, value in one.items() if field not in sums}
         for name, one in buckets.items()

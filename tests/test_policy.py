@@ -144,6 +144,7 @@ GOOD: dict[str, Any] = {"name": "chat", "capacity": 10, "refill_rate": 5, "refil
         ({"consistency": ["strong"]}, "consistency"),
         ({"on_outage": "open"}, "on_outage"),
         ({"on_outage": 0}, "on_outage"),
+        ({"shadow": 1}, "shadow"),
         ({"capacity": MAX_TOKENS, "refill_rate": 1}, "capacity"),
         ({"name": ""}, "name"),
         ({"name": "x" * 201}, "name"),

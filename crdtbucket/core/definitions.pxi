@@ -35,6 +35,7 @@ cdef class _Definitions(_Memory):
         d.definition_hash = spec.definition_hash
         d.quota = spec.max_keys if spec.max_keys is not None else INT64_MAX
         d.allow_when_full = spec.on_table_full == "allow"
+        d.shadow = spec.shadow
         d.next = <uint32_t>NONE
         h.definitions += 1
         if name in self.slots:

@@ -75,7 +75,7 @@ cdef class _Replica(_Decider):
         """A take whose Decision says `mode`."""
         cdef Decision decision = BucketCore.take(self, key, cost)  # a strong bucket has no take of its own
         decision.mode = mode
-        self.count_mode(decision.allowed, mode)
+        self.count_mode(decision.allowed and not decision.shadowed, mode)
         return decision
 
     def own(self, uint64_t lo, uint64_t hi):

@@ -180,11 +180,25 @@ def test_decisions_are_counted_by_mode() -> None:
         bucket.close_call("n", 1, allowed=allowed, taken=allowed, refunded=0, mode=mode)
     counters = bucket.counters()
     assert counters["modes"] == {
-        "strong": {"allowed": 1, "denied": 1},
-        "fallback": {"allowed": 1, "denied": 1},
-        "eventual": {"allowed": 2, "denied": 3},
+        "strong": {"allowed": 1, "denied": 1, "shadowed": 0},
+        "fallback": {"allowed": 1, "denied": 1, "shadowed": 0},
+        "eventual": {"allowed": 2, "denied": 3, "shadowed": 0},
     }
     assert (counters["allowed"], counters["denied"]) == (4, 5)
+
+
+def test_what_a_shadow_admits_beyond_its_limit_is_counted_by_mode() -> None:
+    bucket = bucket_of(BucketSpec("b", 10, 1, shadow=True))
+    for _ in range(3):
+        bucket.take("k", 5)
+        bucket.take_as("l", 5, Mode.FALLBACK)
+    bucket.open_call("m", 1)
+    bucket.close_call("m", 1, allowed=False, taken=0, refunded=0, mode=Mode.STRONG)
+    assert bucket.counters()["modes"] == {
+        "strong": {"allowed": 0, "denied": 0, "shadowed": 1},
+        "fallback": {"allowed": 2, "denied": 0, "shadowed": 1},
+        "eventual": {"allowed": 2, "denied": 0, "shadowed": 1},
+    }
 
 
 def test_what_is_booked_beyond_the_capacity_is_excess() -> None:
