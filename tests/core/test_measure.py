@@ -66,6 +66,20 @@ def test_a_table_beyond_the_limit_of_a_look_is_looked_at_in_turns() -> None:
     assert bucket.table.survey(64)[bucket.name_hash] == (10, 1300, 100)
 
 
+def test_a_clock_that_goes_back_shows_no_more_than_the_ceiling_and_no_key_that_went() -> None:
+    bucket = bucket_of(SPEC)
+    table = bucket.table
+    bucket.take("gone", 50)
+    table.collect()
+    table.trim(table.version)
+    table.set_time(20 * SECOND)
+    bucket.settle("k", 150)
+    assert table.sweep() == 1
+    table.set_time(0)
+    ceiling = SPEC.capacity + bucket.max_debt
+    assert table.survey() == {bucket.name_hash: (1, ceiling, ceiling)}
+
+
 def test_an_empty_table_has_no_debt() -> None:
     bucket = bucket_of(SPEC)
     assert bucket.table.survey() == {bucket.name_hash: (0, 0, 0)}
