@@ -350,7 +350,8 @@ async def test_stats_have_the_keys_that_are_told() -> None:
     async with Limiter([spec], node="eu-1", mesh=mesh, redis=nobody) as limiter:
         stats = limiter.stats()
     assert set(names("docs/api.md", "Stats")) == stat_keys(stats)
-    parts = {"node", "region", "cautious", "table", "buckets", "peers", "mesh", "strong", "redis"}
+    parts = {"node", "region", "cautious", "table", "buckets", "peers", "mesh"}
+    parts |= {"lag", "longest_lag", "strong", "redis"}
     assert set(stats) == parts
 
 

@@ -227,7 +227,13 @@ cdef class BucketCore(_Replica):
         return self.salt
 
     def counters(self):
-        """Since the definition was made: a dict of integers (decisions, and tokens granted, refunded, forgiven)."""
+        """Since the definition was made: decisions, also by mode, and tokens granted, refunded, forgiven. `excess`: the most
+        tokens by which the debt of a key passed the capacity, of the last one to two minutes."""
         cdef definition_t *d = self.d
-        return {"allowed": d.allowed, "denied": d.denied, "shadowed": d.shadowed, "granted": d.granted, "refunded": d.refunded,
-                "forgiven": d.forgiven, "refused_full": d.refused_full, "keys": d.entries}
+        cdef int i
+        modes = {str(mode): dict(zip(("denied", "allowed", "shadowed"), d.decided[i]))
+                 for i, mode in enumerate((Mode.STRONG, Mode.FALLBACK))}
+        sums = {"allowed": d.allowed, "denied": d.denied, "shadowed": d.shadowed}
+        modes[str(Mode.EVENTUAL)] = {name: total - sum(one[name] for one in modes.values()) for name, total in sums.items()}
+        return {**sums, "modes": modes, "granted": d.granted, "refunded": d.refunded, "forgiven": d.forgiven,
+                "refused_full": d.refused_full, "keys": d.entries, "excess": excess_tokens(d, clock_ns(self.t))}

@@ -30,6 +30,7 @@ LOG = logging.getLogger("crdtbucket.strong")
 ELSEWHERE = ("MOVED", "ASK")
 NO_FAULT = ("NOSCRIPT", *ELSEWHERE)
 """Errors of a server that is well: it only wants to be asked otherwise."""
+COUNTERS = ("answered", "late", "timed_out", "indeterminate", "cancelled")
 ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
 
@@ -87,7 +88,7 @@ class Endpoint:
         self.controller = controller
         self.fence = 0
         self.latency = Histogram()
-        self.counters = dict.fromkeys(("answered", "late", "timed_out", "cancelled"), 0)
+        self.counters = dict.fromkeys(COUNTERS, 0)
         self.failed: dict[str, int] = {}
         self.desk = desk
         self.now = now
@@ -182,6 +183,7 @@ class Endpoint:
     def _replied(self, turn: Turn, reply: object) -> None:
         now = self.now()
         if isinstance(reply, ConnectionLost):
+            self._count_unknown(turn)
             self._give_up(turn)
             self.desk.adrift(turn.ask)
             return
@@ -207,6 +209,7 @@ class Endpoint:
             result = self.desk.answer(turn.ask, answer, self.fence, not turn.future.cancelled())
         except RedisReplyError as error:
             self.fail(Failure.SCRIPT, str(error))
+            self._count_unknown(turn)
             self._give_up(turn)
             return
         if isinstance(result, Ask):
@@ -239,6 +242,11 @@ class Endpoint:
             self.note(self.controller.answered(self.now(), latency_ns, late=late))
         else:
             self.fail(Failure(error.kind), str(error))
+
+    def _count_unknown(self, turn: Turn) -> None:
+        """Whether the server ran this call is not known."""
+        if turn.sent_ns and not turn.done:
+            self.counters["indeterminate"] += 1
 
     def _give_up(self, turn: Turn) -> None:
         """Decides without the server, which may or may not have decided."""
@@ -291,6 +299,7 @@ class Endpoint:
             turn = turns.popleft()
             if not turn.done and turn.home is self:
                 self.counters["timed_out"] += 1
+                self._count_unknown(turn)
                 self._give_up(turn)
                 self.note(self.controller.timed_out(now))
         self._arm(now)
