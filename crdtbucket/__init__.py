@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from crdtbucket._core import Decision, Decisions
 from crdtbucket.bucket import Bucket
+from crdtbucket.decorator import limited
 from crdtbucket.errors import (
     AcquireRequired,
     ConfigError,
@@ -19,6 +20,7 @@ from crdtbucket.errors import (
     InvalidKey,
     InvalidSpec,
     LimiterClosed,
+    LimitExceeded,
     MeshError,
     NodeConflict,
     Problem,
@@ -58,6 +60,7 @@ __all__ = [
     "Reservation",
     "AllDecision",
     "AllReservation",
+    "limited",
     "CrdtbucketError",
     "AcquireRequired",
     "ConfigError",
@@ -65,6 +68,7 @@ __all__ = [
     "InvalidCost",
     "InvalidKey",
     "InvalidSpec",
+    "LimitExceeded",
     "LimiterClosed",
     "MeshError",
     "NodeConflict",

@@ -48,6 +48,10 @@ class Bucket(BucketCore):
         """
         return self.take(key, cost)
 
+    def acquire_sync(self, key: str | bytes, cost: int = 1) -> Decision:
+        """`acquire` for threads without an event loop. Raises as `take`."""
+        return self.take(key, cost)
+
     async def acquire_many(
         self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
     ) -> Decisions:

@@ -169,6 +169,18 @@ class WaitTimeout(CrdtbucketError, TimeoutError):
         return type(self), self.args
 
 
+class LimitExceeded(CrdtbucketError):
+    """A call of a function that `limited` guards was denied; `decision` is the denial."""
+
+    def __init__(self, message: str, decision: Decision | None = None) -> None:
+        super().__init__(message)
+        self.decision = decision
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A decision belongs to its process; everything else may cross to another.
+        return type(self), self.args
+
+
 class ReservationError(CrdtbucketError):
     """A reservation was used against its order, such as committed with two different costs."""
 
@@ -193,6 +205,7 @@ __all__ = [
     "InvalidCost",
     "InvalidKey",
     "InvalidSpec",
+    "LimitExceeded",
     "LimiterClosed",
     "MeshError",
     "NodeConflict",

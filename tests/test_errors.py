@@ -25,6 +25,7 @@ SAMPLES = [
     errors.InvalidCost("cost is -1"),
     errors.WaitTimeout("2 s"),
     errors.ReservationDenied("denied"),
+    errors.LimitExceeded("denied"),
 ]
 
 

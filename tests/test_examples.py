@@ -72,8 +72,16 @@ def test_two_nodes_without_a_redis_have_a_tenth_each() -> None:
     assert "together: 100 of 500 tokens" in output
 
 
+def test_functions_are_limited() -> None:
+    lines = run("decorator.py").splitlines()
+    assert [line.partition(":")[0] for line in lines[:3]] == ["to ann@example.org"] * 3
+    assert lines[3:] == ["denied, retry in 20 s", "ONCE UPON A TIME", "THERE WAS A BUCKET"]
+
+
 def test_every_example_is_run() -> None:
     here = Path(__file__).read_text()
+    of_frameworks = (Path(__file__).parent / "http/test_examples.py").read_text()
     programs = {path.name for path in EXAMPLES.glob("*.py")}
     assert programs
-    assert all(f'run("{name}"' in here for name in programs)
+    for name in programs:
+        assert f'run("{name}"' in here or f'served("{name}"' in of_frameworks, name

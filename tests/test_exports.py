@@ -22,7 +22,7 @@ MODULES = {
 # Lowest first; the longest prefix of a module's name decides. A new module gets a line here.
 LAYERS = [
     "errors clock mode duration",
-    "policy plans _core",
+    "policy plans _core http.fields",
     "mesh config strong reconcile.join reconcile.report",
     """background figures metrics mesh.session mesh.hello mesh.transport mesh.driver mesh.node
     mesh.discovery mesh.connection mesh.dialer mesh.gate mesh.greeting mesh.links mesh.listener
@@ -30,8 +30,8 @@ LAYERS = [
     strong.topology strong.registry strong.endpoint strong.keeper strong.settler strong.store
     strong.webhook readings""",
     """limiter lifecycle housekeeping bucket planned several waiters reservation strong.bucket
-    strong.assembly strong.planned strong.waiting reconcile""",
-    "testing simulator cli commands demo",
+    strong.assembly strong.planned strong.waiting reconcile decorator""",
+    "testing simulator cli commands demo http",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
 # The package itself shows things of all layers, and imports none of the surfaces.

@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+LOOK_AGAIN_S = 1.0
+"""Between two looks of a blocked thread at whether the loop is closed: then nobody answers it."""
 
 
 async def run_on(
@@ -15,6 +17,38 @@ async def run_on(
 ) -> T:
     """What `work` returns or raises on `loop`. Cancelled with the caller; a result that comes all
     the same goes to `unwanted`, on `loop`. Raises `RuntimeError` when the loop is closed."""
+    claim = _begun(loop, work, unwanted)
+    try:
+        return await asyncio.wrap_future(claim)
+    except asyncio.CancelledError:
+        _give_up(loop, claim, unwanted)
+        raise
+
+
+def block_on(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]
+) -> T:
+    """`run_on` for a thread without an event loop, which it blocks. Given up when an exception,
+    such as `KeyboardInterrupt`, breaks into the thread. Raises `RuntimeError` when the loop is
+    closed, now or before the work is done."""
+    claim = _begun(loop, work, unwanted)
+    try:
+        while not claim.done():
+            concurrent.futures.wait([claim], LOOK_AGAIN_S)
+            if loop.is_closed() and not claim.done():
+                work.close()
+                raise RuntimeError("the event loop was closed before the work was done")
+        if claim.cancelled():
+            raise RuntimeError("the event loop ended before the work was done")
+        return claim.result()
+    except BaseException:
+        _give_up(loop, claim, unwanted)
+        raise
+
+
+def _begun(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]
+) -> concurrent.futures.Future[T]:
     claim: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def start() -> None:
@@ -45,12 +79,20 @@ async def run_on(
     except RuntimeError:
         work.close()
         raise
-    try:
-        return await asyncio.wrap_future(claim)
-    except asyncio.CancelledError:
-        if not claim.cancel() and claim.exception() is None and not loop.is_closed():
-            loop.call_soon_threadsafe(unwanted, claim.result())
-        raise
+    return claim
 
 
-__all__ = ["run_on"]
+def _give_up(
+    loop: asyncio.AbstractEventLoop,
+    claim: concurrent.futures.Future[T],
+    unwanted: Callable[[T], None],
+) -> None:
+    if (
+        not (claim.cancelled() or claim.cancel())
+        and claim.exception() is None
+        and not loop.is_closed()
+    ):
+        loop.call_soon_threadsafe(unwanted, claim.result())
+
+
+__all__ = ["block_on", "run_on"]

@@ -65,6 +65,11 @@ class StrongBucket(Bucket):
         mode in which the bucket is. Never waits for tokens. Raises as `take` of a plain bucket."""
         return await self.store.acquire(self, key, cost)
 
+    def acquire_sync(self, key: str | bytes, cost: int = 1) -> Decision:
+        """`acquire` for threads without an event loop: blocks until the decision, at most its
+        deadline. The limiter runs in a thread of its own (`with limiter:`)."""
+        return self.store.acquire_sync(self.of(key), key, cost)
+
     async def acquire_many(
         self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
     ) -> Decisions:

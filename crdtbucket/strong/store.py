@@ -10,12 +10,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from crdtbucket._core import BucketCore, Decision, Table
-from crdtbucket.errors import RedisUnavailable
+from crdtbucket.errors import CrdtbucketError, LimiterClosed, RedisUnavailable
 from crdtbucket.mesh.deadline import within
 from crdtbucket.mode import Mode
 from crdtbucket.strong import topology
 from crdtbucket.strong.access import server_access, tls_context
-from crdtbucket.strong.across import run_on
+from crdtbucket.strong.across import block_on, run_on
 from crdtbucket.strong.address import Address
 from crdtbucket.strong.controller import Change, Controller, ControllerSettings
 from crdtbucket.strong.desk import Desk, Place
@@ -154,6 +154,27 @@ class Store:
             raise RuntimeError("the limiter is not open")
         return await run_on(self._loop, work, unwanted)
 
+    def acquire_sync(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
+        """`acquire` from a thread without an event loop, which it blocks."""
+        return self.block_on(self._acquire(bucket, key, cost), self._give_back)
+
+    def block_on(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
+        """What `work` returns on the store's own loop; blocks the calling thread, another one."""
+        loop = self._loop
+        if loop is None or _runs_here(loop):
+            work.close()
+            raise CrdtbucketError(
+                "the limiter is not open"
+                if loop is None
+                else "this thread runs the limiter's event loop and may not block: await acquire()"
+            )
+        try:
+            return block_on(loop, work, unwanted)
+        except RuntimeError as error:
+            if loop.is_closed() or self._table.refusal is not None:
+                raise LimiterClosed("the limiter was closed before the store answered") from error
+            raise
+
     def owe(self, bucket: BucketCore, key: str | bytes) -> None:
         """Counts of a key changed beside the store: it is told soon. From any thread."""
         loop = self._loop
@@ -288,6 +309,13 @@ class Store:
         if mode is not self._told:
             self._told = mode
             self._on_mode(mode)
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from crdtbucket.strong.across import run_on
+from crdtbucket.strong import across
+from crdtbucket.strong.across import block_on, run_on
 from tests.mesh.network import eventually
 
 
@@ -104,3 +105,64 @@ async def test_a_closed_loop_is_an_error() -> None:
     loop.close()
     with pytest.raises(RuntimeError, match="closed"):
         await run_on(loop, Work().run(), print)
+
+
+# -- from a thread that blocks
+
+
+def test_a_blocked_thread_gets_the_result_or_the_error(other: asyncio.AbstractEventLoop) -> None:
+    async def fails() -> str:
+        raise KeyError("of the work")
+
+    unwanted: list[str] = []
+    work = Work()
+    other.call_soon_threadsafe(work.may_end.set)
+    assert block_on(other, work.run(), unwanted.append) == "result"
+    with pytest.raises(KeyError, match="of the work"):
+        block_on(other, fails(), unwanted.append)
+    assert not unwanted
+
+
+def test_an_interrupted_thread_gives_the_work_up(
+    other: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        assert work.begun.wait(5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(across.concurrent.futures, "wait", interrupted)
+    unwanted = threading.Event()
+    work = Work(stubborn=True)
+    with pytest.raises(KeyboardInterrupt):
+        block_on(other, work.run(), lambda _: unwanted.set())
+    assert unwanted.wait(5)
+    assert work.cancelled
+
+
+def test_a_blocked_thread_hears_that_the_loop_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(across, "LOOK_AGAIN_S", 0.01)
+    loop = asyncio.new_event_loop()
+    work = Work()
+    ended = threading.Timer(0.05, loop.close)  # a loop that never ran answers nobody
+    ended.start()
+    with pytest.raises(RuntimeError, match="closed before"):
+        block_on(loop, work.run(), print)
+    with pytest.raises(RuntimeError, match="is closed"):
+        block_on(loop, Work().run(), print)
+    ended.join()
+
+
+def test_a_blocked_thread_hears_that_its_work_was_cancelled() -> None:
+    async def live() -> None:
+        loops.append(asyncio.get_running_loop())
+        running.set()
+        await asyncio.to_thread(work.begun.wait, 5)
+
+    work, running = Work(), threading.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+    thread = threading.Thread(target=lambda: asyncio.run(live()))  # ends by cancelling the work
+    thread.start()
+    assert running.wait(5)
+    with pytest.raises(RuntimeError, match="ended before"):
+        block_on(loops[0], work.run(), print)
+    thread.join()

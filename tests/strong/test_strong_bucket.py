@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -280,6 +281,36 @@ def test_in_a_thread_of_its_own(server: Server) -> None:
     with limiter:
         assert asyncio.run(limiter.bucket("b").acquire(KEY, 5)).mode == "strong"
     assert records(server) == {"n1": (5, 0)}
+
+
+def test_from_threads_without_an_event_loop(server: Server) -> None:
+    limiter = Limiter([SLOW, QUICK], node="n1", redis=server.url, consistency="strong")
+    bucket = limiter.bucket("b")
+    with pytest.raises(CrdtbucketError, match="not open"):
+        bucket.acquire_sync(KEY)
+    with limiter, ThreadPoolExecutor(8) as threads:
+        asks = [threads.submit(bucket.acquire_sync, KEY, 10) for _ in range(30)]
+        assert sum(ask.result().allowed for ask in asks) == 20
+        assert {ask.result().mode for ask in asks} == {Mode.STRONG}
+        with pytest.raises(CostExceedsCapacity):
+            bucket.acquire_sync(KEY, 201)
+    assert records(server) == {"n1": (200, 0)}
+    with pytest.raises(LimiterClosed):
+        bucket.acquire_sync(KEY)
+
+
+def test_from_such_threads_a_key_has_its_plan(server: Server) -> None:
+    spec = BucketSpec("b", 10, 1, "1h", plans=[("big-*", BucketSpec("p", 100, 1, "1h"))])
+    with Limiter([spec], node="n1", redis=server.url, consistency="strong") as limiter:
+        bucket = limiter.bucket("b")
+        assert bucket.acquire_sync("big-1", 60).remaining == 40
+        assert bucket.acquire_sync("small", 6).remaining == 4
+
+
+async def test_the_limiters_own_thread_is_not_blocked(server: Server) -> None:
+    async with opened(server.url) as limiter:
+        with pytest.raises(CrdtbucketError, match="may not block: await acquire"):
+            limiter.bucket("b").acquire_sync(KEY)
 
 
 async def test_what_comes_back_reaches_redis(server: Server) -> None:

@@ -1,0 +1,9 @@
+"""Limits in HTTP: header fields, client addresses, and middleware for the common frameworks."""
+
+from __future__ import annotations
+
+from crdtbucket.http.limits import Answer, Limits, Verdict
+from crdtbucket.http.request import Request, by_address
+from crdtbucket.http.rules import Rule
+
+__all__ = ["Answer", "Limits", "Request", "Rule", "Verdict", "by_address"]

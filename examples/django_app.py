@@ -1,0 +1,37 @@
+"""Django: its WSGI application is wrapped, as in a project's wsgi.py.
+
+python examples/django_app.py 8000 & curl -i http://127.0.0.1:8000/
+"""
+
+import sys
+from wsgiref.simple_server import make_server
+
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+
+from crdtbucket import BucketSpec, Limiter
+from crdtbucket.http import Answer, Limits, Request, Rule, Verdict
+from crdtbucket.http.wsgi import KEY, LimitMiddleware
+
+
+def home(request: HttpRequest) -> JsonResponse:
+    """Tells what is left."""
+    return JsonResponse({"left": request.META[KEY].decisions[0].remaining})
+
+
+def sorry(_: Request, verdict: Verdict) -> Answer:
+    """An answer of one's own to what is denied."""
+    return Answer(429, {**verdict.fields, "Content-Type": "text/plain"}, b"slow down, please")
+
+
+urlpatterns = [path("", home)]
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], SECRET_KEY="of-an-example")
+limiter = Limiter([BucketSpec.parse("web", "3/minute")])
+application = LimitMiddleware(
+    get_wsgi_application(), Limits(limiter, Rule("web"), on_denied=sorry, legacy=True)
+)
+
+if __name__ == "__main__":
+    make_server("127.0.0.1", int(sys.argv[1]), application).serve_forever()

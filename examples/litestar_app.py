@@ -1,0 +1,28 @@
+"""Litestar behind a proxy: the whole application is wrapped. Quart: `app.asgi_app` is.
+
+python examples/litestar_app.py 8000 & curl -i http://127.0.0.1:8000/
+"""
+
+import sys
+
+import uvicorn
+from litestar import Litestar, get
+
+from crdtbucket import BucketSpec, Limiter
+from crdtbucket.http import Limits, Rule
+from crdtbucket.http.asgi import LimitMiddleware
+
+
+@get("/")
+async def home() -> str:
+    """Limited by the client's address, as the proxy tells it."""
+    return "hello"
+
+
+limiter = Limiter([BucketSpec.parse("web", "3/minute")])
+limits = Limits(limiter, Rule("web"), trusted=["127.0.0.1"])  # X-Forwarded-For of these counts
+app = LimitMiddleware(Litestar([home]), limits)
+
+if __name__ == "__main__":
+    # One of the two reads X-Forwarded-For, not both.
+    uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", proxy_headers=False)

@@ -1,0 +1,287 @@
+"""What rules take from a request, what is told, and what goes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from crdtbucket import (
+    BucketSpec,
+    CostExceedsCapacity,
+    CrdtbucketError,
+    InvalidKey,
+    InvalidSpec,
+    Limiter,
+    Mode,
+    UnknownBucket,
+)
+from crdtbucket.http import Answer, Limits, Request, Rule, Verdict
+from tests.strong.redis_server import Server
+
+API = BucketSpec("api", 3, 1, "1h")
+TENANT = BucketSpec("tenant", 10, 1, "1h")
+
+
+def request(
+    path: str = "/", peer: str | None = "203.0.113.9", method: str = "GET", **headers: str
+) -> Request:
+    fields = {name.replace("_", "-"): [value] for name, value in headers.items()}
+    return Request(
+        None, method=method, path=path, peer=peer, headers=lambda name: fields.get(name, [])
+    )
+
+
+def ask(limits: Limits, *requests: Request) -> list[Verdict]:
+    return [limits.acquire_sync(one) for one in requests]
+
+
+def left(limits: Limits, bucket: str, key: str) -> int:
+    return limits.limiter.bucket(bucket).peek(key).remaining
+
+
+@pytest.fixture
+def limiter() -> Limiter:
+    return Limiter([API, TENANT])
+
+
+# -- rules
+
+
+def test_by_default_each_address_has_its_bucket(limiter: Limiter) -> None:
+    limits = Limits(limiter, Rule("api"))
+    verdicts = ask(limits, *[request()] * 4, request(peer="203.0.113.10"))
+    assert [v.allowed for v in verdicts] == [True, True, True, False, True]
+    assert left(limits, "api", "203.0.113.10") == 2
+    assert verdicts[0].fields == {"RateLimit-Policy": '"api";q=3;w=10800', **told("api", 2, 3600)}
+    assert verdicts[3].fields["Retry-After"] == "3600"
+
+
+def told(name: str, left: int, t: int) -> dict[str, str]:
+    return {"RateLimit": f'"{name}";r={left};t={t}'}
+
+
+async def test_awaited_or_not_it_is_the_same(limiter: Limiter) -> None:
+    limits = Limits(limiter, Rule("api", cost=2))
+    assert (await limits.acquire(request())).allowed
+    assert not limits.acquire_sync(request()).allowed
+    assert not (await limits.acquire(request())).allowed
+
+
+def test_key_cost_and_exemption_see_the_request(limiter: Limiter) -> None:
+    rule = Rule(
+        "tenant",
+        key=lambda r: r.header("X-Tenant") or r.address,
+        cost=lambda r: 5 if r.path.startswith("/heavy") else 1,
+        exempt=lambda r: r.method == "OPTIONS",
+    )
+    limits = Limits(limiter, rule)
+    ask(limits, request("/heavy/1", x_tenant="t-1"), request(x_tenant="t-1"), request())
+    assert left(limits, "tenant", "t-1") == 4
+    assert left(limits, "tenant", "203.0.113.9") == 9
+    exempt = limits.acquire_sync(request(method="OPTIONS", x_tenant="t-1"))
+    assert (exempt.allowed, exempt.decisions, exempt.fields) == (True, (), {})
+    assert left(limits, "tenant", "t-1") == 4
+
+
+@pytest.mark.parametrize("key", [None, "", b""])
+def test_no_key_is_an_error_and_no_exemption(limiter: Limiter, key: Any) -> None:
+    limits = Limits(limiter, Rule("api", key=lambda _: key))
+    with pytest.raises(InvalidKey, match="`exempt` says who is not limited"):
+        limits.acquire_sync(request())
+
+
+def broken(_: Request) -> Any:
+    raise LookupError("of the program")
+
+
+@pytest.mark.parametrize("part", ["key", "cost", "exempt"])
+def test_an_error_in_a_callable_is_an_error(limiter: Limiter, part: str) -> None:
+    rules = [Rule("tenant"), Rule("api", **{part: broken})]
+    limits = Limits(limiter, rules)
+    with pytest.raises(LookupError, match="of the program"):
+        limits.acquire_sync(request())
+    assert left(limits, "tenant", "203.0.113.9") == 10
+
+
+def test_a_key_that_is_too_long_counts_by_its_digest(limiter: Limiter) -> None:
+    limits = Limits(limiter, Rule("api", key=lambda r: r.path))
+    long, other = "/" + "é" * 256, "/" + "é" * 255 + "e" * 2
+    verdicts = ask(limits, *[request(long)] * 4, request(other))
+    assert [v.allowed for v in verdicts] == [True, True, True, False, True]
+    assert len(str(verdicts[0].decisions[0].key)) == 64
+
+
+def test_what_cannot_work_is_told_at_once(limiter: Limiter) -> None:
+    async def slow(_: Request) -> str:
+        return "k"
+
+    with pytest.raises(InvalidSpec, match="key is a coroutine function"):
+        Rule("api", key=slow)  # type: ignore[arg-type]
+    with pytest.raises(UnknownBucket):
+        Limits(limiter, Rule("apis"))
+    with pytest.raises(InvalidSpec, match=r'write a list: \["10\.0\.0\.1"\]'):
+        Limits(limiter, Rule("api"), trusted="10.0.0.1")
+    with pytest.raises(InvalidSpec, match=r"trusted has '10\.0\.0\.1/8'"):
+        Limits(limiter, Rule("api"), trusted=["10.0.0.1/8"])
+
+
+# -- several rules
+
+TWO = [Rule("tenant", key=lambda _: "t-1", cost=2), Rule("api")]
+
+
+def test_a_request_must_pass_every_rule(limiter: Limiter) -> None:
+    limits = Limits(limiter, TWO)
+    verdicts = ask(limits, *[request()] * 5)
+    assert [v.allowed for v in verdicts] == [True, True, True, False, False]
+    # What the first rule took of the denied requests went back.
+    assert left(limits, "tenant", "t-1") == 4
+    assert [d.bucket.spec.name for d in verdicts[0].decisions] == ["tenant", "api"]
+    denied = verdicts[3]
+    assert denied.binding is denied.decisions[1]
+    assert denied.fields["RateLimit"] == '"tenant";r=4;t=3600, "api";r=0;t=3600'
+    assert json.loads(limits.answer(request(), denied).body)["violated-policies"] == ["api"]
+    denied.refund()  # nothing was taken
+    assert left(limits, "tenant", "t-1") == 4
+
+
+def test_the_longest_wait_is_told(limiter: Limiter) -> None:
+    limits = Limits(limiter, [Rule("api", cost=3), Rule("tenant", cost=6)], legacy=True)
+    denied = ask(limits, request(), request())[1]
+    assert denied.fields["Retry-After"] == "10800"
+    assert denied.fields["X-RateLimit-Limit"] == "3"
+    violated = json.loads(limits.answer(request(), denied).body)["violated-policies"]
+    assert violated == ["api", "tenant"]
+
+
+def test_the_fields_of_all_rules_are_lists(limiter: Limiter) -> None:
+    fields = Limits(limiter, TWO, legacy=True).acquire_sync(request()).fields
+    assert fields["RateLimit-Policy"] == '"tenant";q=10;w=36000, "api";q=3;w=10800'
+    assert fields["RateLimit"] == '"tenant";r=8;t=3600, "api";r=2;t=3600'
+    assert fields["X-RateLimit-Limit"] == "3"  # of the one with the least left
+
+
+def test_a_policy_stands_once_in_a_list(limiter: Limiter) -> None:
+    rules = [Rule("api", key=lambda _: "a", cost=2), Rule("api", key=lambda _: "b")]
+    fields = Limits(limiter, rules).acquire_sync(request()).fields
+    assert fields["RateLimit"] == '"api";r=1;t=3600'
+
+
+def test_an_impossible_cost_of_a_later_rule_takes_nothing(limiter: Limiter) -> None:
+    limits = Limits(limiter, [Rule("tenant"), Rule("api", cost=4)])
+    with pytest.raises(CostExceedsCapacity):
+        limits.acquire_sync(request())
+    assert left(limits, "tenant", "203.0.113.9") == 10
+
+
+def test_plans_and_shadows() -> None:
+    plan = BucketSpec("premium", 5, 1, "1h")
+    shadow = BucketSpec("next", 1, 1, "1h", shadow=True)
+    api = BucketSpec("api", 2, 1, "1h", plans=[("premium-*", plan)])
+    rules = [Rule(name, key=lambda r: r.path[1:]) for name in ("api", "next")]
+    limits = Limits(Limiter([api, shadow]), rules)
+    verdicts = ask(limits, *[request("/premium-1")] * 2, request("/basic"))
+    assert all(verdicts)
+    # The plan is a policy of its own; of a shadow the clients hear nothing.
+    assert verdicts[1].fields["RateLimit"] == '"api[premium-*]";r=3;t=3600'
+    assert verdicts[2].fields["RateLimit"] == '"api";r=1;t=3600'
+    assert verdicts[1].decisions[1].shadowed
+    verdicts[1].refund()
+    assert left(limits, "api", "premium-1") == 4
+
+
+# -- what is told
+
+
+def test_a_denial_is_a_problem_document(limiter: Limiter) -> None:
+    limits = Limits(limiter, Rule("api"))
+    verdict = ask(limits, *[request()] * 4)[3]
+    answer = limits.answer(request(), verdict)
+    assert answer.status == 429
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Content-Length"] == str(len(answer.body))
+    assert answer.headers["Retry-After"] == "3600"
+    assert json.loads(answer.body)["violated-policies"] == ["api"]
+    assert limits.answer(request(method="HEAD"), verdict).body == b""
+
+
+def test_the_program_may_answer_itself(limiter: Limiter) -> None:
+    def on_denied(request: Request, verdict: Verdict) -> Answer | None:
+        seen.append((request.path, verdict.decisions[0].key))
+        return Answer(503, {}, b"busy") if request.path == "/own" else None
+
+    seen: list[tuple[str, object]] = []
+    limits = Limits(limiter, Rule("api"), on_denied=on_denied)
+    verdict = ask(limits, *[request()] * 4)[3]
+    assert limits.answer(request("/own"), verdict) == Answer(503, {}, b"busy")
+    assert limits.answer(request("/other"), verdict).status == 429
+    assert seen == [("/own", "203.0.113.9"), ("/other", "203.0.113.9")]
+
+
+def test_allowed_answers_may_say_nothing(limiter: Limiter) -> None:
+    limits = Limits(limiter, Rule("api"), tell_allowed=False)
+    verdicts = ask(limits, *[request()] * 4)
+    assert verdicts[0].fields == {}
+    assert verdicts[3].fields["RateLimit"] == '"api";r=0;t=3600'
+
+
+@pytest.mark.parametrize(("reduced", "status"), [(False, 429), (True, 503)])
+def test_fallback_is_503_where_asked_for(limiter: Limiter, reduced: bool, status: int) -> None:
+    limits = Limits(limiter, Rule("api"), reduced_capacity=reduced)
+    bucket = limiter.bucket("api")
+    decisions = [bucket.take_as("k", 1, Mode.FALLBACK) for _ in range(4)]
+    assert not decisions[3].allowed
+    verdict = Verdict(False, ((limits.rules[0], decisions[3]),), decisions[3])
+    assert limits.answer(request(), verdict).status == status
+
+
+# -- what goes back
+
+
+def failed(status: int) -> bool:
+    return status >= 500
+
+
+@pytest.mark.parametrize(("refund_if", "status", "remaining"), [
+    (None, 500, 2), (failed, 500, 3), (failed, 200, 2),
+    (lambda status: status < 400, 200, 3),  # only what fails counts, as of logins
+])  # fmt: skip
+def test_a_status_may_give_tokens_back(
+    limiter: Limiter, refund_if: Callable[[int], bool] | None, status: int, remaining: int
+) -> None:
+    limits = Limits(limiter, [Rule("tenant"), Rule("api", refund_if=refund_if)])
+    assert limits.may_refund == (refund_if is not None)
+    limits.acquire_sync(request()).ended(status)
+    assert left(limits, "api", "203.0.113.9") == remaining
+    assert left(limits, "tenant", "203.0.113.9") == 9  # of the other rule, which did not ask
+
+
+def test_a_verdict_can_be_given_back(limiter: Limiter) -> None:
+    limits = Limits(limiter, TWO)
+    verdict = limits.acquire_sync(request())
+    verdict.refund()
+    verdict.refund()
+    assert (left(limits, "tenant", "t-1"), left(limits, "api", "203.0.113.9")) == (10, 3)
+
+
+# -- strong buckets
+
+
+def test_strong_and_eventual_rules_without_an_event_loop() -> None:
+    strong = BucketSpec("api", 3, 1, "1h", consistency="strong")
+    with Server() as server, Limiter([strong, TENANT], node="n", redis=server.url) as limiter:
+        limits = Limits(limiter, TWO)
+        verdicts = ask(limits, *[request()] * 5)
+        assert [v.allowed for v in verdicts] == [True, True, True, False, False]
+        assert [str(d.mode) for d in verdicts[0].decisions] == ["eventual", "strong"]
+        assert left(limits, "tenant", "t-1") == 4
+
+
+def test_a_strong_bucket_of_a_limiter_that_is_not_open_is_an_error() -> None:
+    strong = BucketSpec("api", 3, 1, "1h", consistency="strong")
+    limiter = Limiter([strong], node="n", redis="redis://127.0.0.1:1")
+    with pytest.raises(CrdtbucketError, match="not open"):
+        Limits(limiter, Rule("api")).acquire_sync(request())
