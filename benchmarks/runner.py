@@ -14,7 +14,17 @@ from rich.console import Console
 from benchmarks import environment, report
 from benchmarks.measure import SCALES, Scale, measure
 
-QUESTIONS = ("take", "take_many", "merge", "codec", "memory", "gossip", "convergence", "strong")
+QUESTIONS = (
+    "take",
+    "take_many",
+    "merge",
+    "codec",
+    "memory",
+    "gossip",
+    "convergence",
+    "strong",
+    "scrape",
+)
 
 
 def answer(name: str, scale: Scale, console: Console) -> dict[str, Any]:
@@ -45,7 +55,7 @@ def answer(name: str, scale: Scale, console: Console) -> dict[str, Any]:
 )
 def main(names: tuple[str, ...], size: str | None, file: Path | None) -> None:
     """Measure NAMES (default: all): take, take_many, merge, codec, memory, gossip, convergence,
-    strong.
+    strong, scrape.
 
     Times are CPU time of one pinned core, so that what else runs on the machine counts little; only
     those of strong, which waits for a server, are wall time.

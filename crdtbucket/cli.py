@@ -6,9 +6,11 @@ import sys
 
 import click
 
+from crdtbucket.commands.config import config
 from crdtbucket.commands.demo import demo
 from crdtbucket.commands.reconcile import reconcile
 from crdtbucket.commands.replay import replay
+from crdtbucket.commands.serve import serve
 from crdtbucket.commands.simulate import simulate
 from crdtbucket.errors import CrdtbucketError
 
@@ -25,6 +27,8 @@ cli.add_command(demo)
 cli.add_command(simulate)
 cli.add_command(replay)
 cli.add_command(reconcile)
+cli.add_command(config)
+cli.add_command(serve)
 
 
 def main() -> None:

@@ -5,89 +5,13 @@ No label is ever a key of a bucket: there may be millions of those. docs/metrics
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any
-
+from crdtbucket import readings as read
 from crdtbucket.mode import Mode
-
-Stats = Mapping[str, Any]
-"""`Limiter.stats()`, where each bucket's numbers have its `spec` and `mode` among them."""
-Sample = tuple[tuple[str, ...], Any]
-"""Values of the labels and the number; of a histogram, ([(bound, count), ...], sum)."""
-Read = Callable[[Stats], Iterable[Sample]]
-
-PEER_STATES = ("alive", "suspect", "dead", "left")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One metric; `read` gives no sample where the limiter has no such part."""
-
-    name: str
-    help: str
-    read: Read
-    labels: tuple[str, ...] = ()
-    histogram: bool = False
-
-    @property
-    def kind(self) -> str:
-        """counter, gauge or histogram."""
-        if self.histogram:
-            return "histogram"
-        return "counter" if self.name.endswith("_total") else "gauge"
-
-
-def _number(part: str, field: str) -> Read:
-    return lambda stats: [((), stats[part][field])] if part in stats else []
-
-
-def _numbers(part: str, **fields: str) -> Read:
-    """Several numbers of a part, each under the label that tells it apart."""
-    return lambda stats: (
-        [((label,), stats[part][field]) for label, field in fields.items()] if part in stats else []
-    )
-
-
-def _each(part: str, of: Callable[[Any], Any]) -> Read:
-    """One number of every bucket, or of every endpoint of Redis."""
-    return lambda stats: [((name,), of(one)) for name, one in stats.get(part, {}).items()]
-
-
-def _each_by(part: str, of: Callable[[Any], Mapping[str, Any]]) -> Read:
-    """Several numbers of every bucket or endpoint, by a second label."""
-    return lambda stats: [
-        ((name, label), value)
-        for name, one in stats.get(part, {}).items()
-        for label, value in of(one).items()
-    ]
-
-
-def _plain(part: str, labels: tuple[str, ...], *rows: tuple[str, str, str]) -> Iterable[Figure]:
-    """Figures that are one field as it is: of each bucket or endpoint with labels, else of the
-    part. A row: name, field, help."""
-    for name, field, text in rows:
-        read = _each(part, itemgetter(field)) if labels else _number(part, field)
-        yield Figure(name, text, read, labels)
-
-
-def _mode(one: Mapping[str, Any]) -> dict[str, int]:
-    return {mode.value: int(mode == one["mode"]) for mode in Mode}
-
-
-def _peers(stats: Stats) -> Iterable[Sample]:
-    states = Counter(stats["peers"].values()) if "peers" in stats else None
-    return [((state,), states[state]) for state in PEER_STATES] if states is not None else []
-
-
-def _refused(stats: Stats) -> Iterable[Sample]:
-    return [((reason,), n) for reason, n in stats.get("mesh", {}).get("refused", {}).items()]
-
+from crdtbucket.readings import PEER_STATES, Figure, Sample, Stats
 
 BUCKET = ("bucket",)
 ENDPOINT = ("endpoint",)
+CONFIG_LABELS = ("version", "hash", "stage")
 
 NODE = (
     Figure(
@@ -105,43 +29,69 @@ NODE = (
 BUCKETS = (
     Figure(
         "decisions_total",
-        "Decisions: allowed, denied, or shadowed: allowed by a shadow though the limit denies it.",
-        _each_by(
-            "buckets", lambda one: {key: one[key] for key in ("allowed", "denied", "shadowed")}
-        ),
-        ("bucket", "result"),
+        "Decisions by mode: allowed, denied, or shadowed (admitted by a shadow beyond its limit).",
+        read.decisions,
+        ("bucket", "decision", "mode"),
     ),
     Figure(
         "mode",
         "1 for the mode in which the bucket decides (strong, eventual, fallback), else 0.",
-        _each_by("buckets", _mode),
+        read.each_by("buckets", read.mode),
         ("bucket", "mode"),
     ),
     Figure(
         "fallback_active",
         "1 while the bucket decides by the rule of an outage.",
-        _each("buckets", lambda one: int(one["mode"] == Mode.FALLBACK)),
+        read.each("buckets", lambda one: int(one["mode"] == Mode.FALLBACK)),
         BUCKET,
     ),
     Figure(
         "capacity_tokens",
         "Tokens of a full bucket.",
-        _each("buckets", lambda one: one["spec"].capacity),
+        read.each("buckets", lambda one: one["spec"].capacity),
         BUCKET,
     ),
     Figure(
         "refill_tokens_per_second",
         "Tokens that come back in a second.",
-        _each("buckets", lambda one: one["spec"].rate_per_second),
+        read.each("buckets", lambda one: one["spec"].rate_per_second),
         BUCKET,
     ),
-    *_plain(
+    Figure(
+        "fill_ratio",
+        "Share of their tokens that the held keys have on average; 1: all are full.",
+        read.each("buckets", lambda one: 1 - read.share(one["debt"], one) / max(one["keys"], 1)),
+        BUCKET,
+    ),
+    Figure(
+        "lowest_fill_ratio",
+        "Share of its tokens that the emptiest key has; below 0 in debt beyond the capacity.",
+        read.each("buckets", lambda one: 1 - read.share(one["highest_debt"], one)),
+        BUCKET,
+    ),
+    Figure(
+        "over_admission_bound_tokens",
+        "Most that lag explains of the debt beyond the capacity: of each peer its capacity, and"
+        " the refill since it was heard.",
+        read.lag_bound,
+        BUCKET,
+    ),
+    *read.plain(
         "buckets",
         BUCKET,
         ("tokens_granted_total", "granted", "Tokens taken here, settled ones included."),
         ("tokens_refunded_total", "refunded", "Tokens given back here."),
         ("tokens_forgiven_total", "forgiven", "Tokens of debt dropped at the ceiling."),
+        ("tokens_reserved", "reserved", "Tokens set aside by the reservations that are open."),
+        ("debt_tokens", "debt", "Tokens that the held keys lack to full, of all keys."),
+        ("highest_debt_tokens", "highest_debt", "Tokens that the emptiest key lacks to full."),
+        (
+            "over_admission_tokens",
+            "excess",
+            "Most debt beyond the capacity that news, or a rule of an outage, gave a key lately.",
+        ),
         ("keys", "keys", "Keys of the bucket that are held."),
+        ("empty_keys", "empty", "Of those, keys without a whole token."),
         ("refused_keys_total", "refused_full", "New keys of the bucket that found no room."),
         ("waiting_callers", "waiting", "Callers that wait for tokens."),
         ("reservations_held", "reservations_held", "Reservations that are open."),
@@ -157,10 +107,10 @@ TABLE = (
     Figure(
         "table_evictions_total",
         "Keys that went: full ones cost nothing, indebted ones forget their debt.",
-        _numbers("table", full="evicted_full", indebted="evicted_indebted"),
+        read.numbers("table", full="evicted_full", indebted="evicted_indebted"),
         ("state",),
     ),
-    *_plain(
+    *read.plain(
         "table",
         (),
         ("table_keys", "keys", "Keys held, of all buckets."),
@@ -173,32 +123,38 @@ TABLE = (
     ),
 )
 MESH = (
-    Figure("peers", "Nodes known, by what is known of them.", _peers, ("state",)),
+    Figure("peers", "Nodes known, by what is known of them.", read.peers, ("state",)),
+    Figure(
+        "replication_lag_seconds",
+        "How old the newest complete round of a peer is, the time that it travelled included.",
+        lambda stats: [((name,), lag) for name, lag in stats.get("lag", {}).items()],
+        ("peer",),
+    ),
     Figure(
         "mesh_frames_total",
         "Sealed frames on the sockets: in or out.",
-        _numbers("mesh", **{"in": "frames_in", "out": "frames_out"}),
+        read.numbers("mesh", **{"in": "frames_in", "out": "frames_out"}),
         ("direction",),
     ),
     Figure(
         "mesh_bytes_total",
         "Bytes of those frames.",
-        _numbers("mesh", **{"in": "bytes_in", "out": "bytes_out"}),
+        read.numbers("mesh", **{"in": "bytes_in", "out": "bytes_out"}),
         ("direction",),
     ),
     Figure(
         "mesh_refused_total",
         "Connections and frames turned away, by reason.",
-        _refused,
+        read.refused,
         ("reason",),
     ),
     Figure(
         "mesh_entries_total",
         "Entries received: merged, ignored (full there, unknown here), or of an unknown bucket.",
-        _numbers("mesh", merged="merged", ignored="ignored", unknown_bucket="unknown_bucket"),
+        read.numbers("mesh", merged="merged", ignored="ignored", unknown_bucket="unknown_bucket"),
         ("result",),
     ),
-    *_plain(
+    *read.plain(
         "mesh",
         (),
         (
@@ -214,46 +170,55 @@ MESH = (
         ("mesh_entries_sent_total", "entries_sent", "Entries sent, counted once a peer."),
         ("mesh_refused_columns_total", "refused_columns", "Counts of peers not believed."),
         ("mesh_no_room_total", "dropped", "Entries, or counts in them, that found no room."),
-        ("mesh_learned_tokens", "gained", "Tokens learned from peers, less what they refunded."),
+        (
+            "mesh_learned_tokens",
+            "gained",
+            "Tokens learned from read.peers, less what they refunded.",
+        ),
     ),
 )
 REDIS = (
     Figure(
         "redis_mode",
         "1 for the mode in which the endpoint is (strong, eventual, fallback), else 0.",
-        _each_by("redis", _mode),
+        read.each_by("redis", read.mode),
         ("endpoint", "mode"),
     ),
     Figure(
         "redis_mode_seconds_total",
         "Seconds spent in each mode.",
-        _each_by("redis", lambda one: one["mode_seconds"]),
+        read.each_by("redis", lambda one: one["mode_seconds"]),
         ("endpoint", "mode"),
     ),
     Figure(
         "redis_failures_total",
         "Calls that failed for certain, by kind.",
-        _each_by("redis", lambda one: one["failed"]),
+        read.each_by("redis", lambda one: one["failed"]),
         ("endpoint", "kind"),
     ),
     Figure(
         "redis_latency_seconds",
         "Time to an answer, late ones included.",
-        _each("redis", lambda one: (one["latency"], one["latency_sum"])),
+        read.each("redis", lambda one: (one["latency"], one["latency_sum"])),
         ENDPOINT,
         histogram=True,
     ),
-    *_plain(
+    *read.plain(
         "redis",
         ENDPOINT,
         ("redis_mode_switches_total", "switches", "Changes of mode."),
         ("redis_answered_total", "answered", "Calls that were answered in time."),
         ("redis_timed_out_total", "timed_out", "Calls not answered in time: decided locally."),
         ("redis_late_total", "late", "Answers that came after that."),
+        (
+            "redis_indeterminate_total",
+            "indeterminate",
+            "Calls of which nobody knows whether Redis ran them; a later call makes it exact.",
+        ),
         ("redis_cancelled_total", "cancelled", "Calls whose caller was cancelled meanwhile."),
         ("redis_open_calls", "open_calls", "Calls under way."),
     ),
-    *_plain(
+    *read.plain(
         "strong",
         (),
         ("strong_settled_keys_total", "settled_keys", "Keys settled after they were cut off."),
@@ -265,7 +230,31 @@ REDIS = (
     ),
 )
 
-FIGURES: tuple[Figure, ...] = (*NODE, *BUCKETS, *TABLE, *MESH, *REDIS)
+CONFIG = (
+    Figure(
+        "config_info",
+        "The configuration that runs: version, hash of its content, stage of its roll-out; 1.",
+        lambda stats: (
+            [(tuple(str(stats["config"][field]) for field in CONFIG_LABELS), 1)]
+            if "config" in stats
+            else []
+        ),
+        CONFIG_LABELS,
+    ),
+    Figure(
+        "config_reloads_total",
+        "Configurations that were read again: taken over (applied), or refused for their faults.",
+        read.numbers("config", applied="reloads", refused="refused"),
+        ("result",),
+    ),
+    Figure(
+        "config_version",
+        "Version of the configuration that runs.",
+        read.number("config", "version"),
+    ),
+)
+
+FIGURES: tuple[Figure, ...] = (*NODE, *BUCKETS, *TABLE, *MESH, *REDIS, *CONFIG)
 """All of them; every name gets `PREFIX`."""
 PREFIX = "crdtbucket_"
 

@@ -236,7 +236,8 @@ class Limiter:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
 
         `cautious`: this node has no memory yet and serves only its share. `peers`: each peer's
-        state, one of alive, suspect, dead, left.
+        state, one of alive, suspect, dead, left; `lag`: how old its news is (s), `longest_lag`:
+        how old it lately was at most.
         """
         out: dict[str, Any] = {
             "node": self._node,
@@ -249,6 +250,9 @@ class Limiter:
         if mesh is not None and machine is not None:
             now = self._table.now()
             out["peers"] = {name: machine.status(name, now) for name in sorted(machine.links)}
+            lags = sorted(machine.members.lags(now).items())
+            out["lag"] = {name: ns / NS_PER_SECOND for name, (ns, _) in lags}
+            out["longest_lag"] = {name: ns / NS_PER_SECOND for name, (_, ns) in lags}
             out["mesh"] = {
                 **dataclasses.asdict(mesh.counters),
                 **machine.counters,
@@ -383,12 +387,13 @@ def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
     return -(-4 * spec.refill_rate * (LAG_NS + mesh.gossip_interval_ns) // spec.interval_ns)
 
 
-def _bucket_stats(bucket: Bucket) -> dict[str, int]:
+def _bucket_stats(bucket: Bucket) -> dict[str, Any]:
     reservations = bucket.reservations
     return {
         **bucket.counters(),
         "waiting": len(bucket.waiters),
         "reservations_held": reservations.held,
+        "reserved": reservations.reserved,
         "reservations_expired": reservations.expired,
         "late_commits": reservations.late_commits,
     }

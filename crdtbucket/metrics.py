@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from crdtbucket.limiter import Limiter
 
 
+LEVELS = ("empty", "debt", "highest_debt")
+NO_LEVEL = (0, 0.0, 0.0)
+
+
 class LimiterCollector(Collector):
     """What a Prometheus registry asks for the numbers of one limiter."""
 
@@ -34,12 +38,22 @@ class LimiterCollector(Collector):
         return (_family(figure, None) for figure in FIGURES)
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric as it stands at this moment; any thread may ask."""
-        stats = self._limiter.stats()
-        for name, bucket in self._limiter.buckets.items():
+        """Every metric as it stands at this moment; any thread may ask. Goes over all keys: some
+        4 ms for a million, in which other threads go on."""
+        stats, buckets = self._limiter.stats(), dict(self._limiter.buckets)
+        levels: dict[int, tuple[float, ...]] | None = None
+        for name in list(stats["buckets"]):
+            bucket = buckets.get(name)
+            if bucket is None:  # removed in this moment
+                del stats["buckets"][name]
+                continue
+            if levels is None:
+                levels = dict(bucket.table.survey())
             numbers = stats["buckets"][name]
             numbers["spec"] = bucket.spec
             numbers.setdefault("mode", bucket.mode)
+            level = levels.get(bucket.name_hash, NO_LEVEL)
+            numbers |= dict(zip(LEVELS, level, strict=True))
         return (_family(figure, stats) for figure in FIGURES)
 
 

@@ -123,6 +123,8 @@ class Reservations:
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
         self.held = 0
+        self.reserved = 0
+        """Tokens of the reservations that are held."""
         self.expired = 0
         self.late_commits = 0
         self._due: list[tuple[int, int, Reservation]] = []
@@ -161,7 +163,7 @@ class Reservations:
             one.deadline_ns = now + one.ttl_ns
             self._serial += 1
             heapq.heappush(self._due, (one.deadline_ns, self._serial, one))
-            self.held += 1
+            self._count(one, 1)
 
     def leave(self, one: Reservation) -> None:
         """The block ends: an estimate that was not committed goes back."""
@@ -190,7 +192,7 @@ class Reservations:
             if late:
                 self._count_late(one, actual, now)
             else:
-                self.held -= 1
+                self._count(one, -1)
 
     def expire(self) -> int | None:
         """Give back what is past its time. Returns when the next is due (ns), None when none."""
@@ -206,9 +208,13 @@ class Reservations:
                 self.expired += 1
                 self._give_back(one)
 
+    def _count(self, one: Reservation, by: int) -> None:
+        self.held += by
+        self.reserved += by * one.estimate
+
     def _give_back(self, one: Reservation) -> None:
         one.state = State.RETURNED
-        self.held -= 1
+        self._count(one, -1)
         if one.decision is not None:
             self.bucket.refund(one.decision)
 

@@ -28,7 +28,7 @@ LAYERS = [
     mesh.discovery mesh.connection mesh.dialer mesh.gate mesh.greeting mesh.links mesh.listener
     mesh.tls mesh.counters mesh.deadline strong.access strong.greeting strong.connection
     strong.topology strong.registry strong.endpoint strong.keeper strong.settler strong.store
-    strong.webhook""",
+    strong.webhook readings""",
     """limiter lifecycle housekeeping bucket planned several waiters reservation strong.bucket
     strong.assembly strong.planned strong.waiting reconcile decorator""",
     "testing simulator cli commands demo http",

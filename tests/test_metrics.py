@@ -12,6 +12,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from crdtbucket import BucketSpec, CrdtbucketError, Limiter, MeshConfig, RedisConfig
+from crdtbucket._core import Table
 from crdtbucket.figures import FIGURES, PEER_STATES, PREFIX
 from crdtbucket.metrics import LimiterCollector, register
 from tests.test_docs import rows
@@ -26,6 +27,7 @@ ENDPOINT: dict[str, Any] = {
     "timed_out": 9006,
     "failed": {"refused": 9007, "readonly": 9008},
     "late": 9009,
+    "indeterminate": 9018,
     "latency": [[0.001, 9012], [0.05, 9013], [math.inf, 9014]],
     "latency_sum": 9015.25,
     "open_calls": 9016,
@@ -41,6 +43,9 @@ STRONG = {
 }
 
 
+CONFIG = {"hash": "0123456789abcdef", "stage": "eu", "reloads": 9032, "refused": 9033}
+
+
 def shown(registry: CollectorRegistry) -> Shown:
     """What a scrape says, as Prometheus would read it."""
     text = generate_latest(registry).decode()
@@ -53,6 +58,10 @@ def shown(registry: CollectorRegistry) -> Shown:
 
 def named(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return PREFIX + name, frozenset(labels.items())
+
+
+def decisions(bucket: str, decision: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return named("decisions_total", bucket=bucket, decision=decision, mode="eventual")
 
 
 class Told:
@@ -76,15 +85,15 @@ def test_a_scrape_says_what_was_decided() -> None:
     limiter = Limiter([BucketSpec("api", 10, 60, "1m"), BucketSpec("login", 5, 5)], region="eu")
     registry = CollectorRegistry()
     register(limiter, registry)
-    assert shown(registry)[named("decisions_total", bucket="api", result="allowed")] == 0
+    assert shown(registry)[decisions("api", "allowed")] == 0
     bucket = limiter.bucket("api")
     decision = bucket.take("a", 7)
     assert not bucket.take("a", 7)
     bucket.refund(decision, 2)
     now = shown(registry)
-    assert now[named("decisions_total", bucket="api", result="allowed")] == 1
-    assert now[named("decisions_total", bucket="api", result="denied")] == 1
-    assert now[named("decisions_total", bucket="login", result="denied")] == 0
+    assert now[decisions("api", "allowed")] == 1
+    assert now[decisions("api", "denied")] == 1
+    assert now[decisions("login", "denied")] == 0
     assert now[named("tokens_granted_total", bucket="api")] == 7
     assert now[named("tokens_refunded_total", bucket="api")] == 2
     assert now[named("capacity_tokens", bucket="api")] == 10
@@ -94,7 +103,65 @@ def test_a_scrape_says_what_was_decided() -> None:
     assert now[named("mode", bucket="api", mode="strong")] == 0
     assert now[named("fallback_active", bucket="api")] == 0
     assert now[named("table_keys")] == 1
+    assert now[named("over_admission_bound_tokens", bucket="api")] == 0
     assert not [name for name, _ in now if "redis" in name or "mesh" in name]
+
+
+def test_levels_are_those_of_the_moment() -> None:
+    table = Table(max_keys=16, virtual=True)
+    limiter = Limiter([BucketSpec("api", 10, 1), BucketSpec("login", 5, 5)], _table=table)
+    limiter.bucket("api").take("a", 4)
+    limiter.bucket("api").take("b", 10)
+    limiter.bucket("login").settle("a", 7)
+    registry = CollectorRegistry()
+    register(limiter, registry)
+    now = shown(registry)
+
+    def levels(bucket: str) -> list[float]:
+        names = ("debt_tokens", "highest_debt_tokens", "fill_ratio", "lowest_fill_ratio")
+        return [now[named(name, bucket=bucket)] for name in (*names, "empty_keys")]
+
+    assert levels("api") == pytest.approx([14, 10, 0.3, 0, 1])
+    assert levels("login") == pytest.approx([7, 7, -0.4, -0.4, 1])
+    table.set_time(4_000_000_000)
+    now = shown(registry)
+    assert levels("api") == pytest.approx([6, 6, 0.7, 0.4, 0])
+    assert levels("login") == [0, 0, 1, 1, 0]
+
+
+def test_tokens_of_open_reservations_are_reserved() -> None:
+    limiter = Limiter([BucketSpec("api", 100, 1)])
+    reserved = named("tokens_reserved", bucket="api")
+    bucket = limiter.bucket("api")
+    with bucket.reserve("a", 30), bucket.reserve("b", 20) as second:
+        assert scraped(limiter)[reserved] == 50
+        second.commit(25)
+        assert scraped(limiter)[reserved] == 30
+    assert scraped(limiter)[reserved] == 0
+
+
+async def test_what_peers_may_have_admitted_since_they_were_heard_bounds_the_excess() -> None:
+    limiter, stats = await mesh_stats()
+    assert stats["lag"] == {}
+    assert scraped(limiter)[named("over_admission_bound_tokens", bucket="api")] == 0
+    stats["lag"] = {"us-1": 0.25, "us-2": 3.5}
+    stats["longest_lag"] = {"us-1": 0.5, "us-2": 4.0}
+    now = scraped(Told(limiter, stats))
+    assert now[named("over_admission_bound_tokens", bucket="api")] == 2 * 1 + 1 * 4.5
+    assert now[named("replication_lag_seconds", peer="us-2")] == 3.5
+
+
+def test_the_configuration_that_runs_is_shown() -> None:
+    limiter = Limiter([BucketSpec("api", 1, 1)])
+    stats = limiter.stats()
+    stats.pop("config", None)
+    assert not [name for name, _ in scraped(Told(limiter, dict(stats))) if "config" in name]
+    now = scraped(Told(limiter, {**limiter.stats(), "config": {**CONFIG, "version": 7}}))
+    labels = {"version": "7", "hash": "0123456789abcdef", "stage": "eu"}
+    assert now[named("config_info", **labels)] == 1
+    assert now[named("config_version")] == 7
+    assert now[named("config_reloads_total", result="applied")] == 9032
+    assert now[named("config_reloads_total", result="refused")] == 9033
 
 
 async def mesh_stats() -> tuple[Limiter, dict[str, Any]]:
@@ -121,14 +188,26 @@ def numbers(stats: Any) -> list[float]:
     return [] if isinstance(stats, (str, bool)) else [stats]
 
 
+def without_sums(buckets: dict[str, Any]) -> dict[str, Any]:
+    """Decisions are shown by mode alone."""
+    sums = ("allowed", "denied", "shadowed")
+    return {
+        name: {field: value for field, value in one.items() if field not in sums}
+        for name, one in buckets.items()
+    }
+
+
 async def test_every_number_of_the_stats_is_shown_once() -> None:
     limiter, stats = await mesh_stats()
     stats["mesh"]["refused"] = {"seal": 0, "frame": 0}
     stats = unlike_numbers(stats, [1000])
     del stats["table"]["refused_columns"]  # the mesh counts the same events
     stats |= {"redis": {"10.0.0.1:6379": ENDPOINT}, "strong": STRONG}
-    wanted = sorted(numbers(stats))
-    values = sorted(value for value in scraped(Told(limiter, stats)).values() if value >= 1000)
+    stats |= {"lag": {"us-1": 9030.5}, "config": {**CONFIG, "version": 9031}}
+    wanted = sorted(numbers({**stats, "buckets": without_sums(stats["buckets"])}))
+    now = scraped(Told(limiter, stats))
+    assert stats["longest_lag"] == {}  # shown by the bound that is reckoned from it
+    values = sorted(value for value in now.values() if value >= 1000)
     assert len(wanted) > 50
     # A histogram tells its last count twice: as the bucket and as the count.
     assert values == sorted([*wanted, 9014])

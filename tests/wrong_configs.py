@@ -36,10 +36,6 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "services:\n  a:\n    bucket:\n      capacity: 5\n      refill-rate: 1\n",
         [
             (
-                "3:5: services.a.bucket.refill_rate: refill_rate is missing (add refill_rate: "
-                "with its value)"
-            ),
-            (
                 "5:7: services.a.bucket.refill-rate: unknown key 'refill-rate' (did you mean "
                 "'refill_rate'?)"
             ),
@@ -59,8 +55,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "services:\n  a:\n    limit: 1/s\n    zzz: 1\n",
         [
             (
-                "4:5: services.a.zzz: unknown key 'zzz' (known here: bucket, consistency, limit, "
-                "on_outage)"
+                "4:5: services.a.zzz: unknown key 'zzz' (known here: bucket, consistency, keys, "
+                "limit, on_outage, shadow)"
             ),
         ],
     ),
@@ -272,6 +268,14 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             "1:7: node: node is 1 (give a text of 1 to 200 characters)",
         ],
+    ),
+    "version_text": (
+        "version: v2\n",
+        ["1:10: version: version is 'v2' (write a whole number from 0 to 2^53)"],
+    ),
+    "version_negative": (
+        "openclaw:\n  version: -1\n",
+        ["2:12: openclaw.version: version is -1 (write a whole number from 0 to 2^53)"],
     ),
     "region_list": (
         "region: [eu]\n",

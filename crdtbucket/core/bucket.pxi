@@ -70,6 +70,25 @@ cdef class BucketCore(_Replica):
         self.d.refunded += n
         return n
 
+    def reset(self, object key):
+        """Gives `key` back what it lacks, but no more than was taken here and not given back: peers hear of it as of any
+        refund. Returns the tokens that came back. What only others have taken is theirs to give back."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef int64_t n, now = clock_ns(self.t)
+        cdef uint32_t e
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        e = table_find(self.t, lo, hi)
+        if e == <uint32_t>NONE or not entry_current(self.t, e, self.slot):
+            return 0
+        self.table.enter()
+        n = reset(self.t, self.d, e, now)
+        self.table.leave()
+        self.d.refunded += n
+        self.wake()
+        return n
+
     def settle(self, object key, object tokens):
         """Charges `tokens` (1 to 2^62) to `key` whatever its level: the true cost of something already served. May go into
         debt, down to `max_debt` below empty; what would go beyond is forgiven. Returns the tokens charged."""
@@ -227,7 +246,13 @@ cdef class BucketCore(_Replica):
         return self.salt
 
     def counters(self):
-        """Since the definition was made: a dict of integers (decisions, and tokens granted, refunded, forgiven)."""
+        """Since the definition was made: decisions, also by mode, and tokens granted, refunded, forgiven. `excess`: the most
+        tokens by which the debt of a key passed the capacity, of the last one to two minutes."""
         cdef definition_t *d = self.d
-        return {"allowed": d.allowed, "denied": d.denied, "shadowed": d.shadowed, "granted": d.granted, "refunded": d.refunded,
-                "forgiven": d.forgiven, "refused_full": d.refused_full, "keys": d.entries}
+        cdef int i
+        modes = {str(mode): dict(zip(("denied", "allowed", "shadowed"), d.decided[i]))
+                 for i, mode in enumerate((Mode.STRONG, Mode.FALLBACK))}
+        sums = {"allowed": d.allowed, "denied": d.denied, "shadowed": d.shadowed}
+        modes[str(Mode.EVENTUAL)] = {name: total - sum(one[name] for one in modes.values()) for name, total in sums.items()}
+        return {**sums, "modes": modes, "granted": d.granted, "refunded": d.refunded, "forgiven": d.forgiven,
+                "refused_full": d.refused_full, "keys": d.entries, "excess": excess_tokens(d, clock_ns(self.t))}

@@ -107,6 +107,11 @@ cdef class _Decider:
             self.d.denied += 1
         self.wake()
 
+    cdef void count_mode(self, bint allowed, mode):
+        """A decision that was counted was not made in eventual mode."""
+        if mode is not Mode.EVENTUAL:
+            self.d.decided[mode is not Mode.STRONG][1 if allowed else 2 if self.d.shadow else 0] += 1
+
     cdef inline void wake(self):
         if self.t.h.flush_wanted == 1 and self.table.on_wake is not None:
             self.t.h.flush_wanted = 2

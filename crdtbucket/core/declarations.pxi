@@ -32,6 +32,7 @@ cdef extern from "core/core.h" nogil:
         double per_second
         int64_t flush_tokens, quota, entries
         int64_t allowed, denied, shadowed, granted, refunded, forgiven, refused_full
+        int64_t decided[2][3]
         uint32_t next
         uint16_t allow_when_full, shadow
         int64_t replaced_ns
@@ -121,6 +122,7 @@ cdef extern from "core/core.h" nogil:
     void peek(table_t *, const definition_t *, uint32_t, int64_t, int64_t, outcome_t *)
     int refund(table_t *, definition_t *, uint32_t, int64_t, int64_t)
     int64_t settle(table_t *, definition_t *, uint32_t, int64_t, int64_t)
+    int64_t reset(table_t *, definition_t *, uint32_t, int64_t)
     int64_t tokens_left_ns(const definition_t *, int64_t, int64_t)
     int64_t signed_debt_ns(const table_t *, uint32_t, int64_t)
     void log_trim(table_t *, uint64_t)
@@ -179,3 +181,11 @@ cdef extern from "core/core.h" nogil:
     void adopt(table_t *, uint32_t, int64_t, int, const wire_column_t *, uint32_t, weighed_t *, int64_t)
     void count_offered(table_t *, definition_t *, uint32_t, int64_t, int)
     int64_t wait_for(const definition_t *, int64_t, int64_t)
+    void lock_in_line(pthread_mutex_t *, uint32_t *)
+    int64_t excess_tokens(const definition_t *, int64_t)
+    ctypedef struct survey_t:
+        int64_t empty
+        double debt, highest
+        uint32_t newest
+    void survey_open(const table_t *, survey_t *, uint32_t)
+    void survey(table_t *, pthread_mutex_t *, uint32_t *, int64_t, int64_t, int64_t, survey_t *, uint32_t)

@@ -87,6 +87,8 @@ typedef struct {
     int64_t flush_tokens;             /* admitted and unsent tokens that ask for an early flush */
     int64_t quota, entries;           /* entries allowed and held */
     int64_t allowed, denied, shadowed, granted, refunded, forgiven, refused_full;
+    int64_t decided[2][3];            /* of the decisions those in strong, then in fallback mode: denied, allowed, shadowed */
+    int64_t excess, excess_before, excess_minute; /* most tokens of debt beyond the capacity: this minute, the one before */
     uint32_t next;                    /* the definition that replaced this one, or NONE */
     uint16_t allow_when_full, shadow; /* shadow: what is denied is admitted all the same */
     int64_t replaced_ns;              /* when it did */

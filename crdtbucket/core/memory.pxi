@@ -6,6 +6,8 @@ cdef class _Memory:
 
     cdef table_t t
     cdef pthread_mutex_t lock
+    cdef uint32_t waiting
+    cdef int64_t surveyed
     cdef int opened
     cdef readonly dict names
     cdef readonly int max_names
@@ -41,7 +43,7 @@ cdef class _Memory:
         """Takes the lock, for the interpreter's thread: no bulk call is inside, so the table is its alone."""
         if pthread_mutex_trylock(&self.lock) != 0:
             with nogil:
-                pthread_mutex_lock(&self.lock)
+                lock_in_line(&self.lock, &self.waiting)
 
     cdef void leave(self) noexcept:
         pthread_mutex_unlock(&self.lock)

@@ -2,6 +2,7 @@
 #ifndef CRDTBUCKET_MERGE_H
 #define CRDTBUCKET_MERGE_H
 
+#include "measure.h"
 #include "take.h"
 #include "weigh.h"
 
@@ -196,6 +197,8 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
         t->h->refused_columns += g->refused;
     }
     i128 stated = stated_units(d, w, wd), after = merged_debt(d, debt, stated, g, wd);
+    if (after > debt)
+        note_excess(d, after, now);
     if (after > cap) {
         ADD(d->forgiven, (int64_t)((after - cap) / d->q));
         after = cap;

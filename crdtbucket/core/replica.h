@@ -45,6 +45,7 @@ static int book(table_t *t, definition_t *d, uint32_t e, int64_t taken, int64_t 
     }
     advance(t, e, d, far, now);
     ADD(hot->net, taken - refunded);
+    note_excess(d, debt_units(d, LOAD(hot->base), LOAD(hot->net), now), now);
     advance(t, e, d, far, now);
     mark_attempted(t, e);
     return 1;

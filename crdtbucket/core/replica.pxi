@@ -68,12 +68,14 @@ cdef class _Replica(_Decider):
         cdef Decision decision = self.answer(key, cost, &o)
         decision.mode = mode
         self.count(allowed, cost)
+        self.count_mode(allowed, mode)
         return decision
 
     def take_as(self, object key, object cost, mode):
         """A take whose Decision says `mode`."""
         cdef Decision decision = BucketCore.take(self, key, cost)  # a strong bucket has no take of its own
         decision.mode = mode
+        self.count_mode(decision.allowed and not decision.shadowed, mode)
         return decision
 
     def own(self, uint64_t lo, uint64_t hi):

@@ -137,6 +137,29 @@ cdef class Table(_Inbox):
         """Entries ever used at once: `encode_indebted` goes over so many places."""
         return self.t.h.bump
 
+    def survey(self, int64_t most=1 << 22):
+        """How full the keys of each bucket are: {name hash: (keys without a whole token, tokens lacking to full of all keys,
+        of the key that lacks most)}. Looks at `most` keys, of a larger table at others each time, and takes these for all.
+        About 4 ns a key, without the interpreter's lock; no take waits longer than for some 20 us of it."""
+        cdef int64_t places = self.t.h.bump, now = clock_ns(&self.t), at = self.surveyed
+        cdef uint32_t i, count = self.t.h.definitions
+        cdef double share = 1.0
+        cdef survey_t *s = <survey_t *>PyMem_Calloc(count + 1, sizeof(survey_t))
+        if not s:
+            raise MemoryError
+        most = max(1, min(most, places))
+        try:
+            survey_open(&self.t, s, count)
+            if places:
+                share = <double>most / <double>places
+                self.surveyed = (at + most) % places
+                with nogil:
+                    survey(&self.t, &self.lock, &self.waiting, at, most, now, s, count)
+            return {self.t.definitions[i].name_hash: (round(s[i].empty / share), s[i].debt / share, s[i].highest)
+                    for i in range(count) if s[i].newest == i}
+        finally:
+            PyMem_Free(s)
+
     def stats(self):
         """Counters of the table: a dict of integers."""
         cdef header_t *h = self.t.h

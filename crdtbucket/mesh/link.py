@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.clockwatch import Offset
+from crdtbucket.mesh.lately import Lately
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.roster import Resolved
 
@@ -113,6 +114,10 @@ class Link:
     round_parts: set[int] = field(default_factory=set)
     round_at: int = 0
     completed: int = 0
+    stood: int = field(init=False)
+    """The time that its newest complete round stood for, local ns; at first that of the link."""
+    gaps: Lately = field(default_factory=Lately)
+    """How old (ns) its news had become when a complete round came."""
     peer_tables: OrderedDict[int, Resolved] = field(default_factory=OrderedDict)
     """Its announced tables by version, the newest few."""
     answers: dict[int, None] = field(default_factory=dict)
@@ -129,6 +134,9 @@ class Link:
     passes: int = 0
     """Times that the digests went over all hashes."""
 
+    def __post_init__(self) -> None:
+        self.stood = self.heard
+
     @property
     def synced(self) -> bool:
         return self.sync_place < 0 and not self.sync_waiting
@@ -136,6 +144,7 @@ class Link:
     def new_life(self, info: NodeInfo) -> None:
         """The peer's process is another one: nothing that was agreed with the old one holds."""
         fresh = Link(info, self.node, self.heard, connected=self.connected, seq=self.seq)
+        fresh.gaps = self.gaps
         self.__dict__.update(fresh.__dict__)
 
     def renumber(self) -> None:

@@ -92,6 +92,16 @@ class Membership:
             return "alive"
         return "suspect" if silent < DEAD_NS else "dead"
 
+    def lags(self, now: int) -> dict[str, tuple[int, int]]:
+        """How old (ns) the newest complete round of each peer is, and the most that it was in the
+        last one to two minutes. Who left or is forgotten has none."""
+        out = {}
+        for name, link in list(self.links.items()):  # any thread may ask
+            if not (link.left or link.forgotten):
+                lag = max(0, now - link.stood)
+                out[name] = (lag, max(lag, link.gaps.highest(now)))
+        return out
+
     def addresses(self) -> list[str]:
         """Where the members that were heard of can be dialled."""
         return [address for _, _, _, address in self.known.values() if address]

@@ -300,6 +300,8 @@ class MeshNode:
         stood = link.complete(frame, at)
         if stood is None:
             return
+        link.gaps.add(now - link.stood, now)
+        link.stood = max(link.stood, stood)
         self.table.heard(link.node, stood)
         if addressed and not self.memory:
             self.remember(now)

@@ -25,6 +25,8 @@ SYNC_NS = 100_000_000
 """For so long after the store and this node compared all columns of a key, the own level alone may
 deny."""
 REMEMBERED_SYNCS = 100_000
+CARRY_NS = SECOND
+"""A key that nodes without the store take of is brought to the store no more often than this."""
 
 Place = tuple[int, int]
 """The two halves of a key's hash."""
@@ -98,6 +100,9 @@ class Desk:
         """Keys whose counts here the store may lack, and the tokens admitted without it."""
         self.on_owe: Callable[[], None] | None = None
         """Told that there is one more."""
+        self._adrift: dict[Item, int] = {}
+        self._brought: set[Item] = set()
+        self._carry_at = 0
         self.counters = dict.fromkeys(
             ("denied_here", "ghosts", "settled_keys", "settled_tokens"), 0
         )
@@ -173,15 +178,28 @@ class Desk:
 
     def lost(self, ask: Ask, mode: Mode, wanted: bool = True) -> Decision | None:
         """Decides what the store did not answer in time, under the rule of `mode`: it may have
-        charged the cost or not. None for a settle, which is due again, and when nobody waits."""
+        charged the cost or not, or charge it later, until `ended` or `adrift` is told. None for a
+        settle, which is due again, and when nobody waits."""
         self.owe(*ask.item)
         if ask.key is None:
             return None
         decision = self.away(ask.bucket, ask.key, ask.cost, mode) if wanted else None
         if decision is None or not took(decision):
             ask.bucket.void(*ask.place, ask.cost)
-        self._table.open_tokens -= ask.cost
         return decision
+
+    def ended(self, ask: Ask, answer: Answer | None = None) -> None:
+        """A call that was given up has been answered after all, or never went out. Its tokens are
+        counted here; what the store has beyond that came when a peer had told it so before."""
+        if answer is not None and answer.status in (Status.ALLOWED, Status.DENIED):
+            self._check_record(ask, answer, 0)
+        self._table.open_tokens -= ask.cost
+
+    def adrift(self, ask: Ask) -> None:
+        """The connection of a call that was given up has ended: it may still be carried out, until
+        a later connection asks for its key."""
+        if ask.cost:
+            self._adrift[ask.item] = self._adrift.get(ask.item, 0) + ask.cost
 
     def away(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
         """A decision without the store, under the rule of `mode`: eventual, or what the bucket does
@@ -251,9 +269,12 @@ class Desk:
 
     def _drop_evicted(self) -> None:
         # What went from the table was full, or forgotten for want of room.
-        kept = {item: n for item, n in self.unsettled.items() if item[0].own(*item[1])}
-        self.unsettled.clear()
-        self.unsettled.update(kept)
+        for item in [item for item in self.unsettled if item[0].own(*item[1]) is None]:
+            self._dismiss(item)
+
+    def _dismiss(self, item: Item) -> None:
+        del self.unsettled[item]
+        self._table.open_tokens -= self._adrift.pop(item, 0)
 
     def indebted(self) -> Iterator[list[Item]]:
         """All keys here that are not full: those of some places of the table, then of the next."""
@@ -266,18 +287,27 @@ class Desk:
             yield found
 
     def push(self, entries: Iterable[int]) -> None:
-        """A peer that is cut off from the store has taken of these entries: it is to be told."""
+        """A peer that is cut off from the store has taken of these entries: `carry` tells it."""
         for name, lo, hi in self._table.hashes(entries):
             bucket = self._by_name.get(name)
             if bucket is not None:
-                self.owe(bucket, (lo, hi))
+                self._brought.add((bucket, (lo, hi)))
+
+    def carry(self) -> None:
+        """To be called often: the store is to be told what was pushed, once in a while each."""
+        now = self._table.now()
+        if self._brought and now >= self._carry_at:
+            self._carry_at = now + CARRY_NS
+            brought, self._brought = self._brought, set()
+            for item in brought:
+                self.owe(*item)
 
     def settle(self, bucket: BucketCore, place: Place, fence: int) -> Ask | None:
         """The settle of one key; None, and nothing is owed, when it has no entry any more: then it
         was full."""
         ask = self._whole(bucket, place, None, 0, fence)
-        if ask is None:
-            self.unsettled.pop((bucket, place), None)
+        if ask is None and (bucket, place) in self.unsettled:
+            self._dismiss((bucket, place))
         return ask
 
     def _whole(
@@ -303,6 +333,8 @@ class Desk:
 
     def _check_record(self, ask: Ask, answer: Answer, charged: int) -> None:
         """Compares the own record in the store with what is counted here."""
+        if self._adrift:  # from now on the fence keeps out what is under way
+            self._table.open_tokens -= self._adrift.pop(ask.item, 0)
         own = ask.bucket.own(*ask.place)
         if own is None or own[0] != ask.birth or ask.epoch != self._table.epoch:
             return

@@ -30,13 +30,14 @@ LOG = logging.getLogger("crdtbucket.strong")
 ELSEWHERE = ("MOVED", "ASK")
 NO_FAULT = ("NOSCRIPT", *ELSEWHERE)
 """Errors of a server that is well: it only wants to be asked otherwise."""
+COUNTERS = ("answered", "late", "timed_out", "indeterminate", "cancelled")
 ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
 
 class Turn:
     """One ask on its way: who waits, and until when."""
 
-    __slots__ = ("ask", "deadline_ns", "done", "future", "home", "sent_ns")
+    __slots__ = ("ask", "deadline_ns", "done", "future", "home", "out", "sent_ns")
 
     def __init__(
         self,
@@ -51,8 +52,11 @@ class Turn:
         self.future = future
         self.deadline_ns = deadline_ns
         self.sent_ns = 0
+        self.out = False
+        """It was sent, and no answer is here yet."""
         self.done = False
-        """Decided; an answer that comes later only tells how slow the server is."""
+        """Decided; an answer that comes later only tells how slow the server is, and that no more
+        is to come."""
 
 
 class Endpoint:
@@ -84,7 +88,7 @@ class Endpoint:
         self.controller = controller
         self.fence = 0
         self.latency = Histogram()
-        self.counters = dict.fromkeys(("answered", "late", "timed_out", "cancelled"), 0)
+        self.counters = dict.fromkeys(COUNTERS, 0)
         self.failed: dict[str, int] = {}
         self.desk = desk
         self.now = now
@@ -174,12 +178,16 @@ class Endpoint:
         if asking:
             connection.send(ASKING, _ignore)
         connection.send(command, partial(self._replied, turn))
+        turn.out = True
 
     def _replied(self, turn: Turn, reply: object) -> None:
         now = self.now()
         if isinstance(reply, ConnectionLost):
+            self._count_unknown(turn)
             self._give_up(turn)
+            self.desk.adrift(turn.ask)
             return
+        turn.out = False
         if isinstance(reply, RedisErrorReply):
             self._refused(turn, reply)
             return
@@ -190,6 +198,7 @@ class Endpoint:
             self.note(self.controller.answered(now, latency, late=turn.done))
             if turn.done:
                 self.counters["late"] += 1
+                self.desk.ended(turn.ask, answer)
                 return
             self.counters["answered"] += 1
             if answer.status is script.Status.FENCED:
@@ -200,6 +209,7 @@ class Endpoint:
             result = self.desk.answer(turn.ask, answer, self.fence, not turn.future.cancelled())
         except RedisReplyError as error:
             self.fail(Failure.SCRIPT, str(error))
+            self._count_unknown(turn)
             self._give_up(turn)
             return
         if isinstance(result, Ask):
@@ -233,12 +243,19 @@ class Endpoint:
         else:
             self.fail(Failure(error.kind), str(error))
 
+    def _count_unknown(self, turn: Turn) -> None:
+        """Whether the server ran this call is not known."""
+        if turn.sent_ns and not turn.done:
+            self.counters["indeterminate"] += 1
+
     def _give_up(self, turn: Turn) -> None:
         """Decides without the server, which may or may not have decided."""
         if not turn.done:
             wanted = not turn.future.cancelled()
             self._finish(turn, self.desk.lost(turn.ask, self.away_mode(), wanted))
             self.keeper.wake()
+        if not turn.out:
+            self.desk.ended(turn.ask)
 
     def _finish(self, turn: Turn, decision: Decision | None) -> None:
         turn.done = True
@@ -282,6 +299,7 @@ class Endpoint:
             turn = turns.popleft()
             if not turn.done and turn.home is self:
                 self.counters["timed_out"] += 1
+                self._count_unknown(turn)
                 self._give_up(turn)
                 self.note(self.controller.timed_out(now))
         self._arm(now)

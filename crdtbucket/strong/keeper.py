@@ -82,6 +82,7 @@ class Keeper:
         while True:
             now = endpoint.now()
             endpoint.note(controller.tick(now))
+            endpoint.desk.carry()
             if controller.mode is Mode.STRONG:
                 if endpoint.connection is None:
                     await self.connect()

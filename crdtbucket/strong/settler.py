@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from crdtbucket.strong.endpoint import Endpoint
 
 LOG = logging.getLogger("crdtbucket.strong")
-CHUNK = 128
+CHUNK = 32
 """Keys told at once: few enough that a decision behind them is still quick."""
 AGAIN_NS = NS_PER_SECOND // 10
 LONGEST_PAUSE_NS = 5 * NS_PER_SECOND

@@ -132,6 +132,38 @@ def test_status_follows_silence() -> None:
     assert node.status("A", local(mesh, "B")) == "alive"
 
 
+def test_the_lag_of_a_peer_is_the_age_of_its_newest_complete_round() -> None:
+    mesh = mesh_of(gossip_interval=0.1)
+    mesh.advance(1.0)
+    node = mesh["B"].node
+
+    def lag() -> float:
+        ((ns, _),) = node.members.lags(local(mesh, "B")).values()
+        return float(ns) / 1e9
+
+    def longest() -> float:
+        ((_, ns),) = node.members.lags(local(mesh, "B")).values()
+        return float(ns) / 1e9
+
+    seen = []
+    for _ in range(50):
+        mesh.advance(0.011)
+        seen.append(lag())
+    assert 0 < min(seen) < max(seen) < 0.3
+    mesh.partition(["A"], ["B"])
+    mesh.advance(5.0)
+    assert 5.0 < lag() == longest() < 5.3
+    mesh.heal()
+    mesh.advance(1.0)
+    assert lag() < 0.3
+    assert 5.0 < longest() < 6.3
+    mesh.advance(125.0)
+    assert lag() < longest() < 0.3
+    mesh.send(mesh["A"], mesh["A"].node.leave(local(mesh, "A")))
+    mesh.advance(0.05)
+    assert node.members.lags(local(mesh, "B")) == {}
+
+
 def test_a_peer_silent_beyond_the_hold_is_told_all_when_it_is_back() -> None:
     mesh = mesh_of()
     mesh.advance(1.0)

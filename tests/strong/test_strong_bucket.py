@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -324,6 +325,9 @@ async def test_what_comes_back_reaches_redis(server: Server) -> None:
         bucket.settle(KEY, 300)
         await eventually(lambda: records(server) == {"n1": (480, 90)})
         assert bucket.peek(KEY).remaining == 0
+        assert bucket.reset(KEY) == 390
+        await eventually(lambda: records(server) == {"n1": (480, 480)})
+        assert (await bucket.acquire(KEY, 200)).remaining == 0
         assert limiter.stats()["strong"]["unsettled"] == 0
 
 
@@ -498,6 +502,18 @@ async def test_a_frozen_server_runs_what_was_given_up_and_nothing_is_charged_twi
             ((taken, refunded),) = records(server).values()
             assert taken - refunded == admitted
             assert (await endpoint(limiter)).fence > first
+            stats = limiter.stats()
+            assert 0 < stats["redis"][name]["timed_out"] <= stats["redis"][name]["indeterminate"]
+            counted = {
+                (mode, told): number
+                for mode, numbers in stats["buckets"]["b"]["modes"].items()
+                for told, number in numbers.items()
+                if number
+            }
+            made = Counter(
+                (str(d.mode), "allowed" if d.allowed else "denied") for d in before + during + after
+            )
+            assert counted == made
             assert sum(200 - bucket.peek(f"k{i}").remaining for i in range(10)) == admitted
 
 

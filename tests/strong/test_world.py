@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.policy import BucketSpec, OnOutage
+from crdtbucket.strong.script import owner_name
 from tests.strong.world import World
 
 SPEC = BucketSpec("b", 10_000, 2_000)
@@ -24,6 +25,34 @@ def test_five_strong_nodes_admit_what_redis_alone_would(rtt: float) -> None:
     world.mesh.advance(31.0)
     ideal = 10_000 + 2_000 * 30
     assert 0.995 <= sum(world.admitted) / ideal <= 1.0
+
+
+def test_a_peer_that_tells_redis_of_a_lost_call_before_it_runs_makes_nobody_a_twin() -> None:
+    world = World(3, SPEC, rtt=0.002)
+    for number in range(3):
+        world.load(number, 40, COST, 8.0)
+    world.mesh.advance(2.0)
+    epochs = [node.sim.table.epoch for node in world.nodes]
+    world.freeze()
+    world.mesh.advance(0.3)
+    for node in world.nodes:
+        node.time_out()
+    world.mesh.advance(0.5)
+    # The first asks again and pushes the others' columns, and is the first to be served.
+    world.nodes[0].find_redis()
+    world.mesh.advance(0.5)
+    world.thaw()
+    world.mesh.advance(1.0)
+    for node in world.nodes[1:]:
+        node.find_redis()
+    world.mesh.advance(8.0)
+    assert [node.sim.table.epoch for node in world.nodes] == epochs
+    assert sum(node.desk.counters["ghosts"] for node in world.nodes) > 0
+    (entry,) = world.redis.entries.values()
+    kept = {owner: r.taken - r.refunded for owner, r in entry.records.items()}
+    admitted = {owner_name(e, f"n{i}"): world.admitted[i] for i, e in enumerate(epochs)}
+    assert kept == admitted
+    assert all(node.sim.table.open_tokens == 0 for node in world.nodes)
 
 
 @pytest.mark.parametrize("on_outage", ["quota", "eventual"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.mode import Mode
@@ -19,6 +20,17 @@ NS = 1_000_000_000
 SETTLE_NS = NS // 10
 RETENTION_MS = 3_600_000
 Done = Callable[[Decision], None]
+
+
+class Flight:
+    """An ask under way."""
+
+    def __init__(self, ask: Ask, done: Done | None) -> None:
+        self.ask, self.done, self.over = ask, done, False
+
+    def end(self, decision: Decision | None) -> None:
+        if self.done is not None and decision is not None:
+            self.done(decision)
 
 
 class StrongNode:
@@ -42,7 +54,7 @@ class StrongNode:
             nodes=sim.node.known,
         )
         sim.node.on_away = self.desk.push
-        self.lost_ids: set[int] = set()
+        self.flights: list[Flight] = []
         self._settle_later()
 
     def acquire(self, key: str, cost: int, done: Done) -> None:
@@ -58,40 +70,60 @@ class StrongNode:
             self._ask(opened, done)
 
     def lose_redis(self) -> None:
-        """Cut off from Redis, and every ask under way is given up; it runs, unheard."""
+        """Cut off from Redis, its connection ended: what is under way is given up and runs,
+        unheard."""
         self.away = self.sim.node.away = True
         self.fence += 1
+        for flight in self._give_up():
+            self.desk.adrift(flight.ask)
+
+    def time_out(self) -> None:
+        """Redis is silent for too long: what is under way is given up, and heard late."""
+        self.away = self.sim.node.away = True
+        self._give_up()
 
     def find_redis(self) -> None:
         """Redis answers again."""
         self.away = self.sim.node.away = False
 
+    def _give_up(self) -> list[Flight]:
+        self._present()
+        given_up, self.flights = self.flights, []
+        for flight in given_up:
+            flight.over = True
+            flight.end(self.desk.lost(flight.ask, Mode.FALLBACK))
+        return given_up
+
     def _ask(self, ask: Ask, done: Done | None) -> None:
-        world, fence = self.world, self.fence
-        half = self.rtt_ns // 2
+        flight = Flight(ask, done)
+        self.flights.append(flight)
+        fence = self.fence
+        half = self.world.rtt_ns // 2
 
         def run() -> None:
-            answer = world.redis.run(self.arguments, ask.call)
-            world.mesh.schedule(world.mesh.now_ns + half, hear, answer)
+            answer = self.world.redis.run(self.arguments, ask.call)
+            self.world.later(half, hear, answer)
 
         def hear(answer: Answer) -> None:
             self._present()
             if fence != self.fence:
-                decision = self.desk.lost(ask, Mode.FALLBACK)
+                return
+            if flight.over:
+                self.desk.ended(ask, answer)
+                return
+            self.flights.remove(flight)
+            result = self.desk.answer(ask, answer, fence)
+            if isinstance(result, Ask):
+                self._ask(result, done)
             else:
-                result = self.desk.answer(ask, answer, fence)
-                if isinstance(result, Ask):
-                    self._ask(result, done)
-                    return
-                decision = result
-            if done is not None and decision is not None:
-                done(decision)
+                flight.end(result)
 
-        world.mesh.schedule(world.mesh.now_ns + half, run)
+        self.world.later(half, self.world.arrive, self, run)
 
     def settle_all(self) -> None:
         """Tells Redis what it lacks."""
         self._present()
+        self.desk.carry()
         for item in list(self.desk.unsettled):
             ask = self.desk.settle(*item, self.fence)
             if ask is not None:
@@ -128,6 +160,28 @@ class World:
         self.random = random.Random(seed)
         self.admitted = [0] * nodes
         self.offered = [0] * nodes
+        self.frozen: dict[StrongNode, list[Callable[[], None]]] | None = None
+
+    def later(self, ns: int, call: Callable[..., None], *args: Any) -> None:
+        self.mesh.schedule(self.mesh.now_ns + ns, call, *args)
+
+    def arrive(self, node: StrongNode, run: Callable[[], None]) -> None:
+        """A call is at Redis, which carries it out unless it is frozen."""
+        if self.frozen is None:
+            run()
+        else:
+            self.frozen.setdefault(node, []).append(run)
+
+    def freeze(self) -> None:
+        """Redis stands still; what arrives waits on its connection."""
+        self.frozen = {}
+
+    def thaw(self) -> None:
+        """What waits is carried out, connection by connection, the later nodes' last."""
+        waiting, self.frozen = self.frozen or {}, None
+        for node in self.nodes:
+            for run in waiting.get(node, []):
+                run()
 
     def load(self, number: int, per_second: float, cost: int, until: float, key: str = "k") -> None:
         """Calls of one node, at random times, up to a time."""

@@ -1,0 +1,102 @@
+/* What is measured for people alone; no decision reads it. */
+#ifndef CRDTBUCKET_MEASURE_H
+#define CRDTBUCKET_MEASURE_H
+
+#include <pthread.h>
+#include <sched.h>
+#include "table.h"
+
+/* ---- tokens beyond the capacity ---- */
+
+#define MINUTE (60 * SECOND)
+
+/* A debt (units) was raised, not by a take of this node's level: keeps the most by which one passed the capacity within the
+ * running minute and the one before. The table's lock is held. */
+static inline void note_excess(definition_t *d, i128 debt, int64_t now)
+{
+    i128 over = (debt - full_units(d)) / d->q;
+    int64_t minute = now / MINUTE;
+    if (LIKELY(over <= 0))
+        return;
+    if (minute != d->excess_minute) {
+        d->excess_before = minute == d->excess_minute + 1 ? d->excess : 0;
+        d->excess = 0;
+        d->excess_minute = minute;
+    }
+    if (over > d->excess)
+        d->excess = over > INT64_MAX ? INT64_MAX : (int64_t)over;
+}
+
+static inline int64_t excess_tokens(const definition_t *d, int64_t now)
+{
+    int64_t minutes = now / MINUTE - d->excess_minute;
+    if (minutes > 1)
+        return 0;
+    return minutes == 1 || d->excess > d->excess_before ? d->excess : d->excess_before;
+}
+
+/* ---- levels of all keys ---- */
+
+typedef struct {
+    int64_t empty;                    /* keys without a whole token */
+    double debt, highest;             /* tokens that are lacking to full: of all keys, and of the one that lacks most */
+    definition_t d;                   /* as it was when the survey began */
+    double per_ns;                    /* tokens a ns */
+    uint32_t newest;                  /* the definition that its keys count for */
+} survey_t;
+
+#define SURVEY_CHUNK 4096             /* the lock is not held longer than for so many: some 20 us */
+
+static inline void lock_in_line(pthread_mutex_t *lock, uint32_t *waiting)
+{
+    ADD(*waiting, 1);
+    pthread_mutex_lock(lock);
+    ADD(*waiting, -1);
+}
+
+/* One for each definition that there is now; keys of what comes later are left out. */
+static void survey_open(const table_t *t, survey_t *s, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const definition_t *d = &t->definitions[i];
+        s[i] = (survey_t){.d = *d, .per_ns = (double)d->p / (double)d->q, .newest = i};
+        while (t->definitions[s[i].newest].next != NONE)
+            s[i].newest = t->definitions[s[i].newest].next;
+    }
+}
+
+static void survey_entry(const table_t *t, const hot_t *hot, int64_t now, survey_t *s)
+{
+    const definition_t *is = &t->definitions[hot->bucket], *d = &s[hot->bucket].d;
+    survey_t *out = &s[s[hot->bucket].newest];
+    if (is->name_hash != d->name_hash || is->q != d->q || is->p != d->p)
+        return;
+    int64_t rest, ns = (int64_t)((uint64_t)LOAD(hot->base) + scaled(d, LOAD(hot->net), &rest) - (uint64_t)now);
+    if (ns <= 0)
+        return;
+    double lacking = (double)(ns < d->cap_ns ? ns : d->cap_ns) * s[hot->bucket].per_ns;
+    out->debt += lacking;
+    if (lacking > out->highest)
+        out->highest = lacking;
+    out->empty += lacking > (double)out->d.capacity - 1;
+}
+
+/* Adds up `most` places from `from` on, around the end. Who waits for the lock gets it between two chunks: a mutex is not
+ * fair, and would be ours again first. */
+static void survey(table_t *t, pthread_mutex_t *lock, uint32_t *waiting, int64_t from, int64_t most, int64_t now, survey_t *s,
+                   uint32_t count)
+{
+    for (int64_t done = 0; done < most;) {
+        pthread_mutex_lock(lock);
+        for (int64_t end = done + SURVEY_CHUNK < most ? done + SURVEY_CHUNK : most; done < end; done++) {
+            const hot_t *hot = &t->hot[(from + done) % t->h->bump];
+            if ((hot->flags & ENTRY_USED) && hot->bucket < count)
+                survey_entry(t, hot, now, s);
+        }
+        pthread_mutex_unlock(lock);
+        for (int turns = 0; LOAD(*waiting) && turns < 1000; turns++)
+            sched_yield();
+    }
+}
+
+#endif
