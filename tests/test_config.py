@@ -451,6 +451,7 @@ _LINES = st.tuples(
             *["openclaw", "rating", "services", "mesh", "node", "bucket", "secret", "peers"],
             *["bucket_backend", "connection", "sentinel", "nodes", "tls", "cluster", "url"],
             *["host", "prefix", "password", "master", "modes", "deadline", "fallback_ratio"],
+            *["defaults", "keys", "shadow", "limit", "a", "capacity", "refill_rate", "version"],
         ]
     ),
     _VALUES,

@@ -16,12 +16,16 @@ from pydantic.fields import FieldInfo
 
 from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.config.model import Defaults, Identity, Mesh, Rating, Section, Service, section_of
-from crdtbucket.config.values import SECONDS
+from crdtbucket.config.values import SECONDS, any_case
 from crdtbucket.duration import span
 
 TITLE = "crdtbucket configuration"
 REFERENCE = {"type": "string", "pattern": r"\$\{"}
 """What stands for a value of any type: `${env:NAME}` or `${file:/path}`."""
+
+_WORDS = ("true", "false", "yes", "no", "on", "off", "t", "f", "y", "n", "1", "0")
+TRUTH = {"type": "string", "pattern": f"^({'|'.join(map(any_case, _WORDS))})$"}
+"""What an environment may say for true and false."""
 
 
 class _Definitions(Section):
@@ -131,10 +135,23 @@ def _property(schema: dict[str, Any], default: Any) -> dict[str, Any]:
     if default is not None:
         told["default"] = default
     rest = {k: v for k, v in schema.items() if k not in ("description", "default", "title")}
-    choices = rest.pop("anyOf", None) or [rest]
-    choices = [one for one in choices if one != {"type": "null"}]
+    choices = list(_choices(rest))
     is_mapping = any("$ref" in one or one.get("type") == "object" for one in choices)
     return {**told, "anyOf": [*choices, *([] if is_mapping else [REFERENCE]), {"type": "null"}]}
+
+
+def _choices(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a value may be, but for blank."""
+    for one in schema.get("anyOf", [schema]):
+        if "anyOf" in one:
+            yield from _choices(one)
+        elif one.get("type") == "boolean":
+            yield from (one, {"enum": [0, 1]}, TRUTH)
+        elif "additionalProperties" in one:  # sections by name, and a blank one has the defaults
+            entry = {"anyOf": [one["additionalProperties"], {"type": "null"}]}
+            yield {**one, "additionalProperties": entry}
+        elif one != {"type": "null"}:
+            yield one
 
 
 __all__ = ["default_of", "is_span", "json_schema", "reference"]

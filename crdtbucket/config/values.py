@@ -55,13 +55,19 @@ def whole(field: str, low: int, high: int) -> Check:
             value = int(value.strip()[:40])
         return check_whole(field, value, low, high)
 
-    return Check(check, {"type": "integer", "minimum": low, "maximum": high})
+    digits = {"type": "string", "pattern": r"^\s*[0-9]+\s*$"}
+    return Check(check, {"anyOf": [{"type": "integer", "minimum": low, "maximum": high}, digits]})
 
 
 def named(field: str) -> Check:
     """The name of a node or region."""
     schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}
     return Check(lambda value: check_name(value, field), schema)
+
+
+def any_case(word: str) -> str:
+    """A pattern for a word in letters of any case, for which JSON Schema has no flag."""
+    return "".join(f"[{one.upper()}{one}]" if one.isalpha() else one for one in word)
 
 
 def _duration(value: Any) -> str | int | float | timedelta:
@@ -115,13 +121,13 @@ def _addresses(value: Any) -> Any:
     return value
 
 
-# JSON Schema has no flag for letters of any case: a unit with a capital is any word.
+# So that the pattern stays short, a unit with a capital is any word.
 _NUMBER = r"[0-9]{1,20}(\.[0-9]{1,20})?"
 _TOKENS = "[0-9][0-9_]{0,30}"
 _UNIT = f"({'|'.join(UNIT_NS)}|[µμ]s|[A-Za-z]*[A-Z][A-Za-z]*)"
 _RATE_PATTERN = (
-    rf"^\s*{_TOKENS}\s*(/|[Pp][Ee][Rr])\s*({_NUMBER})?\s*{_UNIT}"
-    rf"(\s*[;,]?\s*[Bb][Uu][Rr][Ss][Tt]\s*[=:]?\s*{_TOKENS})?\s*$"
+    rf"^\s*{_TOKENS}\s*(/|{any_case('per')})\s*({_NUMBER})?\s*{_UNIT}"
+    rf"(\s*[;,]?\s*{any_case('burst')}\s*[=:]?\s*{_TOKENS})?\s*$"
 )
 _TEXT = {"type": "string"}
 _SPAN = {
@@ -158,6 +164,7 @@ __all__ = [
     "Secrets",
     "Share",
     "Webhook",
+    "any_case",
     "named",
     "whole",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ from ruamel.yaml import YAML
 
 from crdtbucket.config import load_config
 from crdtbucket.config.layout import SECTIONS
-from crdtbucket.config.schema import _Openclaw, json_schema
+from crdtbucket.config.schema import _Openclaw, json_schema, reference
+from crdtbucket.errors import ConfigError
 from tests.config.article import FILES, FRAGMENTS
 from tests.config.test_services import DEFAULTS
 from tests.wrong_configs import WRONG
@@ -67,6 +71,35 @@ mesh: {{peers: 'a:1, b:2', secret: [a, b], gossip_interval: 250 MS, tls_verify_p
 }
 
 
+# Values that are right somewhere, as people and environments write them.
+VALUES: list[Any] = [
+    *[None, True, False, 0, 1, 7, 0.5, 1.0, 10**6, "", "x", "7", "10%", "0.5 %", "${env:ON}"],
+    *["5/s", "5 PER 2 Minutes", "1_0/h burst=2_0", " 7/s;burst 9 ", "1s", "250 MS", "7\u00b5s"],
+    *["strong", "eventual", "deny", "allow", "quota", "fleet", "redis", "https://h", "h:1"],
+    *[["h:1", "h:2"], "h:1, h:2", [], {}],
+]
+PATHS = [path for path, _, _ in reference()]
+PATHS += [path.rpartition(".")[0] for path in PATHS if path.endswith(".enabled")]
+PATHS += ["services.*", "services.*.keys.*", "services.*.bucket", "rating", "mesh", "defaults"]
+# What keys need beside them to be of use.
+BESIDE = {
+    "services": {"defaults": {"bucket": {"capacity": 9, "refill_rate": 9}}},
+    "rating.bucket_backend": {"rating": {"bucket_backend": {"connection": {"host": "h"}}}},
+}
+
+
+def with_value(path: str, value: Any) -> dict[str, Any]:
+    """A file that has `value` at `path`, and little else."""
+    beside = next((tree for start, tree in BESIDE.items() if path.startswith(start)), {})
+    tree: dict[str, Any] = copy.deepcopy(beside)
+    *sections, last = path.replace("*", "a").split(".")
+    place = tree
+    for step in sections:
+        place = place.setdefault(step, {})
+    place[last] = value
+    return tree
+
+
 def test_it_is_a_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
@@ -103,6 +136,20 @@ def test_what_a_schema_can_say_does_not_fit_it(case: str) -> None:
     assert faults(WRONG_ALL[case][0])
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_whatever_value_can_be_loaded_fits_it(tmp_path: Path, path: str) -> None:
+    file = tmp_path / "crdtbucket.yaml"
+    loaded = 0
+    for value in VALUES:
+        text = json.dumps(with_value(path, value))  # which is YAML as well
+        file.write_text(text)
+        with contextlib.suppress(ConfigError):
+            load_config(file, {"ON": "true"})
+            loaded += 1
+            assert faults(text) == [], value
+    assert loaded
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [
@@ -110,7 +157,7 @@ def test_what_a_schema_can_say_does_not_fit_it(case: str) -> None:
         ("services: {a: {limit: often}}", ["services", "a", "limit"]),
         ("services: {a: {bucket: {capacity: 0}}}", ["services", "a", "bucket", "capacity"]),
         ("services: {a: {keys: {b: fast}}}", ["services", "a", "keys", "b"]),
-        ("openclaw: {rating: {services: {a: {shadow: 1}}}}",
+        ("openclaw: {rating: {services: {a: {shadow: 2}}}}",
          ["openclaw", "rating", "services", "a", "shadow"]),
         ("rating: {consistency: weak}", ["rating", "consistency"]),
         ("mesh: {gossip_interval: often}", ["mesh", "gossip_interval"]),
