@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from crdtbucket._core import MAX_COST, MAX_KEY_BYTES, MAX_SETTLE
 
 MAX_TAKES = 256
-MAX_TTL_S = 3_600.0
+MIN_TTL_S, MAX_TTL_S = 0.001, 3_600.0
 MAX_TOP = 500
 
 
@@ -81,7 +81,7 @@ class Reserve(Body):
     ttl: Annotated[
         float,
         Field(
-            gt=0,
+            ge=MIN_TTL_S,
             le=MAX_TTL_S,
             allow_inf_nan=False,
             description="Seconds after which the estimate goes back.",

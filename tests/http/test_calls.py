@@ -148,7 +148,7 @@ WRONG: list[tuple[str, dict[str, Any], int, set[str]]] = [
     ("/v1/take", {"bucket": "pai", "key": "a"}, 404, {"bucket"}),
     ("/v1/peek", {"bucket": "api", "key": "a", "refundable": True}, 400, {"refundable"}),
     ("/v1/refund", {"id": "../x"}, 400, {"id"}),
-    ("/v1/reserve", {"bucket": "api", "key": "a", "estimate": 1, "ttl": 0}, 400, {"ttl"}),
+    ("/v1/reserve", {"bucket": "api", "key": "a", "estimate": 1, "ttl": 1e-12}, 400, {"ttl"}),
     ("/v1/reserve", {"bucket": "api", "key": "a", "estimate": 101}, 400, {"cost"}),
     ("/v1/commit", {"id": "x", "actual": -1}, 400, {"actual"}),
     ("/v1/take-many", {"takes": []}, 400, {"takes"}),
