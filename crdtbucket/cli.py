@@ -10,6 +10,7 @@ from crdtbucket.commands.demo import demo
 from crdtbucket.commands.reconcile import reconcile
 from crdtbucket.commands.replay import replay
 from crdtbucket.commands.simulate import simulate
+from crdtbucket.commands.status import status
 from crdtbucket.commands.take import peek, reset, take
 from crdtbucket.errors import CrdtbucketError
 
@@ -26,7 +27,7 @@ cli.add_command(demo)
 cli.add_command(simulate)
 cli.add_command(replay)
 cli.add_command(reconcile)
-for command in (take, peek, reset):
+for command in (status, take, peek, reset):
     cli.add_command(command)
 
 
