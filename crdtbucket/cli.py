@@ -12,6 +12,7 @@ from crdtbucket.commands.replay import replay
 from crdtbucket.commands.simulate import simulate
 from crdtbucket.commands.status import status
 from crdtbucket.commands.take import peek, reset, take
+from crdtbucket.commands.top import top
 from crdtbucket.errors import CrdtbucketError
 
 
@@ -27,7 +28,7 @@ cli.add_command(demo)
 cli.add_command(simulate)
 cli.add_command(replay)
 cli.add_command(reconcile)
-for command in (status, take, peek, reset):
+for command in (status, top, take, peek, reset):
     cli.add_command(command)
 
 
