@@ -98,7 +98,7 @@ class NodeClient:
         status, content = await self._ask(method, path, body)
         try:
             answer = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if status == 401:
             raise NodeError(f"{self.url} {self._token_fault()}")

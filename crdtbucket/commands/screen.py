@@ -6,6 +6,7 @@ import os
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
+from rich.text import Text
 
 PIPED = 1_000
 """Columns where nobody looks: names are whole for whatever searches them."""
@@ -20,12 +21,18 @@ def console() -> Console:
 
 
 def table(*heads: str) -> Table:
-    """Without lines. A head that ends with `>` is of numbers, which stand to the right."""
+    """Without lines. A head that ends with `>` is of numbers: they stand to the right, whole."""
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for head in heads:
-        side: JustifyMethod = "right" if head.endswith(">") else "left"
-        made.add_column(head.rstrip(">"), justify=side, no_wrap=True, overflow="ellipsis")
+        is_number = head.endswith(">")
+        side: JustifyMethod = "right" if is_number else "left"
+        made.add_column(head.rstrip(">"), justify=side, no_wrap=is_number)
     return made
 
 
-__all__ = ["console", "table"]
+def name(text: str) -> Text:
+    """A cell that is shortened where the terminal is too narrow for all of them."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+__all__ = ["console", "name", "table"]

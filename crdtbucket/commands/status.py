@@ -14,7 +14,7 @@ from rich.table import Table
 from crdtbucket.commands.health import Node, faults
 from crdtbucket.commands.node_options import admin_options, nodes_options, token_of
 from crdtbucket.commands.options import FiniteRange
-from crdtbucket.commands.screen import console, table
+from crdtbucket.commands.screen import console, name, table
 from crdtbucket.commands.text import seconds
 
 WRONG = 1
@@ -90,9 +90,9 @@ def _print(nodes: list[Node], wrong: list[str]) -> None:
 
 def _modes(what: str, modes: Mapping[str, str]) -> Table:
     shown = table(f"  {what}", "mode")
-    for name, mode in modes.items():
+    for of, mode in modes.items():
         style = "bold red" if mode == "fallback" else ""
-        shown.add_row(f"  {name}", mode, style=style)
+        shown.add_row(name(f"  {of}"), mode, style=style)
     return shown
 
 
@@ -100,7 +100,7 @@ def _peers(node: Node) -> Table:
     shown = table("  peer", "state", "lag", "configuration")
     for peer in node.peers:
         shown.add_row(
-            f"  {peer.name}",
+            name(f"  {peer.name}"),
             peer.state,
             "" if peer.lag is None else seconds(peer.lag),
             "" if peer.config is None else peer.config.name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def printable(text: str) -> str:
     """The text with everything escaped that a terminal would not show as a character.
@@ -17,8 +19,12 @@ def printable(text: str) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration as people say it: `0.25 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
-    if value < 10:
+    """A duration as people say it: `1.5 ms`, `0.25 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if not math.isfinite(value):
+        return "for ever"
+    if value < 0.1:
+        return f"{round(value * 1_000, 1):g} ms"
+    if value < 9.95:
         return f"{value:.2g} s"
     whole = round(value)
     if whole < 120:

@@ -22,15 +22,15 @@ from crdtbucket.clock import now_ns
 from crdtbucket.commands.load import SORTS, BucketLoad, KeyLoad, Load, Look, busiest
 from crdtbucket.commands.node_options import node_options
 from crdtbucket.commands.options import FiniteRange
-from crdtbucket.commands.screen import console, table
+from crdtbucket.commands.screen import console, name, table
 
 if TYPE_CHECKING:
     from crdtbucket.commands.client import NodeClient
 
 BUSIEST = 20
 """Buckets whose heavy keys are asked for."""
-LETTERS = {name[0]: name for name in SORTS}
-HINT = "q quit, sort by: " + ", ".join(f"{letter} {name}" for letter, name in LETTERS.items())
+LETTERS = {order[0]: order for order in SORTS}
+HINT = "q quit, sort by: " + ", ".join(f"{letter} {order}" for letter, order in LETTERS.items())
 BAR = 5
 
 
@@ -89,9 +89,9 @@ async def _look(node: NodeClient, count: int) -> Look:
     at = now_ns()
     found = answer.get("buckets")
     buckets = tuple(one for one in found if isinstance(one, dict)) if found else ()
-    names = busiest(buckets, BUSIEST) if count else []
-    heavy = await asyncio.gather(*(node.keys(name, count) for name in names))
-    return Look(at, buckets, {name: _keys(one) for name, one in zip(names, heavy, strict=True)})
+    asked = busiest(buckets, BUSIEST) if count else []
+    heavy = await asyncio.gather(*(node.keys(one, count) for one in asked))
+    return Look(at, buckets, {of: _keys(one) for of, one in zip(asked, heavy, strict=True)})
 
 
 def _keys(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -188,7 +188,7 @@ def _buckets(buckets: tuple[BucketLoad, ...]) -> Table:
     shown = table("bucket", "mode", "allowed/s>", "denied/s>", "denied>", "keys>", "fill")
     for one in buckets:
         shown.add_row(
-            one.name,
+            name(one.name),
             Text(one.mode, "bold red" if one.mode == "fallback" else ""),
             f"{one.allowed_per_second:,.1f}",
             Text(f"{one.denied_per_second:,.1f}", "yellow" if one.denied_per_second else "dim"),
@@ -203,8 +203,8 @@ def _heavy(keys: tuple[KeyLoad, ...]) -> Table:
     shown = table("key", "bucket", "tokens>", "denied>", "left>", "fill")
     for one in keys:
         shown.add_row(
-            one.key,
-            one.bucket,
+            name(one.key),
+            name(one.bucket),
             f"{one.tokens:,}",
             Text(f"{one.denied:,}", "yellow" if one.denied else "dim"),
             f"{one.remaining:,}",

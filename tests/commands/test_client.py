@@ -75,6 +75,7 @@ async def test_who_hangs_up() -> None:
     ("response", "words"),
     [
         (lambda: web.Response(text="hello"), "with status 200 and no JSON object: is this a"),
+        (lambda: web.Response(text="[" * 99_999), "and no JSON object"),
         (lambda: web.json_response([1]), "with status 200 and no JSON object: is this a"),
         (lambda: web.Response(status=404), "with status 404 and no JSON object: is this a"),
         (lambda: web.json_response({}, status=500), "/admin/status with status 500: is this a"),

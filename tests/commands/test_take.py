@@ -23,7 +23,7 @@ async def test_an_allowed_call(what: str) -> None:
     async with fake_node(**{f"POST_v1_{what}": ALLOWED}) as node:
         done = await run(what, "api", "tenant-42", "3", "--url", node.url)
         assert done.exit_code == 0
-        assert done.output == "allowed: 9,997 of 10,000 left, full in 0.0015 s, mode strong\n"
+        assert done.output == "allowed: 9,997 of 10,000 left, full in 1.5 ms, mode strong\n"
         body = {"bucket": "api", "key": "tenant-42", "cost": 3}
         assert node.calls == [(f"POST /v1/{what}", body)]
         assert "Authorization" not in node.headers[0]
