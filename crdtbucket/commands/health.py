@@ -154,4 +154,4 @@ def _number(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-__all__ = ["ConfigState", "Node", "Peer", "faults"]
+__all__ = ["SILENT", "ConfigState", "Node", "Peer", "faults"]

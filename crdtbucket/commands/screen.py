@@ -22,7 +22,7 @@ def console() -> Console:
 
 def table(*heads: str) -> Table:
     """Without lines. A head that ends with `>` is of numbers: they stand to the right, whole."""
-    made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for head in heads:
         is_number = head.endswith(">")
         side: JustifyMethod = "right" if is_number else "left"

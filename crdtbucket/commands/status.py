@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from crdtbucket.commands.health import Node, faults
+from crdtbucket.commands.health import SILENT, Node, faults
 from crdtbucket.commands.node_options import admin_options, nodes_options, token_of
 from crdtbucket.commands.options import FiniteRange
 from crdtbucket.commands.screen import console, name, table
@@ -97,15 +97,17 @@ def _modes(what: str, modes: Mapping[str, str]) -> Table:
 
 
 def _peers(node: Node) -> Table:
-    shown = table("  peer", "state", "lag", "configuration")
+    lags = any(peer.lag is not None for peer in node.peers)
+    configs = any(peer.config is not None for peer in node.peers)
+    shown = table("  peer", "state", *["lag"] * lags, *["configuration"] * configs)
     for peer in node.peers:
-        shown.add_row(
-            name(f"  {peer.name}"),
-            peer.state,
-            "" if peer.lag is None else seconds(peer.lag),
-            "" if peer.config is None else peer.config.name,
-            style="" if peer.state in ("alive", "left") else "bold red",
-        )
+        cells: list[str] = []
+        if lags:
+            cells.append("" if peer.lag is None else seconds(peer.lag))
+        if configs:
+            cells.append("" if peer.config is None else peer.config.name)
+        style = "bold red" if peer.state in SILENT else ""
+        shown.add_row(name(f"  {peer.name}"), peer.state, *cells, style=style)
     return shown
 
 

@@ -96,3 +96,12 @@ async def test_it_is_readable_at_80_columns() -> None:
     async with fake_node(GET_admin_status={**WELL, "peers": peers}) as node:
         done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN, COLUMNS="80")
         assert max(len(line.rstrip()) for line in done.output.splitlines()) <= 80
+
+
+async def test_what_a_node_does_not_tell_has_no_column() -> None:
+    peers = [{"name": "us-1", "state": "alive"}]
+    async with fake_node(GET_admin_status={**WELL, "peers": peers}) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        lines = [line.split() for line in done.output.splitlines()]
+        assert ["peer", "state"] in lines
+        assert ["us-1", "alive"] in lines
