@@ -83,6 +83,17 @@ class Bucket(BucketCore):
             self.waiters.kick(decision.key)
         return given_back
 
+    def reset(self, key: str | bytes) -> int:
+        """Gives `key` back what it lacks, for operators. Returns the tokens that came back.
+
+        At most what this process has taken of the key and not given back: other nodes hear of it
+        as of any refund, and what only they have taken is theirs to give back.
+        """
+        given_back = super().reset(key)
+        if given_back and self.waiters:
+            self.waiters.kick(key)
+        return given_back
+
     def __repr__(self) -> str:
         spec = self.spec
         return f"Bucket({spec.name!r}, capacity={spec.capacity}, mode={str(self.mode)!r})"

@@ -9,6 +9,7 @@ import click
 from crdtbucket.commands.demo import demo
 from crdtbucket.commands.reconcile import reconcile
 from crdtbucket.commands.replay import replay
+from crdtbucket.commands.serve import serve
 from crdtbucket.commands.simulate import simulate
 from crdtbucket.commands.status import status
 from crdtbucket.commands.take import peek, reset, take
@@ -28,6 +29,7 @@ cli.add_command(demo)
 cli.add_command(simulate)
 cli.add_command(replay)
 cli.add_command(reconcile)
+cli.add_command(serve)
 for command in (status, top, take, peek, reset):
     cli.add_command(command)
 

@@ -22,7 +22,7 @@ MODULES = {
 # Lowest first; the longest prefix of a module's name decides. A new module gets a line here.
 LAYERS = [
     "errors clock mode duration",
-    "policy _core",
+    "policy _core http.fields",
     "mesh config strong reconcile.join reconcile.report",
     """background figures metrics mesh.session mesh.hello mesh.transport mesh.driver mesh.node
     mesh.discovery mesh.connection mesh.dialer mesh.gate mesh.greeting mesh.links mesh.listener
@@ -31,7 +31,7 @@ LAYERS = [
     strong.webhook""",
     """limiter lifecycle housekeeping bucket waiters reservation strong.bucket strong.assembly
     strong.waiting reconcile""",
-    "testing simulator cli commands demo",
+    "testing simulator cli commands demo http",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
 # The package itself shows things of all layers, and imports none of the surfaces.

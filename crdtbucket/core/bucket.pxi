@@ -67,6 +67,25 @@ cdef class BucketCore(_Replica):
         self.d.refunded += n
         return n
 
+    def reset(self, object key):
+        """Gives `key` back what it lacks, but no more than was taken here and not given back: peers hear of it as of any
+        refund. Returns the tokens that came back. What only others have taken is theirs to give back."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef int64_t n, now = clock_ns(self.t)
+        cdef uint32_t e
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        e = table_find(self.t, lo, hi)
+        if e == <uint32_t>NONE or not entry_current(self.t, e, self.slot):
+            return 0
+        self.table.enter()
+        n = reset(self.t, self.d, e, now)
+        self.table.leave()
+        self.d.refunded += n
+        self.wake()
+        return n
+
     def settle(self, object key, object tokens):
         """Charges `tokens` (1 to 2^62) to `key` whatever its level: the true cost of something already served. May go into
         debt, down to `max_debt` below empty; what would go beyond is forgiven. Returns the tokens charged."""

@@ -120,6 +120,7 @@ cdef extern from "core/core.h" nogil:
     void peek(table_t *, const definition_t *, uint32_t, int64_t, int64_t, outcome_t *)
     int refund(table_t *, definition_t *, uint32_t, int64_t, int64_t)
     int64_t settle(table_t *, definition_t *, uint32_t, int64_t, int64_t)
+    int64_t reset(table_t *, definition_t *, uint32_t, int64_t)
     int64_t tokens_left_ns(const definition_t *, int64_t, int64_t)
     int64_t signed_debt_ns(const table_t *, uint32_t, int64_t)
     void log_trim(table_t *, uint64_t)

@@ -254,6 +254,20 @@ static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32
     return refund(t, d, e, n, now) ? n : 0;
 }
 
+/* Gives back what makes the bucket full, but no more than this node has taken and not given back. Returns the tokens. */
+static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    advance(t, e, d, entry_far(t, e, d, now), now);
+    int64_t net = LOAD(hot->net);
+    i128 tokens = (debt_units(d, LOAD(hot->base), net, now) + d->q - 1) / d->q;
+    int64_t n = tokens < net ? (int64_t)tokens : net;
+    if (n <= 0 || own_refunded(t, e) >= TOKEN_ROLL || !refund(t, d, e, n, now))
+        return 0;
+    STORE(hot->full_count, LOAD(hot->full_count) + 1);     /* no take from before comes back a second time */
+    return n;
+}
+
 /* Charges `n` tokens whatever the level. What would lie beyond the ceiling of debt is forgiven and not counted either, so
  * that the column rises no faster than peers believe. Returns the tokens charged. */
 static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now)

@@ -90,6 +90,13 @@ class StrongBucket(Bucket):
             self.store.owe(self, decision.key)
         return given_back
 
+    def reset(self, key: str | bytes) -> int:
+        """As `Bucket.reset`; Redis hears of it within a moment."""
+        given_back = super().reset(key)
+        if given_back:
+            self.store.owe(self, key)
+        return given_back
+
     def settle(self, key: str | bytes, tokens: SupportsIndex) -> int:
         """As `Bucket.settle`."""
         charged = super().settle(key, tokens)

@@ -231,6 +231,9 @@ async def test_what_comes_back_reaches_redis(server: Server) -> None:
         bucket.settle(KEY, 300)
         await eventually(lambda: records(server) == {"n1": (480, 90)})
         assert bucket.peek(KEY).remaining == 0
+        assert bucket.reset(KEY) == 390
+        await eventually(lambda: records(server) == {"n1": (480, 480)})
+        assert (await bucket.acquire(KEY, 200)).remaining == 0
         assert limiter.stats()["strong"]["unsettled"] == 0
 
 

@@ -1,0 +1,1 @@
+"""Limits in HTTP: header fields, client addresses, and middleware for the common frameworks."""

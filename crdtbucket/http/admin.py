@@ -1,0 +1,89 @@
+"""What changes a running node, for who has the token; each change is a line in the audit log."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from typing import Any
+
+from aiohttp import web
+
+from crdtbucket.http import model
+from crdtbucket.http.calls import respond
+from crdtbucket.http.refusal import Refusal, read
+from crdtbucket.http.routes import Route
+from crdtbucket.http.views import Views
+from crdtbucket.limiter import Limiter
+
+AUDIT = logging.getLogger("crdtbucket.audit")
+PREFIX = "/admin/"
+
+
+class Admin:
+    """Everything under /admin/."""
+
+    def __init__(self, limiter: Limiter, views: Views, token: str | None) -> None:
+        """Off without a token."""
+        self._limiter = limiter
+        self._views = views
+        self._token = None if token is None else token.encode()
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        refusals = (401, 403)
+        return [
+            Route("GET", PREFIX + "status", "This node, its buckets and its peers", self.status,
+                  model.Status, refusals=refusals, admin=True),
+            Route("POST", PREFIX + "reset", "Fill a key", self.reset, model.ResetDone,
+                  model.Reset, refusals=(400, *refusals, 404, 413, 415), admin=True),
+        ]  # fmt: skip
+
+    def check(self, request: web.Request) -> None:
+        """Raises `Refusal` for a request under /admin/ without the token."""
+        if not request.path.startswith(PREFIX):
+            return
+        if self._token is None:
+            raise Refusal(403, "the admin side is off: start the server with --admin-token-file")
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        # In constant time, so that the token cannot be guessed a character at a time.
+        same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self._token)
+        if scheme.lower() != "bearer" or not same:
+            raise Refusal(
+                401,
+                "send the admin token: Authorization: Bearer ...",
+                headers={"WWW-Authenticate": 'Bearer realm="crdtbucket"'},
+            )
+
+    async def status(self, _: web.Request) -> web.Response:
+        """What an operator asks first."""
+        return respond(self._status())
+
+    def _status(self) -> dict[str, Any]:
+        stats = self._limiter.stats()
+        return {
+            **self._views.peers_now(),
+            "ready": not self._views.not_ready(),
+            "cautious": stats["cautious"],
+            "buckets": self._views.buckets_now(),
+            "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
+        }
+
+    async def reset(self, request: web.Request) -> web.Response:
+        """Gives back what is charged to a key, as far as this node has charged it."""
+        body = await read(request, model.Reset)
+        bucket = self._limiter.bucket(body.bucket)
+        given_back = bucket.reset(body.key)
+        now = bucket.peek(body.key)
+        AUDIT.warning(
+            "reset of key %r in bucket %r from %s: %d tokens given back, %d of %d left",
+            body.key,
+            bucket.spec.name,
+            request.remote or "the socket",
+            given_back,
+            now.remaining,
+            now.limit,
+        )
+        return respond({"given_back": given_back, "remaining": now.remaining, "limit": now.limit})
+
+
+__all__ = ["AUDIT", "PREFIX", "Admin"]

@@ -1,0 +1,90 @@
+"""The application: its routes, and what stands before each of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.http.admin import Admin
+from crdtbucket.http.calls import Calls
+from crdtbucket.http.doors import Connection, Doors
+from crdtbucket.http.numbers import Numbers
+from crdtbucket.http.openapi import document
+from crdtbucket.http.refusal import JSON, Refusal, refused, refused_by_http
+from crdtbucket.http.routes import Route
+from crdtbucket.http.settings import ServeSettings
+from crdtbucket.http.views import Views
+from crdtbucket.limiter import Limiter
+from crdtbucket.metrics import register
+
+LOG = logging.getLogger("crdtbucket.http")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+OPENAPI = "/openapi.json"
+
+
+class Api:
+    """Answers requests about one limiter."""
+
+    def __init__(self, limiter: Limiter, settings: ServeSettings) -> None:
+        self.doors = Doors(settings)
+        self.registry = CollectorRegistry()
+        register(limiter, self.registry)
+        self.calls = Calls(limiter, settings)
+        self.numbers = Numbers(self.doors, self.calls)
+        self.registry.register(self.numbers)
+        self.views = Views(limiter, self.calls, self.registry)
+        self.admin = Admin(limiter, self.views, settings.admin_token)
+        self.routes: list[Route] = [
+            *self.calls.routes(),
+            *self.views.routes(),
+            *self.admin.routes(),
+        ]
+        self._settings = settings
+        self._document = json.dumps(document(self.routes), indent=1).encode()
+
+    def application(self) -> web.Application:
+        """To be run by a server whose connections are `Connection`s."""
+        app = web.Application(middlewares=[self._each], client_max_size=self._settings.max_body)
+        for route in self.routes:
+            app.router.add_route(route.method, route.path, route.handler)
+        app.router.add_get(OPENAPI, self._openapi, allow_head=False)
+        return app
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._document, content_type=JSON)
+
+    @web.middleware
+    async def _each(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.request_begins()
+        response = await self._answer(request, handler)
+        connection.request_ends()
+        resource = request.match_info.route.resource
+        path = "" if resource is None else resource.canonical
+        self.numbers.requests[path, str(response.status)] += 1
+        return response
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self.admin.check(request)
+            return await handler(request)
+        except Refusal as refusal:
+            return refusal.response()
+        except CrdtbucketError as error:
+            return refused(error).response()
+        except web.HTTPException as error:
+            return refused_by_http(error).response()
+        except ConnectionError:
+            raise  # nobody is there to be answered
+        except Exception:
+            LOG.exception("a bug in the answer to %s %s", request.method, request.path)
+            return Refusal(500, "a bug of the server: its log has it").response()
+
+
+__all__ = ["OPENAPI", "Api"]

@@ -1,0 +1,87 @@
+"""The heaviest keys of a stream, in bounded memory.
+
+The Space-Saving sketch (Metwally, Agrawal, El Abbadi, 2005): of `size` counters the least goes to
+a key that has none, with its count, which is then that key's `error`. No count is too low, none is
+too high by more than its error, and every key above total / size has a counter.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+
+@dataclass
+class Counter:
+    """Tokens counted for a key: at most `error` too many; `denied` are those of refused calls."""
+
+    tokens: int
+    error: int
+    denied: int = 0
+
+
+class HeavyKeys:
+    """Counters for the keys of one bucket, halved every half-life so that old weight fades."""
+
+    def __init__(self, size: int, half_life_ns: int, now: int) -> None:
+        """Times are ns of one clock."""
+        self._size = size
+        self._half_life = half_life_ns
+        self._next = now + half_life_ns
+        self._counters: dict[str, Counter] = {}
+        # Least first; a pair whose count is outdated is set right when it comes to the top.
+        self._heap: list[tuple[int, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._counters)
+
+    def add(self, key: str, tokens: int, allowed: bool, now: int) -> None:
+        """Counts a call that asked for `tokens`."""
+        if now >= self._next:
+            self._fade(now)
+        counter = self._counters.get(key)
+        if counter is None:
+            counter = self._counter(key)
+        counter.tokens += tokens
+        if not allowed:
+            counter.denied += tokens
+
+    def top(self, count: int, now: int) -> list[tuple[str, Counter]]:
+        """The `count` heaviest keys, heaviest first."""
+        if now >= self._next:
+            self._fade(now)
+        return heapq.nlargest(count, self._counters.items(), key=lambda item: item[1].tokens)
+
+    def _counter(self, key: str) -> Counter:
+        if len(self._counters) < self._size:
+            least = 0
+            heapq.heappush(self._heap, (0, key))
+        else:
+            least, gone = self._least()
+            del self._counters[gone]
+            heapq.heapreplace(self._heap, (least, key))
+        self._counters[key] = counter = Counter(least, least)
+        return counter
+
+    def _least(self) -> tuple[int, str]:
+        while True:
+            count, key = self._heap[0]
+            real = self._counters[key].tokens
+            if real == count:
+                return count, key
+            heapq.heapreplace(self._heap, (real, key))
+
+    def _fade(self, now: int) -> None:
+        halvings = 1 + (now - self._next) // self._half_life
+        self._next += halvings * self._half_life
+        for key, counter in list(self._counters.items()):
+            counter.tokens >>= halvings
+            counter.error = min(counter.tokens, -(-counter.error >> halvings))
+            counter.denied >>= halvings
+            if not counter.tokens:
+                del self._counters[key]
+        self._heap = [(counter.tokens, key) for key, counter in self._counters.items()]
+        heapq.heapify(self._heap)
+
+
+__all__ = ["Counter", "HeavyKeys"]

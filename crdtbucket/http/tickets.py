@@ -1,0 +1,49 @@
+"""What was handed out and may be referred to again: a bounded table of ids with a time to live."""
+
+from __future__ import annotations
+
+import heapq
+import secrets
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Tickets(Generic[T]):
+    """Items by unguessable ids, each until its own time. Times are ns of one clock."""
+
+    def __init__(self, limit: int) -> None:
+        """At most `limit` items are held at once."""
+        self.limit = limit
+        self._items: dict[str, T] = {}
+        self._ends: list[tuple[int, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def full(self, now: int) -> bool:
+        """Whether a further item would push out another."""
+        self._expire(now)
+        return len(self._items) >= self.limit
+
+    def put(self, item: T, end: int, now: int) -> str:
+        """The id under which the item is found until `end`. Where there is no room, what would
+        end first goes."""
+        if self.full(now):
+            del self._items[heapq.heappop(self._ends)[1]]
+        name = secrets.token_urlsafe(16)
+        self._items[name] = item
+        heapq.heappush(self._ends, (end, name))
+        return name
+
+    def get(self, name: str, now: int) -> T | None:
+        """The item; None when there is none, or its time is over."""
+        self._expire(now)
+        return self._items.get(name)
+
+    def _expire(self, now: int) -> None:
+        while self._ends and self._ends[0][0] <= now:
+            del self._items[heapq.heappop(self._ends)[1]]
+
+
+__all__ = ["Tickets"]

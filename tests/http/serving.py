@@ -1,0 +1,77 @@
+"""A server of decisions in the process of a test, and what asks it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from crdtbucket import BucketSpec, Limiter
+from crdtbucket.http.server import Server
+from crdtbucket.http.settings import ServeSettings
+
+API = BucketSpec("api", 100, 1, "1h")
+SMALL = BucketSpec("small", 10, 10, "1d")
+TOKEN = "a token of these tests"
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+
+
+class Asker:
+    """A client of one server."""
+
+    def __init__(self, server: Server, limiter: Limiter, session: aiohttp.ClientSession) -> None:
+        self.server = server
+        self.limiter = limiter
+        self.session = session
+        self.url = next(url for url in server.addresses if url.startswith("http"))
+
+    async def ask(
+        self, method: str, path: str, **options: Any
+    ) -> tuple[int, dict[str, Any], aiohttp.typedefs.LooseHeaders]:
+        """Status, body and header fields."""
+        async with self.session.request(method, self.url + path, **options) as response:
+            kind = "application/json" if response.ok else "application/problem+json"
+            assert response.content_type == kind
+            return response.status, await response.json(content_type=kind), response.headers
+
+    async def get(self, path: str, **options: Any) -> dict[str, Any]:
+        """The body of a success."""
+        status, body, _ = await self.ask("GET", path, **options)
+        assert status == 200, body
+        return body
+
+    async def post(self, path: str, **body: Any) -> dict[str, Any]:
+        """The body of a success."""
+        status, answer, _ = await self.ask("POST", path, json=body)
+        assert status == 200, answer
+        return answer
+
+    async def refused(self, path: str, **body: Any) -> tuple[int, dict[str, Any]]:
+        """Status and problem."""
+        status, answer, _ = await self.ask("POST", path, json=body)
+        assert answer["status"] == status >= 400
+        return status, answer
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A bare connection."""
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        return await asyncio.open_connection(host, int(port))
+
+
+@asynccontextmanager
+async def serving(limiter: Limiter | None = None, **settings: Any) -> AsyncIterator[Asker]:
+    """Opens the limiter and serves it on a free port."""
+    if limiter is None:
+        limiter = Limiter([API, SMALL])
+    settings.setdefault("listen", ("127.0.0.1:0",))
+    server = Server(limiter, ServeSettings(**settings))
+    server.bind()
+    async with limiter, aiohttp.ClientSession() as session:
+        await server.start()
+        try:
+            yield Asker(server, limiter, session)
+        finally:
+            await server.stop()

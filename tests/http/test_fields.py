@@ -1,0 +1,263 @@
+"""Header fields and problems, read by an independent parser, and whom a request counts for."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+
+import http_sf
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket import BucketSpec, Decision, InvalidKey, InvalidSpec, Mode
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.http.fields import (
+    MAX_INTEGER,
+    client_address,
+    policy_name,
+    problem,
+    rate_limit_fields,
+)
+
+START = 1_000 * NS_PER_SECOND
+
+
+def core(spec: BucketSpec) -> BucketCore:
+    """A bucket at a time that stands still."""
+    table = Table(virtual=True)
+    table.set_time(START)
+    return BucketCore(table, spec)
+
+
+def item(field: str) -> tuple[str, dict[str, object]]:
+    """The one member of a list field."""
+    members = http_sf.parse(field.encode(), tltype="list")
+    assert len(members) == 1
+    name, parameters = members[0]
+    return name, dict(parameters)
+
+
+def take(bucket: BucketCore, cost: int = 1, times: int = 1) -> Decision:
+    """The last of some decisions."""
+    for _ in range(times):
+        decision = bucket.take("k", cost)
+    return decision
+
+
+# -- fields
+
+
+def test_the_policy_and_what_is_left_of_it() -> None:
+    spec = BucketSpec.parse("api", "100/minute")
+    fields = rate_limit_fields(take(core(spec), 50), spec)
+    assert fields == {
+        "RateLimit-Policy": '"api";q=100;w=60',
+        "RateLimit": '"api";r=50;t=1',  # a token comes every 0.6 s
+    }
+
+
+def test_a_denial_says_when_the_same_cost_could_pass() -> None:
+    spec = BucketSpec("api", 10, 1, "7s")
+    fields = rate_limit_fields(take(core(spec), 6, times=2), spec)
+    assert fields["RateLimit"] == '"api";r=4;t=14'
+    assert fields["Retry-After"] == "14"
+
+
+def test_t_is_when_the_next_token_comes() -> None:
+    spec = BucketSpec("api", 10, 1, "7s")
+    bucket = core(spec)
+    take(bucket, 3)
+    bucket.table.set_time(START + 5 * NS_PER_SECOND)
+    decision = bucket.peek("k")
+    assert decision.remaining == 7
+    assert rate_limit_fields(decision, spec)["RateLimit"] == '"api";r=7;t=2'
+    bucket.table.set_time(START + 7 * NS_PER_SECOND)
+    assert rate_limit_fields(bucket.peek("k"), spec)["RateLimit"] == '"api";r=8;t=7'
+
+
+def test_nothing_more_comes_to_a_full_bucket() -> None:
+    spec = BucketSpec("api", 10, 1)
+    assert rate_limit_fields(core(spec).peek("k"), spec)["RateLimit"] == '"api";r=10;t=0'
+
+
+def test_a_wait_of_milliseconds_is_a_second() -> None:
+    spec = BucketSpec("api", 1, 1000)
+    denied = take(core(spec), times=2)
+    assert 0 < denied.retry_after < 0.01
+    fields = rate_limit_fields(denied, spec)
+    assert (fields["Retry-After"], fields["RateLimit"]) == ("1", '"api";r=0;t=1')
+    assert fields["RateLimit-Policy"] == '"api";q=1;w=1'
+
+
+def test_jitter_comes_on_top_and_never_before() -> None:
+    spec = BucketSpec("api", 1, 1, "10s")
+    denied = take(core(spec), times=2)
+    drawn = {int(rate_limit_fields(denied, spec, jitter_s=3)["Retry-After"]) for _ in range(1000)}
+    assert drawn == {11, 12, 13} or drawn == {10, 11, 12, 13}
+    assert rate_limit_fields(denied, spec, jitter_s=3)["RateLimit"] == '"api";r=0;t=10'
+
+
+def test_legacy_fields_on_request_only() -> None:
+    spec = BucketSpec("api", 10, 1, "7s")
+    decision = take(core(spec), 3)
+    assert "X-RateLimit-Limit" not in rate_limit_fields(decision, spec)
+    fields = rate_limit_fields(decision, spec, legacy=True)
+    assert fields["X-RateLimit-Limit"] == "10"
+    assert fields["X-RateLimit-Remaining"] == "7"
+    assert fields["X-RateLimit-Reset"] == "21"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ai‑agent‑inference", "ai-agent-inference"),
+        ('say "hi" \\ 100%', 'say "hi" \\ 100%'),
+        ("zürich", "z%C3%BCrich"),
+        ("premium[tenant-*]", "premium[tenant-*]"),
+    ],
+)
+def test_names_are_quoted_strings(name: str, text: str) -> None:
+    spec = BucketSpec(name, 1, 1)
+    assert item(rate_limit_fields(core(spec).peek("k"), spec)["RateLimit"])[0] == text
+    assert http_sf.parse(policy_name(spec).encode(), tltype="item")[0] == text
+
+
+@given(
+    capacity=st.integers(1, 2**53),
+    rate=st.integers(1, 1_000),
+    interval=st.integers(1, 86_400),
+    share=st.floats(0, 1),
+    later=st.floats(0, 3),
+    name=st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp", "Zs"]), min_size=1),
+)
+def test_fields_are_well_formed_and_true(
+    capacity: int, rate: int, interval: int, share: float, later: float, name: str
+) -> None:
+    try:
+        spec = BucketSpec(name[:50], capacity, rate, interval, max_debt=0)
+    except InvalidSpec:
+        return  # what takes over 146 years to fill
+    bucket = core(spec)
+    bucket.take("k", max(1, int(capacity * share)))
+    wait_ns = int(later * interval * NS_PER_SECOND / rate)
+    bucket.table.set_time(START + wait_ns)
+    decision = bucket.take("k", max(1, capacity // 3))
+    fields = rate_limit_fields(decision, spec)
+    name_of_policy, policy = item(fields["RateLimit-Policy"])
+    name_of_state, state = item(fields["RateLimit"])
+    assert name_of_policy == name_of_state
+    assert policy["q"] == min(capacity, MAX_INTEGER)
+    assert policy["w"] == min(max(math.ceil(capacity * interval / rate), 1), MAX_INTEGER)
+    assert state["r"] == min(decision.remaining, MAX_INTEGER)
+    assert 0 <= state["t"] <= policy["w"] + 1
+    if decision.allowed and decision.remaining < min(capacity, MAX_INTEGER):
+        # At `t` there is one more token; more than a second before there was not.
+        bucket.table.set_time(START + wait_ns + state["t"] * NS_PER_SECOND)
+        assert bucket.peek("k").remaining > decision.remaining
+        if state["t"] > 1:
+            bucket.table.set_time(START + wait_ns + (state["t"] - 1) * NS_PER_SECOND - 2)
+            assert bucket.peek("k").remaining <= decision.remaining
+    if not decision.allowed:
+        assert int(fields["Retry-After"]) == state["t"] >= 1
+        bucket.table.set_time(START + wait_ns + state["t"] * NS_PER_SECOND)
+        assert bucket.peek("k", decision.cost).allowed
+
+
+# -- problems
+
+
+def test_a_problem_names_the_policy_and_the_wait() -> None:
+    spec = BucketSpec("api", 10, 1, "7s")
+    denied = take(core(spec), 6, times=2)
+    assert problem(denied, spec, instance="urn:request:1") == {
+        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        "title": "Quota exceeded",
+        "status": 429,
+        "detail": "api: 4 of 10 left and 6 asked for; retry in 14 s",
+        "violated-policies": ["api"],
+        "instance": "urn:request:1",
+    }
+    assert "instance" not in problem(denied, spec)
+
+
+def test_fallback_is_reduced_capacity() -> None:
+    spec = BucketSpec("api", 1, 1)
+    bucket = core(spec)
+    take(bucket)
+    denied = bucket.take_as("k", 1, Mode.FALLBACK)
+    assert not denied.allowed
+    document = problem(denied, spec)
+    assert document["type"].endswith("#temporary-reduced-capacity")
+    assert document["status"] == 503
+    plain = problem(denied, spec, reduced_capacity=False)
+    assert plain["type"].endswith("#quota-exceeded")
+    assert plain["status"] == 429
+
+
+# -- addresses
+
+PROXIES = ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "trusted", "counts"),
+    [
+        # Not believed by default, nor from a peer that is no proxy of ours.
+        ("203.0.113.9", "198.51.100.1", [], "203.0.113.9"),
+        ("203.0.113.9", "198.51.100.1", PROXIES, "203.0.113.9"),
+        # Read from the end, through our proxies only: what stands before is what a client wrote.
+        ("10.0.0.1", "198.51.100.1", PROXIES, "198.51.100.1"),
+        ("10.0.0.1", "1.1.1.1, 198.51.100.1", PROXIES, "198.51.100.1"),
+        ("10.0.0.1", "1.1.1.1, 198.51.100.1, 192.0.2.7,10.9.9.9", PROXIES, "198.51.100.1"),
+        ("10.0.0.1", "10.0.0.3, 10.0.0.2", PROXIES, "10.0.0.3"),
+        ("10.0.0.1", ["1.1.1.1", "198.51.100.1, 10.0.0.2"], PROXIES, "198.51.100.1"),
+        # Nothing there, or nothing that is an address.
+        ("10.0.0.1", None, PROXIES, "10.0.0.1"),
+        ("10.0.0.1", "", PROXIES, "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1, unknown", PROXIES, "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1, ,10.0.0.2", PROXIES, "10.0.0.2"),
+        ("10.0.0.1", "010.1.1.1", PROXIES, "10.0.0.1"),
+        # Ports, brackets, zones, and IPv4 in IPv6.
+        ("10.0.0.1", "198.51.100.1:4711", PROXIES, "198.51.100.1"),
+        ("::ffff:10.0.0.1", "[2001:db8:1:2:3::4]:4711", PROXIES, "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.9", None, [], "203.0.113.9"),
+        ("fe80::1%eth0", None, [], "fe80::/64"),
+        # IPv6 by its /64, proxies by their whole address.
+        ("2001:db8:1:2:aaaa::1", None, [], "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2:bbbb::1", None, [], "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", None, [], "2001:db8:1:3::/64"),
+        ("fd00::1", "2001:db8:1:2::1", PROXIES, "2001:db8:1:2::/64"),
+        # A peer without an address, when it is said to be ours.
+        ("", "198.51.100.1", ["unix"], "198.51.100.1"),
+        (None, "198.51.100.1, 10.0.0.2", ["unix", "10.0.0.0/8"], "198.51.100.1"),
+        ("203.0.113.9", "198.51.100.1", ["unix"], "203.0.113.9"),
+    ],
+)
+def test_whom_a_request_counts_for(
+    peer: str | None, forwarded: str | list[str] | None, trusted: list[str], counts: str
+) -> None:
+    assert client_address(peer, forwarded, trusted) == counts
+    networks = [t if t == "unix" else ipaddress.ip_network(t) for t in trusted]
+    assert client_address(peer, forwarded, networks) == counts
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "trusted", "says"),
+    [
+        ("198.51.100.1", [], 'put "unix" among the trusted proxies'),
+        (None, ["unix"], "X-Forwarded-For names none"),
+        ("unknown", ["unix"], "X-Forwarded-For names none"),
+    ],
+)
+def test_no_address_at_all_is_an_error(
+    forwarded: str | None, trusted: list[str], says: str
+) -> None:
+    with pytest.raises(InvalidKey, match=says):
+        client_address(None, forwarded, trusted)
+
+
+def test_a_trusted_proxy_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidSpec, match=r"trusted has '10\.0\.0\.1/8' .*host bits"):
+        client_address("10.0.0.1", None, ["10.0.0.1/8"])
