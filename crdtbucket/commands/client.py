@@ -19,6 +19,7 @@ from crdtbucket.errors import CrdtbucketError
 
 MAX_ANSWER = 16 << 20
 """Bytes of an answer that are read at most."""
+UNIX = "unix:"
 DECIDED = (200, 429, 503)
 """503 is a denial of the rule of an outage, where the server is set up to tell it apart."""
 
@@ -35,7 +36,8 @@ class NodeClient:
     """One node's HTTP API. `async with` it; every call raises `NodeError`."""
 
     def __init__(self, url: str, token: str | None = None, *, timeout: float = 5.0) -> None:
-        """url: such as `http://127.0.0.1:7980`; a path in it comes before each path of the API.
+        """url: such as `http://127.0.0.1:7980`, where a path comes before each path of the API, or
+        `unix:/path` of a socket.
 
         token: of the admin side. timeout: seconds of a whole call, connecting included.
         """
@@ -45,8 +47,11 @@ class NodeClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> NodeClient:
+        path = self.url.removeprefix(UNIX)
         self._session = aiohttp.ClientSession(
-            headers=self._headers, timeout=aiohttp.ClientTimeout(total=self._timeout)
+            connector=None if path == self.url else aiohttp.UnixConnector(path),
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=self._timeout),
         )
         return self
 
@@ -118,7 +123,8 @@ class NodeClient:
     ) -> tuple[int, bytes]:
         if self._session is None:
             raise NodeError("a NodeClient is used with `async with`")
-        url = URL(f"{self.url}/{path}", encoded=True)
+        base = "http://localhost" if self.url.startswith(UNIX) else self.url
+        url = URL(f"{base}/{path}", encoded=True)
         try:
             # A redirect is not followed: the token is for this server alone.
             async with self._session.request(
@@ -144,14 +150,16 @@ class NodeClient:
 
 
 def base_url(text: str) -> str:
-    """The URL without what follows its path; `host:port` alone is one of http."""
+    """The URL without a slash at its end; `host:port` alone is one of http."""
+    if text.startswith(UNIX + "/"):
+        return text
     try:
         url = URL(text if "://" in text else f"http://{text}")
         port = url.port
     except ValueError as error:
         raise NodeError(f"{text!r} is no URL: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host or port is None:
-        raise NodeError(f"{text!r} is no URL of a node: write http://host:port")
+    if url.scheme not in ("http", "https") or not url.host or port is None or text.startswith(UNIX):
+        raise NodeError(f"{text!r} is no URL of a node: write http://host:port or unix:/path")
     if url.user is not None or url.query_string or url.fragment:
         raise NodeError("the URL has more than scheme, host, port and path: write http://host:port")
     return str(url).rstrip("/")

@@ -52,7 +52,9 @@ def problem(status: int, detail: str, **more: Any) -> web.Response:
 
 
 @asynccontextmanager
-async def fake_node(tls: ssl.SSLContext | None = None, **answers: Any) -> AsyncIterator[FakeNode]:
+async def fake_node(
+    *, tls: ssl.SSLContext | None = None, path: str | None = None, **answers: Any
+) -> AsyncIterator[FakeNode]:
     """`answers` by names such as `POST_v1_take`, which stands for `POST /v1/take`."""
     node = FakeNode(
         {name.replace("_", " /", 1).replace("_", "/"): a for name, a in answers.items()}
@@ -61,10 +63,11 @@ async def fake_node(tls: ssl.SSLContext | None = None, **answers: Any) -> AsyncI
     app.router.add_route("*", "/{rest:.*}", node.handle)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    node.url = f"http{'s' if tls else ''}://{host}:{port}"
+    site: web.BaseSite = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+    await (site if path is None else web.UnixSite(runner, path)).start()
+    if path is None:
+        host, port = runner.addresses[0][:2]
+        node.url = f"http{'s' if tls else ''}://{host}:{port}"
     try:
         yield node
     finally:

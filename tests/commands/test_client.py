@@ -58,6 +58,16 @@ async def test_who_listens_and_is_silent_costs_the_timeout_only() -> None:
     server.close()
 
 
+async def test_a_socket_of_this_machine(tmp_path: Path) -> None:
+    path = str(tmp_path / "node.sock")
+    async with fake_node(path=path, GET_admin_status={"node": "eu-1"}) as node:
+        async with NodeClient(f"unix:{path}", TOKEN) as asked:
+            assert await asked.status() == {"node": "eu-1"}
+        assert node.calls == [("GET /admin/status", None)]
+    nobody = f"unix:{tmp_path}/another.sock"
+    assert await fault(nobody) == " is not reachable: No such file or directory"
+
+
 async def test_who_hangs_up() -> None:
     async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
@@ -108,6 +118,7 @@ async def test_a_bucket_in_a_path_is_quoted() -> None:
     [
         ("10.0.0.5:7980", "http://10.0.0.5:7980"),
         ("https://node.example/limits/", "https://node.example/limits"),
+        ("unix:/run/crdtbucket.sock", "unix:/run/crdtbucket.sock"),
         ("http://[::1]:7980", "http://[::1]:7980"),
     ],
 )
@@ -117,7 +128,16 @@ def test_urls(text: str, url: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "http://", "ftp://a:1", "http://a:b", "http://me:word@a:1", "http://a:1/?x=1", "a:99999"],
+    [
+        "",
+        "unix:",
+        "http://",
+        "ftp://a:1",
+        "http://a:b",
+        "http://me:word@a:1",
+        "http://a:1/?x=1",
+        "a:99999",
+    ],
 )
 def test_what_is_no_url(text: str) -> None:
     with pytest.raises(NodeError) as error:
