@@ -6,7 +6,7 @@ import asyncio
 import enum
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -43,17 +43,17 @@ class Lifecycle:
     def __init__(
         self,
         table: Table,
-        buckets: Iterable[Bucket],
+        buckets: Sequence[Bucket],
         *,
         node: str,
         region: str,
         mesh: MeshConfig | None,
         strong: StrongSide | None = None,
     ) -> None:
-        """Nothing runs yet. `strong`: the side of the buckets that ask Redis."""
+        """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis."""
         self.state = State.NEW
         self._table = table
-        self._buckets = tuple(buckets)
+        self._buckets = buckets
         self._node = node
         self._region = region
         self._config = mesh

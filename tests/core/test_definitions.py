@@ -1,4 +1,4 @@
-"""Slots of definitions: what changes for ever must not use them up, nor mix up whose keys are whose."""
+"""Slots of definitions: changes for ever do not use them up, and mix up no keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crdtbucket._core import BucketCore
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.mesh.roster import Roster
 from crdtbucket.policy import BucketSpec
-from tests.core.specs import SECOND, bucket_of, virtual_table
+from tests.core.specs import SECOND, bucket_of
 
 SLOTS = 4096
 MINUTE = 60 * SECOND
@@ -67,7 +67,7 @@ def test_a_decision_keeps_its_numbers_for_a_minute() -> None:
 
 
 def test_a_slot_that_keys_still_need_is_not_taken() -> None:
-    """`old` was never touched since the first of three definitions: it passes through the second."""
+    """`old` was not touched since the first of three: it passes through the second."""
     bucket = bucket_of(FAST)
     bucket.settle("old", 200)
     bucket.define(SLOW)
