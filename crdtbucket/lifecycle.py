@@ -6,7 +6,7 @@ import asyncio
 import enum
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -49,8 +49,10 @@ class Lifecycle:
         region: str,
         mesh: MeshConfig | None,
         strong: StrongSide | None = None,
+        relax: Callable[[], None] | None = None,
     ) -> None:
-        """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis."""
+        """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis.
+        `relax`: see `Housekeeping`."""
         self.state = State.NEW
         self._table = table
         self._buckets = buckets
@@ -59,6 +61,7 @@ class Lifecycle:
         self._config = mesh
         self._strong = strong
         self._housekeeping = Housekeeping(table, self._buckets, alone=mesh is None)
+        self._housekeeping.relax = relax
         self._loop: asyncio.AbstractEventLoop | None = None
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""

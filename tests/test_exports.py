@@ -29,8 +29,8 @@ LAYERS = [
     mesh.tls mesh.counters mesh.deadline strong.access strong.greeting strong.connection
     strong.topology strong.registry strong.endpoint strong.keeper strong.settler strong.store
     strong.webhook""",
-    """limiter lifecycle housekeeping bucket waiters reservation strong.bucket strong.assembly
-    strong.waiting reconcile""",
+    """limiter lifecycle reload housekeeping bucket waiters reservation strong.bucket
+    strong.assembly strong.waiting reconcile""",
     "testing simulator cli commands demo",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
