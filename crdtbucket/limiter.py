@@ -22,7 +22,8 @@ from crdtbucket.errors import (
     Problem,
     UnknownBucket,
 )
-from crdtbucket.lifecycle import Lifecycle
+from crdtbucket.filewatch import FileWatch
+from crdtbucket.lifecycle import Lifecycle, State
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
@@ -82,6 +83,7 @@ class Limiter:
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
         self._table = _table if _table is not None else _new_table(mesh, config, max_keys)
         self._path = ""
+        self._watch: FileWatch | None = None
         self._made: list[Bucket] = []
         defined: dict[str, Bucket] = {}
         for spec in buckets:
@@ -117,14 +119,24 @@ class Limiter:
         redis: RedisConfig | str | None = None,
         max_keys: int = MAX_KEYS,
         on_mode_change: Callable[[ModeNotice], None] | None = None,
+        watch: bool = False,
     ) -> Limiter:
         """The limiter that a configuration file describes; arguments override the file.
 
         Where it asks for strong consistency and names no Redis, the limiter is eventual, and logs
-        it. Raises `ConfigError` with every fault.
+        it. `watch`: while the limiter is open, `reload` when the file's content has changed, and
+        on SIGHUP where it is opened in the main thread and nothing else hears that; what is refused
+        is logged. Raises `ConfigError` with every fault.
         """
         from crdtbucket.config import load_config  # reads YAML: only for those who have a file
 
+        place = os.path.abspath(path)
+
+        def take() -> None:
+            limiter.reload()
+
+        # Before it is read: a change in between is then seen as one.
+        watching = FileWatch(place, take) if watch else None
         config = load_config(path)
         if not config.enabled:
             problem = Problem(
@@ -160,7 +172,7 @@ class Limiter:
             max_keys=max_keys,
         )
         limiter._reload.config = config
-        limiter._path = os.path.abspath(path)
+        limiter._path, limiter._watch = place, watching
         return limiter
 
     # -- looking
@@ -251,6 +263,7 @@ class Limiter:
 
     async def __aenter__(self) -> Limiter:
         await self._lifecycle.open_on_loop()
+        self._start_watch()
         return self
 
     async def __aexit__(
@@ -263,6 +276,7 @@ class Limiter:
 
     def __enter__(self) -> Limiter:
         self._lifecycle.open_in_thread()
+        self._start_watch()
         return self
 
     def __exit__(
@@ -280,13 +294,27 @@ class Limiter:
         that hears no more may not go on. Blocks for a second or so at most. For a limiter that
         was opened with `async with`, await `aclose` instead.
         """
-        self._lifecycle.close()
+        try:
+            self._lifecycle.close()
+        finally:
+            self._stop_watch()
 
     async def aclose(self) -> None:
         """`close` for a limiter that was opened with `async with`; on the same event loop."""
-        await self._lifecycle.aclose()
+        try:
+            await self._lifecycle.aclose()
+        finally:
+            self._stop_watch()
 
     # -- inside
+
+    def _start_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.start()
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None and self._lifecycle.state is State.CLOSED:
+            self._watch.stop()
 
     def _file_again(self) -> Config:
         from crdtbucket.config import load_config
