@@ -6,7 +6,7 @@ import asyncio
 import enum
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -43,22 +43,25 @@ class Lifecycle:
     def __init__(
         self,
         table: Table,
-        buckets: Iterable[Bucket],
+        buckets: Sequence[Bucket],
         *,
         node: str,
         region: str,
         mesh: MeshConfig | None,
         strong: StrongSide | None = None,
+        relax: Callable[[], None] | None = None,
     ) -> None:
-        """Nothing runs yet. `strong`: the side of the buckets that ask Redis."""
+        """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis.
+        `relax`: see `Housekeeping`."""
         self.state = State.NEW
         self._table = table
-        self._buckets = tuple(buckets)
+        self._buckets = buckets
         self._node = node
         self._region = region
         self._config = mesh
         self._strong = strong
         self._housekeeping = Housekeeping(table, self._buckets, alone=mesh is None)
+        self._housekeeping.relax = relax
         self._loop: asyncio.AbstractEventLoop | None = None
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
