@@ -26,6 +26,7 @@ class Asker:
         self.server = server
         self.limiter = limiter
         self.session = session
+        self.writers: list[asyncio.StreamWriter] = []
         self.url = next(url for url in server.addresses if url.startswith("http"))
 
     async def ask(
@@ -56,9 +57,11 @@ class Asker:
         return status, answer
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A bare connection."""
+        """A bare connection; it is closed at the end."""
         host, _, port = self.url.removeprefix("http://").rpartition(":")
-        return await asyncio.open_connection(host, int(port))
+        reader, writer = await asyncio.open_connection(host, int(port))
+        self.writers.append(writer)
+        return reader, writer
 
 
 @asynccontextmanager
@@ -71,7 +74,10 @@ async def serving(limiter: Limiter | None = None, **settings: Any) -> AsyncItera
     server.bind()
     async with limiter, aiohttp.ClientSession() as session:
         await server.start()
+        client = Asker(server, limiter, session)
         try:
-            yield Asker(server, limiter, session)
+            yield client
         finally:
+            for writer in client.writers:
+                writer.transport.abort()
             await server.stop()

@@ -1,0 +1,96 @@
+"""The admin side: who has the token, what it may do, and the trace that it leaves."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from crdtbucket import Limiter, MeshConfig
+from tests.http.serving import API, HEADERS, TOKEN, serving
+from tests.mesh.network import eventually
+from tests.strong.redis_server import Server, free_port
+
+WRONG = {
+    "none": {},
+    "another one": {"Authorization": f"Bearer {TOKEN}x"},
+    "a part": {"Authorization": f"Bearer {TOKEN[:-1]}"},
+    "empty": {"Authorization": "Bearer "},
+    "another scheme": {"Authorization": f"Basic {TOKEN}"},
+    "no scheme": {"Authorization": TOKEN},
+    "no ASCII": {"Authorization": "Bearer gr\u00fcn"},
+}
+RESET = {"bucket": "api", "key": "a"}
+
+
+@pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG)
+async def test_without_the_token_there_is_nothing(headers: dict[str, str]) -> None:
+    async with serving(admin_token=TOKEN) as client:
+        await client.post("/v1/take", bucket="api", key="a", cost=60)
+        for method, path in (("POST", "reset"), ("GET", "status"), ("GET", "anything")):
+            status, problem, fields = await client.ask(
+                method, f"/admin/{path}", headers=headers, json=RESET
+            )
+            assert status == 401
+            assert fields["WWW-Authenticate"].startswith("Bearer")
+            assert TOKEN not in str(problem)
+        assert client.limiter.bucket("api").peek("a").remaining == 40
+
+
+async def test_without_a_token_of_its_own_the_side_is_off() -> None:
+    async with serving() as client:
+        for headers in ({}, HEADERS, {"Authorization": "Bearer None"}):
+            status, problem, _ = await client.ask("GET", "/admin/status", headers=headers)
+            assert status == 403
+            assert "--admin-token-file" in problem["detail"]
+
+
+async def test_a_reset_fills_a_key_and_leaves_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "crdtbucket.audit")
+    async with serving(admin_token=TOKEN) as client:
+        await client.post("/v1/take", bucket="api", key="a\n", cost=60)
+        client.limiter.bucket("api").settle("a\n", 90)
+        status, answer, _ = await client.ask(
+            "POST", "/admin/reset", headers=HEADERS, json={"bucket": "api", "key": "a\n"}
+        )
+        assert status == 200
+        assert answer == {"given_back": 150, "remaining": 100, "limit": 100}
+        (record,) = caplog.records
+        assert record.name == "crdtbucket.audit"
+        assert record.getMessage() == (
+            "reset of key 'a\\n' in bucket 'api' from 127.0.0.1: 150 tokens given back, 100 of 100 "
+            "left"
+        )
+        status, problem, _ = await client.ask(
+            "POST", "/admin/reset", headers=HEADERS, json={"bucket": "none", "kye": "a"}
+        )
+        assert status == 400
+        assert [one["field"] for one in problem["errors"]] == ["key", "kye"]
+        assert len(caplog.records) == 1
+
+
+async def test_the_reset_of_a_strong_key_reaches_redis() -> None:
+    with Server() as redis:
+        limiters = [
+            Limiter([API], node=name, redis=redis.url, consistency="strong")
+            for name in ("n1", "n2")
+        ]
+        async with serving(limiters[0], admin_token=TOKEN) as client, limiters[1]:
+            await client.post("/v1/take", bucket="api", key="a", cost=100)
+            other = limiters[1].bucket("api")
+            assert not await other.acquire("a")
+            _, answer, _ = await client.ask("POST", "/admin/reset", headers=HEADERS, json=RESET)
+            assert answer["given_back"] == 100
+            await eventually(lambda: limiters[0].stats()["strong"]["unsettled"] == 0)
+            assert await other.acquire("a", 100)
+
+
+async def test_the_status_of_a_node() -> None:
+    mesh = MeshConfig(listen=f"127.0.0.1:{free_port()}", peers=[])
+    limiter = Limiter([API], node="eu-1", region="eu", mesh=mesh)
+    async with serving(limiter, admin_token=TOKEN) as client:
+        status, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+        assert status == 200
+        assert (answer["node"], answer["region"], answer["peers"]) == ("eu-1", "eu", [])
+        assert (answer["ready"], answer["cautious"], answer["redis"]) == (True, False, {})
+        assert [one["name"] for one in answer["buckets"]] == ["api"]

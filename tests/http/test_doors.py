@@ -1,0 +1,167 @@
+"""Clients that are slow, broken or too many do not keep the server from the others."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from tests.http.serving import Asker, serving
+from tests.mesh.network import eventually
+
+HEAD = b"POST /v1/take HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+QUICK: dict[str, Any] = {"head_deadline": 0.2, "request_deadline": 0.2, "idle_deadline": 0.2}
+BODY = b'{"bucket": "api", "key": "a"}'
+LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY)
+WHOLE = HEAD + LENGTH + BODY
+
+
+async def to_the_end(reader: asyncio.StreamReader) -> bytes:
+    """All that comes until the connection is closed, or reset."""
+    got = b""
+    try:
+        while more := await asyncio.wait_for(reader.read(65_536), 10):
+            got += more
+    except ConnectionResetError:
+        pass
+    return got
+
+
+async def drip(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """A byte at a time, for ever: a clock that starts anew at each byte never ends."""
+    try:
+        for place in range(10**6):
+            writer.write(data[place % len(data) :][:1])
+            await writer.drain()
+            await asyncio.sleep(0.02)
+    except (ConnectionError, OSError):
+        pass
+
+
+SLOW = {
+    "nothing": (b"", b""),
+    "a head a byte at a time": (b"GET / HTTP/1.1\r\nX: ", b"x"),
+    "a body a byte at a time": (HEAD + b"Content-Length: 1000\r\n\r\n", b" "),
+    "a body that stops": (HEAD + b"Content-Length: 1000\r\n\r\n{", b""),
+    "chunks a byte at a time": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+}
+
+
+@pytest.mark.parametrize(("first", "then"), SLOW.values(), ids=SLOW)
+async def test_a_slow_client_is_hung_up_on(first: bytes, then: bytes) -> None:
+    async with serving(**{**QUICK, "idle_deadline": 60}) as client:
+        reader, writer = await client.connect()
+        writer.write(first)
+        dripping = asyncio.create_task(drip(writer, then)) if then else None
+        assert await to_the_end(reader) == b""
+        doors = client.server.api.doors
+        await eventually(lambda: not doors.open)
+        assert doors.refused["slow"] == 1
+        if dripping is not None:
+            await dripping
+        assert (await client.get("/healthz"))["status"] == "ok"
+
+
+async def test_so_is_one_that_goes_on_slowly_after_a_good_request() -> None:
+    async with serving(**{**QUICK, "head_deadline": 60}) as client:
+        reader, writer = await client.connect()
+        writer.write(WHOLE)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        writer.write(b"GET / HTTP/1.1\r\nX: ")
+        dripping = asyncio.create_task(drip(writer, b"x"))
+        assert await to_the_end(reader) == b""
+        await dripping
+
+
+async def test_one_that_does_not_read_its_answers_is_hung_up_on() -> None:
+    async with serving(**{**QUICK, "idle_deadline": 0.5}) as client:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            sock.setblocking(False)
+            host, _, port = client.url.removeprefix("http://").rpartition(":")
+            await loop.sock_connect(sock, (host, int(port)))
+            request = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+
+            async def flood() -> None:
+                while True:
+                    await loop.sock_sendall(sock, request * 100)
+
+            with pytest.raises(ConnectionError):
+                await asyncio.wait_for(flood(), 20)
+        await eventually(lambda: not client.server.api.doors.open)
+
+
+async def test_a_flood_of_connections_leaves_those_that_are_served() -> None:
+    async with serving(max_connections=4, **{**QUICK, "idle_deadline": 60}) as client:
+        reader, writer = await client.connect()
+        writer.write(WHOLE)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        flood = [await client.connect() for _ in range(60)]
+        answers = await asyncio.gather(*(to_the_end(one) for one, _ in flood))
+        full = [answer for answer in answers if answer]
+        assert len(full) == 57
+        for answer in full:
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503")
+            assert b"Content-Length: %d" % len(body) in head
+            assert b"application/problem+json" in head
+        writer.write(WHOLE)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        assert client.server.api.doors.refused["full"] == 57
+        for _, one in [*flood, (reader, writer)]:
+            one.close()
+        await eventually(lambda: not client.server.api.doors.open)
+        assert (await client.get("/healthz"))["status"] == "ok"
+
+
+BROKEN = {
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "a line that is too long": b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
+    "a field that is too long": b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+    "two lengths": HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "a length and chunks": HEAD + LENGTH[:-2] + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+}
+
+
+async def answer_to(client: Asker, data: bytes) -> bytes:
+    reader, writer = await client.connect()
+    writer.write(data)
+    return await to_the_end(reader)
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+async def test_what_is_no_http_is_a_problem_and_no_traceback(
+    data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as client:
+        answer = await answer_to(client, data)
+        assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+        assert b"application/problem+json" in answer
+        assert client.server.api.doors.refused["malformed"] == 1
+        assert not caplog.records
+
+
+async def test_a_bomb_is_not_unpacked() -> None:
+    async with serving() as client:
+        packed = HEAD + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"
+        reader, writer = await client.connect()
+        writer.write(packed)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 415")
+
+
+async def test_a_bug_is_500_and_stands_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as client:
+
+        def broken() -> None:
+            raise ZeroDivisionError("a bug of this test")
+
+        monkeypatch.setattr(client.server.api.views, "buckets_now", broken)
+        status, problem, _ = await client.ask("GET", "/v1/buckets")
+        assert status == 500
+        assert "ZeroDivisionError" not in str(problem)
+        assert "a bug of this test" in caplog.text
