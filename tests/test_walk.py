@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "operating.md"
 PORT = re.compile(r"(?<![\d.])(79[58]\d|6379)\b")
 MARK = "the end of a step"
-STEP_S = 30
+STEP_S = 60
 CHECKER = doctest.OutputChecker()
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -79,7 +79,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
             os.kill(int(file.read_text()), signal.SIGKILL)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_the_walk(folder: Path) -> None:
     ports: dict[str, str] = {}
 

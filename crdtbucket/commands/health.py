@@ -13,7 +13,7 @@ SILENT = ("suspect", "dead")
 
 @dataclass(frozen=True)
 class ConfigState:
-    """Which configuration a node runs; `stage` is that of a roll-out, "" without one."""
+    """Which configuration a node runs; `stage` says how far it is rolled out, "" everywhere."""
 
     version: int = 0
     hash: str = ""
@@ -28,13 +28,14 @@ class ConfigState:
         return cls(
             int(_number(answer.get("version")) or 0),
             _text(answer.get("hash")),
-            "" if stage is None else printable(str(stage)),
+            f"stage {printable(str(stage))}" if stage else "",
         )
 
     @property
     def name(self) -> str:
-        """Version, the start of the hash, and the stage of a roll-out."""
-        return " ".join(filter(None, [str(self.version), self.hash[:8], self.stage]))
+        """The version where there is one, the start of the hash, and the stage of a roll-out."""
+        number = str(self.version) if self.version else ""
+        return " ".join(filter(None, [number, self.hash[:8], self.stage]))
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def test_each_fault_is_a_sentence(wrong: dict[str, Any], words: str) -> None:
 
 
 def test_a_version_split_names_who_runs_what() -> None:
-    old, new = ConfigState(1, "aaaaaaaa11"), ConfigState(2, "bbbbbbbb22", "1/3")
+    old, new = ConfigState(1, "aaaaaaaa11"), ConfigState(2, "bbbbbbbb22", "stage 1")
     peers = (Peer("us-1", "alive", 0.1, old), Peer("ap-1", "dead", 99.0, ConfigState(7, "c")))
     found = faults([node(config=new, peers=peers)], 100.0)
     assert found[1:] == ["version split: eu-1 on 2 bbbbbbbb; us-1 on 1 aaaaaaaa"]
@@ -46,6 +46,25 @@ def test_a_version_split_names_who_runs_what() -> None:
     assert not faults([node(config=new, peers=peers[:1]), node("us-1", config=new)], 100.0)
     same_number = (Peer("us-1", "alive", 0.1, ConfigState(2, "dddddddd")),)
     assert len(faults([node(config=new, peers=same_number)], 2.0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        ({"version": 3, "hash": "0123456789abcdef", "stage": ""}, "3 01234567"),
+        ({"version": 3, "hash": "0123456789abcdef", "stage": 2}, "3 01234567 stage 2"),
+        ({"version": 0, "hash": "0123456789abcdef", "stage": 0}, "01234567"),
+    ],
+)
+def test_the_name_of_a_configuration(answer: dict[str, Any], name: str) -> None:
+    read = ConfigState.of(answer)
+    assert read is not None
+    assert read.name == name
+
+
+@pytest.mark.parametrize("answer", [None, {}, {"version": None, "hash": None, "stage": None}])
+def test_no_configuration(answer: Any) -> None:
+    assert ConfigState.of(answer) is None
 
 
 def test_an_answer_is_read() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +95,15 @@ async def test_the_status_of_a_node() -> None:
         assert (answer["node"], answer["region"], answer["peers"]) == ("eu-1", "eu", [])
         assert (answer["ready"], answer["cautious"], answer["redis"]) == (True, False, {})
         assert [one["name"] for one in answer["buckets"]] == ["api"]
+
+
+async def test_the_status_tells_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "crdtbucket.yaml"
+    path.write_text("version: 3\nservices: {api: {limit: 100/day}}")
+    limiter = Limiter.from_file(path)
+    async with serving(limiter, admin_token=TOKEN) as client:
+        path.write_text("version: 4\nservices: {api: {limit: 200/day}}")
+        limiter.reload()
+        _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+        assert (answer["config"]["version"], answer["config"]["reloads"]) == (4, 1)
+        assert len(answer["config"]["hash"]) == 16
