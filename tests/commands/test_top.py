@@ -85,6 +85,15 @@ async def test_who_cannot_be_asked_at_all() -> None:
         assert str(done.exception) == f"{node.url}: it is closing"
 
 
+async def test_once_is_an_error_when_the_second_look_fails() -> None:
+    first = {"buckets": [{"name": NAME}]}
+    answers = iter([lambda: first, lambda: problem(503, "it is closing")])
+    keys = {f"GET_v1_buckets_{NAME}_keys": {"keys": []}}
+    async with fake_node(GET_v1_buckets=lambda: next(answers)(), **keys) as node:
+        done = await run("top", "--once", "--interval", "0.1", "--url", node.url)
+        assert str(done.exception) == f"{node.url}: it is closing"
+
+
 class Terminal:
     """The command at a terminal of 24 lines and 80 columns; `shown` is all that it wrote."""
 
