@@ -63,8 +63,11 @@ class Api:
         connection = request.protocol
         assert isinstance(connection, Connection)
         connection.request_begins()
-        response = await self._answer(request, handler)
-        connection.request_ends()
+        self.numbers.open_requests += 1
+        try:
+            response = await self._answer(request, handler)
+        finally:
+            self.numbers.open_requests -= 1
         resource = request.match_info.route.resource
         path = "" if resource is None else resource.canonical
         self.numbers.requests[path, str(response.status)] += 1

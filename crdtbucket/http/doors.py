@@ -7,6 +7,7 @@ hung up on; one too many gets a 503 at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 
@@ -15,6 +16,7 @@ from aiohttp import web
 from crdtbucket.clock import NS_PER_SECOND, now_ns
 from crdtbucket.http.refusal import Refusal
 from crdtbucket.http.settings import ServeSettings
+from crdtbucket.mesh.deadline import within
 
 LOG = logging.getLogger("crdtbucket.http")
 SWEEPS = 10
@@ -36,11 +38,30 @@ class Doors:
         self.open: set[Connection] = set()
         self.refused: Counter[str] = Counter(dict.fromkeys(("full", "slow", "malformed"), 0))
         self.settings = settings
+        self.draining = False
+        self._empty = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Keep the deadlines on the running event loop until `stop`."""
         self._sweep(asyncio.get_running_loop())
+
+    async def drain(self) -> None:
+        """Ends idle connections at once, each other one with its answer; waits for all of them,
+        within the deadline. (aiohttp's own shutdown drops bodies that are still on their way.)"""
+        self.draining = True
+        for connection in list(self.open):
+            if not connection.busy:
+                connection.force_close()
+        with contextlib.suppress(asyncio.TimeoutError):
+            if self.open:
+                await within(self.settings.drain_deadline, self._empty.wait())
+
+    def left(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self.open.discard(connection)
+        if not self.open:
+            self._empty.set()
 
     def stop(self) -> None:
         """No deadline is kept after this."""
@@ -64,7 +85,7 @@ class Doors:
 class Connection(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("_doors", "_pipe", "deadline_ns")
+    __slots__ = ("_doors", "_pipe", "busy", "deadline_ns")
 
     def __init__(self, doors: Doors, server: web.Server) -> None:
         super().__init__(
@@ -78,6 +99,7 @@ class Connection(web.RequestHandler):
         self._doors = doors
         self._pipe: asyncio.Transport | None = None
         self.deadline_ns = 0
+        self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Lets it in, or says that there are too many."""
@@ -95,7 +117,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """It is gone, whoever ended it."""
-        self._doors.open.discard(self)
+        self._doors.left(self)
         super().connection_lost(exc)
 
     def abort(self) -> None:
@@ -105,11 +127,20 @@ class Connection(web.RequestHandler):
 
     def request_begins(self) -> None:
         """A head is complete."""
+        self.busy = True
         self._until(self._doors.settings.request_deadline)
 
-    def request_ends(self) -> None:
-        """The answer is made; it may still be on its way."""
-        self._until(self._doors.settings.idle_deadline)
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Sends the answer."""
+        if self._doors.draining:
+            resp.force_close()
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self.busy = False
+            self._until(self._doors.settings.idle_deadline)
 
     def _until(self, seconds: float) -> None:
         self.deadline_ns = now_ns() + round(seconds * NS_PER_SECOND)

@@ -19,6 +19,7 @@ class Numbers(Collector):
     def __init__(self, doors: Doors, calls: Calls) -> None:
         self.requests: Counter[tuple[str, str]] = Counter()
         """By path as the OpenAPI document has it, "" for others, and status."""
+        self.open_requests = 0
         self._doors = doors
         self._calls = calls
 
@@ -42,6 +43,11 @@ class Numbers(Collector):
         yield refused
         yield GaugeMetricFamily(
             f"{PREFIX}http_connections", "Connections that are open.", len(self._doors.open)
+        )
+        yield GaugeMetricFamily(
+            f"{PREFIX}http_requests_open",
+            "Requests that are not answered yet, this one too.",
+            self.open_requests,
         )
         yield GaugeMetricFamily(
             f"{PREFIX}http_refundable_takes",

@@ -16,6 +16,8 @@ from crdtbucket.http.settings import ServeSettings
 from crdtbucket.limiter import Limiter
 
 LOG = logging.getLogger("crdtbucket.http")
+LAST_WORDS_S = 0.1
+"""For handlers whose connections have ended, or did not within the deadline."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -32,7 +34,7 @@ class Server:
         self._runner = web.AppRunner(
             self.api.application(),
             access_log=None,
-            shutdown_timeout=settings.drain_deadline,
+            shutdown_timeout=LAST_WORDS_S,
         )
 
     def bind(self) -> None:
@@ -59,8 +61,7 @@ class Server:
                     "%s is reached from other hosts: whoever reaches it can take tokens", one.name
                 )
 
-    def drain(self) -> None:
-        """Says that it is not ready, and takes no new connections."""
+    def _refuse_new(self) -> None:
         self.api.views.draining = True
         for one in self._listening:
             one.unlink()
@@ -70,7 +71,8 @@ class Server:
 
     async def stop(self) -> None:
         """Answers what is under way, within the deadline, and closes every connection."""
-        self.drain()
+        self._refuse_new()
+        await self.api.doors.drain()
         await self._runner.cleanup()
         self.api.doors.stop()
 
