@@ -65,6 +65,7 @@ class Lifecycle:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
+        self._told: tuple[int, int, int] | None = None
         self._state: StateDir | None = None
         self._saving = threading.Lock()  # over the state's use: snapshots are written in a thread
         self._mesh: Mesh | None = None
@@ -75,6 +76,12 @@ class Lifecycle:
     def mesh(self) -> Mesh | None:
         """The mesh while it runs."""
         return None if self.state is State.CLOSED else self._mesh
+
+    def tell(self, config: tuple[int, int, int] | None) -> None:
+        """Peers are told from now on that this configuration is run: version, hash, stage."""
+        self._told = config
+        if self.machine is not None:
+            self.machine.runs = config
 
     async def open_on_loop(self) -> None:
         """Join the mesh on the running event loop. Raises `MeshError`; it may be tried again."""
@@ -175,6 +182,7 @@ class Lifecycle:
             address=config.advertise or "",
         )
         node.on_conflict = self._refused
+        node.runs = self._told
         self.machine = node
         if config.state_dir is not None:
             self._take_state(StateDir(config.state_dir, self._node), node)

@@ -173,6 +173,7 @@ class Limiter:
         )
         limiter._reload.config = config
         limiter._path, limiter._watch = place, watching
+        limiter._lifecycle.tell(limiter._reload.running)
         return limiter
 
     # -- looking
@@ -245,6 +246,19 @@ class Limiter:
             out |= self._strong.stats()
         return out
 
+    def fleet(self) -> list[dict[str, Any]]:
+        """Who runs what: of this node and of each peer, by name, a plain dict.
+
+        `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
+        `stage` of its configuration as it last told them, None where it told none.
+        """
+        machine = self._lifecycle.machine
+        if machine is None:
+            rows = [(self._node, self._region, "alive", self._reload.running)]
+        else:
+            rows = machine.fleet(self._table.now())
+        return [_fleet_row(*row) for row in rows]
+
     # -- changing
 
     def reload(self, config: Config | None = None) -> None:
@@ -258,6 +272,7 @@ class Limiter:
         life.
         """
         self._reload.change(self._file_again() if config is None else config)
+        self._lifecycle.tell(self._reload.running)
 
     # -- opening and closing
 
@@ -407,6 +422,20 @@ def _new_table(mesh: MeshConfig | None, redis: RedisConfig | None, max_keys: int
 def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
     """Tokens of debt that late news may need room for: four times what refills while it travels."""
     return -(-4 * spec.refill_rate * (LAG_NS + mesh.gossip_interval_ns) // spec.interval_ns)
+
+
+def _fleet_row(
+    node: str, region: str, state: str, config: tuple[int, int, int] | None
+) -> dict[str, Any]:
+    version, content, stage = (None, None, None) if config is None else config
+    return {
+        "node": node,
+        "region": region,
+        "state": state,
+        "version": version,
+        "hash": None if content is None else f"{content:016x}",
+        "stage": stage,
+    }
 
 
 def _bucket_stats(bucket: Bucket) -> dict[str, int]:

@@ -93,6 +93,12 @@ class Reload:
                     one.bucket.define(one.bucket.spec, min_debt=self._least_debt(one.bucket.spec))
                     self._tell_strong(one.bucket)
 
+    @property
+    def running(self) -> tuple[int, int, int] | None:
+        """Version, hash and stage of what is in force, as peers are told; None without a file."""
+        config = self.config
+        return None if config is None else (config.version, int(config.hash, 16), 0)
+
     def stats(self) -> dict[str, Any]:
         """Which configuration is in force, and how many were taken and refused."""
         config = self.config
