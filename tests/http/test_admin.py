@@ -107,3 +107,27 @@ async def test_the_status_tells_the_configuration(tmp_path: Path) -> None:
         _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
         assert (answer["config"]["version"], answer["config"]["reloads"]) == (4, 1)
         assert len(answer["config"]["hash"]) == 16
+
+
+async def test_the_status_tells_what_peers_run(tmp_path: Path) -> None:
+    ports = [free_port(), free_port()]
+    limiters = []
+    for place, port in enumerate(ports):
+        path = tmp_path / f"{place}.yaml"
+        path.write_text(f"""
+            version: {place + 1}
+            node: node-{place}
+            mesh: {{listen: "127.0.0.1:{port}", peers: ["127.0.0.1:{ports[1 - place]}"]}}
+            services: {{api: {{limit: 100/day}}}}""")
+        limiters.append(Limiter.from_file(path))
+    async with limiters[1], serving(limiters[0], admin_token=TOKEN) as client:
+
+        def told() -> bool:
+            return any(row["version"] == 2 for row in limiters[0].fleet())
+
+        await eventually(told, 20)
+        _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+        (peer,) = answer["peers"]
+        assert (peer["name"], peer["state"], peer["config"]["version"]) == ("node-1", "alive", 2)
+        assert peer["config"]["hash"] == limiters[1].stats()["config"]["hash"]
+        assert answer["config"]["version"] == 1
