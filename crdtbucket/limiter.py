@@ -16,15 +16,18 @@ from crdtbucket.bucket import Bucket
 from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.errors import (
     ConfigError,
+    CrdtbucketError,
     InvalidSpec,
     MeshError,
     Problem,
     UnknownBucket,
 )
-from crdtbucket.lifecycle import Lifecycle
+from crdtbucket.filewatch import FileWatch
+from crdtbucket.lifecycle import Lifecycle, State
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
+from crdtbucket.reload import Reload, runnable
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
 from crdtbucket.strong.settings import RedisConfig
@@ -79,17 +82,30 @@ class Limiter:
         self._consistency = check_consistency(consistency)
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
         self._table = _table if _table is not None else _new_table(mesh, config, max_keys)
-        self._buckets: dict[str, Bucket] = {}
+        self._path = ""
+        self._watch: FileWatch | None = None
+        self._made: list[Bucket] = []
+        defined: dict[str, Bucket] = {}
         for spec in buckets:
-            self._define(spec)
+            _check_new(spec, defined)
+            defined[spec.key] = self._make(spec)
         self._strong = self._strong_side(config, degradation or Degradation(), node)
+        self._reload = Reload(
+            self._table,
+            self._strong,
+            make=self._make,
+            least_debt=self._least_debt,
+            started={"node": self._node, "region": self._region, "mesh": mesh, "redis": config},
+            buckets=defined,
+        )
         self._lifecycle = Lifecycle(
             self._table,
-            self._buckets.values(),
+            self._made,
             node=self._node,
             region=self._region,
             mesh=mesh,
             strong=self._strong,
+            relax=self._reload.relax,
         )
 
     @classmethod
@@ -103,14 +119,24 @@ class Limiter:
         redis: RedisConfig | str | None = None,
         max_keys: int = MAX_KEYS,
         on_mode_change: Callable[[ModeNotice], None] | None = None,
+        watch: bool = False,
     ) -> Limiter:
         """The limiter that a configuration file describes; arguments override the file.
 
         Where it asks for strong consistency and names no Redis, the limiter is eventual, and logs
-        it. Raises `ConfigError` with every fault.
+        it. `watch`: while the limiter is open, `reload` when the file's content has changed, and
+        on SIGHUP where it is opened in the main thread and nothing else hears that; what is refused
+        is logged. Raises `ConfigError` with every fault.
         """
         from crdtbucket.config import load_config  # reads YAML: only for those who have a file
 
+        place = os.path.abspath(path)
+
+        def take() -> None:
+            limiter.reload()
+
+        # Before it is read: a change in between is then seen as one.
+        watching = FileWatch(place, take) if watch else None
         config = load_config(path)
         if not config.enabled:
             problem = Problem(
@@ -121,16 +147,14 @@ class Limiter:
             )
             raise ConfigError([problem])
         store = redis or config.redis
-        buckets, consistency = config.buckets, config.consistency
+        buckets, consistency = runnable(config, has_redis=store is not None)
         if store is None and _wants_strong(config):
             LOG.warning(
                 "%s asks for strong consistency and names no Redis: its buckets run in eventual "
                 "mode (give bucket_backend.connection a host or a url)",
                 config.path,
             )
-            buckets = tuple(dataclasses.replace(b, consistency=None) for b in buckets)
-            consistency = Mode.EVENTUAL
-        return cls(
+        limiter = cls(
             buckets,
             node=config.node if node is None else node,
             region=(config.region or "") if region is None else region,
@@ -147,6 +171,10 @@ class Limiter:
             ),
             max_keys=max_keys,
         )
+        limiter._reload.config = config
+        limiter._path, limiter._watch = place, watching
+        limiter._lifecycle.tell(limiter._reload.running)
+        return limiter
 
     # -- looking
 
@@ -163,7 +191,7 @@ class Limiter:
     @property
     def buckets(self) -> Mapping[str, Bucket]:
         """All buckets by their names as given, in the order of their definition."""
-        return MappingProxyType({bucket.spec.name: bucket for bucket in self._buckets.values()})
+        return MappingProxyType({one.spec.name: one for one in self._reload.buckets.values()})
 
     @property
     def address(self) -> str:
@@ -176,7 +204,8 @@ class Limiter:
 
         Raises `UnknownBucket`, which lists the names that there are.
         """
-        found = self._buckets.get(canonical_name(name)) if isinstance(name, str) else None
+        buckets = self._reload.buckets
+        found = buckets.get(canonical_name(name)) if isinstance(name, str) else None
         if found is None:
             raise UnknownBucket(name, self.buckets)
         return found
@@ -200,6 +229,7 @@ class Limiter:
             "node": self._node,
             "region": self._region,
             "cautious": self._table.cautious_until > self._table.now(),
+            "config": self._reload.stats(),
             "table": self._table.stats(),
             "buckets": {name: _bucket_stats(bucket) for name, bucket in self.buckets.items()},
         }
@@ -216,10 +246,39 @@ class Limiter:
             out |= self._strong.stats()
         return out
 
+    def fleet(self) -> list[dict[str, Any]]:
+        """Who runs what: of this node and of each peer, by name, a plain dict.
+
+        `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
+        `stage` of its configuration as it last told them, None where it told none.
+        """
+        machine = self._lifecycle.machine
+        if machine is None:
+            rows = [(self._node, self._region, "alive", self._reload.running)]
+        else:
+            rows = machine.fleet(self._table.now())
+        return [_fleet_row(*row) for row in rows]
+
+    # -- changing
+
+    def reload(self, config: Config | None = None) -> None:
+        """Brings another configuration into force: buckets are added, changed and removed.
+
+        Without `config` the limiter's own file is read again. Usage stays: what a key owes in
+        tokens is owed under the new capacity and rate too. A `Bucket` that is held goes on under
+        its new definition, and one that was removed under its last. Callers that wait look again.
+        From any thread. Raises `ConfigError` with every fault, and has then changed nothing: names,
+        the mesh, Redis, when modes change, and whether a bucket is strong stay for the limiter's
+        life.
+        """
+        self._reload.change(self._file_again() if config is None else config)
+        self._lifecycle.tell(self._reload.running)
+
     # -- opening and closing
 
     async def __aenter__(self) -> Limiter:
         await self._lifecycle.open_on_loop()
+        self._start_watch()
         return self
 
     async def __aexit__(
@@ -232,6 +291,7 @@ class Limiter:
 
     def __enter__(self) -> Limiter:
         self._lifecycle.open_in_thread()
+        self._start_watch()
         return self
 
     def __exit__(
@@ -249,41 +309,66 @@ class Limiter:
         that hears no more may not go on. Blocks for a second or so at most. For a limiter that
         was opened with `async with`, await `aclose` instead.
         """
-        self._lifecycle.close()
+        try:
+            self._lifecycle.close()
+        finally:
+            self._stop_watch()
 
     async def aclose(self) -> None:
         """`close` for a limiter that was opened with `async with`; on the same event loop."""
-        await self._lifecycle.aclose()
+        try:
+            await self._lifecycle.aclose()
+        finally:
+            self._stop_watch()
 
     # -- inside
 
-    def _define(self, spec: BucketSpec) -> None:
-        if not isinstance(spec, BucketSpec):
-            fix = 'make one with BucketSpec(...) or BucketSpec.parse("name", "100/minute")'
-            raise InvalidSpec(f"buckets contains {spec!r}, which is no BucketSpec", fix, "buckets")
-        if spec.key in self._buckets:
-            fix = "rename one; all kinds of hyphens count as the same"
-            raise InvalidSpec(f"two buckets are called {spec.name!r}", fix, "name")
+    def _start_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.start()
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None and self._lifecycle.state is State.CLOSED:
+            self._watch.stop()
+
+    def _file_again(self) -> Config:
+        from crdtbucket.config import load_config
+
+        config = self._reload.config
+        if config is None:
+            raise CrdtbucketError("this limiter came from no file: pass a configuration to reload")
+        try:
+            return load_config(self._path or config.path)
+        except ConfigError:
+            self._reload.counters["refused"] += 1
+            raise
+
+    def _make(self, spec: BucketSpec) -> Bucket:
         mesh = self._mesh_config
         kind = Bucket
         if self._is_strong(spec):
             from crdtbucket.strong.bucket import StrongBucket  # Redis only where it is used
 
             kind = StrongBucket
-        self._buckets[spec.key] = kind(
+        bucket = kind(
             self._table,
             spec,
-            min_debt=0 if mesh is None else least_debt(spec, mesh),
+            min_debt=self._least_debt(spec),
             news_ns=None if mesh is None else mesh.gossip_interval_ns,
         )
+        self._made.append(bucket)
+        return bucket
+
+    def _least_debt(self, spec: BucketSpec) -> int:
+        return 0 if self._mesh_config is None else least_debt(spec, self._mesh_config)
 
     def _strong_side(
         self, config: RedisConfig | None, degradation: Degradation, node: str | None
     ) -> StrongSide | None:
-        specs = [bucket.spec for bucket in self._buckets.values() if self._is_strong(bucket.spec)]
-        if not specs:
+        buckets = [bucket for bucket in self._made if self._is_strong(bucket.spec)]
+        if not buckets:
             return None
-        names = ", ".join(spec.name for spec in specs)
+        names = ", ".join(bucket.spec.name for bucket in buckets)
         if config is None:
             fix = 'pass redis="redis://host:port" or RedisConfig(...), or consistency="eventual"'
             raise InvalidSpec(f"{names}: strong consistency without a Redis", fix, "redis")
@@ -296,7 +381,7 @@ class Limiter:
             config,
             degradation,
             self._table,
-            [self._buckets[spec.key] for spec in specs],
+            buckets,
             node=self._node,
             region=self._region,
         )
@@ -305,8 +390,17 @@ class Limiter:
         return (spec.consistency or self._consistency) is Mode.STRONG
 
     def __repr__(self) -> str:
-        names = ", ".join(bucket.spec.name for bucket in self._buckets.values())
+        names = ", ".join(self.buckets)
         return f"Limiter([{names}], node={self._node!r}, {self._lifecycle.state.value})"
+
+
+def _check_new(spec: BucketSpec, known: Mapping[str, Bucket]) -> None:
+    if not isinstance(spec, BucketSpec):
+        fix = 'make one with BucketSpec(...) or BucketSpec.parse("name", "100/minute")'
+        raise InvalidSpec(f"buckets contains {spec!r}, which is no BucketSpec", fix, "buckets")
+    if spec.key in known:
+        fix = "rename one; all kinds of hyphens count as the same"
+        raise InvalidSpec(f"two buckets are called {spec.name!r}", fix, "name")
 
 
 def _wants_strong(config: Config) -> bool:
@@ -328,6 +422,20 @@ def _new_table(mesh: MeshConfig | None, redis: RedisConfig | None, max_keys: int
 def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
     """Tokens of debt that late news may need room for: four times what refills while it travels."""
     return -(-4 * spec.refill_rate * (LAG_NS + mesh.gossip_interval_ns) // spec.interval_ns)
+
+
+def _fleet_row(
+    node: str, region: str, state: str, config: tuple[int, int, int] | None
+) -> dict[str, Any]:
+    version, content, stage = (None, None, None) if config is None else config
+    return {
+        "node": node,
+        "region": region,
+        "state": state,
+        "version": version,
+        "hash": None if content is None else f"{content:016x}",
+        "stage": stage,
+    }
 
 
 def _bucket_stats(bucket: Bucket) -> dict[str, int]:

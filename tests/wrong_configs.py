@@ -273,6 +273,14 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "1:7: node: node is 1 (give a text of 1 to 200 characters)",
         ],
     ),
+    "version_text": (
+        "version: v2\n",
+        ["1:10: version: version is 'v2' (write a whole number from 0 to 2^53)"],
+    ),
+    "version_negative": (
+        "openclaw:\n  version: -1\n",
+        ["2:12: openclaw.version: version is -1 (write a whole number from 0 to 2^53)"],
+    ),
     "region_list": (
         "region: [eu]\n",
         [

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crdtbucket.config.check import masked, validate
 from crdtbucket.config.expand import expand
+from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
 from crdtbucket.config.model import FallbackScope, Identity, Mesh, Rating, Service
 from crdtbucket.config.redis import redis_config
@@ -47,6 +48,23 @@ class Config:
     node: str | None = None
     region: str | None = None
     enabled: bool = True
+    version: int = 0
+    """Which version of the definitions this is, counted up by whoever writes them; 0: not told."""
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits that name all that decides about a limit.
+
+        The same for every node of a fleet, in whatever order and words its file says it; nothing
+        of addresses, names or secrets is in it, and not the version.
+        """
+        rules = {
+            "enabled": self.enabled,
+            "fallback_ratio": self.fallback_ratio,
+            "fallback_scope": self.fallback_scope,
+            "modes": asdict(self.modes),
+        }
+        return fingerprint(self.buckets, (self.consistency, self.on_outage), rules)
 
 
 def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Config:
@@ -83,6 +101,7 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         node=identity.node,
         region=identity.region,
         enabled=rating.enabled,
+        version=identity.version,
     )
 
 

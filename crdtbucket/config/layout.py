@@ -12,7 +12,8 @@ from crdtbucket.config.source import Node, Source
 from crdtbucket.config.suggest import unknown_key
 
 ROOT = "openclaw"
-SECTIONS = ("rating", "services", "mesh", "node", "region")
+IDENTITY = ("node", "region", "version")
+SECTIONS = ("rating", "services", "mesh", *IDENTITY)
 
 
 @dataclass
@@ -39,7 +40,7 @@ def arrange(tree: Node, source: Source) -> Layout:
         services = rating.value.pop("services")
         _add(found, "services", services, source)
     identity = Node({}, "", 1, 1, 1, 1)
-    identity.value.update({key: found[key] for key in ("node", "region") if key in found})
+    identity.value.update({key: found[key] for key in IDENTITY if key in found})
     return Layout(rating, found.get("services"), found.get("mesh"), identity)
 
 

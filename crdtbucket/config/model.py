@@ -241,10 +241,11 @@ class Mesh(Section):
 
 
 class Identity(Section):
-    """Who this node is."""
+    """Who this node is, and which version of the definitions this file is."""
 
     node: Annotated[str, _named("node")] | None = None
     region: Annotated[str, _named("region")] | None = None
+    version: Annotated[int, _whole("version", 0, MAX_TOKENS)] = 0
 
 
 __all__ = [

@@ -237,7 +237,7 @@ cdef class BucketCore(_Replica):
         return self.salt
 
     def counters(self):
-        """Since the definition was made: a dict of integers (decisions, and tokens granted, refunded, forgiven)."""
+        """Since the bucket was made: a dict of integers (decisions, and tokens granted, refunded, forgiven)."""
         cdef definition_t *d = self.d
         return {"allowed": d.allowed, "denied": d.denied, "granted": d.granted, "refunded": d.refunded,
                 "forgiven": d.forgiven, "refused_full": d.refused_full, "keys": d.entries}

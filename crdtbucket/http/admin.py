@@ -66,6 +66,7 @@ class Admin:
             "cautious": stats["cautious"],
             "buckets": self._views.buckets_now(),
             "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
+            "config": stats["config"],
         }
 
     async def reset(self, request: web.Request) -> web.Response:

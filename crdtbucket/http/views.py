@@ -92,10 +92,9 @@ class Views:
 
     def peers_now(self) -> dict[str, Any]:
         """As JSON."""
-        stats = self._limiter.stats()
-        known = stats.get("peers", {})
-        peers = [{"name": name, "state": state} for name, state in known.items()]
-        return {"node": self._limiter.node, "region": self._limiter.region, "peers": peers}
+        node = self._limiter.node
+        peers = [_peer(row) for row in self._limiter.fleet() if row["node"] != node]
+        return {"node": node, "region": self._limiter.region, "peers": peers}
 
     async def health(self, _: web.Request) -> web.Response:
         """The event loop turns."""
@@ -127,6 +126,12 @@ class Views:
         return web.Response(
             body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
+
+
+def _peer(row: dict[str, Any]) -> dict[str, Any]:
+    config = {name: row[name] for name in ("version", "hash", "stage")}
+    told = row["hash"] is not None
+    return {"name": row["node"], "state": row["state"], "config": config if told else None}
 
 
 def _top(request: web.Request) -> int:

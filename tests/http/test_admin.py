@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +95,39 @@ async def test_the_status_of_a_node() -> None:
         assert (answer["node"], answer["region"], answer["peers"]) == ("eu-1", "eu", [])
         assert (answer["ready"], answer["cautious"], answer["redis"]) == (True, False, {})
         assert [one["name"] for one in answer["buckets"]] == ["api"]
+
+
+async def test_the_status_tells_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "crdtbucket.yaml"
+    path.write_text("version: 3\nservices: {api: {limit: 100/day}}")
+    limiter = Limiter.from_file(path)
+    async with serving(limiter, admin_token=TOKEN) as client:
+        path.write_text("version: 4\nservices: {api: {limit: 200/day}}")
+        limiter.reload()
+        _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+        assert (answer["config"]["version"], answer["config"]["reloads"]) == (4, 1)
+        assert len(answer["config"]["hash"]) == 16
+
+
+async def test_the_status_tells_what_peers_run(tmp_path: Path) -> None:
+    ports = [free_port(), free_port()]
+    limiters = []
+    for place, port in enumerate(ports):
+        path = tmp_path / f"{place}.yaml"
+        path.write_text(f"""
+            version: {place + 1}
+            node: node-{place}
+            mesh: {{listen: "127.0.0.1:{port}", peers: ["127.0.0.1:{ports[1 - place]}"]}}
+            services: {{api: {{limit: 100/day}}}}""")
+        limiters.append(Limiter.from_file(path))
+    async with limiters[1], serving(limiters[0], admin_token=TOKEN) as client:
+
+        def told() -> bool:
+            return any(row["version"] == 2 for row in limiters[0].fleet())
+
+        await eventually(told, 20)
+        _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+        (peer,) = answer["peers"]
+        assert (peer["name"], peer["state"], peer["config"]["version"]) == ("node-1", "alive", 2)
+        assert peer["config"]["hash"] == limiters[1].stats()["config"]["hash"]
+        assert answer["config"]["version"] == 1

@@ -1,0 +1,41 @@
+"""A short name of all that decides about limits: equal on nodes that grant the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from crdtbucket.mode import Mode
+from crdtbucket.policy import BucketSpec, OnOutage
+
+Defaults = tuple[Mode, OnOutage]
+"""What a bucket does that does not say it: its consistency, and what it does in an outage."""
+
+
+def fingerprint(
+    buckets: Iterable[BucketSpec], defaults: Defaults, rules: dict[str, Any] | None = None
+) -> str:
+    """16 hex digits over the buckets, in whatever order, and the rules that hold for all."""
+    parts = sorted((spec_content(spec, defaults) for spec in buckets), key=lambda one: one["name"])
+    content = {"format": 1, "buckets": parts, "rules": rules or {}}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def spec_content(spec: BucketSpec, defaults: Defaults) -> dict[str, Any]:
+    """What a bucket grants, in one spelling: defaults filled in, the rate as a reduced fraction."""
+    return {
+        "name": spec.key,
+        "capacity": spec.capacity,
+        "emission": spec.emission,
+        "max_debt": spec.max_debt,
+        "max_keys": spec.max_keys,
+        "on_table_full": spec.on_table_full,
+        "consistency": (spec.consistency or defaults[0]).value,
+        "on_outage": spec.on_outage or defaults[1],
+    }
+
+
+__all__ = ["Defaults", "fingerprint", "spec_content"]
