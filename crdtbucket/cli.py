@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from crdtbucket.commands.config import config
 from crdtbucket.commands.demo import demo
 from crdtbucket.commands.reconcile import reconcile
 from crdtbucket.commands.replay import replay
@@ -25,6 +26,7 @@ cli.add_command(demo)
 cli.add_command(simulate)
 cli.add_command(replay)
 cli.add_command(reconcile)
+cli.add_command(config)
 
 
 def main() -> None:

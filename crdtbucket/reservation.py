@@ -202,6 +202,8 @@ class Reservations:
             self.bucket.refund(one.decision)
 
     def _charge(self, one: Reservation, actual: int, taken: int) -> None:
+        if one.decision is not None and one.decision.shadowed:
+            return  # the limit would have turned the work away
         if actual > taken:
             self.bucket.settle(one.key, actual - taken)
         elif actual < taken and one.decision is not None:
