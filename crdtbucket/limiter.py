@@ -29,6 +29,7 @@ from crdtbucket.mode import Mode
 from crdtbucket.planned import PlannedBucket
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
 from crdtbucket.reload import FEWER, MAX_BUCKETS, Reload, runnable, set_plans, with_plans
+from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
 from crdtbucket.strong.settings import RedisConfig
@@ -89,6 +90,7 @@ class Limiter:
         defined: dict[str, Bucket] = {}
         for spec in buckets:
             self._define(spec, defined)
+        self._several = Several(self.bucket)
         self._strong = self._strong_side(config, degradation or Degradation(), node)
         self._reload = Reload(
             self._table,
@@ -210,6 +212,41 @@ class Limiter:
         if found is None:
             raise UnknownBucket(name, self.buckets)
         return found
+
+    # -- several buckets at once
+
+    def take_all(self, wanted: Iterable[Wanted]) -> AllDecision:
+        """Takes from several buckets, all or nothing: (bucket, key) or (bucket, key, cost) each.
+
+        What names the same key counts together. All arguments are checked before anything is
+        taken. Raises as `take` and `bucket`, `InvalidKey` when nothing is asked for, and
+        `AcquireRequired` for a strong bucket.
+        """
+        return self._several.take(wanted)
+
+    async def acquire_all(self, wanted: Iterable[Wanted]) -> AllDecision:
+        """`take_all` in whatever modes the buckets are; never waits for tokens.
+
+        Strong buckets are asked one after the other. What was taken goes back when another one
+        denies, raises, or the caller is cancelled. Without strong ones nothing is awaited.
+        """
+        return await self._several.acquire(wanted)
+
+    def refund_all(self, answer: AllDecision) -> int:
+        """Gives back all that is left of an allowed answer; returns the tokens that came back.
+
+        Raises `InvalidCost` for a denied one.
+        """
+        return self._several.refund(answer)
+
+    def reserve_all(self, wanted: Iterable[Wanted], ttl: float = 60.0) -> AllReservation:
+        """Sets estimates of several buckets aside together while a `with` block learns the costs.
+
+        `async with` where one of them is strong. `ttl` as in `Bucket.reserve`.
+        """
+        return AllReservation(self._several, wanted, ttl)
+
+    # -- numbers
 
     def keys(self, bucket: str, limit: int = 100) -> list[str | bytes]:
         """Up to `limit` keys of a bucket that were taken here and are still held, in no order.

@@ -57,8 +57,8 @@ class Reload:
         started: dict[str, Any],
         buckets: dict[str, Bucket],
     ) -> None:
-        """`make` defines a new bucket; the second argument is its owner where it is a plan. `kind`:
-        the class of a bucket, `planned` or not. `least_debt`: tokens of debt that a bucket needs room for.
+        """`make` defines a new bucket, or a plan of the one given second. `kind`: the class of a
+        bucket, `planned` or not. `least_debt`: tokens of debt that a bucket needs room for.
         `started`: the fixed fields of the limiter, for one that began without a file."""
         self.buckets = buckets
         """Those in force, by key; replaced as a whole."""

@@ -25,6 +25,8 @@ from click.testing import CliRunner
 
 import crdtbucket
 from crdtbucket import (
+    AllDecision,
+    AllReservation,
     Bucket,
     BucketSpec,
     ControllerSettings,
@@ -269,7 +271,8 @@ def test_every_public_name_is_documented_and_no_other() -> None:
     assert sorted(names("docs/api.md", "The API")) == sorted(crdtbucket.__all__)
 
 
-TOLD_KINDS = [Limiter, Bucket, StrongBucket, Decision, Decisions, ModeNotice]
+TOLD_KINDS = [Limiter, Bucket, StrongBucket, Decision, Decisions, AllDecision, AllReservation]
+TOLD_KINDS += [ModeNotice]
 # A bucket's half of the talk with Redis; its caller is the desk alone.
 TALK = ["open_call", "close_call", "take_as", "own", "void", "stated", "adopt", "shortage"]
 TALK += ["name_hash", "attach", "store"]

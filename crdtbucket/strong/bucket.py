@@ -52,13 +52,13 @@ class StrongBucket(Bucket):
 
     def take(self, key: str | bytes, cost: SupportsIndex = 1) -> NoReturn:
         """Raises `AcquireRequired`: a strong decision waits for Redis."""
-        raise AcquireRequired(self.spec.name, "take", "acquire(key, cost)")
+        raise AcquireRequired(self.spec.name, "take", "bucket.acquire(key, cost)")
 
     def take_many(
         self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
     ) -> NoReturn:
         """Raises `AcquireRequired`, as `take`."""
-        raise AcquireRequired(self.spec.name, "take_many", "acquire_many(keys, costs)")
+        raise AcquireRequired(self.spec.name, "take_many", "bucket.acquire_many(keys, costs)")
 
     async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
         """Redis' decision, if this node's own level agrees; else, within the deadline, that of the
