@@ -35,6 +35,7 @@ from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec
 from crdtbucket.reservation import Reservation
+from crdtbucket.several import AllDecision, AllReservation
 from crdtbucket.strong.controller_settings import ControllerSettings
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
@@ -55,6 +56,8 @@ __all__ = [
     "Decisions",
     "Mode",
     "Reservation",
+    "AllDecision",
+    "AllReservation",
     "CrdtbucketError",
     "AcquireRequired",
     "ConfigError",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import SupportsIndex
+from typing import ClassVar, SupportsIndex
 
 from crdtbucket._core import BucketCore, Decision, Decisions, Table
+from crdtbucket.errors import InvalidCost
 from crdtbucket.policy import BucketSpec
 from crdtbucket.reservation import Reservation, Reservations
 from crdtbucket.waiters import Lines, Waiters
@@ -17,7 +18,11 @@ class Bucket(BucketCore):
     `take`, `peek`, `settle` and `take_many` are the compiled core's own methods.
     """
 
-    __slots__ = ("reservations", "waiters")
+    # The first two are of PlannedBucket, in this place so that strong buckets can be planned, too.
+    __slots__ = ("_choice", "_plans", "reservations", "waiters")
+
+    immediate: ClassVar[bool] = True
+    """Whether decisions need no I/O, so that there is `take`."""
 
     def __init__(
         self,
@@ -31,6 +36,10 @@ class Bucket(BucketCore):
         super().__init__(table, spec, min_debt=min_debt)
         self.waiters: Lines = Waiters(self, news_ns=news_ns)
         self.reservations = Reservations(self)
+
+    def of(self, key: str | bytes) -> Bucket:
+        """The bucket that decides on a key: this one, or that of the key's plan."""
+        return self
 
     async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
         """The decision of a `take`, in whatever mode the bucket is. Does not wait for tokens.
@@ -99,4 +108,14 @@ class Bucket(BucketCore):
         return f"Bucket({spec.name!r}, capacity={spec.capacity}, mode={str(self.mode)!r})"
 
 
-__all__ = ["Bucket"]
+def cost_of_each(
+    names: tuple[str | bytes, ...], costs: SupportsIndex | Iterable[SupportsIndex]
+) -> tuple[SupportsIndex, ...]:
+    """The cost of each key, where `costs` is one or as many. Raises `InvalidCost`."""
+    each = tuple(costs) if isinstance(costs, Iterable) else (costs,) * len(names)
+    if len(each) != len(names):
+        raise InvalidCost(f"{len(each)} costs for {len(names)} keys")
+    return each
+
+
+__all__ = ["Bucket", "cost_of_each"]

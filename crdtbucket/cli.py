@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from crdtbucket.commands.config import config
 from crdtbucket.commands.demo import demo
 from crdtbucket.commands.reconcile import reconcile
 from crdtbucket.commands.replay import replay
@@ -32,6 +33,7 @@ cli.add_command(reconcile)
 cli.add_command(serve)
 for command in (status, top, take, peek, reset):
     cli.add_command(command)
+cli.add_command(config)
 
 
 def main() -> None:

@@ -46,6 +46,16 @@ def duration_ns(value: str | int | float | timedelta, field: str = "duration") -
     return exact.numerator
 
 
+def span(ns: int) -> str:
+    """Nanoseconds as one whole number with a unit, as `duration_ns` reads it: "100ms", "90s"."""
+    for unit in ("d", "h", "m", "s", "ms", "us"):
+        # A single minute or day is better known as 60s and 24h.
+        least = 2 if unit in ("d", "m") else 1
+        if ns % UNIT_NS[unit] == 0 and ns >= least * UNIT_NS[unit]:
+            return f"{ns // UNIT_NS[unit]}{unit}"
+    return f"{ns}ns" if ns else "0s"
+
+
 def _exact_ns(value: object, field: str) -> Fraction | None:
     if isinstance(value, timedelta):
         return Fraction(value // timedelta(microseconds=1) * 1_000)
@@ -74,4 +84,4 @@ def plain_unit(text: str) -> str:
     return text.replace("µ", "u").replace("μ", "u")
 
 
-__all__ = ["DURATION_HINT", "UNIT_NS", "duration_ns", "plain_unit"]
+__all__ = ["DURATION_HINT", "UNIT_NS", "duration_ns", "plain_unit", "span"]

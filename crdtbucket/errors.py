@@ -150,7 +150,7 @@ class AcquireRequired(CrdtbucketError, TypeError):
     def __str__(self) -> str:
         return (
             f"bucket {self.bucket!r} has strong consistency, so a decision asks Redis: "
-            f"`await bucket.{self.instead}` instead of {self.called}"
+            f"`await {self.instead}` instead of {self.called}"
         )
 
 

@@ -105,8 +105,10 @@ NODE = (
 BUCKETS = (
     Figure(
         "decisions_total",
-        "Decisions: allowed or denied.",
-        _each_by("buckets", lambda one: {key: one[key] for key in ("allowed", "denied")}),
+        "Decisions: allowed, denied, or shadowed: allowed by a shadow though the limit denies it.",
+        _each_by(
+            "buckets", lambda one: {key: one[key] for key in ("allowed", "denied", "shadowed")}
+        ),
         ("bucket", "result"),
     ),
     Figure(

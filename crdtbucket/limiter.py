@@ -26,8 +26,10 @@ from crdtbucket.filewatch import FileWatch
 from crdtbucket.lifecycle import Lifecycle, State
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
+from crdtbucket.planned import PlannedBucket
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
-from crdtbucket.reload import Reload, runnable
+from crdtbucket.reload import FEWER, MAX_BUCKETS, Reload, runnable, set_plans, with_plans
+from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
 from crdtbucket.strong.settings import RedisConfig
@@ -87,13 +89,14 @@ class Limiter:
         self._made: list[Bucket] = []
         defined: dict[str, Bucket] = {}
         for spec in buckets:
-            _check_new(spec, defined)
-            defined[spec.key] = self._make(spec)
+            self._define(spec, defined)
+        self._several = Several(self.bucket)
         self._strong = self._strong_side(config, degradation or Degradation(), node)
         self._reload = Reload(
             self._table,
             self._strong,
             make=self._make,
+            kind=self._kind,
             least_debt=self._least_debt,
             started={"node": self._node, "region": self._region, "mesh": mesh, "redis": config},
             buckets=defined,
@@ -190,7 +193,7 @@ class Limiter:
 
     @property
     def buckets(self) -> Mapping[str, Bucket]:
-        """All buckets by their names as given, in the order of their definition."""
+        """All buckets by their names as given, in the order of their definition; plans, too."""
         return MappingProxyType({one.spec.name: one for one in self._reload.buckets.values()})
 
     @property
@@ -210,14 +213,51 @@ class Limiter:
             raise UnknownBucket(name, self.buckets)
         return found
 
+    # -- several buckets at once
+
+    def take_all(self, wanted: Iterable[Wanted]) -> AllDecision:
+        """Takes from several buckets, all or nothing: (bucket, key) or (bucket, key, cost) each.
+
+        What names the same key counts together. All arguments are checked before anything is
+        taken. Raises as `take` and `bucket`, `InvalidKey` when nothing is asked for, and
+        `AcquireRequired` for a strong bucket.
+        """
+        return self._several.take(wanted)
+
+    async def acquire_all(self, wanted: Iterable[Wanted]) -> AllDecision:
+        """`take_all` in whatever modes the buckets are; never waits for tokens.
+
+        Strong buckets are asked one after the other. What was taken goes back when another one
+        denies, raises, or the caller is cancelled. Without strong ones nothing is awaited.
+        """
+        return await self._several.acquire(wanted)
+
+    def refund_all(self, answer: AllDecision) -> int:
+        """Gives back all that is left of an allowed answer; returns the tokens that came back.
+
+        Raises `InvalidCost` for a denied one.
+        """
+        return self._several.refund(answer)
+
+    def reserve_all(self, wanted: Iterable[Wanted], ttl: float = 60.0) -> AllReservation:
+        """Sets estimates of several buckets aside together while a `with` block learns the costs.
+
+        `async with` where one of them is strong. `ttl` as in `Bucket.reserve`.
+        """
+        return AllReservation(self._several, wanted, ttl)
+
+    # -- numbers
+
     def keys(self, bucket: str, limit: int = 100) -> list[str | bytes]:
         """Up to `limit` keys of a bucket that were taken here and are still held, in no order.
 
-        The names of at most 10,000 keys are remembered. Raises `UnknownBucket`.
+        Keys with a plan are among those of their bucket; the plan's own name tells them apart. The
+        names of at most 10,000 keys are remembered. Raises `UnknownBucket`.
         """
-        wanted = self.bucket(bucket).spec.name
+        spec = self.bucket(bucket).spec
+        wanted = {spec.name, *(plan.name for _, plan in spec.plans)}
         names = list(self._table.names.values())  # a copy: other threads go on taking
-        return list(itertools.islice((key for of, key in names if of == wanted), max(limit, 0)))
+        return list(itertools.islice((key for of, key in names if of in wanted), max(limit, 0)))
 
     def stats(self) -> dict[str, Any]:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
@@ -343,14 +383,22 @@ class Limiter:
             self._reload.counters["refused"] += 1
             raise
 
-    def _make(self, spec: BucketSpec) -> Bucket:
-        mesh = self._mesh_config
-        kind = Bucket
-        if self._is_strong(spec):
-            from crdtbucket.strong.bucket import StrongBucket  # Redis only where it is used
+    def _define(self, spec: BucketSpec, defined: dict[str, Bucket]) -> None:
+        if not isinstance(spec, BucketSpec):
+            fix = 'make one with BucketSpec(...) or BucketSpec.parse("name", "100/minute")'
+            raise InvalidSpec(f"buckets contains {spec!r}, which is no BucketSpec", fix, "buckets")
+        for one, owner in with_plans([spec]):
+            if one.key in defined:
+                fix = "rename one; all kinds of hyphens count as the same"
+                raise InvalidSpec(f"two buckets are called {one.name!r}", fix, "name")
+            if len(defined) >= MAX_BUCKETS:
+                raise InvalidSpec(f"buckets has {one.name!r} as one more", FEWER, "buckets")
+            defined[one.key] = self._make(one, owner)
+        set_plans([spec], defined)
 
-            kind = StrongBucket
-        bucket = kind(
+    def _make(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
+        mesh = self._mesh_config
+        bucket = self._kind(owner, planned=bool(spec.plans))(
             self._table,
             spec,
             min_debt=self._least_debt(spec),
@@ -362,10 +410,19 @@ class Limiter:
     def _least_debt(self, spec: BucketSpec) -> int:
         return 0 if self._mesh_config is None else least_debt(spec, self._mesh_config)
 
+    def _kind(self, spec: BucketSpec, *, planned: bool) -> type[Bucket]:
+        if not self._is_strong(spec):
+            return PlannedBucket if planned else Bucket
+        # Redis only where it is used
+        from crdtbucket.strong.bucket import StrongBucket
+        from crdtbucket.strong.planned import PlannedStrongBucket
+
+        return PlannedStrongBucket if planned else StrongBucket
+
     def _strong_side(
         self, config: RedisConfig | None, degradation: Degradation, node: str | None
     ) -> StrongSide | None:
-        buckets = [bucket for bucket in self._made if self._is_strong(bucket.spec)]
+        buckets = [bucket for bucket in self._made if not bucket.immediate]
         if not buckets:
             return None
         names = ", ".join(bucket.spec.name for bucket in buckets)
@@ -392,15 +449,6 @@ class Limiter:
     def __repr__(self) -> str:
         names = ", ".join(self.buckets)
         return f"Limiter([{names}], node={self._node!r}, {self._lifecycle.state.value})"
-
-
-def _check_new(spec: BucketSpec, known: Mapping[str, Bucket]) -> None:
-    if not isinstance(spec, BucketSpec):
-        fix = 'make one with BucketSpec(...) or BucketSpec.parse("name", "100/minute")'
-        raise InvalidSpec(f"buckets contains {spec!r}, which is no BucketSpec", fix, "buckets")
-    if spec.key in known:
-        fix = "rename one; all kinds of hyphens count as the same"
-        raise InvalidSpec(f"two buckets are called {spec.name!r}", fix, "name")
 
 
 def _wants_strong(config: Config) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, get_args
@@ -14,6 +15,7 @@ from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.duration import UNIT_NS, duration_ns, plain_unit
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.mode import Mode
+from crdtbucket.plans import checked_plans
 
 MAX_TOKENS = 2**53
 MAX_RATE = 1_000_000_000
@@ -76,6 +78,11 @@ class BucketSpec:
     """`Mode.STRONG` or `Mode.EVENTUAL`; None for what the limiter says."""
     on_outage: OnOutage | None
     """What decides while the common store is out of reach; None for what the limiter says."""
+    plans: tuple[tuple[str, BucketSpec], ...]
+    """Other limits for keys that match a glob: the first match wins. Each plan is a definition of
+    its own, called `name[glob]`."""
+    shadow: bool
+    """Whether calls that the limit denies are admitted all the same, and counted."""
 
     def __init__(
         self,
@@ -89,13 +96,16 @@ class BucketSpec:
         on_table_full: OnTableFull = "deny",
         consistency: Mode | str | None = None,
         on_outage: OnOutage | None = None,
+        plans: Sequence[tuple[str, BucketSpec]] = (),
+        shadow: bool = False,
     ) -> None:
         """Check and keep a definition.
 
         `refill_interval` is text with a unit ("250ms", "1s", "5m", "2h", "1d"), a number of
         seconds, or a `timedelta`. `max_debt` is `capacity` when None. `consistency` is "strong"
-        or "eventual"; `on_outage` is "quota", "eventual", "deny" or "allow". Raises
-        `InvalidSpec`, naming the field and the fix.
+        or "eventual"; `on_outage` is "quota", "eventual", "deny" or "allow". `plans`: (glob, spec)
+        pairs, whose specs get their name, consistency and, where they say nothing, outage policy
+        and shadow from this one. Raises `InvalidSpec`, naming the field and the fix.
         """
         check_name(name)
         check_whole("capacity", capacity, 1, MAX_TOKENS)
@@ -114,6 +124,8 @@ class BucketSpec:
         check_choice("on_table_full", on_table_full, get_args(OnTableFull))
         if on_outage is not None:
             check_choice("on_outage", on_outage, get_args(OnOutage))
+        if not isinstance(shadow, bool):
+            raise InvalidSpec(f"shadow is {clipped(shadow)}", "write true or false", "shadow")
         _check_rate(refill_rate, interval_ns, capacity, debt)
         values = {
             "name": name,
@@ -126,9 +138,11 @@ class BucketSpec:
             "on_table_full": on_table_full,
             "consistency": None if consistency is None else check_consistency(consistency),
             "on_outage": on_outage,
+            "shadow": shadow,
         }
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)  # the way past `frozen`, once
+        object.__setattr__(self, "plans", checked_plans(self, plans))
 
     @classmethod
     def parse(
@@ -141,6 +155,8 @@ class BucketSpec:
         on_table_full: OnTableFull = "deny",
         consistency: Mode | str | None = None,
         on_outage: OnOutage | None = None,
+        plans: Sequence[tuple[str, BucketSpec]] = (),
+        shadow: bool = False,
     ) -> BucketSpec:
         """The bucket that a rate string describes, such as "100/minute" or "10/s burst 20".
 
@@ -158,6 +174,8 @@ class BucketSpec:
             on_table_full=on_table_full,
             consistency=consistency,
             on_outage=on_outage,
+            plans=plans,
+            shadow=shadow,
         )
 
     @property

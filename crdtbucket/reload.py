@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
 from crdtbucket.bucket import Bucket
 from crdtbucket.errors import ConfigError, InvalidSpec, Problem
 from crdtbucket.mode import Mode
+from crdtbucket.planned import PlannedBucket
 from crdtbucket.policy import BucketSpec
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from crdtbucket.strong.assembly import StrongSide
 
 LOG = logging.getLogger("crdtbucket")
+MAX_BUCKETS = 1_000
+"""Plans included: their definitions travel in one frame."""
+FEWER = f"at most {MAX_BUCKETS} buckets and plans; a glob can stand for a group of keys"
 FIXED = {
     "node": "node",
     "region": "region",
@@ -47,12 +51,14 @@ class Reload:
         table: Table,
         strong: StrongSide | None,
         *,
-        make: Callable[[BucketSpec], Bucket],
+        make: Callable[[BucketSpec, BucketSpec], Bucket],
+        kind: Callable[..., type[Bucket]],
         least_debt: Callable[[BucketSpec], int],
         started: dict[str, Any],
         buckets: dict[str, Bucket],
     ) -> None:
-        """`make` defines a new bucket. `least_debt`: tokens of debt that a bucket needs room for.
+        """`make` defines a new bucket, or a plan of the one given second. `kind`: the class of a
+        bucket, `planned` or not. `least_debt`: tokens of debt that a bucket needs room for.
         `started`: the fixed fields of the limiter, for one that began without a file."""
         self.buckets = buckets
         """Those in force, by key; replaced as a whole."""
@@ -62,6 +68,7 @@ class Reload:
         self._table = table
         self._strong = strong
         self._make = make
+        self._kind = kind
         self._least_debt = least_debt
         self._started = started
         self._removed: dict[str, Bucket] = {}
@@ -137,11 +144,15 @@ class Reload:
     def _unfit(
         self, config: Config, specs: tuple[BucketSpec, ...], consistency: Mode
     ) -> Iterator[Problem]:
-        changed = 0
-        for spec in specs:
-            path = f"services.{spec.name}"
-            strong = (spec.consistency or consistency) is Mode.STRONG
+        changed, seen = 0, set[str]()
+        for spec, owner in with_plans(specs):
+            path = f"services.{owner.name}"
+            strong = (owner.consistency or consistency) is Mode.STRONG
             known = self._known(spec.key)
+            if spec.key in seen:
+                fix = "rename one; all kinds of hyphens count as the same"
+                yield Problem(f"two buckets are called {spec.name!r}", fix, path, config.path)
+            seen.add(spec.key)
             if known is not None and self._is_strong(known) is not strong:
                 yield Problem(
                     f"cannot become {'strong' if strong else 'eventual'} while the limiter works",
@@ -162,6 +173,8 @@ class Reload:
                 except InvalidSpec as error:
                     yield Problem(error.message, error.fix, f"{path}.{error.field}", config.path)
             changed += known is None or known.spec != spec
+        if len(seen) > MAX_BUCKETS:
+            yield Problem(f"has {len(seen)} buckets and plans", FEWER, "services", config.path)
         # A ceiling that is raised for a time takes a second one later.
         if 2 * changed > self._table.free_definitions:
             yield Problem(
@@ -178,12 +191,15 @@ class Reload:
         outages = (config.on_outage, config.fallback_ratio, config.fallback_scope)
         if self._strong is not None:
             self._strong.outages(*outages)
-        buckets = {spec.key: self._defined(spec) for spec in specs}
+        buckets = {one.key: self._defined(one, owner) for one, owner in with_plans(specs)}
+        set_plans(specs, buckets)
         gone = {key: one for key, one in self.buckets.items() if key not in buckets}
         self._removed = {
             key: one for key, one in (self._removed | gone).items() if key not in buckets
         }
         self.buckets = buckets
+        for bucket in [*buckets.values(), *gone.values()]:
+            bucket.waiters.kick_all()
         before, self.config = self.config, config
         LOG.info(
             "configuration %d (%s) is in force%s: %d buckets%s",
@@ -197,19 +213,23 @@ class Reload:
     def _known(self, key: str) -> Bucket | None:
         return self.buckets.get(key) or self._removed.get(key)
 
-    def _defined(self, spec: BucketSpec) -> Bucket:
+    def _defined(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
         bucket = self._known(spec.key)
         if bucket is None:
-            bucket = self._make(spec)
+            bucket = self._make(spec, owner)
         elif bucket.spec != spec:
             ceiling, least = self._ceiling(spec), self._least_debt(spec)
             bucket.define(spec, min_debt=ceiling - spec.capacity)
+            if spec.plans and not isinstance(bucket, PlannedBucket):
+                # Whoever holds it shall have its plans, too; the classes differ in methods alone.
+                kind = self._kind(owner, planned=True)
+                assert issubclass(kind, PlannedBucket)
+                kind.plan(bucket)
             self._grown.pop(spec.key, None)
             if ceiling > spec.capacity + max(spec.max_debt, least):
                 q, p = spec.emission
                 until = self._table.now() + -(-q * ceiling // p)
                 self._grown[spec.key] = Grown(bucket, until)
-            bucket.waiters.kick_all()
         self._tell_strong(bucket)
         return bucket
 
@@ -232,6 +252,22 @@ class Reload:
             self._strong.follow(bucket)
 
 
+def with_plans(specs: Iterable[BucketSpec]) -> Iterator[tuple[BucketSpec, BucketSpec]]:
+    """Every definition, each bucket's before those of its plans, and the bucket that it is of."""
+    for spec in specs:
+        yield spec, spec
+        for _, plan in spec.plans:
+            yield plan, spec
+
+
+def set_plans(specs: Iterable[BucketSpec], buckets: Mapping[str, Bucket]) -> None:
+    """Tells buckets which keys have which plans."""
+    for spec in specs:
+        bucket = buckets[spec.key]
+        if isinstance(bucket, PlannedBucket):
+            bucket.set_plans((glob, buckets[plan.key]) for glob, plan in spec.plans)
+
+
 def runnable(config: Config, *, has_redis: bool) -> tuple[tuple[BucketSpec, ...], Mode]:
     """The buckets that run, and their consistency: all are eventual without a Redis to ask."""
     if has_redis:
@@ -251,4 +287,4 @@ def _differences(path: str, old: object, new: object) -> Iterator[str]:
             yield f"{path}.{field.name}"
 
 
-__all__ = ["Reload", "runnable"]
+__all__ = ["FEWER", "MAX_BUCKETS", "Reload", "runnable", "set_plans", "with_plans"]

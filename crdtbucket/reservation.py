@@ -90,12 +90,7 @@ class Reservation:
         the block the estimate is back already: then `actual` is charged in full, counted as a
         late commit and logged, so that no use is lost.
         """
-        if isinstance(actual, bool) or not hasattr(actual, "__index__"):
-            raise InvalidCost(f"actual must be a whole number of tokens (int), not {actual!r}")
-        tokens = actual.__index__()
-        if not 0 <= tokens <= MAX_SETTLE:
-            raise InvalidCost(f"actual must be 0 to 2^62 tokens, not {tokens}")
-        self._book.commit(self, tokens)
+        self._book.commit(self, checked_actual(actual))
 
     def _begin(self) -> None:
         if self.state is not State.NEW or self.decision is not None:
@@ -106,6 +101,16 @@ class Reservation:
             f"Reservation(key={self.key!r}, estimate={self.estimate}, state={self.state.name}, "
             f"actual={self.actual})"
         )
+
+
+def checked_actual(actual: int) -> int:
+    """A true cost, when it is one. Raises `InvalidCost`."""
+    if isinstance(actual, bool) or not hasattr(actual, "__index__"):
+        raise InvalidCost(f"actual must be a whole number of tokens (int), not {actual!r}")
+    tokens = actual.__index__()
+    if not 0 <= tokens <= MAX_SETTLE:
+        raise InvalidCost(f"actual must be 0 to 2^62 tokens, not {tokens}")
+    return tokens
 
 
 class Reservations:
@@ -133,6 +138,12 @@ class Reservations:
         if ttl_ns == 0:
             raise InvalidSpec("ttl is 0", "give the seconds after which the work is lost", "ttl")
         return Reservation(self, key, estimate, ttl_ns)
+
+    def enter(self, decision: Decision, ttl: float) -> Reservation:
+        """A reservation of an estimate that was taken already."""
+        one = self.reserve(decision.key, decision.cost, ttl)
+        self.hold(one, decision)
+        return one
 
     def hold(self, one: Reservation, decision: Decision) -> None:
         """Enter a reservation whose estimate was decided on."""
@@ -202,6 +213,8 @@ class Reservations:
             self.bucket.refund(one.decision)
 
     def _charge(self, one: Reservation, actual: int, taken: int) -> None:
+        if one.decision is not None and one.decision.shadowed:
+            return  # the limit would have turned the work away
         if actual > taken:
             self.bucket.settle(one.key, actual - taken)
         elif actual < taken and one.decision is not None:
@@ -230,4 +243,4 @@ class Reservations:
         self._unsaid = 0
 
 
-__all__ = ["Reservation", "Reservations", "State"]
+__all__ = ["Reservation", "Reservations", "State", "checked_actual"]

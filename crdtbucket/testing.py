@@ -18,14 +18,17 @@ import hashlib
 import heapq
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.bucket import Bucket
 from crdtbucket.errors import CrdtbucketError, NodeConflict, UnknownBucket
 from crdtbucket.mesh.protocol import Frames, MeshNode
 from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.planned import PlannedBucket
 from crdtbucket.policy import BucketSpec, canonical_name
 
+B = TypeVar("B", bound=BucketCore)
 NS = 1_000_000_000
 START_NS = 1_000 * NS
 """What a clock without an offset shows at the start."""
@@ -75,7 +78,9 @@ class SimulatedNode:
         """What is counted here for the key: {node: (taken, refunded)}, a node's epochs summed."""
         names = self.node.names()
         out: dict[str, tuple[int, int]] = {}
-        for (number, _), (_, taken, refunded) in self.bucket(bucket).columns(key).items():
+        core = self.bucket(bucket)
+        core = core.of(key) if isinstance(core, Bucket) else core
+        for (number, _), (_, taken, refunded) in core.columns(key).items():
             before = out.get(names[number], (0, 0))
             out[names[number]] = (before[0] + taken, before[1] + refunded)
         return out
@@ -107,8 +112,11 @@ class SimulatedNode:
         self.table.set_time(self.local_ns(mesh.now_ns))
         self.buckets: dict[str, BucketCore] = {}
         for spec in mesh.specs:
-            debt = round(4 * spec.rate_per_second * (mesh.latency + mesh.config.gossip_interval))
-            self.buckets[spec.key] = BucketCore(self.table, spec, min_debt=debt)
+            if spec.plans:
+                planned = self._define(PlannedBucket, spec)
+                planned.set_plans((glob, self._define(Bucket, plan)) for glob, plan in spec.plans)
+            else:
+                self._define(BucketCore, spec)
         seed = mesh.random.getrandbits(64)
         self.node = MeshNode(self.table, mesh.config, name=self.name, region=self.name, seed=seed)
         self.table.configure(predict=mesh.prediction)
@@ -117,6 +125,12 @@ class SimulatedNode:
             self.node.restore(memory)
         self.up = True
         self._wake()
+
+    def _define(self, kind: type[B], spec: BucketSpec) -> B:
+        mesh = self._mesh
+        debt = round(4 * spec.rate_per_second * (mesh.latency + mesh.config.gossip_interval))
+        bucket = self.buckets[spec.key] = kind(self.table, spec, min_debt=debt)
+        return bucket
 
     def _present(self) -> None:
         if not self.up:

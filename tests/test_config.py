@@ -21,9 +21,10 @@ from crdtbucket.strong.controller_settings import ControllerSettings
 from crdtbucket.strong.settings import RedisConfig
 from tests.test_docs import rows
 from tests.wrong_configs import ENV, WRONG
+from tests.wrong_services import WRONG_SERVICES
 from tests.wrong_strong_configs import WRONG_STRONG
 
-CASES = WRONG | WRONG_STRONG
+CASES = WRONG | WRONG_SERVICES | WRONG_STRONG
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAME = "ai\u2011agent\u2011inference"
@@ -450,6 +451,7 @@ _LINES = st.tuples(
             *["openclaw", "rating", "services", "mesh", "node", "bucket", "secret", "peers"],
             *["bucket_backend", "connection", "sentinel", "nodes", "tls", "cluster", "url"],
             *["host", "prefix", "password", "master", "modes", "deadline", "fallback_ratio"],
+            *["defaults", "keys", "shadow", "limit", "a", "capacity", "refill_rate", "version"],
         ]
     ),
     _VALUES,

@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from crdtbucket import (
     NodeConflict,
 )
 from crdtbucket.config import load_config
+from crdtbucket.planned import PlannedBucket
 
 SECRET = "a secret of this test"
 # Nothing refills while a test runs.
@@ -48,8 +50,8 @@ def peers(limiter: Limiter) -> list[str]:
     return [name for name, state in stats["peers"].items() if state == "alive"]
 
 
-def left(limiter: Limiter) -> int:
-    return limiter.bucket("ai-agent-inference").peek(KEY).remaining
+def left(limiter: Limiter, key: str = KEY) -> int:
+    return limiter.bucket("ai-agent-inference").peek(key).remaining
 
 
 @contextlib.asynccontextmanager
@@ -265,3 +267,30 @@ async def test_a_damaged_snapshot_is_a_clear_error_and_leaves_the_name_free(tmp_
     (tmp_path / "eu-1.snapshot").unlink()
     async with Limiter([spec], node="eu-1", mesh=config):
         pass
+
+
+async def test_nodes_whose_plans_differ_count_each_plan_for_itself() -> None:
+    def planned(capacity: int) -> BucketSpec:
+        plan = BucketSpec("any", capacity, 1, "1h")
+        return replace(SPEC, plans=[("gold-*", plan)])
+
+    async with contextlib.AsyncExitStack() as stack:
+        eu = await stack.enter_async_context(node("eu-1", spec=planned(200)))
+        us = await stack.enter_async_context(node("us-1", eu.address, spec=planned(400)))
+        ap = await stack.enter_async_context(node("ap-1", eu.address))
+        await eventually(lambda: all(len(peers(limiter)) == 2 for limiter in (eu, us, ap)))
+        assert eu.bucket(SPEC.name).take("gold-1", 120)
+        # The same plan with another capacity counts what was taken.
+        await eventually(lambda: left(us, "gold-1") == 280)
+        # A node that has no such plan leaves it alone, and says so.
+        await eventually(lambda: ap.stats()["mesh"]["unknown_bucket"] > 0)
+        assert left(ap, "gold-1") == 300
+        assert ap.bucket(SPEC.name).take("gold-1", 10)
+        assert us.bucket(SPEC.name).take("gold-1", 20)
+        await eventually(lambda: left(eu, "gold-1") == 60)
+        # What was taken without the plan is known where the plan ends.
+        bucket = us.bucket(SPEC.name)
+        assert isinstance(bucket, PlannedBucket)
+        bucket.set_plans(())
+        await eventually(lambda: left(us, "gold-1") == 290)
+        assert left(eu, "gold-1") == 60

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket.duration import duration_ns
+from crdtbucket.duration import duration_ns, span
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.mode import Mode
 from crdtbucket.policy import MAX_TOKENS, BucketSpec, canonical_name
@@ -46,6 +46,19 @@ DAY = 86_400 * SECOND
 )
 def test_durations(value: Any, nanoseconds: int) -> None:
     assert duration_ns(value) == nanoseconds
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [
+        *[(0, "0s"), (1, "1ns"), (100_000, "100us"), (20_000_000, "20ms"), (SECOND, "1s")],
+        *[(60 * SECOND, "60s"), (90 * SECOND, "90s"), (120 * SECOND, "2m"), (3600 * SECOND, "1h")],
+        *[(DAY, "24h"), (31 * DAY, "31d"), (366 * DAY + 1, "31622400000000001ns")],
+    ],
+)
+def test_spans_are_written_as_they_are_read(ns: int, text: str) -> None:
+    assert span(ns) == text
+    assert duration_ns(text) == ns
 
 
 @pytest.mark.parametrize(
@@ -144,6 +157,7 @@ GOOD: dict[str, Any] = {"name": "chat", "capacity": 10, "refill_rate": 5, "refil
         ({"consistency": ["strong"]}, "consistency"),
         ({"on_outage": "open"}, "on_outage"),
         ({"on_outage": 0}, "on_outage"),
+        ({"shadow": 1}, "shadow"),
         ({"capacity": MAX_TOKENS, "refill_rate": 1}, "capacity"),
         ({"name": ""}, "name"),
         ({"name": "x" * 201}, "name"),

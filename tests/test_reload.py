@@ -19,6 +19,7 @@ from crdtbucket import (
     CrdtbucketError,
     Limiter,
     MeshConfig,
+    Mode,
     RedisConfig,
     UnknownBucket,
 )
@@ -270,12 +271,91 @@ def test_without_redis_strong_is_eventual_as_at_the_start() -> None:
     assert limiter.bucket("api").take("k").limit == 5
 
 
-def test_more_changes_than_a_table_holds_are_refused() -> None:
-    limiter = Limiter([API])
-    many = [BucketSpec(f"b{n}", 5, 5) for n in range(2_048)]
+def test_more_than_a_table_holds_is_refused() -> None:
+    time = VirtualTime()
+    limiter = limiter_in(time)
+    many = [BucketSpec(f"b{n}", 5, 5) for n in range(1_001)]
     assert refused(limiter, config_of(*many)) == ["services"]
-    limiter.reload(config_of(*many[:2_000]))
-    assert len(limiter.buckets) == 2_000
+    for capacity in (5, 6, 7):
+        limiter.reload(config_of(*[BucketSpec(one.name, capacity, 5) for one in many[:1_000]]))
+    # Each of these may need two more definitions within the minute.
+    wider = config_of(*[BucketSpec(one.name, 8, 5) for one in many[:1_000]])
+    assert refused(limiter, wider) == ["services"]
+    time.advance(60)
+    limiter.reload(wider)
+    assert {bucket.spec.capacity for bucket in limiter.buckets.values()} == {8}
+
+
+# ---- plans and shadows ----
+
+
+def planned(capacity: int, **plans: int) -> BucketSpec:
+    specs = [(glob, BucketSpec("plan", size, 1, "1d")) for glob, size in plans.items()]
+    return BucketSpec("api", capacity, 1, "1d", plans=specs)
+
+
+def test_plans_come_change_and_go() -> None:
+    limiter = Limiter([planned(10)])
+    held = limiter.bucket("api")
+    assert held.take("gold", 10)
+    limiter.reload(config_of(planned(10, gold=100)))
+    assert limiter.bucket("api") is held
+    assert list(limiter.buckets) == ["api", "api[gold]"]
+    assert held.take("gold", 60).limit == 100
+    assert held.take("other", 10).limit == 10
+    limiter.reload(config_of(planned(10, gold=80)))
+    assert held.peek("gold").remaining == 20
+    limiter.reload(config_of(planned(10)))
+    assert held.peek("gold").remaining == 0  # as it was left under the bucket's own limit
+    assert list(limiter.buckets) == ["api"]
+    limiter.reload(config_of(planned(10, gold=100)))
+    assert held.peek("gold").remaining == 40
+
+
+def test_plans_of_a_strong_bucket_are_strong() -> None:
+    limiter = Limiter([planned(10)], node="n", redis=REDIS, consistency="strong")
+    held = limiter.bucket("api")
+    limiter.reload(config_of(planned(10, gold=100), redis=REDIS, consistency=Mode.STRONG))
+    assert limiter.bucket("api") is held
+    assert not held.immediate
+    assert not held.of("gold").immediate
+    assert held.of("gold").spec.name == "api[gold]"
+    config = config_of(planned(10, gold=100), redis=REDIS)
+    assert refused(limiter, config) == ["services.api.consistency"] * 2
+
+
+def test_a_plan_may_not_be_called_like_a_bucket() -> None:
+    limiter = Limiter([API])
+    config = config_of(planned(10, gold=100), BucketSpec("api[gold]", 5, 5))
+    assert refused(limiter, config) == ["services.api[gold]"]
+
+
+def test_who_waits_has_the_plan_that_comes() -> None:
+    time = VirtualTime()
+    limiter = limiter_in(time, planned(10))
+    bucket = limiter.bucket("api")
+    bucket.take("gold", 10)
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(bucket.wait("gold", 10))
+        await asyncio.sleep(0)
+        limiter.reload(config_of(planned(10, gold=100)))
+        assert (await waiting).limit == 100
+
+    time.run(main())
+    assert time.elapsed == 0
+
+
+def test_a_shadow_binds_once_it_is_none() -> None:
+    shadow = BucketSpec("api", 10, 1, "1d", shadow=True)
+    limiter = Limiter([shadow])
+    bucket = limiter.bucket("api")
+    assert [bool(bucket.take("k", 6)) for _ in range(2)] == [True, True]
+    limiter.reload(config_of(BucketSpec("api", 10, 1, "1d")))
+    assert not bucket.take("k", 6)
+    assert bucket.take("k", 4)
+    counters = limiter.stats()["buckets"]["api"]
+    assert (counters["allowed"], counters["denied"], counters["shadowed"]) == (2, 1, 1)
 
 
 # ---- a file ----

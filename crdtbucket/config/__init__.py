@@ -13,13 +13,14 @@ from crdtbucket.config.check import masked, validate
 from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
-from crdtbucket.config.model import FallbackScope, Identity, Mesh, Rating, Service
+from crdtbucket.config.model import FallbackScope, Identity, Mesh, Rating
 from crdtbucket.config.redis import redis_config
+from crdtbucket.config.services import bucket_specs
 from crdtbucket.config.source import Node, Source, read_tree
 from crdtbucket.errors import ConfigError, InvalidSpec, MeshError
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec, OnOutage, canonical_name
+from crdtbucket.policy import BucketSpec, OnOutage
 from crdtbucket.strong.controller_settings import ControllerSettings
 from crdtbucket.strong.settings import RedisConfig
 
@@ -79,7 +80,7 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     layout = arrange(tree, source)
     rating = validate(Rating, layout.rating, source) if layout.rating else Rating()
     identity = validate(Identity, layout.identity, source) if layout.identity else Identity()
-    buckets = _buckets(layout.services, source) if layout.services else ()
+    buckets = bucket_specs(layout.services, layout.defaults, source)
     mesh = _mesh(layout.mesh, source) if layout.mesh else None
     redis = _redis(rating, layout.rating, source) if rating and layout.rating else None
     modes = ControllerSettings()
@@ -103,36 +104,6 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         enabled=rating.enabled,
         version=identity.version,
     )
-
-
-def _buckets(services: Node, source: Source) -> tuple[BucketSpec, ...]:
-    specs: list[BucketSpec] = []
-    seen: dict[str, str] = {}
-    for name, node in services.entries.items():
-        twin = seen.setdefault(canonical_name(name), node.path)
-        if twin != node.path:
-            fix = f"{twin} has the same name, as every kind of hyphen is one; rename one"
-            source.report("is given twice", fix, node.path, node.key_line, node.key_column)
-        service = validate(Service, node, source)
-        spec = _spec(name, service, node, source) if service is not None else None
-        if spec is not None:
-            specs.append(spec)
-    return tuple(specs)
-
-
-def _spec(name: str, service: Service, node: Node, source: Source) -> BucketSpec | None:
-    rules: dict[str, Any] = {"consistency": service.consistency, "on_outage": service.on_outage}
-    try:
-        if service.bucket is None:
-            return BucketSpec.parse(name, service.limit or "", **rules)
-        return BucketSpec(name, **service.bucket.model_dump(), **rules)
-    except InvalidSpec as error:
-        if error.field == "name":
-            source.report(error.message, error.fix, node.path, node.key_line, node.key_column)
-        else:
-            place, _ = node.find(("bucket", error.field) if service.bucket else ("limit",))
-            source.report_at(place, masked(error.message, node), error.fix)
-        return None
 
 
 def _mesh(node: Node, source: Source) -> MeshConfig | None:

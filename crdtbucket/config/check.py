@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from crdtbucket.config.model import Fault, Section
+from crdtbucket.config.model import Section, section_of
 from crdtbucket.config.source import Node, Source
 from crdtbucket.config.suggest import did_you_mean, unknown_key
+from crdtbucket.config.values import Fault
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.policy import clipped
 
@@ -21,6 +22,7 @@ _TYPES = {
     "bool_type": ("must be true or false", "write true or false"),
     "bool_parsing": ("must be true or false", "write true or false"),
     "list_type": ("must be a list", "write one entry a line, each after a dash"),
+    "dict_type": ("must be a mapping", "write keys and values, indented below it"),
     "model_type": ("must be a mapping", "write keys and values, indented below it"),
 }
 
@@ -48,19 +50,12 @@ def masked(text: str, node: Node) -> str:
 
 
 def _report(details: ErrorDetails, model: type[Section], node: Node, source: Source) -> None:
-    place, missing = node.find(details["loc"])
+    place, _ = node.find(details["loc"])
     kind = details["type"]
     cause: Any = details.get("ctx", {}).get("error")
     if kind == "extra_forbidden":
         message, fix = unknown_key(str(details["loc"][-1]), _known_keys(model, details["loc"]))
         source.report(message, fix, place.path, place.key_line, place.key_column)
-    elif kind == "missing":
-        name = str(details["loc"][-1])
-        path = f"{place.path}.{name}" if missing else place.path
-        message = f"{name} is missing" if missing else f"{name} is blank"
-        source.report(
-            message, f"add {name}: with its value", path, place.key_line, place.key_column
-        )
     elif isinstance(cause, (InvalidSpec, Fault)):
         source.report_at(place, masked(cause.message, place), cause.fix)
     elif kind == "literal_error":
@@ -72,13 +67,25 @@ def _report(details: ErrorDetails, model: type[Section], node: Node, source: Sou
         source.report_at(place, masked(message, place), fix)
 
 
+def report_missing(node: Node, location: tuple[str, ...], source: Source) -> None:
+    """Note that a key below `node` is not there, or blank."""
+    place, missing = node.find(location)
+    name = location[-1]
+    path = ".".join((place.path, *map(str, missing)))
+    message = f"{name} is missing" if missing else f"{name} is blank"
+    source.report(message, f"add {name}: with its value", path, place.key_line, place.key_column)
+
+
 def _known_keys(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
     """The keys that the section around `location` may have."""
-    for step in location[:-1]:
-        annotation = model.model_fields[str(step)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, Section))
+    steps = iter(location[:-1])
+    for step in steps:
+        section, is_named = section_of(model.model_fields[str(step)])
+        assert section is not None, "only sections have keys"
+        model = section
+        if is_named:
+            next(steps, None)
     return list(model.model_fields)
 
 
-__all__ = ["masked", "validate"]
+__all__ = ["masked", "report_missing", "validate"]

@@ -26,6 +26,7 @@ def fingerprint(
 
 def spec_content(spec: BucketSpec, defaults: Defaults) -> dict[str, Any]:
     """What a bucket grants, in one spelling: defaults filled in, the rate as a reduced fraction."""
+    consistency, on_outage = spec.consistency or defaults[0], spec.on_outage or defaults[1]
     return {
         "name": spec.key,
         "capacity": spec.capacity,
@@ -33,8 +34,13 @@ def spec_content(spec: BucketSpec, defaults: Defaults) -> dict[str, Any]:
         "max_debt": spec.max_debt,
         "max_keys": spec.max_keys,
         "on_table_full": spec.on_table_full,
-        "consistency": (spec.consistency or defaults[0]).value,
-        "on_outage": spec.on_outage or defaults[1],
+        "consistency": consistency.value,
+        "on_outage": on_outage,
+        "shadow": spec.shadow,
+        # In their order, as the first that matches decides.
+        "plans": [
+            (glob, spec_content(plan, (consistency, on_outage))) for glob, plan in spec.plans
+        ],
     }
 
 

@@ -1,7 +1,8 @@
 """Where the sections of a configuration may stand, and how they come together.
 
 Every section may be at the top of the file or under `openclaw`, in parts as well: `rating` at
-the top and `openclaw.rating` are read as one. `services` may also stand under `rating`.
+the top and `openclaw.rating` are read as one. `services` and `defaults` may also stand under
+`rating`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from crdtbucket.config.suggest import unknown_key
 
 ROOT = "openclaw"
 IDENTITY = ("node", "region", "version")
-SECTIONS = ("rating", "services", "mesh", *IDENTITY)
+MAPPINGS = ("rating", "services", "defaults", "mesh")
+SECTIONS = (*MAPPINGS, *IDENTITY)
 
 
 @dataclass
@@ -22,6 +24,7 @@ class Layout:
 
     rating: Node | None = None
     services: Node | None = None
+    defaults: Node | None = None
     mesh: Node | None = None
     identity: Node | None = None
 
@@ -35,13 +38,13 @@ def arrange(tree: Node, source: Source) -> Layout:
         if inner is not None and _is_mapping(inner, source):
             _collect(inner, SECTIONS, found, source)
     rating = found.get("rating")
-    if rating is not None and "services" in rating.entries:
-        # `services` under `rating` is one reading of indentation that was lost.
-        services = rating.value.pop("services")
-        _add(found, "services", services, source)
+    for name in ("services", "defaults"):
+        if rating is not None and name in rating.entries:
+            # `services` under `rating` is one reading of indentation that was lost.
+            _add(found, name, rating.value.pop(name), source)
     identity = Node({}, "", 1, 1, 1, 1)
     identity.value.update({key: found[key] for key in IDENTITY if key in found})
-    return Layout(rating, found.get("services"), found.get("mesh"), identity)
+    return Layout(rating, found.get("services"), found.get("defaults"), found.get("mesh"), identity)
 
 
 def _collect(parent: Node, known: tuple[str, ...], found: dict[str, Node], source: Source) -> None:
@@ -54,7 +57,7 @@ def _collect(parent: Node, known: tuple[str, ...], found: dict[str, Node], sourc
 
 
 def _add(found: dict[str, Node], name: str, node: Node, source: Source) -> None:
-    if name in ("rating", "services", "mesh") and not _is_mapping(node, source):
+    if name in MAPPINGS and not _is_mapping(node, source):
         return
     if name not in found:
         found[name] = node

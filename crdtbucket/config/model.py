@@ -1,99 +1,34 @@
-"""The shape of each section of a configuration: keys, types and ranges."""
+"""The shape of each section of a configuration: keys, types and ranges.
+
+What stands below a key is its meaning in docs/configuration.md and in the JSON Schema.
+"""
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
-from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.duration import duration_ns
-from crdtbucket.policy import MAX_TOKENS, OnOutage, check_name, check_whole, clipped, parse_rate
-from crdtbucket.strong.notice import check_webhook
+from crdtbucket.config.values import (
+    Addresses,
+    Duration,
+    Fault,
+    Rate,
+    Ratio,
+    Seconds,
+    Secrets,
+    SecretText,
+    Share,
+    Webhook,
+    named,
+    whole,
+)
+from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.policy import MAX_TOKENS, BucketSpec, OnOutage, OnTableFull
+from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.settings import RedisConfig
 
-_SHARE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) *(%?)", re.ASCII)
-
-
-class Fault(ValueError):
-    """A wrong value: what is wrong, and what to write instead."""
-
-    def __init__(self, message: str, fix: str) -> None:
-        super().__init__(message, fix)
-        self.message = message
-        self.fix = fix
-
-
-def _whole(field: str, low: int, high: int) -> BeforeValidator:
-    def check(value: Any) -> int:
-        # A value from the environment is always text.
-        if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
-            value = int(value.strip()[:40])
-        return check_whole(field, value, low, high)
-
-    return BeforeValidator(check)
-
-
-def _duration(value: Any) -> str | int | float | timedelta:
-    duration_ns(value, "duration")
-    return value  # type: ignore[no-any-return] # duration_ns refuses every other type
-
-
-def _seconds(value: Any) -> float:
-    return duration_ns(value, "duration") / NS_PER_SECOND
-
-
-def _rate(value: Any) -> str:
-    parse_rate(value)
-    return str(value)
-
-
-def _share(value: Any) -> float:
-    """A number as it is, or text as people and environments write it: "0.1", "10%"."""
-    match = _SHARE.fullmatch(str(value))
-    if isinstance(value, bool) or match is None:
-        raise Fault(f"is {clipped(value)}", 'write a number such as 0.1, or "10%"')
-    return float(match[1]) / (100 if match[2] else 1)
-
-
-def _ratio(value: Any) -> float:
-    ratio = _share(value)
-    if not 0 < ratio <= 1:
-        raise Fault(
-            f"is {clipped(value)}", 'write a share above 0 and up to 1, such as 0.1 or "10%"'
-        )
-    return ratio
-
-
-def _secret_text(value: Any) -> str:
-    if not isinstance(value, str):
-        # Unquoted digits lose their zeros in YAML, and the value must not be repeated here.
-        raise Fault("must be text", "put it in quotes")
-    return value
-
-
-def _secrets(value: Any) -> str | list[str]:
-    if isinstance(value, list):
-        return [_secret_text(one) for one in value]
-    return _secret_text(value)
-
-
-def _addresses(value: Any) -> Any:
-    """A list as it is; text, as an environment variable gives it, is split at the commas."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _named(field: str) -> BeforeValidator:
-    return BeforeValidator(lambda value: check_name(value, field))
-
-
-Duration = Annotated[str | int | float | timedelta, BeforeValidator(_duration)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
-SecretText = Annotated[str, BeforeValidator(_secret_text)]
-Addresses = Annotated[list[str], BeforeValidator(_addresses)]
 Consistency = Literal["strong", "eventual"]
 FallbackScope = Literal["node", "fleet"]
 
@@ -101,7 +36,13 @@ FallbackScope = Literal["node", "fleet"]
 class Section(BaseModel):
     """A mapping with known keys; a key that is left blank counts as left out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+    settings: ClassVar[type | None] = None
+    """Whose defaults hold for keys that have none here."""
+    alone: ClassVar[str | None] = None
+    """The key that a value stands for that is no mapping."""
 
     @model_validator(mode="before")
     @classmethod
@@ -111,153 +52,258 @@ class Section(BaseModel):
         if isinstance(data, dict):
             # An unknown key stays, so that it is refused even when blank.
             return {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
-        return data
+        return data if cls.alone is None or isinstance(data, list) else {cls.alone: data}
 
 
 class Tls(Section):
     """Encryption towards Redis; `tls: true` alone where the system knows the authority."""
 
-    enabled: bool = True
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
+    alone = "enabled"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _a_word_alone(cls, data: Any) -> Any:
-        return data if isinstance(data, (dict, list)) or data is None else {"enabled": data}
+    enabled: bool = True
+    """`tls: true` says the same"""
+    ca: str | None = None
+    """file (PEM) of the authorities that sign its certificate; without one the system's"""
+    cert: str | None = None
+    """certificate file (PEM) that this node shows"""
+    key: str | None = None
+    """private key file (PEM) of `cert`"""
 
 
 class Sentinel(Section):
     """The sentinels that know the primary."""
 
     master: str | None = None
+    """the name under which the sentinels know the primary"""
     nodes: Addresses | None = None
+    """their addresses: a list, or text with commas"""
     password: SecretText | None = Field(default=None, repr=False)
+    """what the sentinels themselves ask for"""
 
 
 class Connection(Section):
     """How to reach Redis; see `RedisConfig`, which checks what goes together."""
 
+    settings = RedisConfig
+
     url: SecretText | None = Field(default=None, repr=False)
+    """in place of host, port and database: see [below](#where-redis-is)"""
     host: str | None = None
-    port: Annotated[int, _whole("port", 1, 65_535)] | None = None
+    """its host"""
+    port: Annotated[int, whole("port", 1, 65_535)] | None = None
+    """its port"""
     username: str | None = None
+    """its user; without one the default user"""
     password: SecretText | None = Field(default=None, repr=False)
-    db: Annotated[int, _whole("db", 0, 99_999)] | None = None
+    """its password"""
+    db: Annotated[int, whole("db", 0, 99_999)] | None = None
+    """its database"""
     tls: Tls | None = None
     sentinel: Sentinel | None = None
     cluster: bool | None = None
+    """whether it is a Redis Cluster"""
     nodes: Addresses | None = None
+    """addresses of some of its nodes: a list, or text with commas"""
 
 
 class Backend(Section):
     """The common store of strong consistency; see `RedisConfig`."""
 
+    settings = RedisConfig
+
     type: Literal["redis"] = "redis"
+    """the common store of strong consistency; there is one kind"""
     connection: Connection = Connection()
     prefix: str | None = None
+    """begins the name of every Redis key; the same on all nodes"""
     deadline: Seconds | None = None
+    """how long a decision waits for Redis; then it is made here and settled later"""
     connect_timeout: Seconds | None = None
+    """how long connecting may take"""
     retention: Seconds | None = None
+    """how long a full key stays in Redis: longer than the longest outage"""
     active_active: bool | None = None
+    """whether this Redis is a conflict-free replicated one, written to in several regions: strong
+    mode [refuses it](modes.md#what-strong-promises-and-what-it-does-not)"""
 
 
 class Modes(Section):
     """When Redis counts as slow or gone, and as back; see `ControllerSettings`."""
 
+    settings = ControllerSettings
+
     latency_limit: Seconds | None = None
-    latency_quantile: Annotated[float, BeforeValidator(_share)] | None = None
+    """answers of Redis that take longer are slow"""
+    latency_quantile: Share | None = None
+    """which quantile of the answers must be within it"""
     latency_window: Seconds | None = None
-    least_samples: Annotated[int, _whole("least_samples", 1, 1_000_000)] | None = None
+    """over how long it is taken, and for how long it must be too high"""
+    least_samples: Annotated[int, whole("least_samples", 1, 1_000_000)] | None = None
+    """fewer answers than this in a window say nothing"""
     outage_after: Seconds | None = None
+    """silence, or nothing but failures, for so long is an outage"""
     stable_after: Seconds | None = None
+    """answers must be good for so long before Redis decides again"""
     stable_after_failover: Seconds | None = None
+    """the same after Redis got a new primary"""
     least_return_gap: Seconds | None = None
+    """no sooner than this after one return comes the next"""
     probe_interval: Seconds | None = None
+    """time between two probes while Redis is not used"""
     longest_probe_interval: Seconds | None = None
+    """what it grows to while they fail"""
 
 
 class Rating(Section):
     """What holds for all buckets, unless one says otherwise."""
 
     enabled: bool = True
-    bucket_backend: Backend | None = None
+    """`false` makes `Limiter.from_file` refuse: there is nothing to limit"""
     consistency: Consistency = "eventual"
+    """[`strong` or `eventual`](modes.md), for every bucket that does not say otherwise"""
     on_outage: OnOutage = "quota"
-    fallback_ratio: Annotated[float, BeforeValidator(_ratio)] = 0.1
+    """what decides in strong mode while Redis is out of reach: `quota` (a reduced quota, and the
+    mesh's level), `eventual` (the mesh's level), `deny` or `allow`"""
+    fallback_ratio: Ratio = 0.1
+    """that quota: the share of capacity and rate which a node may grant, above 0, up to 1, or as
+    text such as `10%`. Never more than one part in as many as there are known nodes"""
     fallback_scope: FallbackScope = "node"
+    """whether the ratio is each node's (`node`), or that of all known nodes together (`fleet`)"""
+    webhook: Webhook | None = Field(default=None, repr=False)
+    """an `https://` or `http://` URL to which [changes of mode](#webhook) are posted"""
+    bucket_backend: Backend | None = None
     modes: Modes = Modes()
-    webhook: Annotated[str, BeforeValidator(check_webhook)] | None = Field(default=None, repr=False)
 
 
 class Bucket(Section):
     """A bucket's numbers; see `BucketSpec`."""
 
-    capacity: Annotated[int, _whole("capacity", 1, MAX_TOKENS)]
-    refill_rate: Annotated[int, _whole("refill_rate", 1, MAX_TOKENS)]
-    refill_interval: Duration = "1s"
-    max_debt: Annotated[int, _whole("max_debt", 0, MAX_TOKENS)] | None = None
-    max_keys: Annotated[int, _whole("max_keys", 1, MAX_TOKENS)] | None = None
-    on_table_full: Literal["deny", "allow"] = "deny"
+    settings = BucketSpec
+
+    capacity: Annotated[int, whole("capacity", 1, MAX_TOKENS)] | None = None
+    """tokens of a full bucket"""
+    refill_rate: Annotated[int, whole("refill_rate", 1, MAX_TOKENS)] | None = None
+    """tokens that come back each interval"""
+    refill_interval: Duration | None = None
+    """the interval"""
+    max_debt: Annotated[int, whole("max_debt", 0, MAX_TOKENS)] | None = None
+    """see [BucketSpec](api.md#definitions); as much as `capacity` if left out"""
+    max_keys: Annotated[int, whole("max_keys", 1, MAX_TOKENS)] | None = None
+    """see [BucketSpec](api.md#definitions)"""
+    on_table_full: OnTableFull | None = None
+    """`deny` or `allow`"""
 
 
-class Service(Section):
-    """One named bucket: in numbers, or as a rate string."""
+class Rule(Section):
+    """A limit in numbers, or as a rate string; what is left out is inherited."""
+
+    settings = BucketSpec
 
     bucket: Bucket | None = None
-    limit: Annotated[str, BeforeValidator(_rate)] | None = None
-    consistency: Consistency | None = None
+    limit: Rate | None = None
+    """capacity and rate as a text such as `100/minute burst 20`"""
     on_outage: OnOutage | None = None
+    """`quota`, `eventual`, `deny` or `allow`, in place of what `rating` says"""
+    shadow: bool | None = None
+    """whether calls that the limit denies are [admitted and counted](api.md#shadow)"""
 
     @model_validator(mode="after")
-    def _one_form(self) -> Service:
-        if self.bucket is None and self.limit is None:
-            raise Fault("has no bucket", 'add bucket: or limit: "100/minute burst 20"')
-        if self.bucket is not None and self.limit is not None:
+    def _one_rate(self) -> Rule:
+        rate = {"capacity", "refill_rate", "refill_interval"}
+        if self.limit is not None and rate & (self.bucket or Bucket()).model_fields_set:
             raise Fault("has both bucket and limit", "keep one of them")
         return self
+
+
+class Plan(Rule):
+    """The limit of some keys of a bucket; a text alone is its `limit`."""
+
+    alone = "limit"
+
+
+class Defaults(Rule):
+    """What every service inherits that does not say it itself."""
+
+    consistency: Consistency | None = None
+    """`strong` or `eventual`, in place of what `rating` says"""
+
+
+class Service(Defaults):
+    """One named bucket, and the plans of some of its keys."""
+
+    keys: dict[str, Plan] | None = None
+    """limits for keys that match a glob, [below](#defaults-and-plans)"""
 
 
 class Mesh(Section):
     """This node's part in the mesh; see `MeshConfig`, whose fields these are."""
 
+    settings = MeshConfig
+
     listen: str | None = None
+    """where peers connect; see [MeshConfig](api.md#meshconfig) for this and the rest"""
     advertise: str | None = None
+    """the address that other nodes are told to call, where it is another"""
     peers: Addresses | None = None
-    secret: Annotated[str | list[str], BeforeValidator(_secrets)] | None = Field(
-        default=None, repr=False
-    )
+    """nodes to call: a list, or text with commas"""
+    secret: Secrets | None = Field(default=None, repr=False)
+    """authenticates peers: text, or a list of which the first is used and all are accepted"""
     hash_secret: SecretText | None = Field(default=None, repr=False)
+    """keys the hash of bucket keys; the same on all nodes for as long as the mesh lives"""
     tls_cert: str | None = None
+    """certificate file (PEM) that this node shows its peers"""
     tls_key: str | None = None
+    """private key file (PEM) of `tls_cert`"""
     tls_ca: str | None = None
+    """file (PEM) of the authorities that sign peers' certificates; given, TLS is mutual"""
     tls_verify_peer: bool | None = None
+    """`false` takes any certificate; the secret must then authenticate"""
     gossip_interval: Seconds | None = None
+    """time between two rounds to each peer"""
     partition_trust: Seconds | None = None
+    """how long a silent peer's demand is still predicted; while it is a member, if left out"""
     forget_after: Seconds | None = None
+    """silence after which a peer is no longer a member"""
     state_dir: str | None = None
-    max_peers: Annotated[int, _whole("max_peers", 1, 1024)] | None = None
+    """folder for this node's epoch and snapshots; without one nothing is kept"""
+    max_peers: Annotated[int, whole("max_peers", 1, 1024)] | None = None
+    """connections to peers, at most"""
 
 
 class Identity(Section):
     """Who this node is, and which version of the definitions this file is."""
 
-    node: Annotated[str, _named("node")] | None = None
-    region: Annotated[str, _named("region")] | None = None
-    version: Annotated[int, _whole("version", 0, MAX_TOKENS)] = 0
+    node: Annotated[str, named("node")] | None = None
+    """this process's name in the mesh and among the users of a Redis; needed with either"""
+    region: Annotated[str, named("region")] | None = None
+    """a text for people"""
+    version: Annotated[int, whole("version", 0, MAX_TOKENS)] = 0
+    """which version of the definitions this is: a whole number that rises"""
+
+
+def section_of(field: FieldInfo) -> tuple[type[Section] | None, bool]:
+    """The section that a field holds, and whether it holds many of them by name."""
+    options = [field.annotation, *get_args(field.annotation)]
+    many = [one for one in options if get_origin(one) is dict]
+    for option in (*options, *(get_args(one)[1] for one in many)):
+        if isinstance(option, type) and issubclass(option, Section):
+            return option, bool(many)
+    return None, False
 
 
 __all__ = [
     "Backend",
     "Bucket",
     "Connection",
+    "Defaults",
     "FallbackScope",
-    "Fault",
     "Identity",
     "Mesh",
     "Modes",
+    "Plan",
     "Rating",
+    "Rule",
     "Section",
     "Service",
+    "section_of",
 ]

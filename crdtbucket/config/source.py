@@ -85,8 +85,10 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
 
     def report(self, message: str, fix: str, path: str, line: int, column: int) -> None:
-        """Note a fault at a place of this file."""
-        self.problems.append(Problem(message, fix, path, self.file, line, column))
+        """Note a fault at a place of this file, once: what is inherited may be met again."""
+        problem = Problem(message, fix, path, self.file, line, column)
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def report_at(self, node: Node, message: str, fix: str) -> None:
         """Note a fault of a value; one of a whole section, or a blank, stands at its key."""

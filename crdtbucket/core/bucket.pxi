@@ -41,7 +41,8 @@ cdef class BucketCore(_Replica):
 
     def refund(self, Decision decision not None, object tokens=None):
         """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket. Returns the tokens that came
-        back: 0 when the bucket has been full or forgiven since (they were back already), or the key or epoch is gone.
+        back: 0 when the bucket has been full or forgiven since (they were back already), the key or epoch is gone, or it is
+        shadowed.
         Raises InvalidCost when more would come back than was taken."""
         cdef int64_t n, left = decision.cost - decision.given_back, now = clock_ns(self.t)
         cdef uint64_t lo = 0, hi = 0
@@ -56,6 +57,8 @@ cdef class BucketCore(_Replica):
         if n > left:
             raise InvalidCost(f"refund of {n} tokens, but only {left} of the {decision.cost} taken are left to give back")
         decision.given_back += n
+        if decision.shadowed:
+            return 0
         self.locate(decision._key, &lo, &hi)
         e = table_find(self.t, lo, hi)
         if e == <uint32_t>NONE or not still_charged(self.t, e, decision.birth, decision.origin, self.slot):
@@ -115,10 +118,11 @@ cdef class BucketCore(_Replica):
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         for i in range(calls):
-            if self.decide(key, lo, hi, n, now, &o):
+            if self.decide(key, lo, hi, n, now, &o) or self.d.shadow:
                 allowed += 1
             self.count(o.allowed, n)
         return allowed
+
     def take_many(self, keys, costs=1):
         """A take of each key, in order, at one moment: `costs` is one cost or a sequence of as many. All arguments are checked
         before anything is taken. Returns `Decisions` of arrays."""
@@ -169,7 +173,12 @@ cdef class BucketCore(_Replica):
         finally:
             PyMem_Free(items)
         self.d.allowed += m.allowed_sum
-        self.d.denied += m.denied_sum
+        if self.d.shadow:
+            self.d.shadowed += m.denied_sum
+            for i in range(count):
+                m.allowed[i], m.retry[i] = 1, 0.0
+        else:
+            self.d.denied += m.denied_sum
         self.d.granted += m.granted
         self.wake()
         return Decisions(allowed, remaining, retry)
@@ -239,5 +248,5 @@ cdef class BucketCore(_Replica):
     def counters(self):
         """Since the bucket was made: a dict of integers (decisions, and tokens granted, refunded, forgiven)."""
         cdef definition_t *d = self.d
-        return {"allowed": d.allowed, "denied": d.denied, "granted": d.granted, "refunded": d.refunded,
+        return {"allowed": d.allowed, "denied": d.denied, "shadowed": d.shadowed, "granted": d.granted, "refunded": d.refunded,
                 "forgiven": d.forgiven, "refused_full": d.refused_full, "keys": d.entries}

@@ -49,11 +49,12 @@ cdef class _Decider:
         decision._bucket = self
         decision._key = key
         decision.mode = self.mode
-        decision.allowed = o.allowed
+        decision.shadowed = not o.allowed and self.d.shadow
+        decision.allowed = o.allowed or decision.shadowed
         decision.cost = n
         decision.debt_ns = o.debt_ns
         decision.rest = o.rest
-        decision.wait_ns = 0 if o.allowed else o.wait_ns
+        decision.wait_ns = 0 if decision.allowed else o.wait_ns
         decision.given_back = 0
         decision.full_count = o.full_count
         decision.birth = o.birth
@@ -100,6 +101,8 @@ cdef class _Decider:
         if allowed:
             self.d.allowed += 1
             self.d.granted += n
+        elif self.d.shadow:
+            self.d.shadowed += 1
         else:
             self.d.denied += 1
         self.wake()

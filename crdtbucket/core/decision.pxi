@@ -8,10 +8,11 @@ cdef class Decision:
     """One answer: truthy when allowed.
 
     allowed; limit: the capacity in tokens; remaining: whole tokens left; retry_after: seconds until the same cost would pass
-    if nothing else happened, 0 when it passed; reset_after: seconds until the bucket is full; mode: how it was decided.
+    if nothing else happened, 0 when it passed; reset_after: seconds until the bucket is full; mode: how it was decided;
+    shadowed: the limit denies it and took nothing, but its bucket is a shadow, so it is allowed.
     """
 
-    cdef readonly bint allowed
+    cdef readonly bint allowed, shadowed
     cdef readonly int64_t cost
     cdef _Decider _bucket
     cdef object _key
@@ -62,4 +63,5 @@ cdef class Decision:
 
     def __repr__(self):
         return (f"Decision(allowed={self.allowed}, limit={self.limit}, remaining={self.remaining}, "
-                f"retry_after={self.retry_after:.6g}, reset_after={self.reset_after:.6g}, mode={str(self.mode)!r})")
+                f"retry_after={self.retry_after:.6g}, reset_after={self.reset_after:.6g}, mode={str(self.mode)!r}"
+                f"{', shadowed=True' if self.shadowed else ''})")

@@ -31,8 +31,9 @@ cdef extern from "core/core.h" nogil:
         uint64_t name_hash, definition_hash
         double per_second
         int64_t flush_tokens, quota, entries
-        int64_t allowed, denied, granted, refunded, forgiven, refused_full
-        uint32_t next, allow_when_full
+        int64_t allowed, denied, shadowed, granted, refunded, forgiven, refused_full
+        uint32_t next
+        uint16_t allow_when_full, shadow
         int64_t replaced_ns
     ctypedef struct node_t:
         int64_t heard

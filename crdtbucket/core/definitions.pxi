@@ -33,6 +33,7 @@ cdef class _Definitions(_Memory):
         made.definition_hash = spec.definition_hash
         made.quota = spec.max_keys if spec.max_keys is not None else INT64_MAX
         made.allow_when_full = spec.on_table_full == "allow"
+        made.shadow = spec.shadow
         made.next = <uint32_t>NONE
         if name in self.slots:
             old = &self.t.definitions[<uint32_t>self.slots[name]]
@@ -41,7 +42,8 @@ cdef class _Definitions(_Memory):
         cdef uint32_t slot = self._free_slot()
         self.enter()
         if old:
-            made.allowed, made.denied, made.granted = old.allowed, old.denied, old.granted
+            made.allowed, made.denied, made.shadowed = old.allowed, old.denied, old.shadowed
+            made.granted = old.granted
             made.refunded, made.forgiven, made.refused_full = old.refunded, old.forgiven, old.refused_full
         definition_place(&self.t, slot, &made)
         if old:

@@ -86,9 +86,9 @@ typedef struct {
     double per_second;
     int64_t flush_tokens;             /* admitted and unsent tokens that ask for an early flush */
     int64_t quota, entries;           /* entries allowed and held */
-    int64_t allowed, denied, granted, refunded, forgiven, refused_full;
+    int64_t allowed, denied, shadowed, granted, refunded, forgiven, refused_full;
     uint32_t next;                    /* the definition that replaced this one, or NONE */
-    uint32_t allow_when_full;
+    uint16_t allow_when_full, shadow; /* shadow: what is denied is admitted all the same */
     int64_t replaced_ns;              /* when it did */
 } definition_t;
 

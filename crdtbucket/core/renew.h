@@ -79,7 +79,7 @@ static inline int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t n
 static inline int same_definition(const definition_t *a, const definition_t *b)
 {
     return a->q == b->q && a->p == b->p && a->capacity == b->capacity && a->max_debt == b->max_debt && a->quota == b->quota
-           && a->allow_when_full == b->allow_when_full;
+           && a->allow_when_full == b->allow_when_full && a->shadow == b->shadow;
 }
 
 /* Marks the replaced definitions that no key needs on its way to the newest one; returns how many there are. */

@@ -49,9 +49,14 @@ class Buckets:
         redis = config.redis
         self.by_hash: dict[int, Bucket] = {}
         self.by_key: dict[str, Bucket] = {}
-        for position, spec in enumerate(config.buckets):
+        # A plan is a bucket of its own, with the consistency of its owner.
+        specs = [
+            (spec, (owner.consistency or config.consistency) is Mode.STRONG)
+            for owner in config.buckets
+            for spec in (owner, *(plan for _, plan in owner.plans))
+        ]
+        for position, (spec, strong) in enumerate(specs):
             core = BucketCore(table, spec, min_debt=least_debt(spec, mesh))
-            strong = (spec.consistency or config.consistency) is Mode.STRONG
             arguments = None
             # Strong mode refuses a Redis that loses writes of other regions.
             if strong and redis is not None and not redis.active_active:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import NoReturn, SupportsIndex
 
 from crdtbucket._core import Decision, Decisions, Table
-from crdtbucket.bucket import Bucket
-from crdtbucket.errors import AcquireRequired, CrdtbucketError, InvalidCost, InvalidKey
+from crdtbucket.bucket import Bucket, cost_of_each
+from crdtbucket.errors import AcquireRequired, CrdtbucketError, InvalidKey
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec
 from crdtbucket.strong.store import Store
@@ -24,6 +24,7 @@ class StrongBucket(Bucket):
 
     __slots__ = ("_store",)
 
+    immediate = False
     _store: Store | None
 
     def __init__(
@@ -51,13 +52,13 @@ class StrongBucket(Bucket):
 
     def take(self, key: str | bytes, cost: SupportsIndex = 1) -> NoReturn:
         """Raises `AcquireRequired`: a strong decision waits for Redis."""
-        raise AcquireRequired(self.spec.name, "take", "acquire(key, cost)")
+        raise AcquireRequired(self.spec.name, "take", "bucket.acquire(key, cost)")
 
     def take_many(
         self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
     ) -> NoReturn:
         """Raises `AcquireRequired`, as `take`."""
-        raise AcquireRequired(self.spec.name, "take_many", "acquire_many(keys, costs)")
+        raise AcquireRequired(self.spec.name, "take_many", "bucket.acquire_many(keys, costs)")
 
     async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
         """Redis' decision, if this node's own level agrees; else, within the deadline, that of the
@@ -71,12 +72,11 @@ class StrongBucket(Bucket):
         if isinstance(keys, (str, bytes)):
             raise InvalidKey(f"keys is one key, {keys!r}: pass a sequence of keys")
         names = tuple(keys)
-        each = tuple(costs) if isinstance(costs, Iterable) else (costs,) * len(names)
-        if len(each) != len(names):
-            raise InvalidCost(f"{len(each)} costs for {len(names)} keys")
+        each = cost_of_each(names, costs)
         for name, cost in zip(names, each, strict=True):
             self.peek(name, cost)  # refuses what is wrong before anything is asked
-        decisions = await self.store.acquire_many(self, names, [int(cost) for cost in each])
+        asked = [(self.of(name), name, int(cost)) for name, cost in zip(names, each, strict=True)]
+        decisions = await self.store.acquire_many(asked)
         return Decisions(
             array("b", (d.allowed for d in decisions)),
             array("q", (d.remaining for d in decisions)),

@@ -190,7 +190,7 @@ class Desk:
         if ask.key is None:
             return None
         decision = self.away(ask.bucket, ask.key, ask.cost, mode) if wanted else None
-        if decision is None or not decision.allowed:
+        if decision is None or not took(decision):
             ask.bucket.void(*ask.place, ask.cost)
         self._table.open_tokens -= ask.cost
         return decision
@@ -212,7 +212,7 @@ class Desk:
         else:
             bucket.open_call(key, cost)
             decision = self._deny(bucket, key, cost, Mode.FALLBACK)
-        if decision.allowed:
+        if took(decision):
             if rule != "quota":
                 rules.quota.charge(key, cost, self._nodes())
             self.owe(bucket, bucket.hash(key), cost)
@@ -228,7 +228,7 @@ class Desk:
             wait = SECOND if share is None else share.retry_after_ns
             return self._deny(bucket, key, cost, Mode.FALLBACK, wait)
         decision = bucket.take_as(key, cost, Mode.FALLBACK)
-        if not decision.allowed:
+        if not took(decision):
             quota.refund(share)
         return decision
 
@@ -366,6 +366,11 @@ class Desk:
     def _origin(self, owner: bytes) -> int:
         epoch, node = script.read_owner(owner)
         return self._table.origin(self._roster.node(node), epoch)
+
+
+def took(decision: Decision) -> bool:
+    """Whether tokens were taken: a shadow admits what its limit denies."""
+    return decision.allowed and not decision.shadowed
 
 
 def key_prefix(prefix: bytes, bucket: str) -> bytes:

@@ -33,6 +33,8 @@ SEVERITY = {
 WORST = (Mode.FALLBACK, Mode.EVENTUAL, Mode.STRONG)
 LOOK_AGAIN_S = 0.25
 """Between two looks at where the primaries are, while one of them does not serve."""
+Asked = tuple[BucketCore, "str | bytes", int]
+"""A bucket, a key and a cost."""
 T = TypeVar("T")
 
 
@@ -110,20 +112,15 @@ class Store:
             return await self._acquire(bucket, key, cost)
         return await self._there(self._acquire(bucket, key, cost), self._give_back)
 
-    async def acquire_many(
-        self, bucket: BucketCore, keys: Sequence[str | bytes], costs: Sequence[int]
-    ) -> list[Decision]:
+    async def acquire_many(self, asked: Sequence[Asked]) -> list[Decision]:
         """One pipelined batch; the arguments are checked already."""
-        work = self._acquire_many(bucket, keys, costs)
+        work = self._acquire_many(asked)
         if asyncio.get_running_loop() is self._loop:
             return await work
         return await self._there(work, lambda decisions: self._give_back(*decisions))
 
-    async def _acquire_many(
-        self, bucket: BucketCore, keys: Sequence[str | bytes], costs: Sequence[int]
-    ) -> list[Decision]:
-        pairs = zip(keys, costs, strict=True)
-        asks = [asyncio.ensure_future(self._acquire(bucket, *pair)) for pair in pairs]
+    async def _acquire_many(self, asked: Sequence[Asked]) -> list[Decision]:
+        asks = [asyncio.ensure_future(self._acquire(*one)) for one in asked]
         try:
             return await asyncio.gather(*asks)
         except BaseException:

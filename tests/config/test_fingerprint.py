@@ -42,7 +42,7 @@ def test_the_version_is_that_of_the_file(tmp_path: Path, text: str, version: int
 
 
 def test_the_hash_is_the_same_in_every_process_and_release(tmp_path: Path) -> None:
-    assert load(tmp_path, BASE).hash == "42cf0d2b5e1eb1cf"
+    assert load(tmp_path, BASE).hash == "a44c8a1c039cf20f"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,8 @@ def test_what_decides_nothing_about_limits_is_not_in_it(tmp_path: Path, text: st
         ("refill_interval: 1s", "on_table_full: allow"),
         ("5/minute", "5/minute, on_outage: deny"),
         ("5/minute", "5/minute, consistency: strong"),
+        ("5/minute", "5/minute, shadow: true"),
+        ("5/minute", "5/minute, keys: {'a*': 6/minute}"),
         ("login", "logon"),
         ("  login: {limit: 5/minute}\n", ""),
         ("consistency: eventual", "consistency: strong"),
@@ -91,6 +93,12 @@ def test_what_decides_nothing_about_limits_is_not_in_it(tmp_path: Path, text: st
 def test_what_decides_about_limits_is_in_it(tmp_path: Path, old: str, new: str) -> None:
     assert old in BASE
     assert load(tmp_path, BASE.replace(old, new)).hash != load(tmp_path, BASE).hash
+
+
+def test_the_order_of_plans_is_in_it(tmp_path: Path) -> None:
+    plans = "  a: {limit: 1/s, keys: {'a*': 2/s, '*b': 3/s}}\n"
+    other = "  a: {limit: 1/s, keys: {'*b': 3/s, 'a*': 2/s}}\n"
+    assert load(tmp_path, BASE + plans).hash != load(tmp_path, BASE + other).hash
 
 
 def test_every_field_of_a_definition_is_in_it() -> None:

@@ -84,7 +84,8 @@ async def opened(
 def records(server: Server, bucket: str = "b") -> dict[str, tuple[int, int]]:
     """What Redis holds of a bucket: each node's taken and refunded tokens, all keys and lives."""
     out: dict[str, tuple[int, int]] = {}
-    for key in server.call("KEYS", f"crdtbucket:{{{bucket}:*"):
+    literally = bucket.replace("[", r"\[").replace("*", r"\*")
+    for key in server.call("KEYS", f"crdtbucket:{{{literally}:*"):
         fields = server.call("HGETALL", key)
         for name, text in zip(fields[::2], fields[1::2], strict=True):
             if name != b"level":
@@ -103,7 +104,68 @@ async def endpoint(limiter: Limiter) -> Endpoint:
     return found
 
 
+def planned(**more: Any) -> BucketSpec:
+    plan = BucketSpec("any", 20, 1, "1h", **more)
+    return BucketSpec("b", 200, 1, "1h", plans=[("small-*", plan)])
+
+
 # ---- decisions ----
+
+
+async def test_two_limiters_share_the_limit_of_a_plan_exactly(server: Server) -> None:
+    async with (
+        opened(server.url, planned()) as one,
+        opened(server.url, planned(), node="n2") as two,
+    ):
+        asks = [limiter.bucket("b").acquire("small-1") for limiter in (one, two) for _ in range(15)]
+        decisions = await asyncio.gather(*asks)
+        assert sum(decision.allowed for decision in decisions) == 20
+        assert {decision.limit for decision in decisions} == {20}
+        assert (await two.bucket("b").acquire("large", 150)).remaining == 50
+        many = await one.bucket("b").acquire_many(["large", "small-2", "small-1", "large"], 20)
+        assert list(many.allowed) == [1, 1, 0, 1]
+        assert list(many.remaining) == [30, 0, 0, 10]
+        with pytest.raises(CostExceedsCapacity):
+            await one.bucket("b").acquire_many(["large", "small-3"], [1, 21])
+        with pytest.raises(InvalidCost):
+            await one.bucket("b").acquire_many(["large", "small-3"], [1, "x"])  # type: ignore[list-item]
+        assert (await one.bucket("b").acquire("large")).remaining == 9
+        assert (
+            one.stats()["buckets"]["b[small-*]"]["allowed"]
+            + two.stats()["buckets"]["b[small-*]"]["allowed"]
+            == 21
+        )
+    assert sum(taken for taken, _ in records(server, "b[small-*]").values()) == 40
+
+
+async def test_a_plan_refunds_waits_and_reserves_before_the_store(server: Server) -> None:
+    plan = BucketSpec("any", 20, 10)
+    spec = BucketSpec("b", 200, 1, "1h", plans=[("small-*", plan)])
+    async with opened(server.url, spec) as limiter:
+        bucket = limiter.bucket("b")
+        decision = await bucket.acquire("small-1", 20)
+        assert bucket.refund(decision, 15) == 15
+        async with bucket.reserve("small-1", 12) as reservation:
+            reservation.commit(14)
+        assert (await bucket.wait("small-1", 6, timeout=30)).limit == 20
+        assert bucket.of("small-1").counters()["allowed"] == 3
+
+
+async def test_a_shadow_before_the_store_denies_nobody(server: Server) -> None:
+    shadow = BucketSpec("b", 20, 1, "1h", shadow=True)
+    async with opened(server.url, shadow) as one, opened(server.url, shadow, node="n2") as two:
+        asks = [limiter.bucket("b").acquire(KEY) for limiter in (one, two) for _ in range(15)]
+        decisions = await asyncio.gather(*asks)
+        assert all(decisions)
+        assert sum(decision.shadowed for decision in decisions) == 10
+        assert {decision.mode for decision in decisions} == {Mode.STRONG}
+        many = await one.bucket("b").acquire_many([KEY, "other"])
+        assert (list(many.allowed), list(many.retry_after)) == ([1, 1], [0, 0])
+        assert (await one.bucket("b").wait(KEY, 20, timeout=0)).shadowed
+        counts = [limiter.stats()["buckets"]["b"] for limiter in (one, two)]
+        assert sum(count["shadowed"] for count in counts) == 12
+        assert sum(count["denied"] for count in counts) == 0
+    assert sum(taken for taken, _ in records(server).values()) == 21
 
 
 async def test_two_limiters_share_one_limit_exactly(server: Server) -> None:

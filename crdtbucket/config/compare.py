@@ -1,0 +1,237 @@
+"""Two configurations: what differs, and what it does to callers and to what they have used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.config import Config
+from crdtbucket.config.effective import MASK, effective
+from crdtbucket.config.fingerprint import spec_content
+from crdtbucket.duration import span
+from crdtbucket.policy import BucketSpec
+
+RESTART = (
+    *("node", "region", "mesh"),
+    *(f"rating.{key}" for key in ("enabled", "bucket_backend", "modes", "webhook")),
+)
+"""Where a change asks for a restart."""
+
+_CHOICES = {
+    "max_debt": "late news may push a key so far below empty",
+    "max_keys": "keys that are held stay; None: as many as the table holds",
+    "on_table_full": "what a new key gets that finds no room",
+    "on_outage": "what decides in an outage of Redis",
+    "consistency": "this asks for a restart",
+    "plans": "the first that matches a key decides",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value that is not the same; secrets are not shown."""
+
+    path: str
+    before: Any
+    after: Any
+    words: str
+
+
+@dataclass(frozen=True)
+class BucketChange:
+    """What becomes of one bucket, or of a plan (`bucket[glob]`), in words and values."""
+
+    bucket: str
+    change: Literal["added", "removed", "changed"]
+    words: tuple[str, ...]
+    values: dict[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that differs between two configurations."""
+
+    version: tuple[int, int]
+    hash: tuple[str, str]
+    buckets: tuple[BucketChange, ...]
+    settings: tuple[Difference, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs."""
+        return not (self.buckets or self.settings) and self.version[0] == self.version[1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dicts and lists, for JSON."""
+        return {"same": self.same, **asdict(self)}
+
+
+class _Hidden(str):
+    """A secret that is compared and not shown."""
+
+    __slots__ = ()
+
+
+def compare(old: Config, new: Config) -> Comparison:
+    """What differs from `old` to `new`."""
+    warnings = []
+    if old.hash != new.hash and new.version <= old.version:
+        warnings.append(
+            f"the limits differ and version does not rise ({old.version} -> {new.version}): "
+            "nodes cannot tell which is newer; raise it"
+        )
+    return Comparison(
+        (old.version, new.version),
+        (old.hash, new.hash),
+        tuple(_buckets(old, new)),
+        tuple(_settings(old, new)),
+        tuple(warnings),
+    )
+
+
+# -- buckets
+
+
+def _buckets(old: Config, new: Config) -> Iterator[BucketChange]:
+    before, after = _flat(old), _flat(new)
+    for key in [*before, *(key for key in after if key not in before)]:
+        if key not in after:
+            yield _removed(*before[key])
+        elif key not in before:
+            yield _added(*after[key])
+        else:
+            yield from _changed(before[key], old, after[key], new)
+
+
+Member = tuple[BucketSpec, "BucketSpec | None", str]
+"""A bucket, or a plan with its owner and glob."""
+
+
+def _flat(config: Config) -> dict[tuple[str, str], Member]:
+    """Every bucket, and after it every plan of it."""
+    found: dict[tuple[str, str], Member] = {}
+    for spec in config.buckets:
+        found[spec.key, ""] = (spec, None, "")
+        found |= {(spec.key, glob): (plan, spec, glob) for glob, plan in spec.plans}
+    return found
+
+
+def _added(spec: BucketSpec, owner: BucketSpec | None, glob: str) -> BucketChange:
+    words = [f"new: {limit_words(spec)}; every key starts full"]
+    if owner is not None:
+        words.append(f"keys that match {glob} leave {owner.name}: what they used there stays there")
+    if spec.shadow:
+        words.append("a shadow: it decides and counts, and admits")
+    return BucketChange(spec.name, "added", tuple(words), {})
+
+
+def _removed(spec: BucketSpec, owner: BucketSpec | None, glob: str) -> BucketChange:
+    if owner is None:
+        words = "gone: callers that name it get UnknownBucket"
+    else:
+        words = f"gone: keys that match {glob} go to another plan or to {owner.name}, where what "
+        words += "they used here does not count"
+    return BucketChange(spec.name, "removed", (words,), {})
+
+
+def _changed(before: Member, old: Config, after: Member, new: Config) -> Iterator[BucketChange]:
+    values = {}
+    contents = [_values(before, old), _values(after, new)]
+    for name, one in contents[0].items():
+        if one != contents[1][name]:
+            values[name] = (one, contents[1][name])
+    if values:
+        words = tuple(_words(name, *values[name], before[0], after[0]) for name in values)
+        yield BucketChange(after[0].name, "changed", words, values)
+
+
+def _values(member: Member, config: Config) -> dict[str, Any]:
+    spec, owner, _ = member
+    defaults = (owner and owner.consistency) or config.consistency, config.on_outage
+    content = spec_content(spec, defaults)
+    return {**content, "plans": [glob for glob, _ in spec.plans]}
+
+
+def _words(name: str, before: Any, after: Any, old: BucketSpec, new: BucketSpec) -> str:
+    if name == "capacity":
+        used = after // 2 or 1
+        return (
+            f"capacity {_moved(before, after)}: what was used stays used, so a key that has used "
+            f"{used:,} has {max(before - used, 0):,} left now and {max(after - used, 0):,} then"
+        )
+    if name == "emission":
+        rates = f"{rate_words(old)} -> {rate_words(new)}"
+        share = new.rate_per_second / old.rate_per_second - 1
+        return (
+            f"refill {rates} ({share:+.0%}): what was used stays used and comes back at that rate"
+        )
+    if name == "shadow":
+        effect = "denies no more: it decides, counts and admits" if after else "denies from then on"
+        return f"shadow {before} -> {after}: {effect}"
+    if name == "plans":
+        before, after = ", ".join(before) or "none", ", ".join(after) or "none"
+    return f"{name} {before} -> {after}: {_CHOICES[name]}"
+
+
+def _moved(before: int, after: int) -> str:
+    return f"{before:,} -> {after:,} ({after / before - 1:+.0%})"
+
+
+def rate_words(spec: BucketSpec) -> str:
+    """The rate as a person says it, such as 2,000/s or 5 per 90s."""
+    interval = span(spec.interval_ns)
+    one = spec.interval_ns == NS_PER_SECOND
+    return f"{spec.refill_rate:,}{'/s' if one else f' per {interval}'}"
+
+
+def limit_words(spec: BucketSpec) -> str:
+    """Rate and capacity."""
+    return f"{rate_words(spec)}, at most {spec.capacity:,} at once"
+
+
+# -- the rest
+
+
+def _settings(old: Config, new: Config) -> Iterator[Difference]:
+    trees = [effective(one, _Hidden) for one in (old, new)]
+    for tree in trees:
+        for told in ("services", "version"):
+            tree.pop(told, None)
+    for path, one, other in _differing("", *trees):
+        before, after = _shown(one), _shown(other)
+        words = f"{path}: {_text(before)} -> {_text(after)}"
+        if before == after:
+            words = f"{path}: another secret"
+        if path.startswith(RESTART):
+            words += " (this asks for a restart)"
+        yield Difference(path, before, after, words)
+
+
+def _differing(path: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Where two trees differ; a section that only one has counts as one place."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in [*one, *(key for key in other if key not in one)]:
+            yield from _differing(f"{path}.{key}" if path else key, one.get(key), other.get(key))
+    elif one != other:
+        yield path, one, other
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shown(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    return MASK if isinstance(value, _Hidden) else value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "given"
+    return "nothing" if value is None else str(value)
+
+
+__all__ = ["RESTART", "BucketChange", "Comparison", "Difference", "compare", "limit_words",
+           "rate_words"]  # fmt: skip

@@ -1,0 +1,120 @@
+"""A configuration as a file that leaves nothing out: what is in force, in the shape of a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.config import Config
+from crdtbucket.config.model import Backend, Connection, Mesh, Rating, Section, section_of
+from crdtbucket.config.schema import is_span
+from crdtbucket.duration import span
+from crdtbucket.policy import BucketSpec
+from crdtbucket.strong.settings import RedisConfig
+
+MASK = "***"
+Hide = Callable[[str], str]
+"""What is shown of a secret."""
+
+
+def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any]:
+    """The file that says all of `config`, defaults written out, in plain dicts and scalars.
+
+    It loads into the same configuration, but for secrets, which are shown as `hide` says.
+    """
+    identity = {"node": config.node, "region": config.region, "version": config.version or None}
+    backend = None if config.redis is None else _backend(config.redis, hide)
+    rating = _settings(Rating, config, hide) | {
+        "consistency": config.consistency.value,
+        "bucket_backend": backend,
+        "modes": _settings(section_type(Rating, "modes"), config.modes, hide),
+    }
+    tree = {
+        **identity,
+        "rating": rating,
+        "services": {spec.name: _service(spec, config) for spec in config.buckets} or None,
+        "mesh": None if config.mesh is None else _settings(Mesh, config.mesh, hide),
+    }
+    plain: dict[str, Any] = _plain(tree)
+    return plain
+
+
+def section_type(section: type[Section], name: str) -> type[Section]:
+    """The section that a key of `section` holds."""
+    inner, _ = section_of(section.model_fields[name])
+    assert inner is not None, f"{name} holds a section"
+    return inner
+
+
+def _settings(section: type[Section], settings: Any, hide: Hide) -> dict[str, Any]:
+    """The scalar keys of a section, with the values of the settings that were made from it."""
+    out: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        value = getattr(settings, name, None)
+        if section_of(field)[0] is not None or value is None:
+            continue
+        if not field.repr:
+            several = isinstance(value, (list, tuple))
+            value = [_hidden(one, hide) for one in value] if several else _hidden(value, hide)
+        elif is_span(field):
+            value = span(round(value * NS_PER_SECOND))
+        out[name] = value
+    return out
+
+
+def _hidden(secret: str | bytes, hide: Hide) -> str:
+    return hide(secret if isinstance(secret, str) else secret.decode("utf-8", "replace"))
+
+
+def _backend(redis: RedisConfig, hide: Hide) -> dict[str, Any]:
+    defaults = {one.name: one.default for one in dataclasses.fields(redis)}
+    connection = _settings(Connection, redis, hide)
+    for name in list(connection):
+        # What is as it is by itself may not stand beside a url, and says nothing.
+        if getattr(redis, name) == defaults[name] and not (name == "port" and redis.host):
+            del connection[name]
+    if redis.tls:
+        files = {"ca": redis.tls_ca, "cert": redis.tls_cert, "key": redis.tls_key}
+        connection["tls"] = {"enabled": True, **files}
+    if redis.sentinels:
+        password = redis.sentinel_password
+        connection["sentinel"] = {
+            "master": redis.sentinel_master,
+            "nodes": redis.sentinels,
+            "password": None if password is None else hide(password),
+        }
+    rest = _settings(Backend, redis, hide)
+    return {"type": "redis", "connection": connection, **rest}
+
+
+def _service(spec: BucketSpec, config: Config) -> dict[str, Any]:
+    consistency = spec.consistency or config.consistency
+    plans = {glob: _rule(plan, config) for glob, plan in spec.plans}
+    return {**_rule(spec, config), "consistency": consistency.value, "keys": plans or None}
+
+
+def _rule(spec: BucketSpec, config: Config) -> dict[str, Any]:
+    bucket = {
+        "capacity": spec.capacity,
+        "refill_rate": spec.refill_rate,
+        "refill_interval": span(spec.interval_ns),
+        "max_debt": spec.max_debt,
+        "max_keys": spec.max_keys,
+        "on_table_full": spec.on_table_full,
+    }
+    on_outage = spec.on_outage or config.on_outage
+    return {"bucket": bucket, "on_outage": on_outage, "shadow": spec.shadow}
+
+
+def _plain(value: Any) -> Any:
+    """Without blanks, and with text that the reader will not take for a reference."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items() if one is not None}
+    if type(value) is str:  # what hides a secret stays what it is
+        return value.replace("${", "$${")
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+__all__ = ["MASK", "effective"]

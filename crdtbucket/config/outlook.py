@@ -1,0 +1,127 @@
+"""What a configuration means for a fleet: limits, quotas and memory for so many nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.config import Config
+from crdtbucket.config.compare import limit_words
+from crdtbucket.mode import Mode
+from crdtbucket.policy import BucketSpec
+
+
+@dataclass(frozen=True)
+class Share:
+    """Tokens at once, and tokens a second."""
+
+    capacity: int
+    per_second: float
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """One bucket on so many nodes."""
+
+    nodes: int
+    split: Share
+    """What each node has if the limit is split among them, which nobody has to do."""
+    quota: Share | None
+    """What each node grants in an outage of Redis; None where something else decides."""
+    quota_of_all: Share | None
+    cut_off: Share | None
+    """The most that all grant together while no node hears another: the worst case of the mesh.
+    None where an outage is answered by the quota, or by a denial."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """One bucket, or a plan of its keys."""
+
+    bucket: str
+    limit: str
+    capacity: int
+    per_second: float
+    consistency: str
+    on_outage: str
+    seconds_to_full: float
+    max_keys: int | None
+    memory_bytes: int | None
+    """Of so many keys on one node, with up to four nodes that take of each."""
+    fleets: tuple[Fleet, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dicts and lists, for JSON."""
+        return asdict(self)
+
+
+def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
+    """What each bucket of `config`, and each of its plans, means for fleets of these sizes."""
+    sizes, key_bytes = tuple(nodes), _bytes_of_a_key()
+    found = []
+    for bucket in config.buckets:
+        consistency = bucket.consistency or config.consistency
+        if config.redis is None:  # as the limiter has it then
+            consistency = Mode.EVENTUAL
+        for spec in (bucket, *(plan for _, plan in bucket.plans)):
+            on_outage = spec.on_outage or config.on_outage
+            rule = on_outage if consistency is Mode.STRONG else "eventual"
+            found.append(
+                Outlook(
+                    bucket=spec.name,
+                    limit=limit_words(spec),
+                    capacity=spec.capacity,
+                    per_second=spec.rate_per_second,
+                    consistency=consistency.value,
+                    on_outage=rule,
+                    seconds_to_full=spec.capacity / spec.rate_per_second,
+                    max_keys=spec.max_keys,
+                    memory_bytes=spec.max_keys and spec.max_keys * key_bytes,
+                    fleets=tuple(_fleet(spec, size, rule, config) for size in sizes),
+                )
+            )
+    return found
+
+
+def _fleet(spec: BucketSpec, nodes: int, rule: str, config: Config) -> Fleet:
+    ratio = Fraction(str(config.fallback_ratio))
+    each = ratio / nodes if config.fallback_scope == "fleet" else min(ratio, Fraction(1, nodes))
+    has_quota = rule == "quota"
+    # Single tokens are given all the same while one for each node fits; see `strong.quota`.
+    singles = each == ratio
+    return Fleet(
+        nodes=nodes,
+        split=_part(spec, Fraction(1, nodes)),
+        quota=_quota(spec, each, nodes, singles) if has_quota else None,
+        quota_of_all=_quota(spec, each, nodes, singles, nodes) if has_quota else None,
+        cut_off=_part(spec, Fraction(nodes)) if rule == "eventual" else None,
+    )
+
+
+def _quota(spec: BucketSpec, each: Fraction, nodes: int, singles: bool, times: int = 1) -> Share:
+    part = _part(spec, each, least=1 if singles and nodes <= spec.capacity else 0)
+    return Share(part.capacity * times, part.per_second * times)
+
+
+def _part(spec: BucketSpec, share: Fraction, least: int = 0) -> Share:
+    capacity = max(int(spec.capacity * share), least)
+    # What holds no whole token never grants one.
+    return Share(capacity, float(Fraction(spec.rate_per_second) * share) if capacity else 0.0)
+
+
+def _bytes_of_a_key() -> int:
+    """Measured, as the core lays it out."""
+    keys = 64
+    table = Table(max_keys=keys)
+    core = BucketCore(table, BucketSpec("measured", 1, 1))
+    before = table.stats()["bytes"]
+    for number in range(keys):
+        core.take(f"key-{number}")
+    used: int = table.stats()["bytes"] - before
+    return used // keys
+
+
+__all__ = ["Fleet", "Outlook", "Share", "outlook"]

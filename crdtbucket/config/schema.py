@@ -1,0 +1,157 @@
+"""The JSON Schema of configuration files, as editors use it, and the rows of the reference.
+
+A schema cannot say all that `load_config` checks (what goes together, what a variable holds), so
+it lets some wrong files pass; it refuses none that can be loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.config.model import Defaults, Identity, Mesh, Rating, Section, Service, section_of
+from crdtbucket.config.values import SECONDS, any_case
+from crdtbucket.duration import span
+
+TITLE = "crdtbucket configuration"
+REFERENCE = {"type": "string", "pattern": r"\$\{"}
+"""What stands for a value of any type: `${env:NAME}` or `${file:/path}`."""
+
+_WORDS = ("true", "false", "yes", "no", "on", "off", "t", "f", "y", "n", "1", "0")
+TRUTH = {"type": "string", "pattern": f"^({'|'.join(map(any_case, _WORDS))})$"}
+"""What an environment may say for true and false."""
+
+
+class _Definitions(Section):
+    defaults: Defaults | None = None
+    services: dict[str, Service] | None = None
+
+
+class _Rating(Rating, _Definitions):
+    """What holds for all buckets, and the buckets as well."""
+
+
+class _Openclaw(Identity, _Definitions):
+    """All sections; they may stand here or at the top."""
+
+    rating: _Rating | None = None
+    mesh: Mesh | None = None
+
+
+class _File(_Openclaw):
+    openclaw: _Openclaw | None = None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a configuration file."""
+    schema = _File.model_json_schema()
+    kinds: dict[str, type[Section]] = {kind.__name__: kind for kind in _sections(_File)}
+    for name, definition in schema["$defs"].items():
+        schema["$defs"][name] = _definition(definition, kinds[name])
+    top = _definition(schema, _File)
+    # A file with nothing in it has the defaults.
+    top["anyOf"] = [{"type": top.pop("type")}, {"type": "null"}]
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": TITLE}
+    return {**head, **{key: value for key, value in top.items() if key != "description"}}
+
+
+def default_of(section: type[Section], name: str) -> Any:
+    """What a key is when it is left out, as one writes it in a file; None for nothing."""
+    field = section.model_fields[name]
+    value = field.default
+    if value is None and section.settings is not None:
+        value = _defaults(section.settings).get(name)
+    if isinstance(value, (Section, tuple)) or value in (None, dataclasses.MISSING):
+        return None
+    return span(round(value * NS_PER_SECOND)) if is_span(field) else value
+
+
+def is_span(field: FieldInfo) -> bool:
+    """Whether a key holds seconds, which a file gives as text with a unit."""
+    return any(SECONDS in getattr(one, "__metadata__", ()) for one in get_args(field.annotation))
+
+
+def reference() -> Iterator[tuple[str, Any, str]]:
+    """Every key with its path, default and meaning; sections that are alike are told once."""
+    told: dict[tuple[type[Section], str], str] = {}
+    for kind, prefix in ((Identity, ""), (Rating, "rating."), (Service, "services.*."),
+                         (Defaults, "defaults."), (Mesh, "mesh.")):  # fmt: skip
+        yield from _rows(kind, prefix, told)
+
+
+def _rows(
+    section: type[Section], prefix: str, told: dict[tuple[type[Section], str], str]
+) -> Iterator[tuple[str, Any, str]]:
+    for name, field in section.model_fields.items():
+        path = prefix + name
+        inner, is_named = section_of(field)
+        # Where the key comes from, as sections inherit keys.
+        bases = [one for one in section.__mro__ if issubclass(one, Section)]
+        owner = next(one for one in reversed(bases) if name in one.model_fields)
+        first = told.setdefault((owner, name), path)
+        if first != path:
+            yield path, None, f"as `{first}`"
+        elif inner is not None:
+            yield from _rows(inner, f"{path}.{'*.' if is_named else ''}", told)
+        else:
+            yield path, default_of(section, name), " ".join((field.description or "").split())
+
+
+def _defaults(settings: type) -> Mapping[str, Any]:
+    parameters = inspect.signature(settings).parameters.items()
+    return {name: one.default for name, one in parameters if one.default is not one.empty}
+
+
+def _sections(kind: type[Section]) -> Iterator[type[Section]]:
+    yield kind
+    for field in kind.model_fields.values():
+        inner, _ = section_of(field)
+        if inner is not None:
+            yield from _sections(inner)
+
+
+def _definition(schema: dict[str, Any], kind: type[Section]) -> dict[str, Any]:
+    """A section's schema as people write it: blanks, references, and a value that stands alone."""
+    schema.pop("title", None)
+    schema["properties"] = {
+        name: _property(one, default_of(kind, name)) for name, one in schema["properties"].items()
+    }
+    if kind.alone is None:
+        return schema
+    words = schema["properties"][kind.alone]["anyOf"]
+    return {"anyOf": [*(one for one in words if one != {"type": "null"}), schema]}
+
+
+def _property(schema: dict[str, Any], default: Any) -> dict[str, Any]:
+    # Links lead to other pages of the docs, which editors do not have.
+    words = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", " ".join(schema.get("description", "").split()))
+    told = {"description": words} if words else {}
+    if default is not None:
+        told["default"] = default
+    rest = {k: v for k, v in schema.items() if k not in ("description", "default", "title")}
+    choices = list(_choices(rest))
+    is_mapping = any("$ref" in one or one.get("type") == "object" for one in choices)
+    return {**told, "anyOf": [*choices, *([] if is_mapping else [REFERENCE]), {"type": "null"}]}
+
+
+def _choices(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a value may be, but for blank."""
+    for one in schema.get("anyOf", [schema]):
+        if "anyOf" in one:
+            yield from _choices(one)
+        elif one.get("type") == "boolean":
+            yield from (one, {"enum": [0, 1]}, TRUTH)
+        elif "additionalProperties" in one:  # sections by name, and a blank one has the defaults
+            entry = {"anyOf": [one["additionalProperties"], {"type": "null"}]}
+            yield {**one, "additionalProperties": entry}
+        elif one != {"type": "null"}:
+            yield one
+
+
+__all__ = ["default_of", "is_span", "json_schema", "reference"]

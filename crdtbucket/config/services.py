@@ -1,0 +1,126 @@
+"""The buckets of a file: each service with what it inherits, as a checked `BucketSpec`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from crdtbucket.config.check import masked, report_missing, validate
+from crdtbucket.config.model import Defaults, Plan, Rule, Service
+from crdtbucket.config.source import Node, Source
+from crdtbucket.errors import InvalidSpec
+from crdtbucket.plans import check_glob
+from crdtbucket.policy import BucketSpec, canonical_name, parse_rate
+
+Layer = tuple[Rule, Node]
+"""What one mapping of the file says, and where."""
+
+
+def bucket_specs(
+    services: Node | None, defaults: Node | None, source: Source
+) -> tuple[BucketSpec, ...]:
+    """The buckets of `services`; what is wrong with them is in `source`."""
+    base = None if defaults is None else validate(Defaults, defaults, source)
+    broken = defaults is not None and base is None
+    layers: list[Layer] = [] if defaults is None or base is None else [(base, defaults)]
+    specs: list[BucketSpec] = []
+    seen: dict[str, str] = {}
+    for name, node in (services.entries if services else {}).items():
+        twin = seen.setdefault(canonical_name(name), node.path)
+        if twin != node.path:
+            fix = f"{twin} has the same name, as every kind of hyphen is one; rename one"
+            source.report("is given twice", fix, node.path, node.key_line, node.key_column)
+        service = validate(Service, node, source)
+        if service is None or broken:  # what it inherits is not known
+            continue
+        spec = _bucket(name, service, [*layers, (service, node)], source)
+        if spec is not None:
+            specs.append(spec)
+    return tuple(specs)
+
+
+@dataclass
+class _Rules:
+    """What the layers say together, the later before the earlier, and where each thing stands."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, Node] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, layers: Iterable[Layer]) -> _Rules:
+        rules = cls()
+        for rule, node in layers:
+            if rule.limit is not None:
+                tokens, interval_ns, burst = parse_rate(rule.limit)
+                rate = {"capacity": tokens if burst is None else burst, "refill_rate": tokens}
+                rules._say({**rate, "refill_interval": f"{interval_ns}ns"}, node, "limit")
+            if rule.bucket is not None:
+                rules._say(rule.bucket.model_dump(exclude_none=True), node, "bucket")
+            own = rule.model_dump(exclude={"bucket", "limit", "keys"}, exclude_none=True)
+            rules._say(own, node)
+        return rules
+
+    def _say(self, values: dict[str, Any], node: Node, *steps: str) -> None:
+        self.values |= values
+        for name in values:
+            self.places[name], _ = node.find((*steps, name))
+
+
+def _bucket(name: str, service: Service, layers: list[Layer], source: Source) -> BucketSpec | None:
+    keys = layers[-1][1].entries.get("keys")
+    plans = []
+    for glob, plan in (service.keys or {}).items():
+        assert keys is not None, "a service with plans has a place for them"
+        plans.append((glob, _plan(name, glob, plan, keys.entries[glob], layers, source)))
+    return _spec(name, layers, source, plans=[(glob, spec) for glob, spec in plans if spec])
+
+
+def _plan(
+    name: str, glob: str, plan: Plan, node: Node, layers: list[Layer], source: Source
+) -> BucketSpec | None:
+    if not plan.model_dump(exclude_none=True):
+        fix = 'add "1000/minute burst 2000", bucket: or limit:'
+        source.report("has no limit", fix, node.path, node.key_line, node.key_column)
+        return None
+    if plan.shadow is False and _Rules.of(layers).values.get("shadow"):
+        fix = "leave it out here, or give shadow to the plans that need it"
+        source.report_at(node.entries["shadow"], "is false in a bucket that is a shadow", fix)
+    try:
+        check_glob(glob)
+    except InvalidSpec as error:
+        source.report(error.message, error.fix, node.path, node.key_line, node.key_column)
+        return None
+    return _spec(name, [*layers, (plan, node)], source, consistency=None)
+
+
+def _spec(name: str, layers: list[Layer], source: Source, **more: Any) -> BucketSpec | None:
+    rules = _Rules.of(layers)
+    rule, node = layers[-1]
+    missing = [one for one in ("capacity", "refill_rate") if one not in rules.values]
+    if len(missing) == 2 and rule.bucket is None:
+        fix = 'add bucket: or limit: "100/minute burst 20"'
+        source.report("has no bucket", fix, node.path, node.key_line, node.key_column)
+        return None
+    for one in missing:
+        report_missing(node, ("bucket", one), source)
+    if missing:
+        return None
+    try:
+        return BucketSpec(name, **{**rules.values, **more})
+    except InvalidSpec as error:
+        message = error.message
+        for _, layer in layers:
+            message = masked(message, layer)
+        if error.field == "name":
+            source.report(message, error.fix, node.path, node.key_line, node.key_column)
+            return None
+        steps = ("keys",) if error.field == "plans" else ("bucket", error.field)
+        place = rules.places.get(error.field) or node.find(steps)[0]
+        if isinstance(rule, Plan) and not place.path.startswith(node.path):
+            message = f"{message} for {node.path}"
+        source.report_at(place, message, error.fix)
+        return None
+
+
+__all__ = ["bucket_specs"]

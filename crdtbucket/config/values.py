@@ -1,0 +1,170 @@
+"""The values of a configuration: what is read, what is refused, and what editors are told of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.duration import UNIT_NS, duration_ns
+from crdtbucket.policy import MAX_NAME_LENGTH, check_name, check_whole, clipped, parse_rate
+from crdtbucket.strong.notice import check_webhook
+
+_SHARE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) *(%?)", re.ASCII)
+
+
+class Fault(ValueError):
+    """A wrong value: what is wrong, and what to write instead."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message, fix)
+        self.message = message
+        self.fix = fix
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """Reads a value as the file has it; `schema` is what it may be, in JSON Schema."""
+
+    function: Callable[[Any], Any]
+    schema: Mapping[str, Any]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.function, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return dict(self.schema)
+
+
+def whole(field: str, low: int, high: int) -> Check:
+    """Whole numbers of a range; `field` is what a message calls it."""
+
+    def check(value: Any) -> int:
+        # A value from the environment is always text.
+        if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+            value = int(value.strip()[:40])
+        return check_whole(field, value, low, high)
+
+    digits = {"type": "string", "pattern": r"^\s*[0-9]+\s*$"}
+    return Check(check, {"anyOf": [{"type": "integer", "minimum": low, "maximum": high}, digits]})
+
+
+def named(field: str) -> Check:
+    """The name of a node or region."""
+    schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}
+    return Check(lambda value: check_name(value, field), schema)
+
+
+def any_case(word: str) -> str:
+    """A pattern for a word in letters of any case, for which JSON Schema has no flag."""
+    return "".join(f"[{one.upper()}{one}]" if one.isalpha() else one for one in word)
+
+
+def _duration(value: Any) -> str | int | float | timedelta:
+    duration_ns(value, "duration")
+    return value  # type: ignore[no-any-return] # duration_ns refuses every other type
+
+
+def _seconds(value: Any) -> float:
+    return duration_ns(value, "duration") / NS_PER_SECOND
+
+
+def _rate(value: Any) -> str:
+    parse_rate(value)
+    return str(value)
+
+
+def _share(value: Any) -> float:
+    """A number as it is, or text as people and environments write it: "0.1", "10%"."""
+    match = _SHARE.fullmatch(str(value))
+    if isinstance(value, bool) or match is None:
+        raise Fault(f"is {clipped(value)}", 'write a number such as 0.1, or "10%"')
+    return float(match[1]) / (100 if match[2] else 1)
+
+
+def _ratio(value: Any) -> float:
+    ratio = _share(value)
+    if not 0 < ratio <= 1:
+        raise Fault(
+            f"is {clipped(value)}", 'write a share above 0 and up to 1, such as 0.1 or "10%"'
+        )
+    return ratio
+
+
+def _secret_text(value: Any) -> str:
+    if not isinstance(value, str):
+        # Unquoted digits lose their zeros in YAML, and the value must not be repeated here.
+        raise Fault("must be text", "put it in quotes")
+    return value
+
+
+def _secrets(value: Any) -> str | list[str]:
+    if isinstance(value, list):
+        return [_secret_text(one) for one in value]
+    return _secret_text(value)
+
+
+def _addresses(value: Any) -> Any:
+    """A list as it is; text, as an environment variable gives it, is split at the commas."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+# So that the pattern stays short, a unit with a capital is any word.
+_NUMBER = r"[0-9]{1,20}(\.[0-9]{1,20})?"
+_TOKENS = "[0-9][0-9_]{0,30}"
+_UNIT = f"({'|'.join(UNIT_NS)}|[µμ]s|[A-Za-z]*[A-Z][A-Za-z]*)"
+_RATE_PATTERN = (
+    rf"^\s*{_TOKENS}\s*(/|{any_case('per')})\s*({_NUMBER})?\s*{_UNIT}"
+    rf"(\s*[;,]?\s*{any_case('burst')}\s*[=:]?\s*{_TOKENS})?\s*$"
+)
+_TEXT = {"type": "string"}
+_SPAN = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*{_UNIT}?\s*$"},
+    ]
+}
+_PERCENT = {"type": "string", "pattern": "^[0-9.]+ *%?$"}
+_PART = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, _PERCENT]}
+_TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+
+SECONDS = Check(_seconds, _SPAN)
+Duration = Annotated[str | int | float | timedelta, Check(_duration, _SPAN)]
+Seconds = Annotated[float, SECONDS]
+Rate = Annotated[str, Check(_rate, {**_TEXT, "pattern": _RATE_PATTERN})]
+Share = Annotated[float, Check(_share, _PART)]
+Ratio = Annotated[float, Check(_ratio, _PART)]
+SecretText = Annotated[str, Check(_secret_text, _TEXT)]
+Secrets = Annotated[str | list[str], Check(_secrets, _TEXTS)]
+Addresses = Annotated[list[str], Check(_addresses, _TEXTS)]
+Webhook = Annotated[str, Check(check_webhook, {**_TEXT, "pattern": "^https?://"})]
+
+__all__ = [
+    "SECONDS",
+    "Addresses",
+    "Check",
+    "Duration",
+    "Fault",
+    "Rate",
+    "Ratio",
+    "Seconds",
+    "SecretText",
+    "Secrets",
+    "Share",
+    "Webhook",
+    "any_case",
+    "named",
+    "whole",
+]

@@ -1,0 +1,170 @@
+"""`crdtbucket config` as it is called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
+
+from crdtbucket.cli import cli
+from crdtbucket.config import load_config
+from crdtbucket.config.schema import json_schema
+from crdtbucket.errors import ConfigError
+
+OLD = "version: 1\nservices:\n  chat: {limit: 10/s burst 100}\n"
+NEW = OLD.replace("10/s", "20/s").replace("version: 1", "version: 2")
+WRONG = "services:\n  chat: {limit: often}\nmesh:\n  secrets: hunter2\n"
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("old", OLD), ("new", NEW), ("wrong", WRONG)):
+        Path(f"{name}.yaml").write_text(text)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["config", *words])
+
+
+def test_check_tells_every_fault_with_its_place_and_fix() -> None:
+    result = run("check", "old.yaml", "wrong.yaml")
+    assert result.exit_code == 1
+    first, *faults = result.output.splitlines()
+    assert first == f"old.yaml: 1 bucket, version 1, hash {load_config('old.yaml').hash}"
+    assert [line.partition(": ")[0] for line in faults] == ["wrong.yaml:2:17", "wrong.yaml:4:3"]
+    assert faults[1] == (
+        "wrong.yaml:4:3: mesh.secrets: unknown key 'secrets' (did you mean 'secret'?)"
+    )
+    assert "hunter2" not in result.output
+
+
+def test_check_of_files_that_are_fine_has_status_0() -> None:
+    assert run("check", "old.yaml", "new.yaml").exit_code == 0
+
+
+def test_check_of_a_file_that_is_not_there() -> None:
+    result = run("check", "none.yaml")
+    assert result.exit_code == 1
+    assert result.output.startswith("none.yaml: cannot be read: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("rating: {enabled: false}\n" + OLD, "refuses to start"),
+        ("node: a\n", "no bucket is defined"),
+        ("rating: {consistency: strong}\n" + OLD, "no Redis is named"),
+        (OLD.replace("}", ", consistency: strong}"), "no Redis is named"),
+    ],
+)
+def test_check_notes_what_may_not_be_meant(text: str, note: str) -> None:
+    Path("noted.yaml").write_text(text)
+    result = run("check", "noted.yaml")
+    assert result.exit_code == 0
+    assert note in result.output
+
+
+def test_show_prints_a_file_that_can_be_loaded() -> None:
+    result = run("show", "old.yaml")
+    assert result.exit_code == 0
+    Path("shown.yaml").write_text(result.output)
+    assert load_config("shown.yaml").hash == load_config("old.yaml").hash
+    assert "refill_interval: 1s" in result.output
+
+
+def test_show_as_json() -> None:
+    Path("secret.yaml").write_text(OLD + "mesh: {secret: hunter2}\n")
+    result = run("show", "secret.yaml", "--json")
+    told = json.loads(result.output)
+    assert told["version"] == 1
+    assert told["hash"] == load_config("old.yaml").hash
+    assert told["config"]["mesh"]["secret"] == "***"
+    assert "hunter2" not in result.output
+
+
+def test_what_cannot_be_loaded_is_not_shown() -> None:
+    for words in (("show", "wrong.yaml"), ("diff", "old.yaml", "wrong.yaml"),
+                  ("plan", "wrong.yaml")):  # fmt: skip
+        assert isinstance(run(*words).exception, ConfigError)
+
+
+def test_the_schema_is_printed() -> None:
+    schema = json.loads(run("schema").output)
+    assert schema == json_schema()
+    for name, valid in (("old", True), ("wrong", False)):
+        tree = YAML(typ="safe").load(Path(f"{name}.yaml"))
+        assert jsonschema.Draft202012Validator(schema).is_valid(tree) is valid
+
+
+def test_diff_in_words() -> None:
+    result = run("diff", "old.yaml", "new.yaml")
+    assert result.exit_code == 1
+    old, new = load_config("old.yaml").hash, load_config("new.yaml").hash
+    assert result.output.splitlines() == [
+        f"version 1 -> 2, hash {old} -> {new}",
+        "chat: changed",
+        "  refill 10/s -> 20/s (+100%): what was used stays used and comes back at that rate",
+    ]
+
+
+def test_diff_of_what_is_the_same() -> None:
+    result = run("diff", "old.yaml", "old.yaml")
+    assert result.exit_code == 0
+    assert result.output.startswith("nothing changes: version 1")
+
+
+def test_diff_as_json_and_with_a_warning() -> None:
+    Path("new.yaml").write_text(NEW.replace("version: 2", "version: 1"))
+    assert "warning: the limits differ" in run("diff", "old.yaml", "new.yaml").output
+    result = run("diff", "old.yaml", "new.yaml", "--json")
+    told = json.loads(result.output)
+    assert result.exit_code == 1
+    assert told["same"] is False
+    assert told["buckets"][0]["values"] == {"emission": [[100_000_000, 1], [50_000_000, 1]]}
+    assert len(told["warnings"]) == 1
+
+
+def test_plan_tells_what_changes_and_what_holds_then() -> None:
+    result = run("plan", "new.yaml", "--against", "old.yaml", "--nodes", "1, 4")
+    assert result.exit_code == 0
+    lines = [line.rstrip() for line in result.output.splitlines()]
+    assert lines[1] == "chat: changed"
+    assert "chat: 20/s, at most 100 at once, of all nodes together (eventual)" in lines
+    assert lines[-3:] == [
+        "  nodes    static split, each    all cut off, all",
+        "      1            100 + 20/s          100 + 20/s",
+        "      4              25 + 5/s          400 + 80/s",
+    ]
+
+
+def test_plan_as_json() -> None:
+    told = json.loads(run("plan", "new.yaml", "--nodes", "3", "--json").output)
+    assert told["changes"] is None
+    assert told["version"] == 2
+    assert told["buckets"][0]["fleets"][0]["cut_off"] == {"capacity": 300, "per_second": 60.0}
+
+
+@pytest.mark.parametrize("nodes", ["0", "x", "1,,2", "-1", "100001", ""])
+def test_plan_refuses_fleets_that_there_are_not(nodes: str) -> None:
+    result = run("plan", "new.yaml", "--nodes", nodes)
+    assert result.exit_code == 2
+    assert "numbers of nodes" in result.output
+
+
+def test_plan_tells_of_outages() -> None:
+    backend = "rating: {consistency: strong, bucket_backend: {connection: {host: h}}}\n"
+    Path("strong.yaml").write_text(
+        backend
+        + "services:\n  a: {limit: 9/s, bucket: {max_keys: 5000}}\n"
+        + "  b: {limit: 9/s, on_outage: deny}\n  c: {limit: 9/s, on_outage: allow}\n"
+    )
+    output = run("plan", "strong.yaml").output
+    assert "in an outage of Redis: nothing is admitted" in output
+    assert "in an outage of Redis: all is admitted" in output
+    assert "outage, each" in output
+    assert "5,000 keys take" in output
