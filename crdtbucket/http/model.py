@@ -197,19 +197,26 @@ class HeavyKeys(Answer):
     keys: list[HeavyKey]
 
 
-class ConfigNow(BaseModel):
-    """Which configuration a node runs."""
-
-    model_config = ConfigDict(extra="allow")
+class ConfigNow(Answer):
+    """Which configuration a node runs; `hash` is empty where it has no file."""
 
     version: int
     hash: str
+    stage: str
+
+
+class ConfigHere(ConfigNow):
+    """Which configuration this node runs, and how many it has taken and refused."""
+
+    reloads: int
+    refused: int
 
 
 class Peer(Answer):
-    """A node that this one knows."""
+    """A node that this one knows; `config` is null where it told none."""
 
     name: str
+    region: str
     state: Literal["alive", "suspect", "dead", "left"]
     lag: Annotated[float | None, Field(description="How old its newest round is, seconds.")] = None
     config: ConfigNow | None = None
@@ -230,7 +237,7 @@ class Status(Peers):
     cautious: Annotated[bool, Field(description="It has not heard the mesh yet.")]
     buckets: list[BucketNow]
     redis: Annotated[dict[str, str], Field(description="The mode of each endpoint.")]
-    config: ConfigNow | None = None
+    config: ConfigHere
 
 
 class Health(Answer):
@@ -245,6 +252,12 @@ class ResetDone(Answer):
     given_back: int
     remaining: int
     limit: int
+
+
+class Reloaded(Answer):
+    """What is in force now."""
+
+    config: ConfigHere
 
 
 class Fault(Answer):
@@ -280,6 +293,7 @@ __all__ = [
     "Problem",
     "Refund",
     "Refunded",
+    "Reloaded",
     "Reserve",
     "Reserved",
     "Reset",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -92,9 +93,20 @@ class Views:
 
     def peers_now(self) -> dict[str, Any]:
         """As JSON."""
-        node = self._limiter.node
-        peers = [_peer(row) for row in self._limiter.fleet() if row["node"] != node]
-        return {"node": node, "region": self._limiter.region, "peers": peers}
+        me = self._limiter.node
+        lags = self._limiter.stats().get("lag", {})
+        peers = [
+            {
+                "name": one["node"],
+                "region": one["region"],
+                "state": one["state"],
+                "lag": lags.get(one["node"]),
+                "config": None if one["hash"] is None else running(one),
+            }
+            for one in self._limiter.fleet()
+            if one["node"] != me
+        ]
+        return {"node": me, "region": self._limiter.region, "peers": peers}
 
     async def health(self, _: web.Request) -> web.Response:
         """The event loop turns."""
@@ -128,10 +140,9 @@ class Views:
         )
 
 
-def _peer(row: dict[str, Any]) -> dict[str, Any]:
-    config = {name: row[name] for name in ("version", "hash", "stage")}
-    told = row["hash"] is not None
-    return {"name": row["node"], "state": row["state"], "config": config if told else None}
+def running(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Which configuration a node runs."""
+    return {field: told[field] for field in ("version", "hash", "stage")}
 
 
 def _top(request: web.Request) -> int:
@@ -146,4 +157,4 @@ def _top(request: web.Request) -> int:
     return int(text)
 
 
-__all__ = ["COUNTED", "TOP", "Views"]
+__all__ = ["COUNTED", "TOP", "Views", "running"]
