@@ -58,9 +58,12 @@ class Take(Peek):
 
 
 class TakeMany(Body):
-    """Decisions on several keys, each on its own."""
+    """Decisions on several keys."""
 
     takes: Annotated[list[Peek], Field(min_length=1, max_length=MAX_TAKES)]
+    together: Annotated[
+        bool, Field(description="All of them, or none and 429; else each on its own.")
+    ] = False
 
 
 class Refund(Body):

@@ -73,7 +73,7 @@ class Views:
         """The keys for which most tokens were asked here."""
         bucket = self._limiter.bucket(request.match_info["bucket"])
         count = _top(request)
-        heavy = self._calls.heavy.get(bucket.spec.name)
+        heavy = self._calls.heavy.get(bucket.spec.key)
         found = [] if heavy is None else heavy.top(count, now_ns())
         keys = [
             {
