@@ -12,6 +12,9 @@ from crdtbucket.commands.reconcile import reconcile
 from crdtbucket.commands.replay import replay
 from crdtbucket.commands.serve import serve
 from crdtbucket.commands.simulate import simulate
+from crdtbucket.commands.status import status
+from crdtbucket.commands.take import peek, reset, take
+from crdtbucket.commands.top import top
 from crdtbucket.errors import CrdtbucketError
 
 
@@ -27,8 +30,10 @@ cli.add_command(demo)
 cli.add_command(simulate)
 cli.add_command(replay)
 cli.add_command(reconcile)
-cli.add_command(config)
 cli.add_command(serve)
+for command in (status, top, take, peek, reset):
+    cli.add_command(command)
+cli.add_command(config)
 
 
 def main() -> None:

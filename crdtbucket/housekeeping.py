@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from crdtbucket._core import Table
@@ -26,11 +26,13 @@ SWEEP_BEATS = 32
 class Housekeeping:
     """One beat of upkeep, and two ways to repeat it."""
 
-    def __init__(self, table: Table, buckets: Iterable[Bucket], *, alone: bool) -> None:
-        """`alone`: there is no mesh, which otherwise looks after the table."""
+    def __init__(self, table: Table, buckets: Sequence[Bucket], *, alone: bool) -> None:
+        """`buckets` may grow. `alone`: no mesh looks after the table."""
         self._table = table
-        self._buckets = tuple(buckets)
+        self._buckets = buckets
         self._alone = alone
+        self.relax: Callable[[], None] | None = None
+        """Takes back what a change of definitions needs for a time only."""
         self.save: Callable[[], None] | None = None
         """Keeps a snapshot; called every ten seconds, from a thread: it takes its time."""
         self._saved = table.now()
@@ -48,6 +50,8 @@ class Housekeeping:
             due = bucket.reservations.expire()
             if due is not None:
                 delay = min(delay, max((due - now) / NS_PER_SECOND, SHORTEST_BEAT_S))
+        if self.relax is not None:
+            self.relax()
         if self._alone:
             self._look_after_table()
         if self.save is not None and now - self._saved >= SAVE_NS:

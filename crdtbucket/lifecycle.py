@@ -6,7 +6,7 @@ import asyncio
 import enum
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -43,25 +43,29 @@ class Lifecycle:
     def __init__(
         self,
         table: Table,
-        buckets: Iterable[Bucket],
+        buckets: Sequence[Bucket],
         *,
         node: str,
         region: str,
         mesh: MeshConfig | None,
         strong: StrongSide | None = None,
+        relax: Callable[[], None] | None = None,
     ) -> None:
-        """Nothing runs yet. `strong`: the side of the buckets that ask Redis."""
+        """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis.
+        `relax`: see `Housekeeping`."""
         self.state = State.NEW
         self._table = table
-        self._buckets = tuple(buckets)
+        self._buckets = buckets
         self._node = node
         self._region = region
         self._config = mesh
         self._strong = strong
         self._housekeeping = Housekeeping(table, self._buckets, alone=mesh is None)
+        self._housekeeping.relax = relax
         self._loop: asyncio.AbstractEventLoop | None = None
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
+        self._told: tuple[int, int, int] | None = None
         self._state: StateDir | None = None
         self._saving = threading.Lock()  # over the state's use: snapshots are written in a thread
         self._mesh: Mesh | None = None
@@ -72,6 +76,12 @@ class Lifecycle:
     def mesh(self) -> Mesh | None:
         """The mesh while it runs."""
         return None if self.state is State.CLOSED else self._mesh
+
+    def tell(self, config: tuple[int, int, int] | None) -> None:
+        """Peers are told from now on that this configuration is run: version, hash, stage."""
+        self._told = config
+        if self.machine is not None:
+            self.machine.runs = config
 
     async def open_on_loop(self) -> None:
         """Join the mesh on the running event loop. Raises `MeshError`; it may be tried again."""
@@ -172,6 +182,7 @@ class Lifecycle:
             address=config.advertise or "",
         )
         node.on_conflict = self._refused
+        node.runs = self._told
         self.machine = node
         if config.state_dir is not None:
             self._take_state(StateDir(config.state_dir, self._node), node)

@@ -16,16 +16,19 @@ from crdtbucket.bucket import Bucket
 from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.errors import (
     ConfigError,
+    CrdtbucketError,
     InvalidSpec,
     MeshError,
     Problem,
     UnknownBucket,
 )
-from crdtbucket.lifecycle import Lifecycle
+from crdtbucket.filewatch import FileWatch
+from crdtbucket.lifecycle import Lifecycle, State
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
 from crdtbucket.planned import PlannedBucket
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
+from crdtbucket.reload import FEWER, MAX_BUCKETS, Reload, runnable, set_plans, with_plans
 from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
@@ -37,8 +40,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("crdtbucket")
 MAX_KEYS = 1_000_000
-MAX_BUCKETS = 1_000
-"""Plans included: their definitions travel in one frame."""
 ALONE = "local"
 """The node name of a limiter without a mesh."""
 # News is this old at most where the debt of a bucket is given room for it (ns).
@@ -83,18 +84,31 @@ class Limiter:
         self._consistency = check_consistency(consistency)
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
         self._table = _table if _table is not None else _new_table(mesh, config, max_keys)
-        self._buckets: dict[str, Bucket] = {}
+        self._path = ""
+        self._watch: FileWatch | None = None
+        self._made: list[Bucket] = []
+        defined: dict[str, Bucket] = {}
         for spec in buckets:
-            self._define(spec)
+            self._define(spec, defined)
         self._several = Several(self.bucket)
         self._strong = self._strong_side(config, degradation or Degradation(), node)
+        self._reload = Reload(
+            self._table,
+            self._strong,
+            make=self._make,
+            kind=self._kind,
+            least_debt=self._least_debt,
+            started={"node": self._node, "region": self._region, "mesh": mesh, "redis": config},
+            buckets=defined,
+        )
         self._lifecycle = Lifecycle(
             self._table,
-            self._buckets.values(),
+            self._made,
             node=self._node,
             region=self._region,
             mesh=mesh,
             strong=self._strong,
+            relax=self._reload.relax,
         )
 
     @classmethod
@@ -108,14 +122,24 @@ class Limiter:
         redis: RedisConfig | str | None = None,
         max_keys: int = MAX_KEYS,
         on_mode_change: Callable[[ModeNotice], None] | None = None,
+        watch: bool = False,
     ) -> Limiter:
         """The limiter that a configuration file describes; arguments override the file.
 
         Where it asks for strong consistency and names no Redis, the limiter is eventual, and logs
-        it. Raises `ConfigError` with every fault.
+        it. `watch`: while the limiter is open, `reload` when the file's content has changed, and
+        on SIGHUP where it is opened in the main thread and nothing else hears that; what is refused
+        is logged. Raises `ConfigError` with every fault.
         """
         from crdtbucket.config import load_config  # reads YAML: only for those who have a file
 
+        place = os.path.abspath(path)
+
+        def take() -> None:
+            limiter.reload()
+
+        # Before it is read: a change in between is then seen as one.
+        watching = FileWatch(place, take) if watch else None
         config = load_config(path)
         if not config.enabled:
             problem = Problem(
@@ -126,16 +150,14 @@ class Limiter:
             )
             raise ConfigError([problem])
         store = redis or config.redis
-        buckets, consistency = config.buckets, config.consistency
+        buckets, consistency = runnable(config, has_redis=store is not None)
         if store is None and _wants_strong(config):
             LOG.warning(
                 "%s asks for strong consistency and names no Redis: its buckets run in eventual "
                 "mode (give bucket_backend.connection a host or a url)",
                 config.path,
             )
-            buckets = tuple(dataclasses.replace(b, consistency=None) for b in buckets)
-            consistency = Mode.EVENTUAL
-        return cls(
+        limiter = cls(
             buckets,
             node=config.node if node is None else node,
             region=(config.region or "") if region is None else region,
@@ -152,6 +174,10 @@ class Limiter:
             ),
             max_keys=max_keys,
         )
+        limiter._reload.config = config
+        limiter._path, limiter._watch = place, watching
+        limiter._lifecycle.tell(limiter._reload.running)
+        return limiter
 
     # -- looking
 
@@ -168,7 +194,7 @@ class Limiter:
     @property
     def buckets(self) -> Mapping[str, Bucket]:
         """All buckets by their names as given, in the order of their definition; plans, too."""
-        return MappingProxyType({bucket.spec.name: bucket for bucket in self._buckets.values()})
+        return MappingProxyType({one.spec.name: one for one in self._reload.buckets.values()})
 
     @property
     def address(self) -> str:
@@ -181,7 +207,8 @@ class Limiter:
 
         Raises `UnknownBucket`, which lists the names that there are.
         """
-        found = self._buckets.get(canonical_name(name)) if isinstance(name, str) else None
+        buckets = self._reload.buckets
+        found = buckets.get(canonical_name(name)) if isinstance(name, str) else None
         if found is None:
             raise UnknownBucket(name, self.buckets)
         return found
@@ -243,6 +270,7 @@ class Limiter:
             "node": self._node,
             "region": self._region,
             "cautious": self._table.cautious_until > self._table.now(),
+            "config": self._reload.stats(),
             "table": self._table.stats(),
             "buckets": {name: _bucket_stats(bucket) for name, bucket in self.buckets.items()},
         }
@@ -262,10 +290,39 @@ class Limiter:
             out |= self._strong.stats()
         return out
 
+    def fleet(self) -> list[dict[str, Any]]:
+        """Who runs what: of this node and of each peer, by name, a plain dict.
+
+        `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
+        `stage` of its configuration as it last told them, None where it told none.
+        """
+        machine = self._lifecycle.machine
+        if machine is None:
+            rows = [(self._node, self._region, "alive", self._reload.running)]
+        else:
+            rows = machine.fleet(self._table.now())
+        return [_fleet_row(*row) for row in rows]
+
+    # -- changing
+
+    def reload(self, config: Config | None = None) -> None:
+        """Brings another configuration into force: buckets are added, changed and removed.
+
+        Without `config` the limiter's own file is read again. Usage stays: what a key owes in
+        tokens is owed under the new capacity and rate too. A `Bucket` that is held goes on under
+        its new definition, and one that was removed under its last. Callers that wait look again.
+        From any thread. Raises `ConfigError` with every fault, and has then changed nothing: names,
+        the mesh, Redis, when modes change, and whether a bucket is strong stay for the limiter's
+        life.
+        """
+        self._reload.change(self._file_again() if config is None else config)
+        self._lifecycle.tell(self._reload.running)
+
     # -- opening and closing
 
     async def __aenter__(self) -> Limiter:
         await self._lifecycle.open_on_loop()
+        self._start_watch()
         return self
 
     async def __aexit__(
@@ -278,6 +335,7 @@ class Limiter:
 
     def __enter__(self) -> Limiter:
         self._lifecycle.open_in_thread()
+        self._start_watch()
         return self
 
     def __exit__(
@@ -295,49 +353,80 @@ class Limiter:
         that hears no more may not go on. Blocks for a second or so at most. For a limiter that
         was opened with `async with`, await `aclose` instead.
         """
-        self._lifecycle.close()
+        try:
+            self._lifecycle.close()
+        finally:
+            self._stop_watch()
 
     async def aclose(self) -> None:
         """`close` for a limiter that was opened with `async with`; on the same event loop."""
-        await self._lifecycle.aclose()
+        try:
+            await self._lifecycle.aclose()
+        finally:
+            self._stop_watch()
 
     # -- inside
 
-    def _define(self, spec: BucketSpec, kind: type[Bucket] | None = None) -> Bucket:
+    def _start_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.start()
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None and self._lifecycle.state is State.CLOSED:
+            self._watch.stop()
+
+    def _file_again(self) -> Config:
+        from crdtbucket.config import load_config
+
+        config = self._reload.config
+        if config is None:
+            raise CrdtbucketError("this limiter came from no file: pass a configuration to reload")
+        try:
+            return load_config(self._path or config.path)
+        except ConfigError:
+            self._reload.counters["refused"] += 1
+            raise
+
+    def _define(self, spec: BucketSpec, defined: dict[str, Bucket]) -> None:
         if not isinstance(spec, BucketSpec):
             fix = 'make one with BucketSpec(...) or BucketSpec.parse("name", "100/minute")'
             raise InvalidSpec(f"buckets contains {spec!r}, which is no BucketSpec", fix, "buckets")
-        if spec.key in self._buckets:
-            fix = "rename one; all kinds of hyphens count as the same"
-            raise InvalidSpec(f"two buckets are called {spec.name!r}", fix, "name")
-        if len(self._buckets) >= MAX_BUCKETS:
-            fix = f"at most {MAX_BUCKETS} buckets and plans; a glob can stand for a group of keys"
-            raise InvalidSpec(f"buckets has {spec.name!r} as one more", fix, "buckets")
+        for one, owner in with_plans([spec]):
+            if one.key in defined:
+                fix = "rename one; all kinds of hyphens count as the same"
+                raise InvalidSpec(f"two buckets are called {one.name!r}", fix, "name")
+            if len(defined) >= MAX_BUCKETS:
+                raise InvalidSpec(f"buckets has {one.name!r} as one more", FEWER, "buckets")
+            defined[one.key] = self._make(one, owner)
+        set_plans([spec], defined)
+
+    def _make(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
         mesh = self._mesh_config
-        bucket = self._buckets[spec.key] = (kind or self._kind(spec))(
+        bucket = self._kind(owner, planned=bool(spec.plans))(
             self._table,
             spec,
-            min_debt=0 if mesh is None else least_debt(spec, mesh),
+            min_debt=self._least_debt(spec),
             news_ns=None if mesh is None else mesh.gossip_interval_ns,
         )
-        if isinstance(bucket, PlannedBucket):
-            plain = self._kind(dataclasses.replace(spec, plans=()))
-            bucket.set_plans((glob, self._define(plan, plain)) for glob, plan in spec.plans)
+        self._made.append(bucket)
         return bucket
 
-    def _kind(self, spec: BucketSpec) -> type[Bucket]:
+    def _least_debt(self, spec: BucketSpec) -> int:
+        return 0 if self._mesh_config is None else least_debt(spec, self._mesh_config)
+
+    def _kind(self, spec: BucketSpec, *, planned: bool) -> type[Bucket]:
         if not self._is_strong(spec):
-            return PlannedBucket if spec.plans else Bucket
+            return PlannedBucket if planned else Bucket
         # Redis only where it is used
         from crdtbucket.strong.bucket import StrongBucket
         from crdtbucket.strong.planned import PlannedStrongBucket
 
-        return PlannedStrongBucket if spec.plans else StrongBucket
+        return PlannedStrongBucket if planned else StrongBucket
 
     def _strong_side(
         self, config: RedisConfig | None, degradation: Degradation, node: str | None
     ) -> StrongSide | None:
-        buckets = [bucket for bucket in self._buckets.values() if not bucket.immediate]
+        buckets = [bucket for bucket in self._made if not bucket.immediate]
         if not buckets:
             return None
         names = ", ".join(bucket.spec.name for bucket in buckets)
@@ -362,7 +451,7 @@ class Limiter:
         return (spec.consistency or self._consistency) is Mode.STRONG
 
     def __repr__(self) -> str:
-        names = ", ".join(bucket.spec.name for bucket in self._buckets.values())
+        names = ", ".join(self.buckets)
         return f"Limiter([{names}], node={self._node!r}, {self._lifecycle.state.value})"
 
 
@@ -385,6 +474,20 @@ def _new_table(mesh: MeshConfig | None, redis: RedisConfig | None, max_keys: int
 def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
     """Tokens of debt that late news may need room for: four times what refills while it travels."""
     return -(-4 * spec.refill_rate * (LAG_NS + mesh.gossip_interval_ns) // spec.interval_ns)
+
+
+def _fleet_row(
+    node: str, region: str, state: str, config: tuple[int, int, int] | None
+) -> dict[str, Any]:
+    version, content, stage = (None, None, None) if config is None else config
+    return {
+        "node": node,
+        "region": region,
+        "state": state,
+        "version": version,
+        "hash": None if content is None else f"{content:016x}",
+        "stage": stage,
+    }
 
 
 def _bucket_stats(bucket: Bucket) -> dict[str, Any]:

@@ -33,6 +33,14 @@ class PlannedBucket(Bucket):
         self._plans = set()
         self.set_plans(())
 
+    @classmethod
+    def plan(cls, bucket: Bucket) -> None:
+        """Makes a plain bucket one of these, in place."""
+        bucket.__class__ = cls
+        assert isinstance(bucket, cls)
+        bucket._plans = set()
+        bucket.set_plans(())
+
     def set_plans(self, plans: Iterable[tuple[str, Bucket]]) -> None:
         """From now on the first glob that matches a key says which bucket decides on it."""
         plans = tuple(plans)
@@ -57,6 +65,11 @@ class PlannedBucket(Bucket):
         """As `Bucket.settle`, under the plan of the key."""
         bucket = self._choice.of(key)
         return super().settle(key, tokens) if bucket is self else bucket.settle(key, tokens)
+
+    def reset(self, key: str | bytes) -> int:
+        """As `Bucket.reset`, under the plan of the key."""
+        bucket = self._choice.of(key)
+        return super().reset(key) if bucket is self else bucket.reset(key)
 
     def take_burst(self, key: str | bytes, calls: int, cost: SupportsIndex = 1) -> int:
         """As `Bucket.take_burst`, under the plan of the key."""

@@ -338,6 +338,7 @@ def stat_keys(stats: dict[str, Any]) -> set[str]:
     for bucket in stats["buckets"].values():
         found |= {f"buckets.*.{key}" for key in bucket}
     found |= {f"strong.{key}" for key in stats["strong"]}
+    found |= {f"config.{key}" for key in stats["config"]}
     for server in stats["redis"].values():
         found |= {f"redis.*.{key}" for key in server}
     return found
@@ -350,7 +351,7 @@ async def test_stats_have_the_keys_that_are_told() -> None:
     async with Limiter([spec], node="eu-1", mesh=mesh, redis=nobody) as limiter:
         stats = limiter.stats()
     assert set(names("docs/api.md", "Stats")) == stat_keys(stats)
-    parts = {"node", "region", "cautious", "table", "buckets", "peers", "mesh"}
+    parts = {"node", "region", "cautious", "config", "table", "buckets", "peers", "mesh"}
     parts |= {"lag", "longest_lag", "strong", "redis"}
     assert set(stats) == parts
 

@@ -20,6 +20,7 @@ from crdtbucket import (
     MeshError,
     NodeConflict,
 )
+from crdtbucket.config import load_config
 from crdtbucket.planned import PlannedBucket
 
 SECRET = "a secret of this test"
@@ -199,6 +200,31 @@ async def test_every_line_of_the_first_example_runs() -> None:
             bucket.take_many(keys, costs)
     file = Path(__file__).parent.parent / "examples" / "openclaw.yaml"
     assert Limiter.from_file(file, node="eu-1", region="eu").bucket("ai-agent-inference")
+
+
+async def test_the_fleet_shows_who_runs_what(tmp_path: Path) -> None:
+    def file(name: str, version: int, peers: str) -> Path:
+        path = tmp_path / name
+        path.write_text(
+            f"version: {version}\nnode: {name}\nregion: r-{name}\n"
+            f"mesh: {{listen: '127.0.0.1:0', peers: [{peers}]}}\n"
+            f"services: {{api: {{limit: {version}00/minute}}}}\n"
+        )
+        return path
+
+    async with Limiter.from_file(file("a", 1, "")) as one:
+        assert [row["version"] for row in one.fleet()] == [1]
+        async with Limiter.from_file(file("b", 1, one.address)) as two:
+            await eventually(lambda: [row["version"] for row in two.fleet()] == [1, 1])
+            assert len({row["hash"] for row in two.fleet()}) == 1
+            config = load_config(file("b", 2, one.address))
+            two.reload(config)
+            await eventually(lambda: [row["version"] for row in one.fleet()] == [1, 2])
+            assert one.fleet()[1] == {
+                "node": "b", "region": "r-b", "state": "alive", "version": 2,
+                "hash": config.hash, "stage": 0,
+            }  # fmt: skip
+            assert two.fleet() == one.fleet()
 
 
 async def test_a_node_whose_peers_are_silent_says_that_it_is_cautious() -> None:

@@ -245,6 +245,14 @@ def test_reservations_are_of_the_plan(bucket: Bucket) -> None:
     assert bucket.peek("gold-1").remaining == 18
 
 
+def test_a_reset_is_of_the_plan(bucket: Bucket) -> None:
+    for key in KEYS:
+        cost = bucket.peek(key).limit
+        assert bucket.take(key, cost)
+        assert bucket.reset(key) == cost
+        assert bucket.peek(key).remaining == cost
+
+
 def test_a_closed_limiter_decides_under_no_plan(limiter: Limiter, bucket: Bucket) -> None:
     limiter.close()
     for key in ("gold-1", "other"):

@@ -66,8 +66,9 @@ def serve(
 ) -> None:
     """Serve the limiter of a configuration file over HTTP: a sidecar for any language.
 
-    SIGTERM ends it in order: it answers what is under way, leaves the mesh and keeps a snapshot.
-    A second signal ends it at once.
+    A changed file comes into force by itself, and on SIGHUP at once; a wrong one is logged, and
+    what was in force stays. SIGTERM ends it in order: it answers what is under way, leaves the mesh
+    and keeps a snapshot. A second signal ends it at once.
     """
     # The server of aiohttp, YAML, metrics: for those who serve.
     from crdtbucket.http.server import serve as run
@@ -86,7 +87,7 @@ def serve(
         max_connections=max_connections,
         drain_deadline=drain,
     )
-    limiter = Limiter.from_file(path, node=node, region=region)
+    limiter = Limiter.from_file(path, node=node, region=region, watch=True)
     asyncio.run(run(limiter, settings))
 
 

@@ -246,7 +246,7 @@ cdef class BucketCore(_Replica):
         return self.salt
 
     def counters(self):
-        """Since the definition was made: decisions, also by mode, and tokens granted, refunded, forgiven. `excess`: the most
+        """Since the bucket was made: decisions, also by mode, and tokens granted, refunded, forgiven. `excess`: the most
         tokens by which the debt of a key passed the capacity, of the last one to two minutes."""
         cdef definition_t *d = self.d
         cdef int i

@@ -50,7 +50,7 @@ cdef extern from "core/core.h" nogil:
         int64_t open_tokens
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
-        uint32_t births, definitions, own_origin, predict, flush_wanted, bulk, origins_changed, released
+        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, bulk, origins_changed, released
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
     ctypedef struct table_t:
         header_t *h
@@ -100,6 +100,10 @@ cdef extern from "core/core.h" nogil:
         uint64_t lo, hi, fingerprint, debt_ns
     ctypedef long long i128 "__int128"
 
+    int same_definition(const definition_t *, const definition_t *)
+    uint32_t definition_free_slot(const table_t *, int64_t)
+    int64_t definitions_free(const table_t *, int64_t)
+    void definition_place(table_t *, uint32_t, const definition_t *)
     int table_open(table_t *, int64_t, const uint64_t *, int)
     void table_close(table_t *)
     int64_t table_bytes(const table_t *)

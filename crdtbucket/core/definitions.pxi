@@ -14,36 +14,59 @@ cdef class _Definitions(_Memory):
     def define(self, spec, *, int64_t min_debt=0):
         """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the same name is replaced, and
         its keys follow when they are next touched: debt in tokens is kept. `min_debt`: tokens that `max_debt` is raised to.
+        The same definition again changes nothing. Raises CrdtbucketError when no slot is free.
         """
-        cdef header_t *h = self.t.h
+        cdef definition_t made
+        cdef definition_t *old = NULL
         q, p = spec.emission
         cdef int64_t debt = max(spec.max_debt, min_debt)
         if q * (spec.capacity + debt) >= p << 62:
             debt = max(spec.max_debt, (p << 62) // q - spec.capacity - 1)
-        if h.definitions == <uint32_t>MAX_DEFINITIONS:
-            raise CrdtbucketError(f"at most {MAX_DEFINITIONS} definitions in the life of a table")
         name = spec.key.encode()
-        cdef uint32_t slot = h.definitions
-        cdef definition_t *d = &self.t.definitions[slot]
-        memset(d, 0, sizeof(definition_t))
-        d.q, d.p = q, p
-        d.capacity, d.max_debt = spec.capacity, debt
-        d.full_ns = q * spec.capacity // p
-        d.cap_ns = q * (spec.capacity + debt) // p
-        d.per_second = spec.rate_per_second
-        d.name_hash = name_hash(name)
-        d.definition_hash = spec.definition_hash
-        d.quota = spec.max_keys if spec.max_keys is not None else INT64_MAX
-        d.allow_when_full = spec.on_table_full == "allow"
-        d.shadow = spec.shadow
-        d.next = <uint32_t>NONE
-        h.definitions += 1
+        memset(&made, 0, sizeof(made))
+        made.q, made.p = q, p
+        made.capacity, made.max_debt = spec.capacity, debt
+        made.full_ns = q * spec.capacity // p
+        made.cap_ns = q * (spec.capacity + debt) // p
+        made.per_second = spec.rate_per_second
+        made.name_hash = name_hash(name)
+        made.definition_hash = spec.definition_hash
+        made.quota = spec.max_keys if spec.max_keys is not None else INT64_MAX
+        made.allow_when_full = spec.on_table_full == "allow"
+        made.shadow = spec.shadow
+        made.next = <uint32_t>NONE
         if name in self.slots:
-            self.t.definitions[<uint32_t>self.slots[name]].replaced_ns = clock_ns(&self.t)
-            self.t.definitions[<uint32_t>self.slots[name]].next = slot
+            old = &self.t.definitions[<uint32_t>self.slots[name]]
+            if same_definition(old, &made):
+                return self.slots[name]
+        cdef uint32_t slot = self._free_slot()
+        self.enter()
+        if old:
+            made.allowed, made.denied, made.shadowed = old.allowed, old.denied, old.shadowed
+            made.granted = old.granted
+            made.refunded, made.forgiven, made.refused_full = old.refunded, old.forgiven, old.refused_full
+            memcpy(made.decided, old.decided, sizeof(made.decided))
+            made.excess, made.excess_before, made.excess_minute = old.excess, old.excess_before, old.excess_minute
+        definition_place(&self.t, slot, &made)
+        if old:
+            old.replaced_ns = clock_ns(&self.t)
+            old.next = slot
+        self.leave()
         self.slots[name] = slot
         self._refresh_flush()
         return slot
+
+    cdef int64_t _free_slot(self) except -1:
+        cdef uint32_t slot = definition_free_slot(&self.t, clock_ns(&self.t))
+        if slot == <uint32_t>NONE:
+            raise CrdtbucketError(f"{MAX_DEFINITIONS} definitions are in use, or were within the last minute: define fewer "
+                                  "buckets, or change them less often")
+        return slot
+
+    @property
+    def free_definitions(self):
+        """How many definitions there is room for now."""
+        return definitions_free(&self.t, clock_ns(&self.t))
 
     cdef void _refresh_flush(self):
         cdef uint32_t i
@@ -63,7 +86,7 @@ cdef class _Definitions(_Memory):
     @property
     def definition_count(self):
         """Definitions ever made."""
-        return self.t.h.definitions
+        return self.t.h.defined
 
     def all_definitions(self):
         """Of every slot, replaced ones too: (name hash, definition hash, q, p)."""

@@ -124,7 +124,8 @@ typedef struct {
     int64_t entries, bump, blocks_bump, blocks_used;
     uint32_t free_entry, free_block;
     uint32_t births;
-    uint32_t definitions;
+    uint32_t definitions;             /* slots in use */
+    uint32_t defined;                 /* definitions ever made */
     uint32_t own_origin;
     uint32_t predict;
     uint32_t sweep_cursor;

@@ -191,6 +191,7 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
     advance(t, e, d, far, now);
     int64_t net = LOAD(hot->net);                         /* one net throughout: a take that comes between stays charged */
     i128 debt = debt_units(d, LOAD(hot->base), net, now), cap = cap_units(d);
+    g->mixed = !wd->same;
     weigh(t, e, net, w, m, d, now, g);
     if (UNLIKELY(g->refused)) {
         r->refused_columns += g->refused;

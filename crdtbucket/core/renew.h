@@ -72,6 +72,64 @@ static inline int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t n
     return t->hot[e].origin == t->h->own_origin || own_column_close(t, e, t->h->own_origin);
 }
 
+/* ---- slots of definitions: used again when no key stands under them any more ---- */
+
+#define REPLACED_FOR (60 * SECOND)    /* decisions taken under a definition look up its numbers for so long at least */
+
+static inline int same_definition(const definition_t *a, const definition_t *b)
+{
+    return a->q == b->q && a->p == b->p && a->capacity == b->capacity && a->max_debt == b->max_debt && a->quota == b->quota
+           && a->allow_when_full == b->allow_when_full && a->shadow == b->shadow;
+}
+
+/* Marks the replaced definitions that no key needs on its way to the newest one; returns how many there are. */
+static uint32_t definitions_idle(const table_t *t, int64_t now, uint8_t idle[MAX_DEFINITIONS])
+{
+    uint32_t count = 0, all = t->h->definitions;
+    for (uint32_t i = 0; i < all; i++) {
+        const definition_t *d = &t->definitions[i];
+        idle[i] = d->next != NONE && !d->entries && now - d->replaced_ns >= REPLACED_FOR;
+    }
+    for (uint32_t i = 0; i < all; i++)
+        if (t->definitions[i].entries)
+            for (uint32_t j = t->definitions[i].next; j != NONE && idle[j]; j = t->definitions[j].next)
+                idle[j] = 0;
+    for (uint32_t i = 0; i < all; i++)
+        count += idle[i];
+    return count;
+}
+
+static int64_t definitions_free(const table_t *t, int64_t now)
+{
+    uint8_t idle[MAX_DEFINITIONS];
+    return MAX_DEFINITIONS - t->h->definitions + definitions_idle(t, now, idle);
+}
+
+/* A slot for one more definition, or NONE. */
+static uint32_t definition_free_slot(const table_t *t, int64_t now)
+{
+    uint8_t idle[MAX_DEFINITIONS];
+    if (definitions_idle(t, now, idle))
+        for (uint32_t i = 0; i < t->h->definitions; i++)
+            if (idle[i])
+                return i;
+    return t->h->definitions < MAX_DEFINITIONS ? t->h->definitions : NONE;
+}
+
+/* Writes a definition to a free slot; who passed through an earlier one there goes on to what had replaced that. */
+static void definition_place(table_t *t, uint32_t slot, const definition_t *made)
+{
+    header_t *h = t->h;
+    if (slot == h->definitions)
+        h->definitions++;
+    else
+        for (uint32_t i = 0; i < h->definitions; i++)
+            if (t->definitions[i].next == slot && i != slot)
+                t->definitions[i].next = t->definitions[slot].next;
+    t->definitions[slot] = *made;
+    h->defined++;
+}
+
 /* Brings an entry whose definition was replaced to the newest one. Needs the table to itself. */
 static inline void follow_definition(table_t *t, uint32_t e, int64_t now)
 {

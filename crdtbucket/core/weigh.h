@@ -32,6 +32,7 @@ typedef struct {
     i128 lacks;                       /* gain of mine over theirs */
     uint32_t raised_count, refused;
     int source_refused;               /* the sender's own column rose faster than the limit allows */
+    int mixed;                        /* under another definition, whose capacity is not known here */
     wire_column_t raised[MAX_COLUMNS];
     held_t held;
 } weighed_t;
@@ -135,7 +136,7 @@ static void weigh_column(const table_t *t, uint32_t e, const merge_context_t *m,
         joined->refunded = x->refunded > refunded ? x->refunded : refunded;
     }
     i128 brought = gain(x->birth, joined->taken, joined->refunded, held, birth, taken, refunded);
-    if (same_birth && !m->common && !plausible(t, e, d, x->origin, brought, now)) {
+    if (same_birth && !m->common && !g->mixed && !plausible(t, e, d, x->origin, brought, now)) {
         g->refused++;
         g->source_refused |= x->origin == m->source_origin;
         return;

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from typing import Any
 
 from aiohttp import web
 
+from crdtbucket.errors import ConfigError, CrdtbucketError
 from crdtbucket.http import model
 from crdtbucket.http.calls import respond
 from crdtbucket.http.refusal import Refusal, read
@@ -36,6 +38,8 @@ class Admin:
                   model.Status, refusals=refusals, admin=True),
             Route("POST", PREFIX + "reset", "Fill a key", self.reset, model.ResetDone,
                   model.Reset, refusals=(400, *refusals, 404, 413, 415), admin=True),
+            Route("POST", PREFIX + "reload", "Read the configuration file again", self.reload,
+                  model.Reloaded, refusals=(*refusals, 409), admin=True),
         ]  # fmt: skip
 
     def check(self, request: web.Request) -> None:
@@ -66,6 +70,7 @@ class Admin:
             "cautious": stats["cautious"],
             "buckets": self._views.buckets_now(),
             "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
+            "config": stats["config"],
         }
 
     async def reset(self, request: web.Request) -> web.Response:
@@ -84,6 +89,21 @@ class Admin:
             now.limit,
         )
         return respond({"given_back": given_back, "remaining": now.remaining, "limit": now.limit})
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Brings the file as it is now into force, all of it or nothing."""
+        who = request.remote or "the socket"
+        try:
+            await asyncio.to_thread(self._limiter.reload)
+        except ConfigError as error:
+            AUDIT.warning("reload from %s: refused with %d fault(s)", who, len(error.problems))
+            faults = [(problem.path, str(problem)) for problem in error.problems]
+            raise Refusal(409, f"{error}; what was in force stays", faults) from error
+        except CrdtbucketError as error:
+            raise Refusal(409, str(error)) from error
+        config = self._limiter.stats()["config"]
+        AUDIT.warning("reload from %s: version %d, hash %s", who, config["version"], config["hash"])
+        return respond({"config": config})
 
 
 __all__ = ["AUDIT", "PREFIX", "Admin"]

@@ -21,6 +21,7 @@ from crdtbucket.http.routes import Route
 from crdtbucket.http.settings import ServeSettings
 from crdtbucket.http.tickets import Tickets
 from crdtbucket.limiter import Limiter
+from crdtbucket.policy import canonical_name
 from crdtbucket.reservation import Reservation
 
 MAX_TICKETS = 100_000
@@ -30,6 +31,7 @@ LATE_S = 600
 """A reservation is known for so long after its ttl."""
 COUNTED_KEYS = 1_024
 HALF_LIFE_S = 60
+ONE_OF_MANY = ("allowed", "remaining", "retry_after")
 
 
 @dataclass
@@ -79,8 +81,8 @@ class Calls:
                   model.Reserve, decides, asks),
             Route(post, "/v1/commit", "Replace an estimate by the true cost", self.commit,
                   model.Committed, model.Commit, (), (*asks, 409)),
-            Route(post, "/v1/take-many", "Take from several keys, each on its own",
-                  self.take_many, model.TakenMany, model.TakeMany, (), asks),
+            Route(post, "/v1/take-many", "Take from several keys", self.take_many,
+                  model.TakenMany, model.TakeMany, decides, asks),
         ]  # fmt: skip
 
     async def take(self, request: web.Request) -> web.Response:
@@ -88,7 +90,7 @@ class Calls:
         body = await read(request, model.Take)
         bucket = self._limiter.bucket(body.bucket)
         decision = await bucket.acquire(body.key, body.cost)
-        self._weigh(bucket, body.key, body.cost, decision.allowed)
+        self._weigh(body.bucket, body.key, body.cost, decision.allowed)
         if not decision.allowed:
             return self._denied(decision, request.path)
         extra = {}
@@ -137,7 +139,7 @@ class Calls:
             await reservation.__aenter__()  # it ends by its commit or its ttl
         decision = reservation.decision
         assert decision is not None
-        self._weigh(bucket, body.key, body.estimate, decision.allowed)
+        self._weigh(body.bucket, body.key, body.estimate, decision.allowed)
         if not decision.allowed:
             return self._denied(decision, request.path)
         end = now + round((body.ttl + LATE_S) * NS_PER_SECOND)
@@ -161,7 +163,7 @@ class Calls:
         return respond({"actual": body.actual, "late": held.late})
 
     async def take_many(self, request: web.Request) -> web.Response:
-        """Decides on each take on its own; checks all before anything is taken."""
+        """Decides on each take on its own, or on all together; checks all before any is made."""
         body = await read(request, model.TakeMany)
         groups: dict[Bucket, list[int]] = {}
         refusals: dict[int, Refusal] = {}
@@ -177,19 +179,33 @@ class Calls:
             ]
             told_of = "; ".join(text for _, text in faults[:5])
             raise Refusal(max(one.status for one in refusals.values()), told_of, faults)
-        results: list[dict[str, Any] | None] = [None] * len(body.takes)
+        if body.together:
+            return await self._take_together(body.takes, request.path)
+        results: list[dict[str, Any]] = [{}] * len(body.takes)
         for bucket, places in groups.items():
             takes = [body.takes[place] for place in places]
             decisions = await bucket.acquire_many(
                 [one.key for one in takes], [one.cost for one in takes]
             )
-            for place, one, *answer in zip(places, takes, *decisions, strict=True):
-                allowed, remaining, retry_after = answer
-                self._weigh(bucket, one.key, one.cost, bool(allowed))
-                results[place] = {
-                    "allowed": bool(allowed), "remaining": remaining, "retry_after": retry_after,
-                }  # fmt: skip
+            for place, *answer in zip(places, *decisions, strict=True):
+                results[place] = dict(zip(ONE_OF_MANY, answer, strict=True))
+                results[place]["allowed"] = bool(results[place]["allowed"])
+        self._weigh_all(body.takes, results)
         return respond({"results": results})
+
+    async def _take_together(self, takes: list[model.Peek], path: str) -> web.Response:
+        answer = await self._limiter.acquire_all((one.bucket, one.key, one.cost) for one in takes)
+        results = [
+            {name: getattr(decision, name) for name in ONE_OF_MANY} for decision in answer.decisions
+        ]
+        self._weigh_all(takes, [{"allowed": answer.allowed}] * len(takes))
+        if not answer:
+            return self._denied(answer.binding, path, {"results": results})
+        return respond({"results": results}, self._fields(answer.binding))
+
+    def _weigh_all(self, takes: list[model.Peek], results: list[dict[str, Any]]) -> None:
+        for one, result in zip(takes, results, strict=True):
+            self._weigh(one.bucket, one.key, one.cost, result["allowed"])
 
     def _checked(self, one: model.Peek, place: int, refusals: dict[int, Refusal]) -> Bucket | None:
         """The bucket of one take of many; None when the take is one that cannot be made."""
@@ -204,9 +220,9 @@ class Calls:
             refusals[place] = refusal
             return None
 
-    def _weigh(self, bucket: Bucket, key: str, cost: int, allowed: bool) -> None:
+    def _weigh(self, bucket: str, key: str, cost: int, allowed: bool) -> None:
         now = now_ns()
-        name = bucket.spec.name
+        name = canonical_name(bucket)
         heavy = self.heavy.get(name)
         if heavy is None:
             half_life = HALF_LIFE_S * NS_PER_SECOND
@@ -216,14 +232,18 @@ class Calls:
     def _answer(self, decision: Decision, extra: dict[str, Any]) -> web.Response:
         return respond({**told(decision), **extra}, self._fields(decision))
 
-    def _denied(self, decision: Decision, path: str) -> web.Response:
+    def _denied(
+        self, decision: Decision, path: str, extra: dict[str, Any] | None = None
+    ) -> web.Response:
         document = problem(
             decision,
             decision.bucket.spec,
             instance=path,
             reduced_capacity=self._settings.fallback_503,
         )
-        return problem_response({**document, **told(decision)}, self._fields(decision))
+        return problem_response(
+            {**document, **told(decision), **(extra or {})}, self._fields(decision)
+        )
 
     def _fields(self, decision: Decision) -> dict[str, str]:
         return rate_limit_fields(

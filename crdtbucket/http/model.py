@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from crdtbucket._core import MAX_COST, MAX_KEY_BYTES, MAX_SETTLE
 
 MAX_TAKES = 256
-MAX_TTL_S = 3_600.0
+MIN_TTL_S, MAX_TTL_S = 0.001, 3_600.0
 MAX_TOP = 500
 
 
@@ -58,9 +58,12 @@ class Take(Peek):
 
 
 class TakeMany(Body):
-    """Decisions on several keys, each on its own."""
+    """Decisions on several keys."""
 
     takes: Annotated[list[Peek], Field(min_length=1, max_length=MAX_TAKES)]
+    together: Annotated[
+        bool, Field(description="All of them, or none and 429; else each on its own.")
+    ] = False
 
 
 class Refund(Body):
@@ -81,7 +84,7 @@ class Reserve(Body):
     ttl: Annotated[
         float,
         Field(
-            gt=0,
+            ge=MIN_TTL_S,
             le=MAX_TTL_S,
             allow_inf_nan=False,
             description="Seconds after which the estimate goes back.",
@@ -197,19 +200,26 @@ class HeavyKeys(Answer):
     keys: list[HeavyKey]
 
 
-class ConfigNow(BaseModel):
-    """Which configuration a node runs."""
-
-    model_config = ConfigDict(extra="allow")
+class ConfigNow(Answer):
+    """Which configuration a node runs; `hash` is empty where it has no file."""
 
     version: int
     hash: str
+    stage: str
+
+
+class ConfigHere(ConfigNow):
+    """Which configuration this node runs, and how many it has taken and refused."""
+
+    reloads: int
+    refused: int
 
 
 class Peer(Answer):
-    """A node that this one knows."""
+    """A node that this one knows; `config` is null where it told none."""
 
     name: str
+    region: str
     state: Literal["alive", "suspect", "dead", "left"]
     lag: Annotated[float | None, Field(description="How old its newest round is, seconds.")] = None
     config: ConfigNow | None = None
@@ -230,7 +240,7 @@ class Status(Peers):
     cautious: Annotated[bool, Field(description="It has not heard the mesh yet.")]
     buckets: list[BucketNow]
     redis: Annotated[dict[str, str], Field(description="The mode of each endpoint.")]
-    config: ConfigNow | None = None
+    config: ConfigHere
 
 
 class Health(Answer):
@@ -245,6 +255,12 @@ class ResetDone(Answer):
     given_back: int
     remaining: int
     limit: int
+
+
+class Reloaded(Answer):
+    """What is in force now."""
+
+    config: ConfigHere
 
 
 class Fault(Answer):
@@ -280,6 +296,7 @@ __all__ = [
     "Problem",
     "Refund",
     "Refunded",
+    "Reloaded",
     "Reserve",
     "Reserved",
     "Reset",

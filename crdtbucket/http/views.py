@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -72,7 +74,7 @@ class Views:
         """The keys for which most tokens were asked here."""
         bucket = self._limiter.bucket(request.match_info["bucket"])
         count = _top(request)
-        heavy = self._calls.heavy.get(bucket.spec.name)
+        heavy = self._calls.heavy.get(bucket.spec.key)
         found = [] if heavy is None else heavy.top(count, now_ns())
         keys = [
             {
@@ -92,10 +94,20 @@ class Views:
 
     def peers_now(self) -> dict[str, Any]:
         """As JSON."""
-        stats = self._limiter.stats()
-        known = stats.get("peers", {})
-        peers = [{"name": name, "state": state} for name, state in known.items()]
-        return {"node": self._limiter.node, "region": self._limiter.region, "peers": peers}
+        me = self._limiter.node
+        lags = self._limiter.stats().get("lag", {})
+        peers = [
+            {
+                "name": one["node"],
+                "region": one["region"],
+                "state": one["state"],
+                "lag": lags.get(one["node"]),
+                "config": None if one["hash"] is None else running(one),
+            }
+            for one in self._limiter.fleet()
+            if one["node"] != me
+        ]
+        return {"node": me, "region": self._limiter.region, "peers": peers}
 
     async def health(self, _: web.Request) -> web.Response:
         """The event loop turns."""
@@ -124,9 +136,14 @@ class Views:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """In the text format of Prometheus."""
-        return web.Response(
-            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        # The keys of a large table are looked over: that is no work for the event loop.
+        text = await asyncio.to_thread(generate_latest, self._registry)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def running(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Which configuration a node runs."""
+    return {field: told[field] for field in ("version", "hash", "stage")}
 
 
 def _top(request: web.Request) -> int:
@@ -141,4 +158,4 @@ def _top(request: web.Request) -> int:
     return int(text)
 
 
-__all__ = ["COUNTED", "TOP", "Views"]
+__all__ = ["COUNTED", "TOP", "Views", "running"]

@@ -123,6 +123,9 @@ class Link:
     answers: dict[int, None] = field(default_factory=dict)
     answered_at: int = -(2**62)
     unheard: tuple[str, ...] = ()
+    config: wire.Config | None = None
+    """Version, hash and stage of the configuration that it runs, None while it has told none."""
+    config_seq: int = 0
     sync_place: int = 0
     """Next place of the full sync, -1 when it is through."""
     sync_waiting: dict[int, int] = field(default_factory=dict)
@@ -151,7 +154,7 @@ class Link:
         """A link was made again. An image that was reverted counts frames, rounds and time from
         where it stood, and what it says now is no duplicate."""
         self.received, self.echo = Received(), None
-        self.round = self.completed = 0
+        self.round = self.completed = self.config_seq = 0
         self.round_parts = set()
 
     def start_sync(self, version: int) -> None:

@@ -48,6 +48,9 @@ class Membership:
         self._pruner = Pruner(table)
         self._next_gossip = now
         self._news: dict[str, Any] = {}
+        self.config: wire.Config | None = None
+        """Version, hash and stage of the configuration that this node runs, which peers are told;
+        None for none."""
 
     # ---- links ----
 
@@ -111,6 +114,13 @@ class Membership:
         found = self.links.values() if names is None else map(self.links.get, names)
         return [link for link in found if link is not None and link.connected and not link.left]
 
+    def fleet(self, me: NodeInfo, now: int) -> list[tuple[str, str, str, wire.Config | None]]:
+        """(name, region, state, configuration) of this node and of all peers, by name."""
+        rows = [(me.name, me.region, "alive", self.config)]
+        for name, link in self.links.items():
+            rows.append((name, link.info.region, self.status(name, now), link.config))
+        return sorted(rows)
+
     def relayed(self, name: str) -> bool:
         """Whether a connected peer does not hear this member itself."""
         return any(name in link.unheard for link in self.links.values() if link.connected)
@@ -171,6 +181,8 @@ class Membership:
                 self._know(name, region, epoch, address, now)
         if frame.unheard is not None:
             link.unheard = frame.unheard
+        if frame.config is not None and frame.seq > link.config_seq:
+            link.config, link.config_seq = frame.config, frame.seq
         for epoch in frame.marks or ():
             self._pruner.told(epoch, self._running(), now)
         if frame.flags & wire.LEAVING and not link.left:
@@ -190,6 +202,8 @@ class Membership:
         marks = self._pruner.step(self.links.values(), self._running(), now)
         self._roster.drop_strangers(self.links.keys() | self.known.keys())
         news = {**self.members(me, now), **({"marks": marks} if marks else {})}
+        if self.config is not None:
+            news["config"] = self.config
         if news != self._news:
             self._news = news
             for link in self.links.values():

@@ -147,6 +147,19 @@ class MeshNode:
         return self.members.status(name, now)
 
     @property
+    def runs(self) -> wire.Config | None:
+        """Version, hash and stage of the configuration that this node runs; peers are told."""
+        return self.members.config
+
+    @runs.setter
+    def runs(self, config: wire.Config | None) -> None:
+        self.members.config = config
+
+    def fleet(self, now: int) -> list[tuple[str, str, str, wire.Config | None]]:
+        """(name, region, state, configuration) of this node and all peers, by name."""
+        return self.members.fleet(self.info, now)
+
+    @property
     def roster(self) -> Roster:
         """Names and numbers of the nodes and epochs in the table."""
         return self._roster

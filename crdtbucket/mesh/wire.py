@@ -44,6 +44,7 @@ common store, so that what it takes stands in the mesh alone."""
 Origins = tuple[tuple[str, int], ...]
 Definitions = tuple[tuple[int, int, int, int], ...]
 Member = tuple[str, str, int, str]
+Config = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Frame:
     told: tuple[int, int, int] | None = None
     """What became of the entries that an observer told: how many were merged, how many columns were
     refused, and for how much there was no room."""
+    config: Config | None = None
+    """Which configuration the sender runs: its version, its hash, and the stage of its roll-out."""
     payload: bytes = b""
 
 
@@ -104,7 +107,7 @@ _NUMBERS = {
     "epoch": 1, "to_epoch": 2, "seq": 3, "sent": 4, "echo": 5, "hold": 6, "ack": 7, "ack_bits": 8,
     "round": 9, "part": 10, "parts": 11, "flags": 12, "tables_version": 13, "tables": 14,
     "payload_kind": 15, "members": 16, "unheard": 17, "digest": 18, "items": 19, "marks": 20,
-    "told": 21,
+    "told": 21, "config": 22,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
 _ENCODED = [(name, number, _DEFAULTS[name]) for name, number in _NUMBERS.items()]
@@ -284,4 +287,5 @@ _CHECKS: dict[str, Any] = {
         _whole(1, _U64)(name, v) for v in _sequence(name, value, MAX_MARKS)
     ),
     "told": lambda name, value: _row(name, value, *(_whole(0, _I63),) * 3),
+    "config": lambda name, value: _row(name, value, _whole(0, _I63), _u64, _whole(0, 65_535)),
 }

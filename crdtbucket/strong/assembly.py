@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ from crdtbucket.bucket import Bucket
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.mesh.roster import Roster
 from crdtbucket.mode import Mode
+from crdtbucket.policy import BucketSpec, OnOutage
 from crdtbucket.strong.bucket import StrongBucket
 from crdtbucket.strong.controller import Change
-from crdtbucket.strong.degradation import Degradation
+from crdtbucket.strong.degradation import Degradation, Scope
 from crdtbucket.strong.desk import Desk, Rules
 from crdtbucket.strong.notice import ModeNotice
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.script import Arguments
+from crdtbucket.strong.script import MOST_TOKENS, Arguments
 from crdtbucket.strong.settings import RedisConfig
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.webhook import Webhook
@@ -58,23 +60,55 @@ class StrongSide:
         self._buckets = [bucket for bucket in buckets if isinstance(bucket, StrongBucket)]
         self._node = node
         self._region = region
-        quotas = Table(max_keys=table.max_keys)
+        self._quotas = Table(max_keys=table.max_keys)
         self._rules: dict[BucketCore, Rules] = {
-            bucket: self._rules_of(bucket, quotas) for bucket in self._buckets
+            bucket: self._rules_of(bucket) for bucket in self._buckets
         }
         self.store: Store | None = None
         self._machine: MeshNode | None = None
         self._webhook: Webhook | None = None
 
-    def _rules_of(self, bucket: StrongBucket, quotas: Table) -> Rules:
+    def _rules_of(self, bucket: StrongBucket) -> Rules:
         spec, how = bucket.spec, self._degradation
-        debt = bucket.max_debt
         ratio = Fraction(str(how.fallback_ratio))
         return Rules(
-            Arguments(spec, debt, round(self._config.retention * 1000)),
+            self.arguments(spec, bucket.max_debt),
             spec.on_outage or how.on_outage,
-            Quota(quotas, spec, ratio, fleet=how.fallback_scope == "fleet"),
+            Quota(self._quotas, spec, ratio, fleet=how.fallback_scope == "fleet"),
         )
+
+    def arguments(self, spec: BucketSpec, max_debt: int) -> Arguments:
+        """How a bucket of this definition talks to Redis. Raises `InvalidSpec` where it cannot."""
+        return Arguments(spec, max_debt, round(self._config.retention * 1000))
+
+    def outages(self, on_outage: OnOutage, ratio: float, scope: Scope) -> None:
+        """What buckets do in an outage from now on that do not say it; `follow` them all then."""
+        self._degradation = replace(
+            self._degradation, on_outage=on_outage, fallback_ratio=ratio, fallback_scope=scope
+        )
+
+    def __contains__(self, bucket: Bucket) -> bool:
+        return bucket in self._rules
+
+    def most(self, tokens: int) -> int:
+        """So many tokens of capacity and debt together, or as many as Redis can count."""
+        return min(tokens, MOST_TOKENS)
+
+    def follow(self, bucket: Bucket) -> None:
+        """A bucket that is new, or was defined anew, asks as its definition says, if it asks."""
+        if not isinstance(bucket, StrongBucket):
+            return
+        rules = self._rules_of(bucket)
+        known = bucket in self._rules
+        if self.store is None:
+            self._rules[bucket] = rules
+        else:
+            self.store.desk.follow(bucket, rules)
+        if not known:
+            self._buckets.append(bucket)
+            if self.store is not None:
+                bucket.mode = self.store.mode
+                bucket.attach(self.store)
 
     def join(self, machine: MeshNode | None) -> None:
         """Before the start: `machine` is this node's part in the mesh, if there is one."""

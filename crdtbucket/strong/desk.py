@@ -47,7 +47,7 @@ class Rules:
 class Ask:
     """One decision that the store is asked for, or one key that is settled with it (cost 0)."""
 
-    __slots__ = ("birth", "bucket", "call", "cost", "epoch", "key", "place")
+    __slots__ = ("birth", "bucket", "call", "cost", "epoch", "key", "place", "rules")
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Ask:
         place: Place,
         epoch: int,
         call: Call,
+        rules: Rules,
     ) -> None:
         self.bucket = bucket
         self.key = key
@@ -66,6 +67,8 @@ class Ask:
         self.epoch = epoch
         self.birth = call.birth
         self.call = call
+        self.rules = rules
+        """Those of the bucket when it was made: the answer is in their definition."""
 
     @property
     def item(self) -> Item:
@@ -92,8 +95,11 @@ class Desk:
         self._node = node
         self._rules = rules
         self._nodes = nodes
-        self._prefixes = {b: key_prefix(prefix, b.spec.key) for b in rules}
-        self._by_name = {bucket.name_hash: bucket for bucket in rules}
+        self._prefix = prefix
+        self._prefixes: dict[BucketCore, bytes] = {}
+        self._by_name: dict[int, BucketCore] = {}
+        for bucket, its in rules.items():
+            self.follow(bucket, its)
         self._synced: dict[Place, int] = {}
         self._owner = (0, b"")
         self.unsettled: dict[Item, int] = {}
@@ -106,6 +112,12 @@ class Desk:
         self.counters = dict.fromkeys(
             ("denied_here", "ghosts", "settled_keys", "settled_tokens"), 0
         )
+
+    def follow(self, bucket: BucketCore, rules: Rules) -> None:
+        """How a bucket talks from now on, be it new or defined anew. What is under way goes on."""
+        self._rules[bucket] = rules
+        self._prefixes[bucket] = key_prefix(self._prefix, bucket.spec.key)
+        self._by_name[bucket.name_hash] = bucket
 
     # ---- decisions ----
 
@@ -130,7 +142,7 @@ class Desk:
                 None,
             )
             self._table.open_tokens += cost
-            return Ask(bucket, key, cost, place, self._owner[0], call)
+            return Ask(bucket, key, cost, place, self._owner[0], call, self._rules[bucket])
         if self._table.now() - self._synced.get((lo, hi), -(2**62)) < SYNC_NS:
             self.counters["denied_here"] += 1
             return self._deny(bucket, key, cost, Mode.STRONG)
@@ -168,7 +180,7 @@ class Desk:
             taken=charged,
             refunded=returned,
             mode=Mode.STRONG,
-            debt=answer.debt_ns,
+            debt=answer.debt_ns if self._is_current(ask) else None,
             wait=short,
         )
         self._table.open_tokens -= ask.cost
@@ -251,9 +263,10 @@ class Desk:
         if bucket.refund(decision):
             self.owe(bucket, bucket.hash(decision.key))
 
-    def arguments(self, ask: Ask) -> Arguments:
-        """How the bucket of an ask talks to the store."""
-        return self._rules[ask.bucket].arguments
+    def _is_current(self, ask: Ask) -> bool:
+        """Whether the bucket is still defined as when it was asked for: else the debt of the answer
+        is in other units."""
+        return ask.rules.arguments.definition == self._rules[ask.bucket].arguments.definition
 
     # ---- settling ----
 
@@ -329,7 +342,7 @@ class Desk:
         call = Call(
             self.name(bucket, place), cost, owner, fence, birth, taken, refunded, debt, columns
         )
-        return Ask(bucket, key, cost, place, self._owner[0], call)
+        return Ask(bucket, key, cost, place, self._owner[0], call, self._rules[bucket])
 
     def _check_record(self, ask: Ask, answer: Answer, charged: int) -> None:
         """Compares the own record in the store with what is counted here."""
@@ -353,7 +366,8 @@ class Desk:
 
     def _join(self, ask: Ask, answer: Answer, charged: int) -> None:
         """Adopts the statement of the store as it was before this call's own tokens."""
-        q, p = ask.bucket.spec.emission
+        arguments = ask.rules.arguments
+        before = max(0, answer.debt_ns - arguments.q * charged // arguments.p)
         columns = []
         try:
             for column in answer.columns:
@@ -362,7 +376,7 @@ class Desk:
                     taken -= charged
                 origin = self._origin(column.owner)
                 columns.append((origin, column.birth, taken, column.refunded))
-            ask.bucket.adopt(*ask.place, max(0, answer.debt_ns - q * charged // p), True, columns)
+            ask.bucket.adopt(*ask.place, before, self._is_current(ask), columns)
         except WireError as error:
             raise RedisReplyError(f"the record of a node cannot be joined: {error}") from error
         if len(self._synced) >= REMEMBERED_SYNCS:

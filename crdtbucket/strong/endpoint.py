@@ -171,7 +171,7 @@ class Endpoint:
             self._give_up(turn)
             return
         turn.sent_ns = self.now()
-        arguments = self.desk.arguments(turn.ask)
+        arguments = turn.ask.rules.arguments
         call = turn.ask.call
         command = arguments.eval_command(call) if source else arguments.command(call)
         self.controller.asked(turn.sent_ns)

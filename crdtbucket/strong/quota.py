@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from fractions import Fraction
 
@@ -28,8 +29,9 @@ class Quota:
     """
 
     def __init__(self, table: Table, spec: BucketSpec, ratio: Fraction, *, fleet: bool) -> None:
-        """`table`: one of its own, that no mesh sees. `ratio`: above 0, at most 1; `fleet`: of all
-        nodes together, not of each."""
+        """`table`: one of its own, that no mesh sees; a later quota of the same bucket there goes
+        on from what this one has charged. `ratio`: above 0, at most 1; `fleet`: of all nodes
+        together, not of each."""
         # Fewer where the core could not count so many, or not so many in a second.
         most = MAX_TOKENS // max(spec.capacity, spec.refill_rate)
         self._parts = min(FINEST, most, spec.interval_ns // spec.refill_rate)
@@ -40,7 +42,8 @@ class Quota:
         self._core = BucketCore(
             table,
             BucketSpec(
-                spec.name,
+                # Where tokens have other parts, what is owed in the old ones says nothing.
+                spec.name if self._parts == FINEST else _odd_name(spec.key, self._parts),
                 max(spec.capacity * self._parts, one),
                 rate,
                 f"{spec.interval_ns}ns",
@@ -77,6 +80,10 @@ class Quota:
         price = self._parts_a_token
         # In integers: every answer of the store is charged.
         return -(-cost * price.numerator // price.denominator)
+
+
+def _odd_name(bucket: str, parts: int) -> str:
+    return f"{parts} {hashlib.blake2b(bucket.encode(), digest_size=16).hexdigest()}"
 
 
 __all__ = ["Quota"]

@@ -27,7 +27,7 @@ Tokens are whole and below 2^53, times are seconds and ns and 1/p ns: every numb
 
 local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
 local BIRTH, TAKEN, REFUNDED, FENCE, SEEN = 1, 2, 3, 4, 5
-local NS, EXACT, MANY = 1000000000, 9007199254740992, 64
+local NS, EXACT, MANY, LONGEST = 1000000000, 9007199254740992, 64, 4611686018 -- s: 2^62 ns
 local match, format, floor, max, min = string.match, string.format, math.floor, math.max, math.min
 
 local key, argv = KEYS[1], ARGV
@@ -132,12 +132,13 @@ local s, ns, rest = 0, 0, 0
 local changed, comparable = false, true
 
 local most_s, most_ns, most_rest = span(ceiling)
+local widest = ceiling -- tokens that are more than the debt can be
 
 -- Counts tokens that were not counted yet, or of which more came back; keeps the debt in its range.
 local function count(tokens)
   if tokens ~= 0 then
     local sign = tokens < 0 and -1 or 1
-    local more_s, more_ns, more_rest = span(min(sign * tokens, ceiling))
+    local more_s, more_ns, more_rest = span(min(sign * tokens, widest))
     s, ns, rest = s + sign * more_s, ns + sign * more_ns, rest + sign * more_rest
     if rest < 0 or rest >= p then
       ns, rest = ns + sign, rest - sign * p
@@ -183,6 +184,12 @@ if level then
     ns, rest = math.fmod(time, NS), 0
     s = (time - ns) / NS
   end
+end
+-- What is owed under a higher ceiling stays owed: a caller with a lower one forgives none of it.
+local over_ns = (s - most_s) * NS + ns - most_ns
+if (over_ns > 0 or (over_ns == 0 and rest > most_rest)) and s < LONGEST then
+  most_s, most_ns, most_rest = s, ns, rest
+  widest = min(EXACT, math.ceil((s + 1) * NS / q * p * (1 + 2 ^ -49)))
 end
 count(0)
 

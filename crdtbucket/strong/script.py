@@ -111,6 +111,7 @@ class Arguments:
         """
         self.capacity, self.max_debt, self.retention_ms = spec.capacity, max_debt, retention_ms
         self.q, self.p = spec.emission
+        self.definition = spec.definition_hash
         if self.capacity + max_debt > MOST_TOKENS:
             raise InvalidSpec(
                 f"capacity {self.capacity} and max_debt {max_debt} are together above 2^52",

@@ -15,6 +15,7 @@ from fractions import Fraction
 from crdtbucket.strong.script import Answer, Arguments, Call, Column, Status
 
 MANY_RECORDS = 64
+LONGEST_NS = 2**62 // 10**9 * 10**9
 
 
 @dataclass
@@ -31,13 +32,15 @@ class Record:
 
 @dataclass
 class Entry:
-    """One key: `debt` in ns as of `at_us`, in a bucket whose token takes `emission` ns."""
+    """One key: `debt` in ns as of `at_us`, in a bucket whose token takes `emission` ns. `most`: the
+    ceiling of the call under way."""
 
     at_us: int
     debt: Fraction
     emission: Fraction
     records: dict[bytes, Record] = field(default_factory=dict)
     expires_ms: int = 0
+    most: Fraction = Fraction(0)
 
 
 class RedisTwin:
@@ -103,9 +106,8 @@ def _emission(arguments: Arguments) -> Fraction:
     return Fraction(arguments.q, arguments.p)
 
 
-def _clamped(debt: Fraction, arguments: Arguments) -> Fraction:
-    ceiling = _emission(arguments) * (arguments.capacity + arguments.max_debt)
-    return min(max(debt, Fraction(0)), ceiling)
+def _clamped(debt: Fraction, entry: Entry) -> Fraction:
+    return min(max(debt, Fraction(0)), entry.most)
 
 
 def rescaled(debt: Fraction, old: Fraction, new: Fraction) -> Fraction:
@@ -117,14 +119,17 @@ def rescaled(debt: Fraction, old: Fraction, new: Fraction) -> Fraction:
 def _advanced(held: Entry | None, arguments: Arguments, now_us: int) -> Entry:
     """The key as of now, under this definition. A clock that was set back lets no time pass."""
     emission = _emission(arguments)
+    ceiling = emission * (arguments.capacity + arguments.max_debt)
     if held is None:
-        return Entry(now_us, Fraction(0), emission)
+        return Entry(now_us, Fraction(0), emission, most=ceiling)
     passed = max(0, now_us - held.at_us) * 1000
     debt = max(held.debt - passed, Fraction(0))
     if held.emission != emission:
         debt = rescaled(debt, held.emission, emission)
     records = {owner: copy.copy(record) for owner, record in held.records.items()}
-    return Entry(now_us, _clamped(debt, arguments), emission, records, held.expires_ms)
+    # What is owed under a higher ceiling stays owed, up to what the core can count.
+    most = max(ceiling, debt) if debt < LONGEST_NS else ceiling
+    return Entry(now_us, min(debt, most), emission, records, held.expires_ms, most)
 
 
 def _gain(news: Record | Column, known: Record | Column | None) -> int:
@@ -177,15 +182,15 @@ def _hear(entry: Entry, arguments: Arguments, call: Call, comparable: bool) -> b
             entry.records[owner] = joined
     if call.others is None:
         if call.owner in before:
-            entry.debt = _clamped(entry.debt + entry.emission * (brings + strange), arguments)
+            entry.debt = _clamped(entry.debt + entry.emission * (brings + strange), entry)
         return False  # of a new owner nothing is known but that it states that nothing is owed
     stated = Fraction(call.debt_ns)
-    debt = _clamped(entry.debt + entry.emission * brings, arguments)
-    debt = _clamped(debt + min(entry.emission * strange, stated), arguments)
+    debt = _clamped(entry.debt + entry.emission * brings, entry)
+    debt = _clamped(debt + min(entry.emission * strange, stated), entry)
     adopted = debt
     if comparable:
         lacks = sum(_gain(record, columns.get(owner)) for owner, record in before.items())
-        adopted = _clamped(_clamped(stated, arguments) + entry.emission * lacks, arguments)
+        adopted = _clamped(_clamped(stated, entry) + entry.emission * lacks, entry)
     entry.debt = min(debt, adopted)
     return adopted < debt
 
@@ -196,7 +201,7 @@ def _decide(entry: Entry, arguments: Arguments, call: Call) -> Status:
     after = entry.debt + entry.emission * call.cost
     if math.floor(after - entry.emission * arguments.capacity) > 0:
         return Status.DENIED
-    entry.debt = _clamped(after, arguments)
+    entry.debt = _clamped(after, entry)
     fresh = Record(call.birth, 0, 0, call.fence)
     entry.records.setdefault(call.owner, fresh).taken += call.cost
     return Status.ALLOWED

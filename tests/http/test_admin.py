@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +95,71 @@ async def test_the_status_of_a_node() -> None:
         assert (answer["node"], answer["region"], answer["peers"]) == ("eu-1", "eu", [])
         assert (answer["ready"], answer["cautious"], answer["redis"]) == (True, False, {})
         assert [one["name"] for one in answer["buckets"]] == ["api"]
+
+
+async def test_the_status_tells_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "crdtbucket.yaml"
+    path.write_text("version: 3\nservices: {api: {limit: 100/day}}")
+    limiter = Limiter.from_file(path)
+    async with serving(limiter, admin_token=TOKEN) as client:
+        path.write_text("version: 4\nservices: {api: {limit: 200/day}}")
+        limiter.reload()
+        _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+        assert (answer["config"]["version"], answer["config"]["reloads"]) == (4, 1)
+        assert len(answer["config"]["hash"]) == 16
+
+
+async def test_the_status_tells_what_peers_run(tmp_path: Path) -> None:
+    ports = [free_port(), free_port()]
+    limiters = []
+    for place, port in enumerate(ports):
+        path = tmp_path / f"{place}.yaml"
+        path.write_text(f"""
+            version: {place + 1}
+            node: node-{place}
+            mesh: {{listen: "127.0.0.1:{port}", peers: ["127.0.0.1:{ports[1 - place]}"]}}
+            services: {{api: {{limit: 100/day}}}}""")
+        limiters.append(Limiter.from_file(path))
+    async with limiters[1], serving(limiters[0], admin_token=TOKEN) as client:
+
+        def told() -> bool:
+            return any(row["version"] == 2 for row in limiters[0].fleet())
+
+        await eventually(told, 20)
+        _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+        (peer,) = answer["peers"]
+        assert (peer["name"], peer["state"], peer["config"]["version"]) == ("node-1", "alive", 2)
+        assert peer["config"]["hash"] == limiters[1].stats()["config"]["hash"]
+        assert answer["config"]["version"] == 1
+
+
+async def test_a_reload_takes_the_file_as_it_is_now(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "crdtbucket.audit")
+    path = tmp_path / "crdtbucket.yaml"
+    path.write_text("version: 3\nservices: {api: {limit: 100/day}}")
+    async with serving(Limiter.from_file(path), admin_token=TOKEN) as client:
+        await client.post("/v1/take", bucket="api", key="a", cost=60)
+        path.write_text("version: 4\nservices: {api: {limit: 200/day}}")
+        status, answer, _ = await client.ask("POST", "/admin/reload", headers=HEADERS)
+        assert status == 200
+        assert (answer["config"]["version"], answer["config"]["reloads"]) == (4, 1)
+        assert client.limiter.bucket("api").peek("a").remaining == 140
+        path.write_text("version: 5\nservices: {api: {limt: 1/day}, web: {limit: x}}")
+        status, problem, _ = await client.ask("POST", "/admin/reload", headers=HEADERS)
+        assert status == 409
+        assert problem["detail"].endswith("what was in force stays")
+        assert len(problem["errors"]) >= 2
+        assert all("crdtbucket.yaml:2:" in one["message"] for one in problem["errors"])
+        assert client.limiter.bucket("api").spec.capacity == 200
+        done, refused = (record.getMessage() for record in caplog.records)
+        assert done.startswith("reload from 127.0.0.1: version 4, hash ")
+        assert refused.startswith("reload from 127.0.0.1: refused with ")
+
+
+async def test_a_limiter_of_no_file_has_nothing_to_reload() -> None:
+    async with serving(admin_token=TOKEN) as client:
+        status, problem, _ = await client.ask("POST", "/admin/reload", headers=HEADERS)
+        assert status == 409
+        assert "came from no file" in problem["detail"]

@@ -122,6 +122,23 @@ async def test_many_takes_are_answered_in_their_order() -> None:
         assert results[2]["retry_after"] > 0
 
 
+async def test_takes_that_hold_together_are_all_made_or_none() -> None:
+    async with serving() as client:
+        takes = [{"bucket": "small", "key": "a", "cost": 6}, {"bucket": "api", "key": "a"}]
+        answer = await client.post("/v1/take-many", takes=takes, together=True)
+        assert [one["remaining"] for one in answer["results"]] == [4, 99]
+        status, problem, headers = await client.ask(
+            "POST", "/v1/take-many", json={"takes": takes, "together": True}
+        )
+        assert status == 429
+        assert problem["violated-policies"] == ["small"]
+        assert [one["allowed"] for one in problem["results"]] == [False, True]
+        assert headers["RateLimit"].startswith('"small";r=4')
+        assert client.limiter.bucket("api").peek("a").remaining == 99
+        (heavy,) = (await client.get("/v1/buckets/api/keys"))["keys"]
+        assert (heavy["tokens"], heavy["denied"]) == (2, 1)
+
+
 async def test_of_many_takes_none_is_made_when_one_cannot_be() -> None:
     async with serving() as client:
         takes = [
@@ -148,7 +165,7 @@ WRONG: list[tuple[str, dict[str, Any], int, set[str]]] = [
     ("/v1/take", {"bucket": "pai", "key": "a"}, 404, {"bucket"}),
     ("/v1/peek", {"bucket": "api", "key": "a", "refundable": True}, 400, {"refundable"}),
     ("/v1/refund", {"id": "../x"}, 400, {"id"}),
-    ("/v1/reserve", {"bucket": "api", "key": "a", "estimate": 1, "ttl": 0}, 400, {"ttl"}),
+    ("/v1/reserve", {"bucket": "api", "key": "a", "estimate": 1, "ttl": 1e-12}, 400, {"ttl"}),
     ("/v1/reserve", {"bucket": "api", "key": "a", "estimate": 101}, 400, {"cost"}),
     ("/v1/commit", {"id": "x", "actual": -1}, 400, {"actual"}),
     ("/v1/take-many", {"takes": []}, 400, {"takes"}),

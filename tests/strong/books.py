@@ -86,7 +86,7 @@ class Books:
 
     def ask(self, node: Node, ask: Ask) -> Decision | None:
         while True:
-            answer = self.store.run(node.desk.arguments(ask), ask.call)
+            answer = self.store.run(ask.rules.arguments, ask.call)
             self.after_run()
             result = node.desk.answer(ask, answer, node.fence)
             if not isinstance(result, Ask):
@@ -110,7 +110,7 @@ class Books:
         if ask is None:
             return
         if how == "ran":
-            self.store.run(node.desk.arguments(ask), ask.call)
+            self.store.run(ask.rules.arguments, ask.call)
             self.after_run()
         elif how == "later":
             self.flying.append((node, ask))
@@ -120,8 +120,8 @@ class Books:
     def land(self) -> None:
         """The oldest call that was given up and still flies runs after all, unheard."""
         if self.flying:
-            node, ask = self.flying.pop(0)
-            self.store.run(node.desk.arguments(ask), ask.call)
+            _, ask = self.flying.pop(0)
+            self.store.run(ask.rules.arguments, ask.call)
             self.after_run()
 
     def away(self, node: Node, cost: int) -> None:

@@ -71,12 +71,13 @@ class Both:
 
         def shown(debt: Fraction, old: Fraction, new: Fraction) -> Fraction:
             least = exact(debt, old, new)
-            ceiling = new * (arguments.capacity + arguments.max_debt)
-            if least < ceiling:
-                assert least <= refused.debt_ns <= least * (1 + SLACK) + 1
+            if least <= refused.debt_ns:
+                assert refused.debt_ns <= least * (1 + SLACK) + 1
                 return Fraction(refused.debt_ns)
+            ceiling = new * (arguments.capacity + arguments.max_debt)
             assert refused.debt_ns == math.ceil(ceiling)
-            return least
+            assert least * (1 + SLACK) + 1 >= twin_module.LONGEST_NS
+            return Fraction(twin_module.LONGEST_NS)
 
         event("another rate")
         with mock.patch.object(twin_module, "rescaled", shown):

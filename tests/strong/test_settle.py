@@ -17,7 +17,7 @@ from crdtbucket.strong.desk import Desk, Rules
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.script import Arguments, Call, Column, Status
 from crdtbucket.strong.topology import slot
-from tests.strong import backends, books
+from tests.strong import backends, books, golden
 from tests.strong.backends import Backend, Twin
 from tests.strong.books import KEY, Books
 from tests.strong.golden import A, B
@@ -146,6 +146,19 @@ def test_a_key_has_the_prefix_and_one_tag(prefix: bytes, name: str) -> None:
     assert slot(key) == slot(tag)
 
 
+def test_a_caller_with_a_lower_ceiling_forgives_nothing(store: Backend) -> None:
+    """Such as a node with a smaller capacity, while a new configuration reaches one after another.
+    It changes the level when it tells what it has taken."""
+    large, small = (Arguments(BucketSpec("b", n, 10), n) for n in (1_000, 10))
+    key = golden.KEY
+    assert store.run(large, Call(key, 1_000, A, 1, 1, 0, 0, 0)).status is Status.ALLOWED
+    for taken in range(1, 4):
+        told = store.run(small, Call(key, 0, B, 1, 1, taken, 0, 100 * MS * taken, ()))
+        assert told.status is Status.ALLOWED
+        assert debt(store, key) == 1_000 * 100 * MS
+    assert store.run(large, Call(key, 1, A, 1, 1, 1_000, 0, 0)).status is Status.DENIED
+
+
 # ---- edge traces ----
 
 
@@ -213,9 +226,9 @@ def test_s_a_failover_that_loses_a_second_with_30_calls_in_flight(store: Backend
             one.take(node, cost)
     flights = [(node, one.open(node, cost)) for cost in range(1, 11) for node in one.nodes]
     assert len(flights) == 30
-    for node, ask in flights[:15]:
+    for _, ask in flights[:15]:
         assert ask is not None
-        store.run(node.desk.arguments(ask), ask.call)
+        store.run(ask.rules.arguments, ask.call)
     one.fail_over(0)
     for number, (node, ask) in enumerate(flights):
         assert ask is not None

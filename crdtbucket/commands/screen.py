@@ -1,0 +1,38 @@
+"""Tables for operators: as wide as the terminal, and never cut where a pipe reads them."""
+
+from __future__ import annotations
+
+import os
+
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+PIPED = 1_000
+"""Columns where nobody looks: names are whole for whatever searches them."""
+
+
+def console() -> Console:
+    """Of standard output; words stand as they are."""
+    made = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPED
+    return made
+
+
+def table(*heads: str) -> Table:
+    """Without lines. A head that ends with `>` is of numbers: they stand to the right, whole."""
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for head in heads:
+        is_number = head.endswith(">")
+        side: JustifyMethod = "right" if is_number else "left"
+        made.add_column(head.rstrip(">"), justify=side, no_wrap=is_number)
+    return made
+
+
+def name(text: str) -> Text:
+    """A cell that is shortened where the terminal is too narrow for all of them."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+__all__ = ["console", "name", "table"]

@@ -1,0 +1,115 @@
+"""Watches a configuration file, and has it taken when its content has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from crdtbucket.errors import CrdtbucketError
+
+LOG = logging.getLogger("crdtbucket")
+PERIOD_S = 0.5
+HANGUP = getattr(signal, "SIGHUP", None)
+"""None where a system has no such signal."""
+
+
+class FileWatch:
+    """Looks at the content of a file from a thread of its own, until it is stopped.
+
+    It reads the file by its name each time: so a file that is replaced, a link that is turned to
+    another file and a mounted directory that is swapped as a whole all count, and nothing depends
+    on what a file system tells. A new content is taken when two looks in a row have seen it: who
+    writes a file in place is not caught half-way. On SIGHUP it is taken at once.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], take: Callable[[], None], *, period: float = PERIOD_S
+    ) -> None:
+        """`take` reads the file and brings it into force; what it raises is logged, once for each
+        content, and waits for the next. `period`: seconds between two looks."""
+        self.path = Path(path)
+        self._take = take
+        self._period = period
+        self._seen = self._taken = self._content()
+        # Filled by a signal handler, which may interrupt any code: a simple queue allows for that.
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._signalled = False
+
+    def start(self) -> None:
+        """Watches from now on. In the main thread SIGHUP is heard, too, unless the program hears it
+        itself."""
+        self._hear_hangup()
+        # A daemon: a program that forgets to stop must still be able to end.
+        self._thread = threading.Thread(
+            target=self._run, name=f"crdtbucket watch {self.path.name}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it; what is being taken is taken. A second call does nothing."""
+        if self._thread is not None:
+            self._calls.put(False)
+            self._thread.join()
+            self._thread = None
+        main = threading.current_thread() is threading.main_thread()
+        if self._signalled and main and signal.getsignal(HANGUP) == self._hangup:  # type: ignore[arg-type]
+            signal.signal(HANGUP, signal.SIG_DFL)  # type: ignore[arg-type] # there is one
+            self._signalled = False
+
+    def now(self) -> None:
+        """Have the file taken soon, changed or not. From any thread, and from a signal handler."""
+        self._calls.put(True)
+
+    def look(self) -> None:
+        """One look: takes a content that is new, and was there at the last look."""
+        content = self._content()
+        settled = content == self._seen
+        self._seen = content
+        if settled and content != self._taken:
+            self._try(content)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                go_on = self._calls.get(timeout=self._period)
+            except queue.Empty:
+                self.look()
+                continue
+            if not go_on:
+                return
+            self._try(self._content())
+
+    def _try(self, content: bytes) -> None:
+        self._seen = self._taken = content
+        try:
+            self._take()
+        except CrdtbucketError as error:
+            LOG.error("%s is refused, and what was in force stays: %s", self.path, error)
+        except Exception:  # logged; a bug must not end the watch
+            LOG.exception("%s could not be taken, and what was in force stays", self.path)
+
+    def _content(self) -> bytes:
+        try:
+            return hashlib.blake2b(self.path.read_bytes()).digest()
+        except OSError:
+            return b""  # it may be on its way; after a second look it is refused like any content
+
+    def _hear_hangup(self) -> None:
+        main = threading.current_thread() is threading.main_thread()
+        if HANGUP is not None and main and signal.getsignal(HANGUP) is signal.SIG_DFL:
+            signal.signal(HANGUP, self._hangup)
+            self._signalled = True
+
+    def _hangup(self, number: int, frame: FrameType | None) -> None:
+        self.now()
+
+
+__all__ = ["FileWatch"]

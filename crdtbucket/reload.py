@@ -1,0 +1,290 @@
+"""A new configuration for a limiter that works: all of it, or nothing and every reason why not."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from crdtbucket._core import Table
+from crdtbucket.bucket import Bucket
+from crdtbucket.errors import ConfigError, InvalidSpec, Problem
+from crdtbucket.mode import Mode
+from crdtbucket.planned import PlannedBucket
+from crdtbucket.policy import BucketSpec
+
+if TYPE_CHECKING:
+    from crdtbucket.config import Config
+    from crdtbucket.strong.assembly import StrongSide
+
+LOG = logging.getLogger("crdtbucket")
+MAX_BUCKETS = 1_000
+"""Plans included: their definitions travel in one frame."""
+FEWER = f"at most {MAX_BUCKETS} buckets and plans; a glob can stand for a group of keys"
+FIXED = {
+    "node": "node",
+    "region": "region",
+    "mesh": "mesh",
+    "redis": "rating.bucket_backend",
+    "modes": "rating.modes",
+    "webhook": "rating.webhook",
+}
+"""Fields of a configuration that hold for the life of a limiter, and what a file calls them."""
+
+
+@dataclasses.dataclass
+class Grown:
+    """A bucket whose ceiling of debt holds more than its definition says."""
+
+    bucket: Bucket
+    until: int
+    """When what was owed before the change is paid (local ns)."""
+
+
+class Reload:
+    """What is in force, and how another configuration comes into force. From any thread."""
+
+    def __init__(
+        self,
+        table: Table,
+        strong: StrongSide | None,
+        *,
+        make: Callable[[BucketSpec, BucketSpec], Bucket],
+        kind: Callable[..., type[Bucket]],
+        least_debt: Callable[[BucketSpec], int],
+        started: dict[str, Any],
+        buckets: dict[str, Bucket],
+    ) -> None:
+        """`make` defines a new bucket, or a plan of the one given second. `kind`: the class of a
+        bucket, `planned` or not. `least_debt`: tokens of debt that a bucket needs room for.
+        `started`: the fixed fields of the limiter, for one that began without a file."""
+        self.buckets = buckets
+        """Those in force, by key; replaced as a whole."""
+        self.config: Config | None = None
+        """The configuration in force, None until there was one."""
+        self.counters = {"reloads": 0, "refused": 0}
+        self._table = table
+        self._strong = strong
+        self._make = make
+        self._kind = kind
+        self._least_debt = least_debt
+        self._started = started
+        self._removed: dict[str, Bucket] = {}
+        self._grown: dict[str, Grown] = {}
+        self._lock = threading.Lock()
+
+    def change(self, config: Config) -> None:
+        """Brings `config` into force. Raises `ConfigError` with all that forbids it, and has then
+        changed nothing."""
+        with self._lock:
+            has_redis = self._started["redis"] is not None or config.redis is not None
+            specs, consistency = runnable(config, has_redis=has_redis)
+            problems = [*self._fixed(config), *self._unfit(config, specs, consistency)]
+            if problems:
+                self.counters["refused"] += 1
+                raise ConfigError(problems)
+            self._apply(config, specs, consistency)
+            self.counters["reloads"] += 1
+
+    def relax(self) -> None:
+        """Ceilings that were raised for a time go back to what the definitions say."""
+        now = self._table.now()
+        if not any(now >= one.until for one in list(self._grown.values())):
+            return
+        with self._lock:
+            for key, one in list(self._grown.items()):
+                if now >= one.until:
+                    del self._grown[key]
+                    one.bucket.define(one.bucket.spec, min_debt=self._least_debt(one.bucket.spec))
+                    self._tell_strong(one.bucket)
+
+    @property
+    def running(self) -> tuple[int, int, int] | None:
+        """Version, hash and stage of what is in force, as peers are told; None without a file."""
+        config = self.config
+        return None if config is None else (config.version, int(config.hash, 16), 0)
+
+    def stats(self) -> dict[str, Any]:
+        """Which configuration is in force, and how many were taken and refused."""
+        config = self.config
+        return {
+            "version": 0 if config is None else config.version,
+            "hash": "" if config is None else config.hash,
+            "stage": "",
+            **self.counters,
+        }
+
+    # ---- what is refused ----
+
+    def _fixed(self, config: Config) -> Iterator[Problem]:
+        for field, path in FIXED.items():
+            new = getattr(config, field)
+            if self.config is not None:
+                old = getattr(self.config, field)
+            else:
+                old = self._started.get(field, new)
+                new = old if new is None else new
+            for where in _differences(path, old, new):
+                yield Problem(
+                    "cannot change while the limiter works",
+                    "put it back, or restart this process",
+                    where,
+                    config.path,
+                )
+        if not config.enabled:
+            yield Problem(
+                "is false, and a limiter that works cannot stop limiting",
+                "set it to true, or restart this process without a limiter",
+                "rating.enabled",
+                config.path,
+            )
+
+    def _unfit(
+        self, config: Config, specs: tuple[BucketSpec, ...], consistency: Mode
+    ) -> Iterator[Problem]:
+        changed, seen = 0, set[str]()
+        for spec, owner in with_plans(specs):
+            path = f"services.{owner.name}"
+            strong = (owner.consistency or consistency) is Mode.STRONG
+            known = self._known(spec.key)
+            if spec.key in seen:
+                fix = "rename one; all kinds of hyphens count as the same"
+                yield Problem(f"two buckets are called {spec.name!r}", fix, path, config.path)
+            seen.add(spec.key)
+            if known is not None and self._is_strong(known) is not strong:
+                yield Problem(
+                    f"cannot become {'strong' if strong else 'eventual'} while the limiter works",
+                    "leave its consistency, give the bucket another name, or restart this process",
+                    f"{path}.consistency",
+                    config.path,
+                )
+            elif strong and self._strong is None:
+                yield Problem(
+                    "is strong, and this limiter began without any strong bucket",
+                    "restart this process, or set consistency: eventual",
+                    f"{path}.consistency",
+                    config.path,
+                )
+            elif self._strong is not None and strong:
+                try:
+                    self._strong.arguments(spec, self._ceiling(spec) - spec.capacity)
+                except InvalidSpec as error:
+                    yield Problem(error.message, error.fix, f"{path}.{error.field}", config.path)
+            changed += known is None or known.spec != spec
+        if len(seen) > MAX_BUCKETS:
+            yield Problem(f"has {len(seen)} buckets and plans", FEWER, "services", config.path)
+        # A ceiling that is raised for a time takes a second one later.
+        if 2 * changed > self._table.free_definitions:
+            yield Problem(
+                f"changes {changed} buckets, and there is room for "
+                f"{self._table.free_definitions // 2} changes now",
+                "try again in a minute; with so many buckets, change fewer at a time",
+                "services",
+                config.path,
+            )
+
+    # ---- what is done ----
+
+    def _apply(self, config: Config, specs: tuple[BucketSpec, ...], consistency: Mode) -> None:
+        outages = (config.on_outage, config.fallback_ratio, config.fallback_scope)
+        if self._strong is not None:
+            self._strong.outages(*outages)
+        buckets = {one.key: self._defined(one, owner) for one, owner in with_plans(specs)}
+        set_plans(specs, buckets)
+        gone = {key: one for key, one in self.buckets.items() if key not in buckets}
+        self._removed = {
+            key: one for key, one in (self._removed | gone).items() if key not in buckets
+        }
+        self.buckets = buckets
+        for bucket in [*buckets.values(), *gone.values()]:
+            bucket.waiters.kick_all()
+        before, self.config = self.config, config
+        LOG.info(
+            "configuration %d (%s) is in force%s: %d buckets%s",
+            config.version,
+            config.hash,
+            "" if before is None else f" after {before.version} ({before.hash})",
+            len(buckets),
+            "".join(f", {one.spec.name} removed" for one in gone.values()),
+        )
+
+    def _known(self, key: str) -> Bucket | None:
+        return self.buckets.get(key) or self._removed.get(key)
+
+    def _defined(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
+        bucket = self._known(spec.key)
+        if bucket is None:
+            bucket = self._make(spec, owner)
+        elif bucket.spec != spec:
+            ceiling, least = self._ceiling(spec), self._least_debt(spec)
+            bucket.define(spec, min_debt=ceiling - spec.capacity)
+            if spec.plans and not isinstance(bucket, PlannedBucket):
+                # Whoever holds it shall have its plans, too; the classes differ in methods alone.
+                kind = self._kind(owner, planned=True)
+                assert issubclass(kind, PlannedBucket)
+                kind.plan(bucket)
+            self._grown.pop(spec.key, None)
+            if ceiling > spec.capacity + max(spec.max_debt, least):
+                q, p = spec.emission
+                until = self._table.now() + -(-q * ceiling // p)
+                self._grown[spec.key] = Grown(bucket, until)
+        self._tell_strong(bucket)
+        return bucket
+
+    def _ceiling(self, spec: BucketSpec) -> int:
+        """Tokens that a key of the bucket may owe. A lower ceiling would forgive what is owed now,
+        and a later change back would give that out again."""
+        need = spec.capacity + max(spec.max_debt, self._least_debt(spec))
+        known = self._known(spec.key)
+        if known is None or known.spec == spec:
+            return need
+        held = known.spec.capacity + known.max_debt
+        strong = self._strong
+        return max(need, held if strong is None or known not in strong else strong.most(held))
+
+    def _is_strong(self, bucket: Bucket) -> bool:
+        return self._strong is not None and bucket in self._strong
+
+    def _tell_strong(self, bucket: Bucket) -> None:
+        if self._strong is not None:
+            self._strong.follow(bucket)
+
+
+def with_plans(specs: Iterable[BucketSpec]) -> Iterator[tuple[BucketSpec, BucketSpec]]:
+    """Every definition, each bucket's before those of its plans, and the bucket that it is of."""
+    for spec in specs:
+        yield spec, spec
+        for _, plan in spec.plans:
+            yield plan, spec
+
+
+def set_plans(specs: Iterable[BucketSpec], buckets: Mapping[str, Bucket]) -> None:
+    """Tells buckets which keys have which plans."""
+    for spec in specs:
+        bucket = buckets[spec.key]
+        if isinstance(bucket, PlannedBucket):
+            bucket.set_plans((glob, buckets[plan.key]) for glob, plan in spec.plans)
+
+
+def runnable(config: Config, *, has_redis: bool) -> tuple[tuple[BucketSpec, ...], Mode]:
+    """The buckets that run, and their consistency: all are eventual without a Redis to ask."""
+    if has_redis:
+        return config.buckets, config.consistency
+    return tuple(dataclasses.replace(b, consistency=None) for b in config.buckets), Mode.EVENTUAL
+
+
+def _differences(path: str, old: object, new: object) -> Iterator[str]:
+    """Paths at which two settings differ; never the values, which may be secret."""
+    if old == new:
+        return
+    if not dataclasses.is_dataclass(old) or type(old) is not type(new):
+        yield path
+        return
+    for field in dataclasses.fields(old):
+        if getattr(old, field.name) != getattr(new, field.name):
+            yield f"{path}.{field.name}"
+
+
+__all__ = ["FEWER", "MAX_BUCKETS", "Reload", "runnable", "set_plans", "with_plans"]

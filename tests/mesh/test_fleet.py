@@ -1,0 +1,153 @@
+"""Nodes tell which configuration they run, and merge soundly while these differ."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from crdtbucket import BucketSpec
+from crdtbucket.mesh import wire
+from crdtbucket.testing import SimulatedMesh
+from tests.mesh.test_protocol import frames_to, local
+
+OLD = BucketSpec("b", 1_000, 100)
+NEW = BucketSpec("b", 50, 5)
+
+
+def mesh_of(size: int, *specs: BucketSpec, **options: object) -> SimulatedMesh:
+    settings = {"latency": 0.01, "seed": 5, **options}
+    return SimulatedMesh("ABCD"[:size], specs or [OLD], **settings)  # type: ignore[arg-type]
+
+
+def runs(mesh: SimulatedMesh, name: str) -> dict[str, wire.Config | None]:
+    """What a node knows of who runs what."""
+    return {row[0]: row[3] for row in mesh[name].node.fleet(local(mesh, name))}
+
+
+# ---- who runs what ----
+
+
+def test_all_hear_what_each_runs_and_that_it_changed() -> None:
+    mesh = mesh_of(3)
+    for number, name in enumerate("ABC"):
+        mesh[name].node.runs = (number, 2**64 - 1, 0)
+    mesh.advance(2.5)
+    expected = {"A": (0, 2**64 - 1, 0), "B": (1, 2**64 - 1, 0), "C": (2, 2**64 - 1, 0)}
+    assert [runs(mesh, name) for name in "ABC"] == [expected] * 3
+    mesh["B"].node.runs = (7, 5, 0)
+    mesh.advance(2.5)
+    assert [runs(mesh, name) for name in "ABC"] == [expected | {"B": (7, 5, 0)}] * 3
+
+
+def test_a_lost_frame_is_made_good() -> None:
+    mesh = mesh_of(2, loss=0.6)
+    mesh.advance(3.0)
+    mesh["A"].node.runs = (1, 2, 0)
+    mesh.advance(60.0)
+    assert runs(mesh, "B")["A"] == (1, 2, 0)
+
+
+def test_who_tells_none_is_known_without() -> None:
+    mesh = mesh_of(2)
+    mesh["A"].node.runs = (1, 2, 0)
+    mesh.advance(2.5)
+    assert runs(mesh, "A") == {"A": (1, 2, 0), "B": None}
+    rows = mesh["A"].node.fleet(local(mesh, "A"))
+    assert [row[:3] for row in rows] == [("A", "A", "alive"), ("B", "B", "alive")]
+
+
+def test_an_older_frame_that_comes_later_undoes_nothing() -> None:
+    mesh = mesh_of(2)
+    got = frames_to(mesh, "B")
+    mesh["A"].node.runs = (1, 2, 0)
+    mesh.advance(2.5)
+    node, link = mesh["B"].node, mesh["B"].node.links["A"]
+    frame = next(f for f in map(wire.decode, got) if f.config is not None)
+    later = dataclasses.replace(frame, seq=frame.seq + 1_000, config=(3, 4, 0))
+    between = dataclasses.replace(frame, seq=frame.seq + 999, config=(9, 9, 0))
+    for told in (later, between):
+        node.receive("A", wire.encode(told), local(mesh, "B"))
+    assert link.config == (3, 4, 0)
+
+
+def test_a_new_process_tells_its_own() -> None:
+    mesh = mesh_of(2)
+    mesh["A"].node.runs = (1, 2, 0)
+    mesh.advance(2.5)
+    mesh.restart("A", "empty")
+    mesh.advance(2.5)
+    assert runs(mesh, "B")["A"] is None
+
+
+# ---- mixed definitions ----
+
+
+def roll_out(mesh: SimulatedMesh, names: str, spec: BucketSpec) -> None:
+    """As `Limiter.reload` does: the ceiling of what is owed stays."""
+    for name in names:
+        bucket = mesh[name].bucket("b")
+        ceiling = bucket.spec.capacity + bucket.max_debt
+        bucket.define(spec, min_debt=max(0, ceiling - spec.capacity))
+
+
+def test_takes_count_everywhere_even_after_a_long_silence() -> None:
+    """A node with a small limit that never knew the large one believes what was taken under it."""
+    mesh = mesh_of(3, NEW)
+    roll_out(mesh, "A", OLD)
+    mesh.advance(2.0)
+    assert mesh["A"].take("b", "k", 500)
+    mesh.advance(1.0)
+    assert mesh["B"].columns("b", "k") == {"A": (500, 0)}
+    mesh.partition(["A"], ["B", "C"])
+    taken = 500
+    for _ in range(600):
+        mesh.advance(0.1)
+        taken += mesh["A"].take_burst("b", "k", 50)
+        mesh["B"].take("b", "k")  # so that the key, and what it heard, stays
+    assert taken > 5_000
+    mesh.heal()
+    mesh.advance(3.0)
+    for name in "ABC":
+        assert mesh[name].columns("b", "k")["A"] == (taken, 0)
+        assert mesh[name].table.stats()["refused_columns"] == 0
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["out", "and back"])
+@pytest.mark.parametrize("stages", [["A", "B", "C", "D"], ["AB", "CD"], ["ABCD"]], ids=len)
+def test_a_roll_out_admits_no_more_than_the_larger_limit(stages: list[str], back: bool) -> None:
+    """Under 4 times the larger limit on all nodes, from one definition to the other in stages."""
+    mesh = mesh_of(4, OLD)
+    mesh.advance(2.0)
+    admitted, start = 0, mesh.now_ns
+    steps = [(names, NEW) for names in stages]
+    steps += [(names, OLD) for names in stages] if back else []
+    for names, spec in steps:
+        roll_out(mesh, names, spec)
+        for _ in range(100):
+            mesh.advance(0.1)
+            admitted += sum(mesh[name].take_burst("b", "k", 10) for name in "ABCD")
+    seconds = (mesh.now_ns - start) / 10**9
+    # Who runs the small limit counts what the others take, but never adopts their level, so that
+    # each of the two groups may have had its own rate; what is unheard is a tenth of a second.
+    assert admitted <= 1_000 + 100 * seconds + (50 + 5 * seconds) + 4 * 100
+    mesh.advance(5.0)
+    counted = [sum(taken for taken, _ in mesh[name].columns("b", "k").values()) for name in "ABCD"]
+    assert counted == [admitted] * 4
+
+
+def test_levels_of_another_definition_are_never_adopted() -> None:
+    """A full node of the other definition does not lift a level, nor does an empty one sink it by
+    more than was taken."""
+    mesh = mesh_of(2, OLD)
+    mesh.advance(2.0)
+    mesh["A"].take("b", "k", 600)
+    mesh.advance(1.0)
+    roll_out(mesh, "B", BucketSpec("b", 1_000, 10**6))  # full again at once
+    mesh["B"].take("b", "k", 1)
+    mesh.advance(1.0)
+    assert mesh["B"].peek("b", "k").remaining == 1_000
+    assert 590 <= mesh["A"].peek("b", "k").remaining <= 600  # 400 and two seconds, less the one
+    roll_out(mesh, "B", OLD)
+    mesh.advance(3.0)
+    assert mesh["A"].peek("b", "k").debt <= mesh["B"].peek("b", "k").debt + 10**9 * 5

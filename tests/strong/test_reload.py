@@ -1,0 +1,133 @@
+"""Strong buckets whose definition changes while Redis is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from crdtbucket import BucketSpec, CostExceedsCapacity, Mode
+from crdtbucket._core import Table
+from crdtbucket.config import Config
+from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.desk import Rules
+from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.script import Arguments
+from tests.strong.backends import Twin as TwinBackend
+from tests.strong.books import Books, Node
+from tests.strong.redis_server import Server
+from tests.strong.test_strong_bucket import PATIENT, opened
+
+KEY = "tenant-42"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: Server) -> Server:
+    shared.call("FLUSHALL")
+    return shared
+
+
+def config_of(*specs: BucketSpec, **more: Any) -> Config:
+    return Config(
+        "limits.yaml",
+        specs,
+        consistency=Mode.STRONG,
+        modes=ControllerSettings(**PATIENT),  # type: ignore[arg-type]
+        **more,
+    )
+
+
+async def test_redis_decides_by_the_new_definition_and_keeps_what_is_owed(server: Server) -> None:
+    wide, narrow = BucketSpec("b", 200, 1, "1h"), BucketSpec("b", 100, 1, "2h")
+    async with opened(server.url, wide) as one, opened(server.url, wide, node="n2") as two:
+        held = one.bucket("b")
+        assert (await held.acquire(KEY, 60)).remaining == 140
+        for limiter in (one, two):
+            limiter.reload(config_of(narrow))
+        assert one.bucket("b") is held
+        decision = await two.bucket("b").acquire(KEY, 30)
+        assert (decision.remaining, decision.limit, decision.mode) == (10, 100, Mode.STRONG)
+        with pytest.raises(CostExceedsCapacity):
+            await held.acquire(KEY, 101)
+        assert not await held.acquire(KEY, 11)
+        for limiter in (one, two):
+            limiter.reload(config_of(wide))
+        assert (await held.acquire(KEY, 10)).remaining == 100
+
+
+async def test_buckets_come_and_go(server: Server) -> None:
+    first, second = BucketSpec("b", 5, 1, "1h"), BucketSpec("c", 5, 1, "1h")
+    async with opened(server.url, first) as limiter, opened(server.url, second, node="n2") as other:
+        removed = limiter.bucket("b")
+        assert await other.bucket("c").acquire(KEY, 3)
+        limiter.reload(config_of(second))
+        added = limiter.bucket("c")
+        assert added.mode is Mode.STRONG
+        assert (await added.acquire(KEY, 2)).remaining == 0
+        assert not await other.bucket("c").acquire(KEY)
+        assert await removed.acquire(KEY, 5)
+
+
+async def test_what_an_outage_does_changes_too(server: Server) -> None:
+    with Server() as gone:
+        url = gone.url
+    spec = BucketSpec("b", 200, 1, "1h")
+    async with opened(url, spec, on_outage="deny") as limiter:
+        bucket = limiter.bucket("b")
+        assert not await bucket.acquire(KEY)
+        limiter.reload(config_of(spec, on_outage="allow"))
+        assert await bucket.acquire(KEY)
+        limiter.reload(config_of(spec, on_outage="quota", fallback_ratio=0.5))
+        # What was allowed before cost ten parts of the share a token, and costs two now.
+        assert await bucket.acquire(KEY, 90)
+        assert await bucket.acquire(KEY, 5)
+        decision = await bucket.acquire(KEY)
+        assert (decision.allowed, decision.mode) == (False, Mode.FALLBACK)
+
+
+def rules_of(node: Node, spec: BucketSpec) -> Rules:
+    quota = Quota(node.quotas, spec, Fraction(1, 10), fleet=False)
+    return Rules(Arguments(spec, spec.max_debt), "eventual", quota)
+
+
+@pytest.mark.parametrize(("before", "after"), [("1ms", "1h"), ("1h", "1ms")])
+def test_an_answer_in_the_old_definition_lowers_no_level(before: str, after: str) -> None:
+    """60 tokens of debt are 60 ms in one definition and 60 hours in the other."""
+    old, new = (BucketSpec("b", 100, 1, each) for each in (before, after))
+    world = Books(TwinBackend(), old, count=1)
+    (node,) = world.nodes
+    world.take(node, 60)
+    for cost in (0, 10):
+        key = None if cost == 0 else "k"
+        ask = node.desk._whole(node.bucket, node.place, key, cost, node.fence)
+        assert ask is not None
+        answer = world.store.run(ask.rules.arguments, ask.call)
+        node.bucket.define(new)
+        node.desk.follow(node.bucket, rules_of(node, new))
+        node.desk.answer(ask, answer, node.fence)
+        assert node.bucket.peek("k").remaining == 40 - cost
+        node.bucket.define(old)
+        node.desk.follow(node.bucket, rules_of(node, old))
+    assert world.take(node, 30).remaining == 0
+    assert world.take(node, 1) is not None
+    assert not world.take(node, 1)
+
+
+def test_a_quota_keeps_what_it_charged_through_changes() -> None:
+    table = Table(max_keys=64, virtual=True)
+    odd, plain = (BucketSpec("b", 100, rate, each) for rate, each in ((3, "1us"), (1, "1h")))
+    for change in range(6):
+        quota = Quota(table, (plain, odd)[change % 2], Fraction(1, 10), fleet=False)
+        if change < 2:
+            quota.charge("k", 10, 1)
+        decision = quota.take("k", 1, 1)
+        assert decision is not None
+        assert not decision

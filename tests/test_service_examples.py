@@ -1,0 +1,99 @@
+"""The examples of running nodes, under systemd and Kubernetes, are sound."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from ruamel.yaml import YAML
+
+from crdtbucket.cli import cli
+from crdtbucket.config import load_config
+
+ROOT = Path(__file__).parents[1]
+UNIT = ROOT / "examples" / "crdtbucket.service"
+MANIFEST = ROOT / "examples" / "kubernetes.yaml"
+
+
+def check_serve(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line is one that `crdtbucket serve` takes; files in it are elsewhere."""
+    serve = cli.get_command(click.Context(cli), "serve")
+    assert serve is not None
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: value)
+    with serve.make_context("serve", list(words)):
+        pass
+
+
+def unit_lines() -> list[tuple[str, str]]:
+    found = re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE)
+    return [(name, value) for name, value in found]
+
+
+def test_the_unit_runs_a_command_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = shlex.split(dict(unit_lines())["ExecStart"])
+    assert command[:2] == ["/opt/crdtbucket/bin/crdtbucket", "serve"]
+    check_serve(command[2:], monkeypatch)
+    loaded = {value.partition(":")[0] for name, value in unit_lines() if name == "LoadCredential"}
+    used = re.findall(r"(?:CREDENTIALS_DIRECTORY}|crdtbucket\.service)/([\w-]+)", UNIT.read_text())
+    assert loaded == set(used)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/opt/crdtbucket/bin/crdtbucket", sys.executable))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", copy], capture_output=True, text=True, timeout=60, check=False
+    )
+    found = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    assert found == []
+    assert done.returncode == 0, done.stderr
+
+
+def manifests() -> dict[str, Any]:
+    return {f"{one['kind']}/{one['metadata']['name']}": one
+            for one in YAML(typ="safe").load_all(MANIFEST)}  # fmt: skip
+
+
+def test_the_manifest_is_of_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = manifests()
+    nodes = every["StatefulSet/crdtbucket"]["spec"]
+    pod = nodes["template"]
+    (container,) = pod["spec"]["containers"]
+    assert container["command"] == ["crdtbucket", "serve"]
+    check_serve(container["args"], monkeypatch)
+    assert f"Service/{nodes['serviceName']}" in every
+    labels = pod["metadata"]["labels"]
+    selectors = [nodes["selector"]["matchLabels"]]
+    selectors += [one["spec"]["selector"] for name, one in every.items() if "Service/" in name]
+    selectors += [every["NetworkPolicy/crdtbucket"]["spec"]["podSelector"]["matchLabels"]]
+    assert all(one == labels for one in selectors)
+    ports = {port["name"] for port in container["ports"]}
+    probes = [container[f"{what}Probe"]["httpGet"] for what in ("readiness", "liveness")]
+    assert [probe["path"] for probe in probes] == ["/readyz", "/healthz"]
+    assert {probe["port"] for probe in probes} <= ports
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
+
+
+def test_the_configuration_in_the_manifest_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = manifests()["StatefulSet/crdtbucket"]["spec"]["template"]["spec"]
+    for variable in pod["containers"][0]["env"]:
+        monkeypatch.setenv(variable["name"], "10.0.0.5-a-value-of-this-test")
+    monkeypatch.setenv("POD_IP", "10.0.0.5")
+    path = tmp_path / "crdtbucket.yaml"
+    path.write_text(manifests()["ConfigMap/crdtbucket"]["data"][path.name])
+    config = load_config(path)
+    assert config.mesh is not None
+    assert config.mesh.advertise == "10.0.0.5:7946"
+    (host,) = (peer.removeprefix("dns+").partition(":")[0] for peer in config.mesh.peers)
+    assert f"Service/{host}" in manifests()
