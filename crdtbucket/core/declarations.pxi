@@ -33,6 +33,7 @@ cdef extern from "core/core.h" nogil:
         int64_t flush_tokens, quota, entries
         int64_t allowed, denied, shadowed, granted, refunded, forgiven, refused_full
         int64_t decided[2][3]
+        int64_t excess, excess_before, excess_minute
         uint32_t next
         uint16_t allow_when_full, shadow
         int64_t replaced_ns
