@@ -39,10 +39,8 @@ def faults(text: str) -> list[str]:
 
 def told() -> dict[str, str]:
     """Every YAML file and block that the project shows."""
-    found = {
-        str(path.relative_to(ROOT)): path.read_text()
-        for path in ROOT.glob("examples/openclaw*.yaml")
-    }
+    files = set(ROOT.glob("examples/*.yaml")) - {ROOT / "examples" / "kubernetes.yaml"}
+    found = {str(path.relative_to(ROOT)): path.read_text() for path in sorted(files)}
     for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
         blocks = re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL)
         found |= {f"{path.name} {number}": text for number, text in enumerate(blocks)}
