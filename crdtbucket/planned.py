@@ -83,6 +83,11 @@ class PlannedBucket(Bucket):
         bucket = self._choice.of(key)
         return await (super().acquire(key, cost) if bucket is self else bucket.acquire(key, cost))
 
+    def acquire_sync(self, key: str | bytes, cost: int = 1) -> Decision:
+        """As `Bucket.acquire_sync`, under the plan of the key."""
+        bucket = self._choice.of(key)
+        return super().acquire_sync(key, cost) if bucket is self else bucket.acquire_sync(key, cost)
+
     async def wait(self, key: str | bytes, cost: int = 1, timeout: float | None = None) -> Decision:
         """As `Bucket.wait`, under the plan of the key."""
         bucket = self._choice.of(key)

@@ -68,7 +68,7 @@ def bucket(limiter: Limiter) -> Bucket:
 
 STEPS = st.tuples(
     st.sampled_from(
-        ["take", "burst", "many", "refund", "settle", "reserve", "acquire", "pass", "peek"]
+        ["take", "burst", "many", "refund", "settle", "reserve", "acquire", "sync", "pass", "peek"]
     ),
     st.sampled_from(KEYS),
     st.booleans(),
@@ -110,7 +110,11 @@ def test_a_key_has_the_limit_of_the_first_glob_that_matches(steps: list[Any]) ->
                     reservation.commit(n + 3)
                 limit.settle(name, n + 3)
         else:
-            ask = {"peek": bucket.peek, "acquire": lambda *one: time.run(bucket.acquire(*one))}
+            ask = {
+                "peek": bucket.peek,
+                "sync": bucket.acquire_sync,
+                "acquire": lambda *one: time.run(bucket.acquire(*one)),
+            }
             decision = ask.get(what, bucket.take)(key, n)
             assert decision.allowed is (limit.wait(name, n) == 0)
             assert decision.retry_after == limit.wait(name, n)

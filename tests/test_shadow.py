@@ -203,6 +203,7 @@ def test_an_answer_that_never_came_is_void_when_the_decision_is_a_shadow() -> No
     assert decision is not None
     assert decision.shadowed
     assert strong.taken == (12, 2)  # the store may have charged 2 tokens that nobody got
+    strong.desk.ended(ask)
     assert strong.table.open_tokens == 0
 
 
