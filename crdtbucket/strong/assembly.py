@@ -79,7 +79,7 @@ class StrongSide:
 
     def arguments(self, spec: BucketSpec, max_debt: int) -> Arguments:
         """How a bucket of this definition talks to Redis. Raises `InvalidSpec` where it cannot."""
-        return Arguments(spec, max_debt, round(self._config.retention * 1000))
+        return Arguments(spec, max_debt, self._config.retention_ms)
 
     def outages(self, on_outage: OnOutage, ratio: float, scope: Scope) -> None:
         """What buckets do in an outage from now on that do not say it; `follow` them all then."""

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("crdtbucket.strong")
 ELSEWHERE = ("MOVED", "ASK")
-NO_FAULT = ("NOSCRIPT", *ELSEWHERE)
-"""Errors of a server that is well: it only wants to be asked otherwise."""
 COUNTERS = ("answered", "late", "timed_out", "indeterminate", "cancelled")
 ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
@@ -95,7 +93,7 @@ class Endpoint:
         self._owns = owns
         self._changed = changed
         self._elsewhere = elsewhere
-        self._deadline_ns = round(config.deadline * NS_PER_SECOND)
+        self._deadline_ns = config.deadline_ns
         self.connection: Connection | None = None
         self._turns: deque[Turn] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -229,16 +227,21 @@ class Endpoint:
 
     def _refused(self, turn: Turn, error: RedisErrorReply) -> None:
         """An error reply: the call did not run, or changed nothing."""
+        late, latency = turn.done, self.now() - turn.sent_ns
         sent_on = error.code in ELSEWHERE and self._elsewhere(self, turn, error)
-        self.refused(error, self.now() - turn.sent_ns, late=turn.done)
-        if error.code == "NOSCRIPT" and not turn.done:
+        if not sent_on:
+            self.refused(error, latency, late=late)
+        else:
+            self.note(self.controller.answered(self.now(), latency, late=late))
+        if error.code == "NOSCRIPT" and not late:
             self.transmit(turn, source=True)
         elif not sent_on:
             self._give_up(turn)
 
     def refused(self, error: RedisErrorReply, latency_ns: int, *, late: bool) -> None:
         """What an error reply says of the server. `late`: its deadline was over."""
-        if error.code in NO_FAULT:
+        if error.code == "NOSCRIPT":
+            # It is well, and only wants to be asked otherwise.
             self.note(self.controller.answered(self.now(), latency_ns, late=late))
         else:
             self.fail(Failure(error.kind), str(error))

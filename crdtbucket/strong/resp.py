@@ -27,7 +27,7 @@ _KINDS = {
     "readonly": "READONLY MISCONF NOREPLICAS",
     "loading": "LOADING",
     "oom": "OOM",
-    "down": "CLUSTERDOWN MASTERDOWN TRYAGAIN BUSY",
+    "down": "CLUSTERDOWN MASTERDOWN TRYAGAIN BUSY MOVED ASK",
 }
 _KIND_OF = {code: kind for kind, codes in _KINDS.items() for code in codes.split()}
 

@@ -18,7 +18,7 @@ from crdtbucket.strong.access import server_access, tls_context
 from crdtbucket.strong.across import block_on, run_on
 from crdtbucket.strong.address import Address
 from crdtbucket.strong.controller import Change, Controller, ControllerSettings
-from crdtbucket.strong.desk import Desk, Place
+from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.endpoint import Endpoint, Turn
 from crdtbucket.strong.registry import Registry
 from crdtbucket.strong.resp import RedisErrorReply
@@ -69,6 +69,7 @@ class Store:
         self._on_mode = on_mode
         self._told: Mode | None = None
         self._unknown = ""
+        self._warned = False
         self._fences = itertools.count(1)
         self._slots: list[Endpoint | None] = [None] * topology.SLOTS
         self._only: Endpoint | None = None
@@ -181,10 +182,7 @@ class Store:
         if loop is not None and not loop.is_closed():
             # Closed meanwhile: then this life has no more to say.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._owe, bucket, bucket.hash(key))
-
-    def _owe(self, bucket: BucketCore, place: Place) -> None:
-        self.desk.owe(bucket, place)
+                loop.call_soon_threadsafe(self.desk.owe, bucket, bucket.hash(key))
 
     def _wake(self) -> None:
         for endpoint in self.endpoints.values():
@@ -279,9 +277,21 @@ class Store:
 
     def _elsewhere(self, endpoint: Endpoint, turn: Turn, error: RedisErrorReply) -> bool:
         """Sends to the right server what this one does not decide, and so did not run."""
-        _, address = topology.parse_moved(error, endpoint.address)
-        other = self.endpoints.get(address)
         self._look.set()
+        if not self._config.target.cluster and not self._warned:
+            self._warned = True
+            LOG.warning(
+                "Redis at %s is a node of a cluster, and was given as a single server (%s): set "
+                "cluster=True, or redis+cluster:// in the url",
+                endpoint.address,
+                error,
+            )
+        try:
+            _, address = topology.parse_moved(error, endpoint.address)
+        except RedisUnavailable as wrong:
+            LOG.info("%s", wrong)
+            return False
+        other = self.endpoints.get(address)
         if turn.done or other is None or not other.usable():
             return False
         other.take_over(turn, error.code == "ASK")
