@@ -6,11 +6,14 @@ cdef class BucketCore
 
 cdef class _Replica(_Decider):
     cdef int current(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) except -1:
-        """Finds the entry of a hash and brings it up to date; 0 when there is none, or no memory for that."""
+        """Finds the entry of a hash and brings it up to date; 0 when there is none of this bucket, or no memory for that."""
         cdef uint32_t e = table_find(self.t, lo, hi)
         cdef int done = 1
         entry[0] = e
         if e == <uint32_t>NONE:
+            return 0
+        if self.t.definitions[self.t.hot[e].bucket].name_hash != self.salt:
+            entry[0] = <uint32_t>NONE
             return 0
         if not entry_current(self.t, e, self.slot):
             self.table.enter()

@@ -44,6 +44,16 @@ class TestStating:
         assert one.open_call("k", 31) == (*one.hash("k"), 1, 90, 10, 7 * SECOND, SECOND // 10)
         assert one.open_call("k", 30) == (*one.hash("k"), 1, 90, 10, 7 * SECOND, 0)
 
+    def test_a_key_of_another_bucket_is_none_of_its_own(self) -> None:
+        one = bucket()
+        other = BucketCore(one.table, BucketSpec("other", 50, 1_000))
+        one.take("k", 90)
+        place, debt = one.hash("k"), one.debt("k")
+        assert other.own(*place) is other.stated(*place) is None
+        assert not other.void(*place, 5)
+        assert not other.adopt(*place, 0, True, [])
+        assert (one.debt("k"), one.own(*place)) == (debt, (1, 90, 0))
+
     def test_a_peek_like_look_changes_nothing(self) -> None:
         one = bucket()
         one.take("k", 90)
