@@ -154,8 +154,8 @@ class Controller:
         return self._gone(now)
 
     def next_tick(self, now: int) -> int | None:
-        """When to call `tick`, and where not strong to look at `may_ask` again (ns); None: not
-        before something else happens. Not after `now` only for a `tick` that is overdue."""
+        """When to call `tick`, and where not strong `probe` again (ns); None: not before something
+        else happens. Not after `now` only for a `tick` that is overdue."""
         times = []
         if self._outage.silent_since is not None and self.mode is not Mode.FALLBACK:
             told = self._outage.silent_since + self._outage_after_ns
@@ -165,10 +165,6 @@ class Controller:
         return min(times, default=None)
 
     # ---- who may ask ----
-
-    def may_ask(self, now: int) -> bool:
-        """Whether a call may go out: in strong always, else as the probe that is due."""
-        return self.mode is Mode.STRONG or now >= self._probes.due_at()
 
     def probe(self, now: int) -> bool:
         """Claims the probe that is due, for one caller, who then calls `asked`; in strong there is

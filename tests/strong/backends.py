@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, Protocol
 import hiredis
 
 from crdtbucket.strong.script import SHA, SOURCE, Answer, Arguments, Call, parse
-from crdtbucket.strong.twin import Entry, Record, RedisTwin
 from tests.strong.redis_server import BOUND, Server
+from tests.strong.twin import Entry, Record, RedisTwin
 
 REPLACED = {
     "redis.call('TIME')": "redis.call('HMGET', 'test:time', 's', 'us')",

@@ -352,7 +352,7 @@ def test_without_a_gap_there_is_no_bound() -> None:
     assert len(world.times) == 30
 
 
-def test_in_strong_nobody_probes_and_everybody_asks() -> None:
+def test_in_strong_nobody_probes() -> None:
     controller = Controller(ControllerSettings(), 0)
-    assert controller.may_ask(0)
+    assert controller.mode is Mode.STRONG
     assert not controller.probe(10 * S)

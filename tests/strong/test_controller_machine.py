@@ -90,9 +90,7 @@ class ControllerMachine(RuleBasedStateMachine):
     @rule()
     def ask(self) -> None:
         if self.controller.mode is not Mode.STRONG:
-            due, was_due = self.controller.may_ask(self.now), self.controller.probe(self.now)
-            assert due == was_due
-            if not was_due:
+            if not self.controller.probe(self.now):
                 return
             interval = self.spans.ns("probe_interval")
             if self.probe_open:

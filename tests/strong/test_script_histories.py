@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from crdtbucket.policy import BucketSpec
-from crdtbucket.strong import twin as twin_module
 from crdtbucket.strong.script import Arguments, Call, Status, owner_name
 from tests.core.specs import bucket_of
 from tests.strong import backends, histories
+from tests.strong import twin as twin_module
 from tests.strong.backends import START_US, TimedRedis, Twin
 from tests.strong.histories import KEY, History
 from tests.strong.redis_server import PROGRAMS

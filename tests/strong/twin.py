@@ -1,4 +1,4 @@
-"""A Redis with the script, in memory and in fractions: for simulations, and to check the script by.
+"""A Redis with the script, in memory and in fractions: the oracle of the script.
 
 It follows the same rules and shares no arithmetic with the script, so that a comparison means
 something. Its clock is an argument, which may be set back as that of a real server may.

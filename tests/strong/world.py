@@ -13,8 +13,8 @@ from crdtbucket.policy import BucketSpec, OnOutage
 from crdtbucket.strong.desk import Ask, Desk, Rules
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.script import Answer, Arguments
-from crdtbucket.strong.twin import RedisTwin
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
+from tests.strong.twin import RedisTwin
 
 NS = 1_000_000_000
 SETTLE_NS = NS // 10
