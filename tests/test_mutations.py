@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mutations import MUTATIONS, survivors
+from tests.mutations import survivors
+from tests.planted import MUTATIONS
 
 
 @pytest.mark.timeout(600)

@@ -1,0 +1,368 @@
+"""The bugs that are planted in copies of the package, and the test that must find each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    name: str
+    folder: str
+    old: str
+    new: str
+    check: tuple[str, ...]
+    """Arguments of `python -m`: what must fail."""
+
+
+PYTEST = ("pytest", "-q", "-x", "-p", "no:cacheprovider")
+
+
+def contract(words: str) -> tuple[str, ...]:
+    return (
+        *PYTEST,
+        "tests/test_core_contract.py",
+        "-k",
+        words,
+    )
+
+
+def trace(words: str) -> tuple[str, ...]:
+    return (
+        *PYTEST,
+        "tests/simulated/test_traces.py",
+        "-k",
+        words,
+    )
+
+
+HISTORIES = (*PYTEST, "tests/strong/test_script_histories.py", "-k", "redis-server")
+
+
+def strong(module: str, words: str) -> tuple[str, ...]:
+    return (
+        *PYTEST,
+        f"tests/strong/test_{module}.py",
+        "-k",
+        words,
+    )
+
+
+def seeds(count: int, start: int = 0) -> tuple[str, ...]:
+    return ("tests.soak", "--seeds", str(count), "--start", str(start), "--jobs", "1")
+
+
+MUTATIONS = (
+    Mutation(
+        "maximum_for_sum",
+        "core",
+        "i128 brings = g->brings_held + g->brings_lacking, q = d->q;",
+        "i128 q = d->q, brings = g->brings_held;\n"
+        "    if (g->brings_lacking > brings)\n        brings = g->brings_lacking;",
+        contract("two_takes_heard_at_once"),
+    ),
+    Mutation(
+        "no_advance",
+        "core",
+        "        if (debt < -far)\n            bound = -far;\n        else if",
+        "        if",
+        contract("advance_first"),
+    ),
+    Mutation(
+        "adoption_aged_by_travel_time",
+        "core",
+        "adopt = stated + q * g->lacks, out;",
+        "adopt = stated - (i128)50000000 * d->p + q * g->lacks, out;",
+        contract("error_at_most_in_flight or stated_debt"),
+    ),
+    Mutation(
+        "no_adoption",
+        "core",
+        "out = count < adopt ? count : adopt;",
+        "out = count;",
+        contract("not_counted_twice"),
+    ),
+    Mutation(
+        "birth_ignored",
+        "core",
+        "if (!held || yb != xb)",
+        "if (!held)",
+        contract("new_birth_counts_whole"),
+    ),
+    Mutation(
+        "own_columns_stripped",
+        "core",
+        "while (column_next(t, e, &c) && count < MAX_COLUMNS) {",
+        "while (0 && column_next(t, e, &c)) {",
+        contract("not_counted_twice"),
+    ),
+    Mutation(
+        "prediction_in_the_statement",
+        "core",
+        "    debt = units_to_ns(d, debt < 0 ?",
+        "    debt += entry_far(t, e, d, now);\n    debt = units_to_ns(d, debt < 0 ?",
+        contract("stated_debt"),
+    ),
+    Mutation(
+        "refund_after_full",
+        "core",
+        "LOAD(t->hot[e].full_count) != full_count ||",
+        "",
+        contract("refund_after_full or v_refund_after_full"),
+    ),
+    Mutation(
+        "less_for_less_or_equal",
+        "core",
+        "LIKELY(room >= 0)",
+        "LIKELY(room > 0)",
+        contract("all_that_is_left"),
+    ),
+    Mutation(
+        "early_eviction",
+        "core",
+        "\n           && is_full(t, e, now);",
+        ";",
+        (*PYTEST, "tests/simulated/test_invariants.py", "-k", "idle_key"),
+    ),
+    Mutation(
+        "full_gives_no_answer",
+        "core",
+        "out->answers[r->answer_count++] = e;",
+        ";",
+        contract("answers_at_any_rate"),
+    ),
+    Mutation(
+        "rate_change_keeps_time",
+        "core",
+        "i128 units = whole * new->q +",
+        "i128 units = whole * old->q +",
+        contract("definition_change"),
+    ),
+    Mutation(
+        "snapshot_without_debt",
+        "core",
+        "base_for(d, stated_units(d, w, wd), 0, now);",
+        "base_for(d, 0, 0, now);",
+        trace("test_g"),
+    ),
+    Mutation(
+        "epoch_reused",
+        ".",
+        "epoch = mesh.random.getrandbits(64) | 1\n",
+        "epoch = 1 + sum(self.name.encode())\n",
+        trace("f_takes or b_c_restart"),
+    ),
+    Mutation(
+        "acks_kept_over_a_restart",
+        "mesh",
+        "        self.__dict__.update(fresh.__dict__)",
+        "        self.info = fresh.info",
+        trace("f_takes or g_restored"),
+    ),
+    Mutation(
+        "every_acknowledgement_believed",
+        "mesh",
+        "elif below == 0 or frame.ack_bits >> (below - 1) & 1:",
+        "else:",
+        (*PYTEST, "tests/mesh/test_link.py"),
+    ),
+    Mutation(
+        "late_messages_believed",
+        "mesh",
+        "stale = trip > STALE_NS",
+        "stale = False",
+        (*PYTEST, "tests/mesh/test_link.py"),
+    ),
+    Mutation(
+        "columns_raised_by_anybody",
+        "core",
+        "joined->taken = x->taken > taken ? x->taken : taken;",
+        "joined->taken = x->taken + (x->taken > taken);",
+        seeds(16),
+    ),
+    Mutation(
+        "script_denies_the_last_token",
+        "strong",
+        "rest + cost_rest - full_rest) / p) > 0 then",
+        "rest + cost_rest - full_rest) / p) >= 0 then",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_raises_no_record",
+        "strong",
+        "    one[TAKEN] = max(one[TAKEN], column[TAKEN])\n",
+        "",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_charges_history",
+        "strong",
+        "  lower(most_s, most_ns, most_rest)\n",
+        "",
+        strong("script", "the_script and flush"),
+    ),
+    Mutation(
+        "script_charges_what_was_refilled",
+        "strong",
+        "if brought > 0 then",
+        "if false then",
+        strong("script", "the_script and long"),
+    ),
+    Mutation(
+        "script_drops_remainders",
+        "strong",
+        "return (time - ns) / NS, ns, rest",
+        "return (time - ns) / NS, ns, 0",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_ignores_the_fence",
+        "strong",
+        "if own and own[FENCE] > column[FENCE] then",
+        "if false then",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_adopts_the_higher_level",
+        "strong",
+        "if less < 0 or (less == 0 and rest < other_rest) then",
+        "if less > 0 or (less == 0 and rest > other_rest) then",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_forgets_what_it_adopted",
+        "strong",
+        "changed = not lower(here_s, here_ns, here_rest) or changed",
+        "lower(here_s, here_ns, here_rest)",
+        strong("script", "the_script"),
+    ),
+    Mutation(
+        "script_adopts_another_definition",
+        "strong",
+        "  if comparable then\n",
+        "  if true then\n",
+        HISTORIES,
+    ),
+    Mutation(
+        "script_takes_a_clock_at_its_word",
+        "strong",
+        "if gone_s < 0 or (gone_s == 0 and gone_us < 0) then",
+        "if false then",
+        strong("script", "the_script or hour"),
+    ),
+    Mutation(
+        "script_lets_keys_die_in_debt",
+        "strong",
+        "s * 1000 + floor(ns / 1000000) + 1 + argv[5]",
+        "1 + argv[5]",
+        strong("script", "lives_until"),
+    ),
+    Mutation(
+        "script_writes_into_foreign_hashes",
+        "strong",
+        "if size > 0 and not held[1] then",
+        "if false then",
+        strong("script", "not_ours"),
+    ),
+    Mutation(
+        "script_keeps_every_record",
+        "strong",
+        "if size > MANY and one[SEEN] < oldest then",
+        "if false then",
+        strong("script", "the_script and records"),
+    ),
+    Mutation(
+        "return_without_room_to_leave",
+        "strong",
+        "or now < self._budget.two_at",
+        "or now < self._budget.one_at",
+        strong("controller", "second_failover_soon_after"),
+    ),
+    Mutation(
+        "switches_without_a_bound",
+        "strong",
+        "= max(now, self._after_at), self.one_at + self._gap_ns",
+        "= now, self.one_at + self._gap_ns",
+        strong("switch_budget", "three_at_once"),
+    ),
+    Mutation(
+        "late_answers_counted_twice",
+        "strong",
+        "if not late and self._meter.count",
+        "if self._meter.count",
+        strong("controller", "late_counts_once"),
+    ),
+    Mutation(
+        "lost_probes_forgiven",
+        "strong",
+        "        self._recovery.slowed()\n        return self._gone(now)",
+        "        return self._gone(now)",
+        strong("controller", "probe_without_an_answer"),
+    ),
+    Mutation(
+        "spikes_believed",
+        "strong",
+        "and self._still()",
+        "and True",
+        strong("controller", "spike"),
+    ),
+    Mutation(
+        "streak_over_an_empty_window",
+        "strong",
+        "            self._follow(self._slot * self._slot_ns)",
+        "            pass",
+        strong("latency", "leaves_the_window"),
+    ),
+    Mutation(
+        "outage_counts_from_the_failure",
+        "strong",
+        "self._failing_since = now if self.silent_since is None else self.silent_since",
+        "self._failing_since = now",
+        strong("outage", "nobody_answered"),
+    ),
+    Mutation(
+        "refused_together_counted_apart",
+        "strong",
+        "now - self._last_refusal >= REFUSAL_SPACING_NS",
+        "now >= self._last_refusal",
+        strong("outage", "refusals_of_one_moment"),
+    ),
+    Mutation(
+        "two_probes_at_a_time",
+        "strong",
+        "if now < self.due_at():",
+        "if now < self._last + self._interval_ns:",
+        strong("recovery", "one_caller"),
+    ),
+    Mutation(
+        "probes_never_rarer",
+        "strong",
+        "self._interval_ns = min(2 * self._interval_ns, self._longest_ns)",
+        "self._interval_ns = self._least_ns",
+        strong("recovery", "grow_rare"),
+    ),
+    Mutation(
+        "share_blind_to_the_fleet",
+        "strong",
+        "max(1 / self._ratio, Fraction(nodes))",
+        "1 / self._ratio",
+        strong("quota", "share_of_capacity"),
+    ),
+    Mutation(
+        "a_token_for_each_of_too_many",
+        "strong",
+        " or cost * nodes > self._capacity",
+        "",
+        strong("quota", "one_for_each"),
+    ),
+    Mutation(
+        "quota_with_a_debt",
+        "strong",
+        "                max_debt=0,\n                max_keys=spec.max_keys,",
+        "                max_keys=spec.max_keys,",
+        strong("quota", "leaves_no_debt"),
+    ),
+)
+
+
+__all__ = ["MUTATIONS", "Mutation"]
