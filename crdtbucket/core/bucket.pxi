@@ -31,12 +31,13 @@ cdef class BucketCore(_Replica):
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
+        self.table.enter()
+        self.follow()
         e = table_find(self.t, lo, hi)
         if e != <uint32_t>NONE and self.t.hot[e].bucket != self.slot:
-            self.table.enter()
             entry_renew(self.t, e, self.slot, now)
-            self.table.leave()
         peek(self.t, self.d, e, n, now, &o)
+        self.table.leave()
         return self.answer(key, n, &o)
 
     def refund(self, Decision decision not None, object tokens=None):
@@ -60,14 +61,15 @@ cdef class BucketCore(_Replica):
         if decision.shadowed:
             return 0
         self.locate(decision._key, &lo, &hi)
+        self.table.enter()
         e = table_find(self.t, lo, hi)
         if e == <uint32_t>NONE or not still_charged(self.t, e, decision.birth, decision.origin, self.slot):
-            return 0
-        self.table.enter()
-        # full meanwhile: the advance inside settles it
-        n = refund_if_charged(self.t, self.d, e, decision.full_count, n, now)
+            n = 0
+        else:
+            # full meanwhile: the advance inside settles it
+            n = refund_if_charged(self.t, self.d, e, decision.full_count, n, now)
         self.table.leave()
-        self.d.refunded += n
+        self.counts().refunded += n
         return n
 
     def reset(self, object key):
@@ -79,13 +81,11 @@ cdef class BucketCore(_Replica):
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
-        e = table_find(self.t, lo, hi)
-        if e == <uint32_t>NONE or not entry_current(self.t, e, self.slot):
-            return 0
         self.table.enter()
-        n = reset(self.t, self.d, e, now)
+        e = table_find(self.t, lo, hi)
+        n = reset(self.t, self.d, e, now) if e != <uint32_t>NONE and entry_current(self.t, e, self.slot) else 0
         self.table.leave()
-        self.d.refunded += n
+        self.counts().refunded += n
         self.wake()
         return n
 
@@ -94,18 +94,23 @@ cdef class BucketCore(_Replica):
         debt, down to `max_debt` below empty; what would go beyond is forgiven. Returns the tokens charged."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n = whole_tokens(tokens, 1, MAX_SETTLE, "settle"), now = clock_ns(self.t), charged
-        cdef uint32_t e
-        cdef outcome_t o
+        cdef uint32_t e, gone
+        cdef int got
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
-        e = table_find(self.t, lo, hi)
-        if e == <uint32_t>NONE or not entry_current(self.t, e, self.slot):
-            if self.new_entry(lo, hi, 1, now, &e, &o) == DENIED:
-                return 0
-        charged = settle(self.t, self.d, e, n, now)
+        self.table.enter()
+        self.follow()
+        charged = 0
+        got = entry_for_take(self.t, self.d, self.slot, lo, hi, 1, 1, now, &e, &gone)
+        if got == ALLOWED:
+            charged = settle(self.t, self.d, e, n, now)
+        self.table.leave()
+        self.table.forget_name(gone)
+        if got != ALLOWED:
+            return 0
         self.note_name(e, key)
-        self.d.granted += charged
+        self.counts().granted += charged
         self.wake()
         return charged
 
@@ -159,12 +164,10 @@ cdef class BucketCore(_Replica):
             m.allowed_sum = m.denied_sum = m.granted = m.at = m.hashed = 0
             while m.at < count:
                 m.alone = 0
-                self.t.h.bulk += 1
+                self.table.begin_bulk()
                 with nogil:
-                    pthread_mutex_lock(&self.table.lock)
                     take_items(&m)
-                    pthread_mutex_unlock(&self.table.lock)
-                self.t.h.bulk -= 1
+                self.table.end_bulk()
                 if m.alone:
                     self.take_item(keys[m.at], &m)
             for i in range(count):
@@ -172,14 +175,15 @@ cdef class BucketCore(_Replica):
                     self.note_name(m.items[i].entry, keys[i])
         finally:
             PyMem_Free(items)
-        self.d.allowed += m.allowed_sum
+        cdef counts_t *counts = self.counts()
+        counts.allowed += m.allowed_sum
         if self.d.shadow:
-            self.d.shadowed += m.denied_sum
+            counts.shadowed += m.denied_sum
             for i in range(count):
                 m.allowed[i], m.retry[i] = 1, 0.0
         else:
-            self.d.denied += m.denied_sum
-        self.d.granted += m.granted
+            counts.denied += m.denied_sum
+        counts.granted += m.granted
         self.wake()
         return Decisions(allowed, remaining, retry)
 
@@ -204,8 +208,9 @@ cdef class BucketCore(_Replica):
             return out
         cdef hot_t *hot = &self.t.hot[e]
         refunded = own_refunded(self.t, e)
-        if hot.net + refunded:
-            out[(self.t.origins[hot.origin].node, self.t.origins[hot.origin].epoch)] = (hot.birth, hot.net + refunded, refunded)
+        taken = entry_net(self.t, e) + refunded
+        if taken:
+            out[(self.t.origins[hot.origin].node, self.t.origins[hot.origin].epoch)] = (hot.birth, taken, refunded)
         memset(&c, 0, sizeof(c))
         while column_next(self.t, e, &c):
             origin = column_origin(&c)
@@ -248,11 +253,17 @@ cdef class BucketCore(_Replica):
     def counters(self):
         """Since the bucket was made: decisions, also by mode, and tokens granted, refunded, forgiven. `excess`: the most
         tokens by which the debt of a key passed the capacity, of the last one to two minutes."""
-        cdef definition_t *d = self.d
+        cdef definition_t *d
+        cdef counts_t c
         cdef int i
-        modes = {str(mode): dict(zip(("denied", "allowed", "shadowed"), d.decided[i]))
+        self.table.enter()
+        self.follow()
+        counts_total(self.t, self.slot, &c)
+        self.table.leave()
+        d = self.d
+        modes = {str(mode): dict(zip(("denied", "allowed", "shadowed"), c.decided[i]))
                  for i, mode in enumerate((Mode.STRONG, Mode.FALLBACK))}
-        sums = {"allowed": d.allowed, "denied": d.denied, "shadowed": d.shadowed}
+        sums = {"allowed": c.allowed, "denied": c.denied, "shadowed": c.shadowed}
         modes[str(Mode.EVENTUAL)] = {name: total - sum(one[name] for one in modes.values()) for name, total in sums.items()}
-        return {**sums, "modes": modes, "granted": d.granted, "refunded": d.refunded, "forgiven": d.forgiven,
+        return {**sums, "modes": modes, "granted": c.granted, "refunded": c.refunded, "forgiven": d.forgiven,
                 "refused_full": d.refused_full, "keys": d.entries, "excess": excess_tokens(d, clock_ns(self.t))}

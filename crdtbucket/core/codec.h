@@ -11,14 +11,8 @@
 
 enum wire_flags { WIRE_REFUNDS = 1, WIRE_RATES = 2, WIRE_KNOWN = 3 };
 
-#define MAX_COLUMNS 512               /* of one entry in a frame */
 #define ENTRY_MIN_BYTES 20
 #define COLUMN_MIN_BYTES 3
-
-typedef struct {
-    uint32_t origin, birth;           /* its place on the wire; read, the origin here, 0 when it is not followed */
-    int64_t taken, refunded;
-} wire_column_t;
 
 typedef struct {
     uint64_t lo, hi;
@@ -147,7 +141,7 @@ static uint8_t *put_entry(const table_t *t, uint32_t e, const uint16_t *position
     wire_column_t columns[MAX_COLUMNS];
     uint32_t count = 0;
     int refunds = 0;
-    int64_t refunded = own_refunded(t, e), net = LOAD(hot->net);
+    int64_t refunded = own_refunded(t, e), net = entry_net(t, e);
     if (hot->origin && position[hot->origin] != UINT16_MAX) {
         columns[count++] = (wire_column_t){position[hot->origin], hot->birth, net + refunded, refunded};
         refunds |= refunded != 0;

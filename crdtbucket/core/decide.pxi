@@ -25,6 +25,11 @@ cdef class _Decider:
         self.salt = self.d.name_hash
         self.spec = spec
 
+    cdef inline void follow(self) noexcept:
+        """Another process may have given the bucket a new definition."""
+        self.slot = definition_newest(self.t, self.slot)
+        self.d = &self.t.definitions[self.slot]
+
     cdef inline int locate(self, object key, uint64_t *lo, uint64_t *hi) except -1:
         cdef const uint8_t *data = NULL
         cdef Py_ssize_t size = 0
@@ -67,6 +72,7 @@ cdef class _Decider:
         cdef uint32_t gone
         cdef int got
         self.table.enter()
+        self.follow()
         got = entry_for_take(self.t, self.d, self.slot, lo, hi, n, 1, now, e, &gone)
         self.table.leave()
         self.table.forget_name(gone)
@@ -89,28 +95,32 @@ cdef class _Decider:
                 self.table.names[e] = (self.spec.name, key)
 
     cdef inline int decide(self, object key, uint64_t lo, uint64_t hi, int64_t n, int64_t now, outcome_t *o) except -2:
+        cdef uint64_t word
         cdef uint32_t e = table_find(self.t, lo, hi)
-        if e == <uint32_t>NONE or not entry_current(self.t, e, self.slot):
+        while not entry_open(self.t, e, lo, hi, self.slot, &word) or take(self.t, self.d, e, n, now, word, o) == NEEDS_LOCK:
             if self.new_entry(lo, hi, n, now, &e, o) == DENIED:
                 return o.allowed
-        take(self.t, self.d, e, n, now, o)
         self.note_name(e, key)
         return o.allowed
 
+    cdef inline counts_t *counts(self) noexcept:
+        return &self.t.counts[self.slot]
+
     cdef inline void count(self, int allowed, int64_t n):
+        cdef counts_t *counts = self.counts()
         if allowed:
-            self.d.allowed += 1
-            self.d.granted += n
+            counts.allowed += 1
+            counts.granted += n
         elif self.d.shadow:
-            self.d.shadowed += 1
+            counts.shadowed += 1
         else:
-            self.d.denied += 1
+            counts.denied += 1
         self.wake()
 
     cdef void count_mode(self, bint allowed, mode):
         """A decision that was counted was not made in eventual mode."""
         if mode is not Mode.EVENTUAL:
-            self.d.decided[mode is not Mode.STRONG][1 if allowed else 2 if self.d.shadow else 0] += 1
+            self.counts().decided[mode is not Mode.STRONG][1 if allowed else 2 if self.d.shadow else 0] += 1
 
     cdef inline void wake(self):
         if self.t.h.flush_wanted == 1 and self.table.on_wake is not None:

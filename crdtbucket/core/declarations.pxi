@@ -1,13 +1,6 @@
 # What the binding uses of the headers.
 
 cdef extern from "core/core.h" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
-    int pthread_mutex_init(pthread_mutex_t *, void *)
-    int pthread_mutex_lock(pthread_mutex_t *)
-    int pthread_mutex_trylock(pthread_mutex_t *)
-    int pthread_mutex_unlock(pthread_mutex_t *)
-
     enum: NONE
     enum: MAX_DEFINITIONS
     enum: MAX_NODES
@@ -17,22 +10,25 @@ cdef extern from "core/core.h" nogil:
     enum: ENTRY_NAMED
     enum: ENTRY_MIN_BYTES
     enum: COLUMN_MIN_BYTES
-    int ALLOWED, DENIED
+    int ALLOWED, DENIED, NEEDS_LOCK
 
     ctypedef struct hot_t:
         uint64_t hash_lo, hash_hi
-        int64_t net
         uint32_t full_count, birth
         uint16_t bucket, flags, origin
     ctypedef struct cold_t:
         int64_t rated_ns
+    ctypedef struct counts_t:
+        int64_t allowed, denied, shadowed, granted, refunded
+        int64_t decided[2][3]
+    ctypedef struct worker_t:
+        int64_t pid, started
     ctypedef struct definition_t:
         int64_t q, p, capacity, max_debt, full_ns, cap_ns
         uint64_t name_hash, definition_hash
         double per_second
         int64_t flush_tokens, quota, entries
-        int64_t allowed, denied, shadowed, granted, refunded, forgiven, refused_full
-        int64_t decided[2][3]
+        int64_t forgiven, refused_full
         int64_t excess, excess_before, excess_minute
         uint32_t next
         uint16_t allow_when_full, shadow
@@ -51,13 +47,16 @@ cdef extern from "core/core.h" nogil:
         int64_t open_tokens
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
-        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, bulk, origins_changed, released
+        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, bulk, origins_changed, released, repairs
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
     ctypedef struct table_t:
         header_t *h
         definition_t *definitions
         node_t *nodes
         origin_t *origins
+        worker_t *workers
+        counts_t *all_counts
+        counts_t *counts
         uint64_t *index
         hot_t *hot
         cold_t *cold
@@ -123,7 +122,16 @@ cdef extern from "core/core.h" nogil:
     int entry_current(const table_t *, uint32_t, uint32_t)
     int64_t caution_wait(const table_t *, const definition_t *, int64_t, int64_t)
     int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
-    int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, outcome_t *)
+    int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, uint64_t, outcome_t *)
+    int entry_open(const table_t *, uint32_t, uint64_t, uint64_t, uint32_t, uint64_t *)
+    int64_t entry_net(const table_t *, uint32_t)
+    uint32_t definition_newest(const table_t *, uint32_t)
+    void counts_total(const table_t *, uint32_t, counts_t *)
+    int table_trylock(table_t *)
+    void table_lock(table_t *)
+    void table_unlock(table_t *)
+    const char *table_verify(const table_t *)
+    int is_shared(const table_t *)
     void peek(table_t *, const definition_t *, uint32_t, int64_t, int64_t, outcome_t *)
     int refund(table_t *, definition_t *, uint32_t, int64_t, int64_t)
     int64_t settle(table_t *, definition_t *, uint32_t, int64_t, int64_t)
@@ -186,11 +194,11 @@ cdef extern from "core/core.h" nogil:
     void adopt(table_t *, uint32_t, int64_t, int, const wire_column_t *, uint32_t, weighed_t *, int64_t)
     void count_offered(table_t *, definition_t *, uint32_t, int64_t, int)
     int64_t wait_for(const definition_t *, int64_t, int64_t)
-    void lock_in_line(pthread_mutex_t *, uint32_t *)
+    void lock_in_line(table_t *)
     int64_t excess_tokens(const definition_t *, int64_t)
     ctypedef struct survey_t:
         int64_t empty
         double debt, highest
         uint32_t newest
     void survey_open(const table_t *, survey_t *, uint32_t)
-    void survey(table_t *, pthread_mutex_t *, uint32_t *, int64_t, int64_t, int64_t, survey_t *, uint32_t)
+    void survey(table_t *, int64_t, int64_t, int64_t, survey_t *, uint32_t)

@@ -42,10 +42,7 @@ cdef class _Definitions(_Memory):
         cdef uint32_t slot = self._free_slot()
         self.enter()
         if old:
-            made.allowed, made.denied, made.shadowed = old.allowed, old.denied, old.shadowed
-            made.granted = old.granted
-            made.refunded, made.forgiven, made.refused_full = old.refunded, old.forgiven, old.refused_full
-            memcpy(made.decided, old.decided, sizeof(made.decided))
+            made.forgiven, made.refused_full = old.forgiven, old.refused_full
             made.excess, made.excess_before, made.excess_minute = old.excess, old.excess_before, old.excess_minute
         definition_place(&self.t, slot, &made)
         if old:

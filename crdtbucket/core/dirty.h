@@ -1,4 +1,4 @@
-/* What is not acknowledged yet: the list of attempts of this round, and the log of versions.
+/* What is not acknowledged yet: the attempts of this round, and the log of versions.
  *
  * Versions rise for the whole process, never per entry. The log is in their order, with at most one live item an entry,
  * and a link acknowledges ranges of it.
@@ -26,7 +26,7 @@ static void log_compact(table_t *t)
 static void log_append(table_t *t, uint32_t e)
 {
     header_t *h = t->h;
-    if (h->log_tail == (uint64_t)h->log_slots)
+    if (h->log_tail == (uint64_t)log_slots(t))
         log_compact(t);
     t->log_version[h->log_tail] = ++h->version;
     t->log_entry[h->log_tail++] = e;
@@ -69,37 +69,39 @@ static void log_trim(table_t *t, uint64_t version)
 static int64_t collect_round(table_t *t, int64_t now)
 {
     header_t *h = t->h;
-    int64_t count = 0;
-    uint64_t tail = LOAD(h->attempts_tail);
-    for (; h->attempts_head < tail; h->attempts_head++, count++) {
-        uint32_t *slot = &t->attempts[h->attempts_head % (uint64_t)h->max_keys], e = LOAD(*slot);
-        if (!e)
-            break;                                      /* being written: next round */
-        *slot = 0;
-        e--;
-        AND(t->hot[e].flags, (uint16_t)~(ENTRY_ATTEMPTED | ENTRY_FLUSH));
-        average(t, e, now);
-        log_append(t, e);
+    int64_t count = 0, words = (h->bump + 63) / 64;
+    for (int64_t i = 0; i < words; i++) {
+        uint64_t word = LOAD(t->attempts[i]);
+        if (!word)
+            continue;
+        for (word = TAKE_ALL(t->attempts[i]); word; word &= word - 1) {
+            uint32_t e = (uint32_t)(i * 64 + __builtin_ctzll(word));
+            if (!(AND(t->hot[e].flags, (uint16_t)~ENTRY_FLUSH) & ENTRY_USED))
+                continue;                               /* evicted since */
+            average(t, e, now);
+            log_append(t, e);
+            count++;
+        }
     }
     h->averaged_ns = now;
-    t->flush_count = 0;
-    h->flush_wanted = 0;
+    STORE(h->flush_count, 0);
+    STORE(h->flush_wanted, 0);
     return count;
 }
 
-/* Only the entries that asked for an early flush. They stay in the list of attempts, if there, for the round. */
+/* Only the entries that asked for an early flush. Their attempts stay marked for the round. */
 static int64_t collect_flush(table_t *t, int64_t now)
 {
-    uint32_t count = t->flush_count < FLUSH_SLOTS ? t->flush_count : FLUSH_SLOTS;
+    uint32_t count = LOAD(t->h->flush_count) < FLUSH_SLOTS ? LOAD(t->h->flush_count) : FLUSH_SLOTS;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t e = t->flush[i];
-        if (!(AND(t->hot[e].flags, (uint16_t)~ENTRY_FLUSH) & ENTRY_USED))
+        uint32_t e = LOAD(t->flush[i]);
+        if (e >= t->h->bump || !(AND(t->hot[e].flags, (uint16_t)~ENTRY_FLUSH) & ENTRY_USED))
             continue;
         average(t, e, now);
         log_append(t, e);
     }
-    t->flush_count = 0;
-    t->h->flush_wanted = 0;
+    STORE(t->h->flush_count, 0);
+    STORE(t->h->flush_wanted, 0);
     return count;
 }
 

@@ -50,12 +50,12 @@ cdef class _Inbox(_Outbox):
             m.source, m.at, m.newer, m.joining, m.alone = node, at, newer, joining, 0
             m.source_origin = self.origin(node, epoch)
             if n >= 64:
-                self.t.h.bulk += 1
+                self.begin_bulk()
                 with nogil:
-                    pthread_mutex_lock(&self.lock)
+                    table_lock(&self.t)
                     merge_entries(&self.t, parsed, NULL, n, wd, &m, now, &out)
-                    pthread_mutex_unlock(&self.lock)
-                self.t.h.bulk -= 1
+                    table_unlock(&self.t)
+                self.end_bulk()
                 bulk = out.r.deferred_count
             else:
                 bulk = -1

@@ -1,22 +1,33 @@
-/* What lies in memory: fixed-width integers only, no pointers, so that the same bytes can be mapped by several processes.
+/* What lies in memory: no pointers, so that the same bytes can be mapped by several processes.
  *
- * One mapping holds, one after the other: the header, the definitions, the nodes, the origins, the index, and per entry
- * (a bucket's key) a hot cache line, a cold record, a slot in the log of unsent versions and one in the list of attempts,
- * and last the overflow blocks. Regions are sized for `max_keys` at creation and touched only as they are used, so the
- * table grows without ever moving an entry.
+ * One mapping holds, one after the other: the header, the journal, the definitions, the nodes, the origins, the processes
+ * that use it and their counters, the marks of attempts, the index, and per entry (a bucket's key) a hot cache line, a cold
+ * record and two slots in the log of unsent versions, and last the overflow blocks. Regions are sized for `max_keys` at
+ * creation and touched only as they are used, so the table grows without ever moving an entry.
+ *
+ * Who may write what: a take, in any process and without a lock, moves an entry's `word` and `base` by compare-and-swap and
+ * adds to its counters. Everything else is written under the table's lock. A process may be killed at any instruction: the
+ * next one to take the lock is told, and repairs (repair.h).
  */
 #ifndef CRDTBUCKET_LAYOUT_H
 #define CRDTBUCKET_LAYOUT_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 #define INLINE_COLUMNS 4
 #define MAX_DEFINITIONS 4096
 #define MAX_NODES 1024                /* more than origins: a life that is remembered never lacks a number */
+#define MAX_COLUMNS 512               /* of one entry in a frame */
+#define MAX_WORKERS 128               /* processes that use a table at once */
+#define NODE_NAME_BYTES 808           /* 200 characters of UTF-8, and their end */
 #define MAX_ORIGINS 512               /* 9 bits beside 55 bits of tokens */
 #define TOKEN_BITS 55
 #define TOKEN_ROLL (INT64_C(1) << 52) /* a column this large is closed and its owner opens a new epoch */
 #define TOKEN_MASK ((UINT64_C(1) << TOKEN_BITS) - 1)
+#define BUSY (UINT64_C(1) << 63)      /* of an entry's word */
+#define LIFE_MASK (UINT64_C(0xff) << TOKEN_BITS)
+#define LIFE_ONE (UINT64_C(1) << TOKEN_BITS)
 #define STAMP_SHIFT 20                /* a stamp is a time in units of 2^20 ns, 1.05 ms */
 #define NONE UINT32_MAX
 #define SECOND INT64_C(1000000000)
@@ -26,7 +37,6 @@ typedef unsigned __int128 u128;
 
 enum entry_flags {
     ENTRY_USED = 1,
-    ENTRY_ATTEMPTED = 2,              /* stands in the list of attempts since the last round */
     ENTRY_IN_LOG = 4,                 /* its newest version is not acknowledged by every link */
     ENTRY_RATED = 8,                  /* some peer states that it takes from this key */
     ENTRY_FLUSH = 16,                 /* asked for an early flush */
@@ -34,11 +44,15 @@ enum entry_flags {
 };
 
 /* The line that a take touches. The level is never stored: the theoretical arrival time is base + T * net, so one
- * compare-and-swap of `net` is the decision and the count at once, and `base` moves only when time or peers move it. */
+ * compare-and-swap of `word` is the decision and the count at once, and `base` moves only when time or peers move it.
+ *
+ * `word` is net, the tokens taken less refunded by `origin` since `birth`, and above it the entry's life: a number that
+ * changes whenever the entry becomes another key's, or its definition or origin changes. A take that began before finds
+ * another life and decides anew. BUSY: it is being changed, or no key's, and a take waits for the lock. */
 typedef struct {
     uint64_t hash_lo, hash_hi;
     int64_t base;                     /* local ns */
-    int64_t net;                      /* tokens taken less refunded by `origin` since `birth` */
+    uint64_t word;
     int64_t mark;                     /* `net` at the last averaging: net - mark was admitted since */
     int64_t denied;                   /* tokens denied since then */
     uint32_t full_count;              /* times this entry was full or forgiven: a refund is worth nothing after */
@@ -77,6 +91,18 @@ typedef struct {
     uint64_t refunded[INLINE_COLUMNS];
 } block_t;
 
+/* Decisions under one definition in one process, which alone writes them. */
+typedef struct {
+    int64_t allowed, denied, shadowed, granted, refunded;
+    int64_t decided[2][3];            /* of the decisions those in strong, then in fallback mode: denied, allowed, shadowed */
+    int64_t reserved;
+} counts_t;
+
+/* A process that uses the table. */
+typedef struct {
+    int64_t pid, started;             /* as in /proc/PID/stat, so that a number used again is another process; 0 is free */
+} worker_t;
+
 /* A bucket's definition. T = q / p ns a token. */
 typedef struct {
     int64_t q, p;
@@ -86,8 +112,8 @@ typedef struct {
     double per_second;
     int64_t flush_tokens;             /* admitted and unsent tokens that ask for an early flush */
     int64_t quota, entries;           /* entries allowed and held */
-    int64_t allowed, denied, shadowed, granted, refunded, forgiven, refused_full;
-    int64_t decided[2][3];            /* of the decisions those in strong, then in fallback mode: denied, allowed, shadowed */
+    int64_t forgiven, refused_full;
+    counts_t past;                    /* under earlier definitions whose slots are used again */
     int64_t excess, excess_before, excess_minute; /* most tokens of debt beyond the capacity: this minute, the one before */
     uint32_t next;                    /* the definition that replaced this one, or NONE */
     uint16_t allow_when_full, shadow; /* shadow: what is denied is admitted all the same */
@@ -108,31 +134,68 @@ typedef struct {
     uint32_t reserved;
 } origin_t;
 
+/* A column as frames and the journal hold it. */
 typedef struct {
-    uint64_t magic, layout;
+    uint32_t origin, birth;           /* its place on the wire; read, the origin here, 0 when it is not followed */
+    int64_t taken, refunded;
+} wire_column_t;
+
+/* A change of several words of one entry that must happen whole: written here first, so that a repair can finish it. */
+enum journal_kind { JOURNAL_NONE, JOURNAL_JOIN, JOURNAL_REWRITE };
+
+typedef struct {
+    uint32_t kind;
+    uint32_t entry;
+    int64_t base;
+    int64_t mark;                     /* of a rewrite, as the word, bucket, origin and birth are */
+    uint64_t word;
+    uint32_t birth;
+    uint16_t bucket, origin;
+    uint32_t columns;                 /* that rise to what stands here */
+    wire_column_t column[MAX_COLUMNS];
+} journal_t;
+
+typedef struct {
+    uint64_t magic, layout;           /* the magic is written last */
+    uint8_t boot[16];                 /* times are of this boot, and numbers of processes of these namespaces */
+    uint64_t pid_space, time_space;
+    uint64_t owner;                   /* names whose table it is */
+    uint64_t size;
     uint64_t hash_key[2];
-    int64_t max_keys, index_slots, log_slots, max_blocks;
-    int64_t grace_ns, near_ns, trust_ns;
+    int64_t max_keys, index_slots, max_blocks;
+
+    /* Read by every take, rarely written. */
+    __attribute__((aligned(64))) int64_t grace_ns;
+    int64_t near_ns, trust_ns;
     int64_t far_free_until;           /* until then no peer is silent, and no entry has far credit */
     int64_t cautious_since, cautious_until; /* a node without memory serves its share until then */
-    int64_t averaged_ns;              /* last round */
-    int64_t open_tokens;              /* asked of a common store, which may have counted them before they are here */
     int64_t members;                  /* live peers and this node */
-    uint64_t attempts_head, attempts_tail;
+    uint32_t own_origin;
+    uint32_t predict;
+    __attribute__((aligned(64))) uint32_t flush_wanted;
+    uint32_t bulk;                    /* bulk calls under way: others than the interpreter's thread may move a base */
+
+    __attribute__((aligned(64))) pthread_mutex_t lock;
+    int32_t waiting;
+    uint32_t served;                  /* in line for the lock now, and those that ever got it so */
+    __attribute__((aligned(64))) pthread_mutex_t lead; /* held by the one process that speaks to the peers */
+
+    __attribute__((aligned(64))) int64_t averaged_ns; /* last round */
+    int64_t led_ns;                   /* when the leader last looked after the table */
+    int64_t open_tokens;              /* asked of a common store, which may have counted them before they are here */
     uint64_t log_head, log_tail, version;
     uint64_t spare_epoch;             /* what to run under when larger counts of the own epoch are heard */
     int64_t entries, bump, blocks_bump, blocks_used;
-    uint32_t free_entry, free_block;
+    int64_t backed_entries, backed_blocks; /* for which there is memory */
+    uint32_t free_entry, free_last, free_block;
     uint32_t births;
     uint32_t definitions;             /* slots in use */
     uint32_t defined;                 /* definitions ever made */
-    uint32_t own_origin;
-    uint32_t predict;
     uint32_t sweep_cursor;
-    uint32_t flush_wanted;
-    uint32_t bulk;                    /* bulk calls under way: others than the interpreter's thread may move a base */
+    uint32_t flush_count;
     uint32_t origins_changed;         /* counts changes of the set of origins */
     uint32_t released;                /* origins given up: their ids may mean others now */
+    uint32_t repairs;                 /* after a process died with the lock */
     int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten;
 } header_t;
 

@@ -10,9 +10,11 @@
 
 #define LOAD(x) __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
 #define STORE(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELEASE)
+/* Sequentially consistent: what a take has counted, whoever then clears its mark of an attempt must see. */
 #define CAS(x, expected, v) \
-    __atomic_compare_exchange_n(&(x), &(expected), (v), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+    __atomic_compare_exchange_n(&(x), &(expected), (v), 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE)
 #define ADD(x, v) __atomic_fetch_add(&(x), (v), __ATOMIC_RELAXED)
+#define TAKE_ALL(x) __atomic_exchange_n(&(x), 0, __ATOMIC_SEQ_CST)
 #define OR(x, v) __atomic_fetch_or(&(x), (v), __ATOMIC_ACQ_REL)
 #define AND(x, v) __atomic_fetch_and(&(x), (v), __ATOMIC_ACQ_REL)
 /* A counter that stays at the end of its range. */

@@ -44,7 +44,7 @@ static inline void many_store(many_t *m, const outcome_t *o)
 }
 
 #define MANY_BLOCK 32
-#define MANY_CHUNK 4096               /* the lock is not held longer than for so many */
+#define MANY_CHUNK 4096               /* for so many no Python thread waits */
 
 /* Hashes of a block, then its slots and lines: what is independent overlaps. */
 static inline void many_look_ahead(many_t *m)
@@ -66,23 +66,24 @@ static inline void many_look_ahead(many_t *m)
     m->hashed = end;
 }
 
-/* Takes in order until a chunk is done, or until one needs the table to itself. The table's lock is held. */
+/* Takes in order until a chunk is done, or until one needs the lock. */
 static void take_items(many_t *m)
 {
     table_t *t = m->t;
     int64_t end = m->at + MANY_CHUNK < m->count ? m->at + MANY_CHUNK : m->count;
     while (m->at < end) {
         outcome_t o;
+        uint64_t word;
         take_item_t *item = &m->items[m->at];
         if (m->at == m->hashed)
             many_look_ahead(m);
         item->entry = table_find(t, item->lo, item->hi);
         item->unnamed = 0;
-        if (item->entry == NONE || !entry_current(t, item->entry, m->slot)) {
+        if (!entry_open(t, item->entry, item->lo, item->hi, m->slot, &word)
+            || (o.allowed = take_level(t, m->d, item->entry, item->cost, m->now, word, &o)) < 0) {
             m->alone = 1;
             return;
         }
-        o.allowed = take_level(t, m->d, item->entry, item->cost, m->now, &o);
         count_offered(t, m->d, item->entry, item->cost, o.allowed);
         item->unnamed = !(t->hot[item->entry].flags & ENTRY_NAMED);
         many_store(m, &o);

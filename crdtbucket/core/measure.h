@@ -2,9 +2,7 @@
 #ifndef CRDTBUCKET_MEASURE_H
 #define CRDTBUCKET_MEASURE_H
 
-#include <pthread.h>
-#include <sched.h>
-#include "table.h"
+#include "repair.h"
 
 /* ---- tokens beyond the capacity ---- */
 
@@ -47,13 +45,6 @@ typedef struct {
 
 #define SURVEY_CHUNK 4096             /* the lock is not held longer than for so many: some 20 us */
 
-static inline void lock_in_line(pthread_mutex_t *lock, uint32_t *waiting)
-{
-    ADD(*waiting, 1);
-    pthread_mutex_lock(lock);
-    ADD(*waiting, -1);
-}
-
 /* One for each definition that there is now; keys of what comes later are left out. */
 static void survey_open(const table_t *t, survey_t *s, uint32_t count)
 {
@@ -71,7 +62,7 @@ static void survey_entry(const table_t *t, const hot_t *hot, int64_t now, survey
     survey_t *out = &s[s[hot->bucket].newest];
     if (is->name_hash != d->name_hash || is->q != d->q || is->p != d->p)
         return;
-    int64_t rest, ns = (int64_t)((uint64_t)LOAD(hot->base) + scaled(d, LOAD(hot->net), &rest) - (uint64_t)now);
+    int64_t rest, ns = (int64_t)((uint64_t)LOAD(hot->base) + scaled(d, net_of(LOAD(hot->word)), &rest) - (uint64_t)now);
     if (ns <= 0)
         return;
     double lacking = (double)(ns < d->cap_ns ? ns : d->cap_ns) * s[hot->bucket].per_ns;
@@ -81,21 +72,18 @@ static void survey_entry(const table_t *t, const hot_t *hot, int64_t now, survey
     out->empty += lacking > (double)out->d.capacity - 1;
 }
 
-/* Adds up `most` places from `from` on, around the end. Who waits for the lock gets it between two chunks: a mutex is not
- * fair, and would be ours again first. */
-static void survey(table_t *t, pthread_mutex_t *lock, uint32_t *waiting, int64_t from, int64_t most, int64_t now, survey_t *s,
-                   uint32_t count)
+/* Adds up `most` places from `from` on, around the end. */
+static void survey(table_t *t, int64_t from, int64_t most, int64_t now, survey_t *s, uint32_t count)
 {
     for (int64_t done = 0; done < most;) {
-        pthread_mutex_lock(lock);
+        table_lock(t);
         for (int64_t end = done + SURVEY_CHUNK < most ? done + SURVEY_CHUNK : most; done < end; done++) {
             const hot_t *hot = &t->hot[(from + done) % t->h->bump];
             if ((hot->flags & ENTRY_USED) && hot->bucket < count)
                 survey_entry(t, hot, now, s);
         }
-        pthread_mutex_unlock(lock);
-        for (int turns = 0; LOAD(*waiting) && turns < 1000; turns++)
-            sched_yield();
+        table_unlock(t);
+        let_others_in(t);
     }
 }
 

@@ -5,8 +5,6 @@ cdef class _Memory:
     """What every part of a table uses. The parts inherit from each other so that each stands in a file of its own."""
 
     cdef table_t t
-    cdef pthread_mutex_t lock
-    cdef uint32_t waiting
     cdef int64_t surveyed
     cdef int opened
     cdef readonly dict names
@@ -41,12 +39,21 @@ cdef class _Memory:
 
     cdef void enter(self) noexcept:
         """Takes the lock, for the interpreter's thread: no bulk call is inside, so the table is its alone."""
-        if pthread_mutex_trylock(&self.lock) != 0:
+        if not table_trylock(&self.t):
             with nogil:
-                lock_in_line(&self.lock, &self.waiting)
+                lock_in_line(&self.t)
 
     cdef void leave(self) noexcept:
-        pthread_mutex_unlock(&self.lock)
+        table_unlock(&self.t)
+
+    cdef void begin_bulk(self) noexcept:
+        """From here on other threads move levels while the interpreter's takes. Other processes always may."""
+        if not is_shared(&self.t):
+            self.t.h.bulk += 1
+
+    cdef void end_bulk(self) noexcept:
+        if not is_shared(&self.t):
+            self.t.h.bulk -= 1
 
     cdef void forget_name(self, uint32_t entry):
         if entry != <uint32_t>NONE:

@@ -56,18 +56,10 @@ static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, cons
         column_t c;
         int found = column_find(t, e, x->origin, &c);    /* again: an earlier one may have moved it */
         int64_t before = found && c.c->birth[c.i] == x->birth ? column_taken(&c) - column_refunded(&c) : 0;
-        if (!found && !column_new(t, e, x->origin, x->refunded != 0, &c)) {
+        if (!column_store(t, e, x, &c)) {
             r->dropped_full++;
             continue;
         }
-        if (x->refunded && !column_widen(t, e, &c)) {
-            r->dropped_full++;
-            continue;
-        }
-        c.c->birth[c.i] = x->birth;
-        if (c.block)
-            c.block->refunded[c.i] = (uint64_t)x->refunded;
-        c.c->taken[c.i] = ((uint64_t)x->origin << TOKEN_BITS) | (uint64_t)x->taken;
         uint32_t node = t->origins[x->origin].node;
         int64_t brought = x->taken - x->refunded - before;
         r->gained += brought;
@@ -120,7 +112,7 @@ static int own_is_behind(const table_t *t, uint32_t e, const wire_column_t *x)
     const hot_t *hot = &t->hot[e];
     if (hot->origin != x->origin)
         return 1;
-    int64_t refunded = own_refunded(t, e), taken = hot->net + refunded;
+    int64_t refunded = own_refunded(t, e), taken = net_of(LOAD(hot->word)) + refunded;
     return x->birth > hot->birth || (x->birth == hot->birth && (x->taken > taken + t->h->open_tokens || x->refunded > refunded));
 }
 
@@ -189,7 +181,7 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
     definition_t *d = &t->definitions[hot->bucket];
     i128 far = entry_far(t, e, d, now);
     advance(t, e, d, far, now);
-    int64_t net = LOAD(hot->net);                         /* one net throughout: a take that comes between stays charged */
+    int64_t net = entry_net(t, e);                         /* one net throughout: a take that comes between stays charged */
     i128 debt = debt_units(d, LOAD(hot->base), net, now), cap = cap_units(d);
     g->mixed = !wd->same;
     weigh(t, e, net, w, m, d, now, g);
@@ -203,16 +195,21 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
     if (after > cap) {
         ADD(d->forgiven, (int64_t)((after - cap) / d->q));
         after = cap;
-        hot->full_count++;
+        ADD(hot->full_count, 1);
     }
     if (after < -far)
         after = -far;
-    if (after != debt) {
-        if (after <= 0 && debt > 0)
-            hot->full_count++;
-        STORE(hot->base, base_for(d, after, net, now));
-    }
+    if (after <= 0 && debt > 0)
+        ADD(hot->full_count, 1);
+    journal_t *j = t->journal;
+    j->entry = e;
+    j->base = after == debt ? LOAD(hot->base) : base_for(d, after, net, now);
+    j->columns = g->raised_count;
+    STORE(j->kind, JOURNAL_JOIN);
+    if (after != debt)
+        STORE(hot->base, j->base);
     store_columns(t, e, m, g, r);
+    STORE(j->kind, JOURNAL_NONE);
     return debt <= slack_units(d) && stated > 0 && after < stated;
 }
 

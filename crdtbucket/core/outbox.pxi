@@ -17,9 +17,9 @@ cdef class _Outbox(_Nodes):
         flush). Returns how many."""
         cdef int64_t count, now = clock_ns(&self.t)
         with nogil:
-            pthread_mutex_lock(&self.lock)
+            table_lock(&self.t)
             count = collect_flush(&self.t, now) if flush else collect_round(&self.t, now)
-            pthread_mutex_unlock(&self.lock)
+            table_unlock(&self.t)
         if self.t.h.births > 0xf0000000u:
             self.open_epoch(self.t.h.spare_epoch)
         return count
@@ -54,9 +54,9 @@ cdef class _Outbox(_Nodes):
             raise MemoryError
         try:
             with nogil:
-                pthread_mutex_lock(&self.lock)
+                table_lock(&self.t)
                 used = encode_log(&self.t, &after, upto, &positions[0], now, out, size, &count)
-                pthread_mutex_unlock(&self.lock)
+                table_unlock(&self.t)
             return PyBytes_FromStringAndSize(<char *>out, used), after, count
         finally:
             PyMem_Free(out)
@@ -87,9 +87,9 @@ cdef class _Outbox(_Nodes):
         try:
             if start < end:
                 with nogil:
-                    pthread_mutex_lock(&self.lock)
+                    table_lock(&self.t)
                     used = encode_entries(&self.t, entries, &start, end, &positions[0], now, out, size, &count)
-                    pthread_mutex_unlock(&self.lock)
+                    table_unlock(&self.t)
             return PyBytes_FromStringAndSize(<char *>out, used), start, count
         finally:
             PyMem_Free(out)

@@ -17,7 +17,7 @@ typedef struct {
 } prediction_t;
 
 /* Tokens admitted since the last averaging. */
-static inline int64_t admitted_since(const hot_t *hot) { return LOAD(hot->net) - LOAD(hot->mark); }
+static inline int64_t admitted_since(const hot_t *hot) { return net_of(LOAD(hot->word)) - LOAD(hot->mark); }
 
 static inline double own_slow(const cold_t *c) { return (double)c->slow / fmax(c->weight, SEEN_LEAST); }
 
@@ -159,7 +159,7 @@ static void average(table_t *t, uint32_t e, int64_t now)
     if (hot->flags & ENTRY_RATED)
         slow_sum = predict(t, e, d, now).slow_sum;
     float reserve = (float)reserve_tokens(t, e, d, slow_sum, 1.0, now);
-    int64_t net = LOAD(hot->net);
+    int64_t net = entry_net(t, e);
     double admitted = (double)(net - LOAD(hot->mark));
     double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
     STORE(hot->mark, net);
@@ -176,7 +176,7 @@ static void average(table_t *t, uint32_t e, int64_t now)
 static void stated_rates(const table_t *t, uint32_t e, int64_t now, uint16_t *fast, uint16_t *slow)
 {
     const cold_t *c = &t->cold[e];
-    double silent = LOAD(t->hot[e].flags) & ENTRY_ATTEMPTED ? 0 : fmax(0, (double)(now - c->rated_ns));
+    double silent = is_attempted(t, e) ? 0 : fmax(0, (double)(now - c->rated_ns));
     double left = exp(-silent / SLOW_NS), weight = 1.0 - (1.0 - c->weight) * left;
     *fast = pack_rate(unpack_rate(c->fast) * exp(-silent / FAST_NS));
     *slow = pack_rate(c->slow * left / fmax(weight, SEEN_LEAST));

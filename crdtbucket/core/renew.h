@@ -9,7 +9,7 @@ static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, in
 {
     hot_t *hot = &t->hot[e];
     for (;;) {
-        int64_t base = LOAD(hot->base), net = LOAD(hot->net);
+        int64_t base = LOAD(hot->base), net = entry_net(t, e);
         i128 debt = debt_units(d, base, net, now), bound = debt;
         if (debt < -far)
             bound = -far;
@@ -17,8 +17,8 @@ static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, in
             bound = cap_units(d);
         else
             return debt;
+        ADD(hot->full_count, 1);                        /* before: a refund may come to nothing, never to too much */
         if (CAS(hot->base, base, base_for(d, bound, net, now))) {
-            ADD(hot->full_count, 1);
             if (debt > bound)
                 ADD_SATURATED(d->forgiven, (int64_t)((debt - bound) / d->q));
             /* base is whole ns: what a clamp rounds up is part of the debt from here on */
@@ -31,28 +31,42 @@ static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, in
  * debt. */
 static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
 {
-    hot_t *hot = &t->hot[e];
-    definition_t *old = &t->definitions[hot->bucket], *new = &t->definitions[bucket];
-    i128 debt = advance(t, e, old, entry_far(t, e, old, now), now);
+    definition_t *old = &t->definitions[t->hot[e].bucket], *new = &t->definitions[bucket];
+    advance(t, e, old, entry_far(t, e, old, now), now);
+    journal_t *j = rewrite_begin(t, e);
+    i128 debt = debt_units(old, j->base, net_of(j->word), now);
     /* d / q tokens of debt, in the new units: d * q' / q, rounded up; both factors are below 2^115 only together */
     i128 whole = debt / old->q, part = debt % old->q;
     i128 units = whole * new->q + (part * new->q + (part > 0 ? old->q - 1 : 0)) / old->q;
     i128 cap = cap_units(new);
     if (units > cap) {
-        new->forgiven += (int64_t)((units - cap) / new->q);
+        ADD_SATURATED(new->forgiven, (int64_t)((units - cap) / new->q));
         units = cap;
     }
     old->entries--;
     new->entries++;
-    hot->bucket = (uint16_t)bucket;
-    STORE(hot->base, base_for(new, units, LOAD(hot->net), now));
-    hot->full_count++;                                  /* its old decisions were in other units */
+    j->bucket = (uint16_t)bucket;
+    j->base = base_for(new, units, net_of(j->word), now);
+    rewrite_end(t);
 }
 
+/* The entry counts for this definition and the running epoch. */
 static inline int entry_current(const table_t *t, uint32_t e, uint32_t bucket)
 {
     const hot_t *hot = &t->hot[e];
-    return LIKELY(hot->bucket == bucket && hot->origin == t->h->own_origin && LOAD(hot->net) < TOKEN_ROLL);
+    return LIKELY(LOAD(hot->bucket) == bucket && LOAD(hot->origin) == t->h->own_origin && entry_net(t, e) < TOKEN_ROLL);
+}
+
+/* Whether the entry can be taken from without the lock; `*word` is what the take is to replace. It is read before all else:
+ * an entry that changes later has another one. */
+static inline int entry_open(const table_t *t, uint32_t e, uint64_t lo, uint64_t hi, uint32_t bucket, uint64_t *word)
+{
+    if (UNLIKELY(e == NONE))
+        return 0;
+    const hot_t *hot = &t->hot[e];
+    *word = LOAD(hot->word);
+    return LIKELY((*word & ~LIFE_MASK) < (uint64_t)TOKEN_ROLL && LOAD(hot->hash_lo) == lo && LOAD(hot->hash_hi) == hi
+                  && LOAD(hot->bucket) == bucket && LOAD(hot->origin) == LOAD(t->h->own_origin));
 }
 
 /* Brings an entry to its bucket's definition and to the running epoch; 0 when memory is at its limit. An entry lives on
@@ -67,7 +81,7 @@ static inline int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t n
         else
             redefine(t, e, d->next, d->replaced_ns < now ? d->replaced_ns : now);
     }
-    if (t->hot[e].origin == t->h->own_origin && t->hot[e].net >= TOKEN_ROLL && !open_epoch(t))
+    if (t->hot[e].origin == t->h->own_origin && entry_net(t, e) >= TOKEN_ROLL && !open_epoch(t))
         return 0;
     return t->hot[e].origin == t->h->own_origin || own_column_close(t, e, t->h->own_origin);
 }
@@ -88,7 +102,7 @@ static uint32_t definitions_idle(const table_t *t, int64_t now, uint8_t idle[MAX
     uint32_t count = 0, all = t->h->definitions;
     for (uint32_t i = 0; i < all; i++) {
         const definition_t *d = &t->definitions[i];
-        idle[i] = d->next != NONE && !d->entries && now - d->replaced_ns >= REPLACED_FOR;
+        idle[i] = !d->name_hash || (d->next != NONE && !d->entries && now - d->replaced_ns >= REPLACED_FOR);
     }
     for (uint32_t i = 0; i < all; i++)
         if (t->definitions[i].entries)
@@ -116,26 +130,72 @@ static uint32_t definition_free_slot(const table_t *t, int64_t now)
     return t->h->definitions < MAX_DEFINITIONS ? t->h->definitions : NONE;
 }
 
+/* The newest definition that replaced this one, or it itself. */
+static inline uint32_t definition_newest(const table_t *t, uint32_t slot)
+{
+    for (uint32_t next; (next = LOAD(t->definitions[slot].next)) != NONE;)
+        slot = next;
+    return slot;
+}
+
+static void counts_add(counts_t *sum, const counts_t *more)
+{
+    int64_t *to = (int64_t *)sum;
+    const int64_t *from = (const int64_t *)more;
+    for (size_t i = 0; i < sizeof(counts_t) / sizeof(int64_t); i++)
+        to[i] += LOAD(from[i]);
+}
+
+/* Adds up what all processes counted under a definition. */
+static void counts_gather(const table_t *t, uint32_t slot, counts_t *sum)
+{
+    for (int i = 0; i < MAX_WORKERS; i++)
+        if (t->workers[i].pid)
+            counts_add(sum, &t->all_counts[(size_t)i * MAX_DEFINITIONS + slot]);
+}
+
+/* Of a bucket under all of its definitions. The table's lock is held. */
+static void counts_total(const table_t *t, uint32_t slot, counts_t *sum)
+{
+    *sum = (counts_t){0};
+    for (uint32_t i = 0; i < t->h->definitions; i++)
+        if (t->definitions[i].name_hash == t->definitions[slot].name_hash) {
+            counts_gather(t, i, sum);
+            counts_add(sum, &t->definitions[i].past);
+        }
+}
+
 /* Writes a definition to a free slot; who passed through an earlier one there goes on to what had replaced that. */
 static void definition_place(table_t *t, uint32_t slot, const definition_t *made)
 {
     header_t *h = t->h;
-    if (slot == h->definitions)
-        h->definitions++;
-    else
+    definition_t *d = &t->definitions[slot];
+    if (slot < h->definitions && d->name_hash) {
+        definition_t *heir = &t->definitions[definition_newest(t, slot)];
+        counts_gather(t, slot, &heir->past);
+        counts_add(&heir->past, &d->past);
+        for (int i = 0; i < MAX_WORKERS; i++)
+            if (t->workers[i].pid)
+                t->all_counts[(size_t)i * MAX_DEFINITIONS + slot] = (counts_t){0};
         for (uint32_t i = 0; i < h->definitions; i++)
             if (t->definitions[i].next == slot && i != slot)
-                t->definitions[i].next = t->definitions[slot].next;
-    t->definitions[slot] = *made;
+                STORE(t->definitions[i].next, d->next);
+    }
+    STORE(d->name_hash, 0);                             /* nobody's until all of it stands */
+    uint64_t name_hash = made->name_hash;
+    definition_t nameless = *made;
+    nameless.name_hash = 0;
+    *d = nameless;
+    STORE(d->name_hash, name_hash);
+    if (slot == h->definitions)
+        STORE(h->definitions, slot + 1);
     h->defined++;
 }
 
 /* Brings an entry whose definition was replaced to the newest one. Needs the table to itself. */
 static inline void follow_definition(table_t *t, uint32_t e, int64_t now)
 {
-    uint32_t bucket = t->hot[e].bucket;
-    while (t->definitions[bucket].next != NONE)
-        bucket = t->definitions[bucket].next;
+    uint32_t bucket = definition_newest(t, t->hot[e].bucket);
     if (UNLIKELY(bucket != t->hot[e].bucket))
         entry_renew(t, e, bucket, now);
 }

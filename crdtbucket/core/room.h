@@ -4,28 +4,32 @@
 
 #include "renew.h"
 
-static inline int is_full(const table_t *t, uint32_t e, int64_t now)
+static inline int is_full(const table_t *t, uint32_t e, uint64_t word, int64_t now)
 {
     const hot_t *hot = &t->hot[e];
-    return debt_units(&t->definitions[hot->bucket], LOAD(hot->base), LOAD(hot->net), now) <= 0;
+    return debt_units(&t->definitions[hot->bucket], LOAD(hot->base), net_of(word), now) <= 0;
 }
 
 /* Full, acknowledged by every live link, idle for the grace, and no silent peer's rates are kept in it. */
-static inline int is_evictable(const table_t *t, uint32_t e, int64_t now)
+static inline int is_evictable(const table_t *t, uint32_t e, uint64_t word, int64_t now)
 {
     uint16_t flags = LOAD(t->hot[e].flags);
-    return (flags & ENTRY_USED) && !(flags & (ENTRY_ATTEMPTED | ENTRY_IN_LOG | ENTRY_FLUSH))
+    return (flags & ENTRY_USED) && !(flags & ENTRY_IN_LOG) && !is_attempted(t, e)
            && !((flags & ENTRY_RATED) && now >= t->h->far_free_until) && now - t->cold[e].rated_ns > t->h->grace_ns
-           && is_full(t, e, now);
+           && is_full(t, e, word, now);
 }
 
-static void evict(table_t *t, uint32_t e, int64_t now)
+/* Removes an entry as it was when `word` was read; 0 when it was taken from since. */
+static int evict(table_t *t, uint32_t e, uint64_t word, int64_t now)
 {
-    if (is_full(t, e, now))
+    if (!CAS(t->hot[e].word, word, word | BUSY))
+        return 0;
+    if (is_full(t, e, word, now))
         t->h->evicted_full++;
     else
         t->h->evicted_indebted++;
     entry_remove(t, e);
+    return 1;
 }
 
 /* Looks at the next `most` entries; returns how many were evicted. `gone` takes them. */
@@ -41,10 +45,9 @@ static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
         uint32_t e = h->sweep_cursor++;
         if (t->hot[e].flags & ENTRY_USED)
             follow_definition(t, e, now);
-        if (is_evictable(t, e, now)) {
-            evict(t, e, now);
+        uint64_t word = LOAD(t->hot[e].word);
+        if (is_evictable(t, e, word, now) && evict(t, e, word, now))
             gone[evicted++] = e;
-        }
     }
     return evicted;
 }
@@ -58,6 +61,7 @@ static uint32_t make_room(table_t *t, uint32_t bucket, int indebted, int64_t now
 {
     header_t *h = t->h;
     uint32_t best = NONE;
+    uint64_t best_word = 0;
     i128 best_debt = 0;
     int best_class = indebted ? 3 : 2, seen = 0;
     for (int64_t i = 0; i < h->bump && seen < VICTIM_SAMPLE; i++) {
@@ -70,11 +74,13 @@ static uint32_t make_room(table_t *t, uint32_t bucket, int indebted, int64_t now
         seen++;
         follow_definition(t, e, now);
         const definition_t *d = &t->definitions[t->hot[e].bucket];
-        i128 debt = debt_units(d, t->hot[e].base, t->hot[e].net, now);
+        uint64_t word = LOAD(t->hot[e].word);
+        i128 debt = debt_units(d, t->hot[e].base, net_of(word), now);
         debt = debt > 0 ? debt / d->p : 0;
-        int class = debt ? 2 : flags & (ENTRY_ATTEMPTED | ENTRY_IN_LOG) ? 1 : 0;
+        int class = debt ? 2 : (flags & ENTRY_IN_LOG) || is_attempted(t, e) ? 1 : 0;
         if (class < best_class || (class == best_class && debt < best_debt)) {
             best = e;
+            best_word = word;
             best_class = class;
             best_debt = debt;
             if (!class)
@@ -83,11 +89,8 @@ static uint32_t make_room(table_t *t, uint32_t bucket, int indebted, int64_t now
     }
     if (best == NONE)
         return NONE;
-    if (t->hot[best].flags & ENTRY_ATTEMPTED)            /* leaves the list of attempts first */
-        collect_round(t, now);
-    else if (t->hot[best].flags & ENTRY_FLUSH)
-        collect_flush(t, now);
-    evict(t, best, now);
+    while (!evict(t, best, best_word, now))             /* taken from meanwhile: it is still the one with the least */
+        best_word = LOAD(t->hot[best].word);
     return best;
 }
 

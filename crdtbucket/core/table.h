@@ -1,47 +1,9 @@
-/* The table: one mapping, an index ordered by hash, entries that never move, and their columns. */
+/* What a table holds: an index ordered by hash, entries that never move, and their columns. */
 #ifndef CRDTBUCKET_TABLE_H
 #define CRDTBUCKET_TABLE_H
 
-#include <errno.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <time.h>
 #include "hash.h"
-#include "level.h"
-
-typedef struct {
-    header_t *h;
-    definition_t *definitions;
-    node_t *nodes;
-    origin_t *origins;
-    uint64_t *index;                  /* tag << 32 | entry + 1, 0 is empty; the slot follows the high half of the hash */
-    hot_t *hot;
-    cold_t *cold;
-    uint64_t *log_version;            /* versions not acknowledged by every link, rising */
-    uint32_t *log_entry;
-    uint32_t *attempts;               /* ring of entries attempted since the last round */
-    block_t *blocks;
-    void *memory;
-    size_t size;
-    int64_t virtual_ns;               /* the time when `is_virtual` */
-    int is_virtual;
-    uint32_t *flush;                  /* entries that asked for an early flush */
-    uint32_t flush_count;
-} table_t;
-
-#define FLUSH_SLOTS 4096
-#define BLOCKS_A_KEY 12                /* room for the columns of 50 nodes in every entry; touched only as it is used */
-#define TABLE_MAGIC UINT64_C(0x63726474626b7431)
-#define TABLE_LAYOUT 1
-
-static inline int64_t clock_ns(const table_t *t)
-{
-    struct timespec now;
-    if (UNLIKELY(t->is_virtual))
-        return t->virtual_ns;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (int64_t)now.tv_sec * SECOND + now.tv_nsec;
-}
+#include "mapping.h"
 
 static inline uint32_t stamp_of(int64_t ns) { return (uint32_t)((uint64_t)ns >> STAMP_SHIFT); }
 
@@ -54,96 +16,28 @@ static inline int64_t stamp_ns(uint32_t stamp, int64_t now)
     return now - (((int64_t)past) << STAMP_SHIFT);
 }
 
-static inline size_t place(size_t *offset, size_t bytes)
+/* ---- an entry's word ---- */
+
+static inline int64_t net_of(uint64_t word) { return (int64_t)(word & TOKEN_MASK); }
+static inline int64_t entry_net(const table_t *t, uint32_t e) { return net_of(LOAD(t->hot[e].word)); }
+/* Whether an entry went on living the life in which `word` was read, and is not being changed. */
+static inline int same_life(uint64_t word, uint64_t later) { return !((word ^ later) & (BUSY | LIFE_MASK)); }
+
+/* ---- attempts since the last round ---- */
+
+/* No list and no count, but a bit: a process that is killed here has marked the entry or has not. */
+static inline void mark_attempted(table_t *t, uint32_t e)
 {
-    size_t at = *offset;
-    *offset = (at + bytes + 63) & ~(size_t)63;
-    return at;
+    uint64_t *word = &t->attempts[e >> 6], bit = UINT64_C(1) << (e & 63);
+    if (!(__atomic_load_n(word, __ATOMIC_SEQ_CST) & bit))
+        OR(*word, bit);
 }
 
-#define HUGE_PAGE ((size_t)2 << 20)
+static inline int is_attempted(const table_t *t, uint32_t e) { return (int)(LOAD(t->attempts[e >> 6]) >> (e & 63)) & 1; }
 
-static inline size_t place_huge(size_t *offset, size_t bytes)
+static inline void clear_attempted(table_t *t, uint32_t e)
 {
-    if (bytes >= HUGE_PAGE)                             /* where huge pages can begin */
-        *offset = (*offset + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-    return place(offset, bytes);
-}
-
-/* An optimisation alone: a kernel without huge pages refuses, and nothing is lost. The start must be on a page. */
-static inline void advise_huge(char *start, size_t bytes)
-{
-    if (bytes >= HUGE_PAGE)
-        (void)madvise(start, bytes, MADV_HUGEPAGE);
-}
-
-static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], int is_virtual)
-{
-    memset(t, 0, sizeof *t);
-    int64_t slots = max_keys + max_keys / 4 + 16, log_slots = 2 * max_keys + 64;
-    int64_t max_blocks = max_keys * BLOCKS_A_KEY < UINT32_MAX ? max_keys * BLOCKS_A_KEY : UINT32_MAX - 1;
-    size_t size = 0;
-    size_t header = place(&size, sizeof(header_t)), definitions = place(&size, sizeof(definition_t) * MAX_DEFINITIONS);
-    size_t nodes = place(&size, sizeof(node_t) * MAX_NODES), origins = place(&size, sizeof(origin_t) * MAX_ORIGINS);
-    size_t index = place_huge(&size, (size_t)slots * 8), hot = place_huge(&size, (size_t)max_keys * sizeof(hot_t));
-    size_t cold = place_huge(&size, (size_t)max_keys * sizeof(cold_t)), version = place(&size, (size_t)log_slots * 8);
-    size_t entry = place(&size, (size_t)log_slots * 4), attempts = place(&size, (size_t)max_keys * 4);
-    size_t blocks = place(&size, (size_t)max_blocks * sizeof(block_t));
-
-    size += HUGE_PAGE;
-    char *m = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (m == MAP_FAILED)
-        return errno;
-    t->flush = malloc(FLUSH_SLOTS * sizeof *t->flush);
-    if (!t->flush) {
-        munmap(m, size);
-        return ENOMEM;
-    }
-    /* Only the regions that fill from their start: a huge page is then never mostly empty. */
-    t->memory = m;
-    m = (char *)(((uintptr_t)m + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
-    advise_huge(m + index, (size_t)slots * 8);
-    advise_huge(m + hot, (size_t)max_keys * sizeof(hot_t));
-    advise_huge(m + cold, (size_t)max_keys * sizeof(cold_t));
-    t->size = size;
-    t->is_virtual = is_virtual;
-    t->h = (header_t *)(m + header);
-    t->definitions = (definition_t *)(m + definitions);
-    t->nodes = (node_t *)(m + nodes);
-    t->origins = (origin_t *)(m + origins);
-    t->index = (uint64_t *)(m + index);
-    t->hot = (hot_t *)(m + hot);
-    t->cold = (cold_t *)(m + cold);
-    t->log_version = (uint64_t *)(m + version);
-    t->log_entry = (uint32_t *)(m + entry);
-    t->attempts = (uint32_t *)(m + attempts);
-    t->blocks = (block_t *)(m + blocks);
-    header_t *h = t->h;
-    h->magic = TABLE_MAGIC;
-    h->layout = TABLE_LAYOUT;
-    memcpy(h->hash_key, hash_key, 16);
-    h->max_keys = max_keys;
-    h->index_slots = slots;
-    h->log_slots = log_slots;
-    h->max_blocks = max_blocks;
-    h->grace_ns = 15 * SECOND;
-    h->near_ns = SECOND / 2;
-    h->trust_ns = INT64_MAX;
-    h->far_free_until = INT64_MAX;
-    h->cautious_until = INT64_MIN;
-    h->members = 1;
-    h->predict = 1;
-    h->free_entry = h->free_block = NONE;
-    h->version = 1;
-    return 0;
-}
-
-static void table_close(table_t *t)
-{
-    if (t->memory)
-        munmap(t->memory, t->size);
-    free(t->flush);
-    memset(t, 0, sizeof *t);
+    AND(t->attempts[e >> 6], ~(UINT64_C(1) << (e & 63)));
 }
 
 /* ---- index: linear probing; deletion shifts back, so there are no tombstones ---- */
@@ -153,6 +47,7 @@ static inline int64_t home_slot(const table_t *t, uint64_t hash_hi)
     return (int64_t)(((u128)hash_hi * (uint64_t)t->h->index_slots) >> 64);
 }
 
+/* The entry of a key, or NONE. Without the lock it may miss one that another process is moving in the index just now. */
 static inline uint32_t table_find(const table_t *t, uint64_t lo, uint64_t hi)
 {
     int64_t slot = home_slot(t, hi), slots = t->h->index_slots;
@@ -163,7 +58,7 @@ static inline uint32_t table_find(const table_t *t, uint64_t lo, uint64_t hi)
             return NONE;
         if ((word & UINT64_C(0xffffffff00000000)) == tag) {
             const hot_t *e = &t->hot[(uint32_t)word - 1];
-            if (LIKELY(e->hash_lo == lo && e->hash_hi == hi))
+            if (LIKELY(LOAD(e->hash_lo) == lo && LOAD(e->hash_hi) == hi))
                 return (uint32_t)word - 1;
         }
         if (++slot == slots)
@@ -188,7 +83,7 @@ static inline int entry_holds(const table_t *t, uint32_t e, uint64_t lo, uint64_
     if (e == NONE)
         return 0;
     const hot_t *hot = &t->hot[e];
-    return hot->hash_lo == lo && hot->hash_hi == hi && (hot->flags & ENTRY_USED);
+    return LOAD(hot->hash_lo) == lo && LOAD(hot->hash_hi) == hi && (LOAD(hot->flags) & ENTRY_USED);
 }
 
 static inline void index_insert(table_t *t, uint32_t i)
@@ -234,7 +129,10 @@ typedef struct {
     columns_t *c;
     block_t *block;                   /* NULL inline */
     int i;
+    int blocks;                       /* walked so far */
 } column_t;
+
+#define MAX_BLOCKS_WALKED (MAX_ORIGINS / INLINE_COLUMNS + 2) /* a reader without the lock may step onto freed ones */
 
 static inline uint32_t column_origin(const column_t *c) { return (uint32_t)(c->c->taken[c->i] >> TOKEN_BITS); }
 static inline int64_t column_taken(const column_t *c) { return (int64_t)(c->c->taken[c->i] & TOKEN_MASK); }
@@ -252,7 +150,7 @@ static inline int column_next(const table_t *t, uint32_t e, column_t *c)
     for (;;) {
         if (++c->i == INLINE_COLUMNS) {
             uint32_t next = c->block ? c->block->next : cold->overflow;
-            if (next == NONE)
+            if (next == NONE || next >= t->h->max_blocks || ++c->blocks > MAX_BLOCKS_WALKED)
                 return 0;
             c->block = &t->blocks[next];
             c->c = &c->block->columns;
@@ -278,7 +176,7 @@ static inline uint32_t block_new(table_t *t)
     uint32_t b = h->free_block;
     if (b != NONE)
         h->free_block = t->blocks[b].next;
-    else if (h->blocks_bump < h->max_blocks)
+    else if (h->blocks_bump < h->backed_blocks || (h->blocks_bump < h->max_blocks && back_blocks(t)))
         b = (uint32_t)h->blocks_bump++;
     else
         return NONE;
@@ -295,27 +193,27 @@ static inline int column_new(table_t *t, uint32_t e, uint32_t origin, int refund
     if (!refunds)
         for (int i = 0; i < INLINE_COLUMNS; i++)
             if (!cold->columns.taken[i]) {
-                *c = (column_t){&cold->columns, NULL, i};
+                *c = (column_t){&cold->columns, NULL, i, 0};
                 goto found;
             }
     for (uint32_t b = cold->overflow; b != NONE; b = t->blocks[b].next)
         for (int i = 0; i < INLINE_COLUMNS; i++)
             if (!t->blocks[b].columns.taken[i]) {
-                *c = (column_t){&t->blocks[b].columns, &t->blocks[b], i};
+                *c = (column_t){&t->blocks[b].columns, &t->blocks[b], i, 0};
                 goto found;
             }
     uint32_t b = block_new(t);
     if (b == NONE)
         return 0;
-    t->blocks[b].next = cold->overflow;
-    cold->overflow = b;
-    *c = (column_t){&t->blocks[b].columns, &t->blocks[b], 0};
+    STORE(t->blocks[b].next, cold->overflow);
+    STORE(cold->overflow, b);
+    *c = (column_t){&t->blocks[b].columns, &t->blocks[b], 0, 0};
 found:
     c->c->birth[c->i] = c->c->heard[c->i] = 0;
     c->c->fast[c->i] = c->c->slow[c->i] = c->c->relayed[c->i] = 0;
     if (c->block)
         c->block->refunded[c->i] = 0;
-    c->c->taken[c->i] = (uint64_t)origin << TOKEN_BITS;
+    STORE(c->c->taken[c->i], (uint64_t)origin << TOKEN_BITS);
     return 1;
 }
 
@@ -332,8 +230,8 @@ static inline int column_widen(table_t *t, uint32_t e, column_t *c)
     wide.c->fast[wide.i] = c->c->fast[c->i];
     wide.c->slow[wide.i] = c->c->slow[c->i];
     wide.c->relayed[wide.i] = c->c->relayed[c->i];
-    wide.c->taken[wide.i] = c->c->taken[c->i];
-    c->c->taken[c->i] = 0;
+    STORE(wide.c->taken[wide.i], c->c->taken[c->i]);
+    STORE(c->c->taken[c->i], 0);
     *c = wide;
     return 1;
 }
@@ -363,25 +261,58 @@ static inline int64_t own_refunded(const table_t *t, uint32_t e)
 
 /* ---- entries ---- */
 
-static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket, int64_t now)
+/* A free entry, the one that was freed first: so a take that began long ago hardly ever meets the same life again. */
+static inline uint32_t entry_free_one(table_t *t)
 {
     header_t *h = t->h;
     uint32_t e = h->free_entry;
-    if (e != NONE)
+    if (e != NONE) {
         h->free_entry = (uint32_t)t->hot[e].hash_lo;
-    else if (h->bump < h->max_keys)
+        if (h->free_entry == NONE)
+            h->free_last = NONE;
+    } else if (h->bump < h->backed_entries || (h->bump < h->max_keys && back_entries(t)))
         e = (uint32_t)h->bump++;
+    return e;
+}
+
+static inline void entry_free(table_t *t, uint32_t e)
+{
+    header_t *h = t->h;
+    STORE(t->hot[e].hash_lo, NONE);
+    STORE(t->hot[e].hash_hi, 0);
+    if (h->free_last == NONE)
+        h->free_entry = e;
     else
+        t->hot[h->free_last].hash_lo = e;
+    h->free_last = e;
+}
+
+static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket, int64_t now)
+{
+    header_t *h = t->h;
+    uint32_t e = entry_free_one(t);
+    if (e == NONE)
         return NONE;
     hot_t *hot = &t->hot[e];
     cold_t *cold = &t->cold[e];
+    uint64_t life = (hot->word + LIFE_ONE) & LIFE_MASK;
     memset(cold, 0, sizeof *cold);
     cold->overflow = NONE;
     cold->rated_ns = now;
     cold->reserve = -1.0f;                              /* full, whatever that is */
     h->births++;
-    *hot = (hot_t){.hash_lo = lo, .hash_hi = hi, .base = now, .bucket = (uint16_t)bucket, .flags = ENTRY_USED,
-                   .origin = (uint16_t)h->own_origin,  .birth = h->births, .full_count = h->births};
+    STORE(hot->hash_lo, lo);
+    STORE(hot->hash_hi, hi);
+    STORE(hot->base, now);
+    STORE(hot->mark, 0);
+    STORE(hot->denied, 0);
+    STORE(hot->full_count, h->births);
+    STORE(hot->birth, h->births);
+    STORE(hot->bucket, (uint16_t)bucket);
+    STORE(hot->origin, (uint16_t)h->own_origin);
+    STORE(hot->near_class, 0);
+    STORE(hot->word, life);                             /* from here on it can be taken from */
+    STORE(hot->flags, ENTRY_USED);
     index_insert(t, e);
     h->entries++;
     h->inserted++;
@@ -389,14 +320,15 @@ static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32
     return e;
 }
 
+/* The entry is BUSY: nobody takes from it any more. */
 static inline void entry_remove(table_t *t, uint32_t e)
 {
+    STORE(t->hot[e].flags, 0);
+    clear_attempted(t, e);
     index_remove(t, e);
     columns_free(t, e);
     t->definitions[t->hot[e].bucket].entries--;
-    t->hot[e].flags = 0;
-    t->hot[e].hash_lo = t->h->free_entry;
-    t->h->free_entry = e;
+    entry_free(t, e);
     t->h->entries--;
 }
 
@@ -414,7 +346,8 @@ static inline uint32_t origin_add(table_t *t, uint32_t node, uint64_t epoch)
 {
     for (uint32_t i = 1; i < MAX_ORIGINS; i++)
         if (!t->origins[i].used) {
-            t->origins[i] = (origin_t){.epoch = epoch, .node = (uint16_t)node, .used = 1};
+            t->origins[i] = (origin_t){.epoch = epoch, .node = (uint16_t)node};
+            STORE(t->origins[i].used, 1);
             t->h->origins_changed++;
             return i;
         }
@@ -425,13 +358,73 @@ static inline uint32_t origin_add(table_t *t, uint32_t node, uint64_t epoch)
 static inline int open_epoch(table_t *t)
 {
     header_t *h = t->h;
-    uint32_t fresh = origin_add(t, 0, h->spare_epoch);
-    if (!fresh)
+    uint32_t fresh = origin_find(t, h->spare_epoch);     /* made already by one who was killed before it was opened */
+    if (!fresh && !(fresh = origin_add(t, 0, h->spare_epoch)))
         return 0;
-    h->own_origin = fresh;
     h->births = 0;
+    STORE(h->own_origin, fresh);
     h->spare_epoch = h->spare_epoch * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return 1;
+}
+
+/* ---- changes of several words of an entry ---- */
+
+/* Raises a stored column to what `x` says, whatever stands there. 0 when memory is at its limit. */
+static inline int column_store(table_t *t, uint32_t e, const wire_column_t *x, column_t *c)
+{
+    if (!column_find(t, e, x->origin, c) && !column_new(t, e, x->origin, x->refunded != 0, c))
+        return 0;
+    if (x->refunded && !column_widen(t, e, c))
+        return 0;
+    c->c->birth[c->i] = x->birth;
+    if (c->block)
+        c->block->refunded[c->i] = (uint64_t)x->refunded;
+    c->c->taken[c->i] = ((uint64_t)x->origin << TOKEN_BITS) | (uint64_t)x->taken;
+    return 1;
+}
+
+/* Finishes what the journal says of a rewrite, once or again, and lets takes go on. 0 when memory is at its limit. */
+static inline int rewrite_apply(table_t *t)
+{
+    const journal_t *j = t->journal;
+    hot_t *hot = &t->hot[j->entry];
+    column_t c;
+    int done = 1;
+    for (uint32_t i = 0; i < j->columns; i++)
+        done &= column_store(t, j->entry, &j->column[i], &c);
+    STORE(hot->base, j->base);
+    STORE(hot->mark, j->mark);
+    STORE(hot->bucket, j->bucket);
+    STORE(hot->origin, j->origin);
+    STORE(hot->birth, j->birth);
+    ADD(hot->full_count, 1);                            /* its old decisions were in other units, or of another epoch */
+    STORE(hot->word, j->word);
+    STORE(t->journal->kind, JOURNAL_NONE);
+    return done;
+}
+
+/* Begins a rewrite: takes wait from here on. What is to stand in the entry is filled in by the caller. */
+static inline journal_t *rewrite_begin(table_t *t, uint32_t e)
+{
+    journal_t *j = t->journal;
+    hot_t *hot = &t->hot[e];
+    uint64_t word = OR(hot->word, BUSY);
+    j->entry = e;
+    j->base = LOAD(hot->base);
+    j->word = (word & TOKEN_MASK) | ((word + LIFE_ONE) & LIFE_MASK);
+    j->birth = hot->birth;
+    j->bucket = hot->bucket;
+    j->origin = hot->origin;
+    j->columns = 0;
+    return j;
+}
+
+static inline int rewrite_end(table_t *t)
+{
+    journal_t *j = t->journal;
+    j->mark = t->hot[j->entry].mark - (entry_net(t, j->entry) - net_of(j->word));
+    STORE(t->journal->kind, JOURNAL_REWRITE);
+    return rewrite_apply(t);
 }
 
 /* The own column moves from the hot line to a stored one, so that the next take counts under the running epoch.
@@ -439,29 +432,29 @@ static inline int open_epoch(table_t *t)
 static inline int own_column_close(table_t *t, uint32_t e, uint32_t running)
 {
     hot_t *hot = &t->hot[e];
-    definition_t *d = &t->definitions[hot->bucket];
-    int64_t net = LOAD(hot->net), refunded = own_refunded(t, e), rest;
+    const definition_t *d = &t->definitions[hot->bucket];
     column_t c;
+    int64_t refunded = own_refunded(t, e), rest;
+    if ((entry_net(t, e) || refunded) && !column_find(t, e, hot->origin, &c) && !column_new(t, e, hot->origin, 0, &c))
+        return 0;
+    journal_t *j = rewrite_begin(t, e);
+    int64_t net = net_of(j->word);
     if (net || refunded) {
-        if (!column_find(t, e, hot->origin, &c) && !column_new(t, e, hot->origin, 0, &c))
-            return 0;
-        c.c->taken[c.i] = ((uint64_t)hot->origin << TOKEN_BITS) | ((uint64_t)(net + refunded) & TOKEN_MASK);
-        c.c->birth[c.i] = hot->birth;
+        j->columns = 1;
+        j->column[0] = (wire_column_t){hot->origin, hot->birth, net + refunded, refunded};
         uint64_t charged = scaled(d, net, &rest);
-        hot->base = (int64_t)((uint64_t)hot->base + charged + (rest > 0));
-        hot->net = 0;
-        hot->mark -= net;
+        j->base = (int64_t)((uint64_t)j->base + charged + (rest > 0));
+        j->word &= ~TOKEN_MASK;
     }
-    hot->origin = (uint16_t)running;
-    hot->birth = ++t->h->births;
-    hot->full_count++;                                  /* a refund of a take under the old epoch comes too late */
-    return 1;
+    j->origin = (uint16_t)running;
+    j->birth = ++t->h->births;
+    return rewrite_end(t);
 }
 
 static int64_t table_bytes(const table_t *t)
 {
     const header_t *h = t->h;
-    return (int64_t)(sizeof(header_t) + h->index_slots * 8 + h->bump * (int64_t)(sizeof(hot_t) + sizeof(cold_t))
+    return (int64_t)(sizeof(header_t) + h->index_slots * 8 + h->max_keys / 8 + h->bump * (int64_t)(sizeof(hot_t) + sizeof(cold_t))
                      + h->blocks_bump * (int64_t)sizeof(block_t) + (int64_t)(h->log_tail - h->log_head) * 12);
 }
 

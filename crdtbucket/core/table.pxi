@@ -21,7 +21,7 @@ cdef class Table(_Inbox):
         if error:
             raise MemoryError(f"no memory for {max_keys} keys: {os.strerror(error)}")
         self.opened = 1
-        pthread_mutex_init(&self.lock, NULL)
+        self.t.workers[0].pid = 1
         self.t.h.grace_ns = <int64_t>(grace * 1e9)
         self.t.h.spare_epoch = int.from_bytes(os.urandom(8), "little") | 1
         self.names = {}
@@ -86,9 +86,9 @@ cdef class Table(_Inbox):
         cdef uint64_t total = 0, debt = 0, following = 0
         cdef int64_t count, now = clock_ns(&self.t)
         with nogil:
-            pthread_mutex_lock(&self.lock)
+            table_lock(&self.t)
             count = digest_range(&self.t, first, last, most, now, loud, NULL, &total, &debt, &following)
-            pthread_mutex_unlock(&self.lock)
+            table_unlock(&self.t)
         return count, total, debt, following
 
     def digest_items(self, uint64_t first, uint64_t last, int64_t most, bint loud=False):
@@ -154,7 +154,7 @@ cdef class Table(_Inbox):
                 share = <double>most / <double>places
                 self.surveyed = (at + most) % places
                 with nogil:
-                    survey(&self.t, &self.lock, &self.waiting, at, most, now, s, count)
+                    survey(&self.t, at, most, now, s, count)
             return {self.t.definitions[i].name_hash: (round(s[i].empty / share), s[i].debt / share, s[i].highest)
                     for i in range(count) if s[i].newest == i}
         finally:

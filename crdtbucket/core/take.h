@@ -27,15 +27,6 @@ static inline void outcome_debt(const definition_t *d, outcome_t *o, i128 units)
     }
 }
 
-static inline void mark_attempted(table_t *t, uint32_t e)
-{
-    header_t *h = t->h;
-    if (LIKELY(LOAD(t->hot[e].flags) & ENTRY_ATTEMPTED) || (OR(t->hot[e].flags, ENTRY_ATTEMPTED) & ENTRY_ATTEMPTED))
-        return;
-    uint64_t slot = ADD(h->attempts_tail, 1) % (uint64_t)h->max_keys;
-    STORE(t->attempts[slot], e + 1);
-}
-
 static inline void count_offered(table_t *t, definition_t *d, uint32_t e, int64_t n, int allowed)
 {
     hot_t *hot = &t->hot[e];
@@ -43,9 +34,9 @@ static inline void count_offered(table_t *t, definition_t *d, uint32_t e, int64_
         ADD(hot->denied, n);
     else if (UNLIKELY(admitted_since(hot) >= d->flush_tokens) && !(LOAD(hot->flags) & ENTRY_FLUSH)
              && !(OR(hot->flags, ENTRY_FLUSH) & ENTRY_FLUSH)) {
-        uint32_t slot = ADD(t->flush_count, 1);
+        uint32_t slot = ADD(t->h->flush_count, 1);
         if (slot < FLUSH_SLOTS)
-            t->flush[slot] = e;
+            STORE(t->flush[slot], e);
         STORE(t->h->flush_wanted, 1);
     }
     mark_attempted(t, e);
@@ -88,21 +79,30 @@ static inline int64_t caution_wait(const table_t *t, const definition_t *d, int6
     return due <= now ? 0 : due < h->cautious_until ? (int64_t)due - now : h->cautious_until - now;
 }
 
-static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now, outcome_t *o)
+/* What a decision rests on stands as long as the entry lives the life in which `word` was read. */
+static inline int decided(const hot_t *hot, uint64_t word, int allowed)
+{
+    return LIKELY(same_life(word, LOAD(hot->word))) ? allowed : NEEDS_LOCK;
+}
+
+static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now, uint64_t first, outcome_t *o)
 {
     hot_t *hot = &t->hot[e];
     for (;;) {
         prediction_t p = predict(t, e, d, now);
         i128 far = far_units(d, p.far);
         i128 debt = advance(t, e, d, far, now);
-        int64_t net = LOAD(hot->net), base = LOAD(hot->base);
+        uint64_t word = LOAD(hot->word);
+        if (UNLIKELY(!same_life(first, word)))
+            return NEEDS_LOCK;
+        int64_t net = net_of(word), base = LOAD(hot->base);
         debt = debt_units(d, base, net, now);
         i128 conf_debt = clamped(d, debt + far), cost = token_units(d, n), full = full_units(d);
         i128 back = p.near > 0 ? held_back(t, e, d, &p, conf_debt, n, now) : 0;
         i128 over = conf_debt + back + cost - full;
         if (over <= slack_units(d) && UNLIKELY((o->wait_ns = caution_wait(t, d, net + n, now)) > 0)) {
             outcome_debt(d, o, debt);
-            return DENIED;
+            return decided(hot, word, DENIED);
         }
         if (over > slack_units(d)) {
             i128 wait = over / d->p;
@@ -113,53 +113,64 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
             }
             o->wait_ns = wait > INT64_MAX ? INT64_MAX : (int64_t)wait;
             outcome_debt(d, o, debt);
-            return DENIED;
+            return decided(hot, word, DENIED);
         }
-        if (CAS(hot->net, net, net + n)) {
+        o->full_count = LOAD(hot->full_count);            /* before the take: what fills the bucket later, it must not hide */
+        if (CAS(hot->word, word, word + (uint64_t)n)) {
             outcome_debt(d, o, debt + cost);
             return ALLOWED;
         }
     }
 }
 
-static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now, outcome_t *o)
+/* Decides on an entry that was found open, with its word as it was then. NEEDS_LOCK: it has become another since. */
+static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now, uint64_t word, outcome_t *o)
 {
     hot_t *hot = &t->hot[e];
     const header_t *h = t->h;
     if (UNLIKELY(d->p != 1 || now < h->cautious_until || (now >= h->far_free_until && (LOAD(hot->flags) & ENTRY_RATED))))
-        return take_slow(t, d, e, n, now, o);
-    for (;;) {
-        int64_t base = LOAD(hot->base), net = LOAD(hot->net);
-        int64_t debt = (int64_t)((uint64_t)base + (uint64_t)net * (uint64_t)d->q - (uint64_t)now);
+        return take_slow(t, d, e, n, now, word, o);
+    for (uint64_t first = word;;) {
+        int64_t base = LOAD(hot->base);
+        uint64_t charged = (word & TOKEN_MASK) * (uint64_t)d->q;
+        int64_t debt = (int64_t)((uint64_t)base + charged - (uint64_t)now);
         if (debt < 0) {                                   /* full: the usual case of a lightly used key */
-            int64_t raised = (int64_t)((uint64_t)now - (uint64_t)net * (uint64_t)d->q);
-            if (LIKELY(!LOAD(h->bulk)))                /* nobody else moves it, and a plain store is cheaper */
+            int64_t raised = (int64_t)((uint64_t)now - charged);
+            if (LIKELY(!LOAD(h->bulk))) {              /* nobody else moves it, and plain stores are cheaper */
+                STORE(hot->full_count, hot->full_count + 1);
                 STORE(hot->base, raised);
-            else if (!CAS(hot->base, base, raised))
-                continue;
-            STORE(hot->full_count, hot->full_count + 1);
+            } else {
+                ADD(hot->full_count, 1);                /* before: a refund may come to nothing, never to too much */
+                if (!CAS(hot->base, base, raised)) {
+                    word = LOAD(hot->word);
+                    if (UNLIKELY(!same_life(first, word)))
+                        return NEEDS_LOCK;
+                    continue;
+                }
+            }
             debt = 0;
-        } else if (UNLIKELY(debt > d->cap_ns)) {
-            advance(t, e, d, 0, now);
-            continue;
-        }
+        } else if (UNLIKELY(debt > d->cap_ns))
+            return take_slow(t, d, e, n, now, first, o);
         int near_class = LOAD(hot->near_class);
         int64_t near = near_class ? INT64_C(1) << (near_class - 1) : 0;
         int64_t room = d->full_ns - debt - n * d->q;
         if (LIKELY(room >= 0) && (!near_class || (near <= d->capacity && near * d->q <= room))) {
-            if (LIKELY(CAS(hot->net, net, net + n))) {
+            o->full_count = LOAD(hot->full_count);        /* before the take: what fills the bucket later, it must not hide */
+            if (LIKELY(CAS(hot->word, word, word + (uint64_t)n))) {
                 o->debt_ns = debt + n * d->q;
                 o->rest = 0;
                 return ALLOWED;
             }
+            if (UNLIKELY(!same_life(first, word)))
+                return NEEDS_LOCK;
             continue;
         }
         if (near_class)
-            return take_slow(t, d, e, n, now, o);
+            return take_slow(t, d, e, n, now, first, o);
         o->wait_ns = -room;
         o->debt_ns = debt;
         o->rest = 0;
-        return DENIED;
+        return decided(hot, first, DENIED);
     }
 }
 
@@ -183,15 +194,16 @@ static int entry_for_take(table_t *t, definition_t *d, uint32_t bucket, uint64_t
     return *entry == NONE ? DENIED : ALLOWED;
 }
 
-static inline int take(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now, outcome_t *o)
+/* NEEDS_LOCK: the entry has become another since `word` was read. */
+static inline int take(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now, uint64_t word, outcome_t *o)
 {
     hot_t *hot = &t->hot[e];
-    o->allowed = take_level(t, d, e, n, now, o);
     o->entry = e;
-    o->birth = hot->birth;
-    o->origin = hot->origin;
-    o->full_count = LOAD(hot->full_count);
-    count_offered(t, d, e, n, o->allowed);
+    o->birth = LOAD(hot->birth);                        /* those of this life, or it is not decided */
+    o->origin = LOAD(hot->origin);
+    o->allowed = take_level(t, d, e, n, now, word, o);
+    if (LIKELY(o->allowed >= 0))
+        count_offered(t, d, e, n, o->allowed);
     return o->allowed;
 }
 
@@ -204,7 +216,7 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
     if (e != NONE) {
         p = predict(t, e, d, now);
         far = far_units(d, p.far);
-        debt = debt_units(d, LOAD(t->hot[e].base), LOAD(t->hot[e].net), now);
+        debt = debt_units(d, LOAD(t->hot[e].base), entry_net(t, e), now);
         debt = debt < -far ? -far : debt;
     }
     i128 conf_debt = clamped(d, debt + far);
@@ -212,7 +224,7 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
     o->allowed = over <= slack_units(d);
     if (!o->allowed)
         o->wait_ns = (int64_t)(over / d->p);
-    else if ((o->wait_ns = caution_wait(t, d, (e == NONE ? 0 : t->hot[e].net) + n, now)) > 0)
+    else if ((o->wait_ns = caution_wait(t, d, (e == NONE ? 0 : entry_net(t, e)) + n, now)) > 0)
         o->allowed = 0;
     outcome_debt(d, o, clamped(d, debt));
 }
@@ -232,7 +244,7 @@ static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t no
         return 0;
     ADD(c.block->refunded[c.i], (uint64_t)n);
     ADD(hot->mark, -n);
-    ADD(hot->net, -n);
+    ADD(hot->word, -(uint64_t)n);
     advance(t, e, d, far, now);
     mark_attempted(t, e);
     return 1;
@@ -259,12 +271,12 @@ static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t now)
 {
     hot_t *hot = &t->hot[e];
     advance(t, e, d, entry_far(t, e, d, now), now);
-    int64_t net = LOAD(hot->net);
+    int64_t net = entry_net(t, e);
     i128 tokens = (debt_units(d, LOAD(hot->base), net, now) + d->q - 1) / d->q;
     int64_t n = tokens < net ? (int64_t)tokens : net;
     if (n <= 0 || own_refunded(t, e) >= TOKEN_ROLL || !refund(t, d, e, n, now))
         return 0;
-    STORE(hot->full_count, LOAD(hot->full_count) + 1);     /* no take from before comes back a second time */
+    ADD(hot->full_count, 1);                            /* no take from before comes back a second time */
     return n;
 }
 
@@ -273,16 +285,19 @@ static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t now)
 static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now)
 {
     hot_t *hot = &t->hot[e];
-    int64_t most = d->capacity + d->max_debt, charged, net;
+    int64_t most = d->capacity + d->max_debt, charged;
+    uint64_t word;
     i128 far = entry_far(t, e, d, now);
     do {
         advance(t, e, d, far, now);
-        net = LOAD(hot->net);
-        i128 room = (cap_units(d) - debt_units(d, LOAD(hot->base), net, now) + slack_units(d)) / d->q;
+        word = LOAD(hot->word);
+        i128 room = (cap_units(d) - debt_units(d, LOAD(hot->base), net_of(word), now) + slack_units(d)) / d->q;
         charged = room > most ? most : room > 0 ? (int64_t)room : 0;
         if (charged > n)
             charged = n;
-    } while (!CAS(hot->net, net, net + charged));
+        if (charged > 4 * TOKEN_ROLL)                   /* a column has no more room, and is closed after this */
+            charged = 4 * TOKEN_ROLL;
+    } while (!CAS(hot->word, word, word + (uint64_t)charged));
     ADD_SATURATED(d->forgiven, n - charged);
     count_offered(t, d, e, charged, 1);
     return charged;

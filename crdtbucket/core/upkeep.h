@@ -36,7 +36,7 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
                 c.c->fast[c.i] = c.c->slow[c.i] = c.c->relayed[c.i] = 0;
         refresh_near_class(t, e);
         i128 after = debt + before - entry_far(t, e, d, now), cap = cap_units(d);
-        STORE(t->hot[e].base, base_for(d, after < cap ? after : cap, LOAD(t->hot[e].net), now));
+        STORE(t->hot[e].base, base_for(d, after < cap ? after : cap, entry_net(t, e), now));
     }
     t->nodes[node].rated = 0;
     t->h->forgotten++;

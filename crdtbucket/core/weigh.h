@@ -33,7 +33,7 @@ typedef struct {
     uint32_t raised_count, refused;
     int source_refused;               /* the sender's own column rose faster than the limit allows */
     int mixed;                        /* under another definition, whose capacity is not known here */
-    wire_column_t raised[MAX_COLUMNS];
+    wire_column_t *raised;            /* in the journal, which is to say them to a repair */
     held_t held;
 } weighed_t;
 
@@ -155,6 +155,7 @@ static void weigh(const table_t *t, uint32_t e, int64_t net, const wire_entry_t 
     held_t *h = &g->held;
     g->brings_held = g->brings_lacking = g->lacks = 0;
     g->raised_count = g->refused = 0;
+    g->raised = t->journal->column;
     g->source_refused = 0;
     held_open(h, t, e, net);
     for (const wire_column_t *x = w->column; x < w->column + w->columns; x++) {

@@ -1,0 +1,263 @@
+/* The memory of a table: where its regions lie, private or in a file that several processes map, and its clock. */
+#ifndef CRDTBUCKET_MAPPING_H
+#define CRDTBUCKET_MAPPING_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#include "level.h"
+
+typedef struct {
+    header_t *h;
+    journal_t *journal;
+    definition_t *definitions;
+    node_t *nodes;
+    char *node_names;                 /* NODE_NAME_BYTES each, for the process that leads next */
+    origin_t *origins;
+    worker_t *workers;
+    counts_t *all_counts;             /* MAX_DEFINITIONS of each worker */
+    counts_t *counts;                 /* this process' own */
+    uint32_t *flush;                  /* entries that asked for an early flush */
+    uint64_t *attempts;               /* a bit an entry: attempted since the last round */
+    uint64_t *index;                  /* tag << 32 | entry + 1, 0 is empty; the slot follows the high half of the hash */
+    hot_t *hot;
+    cold_t *cold;
+    uint64_t *log_version;            /* versions not acknowledged by every link, rising */
+    uint32_t *log_entry;
+    block_t *blocks;
+    void *memory;
+    size_t size;
+    int64_t virtual_ns;               /* the time when `is_virtual` */
+    int is_virtual;
+    int fd;                           /* of a shared table, else -1 */
+} table_t;
+
+#define FLUSH_SLOTS 4096
+#define BLOCKS_A_KEY 12                /* room for the columns of 50 nodes in every entry; touched only as it is used */
+#define TABLE_MAGIC UINT64_C(0x63726474626b7431)
+#define TABLE_LAYOUT 2
+#define GROW_ENTRIES 8192              /* memory of a shared table is set aside for so many more at a time */
+#define GROW_BLOCKS 4096
+
+static inline int64_t clock_ns(const table_t *t)
+{
+    struct timespec now;
+    if (UNLIKELY(t->is_virtual))
+        return t->virtual_ns;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * SECOND + now.tv_nsec;
+}
+
+static inline int is_shared(const table_t *t) { return t->fd >= 0; }
+
+#define HUGE_PAGE ((size_t)2 << 20)
+#define PAGE ((size_t)4096)
+
+static inline size_t place(size_t *offset, size_t bytes)
+{
+    size_t step = bytes >= HUGE_PAGE ? HUGE_PAGE : PAGE; /* where huge pages can begin */
+    size_t at = *offset = (*offset + step - 1) & ~(step - 1);
+    *offset += bytes;
+    return at;
+}
+
+/* Offsets of the regions that are not in the header's own page. */
+typedef struct {
+    size_t journal, definitions, nodes, node_names, origins, workers, flush, attempts, index, begun, counts, hot, cold,
+        log_version, log_entry, blocks, size;
+    int64_t slots, log_slots, max_blocks;
+} plan_t;
+
+static plan_t plan_table(int64_t max_keys)
+{
+    plan_t p = {.slots = max_keys + max_keys / 4 + 16, .log_slots = 2 * max_keys + 64};
+    size_t at = 0;
+    p.max_blocks = max_keys * BLOCKS_A_KEY < UINT32_MAX ? max_keys * BLOCKS_A_KEY : UINT32_MAX - 1;
+    place(&at, sizeof(header_t));
+    p.journal = place(&at, sizeof(journal_t));
+    p.definitions = place(&at, sizeof(definition_t) * MAX_DEFINITIONS);
+    p.nodes = place(&at, sizeof(node_t) * MAX_NODES);
+    p.node_names = place(&at, (size_t)NODE_NAME_BYTES * MAX_NODES);
+    p.origins = place(&at, sizeof(origin_t) * MAX_ORIGINS);
+    p.workers = place(&at, sizeof(worker_t) * MAX_WORKERS);
+    p.flush = place(&at, sizeof(uint32_t) * FLUSH_SLOTS);
+    p.attempts = place(&at, ((size_t)max_keys + 63) / 64 * 8);
+    p.index = place(&at, (size_t)p.slots * 8);
+    p.begun = at;                                       /* what lies before is used from the start */
+    p.counts = place(&at, sizeof(counts_t) * MAX_DEFINITIONS * MAX_WORKERS);
+    p.hot = place(&at, (size_t)max_keys * sizeof(hot_t));
+    p.cold = place(&at, (size_t)max_keys * sizeof(cold_t));
+    p.log_version = place(&at, (size_t)p.log_slots * 8);
+    p.log_entry = place(&at, (size_t)p.log_slots * 4);
+    p.blocks = place(&at, (size_t)p.max_blocks * sizeof(block_t));
+    p.size = (at + PAGE - 1) & ~(PAGE - 1);
+    return p;
+}
+
+/* An optimisation alone: a kernel without huge pages refuses, and nothing is lost. Only the regions that fill from their
+ * start: a huge page is then never mostly empty. */
+static inline void advise_huge(char *start, size_t bytes)
+{
+    if (bytes >= HUGE_PAGE)
+        (void)madvise(start, bytes, MADV_HUGEPAGE);
+}
+
+static void table_attach(table_t *t, char *m, const plan_t *p, int64_t max_keys)
+{
+    advise_huge(m + p->index, (size_t)p->slots * 8);
+    advise_huge(m + p->hot, (size_t)max_keys * sizeof(hot_t));
+    advise_huge(m + p->cold, (size_t)max_keys * sizeof(cold_t));
+    t->h = (header_t *)m;
+    t->journal = (journal_t *)(m + p->journal);
+    t->definitions = (definition_t *)(m + p->definitions);
+    t->nodes = (node_t *)(m + p->nodes);
+    t->node_names = m + p->node_names;
+    t->origins = (origin_t *)(m + p->origins);
+    t->workers = (worker_t *)(m + p->workers);
+    t->all_counts = t->counts = (counts_t *)(m + p->counts);
+    t->flush = (uint32_t *)(m + p->flush);
+    t->attempts = (uint64_t *)(m + p->attempts);
+    t->index = (uint64_t *)(m + p->index);
+    t->hot = (hot_t *)(m + p->hot);
+    t->cold = (cold_t *)(m + p->cold);
+    t->log_version = (uint64_t *)(m + p->log_version);
+    t->log_entry = (uint32_t *)(m + p->log_entry);
+    t->blocks = (block_t *)(m + p->blocks);
+}
+
+static int mutex_init(pthread_mutex_t *mutex, int shared)
+{
+    pthread_mutexattr_t how;
+    int error = pthread_mutexattr_init(&how);
+    if (error)
+        return error;
+    if (shared) {
+        pthread_mutexattr_setpshared(&how, PTHREAD_PROCESS_SHARED);
+        pthread_mutexattr_setrobust(&how, PTHREAD_MUTEX_ROBUST);
+    }
+    error = pthread_mutex_init(mutex, &how);
+    pthread_mutexattr_destroy(&how);
+    return error;
+}
+
+static int table_begin(table_t *t, const plan_t *p, int64_t max_keys, const uint64_t hash_key[2])
+{
+    header_t *h = t->h;
+    int error = mutex_init(&h->lock, is_shared(t));
+    if (error || (error = mutex_init(&h->lead, is_shared(t))))
+        return error;
+    h->layout = TABLE_LAYOUT;
+    memcpy(h->hash_key, hash_key, 16);
+    h->size = p->size;
+    h->max_keys = max_keys;
+    h->index_slots = p->slots;
+    h->max_blocks = p->max_blocks;
+    h->backed_entries = is_shared(t) ? 0 : max_keys;
+    h->backed_blocks = is_shared(t) ? 0 : p->max_blocks;
+    h->grace_ns = 15 * SECOND;
+    h->near_ns = SECOND / 2;
+    h->trust_ns = INT64_MAX;
+    h->far_free_until = INT64_MAX;
+    h->cautious_until = INT64_MIN;
+    h->members = 1;
+    h->predict = 1;
+    h->bulk = is_shared(t);                             /* other processes always may */
+    h->free_entry = h->free_last = h->free_block = NONE;
+    h->version = 1;
+    __atomic_store_n(&h->magic, TABLE_MAGIC, __ATOMIC_RELEASE);
+    return 0;
+}
+
+/* A table in memory of its own. Returns an errno or 0. */
+static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], int is_virtual)
+{
+    plan_t p = plan_table(max_keys);
+    memset(t, 0, sizeof *t);
+    t->fd = -1;
+    t->size = p.size + HUGE_PAGE;
+    char *m = mmap(NULL, t->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (m == MAP_FAILED)
+        return errno;
+    t->memory = m;
+    t->is_virtual = is_virtual;
+    table_attach(t, (char *)(((uintptr_t)m + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1)), &p, max_keys);
+    return table_begin(t, &p, max_keys, hash_key);
+}
+
+/* Maps a file of `fd` that is as long as the plan says. Returns an errno or 0. */
+static int table_map(table_t *t, int fd, int64_t max_keys, int is_virtual)
+{
+    plan_t p = plan_table(max_keys);
+    memset(t, 0, sizeof *t);
+    char *m = mmap(NULL, p.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (m == MAP_FAILED)
+        return errno;
+    t->memory = m;
+    t->size = p.size;
+    t->fd = fd;
+    t->is_virtual = is_virtual;
+    table_attach(t, m, &p, max_keys);
+    return 0;
+}
+
+/* An empty file becomes a table. What is used from the start gets its memory now: a file system that is full must say so
+ * here, since a page that cannot be had later kills the process. Returns an errno or 0. */
+static int table_create(table_t *t, int fd, int64_t max_keys, const uint64_t hash_key[2], int is_virtual)
+{
+    plan_t p = plan_table(max_keys);
+    int error;
+    if (ftruncate(fd, (off_t)p.size))
+        return errno;
+    if ((error = posix_fallocate(fd, 0, (off_t)p.begun)) || (error = table_map(t, fd, max_keys, is_virtual)))
+        return error;
+    return table_begin(t, &p, max_keys, hash_key);
+}
+
+static void table_close(table_t *t)
+{
+    if (t->memory)
+        munmap(t->memory, t->size);
+    memset(t, 0, sizeof *t);
+    t->fd = -1;
+}
+
+/* Memory for `bytes` at `start`. A private table has it. */
+static int back(const table_t *t, const void *start, size_t bytes)
+{
+    size_t at = (size_t)((const char *)start - (const char *)t->h);
+    return !is_shared(t) || posix_fallocate(t->fd, (off_t)at, (off_t)bytes) == 0;
+}
+
+static inline int64_t log_slots(const table_t *t) { return 2 * t->h->backed_entries + 64; }
+
+/* Sets memory aside for more entries, and their places in the log. 0 when there is none. */
+static int back_entries(table_t *t)
+{
+    header_t *h = t->h;
+    int64_t from = h->backed_entries, to = from + GROW_ENTRIES < h->max_keys ? from + GROW_ENTRIES : h->max_keys;
+    size_t more = (size_t)(to - from);
+    if (!back(t, &t->hot[from], more * sizeof(hot_t)) || !back(t, &t->cold[from], more * sizeof(cold_t))
+        || !back(t, t->log_version, ((size_t)to * 2 + 64) * 8) || !back(t, t->log_entry, ((size_t)to * 2 + 64) * 4))
+        return 0;
+    h->backed_entries = to;
+    return 1;
+}
+
+static int back_blocks(table_t *t)
+{
+    header_t *h = t->h;
+    int64_t from = h->backed_blocks, to = from + GROW_BLOCKS < h->max_blocks ? from + GROW_BLOCKS : h->max_blocks;
+    if (!back(t, &t->blocks[from], (size_t)(to - from) * sizeof(block_t)))
+        return 0;
+    h->backed_blocks = to;
+    return 1;
+}
+
+#endif
