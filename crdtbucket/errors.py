@@ -54,6 +54,19 @@ class CostExceedsCapacity(CrdtbucketError, ValueError):
         )
 
 
+class SharedTableError(CrdtbucketError):
+    """The file of a shared table cannot be used: `fault` says why, `fix` what to do."""
+
+    def __init__(self, path: str, fault: str, fix: str) -> None:
+        super().__init__(path, fault, fix)
+        self.path = path
+        self.fault = fault
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"the shared table {self.path} {self.fault}: {self.fix}"
+
+
 class UnknownBucket(CrdtbucketError, KeyError):
     """No bucket has this name; `names` are those that there are."""
 

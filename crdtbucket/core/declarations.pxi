@@ -1,6 +1,17 @@
 # What the binding uses of the headers.
 
 cdef extern from "core/core.h" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_trylock(pthread_mutex_t *)
+    int pthread_mutex_unlock(pthread_mutex_t *)
+    int pthread_mutex_consistent(pthread_mutex_t *)
+    int EOWNERDEAD
+    size_t strnlen(const char *, size_t)
+    enum: TABLE_LAYOUT
+    const uint64_t TABLE_MAGIC
+    enum: MAX_WORKERS
+    enum: NODE_NAME_BYTES
     enum: NONE
     enum: MAX_DEFINITIONS
     enum: MAX_NODES
@@ -42,7 +53,12 @@ cdef extern from "core/core.h" nogil:
         uint16_t node
         uint8_t used, marked
     ctypedef struct header_t:
+        uint64_t magic, layout
+        uint8_t boot[16]
+        uint64_t pid_space, time_space, owner, size
         uint64_t hash_key[2]
+        pthread_mutex_t lead
+        int64_t leader
         int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until, cautious_since, cautious_until, averaged_ns, members
         int64_t open_tokens
         uint64_t version, spare_epoch
@@ -54,6 +70,7 @@ cdef extern from "core/core.h" nogil:
         definition_t *definitions
         node_t *nodes
         origin_t *origins
+        char *node_names
         worker_t *workers
         counts_t *all_counts
         counts_t *counts
@@ -62,6 +79,7 @@ cdef extern from "core/core.h" nogil:
         cold_t *cold
         int64_t virtual_ns
         int is_virtual
+        int fd
     ctypedef struct outcome_t:
         int64_t debt_ns, rest, wait_ns
         uint32_t entry, full_count, birth
@@ -104,7 +122,13 @@ cdef extern from "core/core.h" nogil:
     uint32_t definition_free_slot(const table_t *, int64_t)
     int64_t definitions_free(const table_t *, int64_t)
     void definition_place(table_t *, uint32_t, const definition_t *)
+    ctypedef struct plan_t:
+        size_t size, begun
+    plan_t plan_table(int64_t)
     int table_open(table_t *, int64_t, const uint64_t *, int)
+    int table_create(table_t *, int, int64_t, const uint64_t *, int)
+    int table_map(table_t *, int, int64_t, int)
+    int back_counts(const table_t *, int)
     void table_close(table_t *)
     int64_t table_bytes(const table_t *)
     int64_t clock_ns(const table_t *)
@@ -158,6 +182,7 @@ cdef extern from "core/core.h" nogil:
                          uint64_t *, uint64_t *)
     int text_view(PyObject *, const uint8_t **, Py_ssize_t *)
     void prefetch_slot(const table_t *, uint64_t)
+    void set_next(definition_t *, uint32_t)
     void atomic_or(uint16_t *, uint16_t)
     uint32_t column_birth(const column_t *)
     uint32_t wire_definition(const wire_entry_t *)

@@ -35,23 +35,36 @@ cdef class _Definitions(_Memory):
         made.allow_when_full = spec.on_table_full == "allow"
         made.shadow = spec.shadow
         made.next = <uint32_t>NONE
-        if name in self.slots:
-            old = &self.t.definitions[<uint32_t>self.slots[name]]
-            if same_definition(old, &made):
-                return self.slots[name]
-        cdef uint32_t slot = self._free_slot()
+        cdef int64_t slot, before
         self.enter()
-        if old:
-            made.forgiven, made.refused_full = old.forgiven, old.refused_full
-            made.excess, made.excess_before, made.excess_minute = old.excess, old.excess_before, old.excess_minute
-        definition_place(&self.t, slot, &made)
-        if old:
-            old.replaced_ns = clock_ns(&self.t)
-            old.next = slot
-        self.leave()
+        try:
+            before = self.slot_of(made.name_hash)
+            if before >= 0:
+                old = &self.t.definitions[before]
+                if same_definition(old, &made):
+                    self.slots[name] = before
+                    return before
+            slot = self._free_slot()
+            if old:
+                made.forgiven, made.refused_full = old.forgiven, old.refused_full
+                made.excess, made.excess_before, made.excess_minute = old.excess, old.excess_before, old.excess_minute
+            definition_place(&self.t, slot, &made)
+            if old:
+                old.replaced_ns = clock_ns(&self.t)
+                set_next(old, slot)
+        finally:
+            self.leave()
         self.slots[name] = slot
         self._refresh_flush()
         return slot
+
+    cdef int64_t slot_of(self, uint64_t name):
+        """The current definition of this name, by whichever process; -1 for none."""
+        cdef uint32_t i
+        for i in range(self.t.h.definitions):
+            if self.t.definitions[i].name_hash == name and self.t.definitions[i].next == <uint32_t>NONE:
+                return i
+        return -1
 
     cdef int64_t _free_slot(self) except -1:
         cdef uint32_t slot = definition_free_slot(&self.t, clock_ns(&self.t))
@@ -75,9 +88,10 @@ cdef class _Definitions(_Memory):
         cdef uint32_t i
         cdef definition_t *d
         out = []
-        for i in self.slots.values():
+        for i in range(self.t.h.definitions):
             d = &self.t.definitions[i]
-            out.append((i, d.name_hash, d.definition_hash, d.q, d.p))
+            if d.name_hash and d.next == <uint32_t>NONE:
+                out.append((i, d.name_hash, d.definition_hash, d.q, d.p))
         return out
 
     @property

@@ -181,7 +181,7 @@ typedef struct {
     __attribute__((aligned(64))) pthread_mutex_t lead; /* held by the one process that speaks to the peers */
 
     __attribute__((aligned(64))) int64_t averaged_ns; /* last round */
-    int64_t led_ns;                   /* when the leader last looked after the table */
+    int64_t leader;                   /* number of the process that has the lead, or had it when it died */
     int64_t open_tokens;              /* asked of a common store, which may have counted them before they are here */
     uint64_t log_head, log_tail, version;
     uint64_t spare_epoch;             /* what to run under when larger counts of the own epoch are heard */

@@ -250,6 +250,11 @@ static int back_entries(table_t *t)
     return 1;
 }
 
+static int back_counts(const table_t *t, int worker)
+{
+    return back(t, &t->all_counts[(size_t)worker * MAX_DEFINITIONS], sizeof(counts_t) * MAX_DEFINITIONS);
+}
+
 static int back_blocks(table_t *t)
 {
     header_t *h = t->h;

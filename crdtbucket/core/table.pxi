@@ -1,12 +1,17 @@
 # The table, whole: how it is opened, kept and looked at.
 
 
-cdef class Table(_Inbox):
+cdef class Table(_Sharing):
     """One node's keys of all buckets, in one memory mapping. Times are integer ns of CLOCK_BOOTTIME, or of `set_time`."""
 
     def __init__(self, *, int64_t max_keys=1_000_000, bytes hash_key=None, bint virtual=False, double grace=15.0,
-                 int max_names=10_000, epoch=None):
+                 int max_names=10_000, epoch=None, int fd=-1, host=None, bint join=False):
+        """`fd`: of a file that other processes map, too; the table does not close it. It is empty, and `host` is then what the
+        header is to say: (boot id, pid space, time space, owner); or it is a table that was checked. `join`: others use it now,
+        so its epoch goes on."""
         cdef uint64_t key[2]
+        cdef int error
+        cdef bint made = True
         if self.opened:
             raise CrdtbucketError("a table is opened once")
         if not 16 <= max_keys <= 1 << 30:
@@ -17,19 +22,52 @@ cdef class Table(_Inbox):
         if len(hash_key) != 16:
             raise CrdtbucketError(f"hash_key must be 16 bytes, not {len(hash_key)}")
         memcpy(key, PyBytes_AS_STRING(hash_key), 16)
-        cdef int error = table_open(&self.t, max_keys, key, virtual)
+        if fd < 0:
+            error = table_open(&self.t, max_keys, key, virtual)
+        elif os.fstat(fd).st_size:
+            made = False
+            error = table_map(&self.t, fd, max_keys, virtual)
+        else:
+            error = table_create(&self.t, fd, max_keys, key, virtual)
         if error:
-            raise MemoryError(f"no memory for {max_keys} keys: {os.strerror(error)}")
+            raise OSError(error, os.strerror(error)) if fd >= 0 else MemoryError(
+                f"no memory for {max_keys} keys: {os.strerror(error)}")
         self.opened = 1
-        self.t.workers[0].pid = 1
-        self.t.h.grace_ns = <int64_t>(grace * 1e9)
-        self.t.h.spare_epoch = int.from_bytes(os.urandom(8), "little") | 1
         self.names = {}
         self.max_names = max_names
         self.slots = {}
         if virtual:
             self.t.virtual_ns = 0
-        self.open_epoch(int.from_bytes(os.urandom(8), "little") | 1 if epoch is None else epoch)
+        if made:
+            self.t.h.grace_ns = <int64_t>(grace * 1e9)
+            if host is not None:
+                boot, pid_space, time_space, owner = host
+                self.describe(boot, pid_space, time_space, owner)
+        if fd >= 0:
+            self.claim()
+        else:
+            self.t.workers[0].pid = 1
+        if not join:
+            self.begin_life(int.from_bytes(os.urandom(8), "little") | 1 if epoch is None else epoch)
+
+    cdef describe(self, bytes boot, uint64_t pid_space, uint64_t time_space, uint64_t owner):
+        memcpy(self.t.h.boot, PyBytes_AS_STRING(boot), 16)
+        self.t.h.pid_space, self.t.h.time_space, self.t.h.owner = pid_space, time_space, owner
+
+    cdef begin_life(self, epoch):
+        """Nobody used the table before this: takes count under a new epoch, and of the peers nothing is known but their columns."""
+        cdef uint32_t i
+        self.enter()
+        for i in range(1, MAX_NODES):
+            if self.t.nodes[i].known:
+                forget_node(&self.t, i, clock_ns(&self.t))
+            memset(&self.t.nodes[i], 0, sizeof(node_t))
+        self.t.h.cautious_until = -(1 << 63)
+        self.t.h.members = 1
+        self.t.h.open_tokens = 0
+        self.leave()
+        self.t.h.spare_epoch = int.from_bytes(os.urandom(8), "little") | 1
+        self.open_epoch(epoch)
 
     # ---- upkeep ----
 

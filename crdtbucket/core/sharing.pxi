@@ -1,0 +1,154 @@
+# A table that several processes of a host use at once: its header, who uses it, who leads.
+
+
+def read_header(const uint8_t[::1] data):
+    """What the first bytes of a file say of a table, as a dict; None when it is none, or was never finished."""
+    cdef const header_t *h = <const header_t *>&data[0] if data.shape[0] >= <Py_ssize_t>sizeof(header_t) else NULL
+    if not h or h.magic != TABLE_MAGIC:
+        return None
+    return {
+        "layout": h.layout, "boot": PyBytes_FromStringAndSize(<const char *>h.boot, 16), "pid_space": h.pid_space,
+        "time_space": h.time_space, "owner": h.owner, "size": h.size, "max_keys": h.max_keys,
+        "hash_key": PyBytes_FromStringAndSize(<const char *>h.hash_key, 16),
+    }
+
+
+HEADER_BYTES = sizeof(header_t)
+LAYOUT = TABLE_LAYOUT
+
+
+def table_size(int64_t max_keys):
+    """(bytes of a table's file, of these that it takes from the start)."""
+    cdef plan_t p = plan_table(max_keys)
+    return p.size, p.begun
+
+
+cdef int64_t started(int64_t pid) except -2:
+    """When a process started, in clock ticks since boot; -1 when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return -1
+
+
+cdef class _Sharing(_Inbox):
+    cdef readonly bint leading
+    """Whether this process holds the lead."""
+
+    def verify(self):
+        """Checks all that must be true of the table: for tests and diagnosis. Raises CrdtbucketError."""
+        cdef const char *wrong
+        self.enter()
+        wrong = table_verify(&self.t)
+        self.leave()
+        if wrong:
+            raise CrdtbucketError(f"the table is damaged: {wrong.decode()}")
+
+    @property
+    def shared(self):
+        """Whether other processes may use the table."""
+        return bool(is_shared(&self.t))
+
+    @property
+    def repairs(self):
+        """How often a process died while it changed the table, and the next one mended that."""
+        return self.t.h.repairs
+
+    def claim(self):
+        """Counts decisions for this process from now on. Raises CrdtbucketError when too many processes use the table."""
+        cdef int64_t pid = os.getpid()
+        cdef int i, free = -1
+        cdef worker_t *w
+        self.enter()
+        try:
+            for i in range(MAX_WORKERS):
+                w = &self.t.workers[i]
+                if not w.pid or started(w.pid) != w.started:
+                    free = i
+                    break
+            if free >= 0 and not back_counts(&self.t, free):
+                raise CrdtbucketError("no memory for the counters of one more process: the file system is full")
+            if free >= 0:
+                w.pid, w.started = pid, started(pid)
+                self.t.counts = self.t.all_counts + free * MAX_DEFINITIONS
+        finally:
+            self.leave()
+        if free < 0:
+            raise CrdtbucketError(f"{MAX_WORKERS} processes use the table: start fewer, or give each group its own")
+
+    def unclaim(self):
+        """This process ends its use; what it counted stays."""
+        cdef worker_t *w
+        cdef int i
+        self.enter()
+        for i in range(MAX_WORKERS):
+            w = &self.t.workers[i]
+            if w.pid == os.getpid():
+                w.started = 0
+        self.leave()
+
+    def workers(self):
+        """Numbers of the processes that use the table now."""
+        return [self.t.workers[i].pid for i in range(MAX_WORKERS)
+                if self.t.workers[i].pid and started(self.t.workers[i].pid) == self.t.workers[i].started]
+
+    def after_fork(self, int fd):
+        """In a child: the file under a description of its own, and counters of its own."""
+        self.t.fd = fd
+        self.leading = False
+        self.claim()
+
+    def lead(self):
+        """Tries to become the one process that speaks to the peers; True when it is. The thread that asked holds the lead until
+        `yield_lead` or its end: then another process gets it."""
+        cdef int error
+        if self.leading:
+            return True
+        error = pthread_mutex_trylock(&self.t.h.lead)
+        if error == EOWNERDEAD:
+            pthread_mutex_consistent(&self.t.h.lead)
+        elif error:
+            return False
+        self.leading = True
+        self.t.h.leader = os.getpid()
+        return True
+
+    def yield_lead(self):
+        """Gives the lead back; in the thread that got it."""
+        if self.leading:
+            self.leading = False
+            self.t.h.leader = 0
+            pthread_mutex_unlock(&self.t.h.lead)
+
+    @property
+    def leader(self):
+        """The number of the process that speaks to the peers, or last did; 0 for none."""
+        return self.t.h.leader
+
+    def name_node(self, uint32_t node, str name):
+        """Keeps the name of a node's number, for the process that leads next."""
+        self.check_node(node)
+        data = name.encode()
+        if len(data) >= NODE_NAME_BYTES:
+            raise CrdtbucketError(f"a name of {len(data)} bytes is too long for a shared table")
+        cdef char *at = self.t.node_names + node * NODE_NAME_BYTES
+        memset(at, 0, NODE_NAME_BYTES)
+        memcpy(at, PyBytes_AS_STRING(data), len(data))
+
+    def node_names(self):
+        """The names that were kept, by number."""
+        cdef uint32_t i
+        cdef const char *at
+        out = {}
+        for i in range(MAX_NODES):
+            at = self.t.node_names + i * NODE_NAME_BYTES
+            if at[0]:
+                out[i] = at[:strnlen(at, NODE_NAME_BYTES)].decode()
+        return out
+
+    def known_nodes(self):
+        """Of the nodes that are predicted or were heard: {number: (running epoch, when it was heard in ns)}."""
+        cdef uint32_t i
+        return {i: (self.t.origins[self.t.nodes[i].origin].epoch, self.t.nodes[i].heard)
+                for i in range(1, MAX_NODES) if self.t.nodes[i].known}

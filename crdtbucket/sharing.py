@@ -1,0 +1,249 @@
+"""The file of a table that several processes of one host share: found, checked, made, kept.
+
+Every process that uses the file holds a shared lock on it for its life, so that who comes alone may
+begin it anew, and nobody else. The rules of the table itself, and what happens when a process is
+killed in the middle of a change, are in the core.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import stat
+import time
+import weakref
+from dataclasses import dataclass
+
+from crdtbucket._core import HEADER_BYTES, LAYOUT, Table, read_header, table_size
+from crdtbucket.errors import SharedTableError
+
+LOG = logging.getLogger("crdtbucket")
+AUTO = "auto"
+DIRECTORY = "/dev/shm"
+MADE_WITHIN_S = 10.0
+"""Another process makes the table within this time, or something is wrong with it."""
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+def path_for(shared: str | os.PathLike[str], node: str) -> str:
+    """The file that `shared` means: a path, or "auto" for one in memory named after user and node."""
+    if shared != AUTO:
+        return os.path.abspath(os.fspath(shared))
+    name = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", node)
+    if len(name) > 100:
+        name = name[:80] + hashlib.blake2b(node.encode(), digest_size=8).hexdigest()
+    return f"{DIRECTORY}/crdtbucket-{os.geteuid()}-{name}"
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a table's times and processes belong to."""
+
+    boot: bytes
+    pid_space: int
+    time_space: int
+
+    @classmethod
+    def here(cls) -> Host:
+        """This one."""
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+            number = bytes.fromhex(boot.read().strip().replace("-", ""))
+        spaces = []
+        for kind in ("pid", "time"):
+            try:
+                spaces.append(os.stat(f"/proc/self/ns/{kind}").st_ino)
+            except FileNotFoundError:  # a kernel without such namespaces
+                spaces.append(0)
+        return cls(number, *spaces)
+
+
+class SharedFile:
+    """The open file of a shared table, and this process' lock on it."""
+
+    def __init__(self, path: str) -> None:
+        """Opens or makes the file. Raises SharedTableError when it is not safe to use."""
+        self.path = path
+        self.fd = -1
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self.fd = os.open(path, flags, 0o600)
+            self._check_owner()
+        except OSError as error:
+            self.close()
+            raise SharedTableError(
+                path,
+                f"cannot be opened: {error.strerror}",
+                "name a file in a directory of this host's memory, such as /dev/shm",
+            ) from error
+        except SharedTableError:
+            self.close()
+            raise
+
+    def table(
+        self,
+        *,
+        max_keys: int,
+        hash_key: bytes,
+        owner: str,
+        virtual: bool = False,
+        host: Host | None = None,
+    ) -> Table:
+        """The table in the file, made when there is none.
+
+        One that other processes use must be just this one. One that nobody uses is begun anew
+        where it is of another boot, layout, size, secret or node, and that is logged; else its
+        counts go on. Raises SharedTableError.
+        """
+        here = Host.here() if host is None else host
+        wanted = {
+            "layout": LAYOUT,
+            "boot": here.boot,
+            "pid_space": here.pid_space,
+            "time_space": here.time_space,
+            "owner": int.from_bytes(hashlib.blake2b(owner.encode(), digest_size=8).digest(), "big"),
+            "max_keys": max_keys,
+            "hash_key": hash_key,
+            "size": table_size(max_keys)[0],
+        }
+        alone = self._lock()
+        found = os.pread(self.fd, HEADER_BYTES, 0)
+        fault = _fault(read_header(found), wanted, os.fstat(self.fd).st_size)
+        if not alone and (fault or not found):
+            raise SharedTableError(self.path, *(fault or ("is empty", "try again")))
+        if fault and found:
+            LOG.warning("the shared table %s %s: it is begun anew", self.path, fault[0])
+            os.ftruncate(self.fd, 0)
+        try:
+            table = Table(
+                max_keys=max_keys,
+                hash_key=hash_key,
+                virtual=virtual,
+                fd=self.fd,
+                host=(here.boot, here.pid_space, here.time_space, wanted["owner"]),
+                join=not alone,
+            )
+        except OSError as error:
+            if alone:
+                os.ftruncate(self.fd, 0)
+            size, begun = table_size(max_keys)
+            raise SharedTableError(
+                self.path,
+                f"has no room for {max_keys} keys ({begun >> 20} MiB at first, about "
+                f"{max_keys * 200 >> 20} MiB when all are used): {error.strerror}",
+                "lower max_keys, or give the file system more room",
+            ) from error
+        if alone:
+            fcntl.flock(self.fd, fcntl.LOCK_SH)
+        _open[table] = self
+        return table
+
+    def alone(self) -> bool:
+        """Whether no other process uses the file. Nobody can come while this process lives on."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self.fd, fcntl.LOCK_SH)
+            return False
+        return True
+
+    def replaced(self) -> bool:
+        """Whether the path leads to another file by now: who comes next shares nothing with us."""
+        try:
+            return not os.path.samestat(os.stat(self.path), os.fstat(self.fd))
+        except FileNotFoundError:
+            return True
+
+    def reopen(self) -> None:
+        """In the child of a fork: a lock of its own, which is not the parent's too."""
+        inherited, self.fd = self.fd, os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+        fcntl.flock(self.fd, fcntl.LOCK_SH)
+        os.close(inherited)
+
+    def close(self) -> None:
+        """Ends this process' use of the file."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _check_owner(self) -> None:
+        is_now = os.fstat(self.fd)
+        if not stat.S_ISREG(is_now.st_mode):
+            raise SharedTableError(self.path, "is no file", "name a file")
+        if is_now.st_uid != os.geteuid():
+            raise SharedTableError(
+                self.path,
+                f"belongs to user {is_now.st_uid}, not to {os.geteuid()}",
+                "run all processes as one user, or name another file",
+            )
+        if is_now.st_mode & 0o077:
+            raise SharedTableError(
+                self.path,
+                f"may be used by others (mode {stat.S_IMODE(is_now.st_mode):04o})",
+                f"chmod 600 {self.path}",
+            )
+
+    def _lock(self) -> bool:
+        """Locks the file. True when nobody else uses it: then it is locked for this process alone."""
+        deadline = time.monotonic() + MADE_WITHIN_S
+        while True:
+            for kind in (fcntl.LOCK_EX, fcntl.LOCK_SH):
+                try:
+                    fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
+                    return kind == fcntl.LOCK_EX
+                except BlockingIOError:
+                    pass
+            if time.monotonic() > deadline:
+                raise SharedTableError(
+                    self.path,
+                    f"is being made by another process for {MADE_WITHIN_S:.0f} s",
+                    "stop that process, or remove the file",
+                )
+            time.sleep(0.01)  # only while another process makes the table
+
+
+def _fault(
+    found: dict[str, object] | None, wanted: dict[str, object], size: int
+) -> tuple[str, str] | None:
+    """What is wrong with a table and what to do, None when it is the wanted one."""
+    if found is None:
+        return "is no table, or was never finished", "name another file, or remove it"
+    for field, fault in _FAULTS.items():
+        if found[field] != wanted[field]:
+            text, fix = fault
+            return text.format(found=found[field], wanted=wanted[field]), fix
+    if size != wanted["size"]:
+        return "was cut off", "stop all processes that use it"
+    return None
+
+
+_SAME = "give all processes of the host the same settings, or another file"
+_FAULTS = {
+    "layout": ("is of layout {found}, not {wanted}", "run one version of crdtbucket on the host"),
+    "boot": ("is from before the last boot", "stop all processes that use it"),
+    "pid_space": (
+        "is used in another container",
+        "let the containers share their process numbers, or give each its own file",
+    ),
+    "time_space": ("is used under another clock", "give each time namespace its own file"),
+    "owner": ("is that of another node", "give each node its own file"),
+    "max_keys": ("is for {found} keys, not {wanted}", _SAME),
+    "hash_key": ("is for another mesh secret", _SAME),
+    "size": ("has another size", "run one version of crdtbucket on the host"),
+}
+
+_open: weakref.WeakKeyDictionary[Table, SharedFile] = weakref.WeakKeyDictionary()
+
+
+def _after_fork() -> None:
+    for table, file in list(_open.items()):
+        if file.fd >= 0:
+            file.reopen()
+            table.after_fork(file.fd)
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+__all__ = ["AUTO", "Host", "SharedFile", "path_for"]
