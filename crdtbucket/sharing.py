@@ -29,7 +29,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def path_for(shared: str | os.PathLike[str], node: str) -> str:
-    """The file that `shared` means: a path, or "auto" for one in memory named after user and node."""
+    """The file that `shared` means: a path, or "auto" for one in memory, of this user and node."""
     if shared != AUTO:
         return os.path.abspath(os.fspath(shared))
     name = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", node)
@@ -51,13 +51,8 @@ class Host:
         """This one."""
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
             number = bytes.fromhex(boot.read().strip().replace("-", ""))
-        spaces = []
-        for kind in ("pid", "time"):
-            try:
-                spaces.append(os.stat(f"/proc/self/ns/{kind}").st_ino)
-            except FileNotFoundError:  # a kernel without such namespaces
-                spaces.append(0)
-        return cls(number, *spaces)
+        spaces = {kind.name: kind.stat().st_ino for kind in os.scandir("/proc/self/ns")}
+        return cls(number, spaces["pid"], spaces.get("time", 0))
 
 
 class SharedFile:
@@ -98,12 +93,14 @@ class SharedFile:
         counts go on. Raises SharedTableError.
         """
         here = Host.here() if host is None else host
+        named = hashlib.blake2b(owner.encode(), digest_size=8).digest()
+        mark = (here.boot, here.pid_space, here.time_space, int.from_bytes(named, "big"))
         wanted = {
             "layout": LAYOUT,
             "boot": here.boot,
             "pid_space": here.pid_space,
             "time_space": here.time_space,
-            "owner": int.from_bytes(hashlib.blake2b(owner.encode(), digest_size=8).digest(), "big"),
+            "owner": mark[3],
             "max_keys": max_keys,
             "hash_key": hash_key,
             "size": table_size(max_keys)[0],
@@ -122,13 +119,13 @@ class SharedFile:
                 hash_key=hash_key,
                 virtual=virtual,
                 fd=self.fd,
-                host=(here.boot, here.pid_space, here.time_space, wanted["owner"]),
+                host=mark,
                 join=not alone,
             )
         except OSError as error:
             if alone:
                 os.ftruncate(self.fd, 0)
-            size, begun = table_size(max_keys)
+            begun = table_size(max_keys)[1]
             raise SharedTableError(
                 self.path,
                 f"has no room for {max_keys} keys ({begun >> 20} MiB at first, about "
@@ -142,12 +139,10 @@ class SharedFile:
 
     def alone(self) -> bool:
         """Whether no other process uses the file. Nobody can come while this process lives on."""
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            fcntl.flock(self.fd, fcntl.LOCK_SH)
-            return False
-        return True
+        if self._try_lock(fcntl.LOCK_EX):
+            return True
+        fcntl.flock(self.fd, fcntl.LOCK_SH)
+        return False
 
     def replaced(self) -> bool:
         """Whether the path leads to another file by now: who comes next shares nothing with us."""
@@ -186,15 +181,13 @@ class SharedFile:
             )
 
     def _lock(self) -> bool:
-        """Locks the file. True when nobody else uses it: then it is locked for this process alone."""
+        """Locks the file; True when nobody else uses it: then no one can until that is given up."""
         deadline = time.monotonic() + MADE_WITHIN_S
         while True:
-            for kind in (fcntl.LOCK_EX, fcntl.LOCK_SH):
-                try:
-                    fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
-                    return kind == fcntl.LOCK_EX
-                except BlockingIOError:
-                    pass
+            if self._try_lock(fcntl.LOCK_EX):
+                return True
+            if self._try_lock(fcntl.LOCK_SH):
+                return False
             if time.monotonic() > deadline:
                 raise SharedTableError(
                     self.path,
@@ -202,6 +195,13 @@ class SharedFile:
                     "stop that process, or remove the file",
                 )
             time.sleep(0.01)  # only while another process makes the table
+
+    def _try_lock(self, kind: int) -> bool:
+        try:
+            fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 def _fault(
