@@ -78,7 +78,9 @@ class Housekeeping:
             self._timer.cancel()
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join()  # its lead of a shared table ends with it
+        elif self._alone:
+            self._table.yield_lead()
 
     def _save(self, save: Callable[[], None]) -> None:
         if self._loop is None:  # in a thread of its own
@@ -87,6 +89,8 @@ class Housekeeping:
             self._saving = self._loop.run_in_executor(None, _logged, save)
 
     def _look_after_table(self) -> None:
+        if self._table.shared and not self._table.lead():
+            return  # another process does
         # Nobody has to hear of anything: what was attempted counts as sent, so that it can be
         # evicted when it is full again.
         self._table.collect()

@@ -21,6 +21,7 @@ from crdtbucket.mesh.state import StateDir
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol import MeshNode
     from crdtbucket.mesh.transport import Mesh
+    from crdtbucket.sharing import SharedFile
     from crdtbucket.strong.assembly import StrongSide
 
 
@@ -49,10 +50,11 @@ class Lifecycle:
         region: str,
         mesh: MeshConfig | None,
         strong: StrongSide | None = None,
+        file: SharedFile | None = None,
         relax: Callable[[], None] | None = None,
     ) -> None:
         """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis.
-        `relax`: see `Housekeeping`."""
+        `file`: of a shared table. `relax`: see `Housekeeping`."""
         self.state = State.NEW
         self._table = table
         self._buckets = buckets
@@ -60,6 +62,7 @@ class Lifecycle:
         self._region = region
         self._config = mesh
         self._strong = strong
+        self._file = file
         self._housekeeping = Housekeeping(table, self._buckets, alone=mesh is None)
         self._housekeeping.relax = relax
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -124,7 +127,7 @@ class Lifecycle:
         self._end()
         if self._in_thread is not None:
             self._in_thread.stop()
-        self._release_state()
+        self._release()
 
     async def aclose(self) -> None:
         """End it, on the event loop on which it runs."""
@@ -139,8 +142,7 @@ class Lifecycle:
         self._end()
         if self._on_loop is not None:
             await self._on_loop.aclose()
-        if self._state is not None:
-            await asyncio.to_thread(self._release_state)
+        await asyncio.to_thread(self._release)
 
     def _begin(self) -> None:
         if self.state is State.CLOSED:
@@ -160,16 +162,27 @@ class Lifecycle:
         """What is to run beside the decisions, in the order of its start."""
         services: list[Service] = []
         if self._config is not None:
-            # The network is imported only where there is one.
-            from crdtbucket.mesh.transport import Mesh
-
-            self._mesh = Mesh(self._protocol(self._config), self._config, self._table.now)
-            self._mesh.on_conflict = self._name_used
-            services.append(self._mesh)
+            services.append(self._mesh_service(self._config, self._file))
         if self._strong is not None:
             self._strong.join(self.machine)
             services.append(self._strong)
         return services
+
+    def _mesh_service(self, config: MeshConfig, file: SharedFile | None) -> Service:
+        # The network is imported only where there is one.
+        from crdtbucket.mesh.transport import Mesh
+
+        def make() -> Mesh:
+            mesh = Mesh(self._protocol(config), config, self._table.now)
+            mesh.on_conflict = self._name_used
+            self._mesh = mesh
+            return mesh
+
+        if file is None:
+            return make()
+        from crdtbucket.leadership import Leadership
+
+        return Leadership(self._table, file, make, self._tell_address)
 
     def _protocol(self, config: MeshConfig) -> MeshNode:
         from crdtbucket.mesh.protocol import MeshNode
@@ -191,8 +204,9 @@ class Lifecycle:
     def _take_state(self, state: StateDir, node: MeshNode) -> None:
         state.open()
         self._state = state
-        lives = state.begin_life(self._table.epoch)
-        saved = state.load_snapshot()
+        known = self._table.remembers  # another process of this node may have begun this life
+        lives = state.begin_life(self._table.epoch, goes_on=known)
+        saved = None if known else state.load_snapshot()
         if saved is not None:
             keys = node.restore(saved)
             LOG.info(
@@ -204,6 +218,14 @@ class Lifecycle:
         with self._saving:
             if self._state is not None and self.machine is not None:
                 self._state.save_snapshot(self.machine.snapshot())
+
+    def _release(self) -> None:
+        try:
+            self._release_state()
+        finally:
+            if self._file is not None:
+                self._table.unclaim()
+                self._file.close()
 
     def _release_state(self) -> None:
         if self._state is None:

@@ -30,6 +30,7 @@ from crdtbucket.planned import PlannedBucket
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
 from crdtbucket.reload import FEWER, MAX_BUCKETS, Reload, runnable, set_plans, with_plans
 from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
+from crdtbucket.sharing import SharedFile, path_for
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
 from crdtbucket.strong.settings import RedisConfig
@@ -65,6 +66,7 @@ class Limiter:
         consistency: Mode | str = Mode.EVENTUAL,
         degradation: Degradation | None = None,
         max_keys: int = MAX_KEYS,
+        shared: str | os.PathLike[str] | None = None,
         _table: Table | None = None,
     ) -> None:
         """Define the buckets; nothing is connected yet.
@@ -73,8 +75,11 @@ class Limiter:
         there ("local" without one). region: a text for people. redis: what decides for strong
         buckets, settings or a URL. consistency: of buckets that do not say it themselves.
         degradation: what strong buckets do when Redis is slow or gone. max_keys: keys that are
-        held at once, 16 to 2^30, of all buckets. Raises `InvalidSpec` for a name given twice and
-        for what strong mode cannot keep, `MeshError` without a node name.
+        held at once, 16 to 2^30, of all buckets. shared: a file in memory, such as
+        "/dev/shm/crdtbucket-edge", or "auto": all processes of this host that name it are one node
+        and share one table; one of them speaks to the peers. Raises `InvalidSpec` for a name given
+        twice and for what strong mode cannot keep, `MeshError` without a node name,
+        `SharedTableError` for a file that cannot be shared.
         """
         if mesh is not None and node is None:
             raise MeshError("a node of a mesh needs a name of its own: pass node=, such as 'eu-1'")
@@ -83,7 +88,10 @@ class Limiter:
         self._mesh_config = mesh
         self._consistency = check_consistency(consistency)
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
-        self._table = _table if _table is not None else _new_table(mesh, config, max_keys)
+        self._file: SharedFile | None = None
+        if shared is not None:
+            self._file = SharedFile(path_for(shared, self._node))
+        self._table = _table or _new_table(self._file, self._node, mesh, config, max_keys)
         self._path = ""
         self._watch: FileWatch | None = None
         self._made: list[Bucket] = []
@@ -108,6 +116,7 @@ class Limiter:
             region=self._region,
             mesh=mesh,
             strong=self._strong,
+            file=self._file,
             relax=self._reload.relax,
         )
 
@@ -121,6 +130,7 @@ class Limiter:
         mesh: MeshConfig | None = None,
         redis: RedisConfig | str | None = None,
         max_keys: int = MAX_KEYS,
+        shared: str | os.PathLike[str] | None = None,
         on_mode_change: Callable[[ModeNotice], None] | None = None,
         watch: bool = False,
     ) -> Limiter:
@@ -173,6 +183,7 @@ class Limiter:
                 config.webhook,
             ),
             max_keys=max_keys,
+            shared=config.shared if shared is None else shared,
         )
         limiter._reload.config = config
         limiter._path, limiter._watch = place, watching
@@ -430,6 +441,9 @@ class Limiter:
         if not buckets:
             return None
         names = ", ".join(bucket.spec.name for bucket in buckets)
+        if self._file is not None:
+            fix = "give each process its own node and leave shared out, or make them eventual"
+            raise InvalidSpec(f"{names}: strong consistency in a shared table", fix, "shared")
         if config is None:
             fix = 'pass redis="redis://host:port" or RedisConfig(...), or consistency="eventual"'
             raise InvalidSpec(f"{names}: strong consistency without a Redis", fix, "redis")
@@ -460,15 +474,23 @@ def _wants_strong(config: Config) -> bool:
     return Mode.STRONG in asked
 
 
-def _new_table(mesh: MeshConfig | None, redis: RedisConfig | None, max_keys: int) -> Table:
-    if mesh is None:
-        # Who shares a Redis finds the same key under the same hash.
-        prefix = None if redis is None else redis.prefix.encode()
-        shared = None if prefix is None else hashlib.blake2b(prefix, digest_size=16).digest()
-        return Table(max_keys=max_keys, hash_key=shared)
-    from crdtbucket.mesh.session import hash_key  # the network only where there is one
+def _new_table(
+    file: SharedFile | None,
+    node: str,
+    mesh: MeshConfig | None,
+    redis: RedisConfig | None,
+    max_keys: int,
+) -> Table:
+    key = None
+    if mesh is not None:
+        from crdtbucket.mesh.session import hash_key  # the network only where there is one
 
-    return Table(max_keys=max_keys, hash_key=hash_key(mesh))
+        key = hash_key(mesh)
+    elif redis is not None:  # who shares a Redis finds the same key under the same hash
+        key = hashlib.blake2b(redis.prefix.encode(), digest_size=16).digest()
+    if file is None:
+        return Table(max_keys=max_keys, hash_key=key)
+    return file.table(max_keys=max_keys, hash_key=key, owner=node)
 
 
 def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:

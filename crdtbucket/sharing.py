@@ -16,6 +16,7 @@ import stat
 import time
 import weakref
 from dataclasses import dataclass
+from typing import Any
 
 from crdtbucket._core import HEADER_BYTES, LAYOUT, Table, read_header, table_size
 from crdtbucket.errors import SharedTableError
@@ -81,12 +82,12 @@ class SharedFile:
         self,
         *,
         max_keys: int,
-        hash_key: bytes,
+        hash_key: bytes | None,
         owner: str,
         virtual: bool = False,
         host: Host | None = None,
     ) -> Table:
-        """The table in the file, made when there is none.
+        """The table in the file, made when there is none; without `hash_key` it has one of its own.
 
         One that other processes use must be just this one. One that nobody uses is begun anew
         where it is of another boot, layout, size, secret or node, and that is logged; else its
@@ -102,17 +103,21 @@ class SharedFile:
             "time_space": here.time_space,
             "owner": mark[3],
             "max_keys": max_keys,
-            "hash_key": hash_key,
             "size": table_size(max_keys)[0],
         }
+        if hash_key is not None:
+            wanted["hash_key"] = hash_key
         alone = self._lock()
-        found = os.pread(self.fd, HEADER_BYTES, 0)
-        fault = _fault(read_header(found), wanted, os.fstat(self.fd).st_size)
-        if not alone and (fault or not found):
-            raise SharedTableError(self.path, *(fault or ("is empty", "try again")))
-        if fault and found:
+        first = os.pread(self.fd, HEADER_BYTES, 0)
+        found = read_header(first)
+        fault = _fault(found, wanted, os.fstat(self.fd).st_size)
+        if not alone and fault:
+            raise SharedTableError(self.path, *fault)
+        if fault and first:
             LOG.warning("the shared table %s %s: it is begun anew", self.path, fault[0])
             os.ftruncate(self.fd, 0)
+        if hash_key is None and found is not None and not fault:
+            hash_key = found["hash_key"]
         try:
             table = Table(
                 max_keys=max_keys,
@@ -205,13 +210,13 @@ class SharedFile:
 
 
 def _fault(
-    found: dict[str, object] | None, wanted: dict[str, object], size: int
+    found: dict[str, Any] | None, wanted: dict[str, Any], size: int
 ) -> tuple[str, str] | None:
     """What is wrong with a table and what to do, None when it is the wanted one."""
     if found is None:
         return "is no table, or was never finished", "name another file, or remove it"
     for field, fault in _FAULTS.items():
-        if found[field] != wanted[field]:
+        if found[field] != wanted.get(field, found[field]):
             text, fix = fault
             return text.format(found=found[field], wanted=wanted[field]), fix
     if size != wanted["size"]:

@@ -51,6 +51,8 @@ class Config:
     enabled: bool = True
     version: int = 0
     """Which version of the definitions this is, counted up by whoever writes them; 0: not told."""
+    shared: str | None = None
+    """The file of a table that processes share, "auto", or None for a table of each process."""
 
     @property
     def hash(self) -> str:
@@ -103,6 +105,7 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         region=identity.region,
         enabled=rating.enabled,
         version=identity.version,
+        shared=identity.shared,
     )
 
 

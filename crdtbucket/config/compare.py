@@ -14,7 +14,7 @@ from crdtbucket.duration import span
 from crdtbucket.policy import BucketSpec
 
 RESTART = (
-    *("node", "region", "mesh"),
+    *("node", "region", "shared", "mesh"),
     *(f"rating.{key}" for key in ("enabled", "bucket_backend", "modes", "webhook")),
 )
 """Where a change asks for a restart."""

@@ -24,7 +24,12 @@ def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any
 
     It loads into the same configuration, but for secrets, which are shown as `hide` says.
     """
-    identity = {"node": config.node, "region": config.region, "version": config.version or None}
+    identity = {
+        "node": config.node,
+        "region": config.region,
+        "shared": config.shared,
+        "version": config.version or None,
+    }
     backend = None if config.redis is None else _backend(config.redis, hide)
     rating = _settings(Rating, config, hide) | {
         "consistency": config.consistency.value,

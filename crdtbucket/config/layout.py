@@ -13,7 +13,7 @@ from crdtbucket.config.source import Node, Source
 from crdtbucket.config.suggest import unknown_key
 
 ROOT = "openclaw"
-IDENTITY = ("node", "region", "version")
+IDENTITY = ("node", "region", "version", "shared")
 MAPPINGS = ("rating", "services", "defaults", "mesh")
 SECTIONS = (*MAPPINGS, *IDENTITY)
 

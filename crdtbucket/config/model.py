@@ -279,6 +279,8 @@ class Identity(Section):
     """a text for people"""
     version: Annotated[int, whole("version", 0, MAX_TOKENS)] = 0
     """which version of the definitions this is: a whole number that rises"""
+    shared: Annotated[str, named("shared")] | None = None
+    """a file in memory that all processes of this host share as one node, or `auto`"""
 
 
 def section_of(field: FieldInfo) -> tuple[type[Section] | None, bool]:

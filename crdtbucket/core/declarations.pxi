@@ -63,7 +63,7 @@ cdef extern from "core/core.h" nogil:
         int64_t open_tokens
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
-        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, bulk, origins_changed, released, repairs
+        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, bulk, origins_changed, released, repairs, remembers, refused
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
     ctypedef struct table_t:
         header_t *h

@@ -195,6 +195,8 @@ typedef struct {
     uint32_t flush_count;
     uint32_t origins_changed;         /* counts changes of the set of origins */
     uint32_t released;                /* origins given up: their ids may mean others now */
+    uint32_t refused;                 /* another running process has this node's name */
+    uint32_t remembers;               /* the levels are the mesh's: a complete round came to this epoch */
     uint32_t repairs;                 /* after a process died with the lock */
     int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten;
 } header_t;

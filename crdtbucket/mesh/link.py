@@ -152,8 +152,10 @@ class Link:
 
     def renumber(self) -> None:
         """A link was made again. An image that was reverted counts frames, rounds and time from
-        where it stood, and what it says now is no duplicate."""
+        where it stood, and what it says now is no duplicate; another process may speak for the
+        peer now, and knows no tables."""
         self.received, self.echo = Received(), None
+        self.tables_acked = 0
         self.round = self.completed = self.config_seq = 0
         self.round_parts = set()
 

@@ -52,7 +52,18 @@ class Membership:
         """Version, hash and stage of the configuration that this node runs, which peers are told;
         None for none."""
 
+        if table.shared:
+            self._inherit()
+
     # ---- links ----
+
+    def _inherit(self) -> None:
+        """Links that another process of this node had. What is unsent is kept for them."""
+        names = self._table.node_names()
+        for node, (epoch, heard) in self._table.known_nodes().items():
+            info = NodeInfo(names[node], "", epoch, "", 0)
+            link = Link(info, node, heard, connected=False, sync_place=-1)
+            self.links[info.name] = link
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """A link to this peer is up. Raises NodeConflict when two running processes share its

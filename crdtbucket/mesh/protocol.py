@@ -78,7 +78,7 @@ class MeshNode:
         table.configure(trust_ns=2**63 - 1 if trust is None else trust)
         table.on_wake = self._wake
         table.spare_epoch(self._random.getrandbits(64) | 1)
-        if config.peers:
+        if config.peers and not table.remembers:
             self._out.flags |= wire.JOINING
             table.configure(cautious_until=now + CAUTION_NS, members=self.members.expected)
         else:
@@ -117,6 +117,7 @@ class MeshNode:
     def refuse(self, conflict: NodeConflict) -> None:
         """Stops serving: every decision raises `conflict` from now on."""
         self.table.refusal = conflict
+        self.table.refused = True  # other processes that share the table must hear it, too
         log.error("%s", conflict)
         if self.on_conflict is not None:
             self.on_conflict(conflict)
@@ -321,7 +322,7 @@ class MeshNode:
 
     def remember(self, now: int) -> None:
         """The levels held are the mesh's: no caution is needed any more."""
-        self.memory = True
+        self.memory = self.table.remembers = True
         self._out.flags &= ~wire.JOINING
         self.table.configure(cautious_until=NEVER)
         self.members.expected = 1

@@ -33,6 +33,8 @@ class Roster:
     def __init__(self, table: Table, name: str) -> None:
         self._table = table
         self._ids: dict[str, int] = {name: 0}
+        if table.shared:  # another process may have spoken to the peers before
+            self._ids |= {known: number for number, known in table.node_names().items()}
         self._announced: tuple[wire.Tables, array[int], tuple[int, int] | None]
         self._announced = wire.Tables(0, (), ()), array("H"), None
 
@@ -47,6 +49,8 @@ class Roster:
         if free is None:
             raise WireError(f"more than {MAX_NODES - 1} nodes are known: {name!r} is refused")
         self._ids[name] = free
+        if self._table.shared:
+            self._table.name_node(free, name)
         return free
 
     def names(self) -> dict[int, str]:
@@ -56,11 +60,15 @@ class Roster:
     def drop_strangers(self, members: Collection[str]) -> None:
         """Forgets the names of nodes that are no members and have no epoch left."""
         used = {node for _, node, _, _ in self._table.origins()}
-        self._ids = {
+        gone = {
             name: number
             for name, number in self._ids.items()
-            if number == 0 or number in used or name in members
+            if number and number not in used and name not in members
         }
+        for name, number in gone.items():
+            del self._ids[name]
+            if self._table.shared:
+                self._table.name_node(number, "")
 
     def announced(self) -> tuple[wire.Tables, array[int]]:
         """What positions in the entries sent from here mean, and the position of each origin.

@@ -49,12 +49,15 @@ class StateDir:
             ) from None
         self._lock = lock
 
-    def begin_life(self, epoch: int) -> int:
+    def begin_life(self, epoch: int, *, goes_on: bool = False) -> int:
         """Records a new epoch before anything is counted under it. Returns the number of lives.
 
+        With `goes_on` it may be that of the last life: another process of this node has ended.
         Raises MeshError when the epoch is one that was used before.
         """
         lives, last = self._read_life()
+        if goes_on and epoch == last:
+            return lives
         if epoch == last:
             raise MeshError(f"epoch {epoch:x} was used before")
         self._write(

@@ -104,15 +104,19 @@ class Mesh:
             self._spawn(self._discover(number, source))
         LOG.info("node %s listens on %s:%d", self._node.info.name, host, port)
 
-    async def stop(self) -> None:
-        """Leave: say goodbye to every peer, within a second or so each, all at once; then close."""
+    async def stop(self, *, goodbye: bool = True) -> None:
+        """Leave: say goodbye to every peer, within a second or so each, all at once; then close.
+
+        Without `goodbye` only the links end: another process goes on under this node's name.
+        """
         if not self._running:
             return
         self._running = False
         self._driver.stop()
         self._listener.refuse_new()
         try:
-            self._dispatch(self._node.leave(self._clock()))
+            if goodbye:
+                self._dispatch(self._node.leave(self._clock()))
         finally:
             links = [*self.links.all(), *self._observers]
             closing = [link.close(Reason.LEAVING, "this node leaves") for link in links]
@@ -123,7 +127,7 @@ class Mesh:
                 task.cancel()
             if self._background:
                 await asyncio.wait(self._background)
-            LOG.info("node %s has left", self._node.info.name)
+            LOG.info("node %s has %s", self._node.info.name, "left" if goodbye else "made way")
 
     # -- for listener and dialer
 
