@@ -187,6 +187,7 @@ class Lifecycle:
     def _protocol(self, config: MeshConfig) -> MeshNode:
         from crdtbucket.mesh.protocol import MeshNode
 
+        goes_on = self._table.remembers  # another process may have begun this life of the node
         node = MeshNode(
             self._table,
             config,
@@ -198,15 +199,14 @@ class Lifecycle:
         node.runs = self._told
         self.machine = node
         if config.state_dir is not None:
-            self._take_state(StateDir(config.state_dir, self._node), node)
+            self._take_state(StateDir(config.state_dir, self._node), node, goes_on=goes_on)
         return node
 
-    def _take_state(self, state: StateDir, node: MeshNode) -> None:
+    def _take_state(self, state: StateDir, node: MeshNode, *, goes_on: bool) -> None:
         state.open()
         self._state = state
-        known = self._table.remembers  # another process of this node may have begun this life
-        lives = state.begin_life(self._table.epoch, goes_on=known)
-        saved = None if known else state.load_snapshot()
+        lives = state.begin_life(self._table.epoch, goes_on=goes_on)
+        saved = None if goes_on else state.load_snapshot()
         if saved is not None:
             keys = node.restore(saved)
             LOG.info(

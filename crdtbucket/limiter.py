@@ -91,7 +91,9 @@ class Limiter:
         self._file: SharedFile | None = None
         if shared is not None:
             self._file = SharedFile(path_for(shared, self._node))
-        self._table = _table or _new_table(self._file, self._node, mesh, config, max_keys)
+        if _table is None:
+            _table = _new_table(self._file, self._node, mesh, config, max_keys)
+        self._table = _table
         self._path = ""
         self._watch: FileWatch | None = None
         self._made: list[Bucket] = []
