@@ -265,16 +265,21 @@ class Limiter:
         """Up to `limit` keys of a bucket that were taken here and are still held, in no order.
 
         Keys with a plan are among those of their bucket; the plan's own name tells them apart. The
-        names of at most 10,000 keys are remembered. Raises `UnknownBucket`.
+        names of at most 10,000 keys are remembered; in a shared table only by the process that was
+        the first to take. Raises `UnknownBucket`.
         """
         spec = self.bucket(bucket).spec
         wanted = {spec.name, *(plan.name for _, plan in spec.plans)}
         names = list(self._table.names.values())  # a copy: other threads go on taking
-        return list(itertools.islice((key for of, key in names if of in wanted), max(limit, 0)))
+        found = ((of, key) for of, key in names if of in wanted)
+        if self._table.shared:  # others may have evicted it
+            found = ((of, key) for of, key in found if self.bucket(of).debt(key) is not None)
+        return list(itertools.islice((key for _, key in found), max(limit, 0)))
 
     def stats(self) -> dict[str, Any]:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
 
+        `shared`: who uses the table of several processes, and which of them leads (its number).
         `cautious`: this node has no memory yet and serves only its share. `peers`: each peer's
         state, one of alive, suspect, dead, left; `lag`: how old its news is (s), `longest_lag`:
         how old it lately was at most.
@@ -287,6 +292,15 @@ class Limiter:
             "table": self._table.stats(),
             "buckets": {name: _bucket_stats(bucket) for name, bucket in self.buckets.items()},
         }
+        if self._file is not None:
+            table = self._table
+            out["shared"] = {
+                "path": self._file.path,
+                "processes": len(table.workers()),
+                "leader": table.leader,
+                "leading": int(table.leading),
+                "repairs": table.repairs,
+            }
         mesh, machine = self._lifecycle.mesh, self._lifecycle.machine
         if mesh is not None and machine is not None:
             now = self._table.now()
@@ -492,7 +506,11 @@ def _new_table(
         key = hashlib.blake2b(redis.prefix.encode(), digest_size=16).digest()
     if file is None:
         return Table(max_keys=max_keys, hash_key=key)
-    return file.table(max_keys=max_keys, hash_key=key, owner=node)
+    try:
+        return file.table(max_keys=max_keys, hash_key=key, owner=node)
+    except BaseException:
+        file.close()
+        raise
 
 
 def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:

@@ -162,6 +162,9 @@ class SharedFile:
         fcntl.flock(self.fd, fcntl.LOCK_SH)
         os.close(inherited)
 
+    def __del__(self) -> None:
+        self.close()  # of a limiter that could not be made
+
     def close(self) -> None:
         """Ends this process' use of the file."""
         if self.fd >= 0:
