@@ -168,6 +168,7 @@ class SharedFile:
     def close(self) -> None:
         """Ends this process' use of the file."""
         if self.fd >= 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)  # a mapping would keep it
             os.close(self.fd)
             self.fd = -1
 

@@ -127,6 +127,7 @@ cdef extern from "core/core.h" nogil:
     plan_t plan_table(int64_t)
     int table_open(table_t *, int64_t, const uint64_t *, int)
     int table_create(table_t *, int, int64_t, const uint64_t *, int)
+    int table_remap(table_t *, int)
     int table_map(table_t *, int, int64_t, int)
     int back_counts(const table_t *, int)
     void table_close(table_t *)

@@ -220,6 +220,15 @@ static int table_create(table_t *t, int fd, int64_t max_keys, const uint64_t has
     return table_begin(t, &p, max_keys, hash_key);
 }
 
+/* Maps the same file under another description of it, in place: a mapping keeps a description, and its locks, alive. */
+static int table_remap(table_t *t, int fd)
+{
+    if (mmap(t->memory, t->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+        return errno;
+    t->fd = fd;
+    return 0;
+}
+
 static void table_close(table_t *t)
 {
     if (t->memory)

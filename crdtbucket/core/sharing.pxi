@@ -36,6 +36,9 @@ cdef class _Sharing(_Inbox):
     cdef readonly bint leading
     """Whether this process holds the lead."""
 
+    cdef bint leads(self) noexcept:
+        return self.leading
+
     def verify(self):
         """Checks all that must be true of the table: for tests and diagnosis. Raises CrdtbucketError."""
         cdef const char *wrong
@@ -95,7 +98,9 @@ cdef class _Sharing(_Inbox):
 
     def after_fork(self, int fd):
         """In a child: the file under a description of its own, and counters of its own."""
-        self.t.fd = fd
+        cdef int error = table_remap(&self.t, fd)
+        if error:
+            raise OSError(error, os.strerror(error))
         self.leading = False
         self.claim()
 
