@@ -65,7 +65,11 @@ cdef extern from "core/core.h" nogil:
         int64_t entries, bump, blocks_used
         uint32_t births, definitions, defined, own_origin, predict, flush_wanted, bulk, origins_changed, released, repairs, remembers, refused
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
+    ctypedef struct ticker_t:
+        int allowed
+    int ticks_are_sound()
     ctypedef struct table_t:
+        ticker_t *ticker
         header_t *h
         definition_t *definitions
         node_t *nodes
@@ -148,6 +152,7 @@ cdef extern from "core/core.h" nogil:
     int64_t caution_wait(const table_t *, const definition_t *, int64_t, int64_t)
     int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
     int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, uint64_t, outcome_t *)
+    uint32_t entry_at_hand(const table_t *, uint64_t, uint64_t, uint32_t, uint64_t *)
     int entry_open(const table_t *, uint32_t, uint64_t, uint64_t, uint32_t, uint64_t *)
     int64_t entry_net(const table_t *, uint32_t)
     uint32_t definition_newest(const table_t *, uint32_t)

@@ -7,12 +7,13 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-#include "level.h"
+#include "ticks.h"
 
 typedef struct {
     header_t *h;
@@ -36,6 +37,7 @@ typedef struct {
     size_t size;
     int64_t virtual_ns;               /* the time when `is_virtual` */
     int is_virtual;
+    ticker_t *ticker;                 /* this process' clock */
     int fd;                           /* of a shared table, else -1 */
 } table_t;
 
@@ -46,14 +48,7 @@ typedef struct {
 #define GROW_ENTRIES 8192              /* memory of a shared table is set aside for so many more at a time */
 #define GROW_BLOCKS 4096
 
-static inline int64_t clock_ns(const table_t *t)
-{
-    struct timespec now;
-    if (UNLIKELY(t->is_virtual))
-        return t->virtual_ns;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (int64_t)now.tv_sec * SECOND + now.tv_nsec;
-}
+static inline int64_t clock_ns(const table_t *t) { return UNLIKELY(t->is_virtual) ? t->virtual_ns : ticks_ns(t->ticker); }
 
 static inline int is_shared(const table_t *t) { return t->fd >= 0; }
 

@@ -1,6 +1,10 @@
 # The mapping of a table, its clock and its lock.
 
 
+cdef ticker_t _TICKER
+_TICKER.allowed = ticks_are_sound()
+
+
 cdef class _Memory:
     """What every part of a table uses. The parts inherit from each other so that each stands in a file of its own."""
 

@@ -33,6 +33,7 @@ cdef class Table(_Sharing):
             raise OSError(error, os.strerror(error)) if fd >= 0 else MemoryError(
                 f"no memory for {max_keys} keys: {os.strerror(error)}")
         self.opened = 1
+        self.t.ticker = &_TICKER
         self.names = {}
         self.max_names = max_names
         self.slots = {}
