@@ -333,7 +333,7 @@ class Limiter:
         """Leaves the mesh and ends the limiter for good; a second call does nothing.
 
         Every later decision raises `LimiterClosed`, and so does every `wait` under way: a node
-        that hears no more may not go on. Blocks for a second or so at most. For a limiter that
+        that hears no more may not go on. Blocks for two seconds at most. For a limiter that
         was opened with `async with`, await `aclose` instead.
         """
         try:

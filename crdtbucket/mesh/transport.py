@@ -20,6 +20,7 @@ from crdtbucket.mesh.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.dialer import Dialer
 from crdtbucket.mesh.discovery import Discovery, providers, refresh_delay
 from crdtbucket.mesh.driver import Driver
+from crdtbucket.mesh.greeting import Pursuits
 from crdtbucket.mesh.hello import NONCE_BYTES
 from crdtbucket.mesh.links import LinkTable, Verdict
 from crdtbucket.mesh.listener import Listener
@@ -53,7 +54,7 @@ class Mesh:
         """`discoveries` replaces the sources made from `config.peers`. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links: LinkTable[Link] = LinkTable(node.info.name)
-        self.pursued: set[str] = set()
+        self.pursuits = Pursuits()
         self.max_peers = config.max_peers
         self.address = ""
         """What others are told to call, once started; ":port" when only they can see the host."""
@@ -105,12 +106,13 @@ class Mesh:
         LOG.info("node %s listens on %s:%d", self._node.info.name, host, port)
 
     async def stop(self) -> None:
-        """Leave: say goodbye to every peer, within a second or so each, all at once; then close."""
+        """Leave: say goodbye to all peers at once, within two seconds or so; then close."""
         if not self._running:
             return
         self._running = False
         self._driver.stop()
         self._listener.refuse_new()
+        await self._dialer.cease()
         try:
             self._dispatch(self._node.leave(self._clock()))
         finally:
@@ -156,7 +158,8 @@ class Mesh:
         mark: int,
     ) -> Link:
         """Make an authenticated connection the link to `peer`; raises `HandshakeError`."""
-        if not self._running:
+        # A peer that took our proof may have linked us already, and is to hear the goodbye.
+        if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
         old = self.links.get(peer.name)
         verdict = self.links.judge(peer, instance, dialed=dialed, mark=mark)
