@@ -54,6 +54,15 @@ class Membership:
 
     # ---- links ----
 
+    def take_over(self, links: Iterable[Link], now: int) -> None:
+        """Goes on with the members of another process; nobody is connected yet."""
+        for link in links:
+            info = link.info
+            self.links[info.name] = link
+            self._table.set_node(link.node, info.epoch, False)
+            self._know(info.name, info.region, info.epoch, info.address, now)
+        self._pruner.take_over(now)
+
     def connected(self, peer: NodeInfo, now: int) -> None:
         """A link to this peer is up. Raises NodeConflict when two running processes share its
         name."""

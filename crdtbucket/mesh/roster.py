@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from crdtbucket._core import Table
@@ -30,9 +30,12 @@ class Resolved:
 class Roster:
     """Ids of the nodes that this one knows of; 0 is itself. Ids of dropped nodes are used again."""
 
-    def __init__(self, table: Table, name: str) -> None:
+    def __init__(self, table: Table, name: str, ids: Mapping[str, int] | None = None) -> None:
+        """`ids`: those that are in use in the table already."""
+        self.on_new: Callable[[], None] | None = None
+        """Told that a name has got an id, before the table knows it."""
         self._table = table
-        self._ids: dict[str, int] = {name: 0}
+        self._ids: dict[str, int] = {name: 0, **(ids or {})}
         self._announced: tuple[wire.Tables, array[int], tuple[int, int] | None]
         self._announced = wire.Tables(0, (), ()), array("H"), None
 
@@ -47,6 +50,8 @@ class Roster:
         if free is None:
             raise WireError(f"more than {MAX_NODES - 1} nodes are known: {name!r} is refused")
         self._ids[name] = free
+        if self.on_new is not None:
+            self.on_new()
         return free
 
     def names(self) -> dict[int, str]:
