@@ -21,6 +21,7 @@ from crdtbucket.mesh.session import Handshake, HandshakeError, Kind, Reason, Ses
 # What each reason tells a node that hears it from a peer in place of ACCEPT.
 _HEARD = {
     Reason.LEAVING: "it is shutting down",
+    Reason.HANDOVER: "another process of it goes on",
     Reason.DUPLICATE: "it is linked already",
     Reason.CONFLICT: "another process with this node's name is in the mesh",
     Reason.BUSY: "it has as many peers as mesh.max_peers allows",

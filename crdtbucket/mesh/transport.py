@@ -60,6 +60,8 @@ class Mesh:
         """What others are told to call, once started; ":port" when only they can see the host."""
         self.on_conflict: Callable[[NodeConflict], None] | None = None
         """Called when another process uses this node's name, at every attempt to link with it."""
+        self.goes_on = False
+        """Whether another process goes on with this node, so that a stop is no goodbye."""
         self._node = node
         self._config = config
         self._clock = clock_ns
@@ -106,7 +108,8 @@ class Mesh:
         LOG.info("node %s listens on %s:%d", self._node.info.name, host, port)
 
     async def stop(self) -> None:
-        """Leave: say goodbye to all peers at once, within two seconds or so; then close."""
+        """Say goodbye to all peers at once, unless the node goes on elsewhere, and close; within
+        two seconds or so."""
         if not self._running:
             return
         self._running = False
@@ -114,10 +117,12 @@ class Mesh:
         self._listener.refuse_new()
         await self._dialer.cease()
         try:
-            self._dispatch(self._node.leave(self._clock()))
+            if not self.goes_on:
+                self._dispatch(self._node.leave(self._clock()))
         finally:
+            reason = Reason.HANDOVER if self.goes_on else Reason.LEAVING
             links = [*self.links.all(), *self._observers]
-            closing = [link.close(Reason.LEAVING, "this node leaves") for link in links]
+            closing = [link.close(reason, "this process ends") for link in links]
             await asyncio.gather(*closing)
             await self._dialer.stop()
             await self._listener.stop()
@@ -125,7 +130,8 @@ class Mesh:
                 task.cancel()
             if self._background:
                 await asyncio.wait(self._background)
-            LOG.info("node %s has left", self._node.info.name)
+            how = "goes on in another process" if self.goes_on else "has left"
+            LOG.info("node %s %s", self._node.info.name, how)
 
     # -- for listener and dialer
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh import notes
 from crdtbucket.mesh.protocol import MeshNode
+from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.mesh.transport import Mesh
 from crdtbucket.policy import BucketSpec
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
+from tests.mesh.network import eventually, running
+from tests.strong.redis_server import free_port
 
 STILL = BucketSpec("b", 1000, 1, "1h")
 """Hardly refills, so that counts show as levels."""
@@ -302,3 +307,53 @@ def test_the_table_of_another_node_is_refused() -> None:
         notes.load(notes.dump(noted), "C")
     assert notes.load(notes.dump(noted), "A") == noted
     assert notes.load(b"", "A") is None
+
+
+# -- over real sockets
+
+
+async def killed(mesh: Mesh) -> None:
+    """What the kernel does with the sockets of a process."""
+    mesh._running = False
+    mesh._driver.stop()
+    mesh._listener.refuse_new()
+    for link in mesh.links.all():
+        link.abort("killed")
+    await mesh._dialer.stop()
+    await mesh._listener.stop()
+    for task in mesh._background:
+        task.cancel()
+
+
+@pytest.mark.parametrize("dials", [True, False])
+async def test_peers_take_the_next_leader_at_once(dials: bool) -> None:
+    places = [f"127.0.0.1:{free_port()}" for _ in "AB"]
+    tables = [Table(hash_key=bytes(16)) for _ in "AB"]
+    buckets = [BucketCore(table, STILL) for table in tables]
+    kept = Kept()
+
+    def process(of: int) -> Mesh:
+        calls = [places[1 - of]] if dials is (of == 0) else []
+        config = MeshConfig(listen=places[of], peers=calls, secret="a secret of this test")
+        noting = kept if of == 0 else None
+        node = MeshNode(tables[of], config, name="AB"[of], notes=noting)
+        nodes[of] = node
+        return Mesh(node, config, tables[of].now)
+
+    def agreed(taken: int) -> bool:
+        return [bucket.peek("k").remaining for bucket in buckets] == [1000 - taken] * 2
+
+    nodes: dict[int, MeshNode] = {}
+    peer, first = process(1), process(0)
+    async with running(peer):
+        await first.start()
+        await eventually(lambda: "B" in nodes[0].links and "A" in nodes[1].links)
+        assert all(bucket.take("k", 10) for bucket in buckets)
+        await eventually(lambda: agreed(20))
+        assert all(bucket.take("k") for bucket in buckets)
+        await killed(first)
+        assert all(bucket.take("k", 100) for bucket in buckets)
+        async with running(process(0)):
+            await eventually(lambda: agreed(222), within=1.0)
+            assert nodes[1].status("A", tables[1].now()) == "alive"
+            assert nodes[0].memory

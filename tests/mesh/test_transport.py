@@ -204,6 +204,19 @@ async def test_a_node_that_leaves_waits_a_second_for_answers_and_sends_no_more_p
         assert refused.value.reason is Reason.LEAVING
 
 
+async def test_a_process_whose_node_goes_on_in_another_one_says_no_goodbye() -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    b.last_words = [("a", b"goodbye")]
+    async with pair(a, b) as (mesh_a, mesh_b):
+        link = mesh_a.links.get("b")
+        assert link is not None
+        mesh_b.goes_on = True
+        await mesh_b.stop()
+        await eventually(lambda: not a.linked)
+        assert a.frames == []
+        assert link.ended_because == "the peer says handover"
+
+
 async def test_links_are_made_up_to_max_peers() -> None:
     hub = RecordingNode("hub")
     mesh = Mesh(hub, config(max_peers=1))
