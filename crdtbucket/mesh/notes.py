@@ -38,6 +38,8 @@ class Notes(Protocol):
 class Noted:
     """What one process noted."""
 
+    born: int
+    """When the node began, ns of the table's clock: of two with one name the younger yields."""
     memory: bool
     """Whether it had heard the mesh, so that the levels in the table are the mesh's."""
     names: tuple[tuple[str, int], ...]
@@ -59,7 +61,7 @@ class Noted:
 
 def dump(noted: Noted) -> bytes:
     """The note as bytes."""
-    packed: bytes = msgpack.packb((FORMAT, noted.memory, noted.names, noted.members))
+    packed: bytes = msgpack.packb((FORMAT, noted.born, noted.memory, noted.names, noted.members))
     return packed
 
 
@@ -69,12 +71,12 @@ def load(data: bytes, name: str) -> Noted | None:
     if not data:
         return None
     try:
-        form, memory, names, members = msgpack.unpackb(data, use_list=False)
+        form, born, memory, names, members = msgpack.unpackb(data, use_list=False)
         if form != FORMAT:
             raise MeshError(f"the notes of the mesh have format {form}, this version has {FORMAT}")
-        noted = Noted(memory, names, members)
+        noted = Noted(born, memory, names, members)
         if dict(names).get(name) != 0:
-            own = next(known for known, number in names if number == 0)
+            own = next((known for known, number in names if number == 0), "")
             raise MeshError(f"this table is used by node {own!r}, not {name!r}: give it that name")
         return noted
     except (ValueError, TypeError) as error:

@@ -74,7 +74,8 @@ class MeshNode:
         now = table.now()
         self.members = Membership(table, config, self._roster, name, now)
         self.links: dict[str, Link] = self.members.links
-        self._born = now if born is None else born
+        begun = now if noted is None else noted.born
+        self._born = begun if born is None else born
         self._interval = config.gossip_interval_ns
         self._next_round = now + self._random.randrange(self._interval)
         self._last_send = now - FLUSH_GAP_NS
@@ -341,7 +342,7 @@ class MeshNode:
         if self._notes is None:
             return
         names = tuple((name, number) for number, name in self._roster.names().items())
-        noted = Noted(self.memory, names, member_rows(self.links.values()))
+        noted = Noted(self._born, self.memory, names, member_rows(self.links.values()))
         if noted != self._noted:
             self._noted = noted
             self._notes.write(dump(noted))

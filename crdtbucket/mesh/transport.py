@@ -115,8 +115,8 @@ class Mesh:
         self._running = False
         self._driver.stop()
         self._listener.refuse_new()
-        await self._dialer.cease()
         try:
+            await self._dialer.cease()
             if not self.goes_on:
                 self._dispatch(self._node.leave(self._clock()))
         finally:

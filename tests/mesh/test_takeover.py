@@ -17,7 +17,6 @@ from tests.strong.redis_server import free_port
 
 STILL = BucketSpec("b", 1000, 1, "1h")
 """Hardly refills, so that counts show as levels."""
-SECOND = 10**9
 
 
 class Kept:
@@ -123,11 +122,13 @@ def test_no_take_is_lost_and_none_counts_twice(heard: bool) -> None:
 def test_who_takes_over_goes_on_without_caution_and_counts_the_silent() -> None:
     mesh = mesh_of()
     host = Host(mesh)
+    born = mesh["A"].table.now() - mesh["A"].node.info.age_ns
     host.leader_dies()
     mesh.advance(0.5)
     mesh.crash("C")
     host.another_leads()
     node = mesh["A"]
+    assert node.table.now() - node.node.info.age_ns == born  # nobody is older who came meanwhile
     assert node.node.memory
     assert node.table.cautious_until <= node.table.now()
     assert node.node.known() == 3
@@ -295,14 +296,19 @@ def test_a_number_is_noted_before_the_table_has_it() -> None:
     assert number not in {of for _, of, _, _ in mesh["A"].table.origins()}
 
 
-@pytest.mark.parametrize("data", [b"\xc1", b"\x90", b"\x94\x02\xc3\x90\x90", b"\x01", b"\xff" * 9])
+@pytest.mark.parametrize(
+    "data", [b"\xc1", b"\x90", b"\x95\x02\x05\xc3\x90\x90", b"\x01", b"\xff" * 9]
+)
 def test_notes_that_cannot_be_read_are_an_error(data: bytes) -> None:
     with pytest.raises(MeshError, match="notes"):
         notes.load(data, "A")
 
 
 def test_the_table_of_another_node_is_refused() -> None:
-    noted = notes.Noted(True, (("A", 0), ("B", 1)), ())
+    noted = notes.Noted(5, True, (("A", 0), ("B", 1)), ())
+    nameless = notes.Noted(5, True, (), ())
+    with pytest.raises(MeshError, match="used by node ''"):
+        notes.load(notes.dump(nameless), "C")
     with pytest.raises(MeshError, match="used by node 'A', not 'C'"):
         notes.load(notes.dump(noted), "C")
     assert notes.load(notes.dump(noted), "A") == noted
