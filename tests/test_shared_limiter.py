@@ -195,6 +195,11 @@ class Worker:
         self.look()
         return bool(self._leading)
 
+    @property
+    def works(self) -> bool:
+        self.look()
+        return self.taken > 0
+
     def end(self) -> None:
         self.line.send("stop")
 
@@ -238,6 +243,7 @@ async def test_a_leader_that_closes_makes_way_and_says_no_goodbye(path: str) -> 
     async with Limiter([SPEC], node="b", mesh=mesh_of(ports[1], ports[0])) as peer:
         workers = [Worker(path, ports) for _ in range(2)]
         try:
+            await eventually(lambda: all(w.works for w in workers), "both work")
             await eventually(lambda: any(w.leads for w in workers), "one leads")
             await eventually(lambda: peer.stats()["peers"].get("a") == "alive", "it is heard")
             leader, other = sorted(workers, key=lambda w: not w.leads)
