@@ -72,16 +72,16 @@ static int64_t collect_round(table_t *t, int64_t now)
     int64_t count = 0, words = (h->bump + 63) / 64;
     for (int64_t i = 0; i < words; i++) {
         uint64_t word = LOAD(t->attempts[i]);
-        if (!word)
-            continue;
-        for (word = TAKE_ALL(t->attempts[i]); word; word &= word - 1) {
-            uint32_t e = (uint32_t)(i * 64 + __builtin_ctzll(word));
+        for (uint64_t left = word; left; left &= left - 1) {
+            uint32_t e = (uint32_t)(i * 64 + __builtin_ctzll(left));
             if (!(AND(t->hot[e].flags, (uint16_t)~ENTRY_FLUSH) & ENTRY_USED))
                 continue;                               /* evicted since */
             average(t, e, now);
             log_append(t, e);
             count++;
         }
+        if (word)                                       /* later: one who is killed here has forgotten nothing */
+            CLEAR(t->attempts[i], word);
     }
     h->averaged_ns = now;
     STORE(h->flush_count, 0);

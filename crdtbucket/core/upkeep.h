@@ -29,14 +29,17 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
             continue;
         follow_definition(t, e, now);
         definition_t *d = &t->definitions[t->hot[e].bucket];
-        i128 before = entry_far(t, e, d, now), debt = advance(t, e, d, before, now);
+        i128 before = entry_far(t, e, d, now);
+        advance(t, e, d, before, now);
+        int64_t base = LOAD(t->hot[e].base), net = entry_net(t, e);
+        i128 debt = debt_units(d, base, net, now);
         c = (column_t){0};
         while (column_next(t, e, &c))
             if (t->origins[column_origin(&c)].node == node)
                 c.c->fast[c.i] = c.c->slow[c.i] = c.c->relayed[c.i] = 0;
         refresh_near_class(t, e);
         i128 after = debt + before - entry_far(t, e, d, now), cap = cap_units(d);
-        STORE(t->hot[e].base, base_for(d, after < cap ? after : cap, entry_net(t, e), now));
+        base_move(&t->hot[e], base, base_for(d, after < cap ? after : cap, net, now));
     }
     t->nodes[node].rated = 0;
     t->h->forgotten++;
@@ -72,7 +75,7 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
         if (c.block)
             c.block->refunded[c.i] = (uint64_t)x->refunded;
     }
-    t->hot[e].base = base_for(d, stated_units(d, w, wd), 0, now);
+    base_move(&t->hot[e], now, base_for(d, stated_units(d, w, wd), 0, now));
     return 1;
 }
 
