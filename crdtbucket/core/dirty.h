@@ -14,7 +14,7 @@ static void log_compact(table_t *t)
     uint64_t out = 0;
     for (uint64_t i = h->log_head; i < h->log_tail; i++) {
         uint32_t e = t->log_entry[i];
-        if ((t->hot[e].flags & ENTRY_IN_LOG) && t->cold[e].version == (uint32_t)t->log_version[i]) {
+        if ((LOAD(t->hot[e].flags) & ENTRY_IN_LOG) && t->cold[e].version == (uint32_t)t->log_version[i]) {
             t->log_version[out] = t->log_version[i];
             t->log_entry[out++] = e;
         }
@@ -51,7 +51,7 @@ static uint64_t log_after(const table_t *t, uint64_t version)
 static inline int log_live(const table_t *t, uint64_t i)
 {
     uint32_t e = t->log_entry[i];
-    return (t->hot[e].flags & ENTRY_IN_LOG) && t->cold[e].version == (uint32_t)t->log_version[i];
+    return (LOAD(t->hot[e].flags) & ENTRY_IN_LOG) && t->cold[e].version == (uint32_t)t->log_version[i];
 }
 
 /* Every link that counts has acknowledged all versions up to `version`. */

@@ -13,7 +13,7 @@ static void repair_blocks(table_t *t)
         t->blocks[b].reserved = 0;
     h->blocks_used = 0;
     for (int64_t e = 0; e < h->bump; e++) {
-        if (!(t->hot[e].flags & ENTRY_USED)) {
+        if (!(LOAD(t->hot[e].flags) & ENTRY_USED)) {
             STORE(t->cold[e].overflow, NONE);
             continue;
         }
@@ -45,7 +45,8 @@ static void repair_columns(table_t *t, uint32_t e)
                 STORE(inside->taken[i], 0);
 }
 
-/* What was begun is finished: a rewrite as it stands, unless takes go on already, and a merge by maximum, since time went on. */
+/* What was begun is finished: a rewrite as it stands, unless takes go on already, and a merge by maximum, since time went
+ * on. */
 static void repair_journal(table_t *t)
 {
     journal_t *j = t->journal;
@@ -81,7 +82,7 @@ static void table_repair(table_t *t)
     h->entries = 0;
     h->log_head = h->log_tail = 0;
     for (uint32_t e = 0; e < h->bump; e++) {
-        if (!(t->hot[e].flags & ENTRY_USED)) {
+        if (!(LOAD(t->hot[e].flags) & ENTRY_USED)) {
             OR(t->hot[e].word, BUSY);
             clear_attempted(t, e);
             entry_free(t, e);
@@ -92,7 +93,7 @@ static void table_repair(table_t *t)
         index_insert(t, e);
         h->entries++;
         t->definitions[t->hot[e].bucket].entries++;
-        if (t->hot[e].flags & ENTRY_IN_LOG)
+        if (LOAD(t->hot[e].flags) & ENTRY_IN_LOG)
             log_append(t, e);
     }
     h->repairs++;
@@ -153,7 +154,7 @@ static const char *verify_entry(const table_t *t, uint32_t e, uint32_t *blocks)
     column_t c = {0};
     if (table_find(t, hot->hash_lo, hot->hash_hi) != e)
         return "an entry is not found under its hash";
-    if (hot->word & BUSY)
+    if (LOAD(hot->word) & BUSY)
         return "an entry is locked for ever";
     if (hot->bucket >= t->h->definitions || !t->definitions[hot->bucket].name_hash)
         return "an entry has no definition";
@@ -180,8 +181,8 @@ static const char *table_verify(const table_t *t)
     int64_t used = 0, words = 0, logged = 0, free = 0;
     uint32_t blocks = 0;
     for (uint32_t e = 0; e < h->bump; e++) {
-        if (!(t->hot[e].flags & ENTRY_USED)) {
-            if (!(t->hot[e].word & BUSY))
+        if (!(LOAD(t->hot[e].flags) & ENTRY_USED)) {
+            if (!(LOAD(t->hot[e].word) & BUSY))
                 return "an entry of no key could be taken from";
             continue;
         }
@@ -189,7 +190,7 @@ static const char *table_verify(const table_t *t)
         if (wrong)
             return wrong;
         used++;
-        logged += (t->hot[e].flags & ENTRY_IN_LOG) != 0;
+        logged += (LOAD(t->hot[e].flags) & ENTRY_IN_LOG) != 0;
     }
     for (int64_t i = 0; i < h->index_slots; i++)
         words += t->index[i] != 0;

@@ -13,7 +13,7 @@ static inline int64_t stamp_ns(uint32_t stamp, int64_t now)
     int32_t past = (int32_t)(stamp_of(now) - stamp);
     if (past < -1000)
         past = INT32_MAX;
-    return now - (((int64_t)past) << STAMP_SHIFT);
+    return now - past * (INT64_C(1) << STAMP_SHIFT);
 }
 
 /* ---- an entry's word ---- */
@@ -134,12 +134,12 @@ typedef struct {
 
 #define MAX_BLOCKS_WALKED (MAX_ORIGINS / INLINE_COLUMNS + 2) /* a reader without the lock may step onto freed ones */
 
-static inline uint32_t column_origin(const column_t *c) { return (uint32_t)(c->c->taken[c->i] >> TOKEN_BITS); }
+GLANCES static inline uint32_t column_origin(const column_t *c) { return (uint32_t)(c->c->taken[c->i] >> TOKEN_BITS); }
 static inline int64_t column_taken(const column_t *c) { return (int64_t)(c->c->taken[c->i] & TOKEN_MASK); }
 static inline int64_t column_refunded(const column_t *c) { return c->block ? (int64_t)c->block->refunded[c->i] : 0; }
 
 /* Steps through the slots of an entry that hold a column: start with {NULL}, ends with 0. */
-static inline int column_next(const table_t *t, uint32_t e, column_t *c)
+GLANCES static inline int column_next(const table_t *t, uint32_t e, column_t *c)
 {
     cold_t *cold = &t->cold[e];
     if (!c->c) {
@@ -303,7 +303,7 @@ static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32
         return NONE;
     hot_t *hot = &t->hot[e];
     cold_t *cold = &t->cold[e];
-    uint64_t life = (hot->word + LIFE_ONE) & LIFE_MASK;
+    uint64_t life = (LOAD(hot->word) + LIFE_ONE) & LIFE_MASK;
     STORE(hot->word, life | BUSY);
     memset(cold, 0, sizeof *cold);
     cold->overflow = NONE;

@@ -21,7 +21,7 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
         uint32_t e = (uint32_t)i;
         column_t c = {0};
         int rated = 0;
-        if (!(t->hot[e].flags & ENTRY_RATED))
+        if (!(LOAD(t->hot[e].flags) & ENTRY_RATED))
             continue;
         while (!rated && column_next(t, e, &c))
             rated = t->origins[column_origin(&c)].node == node && (c.c->fast[c.i] | c.c->slow[c.i]);
@@ -50,7 +50,7 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
 static void shift_all(table_t *t, int64_t ns)
 {
     for (int64_t e = 0; e < t->h->bump; e++)
-        if (t->hot[e].flags & ENTRY_USED)
+        if (LOAD(t->hot[e].flags) & ENTRY_USED)
             ADD(t->hot[e].base, ns);
     for (uint32_t i = 0; i < t->h->definitions; i++)
         t->definitions[i].replaced_ns += ns;
@@ -86,7 +86,7 @@ static int64_t prune(table_t *t, uint32_t origin, int64_t from, int64_t most)
     int64_t changed = 0;
     for (int64_t i = from; i < from + most && i < t->h->bump; i++) {
         column_t c;
-        if (!(t->hot[i].flags & ENTRY_USED))
+        if (!(LOAD(t->hot[i].flags) & ENTRY_USED))
             continue;
         if (t->hot[i].origin == origin && !own_column_close(t, (uint32_t)i, t->h->own_origin))
             return -1;

@@ -142,7 +142,7 @@ static void expect_served(table_t *t)
         for (int k = 0; slot != NONE && k < KEYS; k++) {
             outcome_t o;
             int locked, evicted = 0;
-            rig_take(t, slot, k, 1, &o, &locked, &evicted);
+            rig_take(t, NAME[b], &slot, k, 1, &o, &locked, &evicted);
             if (locked > 2)
                 fail("a key is stuck", NULL);
         }

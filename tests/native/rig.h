@@ -85,17 +85,20 @@ static uint32_t rig_find(const table_t *t, uint64_t name, int key)
     return table_find(t, lo, hi);
 }
 
-/* As the binding decides; `locked` counts how often it needed the lock, `gone` is for what it evicted. */
-static int rig_take(table_t *t, uint32_t slot, int key, int64_t n, outcome_t *o, int *locked, int *evicted)
+/* As the binding decides; `slot` follows the bucket's definition when the lock is held. `locked` counts how often it was, and
+ * `evicted` the entries that went for it. */
+static int rig_take(table_t *t, uint64_t name, uint32_t *follow, int key, int64_t n, outcome_t *o, int *locked, int *evicted)
 {
+    uint32_t slot = *follow, e, gone;
     definition_t *d = &t->definitions[slot];
     uint64_t lo, hi, word;
-    uint32_t e, gone;
-    key_hash(d->name_hash, key, &lo, &hi);
+    key_hash(name, key, &lo, &hi);
     e = table_find(t, lo, hi);
     for (*locked = 0; !entry_open(t, e, lo, hi, slot, &word) || take(t, d, e, n, clock_ns(t), word, o) == NEEDS_LOCK;) {
         ++*locked;
         table_lock(t);
+        slot = *follow = definition_current(t, name);
+        d = &t->definitions[slot];
         int got = entry_for_take(t, d, slot, lo, hi, n, 1, clock_ns(t), &e, &gone);
         table_unlock(t);
         *evicted += gone != NONE;
@@ -109,7 +112,7 @@ static int take_simply(table_t *t, uint32_t slot, int key, int64_t n)
 {
     outcome_t o;
     int locked, evicted = 0;
-    return rig_take(t, slot, key, n, &o, &locked, &evicted);
+    return rig_take(t, t->definitions[slot].name_hash, &slot, key, n, &o, &locked, &evicted);
 }
 
 /* What a peer says of one key. */
