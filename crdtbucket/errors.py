@@ -227,6 +227,7 @@ __all__ = [
     "RedisUnavailable",
     "ReservationDenied",
     "ReservationError",
+    "SharedTableError",
     "UnknownBucket",
     "WaitTimeout",
     "WireError",

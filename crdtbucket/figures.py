@@ -122,6 +122,13 @@ TABLE = (
         ("table_changes_total", "version", "Changes of keys that peers are told of."),
     ),
 )
+SHARED = read.plain(
+    "shared",
+    (),
+    ("shared_processes", "processes", "Processes that use the shared table."),
+    ("shared_leading", "leading", "1 in the process that speaks to the peers for all, else 0."),
+    ("shared_repairs_total", "repairs", "Times a process died while it changed the table."),
+)
 MESH = (
     Figure("peers", "Nodes known, by what is known of them.", read.peers, ("state",)),
     Figure(
@@ -254,7 +261,7 @@ CONFIG = (
     ),
 )
 
-FIGURES: tuple[Figure, ...] = (*NODE, *BUCKETS, *TABLE, *MESH, *REDIS, *CONFIG)
+FIGURES: tuple[Figure, ...] = (*NODE, *BUCKETS, *TABLE, *SHARED, *MESH, *REDIS, *CONFIG)
 """All of them; every name gets `PREFIX`."""
 PREFIX = "crdtbucket_"
 

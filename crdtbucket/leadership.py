@@ -54,7 +54,8 @@ class Leadership:
             self._task.cancel()
             await asyncio.wait([self._task])
         if self._mesh is not None:
-            await self._mesh.stop(goodbye=self._file.alone())
+            self._mesh.goes_on = not self._file.alone()
+            await self._mesh.stop()
         self._table.yield_lead()
 
     async def _begin(self) -> None:

@@ -17,11 +17,11 @@ from crdtbucket.errors import CrdtbucketError, LimiterClosed, NodeConflict
 from crdtbucket.housekeeping import Housekeeping
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mesh.state import StateDir
+from crdtbucket.sharing import SharedFile, TableNotes
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol import MeshNode
     from crdtbucket.mesh.transport import Mesh
-    from crdtbucket.sharing import SharedFile
     from crdtbucket.strong.assembly import StrongSide
 
 
@@ -187,13 +187,15 @@ class Lifecycle:
     def _protocol(self, config: MeshConfig) -> MeshNode:
         from crdtbucket.mesh.protocol import MeshNode
 
-        goes_on = self._table.remembers  # another process may have begun this life of the node
+        notes = None if self._file is None else TableNotes(self._table)
+        goes_on = notes is not None and bool(notes.read())  # another process began this life
         node = MeshNode(
             self._table,
             config,
             name=self._node,
             region=self._region,
             address=config.advertise or "",
+            notes=notes,
         )
         node.on_conflict = self._refused
         node.runs = self._told

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import itertools
 import logging
 import os
@@ -13,38 +11,34 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
 from crdtbucket.bucket import Bucket
-from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.errors import (
     ConfigError,
     CrdtbucketError,
-    InvalidSpec,
     MeshError,
     Problem,
     UnknownBucket,
 )
 from crdtbucket.filewatch import FileWatch
 from crdtbucket.lifecycle import Lifecycle, State
+from crdtbucket.making import Maker, new_table
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
-from crdtbucket.planned import PlannedBucket
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
-from crdtbucket.reload import FEWER, MAX_BUCKETS, Reload, runnable, set_plans, with_plans
+from crdtbucket.reload import Reload, runnable
 from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
-from crdtbucket.sharing import SharedFile, path_for
+from crdtbucket.sharing import SharedFile, path_for, shared_stats
+from crdtbucket.stats import bucket_stats, fleet_row, mesh_stats
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
 from crdtbucket.strong.settings import RedisConfig
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
-    from crdtbucket.strong.assembly import StrongSide
 
 LOG = logging.getLogger("crdtbucket")
 MAX_KEYS = 1_000_000
 ALONE = "local"
 """The node name of a limiter without a mesh."""
-# News is this old at most where the debt of a bucket is given room for it (ns).
-LAG_NS = NS_PER_SECOND // 5
 
 
 class Limiter:
@@ -85,35 +79,31 @@ class Limiter:
             raise MeshError("a node of a mesh needs a name of its own: pass node=, such as 'eu-1'")
         self._node = check_name(ALONE if node is None else node, "node")
         self._region = check_name(region, "region") if region else ""
-        self._mesh_config = mesh
-        self._consistency = check_consistency(consistency)
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
-        self._file: SharedFile | None = None
-        if shared is not None:
-            self._file = SharedFile(path_for(shared, self._node))
+        self._file = None if shared is None else SharedFile(path_for(shared, self._node))
         if _table is None:
-            _table = _new_table(self._file, self._node, mesh, config, max_keys)
+            _table = new_table(self._file, self._node, mesh, config, max_keys)
         self._table = _table
         self._path = ""
         self._watch: FileWatch | None = None
-        self._made: list[Bucket] = []
-        defined: dict[str, Bucket] = {}
-        for spec in buckets:
-            self._define(spec, defined)
+        maker = Maker(self._table, mesh, check_consistency(consistency))
+        defined = maker.define(buckets)
         self._several = Several(self.bucket)
-        self._strong = self._strong_side(config, degradation or Degradation(), node)
+        self._strong = maker.strong_side(
+            config, degradation or Degradation(), node=node, region=self._region
+        )
         self._reload = Reload(
             self._table,
             self._strong,
-            make=self._make,
-            kind=self._kind,
-            least_debt=self._least_debt,
+            make=maker.make,
+            kind=maker.kind,
+            least_debt=maker.least_debt,
             started={"node": self._node, "region": self._region, "mesh": mesh, "redis": config},
             buckets=defined,
         )
         self._lifecycle = Lifecycle(
             self._table,
-            self._made,
+            maker.made,
             node=self._node,
             region=self._region,
             mesh=mesh,
@@ -265,16 +255,21 @@ class Limiter:
         """Up to `limit` keys of a bucket that were taken here and are still held, in no order.
 
         Keys with a plan are among those of their bucket; the plan's own name tells them apart. The
-        names of at most 10,000 keys are remembered. Raises `UnknownBucket`.
+        names of at most 10,000 keys are remembered; in a shared table only by the process that was
+        the first to take. Raises `UnknownBucket`.
         """
         spec = self.bucket(bucket).spec
         wanted = {spec.name, *(plan.name for _, plan in spec.plans)}
         names = list(self._table.names.values())  # a copy: other threads go on taking
-        return list(itertools.islice((key for of, key in names if of in wanted), max(limit, 0)))
+        found = ((of, key) for of, key in names if of in wanted)
+        if self._table.shared:  # others may have evicted it
+            found = ((of, key) for of, key in found if self.bucket(of).debt(key) is not None)
+        return list(itertools.islice((key for _, key in found), max(limit, 0)))
 
     def stats(self) -> dict[str, Any]:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
 
+        `shared`: who uses the table of several processes, and which of them leads (its number).
         `cautious`: this node has no memory yet and serves only its share. `peers`: each peer's
         state, one of alive, suspect, dead, left; `lag`: how old its news is (s), `longest_lag`:
         how old it lately was at most.
@@ -285,20 +280,13 @@ class Limiter:
             "cautious": self._table.cautious_until > self._table.now(),
             "config": self._reload.stats(),
             "table": self._table.stats(),
-            "buckets": {name: _bucket_stats(bucket) for name, bucket in self.buckets.items()},
+            "buckets": {name: bucket_stats(bucket) for name, bucket in self.buckets.items()},
         }
+        if self._file is not None:
+            out["shared"] = shared_stats(self._file, self._table)
         mesh, machine = self._lifecycle.mesh, self._lifecycle.machine
         if mesh is not None and machine is not None:
-            now = self._table.now()
-            out["peers"] = {name: machine.status(name, now) for name in sorted(machine.links)}
-            lags = sorted(machine.members.lags(now).items())
-            out["lag"] = {name: ns / NS_PER_SECOND for name, (ns, _) in lags}
-            out["longest_lag"] = {name: ns / NS_PER_SECOND for name, (_, ns) in lags}
-            out["mesh"] = {
-                **dataclasses.asdict(mesh.counters),
-                **machine.counters,
-                "entries_sent": machine.entries_sent,
-            }
+            out |= mesh_stats(mesh, machine, self._table.now())
         if self._strong is not None:
             out |= self._strong.stats()
         return out
@@ -314,7 +302,7 @@ class Limiter:
             rows = [(self._node, self._region, "alive", self._reload.running)]
         else:
             rows = machine.fleet(self._table.now())
-        return [_fleet_row(*row) for row in rows]
+        return [fleet_row(*row) for row in rows]
 
     # -- changing
 
@@ -363,7 +351,7 @@ class Limiter:
         """Leaves the mesh and ends the limiter for good; a second call does nothing.
 
         Every later decision raises `LimiterClosed`, and so does every `wait` under way: a node
-        that hears no more may not go on. Blocks for a second or so at most. For a limiter that
+        that hears no more may not go on. Blocks for two seconds at most. For a limiter that
         was opened with `async with`, await `aclose` instead.
         """
         try:
@@ -400,72 +388,6 @@ class Limiter:
             self._reload.counters["refused"] += 1
             raise
 
-    def _define(self, spec: BucketSpec, defined: dict[str, Bucket]) -> None:
-        if not isinstance(spec, BucketSpec):
-            fix = 'make one with BucketSpec(...) or BucketSpec.parse("name", "100/minute")'
-            raise InvalidSpec(f"buckets contains {spec!r}, which is no BucketSpec", fix, "buckets")
-        for one, owner in with_plans([spec]):
-            if one.key in defined:
-                fix = "rename one; all kinds of hyphens count as the same"
-                raise InvalidSpec(f"two buckets are called {one.name!r}", fix, "name")
-            if len(defined) >= MAX_BUCKETS:
-                raise InvalidSpec(f"buckets has {one.name!r} as one more", FEWER, "buckets")
-            defined[one.key] = self._make(one, owner)
-        set_plans([spec], defined)
-
-    def _make(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
-        mesh = self._mesh_config
-        bucket = self._kind(owner, planned=bool(spec.plans))(
-            self._table,
-            spec,
-            min_debt=self._least_debt(spec),
-            news_ns=None if mesh is None else mesh.gossip_interval_ns,
-        )
-        self._made.append(bucket)
-        return bucket
-
-    def _least_debt(self, spec: BucketSpec) -> int:
-        return 0 if self._mesh_config is None else least_debt(spec, self._mesh_config)
-
-    def _kind(self, spec: BucketSpec, *, planned: bool) -> type[Bucket]:
-        if not self._is_strong(spec):
-            return PlannedBucket if planned else Bucket
-        # Redis only where it is used
-        from crdtbucket.strong.bucket import StrongBucket
-        from crdtbucket.strong.planned import PlannedStrongBucket
-
-        return PlannedStrongBucket if planned else StrongBucket
-
-    def _strong_side(
-        self, config: RedisConfig | None, degradation: Degradation, node: str | None
-    ) -> StrongSide | None:
-        buckets = [bucket for bucket in self._made if not bucket.immediate]
-        if not buckets:
-            return None
-        names = ", ".join(bucket.spec.name for bucket in buckets)
-        if self._file is not None:
-            fix = "give each process its own node and leave shared out, or make them eventual"
-            raise InvalidSpec(f"{names}: strong consistency in a shared table", fix, "shared")
-        if config is None:
-            fix = 'pass redis="redis://host:port" or RedisConfig(...), or consistency="eventual"'
-            raise InvalidSpec(f"{names}: strong consistency without a Redis", fix, "redis")
-        if node is None:
-            fix = "pass node=, a name of this process's own, such as 'eu-1'"
-            raise InvalidSpec(f"{names}: strong consistency without a node name", fix, "node")
-        from crdtbucket.strong.assembly import StrongSide
-
-        return StrongSide(
-            config,
-            degradation,
-            self._table,
-            buckets,
-            node=self._node,
-            region=self._region,
-        )
-
-    def _is_strong(self, spec: BucketSpec) -> bool:
-        return (spec.consistency or self._consistency) is Mode.STRONG
-
     def __repr__(self) -> str:
         names = ", ".join(self.buckets)
         return f"Limiter([{names}], node={self._node!r}, {self._lifecycle.state.value})"
@@ -476,54 +398,4 @@ def _wants_strong(config: Config) -> bool:
     return Mode.STRONG in asked
 
 
-def _new_table(
-    file: SharedFile | None,
-    node: str,
-    mesh: MeshConfig | None,
-    redis: RedisConfig | None,
-    max_keys: int,
-) -> Table:
-    key = None
-    if mesh is not None:
-        from crdtbucket.mesh.session import hash_key  # the network only where there is one
-
-        key = hash_key(mesh)
-    elif redis is not None:  # who shares a Redis finds the same key under the same hash
-        key = hashlib.blake2b(redis.prefix.encode(), digest_size=16).digest()
-    if file is None:
-        return Table(max_keys=max_keys, hash_key=key)
-    return file.table(max_keys=max_keys, hash_key=key, owner=node)
-
-
-def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
-    """Tokens of debt that late news may need room for: four times what refills while it travels."""
-    return -(-4 * spec.refill_rate * (LAG_NS + mesh.gossip_interval_ns) // spec.interval_ns)
-
-
-def _fleet_row(
-    node: str, region: str, state: str, config: tuple[int, int, int] | None
-) -> dict[str, Any]:
-    version, content, stage = (None, None, None) if config is None else config
-    return {
-        "node": node,
-        "region": region,
-        "state": state,
-        "version": version,
-        "hash": None if content is None else f"{content:016x}",
-        "stage": stage,
-    }
-
-
-def _bucket_stats(bucket: Bucket) -> dict[str, Any]:
-    reservations = bucket.reservations
-    return {
-        **bucket.counters(),
-        "waiting": len(bucket.waiters),
-        "reservations_held": reservations.held,
-        "reserved": reservations.reserved,
-        "reservations_expired": reservations.expired,
-        "late_commits": reservations.late_commits,
-    }
-
-
-__all__ = ["Limiter", "least_debt"]
+__all__ = ["Limiter"]

@@ -35,7 +35,7 @@ class LimiterCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Every metric's name and help, without numbers."""
-        return (_family(figure, None) for figure in FIGURES)
+        return (family(figure, None) for figure in FIGURES)
 
     def collect(self) -> Iterator[Metric]:
         """Every metric as it stands at this moment; any thread may ask. Goes over all keys: some
@@ -54,7 +54,7 @@ class LimiterCollector(Collector):
             numbers.setdefault("mode", bucket.mode)
             level = levels.get(bucket.name_hash, NO_LEVEL)
             numbers |= dict(zip(LEVELS, level, strict=True))
-        return (_family(figure, stats) for figure in FIGURES)
+        return (family(figure, stats) for figure in FIGURES)
 
 
 def register(limiter: Limiter, registry: CollectorRegistry = REGISTRY) -> LimiterCollector:
@@ -73,7 +73,8 @@ def register(limiter: Limiter, registry: CollectorRegistry = REGISTRY) -> Limite
     return collector
 
 
-def _family(figure: Figure, stats: Stats | None) -> Metric:
+def family(figure: Figure, stats: Stats | None) -> Metric:
+    """A figure as prometheus_client has it; without `stats` its name and help alone."""
     samples = figure.read(stats) if stats is not None else ()
     name = PREFIX + figure.name
     if figure.histogram:
@@ -89,4 +90,4 @@ def _family(figure: Figure, stats: Stats | None) -> Metric:
     return family
 
 
-__all__ = ["LimiterCollector", "register"]
+__all__ = ["LimiterCollector", "family", "register"]

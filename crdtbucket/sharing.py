@@ -162,9 +162,13 @@ class SharedFile:
         fcntl.flock(self.fd, fcntl.LOCK_SH)
         os.close(inherited)
 
+    def __del__(self) -> None:
+        self.close()  # of a limiter that could not be made
+
     def close(self) -> None:
         """Ends this process' use of the file."""
         if self.fd >= 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)  # a mapping would keep it
             os.close(self.fd)
             self.fd = -1
 
@@ -239,6 +243,33 @@ _FAULTS = {
     "size": ("has another size", "run one version of crdtbucket on the host"),
 }
 
+
+class TableNotes:
+    """The notes of the mesh, in the table itself."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def read(self) -> bytes:
+        """What was written last in this life of the node."""
+        return self._table.read_notes()
+
+    def write(self, data: bytes) -> None:
+        """Replaces it."""
+        self._table.write_notes(data)
+
+
+def shared_stats(file: SharedFile, table: Table) -> dict[str, Any]:
+    """Who uses the table, and who leads, as numbers of processes."""
+    return {
+        "path": file.path,
+        "processes": len(table.workers()),
+        "leader": table.leader,
+        "leading": int(table.leading),
+        "repairs": table.repairs,
+    }
+
+
 _open: weakref.WeakKeyDictionary[Table, SharedFile] = weakref.WeakKeyDictionary()
 
 
@@ -251,4 +282,4 @@ def _after_fork() -> None:
 
 os.register_at_fork(after_in_child=_after_fork)
 
-__all__ = ["AUTO", "Host", "SharedFile", "path_for"]
+__all__ = ["AUTO", "Host", "SharedFile", "TableNotes", "path_for", "shared_stats"]

@@ -14,6 +14,7 @@ import re
 import shlex
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -68,6 +69,7 @@ from crdtbucket.strong import controller, keeper, outage, registry, settler, web
 from crdtbucket.strong.bucket import StrongBucket
 from crdtbucket.strong.quota import Quota
 from tests.strong.redis_server import Server
+from tests.test_workers import SERVERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -201,8 +203,10 @@ def test_commands_exist(place: Path) -> None:
     seen = 0
     for path, line in console_lines():
         words = shlex.split(line)
-        assert words[0] in ("make", "crdtbucket"), f"{path}: {line}"
-        if words[0] == "make":
+        assert words[0] in ("make", "crdtbucket", *SERVERS), f"{path}: {line}"
+        if words[0] in SERVERS:
+            assert words[-1] == SERVERS[words[0]][-1], f"{path}: {line}"  # that is what is run
+        elif words[0] == "make":
             goals = {word for word in words[1:] if "=" not in word}
             assert goals <= targets, f"{path}: {line}"
         else:
@@ -339,6 +343,7 @@ def stat_keys(stats: dict[str, Any]) -> set[str]:
         found |= {f"buckets.*.{key}" for key in bucket}
     found |= {f"strong.{key}" for key in stats["strong"]}
     found |= {f"config.{key}" for key in stats["config"]}
+    found |= {f"shared.{key}" for key in stats["shared"]}
     for server in stats["redis"].values():
         found |= {f"redis.*.{key}" for key in server}
     return found
@@ -350,9 +355,13 @@ async def test_stats_have_the_keys_that_are_told() -> None:
     spec = BucketSpec("api", 1, 1, consistency="strong")
     async with Limiter([spec], node="eu-1", mesh=mesh, redis=nobody) as limiter:
         stats = limiter.stats()
+    with tempfile.TemporaryDirectory() as place:
+        alone = Limiter([BucketSpec("api", 1, 1)], shared=f"{place}/table")
+        stats["shared"] = alone.stats()["shared"]
+        alone.close()
     assert set(names("docs/api.md", "Stats")) == stat_keys(stats)
     parts = {"node", "region", "cautious", "config", "table", "buckets", "peers", "mesh"}
-    parts |= {"lag", "longest_lag", "strong", "redis"}
+    parts |= {"lag", "longest_lag", "strong", "redis", "shared"}
     assert set(stats) == parts
 
 
@@ -556,9 +565,9 @@ SECOND = 1e9
 TOLD = [
     ("model.md", f"a *fast* rate ({in_core('predict.h', 'FAST_NS') / 1e6:g} ms)"),
     ("model.md", f"a *slow* rate ({in_core('predict.h', 'SLOW_NS') / SECOND:g} s"),
-    ("model.md", f"the age up to {in_core('table.h', 'near_ns') / SECOND:g} s"),
-    ("model.md", f"idle for {in_core('table.h', 'grace_ns') / SECOND:g} s"),
-    ("security.md", f"evicted after {in_core('table.h', 'grace_ns') / SECOND:g} s"),
+    ("model.md", f"the age up to {in_core('mapping.h', 'near_ns') / SECOND:g} s"),
+    ("model.md", f"idle for {in_core('mapping.h', 'grace_ns') / SECOND:g} s"),
+    ("security.md", f"evicted after {in_core('mapping.h', 'grace_ns') / SECOND:g} s"),
     ("model.md", f"next {in_core('room.h', 'VICTIM_SAMPLE'):g}"),
     ("model.md", f"at least {protocol.FLUSH_GAP_NS / 1e6:g} ms apart"),
     ("model.md", f"or after {protocol.CAUTION_NS / SECOND:g} s"),
@@ -572,7 +581,7 @@ TOLD = [
     ("wire.md", f"{in_core('digest.h', 'QUIET_NS') / SECOND:g} s). A peer whose own digest"),
     ("wire.md", f"again every\n{membership.REPEAT_NS / SECOND:g} s"),
     ("wire.md", f"remembered for {pruning.KEPT_NS / SECOND / 60:g} minutes"),
-    ("wire.md", f"number of columns, at most {in_core('codec.h', 'MAX_COLUMNS'):g}"),
+    ("wire.md", f"number of columns, at most {in_core('layout.h', 'MAX_COLUMNS'):g}"),
     ("wire.md", f"one frame holds and about {observed.SLICE:,};"),
     ("wire.md", f"At most {transport.MAX_OBSERVERS} observers"),
     ("wire.md", f"silent for {transport.OBSERVER_SILENT_S:g} s is hung up on"),

@@ -276,6 +276,63 @@ def test_a_shadow_is_one_for_all_its_plans() -> None:
     ]
 
 
+# ---- keys that change their plan ----
+
+
+def moved(time: VirtualTime, limiter: Limiter, glob: str) -> None:
+    """The plan with this glob is put first."""
+    plans = [(one, BucketSpec("x", size, 1, "1m")) for one, size in (("a*", 10), ("*1", 20))]
+    plans.sort(key=lambda plan: plan[0] != glob)
+    limiter.reload(Config("f.yaml", (BucketSpec("api", 5, 1, "1m", plans=plans),)))
+
+
+def test_a_key_that_changes_its_plan_leaves_its_debt_there_and_finds_it_again(
+    time: VirtualTime,
+) -> None:
+    limiter = limiter_in(time)
+    moved(time, limiter, "a*")
+    bucket = limiter.bucket("api")
+    assert bucket.take("a1", 10).limit == 10
+    moved(time, limiter, "*1")
+    assert bucket.peek("a1").remaining == 20  # afresh
+    assert bucket.take("a1", 15).limit == 20
+    time.advance(120)  # both refill, each at its own rate
+    moved(time, limiter, "a*")
+    assert bucket.peek("a1").remaining == 2
+    moved(time, limiter, "*1")
+    assert bucket.peek("a1").remaining == 7
+
+
+def test_moving_a_key_back_and_forth_gives_out_the_sum_of_its_plans_and_no_more(
+    time: VirtualTime,
+) -> None:
+    limiter = limiter_in(time)
+    taken = 0
+    for turn in range(20):
+        moved(time, limiter, ("a*", "*1")[turn % 2])
+        taken += limiter.bucket("api").take_burst("a1", 100)
+        time.advance(3)  # a token in 60 s
+    assert taken == 10 + 20
+
+
+def test_in_a_mesh_a_moved_key_is_charged_once_under_each_plan() -> None:
+    first = [("a*", BucketSpec("x", 10, 1, "1h")), ("*1", BucketSpec("x", 20, 1, "1h"))]
+    mesh = SimulatedMesh("ABC", [BucketSpec("api", 5, 1, "1h", plans=first)], latency=0.01)
+    assert mesh["A"].take("api", "a1", 8)
+    mesh.advance(1.0)
+    for name in "ABC":
+        bucket = mesh[name].bucket("api")
+        assert isinstance(bucket, PlannedBucket)
+        bucket.set_plans(
+            (glob, mesh[name].bucket(f"api[{glob}]"))  # type: ignore[misc]
+            for glob in ("*1", "a*")
+        )
+    assert mesh["B"].take("api", "a1", 12)
+    mesh.advance(1.0)
+    assert [mesh[name].peek("api", "a1").remaining for name in "ABC"] == [8] * 3
+    assert [mesh[name].peek("api[a*]", "a1").remaining for name in "ABC"] == [2] * 3
+
+
 # ---- building ----
 
 

@@ -15,7 +15,8 @@ from crdtbucket.errors import CostExceedsCapacity, InvalidCost
 from crdtbucket.mesh.roster import Roster
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec
-from crdtbucket.strong.desk import Ask, Desk, Rules
+from crdtbucket.strong.ask import Ask, Rules
+from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.script import Answer, Arguments, Status
 from tests.naive_limits import NaiveLimit
@@ -186,10 +187,10 @@ def test_a_decision_without_the_store_takes_nothing_and_owes_nothing(mode: Mode)
     strong = Strong()
     first = strong.desk.away(strong.bucket, KEY, 5, mode)
     assert not first.shadowed
-    owed = dict(strong.desk.unsettled)
+    owed = dict(strong.desk.owed.unsettled)
     second = strong.desk.away(strong.bucket, KEY, 6, mode)
     assert second.shadowed
-    assert strong.desk.unsettled == owed
+    assert strong.desk.owed.unsettled == owed
     assert strong.taken == (5, 0)
 
 

@@ -280,7 +280,7 @@ class Identity(Section):
     version: Annotated[int, whole("version", 0, MAX_TOKENS)] = 0
     """which version of the definitions this is: a whole number that rises"""
     shared: Annotated[str, named("shared")] | None = None
-    """a file in memory that all processes of this host share as one node, or `auto`"""
+    """a file that makes all processes of this host [one node](workers.md), or `auto`"""
 
 
 def section_of(field: FieldInfo) -> tuple[type[Section] | None, bool]:

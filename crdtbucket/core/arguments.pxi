@@ -4,6 +4,7 @@ MAX_KEY_BYTES = 512
 MAX_COST = 2**53
 MAX_SETTLE = 2**62
 cdef int64_t _MAX_COST = 1 << 53
+cdef object _ONE = 1  # small integers are each one object
 cdef Py_ssize_t _MAX_KEY = 512
 
 

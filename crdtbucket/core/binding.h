@@ -6,6 +6,8 @@
 
 static inline uint32_t wire_definition(const wire_entry_t *w) { return w->definition; }
 
+static inline void set_notes(header_t *h, uint32_t which) { STORE(h->notes, which); }
+
 static inline void atomic_or(uint16_t *flags, uint16_t bits) { OR(*flags, bits); }
 
 static inline uint32_t column_birth(const column_t *c) { return c->c->birth[c->i]; }

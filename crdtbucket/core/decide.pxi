@@ -40,6 +40,8 @@ cdef class _Decider:
     cdef inline int64_t cost_of(self, object cost) except -1:
         cdef int overflow
         cdef int64_t n
+        if cost is _ONE and self.d.capacity:
+            return 1
         if PyLong_CheckExact(cost):
             n = PyLong_AsLongLongAndOverflow(cost, &overflow)
             if 0 < n <= self.d.capacity:
@@ -96,8 +98,11 @@ cdef class _Decider:
 
     cdef inline int decide(self, object key, uint64_t lo, uint64_t hi, int64_t n, int64_t now, outcome_t *o) except -2:
         cdef uint64_t word
-        cdef uint32_t e = table_find(self.t, lo, hi)
-        while not entry_open(self.t, e, lo, hi, self.slot, &word) or take(self.t, self.d, e, n, now, word, o) == NEEDS_LOCK:
+        cdef uint32_t e
+        while True:
+            e = entry_at_hand(self.t, lo, hi, self.slot, &word)
+            if e != <uint32_t>NONE and take(self.t, self.d, e, n, now, word, o) != NEEDS_LOCK:
+                break
             if self.new_entry(lo, hi, n, now, &e, o) == DENIED:
                 return o.allowed
         self.note_name(e, key)

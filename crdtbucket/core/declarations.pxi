@@ -7,11 +7,10 @@ cdef extern from "core/core.h" nogil:
     int pthread_mutex_unlock(pthread_mutex_t *)
     int pthread_mutex_consistent(pthread_mutex_t *)
     int EOWNERDEAD
-    size_t strnlen(const char *, size_t)
     enum: TABLE_LAYOUT
     const uint64_t TABLE_MAGIC
     enum: MAX_WORKERS
-    enum: NODE_NAME_BYTES
+    enum: NOTES_BYTES
     enum: NONE
     enum: MAX_DEFINITIONS
     enum: MAX_NODES
@@ -63,14 +62,19 @@ cdef extern from "core/core.h" nogil:
         int64_t open_tokens
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
-        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, bulk, origins_changed, released, repairs, remembers, refused
+        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, bulk, origins_changed, released, repairs, notes, refused
+        int64_t notes_bytes[2]
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
+    ctypedef struct ticker_t:
+        int allowed
+    int ticks_are_sound()
     ctypedef struct table_t:
+        ticker_t *ticker
         header_t *h
         definition_t *definitions
         node_t *nodes
         origin_t *origins
-        char *node_names
+        uint8_t *notes
         worker_t *workers
         counts_t *all_counts
         counts_t *counts
@@ -128,6 +132,7 @@ cdef extern from "core/core.h" nogil:
     plan_t plan_table(int64_t)
     int table_open(table_t *, int64_t, const uint64_t *, int)
     int table_create(table_t *, int, int64_t, const uint64_t *, int)
+    int table_remap(table_t *, int)
     int table_map(table_t *, int, int64_t, int)
     int back_counts(const table_t *, int)
     void table_close(table_t *)
@@ -148,6 +153,7 @@ cdef extern from "core/core.h" nogil:
     int64_t caution_wait(const table_t *, const definition_t *, int64_t, int64_t)
     int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
     int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, uint64_t, outcome_t *)
+    uint32_t entry_at_hand(const table_t *, uint64_t, uint64_t, uint32_t, uint64_t *)
     int entry_open(const table_t *, uint32_t, uint64_t, uint64_t, uint32_t, uint64_t *)
     int64_t entry_net(const table_t *, uint32_t)
     uint32_t definition_newest(const table_t *, uint32_t)
@@ -183,6 +189,8 @@ cdef extern from "core/core.h" nogil:
                          uint64_t *, uint64_t *)
     int text_view(PyObject *, const uint8_t **, Py_ssize_t *)
     void prefetch_slot(const table_t *, uint64_t)
+    void set_notes(header_t *, uint32_t)
+    int back(const table_t *, const void *, size_t)
     void atomic_or(uint16_t *, uint16_t)
     uint32_t column_birth(const column_t *)
     uint32_t wire_definition(const wire_entry_t *)

@@ -20,7 +20,7 @@
 #define MAX_NODES 1024                /* more than origins: a life that is remembered never lacks a number */
 #define MAX_COLUMNS 512               /* of one entry in a frame */
 #define MAX_WORKERS 128               /* processes that use a table at once */
-#define NODE_NAME_BYTES 808           /* 200 characters of UTF-8, and their end */
+#define NOTES_BYTES (2 << 20)         /* what the leader may leave to the next */
 #define MAX_ORIGINS 512               /* 9 bits beside 55 bits of tokens */
 #define TOKEN_BITS 55
 #define TOKEN_ROLL (INT64_C(1) << 52) /* a column this large is closed and its owner opens a new epoch */
@@ -201,7 +201,8 @@ typedef struct {
     uint32_t origins_changed;         /* counts changes of the set of origins */
     uint32_t released;                /* origins given up: their ids may mean others now */
     uint32_t refused;                 /* another running process has this node's name */
-    uint32_t remembers;               /* the levels are the mesh's: a complete round came to this epoch */
+    uint32_t notes;                   /* 0: none; else 1 + which of two places has the leader's notes */
+    int64_t notes_bytes[2];
     uint32_t repairs;                 /* after a process died with the lock */
     int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten;
 } header_t;

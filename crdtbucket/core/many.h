@@ -77,9 +77,9 @@ static void take_items(many_t *m)
         take_item_t *item = &m->items[m->at];
         if (m->at == m->hashed)
             many_look_ahead(m);
-        item->entry = table_find(t, item->lo, item->hi);
+        item->entry = entry_at_hand(t, item->lo, item->hi, m->slot, &word);
         item->unnamed = 0;
-        if (!entry_open(t, item->entry, item->lo, item->hi, m->slot, &word)
+        if (item->entry == NONE
             || (o.allowed = take_level(t, m->d, item->entry, item->cost, m->now, word, &o)) < 0) {
             m->alone = 1;
             return;

@@ -7,19 +7,20 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-#include "level.h"
+#include "ticks.h"
 
 typedef struct {
     header_t *h;
     journal_t *journal;
     definition_t *definitions;
     node_t *nodes;
-    char *node_names;                 /* NODE_NAME_BYTES each, for the process that leads next */
+    uint8_t *notes;                   /* two places, NOTES_BYTES each, for the process that leads next */
     origin_t *origins;
     worker_t *workers;
     counts_t *all_counts;             /* MAX_DEFINITIONS of each worker */
@@ -36,6 +37,7 @@ typedef struct {
     size_t size;
     int64_t virtual_ns;               /* the time when `is_virtual` */
     int is_virtual;
+    ticker_t *ticker;                 /* this process' clock */
     int fd;                           /* of a shared table, else -1 */
 } table_t;
 
@@ -46,14 +48,7 @@ typedef struct {
 #define GROW_ENTRIES 8192              /* memory of a shared table is set aside for so many more at a time */
 #define GROW_BLOCKS 4096
 
-static inline int64_t clock_ns(const table_t *t)
-{
-    struct timespec now;
-    if (UNLIKELY(t->is_virtual))
-        return t->virtual_ns;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (int64_t)now.tv_sec * SECOND + now.tv_nsec;
-}
+static inline int64_t clock_ns(const table_t *t) { return UNLIKELY(t->is_virtual) ? t->virtual_ns : ticks_ns(t->ticker); }
 
 static inline int is_shared(const table_t *t) { return t->fd >= 0; }
 
@@ -70,7 +65,7 @@ static inline size_t place(size_t *offset, size_t bytes)
 
 /* Offsets of the regions that are not in the header's own page. */
 typedef struct {
-    size_t journal, definitions, nodes, node_names, origins, workers, flush, attempts, index, begun, counts, hot, cold,
+    size_t journal, definitions, nodes, origins, workers, flush, attempts, index, begun, notes, counts, hot, cold,
         log_version, log_entry, blocks, size;
     int64_t slots, log_slots, max_blocks;
 } plan_t;
@@ -84,13 +79,13 @@ static plan_t plan_table(int64_t max_keys)
     p.journal = place(&at, sizeof(journal_t));
     p.definitions = place(&at, sizeof(definition_t) * MAX_DEFINITIONS);
     p.nodes = place(&at, sizeof(node_t) * MAX_NODES);
-    p.node_names = place(&at, (size_t)NODE_NAME_BYTES * MAX_NODES);
     p.origins = place(&at, sizeof(origin_t) * MAX_ORIGINS);
     p.workers = place(&at, sizeof(worker_t) * MAX_WORKERS);
     p.flush = place(&at, sizeof(uint32_t) * FLUSH_SLOTS);
     p.attempts = place(&at, ((size_t)max_keys + 63) / 64 * 8);
     p.index = place(&at, (size_t)p.slots * 8);
     p.begun = at;                                       /* what lies before is used from the start */
+    p.notes = place(&at, 2 * NOTES_BYTES);
     p.counts = place(&at, sizeof(counts_t) * MAX_DEFINITIONS * MAX_WORKERS);
     p.hot = place(&at, (size_t)max_keys * sizeof(hot_t));
     p.cold = place(&at, (size_t)max_keys * sizeof(cold_t));
@@ -118,9 +113,9 @@ static void table_attach(table_t *t, char *m, const plan_t *p, int64_t max_keys)
     t->journal = (journal_t *)(m + p->journal);
     t->definitions = (definition_t *)(m + p->definitions);
     t->nodes = (node_t *)(m + p->nodes);
-    t->node_names = m + p->node_names;
     t->origins = (origin_t *)(m + p->origins);
     t->workers = (worker_t *)(m + p->workers);
+    t->notes = (uint8_t *)m + p->notes;
     t->all_counts = t->counts = (counts_t *)(m + p->counts);
     t->flush = (uint32_t *)(m + p->flush);
     t->attempts = (uint64_t *)(m + p->attempts);
@@ -218,6 +213,15 @@ static int table_create(table_t *t, int fd, int64_t max_keys, const uint64_t has
     if ((error = posix_fallocate(fd, 0, (off_t)p.begun)) || (error = table_map(t, fd, max_keys, is_virtual)))
         return error;
     return table_begin(t, &p, max_keys, hash_key);
+}
+
+/* Maps the same file under another description of it, in place: a mapping keeps a description, and its locks, alive. */
+static int table_remap(table_t *t, int fd)
+{
+    if (mmap(t->memory, t->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+        return errno;
+    t->fd = fd;
+    return 0;
 }
 
 static void table_close(table_t *t)

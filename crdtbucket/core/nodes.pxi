@@ -113,15 +113,6 @@ cdef class _Nodes(_Definitions):
         self.t.h.open_tokens = tokens
 
     @property
-    def remembers(self):
-        """Whether a complete round has come to this life of the node, so that the levels are the mesh's."""
-        return bool(self.t.h.remembers)
-
-    @remembers.setter
-    def remembers(self, bint yes):
-        self.t.h.remembers = yes
-
-    @property
     def refused(self):
         """Whether no process may serve under this node's name in this life."""
         return bool(self.t.h.refused)

@@ -76,6 +76,16 @@ static inline int entry_open(const table_t *t, uint32_t e, uint64_t lo, uint64_t
                   && LOAD(hot->bucket) == bucket && LOAD(hot->origin) == LOAD(t->h->own_origin));
 }
 
+/* The entry of a key if it can be taken from without the lock, with its word; else NONE. */
+static inline uint32_t entry_at_hand(const table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket, uint64_t *word)
+{
+    uint32_t e = table_guess(t, lo, hi);                /* nearly always right, and `entry_open` looks closer */
+    if (LIKELY(entry_open(t, e, lo, hi, bucket, word)))
+        return e;
+    e = table_find(t, lo, hi);
+    return entry_open(t, e, lo, hi, bucket, word) ? e : NONE;
+}
+
 /* Brings an entry to its bucket's definition and to the running epoch; 0 when memory is at its limit. An entry lives on
  * under the old definition until it is touched, but changes as of the moment of the change, so it does not matter when that
  * is. Needs the table to itself. */

@@ -36,6 +36,9 @@ cdef class _Sharing(_Inbox):
     cdef readonly bint leading
     """Whether this process holds the lead."""
 
+    cdef bint leads(self) noexcept:
+        return self.leading
+
     def verify(self):
         """Checks all that must be true of the table: for tests and diagnosis. Raises CrdtbucketError."""
         cdef const char *wrong
@@ -95,7 +98,9 @@ cdef class _Sharing(_Inbox):
 
     def after_fork(self, int fd):
         """In a child: the file under a description of its own, and counters of its own."""
-        self.t.fd = fd
+        cdef int error = table_remap(&self.t, fd)
+        if error:
+            raise OSError(error, os.strerror(error))
         self.leading = False
         self.claim()
 
@@ -126,29 +131,19 @@ cdef class _Sharing(_Inbox):
         """The number of the process that speaks to the peers, or last did; 0 for none."""
         return self.t.h.leader
 
-    def name_node(self, uint32_t node, str name):
-        """Keeps the name of a node's number, for the process that leads next."""
-        self.check_node(node)
-        data = name.encode()
-        if len(data) >= NODE_NAME_BYTES:
-            raise CrdtbucketError(f"a name of {len(data)} bytes is too long for a shared table")
-        cdef char *at = self.t.node_names + node * NODE_NAME_BYTES
-        memset(at, 0, NODE_NAME_BYTES)
+    def read_notes(self):
+        """What the process that leads, or led last in this life of the node, left for the next; b"" for nothing."""
+        cdef uint32_t at = self.t.h.notes
+        if not at:
+            return b""
+        return PyBytes_FromStringAndSize(<const char *>self.t.notes + (at - 1) * NOTES_BYTES, self.t.h.notes_bytes[at - 1])
+
+    def write_notes(self, bytes data not None):
+        """Replaces the notes; they are there whole, or the old ones are."""
+        cdef uint32_t place = 1 if self.t.h.notes == 1 else 0
+        cdef uint8_t *at = self.t.notes + place * NOTES_BYTES
+        if len(data) > NOTES_BYTES or not back(&self.t, at, len(data) + 1):
+            raise CrdtbucketError(f"no room for notes of {len(data)} bytes, at most {NOTES_BYTES} in a table")
         memcpy(at, PyBytes_AS_STRING(data), len(data))
-
-    def node_names(self):
-        """The names that were kept, by number."""
-        cdef uint32_t i
-        cdef const char *at
-        out = {}
-        for i in range(MAX_NODES):
-            at = self.t.node_names + i * NODE_NAME_BYTES
-            if at[0]:
-                out[i] = at[:strnlen(at, NODE_NAME_BYTES)].decode()
-        return out
-
-    def known_nodes(self):
-        """Of the nodes that are predicted or were heard: {number: (running epoch, when it was heard in ns)}."""
-        cdef uint32_t i
-        return {i: (self.t.origins[self.t.nodes[i].origin].epoch, self.t.nodes[i].heard)
-                for i in range(1, MAX_NODES) if self.t.nodes[i].known}
+        self.t.h.notes_bytes[place] = len(data)
+        set_notes(self.t.h, place + 1)

@@ -33,6 +33,7 @@ cdef class Table(_Sharing):
             raise OSError(error, os.strerror(error)) if fd >= 0 else MemoryError(
                 f"no memory for {max_keys} keys: {os.strerror(error)}")
         self.opened = 1
+        self.t.ticker = &_TICKER
         self.names = {}
         self.max_names = max_names
         self.slots = {}
@@ -65,7 +66,7 @@ cdef class Table(_Sharing):
         self.t.h.cautious_until = -(1 << 63)
         self.t.h.members = 1
         self.t.h.open_tokens = 0
-        self.t.h.remembers = self.t.h.refused = 0
+        self.t.h.notes = self.t.h.refused = 0
         self.leave()
         self.t.h.spare_epoch = int.from_bytes(os.urandom(8), "little") | 1
         self.open_epoch(epoch)

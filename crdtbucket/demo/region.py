@@ -110,7 +110,7 @@ class Region:
         name = store.desk.name(self.bucket, self.bucket.hash(self.key))
         _, probe = store.registry.probe(ALL_SLOTS)
         return {
-            "unsettled": len(store.desk.unsettled),
+            "unsettled": len(store.desk.owed.unsettled),
             "key": name.decode(),
             "others": [store.registry.name.decode(), probe.key.decode()],
         }

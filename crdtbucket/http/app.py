@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from crdtbucket.clock import now_ns
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.admin import Admin
 from crdtbucket.http.calls import Calls
@@ -63,6 +64,7 @@ class Api:
         connection = request.protocol
         assert isinstance(connection, Connection)
         connection.request_begins()
+        begun = now_ns()
         self.numbers.open_requests += 1
         try:
             response = await self._answer(request, handler)
@@ -70,7 +72,7 @@ class Api:
             self.numbers.open_requests -= 1
         resource = request.match_info.route.resource
         path = "" if resource is None else resource.canonical
-        self.numbers.requests[path, str(response.status)] += 1
+        self.numbers.answered(path, response.status, now_ns() - begun)
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:

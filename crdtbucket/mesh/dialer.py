@@ -6,12 +6,19 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import aiohttp
 
 from crdtbucket.errors import WireError
-from crdtbucket.mesh.connection import MAX_MESSAGE, ConnectionLost, Link, WebSocket, hang_up
+from crdtbucket.mesh.connection import (
+    CLOSE_S,
+    MAX_MESSAGE,
+    ConnectionLost,
+    Link,
+    WebSocket,
+    hang_up,
+)
 from crdtbucket.mesh.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.deadline import within
 from crdtbucket.mesh.gate import HANDSHAKE_S
@@ -127,14 +134,19 @@ class Dialer:
             if target.name == name:
                 target.wake.set()
 
+    async def cease(self) -> None:
+        """Call nobody any more. Who has our proof gets a second to answer it."""
+        verdicts = asyncio.ensure_future(self._host.pursuits.end())
+        await asyncio.wait({verdicts}, timeout=CLOSE_S)
+        tasks = [verdicts, *(task for _, task in self._targets.values())]
+        self._targets.clear()
+        await _cancelled(tasks)
+
     async def stop(self) -> None:
         """End all calls and their links at once."""
         tasks = [*(task for _, task in self._targets.values()), *self._serving]
         self._targets.clear()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await _cancelled(tasks)
         if self._http is not None:
             await self._http.close()
 
@@ -225,6 +237,13 @@ class Dialer:
         )
         target.failing = True
         return target.backoff.next()
+
+
+async def _cancelled(tasks: Collection[asyncio.Future[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 __all__ = ["Backoff", "Dialer", "connect", "http_session"]

@@ -6,6 +6,9 @@ reason against the link that its peer cannot find too says it in a sealed BYE.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from crdtbucket.errors import WireError
@@ -18,18 +21,50 @@ from crdtbucket.mesh.session import Handshake, HandshakeError, Kind, Reason, Ses
 # What each reason tells a node that hears it from a peer in place of ACCEPT.
 _HEARD = {
     Reason.LEAVING: "it is shutting down",
+    Reason.HANDOVER: "another process of it goes on",
     Reason.DUPLICATE: "it is linked already",
     Reason.CONFLICT: "another process with this node's name is in the mesh",
     Reason.BUSY: "it has as many peers as mesh.max_peers allows",
 }
 
 
+class Pursuits:
+    """The calls of this node that are proving themselves: the peer may count such a call as a link
+    already, though its verdict has not come."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._none = asyncio.Event()
+        self._none.set()
+        self._ended = False
+
+    @contextmanager
+    def begin(self, peer: NodeInfo) -> Iterator[None]:
+        """From the proof to the verdict. Raises `HandshakeError` when no proof may be sent."""
+        if self._ended:
+            raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
+        if peer.name in self._names:
+            raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
+        self._names.add(peer.name)
+        self._none.clear()
+        try:
+            yield
+        finally:
+            self._names.discard(peer.name)
+            if not self._names:
+                self._none.set()
+
+    async def end(self) -> None:
+        """No other call proves itself from now on; returns when every verdict has come."""
+        self._ended = True
+        await self._none.wait()
+
+
 class Host(Protocol):
     """The node on whose behalf links are made."""
 
     links: LinkTable[Link]
-    pursued: set[str]
-    """Names of peers that a dial of ours is about to prove itself to."""
+    pursuits: Pursuits
     max_peers: int
 
     def handshake(self, *, dialer: bool) -> Handshake:
@@ -99,32 +134,29 @@ async def greet_as_dialer(ws: WebSocket, host: Host, remote: str) -> Link:
     shake = host.handshake(dialer=True)
     await ws.send_bytes(shake.hello)
     peer = reachable(shake.hear(await receive_bytes(ws)), remote)
-    linked = host.links.get(peer.name)
-    if peer.name in host.pursued or (linked is not None and linked.instance == shake.peer_instance):
-        await ws.send_bytes(shake.session.seal(Kind.BYE, bytes((Reason.DUPLICATE,))))
-        raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
-    host.pursued.add(peer.name)
     try:
-        await ws.send_bytes(shake.session.seal(Kind.PROVE))
-        kind, body = await _open(ws, shake.session)
-        if kind == Kind.BYE:
-            raise _refusal(body, peer)
-        if kind != Kind.ACCEPT:
-            raise HandshakeError(Reason.MALFORMED, f"it sent kind {kind} for a verdict", peer)
-        return host.admit(
-            ws,
-            shake.session,
-            peer,
-            instance=shake.peer_instance,
-            dialed=True,
-            mark=0,
-        )
+        linked = host.links.get(peer.name)
+        if linked is not None and linked.instance == shake.peer_instance:
+            raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
+        with host.pursuits.begin(peer):
+            await ws.send_bytes(shake.session.seal(Kind.PROVE))
+            kind, body = await _open(ws, shake.session)
+            if kind == Kind.BYE:
+                raise _refusal(body, peer)
+            if kind != Kind.ACCEPT:
+                raise HandshakeError(Reason.MALFORMED, f"it sent kind {kind} for a verdict", peer)
+            return host.admit(
+                ws,
+                shake.session,
+                peer,
+                instance=shake.peer_instance,
+                dialed=True,
+                mark=0,
+            )
     except HandshakeError as error:
         if not error.heard:
             await _tell(ws, shake.session, error.reason)
         raise
-    finally:
-        host.pursued.discard(peer.name)
 
 
 async def greet_as_observer(ws: WebSocket, shake: Handshake) -> NodeInfo:
@@ -182,4 +214,11 @@ def _refusal(body: bytes, peer: NodeInfo) -> HandshakeError:
     return HandshakeError(reason, text, peer, heard=True)
 
 
-__all__ = ["Host", "greet_as_dialer", "greet_as_listener", "greet_as_observer", "reachable"]
+__all__ = [
+    "Host",
+    "Pursuits",
+    "greet_as_dialer",
+    "greet_as_listener",
+    "greet_as_observer",
+    "reachable",
+]

@@ -151,12 +151,11 @@ class Link:
         self.__dict__.update(fresh.__dict__)
 
     def renumber(self) -> None:
-        """A link was made again. An image that was reverted counts frames, rounds and time from
-        where it stood, and what it says now is no duplicate; another process may speak for the
-        peer now, and knows no tables."""
+        """A link was made again. An image that was reverted, and a process that took over from
+        another one, count frames, rounds and time from where they stand, and what they say now is
+        no duplicate; nor need they have the tables that were acknowledged."""
         self.received, self.echo = Received(), None
-        self.tables_acked = 0
-        self.round = self.completed = self.config_seq = 0
+        self.round = self.completed = self.config_seq = self.tables_acked = 0
         self.round_parts = set()
 
     def start_sync(self, version: int) -> None:

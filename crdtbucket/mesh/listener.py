@@ -31,7 +31,7 @@ KERNEL_QUEUE = 512
 # And one turn of the event loop accepts this many at most, so that a flood cannot stall it.
 ACCEPTS_A_TURN = 32
 # Reasons that are a normal part of two nodes finding each other.
-QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING})
+QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING, Reason.HANDOVER})
 
 
 if TYPE_CHECKING:

@@ -52,18 +52,16 @@ class Membership:
         """Version, hash and stage of the configuration that this node runs, which peers are told;
         None for none."""
 
-        if table.shared:
-            self._inherit()
-
     # ---- links ----
 
-    def _inherit(self) -> None:
-        """Links that another process of this node had. What is unsent is kept for them."""
-        names = self._table.node_names()
-        for node, (epoch, heard) in self._table.known_nodes().items():
-            info = NodeInfo(names[node], "", epoch, "", 0)
-            link = Link(info, node, heard, connected=False, sync_place=-1)
+    def take_over(self, links: Iterable[Link], now: int) -> None:
+        """Goes on with the members of another process; nobody is connected yet."""
+        for link in links:
+            info = link.info
             self.links[info.name] = link
+            self._table.set_node(link.node, info.epoch, False)
+            self._know(info.name, info.region, info.epoch, info.address, now)
+        self._pruner.take_over(now)
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """A link to this peer is up. Raises NodeConflict when two running processes share its

@@ -18,6 +18,7 @@ from crdtbucket.mesh import antientropy, clockwatch, observed, snapshot, wire
 from crdtbucket.mesh.link import Link
 from crdtbucket.mesh.membership import Membership
 from crdtbucket.mesh.nodeinfo import NodeInfo
+from crdtbucket.mesh.notes import Noted, Notes, dump, load, member_rows
 from crdtbucket.mesh.roster import Resolved, Roster
 from crdtbucket.mesh.rounds import Outbox
 from crdtbucket.mesh.settings import MeshConfig
@@ -52,7 +53,12 @@ class MeshNode:
         address: str = "",
         seed: int | None = None,
         born: int | None = None,
+        notes: Notes | None = None,
     ) -> None:
+        """`notes`: of the processes that share the table; where one has written them, this node
+        goes on from there. Raises MeshError for notes of another node, or that cannot be read."""
+        noted = load(notes.read(), name) if notes is not None else None
+        self._notes, self._noted = notes, noted
         self.table = table
         self.config = config
         self.name, self.region, self.address = name, region, address
@@ -62,12 +68,14 @@ class MeshNode:
         self.on_away: Callable[[array[int]], None] | None = None
         """Told the entries that a peer without the common store has brought."""
         self._random = random.Random(seed)
-        self._roster = Roster(table, name)
+        self._roster = Roster(table, name, dict(noted.names) if noted is not None else None)
+        self._roster.on_new = self._note
         self._out = Outbox(table, self._roster)
         now = table.now()
         self.members = Membership(table, config, self._roster, name, now)
         self.links: dict[str, Link] = self.members.links
-        self._born = now if born is None else born
+        begun = now if noted is None else noted.born
+        self._born = begun if born is None else born
         self._interval = config.gossip_interval_ns
         self._next_round = now + self._random.randrange(self._interval)
         self._last_send = now - FLUSH_GAP_NS
@@ -78,7 +86,9 @@ class MeshNode:
         table.configure(trust_ns=2**63 - 1 if trust is None else trust)
         table.on_wake = self._wake
         table.spare_epoch(self._random.getrandbits(64) | 1)
-        if config.peers and not table.remembers:
+        if noted is not None:
+            self.members.take_over(noted.links(now), now)
+        if config.peers and not (noted is not None and noted.memory):
             self._out.flags |= wire.JOINING
             table.configure(cautious_until=now + CAUTION_NS, members=self.members.expected)
         else:
@@ -322,11 +332,21 @@ class MeshNode:
 
     def remember(self, now: int) -> None:
         """The levels held are the mesh's: no caution is needed any more."""
-        self.memory = self.table.remembers = True
+        self.memory = True
         self._out.flags &= ~wire.JOINING
         self.table.configure(cautious_until=NEVER)
         self.members.expected = 1
         self.members.count(now)
+        self._note()
+
+    def _note(self) -> None:
+        if self._notes is None:
+            return
+        names = tuple((name, number) for number, name in self._roster.names().items())
+        noted = Noted(self._born, self.memory, names, member_rows(self.links.values()))
+        if noted != self._noted:
+            self._noted = noted
+            self._notes.write(dump(noted))
 
     def _anti_entropy(self, link: Link, frame: wire.Frame, now: int) -> Frames:
         frames: list[bytes] = []
@@ -372,6 +392,7 @@ class MeshNode:
         self.members.age(now)
         self._undo_jump()
         self.members.count(now)
+        self._note()  # before the log loses what a member has acknowledged
         self.table.collect()
         self._last_send = now
         self._out.start()

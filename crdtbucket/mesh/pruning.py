@@ -37,6 +37,10 @@ class Pruner:
         self.marks: dict[int, int] = {}
         """Marked epochs, the oldest first, and when they were marked."""
 
+    def take_over(self, now: int) -> None:
+        """Goes on with the marks that are in the table."""
+        self.marks = {epoch: now for _, _, epoch, marked in self._table.origins() if marked}
+
     def step(self, links: Iterable[Link], running: set[int], now: int) -> tuple[int, ...]:
         """Marks what can be marked, releases what is old; returns the marks to tell."""
         live = {link.info.name: link.passes for link in links if link.connected and not link.left}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from crdtbucket._core import Table
@@ -30,11 +30,12 @@ class Resolved:
 class Roster:
     """Ids of the nodes that this one knows of; 0 is itself. Ids of dropped nodes are used again."""
 
-    def __init__(self, table: Table, name: str) -> None:
+    def __init__(self, table: Table, name: str, ids: Mapping[str, int] | None = None) -> None:
+        """`ids`: those that are in use in the table already."""
+        self.on_new: Callable[[], None] | None = None
+        """Told that a name has got an id, before the table knows it."""
         self._table = table
-        self._ids: dict[str, int] = {name: 0}
-        if table.shared:  # another process may have spoken to the peers before
-            self._ids |= {known: number for number, known in table.node_names().items()}
+        self._ids: dict[str, int] = {name: 0, **(ids or {})}
         self._announced: tuple[wire.Tables, array[int], tuple[int, int] | None]
         self._announced = wire.Tables(0, (), ()), array("H"), None
 
@@ -49,8 +50,8 @@ class Roster:
         if free is None:
             raise WireError(f"more than {MAX_NODES - 1} nodes are known: {name!r} is refused")
         self._ids[name] = free
-        if self._table.shared:
-            self._table.name_node(free, name)
+        if self.on_new is not None:
+            self.on_new()
         return free
 
     def names(self) -> dict[int, str]:
@@ -60,15 +61,11 @@ class Roster:
     def drop_strangers(self, members: Collection[str]) -> None:
         """Forgets the names of nodes that are no members and have no epoch left."""
         used = {node for _, node, _, _ in self._table.origins()}
-        gone = {
+        self._ids = {
             name: number
             for name, number in self._ids.items()
-            if number and number not in used and name not in members
+            if number == 0 or number in used or name in members
         }
-        for name, number in gone.items():
-            del self._ids[name]
-            if self._table.shared:
-                self._table.name_node(number, "")
 
     def announced(self) -> tuple[wire.Tables, array[int]]:
         """What positions in the entries sent from here mean, and the position of each origin.

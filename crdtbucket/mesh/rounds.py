@@ -64,7 +64,7 @@ class Outbox:
 
     def round(self, link: Link, now: int, extra: dict[str, Any]) -> list[bytes]:
         """The frames of a round: every key that is dirty for the peer, or as many as fit. `extra`
-        goes with the first."""
+        goes with the first, or before it where that has to bring the tables."""
         head = self._table.version
         budget = ROUND_BYTES
         chunks: list[tuple[bytes, int, int]] = []
@@ -98,6 +98,9 @@ class Outbox:
         complete = fits and link.sync_place < 0 and link.sync_waiting.keys() <= sync.keys()
         link.round_sent += 1
         out = []
+        if extra and parts[0][0] and link.tables_acked < self._roster.announced()[0].version:
+            out.append(self.frame(link, now, **extra))
+            extra = {}
         for part, (payload, sent) in enumerate(parts):
             values: dict[str, Any] = {"payload": payload, **(extra if not part else {})}
             if complete:

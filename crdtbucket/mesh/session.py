@@ -53,6 +53,7 @@ class Reason(enum.IntEnum):
     HASH_KEY = 8
     SELF = 9
     INTERNAL = 10
+    HANDOVER = 11
 
 
 class HandshakeError(MeshError):

@@ -20,6 +20,7 @@ from crdtbucket.mesh.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.dialer import Dialer
 from crdtbucket.mesh.discovery import Discovery, providers, refresh_delay
 from crdtbucket.mesh.driver import Driver
+from crdtbucket.mesh.greeting import Pursuits
 from crdtbucket.mesh.hello import NONCE_BYTES
 from crdtbucket.mesh.links import LinkTable, Verdict
 from crdtbucket.mesh.listener import Listener
@@ -53,12 +54,14 @@ class Mesh:
         """`discoveries` replaces the sources made from `config.peers`. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links: LinkTable[Link] = LinkTable(node.info.name)
-        self.pursued: set[str] = set()
+        self.pursuits = Pursuits()
         self.max_peers = config.max_peers
         self.address = ""
         """What others are told to call, once started; ":port" when only they can see the host."""
         self.on_conflict: Callable[[NodeConflict], None] | None = None
         """Called when another process uses this node's name, at every attempt to link with it."""
+        self.goes_on = False
+        """Whether another process goes on with this node, so that a stop is no goodbye."""
         self._node = node
         self._config = config
         self._clock = clock_ns
@@ -104,22 +107,22 @@ class Mesh:
             self._spawn(self._discover(number, source))
         LOG.info("node %s listens on %s:%d", self._node.info.name, host, port)
 
-    async def stop(self, *, goodbye: bool = True) -> None:
-        """Leave: say goodbye to every peer, within a second or so each, all at once; then close.
-
-        Without `goodbye` only the links end: another process goes on under this node's name.
-        """
+    async def stop(self) -> None:
+        """Say goodbye to all peers at once, unless the node goes on elsewhere, and close; within
+        two seconds or so."""
         if not self._running:
             return
         self._running = False
         self._driver.stop()
         self._listener.refuse_new()
         try:
-            if goodbye:
+            await self._dialer.cease()
+            if not self.goes_on:
                 self._dispatch(self._node.leave(self._clock()))
         finally:
+            reason = Reason.HANDOVER if self.goes_on else Reason.LEAVING
             links = [*self.links.all(), *self._observers]
-            closing = [link.close(Reason.LEAVING, "this node leaves") for link in links]
+            closing = [link.close(reason, "this process ends") for link in links]
             await asyncio.gather(*closing)
             await self._dialer.stop()
             await self._listener.stop()
@@ -127,7 +130,8 @@ class Mesh:
                 task.cancel()
             if self._background:
                 await asyncio.wait(self._background)
-            LOG.info("node %s has %s", self._node.info.name, "left" if goodbye else "made way")
+            how = "goes on in another process" if self.goes_on else "has left"
+            LOG.info("node %s %s", self._node.info.name, how)
 
     # -- for listener and dialer
 
@@ -160,7 +164,8 @@ class Mesh:
         mark: int,
     ) -> Link:
         """Make an authenticated connection the link to `peer`; raises `HandshakeError`."""
-        if not self._running:
+        # A peer that took our proof may have linked us already, and is to hear the goodbye.
+        if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
         old = self.links.get(peer.name)
         verdict = self.links.judge(peer, instance, dialed=dialed, mark=mark)

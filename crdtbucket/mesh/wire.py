@@ -17,10 +17,11 @@ from crdtbucket.errors import WireError
 
 MAGIC = b"CB"
 VERSION = 1
-MAX_FRAME = 262_144
+MAX_HEADER = 262_144
+"""Bytes of a header at most: the largest tables fit, with all other fields but lists of members."""
+MAX_PAYLOAD = 196_608
+MAX_FRAME = MAX_HEADER + MAX_PAYLOAD
 """Bytes of a frame at most, its authentication not counted."""
-MAX_HEADER = 65_536
-MAX_PAYLOAD = MAX_FRAME - MAX_HEADER
 MAX_NAME = 200
 MAX_MEMBERS = 256
 MAX_ORIGINS = 512

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.config import Config
-from crdtbucket.limiter import least_debt
+from crdtbucket.making import least_debt
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec

@@ -15,10 +15,11 @@ from crdtbucket.errors import InvalidSpec
 from crdtbucket.mesh.roster import Roster
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec, OnOutage
+from crdtbucket.strong.ask import Rules
 from crdtbucket.strong.bucket import StrongBucket
 from crdtbucket.strong.controller import Change
 from crdtbucket.strong.degradation import Degradation, Scope
-from crdtbucket.strong.desk import Desk, Rules
+from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.notice import ModeNotice
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.script import MOST_TOKENS, Arguments
@@ -141,7 +142,7 @@ class StrongSide:
         if self._degradation.webhook is not None:
             self._webhook = Webhook(self._degradation.webhook)
         if machine is not None:
-            machine.on_away = desk.push
+            machine.on_away = desk.owed.push
         await self.store.start()
         for bucket in self._buckets:
             bucket.attach(self.store)
@@ -161,7 +162,7 @@ class StrongSide:
         return {
             "strong": {
                 **store.desk.counters,
-                "unsettled": len(store.desk.unsettled),
+                "unsettled": len(store.desk.owed.unsettled),
                 "sharing_nodes": self._nodes(),
             },
             "redis": {str(address): one.stats() for address, one in store.endpoints.items()},

@@ -7,8 +7,7 @@ the caller was denied; the next settle puts the store right. Nothing is ever ask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from operator import index
 
 from crdtbucket._core import BucketCore, Decision, Table
@@ -17,63 +16,16 @@ from crdtbucket.mesh.roster import Roster
 from crdtbucket.mode import Mode
 from crdtbucket.policy import OnOutage
 from crdtbucket.strong import script
+from crdtbucket.strong.ask import Ask, Place, Rules
+from crdtbucket.strong.owed import Owed
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.script import Answer, Arguments, Call, Column, Status
+from crdtbucket.strong.script import Answer, Call, Column, Status
 
 SECOND = 1_000_000_000
 SYNC_NS = 100_000_000
 """For so long after the store and this node compared all columns of a key, the own level alone may
 deny."""
 REMEMBERED_SYNCS = 100_000
-CARRY_NS = SECOND
-"""A key that nodes without the store take of is brought to the store no more often than this."""
-
-Place = tuple[int, int]
-"""The two halves of a key's hash."""
-Item = tuple[BucketCore, Place]
-SCAN = 128
-"""Places of the table that are looked at together."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How one strong bucket talks and what it does in an outage."""
-
-    arguments: Arguments
-    on_outage: OnOutage
-    quota: Quota
-
-
-class Ask:
-    """One decision that the store is asked for, or one key that is settled with it (cost 0)."""
-
-    __slots__ = ("birth", "bucket", "call", "cost", "epoch", "key", "place", "rules")
-
-    def __init__(
-        self,
-        bucket: BucketCore,
-        key: str | bytes | None,
-        cost: int,
-        place: Place,
-        epoch: int,
-        call: Call,
-        rules: Rules,
-    ) -> None:
-        self.bucket = bucket
-        self.key = key
-        """None when the key is known by its hash alone, as settles are."""
-        self.cost = cost
-        self.place = place
-        self.epoch = epoch
-        self.birth = call.birth
-        self.call = call
-        self.rules = rules
-        """Those of the bucket when it was made: the answer is in their definition."""
-
-    @property
-    def item(self) -> Item:
-        """What it is about."""
-        return self.bucket, self.place
 
 
 class Desk:
@@ -98,17 +50,12 @@ class Desk:
         self._prefix = prefix
         self._prefixes: dict[BucketCore, bytes] = {}
         self._by_name: dict[int, BucketCore] = {}
+        self.owed = Owed(table, self._by_name)
+        """What the store is still to be told."""
         for bucket, its in rules.items():
             self.follow(bucket, its)
         self._synced: dict[Place, int] = {}
         self._owner = (0, b"")
-        self.unsettled: dict[Item, int] = {}
-        """Keys whose counts here the store may lack, and the tokens admitted without it."""
-        self.on_owe: Callable[[], None] | None = None
-        """Told that there is one more."""
-        self._adrift: dict[Item, int] = {}
-        self._brought: set[Item] = set()
-        self._carry_at = 0
         self.counters = dict.fromkeys(
             ("denied_here", "ghosts", "settled_keys", "settled_tokens"), 0
         )
@@ -172,7 +119,7 @@ class Desk:
                 short = ask.bucket.shortage(*ask.place, ask.cost)
         returned = charged if short or not wanted else 0
         if returned:
-            self.owe(*ask.item)
+            self.owed.add(*ask.item)
         decision = ask.bucket.close_call(
             ask.key,
             ask.cost,
@@ -192,7 +139,7 @@ class Desk:
         """Decides what the store did not answer in time, under the rule of `mode`: it may have
         charged the cost or not, or charge it later, until `ended` or `adrift` is told. None for a
         settle, which is due again, and when nobody waits."""
-        self.owe(*ask.item)
+        self.owed.add(*ask.item)
         if ask.key is None:
             return None
         decision = self.away(ask.bucket, ask.key, ask.cost, mode) if wanted else None
@@ -211,7 +158,7 @@ class Desk:
         """The connection of a call that was given up has ended: it may still be carried out, until
         a later connection asks for its key."""
         if ask.cost:
-            self._adrift[ask.item] = self._adrift.get(ask.item, 0) + ask.cost
+            self.owed.adrift(ask.item, ask.cost)
 
     def away(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
         """A decision without the store, under the rule of `mode`: eventual, or what the bucket does
@@ -233,7 +180,7 @@ class Desk:
         if took(decision):
             if rule != "quota":
                 rules.quota.charge(key, cost, self._nodes())
-            self.owe(bucket, bucket.hash(key), cost)
+            self.owed.add(bucket, bucket.hash(key), cost)
         return decision
 
     def _from_quota(
@@ -261,7 +208,7 @@ class Desk:
         """Refunds a decision whose caller is gone."""
         bucket = decision.bucket
         if bucket.refund(decision):
-            self.owe(bucket, bucket.hash(decision.key))
+            self.owed.add(bucket, bucket.hash(decision.key))
 
     def _is_current(self, ask: Ask) -> bool:
         """Whether the bucket is still defined as when it was asked for: else the debt of the answer
@@ -270,57 +217,12 @@ class Desk:
 
     # ---- settling ----
 
-    def owe(self, bucket: BucketCore, place: Place, tokens: int = 0) -> None:
-        """Counts of this key changed without the store: it is to be told."""
-        item = (bucket, place)
-        if len(self.unsettled) >= self._table.max_keys and item not in self.unsettled:
-            self._drop_evicted()
-        known = self.unsettled.get(item)
-        self.unsettled[item] = (known or 0) + tokens
-        if known is None and self.on_owe is not None:
-            self.on_owe()
-
-    def _drop_evicted(self) -> None:
-        # What went from the table was full, or forgotten for want of room.
-        for item in [item for item in self.unsettled if item[0].own(*item[1]) is None]:
-            self._dismiss(item)
-
-    def _dismiss(self, item: Item) -> None:
-        del self.unsettled[item]
-        self._table.open_tokens -= self._adrift.pop(item, 0)
-
-    def indebted(self) -> Iterator[list[Item]]:
-        """All keys here that are not full: those of some places of the table, then of the next."""
-        for start in range(0, self._table.places, SCAN):
-            found = []
-            for name, lo, hi in self._table.hashes(range(start, start + SCAN)):
-                bucket = self._by_name.get(name)
-                if bucket is not None and bucket.shortage(lo, hi, bucket.spec.capacity):
-                    found.append((bucket, (lo, hi)))
-            yield found
-
-    def push(self, entries: Iterable[int]) -> None:
-        """A peer that is cut off from the store has taken of these entries: `carry` tells it."""
-        for name, lo, hi in self._table.hashes(entries):
-            bucket = self._by_name.get(name)
-            if bucket is not None:
-                self._brought.add((bucket, (lo, hi)))
-
-    def carry(self) -> None:
-        """To be called often: the store is to be told what was pushed, once in a while each."""
-        now = self._table.now()
-        if self._brought and now >= self._carry_at:
-            self._carry_at = now + CARRY_NS
-            brought, self._brought = self._brought, set()
-            for item in brought:
-                self.owe(*item)
-
     def settle(self, bucket: BucketCore, place: Place, fence: int) -> Ask | None:
         """The settle of one key; None, and nothing is owed, when it has no entry any more: then it
         was full."""
         ask = self._whole(bucket, place, None, 0, fence)
-        if ask is None and (bucket, place) in self.unsettled:
-            self._dismiss((bucket, place))
+        if ask is None and (bucket, place) in self.owed.unsettled:
+            self.owed.dismiss((bucket, place))
         return ask
 
     def _whole(
@@ -346,8 +248,7 @@ class Desk:
 
     def _check_record(self, ask: Ask, answer: Answer, charged: int) -> None:
         """Compares the own record in the store with what is counted here."""
-        if self._adrift:  # from now on the fence keeps out what is under way
-            self._table.open_tokens -= self._adrift.pop(ask.item, 0)
+        self.owed.asked(ask.item)
         own = ask.bucket.own(*ask.place)
         if own is None or own[0] != ask.birth or ask.epoch != self._table.epoch:
             return
@@ -357,9 +258,9 @@ class Desk:
             # A call of an abandoned connection ran after all, and nobody got its tokens.
             ask.bucket.void(*ask.place, ghost)
             self.counters["ghosts"] += 1
-            self.owe(*ask.item)
-        elif self.unsettled and ghost == 0 and answer.refunded == refunded:
-            tokens = self.unsettled.pop(ask.item, None)
+            self.owed.add(*ask.item)
+        elif self.owed.unsettled and ghost == 0 and answer.refunded == refunded:
+            tokens = self.owed.unsettled.pop(ask.item, None)
             if tokens is not None:
                 self.counters["settled_keys"] += 1
                 self.counters["settled_tokens"] += tokens
@@ -415,4 +316,4 @@ def redis_key(prefix: bytes, bucket: str, place: Place) -> bytes:
     return b"%s%016x%016x}" % (key_prefix(prefix, bucket), place[1], place[0])
 
 
-__all__ = ["Ask", "Desk", "Place", "Rules", "key_prefix", "redis_key"]
+__all__ = ["Desk", "key_prefix", "redis_key"]

@@ -14,9 +14,10 @@ from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.errors import RedisReplyError
 from crdtbucket.mode import Mode
 from crdtbucket.strong import script
+from crdtbucket.strong.ask import Ask, Item
 from crdtbucket.strong.connection import Connection, ConnectionLost
 from crdtbucket.strong.controller import Change, Controller, Failure
-from crdtbucket.strong.desk import Ask, Desk, Item
+from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.histogram import Histogram
 from crdtbucket.strong.keeper import Keeper
 from crdtbucket.strong.resp import RedisErrorReply
@@ -202,7 +203,10 @@ class Endpoint:
             if answer.status is script.Status.FENCED:
                 self._ask_anew(turn)
                 return
-            if answer.status is script.Status.UNKNOWN and turn.ask.item not in self.desk.unsettled:
+            if (
+                answer.status is script.Status.UNKNOWN
+                and turn.ask.item not in self.desk.owed.unsettled
+            ):
                 self.keeper.distrust()  # it held a record once: it may have lost others
             result = self.desk.answer(turn.ask, answer, self.fence, not turn.future.cancelled())
         except RedisReplyError as error:

@@ -14,9 +14,9 @@ from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.mesh.deadline import within
 from crdtbucket.mode import Mode
 from crdtbucket.strong import script, topology
+from crdtbucket.strong.ask import Item
 from crdtbucket.strong.connection import Connection
 from crdtbucket.strong.controller import Failure
-from crdtbucket.strong.desk import Item
 from crdtbucket.strong.resp import RedisErrorReply
 from crdtbucket.strong.settler import Settler
 
@@ -82,7 +82,7 @@ class Keeper:
         while True:
             now = endpoint.now()
             endpoint.note(controller.tick(now))
-            endpoint.desk.carry()
+            endpoint.desk.owed.carry()
             if controller.mode is Mode.STRONG:
                 if endpoint.connection is None:
                     await self.connect()
@@ -97,7 +97,7 @@ class Keeper:
         self._closed = True
         endpoint = self._endpoint
         if endpoint.usable() and self.settler.due and not await self.settler.settle(LAST_WORDS_S):
-            left = len(endpoint.desk.unsettled)
+            left = len(endpoint.desk.owed.unsettled)
             LOG.warning("%s: closed with %d keys not settled", endpoint.address, left)
         self.drop()
 

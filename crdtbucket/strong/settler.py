@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from crdtbucket.clock import NS_PER_SECOND
 
 if TYPE_CHECKING:
-    from crdtbucket.strong.desk import Item
+    from crdtbucket.strong.ask import Item
     from crdtbucket.strong.endpoint import Endpoint
 
 LOG = logging.getLogger("crdtbucket.strong")
@@ -39,7 +39,7 @@ class Settler:
     @property
     def due(self) -> bool:
         """Whether there may be something to tell."""
-        return self.everything or bool(self._desk.unsettled)
+        return self.everything or bool(self._desk.owed.unsettled)
 
     async def settle(self, seconds: float | None = None) -> bool:
         """One pass over all that is due, ended after `seconds`, or when the server falls silent.
@@ -79,12 +79,12 @@ class Settler:
         return True
 
     def _chunks(self, everything: bool) -> Iterator[list[Item]]:
-        owed = list(self._desk.unsettled)
+        owed = list(self._desk.owed.unsettled)
         for start in range(0, len(owed), CHUNK):
             yield owed[start : start + CHUNK]
         if everything:
             known = set(owed)
-            for found in self._desk.indebted():
+            for found in self._desk.owed.indebted():
                 yield [one for one in found if one not in known]
 
     async def _tell(self, chunk: list[Item]) -> bool:

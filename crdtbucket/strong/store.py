@@ -56,7 +56,7 @@ class Store:
         """`degraded`: the mode when Redis is slow. `on_change` hears of every change of an
         endpoint, `on_mode` of the worst mode of all, at the start and when it changes."""
         self.desk = desk
-        desk.on_owe = self._wake
+        desk.owed.on_owe = self._wake
         self.endpoints: dict[Address, Endpoint] = {}
         self.registry = Registry(config.prefix, node, table)
         self._config = config
@@ -182,7 +182,7 @@ class Store:
         if loop is not None and not loop.is_closed():
             # Closed meanwhile: then this life has no more to say.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self.desk.owe, bucket, bucket.hash(key))
+                loop.call_soon_threadsafe(self.desk.owed.add, bucket, bucket.hash(key))
 
     def _wake(self) -> None:
         for endpoint in self.endpoints.values():

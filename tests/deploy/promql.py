@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from crdtbucket.figures import FIGURES, PREFIX
+from crdtbucket.http.numbers import SERVER
 
 STRINGS = re.compile(r'"[^"]*"|\'[^\']*\'')
 SELECTOR = re.compile(r"\{([^}]*)\}")
@@ -16,7 +17,7 @@ WORDS = {"and", "or", "unless", "bool", "group_left", "group_right"}
 
 EXPORTED = {
     PREFIX + figure.name + suffix: figure.labels
-    for figure in FIGURES
+    for figure in (*FIGURES, *SERVER)
     for suffix in (("_bucket", "_sum", "_count") if figure.histogram else ("",))
 }
 """Labels by the names that a scrape shows."""

@@ -199,4 +199,5 @@ def test_the_dashboard_has_the_form_that_grafana_reads() -> None:
 
 def test_each_part_has_its_row() -> None:
     titles = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert titles == ["Overview", "Per bucket", "Modes", "Mesh", "Redis", "Table and configuration"]
+    parts = ["Overview", "Per bucket", "Modes", "Mesh", "Redis", "Table and configuration"]
+    assert titles == [*parts, "HTTP server"]

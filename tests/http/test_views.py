@@ -119,12 +119,18 @@ async def test_the_metrics_are_those_of_the_limiter_and_the_server() -> None:
         await client.post("/v1/take", bucket="api", key="a", cost=3, refundable=True)
         await client.post("/v1/reserve", bucket="api", key="a", estimate=4)
         await client.refused("/v1/take", bucket="no", key="a")
+        await client.refused("/v1/take", bucket="api", key="a", cost=100)
         await client.ask("GET", "/some/" + "where")
+        await client.ask("GET", "/v1/buckets/api/keys")
         found = await metrics(client.session, client.url)
         assert found["crdtbucket_tokens_granted_total['api']"] == 7
         assert found["crdtbucket_http_requests_total['/v1/take', '200']"] == 1
         assert found["crdtbucket_http_requests_total['/v1/take', '404']"] == 1
+        assert found["crdtbucket_http_requests_total['/v1/take', '429']"] == 1
+        assert found["crdtbucket_http_requests_total['/v1/buckets/{bucket}/keys', '200']"] == 1
         assert found["crdtbucket_http_requests_total['', '404']"] == 1
+        assert found["crdtbucket_http_request_seconds_bucket['+Inf', '/v1/take']"] == 3
+        assert 0 < found["crdtbucket_http_request_seconds_sum['/v1/take']"] < 10
         assert found["crdtbucket_http_refundable_takes[]"] == 1
         assert found["crdtbucket_http_reservations[]"] == 1
         assert found["crdtbucket_http_connections[]"] >= 1

@@ -8,6 +8,7 @@ import pytest
 
 from crdtbucket import BucketSpec
 from crdtbucket.mesh import wire
+from crdtbucket.reload import MAX_BUCKETS
 from crdtbucket.testing import SimulatedMesh
 from tests.mesh.test_protocol import frames_to, local
 
@@ -151,3 +152,23 @@ def test_levels_of_another_definition_are_never_adopted() -> None:
     roll_out(mesh, "B", OLD)
     mesh.advance(3.0)
     assert mesh["A"].peek("b", "k").debt <= mesh["B"].peek("b", "k").debt + 10**9 * 5
+
+
+def test_as_many_buckets_as_there_may_be_changed_as_often_as_there_is_room() -> None:
+    """Definitions that were replaced are told of for another minute: keys may stand under them."""
+
+    def spec(number: int, change: int) -> BucketSpec:
+        return BucketSpec(f"bucket-{number}", 100 + change, 97, f"{61 + number % 3}s")
+
+    mesh = mesh_of(2, *(spec(number, 0) for number in range(MAX_BUCKETS)))
+    for change in range(4):
+        for number in range(MAX_BUCKETS):
+            for name in "AB":
+                core = mesh[name].bucket(f"bucket-{number}")
+                core.define(spec(number, change))
+            mesh["A"].take(f"bucket-{number}", "k", 3)
+        mesh.advance(1.0)
+    assert len(mesh["A"].table.all_definitions()) == 4 * MAX_BUCKETS
+    told = {"A": (12, 0)}
+    for number in range(MAX_BUCKETS):
+        assert mesh["B"].columns(f"bucket-{number}", "k") == told

@@ -157,3 +157,21 @@ def test_every_frame_carries_what_was_received(acknowledged: bool) -> None:
     (frame,) = sender.round()
     assert (frame.ack, frame.ack_bits) == ((6, 0b10) if acknowledged else (0, 0))
     assert (frame.echo, frame.hold) == ((55, 1) if acknowledged else (None, 0))
+
+
+def test_members_do_not_crowd_the_tables() -> None:
+    """Each may fill most of a header."""
+    sender = Sender().synced()
+    sender.bucket.take("k")
+    sender.table.collect()
+    sender.out.start()
+    members = tuple(("m" * 60 + str(i), "r" * 60, i + 1, "a" * 60) for i in range(wire.MAX_MEMBERS))
+    first, *rest = map(wire.decode, sender.out.round(sender.link, 1, {"members": members}))
+    assert (first.members, first.tables, first.payload, first.parts) == (members, None, b"", 0)
+    (entries,) = rest
+    assert entries.tables is not None
+    assert entries.members is None
+    assert (entries.part, entries.parts) == (0, 1)
+    sender.acknowledge(first, entries)
+    (again,) = map(wire.decode, sender.out.round(sender.link, 1, {"members": members}))
+    assert again.members == members

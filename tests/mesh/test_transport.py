@@ -21,14 +21,22 @@ from cryptography.hazmat.primitives import serialization
 
 from crdtbucket.background import Background
 from crdtbucket.errors import MeshError, NodeConflict
-from crdtbucket.mesh import connection, driver, gate, tls, transport
+from crdtbucket.mesh import connection, dialer, driver, gate, tls, transport
 from crdtbucket.mesh.counters import MeshCounters
 from crdtbucket.mesh.dialer import Backoff
 from crdtbucket.mesh.greeting import reachable
 from crdtbucket.mesh.links import LinkTable, Verdict
 from crdtbucket.mesh.listener import PATH
 from crdtbucket.mesh.nodeinfo import NodeInfo
-from crdtbucket.mesh.session import MAX_FRAME, Handshake, Keyring, Kind, Session
+from crdtbucket.mesh.session import (
+    MAX_FRAME,
+    Handshake,
+    HandshakeError,
+    Keyring,
+    Kind,
+    Reason,
+    Session,
+)
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mesh.transport import Mesh
 from tests.certificates import Authority
@@ -154,6 +162,59 @@ async def test_the_last_frames_of_a_leaving_node_arrive() -> None:
         assert time.monotonic() - started < 2
         await eventually(lambda: not a.linked)
         assert a.frames == [("b", bytes([number]) * 50_000) for number in range(20)]
+
+
+async def test_a_node_that_leaves_before_its_first_call_is_answered_says_goodbye(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = asyncio.Event()
+    send = connection.Link._send_one
+
+    async def send_when_told(link: connection.Link, kind: Kind, body: bytes) -> None:
+        if kind is Kind.ACCEPT:
+            await answer.wait()
+        await send(link, kind, body)
+
+    monkeypatch.setattr(connection.Link, "_send_one", send_when_told)
+    a, b = RecordingNode("a"), RecordingNode("b")
+    b.last_words = [("a", b"goodbye")]
+    mesh_a = Mesh(a, config())
+    async with running(mesh_a):
+        mesh_b = Mesh(b, config(mesh_a.address))
+        async with running(mesh_b):
+            await eventually(lambda: "b" in a.linked)
+            assert not b.linked
+            stopping = asyncio.create_task(mesh_b.stop())
+            asyncio.get_running_loop().call_later(0.02, answer.set)  # the way of the answer
+            await stopping
+            await eventually(lambda: a.frames == [("b", b"goodbye")])
+
+
+async def test_a_node_that_leaves_waits_a_second_for_answers_and_sends_no_more_proofs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dialer, "CLOSE_S", 0.05)
+    mesh = Mesh(RecordingNode("alone"), config())
+    peer = NodeInfo("mute", "", 1, "", 0)
+    async with running(mesh):
+        with mesh.pursuits.begin(peer):
+            await mesh.stop()
+        with pytest.raises(HandshakeError) as refused, mesh.pursuits.begin(peer):
+            raise AssertionError
+        assert refused.value.reason is Reason.LEAVING
+
+
+async def test_a_process_whose_node_goes_on_in_another_one_says_no_goodbye() -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    b.last_words = [("a", b"goodbye")]
+    async with pair(a, b) as (mesh_a, mesh_b):
+        link = mesh_a.links.get("b")
+        assert link is not None
+        mesh_b.goes_on = True
+        await mesh_b.stop()
+        await eventually(lambda: not a.linked)
+        assert a.frames == []
+        assert link.ended_because == "the peer says handover"
 
 
 async def test_links_are_made_up_to_max_peers() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from crdtbucket.errors import WireError
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.wire import Frame
+from crdtbucket.policy import MAX_NAME_LENGTH
 from tests.mesh.frames import GOLDEN, kinds
 
 KINDS = kinds()
@@ -219,6 +220,21 @@ def test_sizes_at_their_limits() -> None:
     assert read(framed(HEADER, bytes(room + 1))) is None
     with pytest.raises(WireError, match="too large"):
         wire.encode(Frame(1, 1, 1, 0, payload=bytes(wire.MAX_FRAME)))
+
+
+def test_the_largest_tables_fit_with_a_full_payload() -> None:
+    most, longest = 2**64 - 1, "n" * MAX_NAME_LENGTH
+    tables = wire.Tables(
+        most,
+        tuple((longest, most - i) for i in range(wire.MAX_ORIGINS)),
+        tuple((most - i, most - i, 2**63 - 1 - i, 2**62) for i in range(wire.MAX_DEFINITIONS)),
+    )
+    frame = Frame(
+        *(most, most, 2**63 - 1, 2**63 - 1), echo=2**63 - 1, hold=2**63 - 1, ack=2**63 - 1,
+        ack_bits=2**256 - 1, round=2**63 - 1, part=65_534, parts=65_535, flags=7,
+        tables_version=most, tables=tables, payload=bytes(wire.MAX_PAYLOAD),
+    )  # fmt: skip
+    assert wire.decode(wire.encode(frame)) == frame
 
 
 def test_payloads_must_fit_their_kind() -> None:

@@ -16,7 +16,8 @@ from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.mesh.roster import Roster
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec
-from crdtbucket.strong.desk import Ask, Desk, Rules
+from crdtbucket.strong.ask import Ask, Rules
+from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.script import Arguments, owner_name
 from tests.strong.backends import Backend
@@ -131,7 +132,7 @@ class Books:
         if node.latest:
             decision = node.latest.pop()
             node.consumed -= node.bucket.refund(decision)
-            node.desk.owe(node.bucket, node.place)
+            node.desk.owed.add(node.bucket, node.place)
 
     def settle(self, node: Node) -> None:
         ask = node.desk.settle(node.bucket, node.place, node.fence)

@@ -11,8 +11,8 @@ import pytest
 from crdtbucket import BucketSpec, CostExceedsCapacity, Mode
 from crdtbucket._core import Table
 from crdtbucket.config import Config
+from crdtbucket.strong.ask import Rules
 from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.desk import Rules
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.script import Arguments
 from tests.strong.backends import Twin as TwinBackend

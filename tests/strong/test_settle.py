@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from crdtbucket.mesh.roster import Roster
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec
-from crdtbucket.strong.desk import Desk, Rules
+from crdtbucket.strong.ask import Rules
+from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.script import Arguments, Call, Column, Status
 from crdtbucket.strong.topology import slot
@@ -52,7 +53,7 @@ def test_settle_exact(ops: list[Any]) -> None:
     one.settle_all()
     one.check()
     for node in one.nodes:
-        assert node.desk.unsettled == {}
+        assert node.desk.owed.unsettled == {}
         event("ghosts" if node.desk.counters["ghosts"] else "no ghosts")
 
 

@@ -69,7 +69,7 @@ def test_two_of_five_without_redis_do_not_double_the_limit(on_outage: OnOutage) 
     ideal = 10_000 + 2_000 * 80
     assert sum(world.admitted) / ideal <= 1.02
     assert all(world.admitted[:2])
-    assert not any(node.desk.unsettled for node in world.nodes)
+    assert not any(node.desk.owed.unsettled for node in world.nodes)
 
 
 def test_redis_may_tell_peers_of_a_take_before_its_taker_has_the_answer() -> None:
@@ -81,7 +81,7 @@ def test_redis_may_tell_peers_of_a_take_before_its_taker_has_the_answer() -> Non
     for _ in range(20):
         world.mesh.advance(0.2)
         # A settle reads all records, and its node tells the mesh of them.
-        other.desk.owe(other.bucket, other.bucket.hash("k"))
+        other.desk.owed.add(other.bucket, other.bucket.hash("k"))
         other.settle_all()
     world.mesh.advance(2.0)
     # That is no second process under the same epoch.

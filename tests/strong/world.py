@@ -10,7 +10,8 @@ from typing import Any
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec, OnOutage
-from crdtbucket.strong.desk import Ask, Desk, Rules
+from crdtbucket.strong.ask import Ask, Rules
+from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.script import Answer, Arguments
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
@@ -53,7 +54,7 @@ class StrongNode:
             {self.bucket: Rules(self.arguments, on_outage, quota)},
             nodes=sim.node.known,
         )
-        sim.node.on_away = self.desk.push
+        sim.node.on_away = self.desk.owed.push
         self.flights: list[Flight] = []
         self._settle_later()
 
@@ -123,8 +124,8 @@ class StrongNode:
     def settle_all(self) -> None:
         """Tells Redis what it lacks."""
         self._present()
-        self.desk.carry()
-        for item in list(self.desk.unsettled):
+        self.desk.owed.carry()
+        for item in list(self.desk.owed.unsettled):
             ask = self.desk.settle(*item, self.fence)
             if ask is not None:
                 self._ask(ask, None)

@@ -1,0 +1,59 @@
+"""The parts of a limiter's `stats` and `fleet`, as plain dicts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from crdtbucket.bucket import Bucket
+from crdtbucket.clock import NS_PER_SECOND
+
+if TYPE_CHECKING:
+    from crdtbucket.mesh.protocol import MeshNode
+    from crdtbucket.mesh.transport import Mesh
+
+
+def bucket_stats(bucket: Bucket) -> dict[str, Any]:
+    """Counters of one bucket, its waiters and reservations."""
+    reservations = bucket.reservations
+    return {
+        **bucket.counters(),
+        "waiting": len(bucket.waiters),
+        "reservations_held": reservations.held,
+        "reserved": reservations.reserved,
+        "reservations_expired": reservations.expired,
+        "late_commits": reservations.late_commits,
+    }
+
+
+def mesh_stats(mesh: Mesh, machine: MeshNode, now: int) -> dict[str, Any]:
+    """States and lags (s) of the peers, and counters of the mesh. `now`: local ns."""
+    lags = sorted(machine.members.lags(now).items())
+    return {
+        "peers": {name: machine.status(name, now) for name in sorted(machine.links)},
+        "lag": {name: ns / NS_PER_SECOND for name, (ns, _) in lags},
+        "longest_lag": {name: ns / NS_PER_SECOND for name, (_, ns) in lags},
+        "mesh": {
+            **dataclasses.asdict(mesh.counters),
+            **machine.counters,
+            "entries_sent": machine.entries_sent,
+        },
+    }
+
+
+def fleet_row(
+    node: str, region: str, state: str, config: tuple[int, int, int] | None
+) -> dict[str, Any]:
+    """One node and its configuration: version, hash and stage, None where it told none."""
+    version, content, stage = (None, None, None) if config is None else config
+    return {
+        "node": node,
+        "region": region,
+        "state": state,
+        "version": version,
+        "hash": None if content is None else f"{content:016x}",
+        "stage": stage,
+    }
+
+
+__all__ = ["bucket_stats", "fleet_row", "mesh_stats"]

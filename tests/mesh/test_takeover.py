@@ -1,0 +1,365 @@
+"""Processes that share a table: one runs the mesh, dies without a word, and another goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.errors import MeshError
+from crdtbucket.mesh import notes
+from crdtbucket.mesh.protocol import MeshNode
+from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.mesh.transport import Mesh
+from crdtbucket.policy import BucketSpec
+from crdtbucket.testing import SimulatedMesh, SimulatedNode
+from tests.mesh.network import eventually, running
+from tests.strong.redis_server import free_port
+
+STILL = BucketSpec("b", 1000, 1, "1h")
+"""Hardly refills, so that counts show as levels."""
+
+
+class Kept:
+    """Notes in memory."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.writes = 0
+
+    def read(self) -> bytes:
+        return self.data
+
+    def write(self, data: bytes) -> None:
+        self.data = data
+        self.writes += 1
+
+
+class Host:
+    """The node A of a mesh as a host whose processes share its table."""
+
+    def __init__(self, mesh: SimulatedMesh, kept: Kept | None = None) -> None:
+        self.mesh = mesh
+        self.node: SimulatedNode = mesh["A"]
+        self.kept = kept or Kept()
+        self.leader_dies()
+        self.another_leads(remembers=True)
+        mesh.advance(1.0)
+
+    def leader_dies(self, *, heard: bool = True) -> None:
+        """No goodbye. `heard`: the kernel closes its sockets, and the peers see that."""
+        self.node.node.on_wake = self.node.table.on_wake = None
+        self.node.life += 1  # what is under way to or from it is lost
+        self.node.woken = 0
+        for name in self.others if heard else ():
+            peer = self.mesh[name]
+            local = peer.local_ns(self.mesh.now_ns)
+            peer.table.set_time(local)
+            peer.node.disconnected("A", local)
+
+    def another_leads(self, order: str = "", *, remembers: bool = False) -> None:
+        """Another process runs the mesh on the same table, and links with the peers."""
+        mesh, node = self.mesh, self.node
+        node.table.set_time(node.local_ns(mesh.now_ns))
+        node.node = MeshNode(node.table, mesh.config, name="A", region="A", seed=9, notes=self.kept)
+        if remembers:
+            node.node.remember(node.local_ns(mesh.now_ns))
+        node.node.on_wake = node._wake
+        node._wake()
+        for name in order or self.others:
+            if mesh[name].up:
+                mesh._connect("A", name, node.life, mesh[name].life)
+
+    @property
+    def others(self) -> list[str]:
+        return [name for name in self.mesh.nodes if name != "A"]
+
+
+def mesh_of(size: int = 3, **options: object) -> SimulatedMesh:
+    return SimulatedMesh("ABCD"[:size], [STILL], **{"latency": 0.02, "seed": 5, **options})  # type: ignore[arg-type]
+
+
+def columns(mesh: SimulatedMesh, key: str = "k") -> list[dict[str, tuple[int, int]]]:
+    return [node.columns("b", key) for node in mesh.nodes.values() if node.up]
+
+
+def levels(mesh: SimulatedMesh, key: str = "k") -> list[int]:
+    return [node.peek("b", key).remaining for node in mesh.nodes.values() if node.up]
+
+
+def states(mesh: SimulatedMesh) -> set[str]:
+    return {
+        one.node.status(name, one.local_ns(mesh.now_ns))
+        for one in mesh.nodes.values()
+        for name in one.node.links
+        if one.up
+    }
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_no_take_is_lost_and_none_counts_twice(heard: bool) -> None:
+    mesh = mesh_of()
+    host = Host(mesh)
+    for name in "ABC":
+        assert mesh[name].take("b", "k", 10)
+    mesh.advance(1.0)
+    for name in "ABC":
+        assert mesh[name].take("b", "k", 1)  # nobody has been told when the leader dies
+    host.leader_dies(heard=heard)
+    for _ in range(5):
+        mesh.advance(0.1)
+        for name in "ABC":
+            assert mesh[name].take("b", "k", 2)  # other processes of A's host take, too
+    host.another_leads("CB")
+    assert mesh["A"].take("b", "k", 3)
+    mesh.advance(0.3)
+    assert columns(mesh) == [{"A": (24, 0), "B": (21, 0), "C": (21, 0)}] * 3
+    assert levels(mesh) == [1000 - 66] * 3
+    assert states(mesh) == {"alive"}
+    assert not mesh["A"].node.counters["refused_columns"]
+    assert mesh["A"].table.stats()["refused_columns"] == 0
+
+
+def test_who_takes_over_goes_on_without_caution_and_counts_the_silent() -> None:
+    mesh = mesh_of()
+    host = Host(mesh)
+    born = mesh["A"].table.now() - mesh["A"].node.info.age_ns
+    host.leader_dies()
+    mesh.advance(0.5)
+    mesh.crash("C")
+    host.another_leads()
+    node = mesh["A"]
+    assert node.table.now() - node.node.info.age_ns == born  # nobody is older who came meanwhile
+    assert node.node.memory
+    assert node.table.cautious_until <= node.table.now()
+    assert node.node.known() == 3
+    mesh.advance(0.3)
+    assert {name: node.node.status(name, node.table.now()) for name in "BC"} == {
+        "B": "alive",
+        "C": "suspect",
+    }
+    mesh.advance(16.0)
+    assert node.node.status("C", node.table.now()) == "dead"
+
+
+def test_a_member_that_is_not_linked_yet_is_called_and_heard_through_others() -> None:
+    mesh = mesh_of()
+    mesh["B"].node.address = "127.0.0.1:7946"
+    host = Host(mesh)
+    host.leader_dies()
+    mesh.partition("A", "B")
+    host.another_leads()
+    assert mesh["A"].node.known_addresses() == ["127.0.0.1:7946"]
+    mesh["B"].take("b", "k", 5)
+    mesh.advance(1.0)
+    assert mesh["A"].node.status("B", mesh["A"].table.now()) == "suspect"
+    assert mesh["A"].columns("b", "k") == {"B": (5, 0)}
+
+
+def test_a_silent_member_is_forgotten_in_its_time_by_whoever_took_over() -> None:
+    mesh = mesh_of(forget_after=5.0)
+    host = Host(mesh)
+    mesh["C"].take("b", "k", 5)
+    mesh.advance(1.0)
+    mesh.crash("C")
+    host.leader_dies()
+    mesh.advance(0.5)
+    host.another_leads()
+    mesh.advance(6.0)
+    assert mesh["A"].node.links["C"].forgotten
+    assert mesh["A"].table.stats()["forgotten"] == 1
+
+
+def test_what_was_unsent_goes_out_though_its_key_is_full_again() -> None:
+    mesh = mesh_of(2)
+    host = Host(mesh)
+    mesh["A"].take("b", "k", 5)
+    mesh.advance(1.0)
+    decision = mesh["A"].take("b", "k", 7)
+    mesh.advance(1.0)
+    assert mesh["A"].refund(decision) == 7
+    mesh["A"].bucket("b").reset("k")
+    assert levels(mesh) == [1000, 988]
+    host.leader_dies()
+    host.another_leads()
+    mesh.advance(0.3)
+    assert levels(mesh) == [1000, 1000]
+
+
+def test_a_member_that_had_all_is_not_sent_all_again() -> None:
+    mesh = mesh_of(2)
+    host = Host(mesh)
+    for number in range(500):
+        mesh["A"].take("b", f"k{number}")
+    mesh.advance(1.0)
+    host.leader_dies()
+    mesh["A"].take("b", "k0")
+    host.another_leads()
+    mesh.advance(0.5)
+    assert levels(mesh, "k0") == [998] * 2
+    assert mesh["A"].node.entries_sent < 10
+
+
+def test_a_member_in_the_middle_of_a_full_sync_gets_all_of_it() -> None:
+    mesh = mesh_of(2, max_keys=70_000)
+    mesh.partition("A", "B")
+    host = Host(mesh)
+    for number in range(60_000):
+        mesh["A"].take("b", f"k{number}")
+    mesh.advance(70.0)  # beyond the hold: a full sync is due
+    mesh.heal()
+    host.leader_dies()
+    host.another_leads()
+    mesh.advance(0.13)
+    assert 0 < len(mesh["B"].table) < 60_000
+    host.leader_dies()
+    host.another_leads()
+    assert not mesh["A"].node.links["B"].synced
+    mesh.advance(3.0)
+    assert len(mesh["B"].table) == 60_000
+
+
+def test_a_node_that_was_cautious_stays_it_under_the_next_leader() -> None:
+    mesh = mesh_of(2)
+    host = Host(mesh)
+    mesh.restart("A")
+    host.kept.data = b""
+    host.leader_dies()
+    mesh.crash("B")
+    host.another_leads()
+    mesh.advance(0.2)
+    assert host.kept.data
+    host.leader_dies()
+    host.another_leads()
+    assert not mesh["A"].node.memory
+    assert mesh["A"].table.cautious_until > mesh["A"].table.now()
+
+
+def test_marks_of_dead_epochs_are_given_up_in_time_by_whoever_took_over() -> None:
+    mesh = mesh_of(2)
+    host = Host(mesh)
+    mesh["B"].take("b", "k", 5)
+    mesh.advance(1.0)
+    mesh.restart("B")
+    mesh["B"].take("b", "k", 1)
+    mesh["A"].bucket("b").reset("k")
+    epochs = {epoch for _, _, epoch, _ in mesh["A"].table.origins()}
+    (dead,) = epochs - {mesh[name].node.info.epoch for name in "AB"} - {0}
+    mesh["A"].table.mark(dead)
+    host.leader_dies()
+    host.another_leads()
+    assert dead in mesh["A"].node.members._pruner.marks
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whenever_the_leader_dies_the_next_one_can_go_on(seed: int) -> None:
+    mesh = mesh_of(4, seed=seed, loss=0.05, jitter=0.9)
+    host = Host(mesh)
+    taken = 0
+    for step in range(30):
+        taken += mesh["A"].take("b", "k").allowed
+        for name in "BCD":
+            assert mesh[name].take("b", "k")
+        mesh.advance(0.011 * (1 + (seed * 7 + step * 5) % 13))
+        if step % 4 == 0:
+            host.leader_dies(heard=bool(step % 8))
+            taken += mesh["A"].take("b", "k").allowed
+            mesh.advance(0.007 * (seed % 5))
+            host.another_leads("DBC"[step % 3 :] + "DBC"[: step % 3])
+        if step % 7 == 3:
+            mesh.restart("BCD"[step % 3])  # and what it had told nobody is lost
+    mesh.advance(12.0)
+    first, *others = columns(mesh)
+    assert others == [first] * 3
+    assert first["A"] == (taken, 0)
+    assert levels(mesh) == [1000 - sum(p for p, _ in first.values())] * 4
+    assert states(mesh) == {"alive"}
+
+
+def test_the_notes_are_written_when_something_changed_and_not_else() -> None:
+    mesh = mesh_of()
+    host = Host(mesh)
+    before = host.kept.writes
+    for _ in range(20):
+        mesh["A"].take("b", "k")
+        mesh.advance(0.5)
+    assert host.kept.writes == before
+
+
+def test_a_number_is_noted_before_the_table_has_it() -> None:
+    mesh = mesh_of()
+    host = Host(mesh)
+    node = mesh["A"].node
+    number = node.roster.node("new-1")
+    noted = notes.load(host.kept.read(), "A")
+    assert noted is not None
+    assert dict(noted.names)["new-1"] == number
+    assert number not in {of for _, of, _, _ in mesh["A"].table.origins()}
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xc1", b"\x90", b"\x95\x02\x05\xc3\x90\x90", b"\x01", b"\xff" * 9]
+)
+def test_notes_that_cannot_be_read_are_an_error(data: bytes) -> None:
+    with pytest.raises(MeshError, match="notes"):
+        notes.load(data, "A")
+
+
+def test_the_table_of_another_node_is_refused() -> None:
+    noted = notes.Noted(5, True, (("A", 0), ("B", 1)), ())
+    nameless = notes.Noted(5, True, (), ())
+    with pytest.raises(MeshError, match="used by node ''"):
+        notes.load(notes.dump(nameless), "C")
+    with pytest.raises(MeshError, match="used by node 'A', not 'C'"):
+        notes.load(notes.dump(noted), "C")
+    assert notes.load(notes.dump(noted), "A") == noted
+    assert notes.load(b"", "A") is None
+
+
+# -- over real sockets
+
+
+async def killed(mesh: Mesh) -> None:
+    """What the kernel does with the sockets of a process."""
+    mesh._running = False
+    mesh._driver.stop()
+    mesh._listener.refuse_new()
+    for link in mesh.links.all():
+        link.abort("killed")
+    await mesh._dialer.stop()
+    await mesh._listener.stop()
+    for task in mesh._background:
+        task.cancel()
+
+
+@pytest.mark.parametrize("dials", [True, False])
+async def test_peers_take_the_next_leader_at_once(dials: bool) -> None:
+    places = [f"127.0.0.1:{free_port()}" for _ in "AB"]
+    tables = [Table(hash_key=bytes(16)) for _ in "AB"]
+    buckets = [BucketCore(table, STILL) for table in tables]
+    kept = Kept()
+
+    def process(of: int) -> Mesh:
+        calls = [places[1 - of]] if dials is (of == 0) else []
+        config = MeshConfig(listen=places[of], peers=calls, secret="a secret of this test")
+        noting = kept if of == 0 else None
+        node = MeshNode(tables[of], config, name="AB"[of], notes=noting)
+        nodes[of] = node
+        return Mesh(node, config, tables[of].now)
+
+    def agreed(taken: int) -> bool:
+        return [bucket.peek("k").remaining for bucket in buckets] == [1000 - taken] * 2
+
+    nodes: dict[int, MeshNode] = {}
+    peer, first = process(1), process(0)
+    async with running(peer):
+        await first.start()
+        await eventually(lambda: "B" in nodes[0].links and "A" in nodes[1].links)
+        assert all(bucket.take("k", 10) for bucket in buckets)
+        await eventually(lambda: agreed(20))
+        assert all(bucket.take("k") for bucket in buckets)
+        await killed(first)
+        assert all(bucket.take("k", 100) for bucket in buckets)
+        async with running(process(0)):
+            await eventually(lambda: agreed(222), within=1.0)
+            assert nodes[1].status("A", tables[1].now()) == "alive"
+            assert nodes[0].memory

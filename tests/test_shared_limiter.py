@@ -1,0 +1,259 @@
+"""Limiters of several processes over one table: one node, one leader, one count."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crdtbucket import BucketSpec, InvalidSpec, Limiter, MeshConfig
+from crdtbucket.config import load_config
+from crdtbucket.errors import SharedTableError
+from crdtbucket.sharing import path_for
+from tests.strong.redis_server import free_port
+
+SPEC = BucketSpec("api", 1_000_000, 1, "1h", max_debt=0)
+SECRET = "x" * 32
+WAIT_S = 20.0
+
+
+async def eventually(holds: Callable[[], Any], what: str) -> None:
+    """Waits until something is so, and fails when it never is."""
+    deadline = asyncio.get_running_loop().time() + WAIT_S
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline, what
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "table")
+
+
+# -- in one process, where each limiter is a user of its own
+
+
+def test_two_limiters_are_one(path: str) -> None:
+    spec = BucketSpec("api", 100, 1, "1h")
+    first, second = Limiter([spec], shared=path), Limiter([spec], shared=path)
+    takes = [one.bucket("api").take("k", 30).allowed for one in (first, second, first, second)]
+    assert takes == [True, True, True, False]
+    assert second.bucket("api").peek("k").remaining == 10
+    both = [one.stats()["buckets"]["api"] for one in (first, second)]
+    assert [(one["allowed"], one["denied"], one["granted"]) for one in both] == [(3, 1, 90)] * 2
+    first.close()
+    second.close()
+
+
+def test_what_was_taken_is_owed_after_a_restart_of_all(path: str) -> None:
+    with Limiter([SPEC], shared=path) as limiter:
+        assert limiter.bucket("api").take("k", 999_999)
+    with Limiter([SPEC], shared=path) as again:
+        assert again.bucket("api").peek("k").remaining == 1
+        assert again.bucket("api").take("k", 1)
+        assert not again.bucket("api").take("k", 1)
+
+
+def test_a_new_definition_holds_for_all_that_share(path: str) -> None:
+    old, new = BucketSpec("api", 100, 1, "1h"), BucketSpec("api", 200, 1, "1h")
+    first = Limiter([old], shared=path)
+    assert first.bucket("api").take("k", 60)
+    second = Limiter([new], shared=path)
+    for one in (second, first, second, first):
+        assert one.bucket("api").take("k", 30)
+    assert first.bucket("api").peek("k").limit == 200
+    assert second.bucket("api").peek("k").remaining == 20
+    first.close()
+    second.close()
+
+
+def test_a_refund_is_everywhere(path: str) -> None:
+    spec = BucketSpec("api", 100, 1, "1h")
+    first, second = Limiter([spec], shared=path), Limiter([spec], shared=path)
+    decision = first.bucket("api").take("k", 100)
+    assert not second.bucket("api").take("k")
+    assert first.bucket("api").refund(decision, 40) == 40
+    assert second.bucket("api").take("k", 40)
+    assert first.bucket("api").settle("k", 10) == 10
+    assert not second.bucket("api").take("k")
+    first.close()
+    second.close()
+
+
+def test_only_one_leads_and_another_follows(path: str) -> None:
+    async def main() -> None:
+        async with Limiter([SPEC], shared=path) as second:
+            async with Limiter([SPEC], shared=path) as first:
+                await eventually(
+                    lambda: (
+                        first.stats()["shared"]["leading"] + second.stats()["shared"]["leading"]
+                        == 1
+                    ),
+                    "one of the two leads",
+                )
+            await eventually(lambda: second.stats()["shared"]["leading"], "the other one follows")
+            assert second.stats()["shared"]["leader"] == os.getpid()
+
+    asyncio.run(main())
+
+
+def test_strong_buckets_share_no_table(path: str) -> None:
+    spec = BucketSpec("api", 10, 1, consistency="strong")
+    with pytest.raises(InvalidSpec, match=r"api: strong consistency in a shared table.*own node"):
+        Limiter([spec], node="a", redis="redis://127.0.0.1:1", shared=path)
+
+
+def test_a_table_of_another_node_is_refused(path: str) -> None:
+    first = Limiter([SPEC], node="a", shared=path)
+    with pytest.raises(SharedTableError, match=r"another node: give each node its own file"):
+        Limiter([SPEC], node="b", shared=path)
+    with pytest.raises(SharedTableError, match=r"is for 1000000 keys, not 500: give all processes"):
+        Limiter([SPEC], node="a", shared=path, max_keys=500)
+    first.close()
+    Limiter([SPEC], node="b", shared=path).close()  # nobody uses it any more
+
+
+def test_a_file_that_was_removed_is_told(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET)
+        limiter = Limiter([SPEC], node="a", mesh=mesh, shared=path)
+        os.unlink(path)
+        async with limiter:
+            await eventually(lambda: "was removed or replaced" in caplog.text, "it is logged")
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(main())
+
+
+def test_auto_names_a_file_of_user_and_node(tmp_path: Path) -> None:
+    assert path_for("auto", "eu/1") == f"/dev/shm/crdtbucket-{os.geteuid()}-eu%2f1"
+    long = [path_for("auto", "n" * 150 + end) for end in "ab"]
+    assert long[0] != long[1]
+    assert all(len(os.path.basename(one)) < 200 for one in long)
+    file = tmp_path / "edge.yaml"
+    file.write_text(f"node: edge\nshared: {tmp_path}/table\nservices: {{api: {{limit: 5/hour}}}}\n")
+    assert load_config(file).shared == f"{tmp_path}/table"
+    first, second = Limiter.from_file(file), Limiter.from_file(file)
+    assert [bool(one.bucket("api").take("k")) for one in [first, second] * 3] == [True] * 5 + [
+        False
+    ]
+    first.close()
+    second.close()
+
+
+# -- processes
+
+
+def mesh_of(listen: int, peer: int) -> MeshConfig:
+    return MeshConfig(listen=f"127.0.0.1:{listen}", peers=[f"127.0.0.1:{peer}"], secret=SECRET)
+
+
+async def work(path: str, ports: tuple[int, int], line: Connection) -> None:
+    """Takes, and tells each take, until it is told to stop; then closes its limiter."""
+    async with Limiter([SPEC], node="a", mesh=mesh_of(*ports), shared=path) as limiter:
+        bucket, taken = limiter.bucket("api"), 0
+        while not line.poll():
+            taken += bucket.take("k").allowed
+            line.send((taken, limiter.stats()["shared"]["leading"]))
+            await asyncio.sleep(0.002)
+    line.send((taken, 0))
+
+
+def start(path: str, ports: tuple[int, int], line: Connection) -> None:
+    asyncio.run(work(path, ports, line))
+
+
+class Worker:
+    """A process that works, as its parent sees it."""
+
+    def __init__(self, path: str, ports: tuple[int, int]) -> None:
+        self.line, theirs = multiprocessing.Pipe()
+        self.process = multiprocessing.get_context("spawn").Process(
+            target=start, args=(path, ports, theirs)
+        )
+        self.process.start()
+        theirs.close()
+        self.taken, self._leading = 0, 0
+
+    def look(self) -> None:
+        try:
+            while self.line.poll():
+                self.taken, self._leading = self.line.recv()
+        except (EOFError, ConnectionResetError):  # it was killed
+            self._leading = 0
+
+    @property
+    def leads(self) -> bool:
+        self.look()
+        return bool(self._leading)
+
+    @property
+    def works(self) -> bool:
+        self.look()
+        return self.taken > 0
+
+    def end(self) -> None:
+        self.line.send("stop")
+
+
+async def test_a_killed_leader_is_followed_and_no_take_is_lost_or_repeated(path: str) -> None:
+    ports = free_port(), free_port()
+    async with Limiter([SPEC], node="b", mesh=mesh_of(ports[1], ports[0])) as peer:
+        workers = [Worker(path, ports) for _ in range(3)]
+        try:
+            for left in (3, 2):
+                await eventually(lambda: any(w.leads for w in workers), "one leads")
+                await eventually(lambda: peer.stats()["peers"].get("a") == "alive", "it is heard")
+                leader = next(w for w in workers if w.leads)
+                assert leader.process.pid is not None
+                os.kill(leader.process.pid, signal.SIGKILL)
+                leader.process.join()
+                leader.look()
+                before = peer.bucket("api").columns("k")
+                await eventually(
+                    lambda heard=before: peer.bucket("api").columns("k") != heard, "news goes on"
+                )
+                assert len([w for w in workers if w.process.is_alive()]) == left - 1
+            (last,) = [w for w in workers if w.process.is_alive()]
+            last.end()
+            await eventually(lambda: peer.stats()["peers"]["a"] == "left", "the last one leaves")
+            last.process.join()
+            for worker in workers:
+                worker.look()
+            ((_, taken, refunded),) = peer.bucket("api").columns("k").values()  # of one epoch
+            told = sum(worker.taken for worker in workers)
+            assert refunded == 0
+            assert told <= taken <= told + 2  # a take of each that was killed may not be told
+        finally:
+            for worker in workers:
+                worker.process.kill()
+                worker.process.join()
+
+
+async def test_a_leader_that_closes_makes_way_and_says_no_goodbye(path: str) -> None:
+    ports = free_port(), free_port()
+    async with Limiter([SPEC], node="b", mesh=mesh_of(ports[1], ports[0])) as peer:
+        workers = [Worker(path, ports) for _ in range(2)]
+        try:
+            await eventually(lambda: all(w.works for w in workers), "both work")
+            await eventually(lambda: any(w.leads for w in workers), "one leads")
+            await eventually(lambda: peer.stats()["peers"].get("a") == "alive", "it is heard")
+            leader, other = sorted(workers, key=lambda w: not w.leads)
+            leader.end()
+            await eventually(lambda: other.leads, "the other one follows")
+            assert peer.stats()["peers"]["a"] != "left"
+            await eventually(lambda: peer.stats()["peers"]["a"] == "alive", "it is heard again")
+            other.end()
+            await eventually(lambda: peer.stats()["peers"]["a"] == "left", "the last one leaves")
+        finally:
+            for worker in workers:
+                worker.process.kill()
+                worker.process.join()

@@ -1,0 +1,82 @@
+"""Real servers with worker processes keep one limit, exactly."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.strong.redis_server import free_port
+
+ROOT = Path(__file__).parents[1]
+LIMIT = 200
+ASKED = 320
+SERVERS = {
+    "uvicorn": ["--app-dir", "examples", "--log-level", "warning", "workers_asgi:app"],
+    "gunicorn": ["--chdir", "examples", "--preload", "--log-level", "warning", "workers_wsgi:app"],
+}
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """One request on a connection of its own, so that any worker may serve it."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode().strip()
+    finally:
+        connection.close()
+
+
+@contextmanager
+def served(server: str, workers: int, shared: Path) -> Iterator[int]:
+    """A server with so many workers, all up, on a port; it must end well."""
+    port = free_port()
+    where = ["--port", str(port)] if server == "uvicorn" else ["--bind", f"127.0.0.1:{port}"]
+    command = [sys.executable, "-m", server, *where, "--workers", str(workers), *SERVERS[server]]
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "SHARED": str(shared), "PYTHONPATH": os.pathsep.join(paths)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        seen: set[str] = set()
+        deadline = time.monotonic() + 60
+        while len(seen) < workers:
+            assert process.poll() is None
+            assert time.monotonic() < deadline, f"{len(seen)} of {workers} workers serve"
+            try:
+                seen.add(get(port, "/healthz")[1])
+            except OSError:
+                time.sleep(0.05)  # it does not listen yet
+        yield port
+    finally:
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+    assert "Traceback" not in errors, errors
+
+
+CASES = [("gunicorn", 1), ("gunicorn", 2), ("gunicorn", 4), ("gunicorn", 8), ("uvicorn", 4)]
+
+
+@pytest.mark.parametrize(("server", "workers"), CASES)
+def test_a_limit_is_one_limit_however_many_workers_serve(
+    server: str, workers: int, tmp_path: Path
+) -> None:
+    with served(server, workers, tmp_path / "table") as port, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: get(port, "/"), range(ASKED)))
+    assert Counter(status for status, _ in answers) == {200: LIMIT, 429: ASKED - LIMIT}
+    serving = {who for status, who in answers if status == 200}
+    assert len(serving) > 1 or workers == 1  # else it would prove nothing
