@@ -7,7 +7,6 @@
 static inline uint32_t wire_definition(const wire_entry_t *w) { return w->definition; }
 
 static inline void set_notes(header_t *h, uint32_t which) { STORE(h->notes, which); }
-static inline void set_next(definition_t *d, uint32_t slot) { STORE(d->next, slot); }
 
 static inline void atomic_or(uint16_t *flags, uint16_t bits) { OR(*flags, bits); }
 

@@ -125,7 +125,8 @@ cdef extern from "core/core.h" nogil:
     int same_definition(const definition_t *, const definition_t *)
     uint32_t definition_free_slot(const table_t *, int64_t)
     int64_t definitions_free(const table_t *, int64_t)
-    void definition_place(table_t *, uint32_t, const definition_t *)
+    void definition_place(table_t *, uint32_t, const definition_t *, uint32_t, int64_t)
+    uint32_t definition_current(const table_t *, uint64_t)
     ctypedef struct plan_t:
         size_t size, begun
     plan_t plan_table(int64_t)
@@ -191,7 +192,6 @@ cdef extern from "core/core.h" nogil:
     void prefetch_slot(const table_t *, uint64_t)
     void set_notes(header_t *, uint32_t)
     int back(const table_t *, const void *, size_t)
-    void set_next(definition_t *, uint32_t)
     void atomic_or(uint16_t *, uint16_t)
     uint32_t column_birth(const column_t *)
     uint32_t wire_definition(const wire_entry_t *)

@@ -35,11 +35,12 @@ cdef class _Definitions(_Memory):
         made.allow_when_full = spec.on_table_full == "allow"
         made.shadow = spec.shadow
         made.next = <uint32_t>NONE
-        cdef int64_t slot, before
+        cdef uint32_t before
+        cdef int64_t slot
         self.enter()
         try:
-            before = self.slot_of(made.name_hash)
-            if before >= 0:
+            before = definition_current(&self.t, made.name_hash)
+            if before != <uint32_t>NONE:
                 old = &self.t.definitions[before]
                 if same_definition(old, &made):
                     self.slots[name] = before
@@ -48,23 +49,12 @@ cdef class _Definitions(_Memory):
             if old:
                 made.forgiven, made.refused_full = old.forgiven, old.refused_full
                 made.excess, made.excess_before, made.excess_minute = old.excess, old.excess_before, old.excess_minute
-            definition_place(&self.t, slot, &made)
-            if old:
-                old.replaced_ns = clock_ns(&self.t)
-                set_next(old, slot)
+            definition_place(&self.t, slot, &made, before, clock_ns(&self.t))
         finally:
             self.leave()
         self.slots[name] = slot
         self._refresh_flush()
         return slot
-
-    cdef int64_t slot_of(self, uint64_t name):
-        """The current definition of this name, by whichever process; -1 for none."""
-        cdef uint32_t i
-        for i in range(self.t.h.definitions):
-            if self.t.definitions[i].name_hash == name and self.t.definitions[i].next == <uint32_t>NONE:
-                return i
-        return -1
 
     cdef int64_t _free_slot(self) except -1:
         cdef uint32_t slot = definition_free_slot(&self.t, clock_ns(&self.t))

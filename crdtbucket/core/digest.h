@@ -43,7 +43,7 @@ typedef struct {
 /* Neither attempted here nor heard of lately: what is in flight differs everywhere and is no news. */
 static inline int is_quiet(const table_t *t, uint32_t e, int64_t now)
 {
-    if ((t->hot[e].flags & ENTRY_IN_LOG) || is_attempted(t, e) || now - t->cold[e].rated_ns < QUIET_NS)
+    if ((LOAD(t->hot[e].flags) & ENTRY_IN_LOG) || is_attempted(t, e) || now - t->cold[e].rated_ns < QUIET_NS)
         return 0;
     column_t c = {0};
     while (column_next(t, e, &c))
@@ -79,7 +79,7 @@ static int64_t digest_range(const table_t *t, uint64_t first, uint64_t last, int
         if ((home_slot(t, hot->hash_hi) > slot) != wrapped)
             continue;                                   /* a run over the end belongs to the end, and is seen twice */
         const definition_t *d = &t->definitions[hot->bucket];
-        i128 debt = debt_units(d, hot->base, net_of(LOAD(hot->word)), now) / d->p;
+        i128 debt = debt_units(d, LOAD(hot->base), net_of(LOAD(hot->word)), now) / d->p;
         if (debt <= 0 || (!loud && !is_quiet(t, e, now)))
             continue;
         uint64_t print = fingerprint(t, e);

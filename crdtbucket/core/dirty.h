@@ -14,7 +14,7 @@ static void log_compact(table_t *t)
     uint64_t out = 0;
     for (uint64_t i = h->log_head; i < h->log_tail; i++) {
         uint32_t e = t->log_entry[i];
-        if ((t->hot[e].flags & ENTRY_IN_LOG) && t->cold[e].version == (uint32_t)t->log_version[i]) {
+        if ((LOAD(t->hot[e].flags) & ENTRY_IN_LOG) && t->cold[e].version == (uint32_t)t->log_version[i]) {
             t->log_version[out] = t->log_version[i];
             t->log_entry[out++] = e;
         }
@@ -51,7 +51,7 @@ static uint64_t log_after(const table_t *t, uint64_t version)
 static inline int log_live(const table_t *t, uint64_t i)
 {
     uint32_t e = t->log_entry[i];
-    return (t->hot[e].flags & ENTRY_IN_LOG) && t->cold[e].version == (uint32_t)t->log_version[i];
+    return (LOAD(t->hot[e].flags) & ENTRY_IN_LOG) && t->cold[e].version == (uint32_t)t->log_version[i];
 }
 
 /* Every link that counts has acknowledged all versions up to `version`. */
@@ -101,9 +101,11 @@ static int64_t collect_round(table_t *t, int64_t *from, int64_t most, int64_t no
     for (; i < words && count < most; i++) {
         if (i + 1 < words)
             collect_ahead(t, LOAD(t->attempts[i + 1]), (uint32_t)(i + 1) * 64);
-        if (LOAD(t->attempts[i]))
-            for (uint64_t marks = TAKE_ALL(t->attempts[i]); marks; marks &= marks - 1)
-                count += collect_entry(t, (uint32_t)(i * 64 + __builtin_ctzll(marks)), now, &weights);
+        uint64_t marks = LOAD(t->attempts[i]);
+        for (uint64_t left = marks; left; left &= left - 1)
+            count += collect_entry(t, (uint32_t)(i * 64 + __builtin_ctzll(left)), now, &weights);
+        if (marks)                                      /* later: one who is killed here has forgotten nothing */
+            CLEAR(t->attempts[i], marks);
     }
     *from = i < words ? i * 64 : -1;
     if (*from < 0)

@@ -43,9 +43,9 @@ static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t 
     for (; *from < upto; ++*from) {
         uint32_t e = entries ? entries[*from] : (uint32_t)*from;
         const hot_t *hot = &t->hot[e];
-        if (!(hot->flags & ENTRY_USED))
+        if (!(LOAD(hot->flags) & ENTRY_USED))
             continue;
-        if (!entries && debt_units(&t->definitions[hot->bucket], hot->base, net_of(LOAD(hot->word)), now) <= 0)
+        if (!entries && debt_units(&t->definitions[hot->bucket], LOAD(hot->base), net_of(LOAD(hot->word)), now) <= 0)
             continue;
         if ((size_t)(out - start) + entry_space(t, e) > size)
             break;

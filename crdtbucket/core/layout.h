@@ -140,8 +140,8 @@ typedef struct {
     int64_t taken, refunded;
 } wire_column_t;
 
-/* A change of several words of one entry that must happen whole: written here first, so that a repair can finish it. */
-enum journal_kind { JOURNAL_NONE, JOURNAL_JOIN, JOURNAL_REWRITE };
+/* A change of several words that must happen whole: written here first, so that a repair can finish it. */
+enum journal_kind { JOURNAL_NONE, JOURNAL_JOIN, JOURNAL_REWRITE, JOURNAL_DEFINE };
 
 typedef struct {
     uint32_t kind;
@@ -153,6 +153,11 @@ typedef struct {
     uint16_t bucket, origin;
     uint32_t columns;                 /* that rise to what stands here */
     wire_column_t column[MAX_COLUMNS];
+    uint32_t slot, old;               /* of a definition, and of the one that it replaces, or NONE */
+    uint32_t heir, onward;            /* of who is in the slot now: its newest definition, or NONE, and its next one */
+    uint32_t defined;
+    counts_t past;                    /* of the heir, with what was counted in the slot */
+    definition_t made;
 } journal_t;
 
 typedef struct {

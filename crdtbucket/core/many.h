@@ -85,7 +85,7 @@ static void take_items(many_t *m)
             return;
         }
         count_offered(t, m->d, item->entry, item->cost, o.allowed);
-        item->unnamed = !(t->hot[item->entry].flags & ENTRY_NAMED);
+        item->unnamed = !(LOAD(t->hot[item->entry].flags) & ENTRY_NAMED);
         many_store(m, &o);
     }
 }
@@ -94,7 +94,7 @@ static void take_items(many_t *m)
 static inline int many_holds(const many_t *m, const take_item_t *item)
 {
     const hot_t *hot = &m->t->hot[item->entry];
-    return (hot->flags & ENTRY_USED) && hot->hash_lo == item->lo && hot->hash_hi == item->hi;
+    return (LOAD(hot->flags) & ENTRY_USED) && hot->hash_lo == item->lo && hot->hash_hi == item->hi;
 }
 
 #endif

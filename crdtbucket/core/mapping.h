@@ -44,7 +44,7 @@ typedef struct {
 #define FLUSH_SLOTS 4096
 #define BLOCKS_A_KEY 12                /* room for the columns of 50 nodes in every entry; touched only as it is used */
 #define TABLE_MAGIC UINT64_C(0x63726474626b7431)
-#define TABLE_LAYOUT 2
+#define TABLE_LAYOUT 3
 #define GROW_ENTRIES 8192              /* memory of a shared table is set aside for so many more at a time */
 #define GROW_BLOCKS 4096
 

@@ -79,7 +79,7 @@ static void survey(table_t *t, int64_t from, int64_t most, int64_t now, survey_t
         table_lock(t);
         for (int64_t end = done + SURVEY_CHUNK < most ? done + SURVEY_CHUNK : most; done < end; done++) {
             const hot_t *hot = &t->hot[(from + done) % t->h->bump];
-            if ((hot->flags & ENTRY_USED) && hot->bucket < count)
+            if ((LOAD(hot->flags) & ENTRY_USED) && hot->bucket < count)
                 survey_entry(t, hot, now, s);
         }
         table_unlock(t);

@@ -181,8 +181,8 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
     definition_t *d = &t->definitions[hot->bucket];
     i128 far = entry_far(t, e, d, now);
     advance(t, e, d, far, now);
-    int64_t net = entry_net(t, e);                         /* one net throughout: a take that comes between stays charged */
-    i128 debt = debt_units(d, LOAD(hot->base), net, now), cap = cap_units(d);
+    int64_t base = LOAD(hot->base), net = entry_net(t, e); /* one net throughout: a take that comes between stays charged */
+    i128 debt = debt_units(d, base, net, now), cap = cap_units(d);
     g->mixed = !wd->same;
     weigh(t, e, net, w, m, d, now, g);
     if (UNLIKELY(g->refused)) {
@@ -203,11 +203,11 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
         ADD(hot->full_count, 1);
     journal_t *j = t->journal;
     j->entry = e;
-    j->base = after == debt ? LOAD(hot->base) : base_for(d, after, net, now);
+    j->base = after == debt ? base : base_for(d, after, net, now);
     j->columns = g->raised_count;
-    STORE(j->kind, JOURNAL_JOIN);
+    journal_write(j, JOURNAL_JOIN);
     if (after != debt)
-        STORE(hot->base, j->base);
+        base_move(hot, base, j->base);
     store_columns(t, e, m, g, r);
     STORE(j->kind, JOURNAL_NONE);
     return debt <= slack_units(d) && stated > 0 && after < stated;

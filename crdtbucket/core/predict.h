@@ -19,15 +19,15 @@ typedef struct {
 /* Tokens admitted since the last averaging. */
 static inline int64_t admitted_since(const hot_t *hot) { return net_of(LOAD(hot->word)) - LOAD(hot->mark); }
 
-static inline double own_slow(const cold_t *c) { return (double)c->slow / fmax(c->weight, SEEN_LEAST); }
+GLANCES static inline double own_slow(const cold_t *c) { return (double)c->slow / fmax(c->weight, SEEN_LEAST); }
 
-static inline double relayed_tokens(const node_t *n, uint16_t packed)
+GLANCES static inline double relayed_tokens(const node_t *n, uint16_t packed)
 {
     return packed && (packed & 15) == (n->silences & 15) ? unpack_rate((uint16_t)(packed & ~15)) : 0.0;
 }
 
 /* Fading of a stated rate for as long as complete rounds came without the key. */
-static inline double fade(const node_t *n, uint32_t heard, double constant_ns)
+GLANCES static inline double fade(const node_t *n, uint32_t heard, double constant_ns)
 {
     double x = (double)(n->heard - stamp_ns(heard, n->heard)) / constant_ns;
     if (x <= 0)
@@ -35,18 +35,18 @@ static inline double fade(const node_t *n, uint32_t heard, double constant_ns)
     return x < 40 ? exp(-x) : 0.0;
 }
 
-static prediction_t predict(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
+GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
 {
     prediction_t out = {0};
     const header_t *h = t->h;
     double far_rate = 0, far_weighted = 0;
-    if (!h->predict || !(t->hot[e].flags & ENTRY_RATED))
+    if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return out;
     for (int pass = 0; pass < 2; pass++) {              /* shares need the sum of the slow rates first */
         double q = out.slow_sum + own_slow(&t->cold[e]);
         double share = q > 0 ? fmin(1.0, d->per_second / q) : 1.0;
         column_t c = {0};
-        if (pass && now < h->far_free_until)
+        if (pass && now < LOAD(h->far_free_until))
             break;
         while (column_next(t, e, &c)) {
             if (!(c.c->fast[c.i] | c.c->slow[c.i]))
@@ -93,13 +93,13 @@ static inline double far_tokens(const table_t *t, uint32_t e, int64_t now)
 
 static inline i128 entry_far(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
 {
-    if (LIKELY(now < t->h->far_free_until) || !(t->hot[e].flags & ENTRY_RATED))
+    if (LIKELY(now < LOAD(t->h->far_free_until)) || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return 0;
     return far_units(d, predict(t, e, d, now).far);
 }
 
 /* What peers may be taking within the near horizon, with `conf` confirmed tokens: my proportional share stays mine. */
-static inline double near_tokens(const table_t *t, uint32_t e, const prediction_t *p, double conf, int64_t now)
+GLANCES static inline double near_tokens(const table_t *t, uint32_t e, const prediction_t *p, double conf, int64_t now)
 {
     const hot_t *hot = &t->hot[e];
     const cold_t *cold = &t->cold[e];
@@ -114,7 +114,7 @@ static inline double near_tokens(const table_t *t, uint32_t e, const prediction_
 }
 
 /* Tokens that a small caller may take although the prediction leaves none (else it is dark for ever). */
-static inline double reserve_tokens(const table_t *t, uint32_t e, const definition_t *d, double slow_sum, double cost,
+GLANCES static inline double reserve_tokens(const table_t *t, uint32_t e, const definition_t *d, double slow_sum, double cost,
                                     int64_t now)
 {
     const cold_t *cold = &t->cold[e];
@@ -126,7 +126,8 @@ static inline double reserve_tokens(const table_t *t, uint32_t e, const definiti
 }
 
 /* ns until the reserve holds `cost`, if nothing is taken meanwhile. */
-static inline double reserve_wait(const table_t *t, uint32_t e, const definition_t *d, double slow_sum, double cost, int64_t now)
+GLANCES static inline double reserve_wait(const table_t *t, uint32_t e, const definition_t *d, double slow_sum, double cost,
+                                           int64_t now)
 {
     double own = own_slow(&t->cold[e]), q = own + slow_sum, rate = q > 0 ? own * fmin(1.0, d->per_second / q) : 0;
     double lacks = cost - reserve_tokens(t, e, d, slow_sum, cost, now);
@@ -163,7 +164,7 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     if (since <= 0)
         return;
     double slow_sum = 0;
-    if (hot->flags & ENTRY_RATED)
+    if (LOAD(hot->flags) & ENTRY_RATED)
         slow_sum = predict(t, e, d, now).slow_sum;
     float reserve = (float)reserve_tokens(t, e, d, slow_sum, 1.0, now);
     int64_t net = entry_net(t, e);

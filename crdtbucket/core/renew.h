@@ -27,6 +27,13 @@ static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, in
     }
 }
 
+/* Moves a base that was `from`. Of takes that found the bucket full and moved it meanwhile, the larger debt stays. */
+static inline void base_move(hot_t *hot, int64_t from, int64_t to)
+{
+    for (int64_t base = from; !CAS(hot->base, base, to) && (int64_t)((uint64_t)to - (uint64_t)base) > 0;)
+        ;
+}
+
 /* An entry of an older definition follows its bucket: a change of rate keeps the tokens of debt, a change of capacity the
  * debt. */
 static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
@@ -175,31 +182,66 @@ static void counts_total(const table_t *t, uint32_t slot, counts_t *sum)
         }
 }
 
-/* Writes a definition to a free slot; who passed through an earlier one there goes on to what had replaced that. */
-static void definition_place(table_t *t, uint32_t slot, const definition_t *made)
+/* The definition that stands for a bucket now, whoever made it; NONE for none. */
+static inline uint32_t definition_current(const table_t *t, uint64_t name_hash)
+{
+    for (uint32_t i = 0; i < t->h->definitions; i++)
+        if (t->definitions[i].name_hash == name_hash && t->definitions[i].next == NONE)
+            return i;
+    return NONE;
+}
+
+/* Finishes what the journal says of a definition, once or again. */
+static void define_apply(table_t *t)
 {
     header_t *h = t->h;
-    definition_t *d = &t->definitions[slot];
-    if (slot < h->definitions && d->name_hash) {
-        definition_t *heir = &t->definitions[definition_newest(t, slot)];
-        counts_gather(t, slot, &heir->past);
-        counts_add(&heir->past, &d->past);
+    const journal_t *j = t->journal;
+    definition_t *d = &t->definitions[j->slot];
+    if (j->heir != NONE) {
+        t->definitions[j->heir].past = j->past;
         for (int i = 0; i < MAX_WORKERS; i++)
             if (t->workers[i].pid)
-                t->all_counts[(size_t)i * MAX_DEFINITIONS + slot] = (counts_t){0};
+                t->all_counts[(size_t)i * MAX_DEFINITIONS + j->slot] = (counts_t){0};
         for (uint32_t i = 0; i < h->definitions; i++)
-            if (t->definitions[i].next == slot && i != slot)
-                STORE(t->definitions[i].next, d->next);
+            if (t->definitions[i].next == j->slot && i != j->slot)
+                STORE(t->definitions[i].next, j->onward);
     }
     STORE(d->name_hash, 0);                             /* nobody's until all of it stands */
-    uint64_t name_hash = made->name_hash;
-    definition_t nameless = *made;
+    definition_t nameless = j->made;
     nameless.name_hash = 0;
     *d = nameless;
-    STORE(d->name_hash, name_hash);
-    if (slot == h->definitions)
-        STORE(h->definitions, slot + 1);
-    h->defined++;
+    STORE(d->name_hash, j->made.name_hash);
+    if (j->slot == h->definitions)
+        STORE(h->definitions, j->slot + 1);
+    STORE(h->defined, j->defined);
+    if (j->old != NONE) {
+        t->definitions[j->old].replaced_ns = j->base;
+        STORE(t->definitions[j->old].next, j->slot);
+    }
+    STORE(t->journal->kind, JOURNAL_NONE);
+}
+
+/* Writes a definition to a free slot, in the place of `old` unless that is NONE. Who passed through an earlier one in the slot
+ * goes on to what had replaced that. */
+static void definition_place(table_t *t, uint32_t slot, const definition_t *made, uint32_t old, int64_t now)
+{
+    const definition_t *d = &t->definitions[slot];
+    journal_t *j = t->journal;
+    j->slot = slot;
+    j->old = old;
+    j->base = now;
+    j->made = *made;
+    j->defined = t->h->defined + 1;
+    j->heir = j->onward = NONE;
+    if (slot < t->h->definitions && d->name_hash) {
+        j->heir = definition_newest(t, slot);
+        j->onward = d->next;
+        j->past = t->definitions[j->heir].past;
+        counts_gather(t, slot, &j->past);
+        counts_add(&j->past, &d->past);
+    }
+    journal_write(j, JOURNAL_DEFINE);
+    define_apply(t);
 }
 
 /* Brings an entry whose definition was replaced to the newest one. Needs the table to itself. */

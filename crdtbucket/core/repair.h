@@ -3,7 +3,7 @@
 #define CRDTBUCKET_REPAIR_H
 
 #include <sched.h>
-#include "dirty.h"
+#include "renew.h"
 
 /* Blocks that no used entry leads to are free. */
 static void repair_blocks(table_t *t)
@@ -13,7 +13,7 @@ static void repair_blocks(table_t *t)
         t->blocks[b].reserved = 0;
     h->blocks_used = 0;
     for (int64_t e = 0; e < h->bump; e++) {
-        if (!(t->hot[e].flags & ENTRY_USED)) {
+        if (!(LOAD(t->hot[e].flags) & ENTRY_USED)) {
             STORE(t->cold[e].overflow, NONE);
             continue;
         }
@@ -34,24 +34,6 @@ static void repair_blocks(table_t *t)
         }
 }
 
-/* What was begun is finished: a rewrite as it stands, a merge by maximum, since time went on. */
-static void repair_journal(table_t *t)
-{
-    journal_t *j = t->journal;
-    column_t c;
-    if (j->kind == JOURNAL_REWRITE)
-        rewrite_apply(t);
-    else if (j->kind == JOURNAL_JOIN && (t->hot[j->entry].flags & ENTRY_USED)) {
-        hot_t *hot = &t->hot[j->entry];
-        int64_t base = LOAD(hot->base);
-        while ((int64_t)((uint64_t)j->base - (uint64_t)base) > 0 && !CAS(hot->base, base, j->base))
-            ;
-        for (uint32_t i = 0; i < j->columns; i++)
-            column_store(t, j->entry, &j->column[i], &c);
-    }
-    STORE(j->kind, JOURNAL_NONE);
-}
-
 /* A column that was being moved to where refunds fit stands twice: the new one counts. */
 static void repair_columns(table_t *t, uint32_t e)
 {
@@ -61,6 +43,29 @@ static void repair_columns(table_t *t, uint32_t e)
         for (int i = 0; c.block && i < INLINE_COLUMNS; i++)
             if (inside->taken[i] && inside->taken[i] >> TOKEN_BITS == column_origin(&c))
                 STORE(inside->taken[i], 0);
+}
+
+/* What was begun is finished: a rewrite as it stands, unless takes go on already, and a merge by maximum, since time went
+ * on. */
+static void repair_journal(table_t *t)
+{
+    journal_t *j = t->journal;
+    hot_t *hot = &t->hot[j->entry];
+    column_t c;
+    if (j->kind == JOURNAL_DEFINE)
+        define_apply(t);
+    else if (j->kind != JOURNAL_NONE)
+        repair_columns(t, j->entry);
+    if (j->kind == JOURNAL_REWRITE && (LOAD(hot->word) & BUSY))
+        rewrite_apply(t);
+    else if (j->kind == JOURNAL_JOIN) {
+        int64_t base = LOAD(hot->base);
+        if ((int64_t)((uint64_t)j->base - (uint64_t)base) > 0)
+            base_move(hot, base, j->base);
+        for (uint32_t i = 0; i < j->columns; i++)
+            column_store(t, j->entry, &j->column[i], &c);
+    }
+    STORE(j->kind, JOURNAL_NONE);
 }
 
 /* Everything that follows from the entries is made anew. Takes go on meanwhile; one that finds no entry waits for the lock. */
@@ -77,7 +82,7 @@ static void table_repair(table_t *t)
     h->entries = 0;
     h->log_head = h->log_tail = 0;
     for (uint32_t e = 0; e < h->bump; e++) {
-        if (!(t->hot[e].flags & ENTRY_USED)) {
+        if (!(LOAD(t->hot[e].flags) & ENTRY_USED)) {
             OR(t->hot[e].word, BUSY);
             clear_attempted(t, e);
             entry_free(t, e);
@@ -88,7 +93,7 @@ static void table_repair(table_t *t)
         index_insert(t, e);
         h->entries++;
         t->definitions[t->hot[e].bucket].entries++;
-        if (t->hot[e].flags & ENTRY_IN_LOG)
+        if (LOAD(t->hot[e].flags) & ENTRY_IN_LOG)
             log_append(t, e);
     }
     h->repairs++;
@@ -122,7 +127,8 @@ static inline void lock_in_line(table_t *t)
 {
     ADD(t->h->waiting, 1);
     table_lock(t);
-    ADD(t->h->waiting, -1);
+    if (LOAD(t->h->waiting) > 0)                        /* else it was counted among those that were killed */
+        ADD(t->h->waiting, -1);
     ADD(t->h->served, 1);
 }
 
@@ -148,7 +154,7 @@ static const char *verify_entry(const table_t *t, uint32_t e, uint32_t *blocks)
     column_t c = {0};
     if (table_find(t, hot->hash_lo, hot->hash_hi) != e)
         return "an entry is not found under its hash";
-    if (hot->word & BUSY)
+    if (LOAD(hot->word) & BUSY)
         return "an entry is locked for ever";
     if (hot->bucket >= t->h->definitions || !t->definitions[hot->bucket].name_hash)
         return "an entry has no definition";
@@ -175,8 +181,8 @@ static const char *table_verify(const table_t *t)
     int64_t used = 0, words = 0, logged = 0, free = 0;
     uint32_t blocks = 0;
     for (uint32_t e = 0; e < h->bump; e++) {
-        if (!(t->hot[e].flags & ENTRY_USED)) {
-            if (!(t->hot[e].word & BUSY))
+        if (!(LOAD(t->hot[e].flags) & ENTRY_USED)) {
+            if (!(LOAD(t->hot[e].word) & BUSY))
                 return "an entry of no key could be taken from";
             continue;
         }
@@ -184,7 +190,7 @@ static const char *table_verify(const table_t *t)
         if (wrong)
             return wrong;
         used++;
-        logged += (t->hot[e].flags & ENTRY_IN_LOG) != 0;
+        logged += (LOAD(t->hot[e].flags) & ENTRY_IN_LOG) != 0;
     }
     for (int64_t i = 0; i < h->index_slots; i++)
         words += t->index[i] != 0;

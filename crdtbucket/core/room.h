@@ -15,7 +15,7 @@ static inline int is_evictable(const table_t *t, uint32_t e, uint64_t word, int6
 {
     uint16_t flags = LOAD(t->hot[e].flags);
     return (flags & ENTRY_USED) && !(flags & ENTRY_IN_LOG) && !is_attempted(t, e)
-           && !((flags & ENTRY_RATED) && now >= t->h->far_free_until) && now - t->cold[e].rated_ns > t->h->grace_ns
+           && !((flags & ENTRY_RATED) && now >= LOAD(t->h->far_free_until)) && now - t->cold[e].rated_ns > t->h->grace_ns
            && is_full(t, e, word, now);
 }
 
@@ -43,7 +43,7 @@ static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
         if (h->sweep_cursor >= h->bump)
             h->sweep_cursor = 0;
         uint32_t e = h->sweep_cursor++;
-        if (t->hot[e].flags & ENTRY_USED)
+        if (LOAD(t->hot[e].flags) & ENTRY_USED)
             follow_definition(t, e, now);
         uint64_t word = LOAD(t->hot[e].word);
         if (is_evictable(t, e, word, now) && evict(t, e, word, now))
@@ -68,14 +68,14 @@ static uint32_t make_room(table_t *t, uint32_t bucket, int indebted, int64_t now
         if (h->sweep_cursor >= h->bump)
             h->sweep_cursor = 0;
         uint32_t e = h->sweep_cursor++;
-        uint16_t flags = t->hot[e].flags;
+        uint16_t flags = LOAD(t->hot[e].flags);
         if (!(flags & ENTRY_USED) || (bucket != NONE && t->hot[e].bucket != bucket))
             continue;
         seen++;
         follow_definition(t, e, now);
         const definition_t *d = &t->definitions[t->hot[e].bucket];
         uint64_t word = LOAD(t->hot[e].word);
-        i128 debt = debt_units(d, t->hot[e].base, net_of(word), now);
+        i128 debt = debt_units(d, LOAD(t->hot[e].base), net_of(word), now);
         debt = debt > 0 ? debt / d->p : 0;
         int class = debt ? 2 : (flags & ENTRY_IN_LOG) || is_attempted(t, e) ? 1 : 0;
         if (class < best_class || (class == best_class && debt < best_debt)) {

@@ -13,7 +13,7 @@ static inline int64_t stamp_ns(uint32_t stamp, int64_t now)
     int32_t past = (int32_t)(stamp_of(now) - stamp);
     if (past < -1000)
         past = INT32_MAX;
-    return now - (((int64_t)past) << STAMP_SHIFT);
+    return now - past * (INT64_C(1) << STAMP_SHIFT);
 }
 
 /* ---- an entry's word ---- */
@@ -134,12 +134,12 @@ typedef struct {
 
 #define MAX_BLOCKS_WALKED (MAX_ORIGINS / INLINE_COLUMNS + 2) /* a reader without the lock may step onto freed ones */
 
-static inline uint32_t column_origin(const column_t *c) { return (uint32_t)(c->c->taken[c->i] >> TOKEN_BITS); }
+GLANCES static inline uint32_t column_origin(const column_t *c) { return (uint32_t)(c->c->taken[c->i] >> TOKEN_BITS); }
 static inline int64_t column_taken(const column_t *c) { return (int64_t)(c->c->taken[c->i] & TOKEN_MASK); }
 static inline int64_t column_refunded(const column_t *c) { return c->block ? (int64_t)c->block->refunded[c->i] : 0; }
 
 /* Steps through the slots of an entry that hold a column: start with {NULL}, ends with 0. */
-static inline int column_next(const table_t *t, uint32_t e, column_t *c)
+GLANCES static inline int column_next(const table_t *t, uint32_t e, column_t *c)
 {
     cold_t *cold = &t->cold[e];
     if (!c->c) {
@@ -186,21 +186,21 @@ static inline uint32_t block_new(table_t *t)
     return b;
 }
 
-/* A free slot for a column of `origin`; with `refunds` one that can hold them. 0 when memory is at its limit. */
-static inline int column_new(table_t *t, uint32_t e, uint32_t origin, int refunds, column_t *c)
+/* A free slot for a column; with `refunds` one that can hold them. 0 when memory is at its limit. */
+static inline int column_slot(table_t *t, uint32_t e, int refunds, column_t *c)
 {
     cold_t *cold = &t->cold[e];
     if (!refunds)
         for (int i = 0; i < INLINE_COLUMNS; i++)
             if (!cold->columns.taken[i]) {
                 *c = (column_t){&cold->columns, NULL, i, 0};
-                goto found;
+                return 1;
             }
     for (uint32_t b = cold->overflow; b != NONE; b = t->blocks[b].next)
         for (int i = 0; i < INLINE_COLUMNS; i++)
             if (!t->blocks[b].columns.taken[i]) {
                 *c = (column_t){&t->blocks[b].columns, &t->blocks[b], i, 0};
-                goto found;
+                return 1;
             }
     uint32_t b = block_new(t);
     if (b == NONE)
@@ -208,7 +208,14 @@ static inline int column_new(table_t *t, uint32_t e, uint32_t origin, int refund
     STORE(t->blocks[b].next, cold->overflow);
     STORE(cold->overflow, b);
     *c = (column_t){&t->blocks[b].columns, &t->blocks[b], 0, 0};
-found:
+    return 1;
+}
+
+/* A column of `origin` in a free slot, without tokens. 0 when memory is at its limit. */
+static inline int column_new(table_t *t, uint32_t e, uint32_t origin, int refunds, column_t *c)
+{
+    if (!column_slot(t, e, refunds, c))
+        return 0;
     c->c->birth[c->i] = c->c->heard[c->i] = 0;
     c->c->fast[c->i] = c->c->slow[c->i] = c->c->relayed[c->i] = 0;
     if (c->block)
@@ -217,14 +224,15 @@ found:
     return 1;
 }
 
-/* Moves a column to where refunds fit. 0 when memory is at its limit. */
+/* Moves a column to where refunds fit: there it is whole before it is seen. 0 when memory is at its limit. */
 static inline int column_widen(table_t *t, uint32_t e, column_t *c)
 {
     column_t wide;
     if (c->block)
         return 1;
-    if (!column_new(t, e, column_origin(c), 1, &wide))
+    if (!column_slot(t, e, 1, &wide))
         return 0;
+    wide.block->refunded[wide.i] = 0;
     wide.c->birth[wide.i] = c->c->birth[c->i];
     wide.c->heard[wide.i] = c->c->heard[c->i];
     wide.c->fast[wide.i] = c->c->fast[c->i];
@@ -295,7 +303,8 @@ static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32
         return NONE;
     hot_t *hot = &t->hot[e];
     cold_t *cold = &t->cold[e];
-    uint64_t life = (hot->word + LIFE_ONE) & LIFE_MASK;
+    uint64_t life = (LOAD(hot->word) + LIFE_ONE) & LIFE_MASK;
+    STORE(hot->word, life | BUSY);
     memset(cold, 0, sizeof *cold);
     cold->overflow = NONE;
     cold->rated_ns = now;
@@ -311,8 +320,8 @@ static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32
     STORE(hot->bucket, (uint16_t)bucket);
     STORE(hot->origin, (uint16_t)h->own_origin);
     STORE(hot->near_class, 0);
-    STORE(hot->word, life);                             /* from here on it can be taken from */
     STORE(hot->flags, ENTRY_USED);
+    STORE(hot->word, life);                             /* from here on it can be taken from: a repair keeps it */
     index_insert(t, e);
     h->entries++;
     h->inserted++;
@@ -324,6 +333,7 @@ static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32
 static inline void entry_remove(table_t *t, uint32_t e)
 {
     STORE(t->hot[e].flags, 0);
+    IN_ORDER();
     clear_attempted(t, e);
     index_remove(t, e);
     columns_free(t, e);
@@ -354,20 +364,35 @@ static inline uint32_t origin_add(table_t *t, uint32_t node, uint64_t epoch)
     return 0;
 }
 
+static inline uint64_t epoch_after(uint64_t epoch)
+{
+    return epoch * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+}
+
 /* Takes go on under the spare epoch; the counts of the old one stay and are joined like any other's. */
 static inline int open_epoch(table_t *t)
 {
     header_t *h = t->h;
-    uint32_t fresh = origin_find(t, h->spare_epoch);     /* made already by one who was killed before it was opened */
-    if (!fresh && !(fresh = origin_add(t, 0, h->spare_epoch)))
+    uint64_t epoch = h->spare_epoch;
+    if (epoch == t->origins[h->own_origin].epoch)        /* one was killed before a next one stood there */
+        epoch = epoch_after(epoch);
+    uint32_t fresh = origin_find(t, epoch);              /* made already by one who was killed before it was opened */
+    if (!fresh && !(fresh = origin_add(t, 0, epoch)))
         return 0;
-    h->births = 0;
     STORE(h->own_origin, fresh);
-    h->spare_epoch = h->spare_epoch * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    STORE(h->births, 0);                                 /* later: no birth of the old epoch is given twice */
+    STORE(h->spare_epoch, epoch_after(epoch));
     return 1;
 }
 
 /* ---- changes of several words of an entry ---- */
+
+/* What is to happen stands there: from here on it will. */
+static inline void journal_write(journal_t *j, uint32_t kind)
+{
+    STORE(j->kind, kind);
+    IN_ORDER();
+}
 
 /* Raises a stored column to what `x` says, whatever stands there. 0 when memory is at its limit. */
 static inline int column_store(table_t *t, uint32_t e, const wire_column_t *x, column_t *c)
@@ -423,7 +448,7 @@ static inline int rewrite_end(table_t *t)
 {
     journal_t *j = t->journal;
     j->mark = t->hot[j->entry].mark - (entry_net(t, j->entry) - net_of(j->word));
-    STORE(t->journal->kind, JOURNAL_REWRITE);
+    journal_write(j, JOURNAL_REWRITE);
     return rewrite_apply(t);
 }
 

@@ -66,17 +66,22 @@ static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const predi
 static inline int64_t caution_wait(const table_t *t, const definition_t *d, int64_t taken, int64_t now)
 {
     const header_t *h = t->h;
-    if (LIKELY(now >= h->cautious_until))
+    int64_t until = LOAD(h->cautious_until);
+    if (LIKELY(now >= until))
         return 0;
-    int64_t members = h->members > 0 ? h->members : 1, share = d->capacity / members, at_once = d->capacity / (4 * members);
+    int64_t members = LOAD(h->members), share, at_once;
+    if (members < 1)
+        members = 1;
+    share = d->capacity / members;
+    at_once = d->capacity / (4 * members);
     if (at_once < 1)
         at_once = 1;
     if (taken > share)
-        return h->cautious_until - now;
+        return until - now;
     if (taken <= at_once)
         return 0;
-    i128 due = h->cautious_since + (4 * (i128)(taken - at_once) * d->q + 3 * d->p - 1) / (3 * (i128)d->p);
-    return due <= now ? 0 : due < h->cautious_until ? (int64_t)due - now : h->cautious_until - now;
+    i128 due = LOAD(h->cautious_since) + (4 * (i128)(taken - at_once) * d->q + 3 * d->p - 1) / (3 * (i128)d->p);
+    return due <= now ? 0 : due < until ? (int64_t)due - now : until - now;
 }
 
 /* What a decision rests on stands as long as the entry lives the life in which `word` was read. */
@@ -128,7 +133,8 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
 {
     hot_t *hot = &t->hot[e];
     const header_t *h = t->h;
-    if (UNLIKELY(d->p != 1 || now < h->cautious_until || (now >= h->far_free_until && (LOAD(hot->flags) & ENTRY_RATED))))
+    if (UNLIKELY(d->p != 1 || now < LOAD(h->cautious_until)
+                 || (now >= LOAD(h->far_free_until) && (LOAD(hot->flags) & ENTRY_RATED))))
         return take_slow(t, d, e, n, now, word, o);
     for (uint64_t first = word;;) {
         int64_t base = LOAD(hot->base);

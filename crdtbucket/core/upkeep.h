@@ -21,7 +21,7 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
         uint32_t e = (uint32_t)i;
         column_t c = {0};
         int rated = 0;
-        if (!(t->hot[e].flags & ENTRY_RATED))
+        if (!(LOAD(t->hot[e].flags) & ENTRY_RATED))
             continue;
         while (!rated && column_next(t, e, &c))
             rated = t->origins[column_origin(&c)].node == node && (c.c->fast[c.i] | c.c->slow[c.i]);
@@ -29,14 +29,17 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
             continue;
         follow_definition(t, e, now);
         definition_t *d = &t->definitions[t->hot[e].bucket];
-        i128 before = entry_far(t, e, d, now), debt = advance(t, e, d, before, now);
+        i128 before = entry_far(t, e, d, now);
+        advance(t, e, d, before, now);
+        int64_t base = LOAD(t->hot[e].base), net = entry_net(t, e);
+        i128 debt = debt_units(d, base, net, now);
         c = (column_t){0};
         while (column_next(t, e, &c))
             if (t->origins[column_origin(&c)].node == node)
                 c.c->fast[c.i] = c.c->slow[c.i] = c.c->relayed[c.i] = 0;
         refresh_near_class(t, e);
         i128 after = debt + before - entry_far(t, e, d, now), cap = cap_units(d);
-        STORE(t->hot[e].base, base_for(d, after < cap ? after : cap, entry_net(t, e), now));
+        base_move(&t->hot[e], base, base_for(d, after < cap ? after : cap, net, now));
     }
     t->nodes[node].rated = 0;
     t->h->forgotten++;
@@ -47,7 +50,7 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
 static void shift_all(table_t *t, int64_t ns)
 {
     for (int64_t e = 0; e < t->h->bump; e++)
-        if (t->hot[e].flags & ENTRY_USED)
+        if (LOAD(t->hot[e].flags) & ENTRY_USED)
             ADD(t->hot[e].base, ns);
     for (uint32_t i = 0; i < t->h->definitions; i++)
         t->definitions[i].replaced_ns += ns;
@@ -72,7 +75,7 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
         if (c.block)
             c.block->refunded[c.i] = (uint64_t)x->refunded;
     }
-    t->hot[e].base = base_for(d, stated_units(d, w, wd), 0, now);
+    base_move(&t->hot[e], now, base_for(d, stated_units(d, w, wd), 0, now));
     return 1;
 }
 
@@ -83,7 +86,7 @@ static int64_t prune(table_t *t, uint32_t origin, int64_t from, int64_t most)
     int64_t changed = 0;
     for (int64_t i = from; i < from + most && i < t->h->bump; i++) {
         column_t c;
-        if (!(t->hot[i].flags & ENTRY_USED))
+        if (!(LOAD(t->hot[i].flags) & ENTRY_USED))
             continue;
         if (t->hot[i].origin == origin && !own_column_close(t, (uint32_t)i, t->h->own_origin))
             return -1;
