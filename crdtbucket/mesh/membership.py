@@ -61,16 +61,19 @@ class Membership:
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """A link to this peer is up. Raises NodeConflict when two running processes share its
-        name."""
+        name, WireError when there is no room for another process; nothing has changed then."""
         link = self.links.get(peer.name)
+        reborn = link is not None and link.info.epoch != peer.epoch
+        if link is not None and reborn and link.connected and now - link.heard < HEARD_NS:
+            raise NodeConflict(
+                f"two running processes are called {peer.name!r}: give each node its own name"
+            )
+        node = self._roster.node(peer.name)
+        self._table.origin(node, peer.epoch)
         if link is None:
-            link = self.links[peer.name] = Link(peer, self._roster.node(peer.name), now)
+            link = self.links[peer.name] = Link(peer, node, now)
             link.start_sync(self._table.version)
-        elif link.info.epoch != peer.epoch:
-            if link.connected and now - link.heard < HEARD_NS:
-                raise NodeConflict(
-                    f"two running processes are called {peer.name!r}: give each node its own name"
-                )
+        elif reborn:
             link.new_life(peer)
             link.start_sync(self._table.version)
         else:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.errors import NodeConflict
+from crdtbucket.errors import NodeConflict, WireError
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.membership import (
     DEAD_NS,
@@ -89,6 +89,23 @@ def test_a_second_process_of_a_name_is_refused_while_the_first_is_heard() -> Non
     assert members.links["peer"].info == PEER
     members.connected(twin, HEARD_NS)
     assert members.links["peer"].info == twin
+
+
+def test_a_process_too_many_is_refused_and_leaves_nothing() -> None:
+    members, table = membership()
+    for i in range(wire.MAX_ORIGINS - 2):  # 0 is none, and one is the own
+        members.connected(NodeInfo(f"n{i}", "", 100 + i, "", 0), 0)
+    with pytest.raises(WireError, match="more epochs than can be told apart"):
+        members.connected(PEER, 0)
+    assert "peer" not in members.links
+    assert "peer" not in members.known
+    with pytest.raises(WireError):
+        members.connected(NodeInfo("n0", "", 9, "", 0), HEARD_NS)
+    assert members.links["n0"].info.epoch == 100
+    table.table.mark(101)
+    table.table.release(101)
+    members.connected(PEER, 0)
+    assert members.links["peer"].connected
 
 
 def test_the_log_is_kept_for_a_silent_peer_for_a_while() -> None:
