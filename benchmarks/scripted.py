@@ -251,3 +251,13 @@ def columns_kept(nodes: int, keys: int, max_keys: int) -> tuple[float, float]:
         merged = table.merge(payload, definitions, origins, node=1, epoch=1, at=0, newer=False)
         kept += nodes - merged.dropped
     return (table.stats()["bytes"] - before) / keys, kept / keys
+
+
+def frame_bytes(columns: int, keys: int) -> int:
+    """Bytes of a round that states so many keys, each with so many columns."""
+    frame = wire.Frame(
+        epoch=2**63 + 1, to_epoch=2**63 + 3, seq=10**6, sent=START_NS, echo=START_NS,
+        hold=INTERVAL_NS, ack=10**6, ack_bits=ALL_BITS, round=10**6, parts=1, tables_version=1,
+    )  # fmt: skip
+    entry = Entry(1, 1, 0, DEBT_NS, tuple((place, 1, OLD, 0) for place in range(columns)))
+    return len(wire.encode(frame)) + keys * len(rated(entry, 1.0))
