@@ -6,7 +6,7 @@ import gc
 import timeit
 import tracemalloc
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count, islice
 
@@ -52,8 +52,8 @@ def real(nodes: int, load: str, seconds: float) -> Values:
         if turn == round(3.0 / step):
             sent, frames = mesh.bytes_sent, mesh.frames_sent
             for node in mesh.nodes.values():
-                node.node.tick = meter.around(node.node.tick)  # type: ignore[method-assign]
-                node.node.receive = meter.around(node.node.receive)  # type: ignore[method-assign]
+                node.node.tick = meter.around(node.node.tick)
+                node.node.receive = meter.around(node.node.receive)
         if load == "hot":
             for _ in range(round(2 * HOT.refill_rate * step)):
                 mesh[mesh.random.choice(names)].take(HOT.name, "hot")
@@ -101,8 +101,8 @@ def one_key(nodes: int, calls: int) -> Values:
         table.merge(payload, resolved.definitions, resolved.origins,
                     node=link.node, epoch=peer.epoch, at=at)  # fmt: skip
 
-    def spent(call: object) -> float:
-        return min(timeit.repeat(call, number=calls, repeat=3)) / calls * 1e6  # type: ignore[call-overload, no-any-return]
+    def spent(call: Callable[[], object]) -> float:
+        return min(timeit.repeat(call, number=calls, repeat=3)) / calls * 1e6
 
     return (
         spent(lambda: fleet.hot.take("hot")),

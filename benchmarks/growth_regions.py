@@ -39,8 +39,9 @@ def fleet(topology: Topology, name: str, scale: float) -> Values:
     losses = [(seconds / 3, 0), (seconds * 2 / 3, 0)] if name == LOST else []
     rule = FleetRule(topology, losses=losses)
     outcome = simulate(rule, scenario, settings_of(topology))
-    within = rule.frames["within"] / seconds / topology.size
-    between = rule.frames["between"] / seconds
+    played = rule.now  # up to the last call
+    within = rule.frames["within"] / played / topology.size
+    between = rule.frames["between"] / played
     between /= topology.size if topology.flat else topology.regions
     columns = topology.size if topology.flat else topology.regions
     across = between * frame_bytes(columns, KEYS) / 1e3
