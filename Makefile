@@ -6,6 +6,7 @@
 #   make chaos   real Redis servers fail under load, and every token is accounted for (CALLS=n)
 #   make fuzz    random bytes against everything that reads frames or files (SECONDS=n)
 #   make docs-figures  the picture and the tables of the documents (some minutes; DOC_SEEDS=n)
+#   make docs-scaling  the page on scaling: growth measured again (half an hour, a quiet machine)
 #   make lint    ruff, format and rules        make types   mypy --strict
 # PYTHON chooses the interpreter for a new .venv (3.10 or newer).
 
@@ -24,7 +25,7 @@ NATIVE := $(wildcard crdtbucket/*.pyx crdtbucket/core/*.pxi crdtbucket/core/*.h)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench soak chaos fuzz docs-figures lint types format redis promtool clean
+.PHONY: help demo test bench soak chaos fuzz docs-figures docs-scaling lint types format redis promtool clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -49,6 +50,9 @@ fuzz: $(STAMPS)/dev
 
 docs-figures: $(STAMPS)/dev
 	$(BIN)/python docs/figures.py --seeds $(DOC_SEEDS)
+
+docs-scaling: $(STAMPS)/dev
+	PYTHONPATH=. $(BIN)/python docs/scaling.py
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff format --check .

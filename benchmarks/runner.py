@@ -22,6 +22,9 @@ QUESTIONS = (
     "memory",
     "gossip",
     "convergence",
+    "growth_keys",
+    "growth_nodes",
+    "growth_regions",
     "strong",
     "scrape",
 )
@@ -55,7 +58,7 @@ def answer(name: str, scale: Scale, console: Console) -> dict[str, Any]:
 )
 def main(names: tuple[str, ...], size: str | None, file: Path | None) -> None:
     """Measure NAMES (default: all): take, take_many, merge, codec, memory, gossip, convergence,
-    strong, scrape.
+    growth_keys, growth_nodes, growth_regions, strong, scrape.
 
     Times are CPU time of one pinned core, so that what else runs on the machine counts little; only
     those of strong, which waits for a server, are wall time.

@@ -58,6 +58,22 @@ def test_a_pass_covers_every_hash_once() -> None:
     assert peer.passes == 1
 
 
+def test_a_slice_is_a_small_part_of_the_table_also_where_no_key_owes() -> None:
+    """Else one digest would go over all keys, under the table's lock, for each link and round."""
+    table, peer = filled(20_000), link()
+    full_by = 10 * 3600 * 10**9
+    table.set_time(full_by)
+    first, last, count, _, _ = antientropy.next_digest(table, peer, full_by)["digest"]
+    assert count == 0
+    assert last - first < 2**64 // (20_000 // SLICE)
+    assert peer.digest_due - full_by <= antientropy.PERIOD_NS // (20_000 // SLICE)
+
+
+def test_much_room_is_gone_over_in_parts_too() -> None:
+    table = Table(max_keys=4 * antientropy.MOST_PLACES, hash_key=bytes(16), virtual=True, epoch=7)
+    assert len(digests(table, link())) == 5
+
+
 def test_a_digest_comes_only_when_it_is_due() -> None:
     table, peer = filled(10), link()
     assert antientropy.next_digest(table, peer, QUIET_NS)
