@@ -77,8 +77,8 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
         f"{count:,} keys of {REGIONS} regions, {asked:,} of them in random order",
         ("ns an entry",),
         [
-            Case("floor: the frames' bytes copied", copy),
             Case("floor: one random cache line written", random_lines(count, places)),
+            Case("floor: the frames' bytes copied", copy),
             Case("merge, nothing new", lambda: (mesh.merge(shown),)),
             Case("merge, one column higher", lambda: (mesh.merge(mesh.changed()),)),
         ],

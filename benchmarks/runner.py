@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,11 +73,19 @@ def _announced(
         yield comparison
 
 
+def as_text(whole: dict[str, Any]) -> str:
+    """JSON of which each difference is a line, with the repeats of a value on one."""
+    numbers = re.compile(r"\[\s+([-+.\de]+(?:,\s+[-+.\de]+)*)\s+\]")
+    text = json.dumps(whole, indent=1)
+    return numbers.sub(lambda match: f"[{' '.join(match[1].split())}]", text) + "\n"
+
+
 def save(about: dict[str, Any], answered: dict[str, Any], folder: Path) -> Path:
     """Writes what the documents are made of."""
+    folder.mkdir(exist_ok=True)
     file = folder / f"{answered['name']}.json"
     whole = {"format": FORMAT, "environment": about, "answer": answered}
-    file.write_text(json.dumps(whole, indent=1) + "\n")
+    file.write_text(as_text(whole))
     return file
 
 
@@ -112,5 +121,5 @@ def main(names: tuple[str, ...], size: str | None, saved: bool, file: Path | Non
             progress.say(f"written to {save(about, answers[-1], RESULTS)}\n")
     if file is not None:
         whole = {"format": FORMAT, "environment": about, "answers": answers}
-        file.write_text(json.dumps(whole, indent=1) + "\n")
+        file.write_text(as_text(whole))
         progress.say(f"written to {file}")

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.environment import CORES
 from benchmarks.measure import Case, Comparison, Scale, failure
 from benchmarks.peers import ALLOWED, Limit
-from benchmarks.ways import OURS_SHARED, WAYS, Place, has_shared
+from benchmarks.ways import OURS_SHARED, WAYS, Place, Way, has_shared
 from tests.strong.redis_server import PROGRAMS, Server
 
 QUESTION = "what do the worker processes of a host pay for one limit, and is it one?"
@@ -34,7 +34,7 @@ BOUND = 60.0
 class Task:
     """What each process does: so many tries, or as many as come in so many seconds."""
 
-    way: str
+    way: Way
     limit: Limit
     tries: int = 0
     seconds: float = 0.0
@@ -54,7 +54,7 @@ def _work(take: Callable[[], Any], task: Task) -> tuple[int, float]:
                 passed += 1
         tried += CHUNK
         now = clock()
-    if passed < tried and not WAYS[task.way].peer:
+    if passed < tried and not task.way.peer:
         raise AssertionError(f"{tried - passed} of {tried} were denied")
     return passed, now - start
 
@@ -64,7 +64,7 @@ def worker(number: int, task: Task, given: Any, ready: Any, answer: Connection) 
     if CORES:
         os.sched_setaffinity(0, {CORES[number % len(CORES)]})
     try:
-        take = WAYS[task.way].join(given, task.limit)
+        take = task.way.join(given, task.limit)
         ready.wait(BOUND)
         answer.send(_work(take, task))
     except Exception as error:  # noqa: BLE001 - the parent raises it
@@ -74,6 +74,7 @@ def worker(number: int, task: Task, given: Any, ready: Any, answer: Connection) 
 
 def together(task: Task, processes: int, server: Server | None) -> list[tuple[int, float]]:
     """What each of so many processes got."""
+    # Processes begin quickly, and without the threads of this one.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.workers"])
     with ExitStack() as stack:
@@ -81,7 +82,7 @@ def together(task: Task, processes: int, server: Server | None) -> list[tuple[in
         if server is not None:
             server.call("FLUSHALL")
         place = Place(folder, context, server.url if server else "", stack)
-        given, ready = WAYS[task.way].prepare(place), context.Barrier(processes)
+        given, ready = task.way.prepare(place), context.Barrier(processes)
         running = []
         for number in range(processes):
             mine, theirs = context.Pipe(duplex=False)
@@ -109,7 +110,7 @@ def _answer(mine: Connection) -> tuple[int, float] | str:
     return answer
 
 
-def speed(way: str, counts: list[int], seconds: float, server: Server | None) -> tuple[float, ...]:
+def speed(way: Way, counts: list[int], seconds: float, server: Server | None) -> tuple[float, ...]:
     """Admitted takes a second of all processes, for each count of them."""
     task = Task(way, ALLOWED, seconds=seconds)
     return tuple(
@@ -117,7 +118,7 @@ def speed(way: str, counts: list[int], seconds: float, server: Server | None) ->
     )
 
 
-def admitted(way: str, counts: list[int], server: Server | None) -> tuple[float, ...]:
+def admitted(way: Way, counts: list[int], server: Server | None) -> tuple[float, ...]:
     """How many of a limit of 200 all processes got, for each count of them."""
     task = Task(way, FEW, tries=TRIES)
     return tuple(
@@ -126,7 +127,7 @@ def admitted(way: str, counts: list[int], server: Server | None) -> tuple[float,
 
 
 def _rows(
-    run: Callable[[str], tuple[float, ...]], server: Server | None
+    run: Callable[[Way], tuple[float, ...]], server: Server | None
 ) -> tuple[list[Case], list[tuple[str, str]]]:
     cases, missing = [], []
     for name, way in WAYS.items():
@@ -135,7 +136,7 @@ def _rows(
         elif name.endswith("Redis") and server is None:
             missing.append((name, "no redis-server is installed: make redis"))
         else:
-            cases.append(Case(name, partial(run, name), peer=way.peer))
+            cases.append(Case(name, partial(run, way), peer=way.peer))
     return cases, missing
 
 
