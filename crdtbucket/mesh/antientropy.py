@@ -29,12 +29,14 @@ def next_digest(table: Table, link: Link, now: int) -> dict[str, Any]:
     if now < link.digest_due:
         return {}
     first = link.digest_from
-    count, total, debt, following = table.digest(first, LAST, SLICE)
-    last = following - 1 if following else LAST
-    slices = max(1, len(table) // SLICE + 1)
-    link.digest_due = now + PERIOD_NS // slices
-    link.digest_from = following
-    if not following:
+    # Of a slice's share of all hashes and no more: where few keys are quiet, one look for so many
+    # quiet ones would go over the whole table.
+    until = min(LAST, first + (LAST + 1) // (len(table) // SLICE + 1))
+    count, total, debt, following = table.digest(first, until, SLICE)
+    last = following - 1 if following else until
+    link.digest_due = now + (PERIOD_NS * (last + 1 - first) >> 64)
+    link.digest_from = (last + 1) & LAST
+    if not link.digest_from:
         link.passes += 1
     return {"digest": (first, last, count, total, min(debt, 2**64 - 1))}
 
