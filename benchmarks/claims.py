@@ -61,7 +61,7 @@ CLAIMS: dict[str, Claim] = {
     "memory: token-bucket": _key("token-bucket"),
     "memory: limits": _key("limits, fixed window"),
     "memory: pyrate-limiter": _key("pyrate-limiter, token bucket"),
-    "memory: 5 regions": _key("crdtbucket, 5 regions"),
+    "memory: 10 regions": _key("crdtbucket, 10 regions"),
     "flock over pyrate-limiter": Claim(
         "workers", SPEED, FLOCK, "pyrate-limiter, multiprocess store", unit=1
     ),

@@ -32,7 +32,7 @@ def machines(results: Results) -> str:
     ]
     for name, file in results.files.items():
         about = file["environment"]
-        changed = f" and {about['changed_files']} changed files" if about["changed_files"] else ""
+        changed = f", changed files: {about['changed_files']}" if about["changed_files"] else ""
         cells = [
             name,
             about["date"][:10],
@@ -56,17 +56,21 @@ def versions(results: Results) -> str:
     return ", ".join(f"{name} {' and '.join(sorted(all_))}" for name, all_ in found.items())
 
 
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def render(template: str, results: Results) -> str:
     """The template with its places filled. Raises NotMeasured for what the results do not have."""
 
     def fill(match: re.Match[str]) -> str:
         kind, what = match[1], match[2] or ""
         if kind == "tables":
-            return "\n".join(map(markdown, results.comparisons(what))).rstrip()
+            return markdown(results.comparisons(what))
         if kind == "question":
-            return str(results.files[what]["answer"]["question"]).capitalize()
+            return _sentence(results.files[what]["answer"]["question"])
         if kind == "picture":
-            return f"![{PICTURES[what][2].capitalize()}](img/{image(what)})"
+            return f"![{_sentence(PICTURES[what][2])}](img/{image(what)})"
         if kind == "ratio":
             return claims.told(what, results)
         return {"machines": machines, "versions": versions}[kind](results)

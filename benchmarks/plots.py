@@ -261,18 +261,30 @@ def growth(results: Results, figure: Any) -> None:
 
 
 PICTURES: dict[str, tuple[Callable[[Results, Any], None], tuple[float, float], str]] = {
-    "take": (take, (8, 3.2), "ns for one take of a hot key, crdtbucket and five others"),
-    "many_keys": (many_keys, (9, 4.2), "ns for a take of a random key, over the number of keys"),
+    "take": (take, (8, 3.2), "nanoseconds for one take of a hot key, crdtbucket and five others"),
+    "many_keys": (
+        many_keys,
+        (9, 4.2),
+        "nanoseconds for a take of a random key, over the number of keys",
+    ),
     "memory": (memory, (8, 3.6), "bytes for each key, crdtbucket and five others"),
     "workers": (workers, (9, 4.6), "takes a second of 1, 2 and 4 processes that share a limit"),
     "strong": (strong, (9.5, 3.0), "time and number of decisions of a shared Redis"),
-    "merge": (merge, (8, 2.4), "ns for a merged entry, beside what the memory allows"),
-    "codec": (codec, (8, 2.7), "ns to write and read an entry, beside msgpack and a copy"),
+    "merge": (merge, (8, 2.4), "nanoseconds for a merged entry, beside what the memory allows"),
+    "codec": (codec, (8, 2.7), "nanoseconds to write and read an entry, beside msgpack and a copy"),
     "gossip": (gossip, (9.5, 7), "bytes and CPU time of gossip over nodes and over keys"),
-    "convergence": (convergence, (8, 3.6), "ms until all nodes know of a take, over lost frames"),
+    "convergence": (
+        convergence,
+        (8, 3.6),
+        "milliseconds until all nodes know of a take, over lost frames",
+    ),
     "accuracy": (accuracy, (9.5, 4.6), "what five rules admit, and by how much they exceed"),
     "sidecar": (sidecar, (8, 2.4), "decisions a second of the sidecar"),
-    "growth": (growth, (8, 4), "ns of each operation, from a thousand keys to ten millions"),
+    "growth": (
+        growth,
+        (8, 4),
+        "nanoseconds of each operation, from a thousand keys to ten millions",
+    ),
 }
 """What draws it, its size in inches, and what it shows in words."""
 

@@ -108,16 +108,28 @@ def table(told: Told) -> Table:
     return out
 
 
-def markdown(told: Told) -> str:
-    """For a document."""
-    head, rows = cells(told)
-    lines = [f"**{told['title']}**", ""]
-    if rows:
-        lines += [_line(head), _line(["---", *["---:"] * (len(head) - 1)]), *map(_line, rows), ""]
-    absent = [f"{missing['label']}: {missing['reason']}." for missing in told["missing"]]
-    notes = [told["note"] + "."] if told["note"] else []
-    lines += [" ".join([*notes, *absent]), ""] if notes or absent else []
-    return "\n".join(lines)
+def markdown(all_told: list[Told]) -> str:
+    """For a document. A note that the next table has, too, stands once, below the last."""
+    lines = []
+    for told, after in zip(all_told, [*all_told[1:], None], strict=True):
+        head, rows = cells(told)
+        lines += [f"**{told['title']}**", ""]
+        if rows:
+            lines += [_line(head), _line(["---", *["---:"] * (len(head) - 1)])]
+            lines += [*map(_line, rows), ""]
+        said = told["note"] and not (after and after["note"] == told["note"])
+        words = [told["note"] + "."] if said else []
+        words += _absent(told)
+        lines += [" ".join(words), ""] if words else []
+    return "\n".join(lines).rstrip()
+
+
+def _absent(told: Told) -> list[str]:
+    """A sentence for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for missing in told["missing"]:
+        reasons.setdefault(missing["reason"], []).append(missing["label"])
+    return [f"{'; '.join(labels)}: {reason}." for reason, labels in reasons.items()]
 
 
 def _line(row: list[str]) -> str:

@@ -14,7 +14,7 @@ SMOKE = measure.SCALES["smoke"]
 
 def test_the_cases_take_turns_and_the_middle_is_told() -> None:
     order: list[str] = []
-    values = {"a": iter([3.0, 1.0, 2.0]), "b": iter([10.0, 30.0, 20.0])}
+    values = {"a": iter([9.0, 1.0, 2.0]), "b": iter([10.0, 60.0, 20.0])}
 
     def run(name: str) -> tuple[float]:
         order.append(name)
@@ -27,7 +27,7 @@ def test_the_cases_take_turns_and_the_middle_is_told() -> None:
     assert order == ["a", "b"] * 3
     assert not failed
     assert [row.medians for row in rows] == [(2.0,), (20.0,)]
-    assert rows[0].values == ((3.0, 1.0, 2.0),)
+    assert rows[0].values == ((9.0, 1.0, 2.0),)
     told = report.as_json(comparison, rows, failed)
     assert told["rows"][1] == {
         "label": "b",
@@ -36,16 +36,16 @@ def test_the_cases_take_turns_and_the_middle_is_told() -> None:
             {
                 "median": 20.0,
                 "least": 10.0,
-                "most": 30.0,
+                "most": 60.0,
                 "ratio": 10.0,
-                "repeats": [10.0, 30.0, 20.0],
+                "repeats": [10.0, 60.0, 20.0],
             }
         ],
     }
 
 
 def test_each_unit_has_its_own_median() -> None:
-    values = iter([(1.0, 9.0), (2.0, 8.0), (3.0, 1.0)])
+    values = iter([(1.0, 9.0), (2.0, 8.0), (9.0, 1.0)])
     comparison = Comparison("t", ("a", "b"), [Case("x", lambda: next(values))], repeats=3)
     rows, _ = measure.measure(comparison, SMOKE)
     assert rows[0].medians == (2.0, 8.0)

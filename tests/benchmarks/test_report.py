@@ -50,14 +50,14 @@ def test_the_same_table_for_terminals_and_documents() -> None:
         Row("a | b", ((80.0, 80.0), (6.0, 6.0))),
     ]
     told = report.as_json(comparison, rows, [("theirs", "failed: OSError")])
-    assert report.markdown(told) == (
+    assert report.markdown([told]) == (
         "**one | two**\n\n"
         "|  | ns | bytes | x baseline | x ours |\n"
         "| --- | ---: | ---: | ---: | ---: |\n"
         "| nothing | 10.0 | 0 | 1.00 | 0.500 |\n"
         "| ours | 20.0 | 5.00 | 2.00 | 1.00 |\n"
         "| a / b | 80.0 | 6.00 | 8.00 | 4.00 |\n\n"
-        "a note. theirs: failed: OSError.\n"
+        "a note. theirs: failed: OSError."
     )
     console = Console(width=200)
     with console.capture() as printed:
@@ -75,5 +75,14 @@ def test_ratios_are_left_out_where_they_mean_nothing() -> None:
 
 
 def test_a_table_without_rows_says_why() -> None:
-    told = report.as_json(Comparison("t", ("ns",), []), [], [("skipped", "no server")])
-    assert report.markdown(told) == "**t**\n\nskipped: no server.\n"
+    missing = [("a", "no server"), ("b", "no server"), ("c", "none")]
+    told = report.as_json(Comparison("t", ("ns",), []), [], missing)
+    assert report.markdown([told]) == "**t**\n\na; b: no server. c: none."
+
+
+def test_a_note_of_several_tables_stands_below_the_last() -> None:
+    tables = [
+        report.as_json(Comparison(title, ("ns",), [], note=note), [], [])
+        for title, note in (("t", "same"), ("u", "same"), ("v", "other"))
+    ]
+    assert report.markdown(tables) == "**t**\n\n**u**\n\nsame.\n\n**v**\n\nother."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -151,6 +152,7 @@ def test_a_peer_that_fails_is_told_and_ends_nothing(
     assert told["missing"] == [{"label": "theirs", "reason": reason}]
     assert [row["label"] for row in told["rows"]] == ["ours"]
     assert f"theirs: {reason}" in output
+    assert re.search(r"^ +\d+\.\d s  a table: 2 rows, 1 times$", output, re.MULTILINE)
 
 
 @pytest.mark.usefixtures("unpinned")
