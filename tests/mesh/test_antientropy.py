@@ -48,6 +48,20 @@ def test_the_same_tables_have_nothing_to_say() -> None:
     assert not any(antientropy.differs(other, digest) for digest in digests(one, link()))
 
 
+def test_a_period_goes_over_all_hashes_once_however_few_keys_are_quiet() -> None:
+    table, peer = filled(20_000), link()
+    table.set_time(QUIET_NS // 4)  # all of them were taken from just now
+    looks = []
+    for now in range(0, antientropy.PERIOD_NS, antientropy.PERIOD_NS // 100):
+        found = antientropy.next_digest(table, peer, now)
+        if found:
+            first, last, count, _, _ = found["digest"]
+            looks.append(last + 1 - first)
+            assert count == 0
+    assert max(looks) < 2**64 // 10
+    assert 0.8 < sum(looks) / 2**64 <= 1.0 + 1e-9
+
+
 def test_a_pass_covers_every_hash_once() -> None:
     table, peer = filled(5000), link()
     found = digests(table, peer)
