@@ -51,6 +51,11 @@ class PlannedBucket(Bucket):
         """The bucket that decides on a key: this one, or that of the key's plan."""
         return self._choice.of(key)
 
+    def spec_of(self, key: str | bytes) -> BucketSpec:
+        """As `Bucket.spec_of`, of the plan of the key."""
+        bucket = self._choice.of(key)
+        return super().spec_of(key) if bucket is self else bucket.spec_of(key)
+
     def take(self, key: str | bytes, cost: SupportsIndex = 1) -> Decision:
         """As `Bucket.take`, under the plan of the key."""
         bucket = self._choice.of(key)

@@ -14,30 +14,33 @@ cdef class BucketCore(_Replica):
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost)
+        cdef uint32_t slot
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         prefetch_slot(self.t, hi)
-        self.decide(key, lo, hi, n, clock_ns(self.t), &o)
-        self.count(o.allowed, n)
-        return self.answer(key, n, &o)
+        slot = self.fitting(hi, n)
+        self.decide(key, lo, hi, &slot, n, clock_ns(self.t), &o)
+        self.count(slot, o.allowed, n)
+        return self.answer(key, n, slot, &o)
 
     def peek(self, object key, object cost=1):
         """The Decision that a take would get now; nothing changes."""
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t)
-        cdef uint32_t e
+        cdef uint32_t e, slot
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
+        slot = self.fitting(hi, n)
         e = table_find(self.t, lo, hi)
-        if e != <uint32_t>NONE and self.t.hot[e].bucket != self.slot:
+        if e != <uint32_t>NONE and self.t.hot[e].bucket != slot:
             self.table.enter()
-            entry_renew(self.t, e, self.slot, now)
+            entry_renew(self.t, e, slot, now)
             self.table.leave()
-        peek(self.t, self.d, e, n, now, &o)
-        return self.answer(key, n, &o)
+        peek(self.t, &self.t.definitions[slot], e, n, now, &o)
+        return self.answer(key, n, slot, &o)
 
     def refund(self, Decision decision not None, object tokens=None):
         """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket. Returns the tokens that came
@@ -46,7 +49,8 @@ cdef class BucketCore(_Replica):
         Raises InvalidCost when more would come back than was taken."""
         cdef int64_t n, left = decision.cost - decision.given_back, now = clock_ns(self.t)
         cdef uint64_t lo = 0, hi = 0
-        cdef uint32_t e
+        cdef uint32_t e, slot
+        cdef definition_t *d
         if decision._bucket is not self:
             raise InvalidCost(f"the decision is of bucket {decision._bucket.spec.name!r}, not of {self.spec.name!r}")
         if not decision.allowed:
@@ -61,13 +65,15 @@ cdef class BucketCore(_Replica):
             return 0
         self.locate(decision._key, &lo, &hi)
         e = table_find(self.t, lo, hi)
-        if e == <uint32_t>NONE or not still_charged(self.t, e, decision.birth, decision.origin, self.slot):
+        slot = definition_for(self.t, self.slot, hi)
+        if e == <uint32_t>NONE or not still_charged(self.t, e, decision.birth, decision.origin, slot):
             return 0
         self.table.enter()
+        d = &self.t.definitions[self.t.hot[e].bucket]
         # full meanwhile: the advance inside settles it
-        n = refund_if_charged(self.t, self.d, e, decision.full_count, n, now)
+        n = refund_if_charged(self.t, d, e, decision.full_count, n, now)
         self.table.leave()
-        self.d.refunded += n
+        d.refunded += n
         return n
 
     def reset(self, object key):
@@ -75,17 +81,20 @@ cdef class BucketCore(_Replica):
         refund. Returns the tokens that came back. What only others have taken is theirs to give back."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n, now = clock_ns(self.t)
-        cdef uint32_t e
+        cdef uint32_t e, slot
+        cdef definition_t *d
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         e = table_find(self.t, lo, hi)
-        if e == <uint32_t>NONE or not entry_current(self.t, e, self.slot):
+        slot = definition_for(self.t, self.slot, hi)
+        if e == <uint32_t>NONE or not entry_current(self.t, e, slot):
             return 0
         self.table.enter()
-        n = reset(self.t, self.d, e, now)
+        d = &self.t.definitions[self.t.hot[e].bucket]
+        n = reset(self.t, d, e, now)
         self.table.leave()
-        self.d.refunded += n
+        d.refunded += n
         self.wake()
         return n
 
@@ -94,18 +103,21 @@ cdef class BucketCore(_Replica):
         debt, down to `max_debt` below empty; what would go beyond is forgiven. Returns the tokens charged."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n = whole_tokens(tokens, 1, MAX_SETTLE, "settle"), now = clock_ns(self.t), charged
-        cdef uint32_t e
+        cdef uint32_t e, slot
+        cdef definition_t *d
         cdef outcome_t o
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         e = table_find(self.t, lo, hi)
-        if e == <uint32_t>NONE or not entry_current(self.t, e, self.slot):
+        slot = definition_for(self.t, self.slot, hi)
+        if e == <uint32_t>NONE or not entry_current(self.t, e, slot):
             if self.new_entry(lo, hi, 1, now, &e, &o) == DENIED:
                 return 0
-        charged = settle(self.t, self.d, e, n, now)
+        d = &self.t.definitions[self.t.hot[e].bucket]
+        charged = settle(self.t, d, e, n, now)
         self.note_name(e, key)
-        self.d.granted += charged
+        d.granted += charged
         self.wake()
         return charged
 
@@ -114,13 +126,15 @@ cdef class BucketCore(_Replica):
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t), i, allowed = 0
+        cdef uint32_t slot
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
+        slot = self.fitting(hi, n)
         for i in range(calls):
-            if self.decide(key, lo, hi, n, now, &o) or self.d.shadow:
+            if self.decide(key, lo, hi, &slot, n, now, &o) or self.t.definitions[slot].shadow:
                 allowed += 1
-            self.count(o.allowed, n)
+            self.count(slot, o.allowed, n)
         return allowed
 
     def take_many(self, keys, costs=1):
@@ -153,10 +167,14 @@ cdef class BucketCore(_Replica):
             if not single:
                 for i in range(count):
                     items[i].cost = self.cost_of(costs[i])
+            if self.candidate is not None:
+                self.check_costs(items, count)
             m.t, m.d, m.slot, m.salt = self.t, self.d, self.slot, self.salt
             m.items, m.count, m.now = items, count, clock_ns(self.t)
             m.allowed, m.remaining, m.retry = allowed.data.as_schars, <int64_t *>remaining.data.as_longlongs, retry.data.as_doubles
-            m.allowed_sum = m.denied_sum = m.granted = m.at = m.hashed = 0
+            m.at = m.hashed = 0
+            for i in range(2):
+                m.allowed_sum[i] = m.denied_sum[i] = m.granted[i] = 0
             while m.at < count:
                 m.alone = 0
                 self.t.h.bulk += 1
@@ -170,26 +188,45 @@ cdef class BucketCore(_Replica):
             for i in range(count):
                 if m.items[i].unnamed and many_holds(&m, &m.items[i]):
                     self.note_name(m.items[i].entry, keys[i])
+            self.count_many(&m)
         finally:
             PyMem_Free(items)
-        self.d.allowed += m.allowed_sum
-        if self.d.shadow:
-            self.d.shadowed += m.denied_sum
-            for i in range(count):
-                m.allowed[i], m.retry[i] = 1, 0.0
-        else:
-            self.d.denied += m.denied_sum
-        self.d.granted += m.granted
         self.wake()
         return Decisions(allowed, remaining, retry)
+
+    cdef int check_costs(self, take_item_t *items, Py_ssize_t count) except -1:
+        """No cost is above the capacity of its own key."""
+        cdef Py_ssize_t i
+        for i in range(count):
+            keyed_hash(self.t.h.hash_key, self.salt, items[i].data, items[i].size, &items[i].lo, &items[i].hi)
+            self.fitting(items[i].hi, items[i].cost)
+        return 0
+
+    cdef void count_many(self, many_t *m):
+        """Counts what each of the two definitions has decided, where it stands by now."""
+        cdef definition_t *d
+        cdef int side
+        cdef int64_t i
+        for side in range(2):
+            d = &self.t.definitions[self.d.candidate] if side and self.candidate is not None else self.d
+            d.allowed += m.allowed_sum[side]
+            d.granted += m.granted[side]
+            if not d.shadow:
+                d.denied += m.denied_sum[side]
+                continue
+            d.shadowed += m.denied_sum[side]
+            for i in range(m.count):
+                if m.items[i].side == side:
+                    m.allowed[i], m.retry[i] = 1, 0.0
 
     cdef int take_item(self, object key, many_t *m) except -1:
         cdef outcome_t o
         cdef take_item_t *item = &m.items[m.at]
+        cdef uint32_t slot = definition_for(self.t, self.slot, item.hi)
         memset(&o, 0, sizeof(o))
-        self.decide(key, item.lo, item.hi, item.cost, m.now, &o)
-        item.unnamed = 0
-        many_store(m, &o)
+        self.decide(key, item.lo, item.hi, &slot, item.cost, m.now, &o)
+        item.unnamed, item.side = 0, slot != self.slot
+        many_store(m, &self.t.definitions[slot], item.side, &o)
         return 0
 
     def columns(self, object key):
@@ -247,8 +284,26 @@ cdef class BucketCore(_Replica):
 
     def counters(self):
         """Since the bucket was made: decisions, also by mode, and tokens granted, refunded, forgiven. `excess`: the most
-        tokens by which the debt of a key passed the capacity, of the last one to two minutes."""
+        tokens by which the debt of a key passed the capacity, of the last one to two minutes. A candidate's are in the sums."""
+        sums = self.counted(self.d)
+        if self.candidate is not None:
+            other = self.counted(&self.t.definitions[self.d.candidate])
+            modes, excess = other.pop("modes"), max(sums["excess"], other.pop("excess"))
+            sums["modes"] = {mode: {name: n + modes[mode][name] for name, n in one.items()} for mode, one in sums["modes"].items()}
+            sums |= {name: sums[name] + n for name, n in other.items()} | {"excess": excess}
+        return sums
+
+    def decided(self):
+        """How many calls each definition has admitted and denied: (admitted, denied) of the bucket's own and of its
+        candidate, of which None are known where there is none."""
         cdef definition_t *d = self.d
+        own = d.allowed + d.shadowed, d.denied
+        if self.candidate is None:
+            return own, None
+        d = &self.t.definitions[self.d.candidate]
+        return own, (d.allowed + d.shadowed, d.denied)
+
+    cdef dict counted(self, definition_t *d):
         cdef int i
         modes = {str(mode): dict(zip(("denied", "allowed", "shadowed"), d.decided[i]))
                  for i, mode in enumerate((Mode.STRONG, Mode.FALLBACK))}

@@ -17,13 +17,55 @@ cdef class _Definitions(_Memory):
         The same definition again changes nothing. Raises CrdtbucketError when no slot is free.
         """
         cdef definition_t made
-        cdef definition_t *old = NULL
+        name = self._made(spec, min_debt, &made)
+        cdef uint32_t slot, old = self.slots.get(name, <uint32_t>NONE)
+        cdef definition_t *before = NULL
+        if old != <uint32_t>NONE:
+            before = &self.t.definitions[old]
+            if same_definition(before, &made):
+                return old
+            made.candidate, made.candidate_below, made.staged_ns = before.candidate, before.candidate_below, before.staged_ns
+        slot = self._replace(old, &made)
+        self.slots[name] = slot
+        return slot
+
+    def stage(self, spec, uint64_t below, *, int64_t min_debt=0):
+        """Makes `spec` the candidate of the bucket of its name, which has a definition, and returns its slot: the keys whose
+        hash, its high half halved, lies below `below` (0 to 2^63) are its. They move when they are next touched, with their
+        debt in tokens, as of now. An earlier candidate is replaced. Raises as `define`."""
+        cdef definition_t made
+        cdef uint32_t slot, base = self.slots[self._made(spec, min_debt, &made)]
+        slot = self.t.definitions[base].candidate
+        if slot == <uint32_t>NONE or not same_definition(&self.t.definitions[slot], &made):
+            slot = self._replace(slot, &made)
+        self.enter()
+        if self.t.definitions[base].candidate != slot or self.t.definitions[base].candidate_below != below:
+            self.t.definitions[base].staged_ns = clock_ns(&self.t)
+        self.t.definitions[base].candidate, self.t.definitions[base].candidate_below = slot, below
+        self.leave()
+        return slot
+
+    def unstage(self, spec, bint keep):
+        """Ends the candidate of a bucket: with `keep` it is the definition of all keys now, else the earlier one is again.
+        Returns the slot that is left; what the other one counted stands there."""
+        name = spec.key.encode()
+        cdef uint32_t base = self.slots[name], candidate = self.t.definitions[base].candidate
+        if candidate == <uint32_t>NONE:
+            return base
+        self.enter()
+        definition_join(&self.t, base if keep else candidate, candidate if keep else base, clock_ns(&self.t))
+        self.leave()
+        self.slots[name] = candidate if keep else base
+        return self.slots[name]
+
+    cdef bytes _made(self, spec, int64_t min_debt, definition_t *made):
+        """Fills in a definition; returns the name that it is known by."""
         q, p = spec.emission
         cdef int64_t debt = max(spec.max_debt, min_debt)
         if q * (spec.capacity + debt) >= p << 62:
             debt = max(spec.max_debt, (p << 62) // q - spec.capacity - 1)
         name = spec.key.encode()
-        memset(&made, 0, sizeof(made))
+        memset(made, 0, sizeof(definition_t))
         made.q, made.p = q, p
         made.capacity, made.max_debt = spec.capacity, debt
         made.full_ns = q * spec.capacity // p
@@ -34,25 +76,28 @@ cdef class _Definitions(_Memory):
         made.quota = spec.max_keys if spec.max_keys is not None else INT64_MAX
         made.allow_when_full = spec.on_table_full == "allow"
         made.shadow = spec.shadow
-        made.next = <uint32_t>NONE
-        if name in self.slots:
-            old = &self.t.definitions[<uint32_t>self.slots[name]]
-            if same_definition(old, &made):
-                return self.slots[name]
+        made.next = made.candidate = <uint32_t>NONE
+        return name
+
+    cdef int64_t _replace(self, uint32_t old, definition_t *made) except -1:
+        """Places a definition, which goes on where `old`, or NONE, has counted. Returns its slot."""
         cdef uint32_t slot = self._free_slot()
+        cdef definition_t *before = NULL
+        if old != <uint32_t>NONE:
+            before = &self.t.definitions[old]
         self.enter()
-        if old:
-            made.allowed, made.denied, made.shadowed = old.allowed, old.denied, old.shadowed
-            made.granted = old.granted
-            made.refunded, made.forgiven, made.refused_full = old.refunded, old.forgiven, old.refused_full
-            memcpy(made.decided, old.decided, sizeof(made.decided))
-            made.excess, made.excess_before, made.excess_minute = old.excess, old.excess_before, old.excess_minute
-        definition_place(&self.t, slot, &made)
-        if old:
-            old.replaced_ns = clock_ns(&self.t)
-            old.next = slot
+        if before:
+            made.allowed, made.denied, made.shadowed = before.allowed, before.denied, before.shadowed
+            made.granted = before.granted
+            made.refunded, made.forgiven, made.refused_full = before.refunded, before.forgiven, before.refused_full
+            memcpy(made.decided, before.decided, sizeof(made.decided))
+            made.excess, made.excess_before, made.excess_minute = before.excess, before.excess_before, before.excess_minute
+        definition_place(&self.t, slot, made)
+        if before:
+            before.replaced_ns = clock_ns(&self.t)
+            before.next = slot
+            before.candidate, before.candidate_below = <uint32_t>NONE, 0
         self.leave()
-        self.slots[name] = slot
         self._refresh_flush()
         return slot
 
@@ -82,6 +127,12 @@ cdef class _Definitions(_Memory):
             d = &self.t.definitions[i]
             out.append((i, d.name_hash, d.definition_hash, d.q, d.p))
         return out
+
+    def candidates(self):
+        """Of the buckets that have one: {name hash: definition hash of the candidate}."""
+        cdef uint32_t i
+        return {self.t.definitions[i].name_hash: self.t.definitions[self.t.definitions[i].candidate].definition_hash
+                for i in self.slots.values() if self.t.definitions[i].candidate != <uint32_t>NONE}
 
     @property
     def definition_count(self):

@@ -49,6 +49,13 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     hot->full_count++;                                  /* its old decisions were in other units */
 }
 
+/* The definition of a key, of the two that its bucket may have: the same on all nodes, as the hash is. */
+static inline uint32_t definition_for(const table_t *t, uint32_t bucket, uint64_t hash_hi)
+{
+    const definition_t *d = &t->definitions[bucket];
+    return UNLIKELY((hash_hi >> 1) < d->candidate_below) ? d->candidate : bucket;
+}
+
 static inline int entry_current(const table_t *t, uint32_t e, uint32_t bucket)
 {
     const hot_t *hot = &t->hot[e];
@@ -60,12 +67,13 @@ static inline int entry_current(const table_t *t, uint32_t e, uint32_t bucket)
  * is. Needs the table to itself. */
 static inline int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
 {
+    int64_t since = INT64_MIN;
     while (t->hot[e].bucket != bucket) {
         const definition_t *d = &t->definitions[t->hot[e].bucket];
-        if (d->next == NONE)
-            redefine(t, e, bucket, now);
-        else
-            redefine(t, e, d->next, d->replaced_ns < now ? d->replaced_ns : now);
+        int64_t at = d->next != NONE ? d->replaced_ns : d->candidate == bucket ? d->staged_ns : now;
+        at = at > now ? now : at < since ? since : at;
+        redefine(t, e, d->next != NONE ? d->next : bucket, at);
+        since = at;
     }
     if (t->hot[e].origin == t->h->own_origin && t->hot[e].net >= TOKEN_ROLL && !open_epoch(t))
         return 0;
@@ -130,12 +138,39 @@ static void definition_place(table_t *t, uint32_t slot, const definition_t *made
     h->defined++;
 }
 
-/* Brings an entry whose definition was replaced to the newest one. Needs the table to itself. */
+/* A definition lives on as another: what it counted stands there from now on, and its keys follow. */
+static void definition_join(table_t *t, uint32_t from, uint32_t into, int64_t now)
+{
+    definition_t *old = &t->definitions[from], *d = &t->definitions[into];
+    d->allowed += old->allowed;
+    d->denied += old->denied;
+    d->shadowed += old->shadowed;
+    ADD_SATURATED(d->granted, old->granted);
+    d->refunded += old->refunded;
+    ADD_SATURATED(d->forgiven, old->forgiven);
+    d->refused_full += old->refused_full;
+    for (int i = 0; i < 6; i++)
+        d->decided[i / 3][i % 3] += old->decided[i / 3][i % 3];
+    if (old->excess_minute > d->excess_minute || (old->excess_minute == d->excess_minute && old->excess > d->excess)) {
+        d->excess = old->excess;
+        d->excess_before = old->excess_before;
+        d->excess_minute = old->excess_minute;
+    }
+    old->next = into;
+    old->replaced_ns = now;
+    old->candidate_below = d->candidate_below = 0;
+    old->candidate = d->candidate = NONE;
+    t->h->defined++;                                    /* peers' tables are to be understood anew */
+}
+
+/* Brings an entry whose definition was replaced, or that is the candidate's now, to the newest one of its key; what the
+ * candidate has it keeps. Needs the table to itself. */
 static inline void follow_definition(table_t *t, uint32_t e, int64_t now)
 {
     uint32_t bucket = t->hot[e].bucket;
     while (t->definitions[bucket].next != NONE)
         bucket = t->definitions[bucket].next;
+    bucket = definition_for(t, bucket, t->hot[e].hash_hi);
     if (UNLIKELY(bucket != t->hot[e].bucket))
         entry_renew(t, e, bucket, now);
 }

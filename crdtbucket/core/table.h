@@ -32,7 +32,7 @@ typedef struct {
 #define FLUSH_SLOTS 4096
 #define BLOCKS_A_KEY 12                /* room for the columns of 50 nodes in every entry; touched only as it is used */
 #define TABLE_MAGIC UINT64_C(0x63726474626b7431)
-#define TABLE_LAYOUT 1
+#define TABLE_LAYOUT 2
 
 static inline int64_t clock_ns(const table_t *t)
 {
