@@ -23,7 +23,7 @@ MODULES = {
 LAYERS = [
     "errors clock mode duration",
     "policy plans _core http.fields",
-    "mesh config strong reconcile.join reconcile.report",
+    "mesh config rollout strong reconcile.join reconcile.report",
     """background filewatch figures metrics mesh.session mesh.hello mesh.transport mesh.driver
     mesh.node mesh.discovery mesh.connection mesh.dialer mesh.gate mesh.greeting mesh.links
     mesh.listener mesh.tls mesh.counters mesh.deadline strong.access strong.greeting

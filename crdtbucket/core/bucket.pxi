@@ -278,6 +278,11 @@ cdef class BucketCore(_Replica):
         return self.d.max_debt
 
     @property
+    def candidate_max_debt(self):
+        """The same of the candidate, 0 without one."""
+        return 0 if self.candidate is None else self.t.definitions[self.d.candidate].max_debt
+
+    @property
     def name_hash(self):
         """64 bits that name the bucket in the table and on the wire."""
         return self.salt
