@@ -27,8 +27,9 @@ from crdtbucket.lifecycle import Lifecycle, State
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
 from crdtbucket.planned import PlannedBucket
+from crdtbucket.plans import FEWER, MAX_BUCKETS
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
-from crdtbucket.reload import FEWER, MAX_BUCKETS, Reload, runnable, set_plans, with_plans
+from crdtbucket.reload import Reload, runnable, set_plans, with_plans
 from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice

@@ -13,6 +13,7 @@ from crdtbucket.bucket import Bucket
 from crdtbucket.errors import ConfigError, InvalidSpec, Problem
 from crdtbucket.mode import Mode
 from crdtbucket.planned import PlannedBucket
+from crdtbucket.plans import FEWER, MAX_BUCKETS
 from crdtbucket.policy import BucketSpec
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from crdtbucket.strong.assembly import StrongSide
 
 LOG = logging.getLogger("crdtbucket")
-MAX_BUCKETS = 1_000
-"""Plans included: their definitions travel in one frame."""
-FEWER = f"at most {MAX_BUCKETS} buckets and plans; a glob can stand for a group of keys"
 FIXED = {
     "node": "node",
     "region": "region",
@@ -287,4 +285,4 @@ def _differences(path: str, old: object, new: object) -> Iterator[str]:
             yield f"{path}.{field.name}"
 
 
-__all__ = ["FEWER", "MAX_BUCKETS", "Reload", "runnable", "set_plans", "with_plans"]
+__all__ = ["Reload", "runnable", "set_plans", "with_plans"]

@@ -13,7 +13,7 @@ from crdtbucket.config.check import masked, validate
 from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
-from crdtbucket.config.model import FallbackScope, Identity, Mesh, Rating
+from crdtbucket.config.model import FallbackScope, Identity, Mesh, Rating, Rollout
 from crdtbucket.config.redis import redis_config
 from crdtbucket.config.services import bucket_specs
 from crdtbucket.config.source import Node, Source, read_tree
@@ -21,6 +21,7 @@ from crdtbucket.errors import ConfigError, InvalidSpec, MeshError
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec, OnOutage
+from crdtbucket.rollout import RolloutPlan
 from crdtbucket.strong.controller_settings import ControllerSettings
 from crdtbucket.strong.settings import RedisConfig
 
@@ -51,6 +52,8 @@ class Config:
     enabled: bool = True
     version: int = 0
     """Which version of the definitions this is, counted up by whoever writes them; 0: not told."""
+    rollout: RolloutPlan | None = None
+    """By which stages it comes into force; None: at once."""
 
     @property
     def hash(self) -> str:
@@ -82,10 +85,14 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     identity = validate(Identity, layout.identity, source) if layout.identity else Identity()
     buckets = bucket_specs(layout.services, layout.defaults, source)
     mesh = _mesh(layout.mesh, source) if layout.mesh else None
+    rollout = validate(Rollout, layout.rollout, source) if layout.rollout else None
     redis = _redis(rating, layout.rating, source) if rating and layout.rating else None
     modes = ControllerSettings()
     if rating and layout.rating:
         modes = _modes(rating.modes.model_dump(exclude_none=True), layout.rating, source)
+    if layout.rollout and identity and not identity.version:
+        fix = "add version: with a whole number that is higher than the last one"
+        source.report_at(layout.rollout, "needs a version, so that nodes know which is newer", fix)
     if source.problems or rating is None or identity is None:
         raise ConfigError(sorted(source.problems, key=lambda p: (p.line, p.column)))
     return Config(
@@ -103,6 +110,7 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         region=identity.region,
         enabled=rating.enabled,
         version=identity.version,
+        rollout=None if rollout is None else rollout.plan,
     )
 
 
