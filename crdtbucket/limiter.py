@@ -30,6 +30,8 @@ from crdtbucket.planned import PlannedBucket
 from crdtbucket.plans import FEWER, MAX_BUCKETS
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
 from crdtbucket.reload import Reload, runnable, set_plans, with_plans
+from crdtbucket.rolling import LiveRollout
+from crdtbucket.rollout import Status, row_of
 from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
@@ -109,8 +111,10 @@ class Limiter:
             region=self._region,
             mesh=mesh,
             strong=self._strong,
-            relax=self._reload.relax,
+            relax=self._reload.beat,
         )
+        self._reload.rolling.on_change = self._tell
+        self._lifecycle.on_rollout = self._reload.rolling.hear
 
     @classmethod
     def from_file(
@@ -177,7 +181,7 @@ class Limiter:
         )
         limiter._reload.config = config
         limiter._path, limiter._watch = place, watching
-        limiter._lifecycle.tell(limiter._reload.running)
+        limiter._tell()
         return limiter
 
     # -- looking
@@ -272,6 +276,7 @@ class Limiter:
             "region": self._region,
             "cautious": self._table.cautious_until > self._table.now(),
             "config": self._reload.stats(),
+            "rollout": self._reload.rolling.state,
             "table": self._table.stats(),
             "buckets": {name: _bucket_stats(bucket) for name, bucket in self.buckets.items()},
         }
@@ -295,14 +300,14 @@ class Limiter:
         """Who runs what: of this node and of each peer, by name, a plain dict.
 
         `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
-        `stage` of its configuration as it last told them, None where it told none.
+        `stage` of its configuration as it last told them, None where it told none; `rollout`:
+        the version that it has newest and whether that is running, done, halted or rolled back.
         """
         machine = self._lifecycle.machine
         if machine is None:
-            rows = [(self._node, self._region, "alive", self._reload.running)]
-        else:
-            rows = machine.fleet(self._table.now())
-        return [_fleet_row(*row) for row in rows]
+            running, position = self._reload.running, self._reload.rolling.position
+            return [_fleet_row(self._node, self._region, "alive", running, row_of(position))]
+        return [_fleet_row(*row) for row in machine.fleet(self._table.now())]
 
     # -- changing
 
@@ -317,7 +322,13 @@ class Limiter:
         life.
         """
         self._reload.change(self._file_again() if config is None else config)
-        self._lifecycle.tell(self._reload.running)
+        self._tell()
+
+    @property
+    def rollout(self) -> LiveRollout:
+        """The roll-out of the newest version: its `state`, None without one, and the commands
+        `advance`, `halt` and `rollback`, which hold for all nodes that have the version."""
+        return self._reload.rolling
 
     # -- opening and closing
 
@@ -367,6 +378,10 @@ class Limiter:
             self._stop_watch()
 
     # -- inside
+
+    def _tell(self) -> None:
+        """Peers hear what is run here, and how far it is."""
+        self._lifecycle.tell(self._reload.running, self._reload.rolling.position)
 
     def _start_watch(self) -> None:
         if self._watch is not None:
@@ -478,7 +493,11 @@ def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
 
 
 def _fleet_row(
-    node: str, region: str, state: str, config: tuple[int, int, int] | None
+    node: str,
+    region: str,
+    state: str,
+    config: tuple[int, int, int] | None,
+    rollout: tuple[int, int, int, int, int] | None,
 ) -> dict[str, Any]:
     version, content, stage = (None, None, None) if config is None else config
     return {
@@ -488,6 +507,13 @@ def _fleet_row(
         "version": version,
         "hash": None if content is None else f"{content:016x}",
         "stage": stage,
+        "rollout": None
+        if rollout is None
+        else {
+            "version": rollout[0],
+            "hash": f"{rollout[1]:016x}",
+            "status": str(Status(rollout[3])),
+        },
     }
 
 

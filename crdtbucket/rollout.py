@@ -87,6 +87,13 @@ class Position:
         return max(self, other)
 
 
+def row_of(position: Position | None) -> tuple[int, int, int, int, int] | None:
+    """A position as it travels."""
+    if position is None:
+        return None
+    return (*position.of, position.changes, int(position.status), position.stage)
+
+
 @dataclass
 class Rollout:
     """The roll-out of one version on one node. Times are local ns."""
@@ -107,8 +114,12 @@ class Rollout:
     @property
     def stage(self) -> Stage:
         """The one that it is at."""
-        # A peer of another file may be further than this one has stages.
-        return self.plan.stages[min(self.position.stage, len(self.plan.stages) - 1)]
+        return self.plan.stages[self.number - 1]
+
+    @property
+    def number(self) -> int:
+        """Of that stage, from 1; a peer of another file may be further than this one has stages."""
+        return min(self.position.stage, len(self.plan.stages) - 1) + 1
 
     @property
     def percent(self) -> int:
@@ -232,4 +243,13 @@ def _since(now: Decided, then: Decided) -> Decided:
     return max(0, now[0] - then[0]), max(0, now[1] - then[1])
 
 
-__all__ = ["Counts", "Position", "Rollout", "RolloutPlan", "Stage", "Status", "is_jump"]
+__all__ = [
+    "Counts",
+    "Position",
+    "Rollout",
+    "RolloutPlan",
+    "Stage",
+    "Status",
+    "is_jump",
+    "row_of",
+]
