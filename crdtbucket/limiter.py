@@ -276,10 +276,12 @@ class Limiter:
             "region": self._region,
             "cautious": self._table.cautious_until > self._table.now(),
             "config": self._reload.stats(),
-            "rollout": self._reload.rolling.state,
             "table": self._table.stats(),
             "buckets": {name: _bucket_stats(bucket) for name, bucket in self.buckets.items()},
         }
+        rollout = self._reload.rolling.state
+        if rollout is not None:
+            out["rollout"] = rollout
         mesh, machine = self._lifecycle.mesh, self._lifecycle.machine
         if mesh is not None and machine is not None:
             now = self._table.now()
