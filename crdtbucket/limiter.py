@@ -25,13 +25,15 @@ from crdtbucket.errors import (
 from crdtbucket.filewatch import FileWatch
 from crdtbucket.lifecycle import Lifecycle, State
 from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.mesh.state import StateDir
 from crdtbucket.mode import Mode
 from crdtbucket.planned import PlannedBucket
 from crdtbucket.plans import FEWER, MAX_BUCKETS
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
+from crdtbucket.recall import recalled
 from crdtbucket.reload import Reload, runnable, set_plans, with_plans
 from crdtbucket.rolling import LiveRollout
-from crdtbucket.rollout import Status, row_of
+from crdtbucket.rollout import Position, Status, row_of
 from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
@@ -114,6 +116,8 @@ class Limiter:
             relax=self._reload.beat,
         )
         self._reload.rolling.on_change = self._tell
+        if mesh is not None and mesh.state_dir is not None:
+            self._reload.rolling.state_dir = StateDir(mesh.state_dir, self._node)
         self._lifecycle.on_rollout = self._reload.rolling.hear
 
     @classmethod
@@ -155,8 +159,11 @@ class Limiter:
             )
             raise ConfigError([problem])
         store = redis or config.redis
-        buckets, consistency = runnable(config, has_redis=store is not None)
-        if store is None and _wants_strong(config):
+        # In the middle of a roll-out it starts with the version before, as far as that is known.
+        name, network = config.node if node is None else node, mesh or config.mesh
+        first, position = _begun(config, name, network) or (config, None)
+        buckets, consistency = runnable(first, has_redis=store is not None)
+        if store is None and _wants_strong(first):
             LOG.warning(
                 "%s asks for strong consistency and names no Redis: its buckets run in eventual "
                 "mode (give bucket_backend.connection a host or a url)",
@@ -164,23 +171,25 @@ class Limiter:
             )
         limiter = cls(
             buckets,
-            node=config.node if node is None else node,
+            node=name,
             region=(config.region or "") if region is None else region,
-            mesh=config.mesh if mesh is None else mesh,
+            mesh=network,
             redis=store,
             consistency=consistency,
             degradation=Degradation(
-                config.on_outage,
-                config.fallback_ratio,
-                config.fallback_scope,
+                first.on_outage,
+                first.fallback_ratio,
+                first.fallback_scope,
                 config.modes,
                 on_mode_change,
                 config.webhook,
             ),
             max_keys=max_keys,
         )
-        limiter._reload.config = config
         limiter._path, limiter._watch = place, watching
+        limiter._reload.start(first)
+        if position is not None:
+            limiter._reload.rolling.begin(first, config, position)
         limiter._tell()
         return limiter
 
@@ -471,6 +480,16 @@ class Limiter:
     def __repr__(self) -> str:
         names = ", ".join(self.buckets)
         return f"Limiter([{names}], node={self._node!r}, {self._lifecycle.state.value})"
+
+
+def _begun(
+    config: Config, node: str | None, mesh: MeshConfig | None
+) -> tuple[Config, Position] | None:
+    """Where the roll-out of a file was in an earlier life: the version before it, and how far."""
+    if config.rollout is None or node is None or mesh is None or mesh.state_dir is None:
+        return None
+    data = StateDir(mesh.state_dir, node).load_rollout()
+    return None if data is None else recalled(data, config)
 
 
 def _wants_strong(config: Config) -> bool:

@@ -96,6 +96,11 @@ class Reload:
             else:
                 self.rolling.begin(before, config)
 
+    def start(self, config: Config) -> None:
+        """What the limiter was made of."""
+        self.config = config
+        self.rolling.counted()
+
     def force(self, config: Config) -> None:
         """Brings a configuration into force that was found fit before."""
         self._apply(config, *self._runnable(config))

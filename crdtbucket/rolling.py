@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
 from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.errors import CrdtbucketError, Problem
+from crdtbucket.errors import CrdtbucketError, MeshError, Problem
+from crdtbucket.mesh.state import StateDir
 from crdtbucket.policy import BucketSpec
+from crdtbucket.recall import kept
 from crdtbucket.rollout import Counts, Position, Rollout, Status
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class LiveRollout:
         """`reload` brings configurations into force, and lends its lock."""
         self.on_change: Callable[[], None] | None = None
         """Told that peers should hear something new."""
+        self.state_dir: StateDir | None = None
+        """Where what is under way is kept, so that it is known after a restart."""
         self._reload = reload
         self._table = table
         self._region = region
@@ -137,6 +141,8 @@ class LiveRollout:
         if self.active:
             assert self._before is not None
             self._reload.force(self._before)
+        if self._rollout is not None:
+            self._keep(None)
         self._rollout = self._before = self._target = None
 
     def counted(self) -> None:
@@ -231,8 +237,16 @@ class LiveRollout:
                 rollout.reason,
             )
         self._followed = rollout.position
+        self._keep(None if status is Status.DONE else kept(before, rollout.position))
         if self.on_change is not None:
             self.on_change()
+
+    def _keep(self, data: bytes | None) -> None:
+        if self.state_dir is not None:
+            try:
+                self.state_dir.save_rollout(data)
+            except MeshError as error:  # the roll-out goes on; a restart would not know of it
+                LOG.error("%s", error)
 
     def _note(self, position: Position) -> None:
         running = self._reload.config

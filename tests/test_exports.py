@@ -29,8 +29,8 @@ LAYERS = [
     mesh.listener mesh.tls mesh.counters mesh.deadline strong.access strong.greeting
     strong.connection strong.topology strong.registry strong.endpoint strong.keeper strong.settler
     strong.store strong.webhook readings""",
-    """limiter lifecycle reload rolling housekeeping bucket planned several waiters reservation
-    strong.bucket strong.assembly strong.planned strong.waiting reconcile decorator""",
+    """limiter lifecycle reload rolling recall housekeeping bucket planned several waiters
+    reservation strong.bucket strong.assembly strong.planned strong.waiting reconcile decorator""",
     "testing simulator cli commands demo http",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crdtbucket import BucketSpec, ConfigError, CrdtbucketError, Limiter, UnknownBucket
+from crdtbucket import (
+    BucketSpec,
+    ConfigError,
+    CrdtbucketError,
+    Limiter,
+    MeshError,
+    Mode,
+    UnknownBucket,
+)
 from crdtbucket._core import Table
 from crdtbucket.bucket import Bucket
 from crdtbucket.config import Config
 from crdtbucket.planned import PlannedBucket
+from crdtbucket.recall import kept, recalled
 from crdtbucket.reload import Reload
 from crdtbucket.rolling import LiveRollout
-from crdtbucket.rollout import RolloutPlan, Stage, Status, row_of
+from crdtbucket.rollout import Position, RolloutPlan, Stage, Status, row_of
 from crdtbucket.testing import SimulatedMesh
 from tests.virtual_loop import VirtualTime
 
@@ -479,3 +490,113 @@ def test_a_removed_bucket_is_unknown_only_at_the_end() -> None:
     limiter.rollout.advance()
     with pytest.raises(UnknownBucket):
         limiter.bucket("gone")
+
+
+# ---- starting again in the middle ----
+
+
+def test_a_node_that_starts_again_is_where_it_was_and_hears_what_it_missed() -> None:
+    fleet = Fleet()
+    fleet.load(version(2, NEW, plan=BY_COMMAND))
+    fleet.reloads["us"].rolling.advance()
+    fleet.wait(3)
+    memory = kept(version(1, OLD), fleet.reloads["eu"].rolling.position)
+    fleet.mesh.crash("eu")
+    gone = fleet.reloads.pop("eu")
+    fleet.reloads["us"].rolling.advance()
+    fleet.wait(3)
+    fleet.mesh.restart("eu")
+    fleet.start("eu")
+    target = version(2, NEW, plan=BY_COMMAND)
+    before, position = recalled(memory, target)
+    fleet.reloads["eu"].start(before)
+    fleet.reloads["eu"].force(before)
+    fleet.reloads["eu"].rolling.begin(before, target, position)
+    assert fleet.reached()["eu"] == len(of_new(gone))  # stage 2, as when it ended
+    fleet.wait(5)
+    assert fleet.reached() == {"eu": 200, "us": 200, "ap": 200}
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_what_is_kept_is_what_comes_back(status: Status) -> None:
+    plans = [("vip-*", BucketSpec("p", 7, 3, "90s", shadow=True))]
+    specs = (
+        BucketSpec("a", 5, 3, "7s", max_debt=2, max_keys=9, on_table_full="allow", plans=plans),
+        BucketSpec("b", 2**53, 10**9, on_outage="deny", consistency="strong"),
+    )
+    target = version(2, NEW, plan=PLAN)
+    before = dataclasses.replace(
+        target, version=1, buckets=specs, rollout=None, consistency=Mode.STRONG, on_outage="allow"
+    )
+    position = Position(2, int(target.hash, 16), 5, status, 1)
+    assert recalled(kept(before, position), target) == (before, position)
+    assert recalled(kept(before, position), version(3, NEW, plan=PLAN)) is None
+    assert recalled(kept(before, position), version(2, OLD, plan=PLAN)) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"position": [1]}', b"\xff", b"null"])
+def test_what_is_damaged_says_what_to_do(data: bytes) -> None:
+    with pytest.raises(MeshError, match="remove the file"):
+        recalled(data, version(2, NEW, plan=PLAN))
+
+
+FILE = """
+version: {number}
+node: eu-1
+region: eu
+mesh: {{listen: "127.0.0.1:0", state_dir: {folder}}}
+rollout: {{stages: [{{percent: 50}}, {{}}]}}
+services: {{api: {{limit: {limit}/day}}}}
+"""
+
+
+def test_a_limiter_of_a_file_begins_where_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "crdtbucket.yaml"
+
+    def write(number: int, limit: int) -> None:
+        file.write_text(FILE.format(number=number, limit=limit, folder=tmp_path / "state"))
+
+    def limits(limiter: Limiter) -> set[int]:
+        return {limiter.bucket("api").peek(key).limit for key in KEYS}
+
+    write(1, 100)
+    with Limiter.from_file(file) as limiter:
+        assert limiter.rollout.state is None  # the first version is in force at once
+        assert limits(limiter) == {100}
+        write(2, 200)
+        limiter.reload()
+        assert limits(limiter) == {100, 200}
+    with Limiter.from_file(file) as limiter:
+        assert limits(limiter) == {100, 200}
+        assert limiter.rollout.state["status"] == "running"
+        limiter.rollout.halt()
+    with Limiter.from_file(file) as limiter:
+        assert limiter.rollout.state["status"] == "halted"
+        assert (limiter.fleet()[0]["version"], limiter.fleet()[0]["stage"]) == (2, 1)
+        limiter.rollout.rollback()
+    with Limiter.from_file(file) as limiter:  # the same file is still there
+        assert limits(limiter) == {100}
+        assert limiter.rollout.state["status"] == "rolled back"
+        write(3, 300)
+        limiter.reload()
+        limiter.rollout.advance()
+        limiter.rollout.advance()
+        assert limits(limiter) == {300}
+    with Limiter.from_file(file) as limiter:
+        assert limiter.rollout.state is None
+        assert limits(limiter) == {300}
+
+
+def test_a_node_that_does_not_know_the_version_before_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fleet = Fleet()
+    fleet.load(version(2, NEW, plan=BY_COMMAND), ["eu", "us"])
+    fleet.wait(2)
+    fleet.mesh.restart("ap")
+    fleet.start("ap")
+    fleet.reloads["ap"].change(version(2, NEW, plan=BY_COMMAND))
+    fleet.wait(5)
+    assert fleet.reached()["ap"] == 200
+    (said,) = [one.getMessage() for one in caplog.records if "not known here" in one.getMessage()]
+    assert said.startswith("version 2 is running at other nodes")
