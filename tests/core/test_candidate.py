@@ -327,6 +327,21 @@ def test_levels_are_adopted_where_a_key_has_the_same_definition_on_both() -> Non
             assert seen.limit - seen.remaining == taken
 
 
+@pytest.mark.parametrize("share", [0.5, 0.0], ids=["at one stage", "at two"])
+def test_levels_meet_where_a_key_has_one_definition_on_both(share: float) -> None:
+    """What one clock has refilled sooner the other adopts, under the candidate as well; never from
+    a level of another definition."""
+    a, b = peer_with(0.5), peer_with(share, number=1)
+    old, new = one_of_each(a.bucket)
+    for key in (old, new):
+        a.bucket.take(key, 40)
+    send(a, b)
+    a.table.set_time(SECOND // 5)  # 20 tokens come back to the one, 2 to the other
+    send_all(a, b)
+    assert b.bucket.peek(old).remaining == 80
+    assert b.bucket.peek(new).remaining == (12 if share else 60)
+
+
 def do(step: tuple[Any, ...], nodes: list[Peer], taken: dict[str, list[Any]]) -> None:
     what, who, *rest = step
     if what == "wait":
