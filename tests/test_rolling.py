@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,47 @@ def test_a_limiter_says_how_its_roll_out_stands() -> None:
     (row,) = limiter.fleet()
     assert (row["version"], row["stage"]) == (2, 1)
     assert row["rollout"] == {"version": 2, "hash": state["hash"], "status": "halted"}
+
+
+def test_no_count_is_lost_while_keys_change_sides_under_other_threads() -> None:
+    limiter = Limiter([OLD], region="eu")
+    limiter.reload(version(1, OLD))
+    bucket = limiter.bucket("api")
+    stop = threading.Event()
+    counted = [[0, 0], [0, 0], [0, 0]]
+    errors: list[CrdtbucketError] = []
+
+    def work(number: int) -> None:
+        try:
+            while not stop.is_set():
+                if number:
+                    answers = bucket.take_many(KEYS, 7).allowed
+                    counted[number][0] += sum(answers)
+                    counted[number][1] += len(answers) - sum(answers)
+                else:
+                    counted[0][not bucket.take(KEYS[0], 7)] += 1
+        except CrdtbucketError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(2, 42):
+        limiter.reload(version(number, BucketSpec("api", 50 * number, 10), plan=BY_COMMAND))
+        limiter.rollout.advance()
+        if number % 3:
+            limiter.rollout.rollback()
+        else:
+            limiter.rollout.advance()
+            limiter.rollout.advance()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    counters = bucket.counters()
+    assert counters["allowed"] == sum(one[0] for one in counted) > 0
+    assert counters["denied"] == sum(one[1] for one in counted)
+    assert counters["granted"] == 7 * counters["allowed"]
 
 
 # ---- what comes in between ----
