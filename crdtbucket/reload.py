@@ -218,8 +218,9 @@ class Reload:
             changed += known is None or known.spec != spec
         if len(seen) > MAX_BUCKETS:
             yield Problem(f"has {len(seen)} buckets and plans", FEWER, "services", config.path)
-        # A ceiling that is raised for a time takes a second one later; stages do so to both.
-        each = 2 if config.rollout is None else 4
+        # A ceiling that is raised for a time takes a second one later; stages raise it of the old
+        # definition as well.
+        each = 2 if config.rollout is None else 3
         if each * changed > self._table.free_definitions:
             yield Problem(
                 f"changes {changed} buckets, and there is room for "
