@@ -325,7 +325,8 @@ class Limiter:
     def reload(self, config: Config | None = None) -> None:
         """Brings another configuration into force: buckets are added, changed and removed.
 
-        Without `config` the limiter's own file is read again. Usage stays: what a key owes in
+        Without `config` the limiter's own file is read again. One with stages begins its `rollout`;
+        any other holds at once. Usage stays: what a key owes in
         tokens is owed under the new capacity and rate too. A `Bucket` that is held goes on under
         its new definition, and one that was removed under its last. Callers that wait look again.
         From any thread. Raises `ConfigError` with every fault, and has then changed nothing: names,

@@ -158,7 +158,7 @@ class LiveRollout:
             if self._rollout is None:
                 self._note(position)
             elif self._rollout.hear(position, self._table.now()):
-                self._follow()
+                self._try_to_follow()
             elif position.of > self._rollout.position.of:
                 self._heard = position
 
@@ -173,7 +173,7 @@ class LiveRollout:
                     if one.candidate is not None
                 }
                 rollout.tick(self._table.now(), counts)
-                self._follow()  # again, where something was in the way before
+                self._try_to_follow()  # again, where something was in the way before
 
     def refused(self, config: Config) -> Iterator[Problem]:
         """What forbids that `config` comes into force after what is."""
@@ -206,9 +206,15 @@ class LiveRollout:
 
     # ---- what it does ----
 
+    def _try_to_follow(self) -> None:
+        """`_follow`, and again at the next beat when something is in the way."""
+        try:
+            self._follow()
+        except CrdtbucketError as error:
+            LOG.error("the roll-out is not followed yet: %s", error)
+
     def _follow(self) -> None:
-        """Brings the buckets to where the roll-out is. What fails is tried again at the next beat,
-        and changes nothing that was done before."""
+        """Brings the buckets to where the roll-out is; a second time changes nothing."""
         rollout, before, target = self._rollout, self._before, self._target
         if rollout is None or rollout.position == self._followed:
             return

@@ -20,6 +20,7 @@ LEAST_ERRORS = 3.0
 """A rise within so many standard errors is noise."""
 EVERYWHERE = 100
 MAX_STAGES = 100
+MOST_CHANGES = 2**63 - 1
 
 Decided = tuple[int, int]
 """Calls that were admitted and denied."""
@@ -196,7 +197,8 @@ class Rollout:
     def _change(self, now: int, reason: str, *, status: Status, stage: int | None = None) -> None:
         is_at = self.position
         stage = is_at.stage if stage is None else stage
-        moved = replace(is_at, changes=is_at.changes + 1, status=status, stage=stage)
+        changes = min(is_at.changes + 1, MOST_CHANGES)  # whatever a peer has told
+        moved = replace(is_at, changes=changes, status=status, stage=stage)
         self._move(moved, now, reason)
 
     def _move(self, position: Position, now: int, reason: str) -> None:

@@ -312,6 +312,28 @@ def test_no_count_is_lost_while_keys_change_sides_under_other_threads() -> None:
     assert counters["granted"] == 7 * counters["allowed"]
 
 
+def test_what_is_in_the_way_of_a_stage_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a peer tells is believed at once, and followed as soon as it can be."""
+    node = Node()
+    node.reload.change(version(2, NEW, plan=BY_COMMAND))
+    first = of_new(node.reload)
+    further = dataclasses.replace(node.rolling.position, changes=1, stage=1)
+
+    def stage(*_: Any) -> None:
+        raise CrdtbucketError("no slot is free")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.reload, "stage", stage)
+        node.rolling.hear(row_of(further))
+        node.wait(1)
+    assert of_new(node.reload) == first
+    assert "not followed yet: no slot is free" in caplog.text
+    node.wait(1)
+    assert of_new(node.reload) > first
+
+
 # ---- what comes in between ----
 
 

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.rollout import Counts, Position, Rollout, RolloutPlan, Stage, Status, is_jump
+from crdtbucket.mesh import wire
+from crdtbucket.rollout import (
+    Counts,
+    Position,
+    Rollout,
+    RolloutPlan,
+    Stage,
+    Status,
+    is_jump,
+    row_of,
+)
 
 SECOND = 1_000_000_000
 HOLD = 600 * SECOND
@@ -168,6 +178,16 @@ def test_who_hears_of_a_stage_holds_it_as_long_as_any() -> None:
     assert not one.tick(2 * HOLD - 2, {})
     assert one.tick(2 * HOLD - 1, {})
     assert one.position.stage == 2
+
+
+def test_no_number_of_changes_that_a_peer_tells_is_passed() -> None:
+    """A larger one would make frames that no node reads."""
+    one = rollout()
+    one.hear(replace(FIRST, changes=2**63 - 1), 1)
+    one.halt(2)
+    row = row_of(one.position)
+    frame = wire.Frame(1, 1, 1, 1, rollout=row)
+    assert wire.decode(wire.encode(frame)).rollout == row == (2, 77, 2**63 - 1, 2, 0)
 
 
 def test_a_peer_with_more_stages_is_understood() -> None:
