@@ -27,11 +27,11 @@ from crdtbucket.lifecycle import Lifecycle, State
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mesh.state import StateDir
 from crdtbucket.mode import Mode
-from crdtbucket.planned import PlannedBucket
+from crdtbucket.planned import PlannedBucket, set_plans, with_plans
 from crdtbucket.plans import FEWER, MAX_BUCKETS
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
 from crdtbucket.recall import recalled
-from crdtbucket.reload import Reload, runnable, set_plans, with_plans
+from crdtbucket.reload import Reload, runnable
 from crdtbucket.rolling import LiveRollout
 from crdtbucket.rollout import Position, Status, row_of
 from crdtbucket.several import AllDecision, AllReservation, Several, Wanted

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
 from crdtbucket.bucket import Bucket
 from crdtbucket.errors import ConfigError, InvalidSpec, Problem
 from crdtbucket.mode import Mode
-from crdtbucket.planned import PlannedBucket
+from crdtbucket.planned import PlannedBucket, set_plans, with_plans
 from crdtbucket.plans import FEWER, MAX_BUCKETS
 from crdtbucket.policy import BucketSpec
 from crdtbucket.rolling import LiveRollout, differs
@@ -318,22 +318,6 @@ class Reload:
             self._strong.follow(bucket)
 
 
-def with_plans(specs: Iterable[BucketSpec]) -> Iterator[tuple[BucketSpec, BucketSpec]]:
-    """Every definition, each bucket's before those of its plans, and the bucket that it is of."""
-    for spec in specs:
-        yield spec, spec
-        for _, plan in spec.plans:
-            yield plan, spec
-
-
-def set_plans(specs: Iterable[BucketSpec], buckets: Mapping[str, Bucket]) -> None:
-    """Tells buckets which keys have which plans."""
-    for spec in specs:
-        bucket = buckets[spec.key]
-        if isinstance(bucket, PlannedBucket):
-            bucket.set_plans((glob, buckets[plan.key]) for glob, plan in spec.plans)
-
-
 def runnable(config: Config, *, has_redis: bool) -> tuple[tuple[BucketSpec, ...], Mode]:
     """The buckets that run, and their consistency: all are eventual without a Redis to ask."""
     if has_redis:
@@ -353,4 +337,4 @@ def _differences(path: str, old: object, new: object) -> Iterator[str]:
             yield f"{path}.{field.name}"
 
 
-__all__ = ["Reload", "runnable", "set_plans", "with_plans"]
+__all__ = ["Reload", "runnable"]

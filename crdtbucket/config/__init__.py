@@ -13,10 +13,11 @@ from crdtbucket.config.check import masked, validate
 from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
-from crdtbucket.config.model import FallbackScope, Identity, Mesh, Rating, Rollout
+from crdtbucket.config.model import FallbackScope, Identity, Mesh, Rating
 from crdtbucket.config.redis import redis_config
 from crdtbucket.config.services import bucket_specs
 from crdtbucket.config.source import Node, Source, read_tree
+from crdtbucket.config.stages import Rollout
 from crdtbucket.errors import ConfigError, InvalidSpec, MeshError
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode

@@ -20,11 +20,11 @@ from crdtbucket.config.model import (
     Identity,
     Mesh,
     Rating,
-    Rollout,
     Section,
     Service,
     section_of,
 )
+from crdtbucket.config.stages import Rollout
 from crdtbucket.config.values import SECONDS, any_case
 from crdtbucket.duration import span
 
