@@ -10,6 +10,7 @@ from crdtbucket.commands.config import config
 from crdtbucket.commands.demo import demo
 from crdtbucket.commands.reconcile import reconcile
 from crdtbucket.commands.replay import replay
+from crdtbucket.commands.rollout import rollout
 from crdtbucket.commands.serve import serve
 from crdtbucket.commands.simulate import simulate
 from crdtbucket.commands.status import status
@@ -31,7 +32,7 @@ cli.add_command(simulate)
 cli.add_command(replay)
 cli.add_command(reconcile)
 cli.add_command(serve)
-for command in (status, top, take, peek, reset):
+for command in (status, top, take, peek, reset, rollout):
     cli.add_command(command)
 cli.add_command(config)
 

@@ -261,7 +261,31 @@ CONFIG = (
     ),
 )
 
-FIGURES: tuple[Figure, ...] = (*NODE, *BUCKETS, *TABLE, *SHARED, *MESH, *REDIS, *CONFIG)
+ROLLOUT = (
+    Figure(
+        "rollout_status",
+        "1 for how the newest version stands (running, done, halted, rolled_back), else 0.",
+        read.rollout_status,
+        ("status",),
+    ),
+    *read.plain(
+        "rollout",
+        (),
+        ("rollout_stage", "stage", "The stage that its roll-out is at, from 1."),
+        ("rollout_stages", "stages", "How many stages it has."),
+        ("rollout_percent", "percent", "Share of the keys of this node that it has, in percent."),
+        ("rollout_halts_total", "halts", "Times that this node halted it for what it denied."),
+    ),
+    Figure(
+        "rollout_decisions_total",
+        "Calls under the old and the new version, of buckets that have keys of both: admitted or"
+        " denied.",
+        read.rollout_decisions,
+        ("bucket", "version", "decision"),
+    ),
+)
+
+FIGURES: tuple[Figure, ...] = (*NODE, *BUCKETS, *TABLE, *SHARED, *MESH, *REDIS, *CONFIG, *ROLLOUT)
 """All of them; every name gets `PREFIX`."""
 PREFIX = "crdtbucket_"
 

@@ -17,6 +17,7 @@ from crdtbucket.errors import CrdtbucketError, LimiterClosed, NodeConflict
 from crdtbucket.housekeeping import Housekeeping
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mesh.state import StateDir
+from crdtbucket.rollout import Position, row_of
 from crdtbucket.sharing import SharedFile, TableNotes
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class Lifecycle:
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
         self._told: tuple[int, int, int] | None = None
+        self._position: Position | None = None
+        self.on_rollout: Callable[[tuple[int, int, int, int, int]], None] | None = None
+        """Told how far a version is at a peer."""
         self._state: StateDir | None = None
         self._saving = threading.Lock()  # over the state's use: snapshots are written in a thread
         self._mesh: Mesh | None = None
@@ -80,11 +84,12 @@ class Lifecycle:
         """The mesh while it runs."""
         return None if self.state is State.CLOSED else self._mesh
 
-    def tell(self, config: tuple[int, int, int] | None) -> None:
-        """Peers are told from now on that this configuration is run: version, hash, stage."""
-        self._told = config
+    def tell(self, config: tuple[int, int, int] | None, position: Position | None = None) -> None:
+        """Peers are told from now on that this configuration is run (version, hash, stage), and how
+        far its roll-out is."""
+        self._told, self._position = config, position
         if self.machine is not None:
-            self.machine.runs = config
+            self.machine.runs, self.machine.rollout = config, row_of(position)
 
     async def open_on_loop(self) -> None:
         """Join the mesh on the running event loop. Raises `MeshError`; it may be tried again."""
@@ -198,7 +203,8 @@ class Lifecycle:
             notes=notes,
         )
         node.on_conflict = self._refused
-        node.runs = self._told
+        node.runs, node.rollout = self._told, row_of(self._position)
+        node.members.on_rollout = self.on_rollout
         self.machine = node
         if config.state_dir is not None:
             self._take_state(StateDir(config.state_dir, self._node), node, goes_on=goes_on)

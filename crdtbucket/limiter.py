@@ -22,9 +22,13 @@ from crdtbucket.filewatch import FileWatch
 from crdtbucket.lifecycle import Lifecycle, State
 from crdtbucket.making import Maker, new_table
 from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.mesh.state import StateDir
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, check_name
+from crdtbucket.recall import recalled
 from crdtbucket.reload import Reload, runnable
+from crdtbucket.rolling import LiveRollout
+from crdtbucket.rollout import Position, row_of
 from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
 from crdtbucket.sharing import SharedFile, path_for, shared_stats
 from crdtbucket.stats import bucket_stats, fleet_row, mesh_stats
@@ -109,8 +113,12 @@ class Limiter:
             mesh=mesh,
             strong=self._strong,
             file=self._file,
-            relax=self._reload.relax,
+            relax=self._reload.beat,
         )
+        self._reload.rolling.on_change = self._tell
+        if mesh is not None and mesh.state_dir is not None:
+            self._reload.rolling.state_dir = StateDir(mesh.state_dir, self._node)
+        self._lifecycle.on_rollout = self._reload.rolling.hear
 
     @classmethod
     def from_file(
@@ -152,8 +160,11 @@ class Limiter:
             )
             raise ConfigError([problem])
         store = redis or config.redis
-        buckets, consistency = runnable(config, has_redis=store is not None)
-        if store is None and _wants_strong(config):
+        # In the middle of a roll-out it starts with the version before, as far as that is known.
+        name, network = config.node if node is None else node, mesh or config.mesh
+        first, position = _begun(config, name, network) or (config, None)
+        buckets, consistency = runnable(first, has_redis=store is not None)
+        if store is None and _wants_strong(first):
             LOG.warning(
                 "%s asks for strong consistency and names no Redis: its buckets run in eventual "
                 "mode (give bucket_backend.connection a host or a url)",
@@ -161,15 +172,15 @@ class Limiter:
             )
         limiter = cls(
             buckets,
-            node=config.node if node is None else node,
+            node=name,
             region=(config.region or "") if region is None else region,
-            mesh=config.mesh if mesh is None else mesh,
+            mesh=network,
             redis=store,
             consistency=consistency,
             degradation=Degradation(
-                config.on_outage,
-                config.fallback_ratio,
-                config.fallback_scope,
+                first.on_outage,
+                first.fallback_ratio,
+                first.fallback_scope,
                 config.modes,
                 on_mode_change,
                 config.webhook,
@@ -177,9 +188,11 @@ class Limiter:
             max_keys=max_keys,
             shared=config.shared if shared is None else shared,
         )
-        limiter._reload.config = config
         limiter._path, limiter._watch = place, watching
-        limiter._lifecycle.tell(limiter._reload.running)
+        limiter._reload.start(first)
+        if position is not None:
+            limiter._reload.rolling.begin(first, config, position)
+        limiter._tell()
         return limiter
 
     # -- looking
@@ -284,6 +297,9 @@ class Limiter:
         }
         if self._file is not None:
             out["shared"] = shared_stats(self._file, self._table)
+        rollout = self._reload.rolling.state
+        if rollout is not None:
+            out["rollout"] = rollout
         mesh, machine = self._lifecycle.mesh, self._lifecycle.machine
         if mesh is not None and machine is not None:
             out |= mesh_stats(mesh, machine, self._table.now())
@@ -295,21 +311,22 @@ class Limiter:
         """Who runs what: of this node and of each peer, by name, a plain dict.
 
         `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
-        `stage` of its configuration as it last told them, None where it told none.
+        `stage` of its configuration as it last told them, None where it told none; `rollout`:
+        the version that it has newest and whether that is running, done, halted or rolled back.
         """
         machine = self._lifecycle.machine
         if machine is None:
-            rows = [(self._node, self._region, "alive", self._reload.running)]
-        else:
-            rows = machine.fleet(self._table.now())
-        return [fleet_row(*row) for row in rows]
+            running, position = self._reload.running, self._reload.rolling.position
+            return [fleet_row(self._node, self._region, "alive", running, row_of(position))]
+        return [fleet_row(*row) for row in machine.fleet(self._table.now())]
 
     # -- changing
 
     def reload(self, config: Config | None = None) -> None:
         """Brings another configuration into force: buckets are added, changed and removed.
 
-        Without `config` the limiter's own file is read again. Usage stays: what a key owes in
+        Without `config` the limiter's own file is read again. One with stages begins its `rollout`;
+        any other holds at once. Usage stays: what a key owes in
         tokens is owed under the new capacity and rate too. A `Bucket` that is held goes on under
         its new definition, and one that was removed under its last. Callers that wait look again.
         From any thread. Raises `ConfigError` with every fault, and has then changed nothing: names,
@@ -317,7 +334,13 @@ class Limiter:
         life.
         """
         self._reload.change(self._file_again() if config is None else config)
-        self._lifecycle.tell(self._reload.running)
+        self._tell()
+
+    @property
+    def rollout(self) -> LiveRollout:
+        """The roll-out of the newest version: its `state`, None without one, and the commands
+        `advance`, `halt` and `rollback`, which hold for all nodes that have the version."""
+        return self._reload.rolling
 
     # -- opening and closing
 
@@ -368,6 +391,10 @@ class Limiter:
 
     # -- inside
 
+    def _tell(self) -> None:
+        """Peers hear what is run here, and how far it is."""
+        self._lifecycle.tell(self._reload.running, self._reload.rolling.position)
+
     def _start_watch(self) -> None:
         if self._watch is not None:
             self._watch.start()
@@ -391,6 +418,16 @@ class Limiter:
     def __repr__(self) -> str:
         names = ", ".join(self.buckets)
         return f"Limiter([{names}], node={self._node!r}, {self._lifecycle.state.value})"
+
+
+def _begun(
+    config: Config, node: str | None, mesh: MeshConfig | None
+) -> tuple[Config, Position] | None:
+    """Where the roll-out of a file was in an earlier life: the version before it, and how far."""
+    if config.rollout is None or node is None or mesh is None or mesh.state_dir is None:
+        return None
+    data = StateDir(mesh.state_dir, node).load_rollout()
+    return None if data is None else recalled(data, config)
 
 
 def _wants_strong(config: Config) -> bool:

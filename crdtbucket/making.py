@@ -12,9 +12,9 @@ from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
-from crdtbucket.planned import PlannedBucket
+from crdtbucket.planned import PlannedBucket, set_plans, with_plans
+from crdtbucket.plans import FEWER, MAX_BUCKETS
 from crdtbucket.policy import BucketSpec
-from crdtbucket.reload import FEWER, MAX_BUCKETS, set_plans, with_plans
 from crdtbucket.sharing import SharedFile
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.settings import RedisConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import SupportsIndex
 
 from crdtbucket._core import Decision, Decisions, Table
@@ -50,6 +50,11 @@ class PlannedBucket(Bucket):
     def of(self, key: str | bytes) -> Bucket:
         """The bucket that decides on a key: this one, or that of the key's plan."""
         return self._choice.of(key)
+
+    def spec_of(self, key: str | bytes) -> BucketSpec:
+        """As `Bucket.spec_of`, of the plan of the key."""
+        bucket = self._choice.of(key)
+        return super().spec_of(key) if bucket is self else bucket.spec_of(key)
 
     def take(self, key: str | bytes, cost: SupportsIndex = 1) -> Decision:
         """As `Bucket.take`, under the plan of the key."""
@@ -132,4 +137,20 @@ class PlannedBucket(Bucket):
         return out
 
 
-__all__ = ["PlannedBucket"]
+def with_plans(specs: Iterable[BucketSpec]) -> Iterator[tuple[BucketSpec, BucketSpec]]:
+    """Every definition, each bucket's before those of its plans, and the bucket that it is of."""
+    for spec in specs:
+        yield spec, spec
+        for _, plan in spec.plans:
+            yield plan, spec
+
+
+def set_plans(specs: Iterable[BucketSpec], buckets: Mapping[str, Bucket]) -> None:
+    """Tells buckets which keys have which plans."""
+    for spec in specs:
+        bucket = buckets[spec.key]
+        if isinstance(bucket, PlannedBucket):
+            bucket.set_plans((glob, buckets[plan.key]) for glob, plan in spec.plans)
+
+
+__all__ = ["PlannedBucket", "set_plans", "with_plans"]

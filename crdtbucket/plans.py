@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from crdtbucket.policy import BucketSpec
 
 MAX_PLANS = 1_000
+MAX_BUCKETS = 1_000
+"""Plans included: their definitions travel in one frame."""
+FEWER = f"at most {MAX_BUCKETS} buckets and plans; a glob can stand for a group of keys"
 REMEMBERED_KEYS = 65_536
 MAX_KEY_LENGTH = 512
 """The core refuses longer keys, so no plan is looked up for them and none is remembered."""
@@ -117,4 +120,4 @@ class Choice(Generic[T]):
         return self._chosen[exact] if exact < len(self._chosen) else self._otherwise
 
 
-__all__ = ["Choice", "Plan", "check_glob", "checked_plans"]
+__all__ = ["FEWER", "MAX_BUCKETS", "Choice", "Plan", "check_glob", "checked_plans"]

@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Any
 
 from crdtbucket.mode import Mode
+from crdtbucket.rollout import Status
 
 Stats = Mapping[str, Any]
 """`Limiter.stats()`, where each bucket's numbers have its `spec`, its `mode`, and of the keys that
@@ -111,6 +112,25 @@ def peers(stats: Stats) -> Iterable[Sample]:
     return [((state,), states[state]) for state in PEER_STATES] if states is not None else []
 
 
+def rollout_status(stats: Stats) -> Iterable[Sample]:
+    """How a roll-out stands."""
+    if "rollout" not in stats:
+        return []
+    names = [str(one) for one in Status]
+    return [((name.replace(" ", "_"),), int(name == stats["rollout"]["status"])) for name in names]
+
+
+def rollout_decisions(stats: Stats) -> Iterable[Sample]:
+    """What was decided under either version."""
+    buckets = stats["rollout"]["buckets"] if "rollout" in stats else {}
+    return [
+        ((bucket, side, decision), count)
+        for bucket, sides in buckets.items()
+        for side, counts in sides.items()
+        for decision, count in counts.items()
+    ]
+
+
 def refused(stats: Stats) -> Iterable[Sample]:
     """Frames and connections of the mesh that were turned away, by reason."""
     return [((reason,), n) for reason, n in stats.get("mesh", {}).get("refused", {}).items()]
@@ -131,5 +151,7 @@ __all__ = [
     "peers",
     "plain",
     "refused",
+    "rollout_decisions",
+    "rollout_status",
     "share",
 ]

@@ -5,24 +5,23 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
 from crdtbucket.bucket import Bucket
 from crdtbucket.errors import ConfigError, InvalidSpec, Problem
 from crdtbucket.mode import Mode
-from crdtbucket.planned import PlannedBucket
+from crdtbucket.planned import PlannedBucket, set_plans, with_plans
+from crdtbucket.plans import FEWER, MAX_BUCKETS
 from crdtbucket.policy import BucketSpec
+from crdtbucket.rolling import LiveRollout, differs
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
     from crdtbucket.strong.assembly import StrongSide
 
 LOG = logging.getLogger("crdtbucket")
-MAX_BUCKETS = 1_000
-"""Plans included: their definitions travel in one frame."""
-FEWER = f"at most {MAX_BUCKETS} buckets and plans; a glob can stand for a group of keys"
 FIXED = {
     "node": "node",
     "region": "region",
@@ -73,27 +72,68 @@ class Reload:
         self._started = started
         self._removed: dict[str, Bucket] = {}
         self._grown: dict[str, Grown] = {}
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
+        self.rolling = LiveRollout(self, table, started.get("region") or "")
 
     def change(self, config: Config) -> None:
-        """Brings `config` into force. Raises `ConfigError` with all that forbids it, and has then
-        changed nothing."""
-        with self._lock:
-            has_redis = self._started["redis"] is not None or config.redis is not None
-            specs, consistency = runnable(config, has_redis=has_redis)
+        """Brings `config` into force, or begins to, where it has stages. Raises `ConfigError` with
+        all that forbids it, and has then changed nothing."""
+        with self.lock:
+            specs, consistency = self._runnable(config)
             problems = [*self._fixed(config), *self._unfit(config, specs, consistency)]
+            problems += self.rolling.refused(config)
             if problems:
                 self.counters["refused"] += 1
                 raise ConfigError(problems)
-            self._apply(config, specs, consistency)
             self.counters["reloads"] += 1
+            if self.rolling.takes(config):
+                return
+            self.rolling.end()
+            before = self.config
+            if config.rollout is None or before is None or before.hash == config.hash:
+                self._apply(config, specs, consistency)
+                self.rolling.counted()
+            else:
+                self.rolling.begin(before, config)
+
+    def start(self, config: Config) -> None:
+        """What the limiter was made of."""
+        self.config = config
+        self.rolling.counted()
+
+    def force(self, config: Config) -> None:
+        """Brings a configuration into force that was found fit before."""
+        self._apply(config, *self._runnable(config))
+
+    def stage(self, before: Config, target: Config, share: float) -> None:
+        """Of the keys of each bucket that changes from one to the other a share is under the new
+        definition. Buckets that are new come with it; what else differs comes at the end."""
+        specs, _ = self._runnable(target)
+        kept = {one.key for one in before.buckets}
+        buckets = dict(self.buckets)
+        for spec, owner in with_plans(specs):
+            bucket = buckets.get(spec.key)
+            if bucket is None:
+                if share and owner.key not in kept:
+                    buckets[spec.key] = self._defined(spec, owner)
+            elif differs(bucket.spec, spec) and (share or bucket.candidate is not None):
+                self._stage(bucket, spec, share)
+        set_plans((one for one in specs if one.key in buckets.keys() - kept), buckets)
+        self.buckets = buckets
+        for bucket in buckets.values():
+            bucket.waiters.kick_all()
+
+    def beat(self) -> None:
+        """To be called every second or so: what is due by time."""
+        self.relax()
+        self.rolling.beat()
 
     def relax(self) -> None:
         """Ceilings that were raised for a time go back to what the definitions say."""
         now = self._table.now()
         if not any(now >= one.until for one in list(self._grown.values())):
             return
-        with self._lock:
+        with self.lock:
             for key, one in list(self._grown.items()):
                 if now >= one.until:
                     del self._grown[key]
@@ -103,16 +143,19 @@ class Reload:
     @property
     def running(self) -> tuple[int, int, int] | None:
         """Version, hash and stage of what is in force, as peers are told; None without a file."""
-        config = self.config
+        position, config = self.rolling.position, self.config
+        if position is not None and self.rolling.active:
+            return (*position.of, position.stage + 1)
         return None if config is None else (config.version, int(config.hash, 16), 0)
 
     def stats(self) -> dict[str, Any]:
-        """Which configuration is in force, and how many were taken and refused."""
-        config = self.config
+        """Which configuration is in force, or on its way and at which stage, and how many were
+        taken and refused."""
+        version, content, stage = self.running or (0, None, 0)
         return {
-            "version": 0 if config is None else config.version,
-            "hash": "" if config is None else config.hash,
-            "stage": "",
+            "version": version,
+            "hash": "" if content is None else f"{content:016x}",
+            "stage": str(stage or ""),
             **self.counters,
         }
 
@@ -175,11 +218,13 @@ class Reload:
             changed += known is None or known.spec != spec
         if len(seen) > MAX_BUCKETS:
             yield Problem(f"has {len(seen)} buckets and plans", FEWER, "services", config.path)
-        # A ceiling that is raised for a time takes a second one later.
-        if 2 * changed > self._table.free_definitions:
+        # A ceiling that is raised for a time takes a second one later; stages raise it of the old
+        # definition as well.
+        each = 2 if config.rollout is None else 3
+        if each * changed > self._table.free_definitions:
             yield Problem(
                 f"changes {changed} buckets, and there is room for "
-                f"{self._table.free_definitions // 2} changes now",
+                f"{self._table.free_definitions // each} changes now",
                 "try again in a minute; with so many buckets, change fewer at a time",
                 "services",
                 config.path,
@@ -215,23 +260,44 @@ class Reload:
 
     def _defined(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
         bucket = self._known(spec.key)
+        if bucket is not None and bucket.candidate is not None:
+            bucket.unstage(keep=bucket.candidate == spec)
+            self._note_grown(bucket)
         if bucket is None:
             bucket = self._make(spec, owner)
         elif bucket.spec != spec:
-            ceiling, least = self._ceiling(spec), self._least_debt(spec)
+            ceiling = self._ceiling(spec)
             bucket.define(spec, min_debt=ceiling - spec.capacity)
             if spec.plans and not isinstance(bucket, PlannedBucket):
                 # Whoever holds it shall have its plans, too; the classes differ in methods alone.
                 kind = self._kind(owner, planned=True)
                 assert issubclass(kind, PlannedBucket)
                 kind.plan(bucket)
-            self._grown.pop(spec.key, None)
-            if ceiling > spec.capacity + max(spec.max_debt, least):
-                q, p = spec.emission
-                until = self._table.now() + -(-q * ceiling // p)
-                self._grown[spec.key] = Grown(bucket, until)
+            self._note_grown(bucket)
         self._tell_strong(bucket)
         return bucket
+
+    def _stage(self, bucket: Bucket, spec: BucketSpec, share: float) -> None:
+        # Keys go back and forth between the two, so that both have the ceiling of either.
+        ceiling = self._ceiling(spec)
+        if bucket.candidate is not None:
+            ceiling = max(ceiling, bucket.candidate.capacity + bucket.candidate_max_debt)
+        bucket.define(bucket.spec, min_debt=ceiling - bucket.spec.capacity)
+        bucket.stage(spec, share, min_debt=ceiling - spec.capacity)
+        self._grown.pop(spec.key, None)
+        self._tell_strong(bucket)
+
+    def _note_grown(self, bucket: Bucket) -> None:
+        """Remembers a ceiling that is higher than the definition says, until all is paid."""
+        spec, ceiling = bucket.spec, bucket.spec.capacity + bucket.max_debt
+        self._grown.pop(spec.key, None)
+        if ceiling > spec.capacity + max(spec.max_debt, self._least_debt(spec)):
+            q, p = spec.emission
+            self._grown[spec.key] = Grown(bucket, self._table.now() + -(-q * ceiling // p))
+
+    def _runnable(self, config: Config) -> tuple[tuple[BucketSpec, ...], Mode]:
+        has_redis = self._started["redis"] is not None or config.redis is not None
+        return runnable(config, has_redis=has_redis)
 
     def _ceiling(self, spec: BucketSpec) -> int:
         """Tokens that a key of the bucket may owe. A lower ceiling would forgive what is owed now,
@@ -250,22 +316,6 @@ class Reload:
     def _tell_strong(self, bucket: Bucket) -> None:
         if self._strong is not None:
             self._strong.follow(bucket)
-
-
-def with_plans(specs: Iterable[BucketSpec]) -> Iterator[tuple[BucketSpec, BucketSpec]]:
-    """Every definition, each bucket's before those of its plans, and the bucket that it is of."""
-    for spec in specs:
-        yield spec, spec
-        for _, plan in spec.plans:
-            yield plan, spec
-
-
-def set_plans(specs: Iterable[BucketSpec], buckets: Mapping[str, Bucket]) -> None:
-    """Tells buckets which keys have which plans."""
-    for spec in specs:
-        bucket = buckets[spec.key]
-        if isinstance(bucket, PlannedBucket):
-            bucket.set_plans((glob, buckets[plan.key]) for glob, plan in spec.plans)
 
 
 def runnable(config: Config, *, has_redis: bool) -> tuple[tuple[BucketSpec, ...], Mode]:
@@ -287,4 +337,4 @@ def _differences(path: str, old: object, new: object) -> Iterator[str]:
             yield f"{path}.{field.name}"
 
 
-__all__ = ["FEWER", "MAX_BUCKETS", "Reload", "runnable", "set_plans", "with_plans"]
+__all__ = ["Reload", "runnable"]

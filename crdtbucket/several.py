@@ -283,7 +283,7 @@ def _answer(parts: Parts) -> AllDecision:
     denied = [decision for decision in decisions if not decision.allowed]
     if denied:
         return AllDecision(decisions, max(denied, key=lambda one: one.retry_after_ns))
-    real = [one for one in decisions if not one.bucket.spec.shadow] or decisions
+    real = [one for one in decisions if not one.bucket.spec_of(one.key).shadow] or decisions
     return AllDecision(decisions, min(real, key=lambda one: one.remaining / one.limit))
 
 

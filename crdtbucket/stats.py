@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket.bucket import Bucket
 from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.rollout import Status
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol import MeshNode
@@ -42,10 +43,18 @@ def mesh_stats(mesh: Mesh, machine: MeshNode, now: int) -> dict[str, Any]:
 
 
 def fleet_row(
-    node: str, region: str, state: str, config: tuple[int, int, int] | None
+    node: str,
+    region: str,
+    state: str,
+    config: tuple[int, int, int] | None,
+    rollout: tuple[int, int, int, int, int] | None,
 ) -> dict[str, Any]:
-    """One node and its configuration: version, hash and stage, None where it told none."""
+    """One node, its configuration and how the newest one stands; None where it told none."""
     version, content, stage = (None, None, None) if config is None else config
+    told = None
+    if rollout is not None:
+        names = {"version": rollout[0], "hash": f"{rollout[1]:016x}"}
+        told = {**names, "status": str(Status(rollout[3]))}
     return {
         "node": node,
         "region": region,
@@ -53,6 +62,7 @@ def fleet_row(
         "version": version,
         "hash": None if content is None else f"{content:016x}",
         "stage": stage,
+        "rollout": told,
     }
 
 

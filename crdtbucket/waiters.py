@@ -237,7 +237,7 @@ class Line:
 
     def _refill_ns(self, decision: Decision, tokens: int) -> int:
         """How long refill needs from the level of a decision to `tokens` (ns), guesses left out."""
-        q, p = self._bucket.spec.emission
+        q, p = self._bucket.spec_of(self._key).emission
         return decision.debt + -((decision.limit - tokens) * q // p)
 
 

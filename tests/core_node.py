@@ -98,12 +98,18 @@ class CoreNode:
         spare = next(self.epochs, None)
         if spare is not None:
             self.table.spare_epoch(spare)
-        self.bucket = BucketCore(self.table, spec_of(self.definition))
+        self.bucket = self.defined()
         self.created: int | None = None
         self.phantom()
         self.set_far(self.far)
         for column in self.marks:
             self.strip(column)
+
+    def defined(self) -> BucketCore:
+        return BucketCore(self.table, spec_of(self.definition))
+
+    def redefine(self) -> None:
+        self.bucket.define(spec_of(self.definition))
 
     # --- the phantom peer ---
     def phantom(self) -> None:
@@ -141,7 +147,7 @@ class CoreNode:
         if self.with_peers:
             self.table.configure(trust_ns=NEAR_NS + int(tokens) * SECOND)
 
-    def slot(self) -> tuple[int, bool, int, int]:
+    def slot(self) -> tuple[int, int, int, int]:
         (slot, _, _, q, p) = self.table.definitions()[-1]
         return slot, True, q, p
 
@@ -257,7 +263,7 @@ class CoreNode:
         marks = frozenset(self.marks)
         return Frame(self.name, self.table.epoch, origins, definitions, payload, marks)
 
-    def understood(self, frame: Frame) -> tuple[list[tuple[int, bool, int, int]], array[int]]:
+    def understood(self, frame: Frame) -> tuple[list[tuple[int, int, int, int]], array[int]]:
         origins = array("H")
         for name, epoch in frame.origins:
             node = PHANTOM if epoch == PHANTOM_EPOCH else self.id_of(name)
@@ -295,7 +301,7 @@ class CoreNode:
     def first_sight_forgiven(
         self,
         frame: Frame,
-        slots: list[tuple[int, bool, int, int]],
+        slots: list[tuple[int, int, int, int]],
         known: dict[tuple[str, int], tuple[int, int, int]],
     ) -> Ns:
         """Of columns that come under another definition no more is charged than is stated."""
@@ -371,7 +377,7 @@ class CoreNode:
         before = Fraction(self.signed(now)) / self.definition.emission
         self.exact &= Fraction(definition.emission).denominator == 1
         self.definition = definition
-        self.bucket.define(spec_of(definition))
+        self.redefine()
         self.at(now)
         self.bucket.peek(KEY)
         after = Fraction(self.signed(now)) / definition.emission
@@ -385,6 +391,32 @@ class CoreNode:
 
     def ledger(self) -> Ledger:
         return Ledger(self.wasted, self.forgiven)
+
+
+class StagedCoreNode(CoreNode):
+    """Whose definition is a candidate, of all keys, beside another that decides on none."""
+
+    def defined(self) -> BucketCore:
+        bucket = BucketCore(self.table, BucketSpec("b", 7, 13, "3s"))
+        bucket.stage(spec_of(self.definition), 1.0)
+        self.changes = 0
+        return bucket
+
+    def redefine(self) -> None:
+        self.changes += 1
+        if self.changes % 2:
+            self.bucket.unstage(keep=True)
+        self.bucket.stage(spec_of(self.definition), 1.0)
+
+    def slot(self) -> tuple[int, int, int, int]:
+        slot, *_ = super().slot()
+        return slot, 2, *spec_of(self.definition).emission
+
+    def understood(self, frame: Frame) -> tuple[list[tuple[int, int, int, int]], array[int]]:
+        slots, origins = super().understood(frame)
+        mine = self.table.candidates()
+        same = [2 * (mine[name] == digest) for name, digest, _, _ in frame.definitions]
+        return [(slot, s, q, p) for (slot, _, q, p), s in zip(slots, same, strict=True)], origins
 
 
 class LoneCoreNode(CoreNode):

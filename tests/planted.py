@@ -48,6 +48,14 @@ def strong(module: str, words: str) -> tuple[str, ...]:
     )
 
 
+def candidate(words: str) -> tuple[str, ...]:
+    return (*PYTEST, "tests/core/test_candidate.py", "-k", words)
+
+
+def rollout(module: str, words: str) -> tuple[str, ...]:
+    return (*PYTEST, f"tests/test_{module}.py", "-k", words)
+
+
 def seeds(count: int, start: int = 0) -> tuple[str, ...]:
     return ("tests.soak", "--seeds", str(count), "--start", str(start), "--jobs", "1")
 
@@ -361,6 +369,78 @@ MUTATIONS = (
         "                max_debt=0,\n                max_keys=spec.max_keys,",
         "                max_keys=spec.max_keys,",
         strong("quota", "leaves_no_debt"),
+    ),
+    Mutation(
+        "debt_of_a_candidate_never_adopted",
+        "core",
+        "    its->same = wd->candidate_same;\n",
+        "",
+        candidate("levels_meet"),
+    ),
+    Mutation(
+        "merged_under_the_definition_of_the_others",
+        "core",
+        "    if (LIKELY((hash_hi >> 1) >= wd->candidate_below))\n        return wd;\n",
+        "    return wd;\n",
+        candidate("levels_are_adopted"),
+    ),
+    Mutation(
+        "upkeep_takes_keys_from_their_candidate",
+        "core",
+        "    bucket = definition_for(t, bucket, t->hot[e].hash_hi);\n",
+        "    for (uint32_t i = 0; i < t->h->definitions; i++)\n"
+        "        if (t->definitions[i].candidate == bucket && t->definitions[i].candidate_below)\n"
+        "            bucket = i;\n",
+        candidate("upkeep_leaves"),
+    ),
+    Mutation(
+        "a_stage_counts_from_the_next_touch",
+        "core",
+        "d->candidate == bucket ? d->staged_ns : now;",
+        "now;",
+        candidate("as_of_the_stage"),
+    ),
+    Mutation(
+        "denials_of_a_candidate_lost",
+        "core",
+        "    d->denied += old->denied;\n",
+        "",
+        candidate("none_is_lost_when_joined"),
+    ),
+    Mutation(
+        "halted_goes_on_by_time",
+        "",
+        "        if self.position.status is not Status.RUNNING:\n            return False\n",
+        "        if not self.active:\n            return False\n",
+        rollout("rollout", "halted_one_never"),
+    ),
+    Mutation(
+        "going_on_beats_halting",
+        "",
+        "    DONE = 1\n    HALTED = 2\n    ROLLED_BACK = 3\n",
+        "    DONE = 3\n    HALTED = 1\n    ROLLED_BACK = 2\n",
+        rollout("rollout", "more_cautious_one_holds or then_changes"),
+    ),
+    Mutation(
+        "denials_before_the_stage_count",
+        "",
+        "            new = _since(new_now, new_then or (0, 0))\n",
+        "            new = new_now\n",
+        rollout("rollout", "decided_at_this_stage"),
+    ),
+    Mutation(
+        "rolled_back_to_the_new_version",
+        "",
+        "        elif status is Status.ROLLED_BACK:\n            self._reload.force(before)\n",
+        "        elif status is Status.ROLLED_BACK:\n            self._reload.force(target)\n",
+        rollout("rolling", "rolling_back_puts"),
+    ),
+    Mutation(
+        "keys_that_go_back_are_forgiven",
+        "",
+        "        bucket.define(bucket.spec, min_debt=ceiling - bucket.spec.capacity)\n",
+        "",
+        rollout("rolling", "not_given_out_again"),
     ),
 )
 

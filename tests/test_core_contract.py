@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core_node import CoreNode, LoneCoreNode
+from tests.core_node import CoreNode, LoneCoreNode, StagedCoreNode
 from tests.model.contract import SIZES, EdgeTraces, RulesContract
 from tests.model.histories import DEFINITIONS, DRIFTS, histories
 from tests.model.histories import hold as hold_property
@@ -167,3 +167,20 @@ def test_a_key_held_full_answers_at_any_rate() -> None:
     assert world.level("C") == 59
     message = world.nodes["C"].message(world.clock("C"))
     assert world.nodes["A"].merge(message, world.clock("A"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "join_is_semilattice",
+        "same_messages_same_columns",
+        "error_at_most_in_flight",
+        "levels_converge_when_quiescent",
+        "history_costs_nothing",
+        "definition_change_keeps_tokens",
+        "mixed_definitions_never_adopt",
+        "admitted_exactly_when_the_level_allows",
+    ],
+)
+def test_a_candidate_keeps_the_rules(name: str) -> None:
+    hold_property(name, StagedCoreNode, 3)

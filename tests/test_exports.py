@@ -23,14 +23,15 @@ MODULES = {
 LAYERS = [
     "errors clock mode duration",
     "policy plans _core http.fields",
-    "mesh config strong reconcile.join reconcile.report",
+    "mesh config rollout strong reconcile.join reconcile.report",
     """background filewatch sharing leadership figures metrics mesh.session mesh.hello
     mesh.transport mesh.driver mesh.node mesh.discovery mesh.connection mesh.dialer mesh.gate
     mesh.greeting mesh.links mesh.listener mesh.tls mesh.counters mesh.deadline strong.access
     strong.greeting strong.connection strong.topology strong.registry strong.endpoint strong.keeper
     strong.settler strong.store strong.webhook readings""",
-    """limiter making stats lifecycle reload housekeeping bucket planned several waiters
-    reservation strong.bucket strong.assembly strong.planned strong.waiting reconcile decorator""",
+    """limiter making stats lifecycle reload rolling recall housekeeping bucket planned several
+    waiters reservation strong.bucket strong.assembly strong.planned strong.waiting reconcile
+    decorator""",
     "testing simulator cli commands demo http",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}

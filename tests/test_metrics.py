@@ -13,8 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from crdtbucket import BucketSpec, CrdtbucketError, Limiter, MeshConfig, RedisConfig
 from crdtbucket._core import Table
+from crdtbucket.config import Config
 from crdtbucket.figures import FIGURES, PEER_STATES, PREFIX
 from crdtbucket.metrics import LimiterCollector, register
+from crdtbucket.rollout import RolloutPlan, Stage
 from tests.test_docs import rows
 
 Shown = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -291,3 +293,38 @@ def test_the_reference_is_the_code() -> None:
     assert told == [
         [PREFIX + one.name, one.kind, ", ".join(one.labels) or "none", one.help] for one in FIGURES
     ]
+
+
+def test_a_roll_out_is_shown_with_what_either_version_decides() -> None:
+    def version(number: int, capacity: int, **more: Any) -> Config:
+        return Config("f", (BucketSpec("api", capacity, 1, "1d"),), version=number, **more)
+
+    limiter = Limiter(version(1, 100).buckets)
+    limiter.reload(version(1, 100))
+    assert not any("rollout" in name for name, _ in scraped(limiter))
+    stages = (Stage(percent=50), Stage())
+    limiter.reload(version(2, 10, rollout=RolloutPlan(stages, 60 * 10**9, 0.2)))
+    bucket = limiter.bucket("api")
+    keys = [f"key-{number}" for number in range(50)]
+    for _ in range(2):
+        bucket.take_many(keys, 10)
+    new = sum(bucket.on_candidate(bucket.hash(key)[1]) for key in keys)
+    seen = scraped(limiter)
+
+    def calls(side: str, decision: str) -> float:
+        labels = {"bucket": "api", "version": side, "decision": decision}
+        return seen[named("rollout_decisions_total", **labels)]
+
+    assert (calls("new", "admitted"), calls("new", "denied")) == (new, new)
+    assert (calls("old", "admitted"), calls("old", "denied")) == (100 - 2 * new, 0)
+    assert seen[decisions("api", "allowed")] == 100 - new
+    assert (seen[named("rollout_stage")], seen[named("rollout_stages")]) == (1, 2)
+    assert seen[named("rollout_percent")] == 50
+    assert seen[named("rollout_status", status="running")] == 1
+    assert seen[named("config_info", version="2", hash=version(2, 10).hash, stage="1")] == 1
+    limiter.rollout.rollback()
+    seen = scraped(limiter)
+    assert seen[named("rollout_status", status="rolled_back")] == 1
+    assert seen[named("rollout_status", status="running")] == 0
+    assert seen[decisions("api", "denied")] == new
+    assert seen[named("rollout_halts_total")] == 0

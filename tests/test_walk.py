@@ -100,4 +100,4 @@ def test_the_walk(folder: Path) -> None:
                 taken += 1
     finally:
         shell.close()
-    assert taken > 25
+    assert taken > 40

@@ -471,4 +471,132 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "1:9: rating: must be a mapping (write keys and values, indented below it)",
         ],
     ),
+    "rollout_without_stages": (
+        "version: 2\nrollout: {hold: 10m}\n",
+        ["2:1: rollout: has no stages (add stages: [{percent: 10}, {percent: 100}])"],
+    ),
+    "rollout_no_stage": (
+        "version: 2\nrollout:\n  stages: []\n",
+        ["3:3: rollout.stages: has 0 stages (write 1 to 100, each after a dash)"],
+    ),
+    "rollout_stage_text": (
+        "version: 2\nrollout:\n  stages: eu\n",
+        ["3:11: rollout.stages: must be a list (write one entry a line, each after a dash)"],
+    ),
+    "rollout_stage_number": (
+        "version: 2\nrollout:\n  stages: [10]\n",
+        ["3:12: rollout.stages[0]: must be a mapping (write keys and values, indented below it)"],
+    ),
+    "rollout_unknown": (
+        "version: 2\nrollout:\n  stages: [{}]\n  holds: 10m\n",
+        ["4:3: rollout.holds: unknown key 'holds' (did you mean 'hold'?)"],
+    ),
+    "rollout_unknown_in_stage": (
+        "version: 2\nrollout:\n  stages:\n    - region: eu\n",
+        ["4:7: rollout.stages[0].region: unknown key 'region' (did you mean 'regions'?)"],
+    ),
+    "rollout_percent": (
+        "version: 2\nrollout:\n  stages:\n    - percent: 0\n    - percent: 101\n",
+        [
+            "4:16: rollout.stages[0].percent: percent is 0 (write a whole number from 1 to 100)",
+            "5:16: rollout.stages[1].percent: percent is 101 (write a whole number from 1 to 100)",
+        ],
+    ),
+    "rollout_no_region": (
+        "version: 2\nrollout:\n  stages:\n    - regions: []\n",
+        ["4:7: rollout.stages[0].regions: names no region (name one, or leave it out for all)"],
+    ),
+    "rollout_region_text": (
+        "version: 2\nrollout:\n  stages:\n    - regions: eu\n",
+        [
+            (
+                "4:16: rollout.stages[0].regions: must be a list (write one entry a line, "
+                "each after a dash)"
+            ),
+        ],
+    ),
+    "rollout_takes_back_keys": (
+        "version: 2\nrollout:\n  stages:\n    - percent: 50\n    - percent: 20\n",
+        [
+            (
+                "3:3: rollout.stages: stage 2 (20% of the keys in all regions) takes back "
+                "some of stage 1 (50% of the keys in all regions) (let each stage name the "
+                "regions of the one before, and no smaller percent)"
+            ),
+        ],
+    ),
+    "rollout_takes_back_a_region": (
+        "version: 2\nrollout:\n  stages:\n    - regions: [eu]\n    - regions: [us]\n",
+        [
+            (
+                "3:3: rollout.stages: stage 2 (all keys in us) takes back some of stage 1 "
+                "(all keys in eu) (let each stage name the regions of the one before, and no "
+                "smaller percent)"
+            ),
+        ],
+    ),
+    "rollout_twice_the_same": (
+        "version: 2\nrollout:\n  stages: [{}, {percent: 100}]\n",
+        [
+            (
+                "3:3: rollout.stages: stages 1 and 2 both reach all keys in all regions "
+                "(remove one of them)"
+            ),
+        ],
+    ),
+    "rollout_hold": (
+        "version: 2\nrollout:\n  stages: [{}]\n  hold: soon\n",
+        [
+            (
+                "4:9: rollout.hold: duration is 'soon' (write a number and a unit: \"250ms\", "
+                '"1s", "5m", "2h" or "1d")'
+            ),
+        ],
+    ),
+    "rollout_hold_0": (
+        "version: 2\nrollout:\n  stages: [{}]\n  hold: 0s\n",
+        ["4:9: rollout.hold: is 0 (write how long each stage lasts, such as 10m)"],
+    ),
+    "rollout_rise": (
+        "version: 2\nrollout:\n  stages: [{}]\n  halt_on: {denied_ratio_rise: 2}\n",
+        [
+            (
+                "4:32: rollout.halt_on.denied_ratio_rise: is 2 (write a share above 0 and up "
+                'to 1, such as 0.1 or "10%")'
+            ),
+        ],
+    ),
+    "rollout_halt_on": (
+        "version: 2\nrollout:\n  stages: [{}]\n  halt_on: {denials: 20%}\n",
+        ["4:13: rollout.halt_on.denials: unknown key 'denials' (known here: denied_ratio_rise)"],
+    ),
+    "rollout_without_version": (
+        "rollout:\n  stages: [{}]\n",
+        [
+            (
+                "1:1: rollout: needs a version, so that nodes know which is newer (add version: "
+                "with a whole number that is higher than the last one)"
+            ),
+        ],
+    ),
+    "too_many_buckets": (
+        "services:\n" + "".join(f"  b{number}: {{limit: 1/s}}\n" for number in range(1_002)),
+        [
+            (
+                "1002:3: services.b1000: is one of more than 1000 buckets and plans (at most 1000 "
+                "buckets and plans; a glob can stand for a group of keys)"
+            ),
+        ],
+    ),
+    "too_many_plans": (
+        "services:\n  a:\n    limit: 1/s\n    keys:\n"
+        + "".join(f"      k{number}: 2/s\n" for number in range(999))
+        + "  b: {limit: 1/s}\n",
+        [
+            (
+                "1004:3: services.b: is one of more than 1000 buckets and plans (at most 1000 "
+                "buckets and plans; a glob can stand for a group of keys)"
+            ),
+        ],
+    ),
 }

@@ -80,6 +80,10 @@ class NodeClient:
             raise NodeError(f"{self.url}: its answer does not say what came back")
         return done
 
+    async def rollout(self, action: str) -> dict[str, Any]:
+        """How the roll-out stands after a command: `advance`, `halt` or `rollback`."""
+        return await self._call("POST", "admin/rollout", {"action": action})
+
     async def status(self) -> dict[str, Any]:
         """What the node says of itself and of its peers."""
         return await self._call("GET", "admin/status")

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from crdtbucket.duration import span
 from crdtbucket.errors import ConfigError
 from crdtbucket.mode import Mode
 
@@ -136,6 +137,7 @@ def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) ->
     """
     from crdtbucket.config import load_config
     from crdtbucket.config.compare import compare
+    from crdtbucket.config.effective import effective
     from crdtbucket.config.outlook import outlook
 
     found = load_config(file)
@@ -145,7 +147,8 @@ def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) ->
         told = None if changes is None else changes.as_dict()
         buckets = [row.as_dict() for row in rows]
         head = {"version": found.version, "hash": found.hash}
-        click.echo(json.dumps({**head, "changes": told, "buckets": buckets}, ensure_ascii=False))
+        stages = {"changes": told, "rollout": effective(found).get("rollout")}
+        click.echo(json.dumps({**head, **stages, "buckets": buckets}, ensure_ascii=False))
         return
     if changes is not None:
         for line in _difference_lines(changes):
@@ -154,6 +157,8 @@ def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) ->
     click.echo(f"{file}: {_summary(found)}")
     for note in _notes(found):
         click.echo(f"note: {note}")
+    for line in _stages(found):
+        click.echo(line)
     for row in rows:
         _print_outlook(row)
 
@@ -192,6 +197,22 @@ def _difference_lines(found: Comparison) -> Iterator[str]:
         yield "settings: changed"
         yield from (f"  {one.words}" for one in found.settings)
     yield from (f"warning: {warning}" for warning in found.warnings)
+
+
+def _stages(found: Config) -> Iterator[str]:
+    """The stages by which it comes into force after another version."""
+    plan = found.rollout
+    if plan is None:
+        return
+    lasts = "until the command" if plan.hold_ns is None else f"for {span(plan.hold_ns)} each"
+    yield f"comes into force by stages, {lasts}:"
+    for number, stage in enumerate(plan.stages, 1):
+        yield f"  {number}. {stage}"
+    rise = plan.denied_ratio_rise
+    if rise is None:
+        yield "  it never halts by itself"
+    else:
+        yield f"  it halts where it denies {rise:.0%} of its calls more than the version before"
 
 
 def _yaml(tree: dict[str, Any]) -> str:

@@ -18,24 +18,30 @@ class ConfigState:
     version: int = 0
     hash: str = ""
     stage: str = ""
+    rollout: str = ""
+    """How the newest version of the node stands, where that is no matter of course."""
 
     @classmethod
-    def of(cls, answer: Any) -> ConfigState | None:
-        """None where nothing is known."""
+    def of(cls, answer: Any, rollout: Any = None) -> ConfigState | None:
+        """None where nothing is known. `rollout`: what the node said of its newest version."""
         if not isinstance(answer, Mapping) or not answer.get("hash"):
             return None
         stage = answer.get("stage")
+        newest = _mapping(rollout)
+        status = _text(newest.get("status"))
+        number = int(_number(newest.get("version")) or 0)
         return cls(
             int(_number(answer.get("version")) or 0),
             _text(answer.get("hash")),
             f"stage {printable(str(stage))}" if stage else "",
+            {"halted": "halted", "rolled back": f"({number} rolled back)"}.get(status, ""),
         )
 
     @property
     def name(self) -> str:
         """The version where there is one, the start of the hash, and the stage of a roll-out."""
         number = str(self.version) if self.version else ""
-        return " ".join(filter(None, [number, self.hash[:8], self.stage]))
+        return " ".join(filter(None, [number, self.hash[:8], self.stage, self.rollout]))
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ class Node:
     redis: Mapping[str, str] = field(default_factory=dict)
     """The mode that each Redis allows, by its address."""
     peers: tuple[Peer, ...] = ()
+    halted: str = ""
+    """What is said of a roll-out that is halted."""
 
     @classmethod
     def of(cls, url: str, answer: Mapping[str, Any]) -> Node:
@@ -75,7 +83,7 @@ class Node:
             _text(answer.get("region")),
             answer.get("cautious") is True,
             answer.get("ready") if isinstance(answer.get("ready"), bool) else None,
-            ConfigState.of(answer.get("config")),
+            ConfigState.of(answer.get("config"), answer.get("rollout")),
             {_text(one.get("name")): _text(one.get("mode")) for one in _list(answer, "buckets")},
             {_text(name): _text(mode) for name, mode in _mapping(answer.get("redis")).items()},
             tuple(
@@ -83,11 +91,20 @@ class Node:
                     _text(one.get("name")),
                     _text(one.get("state")),
                     _number(one.get("lag")),
-                    ConfigState.of(one.get("config")),
+                    ConfigState.of(one.get("config"), one.get("rollout")),
                 )
                 for one in _list(answer, "peers")
             ),
+            _halted(_mapping(answer.get("rollout"))),
         )
+
+
+def _halted(rollout: Mapping[str, Any]) -> str:
+    if rollout.get("status") != "halted":
+        return ""
+    reason = _text(rollout.get("reason"))
+    version = int(_number(rollout.get("version")) or 0)
+    return f"the roll-out of version {version} is halted{f' ({reason})' if reason else ''}"
 
 
 def faults(nodes: Iterable[Node], max_lag: float) -> list[str]:
@@ -108,6 +125,8 @@ def _faults_of(node: Node, max_lag: float) -> Iterable[str]:
     for bucket, mode in node.modes.items():
         if mode == "fallback":
             yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides"
+    if node.halted:
+        yield f"{node.name}: {node.halted}"
     for peer in node.peers:
         if peer.state in SILENT:
             heard = "" if peer.lag is None else f", last heard {seconds(peer.lag)} ago"

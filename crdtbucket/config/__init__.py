@@ -17,10 +17,12 @@ from crdtbucket.config.model import FallbackScope, Identity, Mesh, Rating
 from crdtbucket.config.redis import redis_config
 from crdtbucket.config.services import bucket_specs
 from crdtbucket.config.source import Node, Source, read_tree
+from crdtbucket.config.stages import Rollout
 from crdtbucket.errors import ConfigError, InvalidSpec, MeshError
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec, OnOutage
+from crdtbucket.rollout import RolloutPlan
 from crdtbucket.strong.controller_settings import ControllerSettings
 from crdtbucket.strong.settings import RedisConfig
 
@@ -53,6 +55,8 @@ class Config:
     """Which version of the definitions this is, counted up by whoever writes them; 0: not told."""
     shared: str | None = None
     """The file of a table that processes share, "auto", or None for a table of each process."""
+    rollout: RolloutPlan | None = None
+    """By which stages it comes into force; None: at once."""
 
     @property
     def hash(self) -> str:
@@ -84,10 +88,14 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     identity = validate(Identity, layout.identity, source) if layout.identity else Identity()
     buckets = bucket_specs(layout.services, layout.defaults, source)
     mesh = _mesh(layout.mesh, source) if layout.mesh else None
+    rollout = validate(Rollout, layout.rollout, source) if layout.rollout else None
     redis = _redis(rating, layout.rating, source) if rating and layout.rating else None
     modes = ControllerSettings()
     if rating and layout.rating:
         modes = _modes(rating.modes.model_dump(exclude_none=True), layout.rating, source)
+    if layout.rollout and identity and not identity.version:
+        fix = "add version: with a whole number that is higher than the last one"
+        source.report_at(layout.rollout, "needs a version, so that nodes know which is newer", fix)
     if source.problems or rating is None or identity is None:
         raise ConfigError(sorted(source.problems, key=lambda p: (p.line, p.column)))
     return Config(
@@ -106,6 +114,7 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         enabled=rating.enabled,
         version=identity.version,
         shared=identity.shared,
+        rollout=None if rollout is None else rollout.plan,
     )
 
 

@@ -12,6 +12,7 @@ from crdtbucket.config.model import Backend, Connection, Mesh, Rating, Section, 
 from crdtbucket.config.schema import is_span
 from crdtbucket.duration import span
 from crdtbucket.policy import BucketSpec
+from crdtbucket.rollout import RolloutPlan
 from crdtbucket.strong.settings import RedisConfig
 
 MASK = "***"
@@ -41,9 +42,21 @@ def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any
         "rating": rating,
         "services": {spec.name: _service(spec, config) for spec in config.buckets} or None,
         "mesh": None if config.mesh is None else _settings(Mesh, config.mesh, hide),
+        "rollout": None if config.rollout is None else _rollout(config.rollout),
     }
     plain: dict[str, Any] = _plain(tree)
     return plain
+
+
+def _rollout(plan: RolloutPlan) -> dict[str, Any]:
+    rise = plan.denied_ratio_rise
+    return {
+        "stages": [
+            {"regions": list(one.regions) or None, "percent": one.percent} for one in plan.stages
+        ],
+        "hold": None if plan.hold_ns is None else span(plan.hold_ns),
+        "halt_on": None if rise is None else {"denied_ratio_rise": rise},
+    }
 
 
 def section_type(section: type[Section], name: str) -> type[Section]:

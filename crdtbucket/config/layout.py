@@ -14,7 +14,7 @@ from crdtbucket.config.suggest import unknown_key
 
 ROOT = "openclaw"
 IDENTITY = ("node", "region", "version", "shared")
-MAPPINGS = ("rating", "services", "defaults", "mesh")
+MAPPINGS = ("rating", "services", "defaults", "mesh", "rollout")
 SECTIONS = (*MAPPINGS, *IDENTITY)
 
 
@@ -26,6 +26,7 @@ class Layout:
     services: Node | None = None
     defaults: Node | None = None
     mesh: Node | None = None
+    rollout: Node | None = None
     identity: Node | None = None
 
 
@@ -44,7 +45,8 @@ def arrange(tree: Node, source: Source) -> Layout:
             _add(found, name, rating.value.pop(name), source)
     identity = Node({}, "", 1, 1, 1, 1)
     identity.value.update({key: found[key] for key in IDENTITY if key in found})
-    return Layout(rating, found.get("services"), found.get("defaults"), found.get("mesh"), identity)
+    sections = {name: found.get(name) for name in MAPPINGS}
+    return Layout(**sections, identity=identity)
 
 
 def _collect(parent: Node, known: tuple[str, ...], found: dict[str, Node], source: Source) -> None:

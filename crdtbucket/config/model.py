@@ -284,10 +284,11 @@ class Identity(Section):
 
 
 def section_of(field: FieldInfo) -> tuple[type[Section] | None, bool]:
-    """The section that a field holds, and whether it holds many of them by name."""
+    """The section that a field holds, and whether it holds many of them, by name or in a list."""
     options = [field.annotation, *get_args(field.annotation)]
-    many = [one for one in options if get_origin(one) is dict]
-    for option in (*options, *(get_args(one)[1] for one in many)):
+    options = [get_args(one)[0] if get_origin(one) is Annotated else one for one in options]
+    many = [one for one in options if get_origin(one) in (dict, list)]
+    for option in (*options, *(get_args(one)[-1] for one in many)):
         if isinstance(option, type) and issubclass(option, Section):
             return option, bool(many)
     return None, False

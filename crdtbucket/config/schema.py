@@ -15,7 +15,16 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.config.model import Defaults, Identity, Mesh, Rating, Section, Service, section_of
+from crdtbucket.config.model import (
+    Defaults,
+    Identity,
+    Mesh,
+    Rating,
+    Section,
+    Service,
+    section_of,
+)
+from crdtbucket.config.stages import Rollout
 from crdtbucket.config.values import SECONDS, any_case
 from crdtbucket.duration import span
 
@@ -42,6 +51,7 @@ class _Openclaw(Identity, _Definitions):
 
     rating: _Rating | None = None
     mesh: Mesh | None = None
+    rollout: Rollout | None = None
 
 
 class _File(_Openclaw):
@@ -81,7 +91,8 @@ def reference() -> Iterator[tuple[str, Any, str]]:
     """Every key with its path, default and meaning; sections that are alike are told once."""
     told: dict[tuple[type[Section], str], str] = {}
     for kind, prefix in ((Identity, ""), (Rating, "rating."), (Service, "services.*."),
-                         (Defaults, "defaults."), (Mesh, "mesh.")):  # fmt: skip
+                         (Defaults, "defaults."), (Mesh, "mesh."),
+                         (Rollout, "rollout.")):  # fmt: skip
         yield from _rows(kind, prefix, told)
 
 
@@ -98,7 +109,8 @@ def _rows(
         if first != path:
             yield path, None, f"as `{first}`"
         elif inner is not None:
-            yield from _rows(inner, f"{path}.{'*.' if is_named else ''}", told)
+            listed = "list[" in str(field.annotation)
+            yield from _rows(inner, path + ("[]." if listed else ".*." if is_named else "."), told)
         else:
             yield path, default_of(section, name), " ".join((field.description or "").split())
 

@@ -10,7 +10,7 @@ from crdtbucket.config.check import masked, report_missing, validate
 from crdtbucket.config.model import Defaults, Plan, Rule, Service
 from crdtbucket.config.source import Node, Source
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.plans import check_glob
+from crdtbucket.plans import FEWER, MAX_BUCKETS, check_glob
 from crdtbucket.policy import BucketSpec, canonical_name, parse_rate
 
 Layer = tuple[Rule, Node]
@@ -26,6 +26,7 @@ def bucket_specs(
     layers: list[Layer] = [] if defaults is None or base is None else [(base, defaults)]
     specs: list[BucketSpec] = []
     seen: dict[str, str] = {}
+    count = 0
     for name, node in (services.entries if services else {}).items():
         twin = seen.setdefault(canonical_name(name), node.path)
         if twin != node.path:
@@ -37,6 +38,11 @@ def bucket_specs(
         spec = _bucket(name, service, [*layers, (service, node)], source)
         if spec is not None:
             specs.append(spec)
+            count += 1 + len(spec.plans)
+            if count > MAX_BUCKETS:
+                message = f"is one of more than {MAX_BUCKETS} buckets and plans"
+                source.report(message, FEWER, node.path, node.key_line, node.key_column)
+                break  # each later one would say the same
     return tuple(specs)
 
 

@@ -14,31 +14,36 @@ cdef class BucketCore(_Replica):
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost)
+        cdef uint32_t slot
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         prefetch_slot(self.t, hi)
-        self.decide(key, lo, hi, n, clock_ns(self.t), &o)
-        self.count(o.allowed, n)
-        return self.answer(key, n, &o)
+        slot = self.fitting(hi, n)
+        self.decide(key, lo, hi, &slot, n, clock_ns(self.t), &o)
+        self.count(slot, o.allowed, n)
+        return self.answer(key, n, slot, &o)
 
     def peek(self, object key, object cost=1):
         """The Decision that a take would get now; nothing changes."""
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t)
-        cdef uint32_t e
+        cdef uint32_t e, slot
+        cdef definition_t *d
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
+        slot = self.fitting(hi, n)
         self.table.enter()
         self.follow()
+        d = self.definition(hi, &slot)
         e = table_find(self.t, lo, hi)
-        if e != <uint32_t>NONE and self.t.hot[e].bucket != self.slot:
-            entry_renew(self.t, e, self.slot, now)
-        peek(self.t, self.d, e, n, now, &o)
+        if e != <uint32_t>NONE and self.t.hot[e].bucket != slot:
+            entry_renew(self.t, e, slot, now)
+        peek(self.t, d, e, n, now, &o)
         self.table.leave()
-        return self.answer(key, n, &o)
+        return self.answer(key, n, slot, &o)
 
     def refund(self, Decision decision not None, object tokens=None):
         """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket. Returns the tokens that came
@@ -47,7 +52,8 @@ cdef class BucketCore(_Replica):
         Raises InvalidCost when more would come back than was taken."""
         cdef int64_t n, left = decision.cost - decision.given_back, now = clock_ns(self.t)
         cdef uint64_t lo = 0, hi = 0
-        cdef uint32_t e
+        cdef uint32_t e, slot
+        cdef definition_t *d
         if decision._bucket is not self:
             raise InvalidCost(f"the decision is of bucket {decision._bucket.spec.name!r}, not of {self.spec.name!r}")
         if not decision.allowed:
@@ -63,13 +69,14 @@ cdef class BucketCore(_Replica):
         self.locate(decision._key, &lo, &hi)
         self.table.enter()
         e = table_find(self.t, lo, hi)
-        if e == <uint32_t>NONE or not still_charged(self.t, e, decision.birth, decision.origin, self.slot):
+        d = self.definition(hi, &slot)
+        if e == <uint32_t>NONE or not still_charged(self.t, e, decision.birth, decision.origin, slot):
             n = 0
         else:
             # full meanwhile: the advance inside settles it
-            n = refund_if_charged(self.t, self.d, e, decision.full_count, n, now)
+            n = refund_if_charged(self.t, d, e, decision.full_count, n, now)
         self.table.leave()
-        self.counts().refunded += n
+        self.t.counts[slot].refunded += n
         return n
 
     def reset(self, object key):
@@ -77,15 +84,17 @@ cdef class BucketCore(_Replica):
         refund. Returns the tokens that came back. What only others have taken is theirs to give back."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n, now = clock_ns(self.t)
-        cdef uint32_t e
+        cdef uint32_t e, slot
+        cdef definition_t *d
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         self.table.enter()
         e = table_find(self.t, lo, hi)
-        n = reset(self.t, self.d, e, now) if e != <uint32_t>NONE and entry_current(self.t, e, self.slot) else 0
+        d = self.definition(hi, &slot)
+        n = reset(self.t, d, e, now) if e != <uint32_t>NONE and entry_current(self.t, e, slot) else 0
         self.table.leave()
-        self.counts().refunded += n
+        self.t.counts[slot].refunded += n
         self.wake()
         return n
 
@@ -94,23 +103,25 @@ cdef class BucketCore(_Replica):
         debt, down to `max_debt` below empty; what would go beyond is forgiven. Returns the tokens charged."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n = whole_tokens(tokens, 1, MAX_SETTLE, "settle"), now = clock_ns(self.t), charged
-        cdef uint32_t e, gone
+        cdef uint32_t e, gone, slot
+        cdef definition_t *d
         cdef int got
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         self.table.enter()
         self.follow()
+        d = self.definition(hi, &slot)
         charged = 0
-        got = entry_for_take(self.t, self.d, self.slot, lo, hi, 1, 1, now, &e, &gone)
+        got = entry_for_take(self.t, d, slot, lo, hi, 1, 1, now, &e, &gone)
         if got == ALLOWED:
-            charged = settle(self.t, self.d, e, n, now)
+            charged = settle(self.t, d, e, n, now)
         self.table.leave()
         self.table.forget_name(gone)
         if got != ALLOWED:
             return 0
         self.note_name(e, key)
-        self.counts().granted += charged
+        self.t.counts[slot].granted += charged
         self.wake()
         return charged
 
@@ -119,13 +130,15 @@ cdef class BucketCore(_Replica):
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t), i, allowed = 0
+        cdef uint32_t slot
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
+        slot = self.fitting(hi, n)
         for i in range(calls):
-            if self.decide(key, lo, hi, n, now, &o) or self.d.shadow:
+            if self.decide(key, lo, hi, &slot, n, now, &o) or self.t.definitions[slot].shadow:
                 allowed += 1
-            self.count(o.allowed, n)
+            self.count(slot, o.allowed, n)
         return allowed
 
     def take_many(self, keys, costs=1):
@@ -158,10 +171,14 @@ cdef class BucketCore(_Replica):
             if not single:
                 for i in range(count):
                     items[i].cost = self.cost_of(costs[i])
+            if self.d.candidate_below:
+                self.check_costs(items, count)
             m.t, m.d, m.slot, m.salt = self.t, self.d, self.slot, self.salt
             m.items, m.count, m.now = items, count, clock_ns(self.t)
             m.allowed, m.remaining, m.retry = allowed.data.as_schars, <int64_t *>remaining.data.as_longlongs, retry.data.as_doubles
-            m.allowed_sum = m.denied_sum = m.granted = m.at = m.hashed = 0
+            m.at = m.hashed = 0
+            for i in range(2):
+                m.allowed_sum[i] = m.denied_sum[i] = m.granted[i] = 0
             while m.at < count:
                 m.alone = 0
                 self.table.begin_bulk()
@@ -173,27 +190,47 @@ cdef class BucketCore(_Replica):
             for i in range(count):
                 if m.items[i].unnamed and many_holds(&m, &m.items[i]):
                     self.note_name(m.items[i].entry, keys[i])
+            self.count_many(&m)
         finally:
             PyMem_Free(items)
-        cdef counts_t *counts = self.counts()
-        counts.allowed += m.allowed_sum
-        if self.d.shadow:
-            counts.shadowed += m.denied_sum
-            for i in range(count):
-                m.allowed[i], m.retry[i] = 1, 0.0
-        else:
-            counts.denied += m.denied_sum
-        counts.granted += m.granted
         self.wake()
         return Decisions(allowed, remaining, retry)
+
+    cdef int check_costs(self, take_item_t *items, Py_ssize_t count) except -1:
+        """No cost is above the capacity of its own key."""
+        cdef Py_ssize_t i
+        for i in range(count):
+            keyed_hash(self.t.h.hash_key, self.salt, items[i].data, items[i].size, &items[i].lo, &items[i].hi)
+            self.fitting(items[i].hi, items[i].cost)
+        return 0
+
+    cdef void count_many(self, many_t *m):
+        """Counts what each of the two definitions has decided, where it stands by now."""
+        cdef counts_t *counts
+        cdef uint32_t slot
+        cdef int side
+        cdef int64_t i
+        for side in range(2):
+            slot = self.d.candidate if side and self.d.candidate != <uint32_t>NONE else self.slot
+            counts = &self.t.counts[slot]
+            counts.allowed += m.allowed_sum[side]
+            counts.granted += m.granted[side]
+            if not self.t.definitions[slot].shadow:
+                counts.denied += m.denied_sum[side]
+                continue
+            counts.shadowed += m.denied_sum[side]
+            for i in range(m.count):
+                if m.items[i].side == side:
+                    m.allowed[i], m.retry[i] = 1, 0.0
 
     cdef int take_item(self, object key, many_t *m) except -1:
         cdef outcome_t o
         cdef take_item_t *item = &m.items[m.at]
+        cdef uint32_t slot = definition_for(self.t, self.slot, item.hi)
         memset(&o, 0, sizeof(o))
-        self.decide(key, item.lo, item.hi, item.cost, m.now, &o)
-        item.unnamed = 0
-        many_store(m, &o)
+        self.decide(key, item.lo, item.hi, &slot, item.cost, m.now, &o)
+        item.unnamed, item.side = 0, slot != self.slot
+        many_store(m, &self.t.definitions[slot], item.side, &o)
         return 0
 
     def columns(self, object key):
@@ -246,24 +283,53 @@ cdef class BucketCore(_Replica):
         return self.d.max_debt
 
     @property
+    def candidate_max_debt(self):
+        """The same of the candidate, 0 without one."""
+        return 0 if self.candidate is None else self.t.definitions[self.d.candidate].max_debt
+
+    @property
     def name_hash(self):
         """64 bits that name the bucket in the table and on the wire."""
         return self.salt
 
     def counters(self):
         """Since the bucket was made: decisions, also by mode, and tokens granted, refunded, forgiven. `excess`: the most
-        tokens by which the debt of a key passed the capacity, of the last one to two minutes."""
+        tokens by which the debt of a key passed the capacity, of the last one to two minutes. A candidate's are in the sums."""
         cdef definition_t *d
+        cdef definition_t *other
         cdef counts_t c
         cdef int i
         self.table.enter()
         self.follow()
         counts_total(self.t, self.slot, &c)
         self.table.leave()
-        d = self.d
+        d = other = self.d
+        if d.candidate != <uint32_t>NONE:
+            other = &self.t.definitions[d.candidate]
         modes = {str(mode): dict(zip(("denied", "allowed", "shadowed"), c.decided[i]))
                  for i, mode in enumerate((Mode.STRONG, Mode.FALLBACK))}
         sums = {"allowed": c.allowed, "denied": c.denied, "shadowed": c.shadowed}
         modes[str(Mode.EVENTUAL)] = {name: total - sum(one[name] for one in modes.values()) for name, total in sums.items()}
-        return {**sums, "modes": modes, "granted": c.granted, "refunded": c.refunded, "forgiven": d.forgiven,
-                "refused_full": d.refused_full, "keys": d.entries, "excess": excess_tokens(d, clock_ns(self.t))}
+        both = 0 if other is d else 1
+        return {**sums, "modes": modes, "granted": c.granted, "refunded": c.refunded,
+                "forgiven": d.forgiven + both * other.forgiven, "refused_full": d.refused_full + both * other.refused_full,
+                "keys": d.entries + both * other.entries,
+                "excess": max(excess_tokens(d, clock_ns(self.t)), excess_tokens(other, clock_ns(self.t)))}
+
+    def decided(self):
+        """How many calls each definition has admitted and denied: (admitted, denied) of the bucket's own and of its
+        candidate, of which None are known where there is none."""
+        cdef counts_t all, c
+        self.table.enter()
+        self.follow()
+        counts_total(self.t, self.slot, &all)
+        cdef uint32_t other = self.d.candidate
+        if other != <uint32_t>NONE:
+            c = self.t.definitions[other].past
+            counts_gather(self.t, other, &c)
+        self.table.leave()
+        total = all.allowed + all.shadowed, all.denied
+        if other == <uint32_t>NONE:
+            return total, None
+        its = c.allowed + c.shadowed, c.denied
+        return (total[0] - its[0], total[1] - its[1]), its

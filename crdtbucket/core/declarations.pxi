@@ -39,10 +39,13 @@ cdef extern from "core/core.h" nogil:
         double per_second
         int64_t flush_tokens, quota, entries
         int64_t forgiven, refused_full
+        counts_t past
         int64_t excess, excess_before, excess_minute
         uint32_t next
         uint16_t allow_when_full, shadow
-        int64_t replaced_ns
+        int64_t replaced_ns, staged_ns
+        uint64_t candidate_below
+        uint32_t candidate, staged
     ctypedef struct node_t:
         int64_t heard
         uint16_t origin, silences
@@ -92,8 +95,9 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct column_t:
         int i
     ctypedef struct wire_definition_t:
-        uint32_t bucket, same
+        uint32_t bucket, same, candidate, candidate_same
         int64_t q, p
+        uint64_t candidate_below
     ctypedef struct wire_column_t:
         uint32_t origin, birth
         int64_t taken, refunded
@@ -130,6 +134,10 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct plan_t:
         size_t size, begun
     plan_t plan_table(int64_t)
+    void definition_join(table_t *, uint32_t, uint32_t, int64_t)
+    uint32_t definition_for(const table_t *, uint32_t, uint64_t)
+    void definition_stage(definition_t *, uint32_t, uint64_t, int64_t)
+    void counts_gather(const table_t *, uint32_t, counts_t *)
     int table_open(table_t *, int64_t, const uint64_t *, int)
     int table_create(table_t *, int, int64_t, const uint64_t *, int)
     int table_remap(table_t *, int)
@@ -203,7 +211,7 @@ cdef extern from "core/core.h" nogil:
         int64_t cost
         uint64_t lo, hi
         uint32_t entry
-        int unnamed
+        uint16_t unnamed, side
     ctypedef struct many_t:
         table_t *t
         definition_t *d
@@ -215,8 +223,10 @@ cdef extern from "core/core.h" nogil:
         signed char *allowed
         int64_t *remaining
         double *retry
-        int64_t allowed_sum, denied_sum, granted
-    void many_store(many_t *, const outcome_t *)
+        int64_t allowed_sum[2]
+        int64_t denied_sum[2]
+        int64_t granted[2]
+    void many_store(many_t *, const definition_t *, int, const outcome_t *)
     void take_items(many_t *)
     int many_holds(const many_t *, const take_item_t *)
     double far_tokens(const table_t *, uint32_t, int64_t)
@@ -233,6 +243,6 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct survey_t:
         int64_t empty
         double debt, highest
-        uint32_t newest
+        uint32_t newest, owner
     void survey_open(const table_t *, survey_t *, uint32_t)
     void survey(table_t *, int64_t, int64_t, int64_t, survey_t *, uint32_t)

@@ -17,13 +17,65 @@ cdef class _Definitions(_Memory):
         The same definition again changes nothing. Raises CrdtbucketError when no slot is free.
         """
         cdef definition_t made
-        cdef definition_t *old = NULL
+        cdef definition_t *before = NULL
+        cdef uint32_t old
+        cdef int64_t slot
+        name = self._made(spec, min_debt, &made)
+        self.enter()
+        try:
+            old = slot = definition_current(&self.t, made.name_hash)
+            if old != <uint32_t>NONE:
+                before = &self.t.definitions[old]
+                made.candidate, made.candidate_below, made.staged_ns = before.candidate, before.candidate_below, before.staged_ns
+            if old == <uint32_t>NONE or not same_definition(before, &made):
+                slot = self._replace(old, &made)
+        finally:
+            self.leave()
+        self.slots[name] = slot
+        return slot
+
+    def stage(self, spec, uint64_t below, *, int64_t min_debt=0):
+        """Makes `spec` the candidate of the bucket of its name, which has a definition, and returns its slot: the keys whose
+        hash, its high half halved, lies below `below` (0 to 2^63) are its. They move when they are next touched, with their
+        debt in tokens, as of now. An earlier candidate is replaced. Raises as `define`."""
+        cdef definition_t made
+        cdef uint32_t slot, base
+        self._made(spec, min_debt, &made)
+        made.staged = 1
+        self.enter()
+        try:
+            base = definition_current(&self.t, made.name_hash)
+            slot = self.t.definitions[base].candidate
+            if slot == <uint32_t>NONE or not same_definition(&self.t.definitions[slot], &made):
+                slot = self._replace(slot, &made)
+            definition_stage(&self.t.definitions[base], slot, below, clock_ns(&self.t))
+        finally:
+            self.leave()
+        return slot
+
+    def unstage(self, spec, bint keep):
+        """Ends the candidate of a bucket: with `keep` it is the definition of all keys now, else the earlier one is again.
+        Returns the slot that is left; what the other one counted stands there."""
+        name = spec.key.encode()
+        cdef uint32_t base, candidate, left
+        self.enter()
+        base = left = definition_current(&self.t, name_hash(name))
+        candidate = self.t.definitions[base].candidate
+        if candidate != <uint32_t>NONE:
+            left = candidate if keep else base
+            definition_join(&self.t, base if keep else candidate, left, clock_ns(&self.t))
+        self.leave()
+        self.slots[name] = left
+        return left
+
+    cdef bytes _made(self, spec, int64_t min_debt, definition_t *made):
+        """Fills in a definition; returns the name that it is known by."""
         q, p = spec.emission
         cdef int64_t debt = max(spec.max_debt, min_debt)
         if q * (spec.capacity + debt) >= p << 62:
             debt = max(spec.max_debt, (p << 62) // q - spec.capacity - 1)
         name = spec.key.encode()
-        memset(&made, 0, sizeof(made))
+        memset(made, 0, sizeof(definition_t))
         made.q, made.p = q, p
         made.capacity, made.max_debt = spec.capacity, debt
         made.full_ns = q * spec.capacity // p
@@ -34,25 +86,19 @@ cdef class _Definitions(_Memory):
         made.quota = spec.max_keys if spec.max_keys is not None else INT64_MAX
         made.allow_when_full = spec.on_table_full == "allow"
         made.shadow = spec.shadow
-        made.next = <uint32_t>NONE
-        cdef uint32_t before
-        cdef int64_t slot
-        self.enter()
-        try:
-            before = definition_current(&self.t, made.name_hash)
-            if before != <uint32_t>NONE:
-                old = &self.t.definitions[before]
-                if same_definition(old, &made):
-                    self.slots[name] = before
-                    return before
-            slot = self._free_slot()
-            if old:
-                made.forgiven, made.refused_full = old.forgiven, old.refused_full
-                made.excess, made.excess_before, made.excess_minute = old.excess, old.excess_before, old.excess_minute
-            definition_place(&self.t, slot, &made, before, clock_ns(&self.t))
-        finally:
-            self.leave()
-        self.slots[name] = slot
+        made.next = made.candidate = <uint32_t>NONE
+        return name
+
+    cdef int64_t _replace(self, uint32_t old, definition_t *made) except -1:
+        """Places a definition, which goes on where `old`, or NONE, has counted. Returns its slot. The lock is held."""
+        cdef int64_t slot = self._free_slot()
+        cdef definition_t *before = NULL
+        if old != <uint32_t>NONE:
+            before = &self.t.definitions[old]
+            made.forgiven, made.refused_full = before.forgiven, before.refused_full
+            made.excess, made.excess_before, made.excess_minute = before.excess, before.excess_before, before.excess_minute
+            before.forgiven = before.refused_full = 0
+        definition_place(&self.t, slot, made, old, clock_ns(&self.t))
         self._refresh_flush()
         return slot
 
@@ -80,9 +126,15 @@ cdef class _Definitions(_Memory):
         out = []
         for i in range(self.t.h.definitions):
             d = &self.t.definitions[i]
-            if d.name_hash and d.next == <uint32_t>NONE:
+            if d.name_hash and d.next == <uint32_t>NONE and not d.staged:
                 out.append((i, d.name_hash, d.definition_hash, d.q, d.p))
         return out
+
+    def candidates(self):
+        """Of the buckets that have one: {name hash: definition hash of the candidate}."""
+        cdef uint32_t i
+        return {self.t.definitions[i].name_hash: self.t.definitions[self.t.definitions[i].candidate].definition_hash
+                for i in range(self.t.h.definitions) if self.t.definitions[i].candidate != <uint32_t>NONE}
 
     @property
     def definition_count(self):

@@ -16,7 +16,8 @@ cdef array uints(uint32_t *items, uint32_t count):
 cdef class _Inbox(_Outbox):
     def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False):
-        """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's; `origins`: local
+        """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
+        the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `heard`; `newer`: its rates count;
         `joining`: answer all that is held. Raises WireError, and changes nothing, when malformed. Returns `Merged`."""
         cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
@@ -79,14 +80,20 @@ cdef class _Inbox(_Outbox):
 
     cdef read_definitions(self, definitions, wire_definition_t *wd):
         cdef uint32_t i = 0
+        cdef definition_t *mine
         for slot, same, q, p in definitions:
             if slot >= self.t.h.definitions:
                 raise CrdtbucketError(f"no definition {slot}")
             if not (0 < q < 1 << 63 and 0 < p < 1 << 63):
                 raise CrdtbucketError(f"{q}/{p} ns a token is no rate")
             wd[i].bucket = <uint32_t>NONE if slot < 0 else <uint32_t>slot
-            wd[i].same = same
+            wd[i].same = same & 1
             wd[i].q, wd[i].p = q, p
+            wd[i].candidate_below = 0
+            if slot >= 0:
+                mine = &self.t.definitions[<uint32_t>slot]
+                wd[i].candidate, wd[i].candidate_below = mine.candidate, mine.candidate_below
+                wd[i].candidate_same = same >> 1 & 1
             i += 1
 
     def restore(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins):

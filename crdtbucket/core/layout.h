@@ -118,6 +118,10 @@ typedef struct {
     uint32_t next;                    /* the definition that replaced this one, or NONE */
     uint16_t allow_when_full, shadow; /* shadow: what is denied is admitted all the same */
     int64_t replaced_ns;              /* when it did */
+    uint64_t candidate_below;         /* keys whose hash (high half, halved) lies below it are the candidate's; 0: none are */
+    int64_t staged_ns;                /* when that last changed */
+    uint32_t staged;                  /* this one is another's candidate, or was until that was dropped */
+    uint32_t candidate;               /* a second definition of the bucket, of some of its keys, or NONE */
 } definition_t;
 
 typedef struct {

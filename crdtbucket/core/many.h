@@ -11,7 +11,7 @@ typedef struct {
     int64_t cost;
     uint64_t lo, hi;
     uint32_t entry;
-    int unnamed;
+    uint16_t unnamed, side;           /* side: which of the bucket's two definitions decided */
 } take_item_t;
 
 typedef struct {
@@ -25,21 +25,20 @@ typedef struct {
     signed char *allowed;
     int64_t *remaining;
     double *retry;
-    int64_t allowed_sum, denied_sum, granted;
+    int64_t allowed_sum[2], denied_sum[2], granted[2];
 } many_t;
 
-static inline void many_store(many_t *m, const outcome_t *o)
+static inline void many_store(many_t *m, const definition_t *d, int side, const outcome_t *o)
 {
-    const definition_t *d = m->d;
     int64_t left = LIKELY(d->p == 1 && o->debt_ns <= d->full_ns)
                        ? (int64_t)((uint64_t)(d->full_ns - o->debt_ns) / (uint64_t)d->q)
                        : tokens_left(d, (i128)o->debt_ns * d->p + o->rest);
     m->allowed[m->at] = (signed char)o->allowed;
     m->remaining[m->at] = left > 0 ? left : 0;
     m->retry[m->at] = o->allowed ? 0.0 : (double)o->wait_ns / 1e9;
-    m->allowed_sum += o->allowed;
-    m->denied_sum += !o->allowed;
-    m->granted += o->allowed ? m->items[m->at].cost : 0;
+    m->allowed_sum[side] += o->allowed;
+    m->denied_sum[side] += !o->allowed;
+    m->granted[side] += o->allowed ? m->items[m->at].cost : 0;
     m->at++;
 }
 
@@ -66,27 +65,41 @@ static inline void many_look_ahead(many_t *m)
     m->hashed = end;
 }
 
+/* The next take; 0 when it needs the lock. */
+static inline int many_take(many_t *m, definition_t *d, uint32_t slot, int side)
+{
+    table_t *t = m->t;
+    take_item_t *item = &m->items[m->at];
+    outcome_t o;
+    uint64_t word;
+    item->entry = entry_at_hand(t, item->lo, item->hi, slot, &word);
+    if (item->entry == NONE || (o.allowed = take_level(t, d, item->entry, item->cost, m->now, word, &o)) < 0) {
+        m->alone = 1;
+        return 0;
+    }
+    count_offered(t, d, item->entry, item->cost, o.allowed);
+    item->unnamed = !(LOAD(t->hot[item->entry].flags) & ENTRY_NAMED);
+    many_store(m, d, side, &o);
+    return 1;
+}
+
 /* Takes in order until a chunk is done, or until one needs the lock. */
 static void take_items(many_t *m)
 {
     table_t *t = m->t;
+    const uint64_t below = m->d->candidate_below;
     int64_t end = m->at + MANY_CHUNK < m->count ? m->at + MANY_CHUNK : m->count;
     while (m->at < end) {
-        outcome_t o;
-        uint64_t word;
         take_item_t *item = &m->items[m->at];
         if (m->at == m->hashed)
             many_look_ahead(m);
-        item->entry = entry_at_hand(t, item->lo, item->hi, m->slot, &word);
         item->unnamed = 0;
-        if (item->entry == NONE
-            || (o.allowed = take_level(t, m->d, item->entry, item->cost, m->now, word, &o)) < 0) {
-            m->alone = 1;
+        item->side = (item->hi >> 1) < below;
+        if (LIKELY(!item->side)) {
+            if (!many_take(m, m->d, m->slot, 0))
+                return;
+        } else if (!many_take(m, &t->definitions[m->d->candidate], m->d->candidate, 1))
             return;
-        }
-        count_offered(t, m->d, item->entry, item->cost, o.allowed);
-        item->unnamed = !(LOAD(t->hot[item->entry].flags) & ENTRY_NAMED);
-        many_store(m, &o);
     }
 }
 

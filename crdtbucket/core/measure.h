@@ -40,7 +40,8 @@ typedef struct {
     double debt, highest;             /* tokens that are lacking to full: of all keys, and of the one that lacks most */
     definition_t d;                   /* as it was when the survey began */
     double per_ns;                    /* tokens a ns */
-    uint32_t newest;                  /* the definition that its keys count for */
+    uint32_t newest;                  /* the definition that its keys are or will be under */
+    uint32_t owner;                   /* and, where that is a candidate, whose: its keys count for that one */
 } survey_t;
 
 #define SURVEY_CHUNK 4096             /* the lock is not held longer than for so many: some 20 us */
@@ -53,13 +54,19 @@ static void survey_open(const table_t *t, survey_t *s, uint32_t count)
         s[i] = (survey_t){.d = *d, .per_ns = (double)d->p / (double)d->q, .newest = i};
         while (t->definitions[s[i].newest].next != NONE)
             s[i].newest = t->definitions[s[i].newest].next;
+        s[i].owner = s[i].newest;
     }
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t j = 0; t->definitions[i].candidate_below && j < count; j++)
+            if (s[j].newest == t->definitions[i].candidate)
+                s[j].owner = i;
 }
 
 static void survey_entry(const table_t *t, const hot_t *hot, int64_t now, survey_t *s)
 {
     const definition_t *is = &t->definitions[hot->bucket], *d = &s[hot->bucket].d;
-    survey_t *out = &s[s[hot->bucket].newest];
+    survey_t *out = &s[s[hot->bucket].owner];
+    const definition_t *newest = &s[s[hot->bucket].newest].d;
     if (is->name_hash != d->name_hash || is->q != d->q || is->p != d->p)
         return;
     int64_t rest, ns = (int64_t)((uint64_t)LOAD(hot->base) + scaled(d, net_of(LOAD(hot->word)), &rest) - (uint64_t)now);
@@ -69,7 +76,7 @@ static void survey_entry(const table_t *t, const hot_t *hot, int64_t now, survey
     out->debt += lacking;
     if (lacking > out->highest)
         out->highest = lacking;
-    out->empty += lacking > (double)out->d.capacity - 1;
+    out->empty += lacking > (double)newest->capacity - 1;
 }
 
 /* Adds up `most` places from `from` on, around the end. */

@@ -11,7 +11,21 @@ typedef struct {
     uint32_t bucket;                  /* local definition, NONE when the bucket is unknown here */
     uint32_t same;                    /* its definition is ours: levels may be adopted */
     int64_t q, p;                     /* the sender's T */
+    uint64_t candidate_below;         /* keys of the candidate, to which the two below apply in place of the first two */
+    uint32_t candidate, candidate_same;
 } wire_definition_t;
+
+/* A wire definition as it is understood for one key; `its` is written where that is the candidate's. */
+static inline const wire_definition_t *wire_definition_for(const wire_definition_t *wd, uint64_t hash_hi,
+                                                           wire_definition_t *its)
+{
+    if (LIKELY((hash_hi >> 1) >= wd->candidate_below))
+        return wd;
+    *its = *wd;
+    its->bucket = wd->candidate;
+    its->same = wd->candidate_same;
+    return its;
+}
 
 typedef struct {
     int64_t merged, ignored, unknown_bucket, refused_columns, dropped_full, gained;
@@ -223,6 +237,8 @@ static int merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess, const 
         r->unknown_bucket++;
         return 1;
     }
+    wire_definition_t its;
+    wd = wire_definition_for(wd, w->hi, &its);
     uint32_t e = merge_place(t, w, guess, wd->bucket, m->alone, now, out, &existed, &deferred);
     if (e == NONE)
         return !deferred;

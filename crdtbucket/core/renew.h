@@ -57,6 +57,14 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     rewrite_end(t);
 }
 
+/* The definition of a key, of the two that its bucket may have: the same on all nodes, as the hash is. */
+static inline uint32_t definition_for(const table_t *t, uint32_t bucket, uint64_t hash_hi)
+{
+    const definition_t *d = &t->definitions[bucket];
+    uint32_t candidate = UNLIKELY((hash_hi >> 1) < LOAD(d->candidate_below)) ? LOAD(d->candidate) : NONE;
+    return LIKELY(candidate == NONE) ? bucket : candidate; /* another process may end it just now */
+}
+
 /* The entry counts for this definition and the running epoch. */
 static inline int entry_current(const table_t *t, uint32_t e, uint32_t bucket)
 {
@@ -91,12 +99,13 @@ static inline uint32_t entry_at_hand(const table_t *t, uint64_t lo, uint64_t hi,
  * is. Needs the table to itself. */
 static inline int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
 {
+    int64_t since = INT64_MIN;
     while (t->hot[e].bucket != bucket) {
         const definition_t *d = &t->definitions[t->hot[e].bucket];
-        if (d->next == NONE)
-            redefine(t, e, bucket, now);
-        else
-            redefine(t, e, d->next, d->replaced_ns < now ? d->replaced_ns : now);
+        int64_t at = d->next != NONE ? d->replaced_ns : d->candidate == bucket ? d->staged_ns : now;
+        at = at > now ? now : at < since ? since : at;
+        redefine(t, e, d->next != NONE ? d->next : bucket, at);
+        since = at;
     }
     if (t->hot[e].origin == t->h->own_origin && entry_net(t, e) >= TOKEN_ROLL && !open_epoch(t))
         return 0;
@@ -182,11 +191,28 @@ static void counts_total(const table_t *t, uint32_t slot, counts_t *sum)
         }
 }
 
+/* Keys whose hash lies below `below` are the candidate's. */
+static inline void definition_stage(definition_t *d, uint32_t candidate, uint64_t below, int64_t now)
+{
+    if (d->candidate == candidate && d->candidate_below == below)
+        return;
+    STORE(d->staged_ns, now);
+    STORE(d->candidate, candidate);
+    STORE(d->candidate_below, below);
+}
+
+/* Its keys are all its own again. */
+static inline void definition_unstage(definition_t *d)
+{
+    STORE(d->candidate_below, 0);
+    STORE(d->candidate, NONE);
+}
+
 /* The definition that stands for a bucket now, whoever made it; NONE for none. */
 static inline uint32_t definition_current(const table_t *t, uint64_t name_hash)
 {
     for (uint32_t i = 0; i < t->h->definitions; i++)
-        if (t->definitions[i].name_hash == name_hash && t->definitions[i].next == NONE)
+        if (t->definitions[i].name_hash == name_hash && t->definitions[i].next == NONE && !t->definitions[i].staged)
             return i;
     return NONE;
 }
@@ -217,6 +243,7 @@ static void define_apply(table_t *t)
     if (j->old != NONE) {
         t->definitions[j->old].replaced_ns = j->base;
         STORE(t->definitions[j->old].next, j->slot);
+        definition_unstage(&t->definitions[j->old]);
     }
     STORE(t->journal->kind, JOURNAL_NONE);
 }
@@ -244,10 +271,31 @@ static void definition_place(table_t *t, uint32_t slot, const definition_t *made
     define_apply(t);
 }
 
-/* Brings an entry whose definition was replaced to the newest one. Needs the table to itself. */
+/* A definition lives on as another, and its keys follow. What it counted is in the sums of the bucket as before. */
+static void definition_join(table_t *t, uint32_t from, uint32_t into, int64_t now)
+{
+    definition_t *old = &t->definitions[from], *d = &t->definitions[into];
+    ADD_SATURATED(d->forgiven, old->forgiven);
+    d->refused_full += old->refused_full;
+    old->forgiven = old->refused_full = 0;
+    if (old->excess_minute > d->excess_minute || (old->excess_minute == d->excess_minute && old->excess > d->excess)) {
+        d->excess = old->excess;
+        d->excess_before = old->excess_before;
+        d->excess_minute = old->excess_minute;
+    }
+    d->staged = 0;
+    old->replaced_ns = now;
+    STORE(old->next, into);
+    definition_unstage(old);
+    definition_unstage(d);
+    t->h->defined++;                                    /* peers' tables are to be understood anew */
+}
+
+/* Brings an entry whose definition was replaced, or that is the candidate's now, to the newest one of its key; what the
+ * candidate has it keeps. Needs the table to itself. */
 static inline void follow_definition(table_t *t, uint32_t e, int64_t now)
 {
-    uint32_t bucket = definition_newest(t, t->hot[e].bucket);
+    uint32_t bucket = definition_for(t, definition_newest(t, t->hot[e].bucket), t->hot[e].hash_hi);
     if (UNLIKELY(bucket != t->hot[e].bucket))
         entry_renew(t, e, bucket, now);
 }

@@ -15,9 +15,10 @@ cdef class _Replica(_Decider):
         if self.t.definitions[self.t.hot[e].bucket].name_hash != self.salt:
             entry[0] = <uint32_t>NONE
             return 0
-        if not entry_current(self.t, e, self.slot):
+        cdef uint32_t slot = definition_for(self.t, self.slot, hi)
+        if not entry_current(self.t, e, slot):
             self.table.enter()
-            done = entry_renew(self.t, e, self.slot, now)
+            done = entry_renew(self.t, e, slot, now)
             self.table.leave()
         return done
 
@@ -27,15 +28,16 @@ cdef class _Replica(_Decider):
         all). The key has an entry from now on; None when there is no room for one. Raises as `take`."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t)
-        cdef uint32_t e
+        cdef uint32_t e, slot
         cdef outcome_t o
         cdef standing_t s
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
+        slot = self.fitting(hi, n)
         e = table_find(self.t, lo, hi)
-        if e == <uint32_t>NONE or not entry_current(self.t, e, self.slot):
-            if self.new_entry(lo, hi, 1, now, &e, &o) == DENIED:
+        if e == <uint32_t>NONE or not entry_current(self.t, e, slot):
+            if self.new_entry(lo, hi, &slot, 1, now, &e, &o) == DENIED:
                 return None
         self.note_name(e, key)
         standing(self.t, e, n, now, &s)
@@ -48,37 +50,40 @@ cdef class _Replica(_Decider):
         `cost` and the key are as in `open_call`."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t now = clock_ns(self.t)
-        cdef uint32_t e
+        cdef uint32_t e, slot
+        cdef definition_t *d
         cdef outcome_t o
         cdef standing_t s
         self.locate(key, &lo, &hi)
+        d = self.definition(hi, &slot)
         memset(&o, 0, sizeof(o))
         memset(&s, 0, sizeof(s))
         if not self.current(lo, hi, now, &e) and taken:
-            self.new_entry(lo, hi, 1, now, &e, &o)
+            self.new_entry(lo, hi, &slot, 1, now, &e, &o)
         o.allowed = allowed
         if e != <uint32_t>NONE:
             if taken or refunded:
                 self.table.enter()
-                book(self.t, self.d, e, taken, refunded, now)
+                d = &self.t.definitions[self.t.hot[e].bucket]
+                book(self.t, d, e, taken, refunded, now)
                 self.table.leave()
-            count_offered(self.t, self.d, e, cost, allowed)
+            count_offered(self.t, d, e, cost, allowed)
             standing(self.t, e, cost, now, &s)
             o.entry, o.birth, o.origin, o.full_count = e, s.birth, self.t.hot[e].origin, self.t.hot[e].full_count
         o.debt_ns = s.debt_ns if debt is None else debt
         if not allowed:
-            o.wait_ns = max(wait_for(self.d, o.debt_ns, cost), s.wait_ns, wait)
-        cdef Decision decision = self.answer(key, cost, &o)
+            o.wait_ns = max(wait_for(d, o.debt_ns, cost), s.wait_ns, wait)
+        cdef Decision decision = self.answer(key, cost, slot, &o)
         decision.mode = mode
-        self.count(allowed, cost)
-        self.count_mode(allowed, mode)
+        self.count(slot, allowed, cost)
+        self.count_mode(slot, allowed, mode)
         return decision
 
     def take_as(self, object key, object cost, mode):
         """A take whose Decision says `mode`."""
         cdef Decision decision = BucketCore.take(self, key, cost)  # a strong bucket has no take of its own
         decision.mode = mode
-        self.count_mode(decision.allowed and not decision.shadowed, mode)
+        self.count_mode(decision.slot, decision.allowed and not decision.shadowed, mode)
         return decision
 
     def own(self, uint64_t lo, uint64_t hi):
@@ -99,7 +104,7 @@ cdef class _Replica(_Decider):
         if not self.current(lo, hi, now, &e):
             return False
         self.table.enter()
-        done = book(self.t, self.d, e, tokens, tokens, now)
+        done = book(self.t, &self.t.definitions[self.t.hot[e].bucket], e, tokens, tokens, now)
         self.table.leave()
         return bool(done)
 

@@ -196,7 +196,7 @@ cdef class Table(_Sharing):
                 with nogil:
                     survey(&self.t, at, most, now, s, count)
             return {self.t.definitions[i].name_hash: (round(s[i].empty / share), s[i].debt / share, s[i].highest)
-                    for i in range(count) if s[i].newest == i}
+                    for i in range(count) if s[i].owner == i}
         finally:
             PyMem_Free(s)
 

@@ -52,8 +52,10 @@ static void shift_all(table_t *t, int64_t ns)
     for (int64_t e = 0; e < t->h->bump; e++)
         if (LOAD(t->hot[e].flags) & ENTRY_USED)
             ADD(t->hot[e].base, ns);
-    for (uint32_t i = 0; i < t->h->definitions; i++)
+    for (uint32_t i = 0; i < t->h->definitions; i++) {
         t->definitions[i].replaced_ns += ns;
+        t->definitions[i].staged_ns += ns;
+    }
 }
 
 /* An entry out of a snapshot. It is merged like an own message that came late: its debt, not aged, is an upper bound. */
@@ -63,6 +65,8 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     column_t c;
     if (wd->bucket == NONE || table_find(t, w->lo, w->hi) != NONE)
         return 0;
+    wire_definition_t its;
+    wd = wire_definition_for(wd, w->hi, &its);
     definition_t *d = &t->definitions[wd->bucket];
     uint32_t e = entry_obtain(t, w->lo, w->hi, wd->bucket, 0, now, &gone);
     if (e == NONE)

@@ -40,6 +40,9 @@ class Admin:
                   model.Reset, refusals=(400, *refusals, 404, 413, 415), admin=True),
             Route("POST", PREFIX + "reload", "Read the configuration file again", self.reload,
                   model.Reloaded, refusals=(*refusals, 409), admin=True),
+            Route("POST", PREFIX + "rollout", "Advance, halt or roll back a version", self.rollout,
+                  model.RolloutNow, model.Steer, refusals=(400, *refusals, 409, 413, 415),
+                  admin=True),
         ]  # fmt: skip
 
     def check(self, request: web.Request) -> None:
@@ -71,6 +74,7 @@ class Admin:
             "buckets": self._views.buckets_now(),
             "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
             "config": stats["config"],
+            "rollout": stats.get("rollout"),
         }
 
     async def reset(self, request: web.Request) -> web.Response:
@@ -89,6 +93,28 @@ class Admin:
             now.limit,
         )
         return respond({"given_back": given_back, "remaining": now.remaining, "limit": now.limit})
+
+    async def rollout(self, request: web.Request) -> web.Response:
+        """Moves the roll-out of the newest version, here and at all nodes that have it."""
+        body = await read(request, model.Steer)
+        who = request.remote or "the socket"
+        try:
+            await asyncio.to_thread(getattr(self._limiter.rollout, body.action))
+        except CrdtbucketError as error:
+            AUDIT.warning("rollout from %s: %s refused: %s", who, body.action, error)
+            raise Refusal(409, str(error)) from error
+        state = self._limiter.rollout.state
+        assert state is not None, "a command goes to a roll-out"
+        AUDIT.warning(
+            "rollout from %s: %s of version %d, which is %s at stage %d of %d",
+            who,
+            body.action,
+            state["version"],
+            state["status"],
+            state["stage"],
+            state["stages"],
+        )
+        return respond(state)
 
     async def reload(self, request: web.Request) -> web.Response:
         """Brings the file as it is now into force, all of it or nothing."""

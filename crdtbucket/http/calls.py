@@ -237,7 +237,7 @@ class Calls:
     ) -> web.Response:
         document = problem(
             decision,
-            decision.bucket.spec,
+            decision.bucket.spec_of(decision.key),
             instance=path,
             reduced_capacity=self._settings.fallback_503,
         )
@@ -248,7 +248,7 @@ class Calls:
     def _fields(self, decision: Decision) -> dict[str, str]:
         return rate_limit_fields(
             decision,
-            decision.bucket.spec,
+            decision.bucket.spec_of(decision.key),
             legacy=self._settings.legacy_fields,
             jitter_s=self._settings.retry_jitter,
         )

@@ -159,7 +159,7 @@ class Limits:
         told: dict[str, str] = {}
         buckets: dict[str, dict[str, str]] = {}
         for decision in sorted(decisions, key=_pressure):
-            spec = decision.bucket.spec
+            spec = decision.bucket.spec_of(decision.key)
             if not spec.shadow:
                 buckets[spec.key] = fields = rate_limit_fields(
                     decision, spec, legacy=self._legacy, jitter_s=self._jitter_s

@@ -106,6 +106,15 @@ class Reset(Body):
     key: Key
 
 
+class Steer(Body):
+    """A command to the roll-out of a version."""
+
+    action: Annotated[
+        Literal["advance", "halt", "rollback"],
+        Field(description="To the next stage; stay as it is; the version before again."),
+    ]
+
+
 class Answer(BaseModel):
     """Of the server."""
 
@@ -215,6 +224,46 @@ class ConfigHere(ConfigNow):
     refused: int
 
 
+StatusName = Literal["running", "done", "halted", "rolled back"]
+
+
+class RolloutOf(Answer):
+    """The newest version that a node has, and how that stands."""
+
+    version: int
+    hash: str
+    status: StatusName
+
+
+class Sides(Answer):
+    """Calls that were admitted and denied."""
+
+    admitted: int
+    denied: int
+
+
+class OldAndNew(Answer):
+    """Of a bucket that has keys of both versions, since the roll-out began."""
+
+    old: Sides
+    new: Sides
+
+
+class RolloutNow(RolloutOf):
+    """How far the newest version is, on this node. Times are seconds."""
+
+    before: Annotated[int, Field(description="The version that it replaces.")]
+    reason: Annotated[str, Field(description="Why it stands so, where that is known here.")]
+    stage: Annotated[int, Field(description="From 1.")]
+    stages: int
+    reach: Annotated[str, Field(description="What this stage reaches, in words.")]
+    percent: Annotated[int, Field(description="Of the keys of this node.")]
+    since: Annotated[float, Field(description="Since it came here.")]
+    hold: Annotated[float | None, Field(description="How long a stage lasts; null: until told.")]
+    halts: Annotated[int, Field(description="Times that this node halted it by itself.")]
+    buckets: dict[str, OldAndNew]
+
+
 class Peer(Answer):
     """A node that this one knows; `config` is null where it told none."""
 
@@ -223,6 +272,7 @@ class Peer(Answer):
     state: Literal["alive", "suspect", "dead", "left"]
     lag: Annotated[float | None, Field(description="How old its newest round is, seconds.")] = None
     config: ConfigNow | None = None
+    rollout: RolloutOf | None = None
 
 
 class Peers(Answer):
@@ -241,6 +291,7 @@ class Status(Peers):
     buckets: list[BucketNow]
     redis: Annotated[dict[str, str], Field(description="The mode of each endpoint.")]
     config: ConfigHere
+    rollout: RolloutNow | None = None
 
 
 class Health(Answer):
@@ -301,7 +352,9 @@ __all__ = [
     "Reserved",
     "Reset",
     "ResetDone",
+    "RolloutNow",
     "Status",
+    "Steer",
     "Take",
     "TakeMany",
     "Taken",

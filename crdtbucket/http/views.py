@@ -103,6 +103,7 @@ class Views:
                 "state": one["state"],
                 "lag": lags.get(one["node"]),
                 "config": None if one["hash"] is None else running(one),
+                "rollout": one["rollout"],
             }
             for one in self._limiter.fleet()
             if one["node"] != me
@@ -143,7 +144,7 @@ class Views:
 
 def running(told: Mapping[str, Any]) -> dict[str, Any]:
     """Which configuration a node runs."""
-    return {field: told[field] for field in ("version", "hash", "stage")}
+    return {"version": told["version"], "hash": told["hash"], "stage": str(told["stage"] or "")}
 
 
 def _top(request: web.Request) -> int:

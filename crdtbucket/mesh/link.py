@@ -125,6 +125,8 @@ class Link:
     unheard: tuple[str, ...] = ()
     config: wire.Config | None = None
     """Version, hash and stage of the configuration that it runs, None while it has told none."""
+    rollout: wire.Rollout | None = None
+    """How far the newest version is that it has, as it told together with that."""
     config_seq: int = 0
     sync_place: int = 0
     """Next place of the full sync, -1 when it is through."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from crdtbucket._core import Table
 from crdtbucket.errors import NodeConflict
@@ -32,6 +32,16 @@ REPEATED_MEMBERS = 64
 not grow with the mesh."""
 
 
+class FleetRow(NamedTuple):
+    """What a node runs, as far as it is known."""
+
+    name: str
+    region: str
+    state: str
+    config: wire.Config | None
+    rollout: wire.Rollout | None
+
+
 class Membership:
     """The members that the node `name` knows, and its links to them. Times are local ns."""
 
@@ -56,6 +66,10 @@ class Membership:
         self.config: wire.Config | None = None
         """Version, hash and stage of the configuration that this node runs, which peers are told;
         None for none."""
+        self.rollout: wire.Rollout | None = None
+        """How far the newest version is that this node has."""
+        self.on_rollout: Callable[[wire.Rollout], None] | None = None
+        """Told what a peer says of that."""
 
     # ---- links ----
 
@@ -132,12 +146,13 @@ class Membership:
         found = self.links.values() if names is None else map(self.links.get, names)
         return [link for link in found if link is not None and link.connected and not link.left]
 
-    def fleet(self, me: NodeInfo, now: int) -> list[tuple[str, str, str, wire.Config | None]]:
-        """(name, region, state, configuration) of this node and of all peers, by name."""
-        rows = [(me.name, me.region, "alive", self.config)]
+    def fleet(self, me: NodeInfo, now: int) -> list[FleetRow]:
+        """This node and all peers, by name."""
+        rows = [FleetRow(me.name, me.region, "alive", self.config, self.rollout)]
         for name, link in self.links.items():
-            rows.append((name, link.info.region, self.status(name, now), link.config))
-        return sorted(rows)
+            state = self.status(name, now)
+            rows.append(FleetRow(name, link.info.region, state, link.config, link.rollout))
+        return sorted(rows, key=lambda row: row.name)
 
     def relayed(self, name: str) -> bool:
         """Whether a connected peer does not hear this member itself."""
@@ -203,7 +218,9 @@ class Membership:
         if frame.unheard is not None and frame.unheard != link.unheard:
             link.unheard, self._relayed = frame.unheard, None
         if frame.config is not None and frame.seq > link.config_seq:
-            link.config, link.config_seq = frame.config, frame.seq
+            link.config, link.rollout, link.config_seq = frame.config, frame.rollout, frame.seq
+        if frame.rollout is not None and self.on_rollout is not None:
+            self.on_rollout(frame.rollout)
         for epoch in frame.marks or ():
             self._pruner.told(epoch, self._running(), now)
         if frame.flags & wire.LEAVING and not link.left:
@@ -225,6 +242,8 @@ class Membership:
         news = {**self.members(me, now), **({"marks": marks} if marks else {})}
         if self.config is not None:
             news["config"] = self.config
+        if self.rollout is not None:
+            news["rollout"] = self.rollout
         if news != self._news:
             self._news = news
             for link in self.links.values():

@@ -16,7 +16,7 @@ from crdtbucket._core import Merged, Table
 from crdtbucket.errors import MeshError, NodeConflict, WireError
 from crdtbucket.mesh import antientropy, clockwatch, observed, snapshot, wire
 from crdtbucket.mesh.link import Link
-from crdtbucket.mesh.membership import Membership
+from crdtbucket.mesh.membership import FleetRow, Membership
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.notes import Noted, Notes, dump, load, member_rows
 from crdtbucket.mesh.roster import Resolved, Roster
@@ -173,8 +173,17 @@ class MeshNode:
     def runs(self, config: wire.Config | None) -> None:
         self.members.config = config
 
-    def fleet(self, now: int) -> list[tuple[str, str, str, wire.Config | None]]:
-        """(name, region, state, configuration) of this node and all peers, by name."""
+    @property
+    def rollout(self) -> wire.Rollout | None:
+        """How far the newest version is that this node has; peers are told."""
+        return self.members.rollout
+
+    @rollout.setter
+    def rollout(self, rollout: wire.Rollout | None) -> None:
+        self.members.rollout = rollout
+
+    def fleet(self, now: int) -> list[FleetRow]:
+        """Who runs what: this node and all peers, by name."""
         return self.members.fleet(self.info, now)
 
     @property

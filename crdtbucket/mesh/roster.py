@@ -21,8 +21,8 @@ class Resolved:
     tables: wire.Tables
     origins: array[int]
     """Local origin ids at its positions."""
-    definitions: tuple[tuple[int, bool, int, int], ...]
-    """(local slot or -1, whether the definitions are equal, its q, its p)."""
+    definitions: tuple[tuple[int, int, int, int], ...]
+    """(local slot or -1, equals: 1 the definition here, 2 its candidate, 3 both; its q, its p)."""
     key: tuple[int, int]
     """State of the local numbers for which this holds."""
 
@@ -94,10 +94,12 @@ class Roster:
         for name, epoch in tables.origins:
             origins.append(self._table.origin(self.node(name), epoch))
         local = {row[1]: row for row in self._table.definitions()}
+        candidates = self._table.candidates()
         definitions = []
         for name_hash, definition_hash, q, p in tables.definitions:
             mine = local.get(name_hash)
-            same = mine is not None and mine[2] == definition_hash
+            same = int(mine is not None and mine[2] == definition_hash)
+            same |= 2 * (candidates.get(name_hash) == definition_hash)
             definitions.append((mine[0] if mine else -1, same, q, p))
         own, _ = self.announced()
         tables = replace(tables, origins=_shared(tables.origins, own.origins))

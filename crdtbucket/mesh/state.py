@@ -24,8 +24,8 @@ class StateDir:
         self._dir = Path(directory)
         stem = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", name)
         self._name = name
-        self._lock_path, self._life_path, self._snapshot_path = (
-            self._dir / f"{stem}{suffix}" for suffix in (".lock", ".life", ".snapshot")
+        self._lock_path, self._life_path, self._snapshot_path, self._rollout_path = (
+            self._dir / f"{stem}{suffix}" for suffix in (".lock", ".life", ".snapshot", ".rollout")
         )
         self._lock: int | None = None
 
@@ -77,6 +77,25 @@ class StateDir:
         """Replaces the snapshot."""
         self._write(self._snapshot_path, data)
 
+    def load_rollout(self) -> bytes | None:
+        """What is kept of a roll-out under way, or None."""
+        try:
+            return self._rollout_path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise MeshError(f"{self._rollout_path} cannot be read: {error.strerror}") from error
+
+    def save_rollout(self, data: bytes | None) -> None:
+        """Replaces that; None: nothing is under way."""
+        if data is not None:
+            self._write(self._rollout_path, data)
+            return
+        try:
+            self._rollout_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise MeshError(f"{self._rollout_path} cannot be removed: {error.strerror}") from error
+
     def close(self) -> None:
         """Gives the name back."""
         if self._lock is not None:
@@ -97,6 +116,7 @@ class StateDir:
     def _write(self, path: Path, data: bytes) -> None:
         aside = path.with_suffix(path.suffix + ".new")
         try:
+            self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             with open(
                 os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
             ) as file:

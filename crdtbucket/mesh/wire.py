@@ -14,6 +14,7 @@ from typing import Any
 import msgpack
 
 from crdtbucket.errors import WireError
+from crdtbucket.rollout import Status
 
 MAGIC = b"CB"
 VERSION = 1
@@ -46,6 +47,7 @@ Origins = tuple[tuple[str, int], ...]
 Definitions = tuple[tuple[int, int, int, int], ...]
 Member = tuple[str, str, int, str]
 Config = tuple[int, int, int]
+Rollout = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,9 @@ class Frame:
     refused, and for how much there was no room."""
     config: Config | None = None
     """Which configuration the sender runs: its version, its hash, and the stage of its roll-out."""
+    rollout: Rollout | None = None
+    """How far the newest version is that the sender has: its version, its hash, the number of
+    changes, the status, the stage."""
     payload: bytes = b""
 
 
@@ -108,7 +113,7 @@ _NUMBERS = {
     "epoch": 1, "to_epoch": 2, "seq": 3, "sent": 4, "echo": 5, "hold": 6, "ack": 7, "ack_bits": 8,
     "round": 9, "part": 10, "parts": 11, "flags": 12, "tables_version": 13, "tables": 14,
     "payload_kind": 15, "members": 16, "unheard": 17, "digest": 18, "items": 19, "marks": 20,
-    "told": 21, "config": 22,
+    "told": 21, "config": 22, "rollout": 23,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
 _ENCODED = [(name, number, _DEFAULTS[name]) for name, number in _NUMBERS.items()]
@@ -289,4 +294,13 @@ _CHECKS: dict[str, Any] = {
     ),
     "told": lambda name, value: _row(name, value, *(_whole(0, _I63),) * 3),
     "config": lambda name, value: _row(name, value, _whole(0, _I63), _u64, _whole(0, 65_535)),
+    "rollout": lambda name, value: _row(
+        name,
+        value,
+        _whole(0, _I63),
+        _u64,
+        _whole(0, _I63),
+        _whole(0, max(Status)),
+        _whole(0, 65_535),
+    ),
 }

@@ -63,17 +63,18 @@ class StrongSide:
         self._region = region
         self._quotas = Table(max_keys=table.max_keys)
         self._rules: dict[BucketCore, Rules] = {
-            bucket: self._rules_of(bucket) for bucket in self._buckets
+            bucket: self._rules_of(bucket.spec, bucket.max_debt) for bucket in self._buckets
         }
+        self._candidates: dict[BucketCore, Rules | None] = {}
         self.store: Store | None = None
         self._machine: MeshNode | None = None
         self._webhook: Webhook | None = None
 
-    def _rules_of(self, bucket: StrongBucket) -> Rules:
-        spec, how = bucket.spec, self._degradation
+    def _rules_of(self, spec: BucketSpec, max_debt: int) -> Rules:
+        how = self._degradation
         ratio = Fraction(str(how.fallback_ratio))
         return Rules(
-            self.arguments(spec, bucket.max_debt),
+            self.arguments(spec, max_debt),
             spec.on_outage or how.on_outage,
             Quota(self._quotas, spec, ratio, fleet=how.fallback_scope == "fleet"),
         )
@@ -99,12 +100,13 @@ class StrongSide:
         """A bucket that is new, or was defined anew, asks as its definition says, if it asks."""
         if not isinstance(bucket, StrongBucket):
             return
-        rules = self._rules_of(bucket)
+        rules, candidate = self._rules_of(bucket.spec, bucket.max_debt), None
+        if bucket.candidate is not None:
+            candidate = self._rules_of(bucket.candidate, bucket.candidate_max_debt)
         known = bucket in self._rules
-        if self.store is None:
-            self._rules[bucket] = rules
-        else:
-            self.store.desk.follow(bucket, rules)
+        self._rules[bucket], self._candidates[bucket] = rules, candidate
+        if self.store is not None:
+            self.store.desk.follow(bucket, rules, candidate)
         if not known:
             self._buckets.append(bucket)
             if self.store is not None:
@@ -127,6 +129,8 @@ class StrongSide:
             prefix=self._config.prefix.encode(),
             nodes=self._nodes,
         )
+        for bucket, candidate in self._candidates.items():
+            desk.follow(bucket, self._rules[bucket], candidate)
         # Alone, with nobody to hear from, each process would spend the whole limit.
         degraded = Mode.FALLBACK if machine is None else Mode.EVENTUAL
         self.store = Store(

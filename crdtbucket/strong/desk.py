@@ -49,6 +49,7 @@ class Desk:
         self._nodes = nodes
         self._prefix = prefix
         self._prefixes: dict[BucketCore, bytes] = {}
+        self._candidates: dict[BucketCore, Rules] = {}
         self._by_name: dict[int, BucketCore] = {}
         self.owed = Owed(table, self._by_name)
         """What the store is still to be told."""
@@ -60,11 +61,22 @@ class Desk:
             ("denied_here", "ghosts", "settled_keys", "settled_tokens"), 0
         )
 
-    def follow(self, bucket: BucketCore, rules: Rules) -> None:
-        """How a bucket talks from now on, be it new or defined anew. What is under way goes on."""
+    def follow(self, bucket: BucketCore, rules: Rules, candidate: Rules | None = None) -> None:
+        """How a bucket talks from now on, be it new or defined anew, and how it does on the keys of
+        its candidate. What is under way goes on."""
         self._rules[bucket] = rules
+        self._candidates.pop(bucket, None)
+        if candidate is not None:
+            self._candidates[bucket] = candidate
         self._prefixes[bucket] = key_prefix(self._prefix, bucket.spec.key)
         self._by_name[bucket.name_hash] = bucket
+
+    def _rules_for(self, bucket: BucketCore, place: Place) -> Rules:
+        """How the bucket talks on one key."""
+        candidate = self._candidates.get(bucket)
+        if candidate is not None and bucket.on_candidate(place[1]):
+            return candidate
+        return self._rules[bucket]
 
     # ---- decisions ----
 
@@ -89,7 +101,8 @@ class Desk:
                 None,
             )
             self._table.open_tokens += cost
-            return Ask(bucket, key, cost, place, self._owner[0], call, self._rules[bucket])
+            rules = self._rules_for(bucket, place)
+            return Ask(bucket, key, cost, place, self._owner[0], call, rules)
         if self._table.now() - self._synced.get((lo, hi), -(2**62)) < SYNC_NS:
             self.counters["denied_here"] += 1
             return self._deny(bucket, key, cost, Mode.STRONG)
@@ -132,7 +145,7 @@ class Desk:
         )
         self._table.open_tokens -= ask.cost
         if allowed and not returned:
-            self._rules[ask.bucket].quota.charge(ask.key, ask.cost, self._nodes())
+            self._rules_for(*ask.item).quota.charge(ask.key, ask.cost, self._nodes())
         return decision
 
     def lost(self, ask: Ask, mode: Mode, wanted: bool = True) -> Decision | None:
@@ -163,7 +176,7 @@ class Desk:
     def away(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
         """A decision without the store, under the rule of `mode`: eventual, or what the bucket does
         in an outage."""
-        rules = self._rules[bucket]
+        rules = self._rules_for(bucket, bucket.hash(key) if self._candidates else (0, 0))
         rule: OnOutage = "eventual" if mode is Mode.EVENTUAL else rules.on_outage
         if rule == "quota":
             decision = self._from_quota(bucket, rules.quota, key, cost)
@@ -213,7 +226,7 @@ class Desk:
     def _is_current(self, ask: Ask) -> bool:
         """Whether the bucket is still defined as when it was asked for: else the debt of the answer
         is in other units."""
-        return ask.rules.arguments.definition == self._rules[ask.bucket].arguments.definition
+        return ask.rules.arguments.definition == self._rules_for(*ask.item).arguments.definition
 
     # ---- settling ----
 
@@ -244,7 +257,8 @@ class Desk:
         call = Call(
             self.name(bucket, place), cost, owner, fence, birth, taken, refunded, debt, columns
         )
-        return Ask(bucket, key, cost, place, self._owner[0], call, self._rules[bucket])
+        rules = self._rules_for(bucket, place)
+        return Ask(bucket, key, cost, place, self._owner[0], call, rules)
 
     def _check_record(self, ask: Ask, answer: Answer, charged: int) -> None:
         """Compares the own record in the store with what is counted here."""

@@ -55,7 +55,10 @@ class Owed:
             found = []
             for name, lo, hi in self._table.hashes(range(start, start + SCAN)):
                 bucket = self._by_name.get(name)
-                if bucket is not None and bucket.shortage(lo, hi, bucket.spec.capacity):
+                if bucket is None:
+                    continue
+                spec = bucket.candidate if bucket.on_candidate(hi) else bucket.spec
+                if spec is not None and bucket.shortage(lo, hi, spec.capacity):
                     found.append((bucket, (lo, hi)))
             yield found
 

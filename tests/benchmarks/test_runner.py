@@ -87,7 +87,7 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.usefixtures("unpinned")
-@pytest.mark.parametrize("name", (*runner.QUESTIONS, *runner.SCALING))
+@pytest.mark.parametrize("name", [*runner.QUESTIONS, *runner.SCALING])
 def test_every_benchmark_runs_and_reports(name: str, tmp_path: Path) -> None:
     if name == "sidecar" and shutil.which("wrk") is None:
         pytest.skip("wrk is not installed: make wrk")

@@ -13,7 +13,7 @@ from tests.test_docs import rows
 
 ROOT = Path(__file__).parents[2]
 PAGE = "docs/operating.md"
-COMMANDS = ("status", "top", "take", "peek", "reset")
+COMMANDS = ("status", "top", "take", "peek", "reset", "rollout")
 
 
 def options(name: str) -> set[str]:
@@ -50,7 +50,7 @@ def test_sentences_that_are_explained_are_said() -> None:
         if not line.startswith("|"):
             break
         told += re.findall(r"`([^`]+)`", line.split(" | ")[0])
-    assert len(told) == 10
+    assert len(told) == 11
     states = {"is suspect": "suspect", "is dead": "dead"}
     for sentence in told:
         assert states.get(sentence, sentence) in said, sentence

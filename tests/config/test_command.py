@@ -168,3 +168,37 @@ def test_plan_tells_of_outages() -> None:
     assert "in an outage of Redis: all is admitted" in output
     assert "outage, each" in output
     assert "5,000 keys take" in output
+
+
+STAGED = """
+rollout:
+  stages: [{regions: [eu], percent: 10}, {}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "first", "last"),
+    [
+        ("", "until the command", "it never halts by itself"),
+        (
+            "  hold: 10m\n  halt_on: {denied_ratio_rise: 20%}\n",
+            "for 10m each",
+            "it halts where it denies 20% of its calls more than the version before",
+        ),
+    ],
+)
+def test_plan_shows_the_stages(more: str, first: str, last: str) -> None:
+    Path("staged.yaml").write_text(NEW + STAGED + more)
+    lines = run("plan", "staged.yaml", "--against", "old.yaml").output.splitlines()
+    assert "  rollout: nothing -> given" in lines
+    at = lines.index(f"comes into force by stages, {first}:")
+    stages = ["  1. 10% of the keys in eu", "  2. all keys in all regions", f"  {last}"]
+    assert lines[at + 1 : at + 4] == stages
+    told = json.loads(run("plan", "staged.yaml", "--json").output)
+    assert told["rollout"]["stages"] == [{"regions": ["eu"], "percent": 10}, {"percent": 100}]
+    assert json.loads(run("plan", "new.yaml", "--json").output)["rollout"] is None
+
+
+def test_stages_decide_about_no_limit_so_they_are_not_in_the_hash() -> None:
+    Path("staged.yaml").write_text(NEW + STAGED)
+    assert load_config("staged.yaml").hash == load_config("new.yaml").hash

@@ -64,6 +64,10 @@ rating:
     deadline: 0.03
     connection: {{tls: true, host: h, port: '${{env:NUMBER}}'}}
 mesh: {{peers: 'a:1, b:2', secret: [a, b], gossip_interval: 250 MS, tls_verify_peer: }}
+rollout:
+  stages: [{{regions: [eu], percent: '10'}}, {{percent: 50}}, {{}}]
+  hold: 10m
+  halt_on: {{denied_ratio_rise: 20%}}
 {DEFAULTS}
   a: {{bucket: , keys: {{'p-*': 10 per 2 Hours, q: {{limit: 7/s, shadow: true}}}}}}
   b: {{limit: 1_000 / 5m; burst=2_000}}
@@ -77,26 +81,33 @@ VALUES: list[Any] = [
     *[None, True, False, 0, 1, 7, 0.5, 1.0, 10**6, "", "x", "7", "10%", "0.5 %", "${env:ON}"],
     *["5/s", "5 PER 2 Minutes", "1_0/h burst=2_0", " 7/s;burst 9 ", "1s", "250 MS", "7\u00b5s"],
     *["strong", "eventual", "deny", "allow", "quota", "fleet", "redis", "https://h", "h:1"],
-    *[["h:1", "h:2"], "h:1, h:2", [], {}],
+    *[["h:1", "h:2"], "h:1, h:2", [], {}, [{}]],
 ]
 PATHS = [path for path, _, _ in reference()]
 PATHS += [path.rpartition(".")[0] for path in PATHS if path.endswith(".enabled")]
 PATHS += ["services.*", "services.*.keys.*", "services.*.bucket", "rating", "mesh", "defaults"]
+PATHS += ["rollout.stages"]
 # What keys need beside them to be of use.
 BESIDE = {
     "services": {"defaults": {"bucket": {"capacity": 9, "refill_rate": 9}}},
+    "rollout.": {"version": 2, "rollout": {"stages": [{}]}},
+    "rollout.stages[]": {"version": 2},
+    "rollout.stages": {"version": 2},
     "rating.bucket_backend": {"rating": {"bucket_backend": {"connection": {"host": "h"}}}},
 }
 
 
 def with_value(path: str, value: Any) -> dict[str, Any]:
     """A file that has `value` at `path`, and little else."""
-    beside = next((tree for start, tree in BESIDE.items() if path.startswith(start)), {})
+    beside = next((tree for start, tree in reversed(BESIDE.items()) if path.startswith(start)), {})
     tree: dict[str, Any] = copy.deepcopy(beside)
     *sections, last = path.replace("*", "a").split(".")
     place = tree
     for step in sections:
-        place = place.setdefault(step, {})
+        inside: dict[str, Any] = {}
+        listed = step.endswith("[]")
+        place = place.setdefault(step.removesuffix("[]"), [inside] if listed else inside)
+        place = inside if listed else place
     place[last] = value
     return tree
 

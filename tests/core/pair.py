@@ -56,13 +56,14 @@ class Peer:
                 self.epochs[epoch] = owner
         return array("H", [self.table.origin(self.node_of(o), e) for o, e in places])
 
-    def definitions_for(self, other: Peer) -> list[tuple[int, bool, int, int]]:
+    def definitions_for(self, other: Peer) -> list[tuple[int, int, int, int]]:
         """This node's definitions, by slot, as `other` understands them."""
         theirs = {name: (slot, digest) for slot, name, digest, _, _ in other.table.definitions()}
+        candidates = other.table.candidates()
         out = []
         for name, digest, q, p in self.table.all_definitions():
             slot, same = theirs.get(name, (-1, 0))
-            out.append((slot, same == digest, q, p))
+            out.append((slot, (same == digest) + 2 * (candidates.get(name) == digest), q, p))
         return out
 
     def payload(self, after: int = 0) -> bytes:

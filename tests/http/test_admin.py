@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crdtbucket import Limiter, MeshConfig
+from crdtbucket.http import model
 from tests.http.serving import API, HEADERS, TOKEN, serving
 from tests.mesh.network import eventually
 from tests.strong.redis_server import Server, free_port
@@ -163,3 +165,50 @@ async def test_a_limiter_of_no_file_has_nothing_to_reload() -> None:
         status, problem, _ = await client.ask("POST", "/admin/reload", headers=HEADERS)
         assert status == 409
         assert "came from no file" in problem["detail"]
+
+
+ROLLOUT = """
+    version: {version}
+    rollout: {{stages: [{{percent: 50}}, {{}}]}}
+    services: {{api: {{limit: {limit}/day}}}}
+"""
+
+
+async def test_a_roll_out_is_moved_and_each_command_is_audited(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "crdtbucket.audit")
+    path = tmp_path / "crdtbucket.yaml"
+    path.write_text(ROLLOUT.format(version=1, limit=100))
+    async with serving(Limiter.from_file(path), admin_token=TOKEN) as client:
+
+        async def steer(action: str) -> tuple[int, Any]:
+            status, answer, _ = await client.ask(
+                "POST", "/admin/rollout", headers=HEADERS, json={"action": action}
+            )
+            return status, answer
+
+        assert (await steer("advance"))[0] == 409
+        path.write_text(ROLLOUT.format(version=2, limit=200))
+        await client.ask("POST", "/admin/reload", headers=HEADERS)
+        _, now, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+        model.Status.model_validate(now)
+        assert (now["rollout"]["status"], now["rollout"]["stage"]) == ("running", 1)
+        assert (now["config"]["version"], now["config"]["stage"]) == (2, "1")
+        status, answer = await steer("advance")
+        model.RolloutNow.model_validate(answer)
+        assert (status, answer["stage"], answer["percent"]) == (200, 2, 100)
+        assert client.limiter.bucket("api").peek("k").limit == 200
+        assert (await steer("rollback"))[1]["status"] == "rolled back"
+        assert client.limiter.bucket("api").peek("k").limit == 100
+        status, problem = await steer("advance")
+        assert status == 409
+        assert problem["detail"].startswith("version 2 was rolled back")
+        assert (await steer("explode"))[0] == 400
+        assert (await client.refused("/admin/rollout", action="halt"))[0] == 401
+        assert [one.getMessage() for one in caplog.records if "rollout" in one.getMessage()] == [
+            "rollout from 127.0.0.1: advance refused: no version is being rolled out",
+            "rollout from 127.0.0.1: advance of version 2, which is running at stage 2 of 2",
+            "rollout from 127.0.0.1: rollback of version 2, which is rolled back at stage 2 of 2",
+            f"rollout from 127.0.0.1: advance refused: {problem['detail']}",
+        ]

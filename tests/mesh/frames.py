@@ -66,6 +66,7 @@ def kinds() -> dict[str, Frame]:
         "want": Frame(**base, seq=9, payload_kind=wire.WANT, payload=items[:32]),
         "range": Frame(**base, seq=10, payload_kind=wire.RANGE, items=(5, 2**64 - 1)),
         "config": Frame(**base, seq=12, config=(7, 2**64 - 1, 2)),
+        "rollout": Frame(**base, seq=13, config=(7, 5, 2), rollout=(7, 5, 2**63 - 1, 3, 1)),
         "told": Frame(**base, seq=11, ack=10, told=(1, 0, 2**62)),
     }
 

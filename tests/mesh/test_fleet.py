@@ -172,3 +172,36 @@ def test_as_many_buckets_as_there_may_be_changed_as_often_as_there_is_room() -> 
     told = {"A": (12, 0)}
     for number in range(MAX_BUCKETS):
         assert mesh["B"].columns(f"bucket-{number}", "k") == told
+
+
+@pytest.mark.parametrize("end", ["everywhere", "rolled back"])
+def test_a_version_by_stages_admits_no_more_than_the_larger_limit(end: str) -> None:
+    """Half of the keys, on two of the nodes and then on all, under 4 times the larger limit."""
+    mesh = mesh_of(4, OLD)
+    mesh.advance(2.0)
+    cores = {name: mesh[name].bucket("b") for name in "ABCD"}
+    names = [f"key-{number}" for number in range(20)]
+    cores["A"].stage(NEW, 0.5, min_debt=1_950)
+    moved = {key for key in names if cores["A"].on_candidate(cores["A"].hash(key)[1])}
+    keys = [min(moved), min(set(names) - moved)]
+    admitted, start = dict.fromkeys(keys, 0), mesh.now_ns
+    for staged in ("A", "AB", "ABCD", end):
+        for name in "ABCD" if staged == end else staged:
+            if staged == end:
+                cores[name].unstage(keep=end == "everywhere")
+                cores[name].define(cores[name].spec, min_debt=1_950)
+            else:
+                cores[name].stage(NEW, 0.5, min_debt=1_950)
+        for _ in range(100):
+            mesh.advance(0.1)
+            for key in keys:
+                admitted[key] += sum(mesh[name].take_burst("b", key, 10) for name in "ABCD")
+    seconds = (mesh.now_ns - start) / 10**9
+    most = 1_000 + 100 * seconds
+    # Who still has the old definition of a key, or the new one, never adopts a level of the other.
+    assert admitted[keys[0]] <= most + (50 + 5 * seconds) + 4 * 100
+    assert admitted[keys[1]] <= most + (50 + 5 * seconds if end == "everywhere" else 0) + 4 * 10
+    mesh.advance(5.0)
+    for key in keys:
+        counted = [sum(p for p, _ in mesh[name].columns("b", key).values()) for name in "ABCD"]
+        assert counted == [admitted[key]] * 4

@@ -11,6 +11,7 @@ import pytest
 from crdtbucket import BucketSpec, CostExceedsCapacity, Mode
 from crdtbucket._core import Table
 from crdtbucket.config import Config
+from crdtbucket.rollout import RolloutPlan, Stage
 from crdtbucket.strong.ask import Rules
 from crdtbucket.strong.controller_settings import ControllerSettings
 from crdtbucket.strong.quota import Quota
@@ -61,6 +62,58 @@ async def test_redis_decides_by_the_new_definition_and_keeps_what_is_owed(server
         for limiter in (one, two):
             limiter.reload(config_of(wide))
         assert (await held.acquire(KEY, 10)).remaining == 100
+
+
+async def test_keys_of_a_staged_version_are_asked_for_in_its_definition(server: Server) -> None:
+    """Two nodes at one stage and a third that is still without it share each key's one count."""
+    wide, narrow = BucketSpec("b", 200, 1, "1h"), BucketSpec("b", 100, 1, "2h")
+    plan = RolloutPlan((Stage(percent=50), Stage()))
+    async with (
+        opened(server.url, wide) as one,
+        opened(server.url, wide, node="n2") as two,
+        opened(server.url, wide, node="n3") as behind,
+    ):
+        bucket = one.bucket("b")
+        for limiter in (one, two):
+            limiter.reload(config_of(wide, version=1))
+            limiter.reload(config_of(narrow, version=2, rollout=plan))
+        keys = [f"key-{number}" for number in range(20)]
+        limits = {key: (await bucket.acquire(key, 60)).limit for key in keys}
+        assert set(limits.values()) == {100, 200}
+        for key, limit in limits.items():
+            decision = await two.bucket("b").acquire(key, 30)
+            told = (decision.remaining, decision.limit, decision.mode)
+            assert told == (limit - 90, limit, Mode.STRONG)
+            assert bool(await bucket.acquire(key, 11)) is (limit == 200)
+            owed = 101 if limit == 200 else 90
+            assert (await behind.bucket("b").acquire(key, 1)).remaining == 200 - owed - 1
+        new = next(key for key, limit in limits.items() if limit == 100)
+        with pytest.raises(CostExceedsCapacity):
+            await bucket.acquire(new, 101)
+        for limiter in (one, two):
+            limiter.rollout.rollback()
+        for key, limit in limits.items():
+            owed = 102 if limit == 200 else 91
+            assert (await two.bucket("b").acquire(key, 1)).remaining == 200 - owed - 1
+
+
+async def test_a_staged_version_says_what_its_keys_get_in_an_outage() -> None:
+    with Server() as gone:
+        url = gone.url
+    old = BucketSpec("b", 200, 1, "1h", on_outage="deny")
+    new = BucketSpec("b", 200, 1, "1h", on_outage="allow")
+    async with opened(url, old) as limiter:
+        bucket = limiter.bucket("b")
+        limiter.reload(config_of(old, version=1))
+        stages = RolloutPlan((Stage(percent=50), Stage()))
+        limiter.reload(config_of(new, version=2, rollout=stages))
+        for number in range(20):
+            key = f"key-{number}"
+            moved = bucket.on_candidate(bucket.hash(key)[1])
+            assert bool(await bucket.acquire(key)) is moved
+        limiter.rollout.advance()
+        limiter.rollout.advance()
+        assert await bucket.acquire("key-0")
 
 
 async def test_buckets_come_and_go(server: Server) -> None:

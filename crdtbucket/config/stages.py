@@ -1,0 +1,89 @@
+"""The shape of the section that says by which stages a version comes into force."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated
+
+from pydantic import AfterValidator, model_validator
+
+from crdtbucket import rollout
+from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.config.model import Section
+from crdtbucket.config.values import SECONDS, Fault, Ratio, named, whole
+from crdtbucket.rollout import EVERYWHERE, MAX_STAGES, RolloutPlan
+
+
+def _some(regions: list[str]) -> list[str]:
+    if not regions:
+        raise Fault("names no region", "name one, or leave it out for all")
+    return regions
+
+
+def _some_time(hold: float) -> float:
+    if not hold:
+        raise Fault("is 0", "write how long each stage lasts, such as 10m")
+    return hold
+
+
+class Stage(Section):
+    """How far a new version reaches at one stage, all in all."""
+
+    regions: Annotated[list[Annotated[str, named("region")]], AfterValidator(_some)] | None = None
+    """the regions that it reaches; all, if left out"""
+    percent: Annotated[int, whole("percent", 1, EVERYWHERE)] = EVERYWHERE
+    """the share of the keys there, chosen by their hashes: the same ones on all nodes"""
+
+    @property
+    def reach(self) -> rollout.Stage:
+        """The same, as the machine takes it."""
+        return rollout.Stage(tuple(self.regions or ()), self.percent)
+
+
+def _widening(stages: list[Stage]) -> list[Stage]:
+    if not 1 <= len(stages) <= MAX_STAGES:
+        raise Fault(f"has {len(stages)} stages", f"write 1 to {MAX_STAGES}, each after a dash")
+    for number, (before, after) in enumerate(itertools.pairwise(one.reach for one in stages), 2):
+        regions = {*before.regions, *after.regions, ""}
+        reach = [(before.percent_in(one), after.percent_in(one)) for one in regions]
+        if any(now < then for then, now in reach):
+            raise Fault(
+                f"stage {number} ({after}) takes back some of stage {number - 1} ({before})",
+                "let each stage name the regions of the one before, and no smaller percent",
+            )
+        if all(now == then for then, now in reach):
+            fix = "remove one of them"
+            raise Fault(f"stages {number - 1} and {number} both reach {after}", fix)
+    return stages
+
+
+class HaltOn(Section):
+    """What halts a roll-out by itself."""
+
+    denied_ratio_rise: Ratio | None = None
+    """the new version denies a share of its calls that is more than so much above the old one's"""
+
+
+class Rollout(Section):
+    """The stages by which the next version comes into force; see `RolloutPlan`."""
+
+    stages: Annotated[list[Stage], AfterValidator(_widening)] | None = None
+    hold: Annotated[float, SECONDS, AfterValidator(_some_time)] | None = None
+    """how long a stage lasts; until the command, if left out"""
+    halt_on: HaltOn | None = None
+
+    @model_validator(mode="after")
+    def _has_stages(self) -> Rollout:
+        if self.stages is None:
+            raise Fault("has no stages", "add stages: [{percent: 10}, {percent: 100}]")
+        return self
+
+    @property
+    def plan(self) -> RolloutPlan:
+        """The same, as the machine takes it."""
+        hold_ns = None if self.hold is None else round(self.hold * NS_PER_SECOND)
+        rise = None if self.halt_on is None else self.halt_on.denied_ratio_rise
+        return RolloutPlan(tuple(one.reach for one in self.stages or ()), hold_ns, rise)
+
+
+__all__ = ["Rollout"]

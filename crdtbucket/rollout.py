@@ -1,0 +1,257 @@
+"""A new version that reaches some keys first: what nodes share of it, and when it goes on.
+
+A pure machine: no clock, no I/O. Nodes tell each other a `Position`, and the largest one holds:
+that of the later version, then of more changes, then the more cautious one, then the later stage.
+So a command at one node moves all that have the version, and nodes that move by time at once agree.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from crdtbucket.errors import CrdtbucketError
+
+LEAST_DECISIONS = 100
+"""Fewer decisions on either side say nothing."""
+LEAST_ERRORS = 3.0
+"""A rise within so many standard errors is noise."""
+EVERYWHERE = 100
+MAX_STAGES = 100
+MOST_CHANGES = 2**63 - 1
+
+Decided = tuple[int, int]
+"""Calls that were admitted and denied."""
+Counts = Mapping[str, "tuple[Decided, Decided | None]"]
+"""Of each bucket that is staged, since its process began: decisions of the old definition, and of
+the new one, None where it has none."""
+
+
+class Status(enum.IntEnum):
+    """How a roll-out stands: of two, the more cautious is the higher. The numbers travel."""
+
+    RUNNING = 0
+    DONE = 1
+    HALTED = 2
+    ROLLED_BACK = 3
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The whole reach of a version: which part of the keys, in which regions (none: in all)."""
+
+    regions: tuple[str, ...] = ()
+    percent: int = EVERYWHERE
+
+    def percent_in(self, region: str) -> int:
+        """The share of the keys that it reaches in a region, in percent."""
+        return self.percent if not self.regions or region in self.regions else 0
+
+    def __str__(self) -> str:
+        keys = "all keys" if self.percent == EVERYWHERE else f"{self.percent}% of the keys"
+        return f"{keys} in {', '.join(self.regions) if self.regions else 'all regions'}"
+
+
+@dataclass(frozen=True)
+class RolloutPlan:
+    """The stages of a new version, and what makes it go on and halt."""
+
+    stages: tuple[Stage, ...]
+    hold_ns: int | None = None
+    """How long a stage lasts; None: until the command."""
+    denied_ratio_rise: float | None = None
+    """So much more may be denied under the new version; None: it never halts by itself."""
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """How far a version is. The larger of two holds, so its fields stand in that order."""
+
+    version: int
+    hash: int
+    changes: int = 0
+    status: Status = Status.RUNNING
+    stage: int = 0
+
+    @property
+    def of(self) -> tuple[int, int]:
+        """Which version it is of."""
+        return self.version, self.hash
+
+    def joined(self, other: Position) -> Position:
+        """What holds of two."""
+        return max(self, other)
+
+
+def row_of(position: Position | None) -> tuple[int, int, int, int, int] | None:
+    """A position as it travels."""
+    if position is None:
+        return None
+    return (*position.of, position.changes, int(position.status), position.stage)
+
+
+@dataclass
+class Rollout:
+    """The roll-out of one version on one node. Times are local ns."""
+
+    plan: RolloutPlan
+    position: Position
+    region: str
+    since: int
+    """When this node came to the position."""
+    old: Counts = field(default_factory=dict)
+    """Counts at the time when the old version came into force here."""
+    reason: str = ""
+    """Why it stands as it does, where that is known here."""
+    halts: int = 0
+    """How often this node has halted it for what it denied."""
+    _start: Counts | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """The one that it is at."""
+        return self.plan.stages[self.number - 1]
+
+    @property
+    def number(self) -> int:
+        """Of that stage, from 1; a peer of another file may be further than this one has stages."""
+        return min(self.position.stage, len(self.plan.stages) - 1) + 1
+
+    @property
+    def percent(self) -> int:
+        """The share of the keys that the new version has on this node, in percent."""
+        if self.position.status in (Status.RUNNING, Status.HALTED):
+            return self.stage.percent_in(self.region)
+        return EVERYWHERE if self.position.status is Status.DONE else 0
+
+    @property
+    def active(self) -> bool:
+        """Whether it is on its way."""
+        return self.position.status in (Status.RUNNING, Status.HALTED)
+
+    def hear(self, told: Position, now: int) -> bool:
+        """Takes what a peer told; whether anything changed. Positions of other versions say
+        nothing here."""
+        if told.of != self.position.of or self.position.joined(told) == self.position:
+            return False
+        self._move(told, now, f"another node: {told.status}")
+        return True
+
+    def tick(self, now: int, counts: Counts) -> bool:
+        """Halts it where denials jump, else advances it when it is time; whether it did."""
+        if self.position.status is not Status.RUNNING:
+            return False
+        if self._start is None:
+            self._start = counts
+        reason = self._jump(counts)
+        if reason:
+            self.halts += 1
+            self._change(now, reason, status=Status.HALTED)
+            return True
+        if self.plan.hold_ns is not None and now - self.since >= self.plan.hold_ns:
+            self._advance(now, "time")
+            return True
+        return False
+
+    # ---- commands ----
+
+    def advance(self, now: int) -> None:
+        """To the next stage, after a halt as well; after the last one it is everywhere."""
+        if not self.active:
+            raise CrdtbucketError(self._told(f"{self._is()}: there is no stage left"))
+        self._advance(now, "command")
+
+    def halt(self, now: int) -> None:
+        """It stays as it is, until the next command."""
+        if not self.active:
+            raise CrdtbucketError(self._told(f"{self._is()}: there is nothing to halt"))
+        if self.position.status is not Status.HALTED:
+            self._change(now, "command", status=Status.HALTED)
+
+    def rollback(self, now: int) -> None:
+        """The old version again, on all keys of all nodes."""
+        if self.position.status is not Status.ROLLED_BACK:
+            self._change(now, "command", status=Status.ROLLED_BACK)
+
+    # ---- inside ----
+
+    def _is(self) -> str:
+        done = self.position.status is Status.DONE
+        return "is everywhere" if done else "was rolled back, and comes again as a higher version"
+
+    def _told(self, words: str) -> str:
+        return f"version {self.position.version} {words}"
+
+    def _advance(self, now: int, reason: str) -> None:
+        stage = self.position.stage + 1
+        if stage < len(self.plan.stages):
+            self._change(now, reason, status=Status.RUNNING, stage=stage)
+        else:
+            self._change(now, reason, status=Status.DONE)
+
+    def _change(self, now: int, reason: str, *, status: Status, stage: int | None = None) -> None:
+        is_at = self.position
+        stage = is_at.stage if stage is None else stage
+        changes = min(is_at.changes + 1, MOST_CHANGES)  # whatever a peer has told
+        moved = replace(is_at, changes=changes, status=status, stage=stage)
+        self._move(moved, now, reason)
+
+    def _move(self, position: Position, now: int, reason: str) -> None:
+        self.position, self.since, self.reason, self._start = position, now, reason, None
+
+    def _jump(self, counts: Counts) -> str:
+        """Why to halt, "" for not at all."""
+        rise, start = self.plan.denied_ratio_rise, self._start or {}
+        if rise is None:
+            return ""
+        for bucket, (old_now, new_now) in counts.items():
+            old_then, new_then = start.get(bucket, ((0, 0), None))
+            if new_now is None:
+                continue
+            new = _since(new_now, new_then or (0, 0))
+            if self.percent == EVERYWHERE:
+                # No key is left to compare with: the time before the stage is.
+                old = _since(old_then, self.old.get(bucket, ((0, 0), None))[0])
+            else:
+                old = _since(old_now, old_then)
+            if is_jump(old, new, rise):
+                return (
+                    f"{bucket}: {_share(new):.0%} of {sum(new):,} calls denied, "
+                    f"{_share(old):.0%} of {sum(old):,} under the old version"
+                )
+        return ""
+
+
+def is_jump(old: Decided, new: Decided, rise: float) -> bool:
+    """Whether the new version denies a share of its calls that is more than `rise` above the old
+    one's, and by more than chance would explain."""
+    if min(sum(old), sum(new)) < LEAST_DECISIONS:
+        return False
+    both = (old[1] + new[1]) / (sum(old) + sum(new))
+    error = math.sqrt(both * (1 - both) * (1 / sum(old) + 1 / sum(new)))
+    return _share(new) - _share(old) > max(rise, LEAST_ERRORS * error)
+
+
+def _share(decided: Decided) -> float:
+    return decided[1] / sum(decided)
+
+
+def _since(now: Decided, then: Decided) -> Decided:
+    return max(0, now[0] - then[0]), max(0, now[1] - then[1])
+
+
+__all__ = [
+    "Counts",
+    "Position",
+    "Rollout",
+    "RolloutPlan",
+    "Stage",
+    "Status",
+    "is_jump",
+    "row_of",
+]
