@@ -142,7 +142,7 @@ def _rows(
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
     """As fast as they can, and a limit that all of them want more of."""
-    counts = [1, 2] if scale.name == "smoke" else [1, 2, 4]
+    counts = [2] if scale.name == "smoke" else [1, 2, 4]
     seconds = scale.pick(1000, 200, 10) / 1000
     units = tuple(f"{count} process{'es' * (count > 1)}" for count in counts)
     with ExitStack() as stack:

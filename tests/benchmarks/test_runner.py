@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import environment, peers, runner, sidecar, strong, workers
-from benchmarks.measure import Case, Comparison
+from benchmarks.measure import SCALES, Case, Comparison
 from benchmarks.take import OURS
+from benchmarks.ways import WAYS
 
 NUMBER = {"type": "number"}
 TEXT = {"type": "string", "minLength": 1}
@@ -199,8 +200,11 @@ def test_a_peer_that_cannot_be_set_up_is_told() -> None:
 def test_without_a_redis_its_rows_are_told_to_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strong, "PROGRAMS", [])
     monkeypatch.setattr(workers, "PROGRAMS", [])
-    for name in ("strong", "workers"):
-        assert "no redis-server is installed: make redis" in run(name, "--smoke")
+    reason = "no redis-server is installed: make redis"
+    assert reason in run("strong", "--smoke")
+    for told in workers.comparisons(SCALES["smoke"]):
+        absent = [label for label, why in told.missing if why == reason]
+        assert absent == [label for label in WAYS if label.endswith("Redis")]
 
 
 @pytest.mark.usefixtures("unpinned")
