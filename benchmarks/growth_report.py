@@ -29,6 +29,7 @@ class Rows:
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.environment = data["environment"]
+        self.note = data.get("note", "")
         self._comparisons: dict[str, dict[str, dict[str, float]]] = data["comparisons"]
 
     def of(self, start: str) -> dict[str, dict[str, float]]:

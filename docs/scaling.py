@@ -205,6 +205,7 @@ def values(rows: Rows) -> dict[str, str]:
             **rows.environment
         ),
         "command": COMMAND,
+        "note": rows.note,
         "costs": costs(rows),
         "agreement": agreement(rows),
         "one_key": one_key(rows),

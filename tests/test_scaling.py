@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from benchmarks import growth_nodes
 from benchmarks.growth_report import Rows, exponent, reduced
 from tests.test_docs import ROOT, tool_of_docs
 
@@ -14,6 +15,21 @@ from tests.test_docs import ROOT, tool_of_docs
 def test_the_exponent_of_a_power_law_is_found(slope: float) -> None:
     points = [(size, 3.0 * size**slope) for size in (3.0, 10.0, 50.0, 200.0)]
     assert exponent(points) == pytest.approx(slope)
+
+
+@pytest.mark.parametrize("load", list(growth_nodes.LOADS))
+@pytest.mark.parametrize("nodes", [3, 10])
+def test_a_node_among_scripted_peers_sends_what_one_among_real_ones_does(
+    nodes: int, load: str
+) -> None:
+    scripted = growth_nodes.scripted(nodes, load, 3.0)
+    real = growth_nodes.real(nodes, load, 3.0)
+    assert scripted[0] == pytest.approx(real[0], rel=0.1)
+    assert scripted[2] == pytest.approx(real[2], rel=0.05)
+
+
+def test_what_a_node_cannot_tell_apart_is_refused_and_counted() -> None:
+    assert growth_nodes.linked(600) == (510.0, 89.0)
 
 
 def test_the_page_is_what_the_rows_say_and_nobody_edited_it() -> None:
