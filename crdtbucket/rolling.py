@@ -13,7 +13,7 @@ from crdtbucket.errors import CrdtbucketError, MeshError, Problem
 from crdtbucket.mesh.state import StateDir
 from crdtbucket.policy import BucketSpec
 from crdtbucket.recall import kept
-from crdtbucket.rollout import Counts, Position, Rollout, Status
+from crdtbucket.rollout import ONE_PROCESS, Counts, Position, Rollout, Status
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
@@ -178,6 +178,8 @@ class LiveRollout:
     def refused(self, config: Config) -> Iterator[Problem]:
         """What forbids that `config` comes into force after what is."""
         running, position = self._reload.config, self.position
+        if config.rollout is not None and self._table.shared:
+            yield Problem(*ONE_PROCESS, "rollout", config.path)
         if position is not None and position.of == _identity(config):
             if position.status is Status.ROLLED_BACK:
                 yield Problem(

@@ -128,7 +128,7 @@ MUTATIONS = (
     Mutation(
         "early_eviction",
         "core",
-        "\n           && is_full(t, e, now);",
+        "\n           && is_full(t, e, word, now);",
         ";",
         (*PYTEST, "tests/simulated/test_invariants.py", "-k", "idle_key"),
     ),
@@ -149,8 +149,8 @@ MUTATIONS = (
     Mutation(
         "snapshot_without_debt",
         "core",
-        "base_for(d, stated_units(d, w, wd), 0, now);",
-        "base_for(d, 0, 0, now);",
+        "base_for(d, stated_units(d, w, wd), 0, now));",
+        "base_for(d, 0, 0, now));",
         trace("test_g"),
     ),
     Mutation(
@@ -387,7 +387,8 @@ MUTATIONS = (
     Mutation(
         "upkeep_takes_keys_from_their_candidate",
         "core",
-        "    bucket = definition_for(t, bucket, t->hot[e].hash_hi);\n",
+        "bucket = definition_for(t, definition_newest(t, t->hot[e].bucket), t->hot[e].hash_hi);\n",
+        "bucket = definition_newest(t, t->hot[e].bucket);\n"
         "    for (uint32_t i = 0; i < t->h->definitions; i++)\n"
         "        if (t->definitions[i].candidate == bucket && t->definitions[i].candidate_below)\n"
         "            bucket = i;\n",
@@ -403,8 +404,8 @@ MUTATIONS = (
     Mutation(
         "denials_of_a_candidate_lost",
         "core",
-        "    d->denied += old->denied;\n",
-        "",
+        "if (t->definitions[i].name_hash == t->definitions[slot].name_hash) {",
+        "if (i == slot) {",
         candidate("none_is_lost_when_joined"),
     ),
     Mutation(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket import BucketSpec, InvalidSpec, Limiter, MeshConfig
+from crdtbucket import BucketSpec, ConfigError, InvalidSpec, Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.errors import SharedTableError
 from crdtbucket.sharing import path_for
@@ -109,6 +109,19 @@ def test_strong_buckets_share_no_table(path: str) -> None:
     spec = BucketSpec("api", 10, 1, consistency="strong")
     with pytest.raises(InvalidSpec, match=r"api: strong consistency in a shared table.*own node"):
         Limiter([spec], node="a", redis="redis://127.0.0.1:1", shared=path)
+
+
+def test_no_version_is_rolled_out_by_stages_in_a_shared_table(path: str, tmp_path: Path) -> None:
+    file = tmp_path / "edge.yaml"
+    file.write_text("node: a\nversion: 1\nservices: {api: {limit: 5/hour}}\n")
+    limiter = Limiter.from_file(file, shared=path)
+    file.write_text(
+        "node: a\nversion: 2\nservices: {api: {limit: 9/hour}}\nrollout: {stages: [{percent: 5}]}\n"
+    )
+    with pytest.raises(ConfigError, match=r"rollout: goes by stages.*leave rollout out"):
+        limiter.reload()
+    assert limiter.bucket("api").peek("k").limit == 5
+    limiter.close()
 
 
 def test_a_table_of_another_node_is_refused(path: str) -> None:
