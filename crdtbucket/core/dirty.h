@@ -65,40 +65,63 @@ static void log_trim(table_t *t, uint64_t version)
         h->log_head = h->log_tail = 0;
 }
 
-/* Attempts since the last round get versions and rates. Returns how many. */
-static int64_t collect_round(table_t *t, int64_t now)
+/* An attempt gets a version and rates. */
+static inline int collect_entry(table_t *t, uint32_t e, int64_t now, weights_t *weights)
+{
+    if (!(AND(t->hot[e].flags, (uint16_t)~ENTRY_FLUSH) & ENTRY_USED))
+        return 0;                                       /* evicted since */
+    average(t, e, now, weights);
+    log_append(t, e);
+    return 1;
+}
+
+static inline void collect_ahead(const table_t *t, uint64_t marks, uint32_t first)
+{
+    for (; marks; marks &= marks - 1) {
+        uint32_t e = first + (uint32_t)__builtin_ctzll(marks);
+        const char *cold = (const char *)&t->cold[e];
+        __builtin_prefetch(&t->hot[e], 1);
+        __builtin_prefetch(cold, 1);
+        __builtin_prefetch(cold + 64, 1);
+        __builtin_prefetch(cold + sizeof(cold_t) - 1, 1); /* a record may lie on three lines */
+    }
+}
+
+/* Attempts since the last round, from the entry `*from` on, until about `most` are done; `*from` is where to go on, -1 at the
+ * end. Returns how many were. A round begins with 0 and calls this until the end. */
+static int64_t collect_round(table_t *t, int64_t *from, int64_t most, int64_t now)
 {
     header_t *h = t->h;
-    int64_t count = 0, words = (h->bump + 63) / 64;
-    for (int64_t i = 0; i < words; i++) {
-        uint64_t word = LOAD(t->attempts[i]);
-        for (uint64_t left = word; left; left &= left - 1) {
-            uint32_t e = (uint32_t)(i * 64 + __builtin_ctzll(left));
-            if (!(AND(t->hot[e].flags, (uint16_t)~ENTRY_FLUSH) & ENTRY_USED))
-                continue;                               /* evicted since */
-            average(t, e, now);
-            log_append(t, e);
-            count++;
-        }
-        if (word)                                       /* later: one who is killed here has forgotten nothing */
-            CLEAR(t->attempts[i], word);
+    weights_t weights = {0};
+    int64_t count = 0, words = (h->bump + 63) / 64, i = *from / 64;
+    if (!*from) {                                       /* what asks for a flush from here on is not in this round */
+        STORE(h->flush_count, 0);
+        STORE(h->flush_wanted, 0);
     }
-    h->averaged_ns = now;
-    STORE(h->flush_count, 0);
-    STORE(h->flush_wanted, 0);
+    for (; i < words && count < most; i++) {
+        if (i + 1 < words)
+            collect_ahead(t, LOAD(t->attempts[i + 1]), (uint32_t)(i + 1) * 64);
+        uint64_t marks = LOAD(t->attempts[i]);
+        for (uint64_t left = marks; left; left &= left - 1)
+            count += collect_entry(t, (uint32_t)(i * 64 + __builtin_ctzll(left)), now, &weights);
+        if (marks)                                      /* later: one who is killed here has forgotten nothing */
+            CLEAR(t->attempts[i], marks);
+    }
+    *from = i < words ? i * 64 : -1;
+    if (*from < 0)
+        h->averaged_ns = now;
     return count;
 }
 
 /* Only the entries that asked for an early flush. Their attempts stay marked for the round. */
 static int64_t collect_flush(table_t *t, int64_t now)
 {
+    weights_t weights = {0};
     uint32_t count = LOAD(t->h->flush_count) < FLUSH_SLOTS ? LOAD(t->h->flush_count) : FLUSH_SLOTS;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t e = LOAD(t->flush[i]);
-        if (e >= t->h->bump || !(AND(t->hot[e].flags, (uint16_t)~ENTRY_FLUSH) & ENTRY_USED))
-            continue;
-        average(t, e, now);
-        log_append(t, e);
+        if (e < t->h->bump)
+            collect_entry(t, e, now, &weights);
     }
     STORE(t->h->flush_count, 0);
     STORE(t->h->flush_wanted, 0);

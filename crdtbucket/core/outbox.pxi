@@ -1,5 +1,7 @@
 # What is to be sent.
 
+COLLECT_CHUNK = 65_536  # some 3 ms
+
 
 cdef class _Outbox(_Nodes):
     @property
@@ -15,14 +17,33 @@ cdef class _Outbox(_Nodes):
     def collect(self, bint flush=False):
         """Gives versions and rates to the keys attempted since the last round (with `flush` to those that asked for an early
         flush). Returns how many."""
-        cdef int64_t count, now = clock_ns(&self.t)
+        cdef int64_t count = 0, place = 0, some
+        if not flush:
+            while place >= 0:
+                some, place = self.collect_some(place)
+                count += some
+            return count
+        cdef int64_t now = clock_ns(&self.t)
         with nogil:
             table_lock(&self.t)
-            count = collect_flush(&self.t, now) if flush else collect_round(&self.t, now)
+            count = collect_flush(&self.t, now)
             table_unlock(&self.t)
+        return count
+
+    def collect_some(self, int64_t place, int64_t most=COLLECT_CHUNK):
+        """A part of a round's `collect`, of about `most` keys, from `place` on, 0 at first: (how many were, where to go on
+        or -1 at the end). No take waits longer than for such a part."""
+        cdef int64_t count, now = clock_ns(&self.t)
+        if place < 0 or place % 64:
+            raise CrdtbucketError(f"no round goes on from {place}")
+        with nogil:
+            table_lock(&self.t)
+            count = collect_round(&self.t, &place, most, now)
+            table_unlock(&self.t)
+            let_others_in(&self.t)
         if self.t.h.births > 0xf0000000u:
             self.open_epoch(self.t.h.spare_epoch)
-        return count
+        return count, place
 
     def touch(self, entries):
         """Makes entries dirty for every link, as an attempt does (relaying)."""

@@ -134,11 +134,18 @@ GLANCES static inline double reserve_wait(const table_t *t, uint32_t e, const de
     return lacks <= 0 ? 1.0 : rate > 0 ? lacks / rate * 1e9 + 1.0 : INFINITY;
 }
 
-static inline void average_step(cold_t *c, double offered, double admitted, double ns)
+/* Weights of a step of `ns`; nearly all keys of a round have the same. */
+typedef struct {
+    double ns, fast, slow;
+} weights_t;
+
+static inline void average_step(cold_t *c, double offered, double admitted, double ns, weights_t *known)
 {
     if (ns <= 0)
         return;
-    double w = -expm1(-ns / FAST_NS), wl = -expm1(-ns / SLOW_NS), seconds = ns / 1e9;
+    if (known->ns != ns)
+        *known = (weights_t){ns, ns < 40 * FAST_NS ? -expm1(-ns / FAST_NS) : 1.0, -expm1(-ns / SLOW_NS)};
+    double w = known->fast, wl = known->slow, seconds = ns / 1e9;
     double fast = unpack_rate(c->fast), granted = unpack_rate(c->granted);
     c->fast = pack_rate(fast + w * (offered / seconds - fast));
     c->granted = pack_rate(granted + w * (admitted / seconds - granted));
@@ -148,7 +155,7 @@ static inline void average_step(cold_t *c, double offered, double admitted, doub
 
 /* Turns the counts since the last averaging into rates. An entry that was not attempted in a round is not visited in it,
  * so the silent part comes first: decaying in two steps is the same as in every round. */
-static void average(table_t *t, uint32_t e, int64_t now)
+static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
 {
     hot_t *hot = &t->hot[e];
     cold_t *cold = &t->cold[e];
@@ -165,10 +172,11 @@ static void average(table_t *t, uint32_t e, int64_t now)
     double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
     STORE(hot->mark, net);
     if (silent > 0 && silent < since) {
-        average_step(cold, 0, 0, (double)silent);
+        weights_t before = {0};
+        average_step(cold, 0, 0, (double)silent, &before);
         since -= silent;
     }
-    average_step(cold, offered, admitted, (double)since);
+    average_step(cold, offered, admitted, (double)since, round);
     cold->reserve = reserve;
     cold->rated_ns = now;
 }

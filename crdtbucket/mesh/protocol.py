@@ -32,6 +32,8 @@ FLUSH_GAP_NS = 10_000_000
 CAUTION_NS = 2_000_000_000
 """A node without memory serves its share of a key for at most so long."""
 SWEEP = 4096
+TICK_BYTES = 1 << 20
+"""After so many bytes a tick ends, and the round goes on in the next."""
 NEVER = -(2**63)
 REMEMBERED_TABLES = 4
 MERGE_COUNTERS = ("merged", "ignored", "unknown_bucket", "refused_columns", "dropped", "gained")
@@ -77,6 +79,10 @@ class MeshNode:
         begun = now if noted is None else noted.born
         self._born = begun if born is None else born
         self._interval = config.gossip_interval_ns
+        self._collecting = -1
+        """Where the round under way goes on to collect, -1 when all is collected."""
+        self._unsent: list[Link] = []
+        """Links that the round under way has still to go to, the next one last."""
         self._next_round = now + self._random.randrange(self._interval)
         self._last_send = now - FLUSH_GAP_NS
         self._greet: dict[str, None] = {}
@@ -371,7 +377,7 @@ class MeshNode:
 
     def next_tick(self, now: int) -> int:
         """When `tick` has something to do, absolute ns."""
-        if self._greet:
+        if self._greet or self._collecting >= 0 or self._unsent:
             return now
         if self.table.flush_wanted:
             return min(self._next_round, max(now, self._last_send + FLUSH_GAP_NS))
@@ -379,34 +385,52 @@ class MeshNode:
 
     def tick(self, now: int) -> Frames:
         """A round when one is due, an early flush when one is asked for."""
-        if now >= self._next_round:
-            return self._round(now)
+        if now >= self._next_round and self._collecting < 0 and not self._unsent:
+            self._begin_round(now)
+        if self._collecting >= 0 or self._unsent:
+            return self._go_on(now)
         if self._greet:
             return self._greeting(now)
         if self.table.flush_wanted and now - self._last_send >= FLUSH_GAP_NS:
             return self._flush(now)
         return []
 
-    def _round(self, now: int) -> Frames:
+    # A round of many keys takes several ticks, so that none of them holds up the loop for long.
+
+    def _begin_round(self, now: int) -> None:
         self._next_round += self._interval * (1 + (now - self._next_round) // self._interval)
         self.members.age(now)
         self._undo_jump()
         self.members.count(now)
         self._note()  # before the log loses what a member has acknowledged
-        self.table.collect()
-        self._last_send = now
-        self._out.start()
-        self.members.gather(self.info, now)
+        self._collecting = 0
+
+    def _go_on(self, now: int) -> Frames:
+        if self._collecting >= 0:
+            _, self._collecting = self.table.collect_some(self._collecting)
+            if self._collecting >= 0:
+                return []
+            self._last_send = now
+            self._out.start()
+            self.members.gather(self.info, now)
+            self._unsent = self.members.reachable()
+            self._unsent.reverse()
         out: Frames = []
-        for link in self.members.reachable():
+        size = 0
+        while self._unsent and size < TICK_BYTES:
+            link = self._unsent.pop()
+            if not link.connected:
+                continue
             news = self.members.news(link, now)
             extra = {**news, **antientropy.next_digest(self.table, link, now)}
             frames = self._out.round(link, now, extra)
             if link.answers:
                 frames += [data for _, data in self._answer(link, now)]
             out += [(link.info.name, data) for data in frames]
-        self.table.trim(self._acknowledged())
-        self.table.sweep(SWEEP)
+            size += sum(map(len, frames))
+        if not self._unsent:
+            self.table.trim(self._acknowledged())
+            self.table.sweep(SWEEP)
         return out
 
     def _greeting(self, now: int) -> Frames:

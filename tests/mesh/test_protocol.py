@@ -106,6 +106,24 @@ def test_flushes_are_ten_ms_apart() -> None:
     assert 5 <= len(got) <= 11
 
 
+def test_a_round_of_many_keys_takes_several_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = mesh_of(3, max_keys=80_000)
+    mesh.advance(1.0)
+    one = mesh["A"]
+    bucket = one.buckets["b"]
+    bucket.take_many([f"k{n}" for n in range(80_000)])
+    now = local(mesh, "A") + NS
+    one.table.set_time(now)
+    monkeypatch.setattr("crdtbucket.mesh.protocol.TICK_BYTES", 1)
+    sent = []
+    while one.node.next_tick(now) <= now:
+        sent.append({name for name, _ in one.node.tick(now)})
+    assert sent == [set(), {"B"}, {"C"}]  # collects, and then a link in each tick
+    assert one.node.links["B"].acked.gaps(one.table.version)
+    mesh.advance(3.0)
+    assert all(mesh[name].peek("b", "k79999").remaining == 99 for name in "ABC")
+
+
 def test_a_peer_that_says_goodbye_has_left_and_all_it_took_is_known() -> None:
     mesh = mesh_of()
     mesh["A"].take("b", "k", 30)

@@ -109,7 +109,7 @@ static void merge_frame(hammer_worker_t *w)
     for (int i = 0; i < 4; i++)
         take_simply(p, 0, (int)(dice(w) % TRACKED), 1);
     p->virtual_ns += SECOND / 100;
-    collect_round(p, clock_ns(p));                      /* so that rates are stated, and predicted here */
+    collect_all(p);                      /* so that rates are stated, and predicted here */
     log_trim(p, p->h->version);
     memset(position, 0xff, sizeof position);
     position[p->h->own_origin] = 0;
@@ -170,7 +170,7 @@ static void keep_up(hammer_worker_t *w)
     table_lock(&w->t);
     switch (dice(w) % 3) {
     case 0: sweep(&w->t, 64, clock_ns(&w->t), gone); break;
-    case 1: collect_round(&w->t, clock_ns(&w->t)); break;
+    case 1: collect_all(&w->t); break;
     default: collect_flush(&w->t, clock_ns(&w->t));
     }
     table_unlock(&w->t);

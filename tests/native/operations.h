@@ -35,7 +35,7 @@ static void prepare_plain(table_t *t)
     add_peer(t, 12);
     for (int k = 0; k < 8; k++)
         take_simply(t, slot_of(t, 0), k, k + 3);
-    collect_round(t, clock_ns(t));
+    collect_all(t);
 }
 
 /* All keys full again, idle for longer than the grace, and sent. */
@@ -58,7 +58,7 @@ static void prepare_limit(table_t *t)
     for (uint32_t i = 0; i < many.columns; i++)
         many.column[i] = (wire_column_t){origin_find(t, PEER_EPOCH + i), 1, 7, 0};
     rig_merge(t, &many, 1);
-    collect_round(t, clock_ns(t));
+    collect_all(t);
 }
 
 static void run_take(table_t *t) { take_simply(t, slot_of(t, 0), 5, 4); }
@@ -219,7 +219,7 @@ static void prepare_attempted(table_t *t)
 static void run_round(table_t *t)
 {
     table_lock(t);
-    collect_round(t, clock_ns(t));
+    collect_all(t);
     table_unlock(t);
 }
 

@@ -26,6 +26,13 @@
 
 static const uint64_t HASH_KEY[2] = {17, 23};
 
+/* A whole round. */
+static inline void collect_all(table_t *t)
+{
+    for (int64_t from = 0; from >= 0;)
+        collect_round(t, &from, INT64_MAX, clock_ns(t));
+}
+
 static int memory_file(void)
 {
     int fd = memfd_create("table", MFD_CLOEXEC);
