@@ -2,7 +2,8 @@
 #   make demo    three regions on this machine, one limit
 #   make test    the test suite (installs redis-server, and fetches promtool, when they are missing)
 #   make bench   speed and memory, against the other limiters of the field
-#   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer)
+#   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer), after processes that share
+#                a table were killed at random and at every instruction (KILLS=n)
 #   make chaos   real Redis servers fail under load, and every token is accounted for (CALLS=n)
 #   make fuzz    random bytes against everything that reads frames or files (SECONDS=n)
 #   make docs-figures  the picture and the tables of the documents (some minutes; DOC_SEEDS=n)
@@ -12,6 +13,7 @@
 PYTHON ?= python3
 SEEDS ?= 1000000
 SECONDS ?= 300
+KILLS ?= 2000
 CALLS ?= 100000
 DOC_SEEDS ?= 5
 PYTEST_ARGS ?=
@@ -39,6 +41,8 @@ bench: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks
 
 soak: $(STAMPS)/dev
+	$(BIN)/python -m tests.kills --kills $(KILLS)
+	$(BIN)/python -m tests.native
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m tests.soak --seeds $(SEEDS)
 
 chaos: $(STAMPS)/dev redis

@@ -347,3 +347,27 @@ def test_the_lock_is_the_open_files(path: str) -> None:
     with open(path, "r+b") as other, pytest.raises(BlockingIOError):
         fcntl.fcntl(other, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
     assert first.fd >= 0
+
+
+def test_a_slot_that_another_bucket_uses_since_is_not_followed(path: str) -> None:
+    """One process gave the bucket a new definition; two minutes later its old slot is another's."""
+    _file, mine = opened(path, virtual=True)
+    _other, theirs = opened(path, virtual=True)
+    bucket = BucketCore(mine, BucketSpec("b", 200, 1, "1h"))
+    BucketCore(theirs, BucketSpec("b", 200, 1, "1h")).define(BucketSpec("b", 50, 1, "1h"))
+    for table in (mine, theirs):
+        table.set_time(120 * 10**9)
+    other = BucketCore(theirs, BucketSpec("other", 7, 1, "1h"))
+    assert bucket.take("key", 20).remaining == 30
+    assert bucket.take_many(["key"] * 2, 10).remaining.tolist() == [20, 10]
+    assert other.counters()["keys"] == 0
+    assert bucket.counters()["keys"] == 1
+
+
+def test_a_bucket_that_another_process_defined_anew_can_be_reset(path: str) -> None:
+    _file, mine = opened(path, virtual=True)
+    _other, theirs = opened(path, virtual=True)
+    bucket = BucketCore(mine, BucketSpec("b", 200, 1, "1h"))
+    bucket.take("key", 20)
+    BucketCore(theirs, BucketSpec("b", 100, 1, "1h"))
+    assert bucket.reset("key") == 20

@@ -83,7 +83,8 @@ cdef class BucketCore(_Replica):
         self.locate(key, &lo, &hi)
         self.table.enter()
         e = table_find(self.t, lo, hi)
-        n = reset(self.t, self.d, e, now) if e != <uint32_t>NONE and entry_current(self.t, e, self.slot) else 0
+        self.follow()
+        n = reset(self.t, self.d, e, now) if e != <uint32_t>NONE and entry_renew(self.t, e, self.slot, now) else 0
         self.table.leave()
         self.counts().refunded += n
         self.wake()
@@ -194,6 +195,7 @@ cdef class BucketCore(_Replica):
         self.decide(key, item.lo, item.hi, item.cost, m.now, &o)
         item.unnamed = 0
         many_store(m, &o)
+        m.d, m.slot = self.d, self.slot
         return 0
 
     def columns(self, object key):

@@ -26,9 +26,14 @@ cdef class _Decider:
         self.spec = spec
 
     cdef inline void follow(self) noexcept:
-        """Another process may have given the bucket a new definition."""
-        self.slot = definition_newest(self.t, self.slot)
-        self.d = &self.t.definitions[self.slot]
+        """Another process may have given the bucket a new definition, and the slot of this one to another bucket. The lock is
+        held."""
+        cdef uint32_t slot = definition_newest(self.t, self.slot)
+        if self.t.definitions[slot].name_hash != self.salt:
+            slot = definition_current(self.t, self.salt)
+        if slot != <uint32_t>NONE:
+            self.slot = slot
+            self.d = &self.t.definitions[slot]
 
     cdef inline int locate(self, object key, uint64_t *lo, uint64_t *hi) except -1:
         cdef const uint8_t *data = NULL
@@ -47,6 +52,10 @@ cdef class _Decider:
             if 0 < n <= self.d.capacity:
                 return n
         n = whole_tokens(cost, 1, MAX_COST, "cost")
+        if n > self.d.capacity:                             # unless another process has raised it
+            self.table.enter()
+            self.follow()
+            self.table.leave()
         if n > self.d.capacity:
             raise CostExceedsCapacity(n, self.d.capacity)
         return n
