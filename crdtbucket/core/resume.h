@@ -9,6 +9,9 @@
 
 #include "repair.h"
 
+/* Times and counts that differ by less than 2^63, whatever is done with them. */
+static inline int in_range(int64_t x) { return x > -(INT64_C(1) << 61) && x < INT64_C(1) << 61; }
+
 static inline int place_or_none(uint32_t place, int64_t end) { return place == NONE || (int64_t)place < end; }
 
 /* NULL, or what is wrong with the header and the journal. */
@@ -29,6 +32,8 @@ static const char *header_fault(const table_t *t, int64_t max_keys)
     if (h->notes > 2 || h->notes_bytes[0] < 0 || h->notes_bytes[0] > NOTES_BYTES || h->notes_bytes[1] < 0
         || h->notes_bytes[1] > NOTES_BYTES)
         return "its notes have no end";
+    if (!in_range(h->near_ns) || !in_range(h->grace_ns) || !in_range(h->averaged_ns))
+        return "its times are out of range";
     return NULL;
 }
 
@@ -66,7 +71,8 @@ static const char *definitions_fault(const table_t *t)
     for (uint32_t i = 0; i < all; i++) {
         const definition_t *d = &t->definitions[i];
         uint32_t steps = 0;
-        if (!place_or_none(d->next, all) || (d->name_hash && !definition_sound(d)))
+        if (!place_or_none(d->next, all) || !in_range(d->replaced_ns) || !in_range(d->excess_minute)
+            || (d->name_hash && !definition_sound(d)))
             return "a definition is none";
         for (uint32_t at = i; at != NONE && at < all; at = t->definitions[at].next)
             if (++steps > all)
@@ -82,8 +88,12 @@ static const char *entries_fault(const table_t *t)
             return "an epoch is of no node";
     for (int64_t e = 0; e < t->h->bump; e++) {
         const hot_t *hot = &t->hot[e];
-        if ((hot->flags & ENTRY_USED) && (hot->bucket >= t->h->definitions || hot->origin >= MAX_ORIGINS || hot->near_class > 63))
+        if (!(hot->flags & ENTRY_USED))
+            continue;
+        if (hot->bucket >= t->h->definitions || hot->origin >= MAX_ORIGINS || hot->near_class > 63)
             return "an entry leads out of the table";
+        if (!in_range(hot->mark) || !in_range(hot->denied) || !in_range(t->cold[e].rated_ns))
+            return "an entry's times are out of range";
     }
     return NULL;
 }

@@ -1,7 +1,7 @@
 """The long run of the native tests: python -m tests.native [--kills N] [--rounds N].
 
 N real processes are killed in each operation, evenly spread over its instructions (with a large N
-after every one of them), and the hammer runs with every sanitizer.
+after every one of them); hammer and noise run with every sanitizer.
 """
 
 from __future__ import annotations
@@ -19,17 +19,24 @@ SLOWER = {OPTIMIZED: 1, ADDRESSES: 10, THREADS: 20}
 """How much less the hammer does where a sanitizer looks on."""
 
 
-def hammer(directory: Path, rounds: int) -> None:
+WAYS: dict[str, list[list[str]]] = {
+    "hammer": [[], ["--flow"], ["--processes"], ["--processes", "--flow"]],
+    "noise": [[]],
+}
+
+
+def run(name: str, directory: Path, rounds: int) -> None:
+    """A program with all sanitizers, seeds and options."""
     for flags, slower in SLOWER.items():
         try:
-            program = build("hammer", directory / f"hammer{slower}", flags)
+            program = build(name, directory / f"{name}{slower}", flags)
         except NoSanitizer as missing:
             print(f"left out, the compiler has none: {missing}")
             continue
         for seed in range(SEEDS):
-            for options in ([], ["--flow"], ["--processes"], ["--processes", "--flow"]):
+            for options in WAYS[name]:
                 command = [program, "--seed", str(seed), "--rounds", str(rounds // slower)]
-                print(*flags, *options, f"seed {seed}:", end=" ", flush=True)
+                print(name, *flags, *options, f"seed {seed}:", end=" ", flush=True)
                 subprocess.run([*command, *options], check=True)
 
 
@@ -41,7 +48,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         everykill = build("everykill", Path(place) / "everykill")
         subprocess.run([everykill, "--kills", str(options.kills)], check=True)
-        hammer(Path(place), options.rounds)
+        for name in WAYS:
+            run(name, Path(place), options.rounds)
     return 0
 
 
