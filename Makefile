@@ -1,12 +1,15 @@
 # Everything is set up in .venv on demand; stamp files make a second run cost nothing.
 #   make demo    three regions on this machine, one limit
 #   make test    the test suite (installs redis-server, and fetches promtool, when they are missing)
-#   make bench   speed and memory, against the other limiters of the field
+#   make bench   speed, memory and accuracy against the other limiters: a short pass, under 5 minutes
+#   make bench-report  the same properly, and docs/benchmarks.md from it (half an hour; NAMES="take merge")
+#   make bench-page    docs/benchmarks.md again, from the results that are kept
 #   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer), after processes that share
 #                a table were killed at random and at every instruction (KILLS=n)
 #   make chaos   real Redis servers fail under load, and every token is accounted for (CALLS=n)
 #   make fuzz    random bytes against everything that reads frames or files (SECONDS=n)
 #   make docs-figures  the picture and the tables of the documents (some minutes; DOC_SEEDS=n)
+#   make docs-scaling  the page on scaling: growth measured again (half an hour, a quiet machine)
 #   make lint    ruff, format and rules        make types   mypy --strict
 # PYTHON chooses the interpreter for a new .venv (3.10 or newer).
 
@@ -16,8 +19,10 @@ SECONDS ?= 300
 KILLS ?= 2000
 CALLS ?= 100000
 DOC_SEEDS ?= 5
+NAMES ?=
 PYTEST_ARGS ?=
 
+comma := ,
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -26,7 +31,8 @@ NATIVE := $(wildcard crdtbucket/*.pyx crdtbucket/core/*.pxi crdtbucket/core/*.h)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench soak chaos fuzz docs-figures lint types format redis promtool clean
+.PHONY: help demo test bench bench-report bench-page soak chaos fuzz docs-figures docs-scaling \
+  lint types format redis promtool wrk clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -34,11 +40,18 @@ help:
 demo: $(STAMPS)/base
 	$(BIN)/crdtbucket demo
 
-test: $(STAMPS)/dev redis promtool
+test: $(STAMPS)/dev redis promtool wrk
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-bench: $(STAMPS)/bench
-	$(BIN)/python -m benchmarks
+bench: $(STAMPS)/bench wrk
+	$(BIN)/python -m benchmarks --quick
+
+bench-report: $(STAMPS)/bench redis wrk
+	$(BIN)/python -m benchmarks --save $(NAMES)
+	$(BIN)/python -m benchmarks.document
+
+bench-page: $(STAMPS)/bench
+	$(BIN)/python -m benchmarks.document
 
 soak: $(STAMPS)/dev
 	$(BIN)/python -m tests.kills --kills $(KILLS)
@@ -53,6 +66,9 @@ fuzz: $(STAMPS)/dev
 
 docs-figures: $(STAMPS)/dev
 	$(BIN)/python docs/figures.py --seeds $(DOC_SEEDS)
+
+docs-scaling: $(STAMPS)/dev
+	PYTHONPATH=. $(BIN)/python docs/scaling.py
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff format --check .
@@ -95,17 +111,25 @@ $(STAMPS)/bench: $(STAMPS)/base
 	$(PIP) install --no-build-isolation --editable '.[bench]'
 	@touch $@
 
+# The program of a package, installed where that can be done without asking anybody.
+define installed
+if command -v $(1) >/dev/null; then exit 0; \
+elif ! command -v apt-get >/dev/null; then sudo=none; \
+elif [ "$$(id -u)" = 0 ]; then sudo=; \
+elif sudo -n true 2>/dev/null; then sudo=sudo; \
+else sudo=none; fi; \
+if [ "$$sudo" = none ]; then echo "$(2)"; exit $(3); fi; \
+echo "installing $(1)"; \
+$$sudo apt-get update -qq && \
+$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null
+endef
+
 redis:
-	@if command -v redis-server >/dev/null; then exit 0; \
-	elif ! command -v apt-get >/dev/null; then sudo=none; \
-	elif [ "$$(id -u)" = 0 ]; then sudo=; \
-	elif sudo -n true 2>/dev/null; then sudo=sudo; \
-	else sudo=none; fi; \
-	if [ "$$sudo" = none ]; then \
-	  echo "The tests start their own Redis: install redis-server (or valkey with that name in PATH)."; exit 1; fi; \
-	echo "installing redis-server"; \
-	$$sudo apt-get update -qq && \
-	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null
+	@$(call installed,redis-server,The tests start their own Redis: install redis-server (or valkey with that name in PATH).,1)
+
+wrk:
+	@$(call installed,wrk,There is no wrk$(comma) and it cannot be installed: the sidecar will not be measured.,0) || \
+	echo "wrk cannot be installed: the sidecar will not be measured."
 
 # One file out of Debian's package, which needs no rights. Without it the tests of the alerts are skipped.
 promtool: $(STAMPS)/venv

@@ -24,32 +24,46 @@ def _comparison(keys: list[str], regions: int) -> Comparison:
     rows = [[bytes(16), 0, 0, 1_000_000, 1000, 1000, columns] for _ in range(count)]
     packed = msgpack.packb(rows)
 
+    def both(ns: float, total: int, all_bytes: int) -> tuple[float, ...]:
+        """Ns an entry, and bytes a ns, which is GB a second."""
+        return ns / total, all_bytes / ns
+
+    def copy() -> tuple[float, ...]:
+        room = bytearray(size)
+        with stopwatch() as elapsed:
+            at = 0
+            for frame, _ in frames:
+                room[at : at + len(frame)] = frame
+                at += len(frame)
+            return both(elapsed(), count, size)
+
     def encode() -> tuple[float, ...]:
         with stopwatch() as elapsed:
             total = sum(n for _, n in sender.frames(before))
-            return (elapsed() / total,)
+            return both(elapsed(), total, size)
 
     def decode() -> tuple[float, ...]:
         refused = 0
         with stopwatch() as elapsed:
             for frame, _ in frames:
                 refused += receiver.hear(sender, frame, UNKNOWN).unknown_bucket
-            return (elapsed() / refused,)
+            return both(elapsed(), refused, size)
 
     def pack() -> tuple[float, ...]:
         with stopwatch() as elapsed:
             msgpack.packb(rows)
-            return (elapsed() / count,)
+            return both(elapsed(), count, len(packed))
 
     def unpack() -> tuple[float, ...]:
         with stopwatch() as elapsed:
             msgpack.unpackb(packed)
-            return (elapsed() / count,)
+            return both(elapsed(), count, len(packed))
 
     return Comparison(
         f"entries with {regions} column{'s' * (regions > 1)}, {size / count:.1f} bytes each",
-        ("ns an entry",),
+        ("ns an entry", "GB/s of the wire"),
         [
+            Case("floor: the frames' bytes copied", copy),
             Case("msgpack: pack rows of Python objects", pack),
             Case("msgpack: unpack them", unpack),
             Case("encode from the table", encode),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from datetime import datetime, timezone
 from importlib import metadata
@@ -11,8 +12,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("crdtbucket", "limits", "throttled-py", "pyrate-limiter", "token-bucket", "msgpack",
-            "redis", "hiredis")  # fmt: skip
+PACKAGES = ("crdtbucket", "limits", "throttled-py", "pyrate-limiter", "token-bucket", "aiolimiter",
+            "msgpack", "aiohttp", "redis", "hiredis")  # fmt: skip
+PROGRAMS = {"redis-server": ["redis-server", "--version"], "wrk": ["wrk", "--version"]}
+WRITTEN = ("benchmarks/results", "docs/benchmarks.md", "docs/img", "README.md")
+"""What a report changes itself."""
+
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+"""Those that this process may use, before it is pinned to one of them."""
 
 
 def _git(*arguments: str) -> str | None:
@@ -41,9 +48,21 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _program(command: list[str]) -> str | None:
+    """The first number of what a program says of its version."""
+    try:
+        done = subprocess.run(
+            command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    except OSError:
+        return None
+    found = re.search(r"\d+(\.\d+)+", done.stdout)
+    return found[0] if found else None
+
+
 def describe() -> dict[str, Any]:
-    """Commit (and whether files differ from it), processor, system, versions, date."""
-    changes = _git("status", "--porcelain")
+    """Commit (and how many files differ from it), processor, system, versions, date."""
+    changes = _git("status", "--porcelain", "--", ".", *(f":!{path}" for path in WRITTEN))
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
@@ -54,13 +73,21 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "versions": {name: _version(name) for name in PACKAGES},
+        "programs": {name: _program(command) for name, command in PROGRAMS.items()},
     }
 
 
 def pin() -> int | None:
     """Keeps this process on one core, the last it may use; None where that cannot be asked for."""
-    if not hasattr(os, "sched_setaffinity"):
+    if not CORES:
         return None
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
-    return core
+    os.sched_setaffinity(0, {CORES[-1]})
+    return CORES[-1]
+
+
+def place(process: int, *, beside: bool) -> None:
+    """Puts a process on the core of this one, or on the others if there are any."""
+    if not CORES:
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(process, (set(CORES) - own or own) if beside else own)

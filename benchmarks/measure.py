@@ -2,15 +2,16 @@
 
 A case's `run` measures once and returns one value for each unit of its comparison. The cases take
 turns, so that a slow spell of the machine falls on all of them; what is told is the median and the
-least and most of the repeats.
+least and most of the repeats. A peer that fails is told of, and the others go on without it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
 import timeit
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
@@ -36,10 +37,16 @@ SCALES = {"full": Scale("full", 9), "quick": Scale("quick", 5), "smoke": Scale("
 
 @dataclass(frozen=True)
 class Case:
-    """One row: what is measured, and how to measure it once."""
+    """One row: what is measured, and how to measure it once.
+
+    at: where the row stands on the axis of a curve, such as the number of keys. peer: it is not
+    this project's, so that its failure is a result and no fault of the benchmark.
+    """
 
     label: str
     run: Callable[[], tuple[float, ...]]
+    at: float | None = None
+    peer: bool = False
 
 
 @dataclass
@@ -49,6 +56,7 @@ class Comparison:
     units: what each value of a case is, such as "ns a take". missing: rows that cannot be measured
     here, and why. note: what a reader must know to read the numbers. repeats: as the scale says
     unless given; 1 for what is the same every time. versus: label of a second row to divide by.
+    ratios: whether dividing by the baseline means anything. at: as of a case, for all rows.
     """
 
     title: str
@@ -58,6 +66,8 @@ class Comparison:
     note: str = ""
     repeats: int | None = None
     versus: str | None = None
+    ratios: bool = True
+    at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class Row:
 
     label: str
     values: tuple[tuple[float, ...], ...]
+    at: float | None = None
 
     @property
     def medians(self) -> tuple[float, ...]:
@@ -73,20 +84,42 @@ class Row:
         return tuple(median(column) for column in self.values)
 
 
-def measure(comparison: Comparison, scale: Scale) -> list[Row]:
-    """Every case in turns, `repeats` times."""
-    repeats = comparison.repeats or scale.repeats
+def failure(error: Exception) -> str:
+    """How a failed peer is told of: on one line."""
+    return " ".join(f"failed: {type(error).__name__}: {error}".split())
+
+
+def _once(case: Case) -> tuple[float, ...] | str:
+    """What was measured, or how the peer failed."""
+    try:
+        return case.run()
+    except Exception as error:
+        if not case.peer:
+            raise
+        return failure(error)
+
+
+def measure(comparison: Comparison, scale: Scale) -> tuple[list[Row], list[tuple[str, str]]]:
+    """Every case in turns, `repeats` times: the rows, and the peers that failed with the reason."""
+    failed: dict[str, str] = {}
     seen: list[list[tuple[float, ...]]] = [[] for _ in comparison.cases]
-    for _ in range(repeats):
+    for _ in range(comparison.repeats or scale.repeats):
         for case, results in zip(comparison.cases, seen, strict=True):
-            values = case.run()
-            if len(values) != len(comparison.units):
+            if case.label in failed:
+                continue
+            values = _once(case)
+            if isinstance(values, str):
+                failed[case.label] = values
+            elif len(values) != len(comparison.units):
                 raise ValueError(f"{case.label}: {len(values)} values for {comparison.units}")
-            results.append(values)
-    return [
-        Row(case.label, tuple(zip(*results, strict=True)))
+            else:
+                results.append(values)
+    rows = [
+        Row(case.label, tuple(zip(*results, strict=True)), case.at)
         for case, results in zip(comparison.cases, seen, strict=True)
+        if case.label not in failed
     ]
+    return rows, list(failed.items())
 
 
 def one_key(statement: str, calls: int, **names: Any) -> Callable[[], tuple[float, ...]]:
@@ -105,16 +138,30 @@ def one_key(statement: str, calls: int, **names: Any) -> Callable[[], tuple[floa
 
 
 def each_key(
-    statement: str, keys: Sequence[Any], weight: int = 1, **names: Any
+    statement: str, keys: Sequence[Any], weight: float = 1, **names: Any
 ) -> Callable[[], tuple[float, ...]]:
     """Ns of CPU time that `statement` takes for one `key` of `keys`, the loop included.
 
-    weight: how many keys one item of `keys` is, when each is a list of them.
+    weight: how many keys one item of `keys` is in the mean, when each is a list of them.
     """
     timer = timeit.Timer(
         f"for key in keys: {statement}", timer=time.process_time, globals={**names, "keys": keys}
     )
     return lambda: (timer.timeit(1) / (len(keys) * weight) * 1e9,)
+
+
+def awaited(
+    take: Callable[[Any], Awaitable[Any]], keys: Sequence[Any], loop: asyncio.AbstractEventLoop
+) -> Callable[[], tuple[float, ...]]:
+    """Ns of CPU time for one `await take(key)` in a running task, the loop over `keys` included."""
+
+    async def each() -> tuple[float, ...]:
+        start = time.process_time_ns()
+        for key in keys:
+            await take(key)
+        return ((time.process_time_ns() - start) / len(keys),)
+
+    return lambda: loop.run_until_complete(each())
 
 
 @contextmanager

@@ -37,7 +37,11 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
     yield Comparison(
         f"{keys:,} new keys in a fresh process",
         ("resident bytes a key", "bytes a key by its own count", "wire bytes an entry"),
-        [Case(name, _probe(name, keys)) for name in SUBJECTS if here[name]],
+        [
+            Case(name, _probe(name, keys), peer=SUBJECTS[name][0] is not None)
+            for name in SUBJECTS
+            if here[name]
+        ],
         [(name, "is not installed") for name in SUBJECTS if not here[name]],
         note="0: has no such figure. A table of crdtbucket holds no keys but their hashes, and the "
         "names of 10,000; an entry carries the columns of all regions and its sender's rates",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.peers import ALLOWED, PEERS, Take
+from benchmarks.peers import ALLOWED, AWAITING, PEERS, Awaiting, Take
 from benchmarks.tables import Side, exchange
 
 CHUNK = 10_000
@@ -58,6 +58,15 @@ def _peer(name: str) -> Fill:
     return lambda keys: _call(PEERS[name](ALLOWED, keys + CHUNK), keys)
 
 
+def _awaiting(keys: int) -> tuple[float, ...]:
+    waiting = Awaiting(ALLOWED)
+
+    def fill(first: int, last: int) -> None:
+        waiting.case([f"user:{i}" for i in range(first, last)]).run()
+
+    return _grown(keys, fill), 0.0, 0.0
+
+
 def _regions(regions: int) -> Fill:
     def run(keys: int) -> tuple[float, ...]:
         side = Side(0, keys + CHUNK, regions, max_names=CHUNK)
@@ -87,6 +96,7 @@ SUBJECTS: dict[str, tuple[str | None, Fill]] = {
     "limits, fixed window": ("limits", _peer("limits, fixed window")),
     "throttled-py, GCRA": ("throttled", _peer("throttled-py, GCRA")),
     "pyrate-limiter, token bucket": ("pyrate_limiter", _peer("pyrate-limiter, token bucket")),
+    AWAITING: ("aiolimiter", _awaiting),
 }
 """By name: the module that must be there, and what fills it and measures."""
 

@@ -30,8 +30,8 @@ def random_lines(count: int, places: list[int]) -> Callable[[], tuple[float, ...
 class Exchange:
     """A sender that changes random keys, and a receiver that holds them all."""
 
-    def __init__(self, keys: list[str], asked: int) -> None:
-        self.sender, self.receiver = (filled(region, keys, REGIONS) for region in (0, 1))
+    def __init__(self, keys: list[str], asked: int, regions: int = REGIONS) -> None:
+        self.sender, self.receiver = (filled(region, keys, regions) for region in (0, 1))
         self.keys, self.asked = keys, asked
         self.random = random.Random(1)
 

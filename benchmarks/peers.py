@@ -6,14 +6,19 @@ algorithms that is no sliding log.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import weakref
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+from benchmarks.measure import Case, awaited, failure
 from crdtbucket import BucketSpec, Limiter
 
 Take = Callable[[str], Any]
+T = TypeVar("T")
 
 PLENTY = 10**9
 """Capacity of a limit that never denies here."""
@@ -32,11 +37,15 @@ DENIED = Limit(1, 0)
 DAY = 86_400
 
 
-def ours(limit: Limit, max_keys: int) -> Take:
+def spec(limit: Limit, **options: Any) -> BucketSpec:
+    """The limit in the words of this library."""
+    every = "1s" if limit.rate else "1d"
+    return BucketSpec("bench", limit.capacity, limit.rate or 1, every, **options)
+
+
+def ours(limit: Limit, max_keys: int, **options: Any) -> Take:
     """`Bucket.take` of this library."""
-    every = ("1s", limit.rate) if limit.rate else ("1d", 1)
-    spec = BucketSpec("bench", limit.capacity, every[1], every[0])
-    return Limiter([spec], max_keys=max(1000, max_keys)).bucket("bench").take
+    return Limiter([spec(limit)], max_keys=max(1000, max_keys), **options).bucket("bench").take
 
 
 def _limits(limit: Limit, _: int) -> Take:
@@ -57,39 +66,45 @@ def _throttled(limit: Limit, max_keys: int) -> Take:
     return Throttled(using=RateLimiterType.GCRA.value, quota=quota, store=store).limit
 
 
-def _pyrate(limit: Limit, _: int) -> Take:
-    from pyrate_limiter import (
-        BucketFactory,
-        MonotonicClock,
-        Rate,
-        RateItem,
-        StateBucket,
-        TokenBucket,
-    )
-    from pyrate_limiter import Limiter as Pyrate
+def pyrate_rates(limit: Limit) -> list[Any]:
+    """The limit in its words."""
+    from pyrate_limiter import Rate
 
     if limit.rate:
-        rates = [Rate(limit.rate, 1000, burst=limit.capacity)]
-    else:
-        rates = [Rate(1, DAY * 1000)]
+        return [Rate(limit.rate, 1000, burst=limit.capacity)]
+    return [Rate(limit.capacity, DAY * 1000)]
+
+
+def pyrate_by_name(limit: Limit, clock: Any, store: Callable[[str], Any]) -> Callable[..., Any]:
+    """Its `try_acquire`, with a token bucket for each name, whose state `store(name)` keeps."""
+    from pyrate_limiter import BucketFactory, RateItem, StateBucket, TokenBucket
+    from pyrate_limiter import Limiter as Pyrate
+
+    rates = pyrate_rates(limit)
 
     class ByName(BucketFactory):
         """A bucket for each name."""
 
         def __init__(self) -> None:
-            self.clock = MonotonicClock()
             self.buckets: dict[str, StateBucket] = {}
 
         def wrap_item(self, name: str, weight: int = 1) -> Any:
-            return RateItem(name, self.clock.now(), weight=weight)
+            return RateItem(name, clock.now(), weight=weight)
 
         def get(self, item: Any) -> Any:
             bucket = self.buckets.get(item.name)
             if bucket is None:
-                bucket = self.buckets[item.name] = StateBucket(rates, TokenBucket())
+                bucket = StateBucket(rates, TokenBucket(), store(item.name))
+                self.buckets[item.name] = bucket
             return bucket
 
     return partial(Pyrate(ByName()).try_acquire, blocking=False)
+
+
+def _pyrate(limit: Limit, _: int) -> Take:
+    from pyrate_limiter import InMemoryStateStore, MonotonicClock
+
+    return pyrate_by_name(limit, MonotonicClock(), lambda _: InMemoryStateStore())
 
 
 def _token_bucket(limit: Limit, _: int) -> Take:
@@ -107,21 +122,53 @@ PEERS: dict[str, Callable[[Limit, int], Take]] = {
 }
 
 
+class Awaiting:
+    """`await take(key)` of aiolimiter, a limiter for each key, and the event loop that it is for.
+
+    It waits when there is nothing left, and cannot be asked to deny.
+    """
+
+    def __init__(self, limit: Limit) -> None:
+        from aiolimiter import AsyncLimiter
+
+        self.loop = asyncio.new_event_loop()
+        weakref.finalize(self, self.loop.close)
+        make = partial(AsyncLimiter, limit.capacity, limit.capacity / (limit.rate or 1 / DAY))
+        self.limiters: defaultdict[str, AsyncLimiter] = defaultdict(make)
+
+    def take(self, key: str) -> Awaitable[None]:
+        """Of the limiter of that key."""
+        return self.limiters[key].acquire()
+
+    def case(self, keys: list[str]) -> Case:
+        """One await for each key."""
+        return Case(AWAITING, awaited(self.take, keys, self.loop), peer=True)
+
+
+AWAITING = "aiolimiter, awaited"
+
+
 def is_allowed(answer: Any) -> bool:
     """What the answer of a `take` says."""
     return not answer.limited if hasattr(answer, "limited") else bool(answer)
 
 
-def _attempt(make: Callable[[Limit, int], Take], limit: Limit, max_keys: int) -> Take | str:
-    """A peer's `take`, or why it cannot be asked."""
+def attempt(make: Callable[[], T]) -> T | str:
+    """A peer, or why it cannot be asked."""
     try:
-        return make(limit, max_keys)
+        return make()
     except ModuleNotFoundError as error:
         return f"{error.name} is not installed"
+    except Exception as error:  # noqa: BLE001 - told as the peer's result
+        return failure(error)
+
+
+def parted(made: dict[str, T | str]) -> tuple[dict[str, T], list[tuple[str, str]]]:
+    """Those that are here; the names of the others, and why not."""
+    here = {name: peer for name, peer in made.items() if not isinstance(peer, str)}
+    return here, [(name, reason) for name, reason in made.items() if isinstance(reason, str)]
 
 
 def installed(limit: Limit, max_keys: int) -> tuple[dict[str, Take], list[tuple[str, str]]]:
     """The `take` of every peer that is here; the names of the others, and why not."""
-    made = {name: _attempt(make, limit, max_keys) for name, make in PEERS.items()}
-    takes = {name: take for name, take in made.items() if not isinstance(take, str)}
-    return takes, [(name, reason) for name, reason in made.items() if isinstance(reason, str)]
+    return parted({n: attempt(partial(make, limit, max_keys)) for n, make in PEERS.items()})

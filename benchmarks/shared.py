@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from inspect import isawaitable
 from typing import Any
 
-from benchmarks.peers import PLENTY
+from benchmarks.peers import PLENTY, Limit, pyrate_by_name
 from crdtbucket import BucketSpec, ControllerSettings, Degradation, Limiter, Mode, RedisConfig
 from crdtbucket.strong import script
 from crdtbucket.strong.bucket import StrongBucket
@@ -112,7 +113,27 @@ async def throttled(url: str) -> AsyncIterator[Ask]:
     await store._backend.get_client().aclose()  # it has no close of its own
 
 
+@asynccontextmanager
+async def pyrate(url: str) -> AsyncIterator[Ask]:
+    """`Limiter.try_acquire` of pyrate-limiter, over a client of asyncio."""
+    from pyrate_limiter import RedisStateStore, WallClock
+    from redis.asyncio import Redis
+
+    async with pool(url) as connections:
+        redis: Any = Redis(connection_pool=connections)
+        take = pyrate_by_name(
+            Limit(PLENTY, RATE), WallClock(), lambda name: RedisStateStore(redis, f"pyrate:{name}")
+        )
+
+        async def ask(key: str) -> bool:
+            answer = take(key)
+            return bool(await answer if isawaitable(answer) else answer)
+
+        yield ask
+
+
 PEERS: dict[str, Callable[[str], Opened]] = {
     "limits.aio, fixed window": limits,
     "throttled-py, GCRA": throttled,
+    "pyrate-limiter, token bucket": pyrate,
 }

@@ -10,8 +10,8 @@ from typing import Any
 from crdtbucket.policy import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 
-BUCKET = "bench"
-SPEC = BucketSpec(BUCKET, 1_000_000, 100_000)
+BUCKET, SLOW = "bench", "slow"
+SPECS = [BucketSpec(BUCKET, 1_000_000, 100_000), BucketSpec(SLOW, 1_000, 1, "1h")]
 STEP = 0.01
 """Seconds between two bursts of takes of a load."""
 
@@ -28,11 +28,22 @@ def one_hot_key(mesh: SimulatedMesh, step: int) -> None:
         node.take_burst(BUCKET, "hot", 10)
 
 
-def changing_keys(mesh: SimulatedMesh, step: int) -> None:
-    """1,000 different keys a second in the whole mesh, each taken from once, at one node."""
-    names = list(mesh.nodes)
-    for i in range(step * 10, step * 10 + 10):
+def changing_keys(rate: int, mesh: SimulatedMesh, step: int) -> None:
+    """`rate` different keys a second in the whole mesh, each taken from once, at one node."""
+    names, each = list(mesh.nodes), round(rate * STEP)
+    for i in range(step * each, step * each + each):
         mesh[names[i % len(names)]].take(BUCKET, f"user:{i}")
+
+
+def holding(keys: int) -> Callable[[SimulatedMesh], None]:
+    """So many keys in debt, for longer than anybody watches."""
+
+    def fill(mesh: SimulatedMesh) -> None:
+        first = next(iter(mesh.nodes.values()))
+        for i in range(keys):
+            first.take(SLOW, f"held:{i}")
+
+    return fill
 
 
 @dataclass
@@ -54,9 +65,17 @@ class Meter:
         return timed
 
 
-def cost(nodes: int, load: Load, warm_up: float, seconds: float) -> tuple[float, ...]:
+def cost(
+    nodes: int,
+    load: Load,
+    warm_up: float,
+    seconds: float,
+    fill: Callable[[SimulatedMesh], None] | None = None,
+) -> tuple[float, ...]:
     """Kilobytes sent, CPU ms in ticks and receives, frames sent: for each second and node."""
-    mesh = SimulatedMesh([f"n{i}" for i in range(nodes)], [SPEC], max_keys=200_000)
+    mesh = SimulatedMesh([f"n{i}" for i in range(nodes)], SPECS, max_keys=1_500_000)
+    if fill is not None:
+        fill(mesh)
     steps = [round(warm_up / STEP), round((warm_up + seconds) / STEP)]
     meter = Meter()
     sent = frames = 0

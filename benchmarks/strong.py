@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -13,8 +12,9 @@ from functools import partial
 from typing import Any
 
 from benchmarks import shared
+from benchmarks.environment import place
 from benchmarks.measure import Case, Comparison, Scale
-from benchmarks.peers import is_allowed
+from benchmarks.peers import attempt, is_allowed, parted
 from benchmarks.shared import CALLERS, Ask
 from crdtbucket.strong import script
 from tests.strong.redis_server import PROGRAMS, Server
@@ -24,14 +24,6 @@ KEYS = [f"user:{i}" for i in range(1_000)]
 BATCH = 100
 NOTE = "wall time, but where it says CPU; server and callers on a core each where there are two"
 Run = Callable[[], tuple[float, ...]]
-
-
-def beside(server: Server) -> None:
-    """The server runs on the cores that this process does not use, if there are any."""
-    if server.process is not None and hasattr(os, "sched_setaffinity"):
-        others = set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0)
-        if others:
-            os.sched_setaffinity(server.process.pid, others)
 
 
 async def timed(ask: Ask, keys: list[str], spent: list[int]) -> None:
@@ -90,6 +82,11 @@ class Bench:
         """Opens what is measured; it is closed at the end."""
         return self.loop.run_until_complete(self.stack.enter_async_context(context))
 
+    def opened(self, make: Callable[[str], shared.Opened]) -> Ask:
+        """A limiter of the server."""
+        ask: Ask = self.open(make(self.url))
+        return ask
+
     def run(self, work: Callable[[], Coroutine[Any, Any, tuple[float, ...]]]) -> Run:
         """A measurement for a case; garbage is collected before it and not in it."""
 
@@ -109,45 +106,37 @@ class Bench:
             "EVALSHA by redis-py": self.open(shared.evalsha(self.url)),
             "crdtbucket": self.open(shared.ours(self.url)),
         }
-        missing = []
-        for name, make in shared.PEERS.items():
-            peer = self.attempt(make)
-            if isinstance(peer, str):
-                missing.append((name, peer))
-            else:
-                asks[name] = peer
-        return asks, missing
-
-    def attempt(self, make: Callable[[str], shared.Opened]) -> Ask | str:
-        """A peer, or why it cannot be asked."""
-        try:
-            ask: Ask = self.open(make(self.url))
-        except ModuleNotFoundError as error:
-            return f"{error.name} is not installed"
-        return ask
+        made: dict[str, Ask | str] = {
+            name: attempt(partial(self.opened, make)) for name, make in shared.PEERS.items()
+        }
+        peers, missing = parted(made)
+        return {**asks, **peers}, missing
 
 
 def by_callers(bench: Bench, scale: Scale) -> Iterator[Comparison]:
     """One caller, and many at once."""
     asks, missing = bench.asks()
     for title, units, work, calls in (
-        ("one caller", ("us, median", "us, p99"), alone, scale.pick(5_000, 2_000, 40)),
+        ("one caller", ("µs, median", "µs, p99"), alone, scale.pick(5_000, 1_000, 40)),
         (
             f"{CALLERS} callers in one process",
-            ("decisions a second", "ms, p99", "us of CPU each"),
+            ("decisions a second", "ms, p99", "µs of CPU each"),
             together,
-            scale.pick(64_000, 20_000, 256),
+            scale.pick(20_000, 10_000, 256),
         ),
     ):
         keys = random.Random(1).choices(KEYS, k=calls)
-        cases = [Case(name, bench.run(partial(work, ask, keys))) for name, ask in asks.items()]
-        yield Comparison(title, units, cases, missing, note=NOTE)
+        cases = [
+            Case(name, bench.run(partial(work, ask, keys)), peer=name in shared.PEERS)
+            for name, ask in asks.items()
+        ]
+        yield Comparison(title, units, cases, missing, note=NOTE, versus="crdtbucket")
 
 
 def by_batch(bench: Bench, scale: Scale) -> Comparison:
     """Many keys in one call."""
     client, bucket = bench.open(shared.client(bench.url)), bench.open(shared.our_bucket(bench.url))
-    keys = random.Random(1).choices(KEYS, k=scale.pick(20_000, 10_000, 200))
+    keys = random.Random(1).choices(KEYS, k=scale.pick(20_000, 5_000, 200))
 
     async def pipeline(some: list[str]) -> None:
         pipe = client.pipeline(transaction=False)
@@ -171,7 +160,7 @@ def by_batch(bench: Bench, scale: Scale) -> Comparison:
         "crdtbucket, acquire gathered": gathered,
     }
     cases = [Case(name, bench.run(partial(batches, many, keys))) for name, many in ways.items()]
-    return Comparison(f"{BATCH} keys in one call", ("us a decision",), cases, note=NOTE)
+    return Comparison(f"{BATCH} keys in one call", ("µs a decision",), cases, note=NOTE)
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
@@ -182,7 +171,8 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
         return
     loop = asyncio.new_event_loop()
     with Server(program=PROGRAMS[0]) as server:
-        beside(server)
+        assert server.process is not None
+        place(server.process.pid, beside=True)
         stack = AsyncExitStack()
         try:
             bench = Bench(server.url, loop, stack)

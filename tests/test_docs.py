@@ -25,6 +25,7 @@ import pytest
 from click.testing import CliRunner
 
 import crdtbucket
+from benchmarks.runner import main as benchmarks
 from crdtbucket import (
     AllDecision,
     AllReservation,
@@ -75,7 +76,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-GENERATED = {"accuracy.md"}
+GENERATED = {"accuracy.md", "benchmarks.md", "scaling.md"}
 REDIS = "127.0.0.1:6379"
 """Where snippets find a Redis; there is one while a page that names it runs."""
 
@@ -203,8 +204,11 @@ def test_commands_exist(place: Path) -> None:
     seen = 0
     for path, line in console_lines():
         words = shlex.split(line)
-        assert words[0] in ("make", "crdtbucket", *SERVERS), f"{path}: {line}"
-        if words[0] in SERVERS:
+        assert words[0] in ("make", "crdtbucket", "python", *SERVERS), f"{path}: {line}"
+        if words[0] == "python":
+            assert words[1:3] == ["-m", "benchmarks"], f"{path}: {line}"
+            benchmarks.make_context("benchmarks", words[3:])
+        elif words[0] in SERVERS:
             assert words[-1] == SERVERS[words[0]][-1], f"{path}: {line}"  # that is what is run
         elif words[0] == "make":
             goals = {word for word in words[1:] if "=" not in word}

@@ -121,8 +121,26 @@ static inline size_t entry_space(const table_t *t, uint32_t e)
     return 17 + 3 + 10 + 4 + 3 + columns * (2 + 5 + 8 + 8);
 }
 
+#define SORT_FEW 16
+
+/* By place. Blocks of columns lie newest first, which is the worst case of an insertion sort: many are put by a bit each. */
 static inline void sort_columns(wire_column_t *c, uint32_t n)
 {
+    if (n > SORT_FEW) {
+        uint64_t used[MAX_ORIGINS / 64] = {0};
+        uint16_t at[MAX_ORIGINS];
+        wire_column_t sorted[MAX_COLUMNS];
+        uint32_t out = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            used[c[i].origin / 64] |= UINT64_C(1) << c[i].origin % 64;
+            at[c[i].origin] = (uint16_t)i;
+        }
+        for (uint32_t word = 0; word < MAX_ORIGINS / 64; word++)
+            for (uint64_t left = used[word]; left; left &= left - 1)
+                sorted[out++] = c[at[word * 64 + (uint32_t)__builtin_ctzll(left)]];
+        memcpy(c, sorted, out * sizeof *c);
+        return;
+    }
     for (uint32_t i = 1; i < n; i++) {
         wire_column_t x = c[i];
         uint32_t j = i;

@@ -1,8 +1,8 @@
 """Anti-entropy: digests of quiet keys over ranges of hashes find what rounds missed.
 
-A node goes over all hashes in `PERIOD_NS`, slice by slice. A peer whose own digest of the slice
-differs answers with its items (hash, fingerprint, debt); then each sends what the other lacks or
-has differently.
+A node goes over all hashes in `PERIOD_NS`, or in as many rounds as there are slices. A peer whose
+own digest of a slice differs answers with its items (hash, fingerprint, debt); then each sends what
+the other lacks or has differently.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from crdtbucket.mesh.link import Link
 PERIOD_NS = 10_000_000_000
 SLICE = 1024
 """Entries of a slice, about."""
+MOST_PLACES = 2**19
+"""Of the room for keys, held or not, that a slice goes over at most."""
 MOST_ITEMS = 5000
 """Items in an answer; a slice that holds more here is gone over in its own turn."""
 TOLERANCE_NS = 1_000_000_000
@@ -28,13 +30,14 @@ def next_digest(table: Table, link: Link, now: int) -> dict[str, Any]:
     """The digest that is due for this link, as fields of a frame; empty when none is."""
     if now < link.digest_due:
         return {}
+    # By the keys that are held, not by those that owe: where few do, one slice would be the table.
+    slices = 1 + max(len(table) // SLICE, table.max_keys // MOST_PLACES)
     first = link.digest_from
-    count, total, debt, following = table.digest(first, LAST, SLICE)
-    last = following - 1 if following else LAST
-    slices = max(1, len(table) // SLICE + 1)
+    last = min(LAST, first + (LAST + 1) // slices)
+    count, total, debt, _ = table.digest(first, last)
     link.digest_due = now + PERIOD_NS // slices
-    link.digest_from = following
-    if not following:
+    link.digest_from = (last + 1) % (LAST + 1)
+    if last == LAST:
         link.passes += 1
     return {"digest": (first, last, count, total, min(debt, 2**64 - 1))}
 

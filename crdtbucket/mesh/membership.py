@@ -27,6 +27,9 @@ GOSSIP_NS = 1_000_000_000
 """Members and marks are looked at this often, and told when they changed."""
 REPEAT_NS = 10_000_000_000
 """They are told again this often, since a frame may be lost."""
+REPEATED_MEMBERS = 64
+"""Of more members they are told again as many times more seldom, so that what a link carries does
+not grow with the mesh."""
 
 
 class Membership:
@@ -40,6 +43,8 @@ class Membership:
         """Members heard of, by name; not this node itself."""
         self._told: dict[str, int] = {}
         """When somebody that hears them itself last spoke of them."""
+        self._relayed: set[str] | None = None
+        """Members that a connected peer does not hear; None when that may have changed."""
         self.expected = 1 + len(config.peers)
         """Members that there are at least, this node included."""
         self._table, self._roster, self._name = table, roster, name
@@ -65,16 +70,19 @@ class Membership:
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """A link to this peer is up. Raises NodeConflict when two running processes share its
-        name."""
+        name, WireError when there is no room for another process; nothing has changed then."""
         link = self.links.get(peer.name)
+        reborn = link is not None and link.info.epoch != peer.epoch
+        if link is not None and reborn and link.connected and now - link.heard < HEARD_NS:
+            raise NodeConflict(
+                f"two running processes are called {peer.name!r}: give each node its own name"
+            )
+        node = self._roster.node(peer.name)
+        self._table.origin(node, peer.epoch)
         if link is None:
-            link = self.links[peer.name] = Link(peer, self._roster.node(peer.name), now)
+            link = self.links[peer.name] = Link(peer, node, now)
             link.start_sync(self._table.version)
-        elif link.info.epoch != peer.epoch:
-            if link.connected and now - link.heard < HEARD_NS:
-                raise NodeConflict(
-                    f"two running processes are called {peer.name!r}: give each node its own name"
-                )
+        elif reborn:
             link.new_life(peer)
             link.start_sync(self._table.version)
         else:
@@ -83,6 +91,7 @@ class Membership:
                 link.start_sync(self._table.version)
         link.info, link.heard, link.connected, link.held = peer, now, True, True
         link.left = link.forgotten = False
+        self._relayed = None
         link.digest_due = now + self._first_digest_ns
         self._table.set_node(link.node, peer.epoch, True)
         self._know(peer.name, peer.region, peer.epoch, peer.address, now)
@@ -90,7 +99,7 @@ class Membership:
 
     def disconnected(self, link: Link, now: int) -> None:
         """The link is down."""
-        link.connected = False
+        link.connected, self._relayed = False, None
         self._table.set_node(link.node, link.info.epoch, False)
         self.count(now)
 
@@ -132,7 +141,10 @@ class Membership:
 
     def relayed(self, name: str) -> bool:
         """Whether a connected peer does not hear this member itself."""
-        return any(name in link.unheard for link in self.links.values() if link.connected)
+        if self._relayed is None:  # every merge asks, so it may not cost more in a larger mesh
+            links = [link for link in self.links.values() if link.connected]
+            self._relayed = {unheard for link in links for unheard in link.unheard}
+        return name in self._relayed
 
     def count(self, now: int) -> None:
         """Tells the table how many members share the limits."""
@@ -188,8 +200,8 @@ class Membership:
             # Only who hears a member is believed, else the mesh would tell of the dead for ever.
             if name not in (frame.unheard or ()) and not self._has_left(name, epoch):
                 self._know(name, region, epoch, address, now)
-        if frame.unheard is not None:
-            link.unheard = frame.unheard
+        if frame.unheard is not None and frame.unheard != link.unheard:
+            link.unheard, self._relayed = frame.unheard, None
         if frame.config is not None and frame.seq > link.config_seq:
             link.config, link.config_seq = frame.config, frame.seq
         for epoch in frame.marks or ():
@@ -222,7 +234,8 @@ class Membership:
         """The news that are due for this link, as fields of a frame; empty when none are."""
         if now < link.news_due:
             return {}
-        link.news_due = now + REPEAT_NS
+        members = len(self._news.get("members", ()))
+        link.news_due = now + REPEAT_NS * max(1, -(-members // REPEATED_MEMBERS))
         return self._news
 
     def members(self, me: NodeInfo, now: int) -> dict[str, Any]:

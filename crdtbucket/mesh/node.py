@@ -23,7 +23,8 @@ class Node(Protocol):
         ...
 
     def connected(self, peer: NodeInfo, now: int) -> None:
-        """A link to `peer` is up; raises `NodeConflict` to refuse it."""
+        """A link to `peer` is up; raises `NodeConflict`, or `WireError` for want of room, to refuse
+        it."""
         ...
 
     def disconnected(self, name: str, now: int) -> None:

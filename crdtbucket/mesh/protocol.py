@@ -111,7 +111,8 @@ class MeshNode:
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """An authenticated link is up. Raises NodeConflict when two running processes share a
-        name: the younger of two that are called like this node refuses to serve."""
+        name, and the younger of two that are called like this node refuses to serve; WireError
+        when there is no room for another process."""
         if peer.name == self.name:
             raise self.twin(peer)
         self.members.connected(peer, now)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from crdtbucket._core import Table
 from crdtbucket.errors import WireError
@@ -82,7 +82,7 @@ class Roster:
         positions = array("H", [NO_PLACE]) * wire.MAX_ORIGINS
         for place, (origin, _, _) in enumerate(origins):
             positions[origin] = place
-        owners = tuple((name, epoch) for _, name, epoch in origins)
+        owners = _shared(((name, epoch) for _, name, epoch in origins), tables.origins)
         tables = wire.Tables(tables.version + 1, owners, tuple(self._table.all_definitions()))
         self._announced = tables, positions, key
         return tables, positions
@@ -99,9 +99,17 @@ class Roster:
             mine = local.get(name_hash)
             same = mine is not None and mine[2] == definition_hash
             definitions.append((mine[0] if mine else -1, same, q, p))
+        own, _ = self.announced()
+        tables = replace(tables, origins=_shared(tables.origins, own.origins))
         return Resolved(tables, origins, tuple(definitions), self.key)
 
     @property
     def key(self) -> tuple[int, int]:
         """Changes when ids are given up or definitions are replaced."""
         return self._table.released, self._table.definition_count
+
+
+def _shared(owners: Iterable[tuple[str, int]], held: wire.Origins) -> wire.Origins:
+    """The same owners, as the objects that are held already: every peer states all of them."""
+    known = {owner: owner for owner in held}
+    return tuple(known.get(owner, owner) for owner in owners)

@@ -210,6 +210,9 @@ class Mesh:
             if own:
                 self._own_name_used(error)
             raise HandshakeError(Reason.CONFLICT, str(error), peer) from error
+        except WireError as error:
+            text = f"no room for {peer.name}: {error}"
+            raise HandshakeError(Reason.BUSY, text, peer) from error
 
     def _own_name_used(self, error: NodeConflict) -> None:
         LOG.error("%s: give every process a node name of its own", error)

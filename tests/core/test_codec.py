@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdtbucket.errors import WireError
+from crdtbucket.mesh import entries
 from crdtbucket.policy import BucketSpec
 from tests.core.pair import NOWHERE, ORIGINS, Peer, peers, send, snapshot
 from tests.core.specs import SECOND
@@ -91,6 +92,26 @@ def test_the_bytes_of_an_entry() -> None:
     assert data == entry(a.bucket.hash("k"), [(300, 1, 60, 10)], flags=REFUNDS, debt=5 * 10**8)
     data, _, _ = a.table.encode_log(0, a.table.version, array("H", [NOWHERE]) * ORIGINS, 1000)
     assert data == entry(a.bucket.hash("k"), [], debt=5 * 10**8)  # nothing that was announced
+
+
+@pytest.mark.parametrize("count", [2, 15, 16, 17, 64, 65, 500])
+def test_columns_stand_in_the_order_of_their_places(count: int) -> None:
+    """However they came to lie here: the newest first, or by chance."""
+    a = Peer(0, SPEC)
+    ids = array("H", [a.table.origin(1, 1000 + i) for i in range(count)])
+    columns = [(place, 1, 7 + place) for place in range(count)]
+    payload = entry(a.bucket.hash("k"), columns)
+    a.table.merge(payload, [(0, True, *SPEC.emission)], ids, node=1, epoch=1000, at=0, newer=False)
+    held = array("I", [a.table.find(*a.bucket.hash("k"))])
+    places = list(range(ORIGINS - count, ORIGINS))
+    for shuffled in (places, places[::-1], sorted(places, key=lambda place: place * 37 % 101)):
+        positions = array("H", [NOWHERE]) * ORIGINS
+        for place, origin in zip(shuffled, ids, strict=True):
+            positions[origin] = place
+        data, _, _ = a.table.encode_entries(held, 0, positions, 100_000)
+        (read,) = entries.read(data, 1, ORIGINS)
+        taken = {place: 7 + i for i, place in enumerate(shuffled)}
+        assert read.columns == tuple((place, 1, taken[place], 0) for place in places)
 
 
 def test_what_was_written_by_hand_is_read(receiver: Receiver) -> None:

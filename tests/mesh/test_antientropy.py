@@ -48,6 +48,20 @@ def test_the_same_tables_have_nothing_to_say() -> None:
     assert not any(antientropy.differs(other, digest) for digest in digests(one, link()))
 
 
+def test_a_period_goes_over_all_hashes_once_however_few_keys_are_quiet() -> None:
+    table, peer = filled(20_000), link()
+    table.set_time(QUIET_NS // 4)  # all of them were taken from just now
+    looks = []
+    for now in range(0, antientropy.PERIOD_NS, antientropy.PERIOD_NS // 100):
+        found = antientropy.next_digest(table, peer, now)
+        if found:
+            first, last, count, _, _ = found["digest"]
+            looks.append(last + 1 - first)
+            assert count == 0
+    assert max(looks) < 2**64 // 10
+    assert 0.8 < sum(looks) / 2**64 <= 1.0 + 1e-9
+
+
 def test_a_pass_covers_every_hash_once() -> None:
     table, peer = filled(5000), link()
     found = digests(table, peer)
@@ -56,6 +70,22 @@ def test_a_pass_covers_every_hash_once() -> None:
     assert [first for first, *_ in found[1:]] == [last + 1 for _, last, *_ in found[:-1]]
     assert (found[0][0], found[-1][1]) == (0, LAST)
     assert peer.passes == 1
+
+
+def test_a_slice_is_a_small_part_of_the_table_also_where_no_key_owes() -> None:
+    """Else one digest would go over all keys, under the table's lock, for each link and round."""
+    table, peer = filled(20_000), link()
+    full_by = 10 * 3600 * 10**9
+    table.set_time(full_by)
+    first, last, count, _, _ = antientropy.next_digest(table, peer, full_by)["digest"]
+    assert count == 0
+    assert last - first < 2**64 // (20_000 // SLICE)
+    assert peer.digest_due - full_by <= antientropy.PERIOD_NS // (20_000 // SLICE)
+
+
+def test_much_room_is_gone_over_in_parts_too() -> None:
+    table = Table(max_keys=4 * antientropy.MOST_PLACES, hash_key=bytes(16), virtual=True, epoch=7)
+    assert len(digests(table, link())) == 5
 
 
 def test_a_digest_comes_only_when_it_is_due() -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.errors import NodeConflict
+from crdtbucket.errors import NodeConflict, WireError
 from crdtbucket.mesh import wire
-from crdtbucket.mesh.membership import DEAD_NS, GOSSIP_NS, HEARD_NS, HOLD_NS, REPEAT_NS, Membership
+from crdtbucket.mesh.membership import (
+    DEAD_NS,
+    GOSSIP_NS,
+    HEARD_NS,
+    HOLD_NS,
+    REPEAT_NS,
+    REPEATED_MEMBERS,
+    Membership,
+)
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.protocol import MeshNode
 from crdtbucket.mesh.roster import Roster
@@ -82,6 +91,23 @@ def test_a_second_process_of_a_name_is_refused_while_the_first_is_heard() -> Non
     assert members.links["peer"].info == twin
 
 
+def test_a_process_too_many_is_refused_and_leaves_nothing() -> None:
+    members, table = membership()
+    for i in range(wire.MAX_ORIGINS - 2):  # 0 is none, and one is the own
+        members.connected(NodeInfo(f"n{i}", "", 100 + i, "", 0), 0)
+    with pytest.raises(WireError, match="more epochs than can be told apart"):
+        members.connected(PEER, 0)
+    assert "peer" not in members.links
+    assert "peer" not in members.known
+    with pytest.raises(WireError):
+        members.connected(NodeInfo("n0", "", 9, "", 0), HEARD_NS)
+    assert members.links["n0"].info.epoch == 100
+    table.table.mark(101)
+    table.table.release(101)
+    members.connected(PEER, 0)
+    assert members.links["peer"].connected
+
+
 def test_the_log_is_kept_for_a_silent_peer_for_a_while() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
@@ -144,8 +170,16 @@ def test_unheard_members_are_told_and_relayed_for() -> None:
     assert members.members(ME, 0)["unheard"] == ("third",)
     assert members.relayed("fourth")
     assert not members.relayed("third")
-    members.disconnected(link, 0)
-    assert not members.relayed("fourth")
+    members.hear(link, frame(unheard=("fifth",)), 1)
+    assert (members.relayed("fourth"), members.relayed("fifth")) == (False, True)
+    members.hear(link, frame(), 2)  # says nothing of it
+    assert members.relayed("fifth")
+    members.disconnected(link, 3)
+    assert not members.relayed("fifth")
+    members.connected(PEER, 4)
+    assert members.relayed("fifth")
+    members.connected(replace(PEER, epoch=10), 4 + HEARD_NS)
+    assert not members.relayed("fifth")  # another process, which has said nothing yet
 
 
 def test_only_who_hears_a_member_is_believed() -> None:
@@ -228,6 +262,18 @@ def test_news_are_told_when_they_change_and_again_after_a_while() -> None:
     assert members.news(link, REPEAT_NS) == {}  # looked at once a second
     members.gather(ME, GOSSIP_NS)
     assert members.news(link, REPEAT_NS)["members"][-1][0] == "third"
+
+
+def test_what_a_link_carries_of_many_members_does_not_grow() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    link = members.links["peer"]
+    rows = tuple((f"n{i}", "", 1, "") for i in range(2 * REPEATED_MEMBERS))
+    members.hear(link, frame(members=rows), 0)
+    members.gather(ME, 0)
+    assert len(members.news(link, 0)["members"]) == 2 + 2 * REPEATED_MEMBERS
+    assert members.news(link, 3 * REPEAT_NS - 1) == {}
+    assert members.news(link, 3 * REPEAT_NS)
 
 
 def test_an_address_that_is_known_only_later_is_told() -> None:

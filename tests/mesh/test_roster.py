@@ -27,6 +27,23 @@ def test_what_is_announced_is_whole_whenever_another_thread_asks() -> None:
             assert places == list(range(len(tables.origins))) == list(range(step + 2))
 
 
+def test_the_owners_that_all_peers_state_are_held_once() -> None:
+    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=7)
+    roster = Roster(table, "me")
+    stated = [("me", 7), *((f"n{i}", 100 + i) for i in range(5))]
+    first, second = (
+        roster.resolve(wire.Tables(1, tuple((name, epoch) for name, epoch in stated), ()))
+        for _ in range(2)
+    )
+    table.origin(roster.node("late"), 200)
+    own, _ = roster.announced()
+    kept = {id(owner) for owner in own.origins}
+    for resolved in (first, second):
+        assert resolved.tables.origins == tuple(stated)
+        assert {id(owner) for owner in resolved.tables.origins} <= kept
+        assert list(resolved.origins) == [table.origin(roster.node(n), e) for n, e in stated]
+
+
 def interrupted(roster: Roster, at: tuple[int, ...]) -> list[tuple[wire.Tables, array[int]]]:
     """What `announced` returns, and what it returns to calls within it after so many lines."""
     seen: list[tuple[wire.Tables, array[int]]] = []

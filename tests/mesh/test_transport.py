@@ -20,7 +20,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from crdtbucket.background import Background
-from crdtbucket.errors import MeshError, NodeConflict
+from crdtbucket.errors import MeshError, NodeConflict, WireError
 from crdtbucket.mesh import connection, dialer, driver, gate, tls, transport
 from crdtbucket.mesh.counters import MeshCounters
 from crdtbucket.mesh.dialer import Backoff
@@ -225,6 +225,24 @@ async def test_links_are_made_up_to_max_peers() -> None:
         async with running(*(Mesh(leaf, config(mesh.address)) for leaf in leaves)):
             await eventually(lambda: mesh.counters.refused.get("busy"))
             assert len(hub.linked) == 1
+
+
+class Crowded(RecordingNode):
+    """A node that knows as many others as it can."""
+
+    def connected(self, peer: NodeInfo, now: int) -> None:
+        raise WireError("more epochs than can be told apart")
+
+
+async def test_a_node_that_knows_too_many_says_that_it_is_full() -> None:
+    hub, leaf = Crowded("hub"), RecordingNode("leaf")
+    mesh = Mesh(hub, config())
+    async with running(mesh):
+        caller = Mesh(leaf, config(mesh.address))
+        async with running(caller):
+            await eventually(lambda: mesh.counters.refused.get("busy"))
+            await eventually(lambda: caller.counters.refused.get("busy"))
+            assert not mesh.links.all()
 
 
 # -- who may talk

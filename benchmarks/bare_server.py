@@ -1,0 +1,36 @@
+"""`python -m benchmarks.bare_server PORT`: aiohttp that reads a JSON body and answers with one, and
+nothing else. What it does in a second is what a sidecar on aiohttp could do at most.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from aiohttp import web
+
+ANSWER = {
+    "allowed": True,
+    "limit": 1_000_000_000,
+    "remaining": 999_999_999,
+    "retry_after": 0.0,
+    "reset_after": 0.001,
+    "mode": "eventual",
+}
+
+
+async def take(request: web.Request) -> web.Response:
+    """Parses the question, and answers the same to all."""
+    await request.json()
+    return web.json_response(ANSWER)
+
+
+async def healthz(request: web.Request) -> web.Response:
+    """It answers."""
+    return web.Response()
+
+
+if __name__ == "__main__":
+    app = web.Application()
+    app.router.add_post("/v1/take", take)
+    app.router.add_get("/healthz", healthz)
+    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)

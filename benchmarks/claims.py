@@ -1,0 +1,107 @@
+"""What the documents claim: ratios of two rows that were measured in turns, in one run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from benchmarks.kept import Results
+
+OURS = "crdtbucket"
+HOT, DENIED = "one hot key, allowed", "one hot key, denied"
+DICT = "dict[key] += 1, no limit"
+SPEED, EXACT = "admitted takes a second", "admitted of a limit"
+ALONE, FLOCK = "crdtbucket, a memory for each process", "a mapped file and flock"
+ENTRIES = "entries with 5 columns"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """How many times `over` is `under`: two rows of one table, or of two tables of one question.
+
+    title2: the table of `under`, unless it is the same. unit, unit2: which of the values.
+    """
+
+    question: str
+    title: str
+    over: str
+    under: str
+    unit: int = 0
+    title2: str = ""
+    unit2: int | None = None
+
+    def ratio(self, results: Results) -> float:
+        """Of the medians."""
+        over = results.value(self.question, self.title, self.over, self.unit)
+        unit = self.unit if self.unit2 is None else self.unit2
+        under = results.value(self.question, self.title2 or self.title, self.under, unit)
+        return float(over["median"] / under["median"])
+
+
+def _hot(peer: str) -> Claim:
+    return Claim("take", HOT, peer, OURS)
+
+
+def _key(peer: str) -> Claim:
+    return Claim("memory", "", peer, "crdtbucket, 1 region")
+
+
+CLAIMS: dict[str, Claim] = {
+    "take over a dictionary": Claim("take", HOT, OURS, DICT),
+    "token-bucket": _hot("token-bucket"),
+    "aiolimiter": _hot("aiolimiter, awaited"),
+    "limits": _hot("limits, fixed window"),
+    "throttled-py": _hot("throttled-py, GCRA"),
+    "pyrate-limiter": _hot("pyrate-limiter, token bucket"),
+    "limits, a million keys": Claim("many_keys", "1,000,000 keys", "limits, fixed window", OURS),
+    "token-bucket, a million keys": Claim("many_keys", "1,000,000 keys", "token-bucket", OURS),
+    "take_many": Claim(
+        "take_many", "100,000 keys in random order", "take in a loop", "take_many of 1,000"
+    ),
+    "memory: token-bucket": _key("token-bucket"),
+    "memory: limits": _key("limits, fixed window"),
+    "memory: pyrate-limiter": _key("pyrate-limiter, token bucket"),
+    "memory: 10 regions": _key("crdtbucket, 10 regions"),
+    "flock over pyrate-limiter": Claim(
+        "workers", SPEED, FLOCK, "pyrate-limiter, multiprocess store", unit=1
+    ),
+    "no sharing, admitted": Claim("workers", EXACT, ALONE, ALONE, unit=2, unit2=0),
+    "strong: redis-py": Claim("strong", "one caller", "EVALSHA by redis-py", OURS),
+    "strong: more than limits": Claim("strong", "64 callers", OURS, "limits.aio, fixed window"),
+    "strong: more than throttled-py": Claim("strong", "64 callers", OURS, "throttled-py, GCRA"),
+    "strong: more than pyrate-limiter": Claim(
+        "strong", "64 callers", OURS, "pyrate-limiter, token bucket"
+    ),
+    "merge over a cache line": Claim(
+        "merge", "", "merge, one column higher", "floor: one random cache line written"
+    ),
+    "msgpack pack over encode": Claim(
+        "codec", ENTRIES, "msgpack: pack rows of Python objects", "encode from the table"
+    ),
+    "msgpack unpack over decode": Claim(
+        "codec",
+        ENTRIES,
+        "msgpack: unpack them",
+        "decode: parse, check, find the bucket unknown",
+    ),
+    "converged over the way": Claim(
+        "convergence", "", "0% of frames lost", "floor: the network's mean one-way delay"
+    ),
+    "converged at 30 % loss": Claim("convergence", "", "30% of frames lost", "0% of frames lost"),
+    "sidecar over bare aiohttp": Claim(
+        "sidecar", "", "take, allowed", "aiohttp that parses and answers, no limiter"
+    ),
+    "sidecar, a hundred at once": Claim("sidecar", "", "take-many of 100", "take, allowed"),
+    "growth: take": Claim("growth", "takes", "10,000,000 keys", "1,000 keys", unit=1),
+    "growth: dictionary": Claim("growth", "takes", "10,000,000 keys", "1,000 keys"),
+    "growth: take_many": Claim("growth", "takes", "10,000,000 keys", "1,000 keys", unit=2),
+    "growth: merge": Claim("growth", "merged", "10,000,000 keys", "10,000 keys"),
+}
+"""By the name that the templates use."""
+
+
+def told(name: str, results: Results) -> str:
+    """The ratio in two digits."""
+    ratio = CLAIMS[name].ratio(results)
+    digits = max(0, 1 - math.floor(math.log10(ratio)))
+    return f"{round(ratio, 1 - math.floor(math.log10(ratio))):,.{digits}f}"

@@ -1,0 +1,1 @@
+"""A model of large fleets on one key: a flat mesh, and regions whose leaders exchange sums."""

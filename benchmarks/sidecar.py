@@ -1,0 +1,191 @@
+"""How many decisions does `crdtbucket serve` answer over HTTP?"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.environment import ROOT, place
+from benchmarks.measure import Case, Comparison, Scale
+from tests.strong.redis_server import free_port
+
+QUESTION = "how many decisions does the sidecar answer over HTTP, and how fast?"
+CONNECTIONS = 16
+KEYS = 1_000
+BATCH = 100
+BOUND = 20.0
+"""Seconds within which a server answers, and within which it ends, or the run fails."""
+CONFIG = """\
+services:
+  plenty:
+    bucket: {capacity: 1000000000, refill_rate: 1000000}
+  spent:
+    bucket: {capacity: 1, refill_rate: 1, refill_interval: 1d}
+"""
+SCRIPT = """\
+local bodies, requests, i = %s, {}, 0
+function init()
+  for n, body in ipairs(bodies) do
+    requests[n] = wrk.format("POST", "%s", {["Content-Type"] = "application/json"}, body)
+  end
+end
+function request()
+  i = i %% #requests + 1
+  return requests[i]
+end
+"""
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+
+
+@dataclass(frozen=True)
+class Load:
+    """Bodies that are sent in turn to a path; `decisions` in each; whether all are denied."""
+
+    path: str
+    bodies: list[dict[str, object]]
+    decisions: int = 1
+    denied: bool = False
+
+    def script(self) -> str:
+        """For wrk."""
+        texts = ", ".join(f"[==[{json.dumps(body)}]==]" for body in self.bodies)
+        return SCRIPT % (f"{{{texts}}}", self.path)
+
+
+def single(bucket: str, denied: bool = False) -> Load:
+    """A take of a thousand keys in turn."""
+    bodies = [{"bucket": bucket, "key": f"user:{i}"} for i in range(KEYS)]
+    return Load("/v1/take", [dict(body) for body in bodies], denied=denied)
+
+
+def batched(bucket: str) -> Load:
+    """A hundred takes a request."""
+    takes = [{"bucket": bucket, "key": f"user:{i}"} for i in range(KEYS)]
+    bodies = [{"takes": takes[i : i + BATCH]} for i in range(0, KEYS, BATCH)]
+    return Load("/v1/take-many", [dict(body) for body in bodies], decisions=BATCH)
+
+
+@contextmanager
+def started(port: int, *command: str) -> Iterator[str]:
+    """A server that answers, on the core of this process; its address."""
+    server = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT)
+    try:
+        place(server.pid, beside=False)
+        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + BOUND
+        while not _answers(address):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{' '.join(command)} does not answer")
+            time.sleep(0.02)
+        yield address
+    finally:
+        server.terminate()
+        try:
+            server.wait(BOUND)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/healthz", timeout=1.0):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def send(address: str, load: Load) -> None:
+    """Each of its requests once."""
+    kind = {"Content-Type": "application/json"}
+    for body in load.bodies:
+        data = json.dumps(body).encode()
+        request = urllib.request.Request(address + load.path, data, kind)
+        urllib.request.urlopen(request, timeout=BOUND).close()
+
+
+def wrk(address: str, load: Load, seconds: float, folder: Path) -> tuple[float, ...]:
+    """Decisions a second, requests a second, median and 99th percentile in ms."""
+    script = folder / "load.lua"
+    script.write_text(load.script())
+    run = subprocess.Popen(
+        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", "-s", script, address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    place(run.pid, beside=True)
+    text, _ = run.communicate()
+    if run.returncode:
+        raise RuntimeError(f"wrk failed: {text}")
+    return told(text, load)
+
+
+def told(text: str, load: Load) -> tuple[float, ...]:
+    """The same, out of what wrk printed."""
+    requests = int(_found(r"(\d+) requests in", text)[0])
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    if (int(refused[1]) if refused else 0) != (requests if load.denied else 0):
+        raise AssertionError(f"not all were answered as they should be:\n{text}")
+    if "Socket errors" in text:
+        raise AssertionError(text)
+    each = float(_found(r"Requests/sec:\s+([\d.]+)", text)[0])
+    middle, late = (
+        float(number) * UNITS[unit]
+        for number, unit in (_found(rf"{share}%\s+([\d.]+)([a-z]+)", text) for share in (50, 99))
+    )
+    return each * load.decisions, each, middle, late
+
+
+def _found(pattern: str, text: str) -> tuple[str, ...]:
+    match = re.search(pattern, text)
+    if match is None:
+        raise AssertionError(f"wrk printed something else than expected:\n{text}")
+    return match.groups()
+
+
+def comparisons(scale: Scale) -> Iterator[Comparison]:
+    """One decision a request, allowed and denied, and a hundred."""
+    title = f"{CONNECTIONS} connections, keep-alive, {KEYS:,} keys"
+    units = ("decisions a second", "requests a second", "ms, median", "ms, p99")
+    if shutil.which("wrk") is None:
+        yield Comparison(title, units, [], [("skipped", "wrk is not installed: make wrk")])
+        return
+    seconds = scale.pick(2, 1, 1)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        config = folder / "limits.yaml"
+        config.write_text(CONFIG)
+        ports = free_port(), free_port()
+        bare = stack.enter_context(started(ports[0], "benchmarks.bare_server", str(ports[0])))
+        serve = ("crdtbucket.cli", "serve", "--config", str(config), "--node", "bench")
+        options = ("--listen", f"127.0.0.1:{ports[1]}", "--log-level", "warning")
+        ours = stack.enter_context(started(ports[1], *serve, *options))
+        loads = {
+            "aiohttp that parses and answers, no limiter": (bare, single("plenty")),
+            "take, allowed": (ours, single("plenty")),
+            "take, denied": (ours, single("spent", denied=True)),
+            f"take-many of {BATCH}": (ours, batched("plenty")),
+        }
+        send(ours, batched("spent"))
+        yield Comparison(
+            title,
+            units,
+            [
+                Case(name, partial(wrk, address, load, seconds, folder))
+                for name, (address, load) in loads.items()
+            ],
+            note="wall time; the server and wrk on a core each where there are two; one process",
+            repeats=scale.pick(7, 3, 1),
+        )

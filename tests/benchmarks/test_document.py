@@ -1,0 +1,137 @@
+"""The documents say what the kept results say, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import claims, document
+from benchmarks.environment import ROOT
+from benchmarks.kept import NotMeasured, Results
+from benchmarks.plots import PICTURES, draw
+from benchmarks.report import number
+from benchmarks.runner import QUESTIONS, RESULTS
+
+TEMPLATES = [document.HERE / name for name in ("page.md", "summary.md")]
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return Results.load()
+
+
+def test_the_page_is_what_the_kept_results_give(results: Results) -> None:
+    assert document.PAGE.read_text() == document.page(results), "make bench-page"
+
+
+def test_the_readme_is_what_the_kept_results_give(results: Results) -> None:
+    text = document.README.read_text()
+    assert text == document.with_summary(text, results), "make bench-page"
+
+
+def test_every_question_and_picture_is_on_the_page() -> None:
+    places = document.PLACE.findall(TEMPLATES[0].read_text())
+    for kind, names in (("tables", QUESTIONS), ("question", QUESTIONS), ("picture", PICTURES)):
+        assert [what for found, what in places if found == kind] == list(names)
+
+
+def test_every_claim_is_made_and_every_ratio_is_a_claim() -> None:
+    made = {
+        what
+        for template in TEMPLATES
+        for kind, what in document.PLACE.findall(template.read_text().replace("\n", " "))
+        if kind == "ratio"
+    }
+    assert made == set(claims.CLAIMS)
+
+
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_a_claim_is_the_ratio_of_two_medians(name: str, results: Results) -> None:
+    ratio = claims.CLAIMS[name].ratio(results)
+    assert float(claims.told(name, results).replace(",", "")) == pytest.approx(ratio, rel=0.05)
+
+
+def test_no_other_page_has_a_ratio_or_a_time_of_a_call() -> None:
+    compared = re.compile(
+        r"\d times (as (fast|long|slow)|slower|faster)"
+        r"|\d (ns|µs|us) (a|for one|per) (take|call|key|decision)"
+    )
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = path.read_text()
+        if path.name == "README.md":
+            head, _, rest = text.partition(document.BEGIN)
+            text = head + rest.partition(document.END)[2]
+        if path != document.PAGE:
+            assert not compared.search(text), f"{path.name}: {compared.search(text)}"
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_drawn_and_kept(name: str, results: Results, tmp_path: Path) -> None:
+    drawn = tmp_path / document.image(name)
+    draw(name, results, drawn)
+    assert drawn.read_text().startswith("<?xml")
+    kept = (document.IMAGES / document.image(name)).read_text()
+    assert words(kept, name, results) == words(drawn.read_text(), name, results)
+
+
+def words(svg: str, name: str, results: Results) -> list[str]:
+    """What is written in a picture, but for numbers at the axes: matplotlib chooses these."""
+    medians = {
+        number(value["median"])
+        for told in results.comparisons(name)
+        for row in told["rows"]
+        for value in row["values"]
+    }
+    found = re.findall(r"<text [^>]*>([^<]+)</text>", svg)
+    assert found
+    return sorted(text for text in found if text in medians or re.search(r"[a-z]", text))
+
+
+def result(*medians: float) -> Results:
+    rows: list[dict[str, Any]] = [
+        {"label": f"row {n}", "at": None, "values": [{"median": median}]}
+        for n, median in enumerate(medians)
+    ]
+    told = {"title": "a table", "units": ["ns"], "rows": rows, "missing": []}
+    return Results({"take": {"answer": {"question": "what?", "comparisons": [told]}}})
+
+
+@pytest.mark.parametrize(
+    ("over", "text"),
+    [(29.64, "30"), (6.14, "6.1"), (0.8249, "0.82"), (1234.0, "1,200"), (1, "1.0")],
+)
+def test_ratios_have_two_digits(over: float, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(claims.CLAIMS, "x", claims.Claim("take", "a table", "row 0", "row 1"))
+    assert document.render("It is {{ratio x}} times.", result(over, 1.0)) == f"It is {text} times."
+
+
+@pytest.mark.parametrize(
+    "claim", [claims.Claim("take", "a table", "row 0", "row 9"), claims.Claim("take", "no", "", "")]
+)
+def test_what_was_not_measured_cannot_be_claimed(
+    claim: claims.Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(claims.CLAIMS, "x", claim)
+    with pytest.raises(NotMeasured, match=r"row 9|no table"):
+        document.render("{{ratio x}}", result(2.0, 1.0))
+
+
+def test_a_question_without_results_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotMeasured, match="python -m benchmarks take --save"):
+        Results.load(tmp_path)
+
+
+def test_results_of_another_format_are_not_read(tmp_path: Path) -> None:
+    for name in QUESTIONS:
+        text = (RESULTS / f"{name}.json").read_text()
+        (tmp_path / f"{name}.json").write_text(text.replace('"format": 1', '"format": 0', 1))
+    with pytest.raises(NotMeasured, match="another format"):
+        Results.load(tmp_path)
+
+
+def test_a_readme_without_its_marks_is_not_written_to(results: Results) -> None:
+    with pytest.raises(ValueError, match="benchmarks: written by"):
+        document.with_summary("# crdtbucket\n", results)
