@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdtbucket._core import HEADER_BYTES, LAYOUT, Table, read_header, table_damage, table_size
-from crdtbucket.errors import SharedTableError
+from crdtbucket.errors import CrdtbucketError, SharedTableError
 
 LOG = logging.getLogger("crdtbucket")
 AUTO = "auto"
@@ -290,7 +290,10 @@ def _after_fork() -> None:
     for table, file in list(_open.items()):
         if file.fd >= 0:
             file.reopen()
-            table.after_fork(file.fd)
+            try:
+                table.after_fork(file.fd)
+            except CrdtbucketError as error:  # its decisions would be counted as the parent's
+                table.refusal = error
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -327,6 +327,11 @@ def test_no_more_processes_than_fit(path: str) -> None:
     with pytest.raises(CrdtbucketError, match="128 processes use the table"):
         opened(path)
     assert len(kept[0][1].workers()) == 128
+    bucket = BucketCore(kept[0][1], SPEC)
+    said = in_child(lambda: bucket.take("key"))
+    assert said.startswith("CrdtbucketError: 128 processes"), (
+        "one of the parent's counters is not used"
+    )
 
 
 def test_auto_is_a_file_in_memory_of_this_user_and_node() -> None:

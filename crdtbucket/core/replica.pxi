@@ -120,21 +120,26 @@ cdef class _Replica(_Decider):
         cdef uint32_t e, origin
         cdef standing_t s
         cdef column_t c
-        others = []
+        cdef wire_column_t held[MAX_ORIGINS]                # Python's objects are made later: their finalizers may take
+        cdef uint32_t count = 0, i
+        cdef int known
         memset(&c, 0, sizeof(c))
         self.table.enter()
-        try:
-            if not self.current(lo, hi, now, &e):
-                return None
+        known = self.current(lo, hi, now, &e)
+        if known:
             standing(self.t, e, 0, now, &s)
-            while column_next(self.t, e, &c):
+            while column_next(self.t, e, &c) and count < MAX_ORIGINS:
                 origin = column_origin(&c)
                 if origin == self.t.hot[e].origin or self.t.origins[origin].marked or not column_birth(&c):
                     continue
-                others.append((self.t.origins[origin].node, self.t.origins[origin].epoch, column_birth(&c), column_taken(&c),
-                               column_refunded(&c)))
-        finally:
-            self.table.leave()
+                held[count].origin, held[count].birth = origin, column_birth(&c)
+                held[count].taken, held[count].refunded = column_taken(&c), column_refunded(&c)
+                count += 1
+        self.table.leave()
+        if not known:
+            return None
+        others = [(self.t.origins[held[i].origin].node, self.t.origins[held[i].origin].epoch, held[i].birth, held[i].taken,
+                   held[i].refunded) for i in range(count)]
         return s.birth, s.taken, s.refunded, s.debt_ns, others
 
     def adopt(self, uint64_t lo, uint64_t hi, int64_t debt, bint same, columns):

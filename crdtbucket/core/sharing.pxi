@@ -74,23 +74,27 @@ cdef class _Sharing(_Inbox):
 
     def claim(self):
         """Counts decisions for this process from now on. Raises CrdtbucketError when too many processes use the table."""
-        cdef int64_t pid = os.getpid()
-        cdef int i, free = -1
+        cdef int64_t pid = os.getpid(), since = started(os.getpid())
+        cdef int i, free = -1, backed = 1
+        cdef worker_t seen
         cdef worker_t *w
-        self.enter()
-        try:
-            for i in range(MAX_WORKERS):
-                w = &self.t.workers[i]
-                if not w.pid or started(w.pid) != w.started:
+        for i in range(MAX_WORKERS):
+            w = &self.t.workers[i]
+            seen = w[0]
+            if seen.pid and started(seen.pid) == seen.started:
+                continue                                    # asked without the lock: files are read for it
+            self.enter()
+            if w.pid == seen.pid and w.started == seen.started:
+                backed = back_counts(&self.t, i)
+                if backed:
                     free = i
-                    break
-            if free >= 0 and not back_counts(&self.t, free):
-                raise CrdtbucketError("no memory for the counters of one more process: the file system is full")
-            if free >= 0:
-                w.pid, w.started = pid, started(pid)
-                self.t.counts = self.t.all_counts + free * MAX_DEFINITIONS
-        finally:
+                    w.pid, w.started = pid, since
+                    self.t.counts = self.t.all_counts + free * MAX_DEFINITIONS
             self.leave()
+            if free >= 0 or not backed:
+                break
+        if not backed:
+            raise CrdtbucketError("no memory for the counters of one more process: the file system is full")
         if free < 0:
             raise CrdtbucketError(f"{MAX_WORKERS} processes use the table: start fewer, or give each group its own")
 
