@@ -89,7 +89,8 @@ class Process:
         self.table.sweep(200)
 
     def redefine(self) -> None:
-        self.buckets["flood"].define(self.rng.choice(FLOOD))
+        if self.table.free_definitions > 1000:  # slots are used again after a minute
+            self.buckets["flood"].define(self.rng.choice(FLOOD))
 
     def open_epoch(self) -> None:
         if len(self.table.origins()) < 200:
