@@ -31,6 +31,7 @@ class Merged(NamedTuple):
 
 HEADER_BYTES: int
 LAYOUT: int
+COLLECT_CHUNK: int
 
 def read_header(data: bytes) -> dict[str, Any] | None: ...
 def table_damage(fd: int, max_keys: int, alone: bool) -> str | None: ...
