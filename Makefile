@@ -4,7 +4,8 @@
 #   make bench   speed, memory and accuracy against the other limiters: a short pass, under 5 minutes
 #   make bench-report  the same properly, and docs/benchmarks.md from it (half an hour; NAMES="take merge")
 #   make bench-page    docs/benchmarks.md again, from the results that are kept
-#   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer)
+#   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer), after processes that share
+#                a table were killed at random and at every instruction (KILLS=n)
 #   make chaos   real Redis servers fail under load, and every token is accounted for (CALLS=n)
 #   make fuzz    random bytes against everything that reads frames or files (SECONDS=n)
 #   make docs-figures  the picture and the tables of the documents (some minutes; DOC_SEEDS=n)
@@ -15,6 +16,7 @@
 PYTHON ?= python3
 SEEDS ?= 1000000
 SECONDS ?= 300
+KILLS ?= 2000
 CALLS ?= 100000
 DOC_SEEDS ?= 5
 NAMES ?=
@@ -52,6 +54,8 @@ bench-page: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.document
 
 soak: $(STAMPS)/dev
+	$(BIN)/python -m tests.kills --kills $(KILLS)
+	$(BIN)/python -m tests.native
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m tests.soak --seeds $(SEEDS)
 
 chaos: $(STAMPS)/dev redis

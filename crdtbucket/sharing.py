@@ -13,13 +13,14 @@ import logging
 import os
 import re
 import stat
+import struct
 import time
 import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from crdtbucket._core import HEADER_BYTES, LAYOUT, Table, read_header, table_size
-from crdtbucket.errors import SharedTableError
+from crdtbucket._core import HEADER_BYTES, LAYOUT, Table, read_header, table_damage, table_size
+from crdtbucket.errors import CrdtbucketError, SharedTableError
 
 LOG = logging.getLogger("crdtbucket")
 AUTO = "auto"
@@ -89,9 +90,9 @@ class SharedFile:
     ) -> Table:
         """The table in the file, made when there is none; without `hash_key` it has one of its own.
 
-        One that other processes use must be just this one. One that nobody uses is begun anew
-        where it is of another boot, layout, size, secret or node, and that is logged; else its
-        counts go on. Raises SharedTableError.
+        One that other processes use must be just this one. One that nobody uses is looked through
+        and begun anew where it is damaged, or of another boot, layout, size, secret or node, and
+        that is logged; else its counts go on. Raises SharedTableError.
         """
         here = Host.here() if host is None else host
         named = hashlib.blake2b(owner.encode(), digest_size=8).digest()
@@ -110,7 +111,9 @@ class SharedFile:
         alone = self._lock()
         first = os.pread(self.fd, HEADER_BYTES, 0)
         found = read_header(first)
-        fault = _fault(found, wanted, os.fstat(self.fd).st_size)
+        fault = _fault(found, wanted, os.fstat(self.fd).st_size) or _damage(
+            self.fd, max_keys, alone
+        )
         if not alone and fault:
             raise SharedTableError(self.path, *fault)
         if fault and first:
@@ -138,16 +141,13 @@ class SharedFile:
                 "lower max_keys, or give the file system more room",
             ) from error
         if alone:
-            fcntl.flock(self.fd, fcntl.LOCK_SH)
+            self._try_lock(fcntl.F_RDLCK)
         _open[table] = self
         return table
 
     def alone(self) -> bool:
         """Whether no other process uses the file. Nobody can come while this process lives on."""
-        if self._try_lock(fcntl.LOCK_EX):
-            return True
-        fcntl.flock(self.fd, fcntl.LOCK_SH)
-        return False
+        return self._try_lock(fcntl.F_WRLCK)
 
     def replaced(self) -> bool:
         """Whether the path leads to another file by now: who comes next shares nothing with us."""
@@ -159,7 +159,7 @@ class SharedFile:
     def reopen(self) -> None:
         """In the child of a fork: a lock of its own, which is not the parent's too."""
         inherited, self.fd = self.fd, os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
-        fcntl.flock(self.fd, fcntl.LOCK_SH)
+        self._try_lock(fcntl.F_RDLCK)  # the parent has one, so it is not refused
         os.close(inherited)
 
     def __del__(self) -> None:
@@ -168,7 +168,7 @@ class SharedFile:
     def close(self) -> None:
         """Ends this process' use of the file."""
         if self.fd >= 0:
-            fcntl.flock(self.fd, fcntl.LOCK_UN)  # a mapping would keep it
+            self._try_lock(fcntl.F_UNLCK)  # a mapping would keep it
             os.close(self.fd)
             self.fd = -1
 
@@ -193,9 +193,9 @@ class SharedFile:
         """Locks the file; True when nobody else uses it: then no one can until that is given up."""
         deadline = time.monotonic() + MADE_WITHIN_S
         while True:
-            if self._try_lock(fcntl.LOCK_EX):
+            if self._try_lock(fcntl.F_WRLCK):
                 return True
-            if self._try_lock(fcntl.LOCK_SH):
+            if self._try_lock(fcntl.F_RDLCK):
                 return False
             if time.monotonic() > deadline:
                 raise SharedTableError(
@@ -206,9 +206,14 @@ class SharedFile:
             time.sleep(0.01)  # only while another process makes the table
 
     def _try_lock(self, kind: int) -> bool:
+        """Changes the lock of this open file to `kind`; what is refused leaves it as it was.
+
+        Not `flock`, which gives the old lock up before it is refused the new one, so that two
+        processes which ask at once could both lose theirs, and one believe that it is alone.
+        """
         try:
-            fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
+        except (BlockingIOError, PermissionError):
             return False
         return True
 
@@ -228,6 +233,14 @@ def _fault(
     return None
 
 
+def _damage(fd: int, max_keys: int, alone: bool) -> tuple[str, str] | None:
+    """What is wrong with the table in a file whose header is right."""
+    wrong = table_damage(fd, max_keys, alone)
+    return None if wrong is None else (f"is damaged: {wrong}", "stop all processes that use it")
+
+
+_LOCK = struct.Struct("hhqqi4x")
+"""`struct flock`: kind, from where, start, length (0: all of the file), process (none)."""
 _SAME = "give all processes of the host the same settings, or another file"
 _FAULTS = {
     "layout": ("is of layout {found}, not {wanted}", "run one version of crdtbucket on the host"),
@@ -277,7 +290,10 @@ def _after_fork() -> None:
     for table, file in list(_open.items()):
         if file.fd >= 0:
             file.reopen()
-            table.after_fork(file.fd)
+            try:
+                table.after_fork(file.fd)
+            except CrdtbucketError as error:  # its decisions would be counted as the parent's
+                table.refusal = error
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -1,6 +1,9 @@
-"""Random and mutated frames into a running node: python -m tests.fuzz [--seconds N] [--seed S].
+"""Random and mutated bytes into a running node, and in the files of shared tables.
 
-Each frame is taken or refused with one WireError; a refused one has changed nothing.
+python -m tests.fuzz [--seconds N] [--seed S]
+
+Each frame is taken or refused with one WireError; a refused one has changed nothing. Each file is
+opened, or begun anew.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh import wire
 from crdtbucket.policy import BucketSpec
 from crdtbucket.testing import SimulatedMesh
+from tests.broken_tables import open_broken
 from tests.mesh.frames import kinds
 from tests.mesh.test_wire import HOSTILE, framed
 
@@ -111,8 +115,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.disable(logging.ERROR)
     print(f"seed {options.seed}", flush=True)
-    given, taken = fuzz(options.seconds, options.seed)
+    given, taken = fuzz(options.seconds / 2, options.seed)
     print(f"{given} frames, {taken} taken, the others refused")
+    files, kept = open_broken(options.seconds / 2, options.seed)
+    print(f"{files} files of tables, {kept} used, the others begun anew")
     return 0
 
 

@@ -91,8 +91,9 @@ cdef class BucketCore(_Replica):
         self.locate(key, &lo, &hi)
         self.table.enter()
         e = table_find(self.t, lo, hi)
+        self.follow()
         d = self.definition(hi, &slot)
-        n = reset(self.t, d, e, now) if e != <uint32_t>NONE and entry_current(self.t, e, slot) else 0
+        n = reset(self.t, d, e, now) if e != <uint32_t>NONE and entry_renew(self.t, e, slot, now) else 0
         self.table.leave()
         self.t.counts[slot].refunded += n
         self.wake()
@@ -231,6 +232,7 @@ cdef class BucketCore(_Replica):
         self.decide(key, item.lo, item.hi, &slot, item.cost, m.now, &o)
         item.unnamed, item.side = 0, slot != self.slot
         many_store(m, &self.t.definitions[slot], item.side, &o)
+        m.d, m.slot = self.d, self.slot
         return 0
 
     def columns(self, object key):

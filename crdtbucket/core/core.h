@@ -8,6 +8,7 @@
 #include "frame.h"
 #include "many.h"
 #include "replica.h"
+#include "resume.h"
 #include "upkeep.h"
 
 #endif

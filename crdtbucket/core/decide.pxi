@@ -79,15 +79,25 @@ cdef class _Decider:
         """The slot of that definition, for a cost that `cost_of` has let pass."""
         cdef uint32_t slot = definition_for(self.t, self.slot, hi)
         if slot != self.slot or self.largest != self.d.capacity:
-            if n > self.t.definitions[slot].capacity:
-                raise CostExceedsCapacity(n, self.t.definitions[slot].capacity)
+            if n > self.t.definitions[slot].capacity:       # unless another process has replaced it
+                self.table.enter()
+                self.follow()
+                self.table.leave()
+                slot = definition_for(self.t, self.slot, hi)
+                if n > self.t.definitions[slot].capacity:
+                    raise CostExceedsCapacity(n, self.t.definitions[slot].capacity)
         return slot
 
     cdef inline void follow(self) noexcept:
-        """Another process may have given the bucket a new definition."""
-        self.slot = definition_newest(self.t, self.slot)
-        self.d = &self.t.definitions[self.slot]
-        self.measure()
+        """Another process may have given the bucket a new definition, and the slot of this one to another bucket. The lock is
+        held."""
+        cdef uint32_t slot = definition_newest(self.t, self.slot)
+        if self.t.definitions[slot].name_hash != self.salt:
+            slot = definition_current(self.t, self.salt)
+        if slot != <uint32_t>NONE:
+            self.slot = slot
+            self.d = &self.t.definitions[slot]
+            self.measure()
 
     cdef inline int locate(self, object key, uint64_t *lo, uint64_t *hi) except -1:
         cdef const uint8_t *data = NULL
@@ -106,6 +116,10 @@ cdef class _Decider:
             if 0 < n <= self.largest:
                 return n
         n = whole_tokens(cost, 1, MAX_COST, "cost")
+        if n > self.largest:                                # unless another process has raised it
+            self.table.enter()
+            self.follow()
+            self.table.leave()
         if n > self.largest:
             raise CostExceedsCapacity(n, self.largest)
         return n

@@ -142,6 +142,8 @@ cdef extern from "core/core.h" nogil:
     int table_create(table_t *, int, int64_t, const uint64_t *, int)
     int table_remap(table_t *, int)
     int table_map(table_t *, int, int64_t, int)
+    const char *header_fault(const table_t *, int64_t)
+    const char *table_resume(table_t *, int64_t)
     int back_counts(const table_t *, int)
     void table_close(table_t *)
     int64_t table_bytes(const table_t *)

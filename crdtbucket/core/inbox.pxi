@@ -92,7 +92,8 @@ cdef class _Inbox(_Outbox):
             wd[i].candidate_below = 0
             if slot >= 0:
                 mine = &self.t.definitions[<uint32_t>slot]
-                wd[i].candidate, wd[i].candidate_below = mine.candidate, mine.candidate_below
+                if mine.candidate < MAX_DEFINITIONS:
+                    wd[i].candidate, wd[i].candidate_below = mine.candidate, mine.candidate_below
                 wd[i].candidate_same = same >> 1 & 1
             i += 1
 

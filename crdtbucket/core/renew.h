@@ -4,12 +4,17 @@
 
 #include "dirty.h"
 
-/* Moves `base` so that the debt lies within [-far, T * (C + D)]; every operation begins with it. Returns the debt in units. */
-static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, int64_t now)
+/* Moves `base` so that the debt lies within [-far, T * (C + D)], in the life in which `first` was read, and does nothing in
+ * another. Returns the debt in units. */
+static inline i128 advance_in(table_t *t, uint32_t e, uint64_t first, definition_t *d, i128 far, int64_t now)
 {
     hot_t *hot = &t->hot[e];
     for (;;) {
-        int64_t base = LOAD(hot->base), net = entry_net(t, e);
+        int64_t base = LOAD(hot->base);
+        uint64_t word = LOAD(hot->word);                /* later: so the base was still that of this life */
+        if (UNLIKELY(!same_life(first, word)))
+            return 0;
+        int64_t net = net_of(word);
         i128 debt = debt_units(d, base, net, now), bound = debt;
         if (debt < -far)
             bound = -far;
@@ -25,6 +30,12 @@ static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, in
             return debt_units(d, LOAD(hot->base), net, now);
         }
     }
+}
+
+/* Every operation under the lock begins with it. */
+static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, int64_t now)
+{
+    return advance_in(t, e, LOAD(t->hot[e].word), d, far, now);
 }
 
 /* Moves a base that was `from`. Of takes that found the bucket full and moved it meanwhile, the larger debt stays. */
@@ -62,7 +73,7 @@ static inline uint32_t definition_for(const table_t *t, uint32_t bucket, uint64_
 {
     const definition_t *d = &t->definitions[bucket];
     uint32_t candidate = UNLIKELY((hash_hi >> 1) < LOAD(d->candidate_below)) ? LOAD(d->candidate) : NONE;
-    return LIKELY(candidate == NONE) ? bucket : candidate; /* another process may end it just now */
+    return LIKELY(candidate >= MAX_DEFINITIONS) ? bucket : candidate; /* none, also where it was ended just now */
 }
 
 /* The entry counts for this definition and the running epoch. */

@@ -96,7 +96,6 @@ static void table_repair(table_t *t)
         if (LOAD(t->hot[e].flags) & ENTRY_IN_LOG)
             log_append(t, e);
     }
-    h->repairs++;
 }
 
 /* ---- the lock ---- */
@@ -105,6 +104,7 @@ static inline void lock_inherited(table_t *t, int error)
 {
     if (UNLIKELY(error == EOWNERDEAD)) {
         table_repair(t);
+        t->h->repairs++;
         pthread_mutex_consistent(&t->h->lock);
     }
 }

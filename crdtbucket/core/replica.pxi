@@ -5,22 +5,27 @@ cdef class BucketCore
 
 
 cdef class _Replica(_Decider):
-    cdef int current(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) except -1:
-        """Finds the entry of a hash and brings it up to date; 0 when there is none of this bucket, or no memory for that."""
+    cdef int current(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) noexcept:
+        """Finds the entry of a hash and brings it up to date; 0 when there is none of this bucket, or no memory for that. The
+        lock is held, or another process could give the entry to another key."""
         cdef uint32_t e = table_find(self.t, lo, hi)
-        cdef int done = 1
+        self.follow()
         entry[0] = e
         if e == <uint32_t>NONE:
             return 0
         if self.t.definitions[self.t.hot[e].bucket].name_hash != self.salt:
             entry[0] = <uint32_t>NONE
             return 0
-        cdef uint32_t slot = definition_for(self.t, self.slot, hi)
-        if not entry_current(self.t, e, slot):
-            self.table.enter()
-            done = entry_renew(self.t, e, slot, now)
-            self.table.leave()
-        return done
+        return entry_renew(self.t, e, definition_for(self.t, self.slot, hi), now)
+
+    cdef uint32_t obtain(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) noexcept:
+        """As `current`, but makes an entry where there is none. Returns what was evicted for it, or NONE."""
+        cdef uint32_t gone = <uint32_t>NONE, slot
+        cdef definition_t *d
+        if not self.current(lo, hi, now, entry):
+            d = self.definition(hi, &slot)
+            entry_for_take(self.t, d, slot, lo, hi, 1, 1, now, entry, &gone)
+        return gone
 
     def open_call(self, object key, object cost=1):
         """What a call to the common store states of a key, (low hash, high hash, birth, taken, refunded, debt in ns, wait in
@@ -28,19 +33,21 @@ cdef class _Replica(_Decider):
         all). The key has an entry from now on; None when there is no room for one. Raises as `take`."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t)
-        cdef uint32_t e, slot
-        cdef outcome_t o
+        cdef uint32_t e, gone
         cdef standing_t s
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
-        slot = self.fitting(hi, n)
-        e = table_find(self.t, lo, hi)
-        if e == <uint32_t>NONE or not entry_current(self.t, e, slot):
-            if self.new_entry(lo, hi, &slot, 1, now, &e, &o) == DENIED:
-                return None
+        self.fitting(hi, n)
+        self.table.enter()
+        gone = self.obtain(lo, hi, now, &e)
+        if e != <uint32_t>NONE:
+            standing(self.t, e, n, now, &s)
+        self.table.leave()
+        self.table.forget_name(gone)
+        if e == <uint32_t>NONE:
+            return None
         self.note_name(e, key)
-        standing(self.t, e, n, now, &s)
         return lo, hi, s.birth, s.taken, s.refunded, s.debt_ns, s.wait_ns
 
     def close_call(self, object key, int64_t cost, *, bint allowed, int64_t taken, int64_t refunded, mode, debt=None,
@@ -50,7 +57,7 @@ cdef class _Replica(_Decider):
         `cost` and the key are as in `open_call`."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t now = clock_ns(self.t)
-        cdef uint32_t e, slot
+        cdef uint32_t e, slot, gone = <uint32_t>NONE
         cdef definition_t *d
         cdef outcome_t o
         cdef standing_t s
@@ -58,18 +65,21 @@ cdef class _Replica(_Decider):
         d = self.definition(hi, &slot)
         memset(&o, 0, sizeof(o))
         memset(&s, 0, sizeof(s))
-        if not self.current(lo, hi, now, &e) and taken:
-            self.new_entry(lo, hi, &slot, 1, now, &e, &o)
         o.allowed = allowed
+        self.table.enter()
+        if taken:
+            gone = self.obtain(lo, hi, now, &e)
+        else:
+            self.current(lo, hi, now, &e)
         if e != <uint32_t>NONE:
             if taken or refunded:
-                self.table.enter()
                 d = &self.t.definitions[self.t.hot[e].bucket]
                 book(self.t, d, e, taken, refunded, now)
-                self.table.leave()
             count_offered(self.t, d, e, cost, allowed)
             standing(self.t, e, cost, now, &s)
             o.entry, o.birth, o.origin, o.full_count = e, s.birth, self.t.hot[e].origin, self.t.hot[e].full_count
+        self.table.leave()
+        self.table.forget_name(gone)
         o.debt_ns = s.debt_ns if debt is None else debt
         if not allowed:
             o.wait_ns = max(wait_for(d, o.debt_ns, cost), s.wait_ns, wait)
@@ -90,10 +100,13 @@ cdef class _Replica(_Decider):
         """The own column of a key, by its hash: (birth, taken, refunded). None when the key has no entry."""
         cdef uint32_t e
         cdef standing_t s
-        if not self.current(lo, hi, clock_ns(self.t), &e):
-            return None
-        standing(self.t, e, 0, 0, &s)
-        return s.birth, s.taken, s.refunded
+        cdef int known
+        self.table.enter()
+        known = self.current(lo, hi, clock_ns(self.t), &e)
+        if known:
+            standing(self.t, e, 0, 0, &s)
+        self.table.leave()
+        return (s.birth, s.taken, s.refunded) if known else None
 
     def void(self, uint64_t lo, uint64_t hi, int64_t tokens):
         """Counts `tokens` as taken and refunded: the common store has charged them to nobody. False when the entry is gone, or
@@ -101,10 +114,9 @@ cdef class _Replica(_Decider):
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e
         cdef int done
-        if not self.current(lo, hi, now, &e):
-            return False
         self.table.enter()
-        done = book(self.t, &self.t.definitions[self.t.hot[e].bucket], e, tokens, tokens, now)
+        done = self.current(lo, hi, now, &e) and book(
+            self.t, &self.t.definitions[self.t.hot[e].bucket], e, tokens, tokens, now)
         self.table.leave()
         return bool(done)
 
@@ -115,17 +127,26 @@ cdef class _Replica(_Decider):
         cdef uint32_t e, origin
         cdef standing_t s
         cdef column_t c
-        if not self.current(lo, hi, now, &e):
-            return None
-        standing(self.t, e, 0, now, &s)
-        others = []
+        cdef wire_column_t held[MAX_ORIGINS]                # Python's objects are made later: their finalizers may take
+        cdef uint32_t count = 0, i
+        cdef int known
         memset(&c, 0, sizeof(c))
-        while column_next(self.t, e, &c):
-            origin = column_origin(&c)
-            if origin == self.t.hot[e].origin or self.t.origins[origin].marked or not column_birth(&c):
-                continue
-            others.append((self.t.origins[origin].node, self.t.origins[origin].epoch, column_birth(&c), column_taken(&c),
-                           column_refunded(&c)))
+        self.table.enter()
+        known = self.current(lo, hi, now, &e)
+        if known:
+            standing(self.t, e, 0, now, &s)
+            while column_next(self.t, e, &c) and count < MAX_ORIGINS:
+                origin = column_origin(&c)
+                if origin == self.t.hot[e].origin or self.t.origins[origin].marked or not column_birth(&c):
+                    continue
+                held[count].origin, held[count].birth = origin, column_birth(&c)
+                held[count].taken, held[count].refunded = column_taken(&c), column_refunded(&c)
+                count += 1
+        self.table.leave()
+        if not known:
+            return None
+        others = [(self.t.origins[held[i].origin].node, self.t.origins[held[i].origin].epoch, held[i].birth, held[i].taken,
+                   held[i].refunded) for i in range(count)]
         return s.birth, s.taken, s.refunded, s.debt_ns, others
 
     def adopt(self, uint64_t lo, uint64_t hi, int64_t debt, bint same, columns):
@@ -134,13 +155,12 @@ cdef class _Replica(_Decider):
         key has no entry."""
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, count = 0
+        cdef int known
         cdef weighed_t *scratch
         cdef wire_column_t *wire
         columns = tuple(columns)
         if len(columns) > MAX_ORIGINS:
             raise WireError(f"{len(columns)} columns of one key, at most {MAX_ORIGINS} can be told apart")
-        if not self.current(lo, hi, now, &e):
-            return False
         scratch = <weighed_t *>PyMem_Calloc(1, sizeof(weighed_t))
         wire = <wire_column_t *>PyMem_Malloc((len(columns) + 1) * sizeof(wire_column_t))
         try:
@@ -153,18 +173,23 @@ cdef class _Replica(_Decider):
                 wire[count].taken, wire[count].refunded = taken, refunded
                 count += 1
             self.table.enter()
-            adopt(self.t, e, debt, same, wire, count, scratch, now)
+            known = self.current(lo, hi, now, &e)
+            if known:
+                adopt(self.t, e, debt, same, wire, count, scratch, now)
             self.table.leave()
         finally:
             PyMem_Free(scratch)
             PyMem_Free(wire)
-        return True
+        return bool(known)
 
     def shortage(self, uint64_t lo, uint64_t hi, int64_t cost):
         """How long (ns) the confirmed level of a key keeps `cost` from passing, 0 when it does not."""
-        cdef uint32_t e = table_find(self.t, lo, hi)
+        cdef uint32_t e
         cdef standing_t s
-        if e == <uint32_t>NONE:
-            return 0
-        standing(self.t, e, cost, clock_ns(self.t), &s)
+        s.wait_ns = 0
+        self.table.enter()
+        e = table_find(self.t, lo, hi)
+        if e != <uint32_t>NONE:
+            standing(self.t, e, cost, clock_ns(self.t), &s)
+        self.table.leave()
         return s.wait_ns

@@ -107,7 +107,12 @@ static uint32_t entry_obtain(table_t *t, uint64_t lo, uint64_t hi, uint32_t buck
         if (!alone || (*gone = make_room(t, NONE, 1, now)) == NONE)
             goto refused;
     }
-    return entry_insert(t, lo, hi, bucket, now);
+    uint32_t e = entry_insert(t, lo, hi, bucket, now);
+    if (UNLIKELY(e == NONE && alone && *gone == NONE))  /* the file system is full: this is the limit */
+        if ((*gone = make_room(t, NONE, 1, now)) != NONE)
+            e = entry_insert(t, lo, hi, bucket, now);
+    if (LIKELY(e != NONE))
+        return e;
 refused:
     d->refused_full++;
     t->h->refused_full++;

@@ -96,7 +96,7 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
     for (;;) {
         prediction_t p = predict(t, e, d, now);
         i128 far = far_units(d, p.far);
-        i128 debt = advance(t, e, d, far, now);
+        i128 debt = advance_in(t, e, first, d, far, now);
         uint64_t word = LOAD(hot->word);
         if (UNLIKELY(!same_life(first, word)))
             return NEEDS_LOCK;
@@ -146,13 +146,16 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
                 STORE(hot->full_count, hot->full_count + 1);
                 STORE(hot->base, raised);
             } else {
-                ADD(hot->full_count, 1);                /* before: a refund may come to nothing, never to too much */
-                if (!CAS(hot->base, base, raised)) {
-                    word = LOAD(hot->word);
-                    if (UNLIKELY(!same_life(first, word)))
+                uint64_t latest = LOAD(hot->word);      /* later than the base: so that was of this life, and of this net */
+                if (UNLIKELY(latest != word)) {
+                    if (!same_life(first, latest))
                         return NEEDS_LOCK;
+                    word = latest;
                     continue;
                 }
+                ADD(hot->full_count, 1);                /* before: a refund may come to nothing, never to too much */
+                if (!CAS(hot->base, base, raised))
+                    continue;
             }
             debt = 0;
         } else if (UNLIKELY(debt > d->cap_ns))

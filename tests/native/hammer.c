@@ -13,13 +13,14 @@ enum { HOT, WIDE, MESH, CHURN, BUCKETS };
 #define TRACKED 32                    /* keys of each bucket but CHURN whose tokens are counted */
 #define MAX_KEYS 512
 #define CHURNED 4096
-#define HOT_CAPACITY 5000
+#define HOT_CAPACITY (1 << 20)
+#define BURST 50                      /* takes for each other deed, so that they meet on the same line */
 
 static const uint64_t NAME[BUCKETS] = {11, 12, 13, 14};
 
 /* What the workers were told, and what they share beside the table. */
 typedef struct {
-    _Atomic int64_t told[BUCKETS][TRACKED];
+    _Atomic int64_t told[BUCKETS][TRACKED], told_churn[CHURNED];
     _Atomic int64_t clock, definitions, epochs, churned;
 } told_t;
 
@@ -57,8 +58,10 @@ static void take_one(hammer_worker_t *w, int bucket)
         return;
     }
     told->churned += evicted;
-    if (bucket == CHURN)
+    if (bucket == CHURN) {
+        told->told_churn[key] += n;
         return;
+    }
     told->told[bucket][key] += n;
     w->last = o;
     w->last_bucket = bucket;
@@ -118,7 +121,8 @@ static void merge_frame(hammer_worker_t *w)
     origin[0] = (uint16_t)origin_find(t, PEER_EPOCH + (uint64_t)w->number);
     wire_tables_t tables = {1, 1, origin};
     wire_definition_t definition = {definition_current(t, NAME[MESH]), 0, p->definitions[0].q, 1};
-    merge_context_t m = {.source = PEER, .source_origin = origin[0], .at = clock_ns(t), .newer = 1, .alone = (int)(dice(w) % 2)};
+    merge_context_t m = {.source = PEER, .source_origin = origin[0], .at = clock_ns(t), .newer = 1};
+    m.alone = (int)(dice(w) % 2);
     CHECK(parse_entries(w->frame, size, &tables, entries, TRACKED, columns) == count, "%ld entries", (long)count);
     merge_entries(t, entries, NULL, count, &definition, &m, clock_ns(t), &out);
     refresh_far(t);
@@ -224,10 +228,9 @@ static void act(hammer_worker_t *w)
     uint64_t roll = dice(w) % 1000;
     if (w->flow)
         w->t.virtual_ns = NOW + (told->clock += (int64_t)(dice(w) % 200));
-    if (roll < 400)
-        take_one(w, HOT);
-    else if (roll < 700)
-        take_one(w, WIDE);
+    if (roll < 700)
+        for (int i = 0; i < BURST; i++)
+            take_one(w, roll < 400 ? HOT : WIDE);
     else if (roll < 800)
         take_one(w, MESH);
     else if (roll < 900)
@@ -291,6 +294,9 @@ static void settle_accounts(table_t *t, int flow)
         for (int k = 0; k < TRACKED; k++)
             CHECK(counted(t, b, k) == told->told[b][k], "bucket %d, key %d: %ld counted, %ld told", b, k,
                   (long)counted(t, b, k), (long)told->told[b][k]);
+    for (int k = 0; k < CHURNED; k++)                   /* some went with an entry; none came from another key */
+        CHECK(counted(t, CHURN, k) <= told->told_churn[k], "key %d: %ld counted, %ld told", k, (long)counted(t, CHURN, k),
+              (long)told->told_churn[k]);
     hot = told->told[HOT][0];
     int64_t refilled = flow ? told->clock / (SECOND / 1000) : 0;
     CHECK(flow ? hot <= HOT_CAPACITY + refilled : hot == HOT_CAPACITY, "%ld admitted", (long)hot);

@@ -9,7 +9,7 @@ from tests.native.build import ADDRESSES, OPTIMIZED, THREADS, NoSanitizer, build
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a shared table needs Linux")
 FLAGS = {"optimized": OPTIMIZED, "addresses": ADDRESSES, "threads": THREADS}
-ROUNDS = {"optimized": 100_000, "addresses": 5_000, "threads": 5_000}
+ROUNDS = {"optimized": 100_000, "addresses": 3_000, "threads": 3_000}
 
 
 @pytest.fixture(scope="module", params=list(FLAGS))
