@@ -66,7 +66,7 @@ static void rig_destroy(table_t *t)
 /* Capacity and T = q / p ns a token. Returns the slot. */
 static uint32_t rig_define(table_t *t, uint64_t name, int64_t capacity, int64_t q, int64_t p)
 {
-    definition_t made = {.q = q, .p = p, .capacity = capacity, .max_debt = capacity, .name_hash = name, .next = NONE,
+    definition_t made = {.q = q, .p = p, .capacity = capacity, .max_debt = capacity, .name_hash = name, .next = NONE, .candidate = NONE,
                          .quota = INT64_MAX, .per_second = 1e9 * (double)p / (double)q};
     made.full_ns = (int64_t)((i128)q * capacity / p);
     made.cap_ns = (int64_t)((i128)q * 2 * capacity / p);
@@ -104,7 +104,11 @@ static int rig_take(table_t *t, uint64_t name, uint32_t *follow, int key, int64_
     for (*locked = 0; !entry_open(t, e, lo, hi, slot, &word) || take(t, d, e, n, clock_ns(t), word, o) == NEEDS_LOCK;) {
         ++*locked;
         table_lock(t);
-        slot = *follow = definition_current(t, name);
+        if ((slot = definition_current(t, name)) == NONE) { /* a process would define its bucket again */
+            table_unlock(t);
+            return DENIED;
+        }
+        *follow = slot;
         d = &t->definitions[slot];
         int got = entry_for_take(t, d, slot, lo, hi, n, 1, clock_ns(t), &e, &gone);
         table_unlock(t);
