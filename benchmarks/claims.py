@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from benchmarks.kept import Results
+from benchmarks.ways import OURS_SHARED
 
 OURS = "crdtbucket"
 HOT, DENIED = "one hot key, allowed", "one hot key, denied"
@@ -64,6 +65,10 @@ CLAIMS: dict[str, Claim] = {
     "memory: 10 regions": _key("crdtbucket, 10 regions"),
     "flock over pyrate-limiter": Claim(
         "workers", SPEED, FLOCK, "pyrate-limiter, multiprocess store", unit=1
+    ),
+    "shared over flock": Claim("workers", SPEED, OURS_SHARED, FLOCK, unit=1),
+    "shared over pyrate-limiter": Claim(
+        "workers", SPEED, OURS_SHARED, "pyrate-limiter, multiprocess store", unit=1
     ),
     "no sharing, admitted": Claim("workers", EXACT, ALONE, ALONE, unit=2, unit2=0),
     "strong: redis-py": Claim("strong", "one caller", "EVALSHA by redis-py", OURS),

@@ -69,6 +69,13 @@ class Leadership:
         self._started()
 
     async def _run(self) -> None:
+        try:
+            await self._stand_by_and_lead()
+        except Exception:  # logged; nobody awaits this task
+            LOG.exception("a bug in leading the processes that share a table")
+            raise
+
+    async def _stand_by_and_lead(self) -> None:
         while not self._table.leading:
             await asyncio.sleep(ASK_S)
             if self._table.refused and self._table.refusal is None:

@@ -53,6 +53,14 @@ def test_two_limiters_are_one(path: str) -> None:
     second.close()
 
 
+def test_one_of_two_users_in_a_process_ends_its_use_alone(path: str) -> None:
+    first, second = Limiter([SPEC], shared=path), Limiter([SPEC], shared=path)
+    assert first.stats()["shared"]["processes"] == 2
+    first.close()
+    assert second.stats()["shared"]["processes"] == 1
+    second.close()
+
+
 def test_what_was_taken_is_owed_after_a_restart_of_all(path: str) -> None:
     with Limiter([SPEC], shared=path) as limiter:
         assert limiter.bucket("api").take("k", 999_999)

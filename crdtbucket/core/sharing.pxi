@@ -100,13 +100,8 @@ cdef class _Sharing(_Inbox):
 
     def unclaim(self):
         """This process ends its use; what it counted stays."""
-        cdef worker_t *w
-        cdef int i
         self.enter()
-        for i in range(MAX_WORKERS):
-            w = &self.t.workers[i]
-            if w.pid == os.getpid():
-                w.started = 0
+        self.t.workers[(self.t.counts - self.t.all_counts) // MAX_DEFINITIONS].started = 0
         self.leave()
 
     def workers(self):
