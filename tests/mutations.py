@@ -84,8 +84,11 @@ def passes(copy: Path, check: tuple[str, ...]) -> tuple[bool, str]:
     return done.returncode == 0, output
 
 
-def survivors(mutations: tuple[Mutation, ...] = MUTATIONS, jobs: int | None = None) -> list[str]:
-    """Names of mutations that nothing noticed; "unmutated" when the suite fails without any."""
+def survivors(
+    mutations: tuple[Mutation, ...] = MUTATIONS, *, alone: bool = True, jobs: int | None = None
+) -> list[str]:
+    """Names of mutations that nothing noticed; "unmutated" when the suite fails without any, which
+    is not tried again where this is not `alone` but a part of that suite."""
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         original = frozen(directory)
@@ -99,7 +102,7 @@ def survivors(mutations: tuple[Mutation, ...] = MUTATIONS, jobs: int | None = No
             return mutation.name if passes(copy, mutation.check)[0] else None
 
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-            checks = {mutation.check for mutation in mutations}
+            checks = {mutation.check for mutation in mutations if alone}
             found = [*pool.map(survives, mutations), *pool.map(sound, sorted(checks))]
     return [name for name in found if name is not None]
 

@@ -1,4 +1,4 @@
-"""Bugs planted in the real code are found; without them the same tests pass."""
+"""Bugs planted in the real code are found by tests that pass without them, here beside this one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.planted import MUTATIONS
 
 @pytest.mark.timeout(600)
 def test_every_planted_bug_is_found() -> None:
-    assert survivors() == []
+    assert survivors(alone=False) == []
 
 
 def test_names_are_unique() -> None:
