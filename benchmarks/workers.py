@@ -59,10 +59,10 @@ def _work(take: Callable[[], Any], task: Task) -> tuple[int, float]:
     return passed, now - start
 
 
-def worker(number: int, task: Task, given: Any, ready: Any, answer: Connection) -> None:
+def worker(cores: set[int], task: Task, given: Any, ready: Any, answer: Connection) -> None:
     """One process: joins, waits for the others, works."""
-    if CORES:
-        os.sched_setaffinity(0, {CORES[number % len(CORES)]})
+    if cores:
+        os.sched_setaffinity(0, cores)
     try:
         take = task.way.join(given, task.limit)
         ready.wait(BOUND)
@@ -86,7 +86,9 @@ def together(task: Task, processes: int, server: Server | None) -> list[tuple[in
         running = []
         for number in range(processes):
             mine, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=worker, args=(number, task, given, ready, theirs))
+            # As this process knows them: the one that forks has its one core.
+            cores = {CORES[number % len(CORES)]} if CORES else set()
+            process = context.Process(target=worker, args=(cores, task, given, ready, theirs))
             process.start()
             theirs.close()
             running.append((process, mine))
