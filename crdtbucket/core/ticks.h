@@ -21,6 +21,8 @@
 #define TRUSTED_NS (SECOND / 1000)
 #define MEASURED_NS (SECOND / 50)      /* the rate of the counter is found over so long at least */
 #define RATE_BITS 32
+#define AGREE_BITS 12                  /* to 1 in 4096: 250 ns within the millisecond */
+#define CLOSE_TICKS 4000               /* a question and its answer, about a microsecond */
 
 /* Of one process; used by one thread at a time, that of the interpreter. */
 typedef struct {
@@ -51,22 +53,40 @@ static int ticks_are_sound(void)
 }
 
 #if HAVE_TICKS
-static __attribute__((noinline)) int64_t ask_again(ticker_t *k, uint64_t ticks)
+/* Measures the rate of the counter anew; it is believed when two measurements agree. */
+static void measure_rate(ticker_t *k, int64_t ns, uint64_t ticks)
 {
-    int64_t ns = system_ns(), since = ns - k->first_ns;
-    if (!k->first_ns || since > 100 * MEASURED_NS || ticks <= k->first_ticks) {
-        k->first_ns = ns;                               /* long ago, or the counter was set back: begin to measure anew */
-        k->first_ticks = ticks;
-    } else if (since >= MEASURED_NS) {
-        k->rate = (uint64_t)(((u128)(uint64_t)since << RATE_BITS) / (ticks - k->first_ticks));
-        k->trusted = (uint64_t)(((u128)TRUSTED_NS << RATE_BITS) / (k->rate ? k->rate : 1));
-        if (k->rate >> (RATE_BITS + 1) || k->rate < 1 << (RATE_BITS - 5))
-            k->trusted = 0;                             /* no processor: 0.5 to 32 GHz */
-        k->first_ns = ns;
-        k->first_ticks = ticks;
-    }
+    int64_t since = ns - k->first_ns;
+    if (k->first_ns && since < MEASURED_NS && ticks > k->first_ticks)
+        return;
+    if (k->first_ns && since <= 100 * MEASURED_NS && ticks > k->first_ticks) {
+        uint64_t rate = (uint64_t)(((u128)(uint64_t)since << RATE_BITS) / (ticks - k->first_ticks));
+        uint64_t off = rate > k->rate ? rate - k->rate : k->rate - rate;
+        int sound = off <= rate >> AGREE_BITS && rate >> (RATE_BITS - 5) && !(rate >> (RATE_BITS + 1)); /* 0.5 to 32 GHz */
+        k->trusted = sound ? (uint64_t)(((u128)TRUSTED_NS << RATE_BITS) / rate) : 0;
+        k->rate = rate;
+    } else
+        k->trusted = 0;                                 /* long ago, or the counter was set back */
+    k->first_ns = ns;
+    k->first_ticks = ticks;
+}
+
+static __attribute__((noinline)) int64_t ask_again(ticker_t *k)
+{
+    uint64_t before, after;
+    int64_t ns;
+    int tries = 0;
+    do {                                                /* both at one moment: not where something came between */
+        before = __rdtsc();
+        ns = system_ns();
+        after = __rdtsc();
+    } while (after - before > CLOSE_TICKS && ++tries < 3);
     k->ns = ns;
-    k->ticks = ticks;
+    if (after - before <= CLOSE_TICKS) {
+        measure_rate(k, ns, after);
+        k->ticks = after;
+    } else
+        k->ticks = after - k->trusted;                  /* not to be believed: the next one asks, too */
     return ns;
 }
 
@@ -77,7 +97,7 @@ static inline int64_t ticks_ns(ticker_t *k)
     uint64_t ticks = __rdtsc(), since = ticks - k->ticks;
     if (LIKELY(since < k->trusted))
         return k->ns + (int64_t)((since * k->rate) >> RATE_BITS);
-    return ask_again(k, ticks);
+    return ask_again(k);
 }
 #else
 static inline int64_t ticks_ns(ticker_t *k) { return (void)k, system_ns(); }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -267,3 +269,15 @@ class TestSweep:
             bucket.table.set_time(life * 100 * SECOND + 50 * SECOND)
             assert bucket.table.sweep() == 50
         assert bucket.table.places == 50
+
+
+def test_the_time_is_the_system_s_to_a_millisecond() -> None:
+    """However long this process is kept waiting between two instructions."""
+    table, asked = Table(max_keys=100), 0
+    now = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
+    end = now() + 300_000_000
+    while now() < end:
+        before, told, after = now(), table.now(), now()
+        assert before - 1_000_000 <= told <= after + 1_000_000
+        asked += 1
+    assert asked > 100
