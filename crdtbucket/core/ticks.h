@@ -30,6 +30,7 @@ typedef struct {
     uint64_t ticks, first_ticks;
     uint64_t trusted;                 /* ticks for which the counter is believed; 0: not at all */
     uint64_t rate;                    /* ns a tick, RATE_BITS binary digits after the point; 0 while unknown */
+    int64_t last;                     /* told last: the time never goes back */
     int allowed;
 } ticker_t;
 
@@ -95,9 +96,8 @@ static inline int64_t ticks_ns(ticker_t *k)
     if (UNLIKELY(!k->allowed))
         return system_ns();
     uint64_t ticks = __rdtsc(), since = ticks - k->ticks;
-    if (LIKELY(since < k->trusted))
-        return k->ns + (int64_t)((since * k->rate) >> RATE_BITS);
-    return ask_again(k);
+    int64_t ns = LIKELY(since < k->trusted) ? k->ns + (int64_t)((since * k->rate) >> RATE_BITS) : ask_again(k);
+    return k->last = ns > k->last ? ns : k->last;       /* a step back would add a token of debt */
 }
 #else
 static inline int64_t ticks_ns(ticker_t *k) { return (void)k, system_ns(); }

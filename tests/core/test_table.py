@@ -273,11 +273,13 @@ class TestSweep:
 
 def test_the_time_is_the_system_s_to_a_millisecond() -> None:
     """However long this process is kept waiting between two instructions."""
-    table, asked = Table(max_keys=100), 0
+    table, asked, last = Table(max_keys=100), 0, 0
     now = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
     end = now() + 300_000_000
     while now() < end:
         before, told, after = now(), table.now(), now()
         assert before - 1_000_000 <= told <= after + 1_000_000
+        assert last <= told
+        last = told
         asked += 1
     assert asked > 100
