@@ -202,12 +202,12 @@ def test_stats_count_what_happened() -> None:
 
 
 def test_with_runs_the_upkeep_in_a_thread_and_ends_it() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with Limiter([SPEC]) as limiter:
         assert limiter.bucket("api").take("a")
-        assert threading.active_count() == before + 1
+        assert len(set(threading.enumerate()) - before) == 1
         assert "open in a thread" in repr(limiter)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before  # one of an earlier test may end meanwhile
     with pytest.raises(LimiterClosed):
         limiter.bucket("api").take("a")
     limiter.close()
@@ -280,7 +280,7 @@ def test_a_limiter_is_closed_where_it_was_opened() -> None:
 
 
 def test_aclose_also_closes_what_runs_in_a_thread() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     limiter = Limiter([SPEC]).__enter__()
 
     async def main() -> None:
@@ -290,7 +290,7 @@ def test_aclose_also_closes_what_runs_in_a_thread() -> None:
         assert not [t for t in threading.enumerate() if "housekeeping" in t.name]
 
     asyncio.run(main())
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before  # one of an earlier test may end meanwhile
 
 
 @pytest.mark.parametrize("error", [LimiterClosed, NodeConflict])
