@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgpack
 
-from benchmarks.measure import Case, Comparison, Scale, stopwatch
+from benchmarks.measure import Case, Comparison, Scale, copied, stopwatch
 from benchmarks.tables import UNKNOWN, Side, filled
 
 QUESTION = "what do writing and reading an entry of the wire cost?"
@@ -29,13 +29,7 @@ def _comparison(keys: list[str], regions: int) -> Comparison:
         return ns / total, all_bytes / ns
 
     def copy() -> tuple[float, ...]:
-        room = bytearray(size)
-        with stopwatch() as elapsed:
-            at = 0
-            for frame, _ in frames:
-                room[at : at + len(frame)] = frame
-                at += len(frame)
-            return both(elapsed(), count, size)
+        return both(copied([frame for frame, _ in frames]), count, size)
 
     def encode() -> tuple[float, ...]:
         with stopwatch() as elapsed:

@@ -21,7 +21,7 @@ static inline int64_t signed_debt_ns(const table_t *t, uint32_t e, int64_t now)
 {
     const hot_t *hot = &t->hot[e];
     const definition_t *d = &t->definitions[hot->bucket];
-    return (int64_t)units_to_ns(d, debt_units(d, LOAD(hot->base), net_of(LOAD(hot->word)), now));
+    return (int64_t)units_to_ns(d, debt_units(d, LOAD(hot->base), entry_net(t, e), now));
 }
 
 /* How long (ns) a debt keeps `n` tokens from passing. */

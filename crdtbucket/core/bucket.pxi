@@ -174,7 +174,7 @@ cdef class BucketCore(_Replica):
                     items[i].cost = self.cost_of(costs[i])
             if self.d.candidate_below:
                 self.check_costs(items, count)
-            m.t, m.d, m.slot, m.salt = self.t, self.d, self.slot, self.salt
+            m.t, m.slot, m.salt = self.t, self.slot, self.salt
             m.items, m.count, m.now = items, count, clock_ns(self.t)
             m.allowed, m.remaining, m.retry = allowed.data.as_schars, <int64_t *>remaining.data.as_longlongs, retry.data.as_doubles
             m.at = m.hashed = 0
@@ -232,7 +232,7 @@ cdef class BucketCore(_Replica):
         self.decide(key, item.lo, item.hi, &slot, item.cost, m.now, &o)
         item.unnamed, item.side = 0, slot != self.slot
         many_store(m, &self.t.definitions[slot], item.side, &o)
-        m.d, m.slot = self.d, self.slot
+        m.slot = self.slot
         return 0
 
     def columns(self, object key):

@@ -216,7 +216,6 @@ cdef extern from "core/core.h" nogil:
         uint16_t unnamed, side
     ctypedef struct many_t:
         table_t *t
-        definition_t *d
         uint32_t slot
         uint64_t salt
         take_item_t *items

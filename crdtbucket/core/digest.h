@@ -19,8 +19,8 @@ static uint64_t fingerprint(const table_t *t, uint32_t e)
     const hot_t *hot = &t->hot[e];
     uint64_t sum = 0;
     int64_t refunded = own_refunded(t, e);
-    if (hot->origin && net_of(LOAD(hot->word)) + refunded)
-        sum += mix(mix(t->origins[hot->origin].epoch ^ hot->birth) + (uint64_t)(net_of(LOAD(hot->word)) + refunded) * 3 + (uint64_t)refunded);
+    if (hot->origin && entry_net(t, e) + refunded)
+        sum += mix(mix(t->origins[hot->origin].epoch ^ hot->birth) + (uint64_t)(entry_net(t, e) + refunded) * 3 + (uint64_t)refunded);
     column_t c = {0};
     while (column_next(t, e, &c)) {
         uint32_t origin = column_origin(&c);
@@ -79,7 +79,7 @@ static int64_t digest_range(const table_t *t, uint64_t first, uint64_t last, int
         if ((home_slot(t, hot->hash_hi) > slot) != wrapped)
             continue;                                   /* a run over the end belongs to the end, and is seen twice */
         const definition_t *d = &t->definitions[hot->bucket];
-        i128 debt = debt_units(d, LOAD(hot->base), net_of(LOAD(hot->word)), now) / d->p;
+        i128 debt = debt_units(d, LOAD(hot->base), entry_net(t, e), now) / d->p;
         if (debt <= 0 || (!loud && !is_quiet(t, e, now)))
             continue;
         uint64_t print = fingerprint(t, e);

@@ -77,14 +77,8 @@ static inline int collect_entry(table_t *t, uint32_t e, int64_t now, weights_t *
 
 static inline void collect_ahead(const table_t *t, uint64_t marks, uint32_t first)
 {
-    for (; marks; marks &= marks - 1) {
-        uint32_t e = first + (uint32_t)__builtin_ctzll(marks);
-        const char *cold = (const char *)&t->cold[e];
-        __builtin_prefetch(&t->hot[e], 1);
-        __builtin_prefetch(cold, 1);
-        __builtin_prefetch(cold + 64, 1);
-        __builtin_prefetch(cold + sizeof(cold_t) - 1, 1); /* a record may lie on three lines */
-    }
+    for (; marks; marks &= marks - 1)
+        fetch_entry(t, first + (uint32_t)__builtin_ctzll(marks));
 }
 
 /* Attempts since the last round, from the entry `*from` on, until about `most` are done; `*from` is where to go on, -1 at the

@@ -45,7 +45,7 @@ static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t 
         const hot_t *hot = &t->hot[e];
         if (!(LOAD(hot->flags) & ENTRY_USED))
             continue;
-        if (!entries && debt_units(&t->definitions[hot->bucket], LOAD(hot->base), net_of(LOAD(hot->word)), now) <= 0)
+        if (!entries && debt_units(&t->definitions[hot->bucket], LOAD(hot->base), entry_net(t, e), now) <= 0)
             continue;
         if ((size_t)(out - start) + entry_space(t, e) > size)
             break;
@@ -111,13 +111,8 @@ static void bulk_fetch_lines(bulk_t *b, int64_t from)
         const wire_entry_t *w = &b->entries[bulk_position(b, i)];
         uint32_t e = table_guess(t, w->lo, w->hi);
         b->guesses[from / MERGE_BLOCK % 2][i - from] = e;
-        if (e == NONE)
-            continue;
-        const char *cold = (const char *)&t->cold[e];
-        __builtin_prefetch(&t->hot[e], 1);
-        __builtin_prefetch(cold, 1);
-        __builtin_prefetch(cold + 64, 1);
-        __builtin_prefetch(cold + sizeof(cold_t) - 1, 1); /* a record may lie on three lines */
+        if (e != NONE)
+            fetch_entry(t, e);
     }
 }
 

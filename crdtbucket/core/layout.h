@@ -1,8 +1,9 @@
 /* What lies in memory: no pointers, so that the same bytes can be mapped by several processes.
  *
  * One mapping holds, one after the other: the header, the journal, the definitions, the nodes, the origins, the processes
- * that use it and their counters, the marks of attempts, the index, and per entry (a bucket's key) a hot cache line, a cold
- * record and two slots in the log of unsent versions, and last the overflow blocks. Regions are sized for `max_keys` at
+ * that use it, the flushes asked for, the marks of attempts, the index, the leader's notes, the counters of each process, and
+ * per entry (a bucket's key) a hot cache line, a cold record and two slots in the log of unsent versions, and last the
+ * overflow blocks. Regions are sized for `max_keys` at
  * creation and touched only as they are used, so the table grows without ever moving an entry.
  *
  * Who may write what: a take, in any process and without a lock, moves an entry's `word` and `base` by compare-and-swap and
@@ -185,8 +186,8 @@ typedef struct {
     uint32_t bulk;                    /* bulk calls under way: others than the interpreter's thread may move a base */
 
     __attribute__((aligned(64))) pthread_mutex_t lock;
-    int32_t waiting;
-    uint32_t served;                  /* in line for the lock now, and those that ever got it so */
+    int32_t waiting;                  /* in line for the lock now */
+    uint32_t served;                  /* those that ever got it so */
     __attribute__((aligned(64))) pthread_mutex_t lead; /* held by the one process that speaks to the peers */
 
     __attribute__((aligned(64))) int64_t averaged_ns; /* last round */

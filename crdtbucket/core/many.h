@@ -16,7 +16,6 @@ typedef struct {
 
 typedef struct {
     table_t *t;
-    definition_t *d;
     uint32_t slot;
     uint64_t salt;
     take_item_t *items;
@@ -66,12 +65,16 @@ static inline void many_look_ahead(many_t *m)
 }
 
 /* The next take; 0 when it needs the lock. */
-static inline int many_take(many_t *m, definition_t *d, uint32_t slot, int side)
+static inline int many_take(many_t *m)
 {
     table_t *t = m->t;
     take_item_t *item = &m->items[m->at];
+    uint32_t slot = definition_for(t, m->slot, item->hi); /* read once: another thread may end the candidate */
+    definition_t *d = &t->definitions[slot];
     outcome_t o;
     uint64_t word;
+    item->side = slot != m->slot;
+    item->unnamed = 0;
     item->entry = entry_at_hand(t, item->lo, item->hi, slot, &word);
     if (item->entry == NONE || (o.allowed = take_level(t, d, item->entry, item->cost, m->now, word, &o)) < 0) {
         m->alone = 1;
@@ -79,26 +82,18 @@ static inline int many_take(many_t *m, definition_t *d, uint32_t slot, int side)
     }
     count_offered(t, d, item->entry, item->cost, o.allowed);
     item->unnamed = !(LOAD(t->hot[item->entry].flags) & ENTRY_NAMED);
-    many_store(m, d, side, &o);
+    many_store(m, d, item->side, &o);
     return 1;
 }
 
 /* Takes in order until a chunk is done, or until one needs the lock. */
 static void take_items(many_t *m)
 {
-    table_t *t = m->t;
-    const uint64_t below = m->d->candidate_below;
     int64_t end = m->at + MANY_CHUNK < m->count ? m->at + MANY_CHUNK : m->count;
     while (m->at < end) {
-        take_item_t *item = &m->items[m->at];
         if (m->at == m->hashed)
             many_look_ahead(m);
-        item->unnamed = 0;
-        item->side = (item->hi >> 1) < below;
-        if (LIKELY(!item->side)) {
-            if (!many_take(m, m->d, m->slot, 0))
-                return;
-        } else if (!many_take(m, &t->definitions[m->d->candidate], m->d->candidate, 1))
+        if (!many_take(m))
             return;
     }
 }

@@ -51,9 +51,7 @@ static void survey_open(const table_t *t, survey_t *s, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         const definition_t *d = &t->definitions[i];
-        s[i] = (survey_t){.d = *d, .per_ns = (double)d->p / (double)d->q, .newest = i};
-        while (t->definitions[s[i].newest].next != NONE)
-            s[i].newest = t->definitions[s[i].newest].next;
+        s[i] = (survey_t){.d = *d, .per_ns = (double)d->p / (double)d->q, .newest = definition_newest(t, i)};
         s[i].owner = s[i].newest;
     }
     for (uint32_t i = 0; i < count; i++)

@@ -126,7 +126,7 @@ static int own_is_behind(const table_t *t, uint32_t e, const wire_column_t *x)
     const hot_t *hot = &t->hot[e];
     if (hot->origin != x->origin)
         return 1;
-    int64_t refunded = own_refunded(t, e), taken = net_of(LOAD(hot->word)) + refunded;
+    int64_t refunded = own_refunded(t, e), taken = entry_net(t, e) + refunded;
     return x->birth > hot->birth || (x->birth == hot->birth && (x->taken > taken + t->h->open_tokens || x->refunded > refunded));
 }
 

@@ -2,6 +2,7 @@
 #ifndef CRDTBUCKET_RENEW_H
 #define CRDTBUCKET_RENEW_H
 
+#include "definitions.h"
 #include "dirty.h"
 
 /* Moves `base` so that the debt lies within [-far, T * (C + D)], in the life in which `first` was read, and does nothing in
@@ -68,14 +69,6 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     rewrite_end(t);
 }
 
-/* The definition of a key, of the two that its bucket may have: the same on all nodes, as the hash is. */
-static inline uint32_t definition_for(const table_t *t, uint32_t bucket, uint64_t hash_hi)
-{
-    const definition_t *d = &t->definitions[bucket];
-    uint32_t candidate = UNLIKELY((hash_hi >> 1) < LOAD(d->candidate_below)) ? LOAD(d->candidate) : NONE;
-    return LIKELY(candidate >= MAX_DEFINITIONS) ? bucket : candidate; /* none, also where it was ended just now */
-}
-
 /* The entry counts for this definition and the running epoch. */
 static inline int entry_current(const table_t *t, uint32_t e, uint32_t bucket)
 {
@@ -121,185 +114,6 @@ static inline int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t n
     if (t->hot[e].origin == t->h->own_origin && entry_net(t, e) >= TOKEN_ROLL && !open_epoch(t))
         return 0;
     return t->hot[e].origin == t->h->own_origin || own_column_close(t, e, t->h->own_origin);
-}
-
-/* ---- slots of definitions: used again when no key stands under them any more ---- */
-
-#define REPLACED_FOR (60 * SECOND)    /* decisions taken under a definition look up its numbers for so long at least */
-
-static inline int same_definition(const definition_t *a, const definition_t *b)
-{
-    return a->q == b->q && a->p == b->p && a->capacity == b->capacity && a->max_debt == b->max_debt && a->quota == b->quota
-           && a->allow_when_full == b->allow_when_full && a->shadow == b->shadow;
-}
-
-/* Marks the replaced definitions that no key needs on its way to the newest one; returns how many there are. */
-static uint32_t definitions_idle(const table_t *t, int64_t now, uint8_t idle[MAX_DEFINITIONS])
-{
-    uint32_t count = 0, all = t->h->definitions;
-    for (uint32_t i = 0; i < all; i++) {
-        const definition_t *d = &t->definitions[i];
-        idle[i] = !d->name_hash || (d->next != NONE && !d->entries && now - d->replaced_ns >= REPLACED_FOR);
-    }
-    for (uint32_t i = 0; i < all; i++)
-        if (t->definitions[i].entries)
-            for (uint32_t j = t->definitions[i].next; j != NONE && idle[j]; j = t->definitions[j].next)
-                idle[j] = 0;
-    for (uint32_t i = 0; i < all; i++)
-        count += idle[i];
-    return count;
-}
-
-static int64_t definitions_free(const table_t *t, int64_t now)
-{
-    uint8_t idle[MAX_DEFINITIONS];
-    return MAX_DEFINITIONS - t->h->definitions + definitions_idle(t, now, idle);
-}
-
-/* A slot for one more definition, or NONE. */
-static uint32_t definition_free_slot(const table_t *t, int64_t now)
-{
-    uint8_t idle[MAX_DEFINITIONS];
-    if (definitions_idle(t, now, idle))
-        for (uint32_t i = 0; i < t->h->definitions; i++)
-            if (idle[i])
-                return i;
-    return t->h->definitions < MAX_DEFINITIONS ? t->h->definitions : NONE;
-}
-
-/* The newest definition that replaced this one, or it itself. */
-static inline uint32_t definition_newest(const table_t *t, uint32_t slot)
-{
-    for (uint32_t next; (next = LOAD(t->definitions[slot].next)) != NONE;)
-        slot = next;
-    return slot;
-}
-
-static void counts_add(counts_t *sum, const counts_t *more)
-{
-    int64_t *to = (int64_t *)sum;
-    const int64_t *from = (const int64_t *)more;
-    for (size_t i = 0; i < sizeof(counts_t) / sizeof(int64_t); i++)
-        to[i] += LOAD(from[i]);
-}
-
-/* Adds up what all processes counted under a definition. */
-static void counts_gather(const table_t *t, uint32_t slot, counts_t *sum)
-{
-    for (int i = 0; i < MAX_WORKERS; i++)
-        if (t->workers[i].pid)
-            counts_add(sum, &t->all_counts[(size_t)i * MAX_DEFINITIONS + slot]);
-}
-
-/* Of a bucket under all of its definitions. The table's lock is held. */
-static void counts_total(const table_t *t, uint32_t slot, counts_t *sum)
-{
-    *sum = (counts_t){0};
-    for (uint32_t i = 0; i < t->h->definitions; i++)
-        if (t->definitions[i].name_hash == t->definitions[slot].name_hash) {
-            counts_gather(t, i, sum);
-            counts_add(sum, &t->definitions[i].past);
-        }
-}
-
-/* Keys whose hash lies below `below` are the candidate's. */
-static inline void definition_stage(definition_t *d, uint32_t candidate, uint64_t below, int64_t now)
-{
-    if (d->candidate == candidate && d->candidate_below == below)
-        return;
-    STORE(d->staged_ns, now);
-    STORE(d->candidate, candidate);
-    STORE(d->candidate_below, below);
-}
-
-/* Its keys are all its own again. */
-static inline void definition_unstage(definition_t *d)
-{
-    STORE(d->candidate_below, 0);
-    STORE(d->candidate, NONE);
-}
-
-/* The definition that stands for a bucket now, whoever made it; NONE for none. */
-static inline uint32_t definition_current(const table_t *t, uint64_t name_hash)
-{
-    for (uint32_t i = 0; i < t->h->definitions; i++)
-        if (t->definitions[i].name_hash == name_hash && t->definitions[i].next == NONE && !t->definitions[i].staged)
-            return i;
-    return NONE;
-}
-
-/* Finishes what the journal says of a definition, once or again. */
-static void define_apply(table_t *t)
-{
-    header_t *h = t->h;
-    const journal_t *j = t->journal;
-    definition_t *d = &t->definitions[j->slot];
-    if (j->heir != NONE) {
-        t->definitions[j->heir].past = j->past;
-        for (int i = 0; i < MAX_WORKERS; i++)
-            if (t->workers[i].pid)
-                t->all_counts[(size_t)i * MAX_DEFINITIONS + j->slot] = (counts_t){0};
-        for (uint32_t i = 0; i < h->definitions; i++)
-            if (t->definitions[i].next == j->slot && i != j->slot)
-                STORE(t->definitions[i].next, j->onward);
-    }
-    STORE(d->name_hash, 0);                             /* nobody's until all of it stands */
-    definition_t nameless = j->made;
-    nameless.name_hash = 0;
-    *d = nameless;
-    STORE(d->name_hash, j->made.name_hash);
-    if (j->slot == h->definitions)
-        STORE(h->definitions, j->slot + 1);
-    STORE(h->defined, j->defined);
-    if (j->old != NONE) {
-        t->definitions[j->old].replaced_ns = j->base;
-        STORE(t->definitions[j->old].next, j->slot);
-        definition_unstage(&t->definitions[j->old]);
-    }
-    STORE(t->journal->kind, JOURNAL_NONE);
-}
-
-/* Writes a definition to a free slot, in the place of `old` unless that is NONE. Who passed through an earlier one in the slot
- * goes on to what had replaced that. */
-static void definition_place(table_t *t, uint32_t slot, const definition_t *made, uint32_t old, int64_t now)
-{
-    const definition_t *d = &t->definitions[slot];
-    journal_t *j = t->journal;
-    j->slot = slot;
-    j->old = old;
-    j->base = now;
-    j->made = *made;
-    j->defined = t->h->defined + 1;
-    j->heir = j->onward = NONE;
-    if (slot < t->h->definitions && d->name_hash) {
-        j->heir = definition_newest(t, slot);
-        j->onward = d->next;
-        j->past = t->definitions[j->heir].past;
-        counts_gather(t, slot, &j->past);
-        counts_add(&j->past, &d->past);
-    }
-    journal_write(j, JOURNAL_DEFINE);
-    define_apply(t);
-}
-
-/* A definition lives on as another, and its keys follow. What it counted is in the sums of the bucket as before. */
-static void definition_join(table_t *t, uint32_t from, uint32_t into, int64_t now)
-{
-    definition_t *old = &t->definitions[from], *d = &t->definitions[into];
-    ADD_SATURATED(d->forgiven, old->forgiven);
-    d->refused_full += old->refused_full;
-    old->forgiven = old->refused_full = 0;
-    if (old->excess_minute > d->excess_minute || (old->excess_minute == d->excess_minute && old->excess > d->excess)) {
-        d->excess = old->excess;
-        d->excess_before = old->excess_before;
-        d->excess_minute = old->excess_minute;
-    }
-    d->staged = 0;
-    old->replaced_ns = now;
-    STORE(old->next, into);
-    definition_unstage(old);
-    definition_unstage(d);
-    t->h->defined++;                                    /* peers' tables are to be understood anew */
 }
 
 /* Brings an entry whose definition was replaced, or that is the candidate's now, to the newest one of its key; what the

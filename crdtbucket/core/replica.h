@@ -17,7 +17,7 @@ static void standing(const table_t *t, uint32_t e, int64_t n, int64_t now, stand
 {
     const hot_t *hot = &t->hot[e];
     const definition_t *d = &t->definitions[hot->bucket];
-    int64_t net = net_of(LOAD(hot->word));
+    int64_t net = entry_net(t, e);
     i128 debt = clamped(d, debt_units(d, LOAD(hot->base), net, now));
     i128 over = debt + token_units(d, n) - full_units(d);
     s->birth = hot->birth;
@@ -45,7 +45,7 @@ static int book(table_t *t, definition_t *d, uint32_t e, int64_t taken, int64_t 
     }
     advance(t, e, d, far, now);
     ADD(hot->word, (uint64_t)(taken - refunded));
-    note_excess(d, debt_units(d, LOAD(hot->base), net_of(LOAD(hot->word)), now), now);
+    note_excess(d, debt_units(d, LOAD(hot->base), entry_net(t, e), now), now);
     advance(t, e, d, far, now);
     mark_attempted(t, e);
     return 1;

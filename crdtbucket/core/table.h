@@ -23,6 +23,16 @@ static inline int64_t entry_net(const table_t *t, uint32_t e) { return net_of(LO
 /* Whether an entry went on living the life in which `word` was read, and is not being changed. */
 static inline int same_life(uint64_t word, uint64_t later) { return !((word ^ later) & (BUSY | LIFE_MASK)); }
 
+/* Fetches what a round and a merge touch of an entry; a record may lie on three lines. */
+static inline void fetch_entry(const table_t *t, uint32_t e)
+{
+    const char *cold = (const char *)&t->cold[e];
+    __builtin_prefetch(&t->hot[e], 1);
+    __builtin_prefetch(cold, 1);
+    __builtin_prefetch(cold + 64, 1);
+    __builtin_prefetch(cold + sizeof(cold_t) - 1, 1);
+}
+
 /* ---- attempts since the last round ---- */
 
 /* No list and no count, but a bit: a process that is killed here has marked the entry or has not. */
