@@ -143,6 +143,14 @@ def test_what_is_refused_is_logged_once(path: Path, caplog: pytest.LogCaptureFix
 # ---- its thread, and the signal ----
 
 
+@pytest.fixture(autouse=True)
+def nobody_hears_the_signal() -> Iterator[None]:
+    """Also where the suite runs under nohup, which has it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def running(path: Path) -> Iterator[Taker]:
     taker = Taker(path)
