@@ -64,8 +64,8 @@ MUTATIONS = (
     Mutation(
         "maximum_for_sum",
         "core",
-        "i128 brings = g->brings_held + g->brings_lacking, q = d->q;",
-        "i128 q = d->q, brings = g->brings_held;\n"
+        "int64_t brings = g->brings_held + g->brings_lacking;",
+        "int64_t brings = g->brings_held;\n"
         "    if (g->brings_lacking > brings)\n        brings = g->brings_lacking;",
         contract("two_takes_heard_at_once"),
     ),
@@ -79,8 +79,8 @@ MUTATIONS = (
     Mutation(
         "adoption_aged_by_travel_time",
         "core",
-        "adopt = stated + q * g->lacks, out;",
-        "adopt = stated - (i128)50000000 * d->p + q * g->lacks, out;",
+        "adopt = stated + token_units(d, g->lacks), out;",
+        "adopt = stated - (i128)50000000 * d->p + token_units(d, g->lacks), out;",
         contract("error_at_most_in_flight or stated_debt"),
     ),
     Mutation(
@@ -100,15 +100,17 @@ MUTATIONS = (
     Mutation(
         "own_columns_stripped",
         "core",
-        "while (column_next(t, e, &c) && count < MAX_COLUMNS) {",
-        "while (0 && column_next(t, e, &c)) {",
+        "i < INLINE_COLUMNS; i++) {\n        uint32_t origin = ",
+        "i < 0; i++) {\n        uint32_t origin = ",
         contract("not_counted_twice"),
     ),
     Mutation(
         "prediction_in_the_statement",
         "core",
-        "    debt = units_to_ns(d, debt < 0 ?",
-        "    debt += entry_far(t, e, d, now);\n    debt = units_to_ns(d, debt < 0 ?",
+        "    uint32_t count = stated_columns(",
+        "    const definition_t *d = &t->definitions[hot->bucket];\n"
+        "    debt += (int64_t)(entry_far(t, e, d, to->now) / d->p);\n"
+        "    uint32_t count = stated_columns(",
         contract("stated_debt"),
     ),
     Mutation(

@@ -114,7 +114,7 @@ cdef class BucketCore(_Replica):
         self.follow()
         d = self.definition(hi, &slot)
         charged = 0
-        got = entry_for_take(self.t, d, slot, lo, hi, 1, 1, now, &e, &gone)
+        got = entry_for_take(self.t, d, slot, lo, hi, 1, now, &e, &gone)
         if got == ALLOWED:
             charged = settle(self.t, d, e, n, now)
         self.table.leave()
@@ -181,13 +181,12 @@ cdef class BucketCore(_Replica):
             for i in range(2):
                 m.allowed_sum[i] = m.denied_sum[i] = m.granted[i] = 0
             while m.at < count:
-                m.alone = 0
-                self.table.begin_bulk()
-                with nogil:
-                    take_items(&m)
-                self.table.end_bulk()
-                if m.alone:
+                m.stopped = 0
+                take_items(&m)
+                if m.stopped:
                     self.take_item(keys[m.at], &m)
+                elif m.at < count:
+                    self.table.pause()
             for i in range(count):
                 if m.items[i].unnamed and many_holds(&m, &m.items[i]):
                     self.note_name(m.items[i].entry, keys[i])

@@ -150,33 +150,64 @@ static inline void sort_columns(wire_column_t *c, uint32_t n)
     }
 }
 
-/* Writes an entry with all its columns; `position` maps origins to places in the announced table, 0xffff is none.
- * The stated debt is computed, not stored, and never holds a prediction. */
-static uint8_t *put_entry(const table_t *t, uint32_t e, const uint16_t *position, int64_t now, uint8_t *out)
+/* What entries are written with. */
+typedef struct {
+    const table_t *t;
+    const uint16_t *position;         /* of an origin in the announced table, 0xffff is none */
+    int64_t now;
+    faded_t faded;
+} encoder_t;
+
+/* Adds what is stated of a record's columns. Returns how many there are by then. */
+static inline uint32_t state_columns(const encoder_t *to, uint32_t own, const columns_t *c, const uint64_t *refunded,
+                                     wire_column_t *out, uint32_t count)
 {
-    const hot_t *hot = &t->hot[e];
-    const definition_t *d = &t->definitions[hot->bucket];
-    wire_column_t columns[MAX_COLUMNS];
-    uint32_t count = 0;
-    int refunds = 0;
-    int64_t refunded = own_refunded(t, e), net = entry_net(t, e);
-    if (hot->origin && position[hot->origin] != UINT16_MAX) {
-        columns[count++] = (wire_column_t){position[hot->origin], hot->birth, net + refunded, refunded};
-        refunds |= refunded != 0;
-    }
-    column_t c = {0};
-    while (column_next(t, e, &c) && count < MAX_COLUMNS) {
-        uint32_t origin = column_origin(&c);
-        if (origin == hot->origin || t->origins[origin].marked || position[origin] == UINT16_MAX || !c.c->birth[c.i])
+    for (int i = 0; i < INLINE_COLUMNS; i++) {
+        uint32_t origin = (uint32_t)(c->taken[i] >> TOKEN_BITS);
+        if (!origin || !c->birth[i] || origin == own || to->position[origin] == UINT16_MAX || to->t->origins[origin].marked)
             continue;                                   /* rates alone; a birth is news even before its first take */
-        columns[count++] = (wire_column_t){position[origin], c.c->birth[c.i], column_taken(&c), column_refunded(&c)};
-        refunds |= column_refunded(&c) != 0;
+        out[count++] = (wire_column_t){to->position[origin], c->birth[i], (int64_t)(c->taken[i] & TOKEN_MASK),
+                                       refunded ? (int64_t)refunded[i] : 0};
     }
-    sort_columns(columns, count);
-    i128 debt = debt_units(d, LOAD(hot->base), net, now), cap = cap_units(d);
-    debt = units_to_ns(d, debt < 0 ? 0 : debt > cap ? cap : debt);
+    return count;
+}
+
+/* All columns of an entry in the order of the wire; returns how many. */
+static inline uint32_t stated_columns(const encoder_t *to, uint32_t e, int64_t net, wire_column_t *out)
+{
+    const table_t *t = to->t;
+    const hot_t *hot = &t->hot[e];
+    uint32_t count = 0, own = hot->origin, b = t->cold[e].overflow;
+    if (own && to->position[own] != UINT16_MAX) {
+        int64_t refunded = own_refunded(t, e);
+        out[count++] = (wire_column_t){to->position[own], hot->birth, net + refunded, refunded};
+    }
+    count = state_columns(to, own, &t->cold[e].columns, NULL, out, count);
+    for (; b != NONE && count < MAX_COLUMNS; b = t->blocks[b].next)
+        count = state_columns(to, own, &t->blocks[b].columns, t->blocks[b].refunded, out, count);
+    sort_columns(out, count);
+    return count;
+}
+
+static inline int any_refunds(const wire_column_t *columns, uint32_t count)
+{
+    int64_t all = 0;
+    for (uint32_t i = 0; i < count; i++)
+        all |= columns[i].refunded;
+    return all != 0;
+}
+
+/* Writes an entry with all its columns. The stated debt is computed, not stored, and never holds a prediction. */
+static uint8_t *put_entry(encoder_t *to, uint32_t e, uint8_t *out)
+{
+    const table_t *t = to->t;
+    const hot_t *hot = &t->hot[e];
+    wire_column_t columns[MAX_COLUMNS + INLINE_COLUMNS];
+    int64_t net = entry_net(t, e), debt = stated_debt(&t->definitions[hot->bucket], LOAD(hot->base), net, to->now);
+    uint32_t count = stated_columns(to, e, net, columns);
+    int refunds = t->cold[e].overflow != NONE && any_refunds(columns, count);
     uint16_t fast, slow;
-    stated_rates(t, e, now, &fast, &slow);
+    stated_rates(t, e, to->now, &to->faded, &fast, &slow);
     int rates = (fast | slow) != 0;
     memcpy(out, &hot->hash_lo, 8);
     memcpy(out + 8, &hot->hash_hi, 8);

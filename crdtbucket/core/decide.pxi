@@ -152,7 +152,7 @@ cdef class _Decider:
         self.table.enter()
         self.follow()
         d = self.definition(hi, slot)                   # only now: others may have changed it meanwhile
-        got = entry_for_take(self.t, d, slot[0], lo, hi, n, 1, now, e, &gone)
+        got = entry_for_take(self.t, d, slot[0], lo, hi, n, now, e, &gone)
         self.table.leave()
         self.table.forget_name(gone)
         if got == ALLOWED:

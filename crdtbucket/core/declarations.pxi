@@ -12,6 +12,7 @@ cdef extern from "core/core.h" nogil:
     enum: MAX_WORKERS
     enum: NOTES_BYTES
     enum: NONE
+    enum: SLICE
     enum: MAX_DEFINITIONS
     enum: MAX_NODES
     enum: MAX_ORIGINS
@@ -65,7 +66,7 @@ cdef extern from "core/core.h" nogil:
         int64_t open_tokens
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
-        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, bulk, origins_changed, released, repairs, notes, refused
+        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, origins_changed, released, repairs, notes, refused
         int64_t notes_bytes[2]
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
     ctypedef struct ticker_t:
@@ -111,15 +112,14 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct merge_context_t:
         uint32_t source, source_origin
         int64_t at
-        int newer, joining, alone
+        int newer, joining
     ctypedef struct merge_result_t:
         int64_t merged, ignored, unknown_bucket, refused_columns, dropped_full, gained
-        uint32_t answer_count, touched_count, deferred_count, gone_count
+        uint32_t answer_count, touched_count, gone_count
         int twin
     ctypedef struct merge_out_t:
         uint32_t *answers
         uint32_t *touched
-        uint32_t *deferred
         uint32_t *gone
         merge_result_t r
     ctypedef struct digest_item_t:
@@ -158,7 +158,7 @@ cdef extern from "core/core.h" nogil:
     int64_t column_taken(const column_t *)
     int64_t column_refunded(const column_t *)
     int64_t own_refunded(const table_t *, uint32_t)
-    int entry_for_take(table_t *, definition_t *, uint32_t, uint64_t, uint64_t, int64_t, int, int64_t, uint32_t *, uint32_t *)
+    int entry_for_take(table_t *, definition_t *, uint32_t, uint64_t, uint64_t, int64_t, int64_t, uint32_t *, uint32_t *)
     int entry_current(const table_t *, uint32_t, uint32_t)
     int64_t caution_wait(const table_t *, const definition_t *, int64_t, int64_t)
     int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
@@ -188,7 +188,7 @@ cdef extern from "core/core.h" nogil:
     size_t encode_entries(const table_t *, const uint32_t *, int64_t *, int64_t, const uint16_t *, int64_t, uint8_t *, size_t,
                           int64_t *)
     int64_t parse_entries(const uint8_t *, size_t, const wire_tables_t *, wire_entry_t *, int64_t, wire_column_t *)
-    void merge_entries(table_t *, const wire_entry_t *, const uint32_t *, int64_t, const wire_definition_t *,
+    void merge_entries(table_t *, const wire_entry_t *, int64_t, const wire_definition_t *,
                        const merge_context_t *, int64_t, merge_out_t *)
     int restore_entry(table_t *, const wire_entry_t *, const wire_definition_t *, int64_t)
     int64_t sweep(table_t *, int64_t, int64_t, uint32_t *)
@@ -220,7 +220,7 @@ cdef extern from "core/core.h" nogil:
         uint64_t salt
         take_item_t *items
         int64_t count, at, now, hashed
-        int alone
+        int stopped
         signed char *allowed
         int64_t *remaining
         double *retry

@@ -9,6 +9,7 @@
 static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto, const uint16_t *position, int64_t now,
                          uint8_t *out, size_t size, int64_t *count)
 {
+    encoder_t to = {t, position, now, NOT_FADED};
     uint8_t *start = out;
     uint64_t tail = t->h->log_tail, i = log_after(t, *version);
     *count = 0;
@@ -24,7 +25,7 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto, con
             uint32_t e = t->log_entry[i];
             if ((size_t)(out - start) + entry_space(t, e) > size)
                 return (size_t)(out - start);
-            out = put_entry(t, e, position, now, out);
+            out = put_entry(&to, e, out);
             ++*count;
         }
         *version = t->log_version[i];
@@ -38,6 +39,7 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto, con
 static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t *from, int64_t upto,
                              const uint16_t *position, int64_t now, uint8_t *out, size_t size, int64_t *count)
 {
+    encoder_t to = {t, position, now, NOT_FADED};
     uint8_t *start = out;
     *count = 0;
     for (; *from < upto; ++*from) {
@@ -49,7 +51,7 @@ static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t 
             continue;
         if ((size_t)(out - start) + entry_space(t, e) > size)
             break;
-        out = put_entry(t, e, position, now, out);
+        out = put_entry(&to, e, out);
         ++*count;
     }
     return (size_t)(out - start);
@@ -86,19 +88,16 @@ static int lives_of(const table_t *t, uint32_t node)
 typedef struct {
     table_t *t;
     const wire_entry_t *entries;
-    const uint32_t *positions;        /* which of them, or NULL all */
     int64_t n;
     uint32_t guesses[2][MERGE_BLOCK]; /* entries that they probably are */
 } bulk_t;
-
-static inline uint32_t bulk_position(const bulk_t *b, int64_t i) { return b->positions ? b->positions[i] : (uint32_t)i; }
 
 static inline int64_t bulk_end(const bulk_t *b, int64_t from) { return from + MERGE_BLOCK < b->n ? from + MERGE_BLOCK : b->n; }
 
 static void bulk_fetch_slots(const bulk_t *b, int64_t from)
 {
     for (int64_t i = from; i < bulk_end(b, from); i++) {
-        const uint64_t *slot = &b->t->index[home_slot(b->t, b->entries[bulk_position(b, i)].hi)];
+        const uint64_t *slot = &b->t->index[home_slot(b->t, b->entries[i].hi)];
         __builtin_prefetch(slot);
         __builtin_prefetch(slot + 8);                    /* some are found on the next line */
     }
@@ -108,7 +107,7 @@ static void bulk_fetch_lines(bulk_t *b, int64_t from)
 {
     const table_t *t = b->t;
     for (int64_t i = from; i < bulk_end(b, from); i++) {
-        const wire_entry_t *w = &b->entries[bulk_position(b, i)];
+        const wire_entry_t *w = &b->entries[i];
         uint32_t e = table_guess(t, w->lo, w->hi);
         b->guesses[from / MERGE_BLOCK % 2][i - from] = e;
         if (e != NONE)
@@ -116,11 +115,11 @@ static void bulk_fetch_lines(bulk_t *b, int64_t from)
     }
 }
 
-/* Merges parsed entries; `positions` picks some of them, or NULL all. */
-static void merge_entries(table_t *t, const wire_entry_t *entries, const uint32_t *positions, int64_t n,
-                          const wire_definition_t *definitions, const merge_context_t *m, int64_t now, merge_out_t *out)
+/* Merges parsed entries. */
+static void merge_entries(table_t *t, const wire_entry_t *entries, int64_t n, const wire_definition_t *definitions,
+                          const merge_context_t *m, int64_t now, merge_out_t *out)
 {
-    bulk_t b = {t, entries, positions, n, {{0}}};
+    bulk_t b = {t, entries, n, {{0}}};
     weighed_t weighed;
     memset(weighed.held.place, 0, sizeof weighed.held.place);
     int lives = lives_of(t, m->source);
@@ -130,12 +129,9 @@ static void merge_entries(table_t *t, const wire_entry_t *entries, const uint32_
     for (int64_t from = 0; from < n; from += MERGE_BLOCK) {
         bulk_fetch_lines(&b, from + MERGE_BLOCK);
         bulk_fetch_slots(&b, from + 2 * MERGE_BLOCK);
-        for (int64_t i = from; i < bulk_end(&b, from); i++) {
-            uint32_t at = bulk_position(&b, i), guess = b.guesses[from / MERGE_BLOCK % 2][i - from];
-            const wire_entry_t *w = &entries[at];
-            if (!merge_entry(t, w, guess, &definitions[w->definition], m, lives, now, &weighed, out))
-                out->deferred[out->r.deferred_count++] = at;
-        }
+        for (int64_t i = from; i < bulk_end(&b, from); i++)
+            merge_entry(t, &entries[i], b.guesses[from / MERGE_BLOCK % 2][i - from], &definitions[entries[i].definition], m,
+                        lives, now, &weighed, out);
     }
 }
 

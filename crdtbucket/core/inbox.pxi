@@ -29,7 +29,6 @@ cdef class _Inbox(_Outbox):
         cdef wire_column_t *columns
         cdef uint32_t *scratch
         cdef uint32_t count = len(definitions), known = origins.shape[0]
-        cdef int bulk
         if not payload.shape[0]:
             return Merged(0, 0, 0, 0, 0, 0, False, clone(_UINTS, 0, False), clone(_UINTS, 0, False))
         self.check_origins(origins)
@@ -37,7 +36,7 @@ cdef class _Inbox(_Outbox):
         wd = <wire_definition_t *>PyMem_Malloc((count + 1) * sizeof(wire_definition_t))
         parsed = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
         columns = <wire_column_t *>PyMem_Malloc((payload.shape[0] // COLUMN_MIN_BYTES + 1) * sizeof(wire_column_t))
-        scratch = <uint32_t *>PyMem_Malloc(4 * most * sizeof(uint32_t))
+        scratch = <uint32_t *>PyMem_Malloc(3 * most * sizeof(uint32_t))
         try:
             if not wd or not parsed or not columns or not scratch:
                 raise MemoryError
@@ -46,24 +45,15 @@ cdef class _Inbox(_Outbox):
             n = parse_entries(&payload[0], payload.shape[0], &tables, parsed, most, columns)
             if n < 0:
                 raise WireError("malformed entries")
-            out.answers, out.touched, out.deferred, out.gone = scratch, scratch + most, scratch + 2 * most, scratch + 3 * most
+            out.answers, out.touched, out.gone = scratch, scratch + most, scratch + 2 * most
             memset(&m, 0, sizeof(m))
-            m.source, m.at, m.newer, m.joining, m.alone = node, at, newer, joining, 0
+            m.source, m.at, m.newer, m.joining = node, at, newer, joining
             m.source_origin = self.origin(node, epoch)
-            if n >= 64:
-                self.begin_bulk()
-                with nogil:
-                    table_lock(&self.t)
-                    merge_entries(&self.t, parsed, NULL, n, wd, &m, now, &out)
-                    table_unlock(&self.t)
-                self.end_bulk()
-                bulk = out.r.deferred_count
-            else:
-                bulk = -1
-            if bulk:
-                m.alone = 1
+            for i in range(0, n, SLICE):
+                if i:
+                    self.pause()
                 self.enter()
-                merge_entries(&self.t, parsed, out.deferred if bulk > 0 else NULL, bulk if bulk > 0 else n, wd, &m, now, &out)
+                merge_entries(&self.t, parsed + i, min(n - i, SLICE), wd, &m, now, &out)
                 self.leave()
             for i in range(out.r.gone_count):
                 self.forget_name(out.gone[i])

@@ -30,6 +30,7 @@
 #define LIFE_MASK (UINT64_C(0xff) << TOKEN_BITS)
 #define LIFE_ONE (UINT64_C(1) << TOKEN_BITS)
 #define STAMP_SHIFT 20                /* a stamp is a time in units of 2^20 ns, 1.05 ms */
+#define SLICE 8192                    /* entries of long work, some 0.5 ms, for which other threads and processes wait */
 #define NONE UINT32_MAX
 #define SECOND INT64_C(1000000000)
 
@@ -183,7 +184,6 @@ typedef struct {
     uint32_t own_origin;
     uint32_t predict;
     __attribute__((aligned(64))) uint32_t flush_wanted;
-    uint32_t bulk;                    /* bulk calls under way: others than the interpreter's thread may move a base */
 
     __attribute__((aligned(64))) pthread_mutex_t lock;
     int32_t waiting;                  /* in line for the lock now */

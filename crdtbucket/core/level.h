@@ -87,6 +87,13 @@ static inline i128 cap_units(const definition_t *d)
     return LIKELY(d->p == 1) ? d->cap_ns : ((i128)d->capacity + d->max_debt) * d->q;
 }
 
+/* The debt as it is stated to peers: in ns, rounded up, from 0 to the ceiling. */
+static inline int64_t stated_debt(const definition_t *d, int64_t base, int64_t net, int64_t now)
+{
+    i128 debt = debt_units(d, base, net, now), cap = cap_units(d);
+    return (int64_t)units_to_ns(d, debt < 0 ? 0 : debt > cap ? cap : debt);
+}
+
 /* `base` is whole ns, so a clamp leaves a debt too large by less than 1 ns. Whether a cost passes, and what is left, is seen
  * through that: never late, early by less than 1 ns, and nothing is minted, since the charge itself is exact. */
 static inline i128 slack_units(const definition_t *d) { return d->p - 1; }
@@ -102,17 +109,18 @@ static inline int64_t tokens_left(const definition_t *d, i128 debt)
 }
 
 /* Small unsigned floats for rates and predicted tokens: 6 bits of exponent from 2^-24, 10 of mantissa, 0 is 0. */
-static inline uint16_t pack_rate(double value)
+static inline uint16_t pack_float(float value)
 {
-    union { float f; uint32_t u; } word;
-    if (!(value > 0x1p-24))
+    union { float f; uint32_t u; } word = {value};
+    if (!(value > 0x1p-24f))
         return 0;
-    if (value > 0x1p38)
-        value = 0x1p38;
-    word.f = (float)value;
+    if (UNLIKELY(value > 0x1p38f))
+        word.f = 0x1p38f;
     word.u += UINT32_C(1) << 12;                       /* round half up */
     return (uint16_t)((word.u >> 13) - ((UINT32_C(127) - 25) << 10));
 }
+
+static inline uint16_t pack_rate(double value) { return pack_float((float)value); }
 
 static inline double unpack_rate(uint16_t packed)
 {

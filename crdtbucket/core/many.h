@@ -20,7 +20,7 @@ typedef struct {
     uint64_t salt;
     take_item_t *items;
     int64_t count, at, now, hashed;
-    int alone;                        /* the next one needs the table, and the interpreter's thread */
+    int stopped;                        /* the next one needs the lock */
     signed char *allowed;
     int64_t *remaining;
     double *retry;
@@ -42,7 +42,6 @@ static inline void many_store(many_t *m, const definition_t *d, int side, const 
 }
 
 #define MANY_BLOCK 32
-#define MANY_CHUNK 4096               /* for so many no Python thread waits */
 
 /* Hashes of a block, then its slots and lines: what is independent overlaps. */
 static inline void many_look_ahead(many_t *m)
@@ -77,7 +76,7 @@ static inline int many_take(many_t *m)
     item->unnamed = 0;
     item->entry = entry_at_hand(t, item->lo, item->hi, slot, &word);
     if (item->entry == NONE || (o.allowed = take_level(t, d, item->entry, item->cost, m->now, word, &o)) < 0) {
-        m->alone = 1;
+        m->stopped = 1;
         return 0;
     }
     count_offered(t, d, item->entry, item->cost, o.allowed);
@@ -89,7 +88,7 @@ static inline int many_take(many_t *m)
 /* Takes in order until a chunk is done, or until one needs the lock. */
 static void take_items(many_t *m)
 {
-    int64_t end = m->at + MANY_CHUNK < m->count ? m->at + MANY_CHUNK : m->count;
+    int64_t end = m->at + SLICE < m->count ? m->at + SLICE : m->count;
     while (m->at < end) {
         if (m->at == m->hashed)
             many_look_ahead(m);

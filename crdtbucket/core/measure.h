@@ -12,10 +12,10 @@
  * running minute and the one before. The table's lock is held. */
 static inline void note_excess(definition_t *d, i128 debt, int64_t now)
 {
+    if (LIKELY(debt < full_units(d) + d->q))
+        return;
     i128 over = (debt - full_units(d)) / d->q;
     int64_t minute = now / MINUTE;
-    if (LIKELY(over <= 0))
-        return;
     if (minute != d->excess_minute) {
         d->excess_before = minute == d->excess_minute + 1 ? d->excess : 0;
         d->excess = 0;

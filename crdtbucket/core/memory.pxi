@@ -46,7 +46,7 @@ cdef class _Memory:
     # ---- exclusion ----
 
     cdef void enter(self) noexcept:
-        """Takes the lock, for the interpreter's thread: no bulk call is inside, so the table is its alone."""
+        """Takes the table's lock."""
         if not table_trylock(&self.t):
             with nogil:
                 lock_in_line(&self.t)
@@ -54,14 +54,10 @@ cdef class _Memory:
     cdef void leave(self) noexcept:
         table_unlock(&self.t)
 
-    cdef void begin_bulk(self) noexcept:
-        """From here on other threads move levels while the interpreter's takes. Other processes always may."""
-        if not is_shared(&self.t):
-            self.t.h.bulk += 1
-
-    cdef void end_bulk(self) noexcept:
-        if not is_shared(&self.t):
-            self.t.h.bulk -= 1
+    cdef void pause(self) noexcept:
+        """Between two slices of long work: who waits for the table's lock, or the interpreter's, comes first."""
+        with nogil:
+            let_others_in(&self.t)
 
     cdef void forget_name(self, uint32_t entry):
         if entry != <uint32_t>NONE:

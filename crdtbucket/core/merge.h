@@ -29,7 +29,7 @@ static inline const wire_definition_t *wire_definition_for(const wire_definition
 
 typedef struct {
     int64_t merged, ignored, unknown_bucket, refused_columns, dropped_full, gained;
-    uint32_t answer_count, touched_count, deferred_count, gone_count;
+    uint32_t answer_count, touched_count, gone_count;
     int twin;                         /* larger counts of the own running epoch were heard */
 } merge_result_t;
 
@@ -47,15 +47,15 @@ static inline i128 stated_units(const definition_t *d, const wire_entry_t *w, co
 /* The debt after the merge, in units, before the clamp. `debt` is signed. */
 static i128 merged_debt(const definition_t *d, i128 debt, i128 stated, const weighed_t *g, const wire_definition_t *w)
 {
-    i128 brings = g->brings_held + g->brings_lacking, q = d->q;
-    i128 count = debt + q * brings, adopt = stated + q * g->lacks, out;
+    int64_t brings = g->brings_held + g->brings_lacking;
+    i128 count = debt + token_units(d, brings), adopt = stated + token_units(d, g->lacks), out;
     if (!w->same) {
-        i128 lacking = q * g->brings_lacking;
-        out = debt + q * g->brings_held + (lacking < stated ? lacking : stated);
+        i128 lacking = token_units(d, g->brings_lacking);
+        out = debt + token_units(d, g->brings_held) + (lacking < stated ? lacking : stated);
     } else
         out = count < adopt ? count : adopt;
     if (debt < 0 && brings > 0 && stated > 0) {          /* a burst at the end of a partition is not hidden by the credit */
-        i128 least = stated < q * brings ? stated : q * brings;
+        i128 brought = token_units(d, brings), least = stated < brought ? stated : brought;
         if (adopt < least)
             least = adopt;
         if (out < least)
@@ -70,7 +70,7 @@ static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, cons
         column_t c;
         int found = column_find(t, e, x->origin, &c);    /* again: an earlier one may have moved it */
         int64_t before = found && c.c->birth[c.i] == x->birth ? column_taken(&c) - column_refunded(&c) : 0;
-        if (!column_store(t, e, x, &c)) {
+        if (!column_raise(t, e, x, &c, found)) {
             r->dropped_full++;
             continue;
         }
@@ -134,7 +134,6 @@ static int own_is_behind(const table_t *t, uint32_t e, const wire_column_t *x)
 typedef struct {
     uint32_t *answers;                /* entries that the sender should hear */
     uint32_t *touched;
-    uint32_t *deferred;               /* positions that need the table to themselves */
     uint32_t *gone;                   /* evicted for new ones */
     merge_result_t r;
 } merge_out_t;
@@ -148,31 +147,24 @@ static const wire_column_t *wire_column_of(const wire_entry_t *w, uint32_t origi
     return NULL;
 }
 
-/* The entry that a wire entry is merged into, as it has to be for that; NONE when it is not: ignored, dropped, or `deferred`
- * as it needs the table to itself. `guess` is the entry that it probably is. */
-static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, uint32_t bucket, int alone, int64_t now,
-                            merge_out_t *out, int *existed, int *deferred)
+/* The entry that a wire entry is merged into, as it has to be for that; NONE when it is not: ignored or dropped. `guess` is
+ * the entry that it probably is. */
+static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, uint32_t bucket, int64_t now,
+                            merge_out_t *out, int *existed)
 {
     merge_result_t *r = &out->r;
-    const definition_t *d = &t->definitions[bucket];
     uint32_t e = entry_holds(t, guess, w->lo, w->hi) ? guess : table_find(t, w->lo, w->hi), gone;
     *existed = e != NONE;
     if (!*existed && !w->debt_ns) {
         r->ignored++;
         return NONE;
     }
-    const wire_column_t *own = wire_column_of(w, t->h->own_origin);
-    if (!alone) {
-        *deferred = *existed ? !entry_current(t, e, bucket) : t->h->entries >= t->h->max_keys || d->entries >= d->quota;
-        *deferred |= own && (*existed ? own_is_behind(t, e, own) : own->birth > t->h->births);
-        if (*deferred)
-            return NONE;
-    }
     if (!*existed) {
-        e = entry_obtain(t, w->lo, w->hi, bucket, alone, now, &gone);
+        e = entry_obtain(t, w->lo, w->hi, bucket, 1, now, &gone);
         if (gone != NONE)
             out->gone[r->gone_count++] = gone;
     }
+    const wire_column_t *own = wire_column_of(w, t->h->own_origin);
     if (e != NONE && own && own_is_behind(t, e, own)) {
         if (open_epoch(t))
             r->twin = 1;
@@ -209,39 +201,38 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
     if (after > cap) {
         ADD(d->forgiven, (int64_t)((after - cap) / d->q));
         after = cap;
-        ADD(hot->full_count, 1);
+        count_full(t, hot);
     }
     if (after < -far)
         after = -far;
     if (after <= 0 && debt > 0)
-        ADD(hot->full_count, 1);
+        count_full(t, hot);
     journal_t *j = t->journal;
     j->entry = e;
     j->base = after == debt ? base : base_for(d, after, net, now);
     j->columns = g->raised_count;
     journal_write(j, JOURNAL_JOIN);
     if (after != debt)
-        base_move(hot, base, j->base);
+        base_move(t, hot, base, j->base);
     store_columns(t, e, m, g, r);
     STORE(j->kind, JOURNAL_NONE);
     return debt <= slack_units(d) && stated > 0 && after < stated;
 }
 
-/* Merges one entry; 0 when that needs the table to itself. */
-static int merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess, const wire_definition_t *wd,
-                       const merge_context_t *m, int lives, int64_t now, weighed_t *g, merge_out_t *out)
+static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess, const wire_definition_t *wd,
+                        const merge_context_t *m, int lives, int64_t now, weighed_t *g, merge_out_t *out)
 {
     merge_result_t *r = &out->r;
-    int existed, deferred = 0;
+    int existed;
     if (wd->bucket == NONE) {
         r->unknown_bucket++;
-        return 1;
+        return;
     }
     wire_definition_t its;
     wd = wire_definition_for(wd, w->hi, &its);
-    uint32_t e = merge_place(t, w, guess, wd->bucket, m->alone, now, out, &existed, &deferred);
+    uint32_t e = merge_place(t, w, guess, wd->bucket, now, out, &existed);
     if (e == NONE)
-        return !deferred;
+        return;
     int full_here = join_entry(t, e, w, wd, m, now, g, r);
     if (m->newer && !g->source_refused)
         store_rates(t, e, m, w, lives, r);
@@ -249,7 +240,6 @@ static int merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess, const 
     if (m->joining || (existed && full_here))
         out->answers[r->answer_count++] = e;
     out->touched[r->touched_count++] = e;
-    return 1;
 }
 
 #endif

@@ -24,23 +24,22 @@ cdef class _Outbox(_Nodes):
                 count += some
             return count
         cdef int64_t now = clock_ns(&self.t)
-        with nogil:
-            table_lock(&self.t)
-            count = collect_flush(&self.t, now)
-            table_unlock(&self.t)
+        self.enter()
+        count = collect_flush(&self.t, now)
+        self.leave()
         return count
 
     def collect_some(self, int64_t place, int64_t most=COLLECT_CHUNK):
         """A part of a round's `collect`, of about `most` keys, from `place` on, 0 at first: (how many were, where to go on
         or -1 at the end). No take waits longer than for such a part."""
-        cdef int64_t count, now = clock_ns(&self.t)
+        cdef int64_t count = 0, now = clock_ns(&self.t)
         if place < 0 or place % 64:
             raise CrdtbucketError(f"no round goes on from {place}")
-        with nogil:
-            table_lock(&self.t)
-            count = collect_round(&self.t, &place, most, now)
-            table_unlock(&self.t)
-            let_others_in(&self.t)
+        while place >= 0 and count < most:
+            self.enter()
+            count += collect_round(&self.t, &place, min(most - count, SLICE), now)
+            self.leave()
+            self.pause()
         if self.t.h.births > 0xf0000000u:
             self.open_epoch(self.t.h.spare_epoch)
         return count, place

@@ -5,6 +5,10 @@
 #include <math.h>
 #include "table.h"
 
+/* The library's calls, which also care for what is no number, cost more than all around them. */
+static inline double larger(double a, double b) { return a > b ? a : b; }
+static inline double smaller(double a, double b) { return a < b ? a : b; }
+
 #define FAST_NS 50e6                  /* time constants of the two averages */
 #define SLOW_NS 120e9
 #define SEEN_LEAST 0.0083             /* weight of one second: a single call is no rate of calls in its millisecond */
@@ -19,7 +23,7 @@ typedef struct {
 /* Tokens admitted since the last averaging. */
 static inline int64_t admitted_since(const hot_t *hot) { return net_of(LOAD(hot->word)) - LOAD(hot->mark); }
 
-GLANCES static inline double own_slow(const cold_t *c) { return (double)c->slow / fmax(c->weight, SEEN_LEAST); }
+GLANCES static inline double own_slow(const cold_t *c) { return (double)c->slow / larger(c->weight, SEEN_LEAST); }
 
 GLANCES static inline double relayed_tokens(const node_t *n, uint16_t packed)
 {
@@ -44,7 +48,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
         return out;
     for (int pass = 0; pass < 2; pass++) {              /* shares need the sum of the slow rates first */
         double q = out.slow_sum + own_slow(&t->cold[e]);
-        double share = q > 0 ? fmin(1.0, d->per_second / q) : 1.0;
+        double share = q > 0 ? smaller(1.0, d->per_second / q) : 1.0;
         column_t c = {0};
         if (pass && now < LOAD(h->far_free_until))
             break;
@@ -106,11 +110,11 @@ GLANCES static inline double near_tokens(const table_t *t, uint32_t e, const pre
     if (p->near <= 0)
         return 0;
     double since = (double)(now - cold->rated_ns), own = unpack_rate(cold->fast);
-    double recent = fmin(since, p->near_ns);
+    double recent = smaller(since, p->near_ns);
     double mine = (since > 0 ? (double)admitted_since(hot) * recent / since : 0)
                   + unpack_rate(cold->granted) * (p->near_ns - recent) / 1e9;
     double share = own + p->fast_sum > 0 ? own / (own + p->fast_sum) : 1.0;
-    return fmin(p->near, (1.0 - share) * fmax(0.0, conf + mine));
+    return smaller(p->near, (1.0 - share) * larger(0.0, conf + mine));
 }
 
 /* Tokens that a small caller may take although the prediction leaves none (else it is dark for ever). */
@@ -118,18 +122,18 @@ GLANCES static inline double reserve_tokens(const table_t *t, uint32_t e, const 
                                     int64_t now)
 {
     const cold_t *cold = &t->cold[e];
-    double cap = fmax(cost, (double)d->capacity / (200.0 * (double)t->h->members));
+    double cap = larger(cost, (double)d->capacity / (200.0 * (double)t->h->members));
     double own = own_slow(cold), q = own + slow_sum;
-    double rate = q > 0 ? own * fmin(1.0, d->per_second / q) : 0;
+    double rate = q > 0 ? own * smaller(1.0, d->per_second / q) : 0;
     double held = (cold->reserve < 0 ? cap : cold->reserve) + rate * (double)(now - cold->rated_ns) / 1e9;
-    return fmin(cap, fmax(0.0, held - (double)admitted_since(&t->hot[e])));
+    return smaller(cap, larger(0.0, held - (double)admitted_since(&t->hot[e])));
 }
 
 /* ns until the reserve holds `cost`, if nothing is taken meanwhile. */
 GLANCES static inline double reserve_wait(const table_t *t, uint32_t e, const definition_t *d, double slow_sum, double cost,
                                            int64_t now)
 {
-    double own = own_slow(&t->cold[e]), q = own + slow_sum, rate = q > 0 ? own * fmin(1.0, d->per_second / q) : 0;
+    double own = own_slow(&t->cold[e]), q = own + slow_sum, rate = q > 0 ? own * smaller(1.0, d->per_second / q) : 0;
     double lacks = cost - reserve_tokens(t, e, d, slow_sum, cost, now);
     return lacks <= 0 ? 1.0 : rate > 0 ? lacks / rate * 1e9 + 1.0 : INFINITY;
 }
@@ -181,14 +185,29 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     cold->rated_ns = now;
 }
 
+/* What is left of averages after a silence of `ns`; nearly all keys of a round have had the same. */
+typedef struct {
+    int64_t ns;
+    float fast, slow;
+} faded_t;
+
+#define NOT_FADED ((faded_t){0, 1.0f, 1.0f})
+
 /* The own offered rates as stated to peers: those of the last averaging, faded since when the key was not attempted. */
-static void stated_rates(const table_t *t, uint32_t e, int64_t now, uint16_t *fast, uint16_t *slow)
+static inline void stated_rates(const table_t *t, uint32_t e, int64_t now, faded_t *known, uint16_t *fast, uint16_t *slow)
 {
     const cold_t *c = &t->cold[e];
-    double silent = is_attempted(t, e) ? 0 : fmax(0, (double)(now - c->rated_ns));
-    double left = exp(-silent / SLOW_NS), weight = 1.0 - (1.0 - c->weight) * left;
-    *fast = pack_rate(unpack_rate(c->fast) * exp(-silent / FAST_NS));
-    *slow = pack_rate(c->slow * left / fmax(weight, SEEN_LEAST));
+    int64_t silent = now - c->rated_ns;
+    if (silent <= 0 || is_attempted(t, e)) {
+        *fast = c->fast;
+        *slow = pack_float(c->slow / (c->weight > (float)SEEN_LEAST ? c->weight : (float)SEEN_LEAST));
+        return;
+    }
+    if (UNLIKELY(known->ns != silent))
+        *known = (faded_t){silent, (float)exp((double)-silent / FAST_NS), (float)exp((double)-silent / SLOW_NS)};
+    float weight = 1.0f - (1.0f - c->weight) * known->slow;
+    *fast = pack_float((float)unpack_rate(c->fast) * known->fast);
+    *slow = pack_float(c->slow * known->slow / (weight > (float)SEEN_LEAST ? weight : (float)SEEN_LEAST));
 }
 
 /* A power of two that bounds `near` for this entry for any age, so that a take can often skip the prediction. */
@@ -202,9 +221,8 @@ static inline void refresh_near_class(table_t *t, uint32_t e)
         rated |= c.c->fast[c.i] | c.c->slow[c.i];
     }
     bound *= (double)t->h->near_ns / 1e9;
-    int exponent = 0;
-    if (bound > 0)
-        frexp(bound, &exponent);                        /* bound <= 2^exponent */
+    union { double d; uint64_t u; } word = {bound};
+    int exponent = (int)(word.u >> 52) - 1022;          /* bound < 2^exponent; 0 and less is far below 1 */
     STORE(t->hot[e].near_class, (uint8_t)(!rated ? 0 : exponent < 0 ? 1 : exponent + 1));
     if (!rated == !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return;                                         /* a locked operation less */

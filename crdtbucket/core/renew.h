@@ -23,8 +23,8 @@ static inline i128 advance_in(table_t *t, uint32_t e, uint64_t first, definition
             bound = cap_units(d);
         else
             return debt;
-        ADD(hot->full_count, 1);                        /* before: a refund may come to nothing, never to too much */
-        if (CAS(hot->base, base, base_for(d, bound, net, now))) {
+        count_full(t, hot);
+        if (base_swap(t, hot, base, base_for(d, bound, net, now))) {
             if (debt > bound)
                 ADD_SATURATED(d->forgiven, (int64_t)((debt - bound) / d->q));
             /* base is whole ns: what a clamp rounds up is part of the debt from here on */
@@ -40,10 +40,13 @@ static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, in
 }
 
 /* Moves a base that was `from`. Of takes that found the bucket full and moved it meanwhile, the larger debt stays. */
-static inline void base_move(hot_t *hot, int64_t from, int64_t to)
+static inline void base_move(const table_t *t, hot_t *hot, int64_t from, int64_t to)
 {
-    for (int64_t base = from; !CAS(hot->base, base, to) && (int64_t)((uint64_t)to - (uint64_t)base) > 0;)
-        ;
+    if (only_here(t))
+        STORE(hot->base, to);
+    else
+        for (int64_t base = from; !CAS(hot->base, base, to) && (int64_t)((uint64_t)to - (uint64_t)base) > 0;)
+            ;
 }
 
 /* An entry of an older definition follows its bucket: a change of rate keeps the tokens of debt, a change of capacity the

@@ -51,7 +51,6 @@ static void repair_journal(table_t *t)
 {
     journal_t *j = t->journal;
     hot_t *hot = &t->hot[j->entry];
-    column_t c;
     if (j->kind == JOURNAL_DEFINE)
         define_apply(t);
     else if (j->kind != JOURNAL_NONE)
@@ -61,9 +60,9 @@ static void repair_journal(table_t *t)
     else if (j->kind == JOURNAL_JOIN) {
         int64_t base = LOAD(hot->base);
         if ((int64_t)((uint64_t)j->base - (uint64_t)base) > 0)
-            base_move(hot, base, j->base);
+            base_move(t, hot, base, j->base);
         for (uint32_t i = 0; i < j->columns; i++)
-            column_store(t, j->entry, &j->column[i], &c);
+            column_store(t, j->entry, &j->column[i]);
     }
     STORE(j->kind, JOURNAL_NONE);
 }

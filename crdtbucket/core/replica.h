@@ -57,7 +57,7 @@ static void adopt(table_t *t, uint32_t e, int64_t debt_ns, int same, const wire_
                   weighed_t *scratch, int64_t now)
 {
     const definition_t *d = &t->definitions[t->hot[e].bucket];
-    merge_context_t m = {.at = now, .alone = 1, .common = 1};
+    merge_context_t m = {.at = now, .common = 1};
     merge_result_t r = {0};
     wire_definition_t wd = {.bucket = t->hot[e].bucket, .same = (uint32_t)same, .q = d->q, .p = d->p};
     wire_entry_t w = {.columns = count, .debt_ns = debt_ns, .column = columns};

@@ -24,7 +24,7 @@ cdef class _Replica(_Decider):
         cdef definition_t *d
         if not self.current(lo, hi, now, entry):
             d = self.definition(hi, &slot)
-            entry_for_take(self.t, d, slot, lo, hi, 1, 1, now, entry, &gone)
+            entry_for_take(self.t, d, slot, lo, hi, 1, now, entry, &gone)
         return gone
 
     def open_call(self, object key, object cost=1):

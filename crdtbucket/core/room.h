@@ -55,8 +55,8 @@ static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
 #define VICTIM_SAMPLE 256
 
 /* Frees an entry at the limit: full and sent, then full, then (if `indebted` may go) the least confirmed debt, as time to
- * full, among the next ones, so that the cost is bounded. `bucket` limits it to one definition, NONE to any. Needs the table
- * to itself. Returns the entry, or NONE when there is none to free. */
+ * full, among the next ones, so that the cost is bounded. `bucket` limits it to one definition, NONE to any. Returns the
+ * entry, or NONE when there is none to free. */
 static uint32_t make_room(table_t *t, uint32_t bucket, int indebted, int64_t now)
 {
     header_t *h = t->h;
@@ -94,21 +94,22 @@ static uint32_t make_room(table_t *t, uint32_t bucket, int indebted, int64_t now
     return best;
 }
 
-/* A new entry for a key, or NONE when its definition has used up its quota or the table is full. `alone` says that the
- * caller has the table to itself, so that another entry may be evicted for it; `gone` is that entry, or NONE. */
-static uint32_t entry_obtain(table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket, int alone, int64_t now, uint32_t *gone)
+/* A new entry for a key, or NONE when its definition has used up its quota or the table is full. With `evicting`
+ * another entry may go for it; `gone` is that one, or NONE. */
+static uint32_t entry_obtain(table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket, int evicting, int64_t now,
+                             uint32_t *gone)
 {
     definition_t *d = &t->definitions[bucket];
     *gone = NONE;
     if (UNLIKELY(d->entries >= d->quota)) {
-        if (!alone || (*gone = make_room(t, bucket, 0, now)) == NONE)
+        if (!evicting || (*gone = make_room(t, bucket, 0, now)) == NONE)
             goto refused;
     } else if (UNLIKELY(t->h->entries >= t->h->max_keys)) {
-        if (!alone || (*gone = make_room(t, NONE, 1, now)) == NONE)
+        if (!evicting || (*gone = make_room(t, NONE, 1, now)) == NONE)
             goto refused;
     }
     uint32_t e = entry_insert(t, lo, hi, bucket, now);
-    if (UNLIKELY(e == NONE && alone && *gone == NONE))  /* the file system is full: this is the limit */
+    if (UNLIKELY(e == NONE && evicting && *gone == NONE))  /* the file system is full: this is the limit */
         if ((*gone = make_room(t, NONE, 1, now)) != NONE)
             e = entry_insert(t, lo, hi, bucket, now);
     if (LIKELY(e != NONE))

@@ -23,6 +23,33 @@ static inline int64_t entry_net(const table_t *t, uint32_t e) { return net_of(LO
 /* Whether an entry went on living the life in which `word` was read, and is not being changed. */
 static inline int same_life(uint64_t word, uint64_t later) { return !((word ^ later) & (BUSY | LIFE_MASK)); }
 
+/* Replaces a word that was `*word`; else 0, and `*word` is what it is now. */
+static inline int word_swap(const table_t *t, hot_t *hot, uint64_t *word, uint64_t next)
+{
+    if (!only_here(t))
+        return CAS(hot->word, *word, next);
+    STORE(hot->word, next);
+    return 1;
+}
+
+/* Counts that the bucket was full or forgiven. Before its base moves: a refund may come to nothing, never to too much. */
+static inline void count_full(const table_t *t, hot_t *hot)
+{
+    if (only_here(t))
+        STORE(hot->full_count, hot->full_count + 1);
+    else
+        ADD(hot->full_count, 1);
+}
+
+/* Replaces a base that was `base`; else 0. */
+static inline int base_swap(const table_t *t, hot_t *hot, int64_t base, int64_t next)
+{
+    if (!only_here(t))
+        return CAS(hot->base, base, next);
+    STORE(hot->base, next);
+    return 1;
+}
+
 /* Fetches what a round and a merge touch of an entry; a record may lie on three lines. */
 static inline void fetch_entry(const table_t *t, uint32_t e)
 {
@@ -404,10 +431,10 @@ static inline void journal_write(journal_t *j, uint32_t kind)
     IN_ORDER();
 }
 
-/* Raises a stored column to what `x` says, whatever stands there. 0 when memory is at its limit. */
-static inline int column_store(table_t *t, uint32_t e, const wire_column_t *x, column_t *c)
+/* Raises a stored column to what `x` says, whatever stands there: `c` if it was found. 0 when memory is at its limit. */
+static inline int column_raise(table_t *t, uint32_t e, const wire_column_t *x, column_t *c, int found)
 {
-    if (!column_find(t, e, x->origin, c) && !column_new(t, e, x->origin, x->refunded != 0, c))
+    if (!found && !column_new(t, e, x->origin, x->refunded != 0, c))
         return 0;
     if (x->refunded && !column_widen(t, e, c))
         return 0;
@@ -418,15 +445,20 @@ static inline int column_store(table_t *t, uint32_t e, const wire_column_t *x, c
     return 1;
 }
 
+static inline int column_store(table_t *t, uint32_t e, const wire_column_t *x)
+{
+    column_t c;
+    return column_raise(t, e, x, &c, column_find(t, e, x->origin, &c));
+}
+
 /* Finishes what the journal says of a rewrite, once or again, and lets takes go on. 0 when memory is at its limit. */
 static inline int rewrite_apply(table_t *t)
 {
     const journal_t *j = t->journal;
     hot_t *hot = &t->hot[j->entry];
-    column_t c;
     int done = 1;
     for (uint32_t i = 0; i < j->columns; i++)
-        done &= column_store(t, j->entry, &j->column[i], &c);
+        done &= column_store(t, j->entry, &j->column[i]);
     STORE(hot->base, j->base);
     STORE(hot->mark, j->mark);
     STORE(hot->bucket, j->bucket);

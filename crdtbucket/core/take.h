@@ -30,7 +30,9 @@ static inline void outcome_debt(const definition_t *d, outcome_t *o, i128 units)
 static inline void count_offered(table_t *t, definition_t *d, uint32_t e, int64_t n, int allowed)
 {
     hot_t *hot = &t->hot[e];
-    if (!allowed)
+    if (!allowed && only_here(t))
+        STORE(hot->denied, hot->denied + n);
+    else if (!allowed)
         ADD(hot->denied, n);
     else if (UNLIKELY(admitted_since(hot) >= d->flush_tokens) && !(LOAD(hot->flags) & ENTRY_FLUSH)
              && !(OR(hot->flags, ENTRY_FLUSH) & ENTRY_FLUSH)) {
@@ -142,7 +144,7 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
         int64_t debt = (int64_t)((uint64_t)base + charged - (uint64_t)now);
         if (debt < 0) {                                   /* full: the usual case of a lightly used key */
             int64_t raised = (int64_t)((uint64_t)now - charged);
-            if (LIKELY(!LOAD(h->bulk))) {              /* nobody else moves it, and plain stores are cheaper */
+            if (only_here(t)) {
                 STORE(hot->full_count, hot->full_count + 1);
                 STORE(hot->base, raised);
             } else {
@@ -165,7 +167,7 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
         int64_t room = d->full_ns - debt - n * d->q;
         if (LIKELY(room >= 0) && (!near_class || (near <= d->capacity && near * d->q <= room))) {
             o->full_count = LOAD(hot->full_count);        /* before the take: what fills the bucket later, it must not hide */
-            if (LIKELY(CAS(hot->word, word, word + (uint64_t)n))) {
+            if (LIKELY(word_swap(t, hot, &word, word + (uint64_t)n))) {
                 o->debt_ns = debt + n * d->q;
                 o->rest = 0;
                 return ALLOWED;
@@ -183,18 +185,15 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
     }
 }
 
-/* The entry of a key for a take here, made when there is none. `alone` says that the caller has the table to itself; without
- * it what needs that is left, with NEEDS_LOCK. DENIED: there is no room, or a node without memory may not serve so much. */
-static int entry_for_take(table_t *t, definition_t *d, uint32_t bucket, uint64_t lo, uint64_t hi, int64_t n, int alone,
-                          int64_t now, uint32_t *entry, uint32_t *gone)
+/* The entry of a key for a take here, made when there is none. DENIED: there is no room, or a node without memory may not serve so much. */
+static int entry_for_take(table_t *t, definition_t *d, uint32_t bucket, uint64_t lo, uint64_t hi, int64_t n, int64_t now,
+                          uint32_t *entry, uint32_t *gone)
 {
     uint32_t e = table_find(t, lo, hi);
     *gone = NONE;
     *entry = e;
     if (LIKELY(e != NONE && entry_current(t, e, bucket)))
         return ALLOWED;
-    if (!alone)
-        return NEEDS_LOCK;
     if (e != NONE)
         return entry_renew(t, e, bucket, now) ? ALLOWED : DENIED;
     if (caution_wait(t, d, n, now) > 0)

@@ -39,7 +39,7 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
                 c.c->fast[c.i] = c.c->slow[c.i] = c.c->relayed[c.i] = 0;
         refresh_near_class(t, e);
         i128 after = debt + before - entry_far(t, e, d, now), cap = cap_units(d);
-        base_move(&t->hot[e], base, base_for(d, after < cap ? after : cap, net, now));
+        base_move(t, &t->hot[e], base, base_for(d, after < cap ? after : cap, net, now));
     }
     t->nodes[node].rated = 0;
     t->h->forgotten++;
@@ -79,7 +79,7 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
         if (c.block)
             c.block->refunded[c.i] = (uint64_t)x->refunded;
     }
-    base_move(&t->hot[e], now, base_for(d, stated_units(d, w, wd), 0, now));
+    base_move(t, &t->hot[e], now, base_for(d, stated_units(d, w, wd), 0, now));
     return 1;
 }
 

@@ -10,7 +10,6 @@ typedef struct {
     int64_t at;                       /* receipt less half the round trip, local ns */
     int newer;                        /* no later frame of this source was seen: its rates count */
     int joining;                      /* the source has no memory: answer what is held */
-    int alone;                        /* the caller has the table to itself */
     int common;                       /* the source is the common store, in which every node writes its own column */
 } merge_context_t;
 
@@ -28,8 +27,8 @@ typedef struct {
 
 /* Tokens that a wire entry and the columns here have over one another, and the columns that rise. */
 typedef struct {
-    i128 brings_held, brings_lacking; /* gain of joined over mine: on columns I hold (same birth), and of others */
-    i128 lacks;                       /* gain of mine over theirs */
+    int64_t brings_held, brings_lacking; /* gain of joined over mine: on columns I hold (same birth), and of others */
+    int64_t lacks;                    /* gain of mine over theirs */
     uint32_t raised_count, refused;
     int source_refused;               /* the sender's own column rose faster than the limit allows */
     int mixed;                        /* under another definition, whose capacity is not known here */
@@ -40,11 +39,20 @@ typedef struct {
 static inline uint64_t packed(uint32_t origin, int64_t taken) { return (uint64_t)origin << TOKEN_BITS | (uint64_t)taken; }
 
 /* Tokens in (birth, taken, refunded) that a holder of the other has not counted. */
-static inline i128 gain(uint32_t xb, int64_t xp, int64_t xn, int held, uint32_t yb, int64_t yp, int64_t yn)
+static inline int64_t gain(uint32_t xb, int64_t xp, int64_t xn, int held, uint32_t yb, int64_t yp, int64_t yn)
 {
     if (!held || yb != xb)
-        return (i128)xp - xn;
-    return (i128)(xp > yp ? xp - yp : 0) - (xn > yn ? xn - yn : 0);
+        return xp - xn;
+    return (xp > yp ? xp - yp : 0) - (xn > yn ? xn - yn : 0);
+}
+
+#define MOST_TOKENS (INT64_C(1) << 61)
+
+/* Adds tokens of one column, below 2^TOKEN_BITS, to a sum that stays below 2^62: it is far beyond every ceiling of debt then. */
+static inline void add_tokens(int64_t *sum, int64_t tokens)
+{
+    if (LIKELY(*sum < MOST_TOKENS))
+        *sum += tokens;
 }
 
 /* A column of an owner that is heard here directly rises by the owner's word alone. */
@@ -56,7 +64,7 @@ static inline int trusted(const table_t *t, const merge_context_t *m, uint32_t o
 
 /* A column rises no faster than the limit allows since its owner was last heard on this key, with slack: a quarter and 5 s.
  * One that its owner has never stated here is not checked. */
-static int plausible(const table_t *t, uint32_t e, const definition_t *d, uint32_t origin, i128 rise, int64_t now)
+static int plausible(const table_t *t, uint32_t e, const definition_t *d, uint32_t origin, int64_t rise, int64_t now)
 {
     column_t c;
     if (rise <= d->capacity || !column_find(t, e, origin, &c) || !c.c->heard[c.i])
@@ -116,7 +124,7 @@ static void weigh_column(const table_t *t, uint32_t e, const merge_context_t *m,
     int64_t taken = held ? (int64_t)(h->taken[at] & TOKEN_MASK) : 0, refunded = held ? h->refunded[at] : 0;
     int same_birth = held && x->birth == birth;
     if (held && !h->shown[at]) {
-        g->lacks += gain(birth, taken, refunded, 1, x->birth, x->taken, x->refunded);
+        add_tokens(&g->lacks, gain(birth, taken, refunded, 1, x->birth, x->taken, x->refunded));
         h->shown[at] = 1;
     }
     if (held && (x->birth < birth || (same_birth && x->taken <= taken && x->refunded <= refunded)))
@@ -126,7 +134,7 @@ static void weigh_column(const table_t *t, uint32_t e, const merge_context_t *m,
     if (!trusted(t, m, x->origin)) {
         /* Their level has refunds in it that will be counted here when the owner states them: not twice. */
         if (same_birth && x->refunded > refunded)
-            g->lacks += x->refunded - refunded;
+            add_tokens(&g->lacks, x->refunded - refunded);
         return;
     }
     wire_column_t *joined = &g->raised[g->raised_count];
@@ -135,17 +143,14 @@ static void weigh_column(const table_t *t, uint32_t e, const merge_context_t *m,
         joined->taken = x->taken > taken ? x->taken : taken;
         joined->refunded = x->refunded > refunded ? x->refunded : refunded;
     }
-    i128 brought = gain(x->birth, joined->taken, joined->refunded, held, birth, taken, refunded);
+    int64_t brought = gain(x->birth, joined->taken, joined->refunded, held, birth, taken, refunded);
     if (same_birth && !m->common && !g->mixed && !plausible(t, e, d, x->origin, brought, now)) {
         g->refused++;
         g->source_refused |= x->origin == m->source_origin;
         return;
     }
     g->raised_count++;
-    if (same_birth)
-        g->brings_held += brought;
-    else
-        g->brings_lacking += brought;
+    add_tokens(same_birth ? &g->brings_held : &g->brings_lacking, brought);
 }
 
 /* Weighs all columns of an entry against those of the wire; mine has `net`. */
@@ -168,7 +173,7 @@ static void weigh(const table_t *t, uint32_t e, int64_t net, const wire_entry_t 
     }
     for (uint32_t at = 0; at < h->count; at++)
         if (!h->shown[at] && !t->origins[h->taken[at] >> TOKEN_BITS].marked)
-            g->lacks += (i128)(int64_t)(h->taken[at] & TOKEN_MASK) - h->refunded[at];
+            add_tokens(&g->lacks, (int64_t)(h->taken[at] & TOKEN_MASK) - h->refunded[at]);
 }
 
 #endif

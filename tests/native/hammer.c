@@ -93,7 +93,7 @@ static void settle_one(hammer_worker_t *w)
     table_lock(t);
     uint32_t slot = definition_current(t, NAME[MESH]);
     definition_t *d = &t->definitions[slot];
-    if (entry_for_take(t, d, slot, lo, hi, 1, 1, clock_ns(t), &e, &gone) == ALLOWED)
+    if (entry_for_take(t, d, slot, lo, hi, 1, clock_ns(t), &e, &gone) == ALLOWED)
         told->told[MESH][key] += settle(t, d, e, 5, clock_ns(t));
     table_unlock(t);
 }
@@ -107,7 +107,7 @@ static void merge_frame(hammer_worker_t *w)
     wire_entry_t entries[TRACKED];
     wire_column_t columns[TRACKED * 4];
     uint32_t scratch[4][TRACKED];
-    merge_out_t out = {scratch[0], scratch[1], scratch[2], scratch[3], {0}};
+    merge_out_t out = {scratch[0], scratch[1], scratch[2], {0}};
     int64_t from = 0, count;
     for (int i = 0; i < 4; i++)
         take_simply(p, 0, (int)(dice(w) % TRACKED), 1);
@@ -122,9 +122,8 @@ static void merge_frame(hammer_worker_t *w)
     wire_tables_t tables = {1, 1, origin};
     wire_definition_t definition = {definition_current(t, NAME[MESH]), 0, p->definitions[0].q, 1};
     merge_context_t m = {.source = PEER, .source_origin = origin[0], .at = clock_ns(t), .newer = 1};
-    m.alone = (int)(dice(w) % 2);
     CHECK(parse_entries(w->frame, size, &tables, entries, TRACKED, columns) == count, "%ld entries", (long)count);
-    merge_entries(t, entries, NULL, count, &definition, &m, clock_ns(t), &out);
+    merge_entries(t, entries, count, &definition, &m, clock_ns(t), &out);
     refresh_far(t);
     table_unlock(t);
 }

@@ -110,7 +110,7 @@ static int rig_take(table_t *t, uint64_t name, uint32_t *follow, int key, int64_
         }
         *follow = slot;
         d = &t->definitions[slot];
-        int got = entry_for_take(t, d, slot, lo, hi, n, 1, clock_ns(t), &e, &gone);
+        int got = entry_for_take(t, d, slot, lo, hi, n, clock_ns(t), &e, &gone);
         table_unlock(t);
         *evicted += gone != NONE;
         if (got != ALLOWED)
@@ -140,8 +140,8 @@ static void rig_merge(table_t *t, const statement_t *statements, int64_t n)
     wire_entry_t entries[8] = {0};
     wire_definition_t definitions[8];
     uint32_t scratch[4][8];
-    merge_out_t out = {scratch[0], scratch[1], scratch[2], scratch[3], {0}};
-    merge_context_t m = {.source = PEER, .source_origin = origin_find(t, PEER_EPOCH), .at = clock_ns(t), .newer = 1, .alone = 1};
+    merge_out_t out = {scratch[0], scratch[1], scratch[2], {0}};
+    merge_context_t m = {.source = PEER, .source_origin = origin_find(t, PEER_EPOCH), .at = clock_ns(t), .newer = 1};
     for (int64_t i = 0; i < n; i++) {
         const statement_t *s = &statements[i];
         const definition_t *d = &t->definitions[s->slot];
@@ -151,7 +151,7 @@ static void rig_merge(table_t *t, const statement_t *statements, int64_t n)
         key_hash(d->name_hash, s->key, &entries[i].lo, &entries[i].hi);
     }
     table_lock(t);
-    merge_entries(t, entries, NULL, n, definitions, &m, clock_ns(t), &out);
+    merge_entries(t, entries, n, definitions, &m, clock_ns(t), &out);
     table_unlock(t);
 }
 
