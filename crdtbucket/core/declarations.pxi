@@ -188,6 +188,7 @@ cdef extern from "core/core.h" nogil:
     size_t encode_entries(const table_t *, const uint32_t *, int64_t *, int64_t, const uint16_t *, int64_t, uint8_t *, size_t,
                           int64_t *)
     int64_t parse_entries(const uint8_t *, size_t, const wire_tables_t *, wire_entry_t *, int64_t, wire_column_t *)
+    void wire_definitions_follow(const table_t *, wire_definition_t *, uint32_t)
     void merge_entries(table_t *, const wire_entry_t *, int64_t, const wire_definition_t *,
                        const merge_context_t *, int64_t, merge_out_t *)
     int restore_entry(table_t *, const wire_entry_t *, const wire_definition_t *, int64_t)

@@ -53,6 +53,7 @@ cdef class _Inbox(_Outbox):
                 if i:
                     self.pause()
                 self.enter()
+                wire_definitions_follow(&self.t, wd, count)
                 merge_entries(&self.t, parsed + i, min(n - i, SLICE), wd, &m, now, &out)
                 self.leave()
             for i in range(out.r.gone_count):
@@ -70,7 +71,6 @@ cdef class _Inbox(_Outbox):
 
     cdef read_definitions(self, definitions, wire_definition_t *wd):
         cdef uint32_t i = 0
-        cdef definition_t *mine
         for slot, same, q, p in definitions:
             if slot >= self.t.h.definitions:
                 raise CrdtbucketError(f"no definition {slot}")
@@ -79,12 +79,9 @@ cdef class _Inbox(_Outbox):
             wd[i].bucket = <uint32_t>NONE if slot < 0 else <uint32_t>slot
             wd[i].same = same & 1
             wd[i].q, wd[i].p = q, p
+            wd[i].candidate_same = same >> 1 & 1
+            wd[i].candidate = <uint32_t>NONE if slot < 0 else self.t.definitions[<uint32_t>slot].candidate
             wd[i].candidate_below = 0
-            if slot >= 0:
-                mine = &self.t.definitions[<uint32_t>slot]
-                if mine.candidate < MAX_DEFINITIONS:
-                    wd[i].candidate, wd[i].candidate_below = mine.candidate, mine.candidate_below
-                wd[i].candidate_same = same >> 1 & 1
             i += 1
 
     def restore(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins):
@@ -112,6 +109,7 @@ cdef class _Inbox(_Outbox):
             if n < 0:
                 raise WireError("malformed snapshot")
             self.enter()
+            wire_definitions_follow(&self.t, wd, tables.definitions)
             for i in range(n):
                 done += restore_entry(&self.t, &parsed[i], wd + wire_definition(&parsed[i]), now)
             self.leave()

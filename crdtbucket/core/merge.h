@@ -15,6 +15,22 @@ typedef struct {
     uint32_t candidate, candidate_same;
 } wire_definition_t;
 
+/* Buckets may have got other definitions since the sender's were looked up. Until they are again, their keys are merged under
+ * those that stand now, by tokens. */
+static void wire_definitions_follow(const table_t *t, wire_definition_t *wd, uint32_t count)
+{
+    for (wire_definition_t *end = wd + count; wd < end; wd++) {
+        if (wd->bucket == NONE)
+            continue;
+        uint32_t bucket = definition_newest(t, wd->bucket), candidate = LOAD(t->definitions[bucket].candidate);
+        wd->same &= bucket == wd->bucket;
+        wd->candidate_same &= candidate == wd->candidate;
+        wd->bucket = bucket;
+        wd->candidate = candidate;
+        wd->candidate_below = candidate < MAX_DEFINITIONS ? LOAD(t->definitions[bucket].candidate_below) : 0;
+    }
+}
+
 /* A wire definition as it is understood for one key; `its` is written where that is the candidate's. */
 static inline const wire_definition_t *wire_definition_for(const wire_definition_t *wd, uint64_t hash_hi,
                                                            wire_definition_t *its)

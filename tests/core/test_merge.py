@@ -332,3 +332,18 @@ def test_a_joiner_gets_all_that_is_indebted() -> None:
 
 def test_fractions_of_the_oracle_are_whole_where_the_rate_is() -> None:
     assert rate_of(WHOLE).emission == Fraction(10_000_000)
+
+
+def test_a_definition_that_changed_since_the_frame_was_understood() -> None:
+    """Its keys are not brought back to the old one, whose ceiling would forgive what they owe."""
+    a, b = peers(2, WHOLE)
+    a.bucket.take("k", 40)
+    a.table.collect()
+    _, places = a.announced()
+    understood, ids, payload = a.definitions_for(b), b.understood(places), a.payload()
+    b.bucket.settle("k", 30)
+    b.bucket.define(BucketSpec("b", 1000, 100, max_debt=1000))
+    b.bucket.settle("k", 1000)
+    merged = b.table.merge(payload, understood, ids, node=1, epoch=a.epoch, at=0)
+    assert merged.merged == 1
+    assert b.bucket.debt("k") == (30 + 1000 + 40) * SECOND // 100
