@@ -120,6 +120,11 @@ TABLE = (
         ("table_refused_keys_total", "refused_full", "New keys that found no room."),
         ("table_forgotten_nodes_total", "forgotten", "Nodes given up."),
         ("table_changes_total", "version", "Changes of keys that peers are told of."),
+        (
+            "table_unlogged_changes_total",
+            "unlogged",
+            "Changes that peers learn of by digests alone: there was no memory to list them.",
+        ),
     ),
 )
 SHARED = read.plain(

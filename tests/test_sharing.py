@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -231,6 +232,39 @@ def test_a_table_that_cannot_grow_evicts_as_at_its_limit(tmp_path: Path) -> None
         table.verify()
         del bucket, table
         file.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_changes_that_cannot_be_listed_are_counted_and_kept(path: str, tmp_path: Path) -> None:
+    keys, places, room = [f"key {i}" for i in range(20_000)], array("H", [0] * 512), 1 << 21
+
+    def filled(path: str) -> tuple[SharedFile, Table]:
+        file, table = opened(path, max_keys=len(keys), virtual=True)
+        BucketCore(table, SPEC).take_many(keys)
+        return file, table
+
+    file, table = filled(path)
+    used = os.stat(path).st_blocks * 512
+    table.collect()
+    assert table.encode_log(0, table.version, places, room)[2] == len(keys)
+    assert table.stats()["unlogged"] == 0
+    assert os.stat(path).st_blocks * 512 - used < 48 * len(keys)
+    table.verify()
+    with small_disk(tmp_path / "disk", used + (64 << 10)):
+        small, table = filled(str(tmp_path / "disk" / "table"))
+        table.collect()
+        listed = table.encode_log(0, table.version, places, room)[2]
+        assert 0 < listed < len(keys)
+        assert table.stats()["unlogged"] == len(keys) - listed
+        assert table.encode_indebted(0, places, room)[2] == len(keys)
+        table.verify()
+        table.trim(table.version)
+        BucketCore(table, SPEC).take_many(keys[-listed:])
+        table.collect()
+        assert table.encode_log(0, table.version, places, room)[2] == listed
+        del table
+        small.close()
+    file.close()
 
 
 def test_two_who_make_it_at_once_share_it(path: str) -> None:

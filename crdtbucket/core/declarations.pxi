@@ -68,7 +68,7 @@ cdef extern from "core/core.h" nogil:
         int64_t entries, bump, blocks_used
         uint32_t births, definitions, defined, own_origin, predict, flush_wanted, origins_changed, released, repairs, notes, refused
         int64_t notes_bytes[2]
-        int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten
+        int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten, unlogged
     ctypedef struct ticker_t:
         int allowed
     int ticks_are_sound()
@@ -183,7 +183,7 @@ cdef extern from "core/core.h" nogil:
     void log_trim(table_t *, uint64_t)
     int64_t collect_round(table_t *, int64_t *, int64_t, int64_t)
     int64_t collect_flush(table_t *, int64_t)
-    void log_append(table_t *, uint32_t)
+    int log_append(table_t *, uint32_t)
     size_t encode_log(const table_t *, uint64_t *, uint64_t, const uint16_t *, int64_t, uint8_t *, size_t, int64_t *)
     size_t encode_entries(const table_t *, const uint32_t *, int64_t *, int64_t, const uint16_t *, int64_t, uint8_t *, size_t,
                           int64_t *)

@@ -23,15 +23,29 @@ static void log_compact(table_t *t)
     h->log_tail = out;
 }
 
-static void log_append(table_t *t, uint32_t e)
+/* Room for one more. Where half of the log is alive, it grows; 0 when all of it is, and the file system is full. */
+static int log_make_room(table_t *t)
 {
     header_t *h = t->h;
-    if (h->log_tail == (uint64_t)log_slots(t))
-        log_compact(t);
+    log_compact(t);
+    if (h->log_tail >= (uint64_t)h->backed_log / 2)
+        back_log(t);
+    return h->log_tail < (uint64_t)h->backed_log;
+}
+
+/* Gives the entry a new version. 0 when there is no room in the log: that is counted, and peers learn of it by digests. */
+static int log_append(table_t *t, uint32_t e)
+{
+    header_t *h = t->h;
+    if (UNLIKELY(h->log_tail == (uint64_t)h->backed_log) && !log_make_room(t)) {
+        h->unlogged++;
+        return 0;
+    }
     t->log_version[h->log_tail] = ++h->version;
     t->log_entry[h->log_tail++] = e;
     t->cold[e].version = (uint32_t)h->version;
     OR(t->hot[e].flags, ENTRY_IN_LOG);
+    return 1;
 }
 
 /* Position of the first item with a version above `version`. */

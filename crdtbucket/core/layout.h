@@ -196,7 +196,7 @@ typedef struct {
     uint64_t log_head, log_tail, version;
     uint64_t spare_epoch;             /* what to run under when larger counts of the own epoch are heard */
     int64_t entries, bump, blocks_bump, blocks_used;
-    int64_t backed_entries, backed_blocks; /* for which there is memory */
+    int64_t backed_entries, backed_blocks, backed_log; /* for which there is memory */
     uint32_t free_entry, free_last, free_block;
     uint32_t births;
     uint32_t definitions;             /* slots in use */
@@ -209,7 +209,7 @@ typedef struct {
     uint32_t notes;                   /* 0: none; else 1 + which of two places has the leader's notes */
     int64_t notes_bytes[2];
     uint32_t repairs;                 /* after a process died with the lock */
-    int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten;
+    int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten, unlogged;
 } header_t;
 
 #endif

@@ -47,6 +47,7 @@ typedef struct {
 #define TABLE_LAYOUT 4
 #define GROW_ENTRIES 8192              /* memory of a shared table is set aside for so many more at a time */
 #define GROW_BLOCKS 4096
+#define GROW_LOG 1024                  /* or by half of what it has */
 
 static inline int64_t clock_ns(const table_t *t) { return UNLIKELY(t->is_virtual) ? t->virtual_ns : ticks_ns(t->ticker); }
 
@@ -70,12 +71,15 @@ static inline size_t place(size_t *offset, size_t bytes)
 typedef struct {
     size_t journal, definitions, nodes, origins, workers, flush, attempts, index, begun, notes, counts, hot, cold,
         log_version, log_entry, blocks, size;
-    int64_t slots, log_slots, max_blocks;
+    int64_t slots, max_blocks;
 } plan_t;
+
+/* Most places of the log: more than twice the keys, so that when it is full half of them at least are to be had. */
+static inline int64_t log_slots(int64_t max_keys) { return 2 * max_keys + 64; }
 
 static plan_t plan_table(int64_t max_keys)
 {
-    plan_t p = {.slots = max_keys + max_keys / 4 + 16, .log_slots = 2 * max_keys + 64};
+    plan_t p = {.slots = max_keys + max_keys / 4 + 16};
     size_t at = 0;
     p.max_blocks = max_keys * BLOCKS_A_KEY < UINT32_MAX ? max_keys * BLOCKS_A_KEY : UINT32_MAX - 1;
     place(&at, sizeof(header_t));
@@ -92,8 +96,8 @@ static plan_t plan_table(int64_t max_keys)
     p.counts = place(&at, sizeof(counts_t) * MAX_DEFINITIONS * MAX_WORKERS);
     p.hot = place(&at, (size_t)max_keys * sizeof(hot_t));
     p.cold = place(&at, (size_t)max_keys * sizeof(cold_t));
-    p.log_version = place(&at, (size_t)p.log_slots * 8);
-    p.log_entry = place(&at, (size_t)p.log_slots * 4);
+    p.log_version = place(&at, (size_t)log_slots(max_keys) * 8);
+    p.log_entry = place(&at, (size_t)log_slots(max_keys) * 4);
     p.blocks = place(&at, (size_t)p.max_blocks * sizeof(block_t));
     p.size = (at + PAGE - 1) & ~(PAGE - 1);
     return p;
@@ -159,6 +163,7 @@ static int table_begin(table_t *t, const plan_t *p, int64_t max_keys, const uint
     h->max_blocks = p->max_blocks;
     h->backed_entries = is_shared(t) ? 0 : max_keys;
     h->backed_blocks = is_shared(t) ? 0 : p->max_blocks;
+    h->backed_log = is_shared(t) ? 0 : log_slots(max_keys);
     h->grace_ns = 15 * SECOND;
     h->near_ns = SECOND / 2;
     h->trust_ns = INT64_MAX;
@@ -241,18 +246,29 @@ static int back(const table_t *t, const void *start, size_t bytes)
     return !is_shared(t) || posix_fallocate(t->fd, (off_t)at, (off_t)bytes) == 0;
 }
 
-static inline int64_t log_slots(const table_t *t) { return 2 * t->h->backed_entries + 64; }
-
-/* Sets memory aside for more entries, and their places in the log. 0 when there is none. */
+/* Sets memory aside for more entries. 0 when there is none. */
 static int back_entries(table_t *t)
 {
     header_t *h = t->h;
     int64_t from = h->backed_entries, to = from + GROW_ENTRIES < h->max_keys ? from + GROW_ENTRIES : h->max_keys;
     size_t more = (size_t)(to - from);
-    if (!back(t, &t->hot[from], more * sizeof(hot_t)) || !back(t, &t->cold[from], more * sizeof(cold_t))
-        || !back(t, t->log_version, ((size_t)to * 2 + 64) * 8) || !back(t, t->log_entry, ((size_t)to * 2 + 64) * 4))
+    if (!back(t, &t->hot[from], more * sizeof(hot_t)) || !back(t, &t->cold[from], more * sizeof(cold_t)))
         return 0;
     h->backed_entries = to;
+    return 1;
+}
+
+/* The same for the log. */
+static int back_log(table_t *t)
+{
+    header_t *h = t->h;
+    int64_t from = h->backed_log, most = log_slots(h->max_keys), to = from + (from / 2 > GROW_LOG ? from / 2 : GROW_LOG);
+    if (to > most)
+        to = most;
+    size_t more = (size_t)(to - from);
+    if (!more || !back(t, &t->log_version[from], more * 8) || !back(t, &t->log_entry[from], more * 4))
+        return 0;
+    h->backed_log = to;
     return 1;
 }
 

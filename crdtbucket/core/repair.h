@@ -92,8 +92,8 @@ static void table_repair(table_t *t)
         index_insert(t, e);
         h->entries++;
         t->definitions[t->hot[e].bucket].entries++;
-        if (LOAD(t->hot[e].flags) & ENTRY_IN_LOG)
-            log_append(t, e);
+        if ((LOAD(t->hot[e].flags) & ENTRY_IN_LOG) && !log_append(t, e))
+            AND(t->hot[e].flags, (uint16_t)~ENTRY_IN_LOG);
     }
 }
 

@@ -22,10 +22,10 @@ static const char *header_fault(const table_t *t, int64_t max_keys)
     if (h->max_keys != max_keys || h->index_slots != p.slots || h->max_blocks != p.max_blocks)
         return "its regions are of other sizes";
     if (h->backed_entries < 0 || h->backed_entries > max_keys || h->bump < 0 || h->bump > h->backed_entries
-        || h->backed_blocks < 0 || h->backed_blocks > p.max_blocks || h->blocks_bump < 0 || h->blocks_bump > h->backed_blocks)
+        || h->backed_log < 0 || h->backed_log > log_slots(max_keys) || h->backed_blocks < 0 || h->backed_blocks > p.max_blocks || h->blocks_bump < 0 || h->blocks_bump > h->backed_blocks)
         return "it uses more than it has";
     if (!place_or_none(h->free_entry, h->bump) || !place_or_none(h->free_last, h->bump)
-        || !place_or_none(h->free_block, h->blocks_bump) || h->log_head > h->log_tail || h->log_tail > (uint64_t)log_slots(t))
+        || !place_or_none(h->free_block, h->blocks_bump) || h->log_head > h->log_tail || h->log_tail > (uint64_t)h->backed_log)
         return "its lists lead out of it";
     if (h->definitions > MAX_DEFINITIONS || h->own_origin >= MAX_ORIGINS)
         return "it has more definitions or epochs than fit";

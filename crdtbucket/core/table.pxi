@@ -206,5 +206,6 @@ cdef class Table(_Sharing):
         return {
             "keys": h.entries, "max_keys": h.max_keys, "bytes": table_bytes(&self.t), "inserted": h.inserted,
             "evicted_full": h.evicted_full, "evicted_indebted": h.evicted_indebted, "refused_full": h.refused_full,
-            "refused_columns": h.refused_columns, "forgotten": h.forgotten, "version": h.version,
+            "refused_columns": h.refused_columns, "forgotten": h.forgotten, "unlogged": h.unlogged,
+            "version": h.version,
         }

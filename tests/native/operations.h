@@ -247,7 +247,7 @@ static void touch(table_t *t, int key)
 static void prepare_long_log(table_t *t)
 {
     prepare_plain(t);
-    while (t->h->log_tail < (uint64_t)log_slots(t))
+    while (t->h->log_tail < (uint64_t)log_slots(t->h->max_keys))
         touch(t, (int)(t->h->log_tail % 8));
 }
 
