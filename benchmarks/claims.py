@@ -13,7 +13,9 @@ HOT, DENIED = "one hot key, allowed", "one hot key, denied"
 DICT = "dict[key] += 1, no limit"
 SPEED, EXACT = "admitted takes a second", "admitted of a limit"
 ALONE, FLOCK = "crdtbucket, a memory for each process", "a mapped file and flock"
-ENTRIES = "entries with 5 columns"
+MERGED, RAISED = "1,000,000 keys", "merge, one column higher"
+LINE = "floor: one cache line read at random"
+ONE, ENTRIES = "entries with 1 column", "entries with 5 columns"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,19 @@ CLAIMS: dict[str, Claim] = {
     "take_many": Claim(
         "take_many", "100,000 keys in random order", "take in a loop", "take_many of 1,000"
     ),
+    "take_many: memory": Claim(
+        "take_many",
+        "100,000 keys in random order",
+        "take_many of 1,000",
+        "take_many of 1,000",
+        title2="1,000 keys in random order",
+    ),
+    "take_many: tuple": Claim(
+        "take_many",
+        "100,000 keys in random order",
+        "floor: a tuple of 1,000 made",
+        "take_many of 1,000",
+    ),
     "memory: token-bucket": _key("token-bucket"),
     "memory: limits": _key("limits, fixed window"),
     "memory: pyrate-limiter": _key("pyrate-limiter, token bucket"),
@@ -77,9 +92,10 @@ CLAIMS: dict[str, Claim] = {
     "strong: more than pyrate-limiter": Claim(
         "strong", "64 callers", OURS, "pyrate-limiter, token bucket"
     ),
-    "merge over a cache line": Claim(
-        "merge", "", "merge, one column higher", "floor: one random cache line written"
-    ),
+    "merge over a cache line": Claim("merge", MERGED, RAISED, LINE),
+    "merge over a cache line, 10 M": Claim("merge", "10,000,000 keys", RAISED, LINE),
+    "merge: read": Claim("merge", MERGED, "of it: read and check the frame", RAISED),
+    "merge: found": Claim("merge", MERGED, "of it: read, find and fetch the entries", RAISED),
     "msgpack pack over encode": Claim(
         "codec", ENTRIES, "msgpack: pack rows of Python objects", "encode from the table"
     ),
@@ -87,7 +103,10 @@ CLAIMS: dict[str, Claim] = {
         "codec",
         ENTRIES,
         "msgpack: unpack them",
-        "decode: parse, check, find the bucket unknown",
+        "decode: read and check, all but the last byte",
+    ),
+    "encode: copying": Claim(
+        "codec", ONE, "floor: the frames' bytes copied", "encode from the table"
     ),
     "converged over the way": Claim(
         "convergence", "", "0% of frames lost", "floor: the network's mean one-way delay"

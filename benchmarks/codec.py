@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgpack
 
 from benchmarks.measure import Case, Comparison, Scale, copied, stopwatch
-from benchmarks.tables import UNKNOWN, Side, filled
+from benchmarks.tables import Side, filled
+from crdtbucket.errors import WireError
 
 QUESTION = "what do writing and reading an entry of the wire cost?"
 
@@ -36,12 +38,14 @@ def _comparison(keys: list[str], regions: int) -> Comparison:
             total = sum(n for _, n in sender.frames(before))
             return both(elapsed(), total, size)
 
+    cut = [frame[:-1] for frame, _ in frames]
+
     def decode() -> tuple[float, ...]:
-        refused = 0
         with stopwatch() as elapsed:
-            for frame, _ in frames:
-                refused += receiver.hear(sender, frame, UNKNOWN).unknown_bucket
-            return both(elapsed(), refused, size)
+            for frame in cut:
+                with suppress(WireError):
+                    receiver.hear(sender, frame)
+            return both(elapsed(), count, size)
 
     def pack() -> tuple[float, ...]:
         with stopwatch() as elapsed:
@@ -61,10 +65,11 @@ def _comparison(keys: list[str], regions: int) -> Comparison:
             Case("msgpack: pack rows of Python objects", pack),
             Case("msgpack: unpack them", unpack),
             Case("encode from the table", encode),
-            Case("decode: parse, check, find the bucket unknown", decode),
+            Case("decode: read and check, all but the last byte", decode),
         ],
-        note=f"the same in msgpack takes {len(packed) / count:.1f} bytes; entries are encoded in "
-        f"random order out of a table of {count:,} keys",
+        note=f"the same in msgpack takes {len(packed) / count:.1f} bytes; entries are encoded out "
+        f"of a table of {count:,} keys, in its order, as in a round. A frame that is cut off is "
+        "read to its end and refused, so nothing is merged",
     )
 
 

@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,9 +68,17 @@ def _awaiting(keys: int) -> tuple[float, ...]:
     return _grown(keys, fill), 0.0, 0.0
 
 
-def _regions(regions: int) -> Fill:
+def _shared(keys: int) -> tuple[float, ...]:
+    """As five regions, in a file that processes share: what its file system holds for it."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = f"{folder}/table"
+        _, own, wire = _regions(5, path)(keys)
+        return os.stat(path).st_blocks * 512 / (keys + CHUNK), own, wire
+
+
+def _regions(regions: int, path: str | None = None) -> Fill:
     def run(keys: int) -> tuple[float, ...]:
-        side = Side(0, keys + CHUNK, regions, max_names=CHUNK)
+        side = Side(0, keys + CHUNK, regions, max_names=CHUNK, path=path)
 
         def fill(first: int, last: int) -> None:
             some = [f"user:{i}" for i in range(first, last)]
@@ -91,6 +100,7 @@ SUBJECTS: dict[str, tuple[str | None, Fill]] = {
     "dict[key] += 1, no limit": (None, _dictionary),
     "crdtbucket, 1 region": (None, _regions(1)),
     "crdtbucket, 5 regions": (None, _regions(5)),
+    "crdtbucket, 5 regions, shared by processes": (None, _shared),
     "crdtbucket, 10 regions": (None, _regions(10)),
     "token-bucket": ("token_bucket", _peer("token-bucket")),
     "limits, fixed window": ("limits", _peer("limits, fixed window")),

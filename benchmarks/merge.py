@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from operator import itemgetter
+from contextlib import suppress
+
+import numpy as np
 
 from benchmarks.measure import Case, Comparison, Scale, copied, stopwatch
-from benchmarks.tables import filled
+from benchmarks.tables import UNKNOWN, filled
+from crdtbucket.errors import WireError
 
 QUESTION = "what does one merged entry cost, at random places of a large table?"
-REGIONS = 5
-LINE = 64
+ENTRY_LINES = 3
+"""Cache lines that a table has for an entry, its place in the index left out."""
 
 
 def random_lines(count: int, places: list[int]) -> Callable[[], tuple[float, ...]]:
-    """Ns for one cache line that is written at a random place: `itemgetter` counts a reference."""
-    objects = [bytes(LINE) for _ in range(count)]
-    pick = itemgetter(*places)
+    """Ns to read one cache line at a random place of as much memory as `count` entries have.
+
+    None waits for another, so the processor has as many under way as it can.
+    """
+    lines = np.ones((count * ENTRY_LINES, 8), dtype=np.uint64)
+    at = np.array(places) * ENTRY_LINES
+    read = np.ones((len(places), 8), dtype=np.uint64)
 
     def run() -> tuple[float, ...]:
         with stopwatch() as elapsed:
-            pick(objects)
+            np.take(lines, at, axis=0, out=read, mode="clip")
             return (elapsed() / len(places),)
 
     return run
@@ -30,7 +37,7 @@ def random_lines(count: int, places: list[int]) -> Callable[[], tuple[float, ...
 class Exchange:
     """A sender that changes random keys, and a receiver that holds them all."""
 
-    def __init__(self, keys: list[str], asked: int, regions: int = REGIONS) -> None:
+    def __init__(self, keys: list[str], asked: int, regions: int) -> None:
         self.sender, self.receiver = (filled(region, keys, regions) for region in (0, 1))
         self.keys, self.asked = keys, asked
         self.random = random.Random(1)
@@ -53,29 +60,51 @@ class Exchange:
             raise AssertionError(f"{merged} of {self.asked} entries were merged")
         return spent / merged
 
+    def find(self, frames: list[tuple[bytes, int]]) -> float:
+        """Ns an entry: it is looked for, and its memory fetched; that its bucket is unknown is
+        seen only then."""
+        hear, sender, found = self.receiver.hear, self.sender, 0
+        with stopwatch() as elapsed:
+            for frame, _ in frames:
+                found += hear(sender, frame, UNKNOWN).unknown_bucket
+            spent = elapsed()
+        return spent / found
 
-def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Copying the bytes, touching a line an entry, merging known and changed entries."""
-    count = scale.pick(1_000_000, 200_000, 500)
-    asked = scale.pick(200_000, 50_000, 200)
-    mesh = Exchange([f"user:{i}" for i in range(count)], asked)
+    def read(self, frames: list[tuple[bytes, int]]) -> float:
+        """Ns an entry: all are read and checked; the last one is cut off, so nothing is merged."""
+        hear, sender = self.receiver.hear, self.sender
+        cut = [frame[:-1] for frame, _ in frames]
+        with stopwatch() as elapsed:
+            for frame in cut:
+                with suppress(WireError):
+                    hear(sender, frame)
+            return elapsed() / self.asked
+
+
+def _comparison(count: int, asked: int, regions: int) -> Comparison:
+    mesh = Exchange([f"user:{i}" for i in range(count)], asked, regions)
     shown = mesh.changed()
     mesh.merge(shown)
-    size = sum(len(frame) for frame, _ in shown)
-
-    def copy() -> tuple[float, ...]:
-        return (copied([frame for frame, _ in shown]) / asked,)
-
+    frames, size = [frame for frame, _ in shown], sum(len(frame) for frame, _ in shown)
     places = [mesh.random.randrange(count) for _ in range(asked)]
-    yield Comparison(
-        f"{count:,} keys of {REGIONS} regions, {asked:,} of them in random order",
+    return Comparison(
+        f"{count:,} keys of {regions} regions, {asked:,} of them in random order",
         ("ns an entry",),
         [
-            Case("floor: one random cache line written", random_lines(count, places)),
-            Case("floor: the frames' bytes copied", copy),
-            Case("merge, nothing new", lambda: (mesh.merge(shown),)),
+            Case("floor: one cache line read at random", random_lines(count, places)),
+            Case("floor: the frames' bytes copied", lambda: (copied(frames) / asked,)),
             Case("merge, one column higher", lambda: (mesh.merge(mesh.changed()),)),
+            Case("merge, nothing new", lambda: (mesh.merge(shown),)),
+            Case("of it: read and check the frame", lambda: (mesh.read(shown),)),
+            Case("of it: read, find and fetch the entries", lambda: (mesh.find(shown),)),
         ],
-        note=f"an entry has {size / asked:.0f} bytes and all {REGIONS} columns; the whole call is "
-        "timed, parsing included",
+        note=f"an entry has {size / asked:.0f} bytes and all {regions} columns; it lies on five "
+        "cache lines: the place in the index, one that takes touch, three of columns and rates",
     )
+
+
+def comparisons(scale: Scale) -> Iterator[Comparison]:
+    """Keys of five regions, and many more of two."""
+    asked = scale.pick(200_000, 50_000, 200)
+    yield _comparison(scale.pick(1_000_000, 200_000, 500), asked, 5)
+    yield _comparison(scale.pick(10_000_000, 300_000, 600), asked, 2)

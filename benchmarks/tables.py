@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.peers import PLENTY
 from crdtbucket._core import BucketCore, Merged, Table
 from crdtbucket.policy import BucketSpec
+from crdtbucket.sharing import SharedFile
 
 NOWHERE = 0xFFFF
 ORIGINS = 512
@@ -28,15 +29,18 @@ def region_epoch(region: int) -> int:
 class Side:
     """One region's table; its time moves by a step for each list of keys taken."""
 
-    def __init__(self, region: int, max_keys: int, regions: int, max_names: int = 0) -> None:
+    def __init__(
+        self, region: int, max_keys: int, regions: int, max_names: int = 0, path: str | None = None
+    ) -> None:
+        """path: of a file that holds the table, as processes share one."""
         self.region = region
-        self.table = Table(
-            max_keys=max(16, max_keys),
-            hash_key=bytes(16),
-            virtual=True,
-            max_names=max_names,
-            epoch=region_epoch(region),
-        )
+        options = {"max_keys": max(16, max_keys), "hash_key": bytes(16), "virtual": True}
+        if path is None:
+            epoch = region_epoch(region)
+            self.table = Table(**options, max_names=max_names, epoch=epoch)
+        else:
+            self.table = SharedFile(path).table(**options, owner="bench")
+            self.table.open_epoch(region_epoch(region))
         self.table.configure(predict=False)
         self.acknowledged = 0
         self.bucket = BucketCore(self.table, SPEC)

@@ -21,6 +21,9 @@ def _comparison(scale: Scale, title: str, keys: list[str], sizes: tuple[int, ...
     cases = [Case("take in a loop", each_key("take(key)", keys * turns, take=bucket.take))]
     for size in sizes:
         calls = [keys[i : i + size] for i in range(0, len(keys) - size + 1, size)] * turns
+        if size == sizes[-1]:
+            each = each_key("tuple(key)", calls, weight=size)
+            cases.append(Case(f"floor: a tuple of {size:,} made", each))
         run = each_key("many(key)", calls, weight=size, many=bucket.take_many)
         cases.append(Case(f"take_many of {size:,}", run))
     return Comparison(title, ("ns a take",), cases)
