@@ -2,7 +2,7 @@
 #ifndef CRDTBUCKET_DEFINITIONS_H
 #define CRDTBUCKET_DEFINITIONS_H
 
-#include "table.h"
+#include "rewrite.h"
 
 /* The newest definition that replaced this one, or it itself. */
 static inline uint32_t definition_newest(const table_t *t, uint32_t slot)

@@ -2,6 +2,7 @@
 #ifndef CRDTBUCKET_DIGEST_H
 #define CRDTBUCKET_DIGEST_H
 
+#include "hash.h"
 #include "table.h"
 
 static inline uint64_t mix(uint64_t x)

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 #include "binding.h"
+#include "hash.h"
 
 typedef struct {
     const uint8_t *data;
