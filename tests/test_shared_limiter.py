@@ -225,6 +225,13 @@ class Worker:
         self.line.send("stop")
 
 
+def taken_by(peer: Limiter) -> int:
+    """What the peer has heard of the one epoch of all workers."""
+    ((_, taken, refunded),) = peer.bucket("api").columns("k").values()
+    assert refunded == 0
+    return int(taken)
+
+
 async def test_a_killed_leader_is_followed_and_no_take_is_lost_or_repeated(path: str) -> None:
     ports = free_port(), free_port()
     async with Limiter([SPEC], node="b", mesh=mesh_of(ports[1], ports[0])) as peer:
@@ -244,15 +251,18 @@ async def test_a_killed_leader_is_followed_and_no_take_is_lost_or_repeated(path:
                 )
                 assert len([w for w in workers if w.process.is_alive()]) == left - 1
             (last,) = [w for w in workers if w.process.is_alive()]
+            await eventually(lambda: last.leads, "the last one leads")
+            told = sum(worker.taken for worker in workers)
+            await eventually(lambda: taken_by(peer) > told, "its own news comes")
             last.end()
             await eventually(lambda: peer.stats()["peers"]["a"] == "left", "the last one leaves")
             last.process.join()
             for worker in workers:
                 worker.look()
-            ((_, taken, refunded),) = peer.bucket("api").columns("k").values()  # of one epoch
             told = sum(worker.taken for worker in workers)
-            assert refunded == 0
-            assert told <= taken <= told + 2  # a take of each that was killed may not be told
+            assert (
+                told <= taken_by(peer) <= told + 2
+            )  # a take of each that was killed may not be told
         finally:
             for worker in workers:
                 worker.process.kill()
