@@ -60,7 +60,9 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     /* d / q tokens of debt, in the new units: d * q' / q, rounded up; both factors are below 2^115 only together */
     i128 whole = debt / old->q, part = debt % old->q;
     i128 units = whole * new->q + (part * new->q + (part > 0 ? old->q - 1 : 0)) / old->q;
-    i128 cap = cap_units(new);
+    i128 cap = cap_units(new), least = -((i128)new->p << 61);
+    if (units < least)
+        units = least;                                  /* a credit is worth no longer than one is granted */
     if (units > cap) {
         ADD_SATURATED(new->forgiven, (int64_t)((units - cap) / new->q));
         units = cap;
@@ -114,7 +116,8 @@ static inline int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t n
         redefine(t, e, d->next != NONE ? d->next : bucket, at);
         since = at;
     }
-    if (t->hot[e].origin == t->h->own_origin && entry_net(t, e) >= TOKEN_ROLL && !open_epoch(t))
+    if (t->hot[e].origin == t->h->own_origin && (entry_net(t, e) >= TOKEN_ROLL || own_refunded(t, e) >= TOKEN_ROLL)
+        && !open_epoch(t))
         return 0;
     return t->hot[e].origin == t->h->own_origin || own_column_close(t, e, t->h->own_origin);
 }

@@ -72,7 +72,7 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     if (e == NONE)
         return 0;
     for (const wire_column_t *x = w->column; x < w->column + w->columns; x++) {
-        if (!x->origin || !column_new(t, e, x->origin, x->refunded != 0, &c))
+        if (!x->origin || t->origins[x->origin].marked || !column_new(t, e, x->origin, x->refunded != 0, &c))
             continue;
         c.c->taken[c.i] |= (uint64_t)x->taken;
         c.c->birth[c.i] = x->birth;

@@ -111,6 +111,20 @@ class TestRestore:
         assert list(b.bucket.columns("k").values()) == [(1, 60, 20)]
         assert b.bucket.peek("k").remaining == 60
 
+    def test_columns_of_a_marked_epoch_are_left_out(self) -> None:
+        """Its id means another epoch once it is released, whose column that would be."""
+        a, b = peers(2, WHOLE)
+        a.bucket.take("k", 60)
+        payload, places = self.saved(a)
+        ids = b.understood(places)
+        assert b.table.mark(a.epoch)
+        assert b.table.restore(payload, a.definitions_for(b), ids) == 1
+        assert b.bucket.peek("k").remaining == 40
+        b.table.release(a.epoch)
+        b.table.verify()
+        b.table.origin(5, 12345)
+        assert b.bucket.columns("k") == {}
+
     def test_a_snapshot_of_the_running_epoch_is_refused(self) -> None:
         a = Peer(0, WHOLE)
         a.bucket.take("k", 60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.policy import BucketSpec
-from tests.core.pair import Peer, send
+from tests.core.pair import Peer, peers, send
 
 MS = 1_000_000
 DAY = 86_400_000 * MS
@@ -36,3 +36,25 @@ def test_a_rate_that_was_not_stated_again_is_forgotten_for_good(days: int) -> No
         b.bucket.take("k", 5)  # its entry is never idle, so never evicted
         b.table.collect()
     assert b.bucket.peek("k", 900).allowed
+
+
+@pytest.mark.parametrize("silence", range(500, 900, 50))
+def test_a_credit_survives_a_rate_at_which_it_would_be_centuries(silence: int) -> None:
+    """Tokens of credit at one in 30 days are more ns than fit, and must not come out as debt."""
+    fast, slow = BucketSpec("b", 10_000_000, 10_000_000), BucketSpec("b", 100, 1, "30d")
+    a, b = peers(2, fast)
+    b.table.configure(predict=True)
+    b.table.set_node(b.node_of(0), a.epoch, True)
+    for now in range(DAY, DAY + 2000 * MS, 100 * MS):
+        heard(b, now)
+        a.table.set_time(now)
+        b.bucket.take("k", 1)
+        b.table.collect()
+        a.bucket.take_burst("k", 100, 10_000_000)
+        send(a, b)
+    b.table.set_time(DAY + silence * 1000 * MS)
+    b.bucket.take("k", 1)
+    assert b.bucket.debt("k") < 0
+    b.bucket.define(slow)
+    assert b.bucket.peek("k").remaining == 100
+    assert b.bucket.debt("k") < 0

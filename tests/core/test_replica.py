@@ -121,6 +121,19 @@ class TestBooking:
         assert one.debt("k") == before
         assert one.void(*one.hash("gone"), 1) is False
 
+    def test_refunds_that_fill_a_column_open_another_epoch(self) -> None:
+        """Else the sum of both halves, as peers hear it, would grow beyond what a frame holds."""
+        one = bucket(BucketSpec("b", MAX_COST, 10**9))
+        one.take("k", 1)
+        epoch = one.table.epoch
+        for _ in range(6):
+            assert one.void(*one.hash("k"), MAX_COST)
+        assert one.table.epoch != epoch
+        for column in [one.own(*one.hash("k")), *one.columns("k").values()]:
+            assert column is not None
+            assert column[1] < 2**55
+        assert sum(taken for _, taken, _ in one.columns("k").values()) == 6 * MAX_COST + 1
+
     def test_what_is_beyond_the_ceiling_is_forgiven_and_stays_counted(self) -> None:
         one = bucket(BucketSpec("b", 100, 10, max_debt=0))
         one.take("k", 90)
