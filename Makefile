@@ -7,7 +7,8 @@
 #   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer), after processes that share
 #                a table were killed at random and at every instruction (KILLS=n)
 #   make chaos   real Redis servers fail under load, and every token is accounted for (CALLS=n)
-#   make fuzz    random bytes against everything that reads frames or files (SECONDS=n)
+#   make fuzz    random bytes against everything that reads frames or files, and libFuzzer on the core
+#                (SECONDS=n; installs clang, CLANG=no does without)
 #   make docs-figures  the picture and the tables of the documents (some minutes; DOC_SEEDS=n)
 #   make docs-scaling  the page on scaling: growth measured again (half an hour, a quiet machine)
 #   make lint    ruff, format and rules        make types   mypy --strict
@@ -20,6 +21,7 @@ KILLS ?= 2000
 CALLS ?= 100000
 DOC_SEEDS ?= 5
 NAMES ?=
+CLANG ?=
 PYTEST_ARGS ?=
 
 comma := ,
@@ -32,7 +34,7 @@ NATIVE := $(wildcard crdtbucket/*.pyx crdtbucket/core/*.pxi crdtbucket/core/*.h)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test bench bench-report bench-page soak chaos fuzz docs-figures docs-scaling \
-  lint types format redis promtool wrk clean
+  lint types format redis promtool wrk clang clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -61,8 +63,9 @@ soak: $(STAMPS)/dev
 chaos: $(STAMPS)/dev redis
 	$(BIN)/python -m tests.chaos --calls $(CALLS)
 
-fuzz: $(STAMPS)/dev
-	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+fuzz: $(STAMPS)/dev clang
+	CLANG="$(filter-out no,$(CLANG))" $(BIN)/python -m tests.fuzz --seconds $(SECONDS) \
+	  $(if $(filter no,$(CLANG)),--without-libfuzzer)
 
 docs-figures: $(STAMPS)/dev
 	$(BIN)/python docs/figures.py --seeds $(DOC_SEEDS)
@@ -111,7 +114,7 @@ $(STAMPS)/bench: $(STAMPS)/base
 	$(PIP) install --no-build-isolation --editable '.[bench]'
 	@touch $@
 
-# The program of a package, installed where that can be done without asking anybody.
+# The program of a package, or of the packages $(4), installed where that can be done without asking anybody.
 define installed
 if command -v $(1) >/dev/null; then exit 0; \
 elif ! command -v apt-get >/dev/null; then sudo=none; \
@@ -121,7 +124,7 @@ else sudo=none; fi; \
 if [ "$$sudo" = none ]; then echo "$(2)"; exit $(3); fi; \
 echo "installing $(1)"; \
 $$sudo apt-get update -qq && \
-$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null
+$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(or $(4),$(1)) >/dev/null
 endef
 
 redis:
@@ -130,6 +133,12 @@ redis:
 wrk:
 	@$(call installed,wrk,There is no wrk$(comma) and it cannot be installed: the sidecar will not be measured.,0) || \
 	echo "wrk cannot be installed: the sidecar will not be measured."
+
+# Any clang will do that has libFuzzer, whatever its version.
+clang: $(STAMPS)/dev
+	@test -n "$(CLANG)" || $(BIN)/python -m tests.native.libfuzzer || { \
+	$(call installed,libFuzzer,There is no clang with libFuzzer: install it$(comma) or do without: make fuzz CLANG=no,1,clang \
+	  libclang-rt-$$(apt-cache depends clang | sed -n 's/ *Depends: clang-\([0-9]*\)$$/\1/p')-dev); }
 
 # One file out of Debian's package, which needs no rights. Without it the tests of the alerts are skipped.
 promtool: $(STAMPS)/venv

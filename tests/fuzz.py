@@ -1,9 +1,10 @@
-"""Random and mutated bytes into a running node, and in the files of shared tables.
+"""Random and mutated bytes into a running node, in the files of shared tables, and into the core.
 
-python -m tests.fuzz [--seconds N] [--seed S]
+python -m tests.fuzz [--seconds N] [--seed S] [--without-libfuzzer]
 
 Each frame is taken or refused with one WireError; a refused one has changed nothing. Each file is
-opened, or begun anew.
+opened, or begun anew. Then libFuzzer looks for what breaks the promises of the core, in targets of
+its own (tests/native/fuzz_*.c). Each part gets as much of the time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import random
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from crdtbucket.errors import MeshError, WireError
@@ -22,6 +24,8 @@ from crdtbucket.testing import SimulatedMesh
 from tests.broken_tables import open_broken
 from tests.mesh.frames import kinds
 from tests.mesh.test_wire import HOSTILE, framed
+from tests.native import libfuzzer
+from tests.native.build import NoSanitizer
 
 
 class Victim:
@@ -112,14 +116,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
+    parser.add_argument("--without-libfuzzer", action="store_true")
     options = parser.parse_args(arguments)
     logging.disable(logging.ERROR)
-    print(f"seed {options.seed}", flush=True)
-    given, taken = fuzz(options.seconds / 2, options.seed)
-    print(f"{given} frames, {taken} taken, the others refused")
-    files, kept = open_broken(options.seconds / 2, options.seed)
-    print(f"{files} files of tables, {kept} used, the others begun anew")
-    return 0
+    programs: dict[str, Path] = {}
+    if options.without_libfuzzer:
+        print("without libFuzzer, as was asked for: the core's own targets are left out")
+    else:
+        try:
+            programs = libfuzzer.prepare()
+        except NoSanitizer as missing:
+            print(f"nothing is fuzzed: {missing}", file=sys.stderr)
+            return 2
+    seconds = options.seconds / (2 + len(programs))
+    print(f"seed {options.seed}, {seconds:.0f} s each", flush=True)
+    given, taken = fuzz(seconds, options.seed)
+    print(f"{given} frames, {taken} taken, the others refused", flush=True)
+    files, kept = open_broken(seconds, options.seed)
+    print(f"{files} files of tables, {kept} used, the others begun anew", flush=True)
+    results = [libfuzzer.fuzz(name, program, seconds) for name, program in programs.items()]
+    return 0 if all(results) else 1
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@
 /* A counter that stays at the end of its range. */
 #define ADD_SATURATED(x, v)                                       \
     do {                                                          \
-        int64_t added_ = (v);                                     \
-        if (ADD(x, added_) > INT64_MAX - added_)                  \
+        int64_t added_ = (v), before_ = ADD(x, added_);           \
+        if (added_ > 0 && before_ > INT64_MAX - added_)           \
             STORE(x, INT64_MAX);                                  \
     } while (0)
 #define LIKELY(x) __builtin_expect(!!(x), 1)

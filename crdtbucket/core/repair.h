@@ -34,15 +34,19 @@ static void repair_blocks(table_t *t)
         }
 }
 
-/* A column that was being moved to where refunds fit stands twice: the new one counts. */
+/* A column that was being moved to where refunds fit stands twice: the new one counts. None counts of an epoch that is marked. */
 static void repair_columns(table_t *t, uint32_t e)
 {
     columns_t *inside = &t->cold[e].columns;
     column_t c = {0};
-    while (column_next(t, e, &c))
+    while (column_next(t, e, &c)) {
+        uint32_t origin = column_origin(&c);
+        if (t->origins[origin].marked)
+            STORE(c.c->taken[c.i], 0);
         for (int i = 0; c.block && i < INLINE_COLUMNS; i++)
-            if (inside->taken[i] && inside->taken[i] >> TOKEN_BITS == column_origin(&c))
+            if (inside->taken[i] && inside->taken[i] >> TOKEN_BITS == origin)
                 STORE(inside->taken[i], 0);
+    }
 }
 
 /* What was begun is finished: a rewrite as it stands, unless takes go on already, and a merge by maximum, since time went
@@ -151,18 +155,21 @@ static const char *verify_entry(const table_t *t, uint32_t e, uint32_t *blocks)
 {
     const hot_t *hot = &t->hot[e];
     column_t c = {0};
+    uint64_t refunded = (uint64_t)own_refunded(t, e);
     if (table_find(t, hot->hash_lo, hot->hash_hi) != e)
         return "an entry is not found under its hash";
     if (LOAD(hot->word) & BUSY)
         return "an entry is locked for ever";
     if (hot->bucket >= t->h->definitions || !t->definitions[hot->bucket].name_hash)
         return "an entry has no definition";
-    if (!hot->origin || !t->origins[hot->origin].used)
+    if (!hot->origin || !t->origins[hot->origin].used || t->origins[hot->origin].marked)
         return "an entry counts for no epoch";
+    if (refunded > TOKEN_MASK || refunded + (uint64_t)entry_net(t, e) > TOKEN_MASK)
+        return "an entry counts more tokens than fit";
     while (column_next(t, e, &c)) {
         column_t first;
-        if (!t->origins[column_origin(&c)].used)
-            return "a column is of no epoch";
+        if (!t->origins[column_origin(&c)].used || t->origins[column_origin(&c)].marked)
+            return "a column is of no epoch that counts";
         if (!column_find(t, e, column_origin(&c), &first) || first.c != c.c || first.i != c.i)
             return "an epoch has two columns";
         if (column_refunded(&c) > column_taken(&c) && column_origin(&c) != hot->origin)

@@ -65,13 +65,19 @@ static int definition_sound(const definition_t *d)
            && d->cap_ns == (int64_t)((u128)d->q * charged / (u128)d->p);
 }
 
+/* Whether a definition may lead to this place: to none, or to one that stands there. */
+static inline int definition_or_none(const table_t *t, uint32_t place)
+{
+    return place == NONE || (place < t->h->definitions && t->definitions[place].name_hash);
+}
+
 static const char *definitions_fault(const table_t *t)
 {
     uint32_t all = t->h->definitions;
     for (uint32_t i = 0; i < all; i++) {
         const definition_t *d = &t->definitions[i];
         uint32_t steps = 0;
-        if (!place_or_none(d->next, all) || !place_or_none(d->candidate, all) || (d->candidate == NONE && d->candidate_below)
+        if (!definition_or_none(t, d->next) || !definition_or_none(t, d->candidate) || (d->candidate == NONE && d->candidate_below)
             || !in_range(d->replaced_ns) || !in_range(d->staged_ns) || !in_range(d->excess_minute)
             || (d->name_hash && !definition_sound(d)))
             return "a definition is none";
@@ -110,7 +116,8 @@ static const char *table_resume(table_t *t, int64_t max_keys)
         return "its locks cannot be made";
     table_lock(t);
     table_repair(t);
-    wrong = table_verify(t);
+    if (!(wrong = definitions_fault(t)) && !(wrong = entries_fault(t))) /* again: the journal has changed them */
+        wrong = table_verify(t);
     table_unlock(t);
     return wrong;
 }

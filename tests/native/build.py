@@ -19,6 +19,12 @@ WARNINGS = (
     "-Wno-unused-function",
     "-Wno-missing-field-initializers",
 )
+NOTHING = """#ifdef LIBFUZZER
+int LLVMFuzzerTestOneInput(const unsigned char *data, unsigned long size) { return !data && size; }
+#else
+int main(void) { return 0; }
+#endif
+"""
 
 
 class NoSanitizer(Exception):
@@ -31,23 +37,33 @@ def compiler() -> list[str]:
     return shlex.split(command)[:1]
 
 
-def build(program: str, target: Path, flags: tuple[str, ...] = OPTIMIZED) -> Path:
+def probe(command: list[str], target: Path) -> bool:
+    """Whether a program that does nothing can be made and run."""
+    source = target.with_suffix(".c")
+    source.write_text(NOTHING)
+    made = subprocess.run(
+        [*command, str(source), "-o", str(target)], capture_output=True, check=False
+    )
+    source.unlink()
+    if made.returncode:
+        return False
+    return not subprocess.run([target, "-runs=0"], capture_output=True, check=False).returncode
+
+
+def build(
+    program: str,
+    target: Path,
+    flags: tuple[str, ...] = OPTIMIZED,
+    command: list[str] | None = None,
+) -> Path:
     """Compiles one of the programs here; returns its path. Raises NoSanitizer."""
-    base = [*compiler(), "-std=gnu11", "-g", *flags, f"-I{sysconfig.get_path('include')}"]
-    if any("sanitize" in flag for flag in flags):
-        probe = target.with_suffix(".c")
-        probe.write_text("int main(void) { return 0; }\n")
-        made = subprocess.run(
-            [*base, str(probe), "-o", str(target)], capture_output=True, check=False
-        )
-        if (
-            made.returncode
-            or subprocess.run([str(target)], capture_output=True, check=False).returncode
-        ):
-            raise NoSanitizer(" ".join(flags))
-    command = [*base, *WARNINGS, str(HERE / f"{program}.c"), "-o", str(target)]
-    subprocess.run([*command, "-Wl,-z,now", "-lm", "-lpthread"], check=True)
+    include = f"-I{sysconfig.get_path('include')}"
+    base = [*(command or compiler()), "-std=gnu11", "-g", *flags, include]
+    if any("sanitize" in flag for flag in flags) and not probe(base, target):
+        raise NoSanitizer(" ".join(flags))
+    base += [*WARNINGS, str(HERE / f"{program}.c"), "-o", str(target)]
+    subprocess.run([*base, "-Wl,-z,now", "-lm", "-lpthread"], check=True)
     return target
 
 
-__all__ = ["ADDRESSES", "OPTIMIZED", "THREADS", "NoSanitizer", "build"]
+__all__ = ["ADDRESSES", "OPTIMIZED", "THREADS", "NoSanitizer", "build", "probe"]

@@ -1,0 +1,103 @@
+"""Runs the fuzz targets with libFuzzer, which changes inputs towards code that was not reached yet.
+
+Programs, what they found and the inputs that they keep for the next run lie in .fuzz.
+`python -m tests.native.libfuzzer` succeeds when there is a clang for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+
+from tests.native import seeds
+from tests.native.build import NoSanitizer, build, probe
+
+PLACE = Path(__file__).parents[2] / ".fuzz"
+FLAGS = (
+    "-O1",
+    "-DLIBFUZZER",
+    "-fsanitize=fuzzer,address,undefined",
+    "-fno-sanitize-recover=all",
+)
+NAMES = ("clang", *(f"clang-{version}" for version in range(22, 11, -1)))
+LONGEST = 1024
+"""Bytes of an input."""
+PATIENCE = 20
+"""Seconds after which an input hangs."""
+TOLD_EVERY = 15.0
+MISSING = (
+    "there is no clang with libFuzzer: install clang and, of the same version, libclang-rt-dev, "
+    "or name one with CLANG=...; `make fuzz CLANG=no` does without"
+)
+_LINE = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) ft: \d+ corp: (\d+)/\S+ .*exec/s: (\d+)")
+_EDGES = re.compile(r"\((\d+) inline 8-bit counters\)")
+
+
+def find_clang(directory: Path) -> list[str]:
+    """A clang that has libFuzzer and the sanitizers. Raises NoSanitizer."""
+    named = os.environ.get("CLANG")
+    for command in [shlex.split(named)] if named else [[name] for name in NAMES]:
+        if shutil.which(command[0]) and probe([*command, *FLAGS], directory / "probe"):
+            return command
+    raise NoSanitizer(MISSING)
+
+
+def prepare(place: Path = PLACE) -> dict[str, Path]:
+    """Compiles the targets; the program of each. Raises NoSanitizer."""
+    place.mkdir(exist_ok=True)
+    clang = find_clang(place)
+    return {name: build(f"fuzz_{name}", place / name, FLAGS, clang) for name in seeds.MADE}
+
+
+def fuzz(name: str, program: Path, seconds: float) -> bool:
+    """Runs a target for so long and prints how far it came; False when it found something."""
+    corpus = program.parent / f"{name}.corpus"
+    corpus.mkdir(exist_ok=True)
+    seeds.write(name, program.parent / f"{name}.seeds")
+    command = [str(program), f"-max_total_time={max(1, round(seconds))}", f"-max_len={LONGEST}"]
+    command += [f"-timeout={PATIENCE}", f"-artifact_prefix={program.parent}/{name}-"]
+    command += [str(corpus), str(program.parent / f"{name}.seeds")]
+    last: deque[str] = deque(maxlen=60)
+    runs = reached = kept = edges = 0
+    told = time.monotonic()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            last.append(line)
+            if found := _EDGES.search(line):
+                edges = int(found[1])
+            if found := _LINE.match(line):
+                runs, reached, kept = (int(found[i]) for i in (1, 2, 3))
+                if time.monotonic() - told > TOLD_EVERY:
+                    told = time.monotonic()
+                    print(f"{name}: {runs} inputs, {reached} of {edges} edges", flush=True)
+    far = f"{runs} inputs, {reached} of {edges} edges reached, {kept} inputs kept"
+    if process.returncode:
+        print("".join(last))
+        print(
+            f"{name}: FOUND something after {far}; once more: {program} {program.parent}/{name}-*"
+        )
+        return False
+    print(f"{name}: nothing found: {far}", flush=True)
+    return True
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            find_clang(Path(place))
+        except NoSanitizer:
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

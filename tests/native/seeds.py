@@ -1,0 +1,94 @@
+"""What the fuzz targets begin with: real frames, a script of each operation, kept inputs."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from crdtbucket.mesh import wire
+from crdtbucket.policy import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+
+CORPUS = Path(__file__).parent / "corpus"
+DEEDS = 32
+WORDS = (80, 16, 45, 4, 4, 4, 4, 1, 20, 1, 12, 24, 60, 8, 4, 66)
+"""Of each region of a table's file: so many words of 8 bytes are worth writing over, one by one."""
+JOURNAL = 1
+WRITTEN = (2**64 - 1, 0x00FF_00FF_00FF_00FF, 0x1_0000_0001)
+THREE_DEFINITIONS = 0x80
+"""Of the first byte of a frame's input: so many are announced."""
+
+
+def frames() -> Iterator[bytes]:
+    """What three nodes told each other, alone and one after the other."""
+    specs = [BucketSpec("a", 100, 7), BucketSpec("b", 10, 3), BucketSpec("c", 5, 1)]
+    mesh = SimulatedMesh(["A", "B", "C"], specs, seed=1, latency=0.001)
+    payloads: list[bytes] = []
+    receive = mesh["B"].receive
+
+    def recording(source: str, life: int, data: bytes) -> None:
+        payloads.append(wire.decode(data).payload)
+        receive(source, life, data)
+
+    mesh["B"].receive = recording  # type: ignore[method-assign]
+    for i in range(20):
+        decision = mesh["A"].bucket("a").take(f"key {i % 3}", 1 + i)
+        if decision.allowed and i % 2:
+            mesh["A"].bucket("a").refund(decision, 1)
+        mesh["C"].take("b", f"key {i % 4}", 1)
+        mesh.advance(0.05)
+    told = [payload for payload in payloads if payload]
+    for how, payload in enumerate([*told[:12], b"".join(told[:8])]):
+        yield bytes([THREE_DEFINITIONS | how % 64, 0]) + payload
+
+
+def scripts() -> Iterator[bytes]:
+    """Each operation, amid some that are drawn."""
+    rng = random.Random(1)
+    for deed in range(DEEDS):
+        yield b"".join(bytes([deed, *rng.randbytes(7)]) for _ in range(8)) + rng.randbytes(40)
+
+
+def place(region: int, word: int, value: int) -> bytes:
+    """One place of a file that is written over: all 8 bytes of a word."""
+    return struct.pack("<BBHQ", region, 3, word, value)
+
+
+def files() -> Iterator[bytes]:
+    """Each word that says something written over, the journal's also where it tells of a change."""
+    rng = random.Random(1)
+    for region, words in enumerate(WORDS):
+        for word in range(words):
+            for value in WRITTEN:
+                yield bytes([0, 1]) + place(region, word, value) + rng.randbytes(30)
+    for kind in (1, 2, 3):
+        for word in range(1, 16):
+            begun = bytes([0, 2]) + place(JOURNAL, 0, kind)
+            yield begun + place(JOURNAL, word, WRITTEN[kind - 1]) + rng.randbytes(30)
+    for word in range(WORDS[0]):
+        yield bytes([3, 1]) + place(0, word, WRITTEN[word % 3])
+
+
+def kept(target: str) -> list[bytes]:
+    """Inputs that found something once or reach far: a line of hexadecimal each."""
+    lines = (CORPUS / f"{target}.txt").read_text().splitlines()
+    return [bytes.fromhex(line) for line in lines if line and not line.startswith("#")]
+
+
+MADE = {"frame": frames, "script": scripts, "file": files}
+
+
+def write(target: str, directory: Path) -> list[Path]:
+    """Writes the seeds of a target to files."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, seed in enumerate([*kept(target), *MADE[target]()]):
+        path = directory / f"{number:04d}"
+        path.write_bytes(seed)
+        paths.append(path)
+    return paths
+
+
+__all__ = ["MADE", "write"]
