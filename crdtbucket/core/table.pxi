@@ -112,6 +112,12 @@ cdef class Table(_Sharing):
         self.leave()
         return pruned >= 0
 
+    def unmark(self, uint64_t epoch):
+        """Columns of this epoch count again, from what is stated of them: whoever was taken for dead runs."""
+        cdef uint32_t origin = origin_find(&self.t, epoch)
+        if origin:
+            self.t.origins[origin].marked = 0
+
     def release(self, uint64_t epoch):
         """Forgets a marked epoch; its id may be used again."""
         cdef uint32_t origin = origin_find(&self.t, epoch)

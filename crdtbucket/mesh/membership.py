@@ -105,6 +105,7 @@ class Membership:
                 link.start_sync(self._table.version)
         link.info, link.heard, link.connected, link.held = peer, now, True, True
         link.left = link.forgotten = False
+        self._pruner.returned(peer.epoch)
         self._relayed = None
         link.digest_due = now + self._first_digest_ns
         self._table.set_node(link.node, peer.epoch, True)
@@ -180,7 +181,8 @@ class Membership:
             if link.held and silent > HOLD_NS:
                 link.held = False
             elif not link.held and link.connected and silent < HEARD_NS:
-                link.held = True
+                link.held, link.forgotten = True, False
+                self._pruner.returned(link.info.epoch)
                 link.start_sync(self._table.version)
             if not link.left and silent > self._forget_after_ns and self.forget(link):
                 log.warning(

@@ -64,6 +64,11 @@ class Pruner:
         if epoch not in running and epoch not in self.marks:
             self._mark(epoch, now)
 
+    def returned(self, epoch: int) -> None:
+        """A process that was taken for dead is heard: its columns count again."""
+        if self.marks.pop(epoch, None) is not None:
+            self._table.unmark(epoch)
+
     def _make_room(self, known: int, now: int) -> None:
         for epoch in list(self.marks)[: max(0, known - CROWDED)]:
             self._release(epoch)

@@ -77,6 +77,18 @@ def test_a_running_epoch_is_never_believed_dead() -> None:
     assert list(pruner.marks) == [5]
 
 
+def test_a_marked_epoch_that_is_heard_again_counts() -> None:
+    table = table_with(5)
+    pruner = Pruner(table)
+    pruner.told(5, {7}, 0)
+    pruner.returned(5)
+    pruner.returned(6)
+    assert pruner.marks == {}
+    assert [marked for _, _, epoch, marked in table.origins() if epoch == 5] == [False]
+    assert pruner.step([], {7, 5}, KEPT_NS + 1) == ()
+    assert 5 in {epoch for _, _, epoch, _ in table.origins()}
+
+
 def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
     table = table_with()
     pruner = Pruner(table)

@@ -40,7 +40,8 @@ def frames() -> Iterator[bytes]:
         mesh["C"].take("b", f"key {i % 4}", 1)
         mesh.advance(0.05)
     told = [payload for payload in payloads if payload]
-    for how, payload in enumerate([*told[:12], b"".join(told[:8])]):
+    twice = bytes(range(16)) + bytes([0, 0, 9, 2, 3, 1, 5, 3, 1, 5])  # names an epoch two times
+    for how, payload in enumerate([*told[:12], b"".join(told[:8]), twice]):
         yield bytes([THREE_DEFINITIONS | how % 64, 0]) + payload
 
 

@@ -160,6 +160,31 @@ def test_l_a_hot_peer_is_killed_and_its_traffic_moves() -> None:
     assert drive(mesh, {"B": 200.0}, 10.0)["B"][0] >= 0.97 * 1000
 
 
+@pytest.mark.parametrize("breaks", [True, False], ids=["the links end", "the links are silent"])
+def test_who_was_forgotten_and_marked_counts_when_it_comes_back(breaks: bool) -> None:
+    """Under the same epoch, after a partition that was longer than a node is remembered."""
+    mesh = mesh_of(3, forget_after=30.0)
+    drive(mesh, {"A": 80.0, "B": 60.0, "C": 60.0}, 5.0)
+    epoch = mesh["B"].node.table.epoch
+    mesh.partition(["A", "C"], ["B"])
+    for i in range(120):
+        if breaks and i == 10:
+            for here, there in ("AB", "BA", "CB", "BC"):
+                mesh[here].node.disconnected(there, mesh[here].local_ns(mesh.now_ns))
+        for name in "ABC":
+            mesh[name].take("b", "k")
+        mesh.advance(1.0)
+    assert (epoch, True) in [row[2:] for row in mesh["A"].node.table.origins()]
+    mesh.heal()
+    for here, there in ("AB", "BA", "CB", "BC"):
+        if breaks:
+            mesh[here].node.connected(mesh[there].node.info, mesh[here].local_ns(mesh.now_ns))
+    mesh.advance(5.0)
+    after = drive(mesh, {"A": 100.0, "B": 100.0, "C": 100.0}, 20.0)
+    assert 1800 <= total(after) <= 2200
+    assert min(allowed for allowed, _, _ in after.values()) > 300
+
+
 def test_m_a_pause_of_two_seconds_under_overload() -> None:
     mesh = mesh_of()
     demand = {"A": 80.0, "B": 60.0, "C": 60.0}
