@@ -119,7 +119,7 @@ static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const 
 {
     column_t own;
     int changed = lives > 1 && clear_other_rates(t, e, m), had = column_find(t, e, m->source_origin, &own);
-    if (!had && (w->fast | w->slow)) {
+    if (!had && (w->fast | w->slow) && !t->origins[m->source_origin].marked) {
         had = column_new(t, e, m->source_origin, 0, &own);
         r->dropped_full += !had;
     }
@@ -215,7 +215,7 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
     if (after > debt)
         note_excess(d, after, now);
     if (after > cap) {
-        ADD(d->forgiven, (int64_t)((after - cap) / d->q));
+        ADD_SATURATED(d->forgiven, (int64_t)((after - cap) / d->q));
         after = cap;
         count_full(t, hot);
     }

@@ -80,6 +80,9 @@ def fuzz(name: str, program: Path, seconds: float) -> bool:
                     told = time.monotonic()
                     print(f"{name}: {runs} inputs, {reached} of {edges} edges", flush=True)
     far = f"{runs} inputs, {reached} of {edges} edges reached, {kept} inputs kept"
+    if process.returncode < 0:
+        print(f"{name}: was stopped by signal {-process.returncode} after {far}", flush=True)
+        return False
     if process.returncode:
         print("".join(last))
         print(
