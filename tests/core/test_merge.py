@@ -347,3 +347,14 @@ def test_a_definition_that_changed_since_the_frame_was_understood() -> None:
     merged = b.table.merge(payload, understood, ids, node=1, epoch=a.epoch, at=0)
     assert merged.merged == 1
     assert b.bucket.debt("k") == (30 + 1000 + 40) * SECOND // 100
+
+
+def test_what_a_merge_forgives_stays_at_the_end_of_its_range() -> None:
+    a, b = peers(2, WHOLE)
+    for _ in range(5):
+        a.bucket.settle("full", 2**62)
+    assert a.bucket.counters()["forgiven"] == 2**63 - 1
+    for one in (a, b):
+        one.bucket.settle("k", 200)
+    send(b, a)
+    assert a.bucket.counters()["forgiven"] == 2**63 - 1
