@@ -11,8 +11,8 @@ import asyncio
 import gc
 import time
 import timeit
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -176,6 +176,28 @@ def stopwatch() -> Iterator[Callable[[], float]]:
     finally:
         if enabled:
             gc.enable()
+
+
+@asynccontextmanager
+async def lateness(tick_s: float = 0.001) -> AsyncIterator[list[float]]:
+    """A list that grows by the seconds by which a task that wakes each tick was late."""
+    late = [0.0]
+
+    async def tick() -> None:
+        before = time.perf_counter()
+        while True:
+            await asyncio.sleep(tick_s)
+            now = time.perf_counter()
+            late.append(now - before - tick_s)
+            before = now
+
+    ticking = asyncio.create_task(tick())
+    try:
+        await asyncio.sleep(20 * tick_s)
+        late[1:] = []
+        yield late
+    finally:
+        ticking.cancel()
 
 
 def copied(parts: Sequence[bytes]) -> float:

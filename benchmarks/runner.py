@@ -27,6 +27,7 @@ QUESTIONS = (
     "codec",
     "gossip",
     "convergence",
+    "join",
     "accuracy",
     "sidecar",
     "scrape",
@@ -103,7 +104,8 @@ def main(names: tuple[str, ...], size: str | None, saved: bool, file: Path | Non
     """Measure NAMES (default: all of the questions that docs/benchmarks.md answers).
 
     Times are CPU time of one pinned core, so that what else runs on the machine counts little; only
-    where processes wait for each other (workers, strong, sidecar, scrape) they are wall time.
+    where processes wait for each other (workers, strong, join, sidecar, scrape) they are wall
+    time.
     """
     scale, console = SCALES[size or "full"], Console(width=None if Console().is_terminal else 120)
     if saved and scale.name != "full":

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from benchmarks.measure import Case, Comparison, Scale
+from benchmarks.measure import Case, Comparison, Scale, lateness
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.metrics import register
 
 QUESTION = "what does a scrape cost, and how long does the event loop stand still?"
-TICK_S = 0.001
 SPEC = BucketSpec("api", 1_000, 1, "1h")
 
 
@@ -30,28 +29,15 @@ def _registry(keys: int) -> CollectorRegistry:
 
 async def _longest_stall(work: Callable[[], object], threaded: bool) -> tuple[float, float]:
     """Milliseconds that the work took, and that a task which wakes each ms was late at most."""
-    late = [0.0]
-
-    async def tick() -> None:
-        before = time.perf_counter()
-        while True:
-            await asyncio.sleep(TICK_S)
-            now = time.perf_counter()
-            late.append(now - before - TICK_S)
-            before = now
-
-    ticking = asyncio.create_task(tick())
-    await asyncio.sleep(20 * TICK_S)
-    late.clear()
-    start = time.perf_counter()
-    if threaded:
-        await asyncio.to_thread(work)
-    else:
-        work()
-    took = time.perf_counter() - start
-    await asyncio.sleep(5 * TICK_S)
-    ticking.cancel()
-    return took * 1e3, max(late) * 1e3
+    async with lateness() as late:
+        start = time.perf_counter()
+        if threaded:
+            await asyncio.to_thread(work)
+        else:
+            work()
+        took = time.perf_counter() - start
+        await asyncio.sleep(0.005)
+        return took * 1e3, max(late) * 1e3
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
