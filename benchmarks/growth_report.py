@@ -16,7 +16,10 @@ def reduced(results: dict[str, Any]) -> dict[str, Any]:
         "environment": {name: about[name] for name in kept},
         "comparisons": {
             one["title"]: {
-                row["label"]: {v["unit"]: float(f"{v['median']:.6g}") for v in row["values"]}
+                row["label"]: {
+                    unit: float(f"{value['median']:.6g}")
+                    for unit, value in zip(one["units"], row["values"], strict=True)
+                }
                 for row in one["rows"]
             }
             for one in comparisons

@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks import growth_nodes
 from benchmarks.growth_report import Rows, exponent, reduced
+from benchmarks.measure import Comparison, Row
+from benchmarks.report import as_json
 from tests.test_docs import ROOT, tool_of_docs
 
 
@@ -49,15 +51,12 @@ def test_every_number_of_the_page_comes_from_a_row_or_a_setting() -> None:
 def test_values_are_looked_up_by_the_beginnings_of_their_names() -> None:
     about = dict.fromkeys(("date", "commit", "processor", "cores", "python", "load"), 1)
     medians = {"floor": 1.0, "10 nodes": 2.0, "1,000 nodes": 3.0}
-    measured = [
-        {"label": label, "values": [{"unit": "us a take", "median": median}]}
-        for label, median in medians.items()
-    ]
-    comparison = {"title": "costs: of all", "rows": measured}
-    results = {"environment": about, "answers": [{"comparisons": [comparison]}]}
+    rows = [Row(label, ((median,),)) for label, median in medians.items()]
+    told = as_json(Comparison("costs: of all", ("us a take",), []), rows, [])
+    results = {"environment": about, "answers": [{"comparisons": [told]}]}
     data = reduced(results)
     assert "load" not in data["environment"]
-    rows = Rows(data)
-    assert rows.value("costs", "floor", "us") == 1.0
-    assert rows.line("costs", "us") == [(10.0, 2.0), (1000.0, 3.0)]
-    assert rows.line("costs", "us", "10 nodes") == [(10.0, 2.0)]
+    found = Rows(data)
+    assert found.value("costs", "floor", "us") == 1.0
+    assert found.line("costs", "us") == [(10.0, 2.0), (1000.0, 3.0)]
+    assert found.line("costs", "us", "10 nodes") == [(10.0, 2.0)]
