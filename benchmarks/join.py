@@ -40,7 +40,7 @@ async def _running(name: str, max_keys: int, *peers: str) -> AsyncIterator[tuple
 
 async def _hold(keys: int, line: Connection) -> None:
     async with _running("holder", keys) as (_, mesh), lateness() as late:
-        await asyncio.sleep(1)  # its own rounds are over, as those of a node that has run for long
+        await asyncio.sleep(0.3)  # its own rounds are over, as those of a node that runs
         line.send(mesh.address)
         late[1:] = []
         await asyncio.to_thread(line.recv)

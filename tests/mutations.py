@@ -21,7 +21,7 @@ from tests.planted import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[1]
 EXTENSION = "_core" + str(sysconfig.get_config_var("EXT_SUFFIX"))
-CFLAGS = ["-O1", "-w", "-fno-strict-aliasing", "-fwrapv", "-std=gnu11", "-shared", "-fPIC"]
+CFLAGS = ["-O0", "-w", "-fno-strict-aliasing", "-fwrapv", "-std=gnu11", "-shared", "-fPIC"]
 SECONDS = 100
 
 
