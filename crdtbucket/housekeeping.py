@@ -11,6 +11,7 @@ from typing import TypeVar
 from crdtbucket._core import Table
 from crdtbucket.bucket import Bucket
 from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.tables import Tables
 
 T = TypeVar("T")
 
@@ -26,9 +27,10 @@ SWEEP_BEATS = 32
 class Housekeeping:
     """One beat of upkeep, and two ways to repeat it."""
 
-    def __init__(self, table: Table, buckets: Sequence[Bucket], *, alone: bool) -> None:
-        """`buckets` may grow. `alone`: no mesh looks after the table."""
-        self._table = table
+    def __init__(self, tables: Tables, buckets: Sequence[Bucket], *, alone: bool) -> None:
+        """`buckets` may grow. `alone`: no mesh looks after the main table."""
+        self._tables = tables
+        self._table = table = tables.main
         self._buckets = buckets
         self._alone = alone
         self.relax: Callable[[], None] | None = None
@@ -52,8 +54,9 @@ class Housekeeping:
                 delay = min(delay, max((due - now) / NS_PER_SECOND, SHORTEST_BEAT_S))
         if self.relax is not None:
             self.relax()
-        if self._alone:
-            self._look_after_table()
+        for table in self._tables.deciding():
+            if self._alone or table is not self._table:
+                _look_after(table)
         if self.save is not None and now - self._saved >= SAVE_NS:
             self._saved = now
             self._save(self.save)
@@ -88,15 +91,6 @@ class Housekeeping:
         elif self._saving is None or self._saving.done():
             self._saving = self._loop.run_in_executor(None, _logged, save)
 
-    def _look_after_table(self) -> None:
-        if self._table.shared and not self._table.lead():
-            return  # another process does
-        # Nobody has to hear of anything: what was attempted counts as sent, so that it can be
-        # evicted when it is full again.
-        self._table.collect()
-        self._table.trim(self._table.version)
-        self._table.sweep(max(SWEEP_LEAST, self._table.places // SWEEP_BEATS))
-
     def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self._logged_beat(), self._beat_on, loop)
 
@@ -107,6 +101,16 @@ class Housekeeping:
     def _logged_beat(self) -> float:
         delay = _logged(self.beat)
         return BEAT_S if delay is None else delay
+
+
+def _look_after(table: Table) -> None:
+    if table.shared and not table.lead():
+        return  # another process does
+    # Nobody has to hear of anything: what was attempted counts as sent, so that it can be
+    # evicted when it is full again.
+    table.collect()
+    table.trim(table.version)
+    table.sweep(max(SWEEP_LEAST, table.places // SWEEP_BEATS))
 
 
 def _logged(work: Callable[[], T]) -> T | None:

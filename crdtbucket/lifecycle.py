@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from crdtbucket._core import Table
 from crdtbucket.background import Background, Service, running
 from crdtbucket.bucket import Bucket
 from crdtbucket.errors import CrdtbucketError, LimiterClosed, NodeConflict
@@ -19,6 +18,7 @@ from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mesh.state import StateDir
 from crdtbucket.rollout import Position, row_of
 from crdtbucket.sharing import SharedFile, TableNotes
+from crdtbucket.tables import Tables
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol import MeshNode
@@ -44,27 +44,27 @@ class Lifecycle:
 
     def __init__(
         self,
-        table: Table,
+        tables: Tables,
         buckets: Sequence[Bucket],
         *,
         node: str,
         region: str,
         mesh: MeshConfig | None,
         strong: StrongSide | None = None,
-        file: SharedFile | None = None,
         relax: Callable[[], None] | None = None,
     ) -> None:
         """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis.
-        `file`: of a shared table. `relax`: see `Housekeeping`."""
+        `relax`: see `Housekeeping`."""
         self.state = State.NEW
-        self._table = table
+        self._tables = tables
+        self._table = tables.main
         self._buckets = buckets
         self._node = node
         self._region = region
         self._config = mesh
         self._strong = strong
-        self._file = file
-        self._housekeeping = Housekeeping(table, self._buckets, alone=mesh is None)
+        self._file = tables.file
+        self._housekeeping = Housekeeping(tables, self._buckets, alone=mesh is None)
         self._housekeeping.relax = relax
         self._loop: asyncio.AbstractEventLoop | None = None
         self.machine: MeshNode | None = None
@@ -154,12 +154,13 @@ class Lifecycle:
             raise LimiterClosed("this limiter was closed: make a new one")
         if self.state is not State.NEW:
             raise CrdtbucketError(f"this limiter is {self.state.value} already: open it once")
+        self._tables.begin_life()
         self.state = State.OPENING
 
     def _end(self) -> None:
         self.state = State.CLOSED
         # First of all: what is taken after the last words to the peers, they would never hear of.
-        self._table.refusal = LimiterClosed("the limiter is closed")
+        self._tables.refuse(LimiterClosed("the limiter is closed"))
         self._wake_waiters()
         self._housekeeping.stop()
 
@@ -231,9 +232,7 @@ class Lifecycle:
         try:
             self._release_state()
         finally:
-            if self._file is not None:
-                self._table.unclaim()
-                self._file.close()
+            self._tables.close()
 
     def _release_state(self) -> None:
         if self._state is None:

@@ -20,7 +20,7 @@ from crdtbucket.errors import (
 )
 from crdtbucket.filewatch import FileWatch
 from crdtbucket.lifecycle import Lifecycle, State
-from crdtbucket.making import Maker, new_table
+from crdtbucket.making import Maker
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mesh.state import StateDir
 from crdtbucket.mode import Mode
@@ -30,11 +30,12 @@ from crdtbucket.reload import Reload, runnable
 from crdtbucket.rolling import LiveRollout
 from crdtbucket.rollout import Position, row_of
 from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
-from crdtbucket.sharing import SharedFile, path_for, shared_stats
+from crdtbucket.sharing import shared_stats
 from crdtbucket.stats import bucket_stats, fleet_row, mesh_stats
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
 from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.tables import Tables
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
@@ -84,20 +85,20 @@ class Limiter:
         self._node = check_name(ALONE if node is None else node, "node")
         self._region = check_name(region, "region") if region else ""
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
-        self._file = None if shared is None else SharedFile(path_for(shared, self._node))
-        if _table is None:
-            _table = new_table(self._file, self._node, mesh, config, max_keys)
-        self._table = _table
+        self._tables = Tables(
+            shared, node=self._node, mesh=mesh, redis=config, max_keys=max_keys, main=_table
+        )
+        self._table = self._tables.main
         self._path = ""
         self._watch: FileWatch | None = None
-        maker = Maker(self._table, mesh, check_consistency(consistency))
+        maker = Maker(self._tables, mesh, check_consistency(consistency))
         defined = maker.define(buckets)
         self._several = Several(self.bucket)
         self._strong = maker.strong_side(
             config, degradation or Degradation(), node=node, region=self._region
         )
         self._reload = Reload(
-            self._table,
+            self._tables,
             self._strong,
             make=maker.make,
             kind=maker.kind,
@@ -106,13 +107,12 @@ class Limiter:
             buckets=defined,
         )
         self._lifecycle = Lifecycle(
-            self._table,
+            self._tables,
             maker.made,
             node=self._node,
             region=self._region,
             mesh=mesh,
             strong=self._strong,
-            file=self._file,
             relax=self._reload.beat,
         )
         self._reload.rolling.on_change = self._tell
@@ -273,9 +273,10 @@ class Limiter:
         """
         spec = self.bucket(bucket).spec
         wanted = {spec.name, *(plan.name for _, plan in spec.plans)}
-        names = list(self._table.names.values())  # a copy: other threads go on taking
+        table = self.bucket(bucket).table
+        names = list(table.names.values())  # a copy: other threads go on taking
         found = ((of, key) for of, key in names if of in wanted)
-        if self._table.shared:  # others may have evicted it
+        if table.shared:  # others may have evicted it
             found = ((of, key) for of, key in found if self.bucket(of).debt(key) is not None)
         return list(itertools.islice((key for _, key in found), max(limit, 0)))
 
@@ -295,8 +296,8 @@ class Limiter:
             "table": self._table.stats(),
             "buckets": {name: bucket_stats(bucket) for name, bucket in self.buckets.items()},
         }
-        if self._file is not None:
-            out["shared"] = shared_stats(self._file, self._table)
+        if self._tables.file is not None:
+            out["shared"] = shared_stats(self._tables.file, self._table)
         rollout = self._reload.rolling.state
         if rollout is not None:
             out["rollout"] = rollout

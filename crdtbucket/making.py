@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from crdtbucket._core import Table
 from crdtbucket.bucket import Bucket
 from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec
@@ -15,9 +13,9 @@ from crdtbucket.mode import Mode
 from crdtbucket.planned import PlannedBucket, set_plans, with_plans
 from crdtbucket.plans import FEWER, MAX_BUCKETS
 from crdtbucket.policy import BucketSpec
-from crdtbucket.sharing import SharedFile
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.tables import Tables
 
 if TYPE_CHECKING:
     from crdtbucket.strong.assembly import StrongSide
@@ -27,13 +25,13 @@ LAG_NS = NS_PER_SECOND // 5
 
 
 class Maker:
-    """Makes the buckets of one table."""
+    """Makes the buckets of one limiter."""
 
-    def __init__(self, table: Table, mesh: MeshConfig | None, consistency: Mode) -> None:
+    def __init__(self, tables: Tables, mesh: MeshConfig | None, consistency: Mode) -> None:
         """`consistency`: of buckets that do not say it themselves."""
         self.made: list[Bucket] = []
         """All buckets that were ever made, in order."""
-        self._table = table
+        self._tables = tables
         self._mesh = mesh
         self._consistency = consistency
 
@@ -48,7 +46,7 @@ class Maker:
         """Defines a bucket, or a plan of `owner`."""
         mesh = self._mesh
         bucket = self.kind(owner, planned=bool(spec.plans))(
-            self._table,
+            self._tables.of(self._is_strong(owner)),
             spec,
             min_debt=self.least_debt(spec),
             news_ns=None if mesh is None else mesh.gossip_interval_ns,
@@ -84,9 +82,6 @@ class Maker:
         if not buckets:
             return None
         names = ", ".join(bucket.spec.name for bucket in buckets)
-        if self._table.shared:
-            fix = "give each process its own node and leave shared out, or make them eventual"
-            raise InvalidSpec(f"{names}: strong consistency in a shared table", fix, "shared")
         if config is None:
             fix = 'pass redis="redis://host:port" or RedisConfig(...), or consistency="eventual"'
             raise InvalidSpec(f"{names}: strong consistency without a Redis", fix, "redis")
@@ -98,7 +93,7 @@ class Maker:
         return StrongSide(
             config,
             degradation,
-            self._table,
+            self._tables,
             buckets,
             node=node,
             region=region,
@@ -121,36 +116,9 @@ class Maker:
         return (spec.consistency or self._consistency) is Mode.STRONG
 
 
-def new_table(
-    file: SharedFile | None,
-    node: str,
-    mesh: MeshConfig | None,
-    redis: RedisConfig | None,
-    max_keys: int,
-) -> Table:
-    """A table that hashes keys as those do who share the limits; in `file` for several processes.
-
-    Raises `SharedTableError`.
-    """
-    key = None
-    if mesh is not None:
-        from crdtbucket.mesh.session import hash_key  # the network only where there is one
-
-        key = hash_key(mesh)
-    elif redis is not None:  # who shares a Redis finds the same key under the same hash
-        key = hashlib.blake2b(redis.prefix.encode(), digest_size=16).digest()
-    if file is None:
-        return Table(max_keys=max_keys, hash_key=key)
-    try:
-        return file.table(max_keys=max_keys, hash_key=key, owner=node)
-    except BaseException:
-        file.close()
-        raise
-
-
 def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
     """Tokens of debt that late news may need room for: four times what refills while it travels."""
     return -(-4 * spec.refill_rate * (LAG_NS + mesh.gossip_interval_ns) // spec.interval_ns)
 
 
-__all__ = ["Maker", "least_debt", "new_table"]
+__all__ = ["Maker", "least_debt"]

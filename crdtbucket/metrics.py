@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from crdtbucket._core import Table
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.figures import FIGURES, PREFIX, Figure, Stats
 
@@ -41,18 +42,19 @@ class LimiterCollector(Collector):
         """Every metric as it stands at this moment; any thread may ask. Goes over all keys: some
         4 ms for a million, in which other threads go on."""
         stats, buckets = self._limiter.stats(), dict(self._limiter.buckets)
-        levels: dict[int, tuple[float, ...]] | None = None
+        levels: dict[Table, dict[int, tuple[float, ...]]] = {}
         for name in list(stats["buckets"]):
             bucket = buckets.get(name)
             if bucket is None:  # removed in this moment
                 del stats["buckets"][name]
                 continue
-            if levels is None:
-                levels = dict(bucket.table.survey())
+            table = bucket.table
+            if table not in levels:
+                levels[table] = dict(table.survey())
             numbers = stats["buckets"][name]
             numbers["spec"] = bucket.spec
             numbers.setdefault("mode", bucket.mode)
-            level = levels.get(bucket.name_hash, NO_LEVEL)
+            level = levels[table].get(bucket.name_hash, NO_LEVEL)
             numbers |= dict(zip(LEVELS, level, strict=True))
         return (family(figure, stats) for figure in FIGURES)
 

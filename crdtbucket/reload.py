@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from crdtbucket.planned import PlannedBucket, set_plans, with_plans
 from crdtbucket.plans import FEWER, MAX_BUCKETS
 from crdtbucket.policy import BucketSpec
 from crdtbucket.rolling import LiveRollout, differs
+from crdtbucket.tables import Tables
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
@@ -47,7 +49,7 @@ class Reload:
 
     def __init__(
         self,
-        table: Table,
+        tables: Tables,
         strong: StrongSide | None,
         *,
         make: Callable[[BucketSpec, BucketSpec], Bucket],
@@ -64,7 +66,8 @@ class Reload:
         self.config: Config | None = None
         """The configuration in force, None until there was one."""
         self.counters = {"reloads": 0, "refused": 0}
-        self._table = table
+        self._tables = tables
+        self._table = tables.main
         self._strong = strong
         self._make = make
         self._kind = kind
@@ -73,7 +76,7 @@ class Reload:
         self._removed: dict[str, Bucket] = {}
         self._grown: dict[str, Grown] = {}
         self.lock = threading.RLock()
-        self.rolling = LiveRollout(self, table, started.get("region") or "")
+        self.rolling = LiveRollout(self, tables.main, started.get("region") or "")
 
     def change(self, config: Config) -> None:
         """Brings `config` into force, or begins to, where it has stages. Raises `ConfigError` with
@@ -187,7 +190,7 @@ class Reload:
     def _unfit(
         self, config: Config, specs: tuple[BucketSpec, ...], consistency: Mode
     ) -> Iterator[Problem]:
-        changed, seen = 0, set[str]()
+        changed, seen = Counter[Table](), set[str]()
         for spec, owner in with_plans(specs):
             path = f"services.{owner.name}"
             strong = (owner.consistency or consistency) is Mode.STRONG
@@ -215,20 +218,21 @@ class Reload:
                     self._strong.arguments(spec, self._ceiling(spec) - spec.capacity)
                 except InvalidSpec as error:
                     yield Problem(error.message, error.fix, f"{path}.{error.field}", config.path)
-            changed += known is None or known.spec != spec
+            changed[self._tables.of(strong)] += known is None or known.spec != spec
         if len(seen) > MAX_BUCKETS:
             yield Problem(f"has {len(seen)} buckets and plans", FEWER, "services", config.path)
         # A ceiling that is raised for a time takes a second one later; stages raise it of the old
         # definition as well.
         each = 2 if config.rollout is None else 3
-        if each * changed > self._table.free_definitions:
-            yield Problem(
-                f"changes {changed} buckets, and there is room for "
-                f"{self._table.free_definitions // each} changes now",
-                "try again in a minute; with so many buckets, change fewer at a time",
-                "services",
-                config.path,
-            )
+        for table, count in changed.items():
+            if each * count > table.free_definitions:
+                yield Problem(
+                    f"changes {count} buckets, and there is room for "
+                    f"{table.free_definitions // each} changes now",
+                    "try again in a minute; with so many buckets, change fewer at a time",
+                    "services",
+                    config.path,
+                )
 
     # ---- what is done ----
 

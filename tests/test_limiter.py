@@ -26,6 +26,7 @@ from crdtbucket import (
 )
 from crdtbucket._core import Table
 from crdtbucket.housekeeping import BEAT_S, SAVE_NS, Housekeeping
+from crdtbucket.tables import Tables
 from tests.virtual_loop import VirtualTime
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -35,6 +36,10 @@ SPEC = BucketSpec("api", capacity=10, refill_rate=10)
 
 def limiter_in(time: VirtualTime, *specs: BucketSpec, **more: Any) -> Limiter:
     return Limiter(specs or [SPEC], _table=time.table, **more)
+
+
+def tables_of(table: Table) -> Tables:
+    return Tables(None, node="a", mesh=None, redis=None, max_keys=table.max_keys, main=table)
 
 
 # -- building
@@ -365,7 +370,7 @@ def test_upkeep_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> Non
             return super().beat()
 
     async def main() -> None:
-        housekeeping = Failing(time.table, [bucket], alone=True)
+        housekeeping = Failing(tables_of(time.table), [bucket], alone=True)
         housekeeping.start_on_loop()
         await asyncio.sleep(3 * BEAT_S + 0.1)
         housekeeping.stop()
@@ -380,7 +385,7 @@ def test_upkeep_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> Non
 async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
     """It takes as long as the disk does, and decisions and gossip must not wait for it."""
     table = Table(max_keys=16, virtual=True)
-    housekeeping = Housekeeping(table, [], alone=False)
+    housekeeping = Housekeeping(tables_of(table), [], alone=False)
     began, may_end = asyncio.Event(), threading.Event()
     saves: list[threading.Thread] = []
     loop = asyncio.get_running_loop()

@@ -27,6 +27,7 @@ from crdtbucket.recall import kept, recalled
 from crdtbucket.reload import Reload
 from crdtbucket.rolling import LiveRollout
 from crdtbucket.rollout import Position, RolloutPlan, Stage, Status, row_of
+from crdtbucket.tables import Tables
 from crdtbucket.testing import SimulatedMesh
 from tests.virtual_loop import VirtualTime
 
@@ -49,7 +50,7 @@ def reload_of(table: Table, region: str) -> Reload:
         return PlannedBucket if planned else Bucket
 
     return Reload(
-        table,
+        Tables(None, node="a", mesh=None, redis=None, max_keys=table.max_keys, main=table),
         None,
         make=lambda spec, owner: kind(owner, planned=bool(spec.plans))(table, spec),
         kind=kind,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket import BucketSpec, ConfigError, InvalidSpec, Limiter, MeshConfig
+from crdtbucket import BucketSpec, ConfigError, Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.errors import SharedTableError
 from crdtbucket.sharing import path_for
@@ -111,12 +111,6 @@ def test_only_one_leads_and_another_follows(path: str) -> None:
             assert second.stats()["shared"]["leader"] == os.getpid()
 
     asyncio.run(main())
-
-
-def test_strong_buckets_share_no_table(path: str) -> None:
-    spec = BucketSpec("api", 10, 1, consistency="strong")
-    with pytest.raises(InvalidSpec, match=r"api: strong consistency in a shared table.*own node"):
-        Limiter([spec], node="a", redis="redis://127.0.0.1:1", shared=path)
 
 
 def test_no_version_is_rolled_out_by_stages_in_a_shared_table(path: str, tmp_path: Path) -> None:

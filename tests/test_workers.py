@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.strong.redis_server import free_port
+from tests.strong.redis_server import Server, free_port
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 200
@@ -38,11 +38,13 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 @contextmanager
-def served(server: str, workers: int, shared: Path) -> Iterator[int]:
-    """A server with so many workers, all up, on a port; it must end well."""
+def served(server: str, workers: int, shared: Path, app: list[str] | None = None) -> Iterator[int]:
+    """A server with so many workers, all up, on a port; it must end well. `app`: the arguments that
+    name another application than the example's."""
     port = free_port()
     where = ["--port", str(port)] if server == "uvicorn" else ["--bind", f"127.0.0.1:{port}"]
-    command = [sys.executable, "-m", server, *where, "--workers", str(workers), *SERVERS[server]]
+    which = SERVERS[server] if app is None else app
+    command = [sys.executable, "-m", server, *where, "--workers", str(workers), *which]
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen(
         command,
@@ -80,3 +82,31 @@ def test_a_limit_is_one_limit_however_many_workers_serve(
     assert Counter(status for status, _ in answers) == {200: LIMIT, 429: ASKED - LIMIT}
     serving = {who for status, who in answers if status == 200}
     assert len(serving) > 1 or workers == 1  # else it would prove nothing
+
+
+STRONG_APP = """
+import os
+from crdtbucket import BucketSpec, Limiter
+from crdtbucket.http import Limits, Rule
+from crdtbucket.http.wsgi import LimitMiddleware
+
+def hello(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+
+spec = BucketSpec.parse("web", "{limit}/hour", consistency="strong")
+limiter = Limiter([spec], node="edge-1", redis="{url}", shared=os.environ["SHARED"])
+rule = Rule("web", key=lambda request: "all", exempt=lambda request: request.path == "/healthz")
+app = LimitMiddleware(hello, Limits(limiter, rule))
+"""
+
+
+def test_a_strong_limit_is_exact_over_the_workers(tmp_path: Path) -> None:
+    with Server() as redis:
+        (tmp_path / "strong_app.py").write_text(STRONG_APP.format(limit=LIMIT, url=redis.url))
+        app = ["--chdir", str(tmp_path), "--preload", "--log-level", "warning", "strong_app:app"]
+        shared = tmp_path / "table"
+        with served("gunicorn", 4, shared, app) as port, ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: get(port, "/"), range(ASKED)))
+    assert Counter(status for status, _ in answers) == {200: LIMIT, 429: ASKED - LIMIT}
+    assert len({process for status, process in answers if status == 200}) > 1

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket._core import BucketCore, Table
+from crdtbucket._core import BucketCore
 from crdtbucket.bucket import Bucket
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.mesh.roster import Roster
@@ -26,6 +26,7 @@ from crdtbucket.strong.script import MOST_TOKENS, Arguments
 from crdtbucket.strong.settings import RedisConfig
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.webhook import Webhook
+from crdtbucket.tables import Tables
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol import MeshNode
@@ -40,7 +41,7 @@ class StrongSide:
         self,
         config: RedisConfig,
         degradation: Degradation,
-        table: Table,
+        tables: Tables,
         buckets: Sequence[Bucket],
         *,
         node: str,
@@ -57,11 +58,12 @@ class StrongSide:
             )
         self._config = config
         self._degradation = degradation
-        self._table = table
+        self._tables = tables
+        self._table = tables.strong
         self._buckets = [bucket for bucket in buckets if isinstance(bucket, StrongBucket)]
         self._node = node
         self._region = region
-        self._quotas = Table(max_keys=table.max_keys)
+        self._quotas = tables.quotas
         self._rules: dict[BucketCore, Rules] = {
             bucket: self._rules_of(bucket.spec, bucket.max_debt) for bucket in self._buckets
         }
@@ -114,8 +116,10 @@ class StrongSide:
                 bucket.attach(self.store)
 
     def join(self, machine: MeshNode | None) -> None:
-        """Before the start: `machine` is this node's part in the mesh, if there is one."""
-        self._machine = machine
+        """Before the start: `machine` is this node's part in the mesh, if there is one. The mesh
+        carries the counts of its own table alone, so strong buckets beside a shared table do
+        without it."""
+        self._machine = machine if self._table is self._tables.main else None
 
     async def start(self) -> None:
         """Connects to Redis, as far as that can be had."""

@@ -1,0 +1,252 @@
+"""Strong buckets of processes that share a table: one limit at Redis, one quota when it is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode
+from crdtbucket.strong.degradation import Degradation
+from crdtbucket.tables import QUOTA_SUFFIX, Tables
+from tests.strong.redis_server import Server, free_port
+
+LIMIT = 500
+STRONG = BucketSpec("api", LIMIT, 1, "1h", max_debt=0, consistency="strong")
+LOCAL = BucketSpec("local", 300, 1, "1h", max_debt=0, consistency="eventual")
+WORKERS = 4
+BOUND_S = 60.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "table")
+
+
+@pytest.fixture
+def redis() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Waits until something is so, and fails when it never is."""
+    deadline = time.monotonic() + BOUND_S
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def taken_in(limiter: Limiter, bucket: str, attempts: int) -> int:
+    """How many of so many calls are admitted."""
+    take = limiter.bucket(bucket).acquire_sync
+    return sum(take("k").allowed for _ in range(attempts))
+
+
+def in_children(work: Callable[[], int], children: int = WORKERS) -> list[int]:
+    """What `work` gives in so many forked processes at once."""
+    pipes, pids = [], []
+    for _ in range(children):
+        read, write = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                os.write(write, str(work()).encode())
+            except BaseException:  # noqa: BLE001 - shown, and missed by the parent
+                sys.excepthook(*sys.exc_info())
+            finally:
+                os._exit(0)
+        os.close(write)
+        pipes.append(read)
+        pids.append(pid)
+    answers = []
+    for read, pid in zip(pipes, pids, strict=True):
+        with os.fdopen(read) as pipe:
+            answers.append(pipe.read())
+        os.waitpid(pid, 0)
+    assert all(answers), "a child failed: its error is above"
+    return [int(answer) for answer in answers]
+
+
+def test_forked_workers_keep_one_limit(path: str, redis: Server) -> None:
+    limiter = Limiter([STRONG, LOCAL], node="edge-1", redis=redis.url, shared=path)
+
+    def work() -> int:
+        with limiter:
+            strong, local = taken_in(limiter, "api", 300), taken_in(limiter, "local", 150)
+            assert limiter.stats()["strong"]["sharing_nodes"] == 1
+            return 1000 * strong + local
+
+    answers = in_children(work)
+    assert sum(answer // 1000 for answer in answers) == LIMIT
+    assert sum(answer % 1000 for answer in answers) == 300
+    limiter.close()
+
+
+def test_all_workers_together_grant_one_share_of_an_outage(path: str) -> None:
+    """Redis was never there: the host has its tenth of the limit, not each of its processes."""
+    limiter = Limiter(
+        [STRONG],
+        node="edge-1",
+        redis=f"redis://127.0.0.1:{free_port()}",
+        degradation=Degradation(fallback_ratio=0.1),
+        shared=path,
+    )
+
+    def work() -> int:
+        with limiter:
+            until(lambda: limiter.bucket("api").mode is Mode.FALLBACK, "the outage is seen")
+            return taken_in(limiter, "api", 100)
+
+    assert sum(in_children(work)) == LIMIT // 10
+    limiter.close()
+
+
+def test_the_share_is_charged_for_what_redis_granted_to_any_worker(
+    path: str, redis: Server
+) -> None:
+    def made() -> Limiter:
+        return Limiter(
+            [STRONG],
+            node="edge-1",
+            redis=redis.url,
+            degradation=Degradation(fallback_ratio=0.5),
+            shared=path,
+        )
+
+    with made() as one, made() as other:
+        assert taken_in(one, "api", 200) == 200
+        redis.kill()
+        bucket = other.bucket("api")
+        until(lambda: other.bucket("api").mode is Mode.FALLBACK, "the outage is seen")
+        until(lambda: one.bucket("api").mode is Mode.FALLBACK, "the outage is seen by both")
+        assert bucket.acquire_sync("other").allowed, "a key that nobody took of has its share"
+        granted = taken_in(other, "api", 100) + taken_in(one, "api", 100)
+        assert granted == 50, "half of the limit, of which 200 are spent"
+
+
+def test_what_an_outage_granted_is_settled_once(path: str, redis: Server) -> None:
+    """All that any worker granted without Redis is charged there when it is back."""
+
+    def made() -> Limiter:
+        return Limiter(
+            [STRONG],
+            node="edge-1",
+            redis=redis.url,
+            degradation=Degradation(fallback_ratio=0.2),
+            shared=path,
+        )
+
+    with made() as one, made() as other:
+        granted = taken_in(one, "api", 10) + taken_in(other, "api", 10)
+        redis.kill()
+        until(
+            lambda: all(x.bucket("api").mode is Mode.FALLBACK for x in (one, other)),
+            "the outage is seen",
+        )
+        granted += taken_in(one, "api", 60) + taken_in(other, "api", 60)
+        assert 20 <= granted <= LIMIT // 5
+        redis.start()
+        until(
+            lambda: all(x.bucket("api").mode is Mode.STRONG for x in (one, other)),
+            "Redis decides again",
+        )
+        until(
+            lambda: not any(x.stats()["strong"]["unsettled"] for x in (one, other)),
+            "the grants are settled",
+        )
+        granted += taken_in(one, "api", LIMIT)
+        granted += taken_in(other, "api", LIMIT)
+        assert granted == LIMIT
+
+
+def test_a_killed_worker_loses_and_repeats_nothing(path: str, redis: Server) -> None:
+    code = f"""
+import sys
+from crdtbucket import BucketSpec, Limiter
+spec = BucketSpec("api", {LIMIT}, 1, "1h", max_debt=0, consistency="strong")
+with Limiter([spec], node="edge-1", redis={redis.url!r}, shared={path!r}) as limiter:
+    take = limiter.bucket("api").acquire_sync
+    while True:
+        print(int(take("k").allowed), flush=True)
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        told = [worker.stdout.readline().strip() for _ in range(100)]
+        worker.send_signal(signal.SIGKILL)
+        told += worker.stdout.read().split()
+    granted = told.count("1")
+    assert granted >= 100
+    with Limiter([STRONG], node="edge-1", redis=redis.url, shared=path) as limiter:
+        rest = taken_in(limiter, "api", LIMIT)
+    # The call that the kill cut off may have been charged without having been told.
+    assert LIMIT - 1 <= granted + rest <= LIMIT
+
+
+def test_strong_beside_a_mesh_asks_redis_and_falls_back_to_its_share(
+    path: str, redis: Server
+) -> None:
+    """The mesh carries the shared table; strong buckets have their own and Redis."""
+    mesh = MeshConfig(listen="127.0.0.1:0", secret="x" * 32)
+    with Limiter([STRONG, LOCAL], node="edge-1", redis=redis.url, mesh=mesh, shared=path) as one:
+        assert taken_in(one, "api", 10) == 10
+        assert one.bucket("local").take("k", 10)
+        redis.kill()
+        until(lambda: one.bucket("api").mode is Mode.FALLBACK, "no mesh could decide for it")
+        assert one.bucket("local").take("k", 10)
+        assert one.stats()["buckets"]["local"]["granted"] == 20
+
+
+def test_what_a_limiter_shows_is_of_all_its_buckets(path: str, redis: Server) -> None:
+    from prometheus_client import CollectorRegistry
+
+    from crdtbucket.metrics import register
+
+    with Limiter([STRONG, LOCAL], node="edge-1", redis=redis.url, shared=path) as limiter:
+        taken_in(limiter, "api", LIMIT // 2)
+        assert limiter.bucket("local").take("k", 300)
+        assert limiter.keys("api") == limiter.keys("local") == ["k"]
+        registry = CollectorRegistry()
+        register(limiter, registry)
+        lowest = {
+            bucket: registry.get_sample_value("crdtbucket_lowest_fill_ratio", {"bucket": bucket})
+            for bucket in ("api", "local")
+        }
+        assert lowest["api"] == pytest.approx(0.5, abs=0.01)
+        assert lowest["local"] == pytest.approx(0.0, abs=0.01)
+
+
+def test_a_closed_limiter_leaves_no_decision_and_no_file_open(path: str, redis: Server) -> None:
+    limiter = Limiter([STRONG, LOCAL], node="edge-1", redis=redis.url, shared=path)
+    with limiter:
+        taken_in(limiter, "api", 1)
+    held = {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+    assert not held & {path, path + QUOTA_SUFFIX}
+    for bucket in limiter.buckets.values():
+        with pytest.raises(Exception, match="closed"):
+            bucket.acquire_sync("k")
+
+
+def test_a_fork_counts_under_an_epoch_of_its_own() -> None:
+    """Two processes under one epoch would each state the other's takes as their own."""
+    tables = Tables(None, node="a", mesh=None, redis=None, max_keys=16)
+
+    def work() -> int:
+        tables.begin_life()
+        first = tables.main.epoch
+        tables.begin_life()
+        assert tables.main.epoch == first, "a second time changes nothing"
+        return first
+
+    epochs = in_children(work)
+    before = tables.main.epoch
+    tables.begin_life()
+    assert tables.main.epoch == before
+    assert len({before, *epochs}) == WORKERS + 1
