@@ -19,6 +19,7 @@ from crdtbucket.errors import (
     UnknownBucket,
 )
 from crdtbucket.filewatch import FileWatch
+from crdtbucket.host_rollout import HostRollout
 from crdtbucket.lifecycle import Lifecycle, State
 from crdtbucket.making import Maker
 from crdtbucket.mesh.settings import MeshConfig
@@ -28,9 +29,9 @@ from crdtbucket.policy import BucketSpec, canonical_name, check_consistency, che
 from crdtbucket.recall import recalled
 from crdtbucket.reload import Reload, runnable
 from crdtbucket.rolling import LiveRollout
-from crdtbucket.rollout import Position, row_of
+from crdtbucket.rollout import Position, Status, row_of
 from crdtbucket.several import AllDecision, AllReservation, Several, Wanted
-from crdtbucket.sharing import shared_stats
+from crdtbucket.sharing import path_for, shared_stats
 from crdtbucket.stats import bucket_stats, fleet_row, mesh_stats
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.notice import ModeNotice
@@ -162,7 +163,8 @@ class Limiter:
         store = redis or config.redis
         # In the middle of a roll-out it starts with the version before, as far as that is known.
         name, network = config.node if node is None else node, mesh or config.mesh
-        first, position = _begun(config, name, network) or (config, None)
+        file = config.shared if shared is None else shared
+        first, position = _begun(config, name, network, file) or (config, None)
         buckets, consistency = runnable(first, has_redis=store is not None)
         if store is None and _wants_strong(first):
             LOG.warning(
@@ -186,7 +188,7 @@ class Limiter:
                 config.webhook,
             ),
             max_keys=max_keys,
-            shared=config.shared if shared is None else shared,
+            shared=file,
         )
         limiter._path, limiter._watch = place, watching
         limiter._reload.start(first)
@@ -422,13 +424,24 @@ class Limiter:
 
 
 def _begun(
-    config: Config, node: str | None, mesh: MeshConfig | None
+    config: Config,
+    node: str | None,
+    mesh: MeshConfig | None,
+    shared: str | os.PathLike[str] | None,
 ) -> tuple[Config, Position] | None:
-    """Where the roll-out of a file was in an earlier life: the version before it, and how far."""
-    if config.rollout is None or node is None or mesh is None or mesh.state_dir is None:
+    """Where the roll-out of a file is in other processes of a shared table, or was in an earlier
+    life: the version before it, and how far. None when it is over, or was never begun."""
+    if config.rollout is None:
         return None
-    data = StateDir(mesh.state_dir, node).load_rollout()
-    return None if data is None else recalled(data, config)
+    found: list[tuple[Config, Position] | None] = []
+    if shared is not None:
+        found.append(HostRollout(path_for(shared, ALONE if node is None else node)).begun(config))
+    if node is not None and mesh is not None and mesh.state_dir is not None:
+        data = StateDir(mesh.state_dir, node).load_rollout()
+        found.append(None if data is None else recalled(data, config))
+    known = [one for one in found if one is not None]
+    furthest = max(known, key=lambda one: one[1], default=None)
+    return None if furthest is None or furthest[1].status is Status.DONE else furthest
 
 
 def _wants_strong(config: Config) -> bool:

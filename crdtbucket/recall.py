@@ -44,6 +44,18 @@ def kept(before: Config, position: Position) -> bytes:
     return json.dumps(content).encode()
 
 
+def position_in(data: bytes) -> Position | None:
+    """How far the version is of which this was kept; None where that cannot be read."""
+    try:
+        content = json.loads(data)
+        version, fingerprint, changes, status, stage = content["position"]
+        if content["format"] != FORMAT:
+            return None
+        return Position(version, fingerprint, changes, Status(status), stage)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def recalled(data: bytes, target: Config) -> tuple[Config, Position] | None:
     """The version before `target` and how far that was, if this is what was kept of it.
 
@@ -87,4 +99,4 @@ def _spec(content: dict[str, Any]) -> BucketSpec:
     return BucketSpec(**content, plans=plans)
 
 
-__all__ = ["kept", "recalled"]
+__all__ = ["kept", "position_in", "recalled"]

@@ -76,7 +76,7 @@ class Reload:
         self._removed: dict[str, Bucket] = {}
         self._grown: dict[str, Grown] = {}
         self.lock = threading.RLock()
-        self.rolling = LiveRollout(self, tables.main, started.get("region") or "")
+        self.rolling = LiveRollout(self, tables, started.get("region") or "")
 
     def change(self, config: Config) -> None:
         """Brings `config` into force, or begins to, where it has stages. Raises `ConfigError` with

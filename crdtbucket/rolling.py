@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket._core import Table
 from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.errors import CrdtbucketError, MeshError, Problem
+from crdtbucket.host_rollout import HostRollout
 from crdtbucket.mesh.state import StateDir
 from crdtbucket.policy import BucketSpec
 from crdtbucket.recall import kept
-from crdtbucket.rollout import ONE_PROCESS, Counts, Position, Rollout, Status
+from crdtbucket.rollout import Counts, Position, Rollout, Status
+from crdtbucket.tables import Tables
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
@@ -28,14 +29,16 @@ class LiveRollout:
     A command holds for all nodes that have the version: they hear of it within a few seconds.
     """
 
-    def __init__(self, reload: Reload, table: Table, region: str) -> None:
+    def __init__(self, reload: Reload, tables: Tables, region: str) -> None:
         """`reload` brings configurations into force, and lends its lock."""
         self.on_change: Callable[[], None] | None = None
         """Told that peers should hear something new."""
         self.state_dir: StateDir | None = None
         """Where what is under way is kept, so that it is known after a restart."""
         self._reload = reload
-        self._table = table
+        self._table = tables.main
+        self._host = None if tables.file is None else HostRollout(tables.file.path)
+        self._saved: Position | None = None
         self._region = region
         self._lock = reload.lock
         self._rollout: Rollout | None = None
@@ -124,6 +127,7 @@ class LiveRollout:
         for known in (position, self._heard):
             if known is not None:
                 self._rollout.hear(known, self._table.now())
+        self._exchange()
         LOG.info(
             "version %d (%s) is rolled out after %d (%s): stage %d of %d, %s",
             target.version,
@@ -143,6 +147,7 @@ class LiveRollout:
             self._reload.force(self._before)
         if self._rollout is not None:
             self._keep(None)
+        self._saved = None
         self._rollout = self._before = self._target = None
 
     def counted(self) -> None:
@@ -167,6 +172,7 @@ class LiveRollout:
         with self._lock:
             rollout = self._rollout
             if rollout is not None:
+                self._exchange()
                 counts: Counts = {
                     one.spec.name: one.decided()
                     for one in list(self._reload.buckets.values())
@@ -174,12 +180,11 @@ class LiveRollout:
                 }
                 rollout.tick(self._table.now(), counts)
                 self._try_to_follow()  # again, where something was in the way before
+                self._save()  # of what another process has kept so far
 
     def refused(self, config: Config) -> Iterator[Problem]:
         """What forbids that `config` comes into force after what is."""
         running, position = self._reload.config, self.position
-        if config.rollout is not None and self._table.shared:
-            yield Problem(*ONE_PROCESS, "rollout", config.path)
         if position is not None and position.of == _identity(config):
             if position.status is Status.ROLLED_BACK:
                 yield Problem(
@@ -245,9 +250,32 @@ class LiveRollout:
                 rollout.reason,
             )
         self._followed = rollout.position
-        self._keep(None if status is Status.DONE else kept(before, rollout.position))
+        self._exchange()
+        self._save()
         if self.on_change is not None:
             self.on_change()
+
+    def _exchange(self) -> None:
+        """Tells the other processes of a shared table, and hears from them."""
+        rollout, before = self._rollout, self._before
+        if self._host is None or rollout is None or before is None:
+            return
+        found = self._host.exchange(rollout.position, kept(before, rollout.position))
+        if found is None or rollout.hear(found, self._table.now()):
+            return
+        if found.of > rollout.position.of:
+            self._heard = found
+
+    def _save(self) -> None:
+        """Keeps how far it is on disk; of the processes of a shared table the one that leads."""
+        rollout, before = self._rollout, self._before
+        if rollout is None or before is None or rollout.position == self._saved:
+            return
+        if self._table.shared and not self._table.leading:
+            return
+        self._saved = rollout.position
+        done = self._saved.status is Status.DONE
+        self._keep(None if done else kept(before, rollout.position))
 
     def _keep(self, data: bytes | None) -> None:
         if self.state_dir is not None:

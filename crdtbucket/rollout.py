@@ -18,11 +18,6 @@ LEAST_DECISIONS = 100
 """Fewer decisions on either side say nothing."""
 LEAST_ERRORS = 3.0
 """A rise within so many standard errors is noise."""
-ONE_PROCESS = (
-    "goes by stages, and the processes of a shared table would each be at their own",
-    "leave rollout out where shared is given",
-)
-"""Fault and fix of a roll-out in a table of several processes: only one of them hears the mesh."""
 EVERYWHERE = 100
 MAX_STAGES = 100
 MOST_CHANGES = 2**63 - 1

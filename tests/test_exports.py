@@ -30,8 +30,8 @@ LAYERS = [
     strong.greeting strong.connection strong.topology strong.registry strong.endpoint strong.keeper
     strong.settler strong.store strong.webhook readings tables""",
     """limiter making stats lifecycle reload rolling recall housekeeping bucket planned several
-    waiters reservation strong.bucket strong.assembly strong.planned strong.waiting reconcile
-    decorator""",
+    host_rollout waiters reservation strong.bucket strong.assembly strong.planned strong.waiting
+    reconcile decorator""",
     "testing simulator cli commands demo http",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket import BucketSpec, ConfigError, Limiter, MeshConfig
+from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.errors import SharedTableError
 from crdtbucket.sharing import path_for
@@ -111,19 +111,6 @@ def test_only_one_leads_and_another_follows(path: str) -> None:
             assert second.stats()["shared"]["leader"] == os.getpid()
 
     asyncio.run(main())
-
-
-def test_no_version_is_rolled_out_by_stages_in_a_shared_table(path: str, tmp_path: Path) -> None:
-    file = tmp_path / "edge.yaml"
-    file.write_text("node: a\nversion: 1\nservices: {api: {limit: 5/hour}}\n")
-    limiter = Limiter.from_file(file, shared=path)
-    file.write_text(
-        "node: a\nversion: 2\nservices: {api: {limit: 9/hour}}\nrollout: {stages: [{percent: 5}]}\n"
-    )
-    with pytest.raises(ConfigError, match=r"rollout: goes by stages.*leave rollout out"):
-        limiter.reload()
-    assert limiter.bucket("api").peek("k").limit == 5
-    limiter.close()
 
 
 def test_a_table_of_another_node_is_refused(path: str) -> None:

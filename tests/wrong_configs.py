@@ -570,15 +570,6 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "version: 2\nrollout:\n  stages: [{}]\n  halt_on: {denials: 20%}\n",
         ["4:13: rollout.halt_on.denials: unknown key 'denials' (known here: denied_ratio_rise)"],
     ),
-    "rollout_in_a_shared_table": (
-        "version: 2\nshared: auto\nrollout:\n  stages: [{}]\n",
-        [
-            (
-                "3:1: rollout: goes by stages, and the processes of a shared table would each be "
-                "at their own (leave rollout out where shared is given)"
-            ),
-        ],
-    ),
     "rollout_without_version": (
         "rollout:\n  stages: [{}]\n",
         [

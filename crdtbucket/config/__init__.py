@@ -22,7 +22,7 @@ from crdtbucket.errors import ConfigError, InvalidSpec, MeshError
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec, OnOutage
-from crdtbucket.rollout import ONE_PROCESS, RolloutPlan
+from crdtbucket.rollout import RolloutPlan
 from crdtbucket.strong.controller_settings import ControllerSettings
 from crdtbucket.strong.settings import RedisConfig
 
@@ -96,8 +96,6 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     if layout.rollout and identity and not identity.version:
         fix = "add version: with a whole number that is higher than the last one"
         source.report_at(layout.rollout, "needs a version, so that nodes know which is newer", fix)
-    if layout.rollout and identity and identity.shared:
-        source.report_at(layout.rollout, *ONE_PROCESS)
     if source.problems or rating is None or identity is None:
         raise ConfigError(sorted(source.problems, key=lambda p: (p.line, p.column)))
     return Config(
