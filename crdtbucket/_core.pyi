@@ -53,6 +53,8 @@ class Table:
         host: tuple[bytes, int, int, int] | None = None,
         join: bool = False,
     ) -> None: ...
+    @property
+    def hash_key(self) -> bytes: ...
 
     # several processes
     @property

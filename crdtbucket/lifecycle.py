@@ -179,7 +179,12 @@ class Lifecycle:
         from crdtbucket.mesh.transport import Mesh
 
         def make() -> Mesh:
-            mesh = Mesh(self._protocol(config), config, self._table.now)
+            mesh = Mesh(
+                self._protocol(config),
+                config,
+                self._table.now,
+                hash_key=self._table.hash_key,
+            )
             mesh.on_conflict = self._name_used
             self._mesh = mesh
             return mesh
@@ -221,12 +226,17 @@ class Lifecycle:
             LOG.info(
                 "%s starts its life no. %d with %d keys of the last one", self._node, lives, keys
             )
+        if self._strong is not None:
+            self._strong.resume(None if saved is None else state.load_owed(), state.directory)
         self._housekeeping.save = self._save
 
     def _save(self) -> None:
         with self._saving:
-            if self._state is not None and self.machine is not None:
-                self._state.save_snapshot(self.machine.snapshot())
+            if self._state is None or self.machine is None:
+                return
+            if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
+                self._state.save_owed(self._strong.owed())
+            self._state.save_snapshot(self.machine.snapshot())
 
     def _release(self) -> None:
         try:

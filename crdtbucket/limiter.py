@@ -186,6 +186,7 @@ class Limiter:
                 config.modes,
                 on_mode_change,
                 config.webhook,
+                first.expected_nodes,
             ),
             max_keys=max_keys,
             shared=file,

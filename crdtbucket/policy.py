@@ -18,6 +18,8 @@ from crdtbucket.mode import Mode
 from crdtbucket.plans import checked_plans
 
 MAX_TOKENS = 2**53
+MAX_NODES = 1_000_000
+"""Processes that may be said to share the limits."""
 MAX_RATE = 1_000_000_000
 """Tokens a second."""
 MAX_NAME_LENGTH = 200

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crdtbucket.config import Config
 
 FORMAT = 1
-RULES = ("version", "on_outage", "fallback_ratio", "fallback_scope")
+RULES = ("version", "on_outage", "fallback_ratio", "fallback_scope", "expected_nodes")
 NUMBERS = (
     "capacity",
     "refill_rate",

@@ -237,9 +237,13 @@ class Reload:
     # ---- what is done ----
 
     def _apply(self, config: Config, specs: tuple[BucketSpec, ...], consistency: Mode) -> None:
-        outages = (config.on_outage, config.fallback_ratio, config.fallback_scope)
         if self._strong is not None:
-            self._strong.outages(*outages)
+            self._strong.outages(
+                config.on_outage,
+                config.fallback_ratio,
+                config.fallback_scope,
+                config.expected_nodes,
+            )
         buckets = {one.key: self._defined(one, owner) for one, owner in with_plans(specs)}
         set_plans(specs, buckets)
         gone = {key: one for key, one in self.buckets.items() if key not in buckets}

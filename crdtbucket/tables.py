@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 
 from crdtbucket._core import Table
 from crdtbucket.errors import LimiterClosed
+from crdtbucket.hashing import shared_key
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.sharing import SharedFile, path_for
 from crdtbucket.strong.settings import RedisConfig
@@ -38,22 +38,19 @@ class Tables:
     ) -> None:
         """Opens or makes the shared table, if there is one. `main`: a table to use in its place.
 
-        Raises `SharedTableError` for a file that cannot be shared.
+        Raises `SharedTableError` for a file that cannot be shared, and `ConfigError` for two
+        different secrets of the hash of keys.
         """
         self._node = node
         self._max_keys = max_keys
-        self._redis_key = None if redis is None else _hash_key_of(redis)
+        self._hash_key = shared_key(mesh, redis)
         self._process = os.getpid()
         self.file = None if shared is None else SharedFile(path_for(shared, node))
         self._quota_file: SharedFile | None = None
         self._strong: Table | None = None
         self._quotas: Table | None = None
         if main is None:
-            key = self._redis_key
-            if mesh is not None:
-                from crdtbucket.mesh.session import hash_key  # the network only where there is one
-
-                key = hash_key(mesh)
+            key = self._hash_key
             main = self._in_file(self.file, key) if self.file else self._private(key)
         self.main = main
 
@@ -63,7 +60,7 @@ class Tables:
         if self.file is None:
             return self.main
         if self._strong is None:
-            self._strong = self._private(self._redis_key)
+            self._strong = self._private(self._hash_key)
         return self._strong
 
     @property
@@ -118,11 +115,6 @@ class Tables:
         except BaseException:
             file.close()
             raise
-
-
-def _hash_key_of(redis: RedisConfig) -> bytes:
-    """Who shares a Redis finds the same key under the same hash."""
-    return hashlib.blake2b(redis.prefix.encode(), digest_size=16).digest()
 
 
 __all__ = ["QUOTA_SUFFIX", "Tables"]

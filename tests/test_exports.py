@@ -22,7 +22,7 @@ MODULES = {
 # Lowest first; the longest prefix of a module's name decides. A new module gets a line here.
 LAYERS = [
     "errors clock mode duration",
-    "policy plans _core http.fields",
+    "policy plans _core http.fields hashing",
     "mesh config rollout strong reconcile.join reconcile.report",
     """background filewatch sharing leadership figures metrics mesh.session mesh.hello
     mesh.transport mesh.driver mesh.node mesh.discovery mesh.connection mesh.dialer mesh.gate

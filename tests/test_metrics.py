@@ -42,6 +42,7 @@ STRONG = {
     "denied_here": 9023,
     "ghosts": 9024,
     "sharing_nodes": 9025,
+    "refused": 9026,
 }
 
 

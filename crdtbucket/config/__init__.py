@@ -19,6 +19,7 @@ from crdtbucket.config.services import bucket_specs
 from crdtbucket.config.source import Node, Source, read_tree
 from crdtbucket.config.stages import Rollout
 from crdtbucket.errors import ConfigError, InvalidSpec, MeshError
+from crdtbucket.hashing import shared_key
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec, OnOutage
@@ -43,6 +44,8 @@ class Config:
     """The share of capacity and rate that one node may grant then, above 0, up to 1."""
     fallback_scope: FallbackScope = "node"
     """Whether the ratio is each node's, or the whole fleet's."""
+    expected_nodes: int | None = None
+    """How many processes share the limits at least; None: as many as are known."""
     modes: ControllerSettings = field(default_factory=ControllerSettings)
     webhook: str | None = field(default=None, repr=False)
     """Where changes of mode are posted."""
@@ -65,12 +68,14 @@ class Config:
         The same for every node of a fleet, in whatever order and words its file says it; nothing
         of addresses, names or secrets is in it, and not the version.
         """
-        rules = {
+        rules: dict[str, Any] = {
             "enabled": self.enabled,
             "fallback_ratio": self.fallback_ratio,
             "fallback_scope": self.fallback_scope,
             "modes": asdict(self.modes),
         }
+        if self.expected_nodes is not None:
+            rules["expected_nodes"] = self.expected_nodes
         return fingerprint(self.buckets, (self.consistency, self.on_outage), rules)
 
 
@@ -96,6 +101,8 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     if layout.rollout and identity and not identity.version:
         fix = "add version: with a whole number that is higher than the last one"
         source.report_at(layout.rollout, "needs a version, so that nodes know which is newer", fix)
+    if mesh is not None and redis is not None and layout.mesh is not None:
+        _same_hash(mesh, redis, layout.mesh, source)
     if source.problems or rating is None or identity is None:
         raise ConfigError(sorted(source.problems, key=lambda p: (p.line, p.column)))
     return Config(
@@ -106,6 +113,7 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         on_outage=rating.on_outage,
         fallback_ratio=rating.fallback_ratio,
         fallback_scope=rating.fallback_scope,
+        expected_nodes=rating.expected_nodes,
         modes=modes,
         webhook=rating.webhook,
         mesh=mesh,
@@ -116,6 +124,15 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         shared=identity.shared,
         rollout=None if rollout is None else rollout.plan,
     )
+
+
+def _same_hash(mesh: MeshConfig, redis: RedisConfig, node: Node, source: Source) -> None:
+    try:
+        shared_key(mesh, redis)
+    except ConfigError:
+        place, _ = node.find(("hash_secret",))
+        fix = "write the same one there, or leave that one out"
+        source.report_at(place, "is another one than rating.bucket_backend.hash_secret", fix)
 
 
 def _mesh(node: Node, source: Source) -> MeshConfig | None:

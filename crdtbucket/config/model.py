@@ -25,7 +25,7 @@ from crdtbucket.config.values import (
     whole,
 )
 from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.policy import MAX_TOKENS, BucketSpec, OnOutage, OnTableFull
+from crdtbucket.policy import MAX_NODES, MAX_TOKENS, BucketSpec, OnOutage, OnTableFull
 from crdtbucket.strong.controller_settings import ControllerSettings
 from crdtbucket.strong.settings import RedisConfig
 
@@ -116,6 +116,8 @@ class Backend(Section):
     connection: Connection = Connection()
     prefix: str | None = None
     """begins the name of every Redis key; the same on all nodes"""
+    hash_secret: SecretText | None = Field(default=None, repr=False)
+    """keys the hash of bucket keys, as `mesh.hash_secret`, which holds where this is left out"""
     deadline: Seconds | None = None
     """how long a decision waits for Redis; then it is made here and settled later"""
     connect_timeout: Seconds | None = None
@@ -169,6 +171,9 @@ class Rating(Section):
     text such as `10%`. Never more than one part in as many as there are known nodes"""
     fallback_scope: FallbackScope = "node"
     """whether the ratio is each node's (`node`), or that of all known nodes together (`fleet`)"""
+    expected_nodes: Annotated[int, whole("expected_nodes", 1, MAX_NODES)] | None = None
+    """how many processes share the limits at least: where fewer are known, the quota is that of so
+    many. A process that starts while Redis is gone has nothing else to go by"""
     webhook: Webhook | None = Field(default=None, repr=False)
     """an `https://` or `http://` URL to which [changes of mode](#webhook) are posted"""
     bucket_backend: Backend | None = None

@@ -140,6 +140,11 @@ cdef class _Sharing(_Inbox):
             pthread_mutex_unlock(&self.t.h.lead)
 
     @property
+    def hash_key(self):
+        """The key of the hash of bucket keys: 16 bytes."""
+        return PyBytes_FromStringAndSize(<const char *>self.t.h.hash_key, 16)
+
+    @property
     def leader(self):
         """The number of the process that speaks to the peers, or last did; 0 for none."""
         return self.t.h.leader

@@ -15,6 +15,7 @@ import hmac
 import struct
 
 from crdtbucket.errors import MeshError, WireError
+from crdtbucket.hashing import NO_SECRET, shared_key
 from crdtbucket.mesh import hello as hello_message
 from crdtbucket.mesh.hello import KEY_ID_BYTES, VERSION, Hello, Role
 from crdtbucket.mesh.nodeinfo import NodeInfo
@@ -27,7 +28,6 @@ MAX_SEALED = MAC_BYTES + 1 + MAX_FRAME
 _COUNTER = struct.Struct(">Q")
 # Without any secret (loopback, or TLS that already proved both sides) the handshake still runs,
 # with a key that everyone knows: it then finds mistakes, not attackers.
-_NO_SECRET = b"crdtbucket mesh without a secret"
 
 
 class Kind(enum.IntEnum):
@@ -74,29 +74,26 @@ class HandshakeError(MeshError):
 def hash_key(config: MeshConfig) -> bytes:
     """The mesh's 16-byte key for hashing bucket keys; nodes with another one cannot take part.
 
-    From `hash_secret`; without it from the last, that is oldest, accepted secret, so that adding
-    a secret in front changes nothing (dropping the last one does); without any, well known.
+    See `hashing.shared_key`, which knows of a Redis too.
     """
-    given = config.hash_secret
-    if given is not None:
-        secret = given.encode() if isinstance(given, str) else given
-    else:
-        secret = config.secrets[-1] if config.secrets else _NO_SECRET
-    return _digest(_digest(b"", secret, b"cb-hash-secret", 32), b"", b"cb-hash-key", 16)
+    key = shared_key(config, None)
+    assert key is not None, "a mesh shares its limits"
+    return key
 
 
 class Keyring:
     """The secrets that a node accepts, the used one first, and its hash key."""
 
-    def __init__(self, config: MeshConfig) -> None:
-        secrets = config.secrets or (_NO_SECRET,)
+    def __init__(self, config: MeshConfig, key: bytes | None = None) -> None:
+        """`key`: of the hash of bucket keys; that of `hash_key` when it is not given."""
+        secrets = config.secrets or (NO_SECRET,)
         if len(secrets) > hello_message.MAX_KEY_IDS:
             raise MeshError(
                 f"mesh.secret lists {len(secrets)} secrets and at most "
                 f"{hello_message.MAX_KEY_IDS} can be accepted: drop those no node uses"
             )
         self._keys = tuple(_digest(b"", secret, b"cb-mesh-auth", 32) for secret in secrets)
-        self._hash_key = hash_key(config)
+        self._hash_key = hash_key(config) if key is None else key
 
     def ids(self, nonce: bytes) -> tuple[bytes, ...]:
         """One id a secret, for this nonce only: it tells holders of the secret, and them alone."""
@@ -177,7 +174,8 @@ class Handshake:
             raise HandshakeError(
                 Reason.HASH_KEY,
                 "it hashes bucket keys with another key: set the same mesh.hash_secret on every "
-                "node, or keep the oldest secret last in every mesh.secret",
+                "node; or keep the oldest secret last in every mesh.secret, and give a Redis to "
+                "all of them or to none",
                 peer,
             )
         hellos = (self.hello, data) if self._dialer else (data, self.hello)

@@ -27,7 +27,13 @@ class StateDir:
         self._lock_path, self._life_path, self._snapshot_path, self._rollout_path = (
             self._dir / f"{stem}{suffix}" for suffix in (".lock", ".life", ".snapshot", ".rollout")
         )
+        self._owed_path = self._dir / f"{stem}.owed"
         self._lock: int | None = None
+
+    @property
+    def directory(self) -> str:
+        """The directory."""
+        return str(self._dir)
 
     def open(self) -> None:
         """Takes the name. Raises NodeConflict when a process on this host has it, MeshError when
@@ -76,6 +82,19 @@ class StateDir:
     def save_snapshot(self, data: bytes) -> None:
         """Replaces the snapshot."""
         self._write(self._snapshot_path, data)
+
+    def load_owed(self) -> bytes | None:
+        """What the last life had still to tell the common store, or None."""
+        try:
+            return self._owed_path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise MeshError(f"{self._owed_path} cannot be read: {error.strerror}") from error
+
+    def save_owed(self, data: bytes) -> None:
+        """Replaces that."""
+        self._write(self._owed_path, data)
 
     def load_rollout(self) -> bytes | None:
         """What is kept of a roll-out under way, or None."""

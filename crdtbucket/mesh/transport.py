@@ -50,8 +50,10 @@ class Mesh:
         *,
         discoveries: Iterable[Discovery] | None = None,
         rng: random.Random | None = None,
+        hash_key: bytes | None = None,
     ) -> None:
-        """`discoveries` replaces the sources made from `config.peers`. Raises `MeshError`."""
+        """`discoveries` replaces the sources made from `config.peers`; `hash_key` the key of the
+        hash of bucket keys that `config` alone stands for. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links: LinkTable[Link] = LinkTable(node.info.name)
         self.pursuits = Pursuits()
@@ -65,7 +67,7 @@ class Mesh:
         self._node = node
         self._config = config
         self._clock = clock_ns
-        self._keys = Keyring(config)
+        self._keys = Keyring(config, hash_key)
         self._instance = int.from_bytes(os.urandom(8), "big")
         self._refusals = Refusals(self.counters)
         self._rng = rng or random.Random()

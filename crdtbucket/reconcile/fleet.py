@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from crdtbucket.config import Config
 from crdtbucket.errors import ConfigError, Problem, RedisUnavailable
+from crdtbucket.hashing import shared_key
 from crdtbucket.mesh.discovery import providers
 from crdtbucket.mesh.settings import MeshConfig, split_address
 from crdtbucket.reconcile.buckets import Buckets
@@ -41,7 +42,7 @@ async def reconcile(
         raise ConfigError([Problem("is missing", fix, "mesh", config.path)])
     buckets = Buckets(config, mesh)
     report = Report(dry_run=dry_run)
-    async with Caller(mesh, buckets, name, timeout) as caller:
+    async with Caller(mesh, buckets, name, timeout, shared_key(mesh, config.redis)) as caller:
         nodes = await _Meeting(caller, report).meet(mesh, peers)
         redis = await _open_redis(config, buckets, timeout, report)
         try:

@@ -225,11 +225,19 @@ class Peer:
 class Caller:
     """Calls nodes as an observer; what it opened is closed with it."""
 
-    def __init__(self, config: MeshConfig, buckets: Buckets, name: str, timeout: float) -> None:
-        """`name`: what the nodes write into their logs. `timeout` (s): for each answer."""
+    def __init__(
+        self,
+        config: MeshConfig,
+        buckets: Buckets,
+        name: str,
+        timeout: float,
+        hash_key: bytes | None = None,
+    ) -> None:
+        """`name`: what the nodes write into their logs. `timeout` (s): for each answer.
+        `hash_key`: of the hash of bucket keys, where it is not that of the mesh alone."""
         self._buckets = buckets
         self._timeout = timeout
-        self._keys = Keyring(config)
+        self._keys = Keyring(config, hash_key)
         self._context = tls.dialer_context(config)
         self._authenticated = bool(config.secrets) or (
             config.tls_cert is not None and config.tls_verify_peer

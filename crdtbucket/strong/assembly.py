@@ -15,13 +15,16 @@ from crdtbucket.errors import InvalidSpec
 from crdtbucket.mesh.roster import Roster
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec, OnOutage
+from crdtbucket.strong import lastlife
 from crdtbucket.strong.ask import Rules
 from crdtbucket.strong.bucket import StrongBucket
 from crdtbucket.strong.controller import Change
 from crdtbucket.strong.degradation import Degradation, Scope
 from crdtbucket.strong.desk import Desk
+from crdtbucket.strong.lastlife import LastLife
 from crdtbucket.strong.notice import ModeNotice
 from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.registry import Wish
 from crdtbucket.strong.script import MOST_TOKENS, Arguments
 from crdtbucket.strong.settings import RedisConfig
 from crdtbucket.strong.store import Store
@@ -70,6 +73,8 @@ class StrongSide:
         self._candidates: dict[BucketCore, Rules | None] = {}
         self.store: Store | None = None
         self._machine: MeshNode | None = None
+        self._last_life: LastLife | None = None
+        self._state_dir = ""
         self._webhook: Webhook | None = None
 
     def _rules_of(self, spec: BucketSpec, max_debt: int) -> Rules:
@@ -85,10 +90,16 @@ class StrongSide:
         """How a bucket of this definition talks to Redis. Raises `InvalidSpec` where it cannot."""
         return Arguments(spec, max_debt, self._config.retention_ms)
 
-    def outages(self, on_outage: OnOutage, ratio: float, scope: Scope) -> None:
+    def outages(
+        self, on_outage: OnOutage, ratio: float, scope: Scope, expected_nodes: int | None
+    ) -> None:
         """What buckets do in an outage from now on that do not say it; `follow` them all then."""
         self._degradation = replace(
-            self._degradation, on_outage=on_outage, fallback_ratio=ratio, fallback_scope=scope
+            self._degradation,
+            on_outage=on_outage,
+            fallback_ratio=ratio,
+            fallback_scope=scope,
+            expected_nodes=expected_nodes,
         )
 
     def __contains__(self, bucket: Bucket) -> bool:
@@ -121,6 +132,21 @@ class StrongSide:
         without it."""
         self._machine = machine if self._table is self._tables.main else None
 
+    def resume(self, kept: bytes | None, directory: str) -> None:
+        """Before the start: this node keeps its state in `directory`, and `kept` is what it had
+        still to tell Redis at the end of its last life; None when there was none that is restored.
+        Raises `MeshError` when that cannot be read."""
+        self._state_dir = directory
+        self._last_life = None if kept is None else lastlife.load(kept)
+
+    def owed(self) -> bytes:
+        """What is to be kept for the next life. From any thread."""
+        if self.store is None:
+            return lastlife.dump(self._last_life or LastLife())
+        owed = list(self.store.desk.owed.unsettled.items())  # a copy, of one step
+        rows = tuple((bucket.name_hash, *place, tokens) for (bucket, place), tokens in owed)
+        return lastlife.dump(LastLife(rows, self.store.servers()))
+
     async def start(self) -> None:
         """Connects to Redis, as far as that can be had."""
         machine = self._machine
@@ -131,7 +157,7 @@ class StrongSide:
             self._node,
             self._rules,
             prefix=self._config.prefix.encode(),
-            nodes=self._nodes,
+            nodes=self._sharing,
         )
         for bucket, candidate in self._candidates.items():
             desk.follow(bucket, self._rules[bucket], candidate)
@@ -146,12 +172,17 @@ class StrongSide:
             degraded=degraded,
             on_change=self._changed,
             on_mode=self._set_mode,
+            wish=self._wish,
         )
+        if self._last_life is not None:
+            desk.owed.resume(self._last_life.rows)
+            self.store.met = dict(self._last_life.servers)
         if self._degradation.webhook is not None:
             self._webhook = Webhook(self._degradation.webhook)
         if machine is not None:
             machine.on_away = desk.owed.push
         await self.store.start()
+        self._warn_of_strangers(self.store)
         for bucket in self._buckets:
             bucket.attach(self.store)
 
@@ -159,6 +190,7 @@ class StrongSide:
         """Settles what can be settled soon, and ends the connections."""
         if self.store is not None:
             await self.store.stop()
+            self._tell_what_is_left(self.store)
         if self._webhook is not None:
             await self._webhook.aclose()
 
@@ -172,13 +204,60 @@ class StrongSide:
                 **store.desk.counters,
                 "unsettled": len(store.desk.owed.unsettled),
                 "sharing_nodes": self._nodes(),
+                "refused": int(bool(store.registry.conflict)),
             },
             "redis": {str(address): one.stats() for address, one in store.endpoints.items()},
         }
 
+    def _tell_what_is_left(self, store: Store) -> None:
+        owed = store.desk.owed
+        if not owed.unsettled:
+            return
+        keys = len(owed.unsettled)
+        what = f"{owed.tokens()} tokens of {keys} key{'' if keys == 1 else 's'}"
+        if self._state_dir:
+            LOG.info(
+                "closed; Redis has not been told of %s: they are kept in %s, and settled when this "
+                "node starts again",
+                what,
+                self._state_dir,
+            )
+        else:
+            LOG.warning(
+                "closed; Redis has not been told of %s: nobody will charge them. With "
+                "mesh.state_dir they would be kept, and settled when this node starts again",
+                what,
+            )
+
     def _nodes(self) -> int:
+        """Processes that share the limits, as far as is known."""
         known = 1 if self._machine is None else self._machine.known()
-        return known if self.store is None else max(known, self.store.registry.nodes)
+        return known if self.store is None else max(known, self.store.registry.processes)
+
+    def _sharing(self) -> int:
+        """Among how many a limit is shared when Redis is gone."""
+        known = 1 if self._machine is None else self._machine.known()
+        return known if self.store is None else self.store.registry.sharing(known)
+
+    def _wish(self) -> Wish:
+        how = self._degradation
+        ratio, fleet = float(how.fallback_ratio), how.fallback_scope == "fleet"
+        return Wish(ratio, fleet, how.expected_nodes or 1)
+
+    def _warn_of_strangers(self, store: Store) -> None:
+        how = self._degradation
+        quotas = any(rules.on_outage == "quota" for rules in self._rules.values())
+        if store.registry.seen or how.expected_nodes is not None or not quotas:
+            return
+        ratio = float(how.fallback_ratio)
+        LOG.warning(
+            "Redis was not reached, so it is not known how many processes share the limits: each "
+            "that starts now may grant %g of every limit, N of them N x %g, which is more than the "
+            "limit with more than %d. Set expected_nodes to how many there are",
+            ratio,
+            ratio,
+            int(1 / ratio),
+        )
 
     def _set_mode(self, mode: Mode) -> None:
         for bucket in self._buckets:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.policy import OnOutage, check_choice, clipped
+from crdtbucket.policy import MAX_NODES, OnOutage, check_choice, check_whole, clipped
 from crdtbucket.strong.controller_settings import ControllerSettings
 from crdtbucket.strong.notice import ModeNotice, check_webhook
 
@@ -33,6 +33,9 @@ class Degradation:
     """Called on the event loop of the limiter at every change; must not block."""
     webhook: str | None = None
     """An http(s) URL that every change is posted to, as JSON."""
+    expected_nodes: int | None = None
+    """How many processes share the limits at least, 1 to 1,000,000: with fewer known, the quota is
+    that of so many. A process that starts while Redis is gone has nothing else to go by."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidSpec`."""
@@ -42,6 +45,8 @@ class Degradation:
             fix = "write a share of the limit above 0 and at most 1, such as 0.1"
             raise InvalidSpec(f"fallback_ratio is {clipped(ratio)}", fix, "fallback_ratio")
         check_choice("fallback_scope", self.fallback_scope, get_args(Scope))
+        if self.expected_nodes is not None:
+            check_whole("expected_nodes", self.expected_nodes, 1, MAX_NODES)
         if self.webhook is not None:
             check_webhook(self.webhook)
         check_choice("on_outage", self.on_outage, get_args(OnOutage))

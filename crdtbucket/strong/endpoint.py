@@ -79,10 +79,12 @@ class Endpoint:
         owns: Callable[[Endpoint, bytes], bool],
         changed: Callable[[Endpoint, Change], None],
         elsewhere: Callable[[Endpoint, Turn, RedisErrorReply], bool],
+        barred: Callable[[], bool] = lambda: False,
     ) -> None:
         """`probe`: a call on a key of this node's own. `fences`: ordinals of connections. `owns`:
         whether a Redis key is decided here. `changed` is told of a new mode; `elsewhere` gets what
-        another server decides (MOVED), and tells whether it was sent on."""
+        another server decides (MOVED), and tells whether it was sent on. `barred`: whether nothing
+        may be asked, however well the server is."""
         self.address = address
         self.controller = controller
         self.fence = 0
@@ -94,6 +96,7 @@ class Endpoint:
         self._owns = owns
         self._changed = changed
         self._elsewhere = elsewhere
+        self._barred = barred
         self._deadline_ns = config.deadline_ns
         self.connection: Connection | None = None
         self._turns: deque[Turn] = deque()
@@ -125,7 +128,12 @@ class Endpoint:
 
     def usable(self) -> bool:
         """Whether a decision may be asked for now."""
-        return self.controller.mode is Mode.STRONG and self.connection is not None
+        strong = self.controller.mode is Mode.STRONG and self.connection is not None
+        return strong and not self._barred()
+
+    def may_settle(self) -> bool:
+        """Whether the server may be told of what it lacks."""
+        return not self._barred()
 
     async def acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
         """The server's decision, or within the deadline that of the rule for its absence."""

@@ -58,7 +58,7 @@ class Keeper:
         self._fences = fences
         # While decisions wait for it, a server that does not even connect is found out in time.
         self._quickly = min(config.connect_timeout, outage_after)
-        self._run_id: str | None = ""
+        self.run_id: str | None = ""
         """Of the server when it was last met: "" before that, None when it is not known."""
         self._awake = asyncio.Event()
         self._closed = False
@@ -86,7 +86,7 @@ class Keeper:
             if controller.mode is Mode.STRONG:
                 if endpoint.connection is None:
                     await self.connect()
-                elif self.settler.due and now >= self.settler.at:
+                elif self.settler.due and now >= self.settler.at and endpoint.usable():
                     await self.settler.settle()
             elif controller.probe(now):
                 await self._try()
@@ -96,9 +96,9 @@ class Keeper:
         """Settles what is owed as far as that goes quickly, and closes the connection."""
         self._closed = True
         endpoint = self._endpoint
-        if endpoint.usable() and self.settler.due and not await self.settler.settle(LAST_WORDS_S):
-            left = len(endpoint.desk.owed.unsettled)
-            LOG.warning("%s: closed with %d keys not settled", endpoint.address, left)
+        # In an outage as well: a server that was left may answer again by now.
+        if endpoint.connection is not None and self.settler.due and endpoint.may_settle():
+            await self.settler.settle(LAST_WORDS_S)
         self.drop()
 
     def drop(self) -> None:
@@ -124,9 +124,9 @@ class Keeper:
         if connection.closed or self._closed or address != endpoint.address:
             connection.abort()
             return False
-        if self._run_id != "" and (run_id is None or run_id != self._run_id):
+        if self.run_id != "" and (run_id is None or run_id != self.run_id):
             self.settler.everything = True
-        self._run_id = run_id
+        self.run_id = run_id
         endpoint.fence = self.next_fence()
         endpoint.connection = connection
         return True
@@ -146,7 +146,7 @@ class Keeper:
             self.drop()
         if endpoint.connection is None and not await self.connect():
             return
-        if await self._ask_probe() and self.settler.due:
+        if await self._ask_probe() and self.settler.due and endpoint.may_settle():
             await self.settler.settle()
 
     async def _ask_probe(self) -> bool:

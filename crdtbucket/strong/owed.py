@@ -14,6 +14,10 @@ SCAN = 128
 """Places of the table that are looked at together."""
 
 
+Row = tuple[int, int, int, int]
+"""The hash of a bucket's name, the two halves of a key's, and tokens."""
+
+
 class Owed:
     """The keys that the store is still to be told of."""
 
@@ -62,6 +66,18 @@ class Owed:
                     found.append((bucket, (lo, hi)))
             yield found
 
+    def tokens(self) -> int:
+        """Tokens that were admitted without the store, of all keys that it is still to be told."""
+        return sum(self.unsettled.values())
+
+    def resume(self, rows: Iterable[Row]) -> None:
+        """An earlier life of this node had still to tell these; its columns are in the table. What
+        is of a bucket that is no more, or came back with no entry, was full or is nobody's."""
+        for name, lo, hi, tokens in rows:
+            bucket = self._by_name.get(name)
+            if bucket is not None and bucket.own(lo, hi) is not None:
+                self.add(bucket, (lo, hi), tokens)
+
     def push(self, entries: Iterable[int]) -> None:
         """A peer that is cut off from the store has taken of these entries: `carry` tells it."""
         for name, lo, hi in self._table.hashes(entries):
@@ -88,4 +104,4 @@ class Owed:
             self._table.open_tokens -= self._adrift.pop(item, 0)
 
 
-__all__ = ["CARRY_NS", "SCAN", "Owed"]
+__all__ = ["CARRY_NS", "SCAN", "Owed", "Row"]

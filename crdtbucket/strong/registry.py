@@ -1,54 +1,104 @@
-"""Who uses the same Redis: how many nodes share a limit where no mesh tells."""
+"""Who uses the same Redis: how many processes share a limit, and whether they hash alike."""
 
 from __future__ import annotations
 
 import asyncio
-import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
 
 from crdtbucket._core import Table
 from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.errors import CrdtbucketError, RedisReplyError
+from crdtbucket.hashing import fingerprint
 from crdtbucket.mesh.deadline import within
-from crdtbucket.policy import BucketSpec
+from crdtbucket.policy import BucketSpec, clipped
 from crdtbucket.strong import script, topology
 from crdtbucket.strong.connection import Connection, ask
 from crdtbucket.strong.greeting import LOG
 
+SOURCE = files("crdtbucket.strong").joinpath("registry.lua").read_text(encoding="utf-8")
 BEAT_NS = 5 * NS_PER_SECOND
 PATIENCE_S = 0.5
 """Longer than that nobody waits for a server that does not answer."""
 GONE_S = 60
-"""A node that was not seen for so long is not counted."""
+"""A process that was not seen for so long is not counted."""
 FORGOTTEN_S = 3_600
 """Nor one that was seen so long ago, or is so far in the future, that Redis' clock has changed."""
-_SECOND = re.compile(rb"\d{1,12}")
+WHOLE = 1_000_000_000
+"""Of all shares together."""
+NOTHING = 2**62
+"""As many processes as leave nothing for one."""
 PROBE = script.Arguments(BucketSpec("probe", 1_000, 1_000), 0, 60_000)
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What a process would grant of every limit when Redis is gone."""
+
+    ratio: float = 0.1
+    """The share that its settings give it."""
+    fleet: bool = False
+    """Whether that is the share of all processes together."""
+    least: int = 1
+    """Processes that it reckons with at least."""
+
+
 class Registry:
-    """One hash in Redis: node name -> Redis second at which it was last seen."""
+    """One hash in Redis with a field for each process; see `registry.lua`."""
 
-    beat_s = BEAT_NS / NS_PER_SECOND
-
-    def __init__(self, prefix: str, node: str, table: Table) -> None:
+    def __init__(
+        self, prefix: str, node: str, table: Table, wish: Callable[[], Wish] = Wish
+    ) -> None:
+        """`wish` is asked at every beat."""
         self.name = f"{prefix}nodes".encode()
-        self.nodes = 1
-        """Nodes seen in the last minute, this one included; it stays while Redis is gone."""
+        self.processes = 1
+        """Processes seen in the last minute, this one included; it stays while Redis is gone."""
+        self.seen = False
+        """Whether they were ever counted."""
+        self.conflict = ""
+        """Why this process may not use this Redis; empty when it may."""
         self._prefix = prefix.encode()
-        self._node = node.encode()
+        self._node = node
         self._table = table
+        self._wish = wish
+        self._print = fingerprint(table.hash_key)
+        self._granted: tuple[int, Wish] | None = None
+        self._shown = b""
         self._due = 0
 
     def due(self) -> bool:
-        """Whether this node is to show itself again."""
+        """Whether this process is to show itself again."""
         return self._table.now() >= self._due
 
+    @property
+    def delay_s(self) -> float:
+        """Seconds until then."""
+        return max(0, self._due - self._table.now()) / NS_PER_SECOND
+
+    def sharing(self, known: int) -> int:
+        """Among how many every limit is shared when Redis is gone; `known`: nodes of the mesh.
+
+        More than there are while others have not heard of this process: they would grant its part.
+        """
+        wish = self._wish()
+        nodes = max(known, self.processes, wish.least)
+        if self._granted is None:
+            return nodes
+        share, asked = self._granted
+        most = round(asked.ratio * WHOLE)
+        fair = most // nodes if asked.fleet else min(most, WHOLE // nodes)
+        if share >= fair:
+            return nodes
+        # As many as give a share that is no larger, by the rule of the quota.
+        return max(nodes, -(-(most if asked.fleet else WHOLE) // share)) if share else NOTHING
+
     async def beat(self, connection: Connection) -> bool:
-        """Shows this node and counts the others; whether that went well. What fails is logged, and
-        due again like any."""
+        """Shows this process and counts the others; whether that went well. What fails is logged,
+        and due again like any."""
         self._due = self._table.now() + BEAT_NS
         try:
-            self.nodes = await within(PATIENCE_S, self._count(connection))
+            await within(PATIENCE_S, self._show(connection))
         except asyncio.TimeoutError:
             LOG.info("Redis %s: nodes were not counted: no answer", connection.address)
         except CrdtbucketError as error:
@@ -57,42 +107,65 @@ class Registry:
             return True
         return False
 
-    async def _count(self, connection: Connection) -> int:
-        now = _second(await _list(connection, "TIME"))
-        await ask(connection, "HSET", self.name, self._node, str(now))
-        await ask(connection, "PEXPIRE", self.name, FORGOTTEN_S * 1000)
-        seen = await _list(connection, "HGETALL", self.name)
-        if len(seen) % 2:
-            raise RedisReplyError("HGETALL was answered with a field that has no value")
-        pairs = zip(seen[::2], seen[1::2], strict=True)
-        ages = {node: now - int(at) for node, at in pairs if _SECOND.fullmatch(at)}
-        gone = [node for node, age in ages.items() if abs(age) > FORGOTTEN_S]
-        if gone:
-            await ask(connection, "HDEL", self.name, *gone)
-        return max(1, sum(-FORGOTTEN_S <= age <= GONE_S for age in ages.values()))
+    async def leave(self, connection: Connection) -> None:
+        """This process ends: the others need not reckon with it. What fails is left to time."""
+        try:
+            await within(PATIENCE_S, ask(connection, "HDEL", self.name, self._field))
+        except (asyncio.TimeoutError, CrdtbucketError) as error:
+            LOG.debug("Redis %s: was not left in order: %s", connection.address, error)
+
+    @property
+    def _field(self) -> bytes:
+        return script.owner_name(self._table.epoch, self._node)
+
+    async def _show(self, connection: Connection) -> None:
+        wish, using = self._wish(), 0 if self._granted is None else self._granted[0]
+        field = self._field
+        if self._shown not in (b"", field):  # of an epoch that is over: that one grants nothing
+            await ask(connection, "HDEL", self.name, self._shown)
+        self._shown = field
+        most, numbers = round(wish.ratio * WHOLE), (wish.least, int(wish.fleet))
+        reply = await ask(
+            connection, "EVAL", SOURCE, 1, self.name, field, self._print, using,
+             numbers[0], most, numbers[1], GONE_S, FORGOTTEN_S,
+        )  # fmt: skip
+        self.processes, share, first, other = _checked(reply)
+        self.seen = True
+        if self._granted is not None and share < using:
+            # Those who wait for what this one leaves get it as soon as that is written.
+            self._due = self._table.now()
+        self._granted = share, wish
+        self.conflict = self._reason(first, other) if first else ""
+
+    def _reason(self, first: bytes, other: bytes) -> str:
+        return (
+            f"process {first.decode(errors='replace')!r}, which uses it, hashes keys of buckets "
+            f"otherwise (fingerprint {other.decode(errors='replace')}, here "
+            f"{self._print}), so each of the two would grant the whole of every limit: give all "
+            "users of this Redis the same redis.hash_secret or mesh.hash_secret, or none of them"
+        )
 
     def probe(self, ranges: tuple[tuple[int, int], ...]) -> tuple[script.Arguments, script.Call]:
         """A call on a key of this node's own in these slots, to see whether a server decides."""
+        node = self._node.encode()
         name = next(
             name
-            for name in (b"%s{probe:%s:%d}" % (self._prefix, self._node, i) for i in range(10**7))
+            for name in (b"%s{probe:%s:%d}" % (self._prefix, node, i) for i in range(10**7))
             if any(first <= topology.slot(name) <= last for first, last in ranges)
         )
-        owner = script.owner_name(self._table.epoch, self._node.decode())
+        owner = script.owner_name(self._table.epoch, self._node)
         return PROBE, script.Call(name, 1, owner, 0, 1, 0, 0, 0, None)
 
 
-def _second(time: list[bytes]) -> int:
-    if not time or not _SECOND.fullmatch(time[0]):
-        raise RedisReplyError("TIME was answered with no time")
-    return int(time[0])
+def _checked(reply: object) -> tuple[int, int, bytes, bytes]:
+    """The answer of the script. Raises `RedisReplyError` for anything else."""
+    if isinstance(reply, list) and len(reply) == 4:
+        processes, share, first, other = reply
+        numbers = type(processes) is int and type(share) is int
+        texts = all(isinstance(one, bytes) and len(one) <= 1_024 for one in (first, other))
+        if numbers and texts and processes >= 1 and 0 <= share <= WHOLE:
+            return processes, share, first, other
+    raise RedisReplyError(f"the list of processes was answered with {clipped(reply)}")
 
 
-async def _list(connection: Connection, command: str, *words: bytes) -> list[bytes]:
-    reply = await ask(connection, command, *words)
-    if not isinstance(reply, list) or not all(isinstance(one, bytes) for one in reply):
-        raise RedisReplyError(f"{command} was answered with no list of texts")
-    return reply
-
-
-__all__ = ["Registry"]
+__all__ = ["BEAT_NS", "FORGOTTEN_S", "GONE_S", "NOTHING", "WHOLE", "Registry", "Wish"]

@@ -50,6 +50,9 @@ class RedisConfig:
     """Whether the servers are a Redis Cluster."""
     nodes: Sequence[str] = ()
     """Nodes of the cluster to ask for the others, "host:port"."""
+    hash_secret: str | bytes | None = field(default=None, repr=False)
+    """Keys the hash of bucket keys, as `MeshConfig.hash_secret` does, which is used when this is
+    None; the same for all who use this Redis. Without either the hash needs no secret."""
     prefix: str = "crdtbucket:"
     """Begins the name of every Redis key; the same on all nodes, up to 64 bytes."""
     deadline: float = 0.05
@@ -114,6 +117,9 @@ class RedisConfig:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value.strip()):
                 yield _problem(name, "is empty or no text", "write text, or leave the field out")
+        secret = self.hash_secret
+        if secret is not None and not (isinstance(secret, (str, bytes)) and secret.strip()):
+            yield _problem("hash_secret", "is empty or no text", "give one, or leave the field out")
         for name in ("tls", "cluster", "active_active"):
             if not isinstance(getattr(self, name), bool):
                 yield _problem(name, f"is {getattr(self, name)!r}", "write True or False")

@@ -20,7 +20,7 @@ from crdtbucket.strong.address import Address
 from crdtbucket.strong.controller import Change, Controller, ControllerSettings
 from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.endpoint import Endpoint, Turn
-from crdtbucket.strong.registry import Registry
+from crdtbucket.strong.registry import Registry, Wish
 from crdtbucket.strong.resp import RedisErrorReply
 from crdtbucket.strong.settings import RedisConfig
 
@@ -33,6 +33,8 @@ SEVERITY = {
 WORST = (Mode.FALLBACK, Mode.EVENTUAL, Mode.STRONG)
 LOOK_AGAIN_S = 0.25
 """Between two looks at where the primaries are, while one of them does not serve."""
+SHORTEST_S = 0.05
+"""Between two looks in any case."""
 Asked = tuple[BucketCore, "str | bytes", int]
 """A bucket, a key and a cost."""
 T = TypeVar("T")
@@ -52,13 +54,15 @@ class Store:
         degraded: Mode,
         on_change: Callable[[str, Change], None],
         on_mode: Callable[[Mode], None],
+        wish: Callable[[], Wish] = Wish,
     ) -> None:
         """`degraded`: the mode when Redis is slow. `on_change` hears of every change of an
-        endpoint, `on_mode` of the worst mode of all, at the start and when it changes."""
+        endpoint, `on_mode` of the worst mode of all, at the start and when it changes. `wish`: see
+        `Registry`."""
         self.desk = desk
         desk.owed.on_owe = self._wake
         self.endpoints: dict[Address, Endpoint] = {}
-        self.registry = Registry(config.prefix, node, table)
+        self.registry = Registry(config.prefix, node, table, wish)
         self._config = config
         self._tls = tls_context(config)
         self._table = table
@@ -67,6 +71,9 @@ class Store:
         self._degraded = degraded
         self._on_change = on_change
         self._on_mode = on_mode
+        self.met: dict[str, str] | None = None
+        """Servers that an earlier life of this node had told all, and by what each is known again;
+        None without such a life. To be set before the start."""
         self._told: Mode | None = None
         self._unknown = ""
         self._warned = False
@@ -76,6 +83,7 @@ class Store:
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
         self._upkeep: asyncio.Task[None] | None = None
         self._look = asyncio.Event()
+        self._introduced = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # ---- life ----
@@ -85,6 +93,7 @@ class Store:
         self._loop = asyncio.get_running_loop()
         await self._locate()
         await asyncio.gather(*(endpoint.keeper.connect() for endpoint in self.endpoints.values()))
+        await self._register()
         for endpoint in self.endpoints.values():
             self._tasks[endpoint] = asyncio.create_task(_logged(endpoint.keeper.run))
         self._upkeep = asyncio.create_task(_logged(self._keep))
@@ -96,14 +105,27 @@ class Store:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        holder = self._holder()
+        if holder is not None and holder.connection is not None and self.registry.seen:
+            await self.registry.leave(holder.connection)
         await asyncio.gather(*(endpoint.keeper.stop() for endpoint in self.endpoints.values()))
         self._tasks.clear()
+
+    def servers(self) -> tuple[tuple[str, str], ...]:
+        """Each server that was met, and the text that it has until it is restarted."""
+        return tuple(
+            (str(address), one.keeper.run_id)
+            for address, one in list(self.endpoints.items())
+            if one.keeper.run_id
+        )
 
     # ---- decisions ----
 
     @property
     def mode(self) -> Mode:
-        """The worst mode of all endpoints; fallback while none is known."""
+        """The worst mode of all endpoints; fallback while none is known, or may be used."""
+        if self.registry.conflict:
+            return Mode.FALLBACK
         modes = {endpoint.mode for endpoint in self.endpoints.values()} or {Mode.FALLBACK}
         return next(mode for mode in WORST if mode in modes)
 
@@ -194,8 +216,8 @@ class Store:
     async def _keep(self) -> None:
         while True:
             await self._register()
-            served = self.mode is Mode.STRONG
-            delay = self.registry.beat_s if served else LOOK_AGAIN_S
+            served = self.mode is Mode.STRONG or bool(self.registry.conflict)
+            delay = max(SHORTEST_S, self.registry.delay_s) if served else LOOK_AGAIN_S
             with contextlib.suppress(asyncio.TimeoutError):
                 await within(delay, self._look.wait())
             if self._look.is_set() or not served:
@@ -203,13 +225,32 @@ class Store:
                 await self._locate()
 
     async def _register(self) -> None:
-        endpoint = self._only or self._slots[topology.slot(self.registry.name)]
-        if endpoint is None or not endpoint.usable() or not self.registry.due():
+        endpoint = self._holder()
+        if endpoint is None or endpoint.connection is None or not self.registry.due():
             return
-        assert endpoint.connection is not None
+        before, self._introduced = self.registry.conflict, True
         if not await self.registry.beat(endpoint.connection):
             # Where nobody asks for decisions, this may be the first that is seen of a failover.
             self._look.set()
+        elif self.registry.conflict != before:
+            if self.registry.conflict:
+                LOG.critical("Redis %s is not used: %s", endpoint.address, self.registry.conflict)
+            else:
+                LOG.info("Redis %s is used: all hash alike by now", endpoint.address)
+            self._wake()
+        self._tell_mode()
+
+    def _holder(self) -> Endpoint | None:
+        """The endpoint that holds the list of processes."""
+        return self._only or self._slots[topology.slot(self.registry.name)]
+
+    def _barred(self) -> bool:
+        """Whether no server may be used, however well it is: this process may hash otherwise than
+        the others. Where the one with their list is gone, the last that is known of it holds."""
+        if self._introduced:
+            return bool(self.registry.conflict)
+        holder = self._holder()
+        return holder is not None and holder.connection is not None
 
     async def _locate(self) -> None:
         try:
@@ -252,7 +293,7 @@ class Store:
 
     def _endpoint(self, address: Address, ranges: tuple[tuple[int, int], ...]) -> Endpoint:
         now = self._table.now()
-        return Endpoint(
+        endpoint = Endpoint(
             address,
             server_access(self._config, self._tls, f"crdtbucket:{self._node}"),
             self._config,
@@ -264,7 +305,12 @@ class Store:
             owns=self._owns,
             changed=self._changed,
             elsewhere=self._elsewhere,
+            barred=self._barred,
         )
+        if self.met is not None:
+            # Another one than the last life told may lack what that had told.
+            endpoint.keeper.run_id = self.met.get(str(address))
+        return endpoint
 
     async def _drop(self, endpoint: Endpoint) -> None:
         task = self._tasks.pop(endpoint, None)

@@ -15,6 +15,7 @@ from crdtbucket import Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.demo.proxy import Proxy
 from crdtbucket.errors import ConfigError
+from crdtbucket.hashing import PUBLIC_KEY
 from crdtbucket.mesh import transport
 from crdtbucket.mesh.connection import Link
 from crdtbucket.mesh.session import Handshake
@@ -388,13 +389,13 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
     async with nodes(path, "a") as (a,), AsyncExitStack() as stack:
         for _ in range(transport.MAX_OBSERVERS):
             caller = await stack.enter_async_context(
-                Caller(config.mesh, Buckets(config, config.mesh), "a", 2.0)
+                Caller(config.mesh, Buckets(config, config.mesh), "a", 2.0, PUBLIC_KEY)
             )
             peer = await caller.call(a.address)
             assert peer.name == "a"
             assert peer.members.keys() == {"a"}
         one_more = await stack.enter_async_context(
-            Caller(config.mesh, Buckets(config, config.mesh), "a", 2.0)
+            Caller(config.mesh, Buckets(config, config.mesh), "a", 2.0, PUBLIC_KEY)
         )
         with pytest.raises(PeerFailed, match="as many"):
             await one_more.call(a.address)
@@ -403,7 +404,7 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
         assert len(mesh.links) == 0
         await stack.aclose()
         await eventually(lambda: not mesh._observers)
-        async with Caller(config.mesh, Buckets(config, config.mesh), "a", 2.0) as again:
+        async with Caller(config.mesh, Buckets(config, config.mesh), "a", 2.0, PUBLIC_KEY) as again:
             peer = await again.call(a.address)
             with pytest.raises(PeerFailed, match="bad frames"):
                 await peer.line.ask(2.0, payload=b"x")

@@ -22,8 +22,8 @@ def node(config: RedisConfig) -> Limiter:
 
 
 def seen(server: Server) -> bool:
-    return server.call("TYPE", "crdtbucket:nodes") == b"hash" and bool(
-        server.call("HGET", "crdtbucket:nodes", "n0")
+    return server.call("TYPE", "crdtbucket:nodes") == b"hash" and any(
+        field.endswith(b":n0") for field in server.call("HKEYS", "crdtbucket:nodes")
     )
 
 
@@ -31,7 +31,6 @@ async def test_a_node_that_could_not_show_itself_tries_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(registry, "BEAT_NS", 20_000_000)
-    monkeypatch.setattr(registry.Registry, "beat_s", 0.02)
     with Server() as server:
         server.call("SET", "crdtbucket:nodes", "no hash")
         async with node(RedisConfig(url=server.url)):
@@ -44,7 +43,6 @@ async def test_a_failover_is_followed_though_the_old_primary_never_answers_again
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(registry, "BEAT_NS", 20_000_000)
-    monkeypatch.setattr(registry.Registry, "beat_s", 0.02)
     async with watched() as (primary, replica, sentinels):
         config = RedisConfig(
             sentinel_master="main", sentinels=[f"{one.host}:{one.port}" for one in sentinels]

@@ -1,0 +1,209 @@
+"""All who use one Redis share its limits: in any mesh, under one name, and when Redis is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode, RedisConfig
+from crdtbucket.strong import registry
+from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.degradation import Degradation
+from tests.mesh.network import eventually
+from tests.strong.redis_server import Server
+
+STILL = BucketSpec("b", 1_000, 1, "1h", consistency="strong")
+MODES = ControllerSettings(
+    stable_after=0.1,
+    stable_after_failover=0.1,
+    least_return_gap=0.0,
+    probe_interval=0.02,
+    longest_probe_interval=0.05,
+    latency_limit=5.0,
+    outage_after=5.1,
+)
+SECRET, OTHER = "a secret of sixteen bytes", "another one, as long as it"
+BOUND_S = 30.0
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture
+def short_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "BEAT_NS", 100_000_000)
+
+
+def limiter(
+    server: Server,
+    node: str,
+    mesh: dict[str, Any] | None = None,
+    hash_secret: str | None = None,
+    **degradation: Any,
+) -> Limiter:
+    return Limiter(
+        [STILL],
+        node=node,
+        mesh=None if mesh is None else MeshConfig(listen="127.0.0.1:0", **mesh),
+        redis=RedisConfig(url=server.url, deadline=10.0, hash_secret=hash_secret),
+        degradation=Degradation(modes=MODES, **degradation),
+    )
+
+
+async def drain(one: Limiter, times: int = 250) -> int:
+    """What a limiter grants of one key."""
+    got = 0
+    for _ in range(times):
+        got += 5 * (await one.bucket("b").acquire("k", 5)).allowed
+    return got
+
+
+# ---- one hash for all ----
+
+
+async def test_nodes_in_any_mesh_and_in_none_share_one_limit(server: Server) -> None:
+    several = [
+        limiter(server, "n1", {}),
+        limiter(server, "n2"),
+        limiter(server, "n3", {"secret": SECRET}),
+        limiter(server, "n4", {"secret": OTHER}),
+        limiter(server, "n5", {"secret": [OTHER, SECRET]}),
+    ]
+    got = []
+    for one in several:
+        async with one:
+            got.append(await drain(one, 60))
+    assert got == [300, 300, 300, 100, 0]
+    assert len(server.call("KEYS", "crdtbucket:{b:*")) == 1
+
+
+async def test_one_secret_for_the_purpose_is_one_limit(server: Server) -> None:
+    several = [
+        limiter(server, "n1", {"hash_secret": SECRET}),
+        limiter(server, "n2", None, SECRET),
+        limiter(server, "n3", {"secret": OTHER}, SECRET),
+    ]
+    async with AsyncExitStack() as stack:
+        for one in several:
+            await stack.enter_async_context(one)
+        assert [await drain(one, 100) for one in several] == [500, 500, 0]
+
+
+async def test_who_hashes_otherwise_is_refused_with_a_reason_until_it_is_alone(
+    server: Server, short_beats: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+    async with AsyncExitStack() as stack:
+        first = limiter(server, "n1", None, SECRET)
+        await first.__aenter__()
+        assert await drain(first, 100) == 500
+        other = await stack.enter_async_context(limiter(server, "n2"))
+        bucket = other.bucket("b")
+        assert bucket.mode is Mode.FALLBACK
+        decisions = [await bucket.acquire("k", 5) for _ in range(50)]
+        assert {decision.mode for decision in decisions} == {Mode.FALLBACK}
+        assert sum(decision.allowed for decision in decisions) == 20  # a tenth of the limit
+        assert len(server.call("KEYS", "crdtbucket:{b:*")) == 1  # and nothing of it is settled
+        assert other.stats()["strong"]["refused"]
+        assert not first.stats()["strong"]["refused"]
+        assert (await first.bucket("b").acquire("k", 5)).mode is Mode.STRONG
+        told = [r.getMessage() for r in caplog.records if r.levelno == logging.CRITICAL]
+        await first.aclose()
+        await eventually(lambda: bucket.mode is Mode.STRONG, BOUND_S)
+        assert (await bucket.acquire("k", 5)).mode is Mode.STRONG
+        await eventually(lambda: not other.stats()["strong"]["unsettled"], BOUND_S)
+    assert len(told) == 1
+    for part in ("is not used", "n1", "hashes keys of buckets otherwise", "redis.hash_secret"):
+        assert part in told[0]
+
+
+async def test_a_redis_that_comes_late_is_asked_who_uses_it_before_it_decides(
+    short_beats: None,
+) -> None:
+    server = Server()
+    try:
+        async with limiter(server, "n2") as late:
+            await eventually(lambda: late.bucket("b").mode is Mode.FALLBACK, BOUND_S)
+            server.start()
+            async with limiter(server, "n1", None, SECRET) as first:
+                await eventually(lambda: refused(first) != refused(late), BOUND_S)
+                served = [one for one in (first, late) if not refused(one)]
+                await eventually(lambda: served[0].bucket("b").mode is Mode.STRONG, BOUND_S)
+                for _ in range(20):
+                    modes = [(await one.bucket("b").acquire("k")).mode for one in (first, late)]
+                    assert modes.count(Mode.STRONG) == 1
+    finally:
+        server.remove()
+
+
+def refused(one: Limiter) -> bool:
+    return bool(one.stats()["strong"]["refused"])
+
+
+# ---- when it is gone ----
+
+
+async def test_processes_of_one_name_stay_within_the_limit_together(
+    server: Server, short_beats: None
+) -> None:
+    """Also when Redis goes before all have heard of the one that came last."""
+    several = [limiter(server, "web") for _ in range(12)]
+    async with AsyncExitStack() as stack:
+        for one in several:
+            await stack.enter_async_context(one)
+        await eventually(
+            lambda: {one.stats()["strong"]["sharing_nodes"] for one in several} == {12}, BOUND_S
+        )
+        server.kill()
+        assert sum([await drain(one) for one in several]) <= 1_000
+
+
+async def test_the_last_to_come_takes_nothing_that_others_may_grant(server: Server) -> None:
+    several = [limiter(server, "web", fallback_ratio=0.5) for _ in range(4)]
+    async with AsyncExitStack() as stack:
+        for one in several:
+            await stack.enter_async_context(one)
+        server.kill()
+        got = [await drain(one) for one in several]
+    assert got == [500, 500, 0, 0]
+
+
+async def test_who_starts_while_redis_is_gone_takes_the_share_of_the_expected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server()
+    several = [limiter(server, f"n{i}", expected_nodes=20) for i in range(20)]
+    async with AsyncExitStack() as stack:
+        for one in several:
+            await stack.enter_async_context(one)
+        got = await asyncio.gather(*(drain(one) for one in several))
+    assert sum(got) == 1_000
+    assert not [r for r in caplog.records if "how many processes" in r.getMessage()]
+
+
+async def test_without_a_number_a_warning_says_what_many_may_grant(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with limiter(Server(), "n1") as one:
+        assert await drain(one, 30) == 100
+    (warning,) = (r for r in caplog.records if "how many processes" in r.getMessage())
+    assert warning.levelno == logging.WARNING
+    for part in ("may grant 0.1 of every limit", "N x 0.1", "more than 10", "expected_nodes"):
+        assert part in warning.getMessage()
+
+
+@pytest.mark.parametrize("rule", ["deny", "allow", "eventual"])
+async def test_who_grants_no_quota_is_not_warned(
+    rule: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with limiter(Server(), "n1", on_outage=rule):
+        pass
+    assert not [r for r in caplog.records if "how many processes" in r.getMessage()]
