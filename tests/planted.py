@@ -443,6 +443,27 @@ MUTATIONS = (
         strong("owed", "lost_what_the_last_life_had_told"),
     ),
     Mutation(
+        "a_replica_asked_for_ever",
+        "strong",
+        "            if error.code == \"READONLY\":\n                self.keeper.turn_away()\n",
+        "",
+        strong("keeper", "became_a_replica"),
+    ),
+    Mutation(
+        "what_wrote_nothing_taken_for_health",
+        "strong",
+        "            self._outage.heard()\n",
+        "            self._outage.clear()\n",
+        strong("rights", "denials_do_not_hide"),
+    ),
+    Mutation(
+        "an_outage_without_its_cause",
+        "strong",
+        'return f": {self._why}" if self._why else ""',
+        'return ""',
+        strong("rights", "first_critical_line"),
+    ),
+    Mutation(
         "debt_of_a_candidate_never_adopted",
         "core",
         "    its->same = wd->candidate_same;\n",

@@ -107,11 +107,17 @@ class Controller:
         """A call went out."""
         self._outage.asked(now)
 
-    def answered(self, now: int, latency_ns: int, *, late: bool = False) -> Change | None:
-        """A good reply came. `late`: its call was told as `timed_out` before, and counted slow."""
+    def answered(
+        self, now: int, latency_ns: int, *, late: bool = False, wrote: bool = True
+    ) -> Change | None:
+        """A good reply came. `late`: its call was told as `timed_out` before, and counted slow.
+        `wrote`: whether the server wrote for it; else it says nothing of whether it can."""
         slow = latency_ns > self._limit_ns
         silent = self._outage.silence_ns(now)
-        self._outage.clear()
+        if wrote:
+            self._outage.clear()
+        else:
+            self._outage.heard()
         if self.mode is Mode.STRONG:
             return self._too_slow(now) if not late and self._meter.count(now, slow) else None
         self._probes.ended(good=True)
@@ -130,9 +136,9 @@ class Controller:
         self._recovery.slowed()
         return self._gone(now)
 
-    def failed(self, now: int, failure: Failure) -> Change | None:
-        """A call definitely got no good answer."""
-        self._outage.failed(now, failure)
+    def failed(self, now: int, failure: Failure, why: str = "") -> Change | None:
+        """A call definitely got no good answer; `why` becomes part of the reason of an outage."""
+        self._outage.failed(now, failure, why)
         if self.mode is not Mode.STRONG:
             self._probes.ended(good=False)
             self._recovery.clear()

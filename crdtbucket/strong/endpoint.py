@@ -21,6 +21,7 @@ from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.histogram import Histogram
 from crdtbucket.strong.keeper import Keeper
 from crdtbucket.strong.resp import RedisErrorReply
+from crdtbucket.strong.rights import explained
 
 if TYPE_CHECKING:
     from crdtbucket.strong.access import Access
@@ -98,6 +99,7 @@ class Endpoint:
         self._elsewhere = elsewhere
         self._barred = barred
         self._deadline_ns = config.deadline_ns
+        self._complained = ""
         self.connection: Connection | None = None
         self._turns: deque[Turn] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -202,7 +204,9 @@ class Endpoint:
             answer = script.parse(reply)
             latency = now - turn.sent_ns
             self.latency.add(latency)
-            self.note(self.controller.answered(now, latency, late=turn.done))
+            # A denial, and a call that the script sends back, write nothing.
+            wrote = answer.status is script.Status.ALLOWED and turn.ask.cost > 0
+            self.note(self.controller.answered(now, latency, late=turn.done, wrote=wrote))
             if turn.done:
                 self.counters["late"] += 1
                 self.desk.ended(turn.ask, answer)
@@ -256,7 +260,9 @@ class Endpoint:
             # It is well, and only wants to be asked otherwise.
             self.note(self.controller.answered(self.now(), latency_ns, late=late))
         else:
-            self.fail(Failure(error.kind), str(error))
+            self.fail(Failure(error.kind), explained(self.address, error))
+            if error.code == "READONLY":
+                self.keeper.turn_away()
 
     def _count_unknown(self, turn: Turn) -> None:
         """Whether the server ran this call is not known."""
@@ -347,8 +353,12 @@ class Endpoint:
 
     def fail(self, failure: Failure, why: str) -> None:
         self.failed[failure.value] = self.failed.get(failure.value, 0) + 1
-        LOG.debug("%s: %s", self.address, why)
-        self.note(self.controller.failed(self.now(), failure))
+        if failure is Failure.AUTH and why != self._complained:
+            self._complained = why  # nothing but a person mends it, and retries would fill the log
+            LOG.error("%s", why)
+        else:
+            LOG.debug("%s: %s", self.address, why)
+        self.note(self.controller.failed(self.now(), failure, why))
 
     def note(self, change: Change | None) -> None:
         if change is not None:

@@ -12,6 +12,7 @@ from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.access import Access
 from crdtbucket.strong.address import Address
 from crdtbucket.strong.resp import RedisErrorReply
+from crdtbucket.strong.rights import explained
 
 LOG = logging.getLogger("crdtbucket.strong")
 Ask = Callable[..., asyncio.Future[object]]
@@ -65,15 +66,15 @@ def _refusal(
     if step[0] == _AUTH:
         # Redis' own text is left out: of an unknown command it repeats the arguments.
         return RedisUnavailable(
-            f"Redis at {address} does not let {who} in ({reply.code}): correct username and "
-            "password, or leave them out where it asks for none",
+            f"Redis at {address} does not let {who} in ({reply.code}: check redis.password and "
+            "redis.username, or leave them out where it asks for none)",
             "auth" if reply.kind == "script" else reply.kind,
         )
     if reply.code == "NOAUTH":
-        return RedisUnavailable(f"Redis at {address} asks for a password: set password", "auth")
+        text = f"Redis at {address} asks for a password (NOAUTH: set redis.password)"
+        return RedisUnavailable(text, "auth")
     if reply.code == "NOPERM":
-        fix = "allow it PING, SELECT, SCRIPT LOAD and EVALSHA"
-        return RedisUnavailable(f"Redis at {address} forbids {who}: {reply}: {fix}", "auth")
+        return RedisUnavailable(explained(address, reply), "auth")
     if step[0] == "SELECT":
         text = f"Redis at {address} has no database {access.db} ({reply}): correct db"
         return RedisUnavailable(text, reply.kind)
@@ -92,15 +93,15 @@ def silent(address: Address, access: Access, timeout: float) -> RedisUnavailable
 def unreachable(address: Address, error: OSError) -> RedisUnavailable:
     """What the failure to connect means, and what to do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        why = f"shows a certificate that is not trusted ({error.verify_message})"
-        fix = "give the authority that signed it as tls_ca, and call it by a name in it"
+        why = f"is not trusted (certificate verify failed: {error.verify_message})"
+        fix = "give the authority that signed it as redis.tls_ca, and call it by a name in it"
         return RedisUnavailable(f"Redis at {address} {why}: {fix}", "auth")
     if isinstance(error, ssl.SSLError):
         why = f"does not agree on TLS ({error.reason or error})"
         fix = "is TLS on at that port, and does it want tls_cert and tls_key?"
         return RedisUnavailable(f"Redis at {address} {why}: {fix}", "auth")
     if isinstance(error, socket.gaierror):
-        text = f"the host name of {address} is not known ({error.strerror}): correct host"
+        text = f"the host name of {address} does not resolve ({error.strerror}): correct redis.host"
         return RedisUnavailable(text, "refused")
     if isinstance(error, ConnectionResetError):
         text = f"Redis at {address} ended the connection: does it want TLS (rediss://), or not?"

@@ -60,6 +60,7 @@ class Keeper:
         self._quickly = min(config.connect_timeout, outage_after)
         self.run_id: str | None = ""
         """Of the server when it was last met: "" before that, None when it is not known."""
+        self._was_replica = False
         self._awake = asyncio.Event()
         self._closed = False
 
@@ -107,6 +108,13 @@ class Keeper:
         if connection is not None:
             connection.abort()
 
+    def turn_away(self) -> None:
+        """The server says that it is a replica: the connection may have outlived the failover of
+        what its address leads to, so the address is looked up again."""
+        self._was_replica = True
+        self.drop()
+        self._awake.set()
+
     async def connect(self) -> bool:
         """Whether there is a connection now; why not, the controller is told."""
         endpoint, address = self._endpoint, self._endpoint.address
@@ -126,6 +134,9 @@ class Keeper:
             return False
         if self.run_id != "" and (run_id is None or run_id != self.run_id):
             self.settler.everything = True
+        if self._was_replica and (run_id is None or run_id != self.run_id):
+            endpoint.controller.moved(endpoint.now())  # it leads to another server by now
+            self._was_replica = False
         self.run_id = run_id
         endpoint.fence = self.next_fence()
         endpoint.connection = connection
@@ -178,7 +189,9 @@ class Keeper:
             elif not isinstance(reply, RedisUnavailable):  # of a lost connection, all hear
                 try:
                     reply = script.parse(reply)
-                    endpoint.note(controller.answered(now, now - sent, late=late))
+                    wrote = reply.status is script.Status.ALLOWED
+                    latency = now - sent
+                    endpoint.note(controller.answered(now, latency, late=late, wrote=wrote))
                 except RedisReplyError as error:
                     endpoint.fail(Failure.SCRIPT, str(error))
             if not future.done():

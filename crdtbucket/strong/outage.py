@@ -34,6 +34,10 @@ class Failure(Enum):
     """The server is up, its cluster or primary is not (CLUSTERDOWN, MASTERDOWN, TRYAGAIN)."""
 
 
+WRITES = (Failure.READONLY, Failure.OOM, Failure.SCRIPT, Failure.AUTH)
+"""What may fail for writes alone: an answer for which nothing was written is no proof against."""
+
+
 class OutageWatch:
     """Silence and failures since the last good answer. Times are local ns."""
 
@@ -51,6 +55,13 @@ class OutageWatch:
         self._bad = 0
         self._refusals = self._last_refusal = 0
         self._last_failure: Failure | None = None
+        self._why = ""
+
+    def heard(self) -> None:
+        """An answer came, and nothing was written for it."""
+        self.silent_since = None
+        if self._last_failure not in WRITES:
+            self.clear()
 
     def asked(self, now: int) -> None:
         """A call went out."""
@@ -65,8 +76,8 @@ class OutageWatch:
             self._bad += 1
             self._last_bad = now
 
-    def failed(self, now: int, failure: Failure) -> None:
-        """A call definitely failed."""
+    def failed(self, now: int, failure: Failure, why: str = "") -> None:
+        """A call definitely failed; `why` is for people."""
         if self._failing_since is None:
             self._failing_since = now if self.silent_since is None else self.silent_since
         if failure is not Failure.REFUSED:
@@ -75,7 +86,7 @@ class OutageWatch:
             self._refusals += 1
             self._last_refusal = now
         self._bad += 1
-        self._last_bad, self._last_failure = now, failure
+        self._last_bad, self._last_failure, self._why = now, failure, why
         self.silent_since = None
 
     def silence_ns(self, now: int) -> int:
@@ -89,15 +100,19 @@ class OutageWatch:
         if silence:
             return f"no answer for {_seconds(silence)} to the calls made"
         if self._refusals >= REFUSALS:
-            return f"refused {self._refusals} times in a row"
+            return f"refused {self._refusals} times in a row{self._cause}"
         # The span is between bad events: time in which nobody asked is no evidence.
         span = 0 if self._failing_since is None else self._last_bad - self._failing_since
         if self._bad >= 2 and self._last_failure and span >= self._outage_after_ns:
             return (
                 f"{self._bad} failures and no good answer for {_seconds(span)}, "
-                f"last: {self._last_failure.value}"
+                f"last: {self._last_failure.value}{self._cause}"
             )
         return ""
+
+    @property
+    def _cause(self) -> str:
+        return f": {self._why}" if self._why else ""
 
 
 def _seconds(span_ns: int) -> str:

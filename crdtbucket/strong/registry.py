@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,6 +17,8 @@ from crdtbucket.policy import BucketSpec, clipped
 from crdtbucket.strong import script, topology
 from crdtbucket.strong.connection import Connection, ask
 from crdtbucket.strong.greeting import LOG
+from crdtbucket.strong.resp import RedisErrorReply
+from crdtbucket.strong.rights import explained
 
 SOURCE = files("crdtbucket.strong").joinpath("registry.lua").read_text(encoding="utf-8")
 BEAT_NS = 5 * NS_PER_SECOND
@@ -65,6 +68,7 @@ class Registry:
         self._print = fingerprint(table.hash_key)
         self._granted: tuple[int, Wish] | None = None
         self._shown = b""
+        self._complained = ""
         self._due = 0
 
     def due(self) -> bool:
@@ -101,6 +105,12 @@ class Registry:
             await within(PATIENCE_S, self._show(connection))
         except asyncio.TimeoutError:
             LOG.info("Redis %s: nodes were not counted: no answer", connection.address)
+        except RedisErrorReply as error:
+            why = explained(connection.address, error)
+            denied = error.kind == "auth" and why != self._complained
+            self._complained = why if denied else self._complained
+            level = logging.ERROR if denied else logging.INFO
+            LOG.log(level, "Redis %s: nodes were not counted: %s", connection.address, why)
         except CrdtbucketError as error:
             LOG.info("Redis %s: nodes were not counted: %s", connection.address, error)
         else:

@@ -53,6 +53,8 @@ class RedisErrorReply(CrdtbucketError):
     @property
     def kind(self) -> str:
         """The outage this is evidence of: "auth", "loading" ...; "script" for all others."""
+        if "ACL failure in script" in self.message[:80]:
+            return "auth"  # as NOPERM, of a command within the script
         return _KIND_OF.get(self.code, "script")
 
     def __str__(self) -> str:
