@@ -21,6 +21,7 @@ from crdtbucket.strong import script, topology
 from crdtbucket.strong.access import server_access, tls_context
 from crdtbucket.strong.connection import Connection, ask, asked
 from crdtbucket.strong.desk import redis_key
+from crdtbucket.strong.locator import Locator
 from crdtbucket.strong.resp import RedisErrorReply
 from crdtbucket.strong.script import Call, Column, Status
 from crdtbucket.strong.settings import RedisConfig
@@ -59,7 +60,7 @@ class Records:
     async def open(self) -> None:
         """Connects. Raises `RedisUnavailable`."""
         tls = tls_context(self._config)
-        layout = await topology.locate(self._config, tls)
+        layout = await Locator(self._config, tls).locate()
         access = server_access(self._config, tls, "crdtbucket:reconcile")
         for primary in layout.primaries:
             self._connections.append(

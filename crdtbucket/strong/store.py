@@ -20,6 +20,7 @@ from crdtbucket.strong.address import Address
 from crdtbucket.strong.controller import Change, Controller, ControllerSettings
 from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.endpoint import Endpoint, Turn
+from crdtbucket.strong.locator import Locator
 from crdtbucket.strong.registry import Registry, Wish
 from crdtbucket.strong.resp import RedisErrorReply
 from crdtbucket.strong.settings import RedisConfig
@@ -65,6 +66,7 @@ class Store:
         self.registry = Registry(config.prefix, node, table, wish)
         self._config = config
         self._tls = tls_context(config)
+        self._locator = Locator(config, self._tls)
         self._table = table
         self._node = node
         self._modes = modes
@@ -254,7 +256,7 @@ class Store:
 
     async def _locate(self) -> None:
         try:
-            layout = await topology.locate(self._config, self._tls)
+            layout = await self._locator.locate()
         except RedisUnavailable as error:
             if not self.endpoints and str(error) != self._unknown:
                 self._unknown = str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import contextlib
 import re
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.mesh.deadline import within
-from crdtbucket.strong.access import Access, sentinel_access, server_access, tls_context
+from crdtbucket.strong.access import Access, sentinel_access, server_access
 from crdtbucket.strong.address import Address
 from crdtbucket.strong.connection import Connection, ask
 from crdtbucket.strong.resp import RedisErrorReply
@@ -32,6 +33,8 @@ class Layout(NamedTuple):
     """All primaries. Slots of a cluster that nobody serves now stand with none."""
 
     primaries: tuple[Primary, ...]
+    nodes: tuple[Address, ...] = ()
+    """All nodes of the cluster, replicas too: any of them knows the others."""
 
     def owners(self) -> list[int | None]:
         """For each of the 16,384 slots the place in `primaries` of the one that serves it."""
@@ -45,38 +48,10 @@ class Layout(NamedTuple):
 ALL_SLOTS = ((0, SLOTS - 1),)
 
 
-async def locate(config: RedisConfig, tls: ssl.SSLContext | None = None) -> Layout:
-    """Where the keys are now. `tls`: from `tls_context`, made here when it is not given.
-
-    Of several sentinels or nodes each is asked in turn until one answers well; each has
-    `connect_timeout` to connect and the same again for each question. Raises `RedisUnavailable`
-    with every reason.
-    """
-    target = config.target
-    if target.tls and tls is None:
-        tls = tls_context(config)
-    if not (target.master or target.cluster):
-        return Layout((Primary(target.addresses[0], ALL_SLOTS),))
-    failures: list[RedisUnavailable] = []
-    for address in target.addresses:
-        try:
-            if target.master:
-                return await _ask_sentinel(address, target.master, config, tls)
-            access = server_access(config, tls)
-            return await _asking(address, access, config.connect_timeout, cluster_layout)
-        except RedisUnavailable as error:  # noqa: PERF203 - each is asked in turn
-            failures.append(error)
-    kinds = {failure.kind for failure in failures}
-    reasons = "; ".join(str(failure) for failure in failures)
-    whom = (
-        f"sentinel names a primary {target.master!r}" if target.master else "node knows a cluster"
-    )
-    raise RedisUnavailable(f"no {whom}: {reasons}", kinds.pop() if len(kinds) == 1 else "down")
-
-
-async def _ask_sentinel(
+async def ask_sentinel(
     sentinel: Address, master: str, config: RedisConfig, tls: ssl.SSLContext | None
 ) -> Layout:
+    """The primary that a sentinel names, once it says that it is one. Raises `RedisUnavailable`."""
     timeout = config.connect_timeout
 
     async def name_primary(connection: Connection) -> Address:
@@ -93,8 +68,8 @@ async def _ask_sentinel(
         except (TypeError, ValueError) as error:
             raise _wrong(sentinel, "SENTINEL GET-MASTER-ADDR-BY-NAME") from error
 
-    primary = await _asking(sentinel, sentinel_access(config, tls), timeout, name_primary)
-    await _asking(primary, server_access(config, tls), timeout, _check_primary)
+    primary = await asking(sentinel, sentinel_access(config, tls), timeout, name_primary)
+    await asking(primary, server_access(config, tls), timeout, _check_primary)
     return Layout((Primary(primary, ALL_SLOTS),))
 
 
@@ -128,9 +103,11 @@ async def cluster_layout(connection: Connection) -> Layout:
     """What this node of a cluster knows of all. Raises `RedisUnavailable`."""
     reply = await ask(connection, "CLUSTER", "SLOTS")
     ranges: dict[Address, list[tuple[int, int]]] = {}
+    nodes: dict[Address, None] = {}
     try:
-        for first, last, address in _slot_ranges(reply, connection.address):
+        for first, last, address, replicas in _slot_ranges(reply, connection.address):
             ranges.setdefault(address, []).append((first, last))
+            nodes |= dict.fromkeys((address, *replicas))
     except (TypeError, ValueError) as error:
         raise _wrong(connection.address, "CLUSTER SLOTS") from error
     if not ranges:
@@ -139,17 +116,29 @@ async def cluster_layout(connection: Connection) -> Layout:
             "cluster its slots (redis-cli --cluster create, or fix)",
             "down",
         )
-    return Layout(tuple(Primary(address, tuple(found)) for address, found in ranges.items()))
+    primaries = tuple(Primary(address, tuple(found)) for address, found in ranges.items())
+    return Layout(primaries, tuple(nodes))
 
 
-def _slot_ranges(reply: object, asked: Address) -> Iterator[tuple[int, int, Address]]:
-    """Slots and their primaries; `TypeError` or `ValueError` for anything unexpected."""
+def _slot_ranges(
+    reply: object, asked: Address
+) -> Iterator[tuple[int, int, Address, list[Address]]]:
+    """Slots, their primaries, and of the replicas those that have an address; `TypeError` or
+    `ValueError` for anything unexpected."""
     if not isinstance(reply, list):
         raise TypeError(reply)
-    for first, last, (host, port, *_), *_ in reply:
+    for first, last, (host, port, *_), *others in reply:
         if not (isinstance(first, int) and isinstance(last, int) and 0 <= first <= last < SLOTS):
             raise ValueError(first, last)
-        yield first, last, _address(host, port, asked)
+        yield first, last, _address(host, port, asked), list(_reachable(others, asked))
+
+
+def _reachable(replicas: list[Any], asked: Address) -> Iterator[Address]:
+    for one in replicas:
+        # One that cannot be read is one fewer to ask; the slots do not depend on it.
+        with contextlib.suppress(TypeError, ValueError):
+            host, port, *_ = one
+            yield _address(host, port, asked)
 
 
 def _address(host: object, port: object, asked: Address) -> Address:
@@ -163,12 +152,13 @@ def _address(host: object, port: object, asked: Address) -> Address:
     return Address(host.decode(), port)
 
 
-async def _asking(
+async def asking(
     address: Address,
     access: Access,
     timeout: float,
     question: Callable[[Connection], Coroutine[Any, Any, T]],
 ) -> T:
+    """What one server answers, on a connection for this alone. Raises `RedisUnavailable`."""
     connection = await Connection.open(address, access, timeout)
     try:
         return await within(timeout, question(connection))
@@ -214,8 +204,10 @@ __all__ = [
     "SLOTS",
     "Layout",
     "Primary",
+    "ALL_SLOTS",
+    "ask_sentinel",
+    "asking",
     "cluster_layout",
-    "locate",
     "parse_moved",
     "run_id",
     "slot",

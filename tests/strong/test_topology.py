@@ -16,13 +16,18 @@ from crdtbucket import RedisConfig, RedisUnavailable
 from crdtbucket.strong.access import Access
 from crdtbucket.strong.address import Address
 from crdtbucket.strong.connection import Connection, ask
+from crdtbucket.strong.locator import Locator
 from crdtbucket.strong.resp import RedisErrorReply
-from crdtbucket.strong.topology import ALL_SLOTS, SLOTS, Layout, Primary, locate, parse_moved, slot
+from crdtbucket.strong.topology import ALL_SLOTS, SLOTS, Layout, Primary, parse_moved, slot
 from tests.certificates import Authority
 from tests.mesh.network import eventually
 from tests.strong.fake_server import Answer, Command, fake, friendly
 from tests.strong.redis_groups import cluster, watched
 from tests.strong.redis_server import PROGRAMS, Server, free_port
+
+
+async def locate(config: RedisConfig) -> Layout:
+    return await Locator(config).locate()
 
 
 def at(server: Server) -> Address:
@@ -265,9 +270,17 @@ async def test_the_slots_of_a_cluster_are_read() -> None:
         (
             Primary(Address("h1", 1), ((0, 99), (100, 150))),
             Primary(Address("h2", 2), ((200, 16_383),)),
-        )
+        ),
+        (Address("h1", 1), Address("h2", 2)),
     )
     assert layout.owners()[151] is None
+
+
+@pytest.mark.parametrize("replica", [node(OTHER, 0), node(b":5\r\n", 1), b":1\r\n", b"*0\r\n"])
+async def test_a_replica_that_cannot_be_read_is_left_out(replica: bytes) -> None:
+    layout = await slots_say(b"*1\r\n" + entry(0, 16_383, node(HOST, 1), replica, node(OTHER, 2)))
+    assert layout.primaries[0].address == Address("h1", 1)
+    assert layout.nodes == (Address("h1", 1), Address("h2", 2))
 
 
 @pytest.mark.parametrize("host", [NO_HOST, EMPTY, b"$1\r\n?\r\n"])
