@@ -229,6 +229,8 @@ REDIS = (
         ),
         ("redis_cancelled_total", "cancelled", "Calls whose caller was cancelled meanwhile."),
         ("redis_open_calls", "open_calls", "Calls under way."),
+        ("redis_evicts", "evicts", "1 when this Redis forgets keys as its memory is full, else 0."),
+        ("redis_evicted_keys_total", "evicted", "Keys that it has forgotten, of all programs."),
     ),
     *read.plain(
         "strong",

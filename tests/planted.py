@@ -457,6 +457,20 @@ MUTATIONS = (
         strong("locator", "not_waited_for"),
     ),
     Mutation(
+        "evictions_unseen",
+        "strong",
+        "        if same and (found.evicted or 0) > (before.evicted or 0):\n",
+        "        if same and (found.evicted or 0) < (before.evicted or 0):\n",
+        strong("facts", "told_again_by_all"),
+    ),
+    Mutation(
+        "a_policy_for_keys_that_expire_taken_for_harmless",
+        "strong",
+        'self.policy not in ("", "noeviction")',
+        'self.policy.startswith("allkeys")',
+        strong("facts", "all_policies_but_one"),
+    ),
+    Mutation(
         "a_replica_asked_for_ever",
         "strong",
         '            if error.code == "READONLY":\n                self.keeper.turn_away()\n',

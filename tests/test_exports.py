@@ -28,8 +28,8 @@ LAYERS = [
     mesh.transport mesh.driver mesh.node mesh.discovery mesh.connection mesh.dialer mesh.gate
     mesh.greeting mesh.links mesh.listener mesh.tls mesh.counters mesh.deadline strong.access
     strong.greeting strong.connection strong.topology strong.locator strong.registry
-    strong.endpoint strong.keeper strong.settler strong.store strong.webhook readings
-    tables""",
+    strong.endpoint strong.keeper strong.settler strong.store strong.facts strong.checkup
+    strong.webhook readings tables""",
     """limiter making stats lifecycle reload rolling recall housekeeping bucket planned several
     host_rollout waiters reservation strong.bucket strong.assembly strong.planned strong.waiting
     reconcile decorator""",

@@ -33,6 +33,8 @@ ENDPOINT: dict[str, Any] = {
     "latency": [[0.001, 9012], [0.05, 9013], [math.inf, 9014]],
     "latency_sum": 9015.25,
     "open_calls": 9016,
+    "evicts": 9010,
+    "evicted": 9011,
     "cancelled": 9017,
 }
 STRONG = {

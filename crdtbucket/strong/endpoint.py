@@ -300,6 +300,8 @@ class Endpoint:
             "latency": self.latency.cumulative(),
             "latency_sum": self.latency.sum_ns / NS_PER_SECOND,
             "open_calls": self.open_calls,
+            "evicts": int(self.keeper.facts.evicts),
+            "evicted": self.keeper.facts.evicted or 0,
         }
 
     # ---- deadlines ----

@@ -13,12 +13,13 @@ from crdtbucket.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.mesh.deadline import within
 from crdtbucket.mode import Mode
-from crdtbucket.strong import script, topology
+from crdtbucket.strong import script
 from crdtbucket.strong.ask import Item
 from crdtbucket.strong.connection import Connection
 from crdtbucket.strong.controller import Failure
+from crdtbucket.strong.facts import Facts, facts
 from crdtbucket.strong.resp import RedisErrorReply
-from crdtbucket.strong.settler import Settler
+from crdtbucket.strong.settler import SHARE, Settler
 
 if TYPE_CHECKING:
     from crdtbucket.strong.access import Access
@@ -29,6 +30,10 @@ LOG = logging.getLogger("crdtbucket.strong")
 RECONNECT_S = 0.05
 DEAF_NS = 2 * NS_PER_SECOND
 """A connection on which a call has been open for so long is given up for a new one."""
+EVICTION_NS = NS_PER_SECOND
+"""Between two looks at whether a server that evicts keys has done so."""
+POLICY_NS = 60 * NS_PER_SECOND
+"""Between two looks at whether a server has begun to evict."""
 LAST_WORDS_S = 2.0
 """The end of a limiter waits no longer than this for what is still to be settled."""
 
@@ -58,6 +63,9 @@ class Keeper:
         self._fences = fences
         # While decisions wait for it, a server that does not even connect is found out in time.
         self._quickly = min(config.connect_timeout, outage_after)
+        self.facts = Facts()
+        """What the server said of itself last."""
+        self._look_at = 0
         self.run_id: str | None = ""
         """Of the server when it was last met: "" before that, None when it is not known."""
         self._was_replica = False
@@ -89,6 +97,8 @@ class Keeper:
                     await self.connect()
                 elif self.settler.due and now >= self.settler.at and endpoint.usable():
                     await self.settler.settle()
+                elif now >= self._look_at:
+                    await self._look_at_memory(now)
             elif controller.probe(now):
                 await self._try()
             await self._rest()
@@ -124,7 +134,7 @@ class Keeper:
             connection = await Connection.open(
                 address, self._access, timeout, scripts=[script.SOURCE]
             )
-            run_id = await within(timeout, topology.run_id(connection))
+            found = await within(timeout, facts(connection))
         except (RedisUnavailable, asyncio.TimeoutError) as error:
             endpoint.fail(Failure(getattr(error, "kind", "timed_out")), str(error))
             return False
@@ -132,15 +142,48 @@ class Keeper:
         if connection.closed or self._closed or address != endpoint.address:
             connection.abort()
             return False
-        if self.run_id != "" and (run_id is None or run_id != self.run_id):
+        another = found.run_id is None or found.run_id != self.run_id
+        if self.run_id != "" and another:
             self.settler.everything = True
-        if self._was_replica and (run_id is None or run_id != self.run_id):
+        if self._was_replica and another:
             endpoint.controller.moved(endpoint.now())  # it leads to another server by now
             self._was_replica = False
-        self.run_id = run_id
+        self.run_id = found.run_id
+        self._learn(found)
+        self._look_later(endpoint.now())
         endpoint.fence = self.next_fence()
         endpoint.connection = connection
         return True
+
+    def _learn(self, found: Facts) -> None:
+        """Of a server that evicts keys it is told, and all that it may lack is told to it."""
+        before, self.facts = self.facts, found
+        if found.warning and found.policy != before.policy:
+            LOG.warning("Redis %s: %s", self._endpoint.address, found.warning)
+        same = found.run_id is not None and found.run_id == before.run_id
+        if same and (found.evicted or 0) > (before.evicted or 0):
+            self.settler.everything = True
+
+    def _look_later(self, now: int) -> None:
+        self._look_at = now + (EVICTION_NS if self.facts.evicts else POLICY_NS)
+
+    async def _look_at_memory(self, now: int) -> None:
+        """Whether the server has forgotten keys: nobody else tells, until one of them is asked for
+        by a node that knows what was taken of it."""
+        connection = self._endpoint.connection
+        assert connection is not None
+        self._look_later(now)
+        try:
+            self._learn(await within(self._config.connect_timeout, facts(connection)))
+        except (RedisUnavailable, asyncio.TimeoutError) as error:
+            LOG.debug("%s: its memory was not looked at: %s", self._endpoint.address, error)
+            return
+        if self.settler.everything and self._endpoint.usable():
+            started = self._endpoint.now()
+            await self.settler.settle()
+            # One that evicts all the time must not be told all the time.
+            ended = self._endpoint.now()
+            self._look_at = max(self._look_at, ended + SHARE * (ended - started))
 
     def _lost(self, connection: Connection, error: RedisUnavailable) -> None:
         if connection is self._endpoint.connection:

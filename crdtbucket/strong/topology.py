@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import binascii
 import contextlib
-import re
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NamedTuple, TypeVar
@@ -84,19 +83,6 @@ async def _check_primary(connection: Connection) -> None:
             "a failover is under way, or the sentinels are behind",
             "readonly",
         )
-
-
-async def run_id(connection: Connection) -> str | None:
-    """A text that this server has until it is restarted; None when it does not tell.
-
-    Raises `ConnectionLost`.
-    """
-    try:
-        reply = await ask(connection, "INFO", "server")
-    except RedisErrorReply:
-        return None  # not allowed to this user
-    found = re.search(rb"^run_id:(\w+)", reply, re.MULTILINE) if isinstance(reply, bytes) else None
-    return None if found is None else found[1].decode()
 
 
 async def cluster_layout(connection: Connection) -> Layout:
@@ -209,6 +195,5 @@ __all__ = [
     "asking",
     "cluster_layout",
     "parse_moved",
-    "run_id",
     "slot",
 ]
