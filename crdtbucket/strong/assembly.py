@@ -136,12 +136,14 @@ class StrongSide:
         """Before the start: this node keeps its state in `directory`, and `kept` is what it had
         still to tell Redis at the end of its last life; None when there was none that is restored.
         Raises `MeshError` when that cannot be read."""
+        if self._table is not self._tables.main:
+            return  # the state is that of the main table alone
         self._state_dir = directory
         self._last_life = None if kept is None else lastlife.load(kept)
 
     def owed(self) -> bytes:
         """What is to be kept for the next life. From any thread."""
-        if self.store is None:
+        if self.store is None or self._table is not self._tables.main:
             return lastlife.dump(self._last_life or LastLife())
         owed = list(self.store.desk.owed.unsettled.items())  # a copy, of one step
         rows = tuple((bucket.name_hash, *place, tokens) for (bucket, place), tokens in owed)
@@ -223,10 +225,11 @@ class StrongSide:
                 self._state_dir,
             )
         else:
+            fix = "With mesh.state_dir they would be kept, and settled when this node starts again"
+            if self._table is not self._tables.main:
+                fix = "A process that shares a table keeps none: close it while Redis is reached"
             LOG.warning(
-                "closed; Redis has not been told of %s: nobody will charge them. With "
-                "mesh.state_dir they would be kept, and settled when this node starts again",
-                what,
+                "closed; Redis has not been told of %s: nobody will charge them. %s", what, fix
             )
 
     def _nodes(self) -> int:
@@ -242,7 +245,8 @@ class StrongSide:
     def _wish(self) -> Wish:
         how = self._degradation
         ratio, fleet = float(how.fallback_ratio), how.fallback_scope == "fleet"
-        return Wish(ratio, fleet, how.expected_nodes or 1)
+        group = self._quotas.epoch if self._quotas.shared else 0
+        return Wish(ratio, fleet, how.expected_nodes or 1, group)
 
     def _warn_of_strangers(self, store: Store) -> None:
         how = self._degradation

@@ -45,6 +45,8 @@ class Wish:
     """Whether that is the share of all processes together."""
     least: int = 1
     """Processes that it reckons with at least."""
+    group: int = 0
+    """Names those who grant one share together, as they share a table of quotas; 0: nobody else."""
 
 
 class Registry:
@@ -56,7 +58,8 @@ class Registry:
         """`wish` is asked at every beat."""
         self.name = f"{prefix}nodes".encode()
         self.processes = 1
-        """Processes seen in the last minute, this one included; it stays while Redis is gone."""
+        """Processes seen in the last minute, this one included, those of one group as one; it stays
+        while Redis is gone."""
         self.seen = False
         """Whether they were ever counted."""
         self.conflict = ""
@@ -134,11 +137,10 @@ class Registry:
         if self._shown not in (b"", field):  # of an epoch that is over: that one grants nothing
             await ask(connection, "HDEL", self.name, self._shown)
         self._shown = field
-        most, numbers = round(wish.ratio * WHOLE), (wish.least, int(wish.fleet))
-        reply = await ask(
-            connection, "EVAL", SOURCE, 1, self.name, field, self._print, using,
-             numbers[0], most, numbers[1], GONE_S, FORGOTTEN_S,
-        )  # fmt: skip
+        group = f"{wish.group or self._table.epoch:016x}"
+        numbers = (using, wish.least, round(wish.ratio * WHOLE), int(wish.fleet), GONE_S)
+        words = (SOURCE, 1, self.name, field, self._print, *numbers, FORGOTTEN_S, group)
+        reply = await ask(connection, "EVAL", *words)
         self.processes, share, first, other = _checked(reply)
         self.seen = True
         if self._granted is not None and share < using:

@@ -125,7 +125,7 @@ async def test_who_is_silent_is_not_counted_and_then_forgotten(connection: Conne
         "5:odd": -FORGOTTEN_S - 60,
     }
     for name, age in ages.items():
-        text = f"{now - age} 1000 {one._print} 1"
+        text = f"{now - age} 1000 {one._print} 1 {age + 9999:x}"
         await ask(connection, "HSET", one.name, name, text)
     for name, text in {"foreign": "x" * 10, "long": "9" * 500, "older": str(now)}.items():
         await ask(connection, "HSET", one.name, name, text)
@@ -228,6 +228,23 @@ async def test_shares_are_even_once_all_have_heard_of_each_other(connection: Con
     assert {one.sharing(1) for one in several} == {12}
 
 
+async def test_processes_that_share_their_quotas_are_one(connection: Connection) -> None:
+    at = prefix()
+    hosts = [
+        [Registry(at, "web", table(), lambda host=host: Wish(1.0, group=host)) for _ in range(4)]
+        for host in (17, 18)
+    ]
+    several = [one for host in hosts for one in host]
+    for _ in range(3):
+        await beat(connection, *several)
+    assert {(one.processes, one.sharing(1)) for one in several} == {(2, 2)}
+    for one in hosts[1]:
+        await one.leave(connection)
+    for _ in range(2):
+        await beat(connection, *hosts[0])
+    assert {one.sharing(1) for one in hosts[0]} == {1}
+
+
 async def test_who_gives_up_a_share_writes_that_at_once(connection: Connection) -> None:
     at = prefix()
     one, other = (Registry(at, name, table(), lambda: Wish(1.0)) for name in ("a", "b"))
@@ -287,7 +304,7 @@ async def test_a_process_that_was_silent_for_a_minute_refuses_nobody(
 ) -> None:
     one = Registry(prefix(), "a", hashing(b"one"))
     now = await second(connection)
-    gone = f"{now - GONE_S - 9} 0 {'0' * 16} 1"
+    gone = f"{now - GONE_S - 9} 0 {'0' * 16} 1 a"
     await ask(connection, "HSET", one.name, "1:b", gone)
     await beat(connection, one)
     assert one.conflict == ""
