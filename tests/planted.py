@@ -436,6 +436,13 @@ MUTATIONS = (
         strong("owed", "told_the_difference"),
     ),
     Mutation(
+        "decisions_before_the_debts_of_the_last_life",
+        "strong",
+        "                await endpoint.keeper.settler.settle(LAST_WORDS_S)\n",
+        "                pass\n",
+        strong("owed", "next_life_settles"),
+    ),
+    Mutation(
         "another_server_taken_for_that_of_the_last_life",
         "strong",
         "            endpoint.keeper.run_id = self.met.get(str(address))\n",

@@ -255,7 +255,7 @@ class StrongSide:
             return
         ratio = float(how.fallback_ratio)
         LOG.warning(
-            "Redis was not reached, so it is not known how many processes share the limits: each "
+            "Redis did not tell how many processes share the limits, so that is not known: each "
             "that starts now may grant %g of every limit, N of them N x %g, which is more than the "
             "limit with more than %d. Set expected_nodes to how many there are",
             ratio,

@@ -35,7 +35,7 @@ EVICTION_NS = NS_PER_SECOND
 POLICY_NS = 60 * NS_PER_SECOND
 """Between two looks at whether a server has begun to evict."""
 LAST_WORDS_S = 2.0
-"""The end of a limiter waits no longer than this for what is still to be settled."""
+"""The start and the end of a limiter wait no longer than this for what is still to be settled."""
 
 
 class Keeper:
@@ -265,4 +265,4 @@ class Keeper:
             return
 
 
-__all__ = ["Keeper"]
+__all__ = ["LAST_WORDS_S", "Keeper"]

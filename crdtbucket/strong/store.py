@@ -20,6 +20,7 @@ from crdtbucket.strong.address import Address
 from crdtbucket.strong.controller import Change, Controller, ControllerSettings
 from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.endpoint import Endpoint, Turn
+from crdtbucket.strong.keeper import LAST_WORDS_S
 from crdtbucket.strong.locator import Locator
 from crdtbucket.strong.registry import Registry, Wish
 from crdtbucket.strong.resp import RedisErrorReply
@@ -96,6 +97,10 @@ class Store:
         await self._locate()
         await asyncio.gather(*(endpoint.keeper.connect() for endpoint in self.endpoints.values()))
         await self._register()
+        # What an earlier life owes comes before what this one takes.
+        for endpoint in self.endpoints.values():
+            if endpoint.keeper.settler.due and endpoint.usable():
+                await endpoint.keeper.settler.settle(LAST_WORDS_S)
         for endpoint in self.endpoints.values():
             self._tasks[endpoint] = asyncio.create_task(_logged(endpoint.keeper.run))
         self._upkeep = asyncio.create_task(_logged(self._keep))
