@@ -56,7 +56,7 @@ async def until_fallback(limiter: Limiter, keys: int = 1) -> None:
         assert number < 100_000
 
 
-@pytest.mark.parametrize("missing", ["hset", "hmget", "hlen", "pexpire", "time"])
+@pytest.mark.parametrize("missing", ["hset", "hmget", "pexpire", "time"])
 async def test_a_right_that_is_missing_is_an_outage_and_named(
     missing: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -104,6 +104,16 @@ async def test_what_is_not_needed_for_every_decision_stops_none(missing: str) ->
             decision = await limiter.bucket("b").acquire("k")
             if missing != "ping":
                 assert decision.mode is Mode.STRONG
+
+
+async def test_a_right_that_only_new_keys_need_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with Server() as server:
+        async with opened(user(server, "hlen")) as limiter:
+            assert (await limiter.bucket("b").acquire("k")).mode is Mode.FALLBACK
+            # To settle it makes the record, with other commands.
+            await eventually(lambda: not limiter.stats()["strong"]["unsettled"], BOUND_S)
+            assert (await limiter.bucket("b").acquire("k")).mode is Mode.STRONG
+    assert "the command HLEN: allow it" in caplog.text
 
 
 async def test_keys_that_are_not_allowed_are_named(caplog: pytest.LogCaptureFixture) -> None:
