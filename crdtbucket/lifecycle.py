@@ -219,7 +219,8 @@ class Lifecycle:
     def _take_state(self, state: StateDir, node: MeshNode, *, goes_on: bool) -> None:
         state.open()
         self._state = state
-        lives = state.begin_life(self._table.epoch, goes_on=goes_on)
+        # The epoch of a shared table may be recorded already: by a process that was killed since.
+        lives = state.begin_life(self._table.epoch, goes_on=self._file is not None)
         saved = None if goes_on else state.load_snapshot()
         if saved is not None:
             keys = node.restore(saved)

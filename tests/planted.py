@@ -60,7 +60,46 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
     return ("tests.soak", "--seeds", str(count), "--start", str(start), "--jobs", "1")
 
 
+def lives(words: str) -> tuple[str, ...]:
+    return (*PYTEST, "tests/test_sharing.py", "-k", words)
+
+
 MUTATIONS = (
+    Mutation(
+        "names_are_forgotten_between_lives",
+        "core",
+        "    int alone = t->h->named <= 1;\n",
+        "    t->h->named = 0;\n    int alone = 0;\n",
+        lives("stay_with_the_epochs"),
+    ),
+    Mutation(
+        "epochs_without_an_owner_stay",
+        "core",
+        "(alone || !node_has_name(t, t->origins[i].node))",
+        "alone",
+        lives("owner_is_not_known"),
+    ),
+    Mutation(
+        "no_room_is_made_for_a_new_life",
+        "core",
+        "pass < 3; pass++",
+        "pass < 0; pass++",
+        lives("finds_room"),
+    ),
+    Mutation(
+        "marks_are_forgotten_between_lives",
+        "mesh",
+        "= {epoch: now for _, _, epoch, marked in table.origins() if marked}",
+        "= {}",
+        (*PYTEST, "tests/mesh/test_pruning.py"),
+    ),
+    Mutation(
+        "damaged_notes_are_believed",
+        "mesh",
+        '        if int.from_bytes(data[:4], "big") != zlib.crc32(packed):\n',
+        "        if False:\n",
+        (*PYTEST, "tests/mesh/test_takeover.py", "-k", "notes_that_cannot_be_read"),
+    ),
     Mutation(
         "maximum_for_sum",
         "core",

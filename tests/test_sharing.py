@@ -410,3 +410,93 @@ def test_a_bucket_that_another_process_defined_anew_can_be_reset(path: str) -> N
     bucket.take("key", 20)
     BucketCore(theirs, BucketSpec("b", 100, 1, "1h"))
     assert bucket.reset("key") == 20
+
+
+# -- who owns which epoch, over the lives of a node
+
+
+def named(path: str, *names: str) -> int:
+    """A life in which peers of these names have taken three tokens each; the level at its end."""
+    file, table = opened(path)
+    bucket = BucketCore(table, SPEC)
+    bucket.take("key", 5)
+    for number, name in enumerate(names, 1):
+        table.name_node(number, name)
+        place = table.origin(number, 100 + number)
+        columns = [(place, 1, 3, 0)]
+        assert bucket.adopt(*bucket.hash("key"), bucket.debt("key") or 0, True, columns)
+    level = bucket.peek("key").remaining
+    table.unclaim()
+    del bucket, table
+    file.close()
+    return level
+
+
+def owners(table: Table) -> set[tuple[str, int]]:
+    names = table.node_names()
+    return {(names[node], epoch) for _, node, epoch, _ in table.origins() if node}
+
+
+def test_names_and_numbers_stay_with_the_epochs(path: str) -> None:
+    level = named(path, "b", "c")
+    _file, table = opened(path)
+    assert owners(table) == {("b", 101), ("c", 102)}
+    assert level == BucketCore(table, SPEC).peek("key").remaining
+    again = Table(max_keys=64)
+    again.name_node(0, "a" * 200)
+    again.name_node(1023, "\U0001f984" * 200)
+    assert again.node_names() == {0: "a" * 200, 1023: "\U0001f984" * 200}
+    again.name_node(1023, "")
+    assert again.node_names() == {0: "a" * 200}
+
+
+@pytest.mark.parametrize(
+    ("node", "name", "wrong"),
+    [
+        (0, "x" * 801, "at most 800 bytes"),
+        (1024, "x", "below 1024"),
+        (0, "b", "has a name already"),
+    ],
+)
+def test_names_that_cannot_be_given(node: int, name: str, wrong: str) -> None:
+    table = Table(max_keys=64)
+    table.name_node(0, "a")
+    with pytest.raises(CrdtbucketError, match=wrong):
+        table.name_node(node, name)
+
+
+def test_an_epoch_whose_owner_is_not_known_goes_and_the_level_stays(path: str) -> None:
+    level = named(path, "b", "c")
+    file, table = opened(path)
+    bucket = BucketCore(table, SPEC)
+    assert len(bucket.columns("key")) == 3
+    table.name_node(1, "")  # the name is lost
+    del table, bucket
+    file.close()
+    _file, table = opened(path)
+    bucket = BucketCore(table, SPEC)
+    table.verify()
+    assert owners(table) == {("c", 102)}
+    assert len(bucket.columns("key")) == 2
+    assert bucket.peek("key").remaining == level
+    assert table.origin(2, 101)  # whoever speaks of it says whose it is
+
+
+@pytest.mark.parametrize("names", [(), ("b",)])
+def test_a_node_that_begins_again_and_again_finds_room_for_its_life(
+    path: str, names: tuple[str, ...]
+) -> None:
+    named(path, *names)
+    for life in range(520):
+        file, table = opened(path)
+        bucket = BucketCore(table, SPEC)
+        assert bucket.take(f"often {life % 50}")
+        if not life % 100:
+            table.verify()
+        table.unclaim()
+        del bucket, table
+        file.close()
+    _file, table = opened(path)
+    table.verify()
+    assert len(table.origins()) <= (450 if names else 2)
+    assert owners(table) == {(name, 101 + i) for i, name in enumerate(names)}

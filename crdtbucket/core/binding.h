@@ -6,6 +6,12 @@
 
 static inline uint32_t wire_definition(const wire_entry_t *w) { return w->definition; }
 
+/* The name is there whole from here on, or not at all. */
+static inline void set_name_bytes(node_name_t *name, uint32_t bytes)
+{
+    IN_ORDER();
+    STORE(name->bytes, bytes);
+}
 static inline void set_notes(header_t *h, uint32_t which) { STORE(h->notes, which); }
 
 static inline void atomic_or(uint16_t *flags, uint16_t bits) { OR(*flags, bits); }

@@ -10,6 +10,7 @@ cdef extern from "core/core.h" nogil:
     enum: TABLE_LAYOUT
     const uint64_t TABLE_MAGIC
     enum: MAX_WORKERS
+    enum: NAME_BYTES
     enum: NOTES_BYTES
     enum: NONE
     enum: SLICE
@@ -55,6 +56,9 @@ cdef extern from "core/core.h" nogil:
         uint64_t epoch
         uint16_t node
         uint8_t used, marked
+    ctypedef struct node_name_t:
+        uint32_t bytes
+        uint8_t *text
     ctypedef struct header_t:
         uint64_t magic, layout
         uint8_t boot[16]
@@ -66,7 +70,7 @@ cdef extern from "core/core.h" nogil:
         int64_t open_tokens
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
-        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, origins_changed, released, repairs, notes, refused
+        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, origins_changed, released, repairs, notes, refused, named
         int64_t notes_bytes[2]
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten, unlogged
     ctypedef struct ticker_t:
@@ -78,6 +82,7 @@ cdef extern from "core/core.h" nogil:
         definition_t *definitions
         node_t *nodes
         origin_t *origins
+        node_name_t *names
         uint8_t *notes
         worker_t *workers
         counts_t *all_counts
@@ -197,6 +202,9 @@ cdef extern from "core/core.h" nogil:
     void forget_node(table_t *, uint32_t, int64_t)
     void shift_all(table_t *, int64_t)
     int64_t prune(table_t *, uint32_t, int64_t, int64_t)
+    void drop_strange_epochs(table_t *)
+    void set_name_bytes(node_name_t *, uint32_t)
+    int node_has_name(const table_t *, uint32_t)
     int64_t digest_range(const table_t *, uint64_t, uint64_t, int64_t, int64_t, int, digest_item_t *, uint64_t *,
                          uint64_t *, uint64_t *)
     int text_view(PyObject *, const uint8_t **, Py_ssize_t *)

@@ -1,8 +1,8 @@
 /* What lies in memory: no pointers, so that the same bytes can be mapped by several processes.
  *
  * One mapping holds, one after the other: the header, the journal, the definitions, the nodes, the origins, the processes
- * that use it, the flushes asked for, the marks of attempts, the index, the leader's notes, the counters of each process, and
- * per entry (a bucket's key) a hot cache line, a cold record and two slots in the log of unsent versions, and last the
+ * that use it, the flushes asked for, the marks of attempts, the index, the names of the nodes, the leader's notes, the counters
+ * of each process, and per entry (a bucket's key) a hot cache line, a cold record and two slots in the log of unsent versions, and last the
  * overflow blocks. Regions are sized for `max_keys` at
  * creation and touched only as they are used, so the table grows without ever moving an entry.
  *
@@ -21,6 +21,7 @@
 #define MAX_NODES 1024                /* more than origins: a life that is remembered never lacks a number */
 #define MAX_COLUMNS 512               /* of one entry in a frame */
 #define MAX_WORKERS 128               /* processes that use a table at once */
+#define NAME_BYTES 800                /* of a node's name: 200 characters */
 #define NOTES_BYTES (2 << 20)         /* what the leader may leave to the next */
 #define MAX_ORIGINS 512               /* 9 bits beside 55 bits of tokens */
 #define TOKEN_BITS 55
@@ -133,6 +134,13 @@ typedef struct {
     uint8_t known, connected, rated, reserved;
 } node_t;
 
+/* The name of a node. It is written before the first epoch of the node is, so that an epoch in the table never lacks its owner,
+ * and `bytes` last: 0 is a number that names nobody. */
+typedef struct {
+    uint32_t bytes;
+    uint8_t text[NAME_BYTES];
+} node_name_t;
+
 typedef struct {
     uint64_t epoch;
     uint16_t node;
@@ -205,6 +213,7 @@ typedef struct {
     uint32_t flush_count;
     uint32_t origins_changed;         /* counts changes of the set of origins */
     uint32_t released;                /* origins given up: their ids may mean others now */
+    uint32_t named;                   /* numbers below it may have names, and memory for them */
     uint32_t refused;                 /* another running process has this node's name */
     uint32_t notes;                   /* 0: none; else 1 + which of two places has the leader's notes */
     int64_t notes_bytes[2];

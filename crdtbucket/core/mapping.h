@@ -20,6 +20,7 @@ typedef struct {
     journal_t *journal;
     definition_t *definitions;
     node_t *nodes;
+    node_name_t *names;               /* of the nodes, by their numbers */
     uint8_t *notes;                   /* two places, NOTES_BYTES each, for the process that leads next */
     origin_t *origins;
     worker_t *workers;
@@ -44,7 +45,7 @@ typedef struct {
 #define FLUSH_SLOTS 4096
 #define BLOCKS_A_KEY 12                /* room for the columns of 50 nodes in every entry; touched only as it is used */
 #define TABLE_MAGIC UINT64_C(0x63726474626b7431)
-#define TABLE_LAYOUT 4
+#define TABLE_LAYOUT 5
 #define GROW_ENTRIES 8192              /* memory of a shared table is set aside for so many more at a time */
 #define GROW_BLOCKS 4096
 #define GROW_LOG 1024                  /* or by half of what it has */
@@ -69,7 +70,7 @@ static inline size_t place(size_t *offset, size_t bytes)
 
 /* Offsets of the regions that are not in the header's own page. */
 typedef struct {
-    size_t journal, definitions, nodes, origins, workers, flush, attempts, index, begun, notes, counts, hot, cold,
+    size_t journal, definitions, nodes, origins, workers, flush, attempts, index, begun, names, notes, counts, hot, cold,
         log_version, log_entry, blocks, size;
     int64_t slots, max_blocks;
 } plan_t;
@@ -92,6 +93,7 @@ static plan_t plan_table(int64_t max_keys)
     p.attempts = place(&at, ((size_t)max_keys + 63) / 64 * 8);
     p.index = place(&at, (size_t)p.slots * 8);
     p.begun = at;                                       /* what lies before is used from the start */
+    p.names = place(&at, sizeof(node_name_t) * MAX_NODES);
     p.notes = place(&at, 2 * NOTES_BYTES);
     p.counts = place(&at, sizeof(counts_t) * MAX_DEFINITIONS * MAX_WORKERS);
     p.hot = place(&at, (size_t)max_keys * sizeof(hot_t));
@@ -122,6 +124,7 @@ static void table_attach(table_t *t, char *m, const plan_t *p, int64_t max_keys)
     t->nodes = (node_t *)(m + p->nodes);
     t->origins = (origin_t *)(m + p->origins);
     t->workers = (worker_t *)(m + p->workers);
+    t->names = (node_name_t *)(m + p->names);
     t->notes = (uint8_t *)m + p->notes;
     t->all_counts = t->counts = (counts_t *)(m + p->counts);
     t->flush = (uint32_t *)(m + p->flush);

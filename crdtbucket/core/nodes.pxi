@@ -46,6 +46,33 @@ cdef class _Nodes(_Definitions):
         """Changes whenever the set of origins does."""
         return self.t.h.origins_changed
 
+    def node_names(self):
+        """Names of the nodes by their numbers, whichever process gave them."""
+        cdef uint32_t i
+        return {i: PyBytes_FromStringAndSize(<const char *>self.t.names[i].text, self.t.names[i].bytes).decode()
+                for i in range(self.t.h.named) if self.t.names[i].bytes}
+
+    def name_node(self, uint32_t node, str name not None):
+        """Gives a number that has none its name, before the first epoch of the node is told to the table; "" takes it back, which no
+        epoch may need any more. Raises CrdtbucketError when there is no memory for it, or the number is another node's."""
+        self.check_node(node)
+        cdef bytes text = name.encode()
+        cdef node_name_t *at = &self.t.names[node]
+        if len(text) > NAME_BYTES:
+            raise CrdtbucketError(f"a node's name has at most {NAME_BYTES} bytes, not {len(text)}")
+        if node >= self.t.h.named:
+            if not text:
+                return
+            if not back(&self.t, &self.t.names[self.t.h.named], (node + 1 - self.t.h.named) * sizeof(node_name_t)):
+                raise CrdtbucketError("no memory for the name of one more node: the file system is full")
+            memset(&self.t.names[self.t.h.named], 0, (node + 1 - self.t.h.named) * sizeof(node_name_t))
+            self.t.h.named = node + 1
+        if text and at.bytes:
+            raise CrdtbucketError(f"node {node} has a name already")
+        if text:
+            memcpy(at.text, PyBytes_AS_STRING(text), len(text))
+        set_name_bytes(at, len(text))
+
     def origins(self):
         """(id, node, epoch, marked) of each."""
         cdef uint32_t i

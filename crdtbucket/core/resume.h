@@ -27,6 +27,8 @@ static const char *header_fault(const table_t *t, int64_t max_keys)
     if (!place_or_none(h->free_entry, h->bump) || !place_or_none(h->free_last, h->bump)
         || !place_or_none(h->free_block, h->blocks_bump) || h->log_head > h->log_tail || h->log_tail > (uint64_t)h->backed_log)
         return "its lists lead out of it";
+    if (h->named > MAX_NODES)
+        return "it has more names than fit";
     if (h->definitions > MAX_DEFINITIONS || h->own_origin >= MAX_ORIGINS)
         return "it has more definitions or epochs than fit";
     if (h->notes > 2 || h->notes_bytes[0] < 0 || h->notes_bytes[0] > NOTES_BYTES || h->notes_bytes[1] < 0
@@ -93,6 +95,9 @@ static const char *entries_fault(const table_t *t)
     for (uint32_t i = 0; i < MAX_ORIGINS; i++)
         if (t->origins[i].node >= MAX_NODES)
             return "an epoch is of no node";
+    for (uint32_t i = 0; i < t->h->named; i++)
+        if (t->names[i].bytes > NAME_BYTES)
+            return "a node's name has no end";
     for (int64_t e = 0; e < t->h->bump; e++) {
         const hot_t *hot = &t->hot[e];
         if (!(hot->flags & ENTRY_USED))

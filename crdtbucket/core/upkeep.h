@@ -106,4 +106,42 @@ static int64_t prune(table_t *t, uint32_t origin, int64_t from, int64_t most)
     return changed;
 }
 
+static inline int node_has_name(const table_t *t, uint32_t node)
+{
+    return !node || (node < t->h->named && LOAD(t->names[node].bytes));
+}
+
+/* A dead epoch goes with its columns; levels do not move. What peers still have of it they state again. */
+static int origin_drop(table_t *t, uint32_t origin)
+{
+    origin_t *o = &t->origins[origin];
+    if (!o->used || origin == t->h->own_origin)
+        return 0;
+    if (!o->marked && prune(t, origin, 0, t->h->bump) < 0)
+        return 0;
+    o->marked = 0;
+    STORE(o->used, 0);
+    t->h->origins_changed++;
+    t->h->released++;
+    return 1;
+}
+
+/* Before a node begins a life with the table of its last one: an epoch whose owner's name is lost cannot be told to anybody, one
+ * of a node that never had a peer concerns nobody, and a new life needs a place of its own: so marked epochs go first,
+ * then the node's own earlier ones, then any. */
+static void drop_strange_epochs(table_t *t)
+{
+    uint32_t used = 0, crowded = MAX_ORIGINS / 8 * 7;
+    int alone = t->h->named <= 1;
+    for (uint32_t i = 1; i < MAX_ORIGINS; i++) {
+        if (t->origins[i].used && (alone || !node_has_name(t, t->origins[i].node)))
+            origin_drop(t, i);
+        used += t->origins[i].used;
+    }
+    for (int pass = 0; pass < 3; pass++)
+        for (uint32_t i = 1; i < MAX_ORIGINS && used > (pass < 2 ? crowded : MAX_ORIGINS - 2); i++)
+            if (t->origins[i].used && (pass == 2 || (pass ? !t->origins[i].node : t->origins[i].marked)))
+                used -= (uint32_t)origin_drop(t, i);
+}
+
 #endif

@@ -24,7 +24,7 @@ _HEARD = {
     Reason.HANDOVER: "another process of it goes on",
     Reason.DUPLICATE: "it is linked already",
     Reason.CONFLICT: "another process with this node's name is in the mesh",
-    Reason.BUSY: "it has as many peers as mesh.max_peers allows",
+    Reason.BUSY: "it has as many peers as its mesh.max_peers allows, or its log says what is full",
 }
 
 

@@ -60,7 +60,7 @@ class Membership:
         self._table, self._roster, self._name = table, roster, name
         self._first_digest_ns = 2 * config.gossip_interval_ns
         self._forget_after_ns = config.forget_after_ns
-        self._pruner = Pruner(table)
+        self._pruner = Pruner(table, now)
         self._next_gossip = now
         self._news: dict[str, Any] = {}
         self.config: wire.Config | None = None
@@ -80,7 +80,6 @@ class Membership:
             self.links[info.name] = link
             self._table.set_node(link.node, info.epoch, False)
             self._know(info.name, info.region, info.epoch, info.address, now)
-        self._pruner.take_over(now)
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """A link to this peer is up. Raises NodeConflict when two running processes share its

@@ -58,8 +58,8 @@ class MeshNode:
         notes: Notes | None = None,
     ) -> None:
         """`notes`: of the processes that share the table; where one has written them, this node
-        goes on from there. Raises MeshError for notes of another node, or that cannot be read."""
-        noted = load(notes.read(), name) if notes is not None else None
+        goes on from there. Raises MeshError for a table of another node."""
+        noted = load(notes.read()) if notes is not None else None
         self._notes, self._noted = notes, noted
         self.table = table
         self.config = config
@@ -70,8 +70,7 @@ class MeshNode:
         self.on_away: Callable[[array[int]], None] | None = None
         """Told the entries that a peer without the common store has brought."""
         self._random = random.Random(seed)
-        self._roster = Roster(table, name, dict(noted.names) if noted is not None else None)
-        self._roster.on_new = self._note
+        self._roster = Roster(table, name)
         self._out = Outbox(table, self._roster)
         now = table.now()
         self.members = Membership(table, config, self._roster, name, now)
@@ -93,7 +92,7 @@ class MeshNode:
         table.on_wake = self._wake
         table.spare_epoch(self._random.getrandbits(64) | 1)
         if noted is not None:
-            self.members.take_over(noted.links(now), now)
+            self.members.take_over(noted.links(now, self._roster.node), now)
         if config.peers and not (noted is not None and noted.memory):
             self._out.flags |= wire.JOINING
             table.configure(cautious_until=now + CAUTION_NS, members=self.members.expected)
@@ -358,8 +357,7 @@ class MeshNode:
     def _note(self) -> None:
         if self._notes is None:
             return
-        names = tuple((name, number) for number, name in self._roster.names().items())
-        noted = Noted(self._born, self.memory, names, member_rows(self.links.values()))
+        noted = Noted(self._born, self.memory, member_rows(self.links.values()))
         if noted != self._noted:
             self._noted = noted
             self._notes.write(dump(noted))

@@ -31,15 +31,12 @@ CROWDED = wire.MAX_ORIGINS * 7 // 8
 class Pruner:
     """Decides which epochs are marked, and when a mark is forgotten."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, now: int) -> None:
+        """Goes on with the marks that are in the table."""
         self._table = table
         self._dead: dict[int, tuple[int, dict[str, int]]] = {}
-        self.marks: dict[int, int] = {}
-        """Marked epochs, the oldest first, and when they were marked."""
-
-    def take_over(self, now: int) -> None:
-        """Goes on with the marks that are in the table."""
-        self.marks = {epoch: now for _, _, epoch, marked in self._table.origins() if marked}
+        self.marks = {epoch: now for _, _, epoch, marked in table.origins() if marked}
+        """Marked epochs, the oldest first, and when they were marked, as far as that is known."""
 
     def step(self, links: Iterable[Link], running: set[int], now: int) -> tuple[int, ...]:
         """Marks what can be marked, releases what is old; returns the marks to tell."""

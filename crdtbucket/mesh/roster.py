@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from crdtbucket._core import Table
-from crdtbucket.errors import WireError
+from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh import wire
 
 NO_PLACE = 0xFFFF
@@ -28,14 +28,24 @@ class Resolved:
 
 
 class Roster:
-    """Ids of the nodes that this one knows of; 0 is itself. Ids of dropped nodes are used again."""
+    """Ids of the nodes that this one knows of; 0 is itself. Ids of dropped nodes are used again.
 
-    def __init__(self, table: Table, name: str, ids: Mapping[str, int] | None = None) -> None:
-        """`ids`: those that are in use in the table already."""
-        self.on_new: Callable[[], None] | None = None
-        """Told that a name has got an id, before the table knows it."""
+    Names and ids stand in the table beside the epochs that they own, so whoever opens the table, in
+    this life of the node or the next, means the same nodes by the same ids.
+    """
+
+    def __init__(self, table: Table, name: str) -> None:
+        """Raises MeshError when the table is another node's."""
         self._table = table
-        self._ids: dict[str, int] = {name: 0, **(ids or {})}
+        self._ids = {known: number for number, known in table.node_names().items()}
+        owner = next((known for known, number in self._ids.items() if number == 0), None)
+        if owner is None:
+            table.name_node(0, name)
+            self._ids[name] = 0
+        elif owner != name:
+            raise MeshError(
+                f"this table is used by node {owner!r}, not {name!r}: give it that name"
+            )
         self._announced: tuple[wire.Tables, array[int], tuple[int, int] | None]
         self._announced = wire.Tables(0, (), ()), array("H"), None
 
@@ -49,9 +59,8 @@ class Roster:
         free = next((i for i in range(1, MAX_NODES) if i not in taken), None)
         if free is None:
             raise WireError(f"more than {MAX_NODES - 1} nodes are known: {name!r} is refused")
+        self._table.name_node(free, name)  # before any epoch of it stands in the table
         self._ids[name] = free
-        if self.on_new is not None:
-            self.on_new()
         return free
 
     def names(self) -> dict[int, str]:
@@ -61,11 +70,10 @@ class Roster:
     def drop_strangers(self, members: Collection[str]) -> None:
         """Forgets the names of nodes that are no members and have no epoch left."""
         used = {node for _, node, _, _ in self._table.origins()}
-        self._ids = {
-            name: number
-            for name, number in self._ids.items()
-            if number == 0 or number in used or name in members
-        }
+        for name, number in list(self._ids.items()):
+            if number != 0 and number not in used and name not in members:
+                del self._ids[name]
+                self._table.name_node(number, "")
 
     def announced(self) -> tuple[wire.Tables, array[int]]:
         """What positions in the entries sent from here mean, and the position of each origin.

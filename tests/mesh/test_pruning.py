@@ -31,7 +31,7 @@ def passed(peer: Link) -> Link:
 
 def test_a_dead_epoch_is_marked_after_its_time_and_its_passes() -> None:
     table, peer = table_with(5, 9), link()
-    pruner, settled = Pruner(table), SETTLED_NS + table.longest_debt
+    pruner, settled = Pruner(table, 0), SETTLED_NS + table.longest_debt
     running = {7, 9}
     assert pruner.step([peer], running, 0) == ()
     assert pruner.step([peer], running, settled) == ()  # no pass of anti-entropy yet
@@ -42,7 +42,7 @@ def test_a_dead_epoch_is_marked_after_its_time_and_its_passes() -> None:
 def test_the_longest_debt_is_waited_for() -> None:
     table, peer = table_with(5, 9), link()
     BucketCore(table, BucketSpec("slow", 100, 1, "1h"))
-    pruner = Pruner(table)
+    pruner = Pruner(table, 0)
     pruner.step([peer], {7, 9}, 0)
     assert pruner.step([passed(peer)], {7, 9}, 100 * SETTLED_NS) == ()
     assert pruner.step([peer], {7, 9}, table.longest_debt + SETTLED_NS) == (5,)
@@ -52,7 +52,7 @@ def test_every_live_peer_must_have_passed_but_no_dead_one() -> None:
     table = table_with(5, 9)
     one, other, gone = link("one"), link("other"), link("gone")
     gone.connected = False
-    pruner, late = Pruner(table), 10 * SETTLED_NS + table.longest_debt
+    pruner, late = Pruner(table, 0), 10 * SETTLED_NS + table.longest_debt
     pruner.step([one, other, gone], {7, 9}, 0)
     assert pruner.step([passed(one), other, gone], {7, 9}, late) == ()
     assert pruner.step([one, passed(other), gone], {7, 9}, late) == (5,)
@@ -60,7 +60,7 @@ def test_every_live_peer_must_have_passed_but_no_dead_one() -> None:
 
 def test_an_epoch_that_comes_back_to_life_starts_again() -> None:
     table, peer = table_with(5, 9), link()
-    pruner, settled = Pruner(table), SETTLED_NS + table.longest_debt
+    pruner, settled = Pruner(table, 0), SETTLED_NS + table.longest_debt
     pruner.step([peer], {7, 9}, 0)
     passed(peer)
     pruner.step([peer], {7, 9, 5}, settled)
@@ -69,7 +69,7 @@ def test_an_epoch_that_comes_back_to_life_starts_again() -> None:
 
 def test_a_running_epoch_is_never_believed_dead() -> None:
     table = table_with(5)
-    pruner = Pruner(table)
+    pruner = Pruner(table, 0)
     pruner.told(7, {7}, 0)
     pruner.told(5, {7, 5}, 0)
     assert pruner.marks == {}
@@ -79,7 +79,7 @@ def test_a_running_epoch_is_never_believed_dead() -> None:
 
 def test_a_marked_epoch_that_is_heard_again_counts() -> None:
     table = table_with(5)
-    pruner = Pruner(table)
+    pruner = Pruner(table, 0)
     pruner.told(5, {7}, 0)
     pruner.returned(5)
     pruner.returned(6)
@@ -91,7 +91,7 @@ def test_a_marked_epoch_that_is_heard_again_counts() -> None:
 
 def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
     table = table_with()
-    pruner = Pruner(table)
+    pruner = Pruner(table, 0)
     for epoch in range(100, 100 + 4 * wire.MAX_ORIGINS):
         assert table.origin(1, epoch), epoch
         pruner.told(epoch, {7}, 0)
@@ -103,7 +103,7 @@ def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
 
 def test_a_mark_is_forgotten_when_it_is_old() -> None:
     table = table_with(5)
-    pruner = Pruner(table)
+    pruner = Pruner(table, 0)
     pruner.told(5, {7}, 0)
     assert pruner.step([], {7}, KEPT_NS) == (5,)
     assert pruner.step([], {7}, KEPT_NS + 1) == ()
@@ -116,6 +116,16 @@ def test_columns_go_and_the_level_stays() -> None:
     bucket.take("k", 30)
     table.open_epoch(8)
     bucket.take("k", 20)
-    Pruner(table).told(7, {8}, 0)
+    Pruner(table, 0).told(7, {8}, 0)
     assert bucket.columns("k") == {(0, 8): (bucket.columns("k")[0, 8][0], 20, 0)}
     assert bucket.peek("k").remaining == 50
+
+
+def test_marks_in_the_table_are_released_in_their_time_by_a_later_life() -> None:
+    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=1)
+    table.origin(1, 7)
+    assert table.mark(7)
+    pruner = Pruner(table, 0)
+    assert pruner.marks == {7: 0}
+    pruner.step([], {1}, KEPT_NS + 1)
+    assert 7 not in {epoch for _, _, epoch, _ in table.origins()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import zlib
+
 import pytest
 
 from crdtbucket._core import BucketCore, Table
@@ -285,34 +288,65 @@ def test_the_notes_are_written_when_something_changed_and_not_else() -> None:
     assert host.kept.writes == before
 
 
-def test_a_number_is_noted_before_the_table_has_it() -> None:
+def test_a_number_has_its_name_before_the_table_has_an_epoch_of_it() -> None:
     mesh = mesh_of()
-    host = Host(mesh)
+    Host(mesh)
     node = mesh["A"].node
     number = node.roster.node("new-1")
-    noted = notes.load(host.kept.read(), "A")
-    assert noted is not None
-    assert dict(noted.names)["new-1"] == number
+    assert mesh["A"].table.node_names()[number] == "new-1"
     assert number not in {of for _, of, _, _ in mesh["A"].table.origins()}
 
 
-@pytest.mark.parametrize(
-    "data", [b"\xc1", b"\x90", b"\x95\x02\x05\xc3\x90\x90", b"\x01", b"\xff" * 9]
-)
-def test_notes_that_cannot_be_read_are_an_error(data: bytes) -> None:
-    with pytest.raises(MeshError, match="notes"):
-        notes.load(data, "A")
+GOOD = notes.dump(notes.Noted(5, True, ()))
+BAD = {
+    "nothing": b"\xc1",
+    "not ours": b"\xff" * 9,
+    "cut off": GOOD[:-1],
+    "one bit": GOOD[:6] + bytes([GOOD[6] ^ 1]) + GOOD[7:],
+    "another format": zlib.crc32(b"\x91\x09").to_bytes(4, "big") + b"\x91\x09",
+    "too little": zlib.crc32(b"\x91\x02").to_bytes(4, "big") + b"\x91\x02",
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_of_notes_that_cannot_be_read_there_is_a_warning(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert notes.load(BAD[kind]) is None
+    assert "the notes in the shared table cannot be used" in caplog.text
+
+
+def test_notes_are_read_as_they_were_written() -> None:
+    noted = notes.Noted(5, True, (("B", "eu", 7, "127.0.0.1:1", True),))
+    assert notes.load(notes.dump(noted)) == noted
+    assert notes.load(b"") is None
+
+
+@pytest.mark.parametrize("lost", [b"", b"\xff" * 9])
+@pytest.mark.parametrize("order", ["BC", "CB"])
+def test_whose_notes_are_lost_goes_on_and_asks_the_peers(lost: bytes, order: str) -> None:
+    mesh = mesh_of()
+    host = Host(mesh)
+    for name in "ABC":
+        assert mesh[name].take("b", "k", 10)
+    mesh.advance(1.0)
+    assert mesh["A"].take("b", "k", 3)
+    host.leader_dies()
+    host.kept.data = lost
+    host.another_leads(order)
+    assert not mesh["A"].node.memory
+    mesh.advance(3.0)
+    assert mesh["A"].node.memory
+    assert columns(mesh) == [{"A": (13, 0), "B": (10, 0), "C": (10, 0)}] * 3
+    assert levels(mesh) == [1000 - 33] * 3
+    assert states(mesh) == {"alive"}
 
 
 def test_the_table_of_another_node_is_refused() -> None:
-    noted = notes.Noted(5, True, (("A", 0), ("B", 1)), ())
-    nameless = notes.Noted(5, True, (), ())
-    with pytest.raises(MeshError, match="used by node ''"):
-        notes.load(notes.dump(nameless), "C")
+    mesh = mesh_of()
     with pytest.raises(MeshError, match="used by node 'A', not 'C'"):
-        notes.load(notes.dump(noted), "C")
-    assert notes.load(notes.dump(noted), "A") == noted
-    assert notes.load(b"", "A") is None
+        MeshNode(mesh["A"].table, mesh.config, name="C", notes=Kept())
 
 
 # -- over real sockets

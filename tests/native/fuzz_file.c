@@ -36,7 +36,7 @@ static void state(table_t *t, uint32_t slot, int key)
 }
 
 /* Something of all kinds: entries that were freed, columns in blocks, refunds, what is unsent, definitions that were replaced, a
- * candidate, a column that was closed, notes. */
+ * candidate, a column that was closed, the name of a peer, notes. */
 static void fill(table_t *t)
 {
     script_fill(t);
@@ -63,6 +63,9 @@ static void fill(table_t *t)
     collect_all(t);
     table_unlock(t);
     take_simply(t, 2, 8, 700000);
+    t->h->named = PEER + 1;
+    memcpy(t->names[PEER].text, "peer", 4);
+    t->names[PEER].bytes = 4;
     memcpy(t->notes, "notes", 5);
     t->h->notes_bytes[0] = 5;
     t->h->notes = 1;
@@ -124,6 +127,7 @@ static void begin_life(table_t *t)
     t->h->members = 1;
     t->h->open_tokens = 0;
     t->h->notes = t->h->refused = 0;
+    drop_strange_epochs(t);
     t->h->spare_epoch = EPOCH + 1;
     open_epoch(t);
     for (uint32_t i = 0; i < t->h->definitions; i++)
@@ -159,6 +163,8 @@ static void open_with_others(const table_t *t)
         sum += t->blocks[b].next;
     for (uint32_t i = 0; i < h->definitions; i++)
         sum += t->definitions[i].name_hash;
+    for (uint32_t i = 0; i < h->named; i++)
+        sum += t->names[i].bytes;
     for (int64_t i = 0; h->notes && i < h->notes_bytes[h->notes - 1]; i += 4096)
         sum += t->notes[(h->notes - 1) * (size_t)NOTES_BYTES + (size_t)i];
     for (int k = 0; k < SCRIPT_KEYS; k++)
