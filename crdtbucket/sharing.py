@@ -19,7 +19,15 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from crdtbucket._core import HEADER_BYTES, LAYOUT, Table, read_header, table_damage, table_size
+from crdtbucket._core import (
+    HEADER_BYTES,
+    LAYOUT,
+    Table,
+    is_ours,
+    read_header,
+    table_damage,
+    table_size,
+)
 from crdtbucket.errors import CrdtbucketError, SharedTableError
 
 LOG = logging.getLogger("crdtbucket")
@@ -92,7 +100,8 @@ class SharedFile:
 
         One that other processes use must be just this one. One that nobody uses is looked through
         and begun anew where it is damaged, or of another boot, layout, size, secret or node, and
-        that is logged; else its counts go on. Raises SharedTableError.
+        that is logged; else its counts go on. A file that is not empty and does not begin as a
+        table does is somebody's, and is left as it is. Raises SharedTableError.
         """
         here = Host.here() if host is None else host
         named = hashlib.blake2b(owner.encode(), digest_size=8).digest()
@@ -110,6 +119,12 @@ class SharedFile:
             wanted["hash_key"] = hash_key
         alone = self._lock()
         first = os.pread(self.fd, HEADER_BYTES, 0)
+        if first and not is_ours(first):
+            raise SharedTableError(
+                self.path,
+                "is another program's file, not a table, and is left as it is",
+                "name a file that does not exist yet, or remove this one if nobody needs it",
+            )
         found = read_header(first)
         fault = _fault(found, wanted, os.fstat(self.fd).st_size) or _damage(
             self.fd, max_keys, alone
@@ -182,6 +197,12 @@ class SharedFile:
                 f"belongs to user {is_now.st_uid}, not to {os.geteuid()}",
                 "run all processes as one user, or name another file",
             )
+        if is_now.st_nlink > 1:  # the other name may be that of a file which was never meant
+            raise SharedTableError(
+                self.path,
+                f"has {is_now.st_nlink} names (hard links)",
+                "name a file of its own, or remove the other names",
+            )
         if is_now.st_mode & 0o077:
             raise SharedTableError(
                 self.path,
@@ -223,7 +244,7 @@ def _fault(
 ) -> tuple[str, str] | None:
     """What is wrong with a table and what to do, None when it is the wanted one."""
     if found is None:
-        return "is no table, or was never finished", "name another file, or remove it"
+        return "was never finished", "stop all processes that use it"
     for field, fault in _FAULTS.items():
         if found[field] != wanted.get(field, found[field]):
             text, fix = fault

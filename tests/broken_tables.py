@@ -8,7 +8,8 @@ import tempfile
 import time
 
 from crdtbucket import BucketSpec
-from crdtbucket._core import BucketCore, Table
+from crdtbucket._core import BucketCore, Table, is_ours
+from crdtbucket.errors import SharedTableError
 from crdtbucket.sharing import Host, SharedFile
 
 PAGE = 4096
@@ -69,6 +70,22 @@ class Original:
                 os.pwrite(fd, bytes([byte[0] ^ 1 << rng.randrange(8)]), at)
 
 
+def left_as_it_is(path: str) -> bool:
+    """Whether the file does not begin as a table does; then it is refused, and not changed."""
+    with open(path, "rb") as data:
+        first = data.read(PAGE)
+    if not first or is_ours(first):
+        return False
+    before = os.stat(path)
+    try:
+        opened(path)
+    except SharedTableError:
+        after = os.stat(path)
+        assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        return True
+    raise AssertionError("a file that is no table was taken")
+
+
 def use(table: Table) -> None:
     """All that a process does with a table."""
     for spec in SPECS:
@@ -96,10 +113,12 @@ def open_broken(seconds: float, seed: int, most: int = 1 << 60) -> tuple[int, in
         while time.monotonic() < end and files < most:
             os.unlink(path)
             original.write_broken(path, rng)
+            files += 1
+            if left_as_it_is(path):
+                continue
             file, table = opened(path)
             kept += len(table) > 0
             use(table)
-            files += 1
             del table
             file.close()
     return files, kept

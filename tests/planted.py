@@ -87,6 +87,28 @@ MUTATIONS = (
         lives("finds_room"),
     ),
     Mutation(
+        "any_file_is_begun_anew",
+        "",
+        "        if first and not is_ours(first):\n",
+        "        if False:\n",
+        lives("left_as_it_is"),
+    ),
+    Mutation(
+        "hard_links_are_followed",
+        "",
+        "        if is_now.st_nlink > 1:",
+        "        if False:",
+        lives("has_another_name"),
+    ),
+    Mutation(
+        "a_table_is_marked_when_it_is_whole",
+        "core",
+        "    if (pwrite(fd, &ours, sizeof ours, 0) != (ssize_t)sizeof ours)\n"
+        "        return errno ? errno : ENOSPC;\n",
+        "",
+        lives("says_whose_it_is"),
+    ),
+    Mutation(
         "marks_are_forgotten_between_lives",
         "mesh",
         "= {epoch: now for _, _, epoch, marked in table.origins() if marked}",

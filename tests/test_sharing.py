@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import resource
+import signal
 import struct
 import subprocess
 import sys
@@ -88,9 +89,7 @@ def patch(path: str, offset: int, data: bytes) -> None:
         file.write(data)
 
 
-@pytest.mark.parametrize(
-    ("offset", "reason"), [(0, "no table"), (8, "layout"), (56, "another size")]
-)
+@pytest.mark.parametrize(("offset", "reason"), [(8, "layout"), (56, "another size")])
 def test_of_another_layout_or_none(
     path: str, offset: int, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -99,6 +98,66 @@ def test_of_another_layout_or_none(
     with caplog.at_level(logging.WARNING, "crdtbucket"):
         opened(path)
     assert reason in caplog.text
+
+
+FOREIGN = {
+    "a key": b"-----BEGIN PRIVATE KEY-----\n" * 50,
+    "one byte": b"x",
+    "nearly": b"1tkbtdr" + b"x" * 5000,
+    "nothing but zeros": bytes(20_000),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_file_that_is_no_table_is_left_as_it_is(path: str, kind: str) -> None:
+    with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
+        file.write(FOREIGN[kind])
+    before = os.stat(path)
+    with pytest.raises(SharedTableError, match="not a table, and is left as it is") as caught:
+        opened(path)
+    assert path in str(caught.value)
+    assert "name a file that does not exist yet" in str(caught.value)
+    after = os.stat(path)
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert Path(path).read_bytes() == FOREIGN[kind]
+
+
+def test_a_file_that_has_another_name_is_refused(path: str) -> None:
+    left_behind(path)
+    before = Path(path).read_bytes()
+    os.link(path, path + " of another node")
+    with pytest.raises(
+        SharedTableError, match=r"has 2 names \(hard links\): name a file of its own"
+    ):
+        opened(path + " of another node", owner="another")
+    assert Path(path).read_bytes() == before
+
+
+def test_a_table_whose_maker_was_killed_is_begun_anew(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    left_behind(path)
+    patch(path, 0, struct.pack("<Q", 0x63726474626B7430))
+    with caplog.at_level(logging.WARNING, "crdtbucket"):
+        _file, table = opened(path)
+    assert "was never finished: it is begun anew" in caplog.text
+    assert BucketCore(table, SPEC).take("key").remaining == 199
+
+
+def test_a_table_says_whose_it_is_before_it_takes_any_room(path: str) -> None:
+    """Who is killed while it makes a table leaves nothing, or what the next one may begin anew."""
+
+    def work() -> object:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        table = SharedFile(path)
+        os.ftruncate = lambda fd, size: os._exit(0)  # type: ignore[assignment]
+        return table.table(max_keys=64, hash_key=KEY, owner="node", host=HERE)
+
+    in_child(work)
+    assert Path(path).read_bytes() == struct.pack("<Q", 0x63726474626B7430)
+    _file, table = opened(path)
+    assert BucketCore(table, SPEC).take("key").remaining == 199
 
 
 def test_a_file_that_was_cut_off(path: str, caplog: pytest.LogCaptureFixture) -> None:

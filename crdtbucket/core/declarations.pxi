@@ -9,6 +9,7 @@ cdef extern from "core/core.h" nogil:
     int EOWNERDEAD
     enum: TABLE_LAYOUT
     const uint64_t TABLE_MAGIC
+    const uint64_t TABLE_UNFINISHED
     enum: MAX_WORKERS
     enum: NAME_BYTES
     enum: NOTES_BYTES

@@ -45,6 +45,7 @@ typedef struct {
 #define FLUSH_SLOTS 4096
 #define BLOCKS_A_KEY 12                /* room for the columns of 50 nodes in every entry; touched only as it is used */
 #define TABLE_MAGIC UINT64_C(0x63726474626b7431)
+#define TABLE_UNFINISHED UINT64_C(0x63726474626b7430) /* stands in its place until the table is whole */
 #define TABLE_LAYOUT 5
 #define GROW_ENTRIES 8192              /* memory of a shared table is set aside for so many more at a time */
 #define GROW_BLOCKS 4096
@@ -217,7 +218,10 @@ static int table_map(table_t *t, int fd, int64_t max_keys, int is_virtual)
 static int table_create(table_t *t, int fd, int64_t max_keys, const uint64_t hash_key[2], int is_virtual)
 {
     plan_t p = plan_table(max_keys);
+    uint64_t ours = TABLE_UNFINISHED;                   /* first of all: who is killed here leaves no file that might be anybody's */
     int error;
+    if (pwrite(fd, &ours, sizeof ours, 0) != (ssize_t)sizeof ours)
+        return errno ? errno : ENOSPC;
     if (ftruncate(fd, (off_t)p.size))
         return errno;
     if ((error = posix_fallocate(fd, 0, (off_t)p.begun)) || (error = table_map(t, fd, max_keys, is_virtual)))

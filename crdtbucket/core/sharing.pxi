@@ -13,6 +13,15 @@ def read_header(const uint8_t[::1] data):
     }
 
 
+def is_ours(const uint8_t[::1] data):
+    """Whether a file that begins with these bytes is a table, of whatever layout and state, or was to become one."""
+    cdef uint64_t magic
+    if data.shape[0] < <Py_ssize_t>sizeof(magic):
+        return False
+    memcpy(&magic, &data[0], sizeof(magic))
+    return magic == TABLE_MAGIC or magic == TABLE_UNFINISHED
+
+
 HEADER_BYTES = sizeof(header_t)
 LAYOUT = TABLE_LAYOUT
 
