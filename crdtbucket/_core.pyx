@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=False, auto_pickle=False
 """The compiled core: one table of keys, decisions, merges. Rules are in core/*.h; here arguments are checked and the
 interpreter is spoken to, in core/*.pxi.
 

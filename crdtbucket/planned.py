@@ -76,7 +76,7 @@ class PlannedBucket(Bucket):
         bucket = self._choice.of(key)
         return super().reset(key) if bucket is self else bucket.reset(key)
 
-    def take_burst(self, key: str | bytes, calls: int, cost: SupportsIndex = 1) -> int:
+    def take_burst(self, key: str | bytes, calls: SupportsIndex, cost: SupportsIndex = 1) -> int:
         """As `Bucket.take_burst`, under the plan of the key."""
         bucket = self._choice.of(key)
         if bucket is self:

@@ -202,7 +202,8 @@ def test_the_stub_names_the_same_arguments() -> None:
     checked = 0
     for node in ast.walk(ast.parse((ROOT / "_core.pyi").read_text())):
         if isinstance(node, ast.FunctionDef) and len(node.args.args + node.args.kwonlyargs) > 1:
-            pattern = rf"^ *def {node.name}\(([^)]*)\)"
+            name = node.name.replace("__init__", "__c?init__")  # a table is whole once it is made
+            pattern = rf"^ *def {name}\(([^)]*)\)"
             found = [
                 [argument(part) for part in header.split(",") if part.strip() != "*"]
                 for header in re.findall(pattern, source, re.MULTILINE)

@@ -3,6 +3,7 @@
 MAX_KEY_BYTES = 512
 MAX_COST = 2**53
 MAX_SETTLE = 2**62
+MAX_BURST = 1_000_000
 cdef int64_t _MAX_COST = 1 << 53
 cdef object _ONE = 1  # small integers are each one object
 cdef Py_ssize_t _MAX_KEY = 512
@@ -29,11 +30,16 @@ cdef int refuse_key(object key) except -1:
 
 
 cdef int64_t whole_tokens(object value, int64_t low, object high, str what) except -1:
+    return whole_number(value, low, high, what, " tokens")
+
+
+cdef int64_t whole_number(object value, int64_t low, object high, str what, str unit) except -1:
     if PyLong_CheckExact(value):
         if low <= value <= high:
             return PyLong_AsLongLong(value)
-        raise InvalidCost(f"{what} must be {low} to {high} tokens, not {value}")
+        raise InvalidCost(f"{what} must be {low} to {high}{unit}, not {value}")
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise InvalidCost(f"{what} must be a whole number of tokens (int), not {value!r}")
+        of = f" of{unit}" if unit else ""
+        raise InvalidCost(f"{what} must be a whole number{of} (int), not {value!r}")
     # Twice, since a subclass of int is its own index.
-    return whole_tokens(int.__index__(index(value)), low, high, what)
+    return whole_number(int.__index__(index(value)), low, high, what, unit)

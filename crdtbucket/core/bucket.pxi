@@ -55,7 +55,7 @@ cdef class BucketCore(_Replica):
         cdef uint32_t e, slot
         cdef definition_t *d
         if decision._bucket is not self:
-            raise InvalidCost(f"the decision is of bucket {decision._bucket.spec.name!r}, not of {self.spec.name!r}")
+            raise InvalidCost(f"the decision is of bucket {decision.owner().spec.name!r}, not of {self.spec.name!r}")
         if not decision.allowed:
             raise InvalidCost("a denied decision took nothing that could be refunded")
         if tokens is None and not left:
@@ -126,17 +126,19 @@ cdef class BucketCore(_Replica):
         self.wake()
         return charged
 
-    def take_burst(self, object key, int64_t calls, object cost=1):
-        """`calls` takes of `cost` at one moment, in one call: returns how many were allowed."""
+    def take_burst(self, object key, object calls, object cost=1):
+        """`calls` (0 to 1,000,000) takes of `cost` at one moment, in one call: returns how many were allowed. Raises as `take`,
+        and InvalidCost for another number of calls: all of them are decided before anything else goes on."""
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
+        cdef int64_t most = whole_number(calls, 0, MAX_BURST, "calls", "")
         cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t), i, allowed = 0
         cdef uint32_t slot
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         slot = self.fitting(hi, n)
-        for i in range(calls):
+        for i in range(most):
             if self.decide(key, lo, hi, &slot, n, now, &o) or self.t.definitions[slot].shadow:
                 allowed += 1
             self.count(slot, o.allowed, n)

@@ -15,6 +15,11 @@ cdef class _Decider:
     cdef uint32_t slot
     cdef uint64_t salt
 
+    def __cinit__(self, *args, **kwargs):
+        # Of a subclass all arguments come here. Without a table every method would read what is not there.
+        if not isinstance(args[0] if args else kwargs.get("table"), Table):
+            raise TypeError("a bucket is made of a table and a definition: Bucket(table, spec)")
+
     def __init__(self, Table table not None, spec, *, int64_t min_debt=0):
         self.table = table
         self.t = &table.t

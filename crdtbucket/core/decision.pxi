@@ -24,6 +24,12 @@ cdef class Decision:
     def __init__(self):
         raise TypeError("decisions come from a bucket")
 
+    cdef _Decider owner(self):
+        """The bucket that decided. Raises TypeError for what `__new__` alone has made."""
+        if self._bucket is None:
+            raise TypeError("decisions come from a bucket, and this one does not")
+        return self._bucket
+
     def __bool__(self):
         return self.allowed
 
@@ -37,11 +43,11 @@ cdef class Decision:
 
     @property
     def limit(self):
-        return self._bucket.t.definitions[self.slot].capacity
+        return self.owner().t.definitions[self.slot].capacity
 
     @property
     def remaining(self):
-        cdef int64_t left = tokens_left_ns(&self._bucket.t.definitions[self.slot], self.debt_ns, self.rest)
+        cdef int64_t left = tokens_left_ns(&self.owner().t.definitions[self.slot], self.debt_ns, self.rest)
         return left if left > 0 else 0
 
     @property

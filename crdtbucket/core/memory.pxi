@@ -5,6 +5,9 @@ cdef ticker_t _TICKER
 _TICKER.allowed = ticks_are_sound()
 
 
+cdef class Table
+
+
 cdef class _Memory:
     """What every part of a table uses. The parts inherit from each other so that each stands in a file of its own."""
 
@@ -22,6 +25,8 @@ cdef class _Memory:
 
     def __cinit__(self):
         self.opened = 0
+        if not isinstance(self, Table):  # a part alone has no memory
+            raise TypeError("only a whole Table can be made")
 
     def __dealloc__(self):
         # Unmapping a mutex that some thread holds would leave that thread's list of them broken.

@@ -4,16 +4,14 @@
 cdef class Table(_Sharing):
     """One node's keys of all buckets, in one memory mapping. Times are integer ns of CLOCK_BOOTTIME, or of `set_time`."""
 
-    def __init__(self, *, int64_t max_keys=1_000_000, bytes hash_key=None, bint virtual=False, double grace=15.0,
-                 int max_names=10_000, epoch=None, int fd=-1, host=None, bint join=False):
+    def __cinit__(self, *, int64_t max_keys=1_000_000, bytes hash_key=None, bint virtual=False, double grace=15.0,
+                  int max_names=10_000, epoch=None, int fd=-1, host=None, bint join=False):
         """`fd`: of a file that other processes map, too; the table does not close it. It is empty, and `host` is then what the
         header is to say: (boot id, pid space, time space, owner); or it is a table that was checked. `join`: others use it now,
         so its epoch goes on."""
         cdef uint64_t key[2]
         cdef int error
         cdef bint made = True
-        if self.opened:
-            raise CrdtbucketError("a table is opened once")
         if not 16 <= max_keys <= 1 << 30:
             raise CrdtbucketError(f"max_keys must be 16 to {1 << 30}, not {max_keys}")
         if not 0 <= grace <= 1e9:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from array import array
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from crdtbucket._core import BucketCore, Table
+from crdtbucket import Bucket, Limiter
+from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import CrdtbucketError, InvalidCost, InvalidKey
 from crdtbucket.policy import BucketSpec
 from tests.core.pair import ORIGINS, Peer, snapshot
@@ -194,3 +197,70 @@ def test_a_frame_understood_wrongly(definitions: Any, origins: list[int]) -> Non
 def test_bounds_of_upkeep(bucket: BucketCore, most: int) -> None:
     assert bucket.table.sweep(most) == 0
     assert len(bucket.table.digest_items(0, 2**64 - 1, most)) in (0, 32)
+
+
+@pytest.mark.parametrize("calls", [-1, -(2**70), 1_000_001, 2**63 - 1, 2**70, 1.0, True, None, "1"])
+def test_bursts_that_are_none(bucket: BucketCore, calls: Any) -> None:
+    """2^63 takes would never end."""
+    before = snapshot(bucket.table, bucket, ["k"])
+    with pytest.raises(InvalidCost, match="calls must be"):
+        bucket.take_burst("k", calls)
+    assert snapshot(bucket.table, bucket, ["k"])[:2] == before[:2]
+    assert bucket.take_burst("k", 0) == 0
+    assert bucket.take_burst("k", 1_000_000) == 90
+
+
+def forged() -> Decision:
+    return Decision.__new__(Decision)
+
+
+STATES: list[Any] = [(), (1,), None, [], (1,) * 40, (None,) * 12, {}]
+FORGERIES: dict[str, Callable[[], object]] = {
+    "pickled": lambda: pickle.dumps(made()),
+    "copied": lambda: copy.copy(made()),
+    "copied whole": lambda: copy.deepcopy(made()),
+    "a decision of nothing": lambda: repr(forged()),
+    "its limit": lambda: forged().limit,
+    "its rest": lambda: forged().remaining,
+    "given back": lambda: bucket_of(SPEC).refund(forged()),
+    "a bucket of nothing": lambda: BucketCore.__new__(BucketCore).take("k"),  # type: ignore[call-arg]
+    "a bucket of a number": lambda: BucketCore(7, SPEC).take("k"),  # type: ignore[arg-type]
+    "the bucket copied": lambda: copy.copy(made().bucket),
+    "the bucket pickled": lambda: pickle.dumps(made().bucket),
+    "a user's bucket of nothing": lambda: Bucket.__new__(Bucket).take("k"),  # type: ignore[call-arg]
+    "a user's bucket copied": lambda: copy.copy(Limiter([SPEC]).bucket("b")),
+    **{
+        f"{part.__name__} alone": lambda part=part: part.__new__(part)
+        for part in (*Table.__mro__[1:-1], *BucketCore.__mro__[1:-1])
+    },
+    "the table copied": lambda: copy.copy(made().bucket.table),
+    "the table pickled": lambda: pickle.dumps(made().bucket.table),
+    **{
+        f"{kind} set to {state!r}": lambda kind=kind, state=state: kinds()[kind].__setstate__(state)
+        for kind in ("decision", "bucket", "table")
+        for state in STATES
+    },
+}
+
+
+def made() -> Decision:
+    return bucket_of(SPEC).take("k")
+
+
+def kinds() -> dict[str, Any]:
+    decision = made()
+    return {"decision": decision, "bucket": decision.bucket, "table": decision.bucket.table}
+
+
+@pytest.mark.parametrize("kind", FORGERIES)
+def test_what_no_bucket_has_made_raises(kind: str) -> None:
+    """Each of these once read memory that was not there."""
+    with pytest.raises((TypeError, AttributeError)):
+        FORGERIES[kind]()
+
+
+def test_a_table_that_nobody_has_given_anything_is_one() -> None:
+    table = Table.__new__(Table)
+    assert table.stats()["keys"] == 0
+    table.__init__()  # type: ignore[misc]
+    assert table.now() > 0
