@@ -109,6 +109,20 @@ MUTATIONS = (
         lives("says_whose_it_is"),
     ),
     Mutation(
+        "any_host_is_answered",
+        "http",
+        "            self._hosts.check(request)\n",
+        "",
+        (*PYTEST, "tests/http/test_hosts.py"),
+    ),
+    Mutation(
+        "any_page_is_answered",
+        "http",
+        '            self._check_origin(origin, hosts[0] if host else "")\n',
+        "            pass\n",
+        (*PYTEST, "tests/http/test_hosts.py"),
+    ),
+    Mutation(
         "marks_are_forgotten_between_lives",
         "mesh",
         "= {epoch: now for _, _, epoch, marked in table.origins() if marked}",

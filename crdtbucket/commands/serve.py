@@ -27,6 +27,11 @@ MAX_TOKEN_BYTES = 4_096
     help="host:port, or unix:/path; may be given several times.",
 )  # fmt: skip
 @click.option(
+    "--allow-host", multiple=True, metavar="NAME",
+    help="Answer requests made to this name too, and pages of it; * for any. May be given several "
+    "times. Without: the addresses listened on, and localhost.",
+)  # fmt: skip
+@click.option(
     "--admin-token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=None, help="A file with the token that /admin/ asks for; without it that is off.",
 )  # fmt: skip
@@ -56,6 +61,7 @@ def serve(
     node: str | None,
     region: str | None,
     listen: tuple[str, ...],
+    allow_host: tuple[str, ...],
     admin_token_file: Path | None,
     legacy_fields: bool,
     fallback_503: bool,
@@ -80,6 +86,7 @@ def serve(
     )
     settings = ServeSettings(
         listen=listen,
+        allowed_hosts=allow_host,
         admin_token=None if admin_token_file is None else _token(admin_token_file),
         legacy_fields=legacy_fields,
         fallback_503=fallback_503,

@@ -14,6 +14,7 @@ from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.admin import Admin
 from crdtbucket.http.calls import Calls
 from crdtbucket.http.doors import Connection, Doors
+from crdtbucket.http.hosts import Hosts
 from crdtbucket.http.numbers import Numbers
 from crdtbucket.http.openapi import document
 from crdtbucket.http.refusal import JSON, Refusal, refused, refused_by_http
@@ -33,6 +34,7 @@ class Api:
 
     def __init__(self, limiter: Limiter, settings: ServeSettings) -> None:
         self.doors = Doors(settings)
+        self._hosts = Hosts(settings.listen, settings.allowed_hosts)
         self.registry = CollectorRegistry()
         register(limiter, self.registry)
         self.calls = Calls(limiter, settings)
@@ -77,6 +79,7 @@ class Api:
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            self._hosts.check(request)
             self.admin.check(request)
             return await handler(request)
         except Refusal as refusal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from crdtbucket.errors import InvalidSpec
+from crdtbucket.http.hosts import Hosts
 
 DEFAULT_LISTEN = "127.0.0.1:7980"
 LEAST_TOKEN = 16
@@ -16,6 +17,9 @@ class ServeSettings:
 
     listen: tuple[str, ...] = (DEFAULT_LISTEN,)
     """Each "host:port", or "unix:/path" for a socket that only this host can reach."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names by which it may be asked, and whose pages may ask it; "*" for any. Without
+    them: the addresses that it listens on, localhost, and any address where it listens on all."""
     admin_token: str | None = field(default=None, repr=False)
     """What the admin side asks for; without one it is off."""
     legacy_fields: bool = False
@@ -43,6 +47,7 @@ class ServeSettings:
         if not self.listen:
             fix = f'name one, such as "{DEFAULT_LISTEN}"'
             raise InvalidSpec("there is no address to listen on", fix, "listen")
+        Hosts(self.listen, self.allowed_hosts)
 
 
 __all__ = ["DEFAULT_LISTEN", "ServeSettings"]

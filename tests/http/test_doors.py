@@ -11,7 +11,7 @@ import pytest
 from tests.http.serving import Asker, serving
 from tests.mesh.network import eventually
 
-HEAD = b"POST /v1/take HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/take HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 QUICK: dict[str, Any] = {"head_deadline": 0.2, "request_deadline": 0.2, "idle_deadline": 0.2}
 BODY = b'{"bucket": "api", "key": "a"}'
 LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY)
@@ -83,7 +83,7 @@ async def test_one_that_does_not_read_its_answers_is_hung_up_on() -> None:
             sock.setblocking(False)
             host, _, port = client.url.removeprefix("http://").rpartition(":")
             await loop.sock_connect(sock, (host, int(port)))
-            request = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+            request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
             async def flood() -> None:
                 while True:

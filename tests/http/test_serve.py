@@ -25,7 +25,7 @@ services:
   api:
     limit: 100/day
 """
-HEAD = b"POST /v1/take HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/take HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 HEAD += b"Content-Length: 29\r\n\r\n"
 BODY = b'{"bucket": "api", "key": "a"}'
 JSON = {"Content-Type": "application/json"}
