@@ -151,6 +151,11 @@ class LimiterClosed(CrdtbucketError):
     """A limiter was used after it was closed, when it no longer knows what the others take."""
 
 
+class LimiterNotOpen(CrdtbucketError):
+    """A limiter was used where nothing connects it with the others, so that it would limit alone:
+    before it was opened, or in a process that was forked since. The message says what to do."""
+
+
 class AcquireRequired(CrdtbucketError, TypeError):
     """A strong bucket was asked for a decision without I/O; the message says what to call."""
 
@@ -220,6 +225,7 @@ __all__ = [
     "InvalidSpec",
     "LimitExceeded",
     "LimiterClosed",
+    "LimiterNotOpen",
     "MeshError",
     "NodeConflict",
     "Problem",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from crdtbucket.background import Background, Service, running
 from crdtbucket.bucket import Bucket
-from crdtbucket.errors import CrdtbucketError, LimiterClosed, NodeConflict
+from crdtbucket.errors import CrdtbucketError, LimiterClosed, LimiterNotOpen, NodeConflict
 from crdtbucket.housekeeping import Housekeeping
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mesh.state import StateDir
@@ -36,7 +38,20 @@ class State(enum.Enum):
     OPENING = "being opened"
     ON_LOOP = "open on an event loop"
     IN_THREAD = "open in a thread"
+    LEFT_BEHIND = "open in the process that this one was forked from"
     CLOSED = "closed"
+
+
+UNOPENED = (
+    "this limiter is a node of a mesh and is not open, so it would limit alone: decide inside "
+    "`async with limiter:`, or `with limiter:` where there is no event loop (the middleware for "
+    "web frameworks opens it by itself)"
+)
+FORKED = (
+    "this process was forked after the limiter had been opened, whose threads and connections are "
+    "the parent's, so it would limit alone: make the limiter before the fork and open it after "
+    "that, in each process, with shared= so that all have one table"
+)
 
 
 class Lifecycle:
@@ -78,6 +93,9 @@ class Lifecycle:
         self._mesh: Mesh | None = None
         self._on_loop: AsyncExitStack | None = None
         self._in_thread: Background | None = None
+        if mesh is not None:
+            tables.refuse(LimiterNotOpen(UNOPENED))
+        _all.add(self)
 
     @property
     def mesh(self) -> Mesh | None:
@@ -104,7 +122,7 @@ class Lifecycle:
             raise
         self._loop = asyncio.get_running_loop()
         self._housekeeping.start_on_loop()
-        self.state = State.ON_LOOP
+        self._opened(State.ON_LOOP)
 
     def open_in_thread(self) -> None:
         """Join the mesh in a thread. Raises `MeshError`; it may be tried again."""
@@ -120,7 +138,7 @@ class Lifecycle:
             self._fail()
             raise
         self._housekeeping.start_thread()
-        self.state = State.IN_THREAD
+        self._opened(State.IN_THREAD)
 
     def close(self) -> None:
         """End it, unless it runs on an event loop."""
@@ -128,6 +146,9 @@ class Lifecycle:
         if state in (State.ON_LOOP, State.OPENING):
             raise CrdtbucketError(f"this limiter is {state.value}: await aclose() there")
         if state is State.CLOSED:
+            return
+        if state is State.LEFT_BEHIND:
+            self._leave_to_the_parent()
             return
         self._end()
         if self._in_thread is not None:
@@ -156,6 +177,25 @@ class Lifecycle:
             raise CrdtbucketError(f"this limiter is {self.state.value} already: open it once")
         self._tables.begin_life()
         self.state = State.OPENING
+
+    def left_behind(self) -> None:
+        """In the child of a fork: what was open stays the parent's alone."""
+        if self.state not in (State.ON_LOOP, State.IN_THREAD, State.OPENING):
+            return
+        if self._config is None and self._strong is None:
+            return  # nothing connects it with others: a copy decides as well as the original
+        self.state = State.LEFT_BEHIND
+        self._tables.refuse(LimiterNotOpen(FORKED))
+
+    def _leave_to_the_parent(self) -> None:
+        # No goodbye, no snapshot, nothing to stop: all of that is the parent's.
+        self.state = State.CLOSED
+        self._tables.refuse(LimiterClosed("the limiter is closed"))
+        self._tables.close()
+
+    def _opened(self, state: State) -> None:
+        self.state = state
+        self._tables.admit()
 
     def _end(self) -> None:
         self.state = State.CLOSED
@@ -280,6 +320,17 @@ class Lifecycle:
     def _wake_waiters(self) -> None:
         for bucket in self._buckets:
             bucket.waiters.kick_all()
+
+
+_all: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for one in list(_all):
+        one.left_behind()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 __all__ = ["Lifecycle", "State"]

@@ -51,8 +51,10 @@ class Limiter:
     """Buckets that take decisions in this process, alone or as a node of a mesh.
 
     `async with limiter:` joins the mesh on the running event loop, `with limiter:` in a thread of
-    its own; both leave it at the end. Without a mesh neither is needed: `take` works at once, and
-    opening only adds upkeep (unused keys are evicted, lost reservations are given back in time).
+    its own; both leave it at the end. With a mesh every decision before that raises
+    `LimiterNotOpen`, and so does every one in a process that is forked while it is open. Without a
+    mesh neither is needed: `take` works at once, and opening only adds upkeep (unused keys are
+    evicted, lost reservations are given back in time).
     """
 
     def __init__(

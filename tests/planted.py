@@ -123,6 +123,27 @@ MUTATIONS = (
         (*PYTEST, "tests/http/test_hosts.py"),
     ),
     Mutation(
+        "a_node_that_was_not_opened_decides",
+        "",
+        "            tables.refuse(LimiterNotOpen(UNOPENED))\n",
+        "            pass\n",
+        (*PYTEST, "tests/test_lifecycle.py"),
+    ),
+    Mutation(
+        "a_forked_child_decides",
+        "",
+        "        self._tables.refuse(LimiterNotOpen(FORKED))\n",
+        "",
+        (*PYTEST, "tests/test_lifecycle.py", "-k", "child"),
+    ),
+    Mutation(
+        "a_forked_child_ends_what_is_the_parents",
+        "",
+        "            self._leave_to_the_parent()\n            return\n",
+        "            pass\n",
+        (*PYTEST, "tests/test_lifecycle.py", "-k", "nothing_of_the_parents", "--timeout", "30"),
+    ),
+    Mutation(
         "marks_are_forgotten_between_lives",
         "mesh",
         "= {epoch: now for _, _, epoch, marked in table.origins() if marked}",

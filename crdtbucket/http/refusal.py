@@ -16,6 +16,7 @@ from crdtbucket.errors import (
     InvalidCost,
     InvalidKey,
     LimiterClosed,
+    LimiterNotOpen,
     NodeConflict,
     ReservationError,
     UnknownBucket,
@@ -100,7 +101,7 @@ def refused(error: CrdtbucketError) -> Refusal:
         return Refusal(400, str(error), [("cost", str(error))])
     if isinstance(error, ReservationError):
         return Refusal(409, str(error))
-    if isinstance(error, (LimiterClosed, NodeConflict)):
+    if isinstance(error, (LimiterClosed, LimiterNotOpen, NodeConflict)):
         return Refusal(503, str(error), headers={"Retry-After": "1"})
     raise error
 
