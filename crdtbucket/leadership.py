@@ -17,6 +17,8 @@ ASK_S = 0.2
 LOOK_S = 0.01
 """Between two looks at whether another process asks for an early flush."""
 CHECK_S = 10.0
+SHOW_S = 1.0
+"""Between two writings of what this process knows of the mesh."""
 
 
 class Leadership:
@@ -33,12 +35,15 @@ class Leadership:
         file: SharedFile,
         make: Callable[[], Mesh],
         started: Callable[[], None],
+        show: Callable[[], None],
     ) -> None:
-        """`make` makes the mesh; it is started at once, and then `started` is called."""
+        """`make` makes the mesh; it is started at once, and then `started` is called. `show` writes
+        what is known of the mesh into the table; it is called every second."""
         self._table = table
         self._file = file
         self._make = make
         self._started = started
+        self._show = show
         self._mesh: Mesh | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -84,7 +89,7 @@ class Leadership:
                 )
             if self._table.lead():
                 await self._follow()
-        await asyncio.gather(self._look(), self._check())
+        await asyncio.gather(self._look(), self._check(), self._show_others())
 
     async def _follow(self) -> None:
         try:
@@ -100,6 +105,11 @@ class Leadership:
             await asyncio.sleep(LOOK_S)
             if self._table.flush_wanted and self._table.on_wake is not None:
                 self._table.on_wake()
+
+    async def _show_others(self) -> None:
+        while True:
+            self._show()
+            await asyncio.sleep(SHOW_S)
 
     async def _check(self) -> None:
         while True:

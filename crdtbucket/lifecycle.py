@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crdtbucket.background import Background, Service, running
 from crdtbucket.bucket import Bucket
@@ -20,6 +20,7 @@ from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.mesh.state import StateDir
 from crdtbucket.rollout import Position, row_of
 from crdtbucket.sharing import SharedFile, TableNotes
+from crdtbucket.stats import mesh_stats
 from crdtbucket.tables import Tables
 
 if TYPE_CHECKING:
@@ -233,7 +234,24 @@ class Lifecycle:
             return make()
         from crdtbucket.leadership import Leadership
 
-        return Leadership(self._table, file, make, self._tell_address)
+        return Leadership(self._table, file, make, self._tell_address, self._show)
+
+    def view(self) -> dict[str, Any] | None:
+        """What another process of this node, which leads, shows of the mesh. None in one that leads
+        itself, or has no mesh, and before there is any."""
+        if self._config is None or self._file is None or self.mesh is not None:
+            return None
+        from crdtbucket import leaderview
+
+        return leaderview.read(self._table)
+
+    def _show(self) -> None:
+        from crdtbucket import leaderview
+
+        mesh, machine = self.mesh, self.machine
+        if mesh is not None and machine is not None:
+            now = self._table.now()
+            leaderview.publish(self._table, mesh_stats(mesh, machine, now), machine.fleet(now))
 
     def _protocol(self, config: MeshConfig) -> MeshNode:
         from crdtbucket.mesh.protocol import MeshNode

@@ -288,7 +288,9 @@ class Limiter:
     def stats(self) -> dict[str, Any]:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
 
-        `shared`: who uses the table of several processes, and which of them leads (its number).
+        `shared`: who uses the table of several processes, and which of them leads (its number); in
+        one that does not lead, how old (s) the leader's view of the peers is, and of how many peers
+        that view has no room.
         `cautious`: this node has no memory yet and serves only its share. `peers`: each peer's
         state, one of alive, suspect, dead, left; `lag`: how old its news is (s), `longest_lag`:
         how old it lately was at most.
@@ -309,6 +311,10 @@ class Limiter:
         mesh, machine = self._lifecycle.mesh, self._lifecycle.machine
         if mesh is not None and machine is not None:
             out |= mesh_stats(mesh, machine, self._table.now())
+        elif (view := self._lifecycle.view()) is not None:
+            out["shared"] |= {name: view.pop(name) for name in ("view_age", "omitted")}
+            del view["fleet"]
+            out |= view
         if self._strong is not None:
             out |= self._strong.stats()
         return out
@@ -320,7 +326,9 @@ class Limiter:
         `stage` of its configuration as it last told them, None where it told none; `rollout`:
         the version that it has newest and whether that is running, done, halted or rolled back.
         """
-        machine = self._lifecycle.machine
+        machine, view = self._lifecycle.machine, self._lifecycle.view()
+        if machine is None and view is not None:
+            return [fleet_row(*row) for row in view["fleet"]]
         if machine is None:
             running, position = self._reload.running, self._reload.rolling.position
             return [fleet_row(self._node, self._region, "alive", running, row_of(position))]

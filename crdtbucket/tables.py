@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from crdtbucket._core import Table
-from crdtbucket.errors import LimiterClosed
+from crdtbucket.errors import LimiterClosed, LimiterNotOpen
 from crdtbucket.hashing import shared_key
 from crdtbucket.mesh.settings import MeshConfig
 from crdtbucket.sharing import SharedFile, path_for
@@ -94,10 +94,16 @@ class Tables:
             if not table.shared:
                 table.open_epoch(int.from_bytes(os.urandom(8), "little") | 1)
 
-    def refuse(self, error: LimiterClosed) -> None:
+    def refuse(self, error: LimiterClosed | LimiterNotOpen) -> None:
         """Every decision of this process raises `error` from now on."""
         for table in self.deciding():
             table.refusal = error
+
+    def admit(self) -> None:
+        """The limiter is open: decisions are made, unless they are refused for something else."""
+        for table in self.deciding():
+            if isinstance(table.refusal, LimiterNotOpen):
+                table.refusal = None
 
     def close(self) -> None:
         """Ends this process' use of what it shares; what it counted stays."""

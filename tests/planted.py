@@ -144,6 +144,20 @@ MUTATIONS = (
         (*PYTEST, "tests/test_lifecycle.py", "-k", "nothing_of_the_parents", "--timeout", "30"),
     ),
     Mutation(
+        "the_leader_shows_nothing",
+        "",
+        "            self._show()\n",
+        "",
+        (*PYTEST, "tests/test_leaderview.py", "-k", "every_process"),
+    ),
+    Mutation(
+        "a_view_is_written_where_it_is_read",
+        "core",
+        "    uint32_t place = !(t->h->view_version & 1);\n",
+        "    uint32_t place = t->h->view_version & 1;\n",
+        (*PYTEST, "tests/test_leaderview.py", "-k", "other or another"),
+    ),
+    Mutation(
         "marks_are_forgotten_between_lives",
         "mesh",
         "= {epoch: now for _, _, epoch, marked in table.origins() if marked}",

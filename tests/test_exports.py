@@ -24,7 +24,7 @@ LAYERS = [
     "errors clock mode duration",
     "policy plans _core http.fields hashing",
     "mesh config rollout strong reconcile.join reconcile.report",
-    """background filewatch sharing leadership figures metrics mesh.session mesh.hello
+    """background filewatch sharing leadership leaderview figures metrics mesh.session mesh.hello
     mesh.transport mesh.driver mesh.node mesh.discovery mesh.connection mesh.dialer mesh.gate
     mesh.greeting mesh.links mesh.listener mesh.tls mesh.counters mesh.deadline strong.access
     strong.greeting strong.connection strong.topology strong.locator strong.registry

@@ -13,6 +13,7 @@ cdef extern from "core/core.h" nogil:
     enum: MAX_WORKERS
     enum: NAME_BYTES
     enum: NOTES_BYTES
+    enum: VIEW_BYTES
     enum: NONE
     enum: SLICE
     enum: MAX_DEFINITIONS
@@ -73,6 +74,7 @@ cdef extern from "core/core.h" nogil:
         int64_t entries, bump, blocks_used
         uint32_t births, definitions, defined, own_origin, predict, flush_wanted, origins_changed, released, repairs, notes, refused, named
         int64_t notes_bytes[2]
+        int64_t view_bytes[2]
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten, unlogged
     ctypedef struct ticker_t:
         int allowed
@@ -85,6 +87,7 @@ cdef extern from "core/core.h" nogil:
         origin_t *origins
         node_name_t *names
         uint8_t *notes
+        uint8_t *view
         worker_t *workers
         counts_t *all_counts
         counts_t *counts
@@ -211,6 +214,9 @@ cdef extern from "core/core.h" nogil:
     int text_view(PyObject *, const uint8_t **, Py_ssize_t *)
     void prefetch_slot(const table_t *, uint64_t)
     void set_notes(header_t *, uint32_t)
+    uint32_t view_next(const table_t *)
+    void view_show(table_t *, int64_t)
+    int64_t view_copy(const table_t *, uint8_t *)
     int back(const table_t *, const void *, size_t)
     void atomic_or(uint16_t *, uint16_t)
     uint32_t column_birth(const column_t *)

@@ -1,8 +1,8 @@
 /* What lies in memory: no pointers, so that the same bytes can be mapped by several processes.
  *
  * One mapping holds, one after the other: the header, the journal, the definitions, the nodes, the origins, the processes
- * that use it, the flushes asked for, the marks of attempts, the index, the names of the nodes, the leader's notes, the counters
- * of each process, and per entry (a bucket's key) a hot cache line, a cold record and two slots in the log of unsent versions, and last the
+ * that use it, the flushes asked for, the marks of attempts, the index, the names of the nodes, the leader's notes, what it
+ * shows the others, the counters of each process, and per entry (a bucket's key) a hot cache line, a cold record and two slots in the log of unsent versions, and last the
  * overflow blocks. Regions are sized for `max_keys` at
  * creation and touched only as they are used, so the table grows without ever moving an entry.
  *
@@ -23,6 +23,7 @@
 #define MAX_WORKERS 128               /* processes that use a table at once */
 #define NAME_BYTES 800                /* of a node's name: 200 characters */
 #define NOTES_BYTES (2 << 20)         /* what the leader may leave to the next */
+#define VIEW_BYTES (1 << 20)          /* what the leader shows the others of the mesh */
 #define MAX_ORIGINS 512               /* 9 bits beside 55 bits of tokens */
 #define TOKEN_BITS 55
 #define TOKEN_ROLL (INT64_C(1) << 52) /* a column this large is closed and its owner opens a new epoch */
@@ -217,6 +218,8 @@ typedef struct {
     uint32_t refused;                 /* another running process has this node's name */
     uint32_t notes;                   /* 0: none; else 1 + which of two places has the leader's notes */
     int64_t notes_bytes[2];
+    uint64_t view_version;            /* of what the leader shows; the last bit says in which of two places it is */
+    int64_t view_bytes[2];
     uint32_t repairs;                 /* after a process died with the lock */
     int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten, unlogged;
 } header_t;

@@ -22,6 +22,7 @@ typedef struct {
     node_t *nodes;
     node_name_t *names;               /* of the nodes, by their numbers */
     uint8_t *notes;                   /* two places, NOTES_BYTES each, for the process that leads next */
+    uint8_t *view;                    /* two places, VIEW_BYTES each, of what the others see of the mesh */
     origin_t *origins;
     worker_t *workers;
     counts_t *all_counts;             /* MAX_DEFINITIONS of each worker */
@@ -71,7 +72,7 @@ static inline size_t place(size_t *offset, size_t bytes)
 
 /* Offsets of the regions that are not in the header's own page. */
 typedef struct {
-    size_t journal, definitions, nodes, origins, workers, flush, attempts, index, begun, names, notes, counts, hot, cold,
+    size_t journal, definitions, nodes, origins, workers, flush, attempts, index, begun, names, notes, view, counts, hot, cold,
         log_version, log_entry, blocks, size;
     int64_t slots, max_blocks;
 } plan_t;
@@ -96,6 +97,7 @@ static plan_t plan_table(int64_t max_keys)
     p.begun = at;                                       /* what lies before is used from the start */
     p.names = place(&at, sizeof(node_name_t) * MAX_NODES);
     p.notes = place(&at, 2 * NOTES_BYTES);
+    p.view = place(&at, 2 * VIEW_BYTES);
     p.counts = place(&at, sizeof(counts_t) * MAX_DEFINITIONS * MAX_WORKERS);
     p.hot = place(&at, (size_t)max_keys * sizeof(hot_t));
     p.cold = place(&at, (size_t)max_keys * sizeof(cold_t));
@@ -123,6 +125,7 @@ static void table_attach(table_t *t, char *m, const plan_t *p, int64_t max_keys)
     t->journal = (journal_t *)(m + p->journal);
     t->definitions = (definition_t *)(m + p->definitions);
     t->nodes = (node_t *)(m + p->nodes);
+    t->view = (uint8_t *)m + p->view;
     t->origins = (origin_t *)(m + p->origins);
     t->workers = (worker_t *)(m + p->workers);
     t->names = (node_name_t *)(m + p->names);

@@ -24,6 +24,7 @@ def is_ours(const uint8_t[::1] data):
 
 HEADER_BYTES = sizeof(header_t)
 LAYOUT = TABLE_LAYOUT
+MAX_VIEW_BYTES = VIEW_BYTES
 
 
 def table_size(int64_t max_keys):
@@ -174,3 +175,27 @@ cdef class _Sharing(_Inbox):
         memcpy(at, PyBytes_AS_STRING(data), len(data))
         self.t.h.notes_bytes[place] = len(data)
         set_notes(self.t.h, place + 1)
+
+    def write_view(self, bytes data not None):
+        """Shows other processes what this one, which leads, knows of the mesh, in place of what it showed before."""
+        cdef uint8_t *at = self.t.view + view_next(&self.t) * VIEW_BYTES
+        if len(data) > VIEW_BYTES or not back(&self.t, at, len(data) + 1):
+            raise CrdtbucketError(f"no room for a view of {len(data)} bytes, at most {MAX_VIEW_BYTES} in a table")
+        memcpy(at, PyBytes_AS_STRING(data), len(data))
+        view_show(&self.t, len(data))
+
+    def read_view(self):
+        """What the process that leads showed last in this life of the node, whole; b"" for nothing."""
+        cdef int64_t got = -1
+        cdef uint8_t *copy
+        if not self.t.h.view_bytes[0] and not self.t.h.view_bytes[1]:
+            return b""
+        copy = <uint8_t *>PyMem_Malloc(VIEW_BYTES)
+        if not copy:
+            raise MemoryError
+        try:
+            while got < 0:  # the leader shows one a second
+                got = view_copy(&self.t, copy)
+            return PyBytes_FromStringAndSize(<const char *>copy, got)
+        finally:
+            PyMem_Free(copy)

@@ -65,6 +65,7 @@ cdef class Table(_Sharing):
         self.t.h.members = 1
         self.t.h.open_tokens = 0
         self.t.h.notes = self.t.h.refused = 0
+        self.t.h.view_bytes[0] = self.t.h.view_bytes[1] = 0
         drop_strange_epochs(&self.t)
         self.leave()
         self.t.h.spare_epoch = int.from_bytes(os.urandom(8), "little") | 1

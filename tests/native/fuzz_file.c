@@ -127,6 +127,7 @@ static void begin_life(table_t *t)
     t->h->members = 1;
     t->h->open_tokens = 0;
     t->h->notes = t->h->refused = 0;
+    t->h->view_bytes[0] = t->h->view_bytes[1] = 0;
     drop_strange_epochs(t);
     t->h->spare_epoch = EPOCH + 1;
     open_epoch(t);

@@ -9,7 +9,7 @@
 #include "rig.h"
 
 #define STAGE_KEYS 40                 /* no multiple of 64: bits of attempts stand for entries that do not exist */
-#define STAGE_REGIONS 18
+#define STAGE_REGIONS 19
 #define STAGE_APART ((size_t)1 << 40)
 
 typedef struct {
@@ -24,9 +24,9 @@ static void stage_map(stage_t *s, int fd)
 {
     plan_t p = plan_table(STAGE_KEYS), apart = p;
     size_t header = 0, *from[] = {&header, &p.journal, &p.definitions, &p.nodes, &p.origins, &p.workers, &p.flush, &p.attempts,
-                                  &p.index, &p.names, &p.notes, &p.counts, &p.hot, &p.cold, &p.log_version, &p.log_entry, &p.blocks};
+                                  &p.index, &p.names, &p.notes, &p.view, &p.counts, &p.hot, &p.cold, &p.log_version, &p.log_entry, &p.blocks};
     size_t *to[] = {&header, &apart.journal, &apart.definitions, &apart.nodes, &apart.origins, &apart.workers, &apart.flush,
-                    &apart.attempts, &apart.index, &apart.names, &apart.notes, &apart.counts, &apart.hot, &apart.cold, &apart.log_version,
+                    &apart.attempts, &apart.index, &apart.names, &apart.notes, &apart.view, &apart.counts, &apart.hot, &apart.cold, &apart.log_version,
                     &apart.log_entry, &apart.blocks};
     int regions = (int)(sizeof from / sizeof *from);
     char *around = mmap(NULL, STAGE_REGIONS * STAGE_APART, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
