@@ -19,7 +19,7 @@ KEY = "tenant-42"
 
 def node(name: str, *peers: str) -> Limiter:
     """One region. It only needs one address: the nodes tell each other of the rest."""
-    mesh = MeshConfig(listen="127.0.0.1:0", peers=peers, secret="loopback only")
+    mesh = MeshConfig(listen="127.0.0.1:0", peers=peers, secret="only for loopback")
     return Limiter([SPEC], node=name, region=name[:2], mesh=mesh)
 
 

@@ -285,7 +285,7 @@ def test_every_key_of_the_mesh(load: Load) -> None:
         "node: eu-1\nregion: no\n"
         "mesh:\n  listen: 0.0.0.0:7946\n  advertise: '[2001:db8::1]:7946'\n"
         "  peers: [10.0.0.2:7946, 'dns+mesh.internal:7946']\n"
-        "  secret: [new, '${env:SECRET}']\n  hash_secret: fixed\n"
+        "  secret: [the new and longer one, '${env:LONG}']\n  hash_secret: fixed\n"
         "  tls_cert: c.pem\n  tls_key: k.pem\n  tls_ca: ca.pem\n  tls_verify_peer: false\n"
         "  gossip_interval: 250ms\n  partition_trust: 1m\n  forget_after: 0.5h\n"
         "  state_dir: /var/lib/crdtbucket\n  max_peers: 5\n"
@@ -295,7 +295,7 @@ def test_every_key_of_the_mesh(load: Load) -> None:
         listen="0.0.0.0:7946",
         advertise="[2001:db8::1]:7946",
         peers=("10.0.0.2:7946", "dns+mesh.internal:7946"),
-        secret=("new", "hunter2"),
+        secret=("the new and longer one", "hunter2" * 20),
         hash_secret="fixed",
         tls_cert="c.pem",
         tls_key="k.pem",
@@ -307,7 +307,7 @@ def test_every_key_of_the_mesh(load: Load) -> None:
         state_dir="/var/lib/crdtbucket",
         max_peers=5,
     )
-    assert config.mesh.secrets == (b"new", b"hunter2")
+    assert config.mesh.secrets == (b"the new and longer one", b"hunter2" * 20)
     assert (config.mesh.gossip_interval_ns, config.mesh.partition_trust_ns) == (
         250_000_000,
         60 * 10**9,
@@ -322,7 +322,7 @@ def test_a_blank_mesh_has_the_defaults(load: Load) -> None:
 
 
 def test_references_are_expanded(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("from-file\n")
+    (tmp_path / "secret").write_text("from-file-of-a-secret\n")
     config = load(
         "node: ${env:NAME}-${env:NUMBER:-1}\nregion: $${literal}\n"
         "services:\n  a:\n    bucket: {capacity: '${env:CAP}', refill_rate: 1}\n"
@@ -335,8 +335,8 @@ def test_references_are_expanded(load: Load, tmp_path: Path) -> None:
     assert config.buckets[0].capacity == 25
     assert config.mesh is not None
     assert config.mesh.peers == ("a:1", "b:2")
-    assert config.mesh.secrets == (b"from-file",)
-    assert config.mesh.hash_secret == "from-file"
+    assert config.mesh.secrets == (b"from-file-of-a-secret",)
+    assert config.mesh.hash_secret == "from-file-of-a-secret"
     assert config.mesh.tls_verify_peer is False
     assert config.redis == RedisConfig(host="h")
 
@@ -360,11 +360,11 @@ def test_the_process_environment_is_the_default(
 
 def test_repr_shows_no_secret(load: Load) -> None:
     config = load(
-        "mesh: {secret: hunter2, hash_secret: hunter2}\n"
+        "mesh: {secret: hunter2-long-enough, hash_secret: hunter2}\n"
         "rating: {bucket_backend: {connection: {host: h, password: hunter2}}}\n"
     )
     assert config.mesh is not None
-    assert config.mesh.secrets == (b"hunter2",)
+    assert config.mesh.secrets == (b"hunter2-long-enough",)
     assert "hunter2" not in repr(config)
     url = load("rating: {bucket_backend: {connection: {url: 'redis://u:hunter2@h'}}}\n")
     assert url.redis is not None
@@ -490,7 +490,9 @@ def test_any_text_is_a_config_or_one_config_error(load: Load, text: str) -> None
         ({"peers": [None]}, "mesh.peers[0]"),
         ({"secret": ""}, "mesh.secret"),
         ({"secret": []}, "mesh.secret"),
-        ({"secret": ["a", b" "]}, "mesh.secret[1]"),
+        ({"secret": ["a" * 16, b" "]}, "mesh.secret[1]"),
+        ({"secret": "fifteen bytes.."}, "mesh.secret"),
+        ({"secret": [b"x" * 16, "x" * 15]}, "mesh.secret[1]"),
         ({"hash_secret": 5}, "mesh.hash_secret"),
         ({"tls_key": "k"}, "mesh.tls_cert"),
         ({"tls_ca": "ca"}, "mesh.tls_cert"),
@@ -517,8 +519,23 @@ TLS = {"tls_cert": "c", "tls_key": "k"}
 def test_only_loopback_without_authentication(listen: str, fields: dict[str, Any]) -> None:
     with pytest.raises(MeshError, match=r"set mesh\.secret"):
         MeshConfig(listen=listen, **fields)
-    assert MeshConfig(listen=listen, secret="s", **fields).secrets == (b"s",)
+    assert MeshConfig(listen=listen, secret="s" * 16, **fields).secrets == (b"s" * 16,)
     assert MeshConfig(listen=listen, **TLS, tls_ca="ca").mutual_tls
+
+
+@pytest.mark.parametrize("fields", [{}, TLS, {**TLS, "tls_ca": "ca", "tls_verify_peer": False}])
+@pytest.mark.parametrize(
+    "peer", ["10.0.0.1:1", "[::2]:1", "mesh.internal:1", "dns+mesh.internal:1"]
+)
+def test_only_loopback_is_called_without_authentication(peer: str, fields: dict[str, Any]) -> None:
+    peers = ["127.0.0.1:1", peer]
+    with pytest.raises(
+        MeshError, match=r"mesh\.peers\[1\] is .* on another machine.*set mesh\.secret"
+    ):
+        MeshConfig(peers=peers, **fields)
+    assert MeshConfig(peers=peers, secret="\u00e9" * 8, **fields)
+    assert MeshConfig(peers=peers, **TLS, tls_ca="ca").mutual_tls
+    assert MeshConfig(peers=["127.0.0.1:1", "[::1]:1", "localhost:1", "dns+localhost:1"], **fields)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:1", "[::1]:1", "127.8.8.8:1"])

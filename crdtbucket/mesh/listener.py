@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -50,6 +51,14 @@ class _HttpLog(_Adapter):
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
         return msg, kwargs
+
+
+ELSEWHERE = "choose a free port of this machine, or stop what uses it"
+IN_USE = (
+    "if another worker of this node listens there, set `shared: auto` in the configuration, or "
+    'shared="auto", in all of them: they are one node then, of which one listens; else '
+    f"{ELSEWHERE}"
+)
 
 
 class Listener:
@@ -101,7 +110,7 @@ class Listener:
                 sock.close()
             raise MeshError(
                 f"cannot listen on mesh.listen {address}:{port} ({error.strerror or error}): "
-                "choose a free port of this machine, or stop what uses it"
+                + (IN_USE if error.errno == errno.EADDRINUSE else ELSEWHERE)
             ) from error
         bound: int = sock.getsockname()[1]
         return bound

@@ -13,6 +13,8 @@ from crdtbucket.errors import ConfigError, MeshError, Problem
 
 Secret = str | bytes
 DNS_PREFIX = "dns+"
+LEAST_SECRET = 16
+"""Bytes of a secret that authenticates: a shorter one can be guessed."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class MeshConfig:
     """Settings of one node's part in the mesh; checked when made.
 
     Raises `ConfigError` with every wrong field, and `MeshError` for an address that others can
-    reach while nothing authenticates them.
+    reach, or a peer on another machine, while nothing authenticates them.
     """
 
     listen: str = "127.0.0.1:7946"
@@ -31,7 +33,7 @@ class MeshConfig:
     """Nodes to call: "host:port", or "dns+host:port" for every address of a name."""
     secret: Secret | Sequence[Secret] | None = field(default=None, repr=False)
     """Authenticates peers and frames. Of several the first is used and all are accepted, so that
-    a secret can be changed node by node. Use 16 random bytes or more."""
+    a secret can be changed node by node. At least 16 bytes each, and random."""
     hash_secret: Secret | None = field(default=None, repr=False)
     """Keys the hash of bucket keys; the same on all nodes for as long as the mesh lives."""
     tls_cert: str | None = None
@@ -67,12 +69,8 @@ class MeshConfig:
         ]
         if problems:
             raise ConfigError(problems)
-        if not (self.secrets or self.mutual_tls or is_loopback(split_address(self.listen)[0])):
-            raise MeshError(
-                f"mesh.listen is {self.listen!r}, which other machines can reach, and nothing "
-                "authenticates them: set mesh.secret, or tls_cert, tls_key and tls_ca for mutual "
-                "TLS, or listen on 127.0.0.1"
-            )
+        if not (self.secrets or self.mutual_tls):
+            self._refuse_strangers()
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -104,6 +102,21 @@ class MeshConfig:
         """`forget_after` in nanoseconds."""
         return round(self.forget_after * NS_PER_SECOND)
 
+    def _refuse_strangers(self) -> None:
+        """Nothing authenticates peers, so none may be on another machine."""
+        fix = "set mesh.secret, or tls_cert, tls_key and tls_ca for mutual TLS"
+        if not is_loopback(split_address(self.listen)[0]):
+            raise MeshError(
+                f"mesh.listen is {self.listen!r}, which other machines can reach, and nothing "
+                f"authenticates them: {fix}, or listen on 127.0.0.1"
+            )
+        for number, peer in enumerate(self.peers):
+            if not is_loopback(split_address(peer.removeprefix(DNS_PREFIX))[0]):
+                raise MeshError(
+                    f"mesh.peers[{number}] is {peer!r}, on another machine, and nothing "
+                    f"authenticates it: {fix}, or name peers on 127.0.0.1 alone"
+                )
+
     def _address_problems(self) -> Iterator[Problem]:
         yield from _address_problem("listen", self.listen, lowest_port=0)
         if self.advertise is not None:
@@ -123,9 +136,9 @@ class MeshConfig:
         for number, one in enumerate(given):
             if several or one is not None:
                 name = f"secret[{number}]" if several else "secret"
-                yield from _secret_problem(name, one)
+                yield from _secret_problem(name, one, LEAST_SECRET)
         if self.hash_secret is not None:
-            yield from _secret_problem("hash_secret", self.hash_secret)
+            yield from _secret_problem("hash_secret", self.hash_secret, 1)
 
     def _tls_problems(self) -> Iterator[Problem]:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -182,12 +195,17 @@ def _address_problem(name: str, address: str, lowest_port: int = 1) -> Iterator[
         yield _problem(name, f"is {address!r}", "port 0 can only be listened on; give the real one")
 
 
-def _secret_problem(name: str, secret: object) -> Iterator[Problem]:
+def _secret_problem(name: str, secret: object, least: int) -> Iterator[Problem]:
     # The value is never repeated: messages end up in logs.
     if not isinstance(secret, (str, bytes)):
         yield _problem(name, "is neither text nor bytes", "write the secret as text")
     elif not secret.strip():
         yield _problem(name, "is empty", "give a secret, or leave the field out")
+    elif (
+        size := len(secret if isinstance(secret, bytes) else secret.encode(errors="replace"))
+    ) < least:
+        fix = f"use {least} random bytes or more, such as `openssl rand -hex 16` prints"
+        yield _problem(name, f"has {size} bytes, which can be guessed", fix)
 
 
 def _seconds_problem(name: str, value: float, low: float, high: float) -> Iterator[Problem]:

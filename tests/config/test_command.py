@@ -78,7 +78,7 @@ def test_show_prints_a_file_that_can_be_loaded() -> None:
 
 
 def test_show_as_json() -> None:
-    Path("secret.yaml").write_text(OLD + "mesh: {secret: hunter2}\n")
+    Path("secret.yaml").write_text(OLD + "mesh: {secret: hunter2-long-enough}\n")
     result = run("show", "secret.yaml", "--json")
     told = json.loads(result.output)
     assert told["version"] == 1

@@ -23,7 +23,7 @@ services:
 def load(folder: Path, text: str) -> Config:
     file = folder / "crdtbucket.yaml"
     file.write_text(text)
-    return load_config(file, {"S": "hunter2", "T": "hunter3"})
+    return load_config(file, {"S": "hunter2-long-enough", "T": "hunter3-long-enough"})
 
 
 def difference(folder: Path, old: str, new: str) -> Comparison:
@@ -116,7 +116,7 @@ def test_equal_files_are_the_same_in_whatever_words(tmp_path: Path) -> None:
          "region: nothing -> eu (this asks for a restart)"),
         ("on_outage: quota", "modes: {outage_after: 1s}",
          "rating.modes.outage_after: 500ms -> 1s (this asks for a restart)"),
-        ("version: 1", "version: 1\nmesh: {secret: hunter2}",
+        ("version: 1", "version: 1\nmesh: {secret: hunter2-long-enough}",
          "mesh: nothing -> given (this asks for a restart)"),
         ("on_outage: quota", "webhook: 'https://hunter2@h'",
          "rating.webhook: nothing -> *** (this asks for a restart)"),

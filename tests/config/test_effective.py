@@ -17,13 +17,13 @@ from crdtbucket.config.schema import json_schema
 from tests.config.article import FILES
 from tests.config.test_schema import RIGHT
 
-VARIABLES = {"NUMBER": "9", "ON": "true", "EVERY": "5 min", "S": "hunter2"}
+VARIABLES = {"NUMBER": "9", "ON": "true", "EVERY": "5 min", "S": "hunter2-long-enough"}
 SECRETS = """
 rating:
   webhook: https://u:${env:S}@h
   bucket_backend: {connection: {password: '${env:S}', sentinel:
     {master: m, nodes: [s:1], password: '${env:S}'}}}
-mesh: {secret: [hunter2, '${env:S}'], hash_secret: hunter2}
+mesh: {secret: [hunter2-long-enough, '${env:S}'], hash_secret: hunter2}
 """
 MORE = {
     "a cluster": "rating: {bucket_backend: {connection: {cluster: true, nodes: [a:1], tls: true}}}",

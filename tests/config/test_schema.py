@@ -63,7 +63,8 @@ rating:
   bucket_backend:
     deadline: 0.03
     connection: {{tls: true, host: h, port: '${{env:NUMBER}}'}}
-mesh: {{peers: 'a:1, b:2', secret: [a, b], gossip_interval: 250 MS, tls_verify_peer: }}
+mesh: {{peers: 'a:1, b:2', secret: [one of two secrets,
+  another of two secrets], gossip_interval: 250 MS, tls_verify_peer: }}
 rollout:
   stages: [{{regions: [eu], percent: '10'}}, {{percent: 50}}, {{}}]
   hold: 10m

@@ -55,8 +55,12 @@ def verdicts(dialer: MeshConfig, listener: MeshConfig) -> tuple[Reason, Reason]:
     return at_dialer.value.reason, at_listener.value.reason
 
 
+def long(secret: str) -> str:
+    return secret + " and what makes it long enough"
+
+
 def secrets(*several: str, hash_secret: str | None = "h") -> MeshConfig:
-    return MeshConfig(secret=several, hash_secret=hash_secret)
+    return MeshConfig(secret=[long(one) for one in several], hash_secret=hash_secret)
 
 
 def test_both_directions_carry_frames_in_order() -> None:
@@ -292,9 +296,9 @@ def test_more_secrets_than_a_hello_holds_are_an_error() -> None:
 def test_hash_key_from_hash_secret_else_oldest_secret_else_known() -> None:
     explicit = hash_key(secrets("a", "b"))
     assert len(explicit) == 16
-    assert explicit == hash_key(MeshConfig(secret="other", hash_secret=b"h"))
+    assert explicit == hash_key(MeshConfig(secret=long("other"), hash_secret=b"h"))
     oldest = hash_key(secrets("new", "old", hash_secret=None))
-    assert oldest == hash_key(MeshConfig(secret="old"))
-    assert oldest == hash_key(MeshConfig(hash_secret="old"))
+    assert oldest == hash_key(MeshConfig(secret=long("old")))
+    assert oldest == hash_key(MeshConfig(hash_secret=long("old")))
     assert hash_key(MeshConfig()) == hash_key(MeshConfig())
     assert len({explicit, oldest, hash_key(MeshConfig())}) == 3

@@ -90,7 +90,7 @@ async def test_both_call_and_exactly_one_link_stays() -> None:
     addresses = [f"127.0.0.1:{port}" for port in ports]
     nodes = [RecordingNode(name, interval_ns=10_000_000) for name in "ab"]
     meshes = [
-        Mesh(node, MeshConfig(listen=mine, peers=[other], secret="s"))
+        Mesh(node, MeshConfig(listen=mine, peers=[other], secret="s" * 16))
         for node, mine, other in zip(nodes, addresses, reversed(addresses), strict=True)
     ]
     async with running(*meshes):
@@ -254,7 +254,7 @@ async def test_a_wrong_secret_is_refused_and_both_logs_name_the_peer(
     a, b = RecordingNode("eu-1"), RecordingNode("us-1")
     mesh_a = Mesh(a, config())
     async with running(mesh_a):
-        mesh_b = Mesh(b, config(mesh_a.address, secret="another one"))
+        mesh_b = Mesh(b, config(mesh_a.address, secret="another one, and long"))
         async with running(mesh_b):
             await eventually(lambda: mesh_b.counters.refused.get("secret"))
             await eventually(lambda: mesh_a.counters.refused.get("secret"))
@@ -283,8 +283,8 @@ async def test_rotation_old_and_new_secrets_link() -> None:
     async with pair(
         a,
         b,
-        {"secret": ["new", "old"], "hash_secret": "h"},
-        {"secret": ["old"], "hash_secret": "h"},
+        {"secret": ["new" * 6, "old" * 6], "hash_secret": "h"},
+        {"secret": ["old" * 6], "hash_secret": "h"},
     ):
         b.send("a", b"with the old one")
         await eventually(lambda: a.frames)
