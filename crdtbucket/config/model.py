@@ -252,7 +252,7 @@ class Mesh(Section):
     peers: Addresses | None = None
     """nodes to call: a list, or text with commas"""
     secret: Secrets | None = Field(default=None, repr=False)
-    """authenticates peers: text of 16 bytes or more, or a list of which the first is used and all are accepted"""
+    """authenticates peers: 16 bytes or more; of a list the first is used and all are accepted"""
     hash_secret: SecretText | None = Field(default=None, repr=False)
     """keys the hash of bucket keys; the same on all nodes for as long as the mesh lives"""
     tls_cert: str | None = None
