@@ -13,7 +13,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
@@ -69,7 +68,7 @@ from crdtbucket.simulator.rules import RULES
 from crdtbucket.strong import controller, keeper, outage, registry, settler, webhook
 from crdtbucket.strong.bucket import StrongBucket
 from crdtbucket.strong.quota import Quota
-from tests.strong.redis_server import Server
+from tests.strong.redis_server import Server, free_port
 from tests.test_workers import SERVERS
 
 ROOT = Path(__file__).parents[1]
@@ -124,13 +123,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     return tmp_path
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 async def run_blocks(path: Path, source: list[tuple[int, str]]) -> None:

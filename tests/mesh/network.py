@@ -16,7 +16,7 @@ from crdtbucket.mesh.transport import Mesh
 FAR_NS = 3_600_000_000_000
 
 
-async def eventually(condition: Callable[[], object], within: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], within: float = 30.0) -> None:
     """Wait until `condition()` is true, at most `within` seconds; then fail."""
     deadline = time.monotonic() + within
     while not condition():

@@ -394,6 +394,6 @@ async def test_peers_take_the_next_leader_at_once(dials: bool) -> None:
         await killed(first)
         assert all(bucket.take("k", 100) for bucket in buckets)
         async with running(process(0)):
-            await eventually(lambda: agreed(222), within=1.0)
+            await eventually(lambda: agreed(222))
             assert nodes[1].status("A", tables[1].now()) == "alive"
             assert nodes[0].memory

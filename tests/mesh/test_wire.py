@@ -39,13 +39,13 @@ def framed(header: Any, payload: bytes = b"", version: int = 1, size: int | None
 def read(data: bytes) -> Frame | None:
     """The frame, or None where it is refused; nothing else may happen, and not slowly."""
     best = float("inf")
-    for _ in range(3):  # the machine may be busy with other things once
-        start = time.perf_counter()
+    for _ in range(3):
+        start = time.thread_time()  # of this thread alone: the machine may be busy
         try:
             frame = wire.decode(data)
         except WireError:
             frame = None
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
         if best < SLOW_S:
             return frame
     raise AssertionError(f"took {best:.3f} s")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
@@ -26,6 +28,10 @@ BOUND = 10.0
 MOST_PORT = 65_535
 MOST_CLUSTER_PORT = MOST_PORT - 10_000
 """A cluster's nodes talk to each other at the port that is 10,000 above."""
+
+LEAST_PORT = 10_000
+RESERVED = Path(tempfile.gettempdir()) / f"crdtbucket-test-ports-{os.getuid()}"
+_dice = random.Random(os.urandom(16))
 
 
 class Server:
@@ -169,10 +175,31 @@ class Server:
 
 
 def free_port(most: int = MOST_PORT) -> int:
-    """A port that nobody listens on. Another process may take it before the server does."""
+    """A port that nobody listens on and no other test is given, in this process or another, while
+    this one lives. The kernel gives none of them to a connection that goes out, as it does with the
+    ports above: so who asks for one may take its time before it listens."""
+    RESERVED.mkdir(mode=0o700, exist_ok=True)
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port <= most:
-            return port
+        port = _dice.randrange(LEAST_PORT, min(most, _first_of_the_kernels()))
+        if _reserved(port):
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+                return port
+
+
+def _reserved(port: int) -> bool:
+    """Takes the lock of a port, which the kernel gives up with this process."""
+    lock = os.open(RESERVED / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    return True
+
+
+def _first_of_the_kernels() -> int:
+    range_file = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(range_file.read_text().split()[0])
+    return first if first > 2 * LEAST_PORT else MOST_PORT
