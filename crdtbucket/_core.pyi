@@ -24,11 +24,13 @@ class Merged(NamedTuple):
     ignored: int
     unknown_bucket: int
     refused_columns: int
+    capped_columns: int
     dropped: int
     gained: int
     twin: bool
     answers: array[int]
     touched: array[int]
+    mixed: tuple[int, ...]
 
 HEADER_BYTES: int
 LAYOUT: int
@@ -95,6 +97,7 @@ class Table:
     def stage(self, spec: BucketSpec, below: int, *, min_debt: int = 0) -> int: ...
     def unstage(self, spec: BucketSpec, keep: bool) -> int: ...
     def definitions(self) -> list[tuple[int, int, int, int, int]]: ...
+    def definition(self, slot: int) -> tuple[str, int, int, int, int]: ...
     def candidates(self) -> dict[int, int]: ...
     @property
     def definition_count(self) -> int: ...
@@ -164,6 +167,7 @@ class Table:
         at: int,
         newer: bool = True,
         joining: bool = False,
+        late: bool = False,
     ) -> Merged: ...
     def restore(
         self,

@@ -180,7 +180,16 @@ MESH = (
         ("mesh_connections_total", "connections", "Links made with peers."),
         ("mesh_dials_failed_total", "dials_failed", "Calls to peers that failed."),
         ("mesh_entries_sent_total", "entries_sent", "Entries sent, counted once a peer."),
-        ("mesh_refused_columns_total", "refused_columns", "Counts of peers not believed."),
+        (
+            "mesh_refused_columns_total",
+            "refused_columns",
+            "Counts relayed by peers of which only the plausible part is believed.",
+        ),
+        (
+            "mesh_capped_columns_total",
+            "capped_columns",
+            "Counts by which peers took more than any limit known here allows.",
+        ),
         ("mesh_no_room_total", "dropped", "Entries, or counts in them, that found no room."),
         (
             "mesh_learned_tokens",

@@ -37,6 +37,8 @@ cdef extern from "core/core.h" nogil:
         int64_t decided[2][3]
     ctypedef struct worker_t:
         int64_t pid, started
+    ctypedef struct earlier_t:
+        pass
     ctypedef struct definition_t:
         int64_t q, p, capacity, max_debt, full_ns, cap_ns
         uint64_t name_hash, definition_hash
@@ -49,7 +51,8 @@ cdef extern from "core/core.h" nogil:
         uint16_t allow_when_full, shadow
         int64_t replaced_ns, staged_ns
         uint64_t candidate_below
-        uint32_t candidate, staged
+        uint32_t candidate, staged, earliers
+        earlier_t earlier[4]
     ctypedef struct node_t:
         int64_t heard
         uint16_t origin, silences
@@ -121,9 +124,9 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct merge_context_t:
         uint32_t source, source_origin
         int64_t at
-        int newer, joining
+        int newer, joining, late
     ctypedef struct merge_result_t:
-        int64_t merged, ignored, unknown_bucket, refused_columns, dropped_full, gained
+        int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained
         uint32_t answer_count, touched_count, gone_count
         int twin
     ctypedef struct merge_out_t:
@@ -145,7 +148,8 @@ cdef extern from "core/core.h" nogil:
     plan_t plan_table(int64_t)
     void definition_join(table_t *, uint32_t, uint32_t, int64_t)
     uint32_t definition_for(const table_t *, uint32_t, uint64_t)
-    void definition_stage(definition_t *, uint32_t, uint64_t, int64_t)
+    void definition_stage(table_t *, uint32_t, uint32_t, uint64_t, int64_t)
+    void earlier_follow(definition_t *, const definition_t *, int, int64_t)
     void counts_gather(const table_t *, uint32_t, counts_t *)
     int table_open(table_t *, int64_t, const uint64_t *, int)
     int table_create(table_t *, int, int64_t, const uint64_t *, int)

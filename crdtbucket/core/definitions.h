@@ -2,6 +2,7 @@
 #ifndef CRDTBUCKET_DEFINITIONS_H
 #define CRDTBUCKET_DEFINITIONS_H
 
+#include "earlier.h"
 #include "rewrite.h"
 
 /* The newest definition that replaced this one, or it itself. */
@@ -92,10 +93,12 @@ static void counts_total(const table_t *t, uint32_t slot, counts_t *sum)
 }
 
 /* Keys whose hash lies below `below` are the candidate's. */
-static inline void definition_stage(definition_t *d, uint32_t candidate, uint64_t below, int64_t now)
+static inline void definition_stage(table_t *t, uint32_t bucket, uint32_t candidate, uint64_t below, int64_t now)
 {
+    definition_t *d = &t->definitions[bucket];
     if (d->candidate == candidate && d->candidate_below == below)
         return;
+    earlier_follow(&t->definitions[candidate], d, 1, now);
     STORE(d->staged_ns, now);
     STORE(d->candidate, candidate);
     STORE(d->candidate_below, below);
@@ -184,6 +187,7 @@ static void definition_join(table_t *t, uint32_t from, uint32_t into, int64_t no
         d->excess_minute = old->excess_minute;
     }
     d->staged = 0;
+    earlier_follow(d, old, !old->staged, now);
     old->replaced_ns = now;
     STORE(old->next, into);
     definition_unstage(old);

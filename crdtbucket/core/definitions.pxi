@@ -48,7 +48,7 @@ cdef class _Definitions(_Memory):
             slot = self.t.definitions[base].candidate
             if slot == <uint32_t>NONE or not same_definition(&self.t.definitions[slot], &made):
                 slot = self._replace(slot, &made)
-            definition_stage(&self.t.definitions[base], slot, below, clock_ns(&self.t))
+            definition_stage(&self.t, base, slot, below, clock_ns(&self.t))
         finally:
             self.leave()
         return slot
@@ -93,12 +93,15 @@ cdef class _Definitions(_Memory):
         """Places a definition, which goes on where `old`, or NONE, has counted. Returns its slot. The lock is held."""
         cdef int64_t slot = self._free_slot()
         cdef definition_t *before = NULL
+        cdef int64_t now = clock_ns(&self.t)
         if old != <uint32_t>NONE:
             before = &self.t.definitions[old]
+            made.earliers, made.earlier = before.earliers, before.earlier
+            earlier_follow(made, before, 1, now)
             made.forgiven, made.refused_full = before.forgiven, before.refused_full
             made.excess, made.excess_before, made.excess_minute = before.excess, before.excess_before, before.excess_minute
             before.forgiven = before.refused_full = 0
-        definition_place(&self.t, slot, made, old, clock_ns(&self.t))
+        definition_place(&self.t, slot, made, old, now)
         self._refresh_flush()
         return slot
 
@@ -129,6 +132,15 @@ cdef class _Definitions(_Memory):
             if d.name_hash and d.next == <uint32_t>NONE and not d.staged:
                 out.append((i, d.name_hash, d.definition_hash, d.q, d.p))
         return out
+
+    def definition(self, uint32_t slot):
+        """Of the one in a slot: (bucket, capacity, definition hash, q, p). Raises CrdtbucketError for a slot that is not in
+        use."""
+        cdef definition_t *d = &self.t.definitions[slot]
+        if slot >= self.t.h.definitions or not d.name_hash:
+            raise CrdtbucketError(f"no definition {slot}")
+        named = next((name for name, _ in self.slots.items() if name_hash(name) == d.name_hash), b"?")
+        return named.decode(), d.capacity, d.definition_hash, d.q, d.p
 
     def candidates(self):
         """Of the buckets that have one: {name hash: definition hash of the candidate}."""

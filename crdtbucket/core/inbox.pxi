@@ -1,9 +1,11 @@
 # What is received: merges, snapshots.
 
-Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns dropped gained twin answers touched",
+Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns capped_columns dropped gained twin "
+                    "answers touched mixed",
                     module="crdtbucket._core")
 Merged.__doc__ = """What a bulk merge did: counts, whether the own epoch was heard with larger counts (`twin`), and arrays of
-entries that the sender should hear (`answers`) and that were merged (`touched`)."""
+entries that the sender should hear (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
+have entries in it and are of a bucket that is defined otherwise here."""
 
 
 cdef array uints(uint32_t *items, uint32_t count):
@@ -13,13 +15,21 @@ cdef array uints(uint32_t *items, uint32_t count):
     return out
 
 
+cdef tuple mixed_in(const wire_definition_t *wd, uint32_t count, const wire_entry_t *parsed, int64_t n):
+    """The definitions that entries stand under and that a bucket here has otherwise; there are hardly ever any."""
+    cdef int64_t i
+    cdef uint32_t at
+    mixed = {at for at in range(count) if wd[at].bucket != <uint32_t>NONE and not wd[at].same and not wd[at].candidate_same}
+    return tuple(sorted(mixed & {wire_definition(&parsed[i]) for i in range(n)})) if mixed else ()
+
+
 cdef class _Inbox(_Outbox):
     def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
-              int64_t at, bint newer=True, bint joining=False):
+              int64_t at, bint newer=True, bint joining=False, bint late=False):
         """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
         the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `heard`; `newer`: its rates count;
-        `joining`: answer all that is held. Raises WireError, and changes nothing, when malformed. Returns `Merged`."""
+        `joining`: answer all that is held; `late`: it was too long under way, so only columns that are held here rise. Raises WireError, and changes nothing, when malformed. Returns `Merged`."""
         cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
         cdef merge_context_t m
         cdef merge_out_t out
@@ -30,7 +40,7 @@ cdef class _Inbox(_Outbox):
         cdef uint32_t *scratch
         cdef uint32_t count = len(definitions), known = origins.shape[0]
         if not payload.shape[0]:
-            return Merged(0, 0, 0, 0, 0, 0, False, clone(_UINTS, 0, False), clone(_UINTS, 0, False))
+            return Merged(0, 0, 0, 0, 0, 0, 0, False, clone(_UINTS, 0, False), clone(_UINTS, 0, False), ())
         self.check_origins(origins)
         memset(&out, 0, sizeof(out))
         wd = <wire_definition_t *>PyMem_Malloc((count + 1) * sizeof(wire_definition_t))
@@ -45,9 +55,10 @@ cdef class _Inbox(_Outbox):
             n = parse_entries(&payload[0], payload.shape[0], &tables, parsed, most, columns)
             if n < 0:
                 raise WireError("malformed entries")
+            mixed = mixed_in(wd, count, parsed, n)
             out.answers, out.touched, out.gone = scratch, scratch + most, scratch + 2 * most
             memset(&m, 0, sizeof(m))
-            m.source, m.at, m.newer, m.joining = node, at, newer, joining
+            m.source, m.at, m.newer, m.joining, m.late = node, at, newer, joining, late
             m.source_origin = self.origin(node, epoch)
             for i in range(0, n, SLICE):
                 if i:
@@ -60,9 +71,9 @@ cdef class _Inbox(_Outbox):
                 self.forget_name(out.gone[i])
             if out.r.merged:
                 refresh_far(&self.t)
-            return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns, out.r.dropped_full,
-                          out.r.gained, bool(out.r.twin), uints(out.answers, out.r.answer_count),
-                          uints(out.touched, out.r.touched_count))
+            return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
+                          out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.twin), uints(out.answers, out.r.answer_count),
+                          uints(out.touched, out.r.touched_count), mixed)
         finally:
             PyMem_Free(wd)
             PyMem_Free(parsed)

@@ -107,6 +107,16 @@ typedef struct {
     int64_t pid, started;             /* as in /proc/PID/stat, so that a number used again is another process; 0 is free */
 } worker_t;
 
+/* A limit that a bucket had before. */
+typedef struct {
+    int64_t until;                    /* local ns: its keys came under another one */
+    double burst, per_second;         /* tokens at once, and refill */
+    uint32_t of_all;                  /* it was that of all keys; 0: of a candidate's share of them, which came back */
+    uint32_t reserved;
+} earlier_t;
+
+#define EARLIER 4                     /* changes of a rate that are told apart; of more the oldest are taken together */
+
 /* A bucket's definition. T = q / p ns a token. */
 typedef struct {
     int64_t q, p;
@@ -126,6 +136,8 @@ typedef struct {
     int64_t staged_ns;                /* when that last changed */
     uint32_t staged;                  /* this one is another's candidate, or was until that was dropped */
     uint32_t candidate;               /* a second definition of the bucket, of some of its keys, or NONE */
+    uint32_t earliers, reserved;
+    earlier_t earlier[EARLIER];       /* the newest first */
 } definition_t;
 
 typedef struct {

@@ -44,7 +44,7 @@ static inline const wire_definition_t *wire_definition_for(const wire_definition
 }
 
 typedef struct {
-    int64_t merged, ignored, unknown_bucket, refused_columns, dropped_full, gained;
+    int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained;
     uint32_t answer_count, touched_count, gone_count;
     int twin;                         /* larger counts of the own running epoch were heard */
 } merge_result_t;
@@ -78,6 +78,19 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 stated, const wei
             out = least;
     }
     return out;
+}
+
+/* News of takes that were made, in part, under a limit that is gone. How much of them that limit has refilled since is not
+ * known, so by itself the news empties the bucket and no more: at the rate of now, what a larger limit admits would keep
+ * everybody from it for hours. What is beyond that is forgiven, unless it is owed here, or by the sender. */
+static i128 charged_at_most(definition_t *d, i128 debt, i128 after, i128 stated)
+{
+    i128 most = full_units(d);
+    most = debt > most ? debt : stated > most ? stated : most;
+    if (after <= most)
+        return after;
+    ADD_SATURATED(d->forgiven, (int64_t)((after - most) / d->q > INT64_MAX ? INT64_MAX : (after - most) / d->q));
+    return most;
 }
 
 static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, const weighed_t *g, merge_result_t *r)
@@ -165,13 +178,13 @@ static const wire_column_t *wire_column_of(const wire_entry_t *w, uint32_t origi
 
 /* The entry that a wire entry is merged into, as it has to be for that; NONE when it is not: ignored or dropped. `guess` is
  * the entry that it probably is. */
-static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, uint32_t bucket, int64_t now,
-                            merge_out_t *out, int *existed)
+static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, uint32_t bucket, const merge_context_t *m,
+                            int64_t now, merge_out_t *out, int *existed)
 {
     merge_result_t *r = &out->r;
     uint32_t e = entry_holds(t, guess, w->lo, w->hi) ? guess : table_find(t, w->lo, w->hi), gone;
     *existed = e != NONE;
-    if (!*existed && !w->debt_ns) {
+    if (!*existed && (!w->debt_ns || m->late)) {
         r->ignored++;
         return NONE;
     }
@@ -211,7 +224,10 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
         r->refused_columns += g->refused;
         t->h->refused_columns += g->refused;
     }
+    r->capped_columns += g->capped;
     i128 stated = stated_units(d, w, wd), after = merged_debt(d, debt, stated, g, wd);
+    if (UNLIKELY(g->earlier))
+        after = charged_at_most(d, debt, after, wd->same ? stated : 0);
     if (after > debt)
         note_excess(d, after, now);
     if (after > cap) {
@@ -246,11 +262,11 @@ static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess, const
     }
     wire_definition_t its;
     wd = wire_definition_for(wd, w->hi, &its);
-    uint32_t e = merge_place(t, w, guess, wd->bucket, now, out, &existed);
+    uint32_t e = merge_place(t, w, guess, wd->bucket, m, now, out, &existed);
     if (e == NONE)
         return;
     int full_here = join_entry(t, e, w, wd, m, now, g, r);
-    if (m->newer && !g->source_refused)
+    if (m->newer)
         store_rates(t, e, m, w, lives, r);
     r->merged++;
     if (m->joining || (existed && full_here))

@@ -3,6 +3,7 @@
 #define CRDTBUCKET_PREDICT_H
 
 #include <math.h>
+#include "earlier.h"
 #include "table.h"
 
 /* The library's calls, which also care for what is no number, cost more than all around them. */
@@ -48,7 +49,6 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
         return out;
     for (int pass = 0; pass < 2; pass++) {              /* shares need the sum of the slow rates first */
         double q = out.slow_sum + own_slow(&t->cold[e]);
-        double share = q > 0 ? smaller(1.0, d->per_second / q) : 1.0;
         column_t c = {0};
         if (pass && now < LOAD(h->far_free_until))
             break;
@@ -69,7 +69,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
                 out.fast_sum += fast;
                 far_rate += fast * (double)near;
             } else if (far > 0) {
-                double tokens = slow * share * (double)far / 1e9 - relayed_tokens(n, c.c->relayed[c.i]);
+                double tokens = slow * seconds_granted(d, q, h->near_ns, now - near - far, now - near) - relayed_tokens(n, c.c->relayed[c.i]);
                 if (tokens > 0)
                     far_weighted += tokens;
             }
@@ -100,6 +100,20 @@ static inline i128 entry_far(const table_t *t, uint32_t e, const definition_t *d
     if (LIKELY(now < LOAD(t->h->far_free_until)) || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return 0;
     return far_units(d, predict(t, e, d, now).far);
+}
+
+/* The limit is lowered while peers are silent: from here on they are predicted at what the old one granted of their demand. The
+ * shares of then could not be told later, when demand is another one. */
+static inline void keep_granted(const table_t *t, uint32_t e, const definition_t *old, int64_t now)
+{
+    column_t c = {0};
+    double q = predict(t, e, old, now).slow_sum + own_slow(&t->cold[e]);
+    while (q > old->per_second && column_next(t, e, &c)) {
+        const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
+        int64_t own_entry = stamp_ns(c.c->heard[c.i], now);
+        if (now - (n->heard > own_entry ? n->heard : own_entry) > t->h->near_ns)
+            c.c->slow[c.i] = pack_rate(unpack_rate(c.c->slow[c.i]) * old->per_second / q);
+    }
 }
 
 /* What peers may be taking within the near horizon, with `conf` confirmed tokens: my proportional share stays mine. */

@@ -54,13 +54,20 @@ static inline void base_move(const table_t *t, hot_t *hot, int64_t from, int64_t
 static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
 {
     definition_t *old = &t->definitions[t->hot[e].bucket], *new = &t->definitions[bucket];
-    advance(t, e, old, entry_far(t, e, old, now), now);
+    i128 kept = entry_far(t, e, old, now);
+    int silent = kept != 0;
+    advance(t, e, old, kept, now);
     journal_t *j = rewrite_begin(t, e);
     i128 debt = debt_units(old, j->base, net_of(j->word), now);
     /* d / q tokens of debt, in the new units: d * q' / q, rounded up; both factors are below 2^115 only together */
     i128 whole = debt / old->q, part = debt % old->q;
     i128 units = whole * new->q + (part * new->q + (part > 0 ? old->q - 1 : 0)) / old->q;
     i128 cap = cap_units(new), least = -((i128)new->p << 61);
+    if (silent && new->per_second < old->per_second)
+        keep_granted(t, e, old, now);
+    i128 far = silent ? entry_far(t, e, new, now) : 0;
+    if (units < 0 && units + far > full_units(new))
+        units = full_units(new) - far;                  /* what is predicted empties a smaller bucket, and no more */
     if (units < least)
         units = least;                                  /* a credit is worth no longer than one is granted */
     if (units > cap) {

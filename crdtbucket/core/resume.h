@@ -70,6 +70,17 @@ static int definition_sound(const definition_t *d)
            && d->cap_ns == (int64_t)((u128)d->q * charged / (u128)d->p);
 }
 
+static int earliers_sound(const definition_t *d)
+{
+    if (d->earliers > EARLIER)
+        return 0;
+    for (uint32_t i = 0; i < d->earliers; i++)
+        if (!in_range(d->earlier[i].until) || !(d->earlier[i].burst >= 0) || !(d->earlier[i].per_second >= 0)
+            || !(d->earlier[i].burst < INFINITY) || !(d->earlier[i].per_second < INFINITY))
+            return 0;
+    return 1;
+}
+
 /* Whether a definition may lead to this place: to none, or to one that stands there. */
 static inline int definition_or_none(const table_t *t, uint32_t place)
 {
@@ -83,7 +94,7 @@ static const char *definitions_fault(const table_t *t)
         const definition_t *d = &t->definitions[i];
         uint32_t steps = 0;
         if (!definition_or_none(t, d->next) || !definition_or_none(t, d->candidate) || (d->candidate == NONE && d->candidate_below)
-            || !in_range(d->replaced_ns) || !in_range(d->staged_ns) || !in_range(d->excess_minute)
+            || !earliers_sound(d) || !in_range(d->replaced_ns) || !in_range(d->staged_ns) || !in_range(d->excess_minute)
             || (d->name_hash && !definition_sound(d)))
             return "a definition is none";
         for (uint32_t at = i; at != NONE && at < all; at = t->definitions[at].next)

@@ -55,6 +55,8 @@ static void shift_all(table_t *t, int64_t ns)
     for (uint32_t i = 0; i < t->h->definitions; i++) {
         t->definitions[i].replaced_ns += ns;
         t->definitions[i].staged_ns += ns;
+        for (uint32_t j = 0; j < t->definitions[i].earliers; j++)
+            t->definitions[i].earlier[j].until += ns;
     }
 }
 

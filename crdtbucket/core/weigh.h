@@ -3,6 +3,7 @@
 #define CRDTBUCKET_WEIGH_H
 
 #include "codec.h"
+#include "earlier.h"
 
 typedef struct {
     uint32_t source;                  /* node that sent the frame */
@@ -10,6 +11,7 @@ typedef struct {
     int64_t at;                       /* receipt less half the round trip, local ns */
     int newer;                        /* no later frame of this source was seen: its rates count */
     int joining;                      /* the source has no memory: answer what is held */
+    int late;                         /* too long under way: counts alone, on columns that are held */
     int common;                       /* the source is the common store, in which every node writes its own column */
 } merge_context_t;
 
@@ -29,8 +31,10 @@ typedef struct {
 typedef struct {
     int64_t brings_held, brings_lacking; /* gain of joined over mine: on columns I hold (same birth), and of others */
     int64_t lacks;                    /* gain of mine over theirs */
-    uint32_t raised_count, refused;
-    int source_refused;               /* the sender's own column rose faster than the limit allows */
+    uint32_t raised_count;
+    uint32_t refused;                 /* columns of others that rise by a part of what is stated */
+    uint32_t capped;                  /* columns of the sender that rise by more than is counted */
+    int earlier;                      /* a rise that the definition of now does not explain */
     int mixed;                        /* under another definition, whose capacity is not known here */
     wire_column_t *raised;            /* in the journal, which is to say them to a repair */
     held_t held;
@@ -62,16 +66,27 @@ static inline int trusted(const table_t *t, const merge_context_t *m, uint32_t o
     return m->common || node == m->source || node == 0 || !t->nodes[node].connected || t->nodes[node].origin != origin;
 }
 
-/* A column rises no faster than the limit allows since its owner was last heard on this key, with slack: a quarter and 5 s.
- * One that its owner has never stated here is not checked. */
-static int plausible(const table_t *t, uint32_t e, const definition_t *d, uint32_t origin, int64_t rise, int64_t now)
+/* The tokens of a column's rise that count. A column rises, since its owner was last heard on this key, as far as any limit of
+ * that time allows. What a relay states beyond that is left out; what the owner states itself is stored, or no later word of
+ * it would be believed, and counts up to there. A column that its owner has never stated here is not checked. */
+static int64_t believed(const table_t *t, uint32_t e, const definition_t *d, const merge_context_t *m, wire_column_t *x,
+                        int64_t rise, int64_t now, weighed_t *g)
 {
     column_t c;
-    if (rise <= d->capacity || !column_find(t, e, origin, &c) || !c.c->heard[c.i])
-        return 1;
-    double seconds = (double)(now - stamp_ns(c.c->heard[c.i], now)) / 1e9 + 5.0;
-    double most = 2.0 * (double)d->capacity + (double)d->max_debt + 1.25 * d->per_second * seconds;
-    return (double)rise <= most;
+    if (LIKELY(rise <= d->capacity) || !column_find(t, e, x->origin, &c) || !c.c->heard[c.i])
+        return rise;
+    int64_t since = stamp_ns(c.c->heard[c.i], now);
+    double most = rise_allowed(d, since, now);
+    g->earlier |= rose_under_earlier(d, (double)rise, since, now);
+    if ((double)rise <= most)
+        return rise;
+    if (t->origins[x->origin].node == m->source) {
+        g->capped++;
+        return (int64_t)most;
+    }
+    g->refused++;
+    x->taken -= rise - (int64_t)most;
+    return (int64_t)most;
 }
 
 static inline void held_add(held_t *h, const columns_t *c, const uint64_t *refunded)
@@ -129,7 +144,7 @@ static void weigh_column(const table_t *t, uint32_t e, const merge_context_t *m,
     }
     if (held && (x->birth < birth || (same_birth && x->taken <= taken && x->refunded <= refunded)))
         return;
-    if (x->origin == h->own)                              /* never larger there than here */
+    if (x->origin == h->own || (m->late && !same_birth))  /* never larger there than here; history, for all I know */
         return;
     if (!trusted(t, m, x->origin)) {
         /* Their level has refunds in it that will be counted here when the owner states them: not twice. */
@@ -144,11 +159,8 @@ static void weigh_column(const table_t *t, uint32_t e, const merge_context_t *m,
         joined->refunded = x->refunded > refunded ? x->refunded : refunded;
     }
     int64_t brought = gain(x->birth, joined->taken, joined->refunded, held, birth, taken, refunded);
-    if (same_birth && !m->common && !g->mixed && !plausible(t, e, d, x->origin, brought, now)) {
-        g->refused++;
-        g->source_refused |= x->origin == m->source_origin;
-        return;
-    }
+    if (same_birth && !m->common && !g->mixed)
+        brought = believed(t, e, d, m, joined, brought, now, g);
     g->raised_count++;
     add_tokens(same_birth ? &g->brings_held : &g->brings_lacking, brought);
 }
@@ -159,9 +171,9 @@ static void weigh(const table_t *t, uint32_t e, int64_t net, const wire_entry_t 
 {
     held_t *h = &g->held;
     g->brings_held = g->brings_lacking = g->lacks = 0;
-    g->raised_count = g->refused = 0;
+    g->raised_count = g->refused = g->capped = 0;
+    g->earlier = 0;
     g->raised = t->journal->column;
-    g->source_refused = 0;
     held_open(h, t, e, net);
     for (const wire_column_t *x = w->column; x < w->column + w->columns; x++) {
         uint32_t at = h->place[x->origin];

@@ -17,11 +17,13 @@ from crdtbucket.errors import MeshError, NodeConflict, WireError
 from crdtbucket.mesh import antientropy, clockwatch, observed, snapshot, wire
 from crdtbucket.mesh.link import Link
 from crdtbucket.mesh.membership import FleetRow, Membership
+from crdtbucket.mesh.mismatches import Mismatches
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.notes import Noted, Notes, dump, load, member_rows
 from crdtbucket.mesh.roster import Resolved, Roster
 from crdtbucket.mesh.rounds import Outbox
 from crdtbucket.mesh.settings import MeshConfig
+from crdtbucket.mesh.warnings import PeerWarnings
 
 log = logging.getLogger("crdtbucket.mesh")
 
@@ -36,7 +38,15 @@ TICK_BYTES = 1 << 20
 """After so many bytes a tick ends, and the round goes on in the next."""
 NEVER = -(2**63)
 REMEMBERED_TABLES = 4
-MERGE_COUNTERS = ("merged", "ignored", "unknown_bucket", "refused_columns", "dropped", "gained")
+MERGE_COUNTERS = (
+    "merged",
+    "ignored",
+    "unknown_bucket",
+    "refused_columns",
+    "capped_columns",
+    "dropped",
+    "gained",
+)
 
 
 class MeshNode:
@@ -70,6 +80,8 @@ class MeshNode:
         self.on_away: Callable[[array[int]], None] | None = None
         """Told the entries that a peer without the common store has brought."""
         self._random = random.Random(seed)
+        self._warnings = PeerWarnings()
+        self._mismatches = Mismatches(table, name, self._warnings)
         self._roster = Roster(table, name)
         self._out = Outbox(table, self._roster)
         now = table.now()
@@ -220,6 +232,7 @@ class MeshNode:
         addressed = frame.to_epoch == self.table.epoch
         if addressed and not link.measure(frame, now):
             self.counters["stale"] += 1
+            self._merge_late(link, frame, now)
             return []
         if link.received.seen(frame.seq):
             self.counters["duplicates"] += 1
@@ -261,6 +274,28 @@ class MeshNode:
             known = link.peer_tables[frame.tables_version] = self._roster.resolve(known.tables)
         return known
 
+    def _merge_late(self, link: Link, frame: wire.Frame, now: int) -> None:
+        """Takes the counts of a frame that was too long under way, and nothing else of it: they
+        happened, whenever that was, and a link that is always so slow would bring none. What it
+        says of keys and columns that are not held here may be long refilled."""
+        if not frame.payload or frame.payload_kind != wire.ENTRIES:
+            return
+        resolved = self._tables(link, frame)
+        if resolved is None:
+            return
+        epoch = self.table.epoch
+        merged = self.table.merge(
+            frame.payload,
+            resolved.definitions,
+            resolved.origins,
+            node=link.node,
+            epoch=frame.epoch,
+            at=now,
+            newer=False,
+            late=True,
+        )
+        self._count(merged, link.info.name, epoch, now)
+
     def _merge(
         self, link: Link, frame: wire.Frame, resolved: Resolved, at: int, newer: bool, now: int
     ) -> Frames:
@@ -275,7 +310,8 @@ class MeshNode:
             newer=newer,
             joining=bool(frame.flags & wire.JOINING),
         )
-        self._count(merged, link.info.name, epoch)
+        self._count(merged, link.info.name, epoch, now)
+        self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
         if self.members.relayed(link.info.name):
             self.table.touch(merged.touched)
         if frame.flags & wire.AWAY and self.on_away is not None:
@@ -285,15 +321,30 @@ class MeshNode:
             return self._answer(link, now)
         return []
 
-    def _count(self, merged: Merged, who: str, epoch: int) -> None:
+    def _count(self, merged: Merged, who: str, epoch: int, now: int) -> None:
         for what in MERGE_COUNTERS:
             self.counters[what] += getattr(merged, what)
         if merged.refused_columns:
-            log.warning(
-                "%s: %s states more than its limit allows on %d keys",
-                self.name,
+            self._warnings.repeated(
                 who,
+                "relayed",
+                now,
                 merged.refused_columns,
+                f"{self.name}: {who} relays counts of other nodes that no limit known here allows "
+                f"(on {merged.refused_columns} keys); the part that is plausible is counted. If "
+                "this goes on, look for a node with a larger limit for these buckets, or for one "
+                "that is no node of this mesh and has its secret",
+            )
+        if merged.capped_columns:
+            self._warnings.repeated(
+                who,
+                "own",
+                now,
+                merged.capped_columns,
+                f"{self.name}: {who} took more than any limit known here allows (on "
+                f"{merged.capped_columns} keys); the counts are kept, and charged as far as these "
+                "limits go. If this goes on, compare the configuration of both nodes: crdtbucket "
+                "config show",
             )
         if merged.twin:
             log.warning(
@@ -310,7 +361,7 @@ class MeshNode:
         if frame.payload_kind == wire.ENTRIES:
             epoch = self.table.epoch
             merged = observed.tell(self.table, self._roster, frame)
-            self._count(merged, "an observer", epoch)
+            self._count(merged, "an observer", epoch, now)
             values: dict[str, Any] = {
                 "told": (merged.merged, merged.refused_columns, merged.dropped)
             }

@@ -208,25 +208,82 @@ def test_a_settle_beyond_the_floor_is_believed_by_peers() -> None:
         assert b.bucket.debt("k") == a.bucket.debt("k") == 2 * SECOND
 
 
-def test_a_column_that_rises_faster_than_the_limit_is_refused() -> None:
+def liar_for(owner: Peer, tokens: int) -> Peer:
+    """A process that states so many tokens under the owner's epoch, whatever the limit."""
+    liar = Peer(owner.number, BucketSpec("b", 2**30, 100))
+    liar.table.set_time(SECOND)
+    liar.table.open_epoch(owner.epoch)
+    liar.bucket.take("k", tokens)
+    liar.table.collect()
+    return liar
+
+
+def lie(liar: Peer, receiver: Peer, sender: Peer) -> Any:
+    """The receiver hears the liar's entries from `sender`, as of its own definition."""
+    _, places = liar.announced()
+    return receiver.table.merge(
+        liar.payload(),
+        [(0, True, *WHOLE.emission)],
+        receiver.understood(places),
+        node=receiver.node_of(sender.number),
+        epoch=sender.epoch,
+        at=receiver.table.now(),
+    )
+
+
+MOST = 2 * 100 + 100 + 1.25 * 100 * 5
+"""What a column may rise by at once, under a limit of 100 and 100 a second."""
+
+
+def test_an_owner_that_took_more_than_its_limit_is_counted_and_charged_up_to_that() -> None:
+    """What it says later builds on it: refused, it would never be believed again."""
     a, b = peers(2, WHOLE)
     for peer in (a, b):
         peer.table.set_time(SECOND)
     a.bucket.take("k", 1)
     send(a, b)
-    liar = Peer(0, BucketSpec("b", 2**30, 100))
-    liar.table.set_time(SECOND)
-    liar.table.open_epoch(a.epoch)
-    liar.bucket.take("k", 1_000_000)
-    liar.table.collect()
-    _, places = liar.announced()
-    definitions = [(0, True, *WHOLE.emission)]
-    before = b.bucket.columns("k")
-    merged = b.table.merge(
-        liar.payload(), definitions, b.understood(places), node=1, epoch=a.epoch, at=SECOND
-    )
-    assert merged.refused_columns == 1
-    assert b.bucket.columns("k") == before
+    merged = lie(liar_for(a, 1_000_000), b, a)
+    assert (merged.refused_columns, merged.capped_columns) == (0, 1)
+    assert b.bucket.columns("k")[1, a.epoch] == (1, 1_000_000, 0)
+    assert b.bucket.peek("k").remaining == 0
+    assert b.bucket.debt("k") == 2 * SECOND  # the ceiling: so much the sender says is owed
+
+
+def test_a_relay_raises_a_column_by_what_the_limit_explains() -> None:
+    a, b, c = peers(3, WHOLE)
+    for peer in (a, b, c):
+        peer.table.set_time(SECOND)
+    a.bucket.take("k", 1)
+    send(a, b)
+    liar = liar_for(a, 1_000_000)
+    merged = lie(liar, b, c)
+    assert (merged.refused_columns, merged.capped_columns) == (1, 0)
+    assert b.bucket.columns("k")[1, a.epoch] == (1, 1 + MOST, 0)
+
+
+def test_counts_that_come_late_raise_only_what_is_held() -> None:
+    a, b = peers(2, WHOLE)
+    a.bucket.take("k", 20)
+    send(a, b)
+    a.bucket.take("k", 20)
+    a.bucket.take("other", 30)
+    a.table.collect()
+    merged = b.hear(a, a.payload(), late=True, newer=False)
+    assert (merged.merged, merged.ignored) == (1, 1)
+    assert b.bucket.columns("k")[1, a.epoch][1] == 40
+    assert b.bucket.peek("k").remaining == 60
+    assert len(b.table) == 1
+
+
+def test_a_late_count_of_another_birth_is_history() -> None:
+    a, b = peers(2, WHOLE)
+    for peer in (a, b):
+        peer.bucket.take("k", 20)
+    send(b, a)
+    before = b.bucket.debt("k"), b.bucket.columns("k")
+    a.table.collect()
+    b.hear(a, a.payload(), late=True, newer=False)
+    assert (b.bucket.debt("k"), b.bucket.columns("k")) == before
 
 
 def test_a_relayed_column_of_a_connected_owner_is_not_believed() -> None:

@@ -237,3 +237,22 @@ def test_the_younger_of_two_with_one_name_tells_its_owner() -> None:
         node.connected(NodeInfo("A", "there", 99, "", 10**18), local(mesh, "A"))
     assert len(told) == 1
     assert "there" in str(told[0])
+
+
+def test_what_was_too_long_under_way_counts_on_columns_that_are_held() -> None:
+    """A link on which every round trip takes eight seconds."""
+    mesh = mesh_of(2)
+    mesh["A"].take("b", "k", 10)
+    mesh.advance(1.0)
+    mesh.latency = 4.0
+    mesh.advance(20.0)
+    mesh["A"].take("b", "k", 30)
+    mesh["A"].take("b", "late", 30)
+    mesh.advance(12.0)
+    assert mesh["B"].node.counters["stale"] > 0
+    assert mesh["B"].columns("b", "k") == {"A": (40, 0)}
+    assert mesh["B"].peek("b", "k").remaining == 60
+    assert mesh["B"].columns("b", "late") == {}
+    mesh.latency = 0.01
+    mesh.advance(12.0)
+    assert mesh["B"].columns("b", "late") == {"A": (30, 0)}

@@ -1,0 +1,54 @@
+"""Warnings about peers that do not flood the log: one a peer and cause, repeats summed up."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+LOG = logging.getLogger("crdtbucket.mesh")
+REPEAT_NS = 600_000_000_000
+"""A warning about the same peer and cause is logged again after this, with what came meanwhile."""
+MOST = 4_096
+"""Peers and causes that are told apart; beyond that the oldest are forgotten."""
+
+
+@dataclass
+class _Logged:
+    at: int
+    unsaid: int = 0
+    said: object = None
+
+
+class PeerWarnings:
+    """What one node has to say of its peers. Times are ns of one clock."""
+
+    def __init__(self) -> None:
+        self._logged: dict[tuple[str, object], _Logged] = {}
+
+    def repeated(self, peer: str, cause: str, now: int, count: int, text: str) -> None:
+        """Logs `text` about a peer, at once and then every ten minutes at most; `count`: how many
+        times it happened, which the next line sums up."""
+        known = self._logged.get((peer, cause))
+        if known is not None and now - known.at < REPEAT_NS:
+            known.unsaid += count
+            return
+        before = known.unsaid if known is not None else 0
+        self._keep((peer, cause), _Logged(now))
+        more = f" ({before} more since the last such line)" if before else ""
+        LOG.warning("%s%s", text, more)
+
+    def changed(self, peer: str, about: object, what: object, text: str) -> None:
+        """Logs `text` when it is not `what` that was logged last of this peer and `about`."""
+        known = self._logged.get((peer, about))
+        if known is None or known.said != what:
+            self._keep((peer, about), _Logged(0, said=what))
+            LOG.warning("%s", text)
+
+    def _keep(self, key: tuple[str, object], logged: _Logged) -> None:
+        self._logged.pop(key, None)
+        while len(self._logged) >= MOST:
+            del self._logged[next(iter(self._logged))]
+        self._logged[key] = logged
+
+
+__all__ = ["PeerWarnings"]
