@@ -168,6 +168,7 @@ class Table:
         newer: bool = True,
         joining: bool = False,
         late: bool = False,
+        relays: bytes | None = None,
     ) -> Merged: ...
     def restore(
         self,

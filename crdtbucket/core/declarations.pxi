@@ -125,6 +125,7 @@ cdef extern from "core/core.h" nogil:
         uint32_t source, source_origin
         int64_t at
         int newer, joining, late
+        const uint8_t *relays
     ctypedef struct merge_result_t:
         int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained
         uint32_t answer_count, touched_count, gone_count

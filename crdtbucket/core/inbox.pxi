@@ -25,11 +25,14 @@ cdef tuple mixed_in(const wire_definition_t *wd, uint32_t count, const wire_entr
 
 cdef class _Inbox(_Outbox):
     def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
-              int64_t at, bint newer=True, bint joining=False, bint late=False):
+              int64_t at, bint newer=True, bint joining=False, bint late=False,
+              const uint8_t[::1] relays=None):
         """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
         the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `heard`; `newer`: its rates count;
-        `joining`: answer all that is held; `late`: it was too long under way, so only columns that are held here rise. Raises WireError, and changes nothing, when malformed. Returns `Merged`."""
+        `joining`: answer all that is held; `late`: it was too long under way, so only columns that are held here rise;
+        `relays`: a byte for each node id, not 0 when some peer does not hear it: what rises in its columns is marked to be sent.
+        Raises WireError, and changes nothing, when malformed. Returns `Merged`."""
         cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
         cdef merge_context_t m
         cdef merge_out_t out
@@ -39,6 +42,8 @@ cdef class _Inbox(_Outbox):
         cdef wire_column_t *columns
         cdef uint32_t *scratch
         cdef uint32_t count = len(definitions), known = origins.shape[0]
+        if relays is not None and relays.shape[0] != MAX_NODES:
+            raise CrdtbucketError(f"{MAX_NODES} bytes say which nodes are relayed, not {relays.shape[0]}")
         if not payload.shape[0]:
             return Merged(0, 0, 0, 0, 0, 0, 0, False, clone(_UINTS, 0, False), clone(_UINTS, 0, False), ())
         self.check_origins(origins)
@@ -60,6 +65,7 @@ cdef class _Inbox(_Outbox):
             memset(&m, 0, sizeof(m))
             m.source, m.at, m.newer, m.joining, m.late = node, at, newer, joining, late
             m.source_origin = self.origin(node, epoch)
+            m.relays = &relays[0] if relays is not None else NULL
             for i in range(0, n, SLICE):
                 if i:
                     self.pause()

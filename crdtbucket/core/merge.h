@@ -93,8 +93,11 @@ static i128 charged_at_most(definition_t *d, i128 debt, i128 after, i128 stated)
     return most;
 }
 
+/* A column that has risen is news for the peers that do not hear its owner. Nothing else of a merge is news for anybody: a
+ * column rises once on every node, so whatever the links are, it has come everywhere after as many steps, and is silent. */
 static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, const weighed_t *g, merge_result_t *r)
 {
+    int news = 0;
     for (const wire_column_t *x = g->raised; x < g->raised + g->raised_count; x++) {
         column_t c;
         int found = column_find(t, e, x->origin, &c);    /* again: an earlier one may have moved it */
@@ -105,6 +108,7 @@ static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, cons
         }
         uint32_t node = t->origins[x->origin].node;
         int64_t brought = x->taken - x->refunded - before;
+        news |= m->relays && m->relays[node];
         r->gained += brought;
         if (node && node != m->source && brought > 0) {
             const node_t *n = &t->nodes[node];
@@ -112,6 +116,8 @@ static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, cons
             c.c->relayed[c.i] = (uint16_t)((pack_rate(sum) & ~15) | (n->silences & 15));
         }
     }
+    if (news)
+        log_append(t, e);
 }
 
 /* One life of a node has rates at a time. Returns whether others had any. */

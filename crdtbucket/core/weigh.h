@@ -12,6 +12,7 @@ typedef struct {
     int newer;                        /* no later frame of this source was seen: its rates count */
     int joining;                      /* the source has no memory: answer what is held */
     int late;                         /* too long under way: counts alone, on columns that are held */
+    const uint8_t *relays;            /* by node: some peer does not hear it; NULL: all hear all */
     int common;                       /* the source is the common store, in which every node writes its own column */
 } merge_context_t;
 

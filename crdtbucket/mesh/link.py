@@ -15,6 +15,8 @@ MAX_UNACKED = 4096
 """Frames whose acknowledgement is awaited; older ones count as lost."""
 STALE_NS = 5_000_000_000
 """A frame whose round trip took longer says nothing about now."""
+UNREACHED_NS = 1_000_000_000
+"""A peer that has told of no newer frame than this, and its round trip, may not be reached."""
 
 
 class Ranges:
@@ -114,6 +116,11 @@ class Link:
     round_parts: set[int] = field(default_factory=set)
     round_at: int = 0
     completed: int = 0
+    reached: int | None = None
+    """When the newest frame was sent that the peer has got, as far as it has told, or when it was
+    first heard; None before. A link may be silent one way."""
+    tried: tuple[int, int] = (-1, 0)
+    """The newest version when all that it lacks was sent last, and when that was."""
     stood: int = field(init=False)
     """The time that its newest complete round stood for, local ns; at first that of the link."""
     gaps: Lately = field(default_factory=Lately)
@@ -123,6 +130,8 @@ class Link:
     answers: dict[int, None] = field(default_factory=dict)
     answered_at: int = -(2**62)
     unheard: tuple[str, ...] = ()
+    told: frozenset[str] | None = None
+    """Members that it has told of; None while it has told of none."""
     config: wire.Config | None = None
     """Version, hash and stage of the configuration that it runs, None while it has told none."""
     rollout: wire.Rollout | None = None
@@ -160,6 +169,19 @@ class Link:
         self.round = self.completed = self.config_seq = self.tables_acked = 0
         self.round_parts = set()
 
+    def try_again(self, version: int, now: int) -> bool:
+        """Whether all that the peer lacks is to be sent now, `version` being the newest. While
+        nothing gets through and nothing is new, that is once a second."""
+        if (
+            self.tried[0] == version
+            and self.reached is not None
+            and now - self.reached > UNREACHED_NS + self.round_trip
+            and now - self.tried[1] < UNREACHED_NS
+        ):
+            return False
+        self.tried = version, now
+        return True
+
     def start_sync(self, version: int) -> None:
         """All indebted keys are sent; versions up to now are covered by that."""
         self.acked = Ranges(version)
@@ -192,7 +214,10 @@ class Link:
     def measure(self, frame: wire.Frame, now: int) -> bool:
         """Takes the round trip in a frame. False when the frame is too old to say anything."""
         stale = False
+        if self.reached is None:
+            self.reached = now
         if frame.echo is not None:
+            self.reached = max(self.reached, frame.echo)
             trip = now - frame.echo - frame.hold
             stale = trip > STALE_NS
             if 0 < trip <= STALE_NS:

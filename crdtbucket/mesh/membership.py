@@ -12,7 +12,7 @@ from crdtbucket.mesh import wire
 from crdtbucket.mesh.link import Link
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.pruning import Pruner
-from crdtbucket.mesh.roster import Roster
+from crdtbucket.mesh.roster import MAX_NODES, Roster
 from crdtbucket.mesh.settings import MeshConfig
 
 log = logging.getLogger("crdtbucket.mesh")
@@ -22,7 +22,10 @@ HEARD_NS = 1_000_000_000
 DEAD_NS = 15_000_000_000
 """A peer that was not heard for so long is dead; still a member until `forget_after`."""
 HOLD_NS = 60_000_000_000
-"""For so long the log of versions is kept for a peer that is silent; later it gets a full sync."""
+"""For so long the log of versions is kept for a peer that is silent, or that does not hear this
+node; later it gets a full sync."""
+REACHED_NS = 2_000_000_000
+"""A peer that has got a frame of this age, and the round trip, is reached again."""
 GOSSIP_NS = 1_000_000_000
 """Members and marks are looked at this often, and told when they changed."""
 REPEAT_NS = 10_000_000_000
@@ -53,8 +56,9 @@ class Membership:
         """Members heard of, by name; not this node itself."""
         self._told: dict[str, int] = {}
         """When somebody that hears them itself last spoke of them."""
-        self._relayed: set[str] | None = None
-        """Members that a connected peer does not hear; None when that may have changed."""
+        self._relays: bytes | None = None
+        """What `relays` says; None when that may have changed."""
+        self._numbered = -1
         self.expected = 1 + len(config.peers)
         """Members that there are at least, this node included."""
         self._table, self._roster, self._name = table, roster, name
@@ -103,9 +107,10 @@ class Membership:
             if not link.held:
                 link.start_sync(self._table.version)
         link.info, link.heard, link.connected, link.held = peer, now, True, True
+        link.reached, link.tried = None, (-1, 0)
         link.left = link.forgotten = False
         self._pruner.returned(peer.epoch)
-        self._relayed = None
+        self._relays = None
         link.digest_due = now + self._first_digest_ns
         self._table.set_node(link.node, peer.epoch, True)
         self._know(peer.name, peer.region, peer.epoch, peer.address, now)
@@ -113,7 +118,7 @@ class Membership:
 
     def disconnected(self, link: Link, now: int) -> None:
         """The link is down."""
-        link.connected, self._relayed = False, None
+        link.connected, self._relays = False, None
         self._table.set_node(link.node, link.info.epoch, False)
         self.count(now)
 
@@ -155,11 +160,22 @@ class Membership:
         return sorted(rows, key=lambda row: row.name)
 
     def relayed(self, name: str) -> bool:
-        """Whether a connected peer does not hear this member itself."""
-        if self._relayed is None:  # every merge asks, so it may not cost more in a larger mesh
+        """Whether a connected peer says that it does not hear this member."""
+        return any(link.connected and name in link.unheard for link in self.links.values())
+
+    def relays(self) -> bytes:
+        """By node id, not 0 when a connected peer does not hear that node: it says so, or it has
+        never told of it."""
+        if self._relays is None or self._numbered != self._roster.changes:
+            # Every merge asks, so it may not cost more in a larger mesh.
+            self._numbered = self._roster.changes
+            names = self._roster.names()
+            relays = bytearray(b"\1") * MAX_NODES  # nobody hears who has no name
             links = [link for link in self.links.values() if link.connected]
-            self._relayed = {unheard for link in links for unheard in link.unheard}
-        return name in self._relayed
+            for number, name in names.items():
+                relays[number] = not all(_hears(link, name) for link in links)
+            self._relays = bytes(relays)
+        return self._relays
 
     def count(self, now: int) -> None:
         """Tells the table how many members share the limits."""
@@ -177,9 +193,15 @@ class Membership:
                 continue
             if link.connected and silent >= HEARD_NS:
                 self._table.set_node(link.node, link.info.epoch, False)
-            if link.held and silent > HOLD_NS:
+            unreached = 0 if link.reached is None else now - link.reached
+            if link.held and max(silent, unreached) > HOLD_NS:
                 link.held = False
-            elif not link.held and link.connected and silent < HEARD_NS:
+            elif (
+                not link.held
+                and link.connected
+                and silent < HEARD_NS
+                and unreached < REACHED_NS + link.round_trip
+            ):
                 link.held, link.forgotten = True, False
                 self._pruner.returned(link.info.epoch)
                 link.start_sync(self._table.version)
@@ -217,7 +239,11 @@ class Membership:
             if name not in (frame.unheard or ()) and not self._has_left(name, epoch):
                 self._know(name, region, epoch, address, now)
         if frame.unheard is not None and frame.unheard != link.unheard:
-            link.unheard, self._relayed = frame.unheard, None
+            link.unheard, self._relays = frame.unheard, None
+        if frame.members is not None:
+            told = frozenset(name for name, _, _, _ in frame.members)
+            if told != link.told:
+                link.told, self._relays = told, None
         if frame.config is not None and frame.seq > link.config_seq:
             link.config, link.rollout, link.config_seq = frame.config, frame.rollout, frame.seq
         if frame.rollout is not None and self.on_rollout is not None:
@@ -285,4 +311,10 @@ class Membership:
     def _running(self) -> set[int]:
         gone = {name for name in self.links if self._is_gone(name)}
         epochs = {link.info.epoch for name, link in self.links.items() if name not in gone}
-        return epochs | {self._table.epoch}
+        told = {epoch for name, _, epoch, _ in self.known.values() if name not in gone}
+        return epochs | told | {self._table.epoch}
+
+
+def _hears(link: Link, name: str) -> bool:
+    told = link.told is None or name in link.told
+    return name == link.info.name or (told and name not in link.unheard)

@@ -293,6 +293,7 @@ class MeshNode:
             at=now,
             newer=False,
             late=True,
+            relays=self.members.relays(),
         )
         self._count(merged, link.info.name, epoch, now)
 
@@ -309,11 +310,10 @@ class MeshNode:
             at=at,
             newer=newer,
             joining=bool(frame.flags & wire.JOINING),
+            relays=self.members.relays(),
         )
         self._count(merged, link.info.name, epoch, now)
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
-        if self.members.relayed(link.info.name):
-            self.table.touch(merged.touched)
         if frame.flags & wire.AWAY and self.on_away is not None:
             self.on_away(merged.touched)
         link.answers.update(dict.fromkeys(merged.answers))

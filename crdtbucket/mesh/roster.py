@@ -37,6 +37,8 @@ class Roster:
     def __init__(self, table: Table, name: str) -> None:
         """Raises MeshError when the table is another node's."""
         self._table = table
+        self.changes = 0
+        """Rises when a name gets or loses its id."""
         self._ids = {known: number for number, known in table.node_names().items()}
         owner = next((known for known, number in self._ids.items() if number == 0), None)
         if owner is None:
@@ -61,6 +63,7 @@ class Roster:
             raise WireError(f"more than {MAX_NODES - 1} nodes are known: {name!r} is refused")
         self._table.name_node(free, name)  # before any epoch of it stands in the table
         self._ids[name] = free
+        self.changes += 1
         return free
 
     def names(self) -> dict[int, str]:
@@ -74,6 +77,7 @@ class Roster:
             if number != 0 and number not in used and name not in members:
                 del self._ids[name]
                 self._table.name_node(number, "")
+                self.changes += 1
 
     def announced(self) -> tuple[wire.Tables, array[int]]:
         """What positions in the entries sent from here mean, and the position of each origin.

@@ -68,8 +68,8 @@ class Outbox:
         head = self._table.version
         budget = ROUND_BYTES
         chunks: list[tuple[bytes, int, int]] = []
-        fits = True
-        gaps = link.acked.gaps(head)
+        fits = link.try_again(head, now)
+        gaps = link.acked.gaps(head) if fits else []
         if link.cursor < head and link.cursor > link.acked.prefix:
             gaps = _rotated(gaps, link.cursor)
         for low, upto in gaps:

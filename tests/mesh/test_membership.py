@@ -182,6 +182,20 @@ def test_unheard_members_are_told_and_relayed_for() -> None:
     assert not members.relayed("fifth")  # another process, which has said nothing yet
 
 
+def test_what_a_peer_never_heard_of_is_relayed_to_it() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    number = members._roster.node("third")
+    link = members.links["peer"]
+    assert not members.relays()[number]  # nothing told yet
+    members.hear(link, frame(members=(("me", "", 4, ""), ("peer", "", 5, "")), unheard=()), 0)
+    assert members.relays()[number]
+    assert not members.relays()[link.node]
+    members.hear(link, frame(members=(("third", "", 3, ""),), unheard=()), 1)
+    assert not members.relays()[number]
+    assert members.relays()[members._roster.node("fourth")]
+
+
 def test_only_who_hears_a_member_is_believed() -> None:
     members, _ = membership()
     members.connected(PEER, 0)

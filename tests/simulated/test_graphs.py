@@ -1,0 +1,114 @@
+"""Meshes in which not everybody hears everybody: news gets through, and then it is quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from crdtbucket.policy import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+
+SPEC = BucketSpec("b", 100, 20)
+KEYS = 20
+
+
+class Graph(SimulatedMesh):
+    """Only the given pairs have a link, and frames of `lost` (from, to) never arrive."""
+
+    def __init__(self, nodes: str, links: Iterable[str] | None, lost: Iterable[str] = ()) -> None:
+        self.pairs = None if links is None else {frozenset(pair) for pair in links}
+        self.lost: set[str] = set()
+        super().__init__(nodes, [SPEC], latency=0.02, seed=3)
+        self.advance(12.0)
+        self.lost = set(lost)
+
+    def _connect(self, first: str, second: str, first_life: int, second_life: int) -> None:
+        if self.pairs is None or frozenset((first, second)) in self.pairs:
+            super()._connect(first, second, first_life, second_life)
+
+    def cut(self, first: str, second: str) -> bool:
+        return first + second in self.lost or super().cut(first, second)
+
+    def sent(self) -> int:
+        return sum(node.node.entries_sent for node in self.nodes.values())
+
+    def held(self) -> list[int]:
+        return [len(node.table) for node in self.nodes.values()]
+
+    def knows(self, key: str, taken: int) -> set[str]:
+        """Nodes that have all that A took of a key."""
+        return {name for name, n in self.nodes.items() if n.columns("b", key) == {"A": (taken, 0)}}
+
+
+GRAPHS = {
+    "full": ("ABCD", None, ()),
+    "chain of 3": ("ABC", ("AB", "BC"), ()),
+    "chain of 4": ("ABCD", ("AB", "BC", "CD"), ()),
+    "chain of 6": ("ABCDEF", ("AB", "BC", "CD", "DE", "EF"), ()),
+    "ring of 4": ("ABCD", ("AB", "BC", "CD", "DA"), ()),
+    "ring of 5": ("ABCDE", ("AB", "BC", "CD", "DE", "EA"), ()),
+    "star": ("ABCDE", ("EA", "EB", "EC", "ED"), ()),
+    "a pair cut off": ("ABCD", None, ("AD", "DA")),
+    "one way lost": ("ABCD", None, ("AD",)),
+    "the other way lost": ("ABCD", None, ("DA",)),
+    "one way of a chain lost": ("ABC", ("AB", "BC"), ("CB",)),
+    "two ways of a ring lost": ("ABCDE", ("AB", "BC", "CD", "DE", "EA"), ("AE", "DC")),
+    "two pairs of six cut off": ("ABCDEF", None, ("AE", "EA", "AF", "FA")),
+}
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_news_gets_through_and_then_it_is_quiet(graph: str) -> None:
+    nodes, links, lost = GRAPHS[graph]
+    mesh = Graph(nodes, links, lost)
+    mesh.advance(3.0)  # who does not hear whom is told
+    for key in range(KEYS):
+        mesh["A"].take("b", f"key {key}", 80)
+    mesh.advance(1.5)
+    for key in range(KEYS):
+        assert mesh.knows(f"key {key}", 80) == set(nodes)
+    mesh.advance(4.5)
+    if lost:
+        mesh.advance(65.0)  # for so long what a peer may lack is sent to it again
+    before = mesh.sent()
+    mesh.advance(5.0)
+    assert mesh.sent() == before
+    mesh.advance(20.0)
+    assert mesh.sent() == before
+    assert mesh.held() == [0] * len(nodes)
+
+
+@pytest.mark.parametrize("graph", ["one way lost", "a pair cut off"])
+def test_what_does_not_get_through_is_tried_once_a_second(graph: str) -> None:
+    nodes, links, lost = GRAPHS[graph]
+    mesh = Graph(nodes, links, lost)
+    mesh.advance(3.0)
+    for key in range(KEYS):
+        mesh["A"].take("b", f"key {key}", 10)
+    mesh.advance(3.0)
+    before = mesh.sent()
+    mesh.advance(10.0)
+    assert mesh.sent() - before <= 2 * 11 * KEYS
+
+
+def test_a_link_that_was_lost_one_way_has_all_again_when_it_is_back() -> None:
+    mesh = Graph("AB", None, ["AB"])
+    mesh["A"].settle("b", "k", 200)
+    for _ in range(100):  # longer than what it lacks is kept for it
+        mesh["A"].settle("b", "k", 100)
+        mesh.advance(1.0)
+    mesh.lost.clear()
+    mesh.advance(3.0)
+    assert mesh["B"].columns("b", "k") == mesh["A"].columns("b", "k")
+
+
+def test_a_neighbours_neighbour_is_not_taken_for_dead() -> None:
+    """Its epoch is heard of as running, though no link to it is there."""
+    mesh = Graph("ABC", ["AB", "BC"])
+    for _ in range(90):
+        mesh["A"].take("b", "k", 15)
+        mesh.advance(1.0)
+    mesh["A"].take("b", "k", 15)
+    mesh.advance(0.5)
+    assert mesh.knows("k", 91 * 15) == {"A", "B", "C"}
