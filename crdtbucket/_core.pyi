@@ -169,13 +169,19 @@ class Table:
         joining: bool = False,
         late: bool = False,
         relays: bytes | None = None,
+        memory: bool = False,
     ) -> Merged: ...
     def restore(
         self,
         payload: ReadableBuffer,
         definitions: Sequence[tuple[int, int, int, int]],
         origins: ReadableBuffer,
+        *,
+        age: int | None = 0,
     ) -> int: ...
+    def settle_suspects(self, cancelled: bool) -> int: ...
+    @property
+    def suspects(self) -> int: ...
 
     # upkeep
     def sweep(self, most: int = 4096) -> int: ...

@@ -281,13 +281,34 @@ class Lifecycle:
         lives = state.begin_life(self._table.epoch, goes_on=self._file is not None)
         saved = None if goes_on else state.load_snapshot()
         if saved is not None:
-            keys = node.restore(saved)
-            LOG.info(
-                "%s starts its life no. %d with %d keys of the last one", self._node, lives, keys
-            )
+            self._restore(saved, node, lives)
         if self._strong is not None:
             self._strong.resume(None if saved is None else state.load_owed(), state.directory)
         self._housekeeping.save = self._save
+
+    def _restore(self, saved: bytes, node: MeshNode, lives: int) -> None:
+        from crdtbucket.mesh.snapshot import OtherFormat
+
+        try:
+            keys = node.restore(saved)
+        except OtherFormat as error:
+            LOG.warning(
+                "%s starts its life no. %d without memory, as its %s; the next one replaces it. "
+                "For a moment it serves its share of each limit, and then hears from its peers",
+                self._node,
+                lives,
+                error,
+            )
+            return
+        LOG.info(
+            "%s starts its life no. %d with %d keys of the last one%s",
+            self._node,
+            lives,
+            keys,
+            ": the machine has started anew since, so that peers may know better"
+            if self._table.suspects
+            else "",
+        )
 
     def _save(self) -> None:
         with self._saving:

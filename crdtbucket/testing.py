@@ -107,6 +107,7 @@ class SimulatedNode:
         """A new process, with or without a snapshot."""
         mesh = self._mesh
         self.life += 1
+        self.woken = 0  # what the life before was to be woken for wakes nobody
         epoch = mesh.random.getrandbits(64) | 1
         self.table = Table(max_keys=mesh.max_keys, hash_key=bytes(16), virtual=True, epoch=epoch)
         self.table.set_time(self.local_ns(mesh.now_ns))
@@ -122,7 +123,7 @@ class SimulatedNode:
         self.table.configure(predict=mesh.prediction)
         self.node.on_wake = self._wake
         if memory is not None:
-            self.node.restore(memory)
+            self.node.restore(memory, mesh.boots.get(self.name))
         self.up = True
         self._wake()
 
@@ -219,6 +220,8 @@ class SimulatedMesh:
         self._queue: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
         self._count = 0
         self._groups: list[set[str]] = []
+        self.boots: dict[str, bytes] = {}
+        """What names the boot of a node's machine, where that is not this machine's own."""
         self._arrived: dict[tuple[str, str], int] = {}
         self._trace = hashlib.blake2b(digest_size=16)
         names = list(nodes)
@@ -283,17 +286,27 @@ class SimulatedMesh:
         dead = self[node]
         dead.table.set_time(dead.local_ns(self.now_ns))
         dead.saved = dead.node.snapshot()
+        self.boots.pop(node, None)
         dead.up = False
         at = self.now_ns + round(self.latency * NS)
         for name in self.nodes:
             if name != node:
                 self.schedule(at, self._gone, name, node, dead.life)
 
-    def restart(self, node: str, memory: Literal["empty", "snapshot"] = "empty") -> None:
-        """Starts a process again, under a new epoch, and connects it."""
+    def restart(
+        self,
+        node: str,
+        memory: Literal["empty", "snapshot"] = "empty",
+        *,
+        rebooted: bool = False,
+    ) -> None:
+        """Starts a process again, under a new epoch, and connects it. `rebooted`: its machine has
+        started anew, too, so that nobody can tell how old the snapshot is."""
         again = self[node]
         if again.up:
             self.crash(node)
+        if rebooted:
+            self.boots[node] = b"another boot"
         again.start(again.saved if memory == "snapshot" else None)
         for name in self.nodes:
             if name != node:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from crdtbucket.clock import VirtualClock, now_ns
+from crdtbucket.clock import VirtualClock, boot_id, now_ns
 from crdtbucket.mode import Mode
 
 
@@ -47,3 +47,7 @@ def test_mode_is_its_text() -> None:
     assert [str(mode) for mode in Mode] == ["strong", "eventual", "fallback"]
     assert Mode("strong") is Mode.STRONG
     assert f"{Mode.EVENTUAL}" == Mode.EVENTUAL == "eventual"
+
+
+def test_a_boot_has_one_name() -> None:
+    assert boot_id() == boot_id() != b""

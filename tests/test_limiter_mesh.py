@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from crdtbucket import (
@@ -21,6 +22,7 @@ from crdtbucket import (
     NodeConflict,
 )
 from crdtbucket.config import load_config
+from crdtbucket.mesh import snapshot
 from crdtbucket.planned import PlannedBucket
 
 SECRET = "a secret of this test"
@@ -268,6 +270,35 @@ async def test_a_damaged_snapshot_is_a_clear_error_and_leaves_the_name_free(tmp_
     (tmp_path / "eu-1.snapshot").unlink()
     async with Limiter([spec], node="eu-1", mesh=config):
         pass
+
+
+async def test_a_snapshot_of_another_version_is_left_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = BucketSpec("api", capacity=100, refill_rate=1)
+    config = MeshConfig(listen="127.0.0.1:0", state_dir=tmp_path)
+    saved = tmp_path / "eu-1.snapshot"
+    saved.write_bytes(msgpack.packb((1, 7, [], [], [])))
+    async with Limiter([spec], node="eu-1", mesh=config) as limiter:
+        assert limiter.bucket("api").take("tenant", 100)
+    assert "eu-1 starts its life no. 1 without memory" in caplog.text
+    assert "format 1, this version reads 2" in caplog.text
+    assert saved.read_bytes()[1] == 2  # replaced
+
+
+async def test_after_a_reboot_a_snapshot_stands_when_nobody_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = BucketSpec("api", capacity=100, refill_rate=1, refill_interval="1h")
+    config = MeshConfig(listen="127.0.0.1:0", state_dir=tmp_path)
+    async with Limiter([spec], node="eu-1", mesh=config) as first:
+        assert first.bucket("api").take("tenant", 70)
+    monkeypatch.setattr(snapshot, "boot_id", lambda: b"the boot after")
+    async with Limiter([spec], node="eu-1", mesh=config) as second:
+        assert second._table.suspects == 1
+        assert not second.bucket("api").take("tenant", 31)
+        await eventually(lambda: second._table.suspects == 0)
+        assert second.bucket("api").peek("tenant").remaining == 30
 
 
 async def test_nodes_whose_plans_differ_count_each_plan_for_itself() -> None:

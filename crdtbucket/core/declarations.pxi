@@ -22,6 +22,7 @@ cdef extern from "core/core.h" nogil:
     enum: DIGEST_SLACK
     enum: ENTRY_USED
     enum: ENTRY_NAMED
+    enum: ENTRY_SUSPECT
     enum: ENTRY_MIN_BYTES
     enum: COLUMN_MIN_BYTES
     int ALLOWED, DENIED, NEEDS_LOCK
@@ -124,7 +125,7 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct merge_context_t:
         uint32_t source, source_origin
         int64_t at
-        int newer, joining, late
+        int newer, joining, late, memory
         const uint8_t *relays
     ctypedef struct merge_result_t:
         int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained
@@ -205,7 +206,8 @@ cdef extern from "core/core.h" nogil:
     void wire_definitions_follow(const table_t *, wire_definition_t *, uint32_t)
     void merge_entries(table_t *, const wire_entry_t *, int64_t, const wire_definition_t *,
                        const merge_context_t *, int64_t, merge_out_t *)
-    int restore_entry(table_t *, const wire_entry_t *, const wire_definition_t *, int64_t)
+    int restore_entry(table_t *, const wire_entry_t *, const wire_definition_t *, int64_t, int64_t)
+    int64_t settle_suspects(table_t *, int64_t, int64_t, int, int64_t)
     int64_t sweep(table_t *, int64_t, int64_t, uint32_t *)
     void refresh_far(table_t *)
     void forget_node(table_t *, uint32_t, int64_t)
@@ -256,6 +258,7 @@ cdef extern from "core/core.h" nogil:
         uint32_t birth
         int64_t taken, refunded, debt_ns, wait_ns
     void standing(const table_t *, uint32_t, int64_t, int64_t, standing_t *)
+    int64_t taken_ns(const table_t *, uint32_t)
     int book(table_t *, definition_t *, uint32_t, int64_t, int64_t, int64_t)
     void adopt(table_t *, uint32_t, int64_t, int, const wire_column_t *, uint32_t, weighed_t *, int64_t)
     void count_offered(table_t *, definition_t *, uint32_t, int64_t, int)

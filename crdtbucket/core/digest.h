@@ -44,7 +44,7 @@ typedef struct {
 /* Neither attempted here nor heard of lately: what is in flight differs everywhere and is no news. */
 static inline int is_quiet(const table_t *t, uint32_t e, int64_t now)
 {
-    if ((LOAD(t->hot[e].flags) & ENTRY_IN_LOG) || is_attempted(t, e) || now - t->cold[e].rated_ns < QUIET_NS)
+    if ((LOAD(t->hot[e].flags) & (ENTRY_IN_LOG | ENTRY_SUSPECT)) || is_attempted(t, e) || now - t->cold[e].rated_ns < QUIET_NS)
         return 0;
     column_t c = {0};
     while (column_next(t, e, &c))

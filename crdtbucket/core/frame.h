@@ -21,8 +21,8 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto, con
             __builtin_prefetch(&t->cold[t->log_entry[i + 8]]);
             __builtin_prefetch((const char *)&t->cold[t->log_entry[i + 8]] + 64);
         }
-        if (log_live(t, i)) {
-            uint32_t e = t->log_entry[i];
+        if (log_live(t, i) && !(LOAD(t->hot[t->log_entry[i]].flags) & ENTRY_SUSPECT)) {
+            uint32_t e = t->log_entry[i];               /* a suspect one gets a new version when it is none any more */
             if ((size_t)(out - start) + entry_space(t, e) > size)
                 return (size_t)(out - start);
             out = put_entry(&to, e, out);
@@ -45,7 +45,7 @@ static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t 
     for (; *from < upto; ++*from) {
         uint32_t e = entries ? entries[*from] : (uint32_t)*from;
         const hot_t *hot = &t->hot[e];
-        if (!(LOAD(hot->flags) & ENTRY_USED))
+        if ((LOAD(hot->flags) & (ENTRY_USED | ENTRY_SUSPECT)) != ENTRY_USED)
             continue;
         if (!entries && debt_units(&t->definitions[hot->bucket], LOAD(hot->base), entry_net(t, e), now) <= 0)
             continue;

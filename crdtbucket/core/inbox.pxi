@@ -26,13 +26,13 @@ cdef tuple mixed_in(const wire_definition_t *wd, uint32_t count, const wire_entr
 cdef class _Inbox(_Outbox):
     def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
-              const uint8_t[::1] relays=None):
+              const uint8_t[::1] relays=None, bint memory=False):
         """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
         the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `heard`; `newer`: its rates count;
         `joining`: answer all that is held; `late`: it was too long under way, so only columns that are held here rise;
-        `relays`: a byte for each node id, not 0 when some peer does not hear it: what rises in its columns is marked to be sent.
-        Raises WireError, and changes nothing, when malformed. Returns `Merged`."""
+        `relays`: a byte for each node id, not 0 when some peer does not hear it: what rises in its columns is marked to be sent;
+        `memory`: the sender knows what the mesh owes, which settles what is suspect here. Raises WireError, and changes nothing, when malformed. Returns `Merged`."""
         cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
         cdef merge_context_t m
         cdef merge_out_t out
@@ -63,7 +63,7 @@ cdef class _Inbox(_Outbox):
             mixed = mixed_in(wd, count, parsed, n)
             out.answers, out.touched, out.gone = scratch, scratch + most, scratch + 2 * most
             memset(&m, 0, sizeof(m))
-            m.source, m.at, m.newer, m.joining, m.late = node, at, newer, joining, late
+            m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
             m.source_origin = self.origin(node, epoch)
             m.relays = &relays[0] if relays is not None else NULL
             for i in range(0, n, SLICE):
@@ -101,9 +101,31 @@ cdef class _Inbox(_Outbox):
             wd[i].candidate_below = 0
             i += 1
 
-    def restore(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins):
-        """Entries of a snapshot, encoded by `encode_indebted`; their debt is not aged. Entries that are held stay as they
-        are. Returns how many were restored."""
+    def settle_suspects(self, bint cancelled):
+        """What was restored from a snapshot of unknown age stands from now on and is told to all; or with `cancelled` it goes,
+        but for what was taken in this life. Returns how many keys there were."""
+        cdef int64_t settled = 0, place, now = clock_ns(&self.t)
+        for place in range(0, self.t.h.bump, SLICE):
+            if place:
+                self.pause()
+            self.enter()
+            settled += settle_suspects(&self.t, place, SLICE, cancelled, now)
+            self.leave()
+        return settled
+
+    @property
+    def suspects(self):
+        """How many keys are suspect: restored from a snapshot of unknown age, and nobody with memory has spoken of them."""
+        cdef int64_t i, count = 0
+        for i in range(self.t.h.bump):
+            count += (self.t.hot[i].flags & (ENTRY_USED | ENTRY_SUSPECT)) == (ENTRY_USED | ENTRY_SUSPECT)
+        return count
+
+    def restore(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, age=0):
+        """Entries of a snapshot, encoded by `encode_indebted`, that is `age` ns old: their debt has fallen since, and those
+        that are full by now are left out. With None it is not known how old it is: what comes of it is suspect. Entries that
+        are held stay as they are. Returns how many were restored."""
+        cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)
         cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, i, done = 0, now = clock_ns(&self.t)
         if not payload.shape[0]:
             return 0
@@ -128,7 +150,7 @@ cdef class _Inbox(_Outbox):
             self.enter()
             wire_definitions_follow(&self.t, wd, tables.definitions)
             for i in range(n):
-                done += restore_entry(&self.t, &parsed[i], wd + wire_definition(&parsed[i]), now)
+                done += restore_entry(&self.t, &parsed[i], wd + wire_definition(&parsed[i]), since, now)
             self.leave()
             return done
         finally:

@@ -44,7 +44,8 @@ enum entry_flags {
     ENTRY_IN_LOG = 4,                 /* its newest version is not acknowledged by every link */
     ENTRY_RATED = 8,                  /* some peer states that it takes from this key */
     ENTRY_FLUSH = 16,                 /* asked for an early flush */
-    ENTRY_NAMED = 32                  /* its key was offered to the list of names */
+    ENTRY_NAMED = 32,                 /* its key was offered to the list of names */
+    ENTRY_SUSPECT = 64                /* out of a snapshot of unknown age: binds here, and is told to nobody */
 };
 
 /* The line that a take touches. The level is never stored: the theoretical arrival time is base + T * net, so one

@@ -213,6 +213,27 @@ static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, u
     return e;
 }
 
+/* An entry out of a snapshot is one like any other from here on, and is told. */
+static void unsuspect(table_t *t, uint32_t e)
+{
+    AND(t->hot[e].flags, (uint16_t)~ENTRY_SUSPECT);
+    log_append(t, e);
+}
+
+/* What a snapshot said of an entry goes, and what was taken in this life is left, as if the key had been unknown before. */
+static void suspect_cancel(table_t *t, uint32_t e, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    const definition_t *d = &t->definitions[hot->bucket];
+    int64_t base = LOAD(hot->base), net = entry_net(t, e);
+    i128 debt = debt_units(d, base, net, now), own = token_units(d, net > 0 ? net : 0);
+    if (debt > own)
+        base_move(t, hot, base, base_for(d, own, net, now));
+    columns_free(t, e);
+    refresh_near_class(t, e);
+    unsuspect(t, e);
+}
+
 /* Joins the columns and the debt of a wire entry into an entry that is current. Returns whether the sender, who states a
  * debt, should hear that the key is full here. */
 static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_definition_t *wd, const merge_context_t *m,
@@ -220,6 +241,8 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
 {
     hot_t *hot = &t->hot[e];
     definition_t *d = &t->definitions[hot->bucket];
+    if (UNLIKELY(LOAD(hot->flags) & ENTRY_SUSPECT) && (m->memory || m->common))
+        suspect_cancel(t, e, now);
     i128 far = entry_far(t, e, d, now);
     advance(t, e, d, far, now);
     int64_t base = LOAD(hot->base), net = entry_net(t, e); /* one net throughout: a take that comes between stays charged */

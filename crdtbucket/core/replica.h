@@ -27,6 +27,15 @@ static void standing(const table_t *t, uint32_t e, int64_t n, int64_t now, stand
     s->wait_ns = over > slack_units(d) ? (int64_t)(over / d->p) : 0;
 }
 
+/* The debt (ns) of what was taken in this life, if none of it had been refilled. */
+static int64_t taken_ns(const table_t *t, uint32_t e)
+{
+    int64_t net = entry_net(t, e);
+    const definition_t *d = &t->definitions[t->hot[e].bucket];
+    i128 units = token_units(d, net > 0 ? net : 0), cap = cap_units(d);
+    return (int64_t)units_to_ns(d, units < cap ? units : cap);
+}
+
 /* Counts `taken` and `refunded` tokens in the own column, whatever the level: the store has decided. With both equal the
  * level stays, and what a call without an answer may have taken comes back at the next settle. What lies beyond the ceiling
  * of debt is forgiven, but stays counted. 0 when memory for the refunds is at its limit. */

@@ -122,7 +122,8 @@ cdef class _Replica(_Decider):
 
     def stated(self, uint64_t lo, uint64_t hi):
         """All that this node states of a key, by its hash: (birth, taken, refunded, debt in ns, columns of others), each
-        column (node id, epoch, birth, taken, refunded). None when the key has no entry."""
+        column (node id, epoch, birth, taken, refunded). None when the key has no entry. Of a suspect
+        one the debt is what was taken in this life: the store knows better what is left of the rest."""
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, origin
         cdef standing_t s
@@ -135,6 +136,8 @@ cdef class _Replica(_Decider):
         known = self.current(lo, hi, now, &e)
         if known:
             standing(self.t, e, 0, now, &s)
+            if self.t.hot[e].flags & ENTRY_SUSPECT:
+                s.debt_ns = min(s.debt_ns, taken_ns(self.t, e))
             while column_next(self.t, e, &c) and count < MAX_ORIGINS:
                 origin = column_origin(&c)
                 if origin == self.t.hot[e].origin or self.t.origins[origin].marked or not column_birth(&c):

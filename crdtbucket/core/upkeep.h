@@ -60,12 +60,15 @@ static void shift_all(table_t *t, int64_t ns)
     }
 }
 
-/* An entry out of a snapshot. It is merged like an own message that came late: its debt, not aged, is an upper bound. */
-static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definition_t *wd, int64_t now)
+/* An entry out of a snapshot that is `age` ns old; one that has refilled since is left out. Below 0: of unknown age. Then its
+ * debt, which is not aged, is an upper bound, and suspect until somebody with memory, or nobody, has spoken of it. */
+static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definition_t *wd, int64_t age, int64_t now)
 {
     uint32_t gone;
     column_t c;
-    if (wd->bucket == NONE || table_find(t, w->lo, w->hi) != NONE)
+    wire_entry_t aged = *w;
+    aged.debt_ns -= age > 0 ? age : 0;
+    if (wd->bucket == NONE || aged.debt_ns <= 0 || table_find(t, w->lo, w->hi) != NONE)
         return 0;
     wire_definition_t its;
     wd = wire_definition_for(wd, w->hi, &its);
@@ -81,8 +84,29 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
         if (c.block)
             c.block->refunded[c.i] = (uint64_t)x->refunded;
     }
-    base_move(t, &t->hot[e], now, base_for(d, stated_units(d, w, wd), 0, now));
+    base_move(t, &t->hot[e], now, base_for(d, stated_units(d, &aged, wd), 0, now));
+    if (age < 0)
+        OR(t->hot[e].flags, ENTRY_SUSPECT);
     return 1;
+}
+
+/* What is suspect among the next `most` entries from `from` stands from here on, or with `cancelled` goes, but for what was taken
+ * in this life. Returns how many were. */
+static int64_t settle_suspects(table_t *t, int64_t from, int64_t most, int cancelled, int64_t now)
+{
+    int64_t settled = 0;
+    for (int64_t i = from; i < from + most && i < t->h->bump; i++) {
+        hot_t *hot = &t->hot[i];
+        if ((LOAD(hot->flags) & (ENTRY_USED | ENTRY_SUSPECT)) != (ENTRY_USED | ENTRY_SUSPECT))
+            continue;
+        follow_definition(t, (uint32_t)i, now);
+        if (cancelled)
+            suspect_cancel(t, (uint32_t)i, now);
+        else
+            unsuspect(t, (uint32_t)i);
+        settled++;
+    }
+    return settled;
 }
 
 /* Columns of a marked origin are dropped; levels do not move. Returns entries changed among the next `most` from `from`,

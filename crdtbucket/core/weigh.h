@@ -11,6 +11,7 @@ typedef struct {
     int64_t at;                       /* receipt less half the round trip, local ns */
     int newer;                        /* no later frame of this source was seen: its rates count */
     int joining;                      /* the source has no memory: answer what is held */
+    int memory;                       /* the source knows what the mesh owes: it settles what is suspect here */
     int late;                         /* too long under way: counts alone, on columns that are held */
     const uint8_t *relays;            /* by node: some peer does not hear it; NULL: all hear all */
     int common;                       /* the source is the common store, in which every node writes its own column */

@@ -121,6 +121,8 @@ class Link:
     first heard; None before. A link may be silent one way."""
     tried: tuple[int, int] = (-1, 0)
     """The newest version when all that it lacks was sent last, and when that was."""
+    born: int = field(init=False)
+    """When its process began, local ns."""
     stood: int = field(init=False)
     """The time that its newest complete round stood for, local ns; at first that of the link."""
     gaps: Lately = field(default_factory=Lately)
@@ -150,6 +152,7 @@ class Link:
 
     def __post_init__(self) -> None:
         self.stood = self.heard
+        self.born = self.heard - self.info.age_ns
 
     @property
     def synced(self) -> bool:

@@ -107,7 +107,7 @@ class Membership:
             if not link.held:
                 link.start_sync(self._table.version)
         link.info, link.heard, link.connected, link.held = peer, now, True, True
-        link.reached, link.tried = None, (-1, 0)
+        link.reached, link.tried, link.born = None, (-1, 0), now - peer.age_ns
         link.left = link.forgotten = False
         self._pruner.returned(peer.epoch)
         self._relays = None

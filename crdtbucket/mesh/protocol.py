@@ -33,6 +33,8 @@ FLUSH_GAP_NS = 10_000_000
 """Least time between two early flushes."""
 CAUTION_NS = 2_000_000_000
 """A node without memory serves its share of a key for at most so long."""
+SETTLED_NS = 1_000_000_000
+"""So long after that time, what a peer that has heard of no memory has restored stands."""
 SWEEP = 4096
 TICK_BYTES = 1 << 20
 """After so many bytes a tick ends, and the round goes on in the next."""
@@ -99,6 +101,10 @@ class MeshNode:
         self._greet: dict[str, None] = {}
         self.memory = False
         """Whether a complete round for this process has come, so that levels are the mesh's."""
+        self._restored = b""
+        """The snapshot that this node began with, while some of it is suspect."""
+        self._suspect, self._suspect_since = table.suspects > 0, now
+        """Whether something is: it stands after a while, unless a peer with memory has spoken."""
         trust = config.partition_trust_ns
         table.configure(trust_ns=2**63 - 1 if trust is None else trust)
         table.on_wake = self._wake
@@ -311,6 +317,7 @@ class MeshNode:
             newer=newer,
             joining=bool(frame.flags & wire.JOINING),
             relays=self.members.relays(),
+            memory=self._suspect and self._has_memory(link),
         )
         self._count(merged, link.info.name, epoch, now)
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
@@ -393,6 +400,8 @@ class MeshNode:
         link.gaps.add(now - link.stood, now)
         link.stood = max(link.stood, stood)
         self.table.heard(link.node, stood)
+        if addressed and self._suspect and self._has_memory(link):
+            self._settle(cancelled=True)
         if addressed and not self.memory:
             self.remember(now)
 
@@ -458,6 +467,8 @@ class MeshNode:
 
     def _begin_round(self, now: int) -> None:
         self._next_round += self._interval * (1 + (now - self._next_round) // self._interval)
+        if self._suspect and now - self._suspect_since >= CAUTION_NS:
+            self._settle(cancelled=False)
         self.members.age(now)
         self._undo_jump()
         self.members.count(now)
@@ -528,13 +539,36 @@ class MeshNode:
     # ---- memory ----
 
     def snapshot(self) -> bytes:
-        """What is counted and owed here, to start from after a restart."""
-        return snapshot.dump(self.table, self._roster)
+        """What is counted and owed here, to start from after a restart. As long as something of
+        the snapshot before is suspect, that one: it would be of this boot else, and be believed."""
+        return self._restored or snapshot.dump(self.table, self._roster)
 
-    def restore(self, data: bytes) -> int:
-        """Takes a snapshot of an earlier life; how many keys came back. Raises MeshError when it is
-        none."""
-        return snapshot.load(self.table, self._roster, data)
+    def restore(self, data: bytes, boot: bytes | None = None) -> int:
+        """Takes a snapshot of an earlier life; how many keys came back. `boot`: what names the boot
+        of this machine, if not the machine. Raises OtherFormat for one of another version of the
+        library, MeshError when it is none."""
+        restored = snapshot.load(self.table, self._roster, data, boot)
+        if self.table.suspects:
+            self._restored = data
+            self._suspect, self._suspect_since = True, self.table.now()
+        return restored
+
+    def _settle(self, *, cancelled: bool) -> None:
+        settled = self.table.settle_suspects(cancelled)
+        self._restored, self._suspect = b"", False
+        log.info(
+            "%s: %d keys of a snapshot whose age is not known %s",
+            self.name,
+            settled,
+            "are full or unknown to the peers, and full here"
+            if cancelled
+            else "owe what it says: no peer has answered that knew better",
+        )
+
+    def _has_memory(self, link: Link) -> bool:
+        """Whether a peer knows what the mesh owes: when this node began, it ran for longer than
+        anything could have been suspect there. Of those that start together none does."""
+        return self._suspect_since - link.born >= CAUTION_NS + SETTLED_NS
 
     # ---- members ----
 

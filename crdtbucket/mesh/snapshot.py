@@ -1,6 +1,8 @@
 """Snapshots of a table: what was counted and owed, to start from after a restart.
 
-A snapshot is merged like an own message that came late.
+A snapshot says of which boot of the machine it is, and when it was made. Within that boot its debts
+have fallen since by just that time. Of another boot nobody knows how old it is: its debts bind this
+node alone until a peer has spoken, or none did (docs/model.md, "Identity and epochs").
 """
 
 from __future__ import annotations
@@ -8,40 +10,67 @@ from __future__ import annotations
 import msgpack
 
 from crdtbucket._core import Table
+from crdtbucket.clock import boot_id
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.roster import Roster
 
-FORMAT = 1
+FORMAT = 2
 CHUNK = 1 << 20
 
 
-def dump(table: Table, roster: Roster) -> bytes:
-    """All indebted entries with their columns, and what the positions in them mean."""
+class OtherFormat(MeshError):
+    """A snapshot that another version of the library has written."""
+
+
+def dump(table: Table, roster: Roster, boot: bytes | None = None) -> bytes:
+    """All indebted entries with their columns, what the positions in them mean, and the time.
+
+    `boot`: what names the boot of this machine, if not the machine.
+    """
     tables, positions = roster.announced()
+    made = table.now()  # before the debts: one that is too old costs nothing but its time
     chunks, place = [], 0
     while place >= 0:
         payload, place, _ = table.encode_indebted(place, positions, CHUNK)
         chunks.append(payload)
-    packed: bytes = msgpack.packb((FORMAT, table.epoch, tables.origins, tables.definitions, chunks))
+    stamp = (boot_id() if boot is None else boot, made)
+    packed: bytes = msgpack.packb(
+        (FORMAT, table.epoch, tables.origins, tables.definitions, chunks, stamp)
+    )
     return packed
 
 
-def load(table: Table, roster: Roster, data: bytes) -> int:
-    """Restores a snapshot into a table that runs under a new epoch. Returns the entries restored.
+def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -> int:
+    """Restores a snapshot into a table that runs under a new epoch. Returns the entries restored;
+    `table.suspects` of them are suspect.
 
-    Raises MeshError, and restores nothing, when it is not one.
+    Raises OtherFormat for one of another version of the library, MeshError when it is none, and
+    restores nothing then.
     """
     try:
-        form, epoch, origins, definitions, chunks = msgpack.unpackb(
-            data, use_list=False, strict_map_key=False
-        )
-        if form != FORMAT:
-            raise MeshError(f"snapshot has format {form}, this version reads {FORMAT}")
+        form, *rest = msgpack.unpackb(data, use_list=False, strict_map_key=False)
+        if type(form) is int and form != FORMAT:
+            raise OtherFormat(f"snapshot has format {form}, this version reads {FORMAT}")
+        epoch, origins, definitions, chunks, (made_in, made) = rest
+        if type(form) is not int or type(made_in) is not bytes or type(made) is not int:
+            raise MeshError("not a snapshot: its time is none")
         tables = wire.check_tables((1, origins, definitions))
         if epoch == table.epoch:
             raise MeshError("a snapshot of the running epoch cannot be restored")
+        age = _age(made_in, made, boot_id() if boot is None else boot, table.now())
         resolved = roster.resolve(tables)
-        return sum(table.restore(chunk, resolved.definitions, resolved.origins) for chunk in chunks)
+        return sum(
+            table.restore(chunk, resolved.definitions, resolved.origins, age=age)
+            for chunk in chunks
+        )
     except (ValueError, TypeError, WireError) as error:
         raise MeshError(f"not a snapshot: {error}") from error
+
+
+def _age(made_in: bytes, made: int, boot: bytes, now: int) -> int | None:
+    """How old (ns) a snapshot is, None when that cannot be known."""
+    return now - made if made_in and made_in == boot and made <= now else None
+
+
+__all__ = ["OtherFormat", "dump", "load"]

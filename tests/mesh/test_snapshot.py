@@ -82,12 +82,74 @@ def test_every_truncation_and_byte_is_refused_or_restored() -> None:
 
 @pytest.mark.parametrize(
     "what",
-    [b"", b"\xc0", msgpack.packb(5), msgpack.packb((2, 7, [], [], [])),
-     msgpack.packb((1, 7, 5, [], [])),
-     msgpack.packb((1, 7, [["me", 7]], [[1]], [b""])), msgpack.packb((1, 7, [], [], ["text"])),
-     msgpack.packb((1, 7, [], [], [b"\0" * 30]))],
+    [b"", b"\xc0", msgpack.packb(5), msgpack.packb((3, 7, [], [], [])),
+     msgpack.packb((2, 7, [], [], [])), msgpack.packb((2, 7, 5, [], [], [b"", 0])),
+     msgpack.packb((2, 7, [["me", 7]], [[1]], [b""], [b"", 0])),
+     msgpack.packb((2, 7, [], [], ["text"], [b"", 0])),
+     msgpack.packb((2, 7, [], [], [b"\0" * 30], [b"", 0])),
+     msgpack.packb((2, 7, [], [], [], ["", 0])), msgpack.packb((2, 7, [], [], [], [b"", "0"])),
+     msgpack.packb((2.0, 7, [], [], [], [b"", 0]))],
 )  # fmt: skip
 def test_what_is_no_snapshot_is_refused(what: bytes) -> None:
     table, _, roster = node(8)
     with pytest.raises(MeshError):
         snapshot.load(table, roster, what)
+
+
+HOUR = 3600 * 10**9
+
+
+def restored(data: bytes, now: int, boot: bytes | None = None) -> tuple[Table, BucketCore]:
+    table, bucket, roster = node(8)
+    table.set_time(now)
+    snapshot.load(table, roster, data, boot)
+    return table, bucket
+
+
+def test_debts_have_fallen_since_within_a_boot() -> None:
+    table, bucket = restored(saved(), 15 * HOUR)
+    assert [bucket.peek(f"key {i}").remaining for i in range(3)] == [100, 95, 85]
+    assert (len(table), table.suspects) == (2, 0)  # the first is history
+    assert bucket.columns("key 1") == {(0, 7): (2, 20, 0)}
+
+
+@pytest.mark.parametrize("boot", [b"another", b""])
+def test_of_another_boot_nothing_is_known_but_the_most(boot: bytes) -> None:
+    table, bucket = restored(saved(), 15 * HOUR, boot)
+    assert [bucket.peek(f"key {i}").remaining for i in range(3)] == [90, 80, 70]
+    assert table.suspects == 3
+
+
+def test_a_time_that_is_yet_to_come_is_of_no_known_age() -> None:
+    table, _, roster = node(7)
+    table.set_time(HOUR)
+    BucketCore(table, SPEC).take("k", 10)
+    data = snapshot.dump(table, roster)
+    assert restored(data, HOUR - 1)[0].suspects == 1
+
+
+def test_what_is_suspect_is_told_to_nobody_until_it_stands() -> None:
+    table, bucket = restored(saved(), 0, b"another")
+    bucket.take("key 0", 1)
+    _, positions = Roster(table, "me").announced()
+    table.collect()
+    assert table.encode_log(0, table.version, positions, 4096)[2] == 0
+    assert table.encode_indebted(0, positions, 4096)[2] == 0
+    assert table.settle_suspects(False) == 3
+    assert table.suspects == 0
+    assert table.encode_log(0, table.version, positions, 4096)[2] == 3
+    assert table.encode_indebted(0, positions, 4096)[2] == 3
+
+
+def test_cancelled_what_was_taken_since_is_left() -> None:
+    table, bucket = restored(saved(), 0, b"another")
+    bucket.take("key 1", 7)
+    assert bucket.peek("key 1").remaining == 73
+    assert table.settle_suspects(True) == 3
+    assert [bucket.peek(f"key {i}").remaining for i in range(3)] == [100, 93, 100]
+
+
+def test_one_of_an_earlier_version_is_refused_by_name() -> None:
+    table, _, roster = node(8)
+    with pytest.raises(snapshot.OtherFormat, match="format 1, this version reads 2"):
+        snapshot.load(table, roster, msgpack.packb((1, 7, [], [], [])))

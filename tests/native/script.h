@@ -259,7 +259,7 @@ static void script_receive(script_t *s)
     if (f.n > 0 && how & 64) {
         table_lock(t);
         for (int64_t i = 0; i < f.n; i++)
-            restore_entry(t, &f.entries[i], &wd[f.entries[i].definition], clock_ns(t));
+            restore_entry(t, &f.entries[i], &wd[f.entries[i].definition], i % 3 ? -1 : 0, clock_ns(t));
         table_unlock(t);
     } else if (f.n > 0) {
         merge_all(t, &f, wd, &m, &out);

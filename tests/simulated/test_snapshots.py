@@ -1,0 +1,138 @@
+"""Restarts from snapshots of any age: history costs nothing, and no debt is minted away."""
+
+from __future__ import annotations
+
+import pytest
+
+from crdtbucket.policy import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+from tests.simulated.meshes import STILL, levels, mesh_of
+
+HOURLY = BucketSpec("b", 1000, 1000, "1h")
+
+
+def used_up(size: int = 3, spec: BucketSpec = HOURLY) -> SimulatedMesh:
+    """Everybody knows that the bucket is empty."""
+    mesh = mesh_of(size, spec, forget_after=900.0)
+    mesh["A"].take_burst("b", "k", spec.capacity)
+    mesh.advance(5.0)
+    assert set(levels(mesh).values()) <= {0, 1}
+    return mesh
+
+
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_what_has_refilled_since_costs_nothing(rebooted: bool) -> None:
+    mesh = used_up()
+    mesh.crash("A")
+    mesh.advance(7300.0)
+    assert [len(mesh[name].table) for name in "BC"] == [0, 0]
+    mesh.restart("A", "snapshot", rebooted=rebooted)
+    for _ in range(40):
+        mesh.advance(0.1)
+        assert levels(mesh)["B"] == levels(mesh)["C"] == 1000
+    assert levels(mesh)["A"] == 1000
+
+
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_what_others_have_seen_refill_and_be_taken_anew_counts_once(rebooted: bool) -> None:
+    mesh = used_up()
+    mesh.crash("A")
+    mesh.advance(7300.0)
+    mesh["B"].take("b", "k", 10)
+    mesh.advance(1.0)
+    mesh.restart("A", "snapshot", rebooted=rebooted)
+    mesh.advance(4.0)
+    assert all(990 <= level <= 992 for level in levels(mesh).values())
+
+
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_what_is_owed_is_owed_after_a_restart(rebooted: bool) -> None:
+    mesh = used_up()
+    mesh.crash("A")
+    mesh.advance(60.0)
+    mesh.restart("A", "snapshot", rebooted=rebooted)
+    assert mesh["A"].peek("b", "k").remaining <= 20
+    mesh.advance(4.0)
+    assert all(level <= 22 for level in levels(mesh).values())
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.4, 1.5, 5.0])
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_all_nodes_at_once_mint_nothing(apart: float, rebooted: bool) -> None:
+    """There is nobody with memory to ask: what the snapshots say stands, and nobody has more."""
+    mesh = used_up()
+    for name in "ABC":
+        mesh.crash(name)
+    mesh.advance(2.0)
+    for name in "ABC":
+        mesh.restart(name, "snapshot", rebooted=rebooted)
+        mesh.advance(apart)
+    for _ in range(60):
+        mesh.advance(0.1)
+        for name, level in levels(mesh).items():
+            assert level <= 7 + apart, (name, level)
+    assert max(levels(mesh).values()) - min(levels(mesh).values()) <= 1
+
+
+def test_one_that_starts_with_nothing_is_nobody_with_memory() -> None:
+    """Its word that it knows of no debt cancels none."""
+    mesh = used_up()
+    for name in "ABC":
+        mesh.crash(name)
+    mesh.advance(2.0)
+    mesh.restart("B")
+    mesh.restart("C")
+    mesh.advance(0.6)
+    mesh.restart("A", "snapshot", rebooted=True)
+    mesh.advance(6.0)
+    assert max(levels(mesh).values()) <= 6
+
+
+def test_a_lone_node_stands_by_its_snapshot() -> None:
+    mesh = used_up()
+    mesh.crash("A")
+    mesh.partition(["A"], ["B", "C"])
+    mesh.restart("A", "snapshot", rebooted=True)
+    assert mesh["A"].table.suspects == 1
+    mesh.advance(1.9)
+    assert (mesh["A"].table.suspects, levels(mesh)["A"] <= 3) == (1, True)
+    mesh.advance(0.3)
+    assert (mesh["A"].table.suspects, levels(mesh)["A"] <= 3) == (0, True)
+
+
+def test_takes_of_the_suspect_time_are_counted_everywhere() -> None:
+    mesh = mesh_of(3, STILL)
+    mesh["A"].take("b", "k", 20)
+    mesh.advance(2.0)
+    mesh.restart("A", "snapshot", rebooted=True)
+    assert mesh["A"].take("b", "k", 3).allowed
+    mesh.advance(4.0)
+    assert set(levels(mesh).values()) == {77}
+    assert mesh["C"].columns("b", "k") == {"A": (23, 0)}
+
+
+def test_a_crash_before_it_is_settled_forgets_nothing() -> None:
+    """The snapshot that is kept is the old one: a new one would be of this boot, and believed."""
+    mesh = used_up()
+    mesh.crash("A")
+    old = mesh["A"].saved
+    mesh.partition(["A"], ["B", "C"])
+    mesh.restart("A", "snapshot", rebooted=True)
+    mesh.advance(1.0)
+    assert mesh["A"].node.snapshot() == old
+    mesh.advance(2.0)
+    assert mesh["A"].node.snapshot() != old
+
+
+def test_a_reload_between_keeps_the_tokens() -> None:
+    mesh = used_up()
+    mesh.crash("A")
+    mesh.advance(900.0)
+    changed = BucketSpec("b", 1000, 2000, "1h")
+    for name in "BC":
+        mesh[name].bucket("b").define(changed)
+    mesh.specs = [changed]
+    mesh.restart("A", "snapshot")
+    assert 249 <= mesh["A"].peek("b", "k").remaining <= 253
+    mesh.advance(3.0)
+    assert all(249 <= level <= 256 for level in levels(mesh).values())
