@@ -34,6 +34,8 @@ START_NS = 1_000 * NS
 """What a clock without an offset shows at the start."""
 RETRY_NS = NS // 2
 """A connection that could not be made is tried again after this."""
+CALL_NS = NS
+"""A peer whose connection ended is called this often."""
 
 
 class SimulatedNode:
@@ -203,6 +205,7 @@ class SimulatedMesh:
         clock_drift_ppm: Mapping[str, float] | None = None,
         partition_trust: float | None = None,
         forget_after: float = 900.0,
+        ended_is_dead: float | Literal["never"] = 10.0,
         prediction: bool = True,
         max_keys: int = 10_000,
         down: Iterable[str] = (),
@@ -222,6 +225,7 @@ class SimulatedMesh:
         self._groups: list[set[str]] = []
         self.boots: dict[str, bytes] = {}
         """What names the boot of a node's machine, where that is not this machine's own."""
+        self._resets = False
         self._arrived: dict[tuple[str, str], int] = {}
         self._trace = hashlib.blake2b(digest_size=16)
         names = list(nodes)
@@ -232,6 +236,7 @@ class SimulatedMesh:
             gossip_interval=gossip_interval,
             partition_trust=partition_trust,
             forget_after=forget_after,
+            ended_is_dead=ended_is_dead,
         )
         offsets, drifts, down = clock_offsets or {}, clock_drift_ppm or {}, set(down)
         _check_names(names, *offsets, *drifts, *down)
@@ -272,14 +277,31 @@ class SimulatedMesh:
         self.now_ns = max(self.now_ns, until)
 
     def partition(self, *groups: Iterable[str]) -> None:
-        """No frame passes between two of these groups; nodes that are in none hear everybody."""
+        """No frame passes between two of these groups; nodes that are in none hear everybody.
+        Connections stay as they are, and calls get no answer: nobody can tell it from silence."""
         sides = [set(group) for group in groups]
         _check_names(self.nodes, *(name for side in sides for name in side))
-        self._groups = sides
+        self._groups, self._resets = sides, False
+
+    def sever(self, *groups: Iterable[str]) -> None:
+        """A device between these groups resets every connection, and refuses every call: either
+        side sees what it would see if the other had died. `heal` ends it."""
+        self.partition(*groups)
+        self._resets = True
+        at = self.now_ns + round(self.latency * NS)
+        for one in self.nodes:
+            for other in self.nodes:
+                if self.cut(one, other):
+                    self.schedule(at, self._end, one, other)
 
     def heal(self) -> None:
         """Frames pass everywhere again."""
-        self._groups = []
+        severed = self._groups if self._resets else []
+        self._groups, self._resets = [], False
+        names = [name for name in self.nodes if any(name in side for side in severed)]
+        for i, one in enumerate(names):
+            for other in names[i + 1 :]:
+                self._connect_soon(one, other)
 
     def crash(self, node: str) -> None:
         """The process is killed. What it held is saved as a snapshot that a restart may use."""
@@ -308,10 +330,15 @@ class SimulatedMesh:
         if rebooted:
             self.boots[node] = b"another boot"
         again.start(again.saved if memory == "snapshot" else None)
-        for name in self.nodes:
-            if name != node:
-                at = self.now_ns + round(3 * self.latency * NS)
-                self.schedule(at, self._connect, node, name, again.life, self.nodes[name].life)
+        self._connect_to_all(node)
+
+    def join(self, node: str) -> None:
+        """Starts a process under a name that is new, and connects it. Raises `CrdtbucketError` for
+        a name that the mesh knows."""
+        if node in self.nodes:
+            raise CrdtbucketError(f"there is a node {node!r} already: `restart` starts it again")
+        self.nodes[node] = SimulatedNode(self, node, 0, 0.0)
+        self._connect_to_all(node)
 
     def suspend(self, node: str, seconds: float) -> None:
         """The process stands still; its clock goes on, and what arrives is read afterwards."""
@@ -376,11 +403,22 @@ class SimulatedMesh:
                 self._connect_later(first, second)
                 return
 
+    def _connect_to_all(self, node: str) -> None:
+        for name in self.nodes:
+            if name != node:
+                self._connect_soon(node, name)
+
+    def _connect_soon(self, first: str, second: str) -> None:
+        at = self.now_ns + round(3 * self.latency * NS)
+        lives = self.nodes[first].life, self.nodes[second].life
+        self.schedule(at, self._connect, first, second, *lives)
+
     def _connect_later(self, first: str, second: str) -> None:
         lives = self.nodes[first].life, self.nodes[second].life
         self.schedule(self.now_ns + RETRY_NS, self._connect, first, second, *lives)
 
     def _gone(self, name: str, dead: str, life: int) -> None:
+        """The kernel of a process that was killed ends its connections: `name` sees that."""
         node = self.nodes[name]
         link = node.node.links.get(dead)
         if not node.up or link is None:
@@ -390,9 +428,38 @@ class SimulatedMesh:
             return
         if again.life - life > 1:
             return
+        if self.cut(name, dead) and not self._resets:
+            self.schedule(self.now_ns + RETRY_NS, self._gone, name, dead, life)
+            return
+        self._end(name, dead)
+
+    def _end(self, name: str, other: str) -> None:
+        """The connection of `name` with `other` has ended, and not on this side; it calls again."""
+        node = self.nodes[name]
+        link = node.node.links.get(other)
+        if not node.up or link is None or not link.connected:
+            return
         local = node.local_ns(self.now_ns)
         node.table.set_time(local)
-        node.node.disconnected(dead, local)
+        node.node.disconnected(other, local, ended=True)
+        self.schedule(self.now_ns + CALL_NS, self._call, name, other, node.life)
+
+    def _call(self, name: str, other: str, life: int) -> None:
+        """Calls a peer that is not linked; where that could be, `_connect` makes the link."""
+        node, peer = self.nodes[name], self.nodes[other]
+        link = node.node.links.get(other)
+        if node.life != life or not node.up or link is None or link.connected:
+            return
+        if link.left or link.forgotten:
+            return
+        self.schedule(self.now_ns + CALL_NS, self._call, name, other, life)
+        if node.suspended_until > self.now_ns:
+            return
+        answered = peer.up and not self.cut(name, other) and peer.suspended_until <= self.now_ns
+        if not answered:
+            silent = peer.suspended_until > self.now_ns if peer.up else False
+            refused = self._resets if self.cut(name, other) else not silent
+            node.node.call_failed(other, "", node.local_ns(self.now_ns), refused=refused)
 
 
 def _check_names(known: Iterable[str], *names: str) -> None:

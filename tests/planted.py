@@ -36,6 +36,10 @@ def trace(words: str) -> tuple[str, ...]:
     )
 
 
+def deaths(words: str) -> tuple[str, ...]:
+    return (*PYTEST, "tests/simulated/test_deaths.py", "-k", words)
+
+
 HISTORIES = (*PYTEST, "tests/strong/test_script_histories.py", "-k", "redis-server")
 
 
@@ -292,6 +296,48 @@ MUTATIONS = (
         "stale = trip > STALE_NS",
         "stale = False",
         (*PYTEST, "tests/mesh/test_link.py"),
+    ),
+    Mutation(
+        "silence_taken_for_an_end",
+        "mesh",
+        "Ending(now) if ended else None",
+        "Ending(now)",
+        (*PYTEST, "tests/mesh/test_membership.py", "-k", "gave_up_waiting"),
+    ),
+    Mutation(
+        "a_call_without_an_answer_taken_for_a_refusal",
+        "mesh",
+        "        if refused:\n            self.refused = now\n",
+        "        if True:\n            self.refused = now\n",
+        deaths("stands_still"),
+    ),
+    Mutation(
+        "dead_although_a_third_hears_it",
+        "mesh",
+        "if any(hears(other.told, other.unheard, name) for other in alive):",
+        "if False:",
+        deaths("heard_by_a_third"),
+    ),
+    Mutation(
+        "dead_by_a_minority",
+        "mesh",
+        "return heard > missing or missing == 1",
+        "return True",
+        deaths("smaller_part"),
+    ),
+    Mutation(
+        "places_of_the_dead_are_gone",
+        "mesh",
+        "            self._places.left_empty(now)\n        self._table.unheard",
+        "            pass\n        self._table.unheard",
+        deaths("one_by_one"),
+    ),
+    Mutation(
+        "the_dead_are_waited_for",
+        "mesh",
+        "elif self._is_dead(link, now):",
+        "elif False:",
+        deaths("new_names"),
     ),
     Mutation(
         "columns_raised_by_anybody",

@@ -288,6 +288,7 @@ def test_every_key_of_the_mesh(load: Load) -> None:
         "  secret: [the new and longer one, '${env:LONG}']\n  hash_secret: fixed\n"
         "  tls_cert: c.pem\n  tls_key: k.pem\n  tls_ca: ca.pem\n  tls_verify_peer: false\n"
         "  gossip_interval: 250ms\n  partition_trust: 1m\n  forget_after: 0.5h\n"
+        "  ended_is_dead: 20s\n"
         "  state_dir: /var/lib/crdtbucket\n  max_peers: 5\n"
     )
     assert (config.node, config.region) == ("eu-1", "no")
@@ -304,6 +305,7 @@ def test_every_key_of_the_mesh(load: Load) -> None:
         gossip_interval=0.25,
         partition_trust=60.0,
         forget_after=1800.0,
+        ended_is_dead=20.0,
         state_dir="/var/lib/crdtbucket",
         max_peers=5,
     )
@@ -312,6 +314,24 @@ def test_every_key_of_the_mesh(load: Load) -> None:
         250_000_000,
         60 * 10**9,
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "period", "nanoseconds"),
+    [("never", "never", None), (" Never ", "never", None), ("1500ms", 1.5, 1_500_000_000)],
+)
+def test_death_may_be_never_believed(
+    load: Load, written: str, period: object, nanoseconds: int | None
+) -> None:
+    mesh = load(f"mesh: {{ended_is_dead: '{written}'}}\n").mesh
+    assert mesh is not None
+    assert mesh.ended_is_dead == period
+    assert mesh.ended_is_dead_ns == nanoseconds
+
+
+def test_a_word_that_is_no_time_is_told_of_never(load: Load) -> None:
+    with pytest.raises(ConfigError, match=r"ended_is_dead: is .soon. .write a number .*, or never"):
+        load("mesh: {ended_is_dead: soon}\n")
 
 
 def test_a_blank_mesh_has_the_defaults(load: Load) -> None:
@@ -501,6 +521,9 @@ def test_any_text_is_a_config_or_one_config_error(load: Load, text: str) -> None
         ({"gossip_interval": "100ms"}, "mesh.gossip_interval"),
         ({"partition_trust": -1}, "mesh.partition_trust"),
         ({"forget_after": 0.5}, "mesh.forget_after"),
+        ({"ended_is_dead": 0.5}, "mesh.ended_is_dead"),
+        ({"ended_is_dead": None}, "mesh.ended_is_dead"),
+        ({"ended_is_dead": "10s"}, "mesh.ended_is_dead"),
         ({"max_peers": True}, "mesh.max_peers"),
     ],
 )

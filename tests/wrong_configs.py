@@ -45,9 +45,9 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "mesh:\n  gossip: 1s\n",
         [
             (
-                "2:3: mesh.gossip: unknown key 'gossip' (known here: advertise, forget_after, "
-                "gossip_interval, hash_secret, listen, max_peers, partition_trust, peers, "
-                "secret, state_dir, tls_ca, tls_cert, tls_key, tls_verify_peer)"
+                "2:3: mesh.gossip: unknown key 'gossip' (known here: advertise, ended_is_dead, "
+                "forget_after, gossip_interval, hash_secret, listen, max_peers, partition_trust, "
+                "peers, secret, state_dir, tls_ca, tls_cert, tls_key, tls_verify_peer)"
             ),
         ],
     ),

@@ -76,7 +76,7 @@ def _settings(section: type[Section], settings: Any, hide: Hide) -> dict[str, An
         if not field.repr:
             several = isinstance(value, (list, tuple))
             value = [_hidden(one, hide) for one in value] if several else _hidden(value, hide)
-        elif is_span(field):
+        elif is_span(field) and not isinstance(value, str):
             value = span(round(value * NS_PER_SECOND))
         out[name] = value
     return out

@@ -17,6 +17,7 @@ from crdtbucket.config.values import (
     Rate,
     Ratio,
     Seconds,
+    SecondsOrNever,
     Secrets,
     SecretText,
     Share,
@@ -269,6 +270,9 @@ class Mesh(Section):
     """how long a silent peer's demand is still predicted; while it is a member, if left out"""
     forget_after: Seconds | None = None
     """silence after which a peer is no longer a member"""
+    ended_is_dead: SecondsOrNever | None = None
+    """for so long calls to a peer whose connection ended must be refused, until it counts as dead;
+    or `never`"""
     state_dir: str | None = None
     """folder for this node's epoch and snapshots; without one nothing is kept"""
     max_peers: Annotated[int, whole("max_peers", 1, 1024)] | None = None

@@ -25,7 +25,7 @@ from crdtbucket.config.model import (
     section_of,
 )
 from crdtbucket.config.stages import Rollout
-from crdtbucket.config.values import SECONDS, any_case
+from crdtbucket.config.values import SECONDS, SECONDS_OR_NEVER, any_case
 from crdtbucket.duration import span
 
 TITLE = "crdtbucket configuration"
@@ -79,12 +79,19 @@ def default_of(section: type[Section], name: str) -> Any:
         value = _defaults(section.settings).get(name)
     if isinstance(value, (Section, tuple)) or value in (None, dataclasses.MISSING):
         return None
-    return span(round(value * NS_PER_SECOND)) if is_span(field) else value
+    seconds = is_span(field) and not isinstance(value, str)
+    return span(round(value * NS_PER_SECOND)) if seconds else value
 
 
 def is_span(field: FieldInfo) -> bool:
-    """Whether a key holds seconds, which a file gives as text with a unit."""
-    return any(SECONDS in getattr(one, "__metadata__", ()) for one in get_args(field.annotation))
+    """Whether a key holds seconds, which a file gives as text with a unit; or a word in their
+    place."""
+    checks = [check for one in get_args(field.annotation) for check in _metadata(one)]
+    return SECONDS in checks or SECONDS_OR_NEVER in checks
+
+
+def _metadata(annotation: Any) -> tuple[Any, ...]:
+    return getattr(annotation, "__metadata__", ())
 
 
 def reference() -> Iterator[tuple[str, Any, str]]:

@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.duration import UNIT_NS, duration_ns
+from crdtbucket.duration import DURATION_HINT, UNIT_NS, duration_ns
+from crdtbucket.errors import InvalidSpec
+from crdtbucket.mesh.settings import NEVER
 from crdtbucket.policy import MAX_NAME_LENGTH, check_name, check_whole, clipped, parse_rate
 from crdtbucket.strong.notice import check_webhook
 
@@ -79,6 +81,15 @@ def _seconds(value: Any) -> float:
     return duration_ns(value, "duration") / NS_PER_SECOND
 
 
+def _seconds_or_never(value: Any) -> float | str:
+    if isinstance(value, str) and value.strip().lower() == NEVER:
+        return NEVER
+    try:
+        return _seconds(value)
+    except InvalidSpec as error:
+        raise Fault(f"is {clipped(value)}", f"{DURATION_HINT}, or {NEVER}") from error
+
+
 def _rate(value: Any) -> str:
     parse_rate(value)
     return str(value)
@@ -136,6 +147,9 @@ _SPAN = {
         {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*{_UNIT}?\s*$"},
     ]
 }
+_SPAN_OR_NEVER = {
+    "anyOf": [*_SPAN["anyOf"], {"type": "string", "pattern": rf"^\s*{any_case(NEVER)}\s*$"}]
+}
 _PERCENT = {"type": "string", "pattern": "^[0-9.]+ *%?$"}
 _PART = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, _PERCENT]}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
@@ -143,6 +157,8 @@ _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 SECONDS = Check(_seconds, _SPAN)
 Duration = Annotated[str | int | float | timedelta, Check(_duration, _SPAN)]
 Seconds = Annotated[float, SECONDS]
+SECONDS_OR_NEVER = Check(_seconds_or_never, _SPAN_OR_NEVER)
+SecondsOrNever = Annotated[float | Literal["never"], SECONDS_OR_NEVER]
 Rate = Annotated[str, Check(_rate, {**_TEXT, "pattern": _RATE_PATTERN})]
 Share = Annotated[float, Check(_share, _PART)]
 Ratio = Annotated[float, Check(_ratio, _PART)]
@@ -153,6 +169,7 @@ Webhook = Annotated[str, Check(check_webhook, {**_TEXT, "pattern": "^https?://"}
 
 __all__ = [
     "SECONDS",
+    "SECONDS_OR_NEVER",
     "Addresses",
     "Check",
     "Duration",
@@ -160,6 +177,7 @@ __all__ = [
     "Rate",
     "Ratio",
     "Seconds",
+    "SecondsOrNever",
     "SecretText",
     "Secrets",
     "Share",

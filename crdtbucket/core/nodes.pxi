@@ -95,6 +95,11 @@ cdef class _Nodes(_Definitions):
         refresh_far(&self.t)
         return origin
 
+    def unheard(self, uint32_t node):
+        """This member is not heard here directly any more. Needs no origin, so it never lacks room."""
+        self.check_node(node)
+        self.t.nodes[node].connected = 0
+
     def heard(self, uint32_t node, int64_t at):
         """A complete round of `node` stood for the time `at` (receipt less half the round trip, local ns)."""
         self.check_node(node)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from aiohttp import WebSocketError, WSMsgType
+from aiohttp import ServerDisconnectedError, WebSocketError, WSMsgType
 
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.counters import LOG, MeshCounters
@@ -34,6 +35,8 @@ CLOSE_S = 1.0
 # After so much input the loop serves others: a peer that sends without pause must not own it.
 _TURN_FRAMES = 16
 _TURN_BYTES = 65_536
+_SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
+_REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE}
 
 
 class ConnectionLost(Exception):
@@ -90,6 +93,8 @@ class Link:
         self._heard_at = self._loop.time()
         self._closing = False
         self.ended_because = ""
+        self.ended_there = False
+        """Whether the peer's side closed or reset the connection, before this side gave it up."""
 
     def start(self, *, accept: bool) -> None:
         """Begin to send; call it before the first `offer`. A listener's proof goes first."""
@@ -130,6 +135,7 @@ class Link:
                 self.ended_because = self.ended_because or str(error)
                 if isinstance(error, Oversize):
                     raise WireError(f"a message above {MAX_SEALED} bytes") from error
+                self._lost(self._ws.exception())
                 return
             kind, body = self._session.open(data)
             self._heard_at = self._loop.time()
@@ -138,6 +144,7 @@ class Link:
             if kind == Kind.FRAME:
                 on_frame(self, body)
             elif kind == Kind.BYE:
+                self._lost(None)
                 self.ended_because = f"the peer says {describe_bye(body)}"
                 return
             frames, size = frames + 1, size + len(data)
@@ -171,6 +178,12 @@ class Link:
         self._closing = True
         break_socket(self._ws)
 
+    def _lost(self, error: BaseException | None) -> None:
+        """The connection is at its end, and nothing here has ended it. Where the kernel has given
+        up sending, or has lost its way, the peer has not ended it either."""
+        if not self._closing:
+            self.ended_there = not is_silence(error)
+
     async def _send(self, accept: bool) -> None:
         try:
             if accept:
@@ -184,6 +197,7 @@ class Link:
                 self._queued_bytes -= len(body)
                 await self._send_one(kind, body)
         except (ConnectionError, RuntimeError) as error:  # the WebSocket is closing or closed
+            self._lost(error)
             self.abort(f"sending failed: {error}")
 
     async def _send_one(self, kind: Kind, body: bytes) -> None:
@@ -194,6 +208,34 @@ class Link:
         self._sending_since = None
         self._counters.frames_out += 1
         self._counters.bytes_out += len(sealed)
+
+
+def is_silence(error: BaseException | None) -> bool:
+    """Whether an error says that nothing came back from the peer's host, not even a refusal."""
+    return any(
+        isinstance(one, TimeoutError) or getattr(one, "errno", None) in _SILENCE
+        for one in _causes(error)
+    )
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the error of a call says that the host refused it, or that what was reached there
+    closed the connection at once, as the proxy of a process does that has ended."""
+    if isinstance(error, Oversize) or is_silence(error):
+        return False
+    kinds = (ConnectionError, ConnectionLost, ServerDisconnectedError)
+    return any(
+        isinstance(one, kinds) or getattr(one, "errno", None) in _REFUSALS for one in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from, each once."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = getattr(error, "os_error", None) or error.__cause__ or error.__context__
 
 
 def describe_bye(body: bytes) -> str:
@@ -239,5 +281,7 @@ __all__ = [
     "break_socket",
     "describe_bye",
     "hang_up",
+    "is_refusal",
+    "is_silence",
     "receive_bytes",
 ]

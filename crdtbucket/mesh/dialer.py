@@ -18,6 +18,7 @@ from crdtbucket.mesh.connection import (
     Link,
     WebSocket,
     hang_up,
+    is_refusal,
 )
 from crdtbucket.mesh.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.deadline import within
@@ -184,9 +185,11 @@ class Dialer:
         except HandshakeError as error:
             return self._refused(target, error)
         except asyncio.TimeoutError:
-            return self._failed(target, f"no answer within {HANDSHAKE_S:g} s")
+            return self._failed(target, f"no answer within {HANDSHAKE_S:g} s", refused=False)
         except (aiohttp.ClientError, OSError, ConnectionLost, WireError) as error:
-            return self._failed(target, str(error) or type(error).__name__)
+            text = str(error) or type(error).__name__
+            return self._failed(target, text, refused=is_refusal(error))
+        self._met(target, link.peer.name)
         target.name = link.peer.name
         target.failing = False
         target.backoff.reset()
@@ -208,7 +211,16 @@ class Dialer:
         serving.add_done_callback(self._serving.discard)
         return link
 
+    def _met(self, target: Target, name: str) -> None:
+        """A node has proved itself at this address: if it is another one than before, that one is
+        not there any more."""
+        if target.name and target.name != name:
+            self._host.call_failed(target.name, "", refused=True)
+
     def _refused(self, target: Target, error: HandshakeError) -> float:
+        if error.heard and error.peer is not None:
+            self._met(target, error.peer.name)
+        self._host.call_failed("" if error.peer is None else error.peer.name, "", refused=False)
         target.name = error.peer.name if error.peer is not None else target.name
         who = f"{error.peer.name!r} at " if error.peer is not None else ""
         if error.heard and error.reason is Reason.CONFLICT:
@@ -226,8 +238,9 @@ class Dialer:
         )
         return target.backoff.next()
 
-    def _failed(self, target: Target, why: str) -> float:
+    def _failed(self, target: Target, why: str, *, refused: bool) -> float:
         self._counters.dials_failed += 1
+        self._host.call_failed(target.name, target.address, refused=refused)
         LOG.log(
             logging.DEBUG if target.failing else logging.WARNING,
             "cannot reach %s: %s; trying again, at most %g s apart",

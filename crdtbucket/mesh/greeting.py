@@ -75,6 +75,10 @@ class Host(Protocol):
         """A peer says that this node's name is used by another process."""
         ...
 
+    def call_failed(self, name: str, address: str, *, refused: bool) -> None:
+        """A call made no link: see `Node.call_failed`."""
+        ...
+
     def admit(
         self,
         ws: WebSocket,

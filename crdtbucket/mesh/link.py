@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.clockwatch import Offset
+from crdtbucket.mesh.endings import Ending
 from crdtbucket.mesh.lately import Lately
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.roster import Resolved
@@ -96,6 +97,9 @@ class Link:
     heard: int
     """When its newest frame came (or the link came up), local ns."""
     connected: bool = True
+    ending: Ending | None = None
+    """How its last connection ended, and what became of calls since; None while it is connected,
+    and when this side gave up waiting for it."""
     left: bool = False
     forgotten: bool = False
     held: bool = True

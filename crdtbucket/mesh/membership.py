@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from crdtbucket._core import Table
 from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh import wire
+from crdtbucket.mesh.endings import Ending, Places, hears, is_majority
 from crdtbucket.mesh.link import Link
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.pruning import Pruner
@@ -64,6 +65,9 @@ class Membership:
         self._table, self._roster, self._name = table, roster, name
         self._first_digest_ns = 2 * config.gossip_interval_ns
         self._forget_after_ns = config.forget_after_ns
+        self._heard_ns = max(HEARD_NS, 3 * config.gossip_interval_ns)
+        self._ended_is_dead_ns = config.ended_is_dead_ns
+        self._places = Places(config.forget_after_ns)
         self._pruner = Pruner(table, now)
         self._next_gossip = now
         self._news: dict[str, Any] = {}
@@ -83,6 +87,7 @@ class Membership:
             info = link.info
             self.links[info.name] = link
             self._table.set_node(link.node, info.epoch, False)
+            self._places.left_empty(now)
             self._know(info.name, info.region, info.epoch, info.address, now)
 
     def connected(self, peer: NodeInfo, now: int) -> None:
@@ -96,6 +101,8 @@ class Membership:
             )
         node = self._roster.node(peer.name)
         self._table.origin(node, peer.epoch)
+        if link is None or not link.connected:
+            self._places.taken()
         if link is None:
             link = self.links[peer.name] = Link(peer, node, now)
             link.start_sync(self._table.version)
@@ -109,6 +116,8 @@ class Membership:
         link.info, link.heard, link.connected, link.held = peer, now, True, True
         link.reached, link.tried, link.born = None, (-1, 0), now - peer.age_ns
         link.left = link.forgotten = False
+        link.ending = None
+        self._moved_in(peer, now)
         self._pruner.returned(peer.epoch)
         self._relays = None
         link.digest_due = now + self._first_digest_ns
@@ -116,11 +125,29 @@ class Membership:
         self._know(peer.name, peer.region, peer.epoch, peer.address, now)
         self.count(now)
 
-    def disconnected(self, link: Link, now: int) -> None:
-        """The link is down."""
+    def disconnected(self, link: Link, now: int, *, ended: bool = False) -> None:
+        """The link is down. `ended`: the peer's side closed or reset it."""
         link.connected, self._relays = False, None
-        self._table.set_node(link.node, link.info.epoch, False)
+        link.ending = Ending(now) if ended else None
+        if not link.left:
+            self._places.left_empty(now)
+        self._table.unheard(link.node)
         self.count(now)
+
+    def call_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
+        """A call to a peer, by the name last met there or its own address, was refused; or nobody
+        answered it in time, or not in a way that says anything."""
+        for link in self.links.values():
+            there = link.info.name == name or (address and link.info.address == address)
+            if link.ending is not None and there:
+                link.ending.called(now, refused=refused)
+
+    def _moved_in(self, peer: NodeInfo, now: int) -> None:
+        """Whoever had this peer's address before is not there any more."""
+        for link in self.links.values():
+            there = peer.address and link.info.address == peer.address
+            if there and link.info.name != peer.name and link.ending is not None:
+                link.ending.called(now, refused=True)
 
     def status(self, name: str, now: int) -> str:
         """alive, suspect, dead or left."""
@@ -128,9 +155,9 @@ class Membership:
         silent = now - link.heard
         if link.left:
             return "left"
-        if link.connected and silent < HEARD_NS:
+        if link.connected and silent < self._heard_ns:
             return "alive"
-        return "suspect" if silent < DEAD_NS else "dead"
+        return "suspect" if silent < DEAD_NS and not link.forgotten else "dead"
 
     def lags(self, now: int) -> dict[str, tuple[int, int]]:
         """How old (ns) the newest complete round of each peer is, and the most that it was in the
@@ -192,7 +219,7 @@ class Membership:
                 del self.links[link.info.name]  # or names that come and go use up all numbers
                 continue
             if link.connected and silent >= HEARD_NS:
-                self._table.set_node(link.node, link.info.epoch, False)
+                self._table.unheard(link.node)
             unreached = 0 if link.reached is None else now - link.reached
             if link.held and max(silent, unreached) > HOLD_NS:
                 link.held = False
@@ -205,13 +232,32 @@ class Membership:
                 link.held, link.forgotten = True, False
                 self._pruner.returned(link.info.epoch)
                 link.start_sync(self._table.version)
-            if not link.left and silent > self._forget_after_ns and self.forget(link):
-                log.warning(
-                    "%s: %s was silent for %.0f s and is forgotten",
-                    self._name,
-                    link.info.name,
-                    silent / 1e9,
-                )
+            if link.left or link.forgotten:
+                continue
+            if silent > self._forget_after_ns:
+                self.forget(link)
+                text = "%s: %s was silent for %.0f s and is forgotten"
+                log.warning(text, self._name, link.info.name, silent / 1e9)
+            elif self._is_dead(link, now):
+                self.forget(link)
+                text = "%s: %s is dead and forgotten: its connection ended, and calls are refused"
+                log.warning(text, self._name, link.info.name)
+
+    def _is_dead(self, link: Link, now: int) -> bool:
+        """See `endings`, which numbers what is asked here."""
+        period, ending = self._ended_is_dead_ns, link.ending
+        if period is None or ending is None or not ending.refused_for(period, now):
+            return False
+        name = link.info.name
+        alive = [other for other in self.reachable() if now - other.heard < self._heard_ns]
+        if any(hears(other.told, other.unheard, name) for other in alive):
+            return False
+        linked = sum(
+            one.connected and not (one.left or one.forgotten) for one in self.links.values()
+        )
+        only_told_of = len(self.known.keys() - self.links.keys())
+        missing = linked - len(alive) + self._places.empty(now) + only_told_of
+        return is_majority(1 + len(alive), missing)
 
     def forget(self, link: Link) -> bool:
         """The peer is gone for good. False when that was known."""
@@ -220,6 +266,11 @@ class Membership:
         link.forgotten = True
         self._drop(link)
         return True
+
+    def remove(self, link: Link) -> None:
+        """The peer is known to be gone for good."""
+        if self.forget(link) and not link.connected:
+            self._places.taken()
 
     def _drop(self, link: Link) -> None:
         link.held = False

@@ -27,8 +27,15 @@ class Node(Protocol):
         it."""
         ...
 
-    def disconnected(self, name: str, now: int) -> None:
-        """The link to this peer is gone."""
+    def disconnected(self, name: str, now: int, *, ended: bool) -> None:
+        """The link to this peer is gone. `ended`: the peer's side closed or reset the connection;
+        False when it fell silent, or broke a rule, and this side closed it."""
+        ...
+
+    def call_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
+        """A call to `address` made no link. `name`: of the node last met there, "" for none.
+        `refused`: the host refused it or closed it at once, or another node answers there; False
+        when nobody answered in time, or when the answer does not say that the node is gone."""
         ...
 
     def receive(self, name: str, frame: bytes, now: int) -> list[tuple[str, bytes]]:

@@ -156,13 +156,20 @@ class MeshNode:
         if self.on_conflict is not None:
             self.on_conflict(conflict)
 
-    def disconnected(self, name: str, now: int) -> None:
-        """The link to this peer is gone; what was taken since is kept for it."""
+    def disconnected(self, name: str, now: int, *, ended: bool = False) -> None:
+        """The link to this peer is gone; what was taken since is kept for it. `ended`: the peer's
+        side closed or reset it, this side has not given up waiting."""
         link = self.links.get(name)
         if link is None or not link.connected:
             return
-        self.members.disconnected(link, now)
+        self.members.disconnected(link, now, ended=ended)
         log.info("%s: link to %s is down", self.name, name)
+
+    def call_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
+        """A call made no link. `name`: of the node last met at this address, "" for none.
+        `refused`: at once, by the host or by what runs there now; else nobody answered in time, or
+        the answer does not say that this node is gone."""
+        self.members.call_failed(name, address, now, refused=refused)
 
     def names(self) -> dict[int, str]:
         """Names of the nodes that this one knows of, by their ids in the table."""
@@ -589,7 +596,7 @@ class MeshNode:
         """Discovery says that this node is gone for good."""
         link = self.links.get(name)
         if link is not None:
-            self.members.forget(link)
+            self.members.remove(link)
 
     def _acknowledged(self) -> int:
         held = [link.acked.prefix for link in self.links.values() if link.held and not link.left]

@@ -7,12 +7,15 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from crdtbucket.clock import NS_PER_SECOND
 from crdtbucket.errors import ConfigError, MeshError, Problem
 
 Secret = str | bytes
 DNS_PREFIX = "dns+"
+NEVER: Literal["never"] = "never"
+_MONTH_S = 2_592_000.0
 LEAST_SECRET = 16
 """Bytes of a secret that authenticates: a shorter one can be guessed."""
 
@@ -50,6 +53,10 @@ class MeshConfig:
     """Seconds for which a silent peer's demand is still predicted; None: while a member."""
     forget_after: float = 900.0
     """Seconds of silence after which a peer is no longer a member, 1 to 30 days."""
+    ended_is_dead: float | Literal["never"] = 10.0
+    """Seconds for which every call to a peer whose connection ended must be refused, until it
+    counts as dead and what was set aside for it is free, 1 to 30 days; "never": not before
+    `forget_after`."""
     state_dir: str | os.PathLike[str] | None = None
     """Directory for this node's epoch and snapshots; None keeps nothing."""
     max_peers: int = 64
@@ -102,6 +109,12 @@ class MeshConfig:
         """`forget_after` in nanoseconds."""
         return round(self.forget_after * NS_PER_SECOND)
 
+    @property
+    def ended_is_dead_ns(self) -> int | None:
+        """`ended_is_dead` in nanoseconds, None for never."""
+        period = self.ended_is_dead
+        return None if isinstance(period, str) else round(period * NS_PER_SECOND)
+
     def _refuse_strangers(self) -> None:
         """Nothing authenticates peers, so none may be on another machine."""
         fix = "set mesh.secret, or tls_cert, tls_key and tls_ca for mutual TLS"
@@ -149,9 +162,15 @@ class MeshConfig:
 
     def _number_problems(self) -> Iterator[Problem]:
         yield from _seconds_problem("gossip_interval", self.gossip_interval, 0.01, 10.0)
-        yield from _seconds_problem("forget_after", self.forget_after, 1.0, 2_592_000.0)
+        yield from _seconds_problem("forget_after", self.forget_after, 1.0, _MONTH_S)
+        if isinstance(self.ended_is_dead, str):
+            if self.ended_is_dead != NEVER:
+                fix = f"write seconds from 1 to {_MONTH_S:g}, or {NEVER}"
+                yield _problem("ended_is_dead", f"is {self.ended_is_dead!r}", fix)
+        else:
+            yield from _seconds_problem("ended_is_dead", self.ended_is_dead, 1.0, _MONTH_S)
         if self.partition_trust is not None:
-            yield from _seconds_problem("partition_trust", self.partition_trust, 0.0, 2_592_000.0)
+            yield from _seconds_problem("partition_trust", self.partition_trust, 0.0, _MONTH_S)
         peers = self.max_peers
         if isinstance(peers, bool) or not isinstance(peers, int) or not 1 <= peers <= 1024:
             yield _problem("max_peers", f"is {peers!r}", "write a whole number from 1 to 1024")
@@ -226,4 +245,4 @@ def _problem(name: str, message: str, fix: str) -> Problem:
     return Problem(message, fix, path=f"mesh.{name}")
 
 
-__all__ = ["DNS_PREFIX", "MeshConfig", "is_loopback", "split_address"]
+__all__ = ["DNS_PREFIX", "NEVER", "MeshConfig", "is_loopback", "split_address"]

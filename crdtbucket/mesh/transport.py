@@ -155,6 +155,10 @@ class Mesh:
         else:
             self._own_name_used(NodeConflict(f"{self._me().name!r}: {error}"))
 
+    def call_failed(self, name: str, address: str, *, refused: bool) -> None:
+        """A call made no link."""
+        self._node.call_failed(name, address, self._clock(), refused=refused)
+
     def admit(
         self,
         ws: WebSocket,
@@ -249,7 +253,7 @@ class Mesh:
 
     def _drop(self, link: Link) -> None:
         if self.links.remove(link):
-            self._node.disconnected(link.peer.name, self._clock())
+            self._node.disconnected(link.peer.name, self._clock(), ended=link.ended_there)
 
     def _heard(self, link: Link, frame: bytes) -> None:
         name = link.peer.name

@@ -208,6 +208,32 @@ def _restart(kind: str) -> Factory:
     return make
 
 
+def killed_and_replaced(s: Settings, scale: float) -> Scenario:
+    """Every 30 seconds another process is killed, and one under a new name takes its place."""
+    events: list[Event] = []
+    for number in range(1, 6):
+        at, node = 30 * number * scale, number % s.regions
+        events.append(Event(_ns(at), Fault.CRASH, node))
+        events.append(Event(_ns(at + _DOWN_SECONDS), Fault.REPLACE, node))
+    title = f"a process killed and replaced under a new name every {30 * scale:g} s"
+    return Scenario(
+        "killed-and-replaced", title, _ns(180 * scale), _balanced(s, 2.0), tuple(events)
+    )
+
+
+def isolated_by_reset(s: Settings, scale: float) -> Scenario:
+    """A device cuts one region off for five minutes, by resets and refusals instead of silence."""
+    start, end = 60 * scale, 360 * scale
+    events: tuple[Event, ...] = ()
+    if s.regions > 1:
+        events = (
+            Event(_ns(start), Fault.SEVER, groups=one_alone(s.regions)),
+            Event(_ns(end), Fault.HEAL),
+        )
+    title = f"one region behind a device that resets, {end - start:g} s"
+    return Scenario("isolated-by-reset", title, _ns(430 * scale), _balanced(s, 2.0), events)
+
+
 def suspend_60s(s: Settings, scale: float) -> Scenario:
     """One region's process stands still for a minute, then goes on."""
     pause = Event(
@@ -267,6 +293,8 @@ SCENARIOS: dict[str, Factory] = {
     "loss-30": _loss(30),
     "restart-hot": _restart("hot"),
     "restart-skewed": _restart("skewed"),
+    "killed-and-replaced": killed_and_replaced,
+    "isolated-by-reset": isolated_by_reset,
     "suspend-60s": suspend_60s,
     "drift": drift,
     "wall-clocks": wall_clocks,

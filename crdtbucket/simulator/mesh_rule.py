@@ -34,9 +34,11 @@ class Mesh(Protocol):
     def node(self, name: str) -> MeshNode: ...
     def advance(self, seconds: float) -> None: ...
     def partition(self, *groups: set[str]) -> None: ...
+    def sever(self, *groups: set[str]) -> None: ...
     def heal(self) -> None: ...
     def crash(self, node: str) -> None: ...
     def restart(self, node: str, memory: Literal["empty"] = "empty") -> None: ...
+    def join(self, node: str) -> None: ...
     def suspend(self, node: str, seconds: float) -> None: ...
 
 
@@ -52,7 +54,7 @@ class MeshRule:
 
     def start(self, scenario: Scenario, settings: Settings) -> None:
         """A new mesh at time 0."""
-        self._names, self._bucket = settings.node_names(), settings.bucket().name
+        self._names, self._bucket = list(settings.node_names()), settings.bucket().name
         self._number = {name: number for number, name in enumerate(self._names)}
         self._mesh = self._make(scenario, settings)
         self._nodes = [self._mesh.node(name) for name in self._names]
@@ -73,6 +75,10 @@ class MeshRule:
         """No message passes between two groups from now on."""
         self._mesh.partition(*({self._names[node] for node in group} for group in groups))
 
+    def sever(self, groups: Sequence[Sequence[int]]) -> None:
+        """The same, by a device that resets and refuses."""
+        self._mesh.sever(*({self._names[node] for node in group} for group in groups))
+
     def heal(self) -> None:
         """All links carry messages again."""
         self._mesh.heal()
@@ -85,6 +91,14 @@ class MeshRule:
         """The node starts again with empty memory."""
         self._mesh.restart(self._names[node], memory="empty")
         self._nodes[node] = self._mesh.node(self._names[node])
+        self._restarted[node] = True
+
+    def replace(self, node: int) -> None:
+        """A process with a name that was never used takes the place."""
+        name = f"{self._names[node]}+"
+        self._names[node], self._number[name] = name, node
+        self._mesh.join(name)
+        self._nodes[node] = self._mesh.node(name)
         self._restarted[node] = True
 
     def suspend(self, node: int, duration_ns: int) -> None:
@@ -104,9 +118,9 @@ class MeshRule:
             if self._nodes[node].joining:
                 return None
             self._restarted[node] = False
-        totals = [0] * len(self._names)
+        totals = [0] * len(self._nodes)
         for name, (taken, _) in self._nodes[node].columns(self._bucket, KEY).items():
-            totals[self._number[name]] = taken
+            totals[self._number[name]] += taken
         return totals
 
     def room(self, node: int) -> int:

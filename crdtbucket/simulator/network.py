@@ -47,6 +47,10 @@ class Nodes:
             for node in group:
                 self.group[node] = number
 
+    def sever(self, groups: Sequence[Sequence[int]]) -> None:
+        """The same: these rules look at no connection."""
+        self.partition(groups)
+
     def heal(self) -> None:
         """All links carry messages again."""
         self.group = [0] * self.settings.regions
@@ -59,6 +63,10 @@ class Nodes:
         """The node starts again with empty memory."""
         self.up_at[node] = self.now
         self.reset(node)
+
+    def replace(self, node: int) -> None:
+        """A process under another name: to these rules, which know nodes by number, the same."""
+        self.restart(node)
 
     def suspend(self, node: int, duration_ns: int) -> None:
         """The node stands still and keeps its memory."""

@@ -26,6 +26,10 @@ class Rule(Protocol):
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         """No message passes between two groups from now on."""
 
+    def sever(self, groups: Sequence[Sequence[int]]) -> None:
+        """The same, and connections between two groups are reset and calls refused: what one side
+        sees of the other is what it would see of processes that ended."""
+
     def heal(self) -> None:
         """All links carry messages again."""
 
@@ -34,6 +38,9 @@ class Rule(Protocol):
 
     def restart(self, node: int) -> None:
         """The node starts again with empty memory."""
+
+    def replace(self, node: int) -> None:
+        """A process that has another name takes the place of the node's, which has crashed."""
 
     def suspend(self, node: int, duration_ns: int) -> None:
         """The node's process stands still; its memory is kept. It is asked nothing meanwhile."""

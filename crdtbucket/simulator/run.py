@@ -93,6 +93,8 @@ class Run:
     def _apply(self, event: Event, now: int) -> None:
         if event.fault is Fault.PARTITION:
             self.rule.partition(event.groups)
+        elif event.fault is Fault.SEVER:
+            self.rule.sever(event.groups)
         elif event.fault is Fault.HEAL:
             self.rule.heal()
         elif event.fault is Fault.CRASH:
@@ -100,6 +102,9 @@ class Run:
             self._wakes[event.node] = None
         elif event.fault is Fault.RESTART:
             self.rule.restart(event.node)
+            self._wakes[event.node] = now
+        elif event.fault is Fault.REPLACE:
+            self.rule.replace(event.node)
             self._wakes[event.node] = now
         else:
             self.rule.suspend(event.node, event.duration_ns)

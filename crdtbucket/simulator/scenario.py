@@ -20,15 +20,21 @@ class Fault(str, Enum):
     """What can happen to nodes and links."""
 
     PARTITION = "partition"
+    SEVER = "sever"
     HEAL = "heal"
     CRASH = "crash"
     RESTART = "restart"
+    REPLACE = "replace"
     SUSPEND = "suspend"
 
 
 @dataclass(frozen=True)
 class Event:
-    """One fault at one time. A partition has `groups`, the others but heal a `node`."""
+    """One fault at one time. A partition has `groups`, the others but heal a `node`.
+
+    `SEVER` is a partition by a device that resets connections and refuses calls in place of the
+    other side. `REPLACE` starts a process under a new name where `node` has crashed.
+    """
 
     at_ns: int
     fault: Fault

@@ -31,7 +31,7 @@ MORE = {
     "a sentinel": "rating: {bucket_backend: {connection: {sentinel: {master: m, nodes: [s:1]}}}}",
     "certificates": "rating: {bucket_backend: {connection: {host: h, port: 7, db: 2, username: u, "
     "tls: {ca: ca.pem, cert: c.pem, key: k.pem}}}}",
-    "words": "node: 'no'\nregion: '1e3'\nmesh: {state_dir: '$${HOME}'}\n",
+    "words": "node: 'no'\nregion: '1e3'\nmesh: {state_dir: '$${HOME}', ended_is_dead: never}\n",
 }
 
 

@@ -64,7 +64,8 @@ rating:
     deadline: 0.03
     connection: {{tls: true, host: h, port: '${{env:NUMBER}}'}}
 mesh: {{peers: 'a:1, b:2', secret: [one of two secrets,
-  another of two secrets], gossip_interval: 250 MS, tls_verify_peer: }}
+  another of two secrets], gossip_interval: 250 MS, tls_verify_peer: ,
+  ended_is_dead: Never}}
 rollout:
   stages: [{{regions: [eu], percent: '10'}}, {{percent: 50}}, {{}}]
   hold: 10m
@@ -174,6 +175,7 @@ def test_whatever_value_can_be_loaded_fits_it(tmp_path: Path, path: str) -> None
          ["openclaw", "rating", "services", "a", "shadow"]),
         ("rating: {consistency: weak}", ["rating", "consistency"]),
         ("mesh: {gossip_interval: often}", ["mesh", "gossip_interval"]),
+        ("mesh: {ended_is_dead: soon}", ["mesh", "ended_is_dead"]),
     ],
 )  # fmt: skip
 def test_a_fault_is_found_where_it_stands(text: str, path: list[str]) -> None:

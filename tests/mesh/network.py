@@ -32,6 +32,9 @@ class RecordingNode:
         self.on_wake: Callable[[], None] | None = None
         self.linked: dict[str, NodeInfo] = {}
         self.events: list[tuple[str, str]] = []
+        self.ends: list[tuple[str, bool]] = []
+        """Who was disconnected, and whether the other side had ended the connection."""
+        self.failed_calls: list[tuple[str, str, bool]] = []
         self.frames: list[tuple[str, bytes]] = []
         self.ticks = 0
         self.rounds = True
@@ -50,9 +53,13 @@ class RecordingNode:
         self.linked[peer.name] = peer
         self.events.append(("connected", peer.name))
 
-    def disconnected(self, name: str, now: int) -> None:
+    def disconnected(self, name: str, now: int, *, ended: bool) -> None:
         del self.linked[name]
         self.events.append(("disconnected", name))
+        self.ends.append((name, ended))
+
+    def call_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
+        self.failed_calls.append((name, address, refused))
 
     def receive(self, name: str, frame: bytes, now: int) -> list[tuple[str, bytes]]:
         assert name in self.linked

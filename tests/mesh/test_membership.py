@@ -10,6 +10,7 @@ import pytest
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import NodeConflict, WireError
 from crdtbucket.mesh import wire
+from crdtbucket.mesh.link import Link
 from crdtbucket.mesh.membership import (
     DEAD_NS,
     GOSSIP_NS,
@@ -136,6 +137,87 @@ def test_a_peer_is_forgotten_once() -> None:
     members.connected(PEER, CONFIG.forget_after_ns + 2)
     assert not link.forgotten
     assert members.addresses() == [PEER.address]
+
+
+def died(members: Membership, now: int) -> bool:
+    """Whether the peer counts as dead when every call is refused from now on."""
+    for _ in range(12):
+        now += GOSSIP_NS
+        members.call_failed("peer", "", now, refused=True)
+        members.age(now)
+    return members.links["peer"].forgotten
+
+
+def test_a_connection_that_this_side_gave_up_waiting_for_is_no_death() -> None:
+    for ended in (True, False):
+        members, _ = membership()
+        members.connected(PEER, 0)
+        members.disconnected(members.links["peer"], 0, ended=ended)
+        assert died(members, 0) == ended
+
+
+def test_calls_are_of_the_peer_by_its_name_or_its_address() -> None:
+    for name, address, expected in (
+        ("peer", "", True), ("", PEER.address, True), ("other", "", False), ("", "", False)
+    ):  # fmt: skip
+        members, _ = membership()
+        members.connected(PEER, 0)
+        members.disconnected(members.links["peer"], 0, ended=True)
+        members.call_failed(name, address, GOSSIP_NS, refused=True)
+        ending = members.links["peer"].ending
+        assert ending is not None
+        assert (ending.refused is not None) == expected
+
+
+def test_another_node_at_its_address_says_that_a_peer_is_not_there() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    members.disconnected(members.links["peer"], 0, ended=True)
+    members.connected(NodeInfo("other", "", 11, PEER.address, 0), GOSSIP_NS)
+    ending = members.links["peer"].ending
+    assert ending is not None
+    assert ending.refused == GOSSIP_NS
+
+
+def test_a_member_that_is_only_told_of_counts_in_the_majority() -> None:
+    """A leaf of a star that loses its hub has lost everybody."""
+    members, _ = membership()
+    members.connected(PEER, 0)
+    row = ("third", "", 3, "h:1")
+    members.hear(members.links["peer"], frame(members=(row,), unheard=()), 0)
+    members.disconnected(members.links["peer"], 0, ended=True)
+    assert not died(members, 0)
+
+
+def test_whoever_takes_over_counts_the_members_that_are_not_linked_again() -> None:
+    members, _ = membership()
+    linked = [
+        Link(replace(PEER, name=name, epoch=epoch), members._roster.node(name), 0, connected=False)
+        for name, epoch in (("peer", 9), ("third", 10))
+    ]
+    members.take_over(linked, 0)
+    members.connected(PEER, 0)
+    members.disconnected(members.links["peer"], 0, ended=True)
+    assert not died(members, 0)
+    members.connected(linked[1].info, 13 * GOSSIP_NS)
+    members.hear(members.links["third"], frame(members=(), unheard=()), 13 * GOSSIP_NS)
+    members.call_failed("peer", "", 13 * GOSSIP_NS, refused=True)
+    members.age(13 * GOSSIP_NS)
+    assert members.links["peer"].forgotten
+
+
+def test_a_link_that_is_down_needs_no_room() -> None:
+    """The epoch of a peer may have been given up while the link stood, and the table be full."""
+    members, table = membership()
+    members.connected(PEER, 0)
+    table.table.mark(PEER.epoch)
+    table.table.release(PEER.epoch)
+    for i in range(wire.MAX_ORIGINS - 2):
+        table.table.origin(1, 1000 + i)
+    members.age(HEARD_NS)
+    members.disconnected(members.links["peer"], HEARD_NS)
+    assert table.members[-1] == members.expected
+    assert members.links["peer"].ending is None
 
 
 def test_a_goodbye_takes_the_peer_from_the_known() -> None:

@@ -1,0 +1,177 @@
+"""A process that was killed is told from one that is cut off, and the rest gets its share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from crdtbucket.policy import BucketSpec
+from crdtbucket.simulator.catalogue import SCENARIOS
+from crdtbucket.simulator.rules import CRDTBUCKET, make_rule
+from crdtbucket.simulator.run import simulate
+from crdtbucket.simulator.settings import Settings
+from crdtbucket.testing import SimulatedMesh
+from tests.simulated.meshes import NAMES, STILL, drive, mesh_of, total
+
+SPEC = BucketSpec("b", 500, 100)
+DEAD_S = 10.0
+LATE_S = 3.0
+"""A death is noticed within this beyond it: a peer says within two seconds that it hears a member
+no more, and calls are a second apart."""
+
+
+def forgotten(mesh: SimulatedMesh, by: str, names: Iterable[str] = NAMES) -> set[str]:
+    links = mesh[by].node.links
+    return {name for name in names if name in links and links[name].forgotten}
+
+
+def even(names: Iterable[str], load: float) -> dict[str, float]:
+    names = list(names)
+    return {name: load * SPEC.rate_per_second / len(names) for name in names}
+
+
+def test_a_killed_process_is_forgotten_in_ten_seconds_and_no_sooner() -> None:
+    mesh = mesh_of(3, SPEC)
+    drive(mesh, even(NAMES[:3], 2.0), 5)
+    mesh.crash("C")
+    mesh.advance(DEAD_S - 0.5)
+    assert [forgotten(mesh, name) for name in "AB"] == [set(), set()]
+    mesh.advance(0.5 + LATE_S)
+    assert [forgotten(mesh, name) for name in "AB"] == [{"C"}, {"C"}]
+    assert mesh["A"].node.status("C", mesh["A"].table.now()) == "dead"
+    assert "C" not in mesh["A"].node.members.known
+
+
+def test_the_last_of_two_forgets_the_other() -> None:
+    mesh = mesh_of(2, SPEC)
+    mesh.crash("B")
+    mesh.advance(DEAD_S + LATE_S)
+    assert forgotten(mesh, "A") == {"B"}
+
+
+def test_never_means_not_before_the_long_silence() -> None:
+    mesh = mesh_of(3, SPEC, ended_is_dead="never", forget_after=60.0)
+    mesh.crash("C")
+    mesh.advance(55)
+    assert forgotten(mesh, "A") == set()
+    mesh.advance(10)
+    assert forgotten(mesh, "A") == {"C"}
+
+
+def test_silence_without_an_end_is_no_death() -> None:
+    mesh = mesh_of(5, SPEC)
+    mesh.partition("A", "BCDE")
+    mesh.advance(1)
+    mesh.crash("A")  # its goodbye is lost in the partition
+    mesh.advance(60)
+    assert forgotten(mesh, "B") == set()
+    mesh.heal()  # the first frame to its host is answered by a reset
+    mesh.advance(1 + DEAD_S + LATE_S)
+    assert forgotten(mesh, "B") == {"A"}
+
+
+def test_a_process_that_stands_still_answers_no_call_and_is_no_death() -> None:
+    """Its kernel takes calls while the process does not read them: that is silence."""
+    mesh = mesh_of(3, SPEC)
+    mesh.sever("C", "AB")
+    mesh.advance(3)
+    mesh.suspend("C", 60)
+    mesh.heal()
+    mesh.advance(40)
+    assert [forgotten(mesh, name) for name in "AB"] == [set(), set()]
+
+
+def test_who_comes_back_in_time_is_not_forgotten_and_who_comes_later_counts_again() -> None:
+    for away, expected in ((DEAD_S - 3, 0), (DEAD_S + LATE_S, 1)):
+        mesh = mesh_of(3, STILL)
+        mesh["C"].take("b", "k", 7)
+        mesh.advance(1)
+        mesh.crash("C")
+        mesh.advance(away)
+        mesh.restart("C", "snapshot")
+        mesh.advance(20)
+        assert mesh["A"].table.stats()["forgotten"] == expected
+        assert mesh["A"].node.status("C", mesh["A"].table.now()) == "alive"
+        mesh["C"].take("b", "k", 5)
+        mesh.advance(1)
+        assert mesh["A"].columns("b", "k")["C"][0] == 12
+
+
+def test_who_is_heard_by_a_third_is_not_dead() -> None:
+    mesh = mesh_of(4, SPEC)
+    mesh.sever("A", "D")  # B and C hear both
+    mesh.advance(60)
+    assert forgotten(mesh, "A") == set()
+    assert forgotten(mesh, "D") == set()
+    mesh.crash("D")
+    mesh.advance(DEAD_S + 2 * LATE_S)
+    assert [forgotten(mesh, name) for name in "ABC"] == [{"D"}] * 3
+
+
+@pytest.mark.parametrize("load", [2.0, 0.6])
+def test_pods_killed_and_replaced_under_new_names_leave_the_limit_whole(load: float) -> None:
+    mesh = mesh_of(5, SPEC)
+    live, told = list(NAMES), []
+    drive(mesh, even(live, load), 10)
+    for number in range(4):
+        mesh.crash(live.pop(0))
+        live.append(f"pod-{number}")
+        mesh.join(live[-1])
+        told.append(total(drive(mesh, even(live, load), 30)))
+    whole = 30 * min(load, 1.0) * SPEC.rate_per_second
+    assert min(told) >= 0.98 * whole, told
+    assert sum(told) <= 4 * whole + SPEC.capacity
+
+
+@pytest.mark.parametrize(("one", "other"), [("AB", "CD"), ("A", "BCD"), ("AB", "CDE")])
+def test_the_smaller_part_behind_a_device_that_resets_forgets_nobody(one: str, other: str) -> None:
+    mesh = mesh_of(len(one + other), SPEC)
+    mesh.sever(one, other)
+    mesh.advance(60)
+    assert all(forgotten(mesh, name) == set() for name in one)
+    larger = len(other) > len(one)
+    assert all(forgotten(mesh, name) == (set(one) if larger else set()) for name in other)
+    mesh.heal()
+    mesh.advance(2)
+    for name, node in mesh.nodes.items():
+        assert all(
+            node.node.status(n, node.table.now()) == "alive" for n in mesh.nodes if n != name
+        )
+
+
+def test_two_halves_behind_a_device_that_resets_keep_their_shares() -> None:
+    mesh = mesh_of(4, SPEC)
+    demand = even(NAMES[:4], 2.0)
+    drive(mesh, demand, 10)
+    mesh.sever("AB", "CD")
+    assert total(drive(mesh, demand, 60)) <= 1.02 * 60 * SPEC.rate_per_second
+
+
+def test_connections_that_are_reset_one_by_one_leave_no_false_majority() -> None:
+    """Six nodes of ten are cut off, one each twenty seconds: who is left knows that it is few."""
+    names = [f"n{i}" for i in range(10)]
+    mesh = SimulatedMesh(names, [SPEC], latency=0.02, seed=1)
+    for cut in range(1, 7):
+        mesh.sever(names[:4], *([name] for name in names[4 : 4 + cut]))
+        mesh.advance(20)
+    assert len(forgotten(mesh, "n0", names)) < 6
+    mesh.heal()
+    mesh.advance(2)
+    assert mesh["n0"].node.known() == 10
+
+
+def test_what_an_isolated_node_costs_behind_a_device_that_refuses_for_it() -> None:
+    """Its share of the refill for as long, and no more: the figure in docs/security.md."""
+    settings = Settings(seed=1)
+    scenario = SCENARIOS["isolated-by-reset"](settings, 0.25)
+    outcome = simulate(make_rule(CRDTBUCKET), scenario, settings)
+    share = settings.refill_rate / settings.regions * 300 * 0.25
+    assert outcome.excess_percent <= 100 * share / settings.capacity * 1.05
+    assert outcome.bound_percent is not None
+    assert outcome.excess_percent <= outcome.bound_percent
+
+
+def test_a_joiner_must_have_a_name_of_its_own() -> None:
+    with pytest.raises(Exception, match="there is a node 'A' already"):
+        mesh_of(2).join("A")
