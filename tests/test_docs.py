@@ -569,7 +569,7 @@ TOLD = [
     ("model.md", f"at least {protocol.FLUSH_GAP_NS / 1e6:g} ms apart"),
     ("model.md", f"or after {protocol.CAUTION_NS / SECOND:g} s"),
     ("model.md", f"trip is above {link.STALE_NS / SECOND:g} s"),
-    ("model.md", f"and {pruning.SETTLED_NS / SECOND:g} s plus the longest time to full"),
+    ("model.md", f"and {pruning.SETTLED_NS / SECOND:g} s have passed,"),
     ("wire.md", f"heard within {membership.HEARD_NS / SECOND:g} s"),
     ("wire.md", f"within {membership.DEAD_NS / SECOND:g} s), `dead`"),
     ("wire.md", f"silent for over {membership.HOLD_NS / SECOND:g} s"),

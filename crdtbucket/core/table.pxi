@@ -100,6 +100,21 @@ cdef class Table(_Sharing):
         cdef uint32_t i
         return max((self.t.definitions[i].cap_ns for i in range(self.t.h.definitions)), default=0)
 
+    def owing(self, int64_t place):
+        """Of the entries from `place` on, as many as may be looked at in one go: the epochs that have a column in one that owes,
+        each with the longest time (ns) in which such a bucket fills from its ceiling of debt; and the next place, -1 at
+        the end. O(entries looked at)."""
+        cdef int64_t longest[MAX_ORIGINS]
+        cdef uint32_t i
+        memset(longest, 0, sizeof(longest))
+        place = max(0, place)
+        self.enter()
+        columns_that_owe(&self.t, place, SLICE, clock_ns(&self.t), longest)
+        self.leave()
+        found = {self.t.origins[i].epoch: longest[i] for i in range(1, MAX_ORIGINS) if longest[i] and self.t.origins[i].used}
+        place += SLICE
+        return found, place if place < self.t.h.bump else -1
+
     def mark(self, uint64_t epoch):
         """Columns of this dead epoch count no more, here: every live peer knows its final counts. Levels do not move."""
         cdef uint32_t origin = origin_find(&self.t, epoch)

@@ -109,6 +109,26 @@ static int64_t settle_suspects(table_t *t, int64_t from, int64_t most, int cance
     return settled;
 }
 
+/* Of the next `most` entries from `from`, those that owe: raises `longest` of each origin with a column there to the time in
+ * which that bucket fills from the ceiling of debt. What the other columns count has come back by time, here. */
+static void columns_that_owe(const table_t *t, int64_t from, int64_t most, int64_t now, int64_t *longest)
+{
+    for (int64_t i = from; i < from + most && i < t->h->bump; i++) {
+        const hot_t *hot = &t->hot[i];
+        column_t c = {0};
+        if (!(LOAD(hot->flags) & ENTRY_USED))
+            continue;
+        const definition_t *d = &t->definitions[hot->bucket];
+        if (debt_units(d, LOAD(hot->base), entry_net(t, (uint32_t)i), now) <= slack_units(d))
+            continue;
+        if (longest[hot->origin] < d->cap_ns)
+            longest[hot->origin] = d->cap_ns;
+        while (column_next(t, (uint32_t)i, &c))
+            if (longest[column_origin(&c)] < d->cap_ns)
+                longest[column_origin(&c)] = d->cap_ns;
+    }
+}
+
 /* Columns of a marked origin are dropped; levels do not move. Returns entries changed among the next `most` from `from`,
  * -1 when there is no memory to close a column that an entry still counts under. */
 static int64_t prune(table_t *t, uint32_t origin, int64_t from, int64_t most)

@@ -31,6 +31,9 @@ GOSSIP_NS = 1_000_000_000
 """Members and marks are looked at this often, and told when they changed."""
 REPEAT_NS = 10_000_000_000
 """They are told again this often, since a frame may be lost."""
+GONE = 128
+"""So many peers that left or are forgotten are remembered: names that come and go would use up all
+numbers."""
 REPEATED_MEMBERS = 64
 """Of more members they are told again as many times more seldom, so that what a link carries does
 not grow with the mesh."""
@@ -242,22 +245,50 @@ class Membership:
                 self.forget(link)
                 text = "%s: %s is dead and forgotten: its connection ended, and calls are refused"
                 log.warning(text, self._name, link.info.name)
+        self._make_room(now)
+
+    def _make_room(self, now: int) -> None:
+        """Of peers that are gone the last ones are remembered. When the epochs run out, who has
+        been silent for longest goes, if nobody hears it."""
+        gone = [link for link in self.links.values() if self._is_gone(link.info.name)]
+        gone = sorted((one for one in gone if not one.connected), key=lambda link: link.heard)
+        for link in gone[: max(0, len(gone) - GONE)]:
+            del self.links[link.info.name]
+        if not self._pruner.crowded:
+            return
+        silent = [
+            link
+            for link in self.links.values()
+            if now - link.heard >= DEAD_NS and not (link.left or link.forgotten)
+        ]
+        for link in sorted(silent, key=lambda link: link.heard):
+            if not self._heard_by_any(link.info.name, now):
+                self.forget(link)
+                text = "%s: %s was silent for %.0f s and is forgotten: other nodes need its place"
+                log.warning(text, self._name, link.info.name, (now - link.heard) / 1e9)
+                return
 
     def _is_dead(self, link: Link, now: int) -> bool:
         """See `endings`, which numbers what is asked here."""
         period, ending = self._ended_is_dead_ns, link.ending
         if period is None or ending is None or not ending.refused_for(period, now):
             return False
-        name = link.info.name
-        alive = [other for other in self.reachable() if now - other.heard < self._heard_ns]
-        if any(hears(other.told, other.unheard, name) for other in alive):
+        if self._heard_by_any(link.info.name, now):
             return False
+        alive = self._alive(now)
         linked = sum(
             one.connected and not (one.left or one.forgotten) for one in self.links.values()
         )
         only_told_of = len(self.known.keys() - self.links.keys())
         missing = linked - len(alive) + self._places.empty(now) + only_told_of
         return is_majority(1 + len(alive), missing)
+
+    def _alive(self, now: int) -> list[Link]:
+        return [link for link in self.reachable() if now - link.heard < self._heard_ns]
+
+    def _heard_by_any(self, name: str, now: int) -> bool:
+        """Whether a peer that is heard here may hear this member."""
+        return any(hears(link.told, link.unheard, name) for link in self._alive(now))
 
     def forget(self, link: Link) -> bool:
         """The peer is gone for good. False when that was known."""
@@ -344,12 +375,23 @@ class Membership:
 
     def _know(self, name: str, region: str, epoch: int, address: str, now: int) -> None:
         known = self.known.get(name)
-        if name == self._name or (known is None and len(self.known) >= wire.MAX_MEMBERS - 1):
+        if name == self._name or (known is None and not self._has_room_for_a_name()):
             return
         if known is not None and not address:
             address = known[3]  # a node that does not know where it is reached takes nothing back
         self.known[name] = (name, region, epoch, address)
         self._told[name] = now
+
+    def _has_room_for_a_name(self) -> bool:
+        """Whether one more member can be told of. One that is silent makes room; its link
+        remembers it."""
+        if len(self.known) < wire.MAX_MEMBERS - 1:
+            return True
+        linked = {name for name, link in self.links.items() if link.connected}
+        silent = [name for name in self.known if name in self.links and name not in linked]
+        if silent:
+            self._forget_name(min(silent, key=lambda name: self._told[name]))
+        return bool(silent)
 
     def _has_left(self, name: str, epoch: int) -> bool:
         link = self.links.get(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from crdtbucket._core import Table
 from crdtbucket.mesh import wire
@@ -16,16 +17,30 @@ from crdtbucket.mesh.link import Link
 log = logging.getLogger("crdtbucket.mesh")
 
 SETTLED_NS = 30_000_000_000
-"""An epoch is not marked before it has been dead for so long, and for the longest time to full of
-any bucket: a newcomer that hears a level without the columns behind it would otherwise count less
-than is owed, and everybody would adopt that."""
+"""An epoch is not marked before it has been dead for so long; and, where it has a column on a key
+that owes, for the longest time to full of such a bucket: a newcomer that hears a level without
+the columns behind it would otherwise count less than is owed, and everybody would adopt that.
+Where the keys are full, its columns are history."""
 PASSES = 2
-"""Full passes of anti-entropy with every live peer that must have come since: they spread its final
-counts."""
+"""Full passes of anti-entropy that must have come since with every live peer of that time: they
+spread its final counts. Who came later was sent them with all the rest."""
 KEPT_NS = 900_000_000_000
 """A mark is remembered for so long."""
 CROWDED = wire.MAX_ORIGINS * 7 // 8
 """From so many epochs on the oldest are marked and released early: new nodes must find room."""
+
+
+@dataclass
+class _Dead:
+    """An epoch that nobody runs under any more. Times are local ns."""
+
+    since: int
+    passes: dict[int, int]
+    """Passes that there had been with each live peer, by its epoch."""
+    spread: int | None = None
+    """When every live peer had its final counts."""
+    settles: int | None = None
+    """From when on it may be marked; None while the keys have not been looked at since."""
 
 
 class Pruner:
@@ -34,26 +49,60 @@ class Pruner:
     def __init__(self, table: Table, now: int) -> None:
         """Goes on with the marks that are in the table."""
         self._table = table
-        self._dead: dict[int, tuple[int, dict[str, int]]] = {}
+        self._dead: dict[int, _Dead] = {}
+        self._place = -1
+        """Where the look at all keys under way goes on, -1 while none is."""
+        self._begun = 0
+        self._owing: dict[int, int] = {}
+        """What it has found: the longest time to full of a bucket, by epoch."""
+        self._crowded = False
+        self._running = 0
         self.marks = {epoch: now for _, _, epoch, marked in table.origins() if marked}
         """Marked epochs, the oldest first, and when they were marked, as far as that is known."""
 
+    @property
+    def crowded(self) -> bool:
+        """Whether there is hardly room for more epochs, although all dead ones go."""
+        return self._running > CROWDED
+
     def step(self, links: Iterable[Link], running: set[int], now: int) -> tuple[int, ...]:
         """Marks what can be marked, releases what is old; returns the marks to tell."""
-        live = {link.info.name: link.passes for link in links if link.connected and not link.left}
+        live = {link.info.epoch: link for link in links if link.connected and not link.left}
         known = self._table.origins()
         dead = {epoch for _, _, epoch, marked in known if not marked} - running
         self._dead = {epoch: seen for epoch, seen in self._dead.items() if epoch in dead}
-        settled = SETTLED_NS + self._table.longest_debt
         for epoch in dead:
-            since, passes = self._dead.setdefault(epoch, (now, live))
-            spread = all(n >= passes.get(name, 0) + PASSES for name, n in live.items())
-            if spread and now - since >= settled:
+            if epoch not in self._dead:
+                passes = {peer: link.passes for peer, link in live.items()}
+                self._dead[epoch] = _Dead(now, passes)
+            one = self._dead[epoch]
+            if one.spread is None and now - one.since >= SETTLED_NS and _has_spread(one, live):
+                one.spread = now
+        self._look(now)
+        for epoch, one in list(self._dead.items()):
+            if one.settles is not None and now >= one.settles:
                 self._mark(epoch, now)
+        self._running = len(known) - len(self._dead) - len(self.marks)
         self._make_room(len(known), now)
         for epoch in [e for e, at in self.marks.items() if now - at > KEPT_NS]:
             self._release(epoch)
         return tuple(self.marks)[-wire.MAX_MARKS :]
+
+    def _look(self, now: int) -> None:
+        """Goes on with a look at all keys: in which of them does a dead epoch stand that owe?"""
+        if self._place < 0:
+            if not any(one.spread is not None for one in self._dead.values()):
+                return
+            self._place, self._begun, self._owing = 0, now, {}
+        found, self._place = self._table.owing(self._place)
+        for epoch, longest in found.items():
+            self._owing[epoch] = max(longest, self._owing.get(epoch, 0))
+        if self._place >= 0:
+            return
+        for epoch, one in self._dead.items():
+            if one.spread is not None and one.spread <= self._begun:
+                settles = one.since + SETTLED_NS + self._owing.get(epoch, 0)
+                one.settles = settles if one.settles is None else min(settles, one.settles)
 
     def told(self, epoch: int, running: set[int], now: int) -> None:
         """A peer says that this epoch is dead and counted everywhere; a running one is never
@@ -67,15 +116,16 @@ class Pruner:
             self._table.unmark(epoch)
 
     def _make_room(self, known: int, now: int) -> None:
+        crowded = known > CROWDED
+        if crowded and not self._crowded:
+            log.warning("%d epochs are known: from here on old ones are dropped early", known)
+        self._crowded = crowded
         for epoch in list(self.marks)[: max(0, known - CROWDED)]:
             self._release(epoch)
             known -= 1
-        by_age = sorted(self._dead, key=lambda epoch: self._dead[epoch][0])
-        settled = [epoch for epoch in by_age if now - self._dead[epoch][0] >= SETTLED_NS]
-        early = settled[: max(0, known - CROWDED)]
-        if early:
-            log.warning("%d epochs are known: %d old ones are dropped early", known, len(early))
-        for epoch in early:
+        by_age = sorted(self._dead, key=lambda epoch: self._dead[epoch].since)
+        settled = [epoch for epoch in by_age if now - self._dead[epoch].since >= SETTLED_NS]
+        for epoch in settled[: max(0, known - CROWDED)]:
             self._mark(epoch, now)
 
     def _mark(self, epoch: int, now: int) -> None:
@@ -86,3 +136,11 @@ class Pruner:
     def _release(self, epoch: int) -> None:
         del self.marks[epoch]
         self._table.release(epoch)
+
+
+def _has_spread(dead: _Dead, live: dict[int, Link]) -> bool:
+    """Whether each live peer has the final counts of an epoch."""
+    return all(
+        link.passes >= dead.passes[epoch] + PASSES if epoch in dead.passes else link.synced
+        for epoch, link in live.items()
+    )

@@ -13,6 +13,7 @@ from crdtbucket.mesh import wire
 from crdtbucket.mesh.link import Link
 from crdtbucket.mesh.membership import (
     DEAD_NS,
+    GONE,
     GOSSIP_NS,
     HEARD_NS,
     HOLD_NS,
@@ -49,10 +50,10 @@ class Counted:
         self.table.configure(members=members)
 
 
-def membership() -> tuple[Membership, Counted]:
+def membership(config: MeshConfig = CONFIG) -> tuple[Membership, Counted]:
     table = Counted()
     roster = Roster(table.table, "me")
-    return Membership(table, CONFIG, roster, "me", 0), table  # type: ignore[arg-type]
+    return Membership(table, config, roster, "me", 0), table  # type: ignore[arg-type]
 
 
 def frame(**values: Any) -> wire.Frame:
@@ -342,6 +343,48 @@ def test_names_may_come_and_go_for_ever() -> None:
         members.gather(ME, now)
     assert len(members.links) < 5
     assert len(members.known) < 5
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_processes_under_new_names_may_die_for_ever(ended: bool) -> None:
+    """One a second, by a crash or in silence: each later one still finds room."""
+    members, table = membership(replace(CONFIG, forget_after=3600.0))
+    members.expected = 1
+    for i in range(1, 1_500):
+        now, peer = i * GOSSIP_NS, NodeInfo(f"pod-{i}", "", 100 + i, f"h:{i}", 0)
+        table.table.set_time(now)
+        members.connected(peer, now)
+        members.disconnected(members.links[peer.name], now, ended=ended)
+        for earlier in range(max(1, i - 12), i):
+            members.call_failed(f"pod-{earlier}", "", now, refused=ended)
+        members.age(now)
+        members.gather(ME, now)
+        assert peer.name in members.known
+    assert len(members.links) <= wire.MAX_ORIGINS + GONE
+    assert len(table.table.origins()) < wire.MAX_ORIGINS
+
+
+def test_who_is_silent_is_not_forgotten_for_want_of_room_while_a_peer_hears_it() -> None:
+    members, _ = membership(replace(CONFIG, forget_after=3600.0))
+    heard = NodeInfo("heard", "", 50, "", 0)
+    for info in (PEER, heard):
+        members.connected(info, 0)
+    members.disconnected(members.links["heard"], 0)
+    for i in range(wire.MAX_ORIGINS - 4):
+        info = NodeInfo(f"n{i}", "", 100 + i, "", 0)
+        members.connected(info, 0)
+        members.disconnected(members.links[info.name], 0)
+    now = DEAD_NS + 20 * GOSSIP_NS
+    members.links["peer"].heard = now
+    members.hear(members.links["peer"], frame(members=(("heard", "", 50, ""),), unheard=()), now)
+    for later in range(20):
+        members.gather(ME, now + later * GOSSIP_NS)
+        members.links["peer"].heard = now + later * GOSSIP_NS
+        members.age(now + later * GOSSIP_NS)
+    forgotten = {name for name, link in members.links.items() if link.forgotten}
+    assert forgotten
+    assert "heard" not in forgotten
+    assert "peer" not in forgotten
 
 
 def test_news_are_told_when_they_change_and_again_after_a_while() -> None:

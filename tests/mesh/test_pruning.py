@@ -13,9 +13,13 @@ SPEC = BucketSpec("b", 100, 100)
 
 
 def table_with(*dead: int) -> Table:
-    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=7)
-    BucketCore(table, SPEC)
-    for epoch in dead:
+    """Of the dead the last one has a column on a key that owes."""
+    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=dead[-1] if dead else 7)
+    bucket = BucketCore(table, SPEC)
+    if dead:
+        bucket.take("k", 100)
+        table.open_epoch(7)
+    for epoch in dead[:-1]:
         table.origin(1, epoch)
     return table
 
@@ -30,7 +34,7 @@ def passed(peer: Link) -> Link:
 
 
 def test_a_dead_epoch_is_marked_after_its_time_and_its_passes() -> None:
-    table, peer = table_with(5, 9), link()
+    table, peer = table_with(9, 5), link()
     pruner, settled = Pruner(table, 0), SETTLED_NS + table.longest_debt
     running = {7, 9}
     assert pruner.step([peer], running, 0) == ()
@@ -39,17 +43,80 @@ def test_a_dead_epoch_is_marked_after_its_time_and_its_passes() -> None:
     assert pruner.step([peer], running, settled) == (5,)
 
 
-def test_the_longest_debt_is_waited_for() -> None:
-    table, peer = table_with(5, 9), link()
+def test_the_longest_time_to_full_of_what_owes_is_waited_for() -> None:
+    table, peer = table_with(9, 5), link()
+    slow = BucketCore(table, BucketSpec("slow", 100, 1, "1h"))
+    pruner = Pruner(table, 0)
+    longest = BucketCore(table, SPEC).spec.capacity * 2 * 10**7
+    pruner.step([peer], {7, 9}, 0)
+    assert pruner.step([passed(peer)], {7, 9}, SETTLED_NS + longest - 1) == ()
+    slow.take("k", 1)  # the dead one has no part in it
+    assert pruner.step([peer], {7, 9}, SETTLED_NS + longest) == (5,)
+
+    table, peer = table_with(9, 5), link()
+    slow = BucketCore(table, BucketSpec("slow", 100, 1, "1h"))
+    table.open_epoch(6)
+    slow.take("k", 1)
+    table.open_epoch(8)
+    pruner = Pruner(table, 0)
+    pruner.step([peer], {8, 9, 7}, 0)
+    assert pruner.step([passed(peer)], {8, 9, 7}, 100 * SETTLED_NS) == (5,)
+    assert pruner.step([peer], {8, 9, 7}, table.longest_debt + SETTLED_NS - 1) == ()  # 5 is old
+    assert pruner.step([peer], {8, 9, 7}, table.longest_debt + SETTLED_NS) == (6,)
+
+
+def test_where_the_keys_are_full_columns_are_history() -> None:
+    table, peer = table_with(9, 5), link()
     BucketCore(table, BucketSpec("slow", 100, 1, "1h"))
     pruner = Pruner(table, 0)
     pruner.step([peer], {7, 9}, 0)
-    assert pruner.step([passed(peer)], {7, 9}, 100 * SETTLED_NS) == ()
-    assert pruner.step([peer], {7, 9}, table.longest_debt + SETTLED_NS) == (5,)
+    table.set_time(table.now() + 2 * 10**9)
+    assert pruner.step([passed(peer)], {7, 9}, SETTLED_NS - 1) == ()
+    assert pruner.step([peer], {7, 9}, SETTLED_NS) == (5,)
+
+
+def test_keys_are_looked_at_slice_by_slice_and_anew_for_each_that_died_later() -> None:
+    table = Table(max_keys=20_000, hash_key=bytes(16), virtual=True, epoch=5)
+    bucket, peer = BucketCore(table, SPEC), link()
+    for number in range(10_000):
+        bucket.take(f"k{number}", 2 if number == 9_999 else 1)
+    table.open_epoch(6)
+    bucket.take("k9999", 1)
+    table.open_epoch(7)
+    table.set_time(table.now() + 15 * 10**6)  # all but the last are full: it is in the second slice
+    pruner = Pruner(table, 0)
+    assert pruner.step([peer], {7, 6}, 0) == ()
+    assert pruner.step([passed(peer)], {7, 6}, SETTLED_NS) == ()  # the first slice
+    assert pruner.step([peer], {7}, SETTLED_NS + 1) == ()  # the second: 5 stands in what owes
+    peer.passes += PASSES
+    assert pruner.step([peer], {7}, SETTLED_NS + table.longest_debt) == (5,)
+    late = 2 * SETTLED_NS + table.longest_debt + 2
+    for later in range(2):  # the look that was under way is older than what it died with
+        assert pruner.step([peer], {7}, late + later) == (5,)
+    assert pruner.step([peer], {7}, late + 2) == (5, 6)
+
+
+def test_who_came_after_a_death_must_have_been_sent_all_but_needs_no_passes() -> None:
+    table, peer, newcomer = table_with(9, 5), link(), link("newcomer", 11)
+    pruner, late = Pruner(table, 0), 10 * SETTLED_NS
+    pruner.step([peer], {7, 9}, 0)
+    assert pruner.step([passed(peer), newcomer], {7, 9, 11}, late) == ()
+    newcomer.sync_place = -1
+    assert pruner.step([peer, newcomer], {7, 9, 11}, late) == (5,)
+
+
+def test_a_peer_that_started_again_is_a_newcomer() -> None:
+    table, peer = table_with(9, 5), link()
+    peer.passes = 1_000
+    pruner = Pruner(table, 0)
+    pruner.step([peer], {7, 9}, 0)
+    again = link(epoch=12)
+    again.sync_place = -1
+    assert pruner.step([again], {7, 9, 12}, 10 * SETTLED_NS) == (5,)
 
 
 def test_every_live_peer_must_have_passed_but_no_dead_one() -> None:
-    table = table_with(5, 9)
+    table = table_with(9, 5)
     one, other, gone = link("one"), link("other"), link("gone")
     gone.connected = False
     pruner, late = Pruner(table, 0), 10 * SETTLED_NS + table.longest_debt
@@ -59,7 +126,7 @@ def test_every_live_peer_must_have_passed_but_no_dead_one() -> None:
 
 
 def test_an_epoch_that_comes_back_to_life_starts_again() -> None:
-    table, peer = table_with(5, 9), link()
+    table, peer = table_with(9, 5), link()
     pruner, settled = Pruner(table, 0), SETTLED_NS + table.longest_debt
     pruner.step([peer], {7, 9}, 0)
     passed(peer)

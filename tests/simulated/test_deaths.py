@@ -124,6 +124,21 @@ def test_pods_killed_and_replaced_under_new_names_leave_the_limit_whole(load: fl
     assert sum(told) <= 4 * whole + SPEC.capacity
 
 
+def test_one_pod_a_second_under_a_new_name_leaves_few_columns_and_the_limit_whole() -> None:
+    mesh, live, admitted = mesh_of(2, SPEC), list(NAMES[:2]), 0
+    for number in range(110):
+        if len(live) == 5:
+            mesh.crash(live.pop(2))
+        live.append(f"pod-{number}")
+        mesh.join(live[-1])
+        admitted += total(drive(mesh, even(live, 2.0), 1))
+    whole = SPEC.capacity + 110 * SPEC.rate_per_second
+    assert 0.98 * whole <= admitted <= 1.02 * whole
+    columns = mesh["A"].bucket("b").columns("k")
+    assert 10 < len(columns) < 80  # dead for 10 s, settled for 30, and 10 until the bucket is full
+    assert len(mesh["A"].table.origins()) <= 113
+
+
 @pytest.mark.parametrize(("one", "other"), [("AB", "CD"), ("A", "BCD"), ("AB", "CDE")])
 def test_the_smaller_part_behind_a_device_that_resets_forgets_nobody(one: str, other: str) -> None:
     mesh = mesh_of(len(one + other), SPEC)
