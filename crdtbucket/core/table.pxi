@@ -89,9 +89,9 @@ cdef class Table(_Sharing):
         return n
 
     def shift(self, int64_t ns):
-        """The clock jumped by `ns` against the peers': levels stay where they were."""
+        """The clock jumped by `ns` against the peers': levels stay where they were, at most at their ceiling of debt."""
         self.enter()
-        shift_all(&self.t, ns)
+        shift_all(&self.t, ns, clock_ns(&self.t))
         self.leave()
 
     @property

@@ -46,12 +46,20 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
     refresh_far(t);
 }
 
-/* The clock jumped by `ns` against the peers': levels stay where they were. */
-static void shift_all(table_t *t, int64_t ns)
+/* The clock jumped by `ns` against the peers': levels stay where they were, and none is beyond the ceiling of debt, so that no
+ * number of jumps in a row turns a debt around. */
+static void shift_all(table_t *t, int64_t ns, int64_t now)
 {
-    for (int64_t e = 0; e < t->h->bump; e++)
-        if (LOAD(t->hot[e].flags) & ENTRY_USED)
-            ADD(t->hot[e].base, ns);
+    for (int64_t i = 0; i < t->h->bump; i++) {
+        hot_t *hot = &t->hot[i];
+        const definition_t *d = &t->definitions[hot->bucket];
+        if (!(LOAD(hot->flags) & ENTRY_USED))
+            continue;
+        ADD(hot->base, ns);
+        int64_t base = LOAD(hot->base), net = entry_net(t, (uint32_t)i);
+        if (debt_units(d, base, net, now) > cap_units(d))
+            base_move(t, hot, base, base_for(d, cap_units(d), net, now));
+    }
     for (uint32_t i = 0; i < t->h->definitions; i++) {
         t->definitions[i].replaced_ns += ns;
         t->definitions[i].staged_ns += ns;

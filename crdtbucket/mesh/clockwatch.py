@@ -1,9 +1,10 @@
 """A clock that jumps: noticed against the peers' clocks, and undone, so that no level moves.
 
 Each frame shows the sender's clock, and its delay only ever makes that look late; so the largest
-difference within a window is the truest. When it moves by more than `JUMP_NS` on most links at
-once, it was this node's clock that jumped; a clock that runs off by 1000 ppm or more is corrected
-in such steps too.
+difference within a window is the truest. Clocks drift apart, by at most some hundred ppm each: that
+is followed, however long a peer was not heard. What moves by more than `JUMP_NS` beyond what a
+drift of `DRIFT_PPM` explains since the last comparison, on most links at once, was a jump of this
+node's clock; a clock that runs off faster than that is corrected in such steps, too.
 """
 
 from __future__ import annotations
@@ -14,34 +15,72 @@ from statistics import median_low
 
 WINDOW_NS = 2_000_000_000
 JUMP_NS = 1_000_000_000
+DRIFT_PPM = 1_000
+"""Two clocks may run apart by so much: each is off by 500 ppm at most."""
+MOST_NS = 2**58
+"""Two clocks that differ by more, nine years, show nothing: a peer states nonsense."""
+UNCONFIRMED_WINDOWS = 5
+"""What one peer's clock shows of a jump, and the others do not confirm within so many windows, was
+a jump of that peer's clock."""
 
 
 @dataclass
 class Offset:
-    """How far a peer's clock is ahead of this one (ns): at first, and in the window now."""
+    """How far a peer's clock is ahead of this one (ns). Times are ns of this one."""
 
     base: int | None = None
+    """When they were last compared, the drift since then followed."""
+    compared: int = 0
+    """When that was."""
     best: int | None = None
+    """The largest in the window now."""
     since: int = 0
+    """When that window began."""
+    latest: int = 0
+    """When the newest frame of the window came."""
     moved: int | None = None
-    """What the last full window showed, less the base."""
+    """By how much the last full window was beyond the base, where that is more than a drift; else
+    0. None while nothing can be said."""
+    unconfirmed: int = 0
+    """Windows for which it has been so."""
 
     def sample(self, ahead: int, now: int) -> None:
         """Takes one frame's difference."""
+        if abs(ahead) > MOST_NS:
+            return
+        if self.best is not None and not 0 <= now - self.since < WINDOW_NS:
+            # What comes after a silence is in a window of its own, which is compared with this.
+            self._compare()
         if self.best is None:
             self.best, self.since = ahead, now
-        self.best = max(self.best, ahead)
-        if now - self.since >= WINDOW_NS or now < self.since:
-            if self.base is None:
-                self.base = self.best
-            self.moved = self.best - self.base
-            self.best = None
+        self.best, self.latest = max(self.best, ahead), now
+
+    def _compare(self) -> None:
+        """The window is over: what it shows is drift, and followed, or else a jump."""
+        best, self.best = self.best, None
+        if best is None:
+            return
+        if self.base is None:
+            self.base, self.compared, self.moved = best, self.latest, 0
+            return
+        moved = best - self.base
+        drift = max(0, self.latest - self.compared) * DRIFT_PPM // 1_000_000
+        self.compared = self.latest
+        if abs(moved) - drift <= JUMP_NS:
+            self.base += max(-drift, min(drift, moved))
+            self.moved, self.unconfirmed = 0, 0
+            return
+        self.moved = moved
+        self.unconfirmed += 1
+        if self.unconfirmed > UNCONFIRMED_WINDOWS:
+            self.base, self.moved, self.unconfirmed = best, 0, 0
 
     def settle(self, by: int) -> None:
         """The own clock's jump is undone: measure from there."""
         if self.base is not None:
             self.base += by
         self.moved = self.best = None
+        self.unconfirmed = 0
 
 
 def jump(offsets: Iterable[Offset]) -> int:

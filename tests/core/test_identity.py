@@ -151,6 +151,14 @@ class TestRestore:
         assert len(again.table) == done
 
 
+def test_shifts_in_a_row_turn_no_debt_around() -> None:
+    bucket = peers(1, WHOLE)[0].bucket
+    bucket.take("k", 100)
+    for _ in range(64):
+        bucket.table.shift(2**58)
+    assert bucket.peek("k").debt == 2 * SECOND
+
+
 def test_a_shifted_clock_leaves_levels_where_they_were() -> None:
     bucket = peers(1, WHOLE)[0].bucket
     bucket.take("k", 60)

@@ -50,6 +50,37 @@ def test_broken_frames_change_nothing() -> None:
     assert 0 < taken < given
 
 
+@pytest.mark.parametrize("extreme", [2**63 - 1, 1 - 2**63])
+def test_an_extreme_time_in_a_frame_ends_no_later_tick(extreme: int) -> None:
+    mesh = mesh_of()
+    got = frames_to(mesh, "B")
+    mesh["B"].take("b", "k", 40)
+    mesh.advance(0.2)
+    frame = wire.decode(got[-1])
+    for number in range(30):
+        bad = dataclasses.replace(frame, sent=extreme, seq=10_000 + number, payload=b"", echo=None)
+        mesh["B"].node.receive("A", wire.encode(bad), local(mesh, "B"))
+        mesh.advance(0.1)
+    mesh.advance(10.0)
+    assert mesh["B"].peek("b", "k").remaining == 60
+    mesh["B"].take("b", "k", 5)
+    mesh.advance(1.0)
+    assert mesh["A"].columns("b", "k") == {"B": (45, 0)}
+
+
+def test_a_drift_through_a_partition_moves_no_level(caplog: pytest.LogCaptureFixture) -> None:
+    mesh = mesh_of(3, gossip_interval=1.0, clock_drift_ppm={"A": 500.0, "B": -500.0, "C": -500.0})
+    mesh.advance(5.0)
+    mesh.partition("A", "BC")
+    mesh.advance(1800.0)
+    for name in "ABC":
+        mesh[name].take("b", "k", 30)
+    mesh.heal()
+    mesh.advance(10.0)
+    assert "jump" not in caplog.text
+    assert {mesh[name].peek("b", "k").remaining for name in "ABC"} == {10}
+
+
 def test_malformed_entries_are_refused_and_not_acknowledged() -> None:
     mesh = mesh_of()
     got = frames_to(mesh, "B")

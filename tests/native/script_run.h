@@ -60,10 +60,10 @@ static void script_clock(script_t *s)
     int64_t ns = (int64_t)(choose_number(&s->in) & ((UINT64_C(1) << 50) - 1));
     t->virtual_ns += how & 4 ? ns : ns % SECOND;
     if (how == 3) {
-        table_lock(t);
-        shift_all(t, ns);
-        table_unlock(t);
         t->virtual_ns += ns;
+        table_lock(t);
+        shift_all(t, ns, t->virtual_ns);
+        table_unlock(t);
     }
 }
 
