@@ -176,6 +176,33 @@ def test_ways_to_reach_redis(load: Load, connection: str, expected: dict[str, An
     assert config.redis == RedisConfig(**expected)
 
 
+STRONG_IN_A_MESH = (
+    "rating:\n  consistency: strong\n  bucket_backend:\n    connection: {host: redis}\n"
+    "    hash_secret: '${env:SECRET}'\nmesh: {hash_secret: %s}\nservices:\n  a: {limit: 1/s}\n"
+)
+
+
+def test_one_secret_for_the_hash_of_keys_in_the_mesh_and_in_redis(load: Load) -> None:
+    config = load(STRONG_IN_A_MESH % "hunter2")
+    assert config.redis is not None
+    assert config.redis.hash_secret == "hunter2"
+    with pytest.raises(ConfigError) as caught:
+        load(STRONG_IN_A_MESH % "another")
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.line) == ("mesh.hash_secret", 6)
+    assert "is another one than rating.bucket_backend.hash_secret" in problem.message
+    assert "hunter2" not in str(caught.value)
+    assert "another'" not in str(caught.value)
+
+
+def test_how_many_nodes_are_expected(load: Load) -> None:
+    assert load("rating: {expected_nodes: 20}\n").expected_nodes == 20
+    assert load("rating: {}\n").expected_nodes is None
+    for wrong in ("0", "many", "1.5", "1000001"):
+        with pytest.raises(ConfigError, match=r"rating\.expected_nodes"):
+            load(f"rating: {{expected_nodes: {wrong}}}\n")
+
+
 def test_every_rule_of_strong_mode(load: Load) -> None:
     config = load(
         "rating:\n  consistency: strong\n  on_outage: deny\n  fallback_ratio: 25%\n"

@@ -87,6 +87,7 @@ def test_what_decides_nothing_about_limits_is_not_in_it(tmp_path: Path, text: st
         ("on_outage: quota", "enabled: false"),
         ("on_outage: quota", "fallback_ratio: 20%"),
         ("on_outage: quota", "fallback_scope: fleet"),
+        ("on_outage: quota", "expected_nodes: 20"),
         ("on_outage: quota", "modes: {latency_limit: 5ms}"),
     ],
 )

@@ -15,7 +15,7 @@ from crdtbucket.strong.degradation import Degradation
 def test_the_defaults_are_a_tenth_for_each_node() -> None:
     how = Degradation()
     assert (how.on_outage, how.fallback_ratio, how.fallback_scope) == ("quota", 0.1, "node")
-    assert (how.on_mode_change, how.webhook) == (None, None)
+    assert (how.on_mode_change, how.webhook, how.expected_nodes) == (None, None, None)
 
 
 @pytest.mark.parametrize("ratio", [1, 1.0, 0.5, 1e-9, Fraction(1, 10), Decimal("0.25")])
@@ -34,6 +34,8 @@ def test_a_share_is_any_number_above_nothing_up_to_all(ratio: Any) -> None:
         ({"on_outage": None}, "on_outage"),
         ({"webhook": "ftp://h/secret"}, "webhook"),
         ({"webhook": ""}, "webhook"),
+        *[({"expected_nodes": number}, "expected_nodes")
+          for number in (0, -1, 10**7, 1.5, "3")],
     ],
 )  # fmt: skip
 def test_anything_else_is_told_by_field(fields: dict[str, Any], fault: str) -> None:
