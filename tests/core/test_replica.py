@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from crdtbucket._core import MAX_COST, BucketCore
 from crdtbucket.errors import CostExceedsCapacity, InvalidKey, LimiterClosed, WireError
 from crdtbucket.mode import Mode
 from crdtbucket.policy import BucketSpec
-from tests.core.specs import SECOND, virtual_table
+from tests.core.specs import SECOND, bucket_of, virtual_table
 
 SPEC = BucketSpec("b", 100, 10)
 
@@ -219,3 +220,43 @@ def test_hashes_names_the_bucket_and_the_key_of_entries() -> None:
     one = bucket()
     one.take("k", 1)
     assert one.table.hashes([0, 5]) == [(one.name_hash, *one.hash("k"))]
+
+
+def suspect_bucket() -> BucketCore:
+    """A bucket whose key comes from a snapshot of unknown age, in which it owed 60 of 100."""
+    spec = BucketSpec("b", 100, 1, "1h")
+    old = bucket_of(spec)
+    old.take("k", 60)
+    epoch = old.table.epoch
+    positions = array("H", [0xFFFF]) * 512
+    positions[old.table.origins()[0][0]] = 0
+    payload, _, _ = old.table.encode_indebted(0, positions, 4096)
+    new = bucket_of(spec)
+    origins = array("H", [new.table.origin(0, epoch)])
+    slots = [(0, 1, *spec.emission)]
+    assert new.table.restore(payload, slots, origins, age=None) == 1
+    assert (new.table.suspects, new.peek("k").remaining) == (1, 40)
+    return new
+
+
+def test_a_suspect_key_states_what_was_taken_in_this_life_to_the_store() -> None:
+    """Its columns are facts; how much of them is left to pay, the store knows better."""
+    bucket = suspect_bucket()
+    bucket.take("k", 5)
+    _, taken, _, debt, others = bucket.stated(*bucket.hash("k"))
+    assert (taken, debt) == (5, 5 * 3600 * 10**9)
+    assert [column[3:] for column in others] == [(60, 0)]
+
+
+@pytest.mark.parametrize(("debt", "left"), [(0, 95), (20, 75)])
+def test_the_store_settles_what_is_suspect(debt: int, left: int) -> None:
+    bucket = suspect_bucket()
+    bucket.take("k", 5)
+    place = bucket.hash("k")
+    birth, taken, _, _, _ = bucket.stated(*place)
+    own = next(o for o, _, epoch, _ in bucket.table.origins() if epoch == bucket.table.epoch)
+    stated = (debt + 5) * 3600 * 10**9
+    old = next(o for o, _, _, _ in bucket.table.origins() if o != own)
+    columns = [(own, birth, taken, 0), (old, 1, 60, 0)]  # the store was told of both
+    assert bucket.adopt(*place, stated, True, columns)
+    assert (bucket.table.suspects, bucket.peek("k").remaining) == (0, left)
