@@ -1,43 +1,74 @@
 """Simulated runs from many seeds: python -m tests.soak --seeds N [--start S] [--jobs J].
 
-Prints progress, and for a seed that fails what broke and the command that runs it again.
+Prints progress, and for a seed that fails what broke, the smallest plan that breaks in the same
+way, and the command that runs it again. One plan is shown and run by --seed N, with the dimensions
+of --plain as plain as they can be and without the events of --drop.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
+from tests.simulated.drawing import draw
 from tests.simulated.long import LONG
 from tests.simulated.run import play
+from tests.simulated.shrink import failure, shrink
 
-CHUNK = 50
+CHUNK = 25
 
 
-def attempt(seed: int) -> str | None:
+def attempt(seed: int, *, strict: bool = False) -> str | None:
     """What went wrong with a seed, or None."""
     try:
-        play(seed)
+        play(seed, strict=strict)
     except Exception:  # noqa: BLE001 - whatever breaks is what a soak looks for
         return traceback.format_exc()
     return None
 
 
-def attempt_many(seeds: range) -> list[tuple[int, str]]:
-    return [(seed, error) for seed in seeds if (error := attempt(seed)) is not None]
+def attempt_many(seeds: range, strict: bool = False) -> list[tuple[int, str]]:
+    logging.getLogger("crdtbucket").addHandler(logging.NullHandler())
+    found = ((seed, attempt(seed, strict=strict)) for seed in seeds)
+    return [(seed, error) for seed, error in found if error is not None]
 
 
-def failures(start: int, count: int, jobs: int) -> Iterator[tuple[int, list[tuple[int, str]]]]:
+def failures(
+    start: int, count: int, jobs: int, *, strict: bool = False
+) -> Iterator[tuple[int, list[tuple[int, str]]]]:
     """(seeds done, failures among the last ones) while it goes on."""
     chunks = [range(s, min(s + CHUNK, start + count)) for s in range(start, start + count, CHUNK)]
     done = 0
     with ProcessPoolExecutor(jobs) as pool:
-        for chunk, found in zip(chunks, pool.map(attempt_many, chunks), strict=True):
+        found_in = pool.map(attempt_many, chunks, [strict] * len(chunks))
+        for chunk, found in zip(chunks, found_in, strict=True):
             done += len(chunk)
             yield done, found
+
+
+def one(seed: int, plain: tuple[str, ...], dropped: tuple[int, ...], *, strict: bool) -> int:
+    """Shows a plan and runs it."""
+    logging.getLogger("crdtbucket").addHandler(logging.NullHandler())
+    print(draw(seed, plain, dropped))
+    found = failure(seed, plain, dropped, strict=strict)
+    print("holds" if found is None else found.error)
+    return 0 if found is None else 1
+
+
+def report(seed: int, error: str, *, strict: bool) -> None:
+    """A failing seed, and what is left of its plan when it is made small."""
+    print(f"seed {seed}:\n{error}")
+    small = shrink(seed, strict=strict)
+    if small is None:
+        print(f"again: python -m tests.soak --seed {seed}")
+        return
+    print(draw(seed, small.plain, small.dropped))
+    print(f"{small.error}\nagain: {small.command}{' --strict' if strict else ''}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,6 +76,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=int, help="shows and runs the plan of this one")
+    parser.add_argument(
+        "--plain", default="", help="its dimensions that are plain, comma-separated"
+    )
+    parser.add_argument("--drop", default="", help="numbers of its events that do not happen")
+    parser.add_argument("--strict", action="store_true", help="excuses nothing that waits")
     parser.add_argument("--long", action="store_true", help="the traces that last an hour instead")
     options = parser.parse_args(arguments)
     if options.long:
@@ -52,13 +89,17 @@ def main(arguments: list[str] | None = None) -> int:
             trace()
             print(f"{name}: holds", flush=True)
         return 0
-    broken = 0
-    for done, found in failures(options.start, options.seeds, options.jobs):
+    if options.seed is not None:
+        plain = tuple(filter(None, options.plain.split(",")))
+        dropped = tuple(int(i) for i in options.drop.split(",") if i)
+        return one(options.seed, plain, dropped, strict=options.strict)
+    broken, began = 0, time.monotonic()
+    for done, found in failures(options.start, options.seeds, options.jobs, strict=options.strict):
         for seed, error in found:
             broken += 1
-            print(f"seed {seed}:\n{error}")
-            print(f"again: python -m tests.soak --seeds 1 --start {seed} --jobs 1")
-        print(f"{done} of {options.seeds} seeds, {broken} failed", flush=True)
+            report(seed, error, strict=options.strict)
+        pace = done / (time.monotonic() - began)
+        print(f"{done} of {options.seeds} seeds, {broken} failed, {pace:.0f}/s", flush=True)
     return 1 if broken else 0
 
 

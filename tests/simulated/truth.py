@@ -3,44 +3,77 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from fractions import Fraction
 
 from crdtbucket.policy import BucketSpec
 
 Place = tuple[str, str]
 """(bucket, key)."""
+Owner = tuple[str, int]
+"""(node, epoch)."""
+
+PPM = 10**6
 
 
 class IdealBucket:
-    """One bucket on one clock that sees every take at once, exactly; its refill may run fast."""
+    """One bucket on one clock that sees every take at once; whole numbers, nothing is rounded.
 
-    def __init__(self, spec: BucketSpec, max_debt: int, speed: Fraction) -> None:
-        self.emission = Fraction(spec.interval_ns, spec.refill_rate)
-        self.capacity, self.ceiling = spec.capacity, spec.capacity + max_debt
-        self.speed = speed
-        self.debt, self.at = Fraction(0), 0
+    Its refill may run fast, by `ppm` millionths. `part` makes another one of it: one with so much
+    of the capacity and of the rate, in percent.
+    """
 
-    def level(self, now: int) -> Fraction:
-        self.debt = max(Fraction(0), self.debt - (now - self.at) * self.speed / self.emission)
-        self.at = now
-        return self.capacity - self.debt
+    def __init__(
+        self, spec: BucketSpec, max_debt: int = 0, *, ppm: int = 0, part: tuple[int, int] = (1, 1)
+    ) -> None:
+        self.ppm, self.part = ppm, part
+        self._debt = self._at = 0
+        self._set(spec, max_debt)
+
+    def _set(self, spec: BucketSpec, max_debt: int) -> None:
+        self.token = spec.interval_ns * PPM * self.part[1]
+        """Units of one token, so many that a nanosecond refills a whole number of them."""
+        self._refill = spec.refill_rate * (PPM + self.ppm) * self.part[0]
+        self.capacity = max(1, spec.capacity * self.part[0] // self.part[1])
+        self._ceiling = (self.capacity + max_debt) * self.token
+
+    def define(self, spec: BucketSpec, max_debt: int, now: int) -> None:
+        """Another definition: the debt in tokens stays."""
+        debt, before = self.debt(now), self.token
+        self._set(spec, max_debt)
+        self._debt = min(debt * self.token // before, self._ceiling)
+
+    def debt(self, now: int) -> int:
+        """In units, at a time of the mesh (ns)."""
+        self._debt = max(0, self._debt - (now - self._at) * self._refill)
+        self._at = now
+        return self._debt
+
+    def level(self, now: int) -> float:
+        """Tokens left, below zero in debt."""
+        return self.capacity - self.debt(now) / self.token
 
     def charge(self, tokens: int, now: int) -> None:
-        self.level(now)
-        self.debt = min(max(Fraction(0), self.debt + tokens), Fraction(self.ceiling))
+        """So many were taken, or, below zero, given back; what is above the ceiling is forgiven."""
+        self._debt = min(max(0, self.debt(now) + tokens * self.token), self._ceiling)
+
+    def admits(self, calls: int, cost: int, now: int) -> int:
+        """Takes what one bucket for all would have given to these calls: how many of them."""
+        room = self.capacity * self.token - self.debt(now)
+        given = max(0, min(calls, room // (cost * self.token)))
+        self._debt += given * cost * self.token
+        return given
 
 
 class Ledger:
-    """Tokens taken and refunded by (node, epoch) and place, as the callers saw them."""
+    """Tokens taken and refunded by owner and place, as the callers saw them."""
 
     def __init__(self) -> None:
-        self.taken: dict[tuple[str, int], dict[Place, int]] = defaultdict(lambda: defaultdict(int))
-        self.refunded: dict[tuple[str, int], dict[Place, int]] = defaultdict(
-            lambda: defaultdict(int)
-        )
-        self.total: dict[Place, int] = defaultdict(int)
+        self.taken: dict[Place, dict[Owner, int]] = defaultdict(lambda: defaultdict(int))
+        self.refunded: dict[Place, dict[Owner, int]] = defaultdict(lambda: defaultdict(int))
 
-    def book(self, owner: tuple[str, int], place: Place, taken: int, refunded: int) -> None:
-        self.taken[owner][place] += taken
-        self.refunded[owner][place] += refunded
-        self.total[place] += taken - refunded
+    def book(self, owner: Owner, place: Place, taken: int, refunded: int) -> None:
+        self.taken[place][owner] += taken
+        self.refunded[place][owner] += refunded
+
+    def of(self, owner: Owner, place: Place) -> tuple[int, int]:
+        """(taken, refunded)."""
+        return self.taken[place][owner], self.refunded[place][owner]

@@ -1,0 +1,154 @@
+"""Exact books of one run: what was taken is what columns show, and no level is above what is left
+but for what a node could not know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crdtbucket.testing import SimulatedNode
+from tests.simulated.network import Network
+from tests.simulated.plan import Plan
+from tests.simulated.truth import IdealBucket, Ledger, Owner, Place
+from tests.simulated.view import View
+
+SECOND = 10**9
+NEAR = 0.5
+"""Silence up to this grants no credit, in seconds."""
+EPSILON = 0.001
+LOSSY = 3.0
+"""Where frames are lost, a node may be unheard for so long, in seconds."""
+
+Column = tuple[int, int, int]
+"""(generation of the entry, taken, refunded)."""
+
+
+class Books:
+    def __init__(self, plan: Plan, mesh: Network, view: View) -> None:
+        self.plan, self.mesh, self.view = plan, mesh, view
+        self.ledger = Ledger()
+        self.ideals: dict[Place, IdealBucket] = {}
+        self._seen: dict[tuple[str, int, Place], tuple[int, dict[Owner, Column]]] = {}
+        self._first: int | None = None if plan.complete else 0
+        self.unbounded: set[str] = {"side"} if self.flooded else set()
+        """Buckets whose levels are not judged: their limit changed, or keys were thrown out."""
+
+    @property
+    def flooded(self) -> bool:
+        return self.plan.keys > self.plan.max_keys
+
+    def happens(self, what: str, args: tuple[Any, ...]) -> None:
+        if self._first is None:
+            self._first = self.mesh.now_ns
+        if what == "reload":
+            self.unbounded.add("main")
+
+    # ---- books ----
+
+    def book(self, node: SimulatedNode, place: Place, taken: int, refunded: int) -> None:
+        self.ideal(place).charge(taken - refunded, self.mesh.now_ns)
+        self.ledger.book((node.name, node.table.epoch), place, taken, refunded)
+
+    def refund(self, owner: Owner, place: Place, tokens: int) -> None:
+        self.ideal(place).charge(-tokens, self.mesh.now_ns)
+        self.ledger.book(owner, place, 0, tokens)
+
+    def ideal(self, place: Place) -> IdealBucket:
+        """On the fastest clock: no node may ever see more than what that one refilled."""
+        if place not in self.ideals:
+            spec = self.plan.main if place[0] == "main" else self.plan.side
+            lag = self.mesh.latency + self.mesh.config.gossip_interval
+            debt = max(spec.max_debt, round(4 * spec.rate_per_second * lag))
+            ppm = max(0.0, *(ppm for _, ppm in self.plan.clocks), *self._later())
+            self.ideals[place] = IdealBucket(spec, debt, ppm=round(ppm))
+        return self.ideals[place]
+
+    def _later(self) -> list[float]:
+        return [event.args[2] for event in self.plan.events if event.what == "come"]
+
+    def columns(self, node: SimulatedNode, place: Place) -> dict[Owner, Column]:
+        names = node.node.names()
+        found = node.bucket(place[0]).columns(place[1])
+        return {(names[number], epoch): column for (number, epoch), column in found.items()}
+
+    # ---- rules ----
+
+    def look(self, node: SimulatedNode, place: Place, *, admitted: bool) -> None:
+        """After an operation of this node."""
+        if self.flooded and place[0] == "side":
+            return
+        columns = self.columns(node, place)
+        if admitted and place[0] not in self.unbounded:
+            self._check_admitted(node, place, columns)
+        self._check_columns(node, place, columns)
+
+    def _check_admitted(
+        self, node: SimulatedNode, place: Place, columns: dict[Owner, Column]
+    ) -> None:
+        """What is admitted is there, but for what this node could not know: over any window at
+        most C + r t and the largest such amount are admitted."""
+        level = self.ideal(place).level(self.mesh.now_ns)
+        if level >= 0:
+            return
+        allowance = self.unheard(place, columns) + self.slack(place)
+        if level < -allowance:
+            self.view.broken(
+                "admitted", f"{node.name} {place} at {level:.3f}, allowed {-allowance:.3f}"
+            )
+
+    def unheard(self, place: Place, columns: dict[Owner, Column]) -> int:
+        """Tokens taken anywhere, ever, that these columns do not show."""
+        return sum(
+            max(0, taken - columns.get(owner, (0, 0, 0))[1])
+            for owner, taken in self.ledger.taken[place].items()
+        )
+
+    def slack(self, place: Place) -> float:
+        """By how much a level may be above the ideal beside what is unheard: credit, refunds."""
+        silence = 2 * self.plan.one_way + self.plan.gossip_interval
+        silence += LOSSY if self.plan.loss[0] else 0.0
+        if self._first is not None:
+            silence += (self.mesh.now_ns - self._first) / SECOND
+        rate = (self.plan.main if place[0] == "main" else self.plan.side).rate_per_second
+        credit = max(0.0, silence - NEAR) * rate
+        return credit + sum(self.ledger.refunded[place].values()) + EPSILON
+
+    def _check_columns(
+        self, node: SimulatedNode, place: Place, columns: dict[Owner, Column]
+    ) -> None:
+        """Columns never shrink in an entry's life, and show no more than their owner took."""
+        for owner, (_, taken, refunded) in columns.items():
+            booked = self.ledger.of(owner, place)
+            if taken > booked[0] or refunded > booked[1]:
+                self.view.broken(
+                    "columns",
+                    f"{node.name} {place}: {owner} is {(taken, refunded)}, it took {booked}",
+                )
+        stats = node.table.stats()
+        evicted = stats["evicted_full"] + stats["evicted_indebted"]
+        before = self._seen.get((node.name, node.life, place))
+        if before is not None and before[0] == evicted:
+            for owner, old in before[1].items():
+                new = columns.get(owner)
+                if new is None and (
+                    self._began_anew(owner, place, old) or self._marked(node, owner)
+                ):
+                    continue
+                if new is None or new < old:
+                    self.view.broken("columns", f"{node.name} {place}: {owner} went {old} to {new}")
+        self._seen[node.name, node.life, place] = evicted, columns
+
+    def _began_anew(self, owner: Owner, place: Place, old: Column) -> bool:
+        """Whether the owner has no such column any more: it has ended, so that its epoch was marked
+        perhaps and released, or it has evicted the entry and counts in a later generation."""
+        node = self.mesh.nodes[owner[0]]
+        if not node.up or node.table.epoch != owner[1]:
+            return True
+        names = node.node.names()
+        for (number, epoch), column in node.buckets[place[0]].columns(place[1]).items():
+            if (names[number], epoch) == owner:
+                return column[0] > old[0]
+        return True
+
+    def _marked(self, node: SimulatedNode, owner: Owner) -> bool:
+        """Whether this node was told that an epoch counts no more."""
+        return any(epoch == owner[1] and marked for _, _, epoch, marked in node.table.origins())

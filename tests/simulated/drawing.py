@@ -1,0 +1,260 @@
+"""Draws a plan from one integer.
+
+Every dimension is drawn by a random source of its own, so that none depends on what another drew
+but for the sizes that it has to fit into. Each has a plain value; a plan with some dimensions plain
+and some events left out is how a failing one is made small (see `shrink`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from crdtbucket.policy import MAX_RATE, BucketSpec
+from tests.simulated.happenings import (
+    draw_crowd,
+    draw_cuts,
+    draw_members,
+    draw_pauses,
+    draw_reloads,
+)
+from tests.simulated.plan import Event, Phase, Plan, Way, names
+
+FRAMES = (120, 200, 200, 300, 600)
+"""Frames that a run sends, about: what it costs is the same whatever the size and interval."""
+MANY_CALLS = 4000.0
+"""Calls of a run that its costs are chosen for, at twice the rate."""
+
+
+def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) -> Plan:
+    """The plan of a seed, the same on every machine; `plain` dimensions have their plain value,
+    and the events with the numbers in `dropped` do not happen."""
+    drawn: dict[str, Any] = {}
+    for name, dimension in DIMENSIONS.items():
+        rng = random.Random(f"{seed} {name}")
+        drawn[name] = dimension.plain(drawn) if name in plain else dimension.draw(rng, drawn)
+    events = sorted((e for name in EVENTS for e in drawn[name]), key=lambda e: (e.at, e.what))
+    latency, jitter = drawn["lag"]
+    capacity, rate, interval, debt = drawn["bucket"]
+    main = BucketSpec("main", capacity, rate, interval, max_debt=debt)
+    return Plan(
+        seed=seed,
+        nodes=names(drawn["size"]),
+        linked=drawn["graph"],
+        latency=latency,
+        jitter=jitter,
+        loss=drawn["loss"],
+        gossip_interval=drawn["gossip"],
+        clocks=tuple(zip(drawn["offsets"], drawn["drift"], strict=True)),
+        main=main,
+        side=drawn["side"],
+        keys=drawn["keys"],
+        max_keys=16 if drawn["keys"] > 16 else 64,
+        cost=cost_of(main, drawn),
+        phases=drawn["demand"],
+        arrivals=drawn["arrivals"],
+        storm=drawn["storm"],
+        scattered=drawn["scattered"],
+        returns=drawn["returns"],
+        events=tuple(e for i, e in enumerate(events) if i not in dropped),
+        seconds=drawn["length"],
+        idle=drawn["idle"],
+    )
+
+
+def cost_of(main: BucketSpec, drawn: dict[str, Any]) -> int:
+    """The drawn cost, or more where there would be too many calls."""
+    at_least = main.rate_per_second * drawn["length"] * 2 / MANY_CALLS
+    return min(main.capacity, max(round(at_least), round(drawn["cost"] * main.capacity), 1))
+
+
+class Dimension(NamedTuple):
+    """What is drawn, and the plain value; both may look at the dimensions before."""
+
+    draw: Callable[[random.Random, dict[str, Any]], Any]
+    plain: Callable[[dict[str, Any]], Any]
+
+
+# ---- the mesh and its links ----
+
+
+def draw_size(rng: random.Random, drawn: dict[str, Any]) -> int:
+    return rng.choice([1, 6, 7]) if rng.random() < 0.03 else rng.choice([2, 2, 3, 3, 3, 4, 5])
+
+
+def full_graph(drawn: dict[str, Any]) -> tuple[Way, ...]:
+    nodes = names(drawn["size"])
+    return tuple((a, b) for i, a in enumerate(nodes) for b in nodes[i + 1 :])
+
+
+def draw_graph(rng: random.Random, drawn: dict[str, Any]) -> tuple[Way, ...]:
+    """All pairs, or a chain, a ring, a star, or a tree with some more links."""
+    nodes = names(drawn["size"])
+    kind = rng.choice(["full"] * 5 + ["chain", "ring", "star", "any"])
+    if kind == "full" or len(nodes) < 3:
+        return full_graph(drawn)
+    if kind == "star":
+        return tuple((nodes[0], other) for other in nodes[1:])
+    chain = list(pairwise(nodes))
+    if kind == "chain":
+        return tuple(chain)
+    if kind == "ring":
+        return (*chain, (nodes[0], nodes[-1]))
+    tree = [(nodes[rng.randrange(i)], nodes[i]) for i in range(1, len(nodes))]
+    more = [pair for pair in full_graph(drawn) if pair not in tree and rng.random() < 0.4]
+    return (*tree, *more)
+
+
+def draw_lag(rng: random.Random, drawn: dict[str, Any]) -> tuple[float, float]:
+    return rng.choice([0.001, 0.02, 0.08, 0.15]), rng.choice([0.0, 0.5, 0.95])
+
+
+def draw_loss(rng: random.Random, drawn: dict[str, Any]) -> tuple[float, float, float]:
+    if rng.random() < 0.8:
+        return 0.0, 0.0, 0.0
+    return rng.choice([0.05, 0.3]), rng.choice([0.0, 0.2]), rng.choice([0.0, 0.3])
+
+
+def draw_gossip(rng: random.Random, drawn: dict[str, Any]) -> float:
+    return rng.choice([0.05, 0.1, 0.1, 0.1, 0.1, 0.3, 1.0, 3.0, 10.0])
+
+
+def draw_length(rng: random.Random, drawn: dict[str, Any]) -> float:
+    """Seconds, by what they cost: some runs last long in a large mesh, many in a small one."""
+    long = rng.random() < (0.1 if drawn["gossip"] >= 3 else 0.02)  # hours, where rounds are slow
+    frames = rng.choice(FRAMES) * (8 if long else 1)
+    return max(2.0, min(4000.0, frames * drawn["gossip"] / max(1, 2 * len(drawn["graph"]))))
+
+
+def plain_length(drawn: dict[str, Any]) -> float:
+    return max(2.0, 300 * drawn["gossip"] / max(1, 2 * len(drawn["graph"])))
+
+
+def draw_offsets(rng: random.Random, drawn: dict[str, Any]) -> tuple[float, ...]:
+    return tuple(rng.choice([0.0, 3600.0, -900.0, rng.uniform(0, 9)]) for _ in range(drawn["size"]))
+
+
+def draw_drift(rng: random.Random, drawn: dict[str, Any]) -> tuple[float, ...]:
+    if rng.random() < 0.4:
+        return (0.0,) * drawn["size"]
+    return tuple(rng.choice([0.0, 200.0, -200.0, 500.0, -500.0]) for _ in range(drawn["size"]))
+
+
+# ---- the buckets and the load ----
+
+
+def draw_bucket(rng: random.Random, drawn: dict[str, Any]) -> tuple[int, int, str, int | None]:
+    """Of 1 to 10^9 tokens, which fill up within a part of the run or many times its length."""
+    capacity = rng.choice([1, 2, 5, 10, 20, 50, 100, 100, 400, 1000, 10_000, 10**6, 10**9])
+    to_full = rng.choice([0.3, 1.0, 1.0, 3.0, 10.0, 60.0, 3600.0])
+    debt = rng.choice([None, None, None, 2 * capacity])
+    rate = min(capacity / to_full, MAX_RATE)
+    if rate >= 1:
+        return capacity, round(rate), "1s", debt
+    return capacity, capacity, f"{round(to_full * 1000)}ms", debt
+
+
+def plain_bucket(drawn: dict[str, Any]) -> tuple[int, int, str, int | None]:
+    return 100, 100, "1s", None
+
+
+def draw_side(rng: random.Random, drawn: dict[str, Any]) -> BucketSpec:
+    capacity = rng.choice([10, 20, 50, 100, 400])
+    interval, debt = rng.choice(["1s", "1s", "3s"]), rng.choice([None, None, 2 * capacity])
+    return BucketSpec("side", capacity, rng.choice([1, 3, 7, 10, 50]), interval, max_debt=debt)
+
+
+def draw_keys(rng: random.Random, drawn: dict[str, Any]) -> int:
+    return 60 if rng.random() < 0.06 else rng.choice([1, 2, 3])
+
+
+def draw_cost(rng: random.Random, drawn: dict[str, Any]) -> float:
+    """A part of the capacity; the least is one token."""
+    return rng.choice([0.0, 0.0, 0.0, 0.0, 0.05, 0.2, 1.0])
+
+
+def draw_demand(rng: random.Random, drawn: dict[str, Any]) -> tuple[Phase, ...]:
+    """Light, exact or heavy; evenly over the nodes, skewed, or on one; moving, or stopping."""
+    starts = [0.0]
+    if rng.random() < 0.3:
+        starts += sorted(rng.uniform(0, drawn["length"]) for _ in range(rng.choice([1, 2])))
+    return tuple(Phase(at, *draw_phase(rng, drawn["size"], at)) for at in starts)
+
+
+def draw_phase(rng: random.Random, size: int, at: float) -> tuple[float, tuple[float, ...]]:
+    light = [0.3, 0.5, 0.6, 0.8]
+    amount = rng.choice([*light, *light, 1.0, 2.0, 2.0, 5.0, 20.0, 0.0 if at else 0.5])
+    kind = rng.choice(["even", "even", "skewed", "one", "any"])
+    weights = [1.0] * size
+    if kind == "skewed":
+        weights = [float(3**i) for i in range(size)]
+    elif kind == "one":
+        weights = [1.0 if i == 0 else 0.0 for i in range(size)]
+    elif kind == "any":
+        weights = [rng.random() + 0.01 for _ in range(size)]
+    rng.shuffle(weights)
+    return amount, tuple(round(weight / sum(weights), 4) for weight in weights)
+
+
+def plain_demand(drawn: dict[str, Any]) -> tuple[Phase, ...]:
+    size = drawn["size"]
+    return (Phase(0.0, 0.5, (round(1 / size, 4),) * size),)
+
+
+def draw_arrivals(rng: random.Random, drawn: dict[str, Any]) -> tuple[str, float]:
+    kind = rng.choice(["even", "even", "random", "random", "bursts"])
+    return kind, rng.choice([0.5, 1.0, 3.0]) if kind == "bursts" else 0.0
+
+
+def draw_storm(rng: random.Random, drawn: dict[str, Any]) -> tuple[int, float] | None:
+    if rng.random() < 0.92:
+        return None
+    return rng.randrange(drawn["size"]), rng.choice([10.0, 100.0])
+
+
+def draw_scattered(rng: random.Random, drawn: dict[str, Any]) -> float:
+    """So many a second that there are about 100, but in quick runs."""
+    if rng.random() < 0.4 and drawn["keys"] <= 16:
+        return 0.0
+    return min(rng.choice([10.0, 25.0, 60.0]), 150 / drawn["length"])
+
+
+def draw_returns(rng: random.Random, drawn: dict[str, Any]) -> bool:
+    return rng.random() < 0.5
+
+
+def nothing(drawn: dict[str, Any]) -> tuple[Event, ...]:
+    return ()
+
+
+DIMENSIONS: dict[str, Dimension] = {
+    "size": Dimension(draw_size, lambda drawn: 3),
+    "graph": Dimension(draw_graph, full_graph),
+    "lag": Dimension(draw_lag, lambda drawn: (0.02, 0.0)),
+    "loss": Dimension(draw_loss, lambda drawn: (0.0, 0.0, 0.0)),
+    "gossip": Dimension(draw_gossip, lambda drawn: 0.1),
+    "length": Dimension(draw_length, plain_length),
+    "offsets": Dimension(draw_offsets, lambda drawn: (0.0,) * drawn["size"]),
+    "drift": Dimension(draw_drift, lambda drawn: (0.0,) * drawn["size"]),
+    "bucket": Dimension(draw_bucket, plain_bucket),
+    "side": Dimension(draw_side, lambda drawn: BucketSpec("side", 100, 10)),
+    "keys": Dimension(draw_keys, lambda drawn: 1),
+    "cost": Dimension(draw_cost, lambda drawn: 0.0),
+    "demand": Dimension(draw_demand, plain_demand),
+    "arrivals": Dimension(draw_arrivals, lambda drawn: ("even", 0.0)),
+    "storm": Dimension(draw_storm, lambda drawn: None),
+    "scattered": Dimension(draw_scattered, lambda drawn: 0.0),
+    "returns": Dimension(draw_returns, lambda drawn: False),
+    "cuts": Dimension(draw_cuts, nothing),
+    "members": Dimension(draw_members, nothing),
+    "crowd": Dimension(draw_crowd, nothing),
+    "pauses": Dimension(draw_pauses, nothing),
+    "reloads": Dimension(draw_reloads, nothing),
+    "idle": Dimension(lambda rng, drawn: rng.random() < 0.15, lambda drawn: False),
+}
+"""In the order in which they are drawn."""
+
+EVENTS = ("cuts", "members", "crowd", "pauses", "reloads")
+"""Those that are events."""

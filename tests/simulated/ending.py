@@ -1,0 +1,148 @@
+"""What must hold when the demand is over and every way is open again."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from crdtbucket.testing import SimulatedNode
+from tests.simulated.books import Books, Column
+from tests.simulated.network import LAST_RETRY_NS, Network
+from tests.simulated.plan import Plan
+from tests.simulated.truth import Owner, Place
+from tests.simulated.view import View
+
+SECOND = 10**9
+PASS = 10.0
+"""In this time anti-entropy has gone over all keys, in seconds; or in two rounds."""
+GRACE = 15.0
+"""A full key is kept for so long, in seconds, for messages that are late."""
+LONGEST = 600
+"""So many rounds are waited for at most until every key is full."""
+
+
+class Ending:
+    def __init__(self, plan: Plan, mesh: Network, view: View, books: Books) -> None:
+        self.plan, self.mesh, self.view, self.books = plan, mesh, view, books
+        self.round = plan.gossip_interval + 2 * plan.one_way
+
+    def check(self) -> None:
+        self._settle()
+        for node in self._live():
+            stats = node.table.stats()
+            if not len(node.table) == stats["keys"] <= stats["max_keys"]:
+                self.view.broken("memory", f"{node.name}: {stats}")
+        if not self._all_equal():
+            self.mesh.advance(2 * self.view.hops * max(PASS, 2 * self.round) + 2.0)
+        for place in self.books.ideals:
+            if place[0] == "side" and self.books.flooded:
+                continue
+            for part in self.view.components():
+                nodes = [self.mesh.nodes[name] for name in part]
+                if wrong := self._unequal(nodes, place):
+                    self.view.broken("equal", f"{place}: not the same after anti-entropy: {wrong}")
+                if place[0] not in self.books.unbounded:
+                    several = max(len(node.table) for node in nodes)
+                    if debts := self._apart(nodes, place, several):
+                        self.view.broken("converged", f"{place}: debts {debts} (ns) did not")
+                    self._check_level(nodes, place)
+        if self.plan.idle:
+            self._check_quiet()
+
+    def _settle(self) -> None:
+        """Pauses end, connections are made again, and two rounds come everywhere."""
+        mesh = self.mesh
+        paused = max(node.suspended_until for node in mesh.nodes.values()) - mesh.now_ns
+        mesh.advance(max(0, paused) / SECOND)
+        if self.plan.events:
+            mesh.advance(2 * LAST_RETRY_NS / SECOND)
+        mesh.advance(1.0 + self.view.hops * 3 * self.round)
+
+    def _live(self) -> list[SimulatedNode]:
+        return [node for node in self.mesh.nodes.values() if node.up]
+
+    def _all_equal(self) -> bool:
+        for part in self.view.components():
+            nodes = [self.mesh.nodes[name] for name in part]
+            for place in self.books.ideals:
+                if self._unequal(nodes, place) or self._apart(nodes, place):
+                    return False
+        return True
+
+    def _owing(self, nodes: list[SimulatedNode], place: Place) -> list[SimulatedNode]:
+        """Nodes where the key is not full: where it is there is nothing to tell."""
+        return [node for node in nodes if node.peek(*place).debt > 0]
+
+    def _unequal(self, nodes: list[SimulatedNode], place: Place) -> str:
+        """The first columns on which two nodes differ; empty when there are none."""
+        owing = self._owing(nodes, place)
+        marked = {epoch for n in owing for _, _, epoch, dead in n.table.origins() if dead}
+        shown: list[tuple[str, dict[Owner, Column]]] = []
+        for node in owing:
+            columns = self.books.columns(node, place)
+            shown.append((node.name, {o: c for o, c in columns.items() if o[1] not in marked}))
+        for (first, one), (second, two) in pairwise(shown):
+            for owner in one.keys() | two.keys():
+                if one.get(owner) != two.get(owner):
+                    return f"{owner} is {one.get(owner)} on {first}, {two.get(owner)} on {second}"
+        return ""
+
+    def _apart(
+        self, nodes: list[SimulatedNode], place: Place, more: float = 0.0
+    ) -> dict[str, int] | None:
+        """The debts when they are further apart than travel and drift explain, and `more` seconds.
+
+        A statement is not aged, so who hears it owes a travel time more than who made it. Quiet
+        keys are stated again only when their debts, summed up, differ by more than a second each;
+        where debts were forgiven in a change of definition, the sum may hide what one key differs.
+        """
+        debts = {node.name: node.peek(*place).debt for node in nodes}
+        if not self._linked(nodes):
+            spec = self.plan.main if place[0] == "main" else self.plan.side
+            more += self.books.slack(place) / spec.rate_per_second  # credit for who is never heard
+        drift = max(1e-3, self.plan.drift) if self.plan.has("come") else self.plan.drift
+        explained = 0.001 + self.view.hops * self.plan.one_way + drift * self.mesh.now_ns / SECOND
+        if max(debts.values()) - min(debts.values()) <= (explained + more) * SECOND:
+            return None
+        return debts
+
+    def _linked(self, nodes: list[SimulatedNode]) -> bool:
+        """Whether each hears each without a relay."""
+        names = [node.name for node in nodes]
+        return all(frozenset((a, b)) in self.mesh.linked for a in names for b in names if a != b)
+
+    def _check_level(self, nodes: list[SimulatedNode], place: Place) -> None:
+        """No level is above what the ideal bucket has left, but for what no node here knows."""
+        ideal = self.books.ideal(place)
+        level, known = ideal.level(self.mesh.now_ns), dict[Owner, int]()
+        for node in nodes:
+            for owner, column in self.books.columns(node, place).items():
+                known[owner] = max(known.get(owner, 0), column[1])
+        taken = self.books.ledger.taken[place]
+        lost = sum(tokens - known.get(owner, 0) for owner, tokens in taken.items())
+        spec = self.plan.main if place[0] == "main" else self.plan.side
+        for node in nodes:
+            shown = spec.capacity - node.peek(*place).debt * spec.refill_rate / spec.interval_ns
+            if shown > level + lost + self.books.slack(place):
+                self.view.broken(
+                    "level",
+                    f"{node.name} {place} shows {shown:.3f}, {level:.3f} are left, {lost} lost",
+                )
+
+    def _check_quiet(self) -> None:
+        """When nothing changes any more, no entry is sent, and every key is full and gone."""
+        nodes = self._live()
+        if len(nodes) < len(self.mesh.nodes) or not self.books.ideals:
+            return  # what is kept for the dead is kept until they are forgotten
+        owed = max(node.peek(*place).debt for node in nodes for place in self.books.ideals)
+        wait = owed / SECOND + GRACE + self.view.hops * 6 * self.round + 2.0
+        if wait > LONGEST * self.plan.gossip_interval:
+            return
+        self.mesh.advance(wait)
+        before = {node.name: node.node.entries_sent for node in nodes}
+        self.mesh.advance(max(2.0, 3 * self.round))
+        sent = {n.name: more for n in nodes if (more := n.node.entries_sent - before[n.name])}
+        if sent:
+            self.view.broken("quiet", f"entries sent though nothing changes: {sent}")
+        held = {node.name: len(node.table) for node in nodes if len(node.table)}
+        if held:
+            self.view.broken("evicted", f"full keys are kept: {held}")

@@ -1,0 +1,105 @@
+"""Draws what happens to the links and the nodes of a plan, and to its limit."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from crdtbucket.policy import MAX_RATE, BucketSpec
+from tests.simulated.plan import Event, Way, names
+
+# ---- what happens to links ----
+
+
+def draw_cuts(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
+    """Ways that are cut for a while: one way, a pair, a node, a part of the mesh, any of them."""
+    if drawn["size"] < 2 or rng.random() < 0.5:
+        return ()
+    out: list[Event] = []
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        at = rng.uniform(0, 0.7 * drawn["length"])
+        until = rng.uniform(at, drawn["length"]) if rng.random() < 0.7 else drawn["length"]
+        ways = draw_ways(rng, drawn)
+        how = rng.choice(["silent", "times out", "resets"])
+        out += [Event(at, "cut", (how, ways)), Event(until, "mend", (how, ways))]
+    return tuple(out)
+
+
+def draw_ways(rng: random.Random, drawn: dict[str, Any]) -> tuple[Way, ...]:
+    linked = [(a, b) for pair in drawn["graph"] for a, b in (pair, pair[::-1])]
+    kind = rng.choice(["way", "pair", "pair", "node", "parts", "parts", "any"])
+    if kind == "way":
+        return (rng.choice(linked),)
+    if kind == "pair":
+        way = rng.choice(linked)
+        return (way, way[::-1])
+    if kind == "any":
+        return tuple(way for way in linked if rng.random() < 0.4)
+    nodes = rng.sample(names(drawn["size"]), drawn["size"])
+    here = set(nodes[: 1 if kind == "node" else rng.randrange(1, len(nodes))])
+    return tuple(way for way in linked if (way[0] in here) != (way[1] in here))
+
+
+# ---- what happens to nodes ----
+
+
+def draw_members(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
+    """Nodes that come, leave, die with or without an end, and return under the same name or are
+    replaced under a new one; snapshots of any age."""
+    if rng.random() < 0.5:
+        return ()
+    out: list[Event] = []
+    leaving = rng.sample(names(drawn["size"]), min(drawn["size"], rng.choice([1, 1, 2, 3])))
+    for number, name in enumerate(leaving):
+        at = rng.uniform(0, 0.8 * drawn["length"])
+        kind = rng.choice(["come", "leave", "die", "return", "return", "return", "replace"])
+        if kind != "come":
+            end = "leave" if kind == "leave" or rng.random() < 0.2 else "die"
+            ends = end == "leave" or rng.random() < 0.75
+            out.append(Event(at, end, (name,) if end == "leave" else (name, ends)))
+        back = at + rng.uniform(0.0, 0.5 * drawn["length"])
+        if kind == "return":
+            saved = rng.choice([None, at, rng.uniform(0, at)])
+            if saved is not None:
+                out.append(Event(saved, "save", (name,)))
+            out.append(Event(back, "return", (name, saved is not None)))
+        elif kind in ("come", "replace"):
+            beside = [other for other in names(drawn["size"]) if other != name]
+            few = beside if rng.random() < 0.7 else rng.sample(beside, min(1, len(beside)))
+            at = at if kind == "come" else back
+            out.append(Event(at, "come", (f"m{number}", tuple(few), rng.choice([0.0, 300.0]))))
+    return tuple(out)
+
+
+def draw_crowd(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
+    """Rarely, pods under ever new names: each is killed after three more have come."""
+    if rng.random() < 0.99 or drawn["size"] > 3:
+        return ()
+    pace, out = max(1.0, drawn["gossip"]) / 2, list[Event]()
+    for i in range(min(560, int(drawn["length"] / pace))):
+        out.append(Event(i * pace, "come", (f"pod{i}", ("n0",), 0.0)))
+        out.append(Event((i + 3) * pace, "die", (f"pod{i}", True)))
+    return tuple(out)
+
+
+def draw_pauses(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
+    if rng.random() < 0.85:
+        return ()
+    at, seconds = rng.uniform(0, drawn["length"]), rng.choice([0.1, 0.5, 2.0, 6.0, 20.0])
+    return (Event(at, "pause", (rng.choice(names(drawn["size"])), seconds)),)
+
+
+def draw_reloads(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
+    """Limits that change, up or down and perhaps back, from node to node."""
+    if rng.random() < 0.8:
+        return ()
+    capacity, rate, interval, _ = drawn["bucket"]
+    by = rng.choice([0.01, 0.1, 0.5, 2.0, 10.0])
+    limit = max(1, round(capacity * by)), min(max(1, round(rate * by)), MAX_RATE)
+    changed = BucketSpec("main", *limit, interval)
+    step, at = rng.uniform(0, 0.5), rng.uniform(0, 0.8 * drawn["length"])
+    out = [Event(at, "reload", (changed, round(step, 3)))]
+    if rng.random() < 0.3:
+        before = BucketSpec("main", capacity, rate, interval)
+        out.append(Event(rng.uniform(at, drawn["length"]), "reload", (before, round(step, 3))))
+    return tuple(out)

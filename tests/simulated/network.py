@@ -1,0 +1,257 @@
+"""A simulated network on which connections end as those of TCP do, and links form any graph.
+
+A connection is one object at both ends. It ends at an end when a FIN or a reset comes, or when the
+transport there gives it up after `SILENT_NS` without a frame. A frame to an end that is not there
+is answered by a reset, unless the host is lost or the way back is cut. Who has lost a connection
+dials again; the answer is a new connection, a refusal, or nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from crdtbucket.errors import NodeConflict
+from crdtbucket.testing import NS, RETRY_NS, SimulatedMesh, SimulatedNode
+
+Way = tuple[str, str]
+"""(source, target) of frames."""
+
+SILENT_NS = 15 * NS
+"""The transport gives up a connection on which nothing came for so long."""
+LAST_RETRY_NS = 2 * NS
+
+
+class Connection:
+    """One connection, known by identity; `lives` are those of the two processes, by name."""
+
+    def __init__(self, lives: dict[str, int]) -> None:
+        self.lives = lives
+        self.heard: dict[str, int] = {}
+
+
+class Network(SimulatedMesh):
+    """A mesh whose linked pairs are given; ways may be cut one by one, nodes come and go."""
+
+    def __init__(self, names: Iterable[str], *args: Any, linked: Iterable[Way], **options: Any):
+        self.linked = {frozenset(pair) for pair in linked}
+        self.lost: set[str] = set()
+        """Nodes whose host is gone: nothing there says that a process has ended."""
+        self.open: dict[Way, Connection] = {}
+        """The connection that an end, the first of the two, has to the other."""
+        self._cut: Counter[Way] = Counter()
+        self._resetting: Counter[frozenset[str]] = Counter()
+        self._dialling: set[frozenset[str]] = set()
+        super().__init__(names, *args, **options)
+
+    # ---- what a plan does ----
+
+    def cut_ways(self, ways: Iterable[Way], *, times_out: bool) -> None:
+        """No frame passes on these ways any more; `times_out`: transports notice the silence."""
+        for way in ways:
+            self._cut[way] += 1
+            if times_out:
+                self.schedule(self.now_ns + SILENT_NS, self._silence, *way)
+
+    def reset_pairs(self, ways: Iterable[Way]) -> None:
+        """A device in between resets the connections of these pairs, and answers dials so."""
+        for pair in dict.fromkeys(map(frozenset, ways)):  # in an order that is always the same
+            self._resetting[pair] += 1
+            for here, there in (sorted(pair), sorted(pair, reverse=True)):
+                self._end(here, there, self.open.get((here, there)))
+
+    def mend(self, ways: Iterable[Way], *, resets: bool) -> None:
+        """Undoes one of the two."""
+        if resets:
+            self._resetting -= Counter(dict.fromkeys(map(frozenset, ways), 1))
+        else:
+            self._cut -= Counter(ways)
+
+    def mend_all(self) -> None:
+        """Every way is open again."""
+        self._cut.clear()
+        self._resetting.clear()
+        self.heal()
+
+    def come(self, name: str, linked: Iterable[str], offset: float, ppm: float) -> None:
+        """A process under a name that was never there; it dials these nodes."""
+        self.nodes[name] = SimulatedNode(self, name, round(offset * NS), ppm)
+        self.linked |= {frozenset((name, other)) for other in linked}
+        self._dial_all(name)
+
+    def back(self, name: str, memory: bytes | None) -> None:
+        """A process under a name that was there before, with or without a snapshot."""
+        self.lost.discard(name)
+        self.nodes[name].suspended_until = 0
+        self.nodes[name].start(memory)
+        self._dial_all(name)
+
+    def die(self, name: str, *, ends: bool) -> None:
+        """The process ends at once. `ends`: its host says so to every peer; else all is silent."""
+        self.nodes[name].up = False
+        for there in self.peers(name):
+            line = self.open.pop((name, there), None)
+            if ends:
+                self._say_end(name, there, line)
+            else:
+                self.lost.add(name)
+                self.schedule(self.now_ns + SILENT_NS, self._silence, name, there)
+
+    def leave(self, name: str) -> None:
+        """The process says goodbye and ends."""
+        node = self.nodes[name]
+        local = node.local_ns(self.now_ns)
+        node.table.set_time(local)
+        self.send(node, node.node.leave(local))
+        self.die(name, ends=True)
+
+    # ---- what is so ----
+
+    def peers(self, name: str) -> list[str]:
+        """The nodes that this one is linked with, connected or not."""
+        return [other for other in self.nodes if frozenset((name, other)) in self.linked]
+
+    def passes(self, source: str, target: str) -> bool:
+        """Whether frames pass on this way, were there a connection."""
+        pair = frozenset((source, target))
+        return not (self._cut[source, target] or self._resetting[pair] or self.cut(source, target))
+
+    # ---- frames ----
+
+    def send(self, source: SimulatedNode, frames: Iterable[tuple[str, bytes]]) -> None:
+        for target, data in frames:
+            way = (source.name, target)
+            line = self.open.get(way)
+            if line is None:
+                continue  # as in the transport: nothing to send it on
+            self.frames_sent += 1
+            copies = 2 if self.duplication and self.random.random() < self.duplication else 1
+            for _ in range(copies):
+                if self.loss and self.random.random() < self.loss:
+                    continue
+                at = self.now_ns + self._delay()
+                if not self.reordering or self.random.random() >= self.reordering:
+                    at = self._arrived[way] = max(at, self._arrived.get(way, 0))
+                self.schedule(at, self._arrive, way, line, data)
+
+    def _arrive(self, way: Way, line: Connection, data: bytes) -> None:
+        source, target = way
+        if not self.passes(source, target):
+            return
+        node = self.nodes[target]
+        if not node.up or self.open.get((target, source)) is not line:
+            if target not in self.lost:
+                self._say_end(target, source, line)
+            return
+        line.heard[target] = self.now_ns
+        self._trace.update(f"{self.now_ns} {source} {target} {len(data)} ".encode() + data)
+        life = line.lives[target]
+        if node.suspended_until > self.now_ns:
+            node.held.append(lambda: node.receive(source, life, data))
+        else:
+            node.receive(source, life, data)
+
+    # ---- connections ----
+
+    def _connect(self, first: str, second: str, first_life: int, second_life: int) -> None:
+        """Only at the start: every linked pair is connected."""
+        if frozenset((first, second)) in self.linked:
+            self._join(first, second)
+
+    def _dial_all(self, name: str) -> None:
+        for other in self.peers(name):
+            self._dial_later(name, other, 3 * round(self.latency * NS))
+
+    def _dial_later(self, first: str, second: str, after: int = RETRY_NS) -> None:
+        pair = frozenset((first, second))
+        if pair not in self._dialling:
+            self._dialling.add(pair)
+            self.schedule(self.now_ns + after, self._dial, first, second, after)
+
+    def _dial(self, first: str, second: str, pause: int) -> None:
+        """One attempt of each of the two that has no connection."""
+        self._dialling.discard(frozenset((first, second)))
+        one, two = self.nodes[first], self.nodes[second]
+        line = self.open.get((first, second))
+        if not (one.up or two.up) or (line and line is self.open.get((second, first))):
+            return
+        stopped = max(one.suspended_until, two.suspended_until) > self.now_ns
+        both = self.passes(first, second) and self.passes(second, first)
+        if one.up and two.up and both and not stopped and self._join(first, second):
+            return
+        for here, there in ((first, second), (second, first)):
+            if self.nodes[here].up and (here, there) not in self.open:
+                self._unanswered(here, there)
+        self._dial_later(first, second, max(RETRY_NS, min(2 * pause, LAST_RETRY_NS)))
+
+    def _unanswered(self, here: str, there: str) -> None:
+        pair = frozenset((here, there))
+        ways = self._cut[here, there] or self._cut[there, here] or self.cut(here, there)
+        if self._resetting[pair] or not (ways or self.nodes[there].up or there in self.lost):
+            self._refused(here, there)
+
+    def _join(self, first: str, second: str) -> bool:
+        """A connection is made. False where a node refuses it since two share a name."""
+        line = Connection({name: self.nodes[name].life for name in (first, second)})
+        line.heard = {first: self.now_ns, second: self.now_ns}
+        for here, there in ((first, second), (second, first)):
+            if (here, there) in self.open:
+                self._end(here, there, self.open[here, there])  # the new one takes its place
+            self.nodes[there].table.set_time(self.nodes[there].local_ns(self.now_ns))
+            try:
+                self.nodes[here].node.connected(self.nodes[there].node.info, self._at(here))
+            except NodeConflict:
+                self._end(there, here, self.open.get((there, here)))
+                return False
+            self.open[here, there] = line
+        return True
+
+    def _say_end(self, here: str, there: str, line: Connection | None) -> None:
+        """A FIN or a reset goes from here to there, after all frames, if it comes through."""
+        if line is not None and self.passes(here, there):
+            at = max(self.now_ns + self._delay(), self._arrived.get((here, there), 0))
+            self.schedule(at, self._end_comes, here, there, line)
+
+    def _end_comes(self, here: str, there: str, line: Connection) -> None:
+        if self.passes(here, there):
+            self._end(there, here, line)
+
+    def _silence(self, source: str, target: str) -> None:
+        """Whether the transport of the target gives up its connection to the source."""
+        line = self.open.get((target, source))
+        if line is None or not self.nodes[target].up:
+            return
+        due = line.heard[target] + SILENT_NS
+        if due > self.now_ns:
+            if not self.passes(source, target) or source in self.lost:
+                self.schedule(due, self._silence, source, target)
+            return
+        self._end(target, source, line, by_silence=True)
+        if source not in self.lost:
+            self._say_end(target, source, line)
+
+    # ---- the one place where the protocol machine is told how connections end ----
+
+    def _end(
+        self, here: str, there: str, line: Connection | None, *, by_silence: bool = False
+    ) -> None:
+        """The connection is no more at this end: the peer or a device ended it, or, `by_silence`,
+        the transport here gave it up."""
+        if line is None or self.open.get((here, there)) is not line:
+            return
+        del self.open[here, there]
+        node = self.nodes[here]
+        if node.up:
+            node.node.disconnected(there, self._at(here))
+            self._dial_later(here, there)
+
+    def _refused(self, here: str, there: str) -> None:
+        """A dial was refused: the host there lives, and no process listens. The protocol machine
+        has no event for that yet."""
+
+    def _at(self, name: str) -> int:
+        node = self.nodes[name]
+        local = node.local_ns(self.now_ns)
+        node.table.set_time(local)
+        return local

@@ -1,0 +1,72 @@
+"""Judges a run from what its callers saw: it keeps its own books and asks the nodes only what they
+show to users (levels, columns, counters). Each rule has a name, which a failure carries."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from crdtbucket.testing import SimulatedNode
+from tests.simulated.books import Books
+from tests.simulated.ending import Ending
+from tests.simulated.network import Network
+from tests.simulated.plan import Plan
+from tests.simulated.service import Service
+from tests.simulated.truth import Owner, Place
+from tests.simulated.view import View
+
+SECOND = 10**9
+LOOKS = 60
+"""Times at which the columns for the demand are compared with the books, at most."""
+
+
+class Oracle:
+    """Told of everything that callers do and get, and of what happens to the mesh."""
+
+    def __init__(self, plan: Plan, mesh: Network, excused: Collection[str] = ()) -> None:
+        self.plan, self.mesh = plan, mesh
+        self.view = View(plan, mesh, excused)
+        self.books = Books(plan, mesh, self.view)
+        self.service = Service(plan, mesh, self.view)
+        self.denied = self.allowed = 0
+        self._due = 0
+
+    # ---- what callers do ----
+
+    def took(self, node: SimulatedNode, place: Place, calls: int, cost: int, allowed: int) -> None:
+        """So many calls at once, and how many of them were allowed."""
+        self.allowed += allowed
+        self.denied += calls - allowed
+        self.books.book(node, place, allowed * cost, 0)
+        if place[0] == "main":
+            self.service.took(node, calls, cost, allowed)
+            if self.mesh.now_ns < self._due:
+                return
+            self._due = self.mesh.now_ns + round(self.plan.seconds / LOOKS * SECOND)
+        self.books.look(node, place, admitted=allowed > 0)
+
+    def charged(self, node: SimulatedNode, place: Place, tokens: int) -> None:
+        """A settlement, after the fact."""
+        self.books.book(node, place, tokens, 0)
+        self.books.look(node, place, admitted=False)
+
+    def refunded(self, node: SimulatedNode, owner: Owner, place: Place, tokens: int) -> None:
+        self.books.refund(owner, place, tokens)
+        self.books.look(node, place, admitted=False)
+
+    # ---- what happens ----
+
+    def changes(self, at: float) -> None:
+        """The demand changes at this time (s)."""
+        self.service.changes(at)
+
+    def happens(self, what: str, args: tuple[Any, ...]) -> None:
+        """Before an event of the plan."""
+        self.view.happens(what, args)
+        self.books.happens(what, args)
+        self.service.happens(what, args)
+
+    def finish(self) -> None:
+        """The demand is over and all ways are open: what must hold in the end. Time passes."""
+        self.service.finish()
+        Ending(self.plan, self.mesh, self.view, self.books).check()

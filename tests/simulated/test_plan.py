@@ -1,0 +1,151 @@
+"""Every dimension of a plan is really drawn, each by itself, and a plan can be made smaller."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tests.simulated.drawing import DIMENSIONS, EVENTS, draw
+from tests.simulated.plan import Plan
+
+PLANS = [draw(seed) for seed in range(3000)]
+
+
+def share(of: Callable[[Plan], bool], among: list[Plan] = PLANS) -> float:
+    return sum(map(of, among)) / len(among)
+
+
+def cuts(plan: Plan) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
+    return [event.args for event in plan.events if event.what == "cut"]
+
+
+def dies(plan: Plan, *, ends: bool) -> bool:
+    return any(event.what == "die" and event.args[1] == ends for event in plan.events)
+
+
+def reloads(plan: Plan) -> list[int]:
+    """Capacities that the limit is changed to."""
+    return [event.args[0].capacity for event in plan.events if event.what == "reload"]
+
+
+def one_way(plan: Plan) -> bool:
+    return any(way[::-1] not in ways for _, ways in cuts(plan) for way in ways)
+
+
+def degrees(plan: Plan) -> list[int]:
+    return sorted(sum(name in pair for pair in plan.linked) for name in plan.nodes)
+
+
+def chain(plan: Plan) -> bool:
+    size = len(plan.nodes)
+    return size > 3 and degrees(plan) == [1, 1, *[2] * (size - 2)]
+
+
+def snapshot_ages(plan: Plan) -> list[float]:
+    """Seconds from saving to returning."""
+    saved = {e.args[0]: e.at for e in plan.events if e.what == "save"}
+    back = [(e.args[0], e.at) for e in plan.events if e.what == "return" and e.args[1]]
+    return [at - saved[name] for name, at in back if name in saved]
+
+
+WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
+    "two nodes": (lambda p: len(p.nodes) == 2, 0.1),
+    "five nodes or more": (lambda p: len(p.nodes) >= 5, 0.05),
+    "a chain": (chain, 0.01),
+    "a ring": (lambda p: len(p.nodes) > 3 and degrees(p) == [2] * len(p.nodes), 0.01),
+    "a star": (lambda p: len(p.nodes) > 3 and degrees(p)[-2:] == [1, len(p.nodes) - 1], 0.01),
+    "another graph": (lambda p: not p.complete, 0.15),
+    "lost frames": (lambda p: p.loss[0] > 0, 0.1),
+    "ways cut": (lambda p: bool(cuts(p)), 0.3),
+    "one way cut alone": (one_way, 0.08),
+    "several cuts": (lambda p: len(cuts(p)) > 1, 0.1),
+    "cut and silent": (lambda p: any(how == "silent" for how, _ in cuts(p)), 0.1),
+    "cut and given up": (lambda p: any(how == "times out" for how, _ in cuts(p)), 0.1),
+    "cut by resets": (lambda p: any(how == "resets" for how, _ in cuts(p)), 0.1),
+    "a node comes": (lambda p: p.has("come"), 0.1),
+    "a node leaves": (lambda p: p.has("leave"), 0.08),
+    "a node ends": (lambda p: dies(p, ends=True), 0.2),
+    "a node is lost": (lambda p: dies(p, ends=False), 0.05),
+    "a node returns": (lambda p: p.has("return"), 0.2),
+    "a node is replaced": (lambda p: p.has("come") and p.has("die", "leave"), 0.05),
+    "pods come and go": (lambda p: sum(e.what == "come" for e in p.events) > 5, 0.002),
+    "a young snapshot": (lambda p: any(age < 2 for age in snapshot_ages(p)), 0.02),
+    "an old snapshot": (lambda p: any(age > 20 for age in snapshot_ages(p)), 0.02),
+    "a reload upwards": (lambda p: any(c > p.main.capacity for c in reloads(p)), 0.05),
+    "a reload downwards": (lambda p: any(c < p.main.capacity for c in reloads(p)), 0.05),
+    "drift": (lambda p: p.drift > 0, 0.3),
+    "drift to be taken for a jump": (lambda p: p.drift * p.seconds > 1.0, 0.005),
+    "a pause": (lambda p: p.has("pause"), 0.1),
+    "rounds every 50 ms": (lambda p: p.gossip_interval == 0.05, 0.05),
+    "rounds every 10 s": (lambda p: p.gossip_interval == 10.0, 0.05),
+    "a bucket of one": (lambda p: p.main.capacity == 1, 0.03),
+    "a bucket of 10^9": (lambda p: p.main.capacity == 10**9, 0.03),
+    "a light load": (lambda p: all(0 < phase.amount <= 0.6 for phase in p.phases), 0.2),
+    "a load as high as the limit": (lambda p: any(phase.amount == 1.0 for phase in p.phases), 0.05),
+    "a heavy load": (lambda p: any(phase.amount >= 2 for phase in p.phases), 0.3),
+    "a storm of retries": (lambda p: p.storm is not None, 0.05),
+    "a load that moves": (lambda p: len(p.phases) > 1, 0.2),
+    "bursts": (lambda p: p.arrivals[0] == "bursts", 0.1),
+    "calls of the whole bucket": (lambda p: p.cost == p.main.capacity > 1, 0.05),
+    "refunds": (lambda p: p.returns and p.scattered > 0, 0.2),
+    "a flood of keys": (lambda p: p.keys > p.max_keys, 0.03),
+    "idle in the end": (lambda p: p.idle, 0.1),
+    "nothing happens": (lambda p: not p.events, 0.1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WANTED)
+def test_every_dimension_is_drawn(what: str) -> None:
+    """In at least so large a part of the plans."""
+    of, least = WANTED[what]
+    assert share(of) >= least
+
+
+@pytest.mark.parametrize(
+    "first", ["a chain", "ways cut", "a node returns", "drift", "a storm of retries"]
+)
+def test_dimensions_are_drawn_independently(first: str) -> None:
+    """What one dimension drew says nothing about another one."""
+    of = WANTED[first][0]
+    among = [plan for plan in PLANS if of(plan)]
+    for second in ("lost frames", "a pause", "rounds every 10 s", "bursts", "refunds"):
+        whole, part = share(WANTED[second][0]), share(WANTED[second][0], among)
+        assert abs(part - whole) < 4 * (whole * (1 - whole) / len(among)) ** 0.5 + 0.01, second
+
+
+def test_every_length_is_about_as_costly() -> None:
+    frames = [2 * len(p.linked) * p.seconds / p.gossip_interval for p in PLANS if p.linked]
+    assert sorted(frames)[len(frames) // 2] < 1000
+
+
+def test_a_plain_dimension_changes_nothing_but_itself() -> None:
+    for seed in range(50):
+        whole, without = draw(seed), draw(seed, plain=("storm", "drift", "idle"))
+        assert (without.storm, without.drift, without.idle) == (None, 0, False)
+        assert without.events == whole.events
+        assert (without.main, without.phases) == (whole.main, whole.phases)
+
+
+def test_events_are_left_out_by_number() -> None:
+    plan = next(plan for plan in PLANS if len(plan.events) > 3)
+    assert draw(plan.seed, dropped=(1, 2)).events == (plan.events[0], *plan.events[3:])
+
+
+def test_all_plain_is_one_plan() -> None:
+    plain = draw(7, plain=tuple(DIMENSIONS))
+    assert (plain.events, plain.complete, plain.drift) == ((), True, 0)
+    assert str(plain).splitlines()[1:] == str(draw(8, plain=tuple(DIMENSIONS))).splitlines()[1:]
+
+
+def test_events_are_in_order_and_within_the_run() -> None:
+    assert set(EVENTS) < set(DIMENSIONS)
+    for plan in PLANS:
+        times = [event.at for event in plan.events]
+        assert times == sorted(times)
+        assert all(at >= 0 for at in times)
+    kinds = Counter(event.what for plan in PLANS for event in plan.events)
+    assert kinds.keys() == {
+        "cut", "mend", "save", "die", "leave", "return", "come", "pause", "reload"
+    }  # fmt: skip
