@@ -410,6 +410,13 @@ MUTATIONS = (
         seeds(16),
     ),
     Mutation(
+        "unsteady_frames_are_a_jump_of_the_clock",
+        "mesh",
+        "JUMP_NS = 1_000_000_000",
+        "JUMP_NS = 10_000_000",
+        seeds(50),
+    ),
+    Mutation(
         "script_denies_the_last_token",
         "strong",
         "rest + cost_rest - full_rest) / p) > 0 then",

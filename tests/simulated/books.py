@@ -27,6 +27,8 @@ class Books:
         self.plan, self.mesh, self.view = plan, mesh, view
         self.ledger = Ledger()
         self.ideals: dict[Place, IdealBucket] = {}
+        self.slowest: dict[Place, IdealBucket] = {}
+        """As `ideals`, on the slowest clock: what is left at least."""
         self._seen: dict[tuple[str, int, Place], tuple[int, dict[Owner, Column]]] = {}
         self._first: int | None = None if plan.complete else 0
         self.unbounded: set[str] = {"side"} if self.flooded else set()
@@ -46,10 +48,12 @@ class Books:
 
     def book(self, node: SimulatedNode, place: Place, taken: int, refunded: int) -> None:
         self.ideal(place).charge(taken - refunded, self.mesh.now_ns)
+        self.slowest[place].charge(taken - refunded, self.mesh.now_ns)
         self.ledger.book((node.name, node.table.epoch), place, taken, refunded)
 
     def refund(self, owner: Owner, place: Place, tokens: int) -> None:
         self.ideal(place).charge(-tokens, self.mesh.now_ns)
+        self.slowest[place].charge(-tokens, self.mesh.now_ns)
         self.ledger.book(owner, place, 0, tokens)
 
     def ideal(self, place: Place) -> IdealBucket:
@@ -58,8 +62,9 @@ class Books:
             spec = self.plan.main if place[0] == "main" else self.plan.side
             lag = self.mesh.latency + self.mesh.config.gossip_interval
             debt = max(spec.max_debt, round(4 * spec.rate_per_second * lag))
-            ppm = max(0.0, *(ppm for _, ppm in self.plan.clocks), *self._later())
-            self.ideals[place] = IdealBucket(spec, debt, ppm=round(ppm))
+            ppm = [0.0, *(ppm for _, ppm in self.plan.clocks), *self._later()]
+            self.ideals[place] = IdealBucket(spec, debt, ppm=round(max(ppm)))
+            self.slowest[place] = IdealBucket(spec, debt, ppm=round(min(ppm)))
         return self.ideals[place]
 
     def _later(self) -> list[float]:

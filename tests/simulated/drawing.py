@@ -22,8 +22,9 @@ from tests.simulated.happenings import (
 )
 from tests.simulated.plan import Event, Phase, Plan, Way, names
 
-FRAMES = (120, 200, 200, 300, 600)
-"""Frames that a run sends, about: what it costs is the same whatever the size and interval."""
+FRAMES = (*[100] * 12, *[150] * 4, 400, 400, 1200, 4000)
+"""Frames that a run sends, about: it costs the same whatever the size and interval. Most runs
+are short, and some are long enough for what shows only after a while."""
 MANY_CALLS = 4000.0
 """Calls of a run that its costs are chosen for, at twice the rate."""
 
@@ -47,6 +48,7 @@ def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) 
         jitter=jitter,
         loss=drawn["loss"],
         gossip_interval=drawn["gossip"],
+        forget_after=drawn["forget"],
         clocks=tuple(zip(drawn["offsets"], drawn["drift"], strict=True)),
         main=main,
         side=drawn["side"],
@@ -121,10 +123,15 @@ def draw_gossip(rng: random.Random, drawn: dict[str, Any]) -> float:
     return rng.choice([0.05, 0.1, 0.1, 0.1, 0.1, 0.3, 1.0, 3.0, 10.0])
 
 
+def draw_forget(rng: random.Random, drawn: dict[str, Any]) -> float:
+    """Fifteen minutes, or so little that it happens within the run."""
+    return rng.choice([900.0] * 6 + [30.0, 5 + 5 * drawn["gossip"]])
+
+
 def draw_length(rng: random.Random, drawn: dict[str, Any]) -> float:
     """Seconds, by what they cost: some runs last long in a large mesh, many in a small one."""
     long = rng.random() < (0.1 if drawn["gossip"] >= 3 else 0.02)  # hours, where rounds are slow
-    frames = rng.choice(FRAMES) * (8 if long else 1)
+    frames = rng.choice(FRAMES) * (5 if long else 1)
     return max(2.0, min(4000.0, frames * drawn["gossip"] / max(1, 2 * len(drawn["graph"]))))
 
 
@@ -235,6 +242,7 @@ DIMENSIONS: dict[str, Dimension] = {
     "lag": Dimension(draw_lag, lambda drawn: (0.02, 0.0)),
     "loss": Dimension(draw_loss, lambda drawn: (0.0, 0.0, 0.0)),
     "gossip": Dimension(draw_gossip, lambda drawn: 0.1),
+    "forget": Dimension(draw_forget, lambda drawn: 900.0),
     "length": Dimension(draw_length, plain_length),
     "offsets": Dimension(draw_offsets, lambda drawn: (0.0,) * drawn["size"]),
     "drift": Dimension(draw_drift, lambda drawn: (0.0,) * drawn["size"]),
@@ -252,7 +260,7 @@ DIMENSIONS: dict[str, Dimension] = {
     "crowd": Dimension(draw_crowd, nothing),
     "pauses": Dimension(draw_pauses, nothing),
     "reloads": Dimension(draw_reloads, nothing),
-    "idle": Dimension(lambda rng, drawn: rng.random() < 0.15, lambda drawn: False),
+    "idle": Dimension(lambda rng, drawn: rng.random() < 0.08, lambda drawn: False),
 }
 """In the order in which they are drawn."""
 

@@ -90,7 +90,8 @@ def draw_pauses(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 
 
 def draw_reloads(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
-    """Limits that change, up or down and perhaps back, from node to node."""
+    """Limits that change, up or down and perhaps back, from node to node; what was owed under the
+    larger one is kept, as `Limiter.reload` does, or forgiven above the new ceiling."""
     if rng.random() < 0.8:
         return ()
     capacity, rate, interval, _ = drawn["bucket"]
@@ -98,8 +99,11 @@ def draw_reloads(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]
     limit = max(1, round(capacity * by)), min(max(1, round(rate * by)), MAX_RATE)
     changed = BucketSpec("main", *limit, interval)
     step, at = rng.uniform(0, 0.5), rng.uniform(0, 0.8 * drawn["length"])
-    out = [Event(at, "reload", (changed, round(step, 3)))]
+    keeps = rng.random() < 0.5
+    out = [Event(at, "reload", (changed, round(step, 3), keeps))]
     if rng.random() < 0.3:
         before = BucketSpec("main", capacity, rate, interval)
-        out.append(Event(rng.uniform(at, drawn["length"]), "reload", (before, round(step, 3))))
+        out.append(
+            Event(rng.uniform(at, drawn["length"]), "reload", (before, round(step, 3), keeps))
+        )
     return tuple(out)

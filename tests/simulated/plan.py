@@ -45,6 +45,8 @@ class Plan:
     loss: tuple[float, float, float]
     """Of frames: lost, doubled, out of order."""
     gossip_interval: float
+    forget_after: float
+    """A node that was silent for so long is forgotten."""
     clocks: tuple[tuple[float, float], ...]
     """By node: offset (s), drift (ppm)."""
     main: BucketSpec

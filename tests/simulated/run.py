@@ -47,6 +47,7 @@ class Run:
             duplication=duplication,
             reordering=reordering,
             gossip_interval=plan.gossip_interval,
+            forget_after=plan.forget_after,
             seed=plan.seed,
             clock_offsets={name: offset for name, (offset, _) in clocks},
             clock_drift_ppm={name: ppm for name, (_, ppm) in clocks},
@@ -206,20 +207,20 @@ class Run:
         if self.ready(name):
             self.mesh.suspend(name, seconds)
 
-    def do_reload(self, spec: BucketSpec, step: float) -> None:
+    def do_reload(self, spec: BucketSpec, step: float, keeps: bool) -> None:
         self.mesh.specs = [spec if s.name == spec.name else s for s in self.mesh.specs]
         for i, name in enumerate(list(self.mesh.nodes)):
             at = self.mesh.now_ns + round(i * step * SECOND)
-            self.mesh.schedule(at, self._define, name, self.mesh.nodes[name].life, spec)
+            self.mesh.schedule(at, self._define, name, self.mesh.nodes[name].life, spec, keeps)
 
-    def _define(self, name: str, life: int, spec: BucketSpec) -> None:
-        """As `Limiter.reload` does it: what is owed under the old definition stays owed."""
+    def _define(self, name: str, life: int, spec: BucketSpec, keeps: bool) -> None:
+        """`keeps`: what is owed under the old definition stays owed, as `Limiter.reload` has it."""
         node = self.mesh.nodes[name]
         if node.up and node.life == life:
             node.table.set_time(node.local_ns(self.mesh.now_ns))
             bucket = node.buckets[spec.name]
             ceiling = max(spec.capacity + spec.max_debt, bucket.spec.capacity + bucket.max_debt)
-            bucket.define(spec, min_debt=ceiling - spec.capacity)
+            bucket.define(spec, min_debt=ceiling - spec.capacity if keeps else 0)
 
 
 def _poisson(rng: random.Random, mean: float) -> int:

@@ -59,6 +59,9 @@ class Service:
         self.within = True
         """Whether all demand so far was within the limit, and nothing made that unclear."""
         self.calls = self.denied_within = 0
+        self.one = IdealBucket(plan.main, ppm=self.slowest)
+        """One bucket for all, which sees every call."""
+        self.offered = self.denied = self.denied_by_one = 0
         self.true = IdealBucket(plan.main, 2**53)
         self.window: Window | None = None
         self._changes: list[int] = []
@@ -82,6 +85,11 @@ class Service:
     def took(self, node: SimulatedNode, calls: int, cost: int, allowed: int) -> None:
         now = self.mesh.now_ns
         self.true.charge(allowed * cost, now)
+        self.calls += calls
+        self.offered += calls * cost
+        self.denied_by_one += calls - self.one.admits(calls, cost, now)
+        if not self._starting(node):
+            self.denied += calls - allowed
         self._check_within(node, calls, cost, allowed)
         if self._changes and now >= self._changes[0]:
             self.view.disturbed = max(self.view.disturbed, self._changes.pop(0))
@@ -123,8 +131,7 @@ class Service:
         if self.half.admits(calls, cost, now) < calls:
             self.within = False
             return
-        self.calls += calls
-        if allowed == calls or now < self._started.get(node.name, -(10**18)) + self.settle_ns:
+        if allowed == calls or self._starting(node):
             return
         if not self.view.connected():
             return
@@ -134,6 +141,24 @@ class Service:
                 "denied",
                 f"{node.name} denied {calls - allowed} of {calls} calls at {now / SECOND:.3f} s: "
                 f"{self.denied_within} of {self.calls} in all, within the limit",
+            )
+
+    def _starting(self, node: SimulatedNode) -> bool:
+        """Whether it has started just now, and knows little yet."""
+        began = self._started.get(node.name)
+        return began is not None and self.mesh.now_ns < began + self.settle_ns
+
+    def _check_as_one(self) -> None:
+        """Demand below the limit is denied as by one bucket for all, or 1 % more, whatever is cut:
+        where no node has died or come, since a share is kept for who is not heard."""
+        seconds = self.mesh.now_ns / SECOND
+        if self.plan.has("reload", "die", "leave", "come", "return", "pause"):
+            return
+        few = 3 + self.calls // 100
+        if self.offered <= 0.7 * self.rate * seconds and self.denied > self.denied_by_one + few:
+            self.view.broken(
+                "as one",
+                f"{self.denied} of {self.calls} calls denied, one bucket {self.denied_by_one}",
             )
 
     def _may_deny(self) -> float:
@@ -193,4 +218,6 @@ class Service:
             )
 
     def finish(self) -> None:
+        """The demand is over."""
         self._close()
+        self._check_as_one()

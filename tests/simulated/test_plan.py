@@ -75,6 +75,7 @@ WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
     "an old snapshot": (lambda p: any(age > 20 for age in snapshot_ages(p)), 0.02),
     "a reload upwards": (lambda p: any(c > p.main.capacity for c in reloads(p)), 0.05),
     "a reload downwards": (lambda p: any(c < p.main.capacity for c in reloads(p)), 0.05),
+    "a node is forgotten soon": (lambda p: p.forget_after < 100, 0.1),
     "drift": (lambda p: p.drift > 0, 0.3),
     "drift to be taken for a jump": (lambda p: p.drift * p.seconds > 1.0, 0.005),
     "a pause": (lambda p: p.has("pause"), 0.1),
@@ -91,7 +92,7 @@ WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
     "calls of the whole bucket": (lambda p: p.cost == p.main.capacity > 1, 0.05),
     "refunds": (lambda p: p.returns and p.scattered > 0, 0.2),
     "a flood of keys": (lambda p: p.keys > p.max_keys, 0.03),
-    "idle in the end": (lambda p: p.idle, 0.1),
+    "idle in the end": (lambda p: p.idle, 0.05),
     "nothing happens": (lambda p: not p.events, 0.1),
 }  # fmt: skip
 

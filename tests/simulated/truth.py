@@ -26,20 +26,11 @@ class IdealBucket:
     ) -> None:
         self.ppm, self.part = ppm, part
         self._debt = self._at = 0
-        self._set(spec, max_debt)
-
-    def _set(self, spec: BucketSpec, max_debt: int) -> None:
         self.token = spec.interval_ns * PPM * self.part[1]
         """Units of one token, so many that a nanosecond refills a whole number of them."""
         self._refill = spec.refill_rate * (PPM + self.ppm) * self.part[0]
         self.capacity = max(1, spec.capacity * self.part[0] // self.part[1])
         self._ceiling = (self.capacity + max_debt) * self.token
-
-    def define(self, spec: BucketSpec, max_debt: int, now: int) -> None:
-        """Another definition: the debt in tokens stays."""
-        debt, before = self.debt(now), self.token
-        self._set(spec, max_debt)
-        self._debt = min(debt * self.token // before, self._ceiling)
 
     def debt(self, now: int) -> int:
         """In units, at a time of the mesh (ns)."""

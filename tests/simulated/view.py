@@ -34,6 +34,19 @@ class Jumps(logging.Handler):
             self.said.append(text)
 
 
+ENDED_NS = 12 * SECOND
+"""A node whose connections have ended takes no part any more after so long."""
+
+
+def _lasts(what: str, args: tuple[Any, ...]) -> int:
+    """For how long (ns) what an event brings with it goes on."""
+    if what == "pause":
+        return round(args[1] * SECOND)
+    if what == "die":
+        return ENDED_NS
+    return SILENT_NS if what == "cut" and args[0] == "times out" else 0
+
+
 class View:
     """`excused` rules may be broken."""
 
@@ -72,10 +85,7 @@ class View:
             return
         if self.first < 0:
             self.first = now
-        lasts = SILENT_NS if what in ("die", "cut") else 0
-        if what == "pause":
-            lasts = round(args[1] * SECOND)
-        self.disturbed = max(self.disturbed, now + lasts)
+        self.disturbed = max(self.disturbed, now + _lasts(what, args))
         if what in ("die", "leave") and not self._told(args[0], *args[1:]):
             self.gone_silently.add(args[0])
         elif what == "return":
@@ -120,5 +130,7 @@ class View:
 
     @property
     def hops(self) -> int:
-        """Relays on the longest way, at most, and one."""
-        return 1 if self.plan.complete else max(1, len(self.mesh.nodes) - 1)
+        """Relays on the longest way between running nodes, at most, and one."""
+        up = [name for name, node in self.mesh.nodes.items() if node.up]
+        pairs = (frozenset((a, b)) for i, a in enumerate(up) for b in up[i + 1 :])
+        return 1 if all(pair in self.mesh.linked for pair in pairs) else len(up)
