@@ -59,7 +59,7 @@ class Network(SimulatedMesh):
         for pair in dict.fromkeys(map(frozenset, ways)):  # in an order that is always the same
             self._resetting[pair] += 1
             for here, there in (sorted(pair), sorted(pair, reverse=True)):
-                self._end(here, there, self.open.get((here, there)))
+                self._lose(here, there, self.open.get((here, there)))
 
     def mend(self, ways: Iterable[Way], *, resets: bool) -> None:
         """Undoes one of the two."""
@@ -182,14 +182,14 @@ class Network(SimulatedMesh):
             return
         for here, there in ((first, second), (second, first)):
             if self.nodes[here].up and (here, there) not in self.open:
-                self._unanswered(here, there)
+                self._dial_failed(here, there, refused=self._refuses(here, there))
         self._dial_later(first, second, max(RETRY_NS, min(2 * pause, LAST_RETRY_NS)))
 
-    def _unanswered(self, here: str, there: str) -> None:
-        pair = frozenset((here, there))
-        ways = self._cut[here, there] or self._cut[there, here] or self.cut(here, there)
-        if self._resetting[pair] or not (ways or self.nodes[there].up or there in self.lost):
-            self._refused(here, there)
+    def _refuses(self, here: str, there: str) -> bool:
+        """Whether a dial is answered by a reset: a device does so, or a host without the process."""
+        nobody = not self.nodes[there].up and there not in self.lost
+        answers = self.passes(here, there) and self.passes(there, here)
+        return bool(self._resetting[frozenset((here, there))]) or (answers and nobody)
 
     def _join(self, first: str, second: str) -> bool:
         """A connection is made. False where a node refuses it since two share a name."""
@@ -197,12 +197,12 @@ class Network(SimulatedMesh):
         line.heard = {first: self.now_ns, second: self.now_ns}
         for here, there in ((first, second), (second, first)):
             if (here, there) in self.open:
-                self._end(here, there, self.open[here, there])  # the new one takes its place
+                self._lose(here, there, self.open[here, there])  # the new one takes its place
             self.nodes[there].table.set_time(self.nodes[there].local_ns(self.now_ns))
             try:
                 self.nodes[here].node.connected(self.nodes[there].node.info, self._at(here))
             except NodeConflict:
-                self._end(there, here, self.open.get((there, here)))
+                self._lose(there, here, self.open.get((there, here)))
                 return False
             self.open[here, there] = line
         return True
@@ -215,7 +215,7 @@ class Network(SimulatedMesh):
 
     def _end_comes(self, here: str, there: str, line: Connection) -> None:
         if self.passes(here, there):
-            self._end(there, here, line)
+            self._lose(there, here, line)
 
     def _silence(self, source: str, target: str) -> None:
         """Whether the transport of the target gives up its connection to the source."""
@@ -227,13 +227,13 @@ class Network(SimulatedMesh):
             if not self.passes(source, target) or source in self.lost:
                 self.schedule(due, self._silence, source, target)
             return
-        self._end(target, source, line, by_silence=True)
+        self._lose(target, source, line, by_silence=True)
         if source not in self.lost:
             self._say_end(target, source, line)
 
     # ---- the one place where the protocol machine is told how connections end ----
 
-    def _end(
+    def _lose(
         self, here: str, there: str, line: Connection | None, *, by_silence: bool = False
     ) -> None:
         """The connection is no more at this end: the peer or a device ended it, or, `by_silence`,
@@ -246,9 +246,9 @@ class Network(SimulatedMesh):
             node.node.disconnected(there, self._at(here))
             self._dial_later(here, there)
 
-    def _refused(self, here: str, there: str) -> None:
-        """A dial was refused: the host there lives, and no process listens. The protocol machine
-        has no event for that yet."""
+    def _dial_failed(self, here: str, there: str, *, refused: bool) -> None:
+        """A dial made no connection: it was refused at once, or nothing answered. The protocol
+        machine has no event for that yet."""
 
     def _at(self, name: str) -> int:
         node = self.nodes[name]

@@ -17,6 +17,20 @@ def network(linked: list[tuple[str, str]] = ALL, **options: Any) -> Network:
     return Network("ABC", [spec], linked=linked, **{"latency": 0.02, "seed": 1, **options})
 
 
+def refusals(mesh: Network) -> list[tuple[str, str]]:
+    """Filled with (who called, who was called) of every dial that is refused from now on."""
+    found: list[tuple[str, str]] = []
+    told = mesh._dial_failed
+
+    def hear(here: str, there: str, *, refused: bool) -> None:
+        if refused:
+            found.append((here, there))
+        told(here, there, refused=refused)
+
+    mesh._dial_failed = hear  # type: ignore[method-assign]
+    return found
+
+
 def linked(mesh: Network, here: str, there: str) -> bool:
     return mesh[here].node.links[there].connected
 
@@ -60,8 +74,7 @@ def test_a_silent_connection_is_given_up_where_the_transport_looks(times_out: bo
 
 def test_a_device_ends_connections_at_once_and_refuses_for_the_other_end() -> None:
     mesh = network()
-    refused: list[tuple[str, str]] = []
-    mesh._refused = lambda here, there: refused.append((here, there))  # type: ignore[method-assign]
+    refused = refusals(mesh)
     mesh.reset_pairs([("A", "B")])
     assert not linked(mesh, "A", "B")
     assert not linked(mesh, "B", "A")
@@ -76,8 +89,7 @@ def test_a_device_ends_connections_at_once_and_refuses_for_the_other_end() -> No
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_killed_process_is_told_of_and_a_lost_host_is_not(ends: bool) -> None:
     mesh = network()
-    refused: list[tuple[str, str]] = []
-    mesh._refused = lambda here, there: refused.append((here, there))  # type: ignore[method-assign]
+    refused = refusals(mesh)
     mesh.die("C", ends=ends)
     mesh.advance(2.0)
     assert linked(mesh, "A", "C") == linked(mesh, "B", "C") == (not ends)
