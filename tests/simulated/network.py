@@ -186,7 +186,7 @@ class Network(SimulatedMesh):
         self._dial_later(first, second, max(RETRY_NS, min(2 * pause, LAST_RETRY_NS)))
 
     def _refuses(self, here: str, there: str) -> bool:
-        """Whether a dial is answered by a reset: a device does so, or a host without the process."""
+        """Whether a dial is answered by a reset: of a device, or of a host without the process."""
         nobody = not self.nodes[there].up and there not in self.lost
         answers = self.passes(here, there) and self.passes(there, here)
         return bool(self._resetting[frozenset((here, there))]) or (answers and nobody)
