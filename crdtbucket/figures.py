@@ -237,9 +237,10 @@ REDIS = (
             "Calls of which nobody knows whether Redis ran them; a later call makes it exact.",
         ),
         ("redis_cancelled_total", "cancelled", "Calls whose caller was cancelled meanwhile."),
-        ("redis_open_calls", "open_calls", "Calls under way."),
         ("redis_evicts", "evicts", "1 when this Redis forgets keys as its memory is full, else 0."),
         ("redis_evicted_keys_total", "evicted", "Keys that it has forgotten, of all programs."),
+        ("redis_open_calls", "open_calls", "Calls under way, those that wait for room included."),
+        ("redis_slow", "slow", "1 while answers take longer than latency_limit, else 0."),
     ),
     *read.plain(
         "strong",

@@ -35,6 +35,7 @@ ENDPOINT: dict[str, Any] = {
     "open_calls": 9016,
     "evicts": 9010,
     "evicted": 9011,
+    "slow": 9019,
     "cancelled": 9017,
 }
 STRONG = {

@@ -18,12 +18,15 @@ from crdtbucket.mesh.deadline import within
 from crdtbucket.strong.access import Access
 from crdtbucket.strong.address import Address
 from crdtbucket.strong.greeting import greet, silent, unreachable
+from crdtbucket.strong.lateness import Newest, lateness_of
 from crdtbucket.strong.resp import NOTHING, GarbledReply, ReplyReader, encode
 
 OnReply = Callable[[object], None]
 WRITE_BUFFER = 256 * 1024
 """Bytes that wait for a server which does not read, beyond what the system buffers."""
 MAX_OPEN_CALLS = 16_384
+FULL_BATCH = 64
+"""So many commands of one turn of the loop leave at once, without waiting for those behind them."""
 
 
 class ConnectionLost(RedisUnavailable):
@@ -31,6 +34,25 @@ class ConnectionLost(RedisUnavailable):
 
     def __init__(self, message: str, kind: str = "lost") -> None:
         super().__init__(message, kind)
+
+
+class Batch:
+    """Commands that were written together, and how long their answers took."""
+
+    __slots__ = ("arrived_ns", "late_ns", "written_ns")
+
+    def __init__(self) -> None:
+        self.written_ns = 0
+        """When they were handed to the system (`clock.now_ns`); 0 before that."""
+        self.late_ns = 0
+        """How late the loop had been in all by then."""
+        self.arrived_ns = 0
+        """When the newest answer to one of them was here, read or not."""
+
+    @property
+    def latency_ns(self) -> int:
+        """What the newest answer took, without the time for which it lay unread here."""
+        return max(0, self.arrived_ns - self.written_ns)
 
 
 class Connection(asyncio.Protocol):
@@ -41,9 +63,12 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = ReplyReader()
-        self._calls: deque[tuple[OnReply, int]] = deque()
+        self._calls: deque[tuple[OnReply, Batch]] = deque()
         self._gathered: list[bytes] = []
-        self._turn_ns = 0
+        self._batch = Batch()
+        self._lateness = lateness_of(self._loop)
+        self._newest: Newest | None = None
+        self._waits = False
         # Whether several commands came in the last turn that had any: then the first of the next
         # waits for the others instead of travelling alone before them.
         self._several = False
@@ -85,26 +110,30 @@ class Connection(asyncio.Protocol):
 
     # -- calls
 
-    def send(self, command: bytes, on_reply: OnReply) -> None:
+    def send(self, command: bytes, on_reply: OnReply) -> Batch:
         """Send one command; `on_reply` gets its reply, however late, in the order of the sends.
 
         A reply is what Redis answered, a `RedisErrorReply` included; or the `ConnectionLost` of a
         call that was open at the end. Commands of one turn of the loop go out together; the first
-        at once, when none is open. Raises `ConnectionLost` when it has ended: nothing was sent.
+        at once, when none is open. Returns the batch in which it leaves, which tells when that was
+        and, within `on_reply`, what the answer took. Raises `ConnectionLost` when it has ended:
+        nothing was sent.
         """
         if self._lost is not None:
             self._check_open()
-        calls = self._calls
-        if self._gathered:
-            self._gathered.append(command)
-        elif calls or self._several:
-            self._turn_ns = now_ns()
-            self._gathered.append(command)
+        calls, gathered, batch = self._calls, self._gathered, self._batch
+        calls.append((on_reply, batch))
+        if gathered:
+            gathered.append(command)
+            if len(gathered) >= FULL_BATCH:
+                self._write()
+        elif len(calls) > 1 or self._several:
+            gathered.append(command)
             self._loop.call_soon(self._flush)
         else:
-            self._turn_ns = now_ns()
-            self._write(command)
-        calls.append((on_reply, self._turn_ns))
+            gathered.append(command)
+            self._write()
+        return batch
 
     @property
     def open_calls(self) -> int:
@@ -113,8 +142,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def oldest_ns(self) -> int | None:
-        """When the oldest open call was sent (`clock.now_ns`); None when none is open."""
-        return self._calls[0][1] if self._calls else None
+        """When the oldest open call was written (`clock.now_ns`); None when none is."""
+        return (self._calls[0][1].written_ns or None) if self._calls else None
 
     @property
     def congested(self) -> bool:
@@ -138,21 +167,28 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._newest = Newest(transport)
         if self._lost is not None:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         calls, next_reply = self._calls, self._reader.next
+        now, read = now_ns(), None
         try:
             self._reader.feed(data)
             while (reply := next_reply()) is not NOTHING:
                 if not calls:
                     raise GarbledReply("an answer that nobody asked for")
-                calls.popleft()[0](reply)
+                on_reply, batch = calls.popleft()
+                if batch is not read:
+                    read, batch.arrived_ns = batch, now - self._unread_ns(batch, now)
+                on_reply(reply)
         except GarbledReply as error:
             # Which reply belongs to which call can no longer be told.
             what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
             self._end(ConnectionLost(what, "script"))
+        if not calls:
+            self._rest()
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -169,6 +205,9 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(on_reply, self._lost)
         self._calls.clear()
         self._gathered.clear()
+        self._rest()
+        if self._newest is not None:
+            self._newest.close()
         if self.on_lost is not None:
             self._loop.call_soon(self.on_lost, self._lost)
 
@@ -183,15 +222,35 @@ class Connection(asyncio.Protocol):
         await greet(address, access, scripts, partial(asked, self))
 
     def _flush(self) -> None:
-        commands = self._gathered
-        self._several = len(commands) > 1
-        if commands and self._lost is None:
-            self._write(b"".join(commands))
-        commands.clear()
+        if self._gathered:  # else they filled a batch, and have left
+            self._several = len(self._gathered) > 1
+            if self._lost is None:
+                self._write()
+            self._gathered.clear()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self) -> None:
+        """What was gathered leaves: from now on the server is waited for."""
         assert self._transport is not None
+        batch, self._batch = self._batch, Batch()
+        data = b"".join(self._gathered)
+        self._gathered.clear()
+        batch.written_ns = now = now_ns()
+        if not self._waits:
+            self._waits = True
+            self._lateness.begin(now)
+        batch.late_ns = self._lateness.total(now)
         self._transport.write(data)
+
+    def _rest(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._lateness.end()
+
+    def _unread_ns(self, batch: Batch, now: int) -> int:
+        """For how long an answer to the batch, which is read now, has been here."""
+        late = self._lateness.total(now) - batch.late_ns
+        age = self._newest.age_ns() if late and self._newest is not None else None
+        return late if age is None else min(late, age)
 
     def _check_open(self) -> None:
         if self._lost is not None:
@@ -228,4 +287,12 @@ async def ask(connection: Connection, *words: bytes | str | int) -> object:
     return reply
 
 
-__all__ = ["MAX_OPEN_CALLS", "WRITE_BUFFER", "Connection", "ConnectionLost", "ask", "asked"]
+__all__ = [
+    "MAX_OPEN_CALLS",
+    "WRITE_BUFFER",
+    "Batch",
+    "Connection",
+    "ConnectionLost",
+    "ask",
+    "asked",
+]

@@ -14,18 +14,22 @@
        +----------------------------------------------------+
 
 One `Controller` for each Redis endpoint. It is told what becomes of every call, it has no clock
-and does nothing itself. Where the mode on latency (`degraded`) is fallback too, there is no
-eventual.
+and does nothing itself.
 
 **Too slow**: the quantile of the answers of the window has been over the limit for a whole window,
-and is so in the last fifth of it. A time-out is a slow answer. **Outage**: no answer at all for
-`outage_after` while calls are open, or nothing but failures between two that are so far apart, or
-three refusals at least 50 ms apart. A server whose answers come late is slow, not gone, for as long
-as one comes within every `outage_after`.
+and is so in the last fifth of it. A time-out is a slow answer. **Alone**, where `degraded` is
+fallback, there is no eventual mode to go to, and an exact answer that is slow is worth more than a
+small quota: strong stays, and `slow` says so, until the quantile has been within the limit for
+`stable_after`. Strong is left only when more than half of the calls of a whole window pass their
+deadline, and the return asks for a quantile of the answers within the deadline.
+
+**Outage**: no answer at all for `outage_after` while calls are open, or nothing but failures
+between two that are so far apart, or three refusals at least 50 ms apart. A server whose answers
+come late is slow, not gone, for as long as one comes within every `outage_after`.
 
 **How soon**, under traffic: an outage is told `outage_after` after its first call, and a gap
 between two calls; slowness of all answers a window, a deadline and `1 - quantile` of a window
-after its first call.
+after its first call; alone, a window and a half and a deadline.
 
 **How often**: with `least_return_gap` of a minute there are at most 2 k + 1 switches in any k
 minutes, for every k, whatever Redis does: at most 3 in any one minute, and 2 a minute in the long
@@ -52,6 +56,9 @@ from crdtbucket.strong.outage import Failure, OutageWatch
 from crdtbucket.strong.recovery import Probes, Recovery
 from crdtbucket.strong.switch_budget import SwitchBudget
 
+MOST_LOST = 0.5
+"""Alone, the share of calls without an answer in time from which on Redis is worth no waiting."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -74,7 +81,8 @@ class Controller:
     def __init__(
         self, settings: ControllerSettings, now: int, degraded: Mode = Mode.EVENTUAL
     ) -> None:
-        """Starts strong; slowness leads to `degraded`, which is eventual or fallback."""
+        """Starts strong; slowness leads to `degraded`: eventual, or fallback for a node that hears
+        no others, where it takes deadlines that pass."""
         if degraded not in (Mode.EVENTUAL, Mode.FALLBACK):
             fix = "latency can lead to eventual or fallback"
             raise InvalidSpec(f"degraded is {degraded!r}", fix, "degraded")
@@ -86,9 +94,13 @@ class Controller:
         self._limit_ns = settings.ns("latency_limit")
         self._outage_after_ns = settings.ns("outage_after")
         self._gap_ns = settings.ns("least_return_gap")
-        self._meter = LatencyMeter(
-            settings.ns("latency_window"), settings.latency_quantile, settings.least_samples
-        )
+        self.slow = False
+        """Whether answers take too long, or did before strong was left for that."""
+        self._alone = self._degraded is Mode.FALLBACK
+        window, least = settings.ns("latency_window"), settings.least_samples
+        self._meter = LatencyMeter(window, settings.latency_quantile, least)
+        self._lost = LatencyMeter(window, MOST_LOST, least)
+        self._quick_since: int | None = None
         self._outage = OutageWatch(self._outage_after_ns)
         self._recovery = Recovery(settings.latency_quantile)
         self._probes = Probes(settings.ns("probe_interval"), settings.ns("longest_probe_interval"))
@@ -100,6 +112,11 @@ class Controller:
     def outage_after(self) -> float:
         """Seconds without an answer that make an outage."""
         return self._settings.outage_after
+
+    @property
+    def latency_limit_ns(self) -> int:
+        """Answers that take longer are slow."""
+        return self._limit_ns
 
     # ---- what became of calls ----
 
@@ -119,19 +136,19 @@ class Controller:
         else:
             self._outage.heard()
         if self.mode is Mode.STRONG:
-            return self._too_slow(now) if not late and self._meter.count(now, slow) else None
+            return None if late else self._counted(now, slow=slow, lost=False)
         self._probes.ended(good=True)
         if silent:
             self._recovery.clear()
-        self._recovery.answered(now, slow)
+        self._recovery.answered(now, late if self._alone else slow)
         return self._recovered(now)
 
     def timed_out(self, now: int) -> Change | None:
         """A call passed its deadline without an answer; that may still come."""
         self._outage.timed_out(now)
         if self.mode is Mode.STRONG:
-            slow = self._meter.count(now, slow=True)
-            return self._gone(now) or (self._too_slow(now) if slow else None)
+            gone = self._gone(now)
+            return gone or self._counted(now, slow=True, lost=True)
         self._probes.ended(good=False)
         self._recovery.slowed()
         return self._gone(now)
@@ -147,7 +164,7 @@ class Controller:
     def moved(self, now: int) -> None:
         """The endpoint has another primary: what is known of the old one counts no more."""
         self._outage.clear()
-        self._meter.clear()
+        self._forget_slowness()
         self._recovery.clear()
         self._probes.hurry(now)
         returned = self._returned_at
@@ -191,13 +208,43 @@ class Controller:
         reason = self._outage.found(now)
         return self._switch(now, Mode.FALLBACK, reason) if reason else None
 
+    def _counted(self, now: int, *, slow: bool, lost: bool) -> Change | None:
+        """One call of strong has ended: slow or not, or without an answer in time."""
+        over = self._meter.count(now, slow)
+        if not self._alone:
+            return self._too_slow(now) if over else None
+        if over:
+            self.slow, self._quick_since = True, None
+        elif self._meter.over:
+            self._quick_since = None
+        elif self._quick_since is None:
+            self._quick_since = now
+        elif now - self._quick_since >= self._settings.ns("stable_after"):
+            self.slow = False
+        return self._too_lost(now) if self._lost.count(now, lost) else None
+
+    def _forget_slowness(self) -> None:
+        self.slow, self._quick_since = False, None
+        self._meter.clear()
+        self._lost.clear()
+
     def _too_slow(self, now: int) -> Change:
+        change = self._switch(now, self._degraded, f"{self.slowness}; {self._rule}")
+        self.slow = True
+        return change
+
+    def _too_lost(self, now: int) -> Change:
+        window, meter = self._settings.latency_window, self._lost
+        why = f"{meter.slow} of {meter.total} calls within {window:g} s had no answer by their "
+        return self._switch(now, self._degraded, f"{why}deadline, for {window:g} s or longer")
+
+    @property
+    def slowness(self) -> str:
+        """How slow the answers of the last window were, as the beginning of a sentence."""
         window, meter = self._settings.latency_window, self._meter
-        return self._switch(
-            now,
-            self._degraded,
-            f"{meter.slow} of {meter.total} answers within {window:g} s took over "
-            f"{self._limit}, for {window:g} s or longer; {self._rule}",
+        return (
+            f"{meter.slow} of {meter.total} answers within {window:g} s took over {self._limit}, "
+            f"for {window:g} s or longer"
         )
 
     def _recovered(self, now: int) -> Change | None:
@@ -217,13 +264,15 @@ class Controller:
         if alive < needed * NS_PER_SECOND:
             return None
         reason = f"it has answered for {alive / NS_PER_SECOND:.2f} s, but in over {self._limit}"
-        return self._switch(now, self._degraded, reason)
+        change = self._switch(now, self._degraded, reason)
+        self.slow = True
+        return change
 
     def _switch(self, now: int, after: Mode, reason: str) -> Change:
         change = Change(self.mode, after, reason, now)
         self.mode, self.reason, self.since = after, reason, now
         self._budget.spend(now)
-        self._meter.clear()
+        self._forget_slowness()
         self._recovery.clear()
         self._probes.start(now)
         return change
@@ -235,7 +284,8 @@ class Controller:
     @property
     def _rule(self) -> str:
         quantile = self._settings.latency_quantile * 100
-        return f"p{quantile:g} must be within {self._limit}"
+        within = "the deadline" if self._alone else self._limit
+        return f"p{quantile:g} must be within {within}"
 
 
 __all__ = ["Change", "Controller", "ControllerSettings", "Failure"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import BucketCore, Decision
 from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.errors import RedisReplyError
+from crdtbucket.errors import CrdtbucketError, RedisReplyError
 from crdtbucket.mode import Mode
 from crdtbucket.strong import script
 from crdtbucket.strong.ask import Ask, Item
@@ -22,6 +22,8 @@ from crdtbucket.strong.histogram import Histogram
 from crdtbucket.strong.keeper import Keeper
 from crdtbucket.strong.resp import RedisErrorReply
 from crdtbucket.strong.rights import explained
+from crdtbucket.strong.turn import Turn, Turns, Waiting
+from crdtbucket.strong.window import Window
 
 if TYPE_CHECKING:
     from crdtbucket.strong.access import Access
@@ -34,29 +36,8 @@ COUNTERS = ("answered", "late", "timed_out", "indeterminate", "cancelled")
 ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
 
-class Turn:
-    """One ask on its way: who waits, and until when."""
-
-    __slots__ = ("ask", "deadline_ns", "done", "future", "home", "out", "sent_ns")
-
-    def __init__(
-        self,
-        home: Endpoint,
-        ask: Ask,
-        future: asyncio.Future[Decision | None],
-        deadline_ns: int,
-    ) -> None:
-        self.home = home
-        """The endpoint that sees to its deadline."""
-        self.ask = ask
-        self.future = future
-        self.deadline_ns = deadline_ns
-        self.sent_ns = 0
-        self.out = False
-        """It was sent, and no answer is here yet."""
-        self.done = False
-        """Decided; an answer that comes later only tells how slow the server is, and that no more
-        is to come."""
+UNYIELDED = 64
+"""Decisions that are made without waiting for anything before other tasks get their turn."""
 
 
 class Endpoint:
@@ -98,11 +79,12 @@ class Endpoint:
         self._changed = changed
         self._elsewhere = elsewhere
         self._barred = barred
-        self._deadline_ns = config.deadline_ns
         self._complained = ""
+        self._turns = Turns(self, config.deadline_ns, self._overdue)
         self.connection: Connection | None = None
-        self._turns: deque[Turn] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._window = Window(controller.latency_limit_ns // 4)
+        self._waiting: deque[Waiting] = deque()
+        self._unyielded = 0
         self.keeper = Keeper(
             self,
             access,
@@ -112,6 +94,7 @@ class Endpoint:
             mine=self._mine,
             outage_after=controller.outage_after,
         )
+        self._slow = False
         self._mode_ns: dict[Mode, int] = {}
         self._mode_since = now()
         self._switches = 0
@@ -125,8 +108,8 @@ class Endpoint:
 
     @property
     def open_calls(self) -> int:
-        """Asks that nobody has answered or given up."""
-        return sum(not turn.done and turn.home is self for turn in self._turns)
+        """Decisions that are asked for, or wait to be, and that nobody has made or given up."""
+        return len(self._turns) + len(self._waiting)
 
     def usable(self) -> bool:
         """Whether a decision may be asked for now."""
@@ -138,25 +121,81 @@ class Endpoint:
         return not self._barred()
 
     async def acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
-        """The server's decision, or within the deadline that of the rule for its absence."""
-        if not self.usable():
-            return self.desk.away(bucket, key, cost, self.away_mode())
-        opened = self.desk.open(bucket, key, cost, self.fence)
-        if isinstance(opened, Decision):
-            return opened
-        future = self.send(opened)
+        """The server's decision, or within the deadline that of the rule for its absence; the
+        deadline begins when the call is written, for which it may wait behind others."""
+        if self._unyielded >= UNYIELDED:
+            self._unyielded = 0
+            await asyncio.sleep(0)
+        begun = self.begin(bucket, key, cost)
+        if isinstance(begun, Decision):
+            return begun
         try:
-            decision = await future
+            decision = await begun
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                # Decided at the same moment: the tokens that nobody will use go back.
-                given = future.result()
-                if given is not None and given.allowed:
-                    self.desk.give_back(given)
-            self.counters["cancelled"] += 1
+            self.abandon(begun)
             raise
         assert decision is not None, "an ask with a key ends with a decision"
         return decision
+
+    def begin(
+        self, bucket: BucketCore, key: str | bytes, cost: int
+    ) -> Decision | asyncio.Future[Decision | None]:
+        """A decision that is made at once, or what will hold it. Raises as `take`."""
+        if not self.usable():
+            self._unyielded += 1
+            return self.desk.away(bucket, key, cost, self.away_mode())
+        if self._waiting or not self._has_room():
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append(Waiting(bucket, key, cost, future))
+            return future
+        opened = self.desk.open(bucket, key, cost, self.fence)
+        if isinstance(opened, Decision):
+            self._unyielded += 1
+            return opened
+        self._unyielded = 0
+        return self.send(opened)
+
+    def abandon(self, future: asyncio.Future[Decision | None]) -> None:
+        """The caller of `begin` is gone: the tokens that nobody will use go back."""
+        self.counters["cancelled"] += 1
+        if not future.done():
+            future.cancel()
+        elif not future.cancelled() and future.exception() is None:
+            given = future.result()
+            if given is not None and given.allowed:
+                self.desk.give_back(given)
+
+    def _has_room(self) -> bool:
+        connection = self.connection
+        return (
+            connection is not None
+            and connection.open_calls < self._window.size
+            and not (connection.congested or connection.closed)
+        )
+
+    def admit(self) -> None:
+        """Those who waited for room are asked for while there is some, and decided here when the
+        server is not asked any more."""
+        waiting = self._waiting
+        while waiting:
+            usable = self.usable()
+            if usable and not self._has_room():
+                return
+            bucket, key, cost, future = waiting.popleft()
+            if future.done():
+                continue  # cancelled: nothing was asked
+            try:
+                if usable:
+                    opened: Ask | Decision = self.desk.open(bucket, key, cost, self.fence)
+                else:
+                    opened = self.desk.away(bucket, key, cost, self.away_mode())
+            except CrdtbucketError as error:
+                future.set_exception(error)
+                continue
+            if isinstance(opened, Decision):
+                future.set_result(opened)
+            else:
+                self._send(opened, future)
 
     def away_mode(self) -> Mode:
         """The rule for a decision that the server does not make."""
@@ -164,13 +203,14 @@ class Endpoint:
 
     def send(self, ask: Ask) -> asyncio.Future[Decision | None]:
         """Puts an ask on its way. The future ends within the deadline."""
-        now = self.now()
-        turn = Turn(self, ask, asyncio.get_running_loop().create_future(), now + self._deadline_ns)
-        self._turns.append(turn)
-        if self._timer is None:
-            self._arm(now)
+        future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
+        self._send(ask, future)
+        return future
+
+    def _send(self, ask: Ask, future: asyncio.Future[Decision | None]) -> None:
+        turn = Turn(self, ask, future)
+        self._turns.add(turn)
         self.transmit(turn)
-        return turn.future
 
     def transmit(self, turn: Turn, *, source: bool = False, asking: bool = False) -> None:
         """Sends a turn's ask; with `source` the whole script, to a server that lost it; `asking`
@@ -179,18 +219,22 @@ class Endpoint:
         if connection is None or connection.congested or connection.closed:
             self._give_up(turn)
             return
-        turn.sent_ns = self.now()
         arguments = turn.ask.rules.arguments
         call = turn.ask.call
         command = arguments.eval_command(call) if source else arguments.command(call)
-        self.controller.asked(turn.sent_ns)
+        self.controller.asked(self.now())
         if asking:
             connection.send(ASKING, _ignore)
-        connection.send(command, partial(self._replied, turn))
+        turn.sent = connection.send(command, partial(self._replied, turn))
+        turn.first = turn.first or turn.sent
         turn.out = True
 
     def _replied(self, turn: Turn, reply: object) -> None:
-        now = self.now()
+        self._handle(turn, reply)
+        if self._waiting:
+            self.admit()
+
+    def _handle(self, turn: Turn, reply: object) -> None:
         if isinstance(reply, ConnectionLost):
             self._count_unknown(turn)
             self._give_up(turn)
@@ -202,11 +246,14 @@ class Endpoint:
             return
         try:
             answer = script.parse(reply)
-            latency = now - turn.sent_ns
+            assert turn.sent is not None
+            latency = turn.sent.latency_ns
             self.latency.add(latency)
+            self._window.answered(latency, waiting=bool(self._waiting))
             # A denial, and a call that the script sends back, write nothing.
             wrote = answer.status is script.Status.ALLOWED and turn.ask.cost > 0
-            self.note(self.controller.answered(now, latency, late=turn.done, wrote=wrote))
+            late = turn.done
+            self.note(self.controller.answered(self.now(), latency, late=late, wrote=wrote))
             if turn.done:
                 self.counters["late"] += 1
                 self.desk.ended(turn.ask, answer)
@@ -243,7 +290,8 @@ class Endpoint:
 
     def _refused(self, turn: Turn, error: RedisErrorReply) -> None:
         """An error reply: the call did not run, or changed nothing."""
-        late, latency = turn.done, self.now() - turn.sent_ns
+        assert turn.sent is not None
+        late, latency = turn.done, turn.sent.latency_ns
         sent_on = error.code in ELSEWHERE and self._elsewhere(self, turn, error)
         if not sent_on:
             self.refused(error, latency, late=late)
@@ -266,7 +314,7 @@ class Endpoint:
 
     def _count_unknown(self, turn: Turn) -> None:
         """Whether the server ran this call is not known."""
-        if turn.sent_ns and not turn.done:
+        if turn.sent is not None and not turn.done:
             self.counters["indeterminate"] += 1
 
     def _give_up(self, turn: Turn) -> None:
@@ -280,10 +328,7 @@ class Endpoint:
 
     def _finish(self, turn: Turn, decision: Decision | None) -> None:
         turn.done = True
-        # Answers come in order: it is mostly the first, and what is let go now is used again soon.
-        turns = self._turns
-        while turns and (turns[0].done or turns[0].home is not self):
-            turns.popleft()
+        self._turns.let_go()
         if not turn.future.done():
             turn.future.set_result(decision)
 
@@ -295,6 +340,7 @@ class Endpoint:
             "mode": str(self.mode),
             "mode_seconds": {str(mode): ns / NS_PER_SECOND for mode, ns in seconds.items()},
             "switches": self._switches,
+            "slow": self.controller.slow,
             **self.counters,
             "failed": dict(self.failed),
             "latency": self.latency.cumulative(),
@@ -304,28 +350,11 @@ class Endpoint:
             "evicted": self.keeper.facts.evicted or 0,
         }
 
-    # ---- deadlines ----
-
-    def _arm(self, now: int) -> None:
-        turns = self._turns
-        while turns and (turns[0].done or turns[0].home is not self):
-            turns.popleft()
-        self._timer = None
-        if turns:
-            delay = max(0, turns[0].deadline_ns - now) / NS_PER_SECOND
-            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
-
-    def _expire(self) -> None:
-        now = self.now()
-        turns = self._turns
-        while turns and (turns[0].done or turns[0].deadline_ns <= now):
-            turn = turns.popleft()
-            if not turn.done and turn.home is self:
-                self.counters["timed_out"] += 1
-                self._count_unknown(turn)
-                self._give_up(turn)
-                self.note(self.controller.timed_out(now))
-        self._arm(now)
+    def _overdue(self, turn: Turn) -> None:
+        self.counters["timed_out"] += 1
+        self._count_unknown(turn)
+        self._give_up(turn)
+        self.note(self.controller.timed_out(self.now()))
 
     # ---- other servers ----
 
@@ -341,9 +370,7 @@ class Endpoint:
         on its way here."""
         turn.home = self
         turn.ask.call.fence = self.fence
-        self._turns.appendleft(turn)
-        if self._timer is None:
-            self._arm(self.now())
+        self._turns.take_over(turn)
         # Whether a server that takes over a slot has the script is not known before it is asked,
         # and it would be asked in vain: ASKING holds for one command.
         self.transmit(turn, source=asking, asking=asking)
@@ -363,6 +390,11 @@ class Endpoint:
         self.note(self.controller.failed(self.now(), failure, why))
 
     def note(self, change: Change | None) -> None:
+        """What an answer, or time, has led to: a new mode, or that the server is slow."""
+        if self.controller.slow is not self._slow:
+            self._slow = not self._slow
+            if change is None:
+                self._tell_slow()
         if change is not None:
             now = self.now()
             spent = self._mode_ns.get(change.before, 0) + now - self._mode_since
@@ -371,10 +403,19 @@ class Endpoint:
             self._switches += 1
             self.keeper.wake()
             self._changed(self, change)
+            self.admit()
+
+    def _tell_slow(self) -> None:
+        if self._slow:
+            why = "without a mesh an exact answer that is slow is worth more than the quota"
+            slowness = self.controller.slowness
+            LOG.warning("Redis %s: slow: %s; still strong, for %s", self.address, slowness, why)
+        else:
+            LOG.info("Redis %s: no longer slow", self.address)
 
 
 def _ignore(_: object) -> None:
     """The reply to ASKING says nothing that the one to the call does not."""
 
 
-__all__ = ["Endpoint", "Turn"]
+__all__ = ["Endpoint"]

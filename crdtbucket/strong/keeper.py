@@ -20,6 +20,7 @@ from crdtbucket.strong.controller import Failure
 from crdtbucket.strong.facts import Facts, facts
 from crdtbucket.strong.resp import RedisErrorReply
 from crdtbucket.strong.settler import SHARE, Settler
+from crdtbucket.strong.turn import LOOK_S
 
 if TYPE_CHECKING:
     from crdtbucket.strong.access import Access
@@ -90,6 +91,11 @@ class Keeper:
         endpoint, controller = self._endpoint, self._endpoint.controller
         while True:
             now = endpoint.now()
+            due = controller.next_tick(now)
+            if due is not None and due <= now:
+                # Silent, unless there is an answer that nobody has read.
+                await asyncio.sleep(LOOK_S)
+                now = endpoint.now()
             endpoint.note(controller.tick(now))
             endpoint.desk.owed.carry()
             if controller.mode is Mode.STRONG:
@@ -117,6 +123,7 @@ class Keeper:
         connection, self._endpoint.connection = self._endpoint.connection, None
         if connection is not None:
             connection.abort()
+        self._endpoint.admit()
 
     def turn_away(self) -> None:
         """The server says that it is a replica: the connection may have outlived the failover of
@@ -189,6 +196,7 @@ class Keeper:
         if connection is self._endpoint.connection:
             self._endpoint.connection = None
             self._endpoint.fail(Failure(error.kind), str(error))
+            self._endpoint.admit()
             self._awake.set()
 
     async def _try(self) -> None:
@@ -222,26 +230,26 @@ class Keeper:
             return None
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         late = False
-        sent = endpoint.now()
-        controller.asked(sent)
+        controller.asked(endpoint.now())
 
         def replied(reply: object) -> None:
-            now = endpoint.now()
+            latency = sent.latency_ns
             if isinstance(reply, RedisErrorReply):
-                endpoint.refused(reply, now - sent, late=late)
+                endpoint.refused(reply, latency, late=late)
             elif not isinstance(reply, RedisUnavailable):  # of a lost connection, all hear
                 try:
                     reply = script.parse(reply)
                     wrote = reply.status is script.Status.ALLOWED
-                    latency = now - sent
+                    now = endpoint.now()
                     endpoint.note(controller.answered(now, latency, late=late, wrote=wrote))
                 except RedisReplyError as error:
                     endpoint.fail(Failure.SCRIPT, str(error))
             if not future.done():
                 future.set_result(reply)
 
-        connection.send(command, replied)
-        await asyncio.wait({future}, timeout=self._config.deadline)
+        sent = connection.send(command, replied)
+        for seconds in (self._config.deadline, LOOK_S):
+            await asyncio.wait({future}, timeout=seconds)
         if future.done():
             return future.result()
         late = True

@@ -48,6 +48,11 @@ class LatencyMeter:
             and self._still()
         )
 
+    @property
+    def over(self) -> bool:
+        """Whether the quantile is too high now."""
+        return self._since is not None
+
     def clear(self) -> None:
         """Forgets all answers."""
         self._totals, self._slows = [0] * SLOTS, [0] * SLOTS

@@ -19,12 +19,13 @@ from crdtbucket.strong.across import block_on, run_on
 from crdtbucket.strong.address import Address
 from crdtbucket.strong.controller import Change, Controller, ControllerSettings
 from crdtbucket.strong.desk import Desk
-from crdtbucket.strong.endpoint import Endpoint, Turn
+from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.keeper import LAST_WORDS_S
 from crdtbucket.strong.locator import Locator
 from crdtbucket.strong.registry import Registry, Wish
 from crdtbucket.strong.resp import RedisErrorReply
 from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.strong.turn import Turn
 
 LOG = logging.getLogger("crdtbucket.strong")
 SEVERITY = {
@@ -150,18 +151,26 @@ class Store:
         return await self._there(work, lambda decisions: self._give_back(*decisions))
 
     async def _acquire_many(self, asked: Sequence[Asked]) -> list[Decision]:
-        asks = [asyncio.ensure_future(self._acquire(*one)) for one in asked]
+        begun: list[tuple[Endpoint, asyncio.Future[Decision | None]]] = []
+        found: list[Decision | asyncio.Future[Decision | None]] = []
         try:
-            return await asyncio.gather(*asks)
+            for bucket, key, cost in asked:
+                endpoint = self._endpoint_of(bucket, key)
+                if endpoint is None:
+                    found.append(self.desk.away(bucket, key, cost, Mode.FALLBACK))
+                    continue
+                one = endpoint.begin(bucket, key, cost)
+                found.append(one)
+                if not isinstance(one, Decision):
+                    begun.append((endpoint, one))
+            await asyncio.gather(*(future for _, future in begun))
         except BaseException:
             # Nobody gets the others: what they took goes back, also of those that still come.
-            for ask in asks:
-                ask.add_done_callback(self._drop_ask)
+            self._give_back(*(one for one in found if isinstance(one, Decision)))
+            for endpoint, future in begun:
+                endpoint.abandon(future)
             raise
-
-    def _drop_ask(self, ask: asyncio.Future[Decision]) -> None:
-        if not ask.cancelled() and ask.exception() is None:
-            self._give_back(ask.result())
+        return [one if isinstance(one, Decision) else _decided(one) for one in found]
 
     def _give_back(self, *decisions: Decision) -> None:
         """Refunds what nobody waits for any more."""
@@ -170,12 +179,17 @@ class Store:
                 self.desk.give_back(decision)
 
     async def _acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
-        endpoint = (
-            self._only or self._slots[topology.slot(self.desk.name(bucket, bucket.hash(key)))]
-        )
+        endpoint = self._endpoint_of(bucket, key)
         if endpoint is None:
+            await asyncio.sleep(0)  # nothing is waited for: other tasks get their turn
             return self.desk.away(bucket, key, cost, Mode.FALLBACK)
         return await endpoint.acquire(bucket, key, cost)
+
+    def _endpoint_of(self, bucket: BucketCore, key: str | bytes) -> Endpoint | None:
+        """Where a key is decided; None when it is not known."""
+        if self._only is not None:
+            return self._only
+        return self._slots[topology.slot(self.desk.name(bucket, bucket.hash(key)))]
 
     async def _there(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
         """Runs on the store's own loop what another one waits for."""
@@ -372,6 +386,12 @@ class Store:
         if mode is not self._told:
             self._told = mode
             self._on_mode(mode)
+
+
+def _decided(future: asyncio.Future[Decision | None]) -> Decision:
+    decision = future.result()
+    assert decision is not None, "an ask with a key ends with a decision"
+    return decision
 
 
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:

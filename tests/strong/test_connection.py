@@ -265,6 +265,8 @@ async def test_the_oldest_call_is_known() -> None:
     connection.send(b"2", lambda reply: None)
     assert connection.oldest_ns == first
     connection.data_received(b":1\r\n")
+    assert connection.oldest_ns is None  # the second waits for others of its turn
+    await turn()
     assert connection.oldest_ns is not None
     assert connection.oldest_ns >= first
 

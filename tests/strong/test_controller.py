@@ -68,13 +68,68 @@ def test_few_answers_say_nothing_about_latency() -> None:
     assert world.run(MINUTE) == []
 
 
-def test_alone_slowness_leads_to_fallback() -> None:
-    world = ControllerWorld(good_until(S, 45 * MS), degraded=FALLBACK)
-    world.callers(5 * MS, 0, 30 * S)
-    world.run(30 * S)
-    assert world.modes == [FALLBACK]
+@pytest.mark.parametrize("gap", [MS, 7 * MS, 40 * MS])
+@pytest.mark.parametrize("latency", [21 * MS, 25 * MS, 49 * MS, 50 * MS])
+def test_alone_an_answer_within_the_deadline_is_worth_more_than_a_quota(
+    gap: int, latency: int
+) -> None:
+    world = ControllerWorld(good_until(S, latency, MINUTE), degraded=FALLBACK)
+    world.callers(gap, 0, 70 * S)
+    assert world.run(S + 900 * MS) == []
+    assert not world.controller.slow
+    assert world.run(3 * S) == []
+    assert world.controller.slow
+    assert "answers within 1 s took over 20 ms" in world.controller.slowness
+    assert world.run(MINUTE + 5 * S) == []
+    assert world.controller.slow  # not before it has been quick for as long as any return needs
+    assert world.run(70 * S) == []
+    assert not world.controller.slow
+
+
+def test_alone_deadlines_that_pass_lead_to_fallback() -> None:
+    world = ControllerWorld(good_until(S, 60 * MS, 20 * S), degraded=FALLBACK)
+    world.callers(5 * MS, 0, MINUTE)
+    world.run(MINUTE)
+    assert world.modes == [FALLBACK, STRONG]
+    assert 2.5 * S <= world.times[0] <= 2.7 * S
+    assert "had no answer by their deadline" in world.changes[0].reason
     with pytest.raises(InvalidSpec, match="eventual or fallback"):
         Controller(ControllerSettings(), 0, STRONG)
+
+
+@pytest.mark.parametrize(("one_in", "modes"), [(3, []), (1, [FALLBACK])])
+def test_alone_it_is_most_of_the_calls_that_count(one_in: int, modes: list[Mode]) -> None:
+    calls = iter(range(1 << 60))
+    world = ControllerWorld(
+        lambda _: 60 * MS if next(calls) % one_in == 0 else MS, degraded=FALLBACK
+    )
+    world.callers(5 * MS, 0, 10 * S)
+    world.run(10 * S)
+    assert world.modes == modes
+
+
+def test_alone_a_server_that_is_slow_after_an_outage_is_strong_again() -> None:
+    world = ControllerWorld(
+        lambda now: MS if now < S else None if now < 10 * S else 25 * MS, degraded=FALLBACK
+    )
+    world.callers(5 * MS, 0, MINUTE)
+    world.run(MINUTE)
+    assert world.modes == [FALLBACK, STRONG]
+    assert world.controller.slow
+
+
+def test_slow_is_said_in_eventual_mode_and_not_of_what_is_gone() -> None:
+    world = ControllerWorld(
+        lambda now: MS if now < S else 30 * MS if now < 4 * S else None if now < 10 * S else MS
+    )
+    world.callers(5 * MS, 0, 3 * MINUTE)
+    slow = {}
+    for at in (S, 3 * S, 6 * S, 3 * MINUTE):
+        world.run(at)
+        slow[at] = (world.controller.mode, world.controller.slow)
+    assert list(slow.values()) == [
+        (STRONG, False), (EVENTUAL, True), (FALLBACK, False), (STRONG, False),
+    ]  # fmt: skip
 
 
 def test_slow_but_alive_is_not_gone() -> None:

@@ -216,7 +216,8 @@ class ControllerMachine(RuleBasedStateMachine):
         self.naive.log.clear()
         if self.alive_since is None:
             self.alive_since = self.now
-        self.answers.append((self.now, latency > 20 * MS))
+        alone = self.degraded is Mode.FALLBACK
+        self.answers.append((self.now, late if alone else latency > 20 * MS))
         self._led_to(self.controller.answered(self.now, latency, late=late))
 
     def _failed(self, failure: Failure) -> None:
@@ -238,7 +239,10 @@ class ControllerMachine(RuleBasedStateMachine):
             self._was_stable()
             room = [*(c.at_ns for c in self.changes), self.now, self.now]
             assert within_budget(room, self.gap), "no room to leave again"
-        elif change.after is Mode.FALLBACK and not change.reason.count("answers within"):
+        elif change.after is Mode.FALLBACK and "by their deadline" in change.reason:
+            assert self.degraded is Mode.FALLBACK
+            assert self._most_were_lost()
+        elif change.after is Mode.FALLBACK:
             assert self.naive.found(self.now)
         elif before is Mode.FALLBACK:
             assert self.alive_since is not None
@@ -247,6 +251,11 @@ class ControllerMachine(RuleBasedStateMachine):
         self.answers.clear()
         self.alive_since = None
         self.probed_at, self.probe_open = self.now, False
+
+    def _most_were_lost(self) -> bool:
+        window = self.spans.ns("latency_window")
+        lost = [lost for at, lost in self.answers if at >= self.now - window]
+        return 2 * sum(lost) > len(lost)
 
     def _was_stable(self) -> None:
         """A run of answers as long as is asked for, of which enough were quick."""

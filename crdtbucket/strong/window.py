@@ -1,0 +1,48 @@
+"""How many calls may be in flight at a server: enough to keep it busy, but no more.
+
+A server answers the calls of a connection one after another, so a call waits for all that were
+written before it. That wait is ours and not the server's: so many calls are in flight that it stays
+small beside the limit on latency, and the others wait unwritten, where no deadline runs yet.
+"""
+
+from __future__ import annotations
+
+START = 64
+LEAST = 16
+MOST = 1024
+"""A distant server needs many calls in flight; beyond so many no more are decided in a second."""
+_MEMORY = 32
+"""A server that has become slower for good is known to be so after some times as many windows."""
+
+
+class Window:
+    """The bound on calls in flight at one server, moved by what answers take. No I/O, no clock.
+
+    Answers that take longer than the quickest ones by more than `spare_ns` waited for other calls
+    of ours: then the window shrinks. It grows while there are calls that wait for room.
+    """
+
+    def __init__(self, spare_ns: int) -> None:
+        self.size = START
+        """Calls that may be in flight now."""
+        self._spare_ns = spare_ns
+        self._least_ns: int | None = None
+        self._answers = 0
+
+    def answered(self, latency_ns: int, *, waiting: bool) -> None:
+        """An answer took so long; `waiting`: there are calls that wait for room."""
+        least = self._least_ns
+        if least is None or latency_ns < least:
+            self._least_ns = least = latency_ns
+        self._answers += 1
+        if self._answers < self.size:
+            return  # one change for each window of answers: those under way left under the last one
+        self._answers = 0
+        if latency_ns - least > self._spare_ns:
+            self.size = max(LEAST, self.size * 3 // 4)
+        elif waiting:
+            self.size = min(MOST, self.size * 5 // 4)
+        self._least_ns = least + (latency_ns - least) // _MEMORY
+
+
+__all__ = ["LEAST", "MOST", "START", "Window"]

@@ -1,0 +1,261 @@
+"""A Redis that is well, beside callers who ask for much or block the loop; and a slow one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from crdtbucket import BucketSpec, LimiterClosed, MeshConfig, Mode
+from crdtbucket.demo.proxy import Proxy
+from tests.mesh.network import eventually
+from tests.strong.redis_server import Server
+from tests.strong.test_strong_bucket import EAGER, endpoint, opened, records
+
+WIDE = BucketSpec("b", 100_000, 1, "1h")
+UNHURRIED = {"latency_limit": 5.0, "outage_after": 20.0}
+"""What a busy machine does not reach: the deadline is what these tests are about."""
+QUICKLY = {
+    "latency_limit": 0.1,
+    "latency_window": 0.2,
+    "least_samples": 2,
+    "outage_after": 0.15,
+    "stable_after": 0.2,
+    "stable_after_failover": 0.2,
+    "least_return_gap": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server() as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def _empty(server: Server) -> None:
+    server.call("FLUSHALL")
+
+
+# ---- bursts
+
+
+async def test_a_burst_in_one_call_is_answered_by_redis(server: Server) -> None:
+    keys = [f"k{i % 5_000}" for i in range(20_000)]
+    async with opened(server.url, WIDE, deadline=0.4, modes=UNHURRIED) as limiter:
+        answers = await limiter.bucket("b").acquire_many(keys)
+        assert sum(answers.allowed) == len(keys)
+        (numbers,) = limiter.stats()["redis"].values()
+        assert (numbers["timed_out"], numbers["answered"]) == (0, len(keys))
+        assert limiter.stats()["strong"]["unsettled"] == 0
+    assert records(server) == {"n1": (len(keys), 0)}
+
+
+async def test_a_burst_of_callers_is_answered_by_redis(server: Server) -> None:
+    async with opened(server.url, WIDE, deadline=0.4, modes=UNHURRIED) as limiter:
+        bucket = limiter.bucket("b")
+        asks = [bucket.acquire(f"k{i % 5_000}") for i in range(10_000)]
+        decisions = await asyncio.gather(*asks)
+        assert Counter((d.mode, d.allowed) for d in decisions) == {(Mode.STRONG, True): 10_000}
+    assert records(server) == {"n1": (10_000, 0)}
+
+
+async def test_who_waits_for_room_is_decided_when_strong_is_left(server: Server) -> None:
+    """Nothing was asked of them, so nothing of theirs is in Redis."""
+    modes = EAGER | {"latency_limit": 0.1, "outage_after": 0.2}
+    async with opened(server.url, WIDE, deadline=10.0, modes=modes) as limiter:
+        bucket = limiter.bucket("b")
+        await bucket.acquire("k")
+        server.freeze()
+        asks = [asyncio.create_task(bucket.acquire("k")) for _ in range(5_000)]
+        done, _ = await asyncio.wait(asks, timeout=5.0)
+        in_flight = [ask for ask in asks if not ask.done()]
+        assert len(done) >= 5_000 - 1_024
+        assert {ask.result().mode for ask in done} == {Mode.FALLBACK}
+        server.thaw()
+        rest = await asyncio.gather(*in_flight)
+        admitted = sum(ask.result().allowed for ask in done) + sum(d.allowed for d in rest) + 1
+        await eventually(lambda: not limiter.stats()["strong"]["unsettled"])
+        ((taken, refunded),) = records(server).values()
+        assert taken - refunded == admitted
+
+
+async def test_who_waits_for_room_may_give_up(server: Server) -> None:
+    async with opened(server.url, WIDE) as limiter:
+        bucket = limiter.bucket("b")
+        asks = [asyncio.create_task(bucket.acquire("k")) for _ in range(2_000)]
+        await asyncio.sleep(0)
+        for ask in asks[::2]:
+            ask.cancel()
+        results = await asyncio.gather(*asks, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results[::2])
+        assert sum(bool(result) for result in results[1::2]) == 1_000
+        await eventually(lambda: not limiter.stats()["strong"]["unsettled"])
+        ((taken, refunded),) = records(server).values()
+        assert taken - refunded == 1_000
+        assert taken < 1_500  # most of those who gave up were never asked for
+
+
+async def test_who_waits_for_room_hears_of_the_end(server: Server) -> None:
+    async with opened(server.url, WIDE) as limiter:
+        bucket = limiter.bucket("b")
+        await bucket.acquire("k")
+        server.freeze()
+        asks = [asyncio.create_task(bucket.acquire("k")) for _ in range(2_000)]
+        await eventually(lambda: limiter.stats()["redis"] and bucket.store.mode is Mode.STRONG)
+        await asyncio.sleep(0)
+        server.thaw()
+    results = await asyncio.gather(*asks, return_exceptions=True)
+    assert {type(r) for r in results} <= {LimiterClosed, type(results[0])}
+    assert len(results) == 2_000
+
+
+# ---- a busy event loop
+
+
+@pytest.mark.parametrize("deadline", [0.1, 10.0])
+async def test_a_blocked_loop_is_no_slow_redis(server: Server, deadline: float) -> None:
+    """Handlers that use the processor for longer than every limit, while calls are in flight."""
+    async with opened(server.url, WIDE, deadline=deadline, modes=QUICKLY) as limiter:
+        bucket = limiter.bucket("b")
+        over = time.monotonic() + 3.0
+
+        async def handler(number: int) -> None:
+            while time.monotonic() < over:
+                assert await bucket.acquire(f"k{number}")
+
+        handlers = [asyncio.create_task(handler(i)) for i in range(4)]
+        while time.monotonic() < over:
+            await asyncio.sleep(0)
+            time.sleep(0.4)  # noqa: ASYNC251 - this is the handler that blocks the loop
+        await asyncio.gather(*handlers)
+        (numbers,) = limiter.stats()["redis"].values()
+        assert (numbers["switches"], numbers["timed_out"]) == (0, 0)
+        assert numbers["mode"] == "strong"
+
+
+async def test_a_frozen_redis_is_seen_behind_a_blocked_loop() -> None:
+    with Server() as server:
+        async with opened(server.url, WIDE, deadline=0.1, modes=QUICKLY) as limiter:
+            bucket = limiter.bucket("b")
+            await bucket.acquire("k")
+            server.freeze()
+            asks = [asyncio.create_task(bucket.acquire("k")) for _ in range(4)]
+            while not all(ask.done() for ask in asks):
+                await asyncio.sleep(0.001)
+                time.sleep(0.03)  # noqa: ASYNC251
+            assert {ask.result().mode for ask in asks} == {Mode.FALLBACK}
+            await eventually(lambda: bucket.mode is Mode.FALLBACK)
+
+
+async def test_decisions_without_redis_let_other_tasks_run(server: Server) -> None:
+    """One that decides on and on must not starve the event loop."""
+    async with opened("redis://127.0.0.1:1", WIDE, modes=EAGER) as limiter:
+        bucket = limiter.bucket("b")
+        assert (await bucket.acquire("k")).mode is Mode.FALLBACK
+        others = 0
+
+        async def other() -> None:
+            nonlocal others
+            while True:
+                await asyncio.sleep(0)
+                others += 1
+
+        task = asyncio.create_task(other())
+        for _ in range(1_000):
+            await bucket.acquire("k")
+        assert others >= 10
+        task.cancel()
+
+
+async def test_denials_without_redis_let_other_tasks_run(server: Server) -> None:
+    """Those of the own level are made without asking as well."""
+    small = BucketSpec("b", 2, 1, "1h")
+    async with opened(server.url, small) as limiter, opened(server.url, small, node="n2") as two:
+        bucket = limiter.bucket("b")
+        assert await bucket.acquire("k", 2)
+        assert await two.bucket("b").acquire("other")
+        others = 0
+
+        async def other() -> None:
+            nonlocal others
+            while True:
+                await asyncio.sleep(0)
+                others += 1
+
+        task = asyncio.create_task(other())
+        denied_here = 0
+        while denied_here < 500:
+            assert not await bucket.acquire("k")
+            denied_here = limiter.stats()["strong"]["denied_here"]
+        assert others >= 5
+        task.cancel()
+
+
+# ---- a slow Redis
+
+
+async def test_alone_a_slow_redis_stays_strong_and_it_is_said_once(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = Proxy(server.port, delay=0.03)
+    await proxy.start()
+    modes = QUICKLY | {"latency_limit": 0.02, "outage_after": 5.0}
+    url = f"redis://{proxy.host}:{proxy.port}"
+    try:
+        with caplog.at_level(logging.INFO, "crdtbucket.strong"):
+            async with opened(url, WIDE, deadline=10.0, modes=modes) as limiter:
+                bucket = limiter.bucket("b")
+
+                async def slow(yes: bool) -> None:
+                    (numbers,) = limiter.stats()["redis"].values()
+                    while numbers["slow"] is not yes:
+                        decisions = await asyncio.gather(*(bucket.acquire("k") for _ in range(4)))
+                        assert {d.mode for d in decisions} == {Mode.STRONG}
+                        (numbers,) = limiter.stats()["redis"].values()
+
+                await asyncio.wait_for(slow(True), 30)
+                for _ in range(10):
+                    await bucket.acquire("k")
+                assert (await endpoint(limiter)).mode is Mode.STRONG
+                await asyncio.gather(*(bucket.acquire("k") for _ in range(4)))
+                said = [r for r in caplog.records if "slow" in r.getMessage()]
+                assert [r.levelno for r in said] == [logging.WARNING]
+                assert "still strong, for without a mesh" in said[0].getMessage()
+    finally:
+        await proxy.stop()
+
+
+async def test_with_a_mesh_a_slow_redis_leads_to_eventual(server: Server) -> None:
+    from crdtbucket import Limiter, RedisConfig
+    from crdtbucket.strong.controller_settings import ControllerSettings
+    from crdtbucket.strong.degradation import Degradation
+
+    proxy = Proxy(server.port, delay=0.03)
+    await proxy.start()
+    modes = QUICKLY | {"latency_limit": 0.02, "outage_after": 5.0}
+    limiter = Limiter(
+        [WIDE],
+        node="n1",
+        consistency="strong",
+        mesh=MeshConfig(listen="127.0.0.1:0"),
+        redis=RedisConfig(url=f"redis://{proxy.host}:{proxy.port}", deadline=10.0),
+        degradation=Degradation(modes=ControllerSettings(**modes)),  # type: ignore[arg-type]
+    )
+    try:
+        async with limiter:
+            bucket = limiter.bucket("b")
+
+            async def ask() -> None:
+                while (await bucket.acquire("k")).mode is not Mode.EVENTUAL:
+                    pass
+
+            await asyncio.wait_for(ask(), 30)
+            (numbers,) = limiter.stats()["redis"].values()
+            assert numbers["slow"]
+    finally:
+        await proxy.stop()

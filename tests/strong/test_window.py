@@ -1,0 +1,72 @@
+"""How many calls are in flight, against a server whose answers take what the model of it says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket.strong.window import LEAST, MOST, START, Window
+
+MS = 1_000_000
+US = 1_000
+SPARE = 5 * MS
+
+
+def play(window: Window, trip: int, each: int, rounds: int, *, waiting: bool = True) -> None:
+    """`rounds` windows of calls, all written at once to a server that needs `each` ns for one."""
+    for _ in range(rounds):
+        size = window.size
+        for place in range(1, size + 1):
+            window.answered(trip + place * each, waiting=waiting)
+
+
+def test_a_server_that_is_busy_with_our_calls_gets_fewer() -> None:
+    window = Window(SPARE)
+    window.answered(300 * US, waiting=True)
+    play(window, 100 * US, 200 * US, 20)
+    assert LEAST <= window.size * 200 * US <= 2 * SPARE
+
+
+def test_a_distant_server_gets_more() -> None:
+    window = Window(SPARE)
+    play(window, 40 * MS, 2 * US, 60)
+    assert window.size == MOST
+
+
+def test_it_grows_only_for_those_who_wait() -> None:
+    window = Window(SPARE)
+    play(window, 40 * MS, 2 * US, 60, waiting=False)
+    assert window.size == START
+
+
+def test_a_server_that_becomes_slow_for_good_is_not_starved() -> None:
+    window = Window(SPARE)
+    play(window, 100 * US, 5 * US, 10)
+    play(window, 60 * MS, 5 * US, 16)
+    assert window.size == LEAST
+    play(window, 60 * MS, 5 * US, 400)
+    assert window.size > START
+
+
+@given(
+    st.integers(10 * US, 80 * MS),
+    st.integers(1 * US, 2 * MS),
+    st.integers(1, 100),
+    st.booleans(),
+)
+def test_it_stays_within_its_bounds(trip: int, each: int, rounds: int, waiting: bool) -> None:
+    window = Window(SPARE)
+    play(window, trip, each, rounds, waiting=waiting)
+    assert LEAST <= window.size <= MOST
+
+
+@pytest.mark.parametrize("stalls", [1, 3])
+def test_a_stall_is_soon_forgotten(stalls: int) -> None:
+    window = Window(SPARE)
+    play(window, 100 * US, 5 * US, 10)
+    before = window.size
+    play(window, 50 * MS, 5 * US, stalls)
+    assert window.size < before
+    play(window, 100 * US, 5 * US, 10)
+    assert window.size >= before
