@@ -29,7 +29,7 @@ LAYERS = [
     mesh.greeting mesh.links mesh.listener mesh.tls mesh.counters mesh.deadline strong.access
     strong.greeting strong.connection strong.topology strong.locator strong.registry
     strong.endpoint strong.keeper strong.settler strong.store strong.facts strong.checkup
-    strong.webhook readings tables""",
+    strong.webhook strong.turn strong.lateness strong.blocking strong.threads readings tables""",
     """limiter making stats lifecycle reload rolling recall housekeeping bucket planned several
     host_rollout waiters reservation strong.bucket strong.assembly strong.planned strong.waiting
     reconcile decorator""",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from crdtbucket._core import BucketCore
 from crdtbucket.policy import OnOutage
+from crdtbucket.strong.flights import Flight
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.script import Arguments, Call
 
@@ -26,7 +27,21 @@ class Rules:
 class Ask:
     """One decision that the store is asked for, or one key that is settled with it (cost 0)."""
 
-    __slots__ = ("birth", "bucket", "call", "cost", "epoch", "key", "place", "rules")
+    __slots__ = (
+        "birth",
+        "bucket",
+        "call",
+        "cost",
+        "epoch",
+        "flight",
+        "item",
+        "key",
+        "mark",
+        "place",
+        "rules",
+        "threaded",
+        "under_way",
+    )
 
     def __init__(
         self,
@@ -48,11 +63,14 @@ class Ask:
         self.call = call
         self.rules = rules
         """Those of the bucket when it was made: the answer is in their definition."""
-
-    @property
-    def item(self) -> Item:
+        self.item = (bucket, place)
         """What it is about."""
-        return self.bucket, self.place
+        self.threaded = False
+        """Whether it goes over the connection of a thread, not over that of the event loop."""
+        self.under_way = False
+        self.flight: Flight | None = None
+        self.mark = 0
+        """The last three are for `Flights`."""
 
 
 __all__ = ["Ask", "Item", "Place", "Rules"]

@@ -62,12 +62,16 @@ class StrongBucket(Bucket):
 
     async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
         """Redis' decision, if this node's own level agrees; else, within the deadline, that of the
-        mode in which the bucket is. Never waits for tokens. Raises as `take` of a plain bucket."""
+        mode in which the bucket is. The deadline begins when the call is written: among very many
+        it waits for room before that. Never waits for tokens. Raises as `take` of a plain
+        bucket."""
         return await self.store.acquire(self, key, cost)
 
     def acquire_sync(self, key: str | bytes, cost: int = 1) -> Decision:
-        """`acquire` for threads without an event loop: blocks until the decision, at most its
-        deadline. The limiter runs in a thread of its own (`with limiter:`)."""
+        """`acquire` for threads without an event loop, over a connection of the thread: blocks
+        until the decision, at most its deadline, and one more when it has to connect first. The
+        limiter runs in a thread of its own (`with limiter:`). Raises `CrdtbucketError` in a forked
+        child."""
         return self.store.acquire_sync(self.of(key), key, cost)
 
     async def acquire_many(

@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self._newest = Newest(transport)
+        self._newest = Newest(transport.get_extra_info("socket"))
         if self._lost is not None:
             self._transport.abort()
 

@@ -7,8 +7,11 @@ the caller was denied; the next settle puts the store right. Nothing is ever ask
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import wraps
 from operator import index
+from typing import Any, TypeVar, cast
 
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import RedisReplyError, WireError
@@ -17,6 +20,7 @@ from crdtbucket.mode import Mode
 from crdtbucket.policy import OnOutage
 from crdtbucket.strong import script
 from crdtbucket.strong.ask import Ask, Place, Rules
+from crdtbucket.strong.flights import Flights
 from crdtbucket.strong.owed import Owed
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.script import Answer, Call, Column, Status
@@ -28,8 +32,22 @@ deny."""
 REMEMBERED_SYNCS = 100_000
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _locked(method: Method) -> Method:
+    """One of these at a time: threads that ask by themselves book beside the event loop."""
+
+    @wraps(method)
+    def alone(self: Desk, *args: Any, **named: Any) -> Any:
+        with self.lock:
+            return method(self, *args, **named)
+
+    return cast("Method", alone)
+
+
 class Desk:
-    """The books of one node with one common store."""
+    """The books of one node with one common store; its calls under the `lock`."""
 
     def __init__(
         self,
@@ -51,6 +69,9 @@ class Desk:
         self._prefixes: dict[BucketCore, bytes] = {}
         self._candidates: dict[BucketCore, Rules] = {}
         self._by_name: dict[int, BucketCore] = {}
+        self.lock = threading.RLock()
+        """Held while anything is counted or booked; never while anything is waited for."""
+        self.flights = Flights()
         self.owed = Owed(table, self._by_name)
         """What the store is still to be told."""
         for bucket, its in rules.items():
@@ -61,6 +82,7 @@ class Desk:
             ("denied_here", "ghosts", "settled_keys", "settled_tokens"), 0
         )
 
+    @_locked
     def follow(self, bucket: BucketCore, rules: Rules, candidate: Rules | None = None) -> None:
         """How a bucket talks from now on, be it new or defined anew, and how it does on the keys of
         its candidate. What is under way goes on."""
@@ -80,8 +102,18 @@ class Desk:
 
     # ---- decisions ----
 
-    def open(self, bucket: BucketCore, key: str | bytes, cost: int, fence: int) -> Ask | Decision:
-        """What to ask the store, or the decision when it need not be asked. Raises as `take`."""
+    @_locked
+    def open(
+        self,
+        bucket: BucketCore,
+        key: str | bytes,
+        cost: int,
+        fence: int,
+        *,
+        threaded: bool = False,
+    ) -> Ask | Decision:
+        """What to ask the store, or the decision when it need not be asked. Raises as `take`.
+        `threaded`: over a connection of the thread that asks."""
         stated = bucket.open_call(key, cost)
         if stated is None:
             return bucket.take_as(key, cost, Mode.STRONG)  # no room: the table's own policy
@@ -100,17 +132,22 @@ class Desk:
                 debt,
                 None,
             )
-            self._table.open_tokens += cost
             rules = self._rules_for(bucket, place)
-            return Ask(bucket, key, cost, place, self._owner[0], call, rules)
+            return self._begin(Ask(bucket, key, cost, place, self._owner[0], call, rules), threaded)
         if self._table.now() - self._synced.get((lo, hi), -(2**62)) < SYNC_NS:
             self.counters["denied_here"] += 1
             return self._deny(bucket, key, cost, Mode.STRONG)
         whole = self._whole(bucket, (lo, hi), key, cost, fence)
         assert whole is not None, "open_call has made the entry"
-        self._table.open_tokens += cost
-        return whole
+        return self._begin(whole, threaded)
 
+    def _begin(self, ask: Ask, threaded: bool) -> Ask:
+        self._table.open_tokens += ask.cost
+        ask.threaded = threaded
+        self.flights.began(ask)
+        return ask
+
+    @_locked
     def answer(
         self, ask: Ask, answer: Answer, fence: int, wanted: bool = True
     ) -> Decision | Ask | None:
@@ -118,16 +155,22 @@ class Desk:
         gone and the whole cannot be stated. `wanted`: somebody still waits; else what was taken is
         given back. Raises `RedisReplyError`."""
         if answer.status is Status.UNKNOWN:
-            return self._whole(ask.bucket, ask.place, ask.key, ask.cost, fence)
+            whole = self._whole(ask.bucket, ask.place, ask.key, ask.cost, fence)
+            self.flights.ended(ask)
+            if whole is not None:
+                whole.threaded = ask.threaded
+                self.flights.began(whole)
+            return whole
         allowed = answer.status is Status.ALLOWED
-        self._check_record(ask, answer, ask.cost if allowed else 0)
-        if ask.key is None:
-            self._join(ask, answer, 0)
-            return None
         charged = ask.cost if allowed else 0
+        ahead = self._check_record(ask, answer, charged)
+        if ask.key is None:
+            self._join(ask, answer, ahead)
+            self.flights.ended(ask)
+            return None
         short = 0
         if ask.call.others is not None:
-            self._join(ask, answer, charged)
+            self._join(ask, answer, charged + ahead)
             if allowed:
                 short = ask.bucket.shortage(*ask.place, ask.cost)
         returned = charged if short or not wanted else 0
@@ -144,14 +187,17 @@ class Desk:
             wait=short,
         )
         self._table.open_tokens -= ask.cost
+        self.flights.ended(ask)
         if allowed and not returned:
             self._rules_for(*ask.item).quota.charge(ask.key, ask.cost, self._nodes())
         return decision
 
+    @_locked
     def lost(self, ask: Ask, mode: Mode, wanted: bool = True) -> Decision | None:
         """Decides what the store did not answer in time, under the rule of `mode`: it may have
         charged the cost or not, or charge it later, until `ended` or `adrift` is told. None for a
         settle, which is due again, and when nobody waits."""
+        self.flights.ended(ask)
         self.owed.add(*ask.item)
         if ask.key is None:
             return None
@@ -160,6 +206,7 @@ class Desk:
             ask.bucket.void(*ask.place, ask.cost)
         return decision
 
+    @_locked
     def ended(self, ask: Ask, answer: Answer | None = None) -> None:
         """A call that was given up has been answered after all, or never went out. Its tokens are
         counted here; what the store has beyond that came when a peer had told it so before."""
@@ -167,12 +214,21 @@ class Desk:
             self._check_record(ask, answer, 0)
         self._table.open_tokens -= ask.cost
 
+    @_locked
+    def withdraw(self, ask: Ask) -> None:
+        """A call that did not run, and is asked for in another way."""
+        self.flights.ended(ask)
+        self._table.open_tokens -= ask.cost
+
+    @_locked
     def adrift(self, ask: Ask) -> None:
         """The connection of a call that was given up has ended: it may still be carried out, until
         a later connection asks for its key."""
+        self.owed.add(*ask.item)  # another connection may have settled it since
         if ask.cost:
-            self.owed.adrift(ask.item, ask.cost)
+            self.owed.adrift(ask.item, ask.cost, ask.call.fence)
 
+    @_locked
     def away(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
         """A decision without the store, under the rule of `mode`: eventual, or what the bucket does
         in an outage."""
@@ -217,6 +273,7 @@ class Desk:
             key, cost, allowed=False, taken=0, refunded=0, mode=mode, wait=wait
         )
 
+    @_locked
     def give_back(self, decision: Decision) -> None:
         """Refunds a decision whose caller is gone."""
         bucket = decision.bucket
@@ -230,11 +287,14 @@ class Desk:
 
     # ---- settling ----
 
+    @_locked
     def settle(self, bucket: BucketCore, place: Place, fence: int) -> Ask | None:
         """The settle of one key; None, and nothing is owed, when it has no entry any more: then it
         was full."""
         ask = self._whole(bucket, place, None, 0, fence)
-        if ask is None and (bucket, place) in self.owed.unsettled:
+        if ask is not None:
+            self.flights.began(ask)
+        elif (bucket, place) in self.owed.unsettled:
             self.owed.dismiss((bucket, place))
         return ask
 
@@ -260,27 +320,37 @@ class Desk:
         rules = self._rules_for(bucket, place)
         return Ask(bucket, key, cost, place, self._owner[0], call, rules)
 
-    def _check_record(self, ask: Ask, answer: Answer, charged: int) -> None:
-        """Compares the own record in the store with what is counted here."""
-        self.owed.asked(ask.item)
+    def _check_record(self, ask: Ask, answer: Answer, charged: int) -> int:
+        """Compares the own record in the store with what is counted here. Returns the tokens by
+        which it is ahead as calls of other connections are not booked yet."""
+        self.owed.asked(ask.item, ask.call.fence)
         own = ask.bucket.own(*ask.place)
         if own is None or own[0] != ask.birth or ask.epoch != self._table.epoch:
-            return
+            return 0
         _, taken, refunded = own
-        ghost = answer.taken - charged - taken
+        ahead = answer.taken - charged - taken
+        unbooked = min(max(0, ahead), self.flights.unbooked(ask))
+        ghost = ahead - unbooked
         if ghost > 0:
             # A call of an abandoned connection ran after all, and nobody got its tokens.
             ask.bucket.void(*ask.place, ghost)
             self.counters["ghosts"] += 1
             self.owed.add(*ask.item)
-        elif self.owed.unsettled and ghost == 0 and answer.refunded == refunded:
+        elif (
+            self.owed.unsettled
+            and ahead == 0
+            and answer.refunded == refunded
+            and self.flights.alone(ask)
+        ):
             tokens = self.owed.unsettled.pop(ask.item, None)
             if tokens is not None:
                 self.counters["settled_keys"] += 1
                 self.counters["settled_tokens"] += tokens
+        return unbooked
 
     def _join(self, ask: Ask, answer: Answer, charged: int) -> None:
-        """Adopts the statement of the store as it was before this call's own tokens."""
+        """Adopts the statement of the store as it was before the `charged` tokens: those of this
+        call, and of others that are not booked yet."""
         arguments = ask.rules.arguments
         before = max(0, answer.debt_ns - arguments.q * charged // arguments.p)
         columns = []

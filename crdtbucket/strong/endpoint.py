@@ -68,6 +68,7 @@ class Endpoint:
         another server decides (MOVED), and tells whether it was sent on. `barred`: whether nothing
         may be asked, however well the server is."""
         self.address = address
+        self.access = access
         self.controller = controller
         self.fence = 0
         self.latency = Histogram()
@@ -248,7 +249,8 @@ class Endpoint:
             answer = script.parse(reply)
             assert turn.sent is not None
             latency = turn.sent.latency_ns
-            self.latency.add(latency)
+            with self.desk.lock:
+                self.latency.add(latency)
             self._window.answered(latency, waiting=bool(self._waiting))
             # A denial, and a call that the script sends back, write nothing.
             wrote = answer.status is script.Status.ALLOWED and turn.ask.cost > 0
@@ -258,9 +260,11 @@ class Endpoint:
                 self.counters["late"] += 1
                 self.desk.ended(turn.ask, answer)
                 return
-            self.counters["answered"] += 1
+            with self.desk.lock:
+                self.counters["answered"] += 1
             if answer.status is script.Status.FENCED:
-                self._ask_anew(turn)
+                self.renew_fence(turn.ask)
+                self.transmit(turn)
                 return
             if (
                 answer.status is script.Status.UNKNOWN
@@ -281,12 +285,37 @@ class Endpoint:
         else:
             self._finish(turn, result)
 
-    def _ask_anew(self, turn: Turn) -> None:
-        """A key has come here from a server whose connection is younger than this one."""
-        if turn.ask.call.fence == self.fence:
-            self.fence = self.keeper.next_fence()
-        turn.ask.call.fence = self.fence
-        self.transmit(turn)
+    def renew_fence(self, ask: Ask) -> None:
+        """A call was refused, as a younger connection has asked for its key: that of another server
+        from which the key has come here, or one of a thread."""
+        with self.desk.lock:
+            if ask.call.fence == self.fence:
+                self.fence = self.keeper.next_fence()
+            ask.call.fence = self.fence
+
+    def answered(
+        self, latency_ns: int, wrote: bool, tell: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """A thread's own call was answered in time; `wrote`: as of the controller. What that leads
+        to is done by way of `tell`, on the event loop."""
+        change = self.controller.answered(self.now(), latency_ns, wrote=wrote)
+        with self.desk.lock:
+            self.latency.add(latency_ns)
+            self.counters["answered"] += 1
+        if change is not None or self.controller.slow is not self._slow:
+            tell(partial(self.note, change))
+
+    def lost_elsewhere(self, error: BaseException) -> None:
+        """A thread's own call has no answer: it came too late, or the connection ended."""
+        self.counters["indeterminate"] += 1
+        self.keeper.wake()
+        if isinstance(error, TimeoutError):
+            self.counters["timed_out"] += 1
+            self.note(self.controller.timed_out(self.now()))
+        elif isinstance(error, ConnectionLost):
+            self.fail(Failure(error.kind), str(error))
+        else:
+            self.counters["cancelled"] += 1
 
     def _refused(self, turn: Turn, error: RedisErrorReply) -> None:
         """An error reply: the call did not run, or changed nothing."""

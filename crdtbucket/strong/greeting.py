@@ -26,25 +26,30 @@ async def greet(address: Address, access: Access, scripts: Sequence[str], ask: A
 
     `ask` sends a command and returns its reply to come. Raises `RedisUnavailable`.
     """
-    steps = list(_steps(access, scripts))
+    steps = greeting(access, scripts)
     replies = [ask(*step) for step in steps]  # all are sent before the first is awaited
     for step, coming in zip(steps, replies, strict=True):
-        reply = await coming
-        if isinstance(reply, RedisUnavailable):
-            if reply.kind != "lost":
-                raise reply
-            text = f"{reply} before it let us in: does its port want TLS (rediss://)?"
-            raise RedisUnavailable(text, reply.kind) from reply
-        if not isinstance(reply, RedisErrorReply):
-            continue
-        if step[0] == _NAME:
-            # It serves people who look at CLIENT LIST; a user without the right to it still works.
-            LOG.debug("Redis at %s does not take a client name: %s", address, reply)
-            continue
-        raise _refusal(address, access, step, reply)
+        check(address, access, step, await coming)
 
 
-def _steps(access: Access, scripts: Sequence[str]) -> list[Step]:
+def check(address: Address, access: Access, step: Step, reply: object) -> None:
+    """Raises `RedisUnavailable` when the reply to a step of the greeting keeps us out."""
+    if isinstance(reply, RedisUnavailable):
+        if reply.kind != "lost":
+            raise reply
+        text = f"{reply} before it let us in: does its port want TLS (rediss://)?"
+        raise RedisUnavailable(text, reply.kind) from reply
+    if not isinstance(reply, RedisErrorReply):
+        return
+    if step[0] == _NAME:
+        # It serves people who look at CLIENT LIST; a user without the right to it still works.
+        LOG.debug("Redis at %s does not take a client name: %s", address, reply)
+        return
+    raise _refusal(address, access, step, reply)
+
+
+def greeting(access: Access, scripts: Sequence[str]) -> list[Step]:
+    """The commands that log in, choose the database, load scripts and see that it serves."""
     steps: list[Step] = []
     if access.password is not None:
         user = () if access.username is None else (access.username,)
@@ -111,4 +116,4 @@ def unreachable(address: Address, error: OSError) -> RedisUnavailable:
     return RedisUnavailable(f"{text}correct {where}", "refused")
 
 
-__all__ = ["LOG", "greet", "silent", "unreachable"]
+__all__ = ["LOG", "check", "greet", "greeting", "silent", "unreachable"]

@@ -82,9 +82,9 @@ def lateness_of(loop: asyncio.AbstractEventLoop) -> Lateness:
 class Newest:
     """How old the newest bytes are that a socket received. The socket stays its owner's."""
 
-    def __init__(self, transport: asyncio.BaseTransport) -> None:
+    def __init__(self, found: socket.socket | None) -> None:
+        """`found`: of a transport, or any; None where there is none."""
         self._socket: socket.socket | None = None
-        found = transport.get_extra_info("socket")
         if sys.platform == "linux" and found is not None:
             # Some loops hand out an object that has no getsockopt: a copy of the descriptor has.
             try:

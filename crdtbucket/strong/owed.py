@@ -29,7 +29,7 @@ class Owed:
         """Told that there is one more."""
         self._table = table
         self._by_name = by_name
-        self._adrift: dict[Item, int] = {}
+        self._adrift: dict[Item, tuple[int, int]] = {}
         self._brought: set[Item] = set()
         self._carry_at = 0
 
@@ -51,7 +51,7 @@ class Owed:
     def dismiss(self, item: Item) -> None:
         """Nothing is to be told of this key any more: it was full."""
         del self.unsettled[item]
-        self._table.open_tokens -= self._adrift.pop(item, 0)
+        self._table.open_tokens -= self._adrift.pop(item, (0, 0))[0]
 
     def indebted(self) -> Iterator[list[Item]]:
         """All keys here that are not full: those of some places of the table, then of the next."""
@@ -94,14 +94,16 @@ class Owed:
             for item in brought:
                 self.add(*item)
 
-    def adrift(self, item: Item, cost: int) -> None:
-        """A call of an ended connection may still be carried out, until a later one asks."""
-        self._adrift[item] = self._adrift.get(item, 0) + cost
+    def adrift(self, item: Item, cost: int, fence: int) -> None:
+        """A call of an ended connection may still be carried out, until one with a higher fence
+        asks."""
+        tokens, highest = self._adrift.get(item, (0, 0))
+        self._adrift[item] = tokens + cost, max(highest, fence)
 
-    def asked(self, item: Item) -> None:
-        """A later connection has asked for this key: the fence keeps out what is adrift."""
-        if self._adrift:
-            self._table.open_tokens -= self._adrift.pop(item, 0)
+    def asked(self, item: Item, fence: int) -> None:
+        """Somebody has asked for this key: a higher fence keeps out what is adrift."""
+        if self._adrift and self._adrift.get(item, (0, fence))[1] < fence:
+            self._table.open_tokens -= self._adrift.pop(item)[0]
 
 
 __all__ = ["CARRY_NS", "SCAN", "Owed", "Row"]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from crdtbucket.strong import topology
 from crdtbucket.strong.access import server_access, tls_context
 from crdtbucket.strong.across import block_on, run_on
 from crdtbucket.strong.address import Address
-from crdtbucket.strong.controller import Change, Controller, ControllerSettings
+from crdtbucket.strong.controller import Change, ControllerSettings
 from crdtbucket.strong.desk import Desk
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.keeper import LAST_WORDS_S
@@ -25,6 +26,8 @@ from crdtbucket.strong.locator import Locator
 from crdtbucket.strong.registry import Registry, Wish
 from crdtbucket.strong.resp import RedisErrorReply
 from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.strong.shared_controller import SharedController
+from crdtbucket.strong.threads import Threads
 from crdtbucket.strong.turn import Turn
 
 LOG = logging.getLogger("crdtbucket.strong")
@@ -89,12 +92,16 @@ class Store:
         self._look = asyncio.Event()
         self._introduced = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loops_thread = 0
+        self._threads: Threads | None = None
 
     # ---- life ----
 
     async def start(self) -> None:
         """Connects, or learns within the time-out that it cannot: that is a mode, no error."""
         self._loop = asyncio.get_running_loop()
+        self._loops_thread = threading.get_ident()
+        self._threads = Threads(self.desk, self._loop, self._config.deadline_ns)
         await self._locate()
         await asyncio.gather(*(endpoint.keeper.connect() for endpoint in self.endpoints.values()))
         await self._register()
@@ -113,6 +120,8 @@ class Store:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._threads is not None:
+            await self._threads.stop()
         holder = self._holder()
         if holder is not None and holder.connection is not None and self.registry.seen:
             await self.registry.leave(holder.connection)
@@ -200,6 +209,14 @@ class Store:
 
     def acquire_sync(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
         """`acquire` from a thread without an event loop, which it blocks."""
+        threads = self._threads
+        if threads is not None and threading.get_ident() != self._loops_thread:
+            endpoint = self._endpoint_of(bucket, key)
+            decision = None
+            if endpoint is not None:
+                decision = threads.acquire(endpoint, bucket, key, cost)
+            if decision is not None:
+                return decision
         return self.block_on(self._acquire(bucket, key, cost), self._give_back)
 
     def block_on(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
@@ -228,6 +245,11 @@ class Store:
                 loop.call_soon_threadsafe(self.desk.owed.add, bucket, bucket.hash(key))
 
     def _wake(self) -> None:
+        if threading.get_ident() != self._loops_thread:
+            if self._loop is not None:
+                with contextlib.suppress(RuntimeError):  # closed meanwhile
+                    self._loop.call_soon_threadsafe(self._wake)
+            return
         for endpoint in self.endpoints.values():
             if endpoint.usable():  # else a probe comes first, at its own time
                 endpoint.keeper.wake()
@@ -319,7 +341,7 @@ class Store:
             server_access(self._config, self._tls, f"crdtbucket:{self._node}"),
             self._config,
             self.desk,
-            Controller(self._modes, now, self._degraded),
+            SharedController(self._modes, now, self._degraded),
             self.registry.probe(ranges),
             now=self._table.now,
             fences=self._fences,

@@ -163,7 +163,7 @@ async def test_the_age_of_real_bytes() -> None:
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         other, _ = listener.accept()
         with other:
-            newest = Newest(writer.transport)
+            newest = Newest(writer.get_extra_info("socket"))
             other.sendall(b"x")
             assert await reader.readexactly(1) == b"x"
             age = newest.age_ns()

@@ -9,10 +9,12 @@ import msgpack
 import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode, RedisConfig
+from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import MeshError
 from crdtbucket.strong.controller_settings import ControllerSettings
 from crdtbucket.strong.degradation import Degradation
 from crdtbucket.strong.lastlife import LastLife, dump, load
+from crdtbucket.strong.owed import Owed
 from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
 
@@ -201,3 +203,23 @@ def test_what_is_kept_is_read_back() -> None:
 def test_a_damaged_file_is_refused_with_what_to_do(data: bytes) -> None:
     with pytest.raises(MeshError, match=r"\.owed file in mesh\.state_dir"):
         load(data)
+
+
+# ---- calls that are adrift ----
+
+
+def test_what_is_adrift_ends_with_a_younger_call_and_not_with_an_older_one() -> None:
+    table = Table(max_keys=16, virtual=True)
+    bucket = BucketCore(table, BucketSpec("b", 10, 1))
+    owed, item = Owed(table, {}), (bucket, bucket.hash("k"))
+    table.open_tokens = 12
+    owed.adrift(item, 5, 3)
+    owed.adrift(item, 7, 4)
+    owed.asked((bucket, bucket.hash("other")), 9)
+    owed.asked(item, 3)
+    owed.asked(item, 4)
+    assert table.open_tokens == 12
+    owed.asked(item, 5)
+    assert table.open_tokens == 0
+    owed.asked(item, 6)
+    assert table.open_tokens == 0
