@@ -603,7 +603,7 @@ MUTATIONS = (
         "strong",
         "            and self.flights.alone(ask)\n",
         "",
-        strong("flights", "settled"),
+        strong("flights", "beside_others"),
     ),
     Mutation(
         "drifting_calls_ended_by_older_ones",

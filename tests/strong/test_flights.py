@@ -154,3 +154,19 @@ def test_calls_that_began_before_any_thread_are_waited_for() -> None:
     lines.run(0)
     lines.book(0)
     assert flights.unseen == 0
+
+
+def test_an_answer_beside_others_settles_nothing() -> None:
+    """The lost call of 2 tokens is missing in the store, where another's 2 are not booked yet."""
+    lines = Lines(3)
+    lines.begin(1, 2)
+    lines.begin(2, 3)
+    lines.begin(3, 2)
+    lines.lose(1)
+    for line in (3, 2):
+        lines.run(line)
+    for line in (2, 3):
+        lines.book(line)
+    assert lines.node.desk.owed.unsettled != {}
+    lines.finish()
+    lines.books.check()
