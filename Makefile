@@ -5,7 +5,8 @@
 #   make bench-report  the same properly, and docs/benchmarks.md from it (half an hour; NAMES="take merge")
 #   make bench-page    docs/benchmarks.md again, from the results that are kept
 #   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer), after processes that share
-#                a table were killed at random and at every instruction (KILLS=n)
+#                a table were killed at random and at every instruction (KILLS=n), and every way to run a
+#                limiter met every event in a process' life (MINUTES=n)
 #   make chaos   real Redis servers fail under load, and every token is accounted for (CALLS=n)
 #   make fuzz    random bytes against everything that reads frames or files, and libFuzzer on the core
 #                (SECONDS=n; installs clang, CLANG=no does without)
@@ -23,6 +24,9 @@ DOC_SEEDS ?= 5
 NAMES ?=
 CLANG ?=
 PYTEST_ARGS ?=
+MINUTES ?= 60
+# One more than there are processors: many tests wait for sockets and processes.
+JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
 
 comma := ,
 VENV := .venv
@@ -43,7 +47,7 @@ demo: $(STAMPS)/base
 	$(BIN)/crdtbucket demo
 
 test: $(STAMPS)/dev redis promtool wrk
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 bench: $(STAMPS)/bench wrk
 	$(BIN)/python -m benchmarks --quick
@@ -58,6 +62,7 @@ bench-page: $(STAMPS)/bench
 soak: $(STAMPS)/dev
 	$(BIN)/python -m tests.kills --kills $(KILLS)
 	$(BIN)/python -m tests.native
+	$(BIN)/python -m tests.compositions --minutes $(MINUTES)
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m tests.soak --seeds $(SEEDS)
 
 chaos: $(STAMPS)/dev redis

@@ -1,0 +1,243 @@
+"""What happens in a process' life, and by how much each may move the sum of what is granted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tests.compositions.fleet import CAPACITY, EXACT, Bound, Feature, Fleet
+from tests.compositions.process import LibraryProcess
+
+EACH = 12
+"""Tokens that every process takes before an event."""
+MORE = 50
+"""By so much a reload raises the capacity."""
+LOAD_GAP_S = 0.002
+
+
+Event = Callable[[Fleet], Awaitable[Bound]]
+
+
+async def clean_restart(fleet: Fleet) -> Bound:
+    """A process ends in order and starts again; a limiter without a store begins anew."""
+    one = fleet.processes[-1]
+    before = one.granted
+    await one.close()
+    await one.start()
+    return Bound(beyond=0 if len(fleet.processes) > 1 or fleet.feature.keeps else before)
+
+
+async def killed_and_restarted(fleet: Fleet) -> Bound:
+    """kill -9 under load: one take may be counted that nobody was told of."""
+    one = fleet.processes[0]
+    if isinstance(one, LibraryProcess):
+        await one.ask("load", gap=LOAD_GAP_S)
+        before = one.granted
+        await fleet.until(lambda: _grew(one, before), lambda: "the load was granted nothing")
+    await one.kill()
+    feature = fleet.feature
+    untold = 0
+    if feature.mesh and not feature.strong:
+        # What it took since its last message to the peers, and they never heard of.
+        untold = one.granted if feature.processes == 1 else 0
+    elif not feature.keeps:
+        untold = one.granted
+    await one.start()
+    return Bound(beyond=untold, lost=1)
+
+
+async def _grew(one: LibraryProcess, before: int) -> bool:
+    return one.granted >= before + 5
+
+
+async def all_at_once(fleet: Fleet) -> Bound:
+    """All end in order and start again together."""
+    before = fleet.granted
+    await asyncio.gather(*(one.close() for one in fleet.processes))
+    await asyncio.gather(*(one.start() for one in fleet.processes))
+    feature = fleet.feature
+    return Bound(beyond=0 if feature.keeps or feature.mesh else before)
+
+
+async def all_killed(fleet: Fleet) -> Bound:
+    """kill -9 of all at once: memory without a store is gone."""
+    before = fleet.granted
+    await asyncio.gather(*(one.kill() for one in fleet.processes))
+    await asyncio.gather(*(one.start() for one in fleet.processes))
+    feature = fleet.feature
+    kept = feature.keeps or feature.shared
+    return Bound(beyond=0 if kept else before, lost=len(fleet.processes))
+
+
+async def linked_in_another_order(fleet: Fleet) -> Bound:
+    """All nodes start again in the opposite order, and dial their peers in the opposite order."""
+    await asyncio.gather(*(one.close() for one in fleet.processes))
+    fleet.reverse_peers()
+    for one in reversed(fleet.processes):
+        await one.start()
+    return EXACT
+
+
+async def rolling_deploy(fleet: Fleet) -> Bound:
+    """One node after another is replaced, each once the last one serves."""
+    for node in fleet.nodes:
+        for one in node:
+            await one.close()
+        for one in node:
+            await one.start()
+        await fleet.serve()
+    return EXACT
+
+
+async def forked(fleet: Fleet) -> Bound:
+    """A child of an open limiter may not decide: it would count for itself."""
+    for one in fleet.processes:
+        assert isinstance(one, LibraryProcess)
+        told = (await one.ask("fork"))["told"]
+        assert not told.startswith("granted"), told
+        assert "fork" in told, told
+    return EXACT
+
+
+async def reloaded(fleet: Fleet) -> Bound:
+    """A larger capacity holds everywhere, and what was taken stays taken."""
+    fleet.redefine(CAPACITY + MORE)
+    if not fleet.feature.watch:
+        for one in fleet.processes:
+            await one.reload()
+
+    async def all_have_it() -> bool:
+        looks = [await one.look() for one in fleet.processes]
+        return all(look["limit"] == CAPACITY + MORE for look in looks)
+
+    await fleet.until(all_have_it, lambda: "not every process has the new capacity")
+    return EXACT
+
+
+async def redis_away_and_back(fleet: Fleet) -> Bound:
+    """Redis is killed, every process takes, and it comes back empty."""
+    assert fleet.redis is not None
+    fleet.redis.kill()
+
+    async def all_left() -> bool:
+        looks = [await one.look() for one in fleet.processes]
+        return all(look["mode"] != "strong" for look in looks)
+
+    await fleet.until(all_left, lambda: "not every process noticed")
+    for one in fleet.processes:
+        await one.take(EACH)
+    fleet.redis.start()
+    await fleet.serve()
+    return EXACT
+
+
+async def loop_blocked(fleet: Fleet) -> Bound:
+    """Handlers hold up the event loops, in all processes at once."""
+    asked = [one for one in fleet.processes if isinstance(one, LibraryProcess)]
+    await asyncio.gather(*(one.ask("block", seconds=0.1, times=8) for one in asked))
+    # Nobody hears of a take while its loop stands still.
+    eventual = fleet.feature.mesh and not fleet.feature.strong
+    return Bound(beyond=8 * (len(asked) - 1) if eventual else 0)
+
+
+async def burst(fleet: Fleet) -> Bound:
+    """10,000 calls at once in every process."""
+    await asyncio.gather(*(one.burst(10_000) for one in fleet.processes))
+    feature = fleet.feature
+    # What the other nodes admitted before a node could hear of it.
+    others = (feature.nodes - 1) * CAPACITY if feature.mesh and not feature.strong else 0
+    return Bound(beyond=others)
+
+
+async def disk_full(fleet: Fleet) -> Bound:
+    """No file may grow any more: decisions go on, and a restart is no worse than a kill."""
+    one = fleet.processes[-1]
+    assert isinstance(one, LibraryProcess)
+    await one.ask("fill_disk")
+    await one.take(EACH)
+    before = one.granted
+    await one.kill()
+    await one.start()
+    feature = fleet.feature
+    kept = feature.keeps or feature.mesh or feature.shared
+    return Bound(beyond=0 if kept else before, lost=1)
+
+
+async def clock_stepped(fleet: Fleet) -> Bound:
+    """The wall clock of a process goes back by a day, which no level depends on."""
+    one = fleet.processes[0]
+    assert isinstance(one, LibraryProcess)
+    await one.ask("step_clock")
+    await one.take(EACH)
+    return EXACT
+
+
+EVENTS: dict[str, Event] = {
+    event.__name__: event
+    for event in (
+        clean_restart,
+        killed_and_restarted,
+        all_at_once,
+        all_killed,
+        linked_in_another_order,
+        rolling_deploy,
+        forked,
+        reloaded,
+        redis_away_and_back,
+        loop_blocked,
+        burst,
+        disk_full,
+        clock_stepped,
+    )
+}
+
+FEATURES = {
+    "local": Feature(),
+    "shared": Feature(processes=3, shared=True),
+    "mesh": Feature(nodes=3, mesh=True),
+    "shared_mesh": Feature(nodes=2, processes=2, shared=True, mesh=True),
+    "strong": Feature(nodes=3, strong=True),
+    "strong_mesh": Feature(nodes=3, strong=True, mesh=True),
+    "strong_shared": Feature(nodes=2, processes=2, strong=True, shared=True),
+    "file_watched": Feature(nodes=2, mesh=True, watch=True),
+    "serve": Feature(nodes=2, mesh=True, serve=True),
+    "serve_workers": Feature(processes=2, shared=True, serve=True),
+}
+
+
+def absent(feature: Feature, event: Event) -> str:
+    """Why there is no such cell; "" where there is one."""
+    inside = (forked, loop_blocked, disk_full, clock_stepped)
+    if feature.serve and event in inside:
+        return "nobody runs code in the process of a server"
+    if event is linked_in_another_order and not feature.mesh:
+        return "there are no peers to link"
+    if event is rolling_deploy and feature.nodes == 1:
+        return "one node is replaced by a restart"
+    if event is redis_away_and_back and not feature.strong:
+        return "no Redis is asked"
+    return ""
+
+
+CELLS = [
+    (name, event)
+    for name, feature in FEATURES.items()
+    for event in EVENTS
+    if not absent(feature, EVENTS[event])
+]
+"""What is played: a feature and an event, by their names."""
+
+
+async def play(fleet: Fleet, event: Event) -> None:
+    """One cell: takes, the event, and then all that is left. Raises `AssertionError` when more or
+    less was granted than the limit and the stated bound say, or a process does not serve again."""
+    async with fleet:
+        for one in fleet.processes:
+            await one.take(EACH)
+        await fleet.agree()
+        bound = await event(fleet)
+        await fleet.serve()
+        await fleet.drain(bound)
+        granted, most = fleet.granted, fleet.capacity
+        assert granted <= most + bound.beyond, f"{granted} of {most} + {bound.beyond} were granted"
+        assert granted >= most - bound.lost, f"only {granted} of {most} were granted"

@@ -1,0 +1,223 @@
+"""The processes of one composition: their files, their lives, and what all of them granted."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crdtbucket.demo.processes import free_port
+from tests.compositions.process import BOUND_S, Failed, LibraryProcess, Process, ServeProcess
+from tests.strong.redis_server import Server
+
+CAPACITY = 300
+SECRET = "a secret of this composition, 32+"
+CONFIG = """
+node: {node}
+version: {version}
+{shared}
+rating:
+  consistency: {consistency}
+  fallback_ratio: {ratio}
+  {backend}
+services: {{api: {{limit: 1/hour burst {capacity}}}}}
+{mesh}
+"""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One way to run a limiter."""
+
+    nodes: int = 1
+    processes: int = 1
+    """On each node; more than one share a table."""
+    shared: bool = False
+    mesh: bool = False
+    strong: bool = False
+    watch: bool = False
+    serve: bool = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what was granted outlives the end of all processes, however they end."""
+        return self.strong or (self.shared and not self.mesh)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How far the sum may be off the capacity, and why it may."""
+
+    beyond: int = 0
+    lost: int = 0
+    """Takes that a kill cut off, which may be counted though nobody was told of them."""
+
+
+EXACT = Bound()
+
+
+class Fleet:
+    """All processes of a feature, and the account of what they granted."""
+
+    def __init__(self, feature: Feature, folder: Path) -> None:
+        self.feature = feature
+        self.capacity = CAPACITY
+        self.redis = Server() if feature.strong else None
+        self._folder = folder
+        self._version = 1
+        self._ports = [free_port() for _ in range(feature.nodes)]
+        self._reverse = False
+        self.nodes: list[list[Process]] = []
+        for node in range(feature.nodes):
+            self.write(node)
+            self.nodes.append([self._process(node, i) for i in range(feature.processes)])
+
+    @property
+    def processes(self) -> list[Process]:
+        """All of them, node by node."""
+        return [*itertools.chain.from_iterable(self.nodes)]
+
+    @property
+    def granted(self) -> int:
+        """Tokens that all callers were promised so far."""
+        return sum(one.granted for one in self.processes)
+
+    # ---- files ----
+
+    def write(self, node: int) -> None:
+        """The configuration of a node as it should be now."""
+        feature = self.feature
+        peers = [f"127.0.0.1:{p}" for i, p in enumerate(self._ports) if i != node]
+        if self._reverse:
+            peers.reverse()
+        mesh = ", ".join(
+            [
+                f'listen: "127.0.0.1:{self._ports[node]}"',
+                f"peers: {peers}",
+                f'secret: "{SECRET}"',
+                f'state_dir: "{self._folder / "state"}"',
+            ]
+        )
+        text = CONFIG.format(
+            node=f"node-{node}",
+            version=self._version,
+            shared=f"shared: {self._folder / f'table-{node}'}" if feature.shared else "",
+            consistency="strong" if feature.strong else "eventual",
+            ratio=0.1,
+            backend=""
+            if self.redis is None
+            else f"bucket_backend: {{type: redis, connection: {{url: {self.redis.url}}}}}",
+            capacity=self.capacity,
+            mesh=f"mesh: {{{mesh}}}" if feature.mesh else "",
+        )
+        self._config(node).write_text(text)
+
+    def redefine(self, capacity: int) -> None:
+        """Another capacity in the file of each node."""
+        self.capacity = capacity
+        self._version += 1
+        for node in range(self.feature.nodes):
+            self.write(node)
+
+    def reverse_peers(self) -> None:
+        """Each node dials its peers in the opposite order from its next start on."""
+        self._reverse = not self._reverse
+        for node in range(self.feature.nodes):
+            self.write(node)
+
+    def _config(self, node: int) -> Path:
+        return self._folder / f"node-{node}.yaml"
+
+    def _process(self, node: int, place: int) -> Process:
+        config, log = self._config(node), self._folder / f"node-{node}-{place}.log"
+        if self.feature.serve:
+            return ServeProcess(config, log, free_port())
+        return LibraryProcess(config, log, watch=self.feature.watch)
+
+    # ---- life ----
+
+    async def __aenter__(self) -> Fleet:
+        if self.redis is not None:
+            self.redis.start()
+        for one in self.processes:
+            await one.start()
+        await self.serve()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(one.kill() for one in self.processes))
+        if self.redis is not None:
+            self.redis.remove()
+
+    async def until(self, holds: Callable[[], Awaitable[bool]], what: Callable[[], str]) -> None:
+        """Waits until something is so; `Failed` when it never is."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + BOUND_S
+        while not await holds():
+            if loop.time() > deadline:
+                raise Failed(what())
+            await asyncio.sleep(0.05)
+
+    async def serve(self) -> None:
+        """Returns once every process does all that it should: links are up, Redis is asked."""
+        seen: list[object] = []
+
+        async def all_do() -> bool:
+            seen[:] = looks = [await one.look() for one in self.processes]
+            ready = not self.feature.strong or all(look["mode"] == "strong" for look in looks)
+            if self.feature.mesh:
+                per_node = zip(*[iter(looks)] * self.feature.processes, strict=True)
+                ready &= all(self._linked(node) for node in per_node)
+            return ready
+
+        await self.until(all_do, lambda: f"not every process serves: {seen}")
+
+    def _linked(self, looks: Sequence[dict[str, object]]) -> bool:
+        """Whether the process of a node that speaks to the peers has all of them."""
+        for look in looks:
+            peers = look["peers"]
+            assert isinstance(peers, dict)
+            if look["leading"]:
+                alive = sum(state == "alive" for state in peers.values())
+                return alive == self.feature.nodes - 1
+        return False
+
+    async def agree(self, bound: Bound = EXACT) -> None:
+        """Returns once every process knows of all that was granted, but for what `bound` says, and
+        Redis of all that was granted without it."""
+        seen: list[object] = []
+
+        async def all_know() -> bool:
+            seen[:] = looks = [await one.look() for one in self.processes]
+            if any(look["unsettled"] for look in looks):
+                return False
+            if self.feature.strong:
+                return True  # Redis knows, and is asked for every decision
+            left = self.capacity - self.granted
+            least, most = max(0, left - bound.lost), max(0, left + bound.beyond)
+            levels = {look["left"] for look in looks}
+            return len(levels) == 1 and least <= min(levels) <= most
+
+        await self.until(
+            all_know, lambda: f"{self.granted} of {self.capacity} were granted: {seen}"
+        )
+
+    async def drain(self, bound: Bound) -> None:
+        """Takes all that is left, one process after another, and again until nothing is: what a
+        node holds back for others it gives out when they are quiet."""
+
+        seen: list[object] = []
+
+        async def nothing_left() -> bool:
+            for one in self.processes:
+                await self.agree(bound)
+                while await one.take(20):
+                    pass
+            seen[:] = looks = [await one.look() for one in self.processes]
+            return not any(look["left"] for look in looks)
+
+        await self.until(
+            nothing_left, lambda: f"only {self.granted} of {self.capacity} were granted: {seen}"
+        )

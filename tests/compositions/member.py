@@ -1,0 +1,152 @@
+"""One process of a composition: opens the limiter of a file and does what it is told, a line each.
+
+`python -m tests.compositions.member FILE [watch]`. Every answer is one line of JSON on stdout, and
+so is every token that a load in the background is granted, at once: what a process was promised is
+known even when it is killed in the next instant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from crdtbucket import Bucket, CrdtbucketError, Limiter
+
+BUCKET, KEY = "api", "k"
+A_DAY_S = 86_400.0
+
+
+class Member:
+    """The limiter of this process, and what can be asked of it."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._load: asyncio.Task[None] | None = None
+
+    @property
+    def _bucket(self) -> Bucket:
+        return self._limiter.bucket(BUCKET)
+
+    async def take(self, calls: int) -> dict[str, Any]:
+        """Makes calls one after another; how many were granted."""
+        granted = 0
+        for _ in range(calls):
+            granted += (await self._bucket.acquire(KEY)).allowed
+        return {"granted": granted}
+
+    async def burst(self, calls: int) -> dict[str, Any]:
+        """Makes calls all at once."""
+        bucket = self._bucket
+        done = await asyncio.gather(*(bucket.acquire(KEY) for _ in range(calls)))
+        return {"granted": sum(one.allowed for one in done)}
+
+    async def load(self, gap: float) -> dict[str, Any]:
+        """Goes on with calls in the background; each grant is told at once."""
+        self._load = asyncio.create_task(self._go_on(gap))
+        return {}
+
+    async def _go_on(self, gap: float) -> None:
+        while True:
+            if (await self._bucket.acquire(KEY)).allowed:
+                say({"granted": 1})
+            await asyncio.sleep(gap)
+
+    async def rest(self) -> dict[str, Any]:
+        """Ends the load."""
+        if self._load is not None:
+            self._load.cancel()
+            await asyncio.wait([self._load])
+        return {}
+
+    async def look(self) -> dict[str, Any]:
+        """What is left here, and whether all that should run does."""
+        stats = self._limiter.stats()
+        return {
+            "left": self._bucket.peek(KEY).remaining,
+            "limit": self._bucket.peek(KEY).limit,
+            "mode": str(self._bucket.mode),
+            "peers": stats.get("peers", {}),
+            "unsettled": stats.get("strong", {}).get("unsettled", 0),
+            "leading": stats.get("shared", {}).get("leading", 1),
+        }
+
+    async def reload(self) -> dict[str, Any]:
+        """Reads the file again."""
+        self._limiter.reload()
+        return {}
+
+    async def block(self, seconds: float, times: int) -> dict[str, Any]:
+        """Holds up the event loop, as a handler without an await does."""
+        granted = 0
+        for _ in range(times):
+            time.sleep(seconds)  # noqa: ASYNC251 - what is to be survived
+            granted += (await self._bucket.acquire(KEY)).allowed
+        return {"granted": granted}
+
+    async def fork(self) -> dict[str, Any]:
+        """A child that is forked while the limiter is open: what its decision is."""
+        read, write = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                told = f"granted {int(self._bucket.take(KEY).allowed)}"
+            except CrdtbucketError as error:
+                told = f"{type(error).__name__}: {error}"
+            os.write(write, told.encode())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            told = pipe.read()
+        os.waitpid(pid, 0)  # noqa: ASYNC222 - it has written and ends
+        return {"told": told}
+
+    async def step_clock(self) -> dict[str, Any]:
+        """The wall clock goes back by a day."""
+        real = time.time
+        time.time = lambda: real() - A_DAY_S
+        return {}
+
+    async def fill_disk(self) -> dict[str, Any]:
+        """No file of this process may grow any more."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        return {}
+
+
+def say(answer: dict[str, Any]) -> None:
+    """Tells it at once."""
+    os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+async def serve(path: str, watch: bool) -> None:
+    """Opens the limiter of a file and answers until the input ends or says "close"."""
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    limiter = Limiter.from_file(path, watch=watch)
+    async with limiter:
+        member = Member(limiter)
+        say({"open": limiter.address})
+        while line := await lines.readline():
+            asked = json.loads(line)
+            what = asked.pop("do")
+            if what == "close":
+                await member.rest()
+                break
+            deed: Callable[..., Any] = getattr(member, what)
+            try:
+                say({"answer": await deed(**asked)})
+            except CrdtbucketError as error:
+                say({"failed": f"{type(error).__name__}: {error}"})
+    say({"closed": True})
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(serve(sys.argv[1], "watch" in sys.argv[2:]))

@@ -1,0 +1,47 @@
+"""Each way to run a limiter, through each event of a process' life: one limit, counted once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crdtbucket import CrdtbucketError, Limiter
+from tests.compositions.events import CELLS, EVENTS, FEATURES, absent, play
+from tests.compositions.fleet import Fleet
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("feature", "event"), CELLS)
+async def test_cell(feature: str, event: str, tmp_path: Path) -> None:
+    await play(Fleet(FEATURES[feature], tmp_path), EVENTS[event])
+
+
+def test_every_pair_is_played_or_says_why_not() -> None:
+    for name, feature in FEATURES.items():
+        for event, happens in EVENTS.items():
+            why = absent(feature, happens)
+            assert ((name, event) in CELLS) == (not why)
+    assert len(CELLS) > 90
+
+
+# -- what cannot be put together is refused, with what to do
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (
+            (
+                "shared: auto\nrating: {consistency: strong, bucket_backend: {type: redis, connection: "
+                "{url: redis://127.0.0.1:1, active_active: true}}}"
+            ),
+            "active_active",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(lines: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "edge.yaml"
+    file.write_text(f"node: a\nservices: {{api: {{limit: 5/hour}}}}\n{lines}\n")
+    with pytest.raises(CrdtbucketError, match=told):
+        Limiter.from_file(file)
