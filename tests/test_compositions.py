@@ -28,20 +28,17 @@ def test_every_pair_is_played_or_says_why_not() -> None:
 # -- what cannot be put together is refused, with what to do
 
 
-@pytest.mark.parametrize(
-    ("lines", "told"),
-    [
-        (
-            (
-                "shared: auto\nrating: {consistency: strong, bucket_backend: {type: redis, connection: "
-                "{url: redis://127.0.0.1:1, active_active: true}}}"
-            ),
-            "active_active",
-        ),
-    ],
-)
+REPLICATED = """
+shared: auto
+rating:
+  consistency: strong
+  bucket_backend: {type: redis, connection: {url: "redis://127.0.0.1:1", active_active: true}}
+"""
+
+
+@pytest.mark.parametrize(("lines", "told"), [(REPLICATED, "active_active")])
 def test_what_cannot_be_is_refused(lines: str, told: str, tmp_path: Path) -> None:
     file = tmp_path / "edge.yaml"
-    file.write_text(f"node: a\nservices: {{api: {{limit: 5/hour}}}}\n{lines}\n")
+    file.write_text(f"node: a\nservices: {{api: {{limit: 5/hour}}}}\n{lines}")
     with pytest.raises(CrdtbucketError, match=told):
         Limiter.from_file(file)
