@@ -750,7 +750,7 @@ MUTATIONS = (
         "strong",
         "math.max(using, share), print",
         "share, print",
-        strong("registry", "never_more_than_the_whole"),
+        strong("registry", "given_up_when_that_is_heard"),
     ),
     Mutation(
         "blind_to_the_expected_nodes",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from crdtbucket import BucketSpec, ControllerSettings, Limiter, Mode, RedisConfig, RedisUnavailable
@@ -14,7 +16,7 @@ from tests.strong.fake_server import Answer, Command, FakeServer, fake, friendly
 from tests.strong.redis_groups import cluster, watched
 from tests.strong.redis_server import free_port
 
-BOUND_S = 60.0
+BOUND_S = 30.0
 MODES = ControllerSettings(stable_after=0.1, stable_after_failover=0.1, least_return_gap=0.0)
 
 
@@ -61,12 +63,14 @@ async def test_one_that_says_nothing_is_not_waited_for(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "PATIENCE_S", 0.01)
     async with fake(MASTER) as server, fake(silent) as frozen, fake() as good:
         good.answer = names(server)
-        locator = Locator(sentinels(frozen, good))
-        assert (await locator.locate()).primaries[0].address == server.address
+        locator = Locator(sentinels(frozen, good, timeout=60.0))
+        found = await asyncio.wait_for(locator.locate(), BOUND_S)
+        assert found.primaries[0].address == server.address
         assert len(frozen.clients) == 1
         await eventually(lambda: frozen.clients[0].transport.is_closing(), BOUND_S)
         good.answer, frozen.answer = silent, names(server)
-        assert (await locator.locate()).primaries[0].address == server.address
+        found = await asyncio.wait_for(locator.locate(), BOUND_S)
+        assert found.primaries[0].address == server.address
 
 
 async def test_those_that_were_silent_are_asked_after_the_others() -> None:

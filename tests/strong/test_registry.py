@@ -218,6 +218,17 @@ async def lose_the_answer(connection: Connection, one: Registry) -> None:
     vars(one).update({name: before[name] for name in ("_granted", "processes", "seen")})
 
 
+async def test_a_share_is_given_up_when_that_is_heard_and_not_before(
+    connection: Connection,
+) -> None:
+    at = prefix()
+    one, other = (Registry(at, name, table(), lambda: Wish(1.0)) for name in ("a", "b"))
+    await beat(connection, one, other)
+    await lose_the_answer(connection, one)  # it goes on with all
+    await beat(connection, other)
+    assert (one.sharing(1), other.sharing(1)) == (1, NOTHING)
+
+
 async def test_shares_are_even_once_all_have_heard_of_each_other(connection: Connection) -> None:
     at = prefix()
     several = [Registry(at, "web", table(), lambda: Wish(0.1)) for _ in range(12)]
