@@ -56,6 +56,10 @@ def candidate(words: str) -> tuple[str, ...]:
     return (*PYTEST, "tests/core/test_candidate.py", "-k", words)
 
 
+def demand(module: str, words: str) -> tuple[str, ...]:
+    return (*PYTEST, f"tests/{module}.py", "-k", words)
+
+
 def rollout(module: str, words: str) -> tuple[str, ...]:
     return (*PYTEST, f"tests/test_{module}.py", "-k", words)
 
@@ -1034,6 +1038,55 @@ MUTATIONS = (
         "        bucket.define(bucket.spec, min_debt=ceiling - bucket.spec.capacity)\n",
         "",
         rollout("rolling", "not_given_out_again"),
+    ),
+    Mutation(
+        "last_moment_of_a_silent_peer_goes_on",
+        "core",
+        "    return age > t->h->near_ns ? slow_rate(n, c) : fast;\n",
+        "    return fast;\n",
+        demand("core/test_predict", "single_call"),
+    ),
+    Mutation(
+        "first_call_is_a_rate",
+        "core",
+        "(first ? 0.0 : offered / seconds)",
+        "(offered / seconds)",
+        demand("core/test_predict", "makes_an_entry"),
+    ),
+    Mutation(
+        "storms_buy_shares",
+        "core",
+        "{ return smaller(rate, CLAIM_MOST * d->per_second); }",
+        "{ return d->per_second > 0 ? rate : 0.0; }",
+        demand("simulated/test_demand", "storm_of_retries and not 1000"),
+    ),
+    Mutation(
+        "nothing_left_to_the_reserves_of_others",
+        "core",
+        "    p->kept = p->overload * ",
+        "    p->kept = 0 * p->overload * ",
+        demand("simulated/test_demand", "does_not_wait_long"),
+    ),
+    Mutation(
+        "reserves_for_those_who_take_most",
+        "core",
+        "    return smaller(d->per_second / 2.0, larger(share, least));\n",
+        "    return larger(share, least);\n",
+        demand("simulated/test_demand", "does_not_wait_long"),
+    ),
+    Mutation(
+        "bursts_are_forgotten",
+        "core",
+        "    if (tokens > p->near) {\n",
+        "    if (tokens > p->near && t->h->predict > 1) {\n",
+        demand("simulated/test_demand", "bursts_in_step"),
+    ),
+    Mutation(
+        "bursts_are_expected_under_a_light_load",
+        "core",
+        "    if (p->overload <= 0) {\n        p->overload = 0;\n        return;\n    }\n",
+        "    if (p->overload <= 0)\n        p->overload = 1;\n",
+        demand("simulated/test_demand", "under_a_light_load"),
     ),
 )
 

@@ -562,6 +562,8 @@ SECOND = 1e9
 TOLD = [
     ("model.md", f"a *fast* rate ({in_core('predict.h', 'FAST_NS') / 1e6:g} ms)"),
     ("model.md", f"a *slow* rate ({in_core('predict.h', 'SLOW_NS') / SECOND:g} s"),
+    ("model.md", f"time constant of {in_core('predict.h', 'PEAK_NS') / SECOND:g} s"),
+    ("model.md", f"for at most `{in_core('predict.h', 'CLAIM_MOST'):g}r`"),
     ("model.md", f"the age up to {in_core('mapping.h', 'near_ns') / SECOND:g} s"),
     ("model.md", f"idle for {in_core('mapping.h', 'grace_ns') / SECOND:g} s"),
     ("security.md", f"evicted after {in_core('mapping.h', 'grace_ns') / SECOND:g} s"),

@@ -7,7 +7,7 @@
 #ifndef CRDTBUCKET_CODEC_H
 #define CRDTBUCKET_CODEC_H
 
-#include "predict.h"
+#include "rates.h"
 
 enum wire_flags { WIRE_REFUNDS = 1, WIRE_RATES = 2, WIRE_KNOWN = 3 };
 

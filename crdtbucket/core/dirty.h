@@ -6,7 +6,7 @@
 #ifndef CRDTBUCKET_DIRTY_H
 #define CRDTBUCKET_DIRTY_H
 
-#include "predict.h"
+#include "rates.h"
 
 static void log_compact(table_t *t)
 {

@@ -86,6 +86,8 @@ typedef struct {
     uint16_t fast, granted;           /* own offered and admitted rates over 50 ms */
     uint32_t version;                 /* low half of the newest version in the log */
     uint32_t overflow;                /* first block, or NONE */
+    uint32_t peak_at;                 /* stamp of `peak` */
+    uint16_t peak, own_peak;          /* highest fast rates of late, of the peers together and of this node */
     columns_t columns;                /* never with refunds */
 } cold_t;
 

@@ -150,8 +150,10 @@ static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const 
         own.c->relayed[own.i] = 0;
         t->nodes[m->source].rated = 1;
     }
-    if (changed)
+    if (changed) {
+        note_peak(t, e, m->at);
         refresh_near_class(t, e);
+    }
 }
 
 /* Larger counts of the own running epoch: somebody else runs under it, or this process lost some. What a common store was

@@ -12,19 +12,40 @@ static inline double smaller(double a, double b) { return a < b ? a : b; }
 
 #define FAST_NS 50e6                  /* time constants of the two averages */
 #define SLOW_NS 120e9
+#define PEAK_NS 5e9                   /* and that by which the memory of a burst fades */
 #define SEEN_LEAST 0.0083             /* weight of one second: a single call is no rate of calls in its millisecond */
+#define RESERVE_FULL (-1.0f)
+#define CLAIM_MOST 2.0                /* refill rates that the demand of one node counts for in shares: a storm buys no more */
 
 typedef struct {
     double far;                       /* tokens that silent peers took since the near horizon, their share of the refill */
     double near;                      /* tokens offered to peers within the near horizon */
-    double near_ns;                   /* mean near age, weighted by their fast rates */
-    double fast_sum, slow_sum;        /* offered rates of the peers, tokens/s */
+    double near_ns, slow_ns;          /* mean near age, weighted by their fast rates and by their slow ones */
+    double fast_sum;                  /* offered rates of the peers, tokens/s */
+    double fast_claims, slow_claims;  /* the same, and the slow ones, as far as they count in shares */
+    double overload;                  /* 0: all together ask for the refill rate or less, by slow rates; 1: for twice as much */
+    double own_peak;                  /* own fast rate in past bursts, where those of the peers count, tokens/s */
+    double kept;                      /* tokens left to the reserves of the peers, in overload */
+    int rated, heard;                 /* peers with rates, and those of them that are not silent */
 } prediction_t;
 
 /* Tokens admitted since the last averaging. */
 static inline int64_t admitted_since(const hot_t *hot) { return net_of(LOAD(hot->word)) - LOAD(hot->mark); }
 
-GLANCES static inline double own_slow(const cold_t *c) { return (double)c->slow / larger(c->weight, SEEN_LEAST); }
+/* A node's offered rate as far as it counts in shares. Below this demand is shared in proportion, so that every call has the
+ * same chance, as in one bucket; beyond it more calls, such as a storm of retries, get no more. */
+static inline double claim(const definition_t *d, double rate) { return smaller(rate, CLAIM_MOST * d->per_second); }
+
+GLANCES static inline double own_slow_claim(const cold_t *c, const definition_t *d)
+{
+    return claim(d, (double)c->slow / larger(c->weight, SEEN_LEAST));
+}
+
+/* Part of the refill that demand of `claims` tokens/s in all gets of what it asks for. */
+static inline double refill_share(const definition_t *d, double claims)
+{
+    return claims > 0 ? smaller(1.0, d->per_second / claims) : 1.0;
+}
 
 GLANCES static inline double relayed_tokens(const node_t *n, uint16_t packed)
 {
@@ -40,15 +61,67 @@ GLANCES static inline double fade(const node_t *n, uint32_t heard, double consta
     return x < 40 ? exp(-x) : 0.0;
 }
 
+/* Time since the newest news of a column's owner: a complete round of it, or its own entry of this key. */
+GLANCES static inline int64_t age_of(const node_t *n, const column_t *c, int64_t now)
+{
+    int64_t own_entry = stamp_ns(c->c->heard[c->i], now), age = now - (n->heard > own_entry ? n->heard : own_entry);
+    return age > 0 ? age : 0;
+}
+
+GLANCES static inline double slow_rate(const node_t *n, const column_t *c)
+{
+    return unpack_rate(c->c->slow[c->i]) * fade(n, c->c->heard[c->i], SLOW_NS);
+}
+
+/* A peer that is silent beyond the near horizon is predicted by the lesser of its rates: what it offered in the last 50 ms that
+ * were heard of may be a single call, and would be held back all through a partition. */
+GLANCES static inline double fast_rate(const table_t *t, const node_t *n, const column_t *c, int64_t age)
+{
+    double fast = unpack_rate(c->c->fast[c->i]) * fade(n, c->c->heard[c->i], FAST_NS);
+    return age > t->h->near_ns ? slow_rate(n, c) : fast;
+}
+
+/* What is left at `now` of a peak of `since`. */
+GLANCES static inline double remembered(uint16_t peak, int64_t since, int64_t now)
+{
+    return peak && now - since < 40 * PEAK_NS ? unpack_rate(peak) * exp((double)(since - now) / PEAK_NS) : 0.0;
+}
+
+/* Most tokens that a reserve holds, see below. */
+GLANCES static inline double reserve_most(const table_t *t, const definition_t *d, double cost)
+{
+    return larger(cost, (double)d->capacity / (200.0 * (double)t->h->members));
+}
+
+/* In overload, and the more the deeper it is: a burst is expected again, as high as it was, and the peers' reserves are left to
+ * them. Below the refill rate neither is, since it would deny calls for which there are tokens. */
+GLANCES static inline void foresee_overload(const table_t *t, uint32_t e, const definition_t *d, prediction_t *p, int64_t now)
+{
+    const cold_t *cold = &t->cold[e];
+    p->overload = smaller(1.0, (p->slow_claims + own_slow_claim(cold, d)) / d->per_second - 1.0);
+    if (p->overload <= 0) {
+        p->overload = 0;
+        return;
+    }
+    p->kept = p->overload * smaller(p->heard * reserve_most(t, d, 1.0), ((double)d->capacity - 1.0) / 4.0);
+    double peak = p->overload * remembered(cold->peak, stamp_ns(cold->peak_at, now), now), tokens = peak * p->slow_ns / 1e9;
+    if (tokens > p->near) {
+        p->near = tokens;
+        p->near_ns = p->slow_ns;
+        p->fast_claims = smaller(peak, CLAIM_MOST * d->per_second * p->rated);
+        p->own_peak = p->overload * remembered(cold->own_peak, cold->rated_ns, now);
+    }
+}
+
 GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
 {
     prediction_t out = {0};
     const header_t *h = t->h;
-    double far_rate = 0, far_weighted = 0;
+    double far_rate = 0, far_weighted = 0, slow_near = 0, slow_sum = 0;
     if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return out;
     for (int pass = 0; pass < 2; pass++) {              /* shares need the sum of the slow rates first */
-        double q = out.slow_sum + own_slow(&t->cold[e]);
+        double q = out.slow_claims + own_slow_claim(&t->cold[e], d);
         column_t c = {0};
         if (pass && now < LOAD(h->far_free_until))
             break;
@@ -56,20 +129,23 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
             if (!(c.c->fast[c.i] | c.c->slow[c.i]))
                 continue;
             const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
-            int64_t own_entry = stamp_ns(c.c->heard[c.i], now);
-            int64_t age = now - (n->heard > own_entry ? n->heard : own_entry);
-            if (age < 0)
-                age = 0;
+            int64_t age = age_of(n, &c, now);
             int64_t near = age < h->near_ns ? age : h->near_ns;
             int64_t far = (age < h->trust_ns ? age : h->trust_ns) - near;
-            double slow = unpack_rate(c.c->slow[c.i]) * fade(n, c.c->heard[c.i], SLOW_NS);
+            double slow = slow_rate(n, &c);
             if (!pass) {
-                double fast = unpack_rate(c.c->fast[c.i]) * fade(n, c.c->heard[c.i], FAST_NS);
-                out.slow_sum += slow;
+                double fast = fast_rate(t, n, &c, age);
+                out.slow_claims += claim(d, slow);
                 out.fast_sum += fast;
+                out.fast_claims += claim(d, fast);
                 far_rate += fast * (double)near;
+                slow_near += slow * (double)near;
+                slow_sum += slow;
+                out.rated++;
+                out.heard += slow > 0 && age <= h->near_ns;
             } else if (far > 0) {
-                double tokens = slow * seconds_granted(d, q, h->near_ns, now - near - far, now - near) - relayed_tokens(n, c.c->relayed[c.i]);
+                double granted = seconds_granted(d, q, h->near_ns, now - near - far, now - near);
+                double tokens = claim(d, slow) * granted - relayed_tokens(n, c.c->relayed[c.i]);
                 if (tokens > 0)
                     far_weighted += tokens;
             }
@@ -78,6 +154,8 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
     out.far = far_weighted;
     out.near = far_rate / 1e9;
     out.near_ns = out.fast_sum > 0 ? far_rate / out.fast_sum : 0;
+    out.slow_ns = slow_sum > 0 ? slow_near / slow_sum : 0;
+    foresee_overload(t, e, d, &out, now);
     return out;
 }
 
@@ -122,128 +200,44 @@ GLANCES static inline double near_tokens(const table_t *t, uint32_t e, const pre
     const hot_t *hot = &t->hot[e];
     const cold_t *cold = &t->cold[e];
     if (p->near <= 0)
-        return 0;
+        return p->kept;
     double since = (double)(now - cold->rated_ns), own = unpack_rate(cold->fast);
     double recent = smaller(since, p->near_ns);
     double mine = (since > 0 ? (double)admitted_since(hot) * recent / since : 0)
                   + unpack_rate(cold->granted) * (p->near_ns - recent) / 1e9;
-    double share = own + p->fast_sum > 0 ? own / (own + p->fast_sum) : 1.0;
-    return smaller(p->near, (1.0 - share) * larger(0.0, conf + mine));
+    double claimed = claim(&t->definitions[hot->bucket], larger(own, p->own_peak)), all = claimed + p->fast_claims;
+    double share = all > 0 ? claimed / all : 1.0;
+    return larger(p->kept, smaller(p->near, (1.0 - share) * larger(0.0, conf + mine)));
+}
+
+/* Tokens/s by which the reserve refills: this node's share of the refill. A small caller gets half of what it asks for at least,
+ * up to a twentieth of the refill, so that it waits no longer the more the others ask. And half of the refill at most: who
+ * takes more has no need of a reserve, and would leave nothing for those of others. */
+GLANCES static inline double reserve_rate(const table_t *t, const cold_t *cold, const definition_t *d, double slow_claims)
+{
+    double own = own_slow_claim(cold, d), share = own * refill_share(d, own + slow_claims);
+    double least = smaller(own / 2.0, d->per_second / larger(20.0, 2.0 * (double)t->h->members));
+    return smaller(d->per_second / 2.0, larger(share, least));
 }
 
 /* Tokens that a small caller may take although the prediction leaves none (else it is dark for ever). */
-GLANCES static inline double reserve_tokens(const table_t *t, uint32_t e, const definition_t *d, double slow_sum, double cost,
-                                    int64_t now)
+GLANCES static inline double reserve_tokens(const table_t *t, uint32_t e, const definition_t *d, double slow_claims,
+                                            double cost, int64_t now)
 {
     const cold_t *cold = &t->cold[e];
-    double cap = larger(cost, (double)d->capacity / (200.0 * (double)t->h->members));
-    double own = own_slow(cold), q = own + slow_sum;
-    double rate = q > 0 ? own * smaller(1.0, d->per_second / q) : 0;
-    double held = (cold->reserve < 0 ? cap : cold->reserve) + rate * (double)(now - cold->rated_ns) / 1e9;
-    return smaller(cap, larger(0.0, held - (double)admitted_since(&t->hot[e])));
+    double most = reserve_most(t, d, cost);
+    double rate = reserve_rate(t, cold, d, slow_claims);
+    double held = (cold->reserve < 0 ? most : cold->reserve) + rate * (double)(now - cold->rated_ns) / 1e9;
+    return smaller(most, larger(0.0, held - (double)admitted_since(&t->hot[e])));
 }
 
 /* ns until the reserve holds `cost`, if nothing is taken meanwhile. */
-GLANCES static inline double reserve_wait(const table_t *t, uint32_t e, const definition_t *d, double slow_sum, double cost,
-                                           int64_t now)
+GLANCES static inline double reserve_wait(const table_t *t, uint32_t e, const definition_t *d, double slow_claims, double cost,
+                                          int64_t now)
 {
-    double own = own_slow(&t->cold[e]), q = own + slow_sum, rate = q > 0 ? own * smaller(1.0, d->per_second / q) : 0;
-    double lacks = cost - reserve_tokens(t, e, d, slow_sum, cost, now);
+    double rate = reserve_rate(t, &t->cold[e], d, slow_claims);
+    double lacks = cost - reserve_tokens(t, e, d, slow_claims, cost, now);
     return lacks <= 0 ? 1.0 : rate > 0 ? lacks / rate * 1e9 + 1.0 : INFINITY;
-}
-
-/* Weights of a step of `ns`; nearly all keys of a round have the same. */
-typedef struct {
-    double ns, fast, slow;
-} weights_t;
-
-static inline void average_step(cold_t *c, double offered, double admitted, double ns, weights_t *known)
-{
-    if (ns <= 0)
-        return;
-    if (known->ns != ns)
-        *known = (weights_t){ns, ns < 40 * FAST_NS ? -expm1(-ns / FAST_NS) : 1.0, -expm1(-ns / SLOW_NS)};
-    double w = known->fast, wl = known->slow, seconds = ns / 1e9;
-    double fast = unpack_rate(c->fast), granted = unpack_rate(c->granted);
-    c->fast = pack_rate(fast + w * (offered / seconds - fast));
-    c->granted = pack_rate(granted + w * (admitted / seconds - granted));
-    c->slow += (float)(wl * (offered / seconds - c->slow));
-    c->weight += (float)(wl * (1.0 - c->weight));
-}
-
-/* Turns the counts since the last averaging into rates. An entry that was not attempted in a round is not visited in it,
- * so the silent part comes first: decaying in two steps is the same as in every round. */
-static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
-{
-    hot_t *hot = &t->hot[e];
-    cold_t *cold = &t->cold[e];
-    const definition_t *d = &t->definitions[hot->bucket];
-    int64_t since = now - cold->rated_ns, silent = t->h->averaged_ns - cold->rated_ns;
-    if (since <= 0)
-        return;
-    double slow_sum = 0;
-    if (LOAD(hot->flags) & ENTRY_RATED)
-        slow_sum = predict(t, e, d, now).slow_sum;
-    float reserve = (float)reserve_tokens(t, e, d, slow_sum, 1.0, now);
-    int64_t net = entry_net(t, e);
-    double admitted = (double)(net - LOAD(hot->mark));
-    double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
-    STORE(hot->mark, net);
-    if (silent > 0 && silent < since) {
-        weights_t before = {0};
-        average_step(cold, 0, 0, (double)silent, &before);
-        since -= silent;
-    }
-    average_step(cold, offered, admitted, (double)since, round);
-    cold->reserve = reserve;
-    cold->rated_ns = now;
-}
-
-/* What is left of averages after a silence of `ns`; nearly all keys of a round have had the same. */
-typedef struct {
-    int64_t ns;
-    float fast, slow;
-} faded_t;
-
-#define NOT_FADED ((faded_t){0, 1.0f, 1.0f})
-
-/* The own offered rates as stated to peers: those of the last averaging, faded since when the key was not attempted. */
-static inline void stated_rates(const table_t *t, uint32_t e, int64_t now, faded_t *known, uint16_t *fast, uint16_t *slow)
-{
-    const cold_t *c = &t->cold[e];
-    int64_t silent = now - c->rated_ns;
-    if (silent <= 0 || is_attempted(t, e)) {
-        *fast = c->fast;
-        *slow = pack_float(c->slow / (c->weight > (float)SEEN_LEAST ? c->weight : (float)SEEN_LEAST));
-        return;
-    }
-    if (UNLIKELY(known->ns != silent))
-        *known = (faded_t){silent, (float)exp((double)-silent / FAST_NS), (float)exp((double)-silent / SLOW_NS)};
-    float weight = 1.0f - (1.0f - c->weight) * known->slow;
-    *fast = pack_float((float)unpack_rate(c->fast) * known->fast);
-    *slow = pack_float(c->slow * known->slow / (weight > (float)SEEN_LEAST ? weight : (float)SEEN_LEAST));
-}
-
-/* A power of two that bounds `near` for this entry for any age, so that a take can often skip the prediction. */
-static inline void refresh_near_class(table_t *t, uint32_t e)
-{
-    double bound = 0;
-    int rated = 0;
-    column_t c = {0};
-    while (column_next(t, e, &c)) {
-        bound += unpack_rate(c.c->fast[c.i]);
-        rated |= c.c->fast[c.i] | c.c->slow[c.i];
-    }
-    bound *= (double)t->h->near_ns / 1e9;
-    union { double d; uint64_t u; } word = {bound};
-    int exponent = (int)(word.u >> 52) - 1022;          /* bound < 2^exponent; 0 and less is far below 1 */
-    STORE(t->hot[e].near_class, (uint8_t)(!rated ? 0 : exponent < 0 ? 1 : exponent + 1));
-    if (!rated == !(LOAD(t->hot[e].flags) & ENTRY_RATED))
-        return;                                         /* a locked operation less */
-    if (rated)
-        OR(t->hot[e].flags, ENTRY_RATED);
-    else
-        AND(t->hot[e].flags, (uint16_t)~ENTRY_RATED);
 }
 
 #endif

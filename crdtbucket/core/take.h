@@ -56,8 +56,10 @@ static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const predi
 {
     double q = (double)d->q, conf = (double)d->capacity - (double)conf_debt / q;
     double near = near_tokens(t, e, p, conf, now);
-    if (near > 0 && conf >= (double)n && conf - near < (double)n
-        && reserve_tokens(t, e, d, p->slow_sum, (double)n, now) >= (double)n)
+    if (near <= 0)
+        return 0;
+    if (conf >= (double)n && conf - near < (double)n
+        && reserve_tokens(t, e, d, p->slow_claims, (double)n, now) >= (double)n)
         return 0;
     return (i128)ceil(near * q - 1e-9 * q);
 }
@@ -105,7 +107,7 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         int64_t net = net_of(word), base = LOAD(hot->base);
         debt = debt_units(d, base, net, now);
         i128 conf_debt = clamped(d, debt + far), cost = token_units(d, n), full = full_units(d);
-        i128 back = p.near > 0 ? held_back(t, e, d, &p, conf_debt, n, now) : 0;
+        i128 back = held_back(t, e, d, &p, conf_debt, n, now);
         i128 over = conf_debt + back + cost - full;
         if (over <= slack_units(d) && UNLIKELY((o->wait_ns = caution_wait(t, d, net + n, now)) > 0)) {
             outcome_debt(d, o, debt);
@@ -114,7 +116,7 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         if (over > slack_units(d)) {
             i128 wait = over / d->p;
             if (over - back <= slack_units(d)) {          /* only a prediction is in the way: the reserve gets past it */
-                double soon = reserve_wait(t, e, d, p.slow_sum, (double)n, now);
+                double soon = reserve_wait(t, e, d, p.slow_claims, (double)n, now);
                 if (soon < (double)wait)
                     wait = (i128)soon;
             }
@@ -228,7 +230,7 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
         debt = debt < -far ? -far : debt;
     }
     i128 conf_debt = clamped(d, debt + far);
-    i128 back = p.near > 0 ? held_back(t, e, d, &p, conf_debt, n, now) : 0, over = conf_debt + back + token_units(d, n) - full;
+    i128 back = held_back(t, e, d, &p, conf_debt, n, now), over = conf_debt + back + token_units(d, n) - full;
     o->allowed = over <= slack_units(d);
     if (!o->allowed)
         o->wait_ns = (int64_t)(over / d->p);

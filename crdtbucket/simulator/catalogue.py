@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 from collections.abc import Sequence
 
+from crdtbucket.simulator import bursts
 from crdtbucket.simulator.errors import SimulationError
 from crdtbucket.simulator.scenario import Demand, Event, Factory, Fault, Scenario
 from crdtbucket.simulator.settings import NS, Settings
@@ -278,6 +279,9 @@ SCENARIOS: dict[str, Factory] = {
     "late-joiner-at-once": _late("late-joiner-at-once", "late joiner, called at once", 0.0),
     "square-1s": _wave(1),
     "square-5s": _wave(5),
+    "retry-storm": bursts.storm,
+    "bursts-100ms": bursts.in_step,
+    "bursts-random": bursts.at_random,
     "partition-30s": _partition(30, "balanced"),
     "partition-30s-alone": _partition(30, "balanced", alone=True),
     "partition-30s-skewed": _partition(30, "skewed"),

@@ -58,3 +58,63 @@ def test_a_credit_survives_a_rate_at_which_it_would_be_centuries(silence: int) -
     b.bucket.define(slow)
     assert b.bucket.peek("k").remaining == 100
     assert b.bucket.debt("k") < 0
+
+
+def calls_of(a: Peer, b: Peer, start: int, until: int, every: int, cost: int = 1) -> int:
+    """A takes every so often, and B hears all of it; returns when the last round of A arrived."""
+    now = start
+    while now < until:
+        for peer in (a, b):
+            peer.table.set_time(now)
+        if (now - start) % every == 0:
+            a.bucket.take("k", cost)
+        now += 100 * MS
+        for peer in (a, b):
+            peer.table.set_time(now)
+        b.table.heard(b.node_of(0), now)
+        send(a, b)
+    return now
+
+
+def test_the_rate_of_a_single_call_is_not_held_back_for_a_silent_peer() -> None:
+    """One call in 50 ms is twenty a second: on that a small bucket would starve in a partition."""
+    a, b = peers(2, BucketSpec("b", 5, 5))
+    b.table.configure(predict=True)
+    b.table.set_node(b.node_of(0), a.epoch, True)
+    now = calls_of(a, b, DAY, DAY + 29_100 * MS, 2_900 * MS)
+    b.table.set_time(now + 10_000 * MS)
+    assert b.bucket.take("k", 1).allowed
+    assert b.bucket.peek("k", 3).allowed
+
+
+def test_the_call_that_makes_an_entry_is_no_rate() -> None:
+    """It would be one a second, and a peer that is cut off then would get all of a small limit."""
+    a, b = peers(2, BucketSpec("b", 10, 1))
+    b.table.configure(predict=True)
+    b.table.set_node(b.node_of(0), a.epoch, True)
+    now = calls_of(a, b, DAY, DAY + 200 * MS, DAY)
+    b.table.set_time(now + 30_000 * MS)
+    b.bucket.take("k", 1)
+    assert b.bucket.credit("k") == 0
+
+
+@pytest.mark.parametrize("claims", [2, 1_000])
+def test_a_silent_peer_is_granted_no_more_for_asking_more(claims: int) -> None:
+    """Beside its two refill rates this node's tenth of one is a twenty-first of what is shared."""
+    a, b = peers(2, BucketSpec("b", 1_000, 100))
+    b.table.configure(predict=True)
+    b.table.set_node(b.node_of(0), a.epoch, True)
+    for now in range(DAY, DAY + 30_000 * MS, 100 * MS):
+        heard(b, now)
+        a.table.set_time(now)
+        b.bucket.take("k", 1)
+        b.table.collect()
+        a.bucket.take_burst("k", claims * 10)
+        send(a, b)
+    before = b.bucket.credit("k")
+    for now in range(DAY + 30_000 * MS, DAY + 60_000 * MS, 100 * MS):
+        b.table.set_time(now)
+        b.bucket.take("k", 1)
+        b.table.collect()
+    granted = (b.bucket.credit("k") - before) / 30
+    assert granted == pytest.approx(100 * 20 / 21, rel=0.03)

@@ -1,0 +1,153 @@
+"""Rough demand on a whole mesh: small buckets in a partition, storms of retries, bursts in step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from crdtbucket.policy import BucketSpec
+from crdtbucket.simulator.arrivals import poisson
+from crdtbucket.testing import SimulatedMesh
+from tests.simulated.meshes import mesh_of
+
+STEP = 0.01
+
+
+@dataclass
+class Seen:
+    """What a run showed. Beside it stands one bucket that sees every call at once."""
+
+    admitted: dict[str, int]
+    offered: dict[str, int]
+    ideal_denied: int = 0
+    worst: float = 0.0
+    """Most tokens admitted in any window, less what the refill gives in it."""
+    waits: dict[str, float] = field(default_factory=dict)
+    """The longest time from a denied call to the next one that was admitted, s."""
+
+    @property
+    def denied(self) -> int:
+        return sum(self.offered.values()) - sum(self.admitted.values())
+
+
+def run(
+    mesh: SimulatedMesh,
+    seconds: float,
+    calls: Callable[[float, str], int],
+) -> Seen:
+    """Takes of one token, so many a node in each step of 10 ms."""
+    spec = mesh.specs[0]
+    rate = spec.rate_per_second * STEP
+    seen = Seen(dict.fromkeys(mesh.nodes, 0), dict.fromkeys(mesh.nodes, 0))
+    level, above, lowest = float(spec.capacity), 0.0, 0.0
+    denied_at: dict[str, float] = {}
+    for k in range(round(seconds / STEP)):
+        now = k * STEP
+        level = min(float(spec.capacity), level + rate)
+        above -= rate
+        lowest = min(lowest, above)
+        for name in mesh.nodes:
+            wanted = calls(now, name)
+            if not wanted:
+                continue
+            got = mesh[name].take_burst("b", "k", wanted)
+            seen.offered[name] += wanted
+            seen.admitted[name] += got
+            passed = min(wanted, int(level))
+            level, above = level - passed, above + got
+            seen.ideal_denied += wanted - passed
+            if got and name in denied_at:
+                waited = now - denied_at.pop(name)
+                seen.waits[name] = max(seen.waits.get(name, 0.0), waited)
+            elif not got:
+                denied_at.setdefault(name, now)
+        seen.worst = max(seen.worst, above - lowest)
+        mesh.advance(STEP)
+    for name, since in denied_at.items():
+        seen.waits[name] = max(seen.waits.get(name, 0.0), seconds - since)
+    return seen
+
+
+def at_random(demand: dict[str, float], seed: int) -> Callable[[float, str], int]:
+    """Poisson calls, so many a second."""
+    rng = random.Random(seed)
+    return lambda _now, name: poisson(demand.get(name, 0.0) * STEP, rng)
+
+
+@pytest.mark.parametrize(
+    ("capacity", "rate", "interval", "seed"),
+    [(5, 5, "1s", 4), (10, 5, "1s", 4), (10, 1, "1s", 4), (60, 60, "1m", 4)],
+)
+def test_small_buckets_deny_no_light_load_in_a_partition(
+    capacity: int, rate: int, interval: str, seed: int
+) -> None:
+    """Half of the rate, through a partition: as one bucket, within a hundredth of the calls."""
+    mesh = mesh_of(5, BucketSpec("b", capacity, rate, interval), latency=0.08, seed=1)
+    calls = at_random(dict.fromkeys(mesh.nodes, mesh.specs[0].rate_per_second / 10), seed)
+    run(mesh, 60, calls)
+    mesh.partition(["A", "B"], ["C", "D", "E"])
+    seen = run(mesh, 200, calls)
+    assert seen.denied - seen.ideal_denied <= 0.01 * sum(seen.offered.values())
+
+
+@pytest.mark.parametrize("storm", [100, 1_000])
+def test_a_storm_of_retries_buys_no_share(storm: int) -> None:
+    """A node's demand counts for twice the limit at most; polite ones get most of the rest."""
+    mesh = mesh_of(3, BucketSpec("b", 200, 100), latency=0.04)
+    calls = at_random({"A": storm * 100.0, "B": 40.0, "C": 10.0}, 1)
+    run(mesh, 5, calls)
+    seen = run(mesh, 15, calls)
+    for name, wants in (("B", 40.0), ("C", 10.0)):
+        part = 100 * wants / (200 + 40 + 10)
+        assert seen.admitted[name] >= 0.8 * part * 15, (name, seen.admitted)
+    assert sum(seen.admitted.values()) == pytest.approx(15 * 100, rel=0.02)
+
+
+@pytest.mark.parametrize(("size", "capacity"), [(2, 20), (3, 20), (5, 5), (5, 10)])
+def test_who_asks_once_a_second_beside_a_storm_does_not_wait_long(size: int, capacity: int) -> None:
+    mesh = mesh_of(size, BucketSpec("b", capacity, 10), latency=0.04)
+    rng = random.Random(1)
+    turn = {name: k * 100 // size for k, name in enumerate(mesh.nodes)}
+
+    def calls(now: float, name: str) -> int:
+        if name == "A":
+            return poisson(1_000 * STEP, rng)
+        return int(round(now / STEP) % 100 == turn[name])
+
+    run(mesh, 10, calls)
+    seen = run(mesh, 60, calls)
+    assert max(seen.waits.values()) <= 2.0 + STEP, seen.waits
+    for name in list(mesh.nodes)[1:]:
+        assert seen.admitted[name] >= 0.8 * 600 / (20 + size - 1), (name, seen.admitted)
+
+
+@pytest.mark.parametrize(("size", "latency"), [(3, 0.04), (5, 0.08)])
+def test_bursts_in_step_are_expected_again(size: int, latency: float) -> None:
+    """100 ms in every second, everywhere at once, twice the limit on the average."""
+    mesh = mesh_of(size, BucketSpec("b", 200, 200), latency=latency, jitter=0.5)
+    rng = random.Random(1)
+
+    def calls(now: float, _name: str) -> int:
+        return poisson(4_000 / size * STEP, rng) if now % 1 < 0.1 else 0
+
+    run(mesh, 10, calls)
+    seen = run(mesh, 20, calls)
+    assert seen.worst <= 1.3 * 200
+    assert sum(seen.admitted.values()) >= 0.98 * 20 * 200
+
+
+def test_bursts_are_not_expected_under_a_light_load() -> None:
+    """Everybody in one second, one node alone in the next, seven tenths of the limit: all pass."""
+    mesh = mesh_of(3, BucketSpec("b", 200, 200), latency=0.04)
+
+    def calls(now: float, name: str) -> int:
+        step = round(now / STEP) % 200
+        if step < 10:
+            return 3
+        return 190 if step == 100 and name == "A" else 0
+
+    seen = run(mesh, 30, calls)
+    assert seen.denied == seen.ideal_denied == 0
