@@ -73,12 +73,12 @@ GLANCES static inline double slow_rate(const node_t *n, const column_t *c)
     return unpack_rate(c->c->slow[c->i]) * fade(n, c->c->heard[c->i], SLOW_NS);
 }
 
-/* A peer that is silent beyond the near horizon is predicted by the lesser of its rates: what it offered in the last 50 ms that
- * were heard of may be a single call, and would be held back all through a partition. */
-GLANCES static inline double fast_rate(const table_t *t, const node_t *n, const column_t *c, int64_t age)
+/* A peer that is silent beyond the near horizon is predicted by its slow rate: what it offered in the last 50 ms that were heard
+ * of may be a single call, and would be held back all through a partition. It is a claim, since the limit may have been lowered
+ * far below what was offered under an earlier one. */
+GLANCES static inline double fast_rate(const table_t *t, const definition_t *d, const node_t *n, const column_t *c, int64_t age)
 {
-    double fast = unpack_rate(c->c->fast[c->i]) * fade(n, c->c->heard[c->i], FAST_NS);
-    return age > t->h->near_ns ? slow_rate(n, c) : fast;
+    return age > t->h->near_ns ? claim(d, slow_rate(n, c)) : unpack_rate(c->c->fast[c->i]) * fade(n, c->c->heard[c->i], FAST_NS);
 }
 
 /* What is left at `now` of a peak of `since`. */
@@ -134,7 +134,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
             int64_t far = (age < h->trust_ns ? age : h->trust_ns) - near;
             double slow = slow_rate(n, &c);
             if (!pass) {
-                double fast = fast_rate(t, n, &c, age);
+                double fast = fast_rate(t, d, n, &c, age);
                 out.slow_claims += claim(d, slow);
                 out.fast_sum += fast;
                 out.fast_claims += claim(d, fast);
@@ -144,8 +144,8 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
                 out.rated++;
                 out.heard += slow > 0 && age <= h->near_ns;
             } else if (far > 0) {
-                double granted = seconds_granted(d, q, h->near_ns, now - near - far, now - near);
-                double tokens = claim(d, slow) * granted - relayed_tokens(n, c.c->relayed[c.i]);
+                double tokens = tokens_granted(d, slow, claim(d, slow), q, h->near_ns, now - near - far, now - near)
+                                - relayed_tokens(n, c.c->relayed[c.i]);
                 if (tokens > 0)
                     far_weighted += tokens;
             }
@@ -185,12 +185,11 @@ static inline i128 entry_far(const table_t *t, uint32_t e, const definition_t *d
 static inline void keep_granted(const table_t *t, uint32_t e, const definition_t *old, int64_t now)
 {
     column_t c = {0};
-    double q = predict(t, e, old, now).slow_sum + own_slow(&t->cold[e]);
+    double q = predict(t, e, old, now).slow_claims + own_slow_claim(&t->cold[e], old);
     while (q > old->per_second && column_next(t, e, &c)) {
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
-        int64_t own_entry = stamp_ns(c.c->heard[c.i], now);
-        if (now - (n->heard > own_entry ? n->heard : own_entry) > t->h->near_ns)
-            c.c->slow[c.i] = pack_rate(unpack_rate(c.c->slow[c.i]) * old->per_second / q);
+        if (age_of(n, &c, now) > t->h->near_ns)
+            c.c->slow[c.i] = pack_rate(claim(old, unpack_rate(c.c->slow[c.i])) * old->per_second / q);
     }
 }
 
