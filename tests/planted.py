@@ -1049,8 +1049,8 @@ MUTATIONS = (
     Mutation(
         "first_call_is_a_rate",
         "core",
-        "(first ? 0.0 : offered / seconds)",
-        "(offered / seconds)",
+        "    if (UNLIKELY(first)) {",
+        "    if (UNLIKELY(first && slow > weight)) {",
         demand("core/test_predict", "makes_an_entry"),
     ),
     Mutation(

@@ -9,7 +9,7 @@ typedef struct {
     double ns, fast, slow, peak;
 } weights_t;
 
-static inline void average_step(cold_t *c, double offered, double admitted, double ns, int first, weights_t *known)
+static inline void average_step(cold_t *c, double offered, double admitted, double ns, weights_t *known)
 {
     if (ns <= 0)
         return;
@@ -20,9 +20,11 @@ static inline void average_step(cold_t *c, double offered, double admitted, doub
     c->fast = pack_rate(fast + w * (offered / seconds - fast));
     c->own_peak = pack_rate(larger(known->peak * unpack_rate(c->own_peak), unpack_rate(c->fast)));
     c->granted = pack_rate(granted + w * (admitted / seconds - granted));
-    c->slow += (float)(wl * ((first ? 0.0 : offered / seconds) - c->slow));
+    c->slow += (float)(wl * (offered / seconds - c->slow));
     c->weight += (float)(wl * (1.0 - c->weight));
 }
+
+#define SEEN_NOTHING 1e-9f            /* weight of a window that has just begun */
 
 /* Turns the counts since the last averaging into rates. An entry that was not attempted in a round is not visited in it,
  * so the silent part comes first: decaying in two steps is the same as in every round. */
@@ -40,13 +42,18 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     double admitted = (double)(net - LOAD(hot->mark));
     double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
     STORE(hot->mark, net);
-    int first = cold->weight <= 0;                      /* the call that made the entry tells no rate: it begins the window */
+    int first = cold->weight <= 0;
     if (silent > 0 && silent < since) {
         weights_t before = {0};
-        average_step(cold, 0, 0, (double)silent, 0, &before);
+        average_step(cold, 0, 0, (double)silent, &before);
         since -= silent;
     }
-    average_step(cold, offered, admitted, (double)since, first, round);
+    float slow = cold->slow, weight = cold->weight > 0 ? cold->weight : SEEN_NOTHING;
+    average_step(cold, offered, admitted, (double)since, round);
+    if (UNLIKELY(first)) {                              /* the call that makes an entry tells no rate: the window begins after it */
+        cold->slow = slow;
+        cold->weight = weight;
+    }
     cold->reserve = reserve;
     cold->rated_ns = now;
 }

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from crdtbucket import demo
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
 from crdtbucket.simulator.errors import SimulationError
 from crdtbucket.simulator.replay import replay
 from crdtbucket.simulator.rule import Rule
+from crdtbucket.simulator.rules import CRDTBUCKET, NO_PREDICTION, make_rule
 from crdtbucket.simulator.settings import NS, Settings
-from crdtbucket.simulator.trace import Trace
+from crdtbucket.simulator.trace import Trace, read_trace
 from tests.simulator.naive_mesh import NaiveMesh
 
 RULES: list[Callable[[], Rule]] = [StaticSplit, MaxOfTotals, NaiveMesh]
@@ -71,3 +74,15 @@ def test_speed() -> None:
     assert replay(StaticSplit(), trace, settings, speed=4).admitted == pytest.approx(2_600, abs=10)
     with pytest.raises(SimulationError, match="speed"):
         replay(StaticSplit(), trace, settings, speed=0)
+
+
+def test_a_trace_of_real_calls_exceeds_less_with_prediction_than_without() -> None:
+    """Few calls a second of most unequal costs, near twice the limit."""
+    trace = read_trace(Path(demo.__file__).with_name("trace.csv"))
+    settings = Settings(capacity=20_000, refill_rate=4_000)
+    with_it, without = (
+        replay(make_rule(name), trace, settings) for name in (CRDTBUCKET, NO_PREDICTION)
+    )
+    assert with_it.excess_percent <= without.excess_percent - 3
+    assert with_it.ratio is not None
+    assert with_it.ratio >= 0.99
