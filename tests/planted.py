@@ -584,8 +584,8 @@ MUTATIONS = (
     Mutation(
         "any_number_in_flight",
         "strong",
-        "connection.open_calls < self._window.size",
-        "connection.open_calls < 10**6",
+        "len(self._calls) < calls and",
+        "len(self._calls) < 10**6 and",
         strong("load", "may_give_up"),
     ),
     Mutation(

@@ -153,6 +153,10 @@ class Connection(asyncio.Protocol):
         """
         return self._paused or len(self._calls) >= MAX_OPEN_CALLS
 
+    def has_room(self, calls: int) -> bool:
+        """Whether one more may be sent where at most so many may be open."""
+        return len(self._calls) < calls and not self._paused and self._lost is None
+
     @property
     def closed(self) -> bool:
         """Whether it has ended, or been told to."""

@@ -29,7 +29,7 @@ come late is slow, not gone, for as long as one comes within every `outage_after
 
 **How soon**, under traffic: an outage is told `outage_after` after its first call, and a gap
 between two calls; slowness of all answers a window, a deadline and `1 - quantile` of a window
-after its first call; alone, a window and a half and a deadline.
+after its first call.
 
 **How often**: with `least_return_gap` of a minute there are at most 2 k + 1 switches in any k
 minutes, for every k, whatever Redis does: at most 3 in any one minute, and 2 a minute in the long
@@ -221,6 +221,8 @@ class Controller:
             self._quick_since = now
         elif now - self._quick_since >= self._settings.ns("stable_after"):
             self.slow = False
+        if not lost and not self._lost.slow:
+            return None  # none was lost of late: that others were not needs no counting
         return self._too_lost(now) if self._lost.count(now, lost) else None
 
     def _forget_slowness(self) -> None:

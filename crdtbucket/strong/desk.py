@@ -102,7 +102,6 @@ class Desk:
 
     # ---- decisions ----
 
-    @_locked
     def open(
         self,
         bucket: BucketCore,
@@ -113,7 +112,7 @@ class Desk:
         threaded: bool = False,
     ) -> Ask | Decision:
         """What to ask the store, or the decision when it need not be asked. Raises as `take`.
-        `threaded`: over a connection of the thread that asks."""
+        `threaded`: over a connection of the thread that asks. Call it under the lock."""
         stated = bucket.open_call(key, cost)
         if stated is None:
             return bucket.take_as(key, cost, Mode.STRONG)  # no room: the table's own policy
@@ -147,13 +146,12 @@ class Desk:
         self.flights.began(ask)
         return ask
 
-    @_locked
     def answer(
         self, ask: Ask, answer: Answer, fence: int, wanted: bool = True
     ) -> Decision | Ask | None:
         """Books an answer: the decision, another ask to be sent at once, or None when the entry is
         gone and the whole cannot be stated. `wanted`: somebody still waits; else what was taken is
-        given back. Raises `RedisReplyError`."""
+        given back. Raises `RedisReplyError`. Call it under the lock."""
         if answer.status is Status.UNKNOWN:
             whole = self._whole(ask.bucket, ask.place, ask.key, ask.cost, fence)
             self.flights.ended(ask)

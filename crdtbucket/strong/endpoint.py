@@ -145,11 +145,14 @@ class Endpoint:
         if not self.usable():
             self._unyielded += 1
             return self.desk.away(bucket, key, cost, self.away_mode())
-        if self._waiting or not self._has_room():
+        connection = self.connection
+        room = connection is not None and connection.has_room(self._window.size)
+        if self._waiting or not room:
             future = asyncio.get_running_loop().create_future()
             self._waiting.append(Waiting(bucket, key, cost, future))
             return future
-        opened = self.desk.open(bucket, key, cost, self.fence)
+        with self.desk.lock:
+            opened = self.desk.open(bucket, key, cost, self.fence)
         if isinstance(opened, Decision):
             self._unyielded += 1
             return opened
@@ -166,28 +169,22 @@ class Endpoint:
             if given is not None and given.allowed:
                 self.desk.give_back(given)
 
-    def _has_room(self) -> bool:
-        connection = self.connection
-        return (
-            connection is not None
-            and connection.open_calls < self._window.size
-            and not (connection.congested or connection.closed)
-        )
-
     def admit(self) -> None:
         """Those who waited for room are asked for while there is some, and decided here when the
         server is not asked any more."""
         waiting = self._waiting
         while waiting:
-            usable = self.usable()
-            if usable and not self._has_room():
+            usable, connection = self.usable(), self.connection
+            if usable and not (connection and connection.has_room(self._window.size)):
                 return
             bucket, key, cost, future = waiting.popleft()
             if future.done():
                 continue  # cancelled: nothing was asked
             try:
+                opened: Ask | Decision
                 if usable:
-                    opened: Ask | Decision = self.desk.open(bucket, key, cost, self.fence)
+                    with self.desk.lock:
+                        opened = self.desk.open(bucket, key, cost, self.fence)
                 else:
                     opened = self.desk.away(bucket, key, cost, self.away_mode())
             except CrdtbucketError as error:
@@ -249,19 +246,18 @@ class Endpoint:
             answer = script.parse(reply)
             assert turn.sent is not None
             latency = turn.sent.latency_ns
+            late = turn.done
             with self.desk.lock:
                 self.latency.add(latency)
-            self._window.answered(latency, waiting=bool(self._waiting))
+                self.counters["late" if late else "answered"] += 1
+            if self._waiting:
+                self._window.answered(latency)
             # A denial, and a call that the script sends back, write nothing.
             wrote = answer.status is script.Status.ALLOWED and turn.ask.cost > 0
-            late = turn.done
             self.note(self.controller.answered(self.now(), latency, late=late, wrote=wrote))
-            if turn.done:
-                self.counters["late"] += 1
+            if late:
                 self.desk.ended(turn.ask, answer)
                 return
-            with self.desk.lock:
-                self.counters["answered"] += 1
             if answer.status is script.Status.FENCED:
                 self.renew_fence(turn.ask)
                 self.transmit(turn)
@@ -271,7 +267,9 @@ class Endpoint:
                 and turn.ask.item not in self.desk.owed.unsettled
             ):
                 self.keeper.distrust()  # it held a record once: it may have lost others
-            result = self.desk.answer(turn.ask, answer, self.fence, not turn.future.cancelled())
+            with self.desk.lock:
+                wanted = not turn.future.cancelled()
+                result = self.desk.answer(turn.ask, answer, self.fence, wanted)
         except RedisReplyError as error:
             self.fail(Failure.SCRIPT, str(error))
             self._count_unknown(turn)

@@ -23,15 +23,17 @@ class SharedController(Controller):
         self._now = max(self._now, now)
         return self._now
 
-    def asked(self, now: int) -> None:
-        with self._lock:
-            super().asked(self._at(now))
+    # `asked` notes one time, and may be called beside any other.
 
     def answered(
         self, now: int, latency_ns: int, *, late: bool = False, wrote: bool = True
     ) -> Change | None:
+        # Without `super` and `_at`, for one that is called on every decision.
         with self._lock:
-            return super().answered(self._at(now), latency_ns, late=late, wrote=wrote)
+            if now < self._now:
+                now = self._now
+            self._now = now
+            return Controller.answered(self, now, latency_ns, late=late, wrote=wrote)
 
     def timed_out(self, now: int) -> Change | None:
         with self._lock:

@@ -149,6 +149,9 @@ class Store:
     async def acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
         """Asks the store; from any event loop."""
         if asyncio.get_running_loop() is self._loop:
+            endpoint = self._endpoint_of(bucket, key)
+            if endpoint is not None:
+                return await endpoint.acquire(bucket, key, cost)
             return await self._acquire(bucket, key, cost)
         return await self._there(self._acquire(bucket, key, cost), self._give_back)
 

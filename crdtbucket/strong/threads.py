@@ -59,6 +59,7 @@ class Threads:
         self._loop = loop
         self._deadline_ns = deadline_ns
         self._local = Local()
+        self._made: weakref.WeakSet[BlockingConnection] = weakref.WeakSet()
         self._under_way = 0
         self._idle: asyncio.Event | None = None
         self._elsewhere = False
@@ -77,6 +78,8 @@ class Threads:
         desk = self._desk
         if not endpoint.usable():
             return desk.away(bucket, key, cost, endpoint.away_mode())
+        if self._idle is not None:
+            return None  # the limiter is being closed, as the event loop will say
         if desk.flights.unseen or not desk.flights.by_key:
             desk.flights.by_key = True
             return None
@@ -98,10 +101,14 @@ class Threads:
                     self._tell(self._idle.set)
 
     async def stop(self) -> None:
-        """Waits until the calls under way have ended, which they do by their deadlines."""
+        """Waits until the calls under way have ended, which they do by their deadlines, and ends
+        the connections."""
         self._idle = asyncio.Event()
         if self._under_way:
             await self._idle.wait()
+        with self._desk.lock:
+            for connection in list(self._made):
+                connection.close()
 
     # ---- a call ----
 
@@ -151,7 +158,8 @@ class Threads:
                 return ask
             if answer.status is script.Status.UNKNOWN and ask.item not in desk.owed.unsettled:
                 self._tell(endpoint.keeper.distrust)
-            result = desk.answer(ask, answer, endpoint.fence)
+            with desk.lock:
+                result = desk.answer(ask, answer, endpoint.fence)
         except RedisReplyError as error:
             self._tell(partial(endpoint.fail, Failure.SCRIPT, str(error)))
             result = None
@@ -198,6 +206,9 @@ class Threads:
                 endpoint.address, endpoint.access, self._deadline_ns / NS_PER_SECOND
             )
         lines[endpoint] = Line(made, beside, now)
+        if made is not None:
+            with self._desk.lock:
+                self._made.add(made)
         return made
 
     def forked(self) -> None:

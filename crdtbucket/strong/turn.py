@@ -84,8 +84,8 @@ class Turns:
     def let_go(self) -> None:
         """Forgets those at the front that are decided: answers come in order, so it is mostly the
         first, and what is let go now is used again soon."""
-        turns = self._turns
-        while turns and not self._open(turns[0]):
+        turns, home = self._turns, self._home
+        while turns and (turns[0].done or turns[0].home is not home):
             turns.popleft()
 
     def _open(self, turn: Turn) -> bool:

@@ -19,7 +19,7 @@ class Window:
     """The bound on calls in flight at one server, moved by what answers take. No I/O, no clock.
 
     Answers that take longer than the quickest ones by more than `spare_ns` waited for other calls
-    of ours: then the window shrinks. It grows while there are calls that wait for room.
+    of ours: then the window shrinks. Else it grows.
     """
 
     def __init__(self, spare_ns: int) -> None:
@@ -29,8 +29,8 @@ class Window:
         self._least_ns: int | None = None
         self._answers = 0
 
-    def answered(self, latency_ns: int, *, waiting: bool) -> None:
-        """An answer took so long; `waiting`: there are calls that wait for room."""
+    def answered(self, latency_ns: int) -> None:
+        """An answer took so long; called while there are calls that wait for room."""
         least = self._least_ns
         if least is None or latency_ns < least:
             self._least_ns = least = latency_ns
@@ -40,7 +40,7 @@ class Window:
         self._answers = 0
         if latency_ns - least > self._spare_ns:
             self.size = max(LEAST, self.size * 3 // 4)
-        elif waiting:
+        else:
             self.size = min(MOST, self.size * 5 // 4)
         self._least_ns = least + (latency_ns - least) // _MEMORY
 

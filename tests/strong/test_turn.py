@@ -72,7 +72,7 @@ async def test_what_has_come_is_read_before_anything_is_given_up() -> None:
         one.done = True
         read.set_result(None)
 
-    loop.call_later(0, loop.call_soon, answer)  # after the timer, in the turn of the loop behind it
+    loop.call_later(0, answer)  # after the deadline's timer, and before any that this one sets
     await read
     await asyncio.sleep(0.005)
     assert overdue == []

@@ -13,17 +13,17 @@ US = 1_000
 SPARE = 5 * MS
 
 
-def play(window: Window, trip: int, each: int, rounds: int, *, waiting: bool = True) -> None:
+def play(window: Window, trip: int, each: int, rounds: int) -> None:
     """`rounds` windows of calls, all written at once to a server that needs `each` ns for one."""
     for _ in range(rounds):
         size = window.size
         for place in range(1, size + 1):
-            window.answered(trip + place * each, waiting=waiting)
+            window.answered(trip + place * each)
 
 
 def test_a_server_that_is_busy_with_our_calls_gets_fewer() -> None:
     window = Window(SPARE)
-    window.answered(300 * US, waiting=True)
+    window.answered(300 * US)
     play(window, 100 * US, 200 * US, 20)
     assert LEAST <= window.size * 200 * US <= 2 * SPARE
 
@@ -32,12 +32,6 @@ def test_a_distant_server_gets_more() -> None:
     window = Window(SPARE)
     play(window, 40 * MS, 2 * US, 60)
     assert window.size == MOST
-
-
-def test_it_grows_only_for_those_who_wait() -> None:
-    window = Window(SPARE)
-    play(window, 40 * MS, 2 * US, 60, waiting=False)
-    assert window.size == START
 
 
 def test_a_server_that_becomes_slow_for_good_is_not_starved() -> None:
@@ -53,11 +47,10 @@ def test_a_server_that_becomes_slow_for_good_is_not_starved() -> None:
     st.integers(10 * US, 80 * MS),
     st.integers(1 * US, 2 * MS),
     st.integers(1, 100),
-    st.booleans(),
 )
-def test_it_stays_within_its_bounds(trip: int, each: int, rounds: int, waiting: bool) -> None:
+def test_it_stays_within_its_bounds(trip: int, each: int, rounds: int) -> None:
     window = Window(SPARE)
-    play(window, trip, each, rounds, waiting=waiting)
+    play(window, trip, each, rounds)
     assert LEAST <= window.size <= MOST
 
 
