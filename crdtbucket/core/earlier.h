@@ -65,34 +65,25 @@ static inline int rose_under_earlier(const definition_t *d, double rise, int64_t
     return rise > burst + RISE_RATE * d->per_second * ((double)(now - since) / 1e9 + RISE_SECONDS);
 }
 
-/* Tokens/s that a peer got while a limit of `rate` held. Under one that was lowered since, `slow` is what it granted already (see
- * `keep_granted`); else the peer has claimed a part of what all peers claimed. */
-static inline double granted_at(const definition_t *d, double rate, double slow, double claimed, double of_all)
+/* Seconds for which a peer that offers tokens got what it offered, from `from` to `to`, of all peers `offered` tokens a second.
+ * Under a limit that was lowered since, the rates are those that it granted already (see `keep_granted`). Each limit ends
+ * `near` before its time: what came later was predicted as near then, and is not predicted twice. */
+GLANCES static inline double seconds_granted(const definition_t *d, double offered, int64_t near, int64_t from, int64_t to)
 {
-    if (rate > d->per_second)
-        return slow;
-    return rate < of_all ? claimed * rate / of_all : claimed;
-}
-
-/* Tokens that a peer was granted from `from` to `to`. Each limit ends `near` before its time: what came later was predicted as
- * near then, and is not predicted twice. */
-GLANCES static inline double tokens_granted(const definition_t *d, double slow, double claimed, double of_all, int64_t near,
-                                            int64_t from, int64_t to)
-{
-    double tokens = 0, rate = d->per_second;
+    double seconds = 0, rate = d->per_second;
     int64_t end = to;
     for (uint32_t i = 0; i < d->earliers && d->earlier[i].until > from; i++) {
         const earlier_t *was = &d->earlier[i];
         if (!was->of_all)
             continue;
         if (end > was->until)
-            tokens += (double)(end - was->until) / 1e9 * granted_at(d, rate, slow, claimed, of_all);
+            seconds += (double)(end - was->until) / 1e9 * (rate < offered && rate <= d->per_second ? rate / offered : 1.0);
         end = was->until - near < end ? was->until - near : end;
         rate = was->per_second;
     }
     if (end > from)
-        tokens += (double)(end - from) / 1e9 * granted_at(d, rate, slow, claimed, of_all);
-    return tokens;
+        seconds += (double)(end - from) / 1e9 * (rate < offered && rate <= d->per_second ? rate / offered : 1.0);
+    return seconds;
 }
 
 #endif

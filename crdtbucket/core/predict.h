@@ -74,11 +74,11 @@ GLANCES static inline double slow_rate(const node_t *n, const column_t *c)
 }
 
 /* A peer that is silent beyond the near horizon is predicted by its slow rate: what it offered in the last 50 ms that were heard
- * of may be a single call, and would be held back all through a partition. It is a claim, since the limit may have been lowered
- * far below what was offered under an earlier one. */
-GLANCES static inline double fast_rate(const table_t *t, const definition_t *d, const node_t *n, const column_t *c, int64_t age)
+ * of may be a single call, and would be held back all through a partition. */
+GLANCES static inline double fast_rate(const table_t *t, const node_t *n, const column_t *c, int64_t age)
 {
-    return age > t->h->near_ns ? claim(d, slow_rate(n, c)) : unpack_rate(c->c->fast[c->i]) * fade(n, c->c->heard[c->i], FAST_NS);
+    double fast = unpack_rate(c->c->fast[c->i]) * fade(n, c->c->heard[c->i], FAST_NS);
+    return age > t->h->near_ns ? slow_rate(n, c) : fast;
 }
 
 /* What is left at `now` of a peak of `since`. */
@@ -91,6 +91,19 @@ GLANCES static inline double remembered(uint16_t peak, int64_t since, int64_t no
 GLANCES static inline double reserve_most(const table_t *t, const definition_t *d, double cost)
 {
     return larger(cost, (double)d->capacity / (200.0 * (double)t->h->members));
+}
+
+/* Tokens that a silent peer took from `from` to `to`, of all whose demand counts for `claims`. Before the present limit its
+ * demand counts by the largest one that held then. */
+GLANCES static inline double far_taken(const definition_t *d, double slow, double claims, int64_t near, int64_t from, int64_t to)
+{
+    double seconds = seconds_granted(d, claims, near, from, to), present = seconds, rate = d->per_second;
+    for (uint32_t i = d->earliers; i--;)
+        if (d->earlier[i].of_all && d->earlier[i].until > from) {
+            rate = larger(rate, d->earlier[i].per_second);
+            present = d->earlier[i].until < to ? seconds_granted(d, claims, near, d->earlier[i].until, to) : 0;
+        }
+    return claim(d, slow) * present + smaller(slow, CLAIM_MOST * rate) * (seconds - present);
 }
 
 /* In overload, and the more the deeper it is: a burst is expected again, as high as it was, and the peers' reserves are left to
@@ -121,7 +134,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
     if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return out;
     for (int pass = 0; pass < 2; pass++) {              /* shares need the sum of the slow rates first */
-        double q = out.slow_claims + own_slow_claim(&t->cold[e], d);
+        double claims = out.slow_claims + own_slow_claim(&t->cold[e], d);
         column_t c = {0};
         if (pass && now < LOAD(h->far_free_until))
             break;
@@ -134,7 +147,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
             int64_t far = (age < h->trust_ns ? age : h->trust_ns) - near;
             double slow = slow_rate(n, &c);
             if (!pass) {
-                double fast = fast_rate(t, d, n, &c, age);
+                double fast = fast_rate(t, n, &c, age);
                 out.slow_claims += claim(d, slow);
                 out.fast_sum += fast;
                 out.fast_claims += claim(d, fast);
@@ -144,7 +157,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
                 out.rated++;
                 out.heard += slow > 0 && age <= h->near_ns;
             } else if (far > 0) {
-                double tokens = tokens_granted(d, slow, claim(d, slow), q, h->near_ns, now - near - far, now - near)
+                double tokens = far_taken(d, slow, claims, h->near_ns, now - near - far, now - near)
                                 - relayed_tokens(n, c.c->relayed[c.i]);
                 if (tokens > 0)
                     far_weighted += tokens;
@@ -186,11 +199,9 @@ static inline void keep_granted(const table_t *t, uint32_t e, const definition_t
 {
     column_t c = {0};
     double q = predict(t, e, old, now).slow_claims + own_slow_claim(&t->cold[e], old);
-    while (q > old->per_second && column_next(t, e, &c)) {
-        const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
-        if (age_of(n, &c, now) > t->h->near_ns)
+    while (q > old->per_second && column_next(t, e, &c))
+        if (age_of(&t->nodes[t->origins[column_origin(&c)].node], &c, now) > t->h->near_ns)
             c.c->slow[c.i] = pack_rate(claim(old, unpack_rate(c.c->slow[c.i])) * old->per_second / q);
-    }
 }
 
 /* What peers may be taking within the near horizon, with `conf` confirmed tokens: my proportional share stays mine. */

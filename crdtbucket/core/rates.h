@@ -87,13 +87,12 @@ static inline void stated_rates(const table_t *t, uint32_t e, int64_t now, faded
 static inline void note_peak(table_t *t, uint32_t e, int64_t now)
 {
     cold_t *cold = &t->cold[e];
-    const definition_t *d = &t->definitions[t->hot[e].bucket];
     double sum = 0, before = remembered(cold->peak, stamp_ns(cold->peak_at, now), now);
     column_t c = {0};
     while (column_next(t, e, &c)) {
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
         if (c.c->fast[c.i])
-            sum += fast_rate(t, d, n, &c, age_of(n, &c, now));
+            sum += fast_rate(t, n, &c, age_of(n, &c, now));
     }
     cold->peak = pack_rate(larger(before, sum));
     cold->peak_at = stamp_of(now);
