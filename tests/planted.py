@@ -149,7 +149,7 @@ MUTATIONS = (
         "",
         "            self._leave_to_the_parent()\n            return\n",
         "            pass\n",
-        (*PYTEST, "tests/test_lifecycle.py", "-k", "nothing_of_the_parents", "--timeout", "30"),
+        (*PYTEST, "tests/test_lifecycle.py", "-k", "nothing_of_the_parents"),
     ),
     Mutation(
         "the_leader_shows_nothing",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from tests.lives import SECRET
 from tests.strong.redis_server import free_port
 
 SPEC = BucketSpec("api", 100, 1, "1h")
+WITHIN_S = 30.0
 DECISIONS: dict[str, Callable[[Limiter], object]] = {
     "take": lambda one: one.bucket("api").take("k"),
     "peek": lambda one: one.bucket("api").peek("k"),
@@ -89,7 +92,7 @@ def test_one_that_could_not_be_opened_decides_nothing() -> None:
 
 
 def in_child(work: Callable[[], object]) -> str:
-    """What a forked child says, or its exception."""
+    """What a forked child says, or its exception; it is killed if it says nothing."""
     reads, writes = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -100,10 +103,13 @@ def in_child(work: Callable[[], object]) -> str:
         os.write(writes, said.encode())
         os._exit(0)
     os.close(writes)
-    with os.fdopen(reads) as pipe:
-        said = pipe.read()
-    os.waitpid(pid, 0)
-    return said
+    try:
+        with os.fdopen(reads) as pipe:
+            assert select.select([pipe], [], [], WITHIN_S)[0], "the child is stuck"
+            return pipe.read()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 @pytest.mark.parametrize("shared", [False, True])
