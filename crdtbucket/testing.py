@@ -226,6 +226,7 @@ class SimulatedMesh:
         self.boots: dict[str, bytes] = {}
         """What names the boot of a node's machine, where that is not this machine's own."""
         self._resets = False
+        self._deaf: set[tuple[str, str]] = set()
         self._arrived: dict[tuple[str, str], int] = {}
         self._trace = hashlib.blake2b(digest_size=16)
         names = list(nodes)
@@ -294,10 +295,15 @@ class SimulatedMesh:
                 if self.cut(one, other):
                     self.schedule(at, self._end, one, other)
 
+    def drop_frames(self, *ways: tuple[str, str]) -> None:
+        """Every frame from the first to the second node of each of these is lost, until `heal`."""
+        _check_names(self.nodes, *(name for way in ways for name in way))
+        self._deaf |= set(ways)
+
     def heal(self) -> None:
         """Frames pass everywhere again."""
         severed = self._groups if self._resets else []
-        self._groups, self._resets = [], False
+        self._groups, self._resets, self._deaf = [], False, set()
         names = [name for name in self.nodes if any(name in side for side in severed)]
         for i, one in enumerate(names):
             for other in names[i + 1 :]:
@@ -378,7 +384,9 @@ class SimulatedMesh:
     def _deliver(self, way: tuple[str, str], lives: tuple[int, int], data: bytes) -> None:
         (source, target), (source_life, target_life) = way, lives
         node = self.nodes[target]
-        if self.cut(source, target) or source_life != self.nodes[source].life:
+        if self.cut(source, target) or way in self._deaf:
+            return
+        if source_life != self.nodes[source].life:
             return
         self._trace.update(f"{self.now_ns} {source} {target} {len(data)} ".encode() + data)
         if node.suspended_until > self.now_ns:
@@ -390,7 +398,8 @@ class SimulatedMesh:
         one, two = self.nodes[first], self.nodes[second]
         if one.life != first_life or two.life != second_life or not one.up or not two.up:
             return
-        if self.cut(first, second) or max(one.suspended_until, two.suspended_until) > self.now_ns:
+        cut = self.cut(first, second) or {(first, second), (second, first)} & self._deaf
+        if cut or max(one.suspended_until, two.suspended_until) > self.now_ns:
             self._connect_later(first, second)
             return
         for here, there in ((one, two), (two, one)):

@@ -60,6 +60,10 @@ def demand(module: str, words: str) -> tuple[str, ...]:
     return (*PYTEST, f"tests/{module}.py", "-k", words)
 
 
+def relayed(words: str) -> tuple[str, ...]:
+    return (*PYTEST, "tests/core/test_relayed.py", "-k", words)
+
+
 def rollout(module: str, words: str) -> tuple[str, ...]:
     return (*PYTEST, f"tests/test_{module}.py", "-k", words)
 
@@ -1003,6 +1007,42 @@ MUTATIONS = (
         "return self._restored or snapshot.dump(",
         "return snapshot.dump(",
         (*PYTEST, "tests/simulated/test_snapshots.py", "-k", "before_it_is_settled"),
+    ),
+    Mutation(
+        "relayed_tokens_not_counted",
+        "core",
+        "            note_relayed(t, e, node, &c, net, brought);\n",
+        "            ;\n",
+        relayed("counts_over"),
+    ),
+    Mutation(
+        "relayed_tokens_in_few_bits",
+        "core",
+        "    return relayed < 0 || heard_later(n, c->c->heard[c->i]) ? 0 : relayed;",
+        "    return relayed < 0 || heard_later(n, c->c->heard[c->i])\n"
+        "               ? 0 : (int64_t)unpack_rate(pack_rate((double)relayed) & ~15);",
+        relayed("however_small"),
+    ),
+    Mutation(
+        "relayed_before_the_newest_entry",
+        "core",
+        "        own.c->known[own.i] = (uint64_t)column_net(&own);\n",
+        "",
+        relayed("newest_news"),
+    ),
+    Mutation(
+        "relayed_before_the_newest_round",
+        "core",
+        "        rated.c->known[i] = (uint64_t)before;\n",
+        "",
+        relayed("round_without"),
+    ),
+    Mutation(
+        "relayed_counts_one_life",
+        "core",
+        "    rated.c->known[i] += (uint64_t)(column_net(&rated) - before - brought);",
+        "    ;",
+        relayed("counts_over"),
     ),
     Mutation(
         "halted_goes_on_by_time",

@@ -16,6 +16,8 @@ typedef struct {
 GLANCES static inline uint32_t column_origin(const column_t *c) { return (uint32_t)(c->c->taken[c->i] >> TOKEN_BITS); }
 static inline int64_t column_taken(const column_t *c) { return (int64_t)(c->c->taken[c->i] & TOKEN_MASK); }
 static inline int64_t column_refunded(const column_t *c) { return c->block ? (int64_t)c->block->refunded[c->i] : 0; }
+GLANCES static inline int64_t column_net(const column_t *c) { return column_taken(c) - column_refunded(c); }
+GLANCES static inline int column_rated(const column_t *c) { return c->c->fast[c->i] | c->c->slow[c->i]; }
 
 /* Steps through the slots of an entry that hold a column: start with {NULL}, ends with 0. */
 GLANCES static inline int column_next(const table_t *t, uint32_t e, column_t *c)
@@ -96,7 +98,8 @@ static inline int column_new(table_t *t, uint32_t e, uint32_t origin, int refund
     if (!column_slot(t, e, refunds, c))
         return 0;
     c->c->birth[c->i] = c->c->heard[c->i] = 0;
-    c->c->fast[c->i] = c->c->slow[c->i] = c->c->relayed[c->i] = 0;
+    c->c->fast[c->i] = c->c->slow[c->i] = 0;
+    c->c->known[c->i] = 0;
     if (c->block)
         c->block->refunded[c->i] = 0;
     STORE(c->c->taken[c->i], (uint64_t)origin << TOKEN_BITS);
@@ -116,7 +119,7 @@ static inline int column_widen(table_t *t, uint32_t e, column_t *c)
     wide.c->heard[wide.i] = c->c->heard[c->i];
     wide.c->fast[wide.i] = c->c->fast[c->i];
     wide.c->slow[wide.i] = c->c->slow[c->i];
-    wide.c->relayed[wide.i] = c->c->relayed[c->i];
+    wide.c->known[wide.i] = c->c->known[c->i];
     STORE(wide.c->taken[wide.i], c->c->taken[c->i]);
     STORE(c->c->taken[c->i], 0);
     *c = wide;

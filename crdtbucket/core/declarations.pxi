@@ -56,7 +56,7 @@ cdef extern from "core/core.h" nogil:
         earlier_t earlier[4]
     ctypedef struct node_t:
         int64_t heard
-        uint16_t origin, silences
+        uint16_t origin
         uint8_t known, connected, rated
     ctypedef struct origin_t:
         uint64_t epoch

@@ -73,10 +73,10 @@ typedef struct {
 typedef struct {
     uint64_t taken[INLINE_COLUMNS];
     uint32_t birth[INLINE_COLUMNS];
-    uint32_t heard[INLINE_COLUMNS];   /* stamp of the owner's newest own entry */
+    uint32_t heard[INLINE_COLUMNS];   /* stamp of the owner's newest own entry, or of the news that `known` belongs to */
     uint16_t fast[INLINE_COLUMNS];    /* its stated offered rates: 50 ms and 120 s averages, tokens/s, small floats */
     uint16_t slow[INLINE_COLUMNS];
-    uint16_t relayed[INLINE_COLUMNS]; /* tokens learned from others while the owner was silent; 4 bits say which silence */
+    uint64_t known[INLINE_COLUMNS];   /* net tokens in its owner's newest news of this key: beyond are others' */
 } columns_t;
 
 typedef struct {
@@ -146,8 +146,7 @@ typedef struct {
 typedef struct {
     int64_t heard;                    /* local ns, receipt of the newest complete round less half the round trip */
     uint16_t origin;                  /* its running one */
-    uint16_t silences;                /* times it came back from silence */
-    uint8_t known, connected, rated, reserved;
+    uint8_t known, connected, rated, reserved[3];
 } node_t;
 
 /* The name of a node. It is written before the first epoch of the node is, so that an epoch in the table never lacks its owner,

@@ -80,6 +80,34 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 stated, const wei
     return out;
 }
 
+/* `c` has risen by what others tell of its owner, a silent node, and had `net` tokens before. The column by which that node is
+ * predicted, this one or that of another life, keeps its count at the owner's newest news. */
+static void note_relayed(table_t *t, uint32_t e, uint32_t node, const column_t *c, int64_t net, int64_t brought)
+{
+    const node_t *n = &t->nodes[node];
+    column_t rated = *c;
+    if (!column_rated(&rated)) {
+        rated = (column_t){0};
+        do {
+            if (!column_next(t, e, &rated))
+                return;
+        } while (!column_rated(&rated) || t->origins[column_origin(&rated)].node != node);
+    }
+    int i = rated.i, same = rated.c == c->c && i == c->i;
+    int64_t before = same ? net : column_net(&rated);
+    if (heard_later(n, rated.c->heard[i])) {            /* its rounds came without the key, so that was its count then */
+        double fast = unpack_rate(rated.c->fast[i]) * fade(n, rated.c->heard[i], FAST_NS);
+        double slow = unpack_rate(rated.c->slow[i]) * fade(n, rated.c->heard[i], SLOW_NS);
+        rated.c->fast[i] = pack_rate(fast);
+        rated.c->slow[i] = pack_rate(slow);
+        rated.c->known[i] = (uint64_t)before;
+        rated.c->heard[i] = stamp_of(n->heard);
+        if (!column_rated(&rated))
+            refresh_near_class(t, e);
+    }
+    rated.c->known[i] += (uint64_t)(column_net(&rated) - before - brought); /* 0, but for a new birth and another life */
+}
+
 /* News of takes that were made, in part, under a limit that is gone. How much of them that limit has refilled since is not
  * known, so by itself the news empties the bucket and no more: at the rate of now, what a larger limit admits would keep
  * everybody from it for hours. What is beyond that is forgiven, unless it is owed here, or by the sender. */
@@ -101,7 +129,7 @@ static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, cons
     for (const wire_column_t *x = g->raised; x < g->raised + g->raised_count; x++) {
         column_t c;
         int found = column_find(t, e, x->origin, &c);    /* again: an earlier one may have moved it */
-        int64_t before = found && c.c->birth[c.i] == x->birth ? column_taken(&c) - column_refunded(&c) : 0;
+        int64_t net = found ? column_net(&c) : 0, before = found && c.c->birth[c.i] == x->birth ? net : 0;
         if (!column_raise(t, e, x, &c, found)) {
             r->dropped_full++;
             continue;
@@ -110,11 +138,8 @@ static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, cons
         int64_t brought = x->taken - x->refunded - before;
         news |= m->relays && m->relays[node];
         r->gained += brought;
-        if (node && node != m->source && brought > 0) {
-            const node_t *n = &t->nodes[node];
-            double sum = relayed_tokens(n, c.c->relayed[c.i]) + (double)brought;
-            c.c->relayed[c.i] = (uint16_t)((pack_rate(sum) & ~15) | (n->silences & 15));
-        }
+        if (node && node != m->source && t->nodes[node].rated)
+            note_relayed(t, e, node, &c, net, brought);
     }
     if (news)
         log_append(t, e);
@@ -126,7 +151,7 @@ static int clear_other_rates(table_t *t, uint32_t e, const merge_context_t *m)
     column_t c = {0};
     int changed = 0;
     while (column_next(t, e, &c))
-        if ((c.c->fast[c.i] | c.c->slow[c.i]) && column_origin(&c) != m->source_origin
+        if (column_rated(&c) && column_origin(&c) != m->source_origin
             && t->origins[column_origin(&c)].node == m->source) {
             c.c->fast[c.i] = c.c->slow[c.i] = 0;
             changed = 1;
@@ -147,7 +172,7 @@ static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const 
         own.c->fast[own.i] = w->fast;
         own.c->slow[own.i] = w->slow;
         own.c->heard[own.i] = stamp_of(m->at);
-        own.c->relayed[own.i] = 0;
+        own.c->known[own.i] = (uint64_t)column_net(&own);
         t->nodes[m->source].rated = 1;
     }
     if (changed) {

@@ -106,8 +106,6 @@ cdef class _Nodes(_Definitions):
         cdef node_t *n = &self.t.nodes[node]
         if at <= n.heard:
             return
-        if at - n.heard > self.t.h.near_ns:
-            n.silences += 1
         n.heard = at
         refresh_far(&self.t)
 

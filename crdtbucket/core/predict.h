@@ -47,9 +47,18 @@ static inline double refill_share(const definition_t *d, double claims)
     return claims > 0 ? smaller(1.0, d->per_second / claims) : 1.0;
 }
 
-GLANCES static inline double relayed_tokens(const node_t *n, uint16_t packed)
+/* Whether the newest news of a node came after what `heard` of one of its columns stands for. */
+GLANCES static inline int heard_later(const node_t *n, uint32_t heard)
 {
-    return packed && (packed & 15) == (n->silences & 15) ? unpack_rate((uint16_t)(packed & ~15)) : 0.0;
+    return (int32_t)(stamp_of(n->heard) - heard) > 0;
+}
+
+/* Net tokens that others told of since the owner's newest news. No sum of them is kept: it is what the column has now beyond its
+ * count at that news. Since later news of the owner nobody has told of any: that would have moved `known`. */
+GLANCES static inline int64_t relayed_tokens(const node_t *n, const column_t *c)
+{
+    int64_t relayed = (int64_t)((uint64_t)column_net(c) - c->c->known[c->i]);
+    return relayed < 0 || heard_later(n, c->c->heard[c->i]) ? 0 : relayed;
 }
 
 /* Fading of a stated rate for as long as complete rounds came without the key. */
@@ -139,7 +148,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
         if (pass && now < LOAD(h->far_free_until))
             break;
         while (column_next(t, e, &c)) {
-            if (!(c.c->fast[c.i] | c.c->slow[c.i]))
+            if (!column_rated(&c))
                 continue;
             const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
             int64_t age = age_of(n, &c, now);
@@ -158,7 +167,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
                 out.heard += slow > 0 && age <= h->near_ns;
             } else if (far > 0) {
                 double tokens = far_taken(d, slow, claims, h->near_ns, now - near - far, now - near)
-                                - relayed_tokens(n, c.c->relayed[c.i]);
+                                - (double)relayed_tokens(n, &c);
                 if (tokens > 0)
                     far_weighted += tokens;
             }

@@ -36,7 +36,7 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
         c = (column_t){0};
         while (column_next(t, e, &c))
             if (t->origins[column_origin(&c)].node == node)
-                c.c->fast[c.i] = c.c->slow[c.i] = c.c->relayed[c.i] = 0;
+                c.c->fast[c.i] = c.c->slow[c.i] = 0;
         refresh_near_class(t, e);
         i128 after = debt + before - entry_far(t, e, d, now), cap = cap_units(d);
         base_move(t, &t->hot[e], base, base_for(d, after < cap ? after : cap, net, now));
@@ -151,7 +151,7 @@ static int64_t prune(table_t *t, uint32_t origin, int64_t from, int64_t most)
         if (!column_find(t, (uint32_t)i, origin, &c))
             continue;
         c.c->taken[c.i] = 0;
-        c.c->fast[c.i] = c.c->slow[c.i] = c.c->relayed[c.i] = 0;
+        c.c->fast[c.i] = c.c->slow[c.i] = 0;
         if (c.block)
             c.block->refunded[c.i] = 0;
         refresh_near_class(t, (uint32_t)i);

@@ -80,7 +80,6 @@ static void script_peer(script_t *s)
     } else {
         script_join(t, peer, epoch);
         n->connected = how & 1;
-        n->silences = (uint16_t)(n->silences + (how >> 1 & 1));
         if (how & 4)
             n->heard = clock_ns(t);
     }

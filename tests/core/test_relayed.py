@@ -1,0 +1,154 @@
+"""The credit for a silent peer, less what others tell of it.
+
+Of three nodes `b` hears `c` only through `a`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+
+import pytest
+
+from crdtbucket.policy import BucketSpec
+from tests.core.pair import Peer, send
+
+MS = 1_000_000
+SECOND = 1000 * MS
+SPEC = BucketSpec("b", 10**9, 1000)
+RATE = 400
+BEGIN = 1000 * SECOND
+
+
+class Trio:
+    """`b` has heard `c` take RATE tokens a second for ten seconds; `a` hears both."""
+
+    def __init__(self) -> None:
+        self.a, self.b, self.c = (Peer(number, SPEC, epoch=number + 1) for number in range(3))
+        self.b.table.configure(predict=True)
+        self.now = BEGIN
+        self.at(BEGIN)
+        for other in (self.a, self.c):
+            self.b.table.set_node(self.b.node_of(other.number), other.epoch, True)
+        for _ in range(100):
+            self.pass_time(100 * MS)
+            self.c.bucket.take("k", RATE // 10)
+            self.speak()
+        self.b.table.set_node(self.b.node_of(2), self.c.epoch, False)
+
+    def at(self, now: int) -> None:
+        self.now = now
+        for peer in (self.a, self.b, self.c):
+            peer.table.set_time(now)
+
+    def pass_time(self, ns: int) -> None:
+        self.at(self.now + ns)
+
+    def speak(self) -> None:
+        """Everybody hears `c`, in a complete round."""
+        send(self.c, self.a)
+        send(self.c, self.b)
+        self.round()
+
+    def round(self) -> None:
+        self.b.table.heard(self.b.node_of(2), self.now)
+
+    def relay(self) -> None:
+        """`b` hears of what `c` took from `a`, who heard it."""
+        send(self.c, self.a)
+        self.a.table.touch(array("I", [self.a.table.find(*self.a.bucket.hash("k"))]))
+        send(self.a, self.b)
+
+    def credit(self) -> float:
+        return float(self.b.bucket.credit("k"))
+
+
+def unrelayed(trio: Trio, silence: int) -> float:
+    """What the credit would be if nobody told of the silent peer."""
+    twin = Trio()
+    twin.pass_time(silence)
+    return twin.credit()
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 300])
+def test_all_that_is_relayed_counts_however_small_its_steps(tokens: int) -> None:
+    """A sum in few bits stalls as it grows; both ends of a broken pair were starved by that."""
+    trio, silence = Trio(), 0
+    while silence < 100 * SECOND:
+        trio.pass_time(50 * MS * tokens)
+        silence += 50 * MS * tokens
+        trio.c.bucket.take("k", tokens)
+        trio.relay()
+    relayed = silence // (50 * MS)
+    assert trio.credit() == pytest.approx(unrelayed(trio, silence) - relayed)
+
+
+def test_more_than_was_predicted_leaves_no_credit_and_no_debt() -> None:
+    trio = Trio()
+    trio.pass_time(10 * SECOND)
+    trio.c.bucket.take("k", 10**6)
+    trio.relay()
+    assert trio.credit() == 0
+
+
+def test_what_came_before_the_newest_news_of_the_owner_counts_no_more() -> None:
+    trio = Trio()
+    for _ in range(20):
+        trio.pass_time(500 * MS)
+        trio.c.bucket.take("k", RATE // 2)
+        trio.relay()
+    trio.speak()
+    trio.pass_time(10 * SECOND)
+    assert trio.credit() > 0.8 * 9.5 * RATE
+
+
+def test_a_round_without_the_key_is_news_too() -> None:
+    trio = Trio()
+    for _ in range(20):
+        trio.pass_time(500 * MS)
+        trio.c.bucket.take("k", RATE // 2)
+        trio.relay()
+    trio.round()
+    trio.pass_time(10 * SECOND)
+    before = trio.credit()
+    assert before > 0.8 * 9.5 * RATE
+    trio.c.bucket.take("k", 150)
+    trio.relay()
+    assert trio.credit() == pytest.approx(before - 150, rel=1e-3)
+
+
+def refund(trio: Trio) -> int:
+    decision = trio.c.bucket.take("k", 500)
+    return 500 - int(trio.c.bucket.refund(decision, 200))
+
+
+def new_birth(trio: Trio) -> int:
+    trio.c.bucket.take("k", 300)
+    trio.relay()
+    fresh = Peer(2, SPEC, epoch=trio.c.epoch)
+    fresh.table.set_time(trio.now)
+    for key in "xy":
+        fresh.bucket.take(key, 1)
+    fresh.bucket.take("k", 200)
+    trio.c = fresh
+    return 500
+
+
+def new_epoch(trio: Trio) -> int:
+    trio.c.bucket.take("k", 300)
+    trio.relay()
+    trio.c = Peer(2, SPEC, epoch=77)
+    trio.c.table.set_time(trio.now)
+    trio.c.bucket.take("k", 200)
+    return 500
+
+
+@pytest.mark.parametrize("takes", [refund, new_birth, new_epoch])
+def test_relayed_counts_over(takes: Callable[[Trio], int]) -> None:
+    """... refunds, a key that its owner made anew, and a process of it that was started again."""
+    trio = Trio()
+    trio.pass_time(20 * SECOND)
+    before = trio.credit()
+    relayed = takes(trio)
+    trio.relay()
+    assert trio.credit() == pytest.approx(before - relayed)

@@ -1,0 +1,104 @@
+"""Meshes in which not every node hears every other one, but all are connected over some."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from crdtbucket.policy import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+from tests.simulated.meshes import NAMES, drive, mesh_of, total
+
+SPEC = BucketSpec("b", 500, 100)
+SECONDS = 60.0
+Way = tuple[str, str]
+
+
+def steady(mesh: SimulatedMesh, load: float, seconds: float) -> dict[str, tuple[int, int, float]]:
+    """Every node offers the same, `load` times the rate together."""
+    return drive(mesh, dict.fromkeys(mesh.nodes, load * 100 / len(mesh.nodes)), seconds)
+
+
+def denied(result: dict[str, tuple[int, int, float]]) -> int:
+    return sum(refused for _, refused, _ in result.values())
+
+
+CHAIN = {("A", "B"), ("B", "A"), ("B", "C"), ("C", "B"), ("C", "D"), ("D", "C")}
+PAIRS = {
+    "both ways of a pair beside a relay": (3, [("A", "C"), ("C", "A")]),
+    "one way of a pair beside a relay": (3, [("A", "C")]),
+    "both ways of one pair of five": (5, [("A", "B"), ("B", "A")]),
+    "one way of one pair of five": (5, [("A", "B")]),
+    "a chain of four": (4, [w for w in itertools.permutations("ABCD", 2) if w not in CHAIN]),
+}
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_a_cut_pair_in_overload_starves_nobody(case: str) -> None:
+    """Others relay what the two take: neither may hold back for it a second time."""
+    size, ways = PAIRS[case]
+    mesh = mesh_of(size, SPEC)
+    steady(mesh, 2.0, 10.0)
+    mesh.drop_frames(*ways)
+    steady(mesh, 2.0, 10.0)
+    result = steady(mesh, 2.0, SECONDS)
+    assert 0.99 * 100 * SECONDS <= total(result) <= 1.03 * 100 * SECONDS
+    assert max(starved for _, _, starved in result.values()) <= 1.0
+    fair = total(result) / size
+    assert all(fair / 1.5 <= allowed <= 1.5 * fair for allowed, _, _ in result.values()), result
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_a_cut_pair_under_a_light_load_denies_nothing(case: str) -> None:
+    size, ways = PAIRS[case]
+    mesh = mesh_of(size, SPEC)
+    steady(mesh, 0.6, 10.0)
+    mesh.drop_frames(*ways)
+    assert denied(steady(mesh, 0.6, SECONDS)) == 0
+    mesh.heal()
+    assert denied(steady(mesh, 0.6, 10.0)) == 0
+
+
+def connected(names: str, ways: set[Way]) -> bool:
+    """Whether news of every node reach every other one, over whatever way is left."""
+    for start in names:
+        reached = {start}
+        while more := {
+            b
+            for a, b in itertools.permutations(names, 2)
+            if a in reached and b not in reached and (a, b) not in ways
+        }:
+            reached |= more
+        if len(reached) < len(names):
+            return False
+    return True
+
+
+def cut_ways(rng: random.Random, names: str) -> set[Way]:
+    """As many ways as the mesh can lose and stay connected, one after the other at random."""
+    ways = list(itertools.permutations(names, 2))
+    rng.shuffle(ways)
+    gone: set[Way] = set()
+    for way in ways[: rng.randrange(1, len(ways))]:
+        for lost in ({way}, {way, way[::-1]}):
+            if rng.random() < 0.6 and connected(names, gone | lost):
+                gone |= lost
+    return gone
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_cut_ways_that_leave_the_mesh_connected_deny_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    names = "".join(NAMES[: rng.choice([3, 4, 5])])
+    mesh = mesh_of(len(names), SPEC, seed=seed)
+    demand = {name: 60 * weight for name, weight in weights(rng, names).items()}
+    drive(mesh, demand, 10.0)
+    mesh.drop_frames(*sorted(cut_ways(rng, names)))
+    assert denied(drive(mesh, demand, SECONDS)) == 0
+
+
+def weights(rng: random.Random, names: str) -> dict[str, float]:
+    drawn = {name: rng.random() + 0.05 for name in names}
+    return {name: weight / sum(drawn.values()) for name, weight in drawn.items()}
