@@ -129,7 +129,10 @@ class Table:
         cautious_until: int | None = None,
         predict: bool | None = None,
         trust_ns: int | None = None,
+        near_ns: int | None = None,
     ) -> None: ...
+    @property
+    def near_ns(self) -> int: ...
     @property
     def open_tokens(self) -> int: ...
     @open_tokens.setter

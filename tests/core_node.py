@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.policy import BucketSpec
 from tests.model.bucket import Definition
-from tests.model.node import Ledger, Ns
+from tests.model.node import NOBODY, Ledger, Ns
 from tests.model.world import SECOND
 
 KEY = "k"
@@ -84,6 +84,7 @@ class CoreNode:
         self.exact = Fraction(definition.emission).denominator == 1
         self.ids: dict[str, int] = {name: 0}
         self.far: Ns = 0
+        self.owners: set[str] = {NOBODY}
         self.marks: set[tuple[str, int]] = set()
         self.wasted: Ns = 0
         self.forgiven: Ns = 0
@@ -127,25 +128,42 @@ class CoreNode:
             self.state_rates(now, before)
             assert self.signed(now) == before
 
-    def state_rates(self, now: int, debt: int = 0) -> None:
-        """Hears the phantom state its rates; an entry that is made by this is full."""
+    def state_rates(
+        self, now: int, debt: int = 0, owner: str = NOBODY, rate: int = ONE_TOKEN_A_SECOND
+    ) -> None:
+        """Hears a silent peer state its rates; an entry that is made by this is full."""
+        node = PHANTOM if owner == NOBODY else self.id_of(owner)
+        epoch = PHANTOM_EPOCH if owner == NOBODY else PHANTOM_EPOCH - node
+        self.at(LONG_AGO)
+        self.table.set_node(node, epoch, False)
         self.at(now)
         lo, hi = self.bucket.hash(KEY)
-        rates = struct.pack("<HH", 0, ONE_TOKEN_A_SECOND)
+        rates = struct.pack("<HH", 0, rate)
         payload = struct.pack("<QQBB", lo, hi, 2, 0) + varint(max(1, debt)) + rates + b"\0"
         self.table.merge(
             payload,
             [self.slot()],
             array("H"),
-            node=PHANTOM,
-            epoch=PHANTOM_EPOCH,
+            node=node,
+            epoch=epoch,
             at=LONG_AGO,
         )
 
-    def set_far(self, tokens: Ns) -> None:
+    def set_far(self, tokens: Ns, owners: Iterable[str] = (NOBODY,)) -> None:
         self.far = tokens
         if self.with_peers:
             self.table.configure(trust_ns=NEAR_NS + int(tokens) * SECOND)
+        before, self.owners = self.owners, set(owners)
+        if self.created is not None and before != self.owners:
+            now = self.table.now()
+            for owner in before - self.owners:
+                self.state_rates(now, self.signed(now), owner, 0)
+            for owner in self.owners - before:
+                self.state_rates(now, self.signed(now), owner)
+
+    def hear(self, owner: str) -> None:
+        self.table.set_node(self.id_of(owner), PHANTOM_EPOCH - self.id_of(owner), False)
+        self.table.heard(self.id_of(owner), 2**60)
 
     def slot(self) -> tuple[int, int, int, int]:
         (slot, _, _, q, p) = self.table.definitions()[-1]
@@ -158,7 +176,7 @@ class CoreNode:
 
     @property
     def room(self) -> Ns:
-        return self.definition.emission * self.far
+        return self.definition.emission * self.far * len(self.owners)
 
     def at(self, now: int) -> None:
         self.table.set_time(now)
@@ -296,6 +314,7 @@ class CoreNode:
             if spare is not None:
                 self.table.spare_epoch(spare)
         self.haunt(now)
+        self.owners.discard(message.sender)  # who speaks of the key is not silent
         return len(heard.answers) > 0
 
     def first_sight_forgiven(
@@ -424,10 +443,10 @@ class LoneCoreNode(CoreNode):
 
     with_peers = False
 
-    def set_far(self, tokens: Ns) -> None:
+    def set_far(self, tokens: Ns, owners: Iterable[str] = (NOBODY,)) -> None:
         if tokens:
             raise ValueError("no peer, no credit")
-        super().set_far(tokens)
+        super().set_far(tokens, owners)
 
 
 def varint(value: int) -> bytes:

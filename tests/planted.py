@@ -1045,6 +1045,27 @@ MUTATIONS = (
         relayed("counts_over"),
     ),
     Mutation(
+        "anybody_spends_the_credit",
+        "core",
+        "    return node && now - t->nodes[node].heard > t->h->near_ns;",
+        "    return node != 0;",
+        contract("credit_is_spent"),
+    ),
+    Mutation(
+        "one_spends_the_credit_of_all",
+        "core",
+        "    i128 rest = far > 0 && g->brings_silent > 0 ? far_of_others(t, e, d, g, now) : 0;\n",
+        "    i128 rest = 0;\n",
+        contract("credit_is_spent"),
+    ),
+    Mutation(
+        "burst_hidden_by_the_credit",
+        "core",
+        "        if (out < least - rest)\n            out = least - rest;\n",
+        "",
+        contract("credit_hides_no_burst"),
+    ),
+    Mutation(
         "halted_goes_on_by_time",
         "",
         "        if self.position.status is not Status.RUNNING:\n            return False\n",

@@ -35,6 +35,8 @@ PLANTED: list[tuple[type[ModelNode], str]] = [
     (broken.NoAdoption, "levels_converge_when_quiescent"),
     (broken.NoAdoption, "history_costs_nothing"),
     (broken.BurstHidden, "credit_hides_no_burst"),
+    (broken.AnybodySpendsTheCredit, "credit_is_spent_by_those_it_was_kept_for"),
+    (broken.OneSpendsTheCreditOfAll, "credit_is_spent_by_those_it_was_kept_for"),
     (broken.NoAdvance, "advance_first"),
     (broken.StatementAged, "error_at_most_in_flight"),
     (broken.StatementAged, "stated_debt_has_no_prediction_and_is_never_aged"),

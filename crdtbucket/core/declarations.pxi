@@ -210,6 +210,7 @@ cdef extern from "core/core.h" nogil:
     int64_t settle_suspects(table_t *, int64_t, int64_t, int, int64_t)
     int64_t sweep(table_t *, int64_t, int64_t, uint32_t *)
     void refresh_far(table_t *)
+    void set_near(table_t *, int64_t)
     void forget_node(table_t *, uint32_t, int64_t)
     void shift_all(table_t *, int64_t, int64_t)
     void columns_that_owe(const table_t *, int64_t, int64_t, int64_t, int64_t *)

@@ -60,8 +60,30 @@ static inline i128 stated_units(const definition_t *d, const wire_entry_t *w, co
     return units < cap ? units : cap;
 }
 
-/* The debt after the merge, in units, before the clamp. `debt` is signed. */
-static i128 merged_debt(const definition_t *d, i128 debt, i128 stated, const weighed_t *g, const wire_definition_t *w)
+/* Whether an entry raises a column of a node. */
+static int brings_of(const table_t *t, const weighed_t *g, uint32_t node)
+{
+    for (const wire_column_t *x = g->raised; x < g->raised + g->raised_count; x++)
+        if (t->origins[x->origin].node == node)
+            return 1;
+    return 0;
+}
+
+/* Credit, in units, that is kept for silent nodes of which an entry brings nothing. */
+static i128 far_of_others(const table_t *t, uint32_t e, const definition_t *d, const weighed_t *g, int64_t now)
+{
+    double claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d), tokens = 0;
+    column_t c = {0};
+    while (column_next(t, e, &c))
+        if (column_rated(&c) && !brings_of(t, g, t->origins[column_origin(&c)].node))
+            tokens += column_far(t, d, &c, claims, now);
+    return far_units(d, tokens);
+}
+
+/* The debt after the merge, in units, before the clamp. `debt` is signed; `rest`: credit kept for others than those of whom
+ * the entry brings something. */
+static i128 merged_debt(const definition_t *d, i128 debt, i128 stated, const weighed_t *g, const wire_definition_t *w,
+                        i128 rest)
 {
     int64_t brings = g->brings_held + g->brings_lacking;
     i128 count = debt + token_units(d, brings), adopt = stated + token_units(d, g->lacks), out;
@@ -70,12 +92,12 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 stated, const wei
         out = debt + token_units(d, g->brings_held) + (lacking < stated ? lacking : stated);
     } else
         out = count < adopt ? count : adopt;
-    if (debt < 0 && brings > 0 && stated > 0) {          /* a burst at the end of a partition is not hidden by the credit */
-        i128 brought = token_units(d, brings), least = stated < brought ? stated : brought;
+    if (debt < 0 && g->brings_silent > 0 && stated > 0) { /* a burst at the end of a partition is not hidden by the credit */
+        i128 brought = token_units(d, g->brings_silent), least = stated < brought ? stated : brought;
         if (adopt < least)
             least = adopt;
-        if (out < least)
-            out = least;
+        if (out < least - rest)
+            out = least - rest;
     }
     return out;
 }
@@ -281,7 +303,8 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
         t->h->refused_columns += g->refused;
     }
     r->capped_columns += g->capped;
-    i128 stated = stated_units(d, w, wd), after = merged_debt(d, debt, stated, g, wd);
+    i128 rest = far > 0 && g->brings_silent > 0 ? far_of_others(t, e, d, g, now) : 0;
+    i128 stated = stated_units(d, w, wd), after = merged_debt(d, debt, stated, g, wd, rest);
     if (UNLIKELY(g->earlier))
         after = charged_at_most(d, debt, after, wd->same ? stated : 0);
     if (after > debt)

@@ -119,9 +119,9 @@ cdef class _Nodes(_Definitions):
         refresh_far(&self.t)
         self.leave()
 
-    def configure(self, *, members=None, cautious_until=None, predict=None, trust_ns=None):
+    def configure(self, *, members=None, cautious_until=None, predict=None, trust_ns=None, near_ns=None):
         """Sets what the mesh knows: live members with this one, until when (ns) only a share is served, whether peers are
-        predicted, for how long (ns) a silent one is."""
+        predicted, for how long (ns) a silent one is, and from which age (ns) on, above 0, it counts as silent."""
         if members is not None:
             self.t.h.members = max(1, members)
             self._refresh_flush()
@@ -132,6 +132,17 @@ cdef class _Nodes(_Definitions):
             self.t.h.predict = predict
         if trust_ns is not None:
             self.t.h.trust_ns = trust_ns
+        if near_ns is not None:
+            if near_ns <= 0:
+                raise CrdtbucketError(f"near_ns is {near_ns}: it must be above 0")
+            self.enter()
+            set_near(&self.t, near_ns)
+            self.leave()
+
+    @property
+    def near_ns(self):
+        """From which age (ns) of its newest news on a peer counts as silent."""
+        return self.t.h.near_ns
 
     @property
     def open_tokens(self):

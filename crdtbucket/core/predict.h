@@ -115,6 +115,19 @@ GLANCES static inline double far_taken(const definition_t *d, double slow, doubl
     return claim(d, slow) * present + smaller(slow, CLAIM_MOST * rate) * (seconds - present);
 }
 
+/* Tokens that a column's owner took since the near horizon, of all whose demand counts for `claims`, beyond those that others told
+ * of. */
+GLANCES static inline double column_far(const table_t *t, const definition_t *d, const column_t *c, double claims, int64_t now)
+{
+    const header_t *h = t->h;
+    const node_t *n = &t->nodes[t->origins[column_origin(c)].node];
+    int64_t age = age_of(n, c, now), far = (age < h->trust_ns ? age : h->trust_ns) - h->near_ns;
+    if (far <= 0)
+        return 0;
+    double taken = far_taken(d, slow_rate(n, c), claims, h->near_ns, now - h->near_ns - far, now - h->near_ns);
+    return larger(0.0, taken - (double)relayed_tokens(n, c));
+}
+
 /* In overload, and the more the deeper it is: a burst is expected again, as high as it was, and the peers' reserves are left to
  * them. Below the refill rate neither is, since it would deny calls for which there are tokens. */
 GLANCES static inline void foresee_overload(const table_t *t, uint32_t e, const definition_t *d, prediction_t *p, int64_t now)
@@ -139,7 +152,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
 {
     prediction_t out = {0};
     const header_t *h = t->h;
-    double far_rate = 0, far_weighted = 0, slow_near = 0, slow_sum = 0;
+    double near_rate = 0, slow_near = 0, slow_sum = 0;
     if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return out;
     for (int pass = 0; pass < 2; pass++) {              /* shares need the sum of the slow rates first */
@@ -150,32 +163,25 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
         while (column_next(t, e, &c)) {
             if (!column_rated(&c))
                 continue;
-            const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
-            int64_t age = age_of(n, &c, now);
-            int64_t near = age < h->near_ns ? age : h->near_ns;
-            int64_t far = (age < h->trust_ns ? age : h->trust_ns) - near;
-            double slow = slow_rate(n, &c);
-            if (!pass) {
-                double fast = fast_rate(t, n, &c, age);
-                out.slow_claims += claim(d, slow);
-                out.fast_sum += fast;
-                out.fast_claims += claim(d, fast);
-                far_rate += fast * (double)near;
-                slow_near += slow * (double)near;
-                slow_sum += slow;
-                out.rated++;
-                out.heard += slow > 0 && age <= h->near_ns;
-            } else if (far > 0) {
-                double tokens = far_taken(d, slow, claims, h->near_ns, now - near - far, now - near)
-                                - (double)relayed_tokens(n, &c);
-                if (tokens > 0)
-                    far_weighted += tokens;
+            if (pass) {
+                out.far += column_far(t, d, &c, claims, now);
+                continue;
             }
+            const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
+            int64_t age = age_of(n, &c, now), near = age < h->near_ns ? age : h->near_ns;
+            double slow = slow_rate(n, &c), fast = fast_rate(t, n, &c, age);
+            out.slow_claims += claim(d, slow);
+            out.fast_sum += fast;
+            out.fast_claims += claim(d, fast);
+            near_rate += fast * (double)near;
+            slow_near += slow * (double)near;
+            slow_sum += slow;
+            out.rated++;
+            out.heard += slow > 0 && age <= h->near_ns;
         }
     }
-    out.far = far_weighted;
-    out.near = far_rate / 1e9;
-    out.near_ns = out.fast_sum > 0 ? far_rate / out.fast_sum : 0;
+    out.near = near_rate / 1e9;
+    out.near_ns = out.fast_sum > 0 ? near_rate / out.fast_sum : 0;
     out.slow_ns = slow_sum > 0 ? slow_near / slow_sum : 0;
     foresee_overload(t, e, d, &out, now);
     return out;

@@ -14,6 +14,17 @@ static void refresh_far(table_t *t)
     STORE(t->h->far_free_until, until);
 }
 
+/* Moves the near horizon. A longer one raises the bound by which takes skip the prediction. */
+static void set_near(table_t *t, int64_t ns)
+{
+    int64_t before = t->h->near_ns;
+    STORE(t->h->near_ns, ns);
+    for (int64_t e = 0; ns > before && e < t->h->bump; e++)
+        if (LOAD(t->hot[e].flags) & ENTRY_RATED)
+            refresh_near_class(t, (uint32_t)e);
+    refresh_far(t);
+}
+
 /* A node is given up: what was predicted of it becomes debt, so that the level does not move, and its rates go. */
 static void forget_node(table_t *t, uint32_t node, int64_t now)
 {

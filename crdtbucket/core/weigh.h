@@ -32,6 +32,7 @@ typedef struct {
 /* Tokens that a wire entry and the columns here have over one another, and the columns that rise. */
 typedef struct {
     int64_t brings_held, brings_lacking; /* gain of joined over mine: on columns I hold (same birth), and of others */
+    int64_t brings_silent;            /* of both, on columns of nodes that were silent here: the credit was kept for them */
     int64_t lacks;                    /* gain of mine over theirs */
     uint32_t raised_count;
     uint32_t refused;                 /* columns of others that rise by a part of what is stated */
@@ -128,6 +129,12 @@ static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t ne
     h->place[h->own] = (uint16_t)at;
 }
 
+/* Whether a node has been silent here beyond the near horizon, so that credit is kept for it. This node itself never is. */
+static inline int is_silent(const table_t *t, uint32_t node, int64_t now)
+{
+    return node && now - t->nodes[node].heard > t->h->near_ns;
+}
+
 /* A column that differs from the one here, if there is one. */
 static void weigh_column(const table_t *t, uint32_t e, const merge_context_t *m, const definition_t *d, const wire_column_t *x,
                          int64_t now, weighed_t *g)
@@ -165,6 +172,8 @@ static void weigh_column(const table_t *t, uint32_t e, const merge_context_t *m,
         brought = believed(t, e, d, m, joined, brought, now, g);
     g->raised_count++;
     add_tokens(same_birth ? &g->brings_held : &g->brings_lacking, brought);
+    if (is_silent(t, t->origins[x->origin].node, now))
+        add_tokens(&g->brings_silent, brought);
 }
 
 /* Weighs all columns of an entry against those of the wire; mine has `net`. */
@@ -172,7 +181,7 @@ static void weigh(const table_t *t, uint32_t e, int64_t net, const wire_entry_t 
                   const definition_t *d, int64_t now, weighed_t *g)
 {
     held_t *h = &g->held;
-    g->brings_held = g->brings_lacking = g->lacks = 0;
+    g->brings_held = g->brings_lacking = g->brings_silent = g->lacks = 0;
     g->raised_count = g->refused = g->capped = 0;
     g->earlier = 0;
     g->raised = t->journal->column;

@@ -35,6 +35,12 @@ CAUTION_NS = 2_000_000_000
 """A node without memory serves its share of a key for at most so long."""
 SETTLED_NS = 1_000_000_000
 """So long after that time, what a peer that has heard of no memory has restored stands."""
+NEAR_NS = 500_000_000
+"""A peer that was heard within this time is never taken for silent, however quick the mesh is."""
+NEAR_ROUNDS = 3
+"""So many rounds of a peer, and a round trip, may be missing before it is taken for silent."""
+NEAR_STEP_NS = 250_000_000
+"""That time moves in these steps, since a longer one makes the table look at all of its keys."""
 SWEEP = 4096
 TICK_BYTES = 1 << 20
 """After so many bytes a tick ends, and the round goes on in the next."""
@@ -106,7 +112,7 @@ class MeshNode:
         self._suspect, self._suspect_since = table.suspects > 0, now
         """Whether something is: it stands after a while, unless a peer with memory has spoken."""
         trust = config.partition_trust_ns
-        table.configure(trust_ns=2**63 - 1 if trust is None else trust)
+        table.configure(trust_ns=2**63 - 1 if trust is None else trust, near_ns=self._horizon())
         table.on_wake = self._wake
         table.spare_epoch(self._random.getrandbits(64) | 1)
         if noted is not None:
@@ -478,6 +484,7 @@ class MeshNode:
             self._settle(cancelled=False)
         self.members.age(now)
         self._undo_jump()
+        self._move_horizon()
         self.members.count(now)
         self._note()  # before the log loses what a member has acknowledged
         self._collecting = 0
@@ -578,6 +585,17 @@ class MeshNode:
         return self._suspect_since - link.born >= CAUTION_NS + SETTLED_NS
 
     # ---- members ----
+
+    def _horizon(self) -> int:
+        trips = (link.round_trip for link in self.links.values() if link.connected)
+        least = max(NEAR_NS, NEAR_ROUNDS * self._interval + max(trips, default=0))
+        return -(-least // NEAR_STEP_NS) * NEAR_STEP_NS
+
+    def _move_horizon(self) -> None:
+        """How old the news of a peer may be before it is taken for silent follows the network."""
+        horizon, now = self._horizon(), self.table.near_ns
+        if horizon > now or horizon < now - NEAR_STEP_NS:
+            self.table.configure(near_ns=horizon)
 
     def _undo_jump(self) -> None:
         offsets = [link.clock for link in self.links.values() if link.connected]

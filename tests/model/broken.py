@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 from .bucket import Definition
-from .node import Column, Columns, Entry, Message, ModelNode, Ns
+from .node import Column, Columns, Entry, Message, ModelNode, News, Ns
 from .world import MILLISECOND
 
 
@@ -19,13 +20,27 @@ class ScalarMaximum(ModelNode):
 
 
 class NoAdoption(ModelNode):
-    def least(self, debt: Ns, news: Ns, stated: Ns, unheard: Ns) -> Ns:
-        return debt + news
+    def least(self, debt: Ns, news: News) -> Ns:
+        return debt + news.gained
 
 
 class BurstHidden(ModelNode):
-    def least(self, debt: Ns, news: Ns, stated: Ns, unheard: Ns) -> Ns:
-        return min(debt + news, stated + unheard)
+    def least(self, debt: Ns, news: News) -> Ns:
+        return min(debt + news.gained, news.stated + news.unheard)
+
+
+class AnybodySpendsTheCredit(ModelNode):
+    """The floor at the end of a partition fires on news of nodes that were never silent."""
+
+    def is_silent(self, owner: str) -> bool:
+        return owner != self.name
+
+
+class OneSpendsTheCreditOfAll(ModelNode):
+    """The first silent node that is heard again takes the credit of the others with it."""
+
+    def least(self, debt: Ns, news: News) -> Ns:
+        return super().least(debt, news._replace(rest=0))
 
 
 class NoAdvance(ModelNode):
@@ -141,15 +156,15 @@ class OnlyOwnColumnSent(ModelNode):
         if whole is None:
             return None
         own = {k: c for k, c in whole.columns.items() if k[0] == self.name}
-        return Message(own, whole.stated, whole.definition, whole.marks)
+        return replace(whole, columns=own)
 
 
 class AdoptsAcrossDefinitions(ModelNode):
     def merge(self, message: object, now: int) -> bool:
         assert isinstance(message, Message)
         scale = Fraction(self.definition.emission) / message.definition.emission
-        same = Message(message.columns, message.stated * scale, self.definition, message.marks)
-        return super().merge(same, now)
+        stated = message.stated * scale
+        return super().merge(replace(message, stated=stated, definition=self.definition), now)
 
 
 class RateChangeKeepsTime(ModelNode):
@@ -167,9 +182,9 @@ class SnapshotAdoptsOutright(ModelNode):
         super().restore(snapshot, now)
         self.restored = True
 
-    def least(self, debt: Ns, news: Ns, stated: Ns, unheard: Ns) -> Ns:
+    def least(self, debt: Ns, news: News) -> Ns:
         outright, self.restored = self.restored, False
-        return stated + unheard if outright else super().least(debt, news, stated, unheard)
+        return news.stated + news.unheard if outright else super().least(debt, news)
 
 
 class SnapshotWithoutDebt(ModelNode):

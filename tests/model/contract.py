@@ -54,6 +54,9 @@ class RulesContract:
     def test_credit_hides_no_burst(self) -> None:
         self.hold("credit_hides_no_burst", 2)
 
+    def test_credit_is_spent_by_those_it_was_kept_for(self) -> None:
+        self.hold("credit_is_spent_by_those_it_was_kept_for", 3)
+
     @SIZES
     def test_peek_changes_no_decision(self, size: int) -> None:
         self.hold("peek_changes_no_decision", size)

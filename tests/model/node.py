@@ -6,7 +6,7 @@ Each rule is a method of its own so that a test can break one and see that a pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
@@ -15,6 +15,10 @@ from .bucket import Definition
 
 Ns: TypeAlias = "int | Fraction"
 ColumnId = tuple[str, int]
+
+
+NOBODY = ""
+"""A silent peer of which nothing ever comes."""
 
 
 class Column(NamedTuple):
@@ -40,12 +44,27 @@ class Entry:
     owned: bool = False  # the own column in it was made by this very entry
 
 
+class News(NamedTuple):
+    """What a message says, in ns of debt."""
+
+    gained: Ns
+    """What it has beyond what is held here."""
+    stated: Ns
+    unheard: Ns
+    """What is held here beyond what it has."""
+    silent: Ns
+    """Of `gained`, in columns of owners that are silent here."""
+    rest: Ns
+    """Credit kept for silent owners of which it brings nothing."""
+
+
 @dataclass(frozen=True)
 class Message:
     columns: Columns
     stated: Ns
     definition: Definition
     marks: frozenset[ColumnId]
+    sender: str
 
 
 class ModelNode:
@@ -59,6 +78,8 @@ class ModelNode:
         self.births = 0
         self.entry: Entry | None = None
         self.far: Ns = 0
+        self.owners: set[str] = {NOBODY}
+        self.live: set[str] = set()
         self.marks: set[ColumnId] = set()
         self.wasted: Ns = 0
         self.forgiven: Ns = 0
@@ -67,7 +88,7 @@ class ModelNode:
     @property
     def room(self) -> Ns:
         """The credit that a full bucket may keep for silent peers, in ns."""
-        return self.definition.emission * self.far
+        return self.definition.emission * self.far * len(self.owners)
 
     def clamp(self, debt: Ns) -> Ns:
         return min(max(debt, -self.room), self.definition.ceiling)
@@ -162,7 +183,8 @@ class ModelNode:
         if self.entry is None:
             return None
         stated = self.stated(now)
-        return Message(dict(self.entry.columns), stated, self.definition, frozenset(self.marks))
+        marks = frozenset(self.marks)
+        return Message(dict(self.entry.columns), stated, self.definition, marks, self.name)
 
     def stated(self, now: int) -> Ns:
         return self.debt_ns(now)
@@ -196,7 +218,9 @@ class ModelNode:
         if doubt:
             self.open_epoch()
             self.entry.owned = False
-        return self.store(self.entry, debt, now) <= 0 < message.stated
+        answered = self.store(self.entry, debt, now) <= 0 < message.stated
+        self.owners.discard(message.sender)  # who speaks of the key is not silent
+        return answered
 
     def ignores(self, message: Message) -> bool:
         return message.stated == 0
@@ -216,12 +240,20 @@ class ModelNode:
             return debt + counted + min(first_sight, stated)
         news = emission * sum(gains.values())
         unheard = emission * sum(self.gain(c, theirs.get(k)) for k, c in mine.items())
-        return self.least(debt, news, stated, unheard)
+        silent = emission * sum(g for (owner, _), g in gains.items() if self.is_silent(owner))
+        raised = {owner for (owner, e), c in joined.items() if mine.get((owner, e)) != c}
+        rest = emission * self.far * len(self.owners - raised)
+        return self.least(debt, News(news, stated, unheard, silent, rest))
 
-    def least(self, debt: Ns, news: Ns, stated: Ns, unheard: Ns) -> Ns:
-        heard = min(debt + news, stated + unheard)
-        if debt < 0 < news and stated > 0:  # credit must not hide a burst that has just happened
-            heard = max(heard, min(stated, news, stated + unheard))
+    def is_silent(self, owner: str) -> bool:
+        return owner not in (self.name, *self.live)
+
+    def least(self, debt: Ns, news: News) -> Ns:
+        heard = min(debt + news.gained, news.stated + news.unheard)
+        if debt < 0 < news.silent and news.stated > 0:
+            # The credit must not hide a burst of those that it was kept for.
+            floor = min(news.stated, news.silent, news.stated + news.unheard) - news.rest
+            heard = max(heard, floor)
         return heard
 
     def doubts(self, entry: Entry, theirs: Columns) -> bool:
@@ -243,7 +275,7 @@ class ModelNode:
         return True
 
     def restart(self, now: int) -> None:
-        self.entry = None
+        self.entry, self.live = None, set()
         self.open_epoch()
 
     def snapshot(self, now: int) -> object:
@@ -274,8 +306,13 @@ class ModelNode:
             self.store(self.entry, debt * scale, now)
 
     # --- for the observer ---
-    def set_far(self, tokens: Ns) -> None:
-        self.far = tokens
+    def set_far(self, tokens: Ns, owners: Iterable[str] = (NOBODY,)) -> None:
+        """Keeps a credit of so many tokens for each of these silent peers, and for no others."""
+        self.far, self.owners = tokens, set(owners)
+
+    def hear(self, owner: str) -> None:
+        """This peer is heard from now on."""
+        self.live.add(owner)
 
     def columns(self) -> dict[ColumnId, tuple[int, int, int]]:
         return (

@@ -171,7 +171,7 @@ def credit_hides_no_burst(
 ) -> None:
     """Whatever credit a node holds, a debt stated with news of as many takes is believed."""
     world = World(factory, 2)
-    world.run([("take", 0, 1), ("far", 0, far), ("advance", idle * MILLISECOND)])
+    world.run([("take", 0, 1), ("far", 0, far, (1,)), ("advance", idle * MILLISECOND)])
     if older:
         world.run([("take", 1, older), ("advance", pause * MILLISECOND)])
     world.run([("take", 1, burst)])
@@ -183,6 +183,52 @@ def credit_hides_no_burst(
     counted = held - credit + news
     expected = max(min(counted, stated + PLAIN.emission), min(stated, news) if credit else 0, 0)
     assert world.nodes["A"].debt_ns(world.clock("A")) == min(expected, PLAIN.ceiling)
+
+
+@prop(
+    far=st.integers(0, 200),
+    idle=st.integers(0, 3000),
+    older=st.integers(0, 100),
+    burst=st.integers(1, 100),
+    told=st.integers(0, 60),
+    owners=st.sampled_from([(1,), (2,), (1, 2)]),
+    live=st.booleans(),
+)
+def credit_is_spent_by_those_it_was_kept_for(
+    factory: Factory,
+    size: int,
+    far: int,
+    idle: int,
+    older: int,
+    burst: int,
+    told: int,
+    owners: tuple[int, ...],
+    live: bool,
+) -> None:
+    """B tells A of its own takes, and of those of C if there are any: the credit for whoever is
+    silent and not spoken of stays, and news of a B that was always heard spend none."""
+    world = World(factory, 3)
+    owners = (2,) if live else owners
+    world.run([("take", 0, 1), ("far", 0, far, owners), ("advance", idle * MILLISECOND)])
+    world.run([("hear", 0, 1)] if live else [])
+    world.run([("take", 2, told), ("tell", 2, 1)] if told else [])
+    world.run([("take", 1, older), ("advance", SECOND)] if older else [])
+    world.run([("take", 1, burst)])
+    node, now = world.nodes["A"], world.clock("A")
+    held = node.debt_ns(now) - node.credit_ns(now)
+    stated = world.nodes["B"].debt_ns(world.clock("B"))
+    world.step(("tell", 1, 0))
+    own, relayed = (PLAIN.emission * world.amount(world.own[name]) for name in "BC")
+    adopted = stated + PLAIN.emission
+    expected = min(held + own + relayed, adopted)
+    silent = relayed + (0 if live else own)
+    if held < 0 < silent:
+        rest = PLAIN.emission * far if 2 in owners and not relayed else 0
+        expected = max(expected, min(stated, silent, adopted) - rest)
+    if not stated:
+        expected = held
+    kept = PLAIN.emission * far if 2 in owners else 0
+    assert node.debt_ns(now) - node.credit_ns(now) == min(max(expected, -kept), PLAIN.ceiling)
 
 
 @prop(

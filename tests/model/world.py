@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 from .bucket import Definition, IdealBucket
-from .node import Ledger, Ns
+from .node import NOBODY, Ledger, Ns
 
 SECOND = 10**9
 MILLISECOND = 10**6
@@ -39,7 +39,8 @@ class NodeUnderTest(Protocol):
     def restore(self, snapshot: object, now: int) -> None: ...
     def forget(self, column: tuple[str, int]) -> None: ...
     def change_definition(self, definition: Definition, now: int) -> None: ...
-    def set_far(self, tokens: Ns) -> None: ...
+    def set_far(self, tokens: Ns, owners: Iterable[str] = ...) -> None: ...
+    def hear(self, owner: str) -> None: ...
     def columns(self) -> dict[tuple[str, int], tuple[int, int, int]]: ...
     def ledger(self) -> Ledger: ...
 
@@ -213,10 +214,14 @@ class World:
     def do_sync(self) -> None:
         self.exchange(1)
 
-    def do_far(self, node: int, tokens: int) -> None:
+    def do_far(self, node: int, tokens: int, owners: Sequence[int] = ()) -> None:
+        """A credit for each of these silent nodes, or for one that is never heard."""
         name = self.name(node)
-        self.far[name] = tokens
-        self.nodes[name].set_far(tokens)
+        self.far[name] = tokens * max(1, len(owners))
+        self.nodes[name].set_far(tokens, [self.name(owner) for owner in owners] or [NOBODY])
+
+    def do_hear(self, node: int, owner: int) -> None:
+        self.nodes[self.name(node)].hear(self.name(owner))
 
     def do_evict(self, node: int) -> None:
         """Only what is full and sent on all live links is evicted."""

@@ -1,0 +1,47 @@
+"""A peer that is silent for good: the credit that is kept for it denies nobody."""
+
+from __future__ import annotations
+
+import pytest
+
+from crdtbucket.policy import BucketSpec
+from tests.simulated.meshes import drive, mesh_of
+
+SPEC = BucketSpec("b", 500, 100)
+
+
+def denied(result: dict[str, tuple[int, int, float]]) -> int:
+    return sum(refused for _, refused, _ in result.values())
+
+
+def test_a_joiner_beside_a_dead_peer_denies_nothing() -> None:
+    """It keeps no credit for the dead one, states the debt that all have, and spends nobody's."""
+    mesh = mesh_of(5, SPEC, down=["E"])
+    drive(mesh, dict.fromkeys("ABCD", 15.0), 20.0)
+    mesh.crash("A")
+    mesh.restart("E")
+    assert denied(drive(mesh, dict.fromkeys("BCDE", 15.0), 90.0)) == 0
+
+
+@pytest.mark.parametrize("late", [0.0, 0.7])
+@pytest.mark.parametrize("gossip", [0.1, 1.0])
+def test_a_late_sender_beside_a_node_that_is_cut_off_denies_nothing(
+    late: float, gossip: float
+) -> None:
+    """D is cut off; E has started anew, keeps no credit for it, and is itself silent now and then:
+    what is kept for D must not be spent by E's return."""
+    mesh = mesh_of(5, SPEC, gossip_interval=gossip)
+    demand = dict.fromkeys("ABCE", 12.0)
+    drive(mesh, {**demand, "D": 12.0}, 20.0)
+    cut = [way for name in "ABCE" for way in ((name, "D"), ("D", name))]
+    mesh.drop_frames(*cut)
+    result = denied(drive(mesh, demand, 30.0))
+    mesh.restart("E")
+    for _ in range(10):
+        result += denied(drive(mesh, demand, 5.0))
+        if late:
+            mesh.drop_frames(*(("E", n) for n in "ABC"))
+            result += denied(drive(mesh, demand, late))
+            mesh.heal()
+            mesh.drop_frames(*cut)
+    assert result == 0
