@@ -64,6 +64,10 @@ def relayed(words: str) -> tuple[str, ...]:
     return (*PYTEST, "tests/core/test_relayed.py", "-k", words)
 
 
+def relays(words: str) -> tuple[str, ...]:
+    return (*PYTEST, "tests/mesh/test_relays.py", "-k", words)
+
+
 def rollout(module: str, words: str) -> tuple[str, ...]:
     return (*PYTEST, f"tests/test_{module}.py", "-k", words)
 
@@ -1064,6 +1068,57 @@ MUTATIONS = (
         "        if (out < least - rest)\n            out = least - rest;\n",
         "",
         contract("credit_hides_no_burst"),
+    ),
+    Mutation(
+        "ages_believed_of_whoever_is_heard",
+        "mesh",
+        "            if not directly and at > other.relayed_at:\n",
+        "            if at > other.relayed_at:\n",
+        relays("speaks_for_itself"),
+    ),
+    Mutation(
+        "ages_stated_of_whoever_is_silent",
+        "mesh",
+        "            if 0 <= age < self._table.near_ns:\n",
+        "            if 0 <= age < 2**60:\n",
+        relays("does_not_hear_either"),
+    ),
+    Mutation(
+        "ages_before_their_news",
+        "mesh",
+        "                if now - at <= CAUGHT_UP_NS:\n"
+        "                    self._table.touch(touched)\n",
+        "",
+        relays("before_it_was_relayed"),
+    ),
+    Mutation(
+        "relayed_rates_older_than_the_own",
+        "core",
+        "        if (column_rated(&c) && (int32_t)(stamp_of(at) - c.c->heard[c.i]) <= 0)\n"
+        "            continue;\n",
+        "",
+        relayed("older_ones"),
+    ),
+    Mutation(
+        "relayed_rates_with_a_silence",
+        "core",
+        "\n           && now - at <= t->h->near_ns;",
+        ";",
+        relayed("nothing_was_kept"),
+    ),
+    Mutation(
+        "relayed_rates_of_whoever_is_heard",
+        "core",
+        "n->known && !n->connected && ",
+        "n->known && ",
+        relayed("heard_here"),
+    ),
+    Mutation(
+        "one_horizon_for_all_meshes",
+        "mesh",
+        "        least = max(NEAR_NS, ROUNDS * self._interval_ns + longest)\n",
+        "        least = max(NEAR_NS, longest)\n",
+        (*PYTEST, "tests/mesh/test_horizon.py", "-k", "gossips_seldom"),
     ),
     Mutation(
         "halted_goes_on_by_time",

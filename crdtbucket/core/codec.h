@@ -1,6 +1,7 @@
 /* Entries on the wire. All integers are LEB128 varints but for the hash (16 bytes) and the rates (2 bytes each):
  *
- *   hash, flags, definition, debt in ns (rounded up), [fast rate, slow rate], columns, { origin, birth, taken, [refunded] }*
+ *   hash, flags, definition, debt in ns (rounded up), [fast rate, slow rate], columns, { origin, birth, taken, [refunded] }*,
+ *   [nodes, { origin, age in ms, fast rate, slow rate }*]
  *
  * `definition` and `origin` are positions in the tables of the frame or the link. See docs/wire.md.
  */
@@ -9,7 +10,7 @@
 
 #include "rates.h"
 
-enum wire_flags { WIRE_REFUNDS = 1, WIRE_RATES = 2, WIRE_KNOWN = 3 };
+enum wire_flags { WIRE_REFUNDS = 1, WIRE_RATES = 2, WIRE_RELAYED = 4, WIRE_KNOWN = 7 };
 
 #define ENTRY_MIN_BYTES 20
 #define COLUMN_MIN_BYTES 3
@@ -21,6 +22,8 @@ typedef struct {
     uint16_t fast, slow;
     uint8_t flags;
     const wire_column_t *column;
+    const uint8_t *relayed;           /* rates of nodes that some peer of the sender does not hear, as they came but checked */
+    uint32_t relayed_count;
 } wire_entry_t;
 
 static inline uint8_t *put_varint(uint8_t *out, uint64_t value)
@@ -66,11 +69,51 @@ static inline const uint8_t *get_column(const uint8_t *in, const uint8_t *end, i
     return in;
 }
 
+/* What a relay states of a node on one key: its rates, and how old they are. */
+typedef struct {
+    uint32_t origin;
+    uint32_t age_ms;
+    uint16_t fast, slow;
+} wire_rates_t;
+
+#define MOST_AGE_MS 65535
+
+static inline const uint8_t *get_relayed(const uint8_t *in, const uint8_t *end, wire_rates_t *r)
+{
+    uint64_t origin, age;
+    if (!(in = get_varint(in, end, &origin)) || origin >= MAX_ORIGINS || !(in = get_varint(in, end, &age))
+        || age > MOST_AGE_MS || end - in < 4)
+        return NULL;
+    r->origin = (uint32_t)origin;
+    r->age_ms = (uint32_t)age;
+    memcpy(&r->fast, in, 2);
+    memcpy(&r->slow, in + 2, 2);
+    return in + 4;
+}
+
 /* How a frame's positions are understood here. */
 typedef struct {
     uint32_t definitions, origins;    /* how many are announced */
     const uint16_t *origin;           /* here, at each position */
 } wire_tables_t;
+
+/* Checks the relayed rates at the end of an entry, which are read when they are needed. NULL when malformed. */
+static const uint8_t *skip_relayed(const uint8_t *in, const uint8_t *end, const wire_tables_t *tables, wire_entry_t *e)
+{
+    uint64_t count;
+    wire_rates_t r;
+    uint32_t last = 0;
+    if (!(in = get_varint(in, end, &count)) || !count || count > MAX_COLUMNS)
+        return NULL;
+    e->relayed = in;
+    e->relayed_count = (uint32_t)count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!(in = get_relayed(in, end, &r)) || r.origin >= tables->origins || (i && r.origin <= last))
+            return NULL;
+        last = r.origin;
+    }
+    return in;
+}
 
 /* Reads one entry and checks all of it; `column` has room for its columns. NULL when malformed. */
 static const uint8_t *get_entry(const uint8_t *in, const uint8_t *end, const wire_tables_t *tables, wire_column_t *column,
@@ -109,7 +152,8 @@ static const uint8_t *get_entry(const uint8_t *in, const uint8_t *end, const wir
         last = column->origin;
         column->origin = tables->origin[last];
     }
-    return in;
+    e->relayed_count = 0;
+    return e->flags & WIRE_RELAYED ? skip_relayed(in, end, tables, e) : in;
 }
 
 /* Most bytes that the entry can take. */
@@ -118,7 +162,7 @@ static inline size_t entry_space(const table_t *t, uint32_t e)
     size_t columns = INLINE_COLUMNS + 1;
     for (uint32_t b = t->cold[e].overflow; b != NONE; b = t->blocks[b].next)
         columns += INLINE_COLUMNS;
-    return 17 + 3 + 10 + 4 + 3 + columns * (2 + 5 + 8 + 8);
+    return 17 + 3 + 10 + 4 + 3 + columns * (2 + 5 + 8 + 8) + (t->h->relayed ? 2 + columns * (2 + 3 + 4) : 0);
 }
 
 #define SORT_FEW 16
@@ -189,6 +233,46 @@ static inline uint32_t stated_columns(const encoder_t *to, uint32_t e, int64_t n
     return count;
 }
 
+/* What this node knows of the rates of nodes that some peer does not hear, as of now, in the order of
+ * the wire; returns how many. */
+static uint32_t relayed_rates(const encoder_t *to, uint32_t e, wire_rates_t *out)
+{
+    const table_t *t = to->t;
+    uint32_t count = 0;
+    column_t c = {0};
+    while (column_next(t, e, &c) && count < MAX_COLUMNS) {
+        uint32_t origin = column_origin(&c);
+        const node_t *n = &t->nodes[t->origins[origin].node];
+        int64_t age = column_age(n, &c, to->now);
+        if (!n->relayed || !column_rated(&c) || to->position[origin] == UINT16_MAX || age >= t->h->near_ns)
+            continue;
+        double fast = unpack_rate(c.c->fast[c.i]) * fade(n, c.c->heard[c.i], FAST_NS);
+        wire_rates_t r = {to->position[origin], (uint32_t)((age + MILLISECOND - 1) / MILLISECOND), pack_rate(fast),
+                          pack_rate(column_slow(n, &c))};
+        uint32_t at = count;
+        if (!(r.fast | r.slow) || r.age_ms > MOST_AGE_MS)
+            continue;
+        for (; at && out[at - 1].origin > r.origin; at--)
+            out[at] = out[at - 1];
+        out[at] = r;
+        count++;
+    }
+    return count;
+}
+
+static uint8_t *put_relayed(const wire_rates_t *r, uint32_t count, uint8_t *out)
+{
+    out = put_varint(out, count);
+    for (const wire_rates_t *end = r + count; r < end; r++) {
+        out = put_varint(out, r->origin);
+        out = put_varint(out, r->age_ms);
+        memcpy(out, &r->fast, 2);
+        memcpy(out + 2, &r->slow, 2);
+        out += 4;
+    }
+    return out;
+}
+
 static inline int any_refunds(const wire_column_t *columns, uint32_t count)
 {
     int64_t all = 0;
@@ -209,9 +293,11 @@ static uint8_t *put_entry(encoder_t *to, uint32_t e, uint8_t *out)
     uint16_t fast, slow;
     stated_rates(t, e, to->now, &to->faded, &fast, &slow);
     int rates = (fast | slow) != 0;
+    wire_rates_t relayed[MAX_COLUMNS];
+    uint32_t others = UNLIKELY(t->h->relayed) ? relayed_rates(to, e, relayed) : 0;
     memcpy(out, &hot->hash_lo, 8);
     memcpy(out + 8, &hot->hash_hi, 8);
-    out[16] = (uint8_t)((refunds ? WIRE_REFUNDS : 0) | (rates ? WIRE_RATES : 0));
+    out[16] = (uint8_t)((refunds ? WIRE_REFUNDS : 0) | (rates ? WIRE_RATES : 0) | (others ? WIRE_RELAYED : 0));
     out = put_varint(out + 17, hot->bucket);
     out = put_varint(out, (uint64_t)debt);
     if (rates) {
@@ -227,7 +313,7 @@ static uint8_t *put_entry(encoder_t *to, uint32_t e, uint8_t *out)
         if (refunds)
             out = put_varint(out, (uint64_t)columns[i].refunded);
     }
-    return out;
+    return others ? put_relayed(relayed, others, out) : out;
 }
 
 #endif

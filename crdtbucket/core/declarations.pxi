@@ -57,7 +57,7 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct node_t:
         int64_t heard
         uint16_t origin
-        uint8_t known, connected, rated
+        uint8_t known, connected, rated, relayed
     ctypedef struct origin_t:
         uint64_t epoch
         uint16_t node
@@ -76,7 +76,7 @@ cdef extern from "core/core.h" nogil:
         int64_t open_tokens
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
-        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, origins_changed, released, repairs, notes, refused, named
+        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, origins_changed, released, repairs, notes, refused, named, relayed
         int64_t notes_bytes[2]
         int64_t view_bytes[2]
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten, unlogged
@@ -127,6 +127,7 @@ cdef extern from "core/core.h" nogil:
         int64_t at
         int newer, joining, late, memory
         const uint8_t *relays
+        const wire_tables_t *tables
     ctypedef struct merge_result_t:
         int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained
         uint32_t answer_count, touched_count, gone_count

@@ -64,6 +64,7 @@ cdef class _Inbox(_Outbox):
             out.answers, out.touched, out.gone = scratch, scratch + most, scratch + 2 * most
             memset(&m, 0, sizeof(m))
             m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
+            m.tables = &tables
             m.source_origin = self.origin(node, epoch)
             m.relays = &relays[0] if relays is not None else NULL
             for i in range(0, n, SLICE):

@@ -35,6 +35,7 @@
 #define SLICE 8192                    /* entries of long work, some 0.5 ms, for which other threads and processes wait */
 #define NONE UINT32_MAX
 #define SECOND INT64_C(1000000000)
+#define MILLISECOND INT64_C(1000000)
 
 typedef __int128 i128;
 typedef unsigned __int128 u128;
@@ -146,7 +147,9 @@ typedef struct {
 typedef struct {
     int64_t heard;                    /* local ns, receipt of the newest complete round less half the round trip */
     uint16_t origin;                  /* its running one */
-    uint8_t known, connected, rated, reserved[3];
+    uint8_t known, connected, rated;
+    uint8_t relayed;                  /* some connected peer does not hear it: its rates go on from here */
+    uint8_t reserved[2];
 } node_t;
 
 /* The name of a node. It is written before the first epoch of the node is, so that an epoch in the table never lacks its owner,
@@ -229,6 +232,7 @@ typedef struct {
     uint32_t origins_changed;         /* counts changes of the set of origins */
     uint32_t released;                /* origins given up: their ids may mean others now */
     uint32_t named;                   /* numbers below it may have names, and memory for them */
+    uint32_t relayed;                 /* nodes that are */
     uint32_t refused;                 /* another running process has this node's name */
     uint32_t notes;                   /* 0: none; else 1 + which of two places has the leader's notes */
     int64_t notes_bytes[2];

@@ -47,7 +47,7 @@ typedef struct {
 #define BLOCKS_A_KEY 12                /* room for the columns of 50 nodes in every entry; touched only as it is used */
 #define TABLE_MAGIC UINT64_C(0x63726474626b7431)
 #define TABLE_UNFINISHED UINT64_C(0x63726474626b7430) /* stands in its place until the table is whole */
-#define TABLE_LAYOUT 7
+#define TABLE_LAYOUT 8
 #define GROW_ENTRIES 8192              /* memory of a shared table is set aside for so many more at a time */
 #define GROW_BLOCKS 4096
 #define GROW_LOG 1024                  /* or by half of what it has */

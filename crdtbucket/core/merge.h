@@ -168,13 +168,12 @@ static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, cons
 }
 
 /* One life of a node has rates at a time. Returns whether others had any. */
-static int clear_other_rates(table_t *t, uint32_t e, const merge_context_t *m)
+static int clear_other_rates(table_t *t, uint32_t e, uint32_t node, uint32_t origin)
 {
     column_t c = {0};
     int changed = 0;
     while (column_next(t, e, &c))
-        if (column_rated(&c) && column_origin(&c) != m->source_origin
-            && t->origins[column_origin(&c)].node == m->source) {
+        if (column_rated(&c) && column_origin(&c) != origin && t->origins[column_origin(&c)].node == node) {
             c.c->fast[c.i] = c.c->slow[c.i] = 0;
             changed = 1;
         }
@@ -184,7 +183,7 @@ static int clear_other_rates(table_t *t, uint32_t e, const merge_context_t *m)
 static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const wire_entry_t *w, int lives, merge_result_t *r)
 {
     column_t own;
-    int changed = lives > 1 && clear_other_rates(t, e, m), had = column_find(t, e, m->source_origin, &own);
+    int changed = lives > 1 && clear_other_rates(t, e, m->source, m->source_origin), had = column_find(t, e, m->source_origin, &own);
     if (!had && (w->fast | w->slow) && !t->origins[m->source_origin].marked) {
         had = column_new(t, e, m->source_origin, 0, &own);
         r->dropped_full += !had;
@@ -201,6 +200,47 @@ static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const 
         note_peak(t, e, m->at);
         refresh_near_class(t, e);
     }
+}
+
+/* Whether what a relay states of a node on a key, as of the time `at`, is news: of one that is known here, is not heard here, and
+ * was not silent for the relay either. So no rates come with a silence behind them for which no credit was kept. */
+static int is_relayed_news(const table_t *t, const merge_context_t *m, uint32_t origin, int64_t at, int64_t now)
+{
+    uint32_t node = t->origins[origin].node;
+    const node_t *n = &t->nodes[node];
+    return origin && node && node != m->source && n->known && !n->connected && !t->origins[origin].marked
+           && now - at <= t->h->near_ns;
+}
+
+static void store_relayed_rates(table_t *t, uint32_t e, const merge_context_t *m, const wire_entry_t *w, int64_t now,
+                                merge_result_t *r)
+{
+    const uint8_t *in = w->relayed;
+    int changed = 0;
+    for (uint32_t i = 0; i < w->relayed_count; i++) {
+        wire_rates_t x;
+        in = get_relayed(in, in + 9, &x);                /* it was checked, and has no more bytes */
+        uint32_t origin = m->tables->origin[x.origin];
+        int64_t at = m->at - x.age_ms * MILLISECOND;
+        column_t c;
+        if (!is_relayed_news(t, m, origin, at, now))
+            continue;
+        if (!column_find(t, e, origin, &c) && !column_new(t, e, origin, 0, &c)) {
+            r->dropped_full++;
+            continue;
+        }
+        if (column_rated(&c) && (int32_t)(stamp_of(at) - c.c->heard[c.i]) <= 0)
+            continue;
+        clear_other_rates(t, e, t->origins[origin].node, origin);
+        c.c->fast[c.i] = x.fast;
+        c.c->slow[c.i] = x.slow;
+        c.c->heard[c.i] = stamp_of(at);
+        c.c->known[c.i] = (uint64_t)column_net(&c);
+        t->nodes[t->origins[origin].node].rated = 1;
+        changed = 1;
+    }
+    if (changed)
+        refresh_near_class(t, e);
 }
 
 /* Larger counts of the own running epoch: somebody else runs under it, or this process lost some. What a common store was
@@ -347,6 +387,8 @@ static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess, const
     int full_here = join_entry(t, e, w, wd, m, now, g, r);
     if (m->newer)
         store_rates(t, e, m, w, lives, r);
+    if (UNLIKELY(w->relayed_count))
+        store_relayed_rates(t, e, m, w, now, r);
     r->merged++;
     if (m->joining || (existed && full_here))
         out->answers[r->answer_count++] = e;

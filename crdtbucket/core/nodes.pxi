@@ -109,6 +109,14 @@ cdef class _Nodes(_Definitions):
         n.heard = at
         refresh_far(&self.t)
 
+    def relay(self, uint32_t node, bint yes):
+        """Whether the rates of `node` go on with the entries sent from here: some peer does not hear it."""
+        self.check_node(node)
+        self.enter()
+        self.t.h.relayed += yes - self.t.nodes[node].relayed
+        self.t.nodes[node].relayed = yes
+        self.leave()
+
     def forget(self, uint32_t node):
         """The node is given up: what is predicted of it becomes debt."""
         self.check_node(node)

@@ -47,10 +47,12 @@ static inline double refill_share(const definition_t *d, double claims)
     return claims > 0 ? smaller(1.0, d->per_second / claims) : 1.0;
 }
 
-/* Whether the newest news of a node came after what `heard` of one of its columns stands for. */
+#define STAMPS_AHEAD (UINT32_C(1) << 22) /* 73 minutes; what seems to be further ahead is old, since stamps wrap after 52 days */
+
+/* Whether the newest complete round of a node came after what `heard` of one of its columns stands for. */
 GLANCES static inline int heard_later(const node_t *n, uint32_t heard)
 {
-    return (int32_t)(stamp_of(n->heard) - heard) > 0;
+    return heard - stamp_of(n->heard) >= STAMPS_AHEAD;
 }
 
 /* Net tokens that others told of since the owner's newest news. No sum of them is kept: it is what the column has now beyond its
@@ -64,9 +66,9 @@ GLANCES static inline int64_t relayed_tokens(const node_t *n, const column_t *c)
 /* Fading of a stated rate for as long as complete rounds came without the key. */
 GLANCES static inline double fade(const node_t *n, uint32_t heard, double constant_ns)
 {
-    double x = (double)(n->heard - stamp_ns(heard, n->heard)) / constant_ns;
-    if (x <= 0)
+    if (!heard_later(n, heard))
         return 1.0;
+    double x = (double)(n->heard - stamp_ns(heard, n->heard)) / constant_ns;
     return x < 40 ? exp(-x) : 0.0;
 }
 

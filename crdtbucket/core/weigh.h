@@ -14,6 +14,7 @@ typedef struct {
     int memory;                       /* the source knows what the mesh owes: it settles what is suspect here */
     int late;                         /* too long under way: counts alone, on columns that are held */
     const uint8_t *relays;            /* by node: some peer does not hear it; NULL: all hear all */
+    const wire_tables_t *tables;      /* of its positions; NULL where no rates are relayed */
     int common;                       /* the source is the common store, in which every node writes its own column */
 } merge_context_t;
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from crdtbucket.errors import WireError
 
-REFUNDS, RATES = 1, 2
+REFUNDS, RATES, RELAYED = 1, 2, 4
 MAX_COLUMNS = 512
+MAX_AGE_MS = 65_535
 MAX_TOKENS = 2**55 - 1
 MAX_DEBT_NS = 2**62 - 1
 _HEAD = struct.Struct("<QQB")
@@ -36,7 +37,7 @@ def read(payload: bytes, definitions: int, origins: int) -> Iterator[Entry]:
         if len(payload) - at < _HEAD.size:
             raise WireError("an entry is cut off")
         lo, hi, flags = _HEAD.unpack_from(payload, at)
-        if flags & ~(REFUNDS | RATES):
+        if flags & ~(REFUNDS | RATES | RELAYED):
             raise WireError("an entry with unknown flags")
         definition, at = _varint(payload, at + _HEAD.size, definitions - 1)
         debt, at = _varint(payload, at, MAX_DEBT_NS)
@@ -54,7 +55,25 @@ def read(payload: bytes, definitions: int, origins: int) -> Iterator[Entry]:
             if owner <= before:
                 raise WireError("an entry whose columns do not rise")
             columns.append((owner, birth, taken, refunded))
+        if flags & RELAYED:
+            at = _skip_rates(payload, at, origins)
         yield Entry(lo, hi, definition, debt, tuple(columns))
+
+
+def _skip_rates(payload: bytes, at: int, origins: int) -> int:
+    """Behind the rates of nodes that some peer does not hear: an observer predicts nobody."""
+    count, at = _varint(payload, at, MAX_COLUMNS)
+    owner = -1
+    for _ in range(count):
+        before = owner
+        owner, at = _varint(payload, at, origins - 1)
+        _, at = _varint(payload, at, MAX_AGE_MS)
+        at += 4
+        if owner <= before or at > len(payload):
+            raise WireError("an entry whose relayed rates are malformed")
+    if not count:
+        raise WireError("an entry that relays no rates")
+    return at
 
 
 def write(entry: Entry) -> bytes:

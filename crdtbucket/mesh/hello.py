@@ -16,7 +16,7 @@ from crdtbucket.errors import WireError
 from crdtbucket.mesh.nodeinfo import NodeInfo
 
 MAGIC = b"CBKM"
-VERSION = 1
+VERSION = 2
 NONCE_BYTES = 32
 KEY_ID_BYTES = 8
 MAX_KEY_IDS = 16

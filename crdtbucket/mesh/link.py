@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from array import array
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from crdtbucket.mesh import wire
@@ -14,6 +15,9 @@ from crdtbucket.mesh.roster import Resolved
 
 MAX_UNACKED = 4096
 """Frames whose acknowledgement is awaited; older ones count as lost."""
+NEVER = -(2**62)
+LATELY = 512
+"""Frames of a peer whose entries are remembered for a while."""
 STALE_NS = 5_000_000_000
 """A frame whose round trip took longer says nothing about now."""
 UNREACHED_NS = 1_000_000_000
@@ -134,10 +138,20 @@ class Link:
     peer_tables: OrderedDict[int, Resolved] = field(default_factory=OrderedDict)
     """Its announced tables by version, the newest few."""
     answers: dict[int, None] = field(default_factory=dict)
-    answered_at: int = -(2**62)
+    answered_at: int = NEVER
     unheard: tuple[str, ...] = ()
     told: frozenset[str] | None = None
     """Members that it has told of; None while it has told of none."""
+    ages_from: int = 0
+    """Where in `unheard` the ages begin that the next round tells it, when they do not all fit."""
+    round_ages: tuple[tuple[int, int], ...] = ()
+    """The ages that came with the complete round under way."""
+    relayed_at: int = NEVER
+    """The time up to which others have told all of this peer's news, local ns."""
+    relay: str = ""
+    """Who did."""
+    lately: deque[tuple[int, array[int]]] = field(default_factory=lambda: deque(maxlen=LATELY))
+    """When its newest entries came, and which they were."""
     config: wire.Config | None = None
     """Version, hash and stage of the configuration that it runs, None while it has told none."""
     rollout: wire.Rollout | None = None
@@ -242,9 +256,12 @@ class Link:
             return None
         if frame.round > self.round:
             self.round, self.round_parts, self.round_at = frame.round, set(), at
+            self.round_ages = ()
         if frame.round < self.round:
             return None
         self.round_parts.add(frame.part)
+        if frame.ages is not None:
+            self.round_ages = frame.ages
         self.round_at = min(self.round_at, at)
         if len(self.round_parts) < frame.parts:
             return None

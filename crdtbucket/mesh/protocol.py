@@ -15,11 +15,13 @@ from typing import Any
 from crdtbucket._core import Merged, Table
 from crdtbucket.errors import MeshError, NodeConflict, WireError
 from crdtbucket.mesh import antientropy, clockwatch, observed, snapshot, wire
+from crdtbucket.mesh.horizon import NearHorizon
 from crdtbucket.mesh.link import Link
 from crdtbucket.mesh.membership import FleetRow, Membership
 from crdtbucket.mesh.mismatches import Mismatches
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.notes import Noted, Notes, dump, load, member_rows
+from crdtbucket.mesh.relays import Relays
 from crdtbucket.mesh.roster import Resolved, Roster
 from crdtbucket.mesh.rounds import Outbox
 from crdtbucket.mesh.settings import MeshConfig
@@ -35,12 +37,6 @@ CAUTION_NS = 2_000_000_000
 """A node without memory serves its share of a key for at most so long."""
 SETTLED_NS = 1_000_000_000
 """So long after that time, what a peer that has heard of no memory has restored stands."""
-NEAR_NS = 500_000_000
-"""A peer that was heard within this time is never taken for silent, however quick the mesh is."""
-NEAR_ROUNDS = 3
-"""So many rounds of a peer, and a round trip, may be missing before it is taken for silent."""
-NEAR_STEP_NS = 250_000_000
-"""That time moves in these steps, since a longer one makes the table look at all of its keys."""
 SWEEP = 4096
 TICK_BYTES = 1 << 20
 """After so many bytes a tick ends, and the round goes on in the next."""
@@ -95,6 +91,7 @@ class MeshNode:
         now = table.now()
         self.members = Membership(table, config, self._roster, name, now)
         self.links: dict[str, Link] = self.members.links
+        self._relays = Relays(table, self.members, self._roster)
         begun = now if noted is None else noted.born
         self._born = begun if born is None else born
         self._interval = config.gossip_interval_ns
@@ -112,7 +109,8 @@ class MeshNode:
         self._suspect, self._suspect_since = table.suspects > 0, now
         """Whether something is: it stands after a while, unless a peer with memory has spoken."""
         trust = config.partition_trust_ns
-        table.configure(trust_ns=2**63 - 1 if trust is None else trust, near_ns=self._horizon())
+        table.configure(trust_ns=2**63 - 1 if trust is None else trust)
+        self._horizon = NearHorizon(table, self._interval, now)
         table.on_wake = self._wake
         table.spare_epoch(self._random.getrandbits(64) | 1)
         if noted is not None:
@@ -273,7 +271,9 @@ class MeshNode:
         if addressed:
             link.acknowledge(frame)
         self._completed(link, frame, at, addressed, now)
+        unheard = link.unheard
         self.members.hear(link, frame, now)
+        self._relays.begin(set(link.unheard).difference(unheard), now)
         return out + self._anti_entropy(link, frame, now)
 
     def _follow_epoch(self, link: Link, frame: wire.Frame) -> None:
@@ -334,6 +334,7 @@ class MeshNode:
         )
         self._count(merged, link.info.name, epoch, now)
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
+        self._relays.merged(link, merged.touched, now)
         if frame.flags & wire.AWAY and self.on_away is not None:
             self.on_away(merged.touched)
         link.answers.update(dict.fromkeys(merged.answers))
@@ -415,6 +416,7 @@ class MeshNode:
         self.table.heard(link.node, stood)
         if addressed and self._suspect and self._has_memory(link):
             self._settle(cancelled=True)
+        self._relays.hear(link, stood, now)
         if addressed and not self.memory:
             self.remember(now)
 
@@ -484,7 +486,8 @@ class MeshNode:
             self._settle(cancelled=False)
         self.members.age(now)
         self._undo_jump()
-        self._move_horizon()
+        trips = (link.round_trip for link in self.links.values() if link.connected)
+        self._horizon.follow(trips, now)
         self.members.count(now)
         self._note()  # before the log loses what a member has acknowledged
         self._collecting = 0
@@ -495,6 +498,7 @@ class MeshNode:
             if self._collecting >= 0:
                 return []
             self._last_send = now
+            self._relays.step()
             self._out.start()
             self.members.gather(self.info, now)
             self._unsent = self.members.reachable()
@@ -507,7 +511,7 @@ class MeshNode:
                 continue
             news = self.members.news(link, now)
             extra = {**news, **antientropy.next_digest(self.table, link, now)}
-            frames = self._out.round(link, now, extra)
+            frames = self._out.round(link, now, extra, self._relays.ages(link, now))
             if link.answers:
                 frames += [data for _, data in self._answer(link, now)]
             out += [(link.info.name, data) for data in frames]
@@ -585,17 +589,6 @@ class MeshNode:
         return self._suspect_since - link.born >= CAUTION_NS + SETTLED_NS
 
     # ---- members ----
-
-    def _horizon(self) -> int:
-        trips = (link.round_trip for link in self.links.values() if link.connected)
-        least = max(NEAR_NS, NEAR_ROUNDS * self._interval + max(trips, default=0))
-        return -(-least // NEAR_STEP_NS) * NEAR_STEP_NS
-
-    def _move_horizon(self) -> None:
-        """How old the news of a peer may be before it is taken for silent follows the network."""
-        horizon, now = self._horizon(), self.table.near_ns
-        if horizon > now or horizon < now - NEAR_STEP_NS:
-            self.table.configure(near_ns=horizon)
 
     def _undo_jump(self) -> None:
         offsets = [link.clock for link in self.links.values() if link.connected]

@@ -50,6 +50,7 @@ class Roster:
             )
         self._announced: tuple[wire.Tables, array[int], tuple[int, int] | None]
         self._announced = wire.Tables(0, (), ()), array("H"), None
+        self._owners: tuple[int, dict[int, str]] = -1, {}
 
     def node(self, name: str) -> int:
         """The id of a node, a new one when its name is new. Raises WireError when there is no room
@@ -78,6 +79,13 @@ class Roster:
                 del self._ids[name]
                 self._table.name_node(number, "")
                 self.changes += 1
+
+    def owner(self, epoch: int) -> str | None:
+        """The name of the node whose epoch this is; None for one that is not known."""
+        tables, _ = self.announced()
+        if self._owners[0] != tables.version:
+            self._owners = tables.version, {known: name for name, known in tables.origins}
+        return self._owners[1].get(epoch)
 
     def announced(self) -> tuple[wire.Tables, array[int]]:
         """What positions in the entries sent from here mean, and the position of each origin.

@@ -62,9 +62,12 @@ class Outbox:
         """A new moment: nothing encoded before may be sent again."""
         self._chunks.clear()
 
-    def round(self, link: Link, now: int, extra: dict[str, Any]) -> list[bytes]:
+    def round(
+        self, link: Link, now: int, extra: dict[str, Any], ages: tuple[tuple[int, int], ...] = ()
+    ) -> list[bytes]:
         """The frames of a round: every key that is dirty for the peer, or as many as fit. `extra`
-        goes with the first, or before it where that has to bring the tables."""
+        goes with the first, or before it where that has to bring the tables; `ages` only with a
+        complete one."""
         head = self._table.version
         budget = ROUND_BYTES
         chunks: list[tuple[bytes, int, int]] = []
@@ -105,6 +108,8 @@ class Outbox:
             values: dict[str, Any] = {"payload": payload, **(extra if not part else {})}
             if complete:
                 values |= {"round": link.round_sent, "part": part, "parts": len(parts)}
+                if ages and not part:
+                    values["ages"] = ages
             out.append(self.frame(link, now, sent, **values))
         return out
 

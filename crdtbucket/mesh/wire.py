@@ -28,6 +28,7 @@ MAX_MEMBERS = 256
 MAX_ORIGINS = 512
 MAX_DEFINITIONS = 4096
 MAX_MARKS = 256
+MAX_AGES = 64
 ACK_BITS = 256
 _PREFIX = struct.Struct("<2sBBI")
 _MALFORMED = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
@@ -105,6 +106,9 @@ class Frame:
     rollout: Rollout | None = None
     """How far the newest version is that the sender has: its version, its hash, the number of
     changes, the status, the stage."""
+    ages: tuple[tuple[int, int], ...] | None = None
+    """(epoch, ms, rounded up) of members that the receiver does not hear: how old the newest news
+    of each is here. What the sender knows of them comes with this round at the latest."""
     payload: bytes = b""
 
 
@@ -113,7 +117,7 @@ _NUMBERS = {
     "epoch": 1, "to_epoch": 2, "seq": 3, "sent": 4, "echo": 5, "hold": 6, "ack": 7, "ack_bits": 8,
     "round": 9, "part": 10, "parts": 11, "flags": 12, "tables_version": 13, "tables": 14,
     "payload_kind": 15, "members": 16, "unheard": 17, "digest": 18, "items": 19, "marks": 20,
-    "told": 21, "config": 22, "rollout": 23,
+    "told": 21, "config": 22, "rollout": 23, "ages": 24,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
 _ENCODED = [(name, number, _DEFAULTS[name]) for name, number in _NUMBERS.items()]
@@ -302,5 +306,9 @@ _CHECKS: dict[str, Any] = {
         _whole(0, _I63),
         _whole(0, max(Status)),
         _whole(0, 65_535),
+    ),
+    "ages": lambda name, value: tuple(
+        _row(name, row, _whole(1, _U64), _whole(0, 65_535))
+        for row in _sequence(name, value, MAX_AGES)
     ),
 }

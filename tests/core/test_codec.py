@@ -18,7 +18,7 @@ from tests.core.pair import NOWHERE, ORIGINS, Peer, peers, send, snapshot
 from tests.core.specs import SECOND
 
 SPEC = BucketSpec("b", 100, 100)
-REFUNDS, RATES = 1, 2
+REFUNDS, RATES, RELAYED = 1, 2, 4
 KEYS = ["k", "other", "third"]
 
 
@@ -264,9 +264,46 @@ class TestLies:
         ):
             receiver.refuses(head + tail)
 
-    @pytest.mark.parametrize("bit", range(2, 8))
+    @pytest.mark.parametrize("bit", range(3, 8))
     def test_flags_that_are_unknown(self, receiver: Receiver, bit: int) -> None:
         receiver.refuses(entry(receiver.key(), [(0, 1, 5)], flags=1 << bit))
+
+    @pytest.mark.parametrize(
+        "tail",
+        [
+            b"",
+            b"\x00",
+            b"\x01",
+            b"\x01\x01\x05\x00\x40\x00",
+            b"\x02\x01\x05\x00\x40\x00\x40",
+            b"\x01\x04\x05\x00\x40\x00\x40",
+            b"\x02\x01\x05\x00\x40\x00\x40\x01\x05\x00\x40\x00\x40",
+            b"\x02\x02\x05\x00\x40\x00\x40\x01\x05\x00\x40\x00\x40",
+            b"\x01\x01\x80\x80\x04\x00\x40\x00\x40",
+            b"\x81\x04" + b"\x01\x05\x00\x40\x00\x40" * 513,
+        ],
+        ids=[
+            "missing",
+            "none",
+            "cut-off",
+            "short",
+            "fewer",
+            "beyond",
+            "twice",
+            "order",
+            "age",
+            "many",
+        ],
+    )
+    def test_relayed_rates_that_are_none(self, receiver: Receiver, tail: bytes) -> None:
+        receiver.refuses(entry(receiver.key(), [(0, 1, 5)], flags=RELAYED) + tail)
+
+    def test_any_relayed_rates_are_read_and_never_move_a_level(self, receiver: Receiver) -> None:
+        for age in (b"\x00", b"\xff\xff\x03"):
+            for rates in (b"\x00\x00\xff\xff", b"\xff\xff\xff\xff", b"\x00\x00\x00\x00"):
+                tail = b"\x02\x00" + age + rates + b"\x01" + age + rates
+                receiver.hear(entry(receiver.key("other"), [(0, 1, 30)], flags=RELAYED) + tail)
+                assert receiver.bucket.debt("other") == 10**8
 
     def test_a_good_entry_before_a_bad_one_is_not_merged(self, receiver: Receiver) -> None:
         good = entry(receiver.key("other"), [(0, 1, 30)])

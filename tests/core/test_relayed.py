@@ -56,6 +56,10 @@ class Trio:
     def relay(self) -> None:
         """`b` hears of what `c` took from `a`, who heard it."""
         send(self.c, self.a)
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """`a` says what it knows, `c` nothing."""
         self.a.table.touch(array("I", [self.a.table.find(*self.a.bucket.hash("k"))]))
         send(self.a, self.b)
 
@@ -152,3 +156,100 @@ def test_relayed_counts_over(takes: Callable[[Trio], int]) -> None:
     relayed = takes(trio)
     trio.relay()
     assert trio.credit() == pytest.approx(before - relayed)
+
+
+class TestRates:
+    """`a` hears `c` in complete rounds, and relays its rates."""
+
+    @pytest.fixture
+    def trio(self) -> Trio:
+        trio = Trio()
+        trio.a.table.set_node(trio.a.node_of(2), trio.c.epoch, True)
+        trio.a.table.relay(trio.a.node_of(2), True)
+        return trio
+
+    def go_on(self, trio: Trio, rate: int, seconds: int, late: int = 0) -> None:
+        """`c` takes so much a second, and `b` hears of it from `a`, `late` ns after `a` did."""
+        for _ in range(10 * seconds):
+            trio.pass_time(100 * MS)
+            if rate:
+                trio.c.bucket.take("k", rate // 10)
+            trio.a.table.heard(trio.a.node_of(2), trio.now)
+            send(trio.c, trio.a)
+        trio.pass_time(late)
+        trio.relay()
+
+    def test_the_newest_rates_count(self, trio: Trio) -> None:
+        self.go_on(trio, 900, 600)
+        trio.pass_time(10 * SECOND)
+        assert trio.credit() == pytest.approx(9.5 * 900, rel=0.05)
+
+    def test_news_by_a_relay_end_what_was_predicted_for_the_time_before(self, trio: Trio) -> None:
+        trio.pass_time(30 * SECOND)
+        before = trio.credit()
+        assert before > 20 * RATE
+        self.go_on(trio, 10, 1)
+        assert trio.credit() == 0
+
+    def test_older_ones_than_are_held_do_nothing(self, trio: Trio) -> None:
+        """`b` hears of a burst from `c` itself, which `a` has not heard of yet."""
+        self.go_on(trio, 600, 100)
+        trio.pass_time(300 * MS)
+        trio.c.bucket.take("k", 10**6)
+        send(trio.c, trio.b)
+        trio.round()
+        trio.pass_time(100 * MS)
+        trio.pass_on()
+        trio.pass_time(10 * SECOND)
+        credit = trio.credit()
+        trio.pass_time(SECOND)
+        assert trio.credit() - credit == pytest.approx(1000, rel=1e-3)  # all of the refill
+
+    def test_not_of_a_node_that_is_heard_here(self, trio: Trio) -> None:
+        trio.b.table.set_node(trio.b.node_of(2), trio.c.epoch, True)
+        self.go_on(trio, 900, 20)
+        expected = unrelayed(trio, 20 * SECOND)
+        assert trio.credit() == pytest.approx(expected)
+
+    def test_not_where_the_relay_itself_has_not_heard_it_lately(self, trio: Trio) -> None:
+        trio.pass_time(20 * SECOND)
+        credit = trio.credit()
+        assert credit > 1000
+        trio.pass_on()
+        assert trio.credit() == credit
+
+    def test_not_with_a_silence_for_which_nothing_was_kept(self, trio: Trio) -> None:
+        """Else a bucket that stood full would be short of tokens at once."""
+        trio.b.table.configure(near_ns=300 * MS)
+        trio.pass_time(100 * MS)
+        trio.c.bucket.take("k", 1)
+        trio.a.table.heard(trio.a.node_of(2), trio.now)
+        send(trio.c, trio.a)
+        trio.pass_time(400 * MS)
+        credit = trio.credit()
+        trio.pass_on()
+        assert trio.credit() == pytest.approx(credit - 1)
+
+    def test_not_of_a_node_that_was_given_up(self, trio: Trio) -> None:
+        trio.b.table.forget(trio.b.node_of(2))
+        self.go_on(trio, 900, 5)
+        trio.pass_time(60 * SECOND)
+        assert trio.credit() == 0
+
+    def test_one_life_of_a_node_has_rates_at_a_time(self, trio: Trio) -> None:
+        trio.c = Peer(2, SPEC, epoch=77)
+        trio.at(trio.now)
+        self.go_on(trio, 500, 600)
+        trio.pass_time(10 * SECOND)
+        assert trio.credit() == pytest.approx(9.5 * 500, rel=0.05)
+
+    def test_only_those_of_nodes_that_are_relayed_are_sent(self, trio: Trio) -> None:
+        def size() -> int:
+            trio.a.table.touch(array("I", [trio.a.table.find(*trio.a.bucket.hash("k"))]))
+            return len(trio.a.payload(trio.a.table.version - 1))
+
+        self.go_on(trio, 100, 1)
+        long = size()
+        for _ in range(2):  # twice is once
+            trio.a.table.relay(trio.a.node_of(2), False)
+        assert size() == long - 1 - 1 - 1 - 4

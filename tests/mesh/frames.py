@@ -33,6 +33,30 @@ def entries() -> bytes:
     return payload
 
 
+def relayed() -> bytes:
+    """An entry with the rates of a node that some peer does not hear."""
+    epochs, spec = (17, 2**64 - 1), BucketSpec("api", 100, 100)
+    relay, owner = (Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=e) for e in epochs)
+    BucketCore(relay, spec)
+    bucket = BucketCore(owner, spec)
+    places = array("H", [0xFFFF]) * 512
+    places[1] = 0
+    for table, now in ((owner, 10**9), (owner, 2 * 10**9), (relay, 2 * 10**9)):
+        bucket.take("k", 60)
+        table.set_time(now)
+    owner.collect()
+    stated, _, _ = owner.encode_entries(array("I", [0]), 0, places, 1000)
+    relay.set_node(1, epochs[1], True)
+    ((slot, _, _, q, p),) = relay.definitions()
+    origins = array("H", [relay.origin(1, epochs[1])])
+    relay.merge(stated, [(slot, 1, q, p)], origins, node=1, epoch=epochs[1], at=2 * 10**9)
+    relay.relay(1, True)
+    relay.set_time(2 * 10**9 + 123_456_789)
+    places[2] = 1
+    payload, _, _ = relay.encode_entries(array("I", [0]), 0, places, 1000)
+    return payload
+
+
 def kinds() -> dict[str, Frame]:
     base = {"epoch": 17, "to_epoch": 2**64 - 1, "sent": -5}
     items = bytes(range(64))
@@ -68,6 +92,8 @@ def kinds() -> dict[str, Frame]:
         "config": Frame(**base, seq=12, config=(7, 2**64 - 1, 2)),
         "rollout": Frame(**base, seq=13, config=(7, 5, 2), rollout=(7, 5, 2**63 - 1, 3, 1)),
         "told": Frame(**base, seq=11, ack=10, told=(1, 0, 2**62)),
+        "ages": Frame(**base, seq=14, round=8, parts=1, ages=((5, 0), (2**64 - 1, 65_535))),
+        "relayed": Frame(**base, seq=15, tables_version=3, payload=relayed()),
     }
 
 

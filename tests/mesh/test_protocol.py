@@ -287,15 +287,3 @@ def test_what_was_too_long_under_way_counts_on_columns_that_are_held() -> None:
     mesh.latency = 0.01
     mesh.advance(12.0)
     assert mesh["B"].columns("b", "late") == {"A": (30, 0)}
-
-
-@pytest.mark.parametrize(
-    ("gossip", "latency", "near"), [(0.1, 0.02, 0.5), (0.1, 0.3, 1.0), (1.0, 0.02, 3.25)]
-)
-def test_when_a_peer_counts_as_silent_follows_the_network(
-    gossip: float, latency: float, near: float
-) -> None:
-    """Three rounds and a round trip, in steps of a quarter of a second, half a second at least."""
-    mesh = mesh_of(gossip_interval=gossip, latency=latency, jitter=0.0)
-    mesh.advance(10 * gossip + 2.0)
-    assert mesh["A"].table.near_ns == near * 1e9

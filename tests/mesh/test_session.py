@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh import hello as hello_message
-from crdtbucket.mesh.hello import Role
+from crdtbucket.mesh.hello import VERSION, Role
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.session import (
     MAX_FRAME,
@@ -135,8 +135,9 @@ def test_a_node_that_calls_itself_knows_it() -> None:
 def test_a_later_version_is_named_in_the_error() -> None:
     a, b = shakes(secrets("s"), secrets("s"))
     later = bytearray(a.hello)
-    later[4:6] = bytes([2, 3])
-    with pytest.raises(HandshakeError, match="versions 2 to 3") as caught:
+    later[4:6] = bytes([VERSION + 1, VERSION + 2])
+    text = f"versions {VERSION + 1} to {VERSION + 2}"
+    with pytest.raises(HandshakeError, match=text) as caught:
         b.hear(bytes(later))
     assert caught.value.reason is Reason.VERSION
 

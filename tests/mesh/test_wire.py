@@ -107,7 +107,7 @@ def test_field_numbers_are_the_known_ones() -> None:
     """A number keeps its meaning for ever: this list may only grow."""
     names = "epoch to_epoch seq sent echo hold ack ack_bits round part parts flags "
     names += "tables_version tables "
-    names += "payload_kind members unheard digest items marks told config rollout"
+    names += "payload_kind members unheard digest items marks told config rollout ages"
     assert {name: i + 1 for i, name in enumerate(names.split())} == wire._NUMBERS
 
 
@@ -145,6 +145,8 @@ WRONG: dict[int, list[Any]] = {
          5, None],
     23: [[1, 2, 0, 0], [-1, 2, 0, 0, 0], [1, -1, 0, 0, 0], [1, 2, 2**63, 0, 0],
          [1, 2, 0, 4, 0], [1, 2, 0, -1, 0], [1, 2, 0, 0, 65_536], [1, 2, 0, 0, True], None],
+    24: [[[0, 1]], [[1, -1]], [[1, 65_536]], [[1, 2.0]], [[1]], [[1, 2, 3]], [[U64 + 1.0, 1]],
+         [1, 2], [[1, 1]] * 65, {}, 5, None],
 }  # fmt: skip
 
 

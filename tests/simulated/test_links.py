@@ -61,6 +61,30 @@ def test_a_cut_pair_under_a_light_load_denies_nothing(case: str) -> None:
     assert denied(steady(mesh, 0.6, 10.0)) == 0
 
 
+def test_what_a_relay_knows_of_an_idle_node_counts() -> None:
+    """C was hot and is idle since the cut: A, which does not hear it, soon has the whole limit."""
+    mesh = mesh_of(3, SPEC)
+    drive(mesh, {"C": 200.0}, 30.0)
+    mesh.drop_frames(("A", "C"), ("C", "A"))
+    first = drive(mesh, {"A": 80.0}, 10.0)
+    assert first["A"][0] >= 0.9 * 800
+    assert denied(drive(mesh, {"A": 80.0}, SECONDS)) == 0
+
+
+def test_a_relay_tells_rates_so_that_shares_stay_fair() -> None:
+    """... when demand moves after the cut: C, unheard by A, wants three times as much as A."""
+    mesh = mesh_of(3, SPEC)
+    steady(mesh, 2.0, 10.0)
+    mesh.drop_frames(("A", "C"), ("C", "A"))
+    demand = {"A": 50.0, "B": 50.0, "C": 150.0}
+    drive(mesh, demand, 30.0)
+    result = drive(mesh, demand, SECONDS)
+    assert 0.99 * 100 * SECONDS <= total(result) <= 1.03 * 100 * SECONDS
+    for name, (allowed, _, starved) in result.items():
+        assert allowed / total(result) == pytest.approx(demand[name] / 250, rel=0.2), result
+        assert starved <= 1.0
+
+
 def connected(names: str, ways: set[Way]) -> bool:
     """Whether news of every node reach every other one, over whatever way is left."""
     for start in names:

@@ -1,0 +1,40 @@
+"""From which age of its news on a peer counts as silent: it follows the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from crdtbucket._core import Table
+
+NEAR_NS = 500_000_000
+"""A peer that was heard within this time is never taken for silent, however quick the mesh is."""
+ROUNDS = 3
+"""So many rounds of a peer, and a round trip, may be missing before it is taken for silent."""
+STEP_NS = 50_000_000
+"""The horizon moves in such steps, since a longer one makes the table look at all of its keys."""
+WINDOW_NS = 10_000_000_000
+"""Of the round trips the longest of the last one to two windows counts."""
+
+
+class NearHorizon:
+    """Keeps a table's near horizon. Times are local ns."""
+
+    def __init__(self, table: Table, interval_ns: int, now: int) -> None:
+        """`interval_ns`: between two rounds of a peer."""
+        self._table, self._interval_ns = table, interval_ns
+        self._begun, self._longest, self._before = now, 0, 0
+        self.follow((), now)
+
+    def follow(self, round_trips: Iterable[int], now: int) -> None:
+        """Takes the round trips (ns) to the peers that are connected now."""
+        if now - self._begun >= WINDOW_NS:
+            self._begun, self._longest, self._before = now, 0, self._longest
+        self._longest = max(self._longest, *round_trips, 0)
+        longest = max(self._longest, self._before)
+        least = max(NEAR_NS, ROUNDS * self._interval_ns + longest)
+        horizon = -(-least // STEP_NS) * STEP_NS
+        if horizon != self._table.near_ns:
+            self._table.configure(near_ns=horizon)
+
+
+__all__ = ["NearHorizon"]

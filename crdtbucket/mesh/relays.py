@@ -1,0 +1,99 @@
+"""Members that some other member does not hear: their news go on from here, and how old these are.
+
+A and C do not hear each other, and B hears both. B makes the entries of C dirty, so that they reach
+A, and states with every complete round to A how old its news of C are. A then knows C as well as B
+does, and keeps no credit for it as for a peer that may be taking unseen.
+
+What B states must have reached A. So it states an age only while it relays, and begins to relay
+with what C said in the last seconds, before A had told that it does not hear C. News of C that B
+has from another relay R count for A only where A does not hear R either: else R itself tells them.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+from crdtbucket._core import Table
+from crdtbucket.mesh import wire
+from crdtbucket.mesh.link import NEVER, Link
+from crdtbucket.mesh.membership import HEARD_NS, Membership
+from crdtbucket.mesh.roster import Roster
+
+MS = 1_000_000
+CAUGHT_UP_NS = 4 * HEARD_NS
+"""A silence is noticed, told and acted upon within this time."""
+
+
+class Relays:
+    """What one node relays, and what it learns from relays. Times are local ns."""
+
+    def __init__(self, table: Table, members: Membership, roster: Roster) -> None:
+        self._table, self._members, self._roster = table, members, roster
+        self._relayed: set[int] = set()
+        for node in roster.names():  # another process may have led before
+            table.relay(node, False)
+
+    def step(self) -> None:
+        """Says to the table whose rates go on from here; before anything is encoded."""
+        links = self._members.links
+        names = self._members.unheard_by_some
+        relayed = {links[name].node for name in names if name in links}
+        for node in relayed ^ self._relayed:
+            self._table.relay(node, node in relayed)
+        self._relayed = relayed
+
+    def merged(self, link: Link, touched: array[int], now: int) -> None:
+        """Entries of this peer were merged: they go on to whoever does not hear it."""
+        if self._members.relayed(link.info.name):
+            self._table.touch(touched)
+        elif touched:
+            link.lately.append((now, touched))
+
+    def begin(self, names: Iterable[str], now: int) -> None:
+        """A peer says that it does not hear these members any more: what they said lately, while
+        nobody relayed it, goes on as well."""
+        for name in names:
+            link = self._members.links.get(name)
+            while link is not None and link.lately:
+                at, touched = link.lately.popleft()
+                if now - at <= CAUGHT_UP_NS:
+                    self._table.touch(touched)
+
+    def ages(self, link: Link, now: int) -> tuple[tuple[int, int], ...]:
+        """(epoch, age in ms) of the members that this peer does not hear, for a complete round."""
+        names = link.unheard
+        if not names:
+            return ()
+        first = link.ages_from % len(names)
+        names = (*names[first:], *names[:first])[: wire.MAX_AGES]
+        link.ages_from = first + len(names)
+        rows = []
+        for name in names:
+            other = self._members.links.get(name)
+            if other is None or other is link or other.left or other.forgotten:
+                continue
+            newest = other.stood if other.connected and other.completed else NEVER
+            if other.relay in link.unheard:
+                newest = max(newest, other.relayed_at)
+            age = now - newest
+            if 0 <= age < self._table.near_ns:
+                rows.append((other.info.epoch, -(-age // MS)))
+        return tuple(rows)
+
+    def hear(self, link: Link, stood: int, now: int) -> None:
+        """A complete round of this peer stood for the time `stood`. The ages that came with it are
+        believed of members that are not heard here, and never make any of them older."""
+        for epoch, age in link.round_ages:
+            other = self._members.links.get(self._roster.owner(epoch) or "")
+            if other is None or other is link or other.left or other.forgotten:
+                continue
+            at = stood - age * MS
+            directly = other.connected and now - other.heard < HEARD_NS
+            if not directly and at > other.relayed_at:
+                other.relayed_at, other.relay = at, link.info.name
+                self._table.heard(other.node, at)
+        link.round_ages = ()
+
+
+__all__ = ["Relays"]
