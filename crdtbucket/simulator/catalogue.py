@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from crdtbucket.simulator import bursts
 from crdtbucket.simulator.errors import SimulationError
+from crdtbucket.simulator.links import cut_links, joiner_beside_dead
 from crdtbucket.simulator.scenario import Demand, Event, Factory, Fault, Scenario
 from crdtbucket.simulator.settings import NS, Settings
 
@@ -293,6 +294,11 @@ SCENARIOS: dict[str, Factory] = {
     "partition-300s-square": _partition(300, "square"),
     "partition-300s-light-50": _partition(300, "balanced", 0.5),
     "partition-300s-light-90": _partition(300, "balanced", 0.9),
+    "cut-pair": cut_links("cut-pair", "a pair cut off from each other", 2.0, both=True),
+    "cut-pair-light-60": cut_links("cut-pair", "a pair cut off from each other", 0.6, both=True),
+    "cut-way": cut_links("cut-way", "one way of one pair cut", 2.0, both=False),
+    "cut-way-light-60": cut_links("cut-way", "one way of one pair cut", 0.6, both=False),
+    "joiner-beside-dead": joiner_beside_dead,
     "loss-5": _loss(5),
     "loss-30": _loss(30),
     "restart-hot": _restart("hot"),

@@ -21,6 +21,7 @@ class Nodes:
         self.ppm = [round(scenario.drift_ppm.get(n, 0.0)) for n in range(settings.regions)]
         self.up_at: list[int | None] = [0] * settings.regions
         self.group = [0] * settings.regions
+        self.lost_ways: set[tuple[int, int]] = set()
         for node in range(settings.regions):
             self.reset(node)
 
@@ -51,9 +52,18 @@ class Nodes:
         """The same: these rules look at no connection."""
         self.partition(groups)
 
+    def cut(self, ways: Sequence[tuple[int, int]]) -> None:
+        """No message passes from the first to the second node of each of these from now on."""
+        self.lost_ways |= set(ways)
+
+    def passes(self, source: int, target: int) -> bool:
+        """Whether a message that arrives now gets through."""
+        return self.group[source] == self.group[target] and (source, target) not in self.lost_ways
+
     def heal(self) -> None:
         """All links carry messages again."""
         self.group = [0] * self.settings.regions
+        self.lost_ways.clear()
 
     def crash(self, node: int) -> None:
         """The node's memory is lost."""
@@ -111,7 +121,7 @@ class Gossip(Nodes):
             self.now, _, target, source, message = heapq.heappop(queue)
             if target < 0:
                 self._round(source)
-            elif self.is_up(target) and self.group[target] == self.group[source]:
+            elif self.is_up(target) and self.passes(source, target):
                 self.receive(target, source, message)
         self.now = to_ns
 

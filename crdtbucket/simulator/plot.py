@@ -133,7 +133,7 @@ def _dress(axes: Any, scenario: Scenario) -> None:
         axes.spines[side].set_visible(False)
     start: float | None = None
     for event in scenario.events:
-        if event.fault is Fault.PARTITION:
+        if event.fault in (Fault.PARTITION, Fault.CUT):
             start = event.at_ns / NS
         elif event.fault is Fault.HEAL and start is not None:
             axes.axvspan(start, event.at_ns / NS, color="#f3e9d2", zorder=0)

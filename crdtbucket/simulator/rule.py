@@ -30,6 +30,9 @@ class Rule(Protocol):
         """The same, and connections between two groups are reset and calls refused: what one side
         sees of the other is what it would see of processes that ended."""
 
+    def cut(self, ways: Sequence[tuple[int, int]]) -> None:
+        """No message passes from the first to the second node of each of these from now on."""
+
     def heal(self) -> None:
         """All links carry messages again."""
 

@@ -95,6 +95,8 @@ class Run:
             self.rule.partition(event.groups)
         elif event.fault is Fault.SEVER:
             self.rule.sever(event.groups)
+        elif event.fault is Fault.CUT:
+            self.rule.cut(event.ways)
         elif event.fault is Fault.HEAL:
             self.rule.heal()
         elif event.fault is Fault.CRASH:

@@ -21,6 +21,7 @@ class Fault(str, Enum):
 
     PARTITION = "partition"
     SEVER = "sever"
+    CUT = "cut"
     HEAL = "heal"
     CRASH = "crash"
     RESTART = "restart"
@@ -30,7 +31,8 @@ class Fault(str, Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """One fault at one time. A partition has `groups`, the others but heal a `node`.
+    """One fault at one time. A partition has `groups`, a cut has `ways` (source, target) on which
+    messages are lost, the others but heal have a `node`.
 
     `SEVER` is a partition by a device that resets connections and refuses calls in place of the
     other side. `REPLACE` starts a process under a new name where `node` has crashed.
@@ -40,6 +42,7 @@ class Event:
     fault: Fault
     node: int = 0
     groups: tuple[tuple[int, ...], ...] = ()
+    ways: tuple[tuple[int, int], ...] = ()
     duration_ns: int = 0
 
 

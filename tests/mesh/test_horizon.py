@@ -49,11 +49,13 @@ def test_a_round_trip_counts_for_one_to_two_windows() -> None:
 
 def test_a_mesh_that_gossips_seldom_takes_nobody_for_silent() -> None:
     """Nothing is kept free for peers that are all heard, with a second between their rounds."""
-    mesh = SimulatedMesh("AB", [BucketSpec("b", 100, 10)], gossip_interval=1.0, latency=0.02)
-    for _ in range(1000):
-        mesh.advance(0.02)
+    spec = BucketSpec("b", 1000, 10)  # so many that nothing is sent before its round
+    mesh = SimulatedMesh("AB", [spec], gossip_interval=1.0, latency=0.02)
+    for _ in range(400):
+        mesh.advance(0.05)
         mesh["A"].take("b", "k", 1)
         assert mesh["B"].bucket("b").credit("k") == 0
+    assert mesh["B"].columns("b", "k")["A"][0] > 300
 
 
 def test_the_horizon_of_a_table_is_a_time() -> None:

@@ -27,6 +27,10 @@ def test_every_scenario_works_for_any_number_of_regions(name: str, regions: int)
             if event.fault is Fault.PARTITION:
                 assert sorted(n for group in event.groups for n in group) == list(range(regions))
                 assert all(event.groups)
+            for source, target in event.ways:
+                assert event.fault is Fault.CUT
+                assert source != target
+                assert {source, target} <= set(range(regions))
         for k in range(100):
             rates = [
                 scenario.demand(k * scenario.duration_ns / NS / 100, n) for n in range(regions)

@@ -50,6 +50,9 @@ class _Mesh:
     def partition(self, *groups: set[str]) -> None:
         self._rule.partition([[self._names.index(name) for name in group] for group in groups])
 
+    def drop_frames(self, *ways: tuple[str, str]) -> None:
+        self._rule.cut([(self._names.index(a), self._names.index(b)) for a, b in ways])
+
     def heal(self) -> None:
         self._rule.heal()
 
@@ -69,7 +72,8 @@ def _make(scenario: Scenario, settings: Settings) -> Mesh:
 
 
 @pytest.mark.parametrize(
-    "name", ["partition-30s-skewed", "restart-hot", "suspend-60s", "late-joiner", "loss-30"]
+    "name",
+    ["partition-30s-skewed", "restart-hot", "suspend-60s", "late-joiner", "loss-30", "cut-way"],
 )
 def test_a_mesh_behind_the_adapter_shows_what_it_shows_without(name: str) -> None:
     settings = Settings(seed=2, capacity=1_000, refill_rate=300)

@@ -43,6 +43,9 @@ class Asked:
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         self.log.append(("partition", self.now, groups))
 
+    def cut(self, ways: Sequence[tuple[int, int]]) -> None:
+        self.log.append(("cut", self.now, ways))
+
     def heal(self) -> None:
         self.log.append(("heal", self.now))
 
@@ -62,6 +65,7 @@ class Asked:
 def test_faults_reach_the_rule_and_down_nodes_are_asked_nothing() -> None:
     events = (
         Event(NS, Fault.PARTITION, groups=((0,), (1,))),
+        Event(NS + NS // 2, Fault.CUT, ways=((0, 1),)),
         Event(2 * NS, Fault.HEAL),
         Event(3 * NS, Fault.CRASH, 1),
         Event(4 * NS, Fault.RESTART, 1),
@@ -73,6 +77,7 @@ def test_faults_reach_the_rule_and_down_nodes_are_asked_nothing() -> None:
     assert [entry for entry in rule.log if entry[0] != "offer"] == [
         ("start", "x"),
         ("partition", NS, ((0,), (1,))),
+        ("cut", NS + NS // 2, ((0, 1),)),
         ("heal", 2 * NS),
         ("crash", 3 * NS, 1),
         ("restart", 4 * NS, 1),
