@@ -639,10 +639,10 @@ MUTATIONS = (
         strong("threads", "closing_waits"),
     ),
     Mutation(
-        "forked_children_share_a_connection",
+        "forked_children_wait_for_a_copied_lock",
         "strong",
-        "        self._elsewhere = True\n        self._local = Local()",
-        "        pass",
+        "            raise self._table.refusal  # before any lock, which a fork",
+        "            pass  # before any lock, which a fork",
         strong("threads", "forked_child"),
     ),
     Mutation(

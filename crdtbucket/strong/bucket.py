@@ -70,7 +70,7 @@ class StrongBucket(Bucket):
     def acquire_sync(self, key: str | bytes, cost: int = 1) -> Decision:
         """`acquire` for threads without an event loop, over a connection of the thread: blocks
         until the decision, at most its deadline, and one more when it has to connect first. The
-        limiter runs in a thread of its own (`with limiter:`). Raises `CrdtbucketError` in a forked
+        limiter runs in a thread of its own (`with limiter:`). Raises `LimiterNotOpen` in a forked
         child."""
         return self.store.acquire_sync(self.of(key), key, cost)
 

@@ -213,6 +213,8 @@ class Store:
     def acquire_sync(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
         """`acquire` from a thread without an event loop, which it blocks."""
         threads = self._threads
+        if self._table.refusal is not None:
+            raise self._table.refusal  # before any lock, which a fork may have copied while held
         if threads is not None and threading.get_ident() != self._loops_thread:
             endpoint = self._endpoint_of(bucket, key)
             decision = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 
 from crdtbucket._core import BucketCore, Decision
 from crdtbucket.clock import NS_PER_SECOND, now_ns
-from crdtbucket.errors import CrdtbucketError, RedisReplyError, RedisUnavailable
+from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.strong import script
 from crdtbucket.strong.ask import Ask
 from crdtbucket.strong.blocking import BlockingConnection
@@ -62,19 +61,11 @@ class Threads:
         self._made: weakref.WeakSet[BlockingConnection] = weakref.WeakSet()
         self._under_way = 0
         self._idle: asyncio.Event | None = None
-        self._elsewhere = False
-        """This is a forked child: the event loop is in another process."""
-        _ALL.add(self)
 
     def acquire(
         self, endpoint: Endpoint, bucket: BucketCore, key: str | bytes, cost: int
     ) -> Decision | None:
         """The decision; None when the event loop is to be asked for it. Raises as `take`."""
-        if self._elsewhere:
-            raise CrdtbucketError(
-                "this process was forked from one in which the limiter is open: open a limiter of "
-                "its own here"
-            )
         desk = self._desk
         if not endpoint.usable():
             return desk.away(bucket, key, cost, endpoint.away_mode())
@@ -210,22 +201,6 @@ class Threads:
             with self._desk.lock:
                 self._made.add(made)
         return made
-
-    def forked(self) -> None:
-        """In a child: neither the loop nor the connections are its own."""
-        self._elsewhere = True
-        self._local = Local()
-
-
-_ALL: weakref.WeakSet[Threads] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    for one in list(_ALL):
-        one.forked()
-
-
-os.register_at_fork(after_in_child=_forked)
 
 
 __all__ = ["Threads"]

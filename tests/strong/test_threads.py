@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec, CrdtbucketError, Decision, Limiter, Mode, RedisConfig
+from crdtbucket.errors import LimiterNotOpen
 from crdtbucket.strong.bucket import StrongBucket
 from crdtbucket.strong.controller_settings import ControllerSettings
 from crdtbucket.strong.degradation import Degradation
@@ -266,18 +268,39 @@ def test_the_connections_of_threads_end_with_them(server: Server) -> None:
         until(lambda: clients(server) <= before)
 
 
+def _fork_and_ask(bucket: Any) -> int:
+    child = os.fork()
+    if not child:  # pragma: no cover - in the child
+        code = 1
+        try:
+            bucket.acquire_sync("k")
+        except LimiterNotOpen as error:
+            code = 0 if "forked" in str(error) else 2
+        finally:
+            os._exit(code)
+    return child
+
+
+def _ended(child: int, status: list[int]) -> bool:
+    done, code = os.waitpid(child, os.WNOHANG)
+    status += [os.waitstatus_to_exitcode(code)] * bool(done)
+    return bool(done)
+
+
 def test_a_forked_child_is_told_what_to_do(server: Server) -> None:
     with limiter(server.url) as one:
         bucket = one.bucket("b")
         warm(bucket)
-        child = os.fork()
-        if not child:  # pragma: no cover - in the child
-            try:
-                bucket.acquire_sync("k")
-            except CrdtbucketError as error:
-                os._exit(0 if "forked" in str(error) else 1)
-            os._exit(2)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with ThreadPoolExecutor(1) as other, bucket.store.desk.lock:
+            # Another thread forks while this one books: nobody will release the child's copy.
+            child = other.submit(_fork_and_ask, bucket).result()
+        status: list[int] = []
+        try:
+            until(lambda: status or _ended(child, status))
+        finally:
+            if not status:
+                os.kill(child, signal.SIGKILL)
+        assert status == [0]
         assert bucket.acquire_sync("k").remaining == 1_999
 
 
