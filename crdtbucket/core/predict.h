@@ -14,7 +14,6 @@ static inline double smaller(double a, double b) { return a < b ? a : b; }
 #define SLOW_NS 120e9
 #define PEAK_NS 5e9                   /* and that by which the memory of a burst fades */
 #define SEEN_LEAST 0.0083             /* weight of one second: a single call is no rate of calls in its millisecond */
-#define RESERVE_FULL (-1.0f)
 #define CLAIM_MOST 2.0                /* refill rates that the demand of one node counts for in shares: a storm buys no more */
 
 typedef struct {

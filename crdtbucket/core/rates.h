@@ -36,8 +36,10 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     int64_t since = now - cold->rated_ns, silent = t->h->averaged_ns - cold->rated_ns;
     if (since <= 0)
         return;
-    prediction_t p = predict(t, e, d, now);
-    float reserve = p.overload > 0 ? (float)reserve_tokens(t, e, d, p.slow_claims, 1.0, now) : RESERVE_FULL;
+    double slow_claims = 0;
+    if (LOAD(hot->flags) & ENTRY_RATED)
+        slow_claims = predict(t, e, d, now).slow_claims;
+    float reserve = (float)reserve_tokens(t, e, d, slow_claims, 1.0, now);
     int64_t net = entry_net(t, e);
     double admitted = (double)(net - LOAD(hot->mark));
     double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
