@@ -57,7 +57,7 @@ static void fill(table_t *t)
     uint32_t staged = rig_define(t, SCRIPT_NAME(3), 50, SECOND, 2);
     rig_define(t, SCRIPT_NAME(1), 12, SECOND, 5);
     t->definitions[staged].staged = 1;
-    definition_stage(&t->definitions[0], staged, UINT64_MAX >> 2, clock_ns(t));
+    definition_stage(t, 0, staged, UINT64_MAX >> 2, clock_ns(t));
     take_simply(t, 2, 5, 3);
     table_lock(t);
     collect_all(t);

@@ -29,7 +29,7 @@ static void script_define(script_t *s)
             slot = old;
         }
         if (slot != NONE && (old = definition_current(t, name)) != NONE)
-            definition_stage(&t->definitions[old], slot, choose_word(&s->in, 8) >> 1, clock_ns(t));
+            definition_stage(t, old, slot, choose_word(&s->in, 8) >> 1, clock_ns(t));
     } else if ((slot = definition_free_slot(t, clock_ns(t))) != NONE) {
         uint32_t candidate = old == NONE ? NONE : t->definitions[old].candidate;
         made.staged = 0;
