@@ -73,7 +73,8 @@ def rollout(module: str, words: str) -> tuple[str, ...]:
 
 
 def seeds(count: int, start: int = 0) -> tuple[str, ...]:
-    return ("tests.soak", "--seeds", str(count), "--start", str(start), "--jobs", "1")
+    counts = ("--seeds", str(count), "--start", str(start), "--jobs", "1")
+    return ("tests.soak", *counts, "--whole")
 
 
 def lives(words: str) -> tuple[str, ...]:
@@ -420,6 +421,13 @@ MUTATIONS = (
         "joined->taken = x->taken > taken ? x->taken : taken;",
         "joined->taken = x->taken + (x->taken > taken);",
         seeds(16),
+    ),
+    Mutation(
+        "a_mark_outlives_who_returned",
+        "mesh",
+        "                    self._pruner.returned(epoch)\n",
+        "                    pass\n",
+        (*PYTEST, "tests/simulated/test_returned.py"),
     ),
     Mutation(
         "unsteady_frames_are_a_jump_of_the_clock",

@@ -60,10 +60,10 @@ def one(seed: int, plain: tuple[str, ...], dropped: tuple[int, ...], *, strict: 
     return 0 if found is None else 1
 
 
-def report(seed: int, error: str, *, strict: bool) -> None:
-    """A failing seed, and what is left of its plan when it is made small."""
+def report(seed: int, error: str, *, strict: bool, whole: bool = False) -> None:
+    """A failing seed, and what is left of its plan when it is made small, unless it stays whole."""
     print(f"seed {seed}:\n{error}")
-    small = shrink(seed, strict=strict)
+    small = None if whole else shrink(seed, strict=strict)
     if small is None:
         print(f"again: python -m tests.soak --seed {seed}")
         return
@@ -82,6 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--drop", default="", help="numbers of its events that do not happen")
     parser.add_argument("--strict", action="store_true", help="excuses nothing that waits")
+    parser.add_argument("--whole", action="store_true", help="makes no failing plan smaller")
     parser.add_argument("--long", action="store_true", help="the traces that last an hour instead")
     options = parser.parse_args(arguments)
     if options.long:
@@ -97,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     for done, found in failures(options.start, options.seeds, options.jobs, strict=options.strict):
         for seed, error in found:
             broken += 1
-            report(seed, error, strict=options.strict)
+            report(seed, error, strict=options.strict, whole=options.whole)
         pace = done / (time.monotonic() - began)
         print(f"{done} of {options.seeds} seeds, {broken} failed, {pace:.0f}/s", flush=True)
     return 1 if broken else 0

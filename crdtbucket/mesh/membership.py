@@ -328,6 +328,8 @@ class Membership:
             # Only who hears a member is believed, else the mesh would tell of the dead for ever.
             if name not in (frame.unheard or ()) and not self._has_left(name, epoch):
                 self._know(name, region, epoch, address, now)
+                if not self._is_gone(name):  # who is not linked with it learns it from no other
+                    self._pruner.returned(epoch)
         if frame.unheard is not None and frame.unheard != link.unheard:
             link.unheard, self._relays = frame.unheard, None
         if frame.members is not None:

@@ -9,7 +9,7 @@ from tests.simulated.books import Books, Column
 from tests.simulated.network import LAST_RETRY_NS, Network
 from tests.simulated.plan import Plan
 from tests.simulated.truth import Owner, Place
-from tests.simulated.view import View
+from tests.simulated.view import ENDED_NS, View
 
 SECOND = 10**9
 PASS = 10.0
@@ -31,7 +31,10 @@ class Ending:
             stats = node.table.stats()
             if not len(node.table) == stats["keys"] <= stats["max_keys"]:
                 self.view.broken("memory", f"{node.name}: {stats}")
-        late = self.plan.loss[0] or self.view.hops > 1  # lost, or relayed by who must hear of that
+        # What is lost comes late, and what is relayed by who must hear of that first; and who has
+        # evicted a full key hears of its history when anti-entropy finds it.
+        evicted = any(node.table.stats()["evicted_full"] for node in self._live())
+        late = self.plan.loss[0] or self.view.hops > 1 or evicted
         if late and not self._all_equal():
             self.mesh.advance(2 * self.view.hops * max(PASS, 2 * self.round) + 2.0)
         for place in self.books.ideals:
@@ -150,7 +153,8 @@ class Ending:
             return  # what a forgotten node may have taken is charged
         least = self.books.slowest[place].level(self.mesh.now_ns)
         lag = self.plan.gossip_interval + 4 * self.plan.one_way
-        late = spec.rate_per_second * (0.01 + self.view.hops * lag)
+        folded = ENDED_NS / SECOND if self.plan.has("die") else 0.0  # what the dead may have taken
+        late = spec.rate_per_second * (0.01 + self.view.hops * lag + folded)
         if shown < least - late - 0.01:
             self.view.broken(
                 "history",
@@ -172,6 +176,9 @@ class Ending:
         sent = {n.name: more for n in nodes if (more := n.node.entries_sent - before[n.name])}
         if sent:
             self.view.broken("quiet", f"entries sent though nothing changes: {sent}")
+        patience = self.mesh.now_ns + round(4 * max(GRACE, 3 * self.round) * SECOND)
+        while any(len(node.table) for node in nodes) and self.mesh.now_ns < patience:
+            self.mesh.advance(self.round)
         held = {node.name: len(node.table) for node in nodes if len(node.table)}
         if held:
             self.view.broken("evicted", f"full keys are kept: {held}")

@@ -243,12 +243,12 @@ class Network(SimulatedMesh):
         del self.open[here, there]
         node = self.nodes[here]
         if node.up:
-            node.node.disconnected(there, self._at(here))
+            node.node.disconnected(there, self._at(here), ended=not by_silence)
             self._dial_later(here, there)
 
     def _dial_failed(self, here: str, there: str, *, refused: bool) -> None:
-        """A dial made no connection: it was refused at once, or nothing answered. The protocol
-        machine has no event for that yet."""
+        """A dial made no connection: it was refused at once, or nothing answered."""
+        self.nodes[here].node.call_failed(there, "", self._at(here), refused=refused)
 
     def _at(self, name: str) -> int:
         node = self.nodes[name]

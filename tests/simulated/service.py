@@ -37,8 +37,8 @@ class Window:
         self.ideal = ideal
         self.offered: dict[str, int] = {}
         self.given: dict[str, int] = {}
-        self.served: dict[str, int] = {}
-        """When each node last admitted a call, or began to be asked, ns."""
+        self.waiting: dict[str, int] = {}
+        """Since when each node has only denied calls, ns; not there when the last was admitted."""
         self.starved: dict[str, int] = {}
         """The longest time that a node with demand admitted nothing, ns."""
         self.ideal_given = 0
@@ -115,10 +115,10 @@ class Service:
         window.given[name] = window.given.get(name, 0) + allowed * cost
         window.beyond = max(window.beyond, -self.true.level(now))
         window.ideal_given += window.ideal.admits(calls, cost, now) * cost
-        since = window.served.setdefault(name, window.since)
-        if allowed:
-            window.served[name] = now
+        since = window.waiting.setdefault(name, now)
         window.starved[name] = max(window.starved.get(name, 0), now - since)
+        if allowed:
+            del window.waiting[name]
 
     # ---- rules ----
 

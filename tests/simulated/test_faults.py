@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SEEDS = 2000
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_seeds() -> None:
     broken = [f for _, found in failures(0, SEEDS, os.cpu_count() or 1) for f in found]
     assert not broken, f"{len(broken)} of {SEEDS} seeds failed, the first:\n{broken[0]}"
