@@ -243,12 +243,12 @@ static uint32_t relayed_rates(const encoder_t *to, uint32_t e, wire_rates_t *out
     while (column_next(t, e, &c) && count < MAX_COLUMNS) {
         uint32_t origin = column_origin(&c);
         const node_t *n = &t->nodes[t->origins[origin].node];
-        int64_t age = column_age(n, &c, to->now);
+        int64_t age = age_of(n, &c, to->now);
         if (!n->relayed || !column_rated(&c) || to->position[origin] == UINT16_MAX || age >= t->h->near_ns)
             continue;
         double fast = unpack_rate(c.c->fast[c.i]) * fade(n, c.c->heard[c.i], FAST_NS);
         wire_rates_t r = {to->position[origin], (uint32_t)((age + MILLISECOND - 1) / MILLISECOND), pack_rate(fast),
-                          pack_rate(column_slow(n, &c))};
+                          pack_rate(slow_rate(n, &c))};
         uint32_t at = count;
         if (!(r.fast | r.slow) || r.age_ms > MOST_AGE_MS)
             continue;
