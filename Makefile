@@ -62,6 +62,7 @@ bench-page: $(STAMPS)/bench
 soak: $(STAMPS)/dev
 	$(BIN)/python -m tests.kills --kills $(KILLS)
 	$(BIN)/python -m tests.native
+	$(BIN)/python -m tests.mutations
 	$(BIN)/python -m tests.compositions --minutes $(MINUTES)
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m tests.soak --seeds $(SEEDS)
 

@@ -44,22 +44,26 @@ def compiled(source: Path, package: Path) -> None:
     subprocess.run(["gcc", *CFLAGS, *paths, "-lm", "-lpthread"], check=True)
 
 
+def place(mutation: Mutation, project: Path) -> Path:
+    """The file in which the text that a mutation replaces stands, exactly once."""
+    files = [
+        p
+        for p in (project / "crdtbucket" / mutation.folder).iterdir()
+        if p.suffix in (".h", ".py", ".lua")
+    ]
+    counts = {p: count for p in files if (count := p.read_text().count(mutation.old))}
+    assert list(counts.values()) == [1], f"{mutation.name}: not there once: {mutation.old!r}"
+    return next(iter(counts))
+
+
 def planted(mutation: Mutation | None, original: Path, directory: Path) -> Path:
     """A copy of the project with the bug in it."""
     copy = directory / (mutation.name if mutation else "unmutated")
     shutil.copytree(original, copy)
     core_is_new = mutation is None or mutation.folder == "core"
     if mutation:
-        files = [
-            p
-            for p in (copy / "crdtbucket" / mutation.folder).iterdir()
-            if p.suffix in (".h", ".py", ".lua")
-        ]
-        texts = {p: text for p in files if mutation.old in (text := p.read_text())}
-        where = [(p, text) for p, text in texts.items() if text.count(mutation.old) == 1]
-        assert len(where) == len(texts) == 1, f"{mutation.name}: not there once: {mutation.old!r}"
-        ((path, text),) = where
-        path.write_text(text.replace(mutation.old, mutation.new))
+        path = place(mutation, copy)
+        path.write_text(path.read_text().replace(mutation.old, mutation.new))
     if core_is_new:
         compiled(copy / "_core.c", copy / "crdtbucket")
     else:

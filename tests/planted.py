@@ -327,8 +327,8 @@ MUTATIONS = (
     Mutation(
         "dead_although_a_third_hears_it",
         "mesh",
-        "if any(hears(other.told, other.unheard, name) for other in alive):",
-        "if False:",
+        "        return any(hears(link.told, link.unheard, name) for link in self._alive(now))\n",
+        "        return False\n",
         deaths("heard_by_a_third"),
     ),
     Mutation(
