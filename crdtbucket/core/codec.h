@@ -20,10 +20,10 @@ typedef struct {
     uint32_t definition, columns;
     int64_t debt_ns;
     uint16_t fast, slow;
+    uint16_t relayed_count;           /* nodes whose rates come with it */
     uint8_t flags;
     const wire_column_t *column;
-    const uint8_t *relayed;           /* rates of nodes that some peer of the sender does not hear, as they came but checked */
-    uint32_t relayed_count;
+    const uint8_t *relayed;           /* these, as they came, but checked */
 } wire_entry_t;
 
 static inline uint8_t *put_varint(uint8_t *out, uint64_t value)
@@ -106,7 +106,7 @@ static const uint8_t *skip_relayed(const uint8_t *in, const uint8_t *end, const 
     if (!(in = get_varint(in, end, &count)) || !count || count > MAX_COLUMNS)
         return NULL;
     e->relayed = in;
-    e->relayed_count = (uint32_t)count;
+    e->relayed_count = (uint16_t)count;
     for (uint32_t i = 0; i < count; i++) {
         if (!(in = get_relayed(in, end, &r)) || r.origin >= tables->origins || (i && r.origin <= last))
             return NULL;

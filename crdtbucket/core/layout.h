@@ -232,7 +232,7 @@ typedef struct {
     uint32_t origins_changed;         /* counts changes of the set of origins */
     uint32_t released;                /* origins given up: their ids may mean others now */
     uint32_t named;                   /* numbers below it may have names, and memory for them */
-    uint32_t relayed;                 /* nodes that are */
+    uint32_t relayed;                 /* nodes whose rates go on from here */
     uint32_t refused;                 /* another running process has this node's name */
     uint32_t notes;                   /* 0: none; else 1 + which of two places has the leader's notes */
     int64_t notes_bytes[2];

@@ -102,6 +102,19 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 stated, const wei
     return out;
 }
 
+/* News of takes that were made, in part, under a limit that is gone. How much of them that limit has refilled since is not
+ * known, so by itself the news empties the bucket and no more: at the rate of now, what a larger limit admits would keep
+ * everybody from it for hours. What is beyond that is forgiven, unless it is owed here, or by the sender. */
+static i128 charged_at_most(definition_t *d, i128 debt, i128 after, i128 stated)
+{
+    i128 most = full_units(d);
+    most = debt > most ? debt : stated > most ? stated : most;
+    if (after <= most)
+        return after;
+    ADD_SATURATED(d->forgiven, (int64_t)((after - most) / d->q > INT64_MAX ? INT64_MAX : (after - most) / d->q));
+    return most;
+}
+
 /* `c` has risen by what others tell of its owner, a silent node, and had `net` tokens before. The column by which that node is
  * predicted, this one or that of another life, keeps its count at the owner's newest news. */
 static void note_relayed(table_t *t, uint32_t e, uint32_t node, const column_t *c, int64_t net, int64_t brought)
@@ -128,19 +141,6 @@ static void note_relayed(table_t *t, uint32_t e, uint32_t node, const column_t *
             refresh_near_class(t, e);
     }
     rated.c->known[i] += (uint64_t)(column_net(&rated) - before - brought); /* 0, but for a new birth and another life */
-}
-
-/* News of takes that were made, in part, under a limit that is gone. How much of them that limit has refilled since is not
- * known, so by itself the news empties the bucket and no more: at the rate of now, what a larger limit admits would keep
- * everybody from it for hours. What is beyond that is forgiven, unless it is owed here, or by the sender. */
-static i128 charged_at_most(definition_t *d, i128 debt, i128 after, i128 stated)
-{
-    i128 most = full_units(d);
-    most = debt > most ? debt : stated > most ? stated : most;
-    if (after <= most)
-        return after;
-    ADD_SATURATED(d->forgiven, (int64_t)((after - most) / d->q > INT64_MAX ? INT64_MAX : (after - most) / d->q));
-    return most;
 }
 
 /* A column that has risen is news for the peers that do not hear its owner. Nothing else of a merge is news for anybody: a
@@ -239,8 +239,10 @@ static void store_relayed_rates(table_t *t, uint32_t e, const merge_context_t *m
         t->nodes[t->origins[origin].node].rated = 1;
         changed = 1;
     }
-    if (changed)
+    if (changed) {
+        note_peak(t, e, m->at);
         refresh_near_class(t, e);
+    }
 }
 
 /* Larger counts of the own running epoch: somebody else runs under it, or this process lost some. What a common store was

@@ -62,7 +62,6 @@ class Membership:
         """When somebody that hears them itself last spoke of them."""
         self._relays: bytes | None = None
         """What `relays` says; None when that may have changed."""
-        self._unheard_by_some: frozenset[str] = frozenset()
         self._numbered = -1
         self.expected = 1 + len(config.peers)
         """Members that there are at least, this node included."""
@@ -192,13 +191,7 @@ class Membership:
 
     def relayed(self, name: str) -> bool:
         """Whether a connected peer says that it does not hear this member."""
-        return name in self.unheard_by_some
-
-    @property
-    def unheard_by_some(self) -> frozenset[str]:
-        """Members that some connected peer says that it does not hear."""
-        self.relays()
-        return self._unheard_by_some
+        return any(link.connected and name in link.unheard for link in self.links.values())
 
     def relays(self) -> bytes:
         """By node id, not 0 when a connected peer does not hear that node: it says so, or it has
@@ -212,7 +205,6 @@ class Membership:
             for number, name in names.items():
                 relays[number] = not all(_hears(link, name) for link in links)
             self._relays = bytes(relays)
-            self._unheard_by_some = frozenset(name for link in links for name in link.unheard)
         return self._relays
 
     def count(self, now: int) -> None:

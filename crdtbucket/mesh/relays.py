@@ -37,17 +37,17 @@ class Relays:
     def step(self) -> None:
         """Says to the table whose rates go on from here; before anything is encoded."""
         links = self._members.links
-        names = self._members.unheard_by_some
-        relayed = {links[name].node for name in names if name in links}
+        connected = [link for link in links.values() if link.connected]
+        unheard = {name for link in connected for name in link.unheard}
+        relayed = {links[name].node for name in unheard if name in links}
         for node in relayed ^ self._relayed:
             self._table.relay(node, node in relayed)
         self._relayed = relayed
 
     def merged(self, link: Link, touched: array[int], now: int) -> None:
-        """Entries of this peer were merged: they go on to whoever does not hear it."""
-        if self._members.relayed(link.info.name):
-            self._table.touch(touched)
-        elif touched:
+        """Entries of this peer were merged. What has risen in them has gone on already to whoever
+        is known not to hear it; the others may turn out not to."""
+        if touched and not self._members.relays()[link.node]:
             link.lately.append((now, touched))
 
     def begin(self, names: Iterable[str], now: int) -> None:

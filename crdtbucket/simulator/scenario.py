@@ -32,7 +32,7 @@ class Fault(str, Enum):
 @dataclass(frozen=True)
 class Event:
     """One fault at one time. A partition has `groups`, a cut has `ways` (source, target) on which
-    messages are lost, the others but heal have a `node`.
+    messages are lost, the others but heal a `node`.
 
     `SEVER` is a partition by a device that resets connections and refuses calls in place of the
     other side. `REPLACE` starts a process under a new name where `node` has crashed.
