@@ -25,7 +25,8 @@ from tests.model.world import SECOND
 
 KEY = "k"
 PHANTOM, PHANTOM_EPOCH, LONG_AGO = 255, 2**64 - 1, -100_000 * SECOND
-NEAR_NS = SECOND // 2
+NEAR_NS = 1
+"""The near horizon: what is held back for the phantom within it must be nothing."""
 ONE_TOKEN_A_SECOND = 25 << 10
 """As rates travel: 6 bits of exponent from 2^-24, 10 of mantissa."""
 NO_PLACE = 0xFFFF
@@ -99,6 +100,7 @@ class CoreNode:
         spare = next(self.epochs, None)
         if spare is not None:
             self.table.spare_epoch(spare)
+        self.table.configure(near_ns=NEAR_NS)
         self.bucket = self.defined()
         self.created: int | None = None
         self.phantom()
