@@ -218,7 +218,7 @@ static void store_relayed_rates(table_t *t, uint32_t e, const merge_context_t *m
     const uint8_t *in = w->relayed;
     int changed = 0;
     for (uint32_t i = 0; i < w->relayed_count; i++) {
-        wire_rates_t x;
+        wire_rates_t x = {0};
         in = get_relayed(in, in + 9, &x);                /* it was checked, and has no more bytes */
         uint32_t origin = m->tables->origin[x.origin];
         int64_t at = m->at - x.age_ms * MILLISECOND;

@@ -96,7 +96,7 @@ class Member:
         pid = os.fork()
         if not pid:
             try:
-                told = f"granted {int(self._bucket.take(KEY).allowed)}"
+                told = f"granted {int(self._bucket.acquire_sync(KEY).allowed)}"
             except CrdtbucketError as error:
                 told = f"{type(error).__name__}: {error}"
             os.write(write, told.encode())
