@@ -60,7 +60,7 @@ NOT_YET: tuple[Waiting, ...] = (
         lambda plan: plan.gossip_interval >= 1,
     ),
     Waiting(
-        "a column of a full key is not told again where rounds are slow and its other holder evicts it",
+        "a full key that its other holder evicts is not told again where rounds are slow",
         ("equal",),
         lambda plan: plan.gossip_interval >= 10,
     ),
