@@ -10,7 +10,6 @@ from crdtbucket import CrdtbucketError, Limiter
 from tests.compositions.events import CELLS, EVENTS, FEATURES, absent, play
 from tests.compositions.fleet import Fleet
 
-
 QUICK = ("local", "shared")
 """Features whose cells are played here; `python -m tests.compositions` plays those of all."""
 
