@@ -416,6 +416,13 @@ MUTATIONS = (
         (*PYTEST, "tests/core/test_identity.py"),
     ),
     Mutation(
+        "told_of_once_is_running_for_long",
+        "mesh",
+        "            if any(hears(link.told, link.unheard, name) for link in told)\n",
+        "",
+        (*PYTEST, "tests/mesh/test_membership.py", "-k", "died_before_a_joiner"),
+    ),
+    Mutation(
         "columns_raised_by_anybody",
         "core",
         "joined->taken = x->taken > taken ? x->taken : taken;",

@@ -279,8 +279,7 @@ class Membership:
         linked = sum(
             one.connected and not (one.left or one.forgotten) for one in self.links.values()
         )
-        only_told_of = len(self.known.keys() - self.links.keys())
-        missing = linked - len(alive) + self._places.empty(now) + only_told_of
+        missing = linked - len(alive) + self._places.empty(now) + len(self._told_of())
         return is_majority(1 + len(alive), missing)
 
     def _alive(self, now: int) -> list[Link]:
@@ -406,8 +405,22 @@ class Membership:
     def _running(self) -> set[int]:
         gone = {name for name in self.links if self._is_gone(name)}
         epochs = {link.info.epoch for name, link in self.links.items() if name not in gone}
-        told = {epoch for name, _, epoch, _ in self.known.values() if name not in gone}
+        told = {self.known[name][2] for name in self._told_of()}
         return epochs | told | {self._table.epoch}
+
+    def _told_of(self) -> set[str]:
+        """Members that have no link here, and that a peer hears that is not gone itself, as far as
+        it has told. A joiner is told of one that has just died: that is no member."""
+        told = [
+            link
+            for name, link in self.links.items()
+            if link.told is not None and not self._is_gone(name)
+        ]
+        return {
+            name
+            for name in self.known.keys() - self.links.keys()
+            if any(hears(link.told, link.unheard, name) for link in told)
+        }
 
 
 def _hears(link: Link, name: str) -> bool:

@@ -190,6 +190,30 @@ def test_a_member_that_is_only_told_of_counts_in_the_majority() -> None:
     assert not died(members, 0)
 
 
+def test_who_died_before_a_joiner_came_is_no_member_there() -> None:
+    """Its epoch is not held up by having been told of, nor does it count against a majority."""
+    members, table = membership()
+    members.connected(PEER, 0)
+    link, row = members.links["peer"], ("third", "", 3, "h:1")
+    table.table.origin(members._roster.node("third"), 3)
+    members.hear(link, frame(members=(row,), unheard=()), 0)
+    assert members._running() == {ME.epoch, PEER.epoch, 3}
+    members.hear(link, frame(members=(row,), unheard=("third",)), GOSSIP_NS)
+    assert members._running() == {ME.epoch, PEER.epoch}
+    members.disconnected(link, GOSSIP_NS, ended=True)
+    assert died(members, GOSSIP_NS)
+
+
+def test_who_a_silent_peer_hears_is_not_taken_for_dead() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    members.hear(members.links["peer"], frame(members=(("third", "", 3, ""),), unheard=()), 0)
+    members.age(DEAD_NS)
+    assert 3 in members._running()
+    members.forget(members.links["peer"])
+    assert 3 not in members._running()
+
+
 def test_whoever_takes_over_counts_the_members_that_are_not_linked_again() -> None:
     members, _ = membership()
     linked = [

@@ -124,6 +124,20 @@ def test_pods_killed_and_replaced_under_new_names_leave_the_limit_whole(load: fl
     assert sum(told) <= 4 * whole + SPEC.capacity
 
 
+def test_who_replaces_a_dead_one_is_not_left_dark_by_the_next_death() -> None:
+    """A joiner is told of whoever has died a moment before; it must not hold the dead one's columns
+    when the others have dropped them, else it can adopt nobody's level."""
+    settings = Settings()
+    outcome = simulate(
+        make_rule(CRDTBUCKET), SCENARIOS["killed-and-replaced"](settings, 1.0), settings
+    )
+    assert outcome.ratio is not None
+    assert outcome.ratio >= 0.98
+    assert outcome.dark_seconds <= 1.0
+    assert outcome.share_min is not None
+    assert outcome.share_min >= 0.9
+
+
 def test_one_pod_a_second_under_a_new_name_leaves_few_columns_and_the_limit_whole() -> None:
     mesh, live, admitted = mesh_of(2, SPEC), list(NAMES[:2]), 0
     for number in range(110):
