@@ -35,6 +35,11 @@ static void script_define(script_t *s)
         made.staged = 0;
         if (candidate != NONE)                          /* as the binding: the candidate ends first */
             definition_join(t, candidate, old, clock_ns(t));
+        if (old != NONE) {
+            made.earliers = t->definitions[old].earliers;
+            memcpy(made.earlier, t->definitions[old].earlier, sizeof made.earlier);
+            earlier_follow(&made, &t->definitions[old], 1, clock_ns(t));
+        }
         definition_place(t, slot, &made, old, clock_ns(t));
     }
     table_unlock(t);

@@ -109,6 +109,7 @@ def test_a_neighbours_neighbour_is_not_taken_for_dead() -> None:
     for _ in range(90):
         mesh["A"].take("b", "k", 15)
         mesh.advance(1.0)
+        assert not any(marked for *_, marked in mesh["C"].table.origins())
     mesh["A"].take("b", "k", 15)
     mesh.advance(0.5)
     assert mesh.knows("k", 91 * 15) == {"A", "B", "C"}
