@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -246,11 +247,21 @@ def test_closing_waits_for_the_calls_of_threads(server: Server) -> None:
     with one:
         bucket = one.bucket("b")
         net = warm(bucket)
-        threads = [threading.Thread(target=work) for _ in range(6)]
-        for thread in threads:
+        asking = [threading.Thread(target=work) for _ in range(6)]
+        for thread in asking:
             thread.start()
-        until(lambda: clients(server) > 4)
-    for thread in threads:
+        until(lambda: clients(server) > 6)
+        threads = bucket.store._threads
+        server.freeze()
+        until(lambda: threads._under_way > 3)
+        stopping = asyncio.run_coroutine_threadsafe(threads.stop(), threads._loop)
+        for _ in range(3):
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), threads._loop).result(BOUND)
+        assert not stopping.done()
+        server.thaw()
+        stopping.result(BOUND)
+        assert threads._under_way == 0
+    for thread in asking:
         thread.join(BOUND)
     taken, refunded = records(server)["n1"]
     assert len(kept) == 6
