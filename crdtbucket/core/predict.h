@@ -237,13 +237,14 @@ GLANCES static inline double near_tokens(const table_t *t, uint32_t e, const pre
 }
 
 /* Tokens/s by which the reserve refills: this node's share of the refill. A small caller gets half of what it asks for at least,
- * up to a twentieth of the refill, so that it waits no longer the more the others ask. And half of the refill at most: who
- * takes more has no need of a reserve, and would leave nothing for those of others. */
+ * up to a twentieth of the refill, so that it waits no longer the more the others ask. A node whose demand is beyond what
+ * counts, such as a storm of retries, gets half of the refill at most, or it would leave nothing for the reserves of others. */
 GLANCES static inline double reserve_rate(const table_t *t, const cold_t *cold, const definition_t *d, double slow_claims)
 {
     double own = own_slow_claim(cold, d), share = own * refill_share(d, own + slow_claims);
     double least = smaller(own / 2.0, d->per_second / larger(20.0, 2.0 * (double)t->h->members));
-    return smaller(d->per_second / 2.0, larger(share, least));
+    double most = own < CLAIM_MOST * d->per_second ? d->per_second : d->per_second / 2.0;
+    return smaller(most, larger(share, least));
 }
 
 /* Tokens that a small caller may take although the prediction leaves none (else it is dark for ever). */
