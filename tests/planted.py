@@ -1201,7 +1201,7 @@ MUTATIONS = (
     Mutation(
         "reserves_for_those_who_take_most",
         "core",
-        "    return smaller(d->per_second / 2.0, larger(share, least));\n",
+        "    return smaller(most, larger(share, least));\n",
         "    return larger(share, least);\n",
         demand("simulated/test_demand", "does_not_wait_long"),
     ),
