@@ -124,6 +124,28 @@ def test_who_asks_once_a_second_beside_a_storm_does_not_wait_long(size: int, cap
         assert seen.admitted[name] >= 0.8 * 600 / (20 + size - 1), (name, seen.admitted)
 
 
+@pytest.mark.parametrize("asks", [1, 2, 3.3])
+@pytest.mark.parametrize(("size", "capacity", "rate"), [(3, 20, 10), (5, 10, 10), (5, 100, 100)])
+def test_nobody_waits_long_while_a_storm_begins(
+    size: int, capacity: int, rate: int, asks: float
+) -> None:
+    """The storm comes when all others have asked `asks` times a second for a while."""
+    mesh = mesh_of(size, BucketSpec("b", capacity, rate), latency=0.08, jitter=0.5)
+    rng = random.Random(1)
+    phase = {name: rng.randrange(100) for name in mesh.nodes}
+    every, storm = round(100 / asks), 0.0
+
+    def calls(now: float, name: str) -> int:
+        if name == "A":
+            return poisson(storm * STEP, rng)
+        return int((round(now / STEP) + phase[name]) % every == 0)
+
+    run(mesh, 10, calls)
+    storm = 100.0 * rate
+    seen = run(mesh, 20, calls)
+    assert max(seen.waits.values(), default=0) <= 2.0 + STEP, seen.waits
+
+
 @pytest.mark.parametrize(("size", "latency"), [(3, 0.04), (5, 0.08)])
 def test_bursts_in_step_are_expected_again(size: int, latency: float) -> None:
     """100 ms in every second, everywhere at once, twice the limit on the average."""
