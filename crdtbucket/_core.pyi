@@ -131,6 +131,7 @@ class Table:
         predict: bool | None = None,
         trust_ns: int | None = None,
         near_ns: int | None = None,
+        shared_bursts: bool | None = None,
     ) -> None: ...
     @property
     def near_ns(self) -> int: ...

@@ -204,6 +204,7 @@ class SimulatedMesh:
         clock_offsets: Mapping[str, float] | None = None,
         clock_drift_ppm: Mapping[str, float] | None = None,
         partition_trust: float | None = None,
+        partition_burst: Literal["whole", "share"] = "whole",
         forget_after: float = 900.0,
         ended_is_dead: float | Literal["never"] = 10.0,
         prediction: bool = True,
@@ -236,6 +237,7 @@ class SimulatedMesh:
             peers=[f"127.0.0.1:{i + 1}" for i in range(len(names) - 1)],
             gossip_interval=gossip_interval,
             partition_trust=partition_trust,
+            partition_burst=partition_burst,
             forget_after=forget_after,
             ended_is_dead=ended_is_dead,
         )

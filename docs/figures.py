@@ -29,6 +29,7 @@ ROWS, TABLE, PICTURE = DOCS / "accuracy.json", DOCS / "accuracy.md", DOCS / "img
 BEGIN, END = "<!-- accuracy: written by docs/figures.py -->", "<!-- end of accuracy -->"
 
 OURS, BASELINES = "crdtbucket", ("static-split", "no-prediction", "max-of-totals")
+SHARED, CUTS = "partition-burst-share", "partition-*"
 PICTURED = "partition-30s-skewed"
 SHORT = (  # the README's; the last is the worst of all
     "balanced",
@@ -47,11 +48,13 @@ Rows = list[dict[str, Any]]
 
 
 def commands(patterns: Sequence[str], seeds: int) -> list[str]:
-    """The two command lines behind the tables: our rule over the seeds, the others on the first."""
+    """The command lines behind the tables: our rule over the seeds, the others on the first, and
+    our option for partitions."""
     start = " ".join(["crdtbucket simulate", *patterns, "--json"])
     return [
         f"{start} --rules {OURS} --seeds {seeds}",
         f"{start} --rules {','.join(BASELINES)}",
+        f"crdtbucket simulate '{CUTS}' --json --rules {SHARED} --seeds {seeds}",
     ]
 
 
@@ -85,6 +88,11 @@ def render(data: dict[str, Any]) -> tuple[str, str]:
         first=data["commands"][0],
         second=data["commands"][1],
         ours=_table(_OURS_HEAD, [_ours(name, groups[name, OURS]) for name in names]),
+        third=data["commands"][2],
+        shared=_table(
+            _OURS_HEAD,
+            [_ours(name, groups[name, SHARED]) for name in names if (name, SHARED) in groups],
+        ),
         others=_table(_OTHERS_HEAD, [_others(name, groups) for name in names]),
     )
     short = _table(_SHORT_HEAD, [_short(name, groups) for name in names if name in SHORT])
@@ -129,6 +137,17 @@ region with demand admitted nothing. `share`: least and greatest share of what w
 the share of the demand. `denied light`: calls denied though less than the refill was offered.
 
 {ours}
+## With `partition_burst: share`
+
+```console
+$ {third}
+```
+
+While peers are silent a bucket refills to this side's share of the capacity alone: bursts on both
+sides of a partition add up to one capacity. The price is that a burst on one side alone gets no
+more than the share of that side.
+
+{shared}
 ## The other rules, on the same calls
 
 ```console

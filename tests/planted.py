@@ -199,7 +199,7 @@ MUTATIONS = (
     Mutation(
         "no_advance",
         "core",
-        "        if (debt < -far)\n            bound = -far;\n        else if",
+        "        if (debt < least)\n            bound = least;\n        else if",
         "        if",
         contract("advance_first"),
     ),
@@ -1204,6 +1204,20 @@ MUTATIONS = (
         "    return smaller(most, larger(share, least));\n",
         "    return larger(share, least);\n",
         demand("simulated/test_demand", "does_not_wait_long"),
+    ),
+    Mutation(
+        "sides_refill_to_the_whole_capacity",
+        "core",
+        "    return far_units(d, p->held) - far_units(d, p->far);\n",
+        "    return -far_units(d, p->far);\n",
+        demand("simulated/test_shared_bursts", "trough_through"),
+    ),
+    Mutation(
+        "nothing_is_left_to_a_quiet_side",
+        "core",
+        "larger(0.0, capacity - own)",
+        "capacity",
+        demand("simulated/test_shared_bursts", "by_heads"),
     ),
     Mutation(
         "bursts_are_forgotten",

@@ -315,6 +315,7 @@ def test_every_key_of_the_mesh(load: Load) -> None:
         "  secret: [the new and longer one, '${env:LONG}']\n  hash_secret: fixed\n"
         "  tls_cert: c.pem\n  tls_key: k.pem\n  tls_ca: ca.pem\n  tls_verify_peer: false\n"
         "  gossip_interval: 250ms\n  partition_trust: 1m\n  forget_after: 0.5h\n"
+        "  partition_burst: share\n"
         "  ended_is_dead: 20s\n"
         "  state_dir: /var/lib/crdtbucket\n  max_peers: 5\n"
     )
@@ -331,6 +332,7 @@ def test_every_key_of_the_mesh(load: Load) -> None:
         tls_verify_peer=False,
         gossip_interval=0.25,
         partition_trust=60.0,
+        partition_burst="share",
         forget_after=1800.0,
         ended_is_dead=20.0,
         state_dir="/var/lib/crdtbucket",
@@ -547,6 +549,7 @@ def test_any_text_is_a_config_or_one_config_error(load: Load, text: str) -> None
         ({"gossip_interval": float("nan")}, "mesh.gossip_interval"),
         ({"gossip_interval": "100ms"}, "mesh.gossip_interval"),
         ({"partition_trust": -1}, "mesh.partition_trust"),
+        ({"partition_burst": "half"}, "mesh.partition_burst"),
         ({"forget_after": 0.5}, "mesh.forget_after"),
         ({"ended_is_dead": 0.5}, "mesh.ended_is_dead"),
         ({"ended_is_dead": None}, "mesh.ended_is_dead"),

@@ -46,8 +46,9 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:3: mesh.gossip: unknown key 'gossip' (known here: advertise, ended_is_dead, "
-                "forget_after, gossip_interval, hash_secret, listen, max_peers, partition_trust, "
-                "peers, secret, state_dir, tls_ca, tls_cert, tls_key, tls_verify_peer)"
+                "forget_after, gossip_interval, hash_secret, listen, max_peers, partition_burst, "
+                "partition_trust, peers, secret, state_dir, tls_ca, tls_cert, tls_key, "
+                "tls_verify_peer)"
             ),
         ],
     ),

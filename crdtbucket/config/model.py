@@ -268,6 +268,9 @@ class Mesh(Section):
     """time between two rounds to each peer"""
     partition_trust: Seconds | None = None
     """how long a silent peer's demand is still predicted; while it is a member, if left out"""
+    partition_burst: Literal["whole", "share"] | None = None
+    """tokens that a bucket holds at most while peers are silent: its `whole` capacity, on each side
+    of a partition; or this side's `share` of it by demand"""
     forget_after: Seconds | None = None
     """silence after which a peer is no longer a member"""
     ended_is_dead: SecondsOrNever | None = None

@@ -76,7 +76,7 @@ cdef extern from "core/core.h" nogil:
         int64_t open_tokens
         uint64_t version, spare_epoch
         int64_t entries, bump, blocks_used
-        uint32_t births, definitions, defined, own_origin, predict, flush_wanted, origins_changed, released, repairs, notes, refused, named, relayed
+        uint32_t births, definitions, defined, own_origin, predict, shared_bursts, flush_wanted, origins_changed, released, repairs, notes, refused, named, relayed
         int64_t notes_bytes[2]
         int64_t view_bytes[2]
         int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten, unlogged

@@ -209,6 +209,7 @@ typedef struct {
     int64_t members;                  /* live peers and this node */
     uint32_t own_origin;
     uint32_t predict;
+    uint32_t shared_bursts;           /* sides of a partition share the capacity, too */
     __attribute__((aligned(64))) uint32_t flush_wanted;
 
     __attribute__((aligned(64))) pthread_mutex_t lock;

@@ -334,8 +334,8 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
     definition_t *d = &t->definitions[hot->bucket];
     if (UNLIKELY(LOAD(hot->flags) & ENTRY_SUSPECT) && (m->memory || m->common))
         suspect_cancel(t, e, now);
-    i128 far = entry_far(t, e, d, now);
-    advance(t, e, d, far, now);
+    i128 far = entry_far(t, e, d, now), least = UNLIKELY(t->h->shared_bursts) ? entry_least(t, e, d, now) : -far;
+    advance(t, e, d, least, now);
     int64_t base = LOAD(hot->base), net = entry_net(t, e); /* one net throughout: a take that comes between stays charged */
     i128 debt = debt_units(d, base, net, now), cap = cap_units(d);
     g->mixed = !wd->same;
@@ -356,8 +356,11 @@ static int join_entry(table_t *t, uint32_t e, const wire_entry_t *w, const wire_
         after = cap;
         count_full(t, hot);
     }
-    if (after < -far)
-        after = -far;
+    if (after < least) {
+        after = least;
+        if (least > 0)
+            count_full(t, hot);
+    }
     if (after <= 0 && debt > 0)
         count_full(t, hot);
     journal_t *j = t->journal;

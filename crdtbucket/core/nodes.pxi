@@ -127,9 +127,11 @@ cdef class _Nodes(_Definitions):
         refresh_far(&self.t)
         self.leave()
 
-    def configure(self, *, members=None, cautious_until=None, predict=None, trust_ns=None, near_ns=None):
+    def configure(self, *, members=None, cautious_until=None, predict=None, trust_ns=None, near_ns=None,
+                  shared_bursts=None):
         """Sets what the mesh knows: live members with this one, until when (ns) only a share is served, whether peers are
-        predicted, for how long (ns) a silent one is, and from which age (ns) on, above 0, it counts as silent."""
+        predicted, for how long (ns) a silent one is, from which age (ns) on, above 0, it counts as silent, and whether the
+        sides of a partition share the capacity of a full bucket."""
         if members is not None:
             self.t.h.members = max(1, members)
             self._refresh_flush()
@@ -140,6 +142,8 @@ cdef class _Nodes(_Definitions):
             self.t.h.predict = predict
         if trust_ns is not None:
             self.t.h.trust_ns = trust_ns
+        if shared_bursts is not None:
+            self.t.h.shared_bursts = shared_bursts
         if near_ns is not None:
             if near_ns <= 0:
                 raise CrdtbucketError(f"near_ns is {near_ns}: it must be above 0")

@@ -18,6 +18,7 @@ static inline double smaller(double a, double b) { return a < b ? a : b; }
 
 typedef struct {
     double far;                       /* tokens that silent peers took since the near horizon, their share of the refill */
+    double held;                      /* tokens of a full bucket that are left to silent peers */
     double near;                      /* tokens offered to peers within the near horizon */
     double near_ns, slow_ns;          /* mean near age, weighted by their fast rates and by their slow ones */
     double fast_sum;                  /* offered rates of the peers, tokens/s */
@@ -149,11 +150,20 @@ GLANCES static inline void foresee_overload(const table_t *t, uint32_t e, const 
     }
 }
 
+/* Tokens of a full bucket that are left to silent peers, whose demand is this part of all. The other side may be as quiet as
+ * this one, and full as well, and each side may take what it finds. This node keeps an equal part of what it and all `peers` with
+ * rates have, and a token, at least. */
+GLANCES static inline double left_to_silent(const definition_t *d, double part, int peers)
+{
+    double capacity = (double)d->capacity, own = larger(1.0, capacity / (1.0 + peers));
+    return smaller(part * capacity, larger(0.0, capacity - own));
+}
+
 GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
 {
     prediction_t out = {0};
     const header_t *h = t->h;
-    double near_rate = 0, slow_near = 0, slow_sum = 0;
+    double near_rate = 0, slow_near = 0, slow_sum = 0, silent_claims = 0;
     if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return out;
     for (int pass = 0; pass < 2; pass++) {              /* shares need the sum of the slow rates first */
@@ -172,6 +182,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
             int64_t age = age_of(n, &c, now), near = age < h->near_ns ? age : h->near_ns;
             double slow = slow_rate(n, &c), fast = fast_rate(t, n, &c, age);
             out.slow_claims += claim(d, slow);
+            silent_claims += age > h->near_ns ? claim(d, slow) : 0;
             out.fast_sum += fast;
             out.fast_claims += claim(d, fast);
             near_rate += fast * (double)near;
@@ -185,6 +196,8 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
     out.near_ns = out.fast_sum > 0 ? near_rate / out.fast_sum : 0;
     out.slow_ns = slow_sum > 0 ? slow_near / slow_sum : 0;
     foresee_overload(t, e, d, &out, now);
+    if (UNLIKELY(h->shared_bursts && silent_claims > 0 && now >= LOAD(h->far_free_until)))
+        out.held = left_to_silent(d, silent_claims / (out.slow_claims + own_slow_claim(&t->cold[e], d)), out.rated);
     return out;
 }
 
@@ -197,6 +210,12 @@ static inline i128 far_units(const definition_t *d, double far)
     return (i128)(units < limit ? units : limit);
 }
 
+/* The least debt in units: a full bucket has so much less than none as silent peers may have taken, and more as is left to them. */
+static inline i128 least_units(const definition_t *d, const prediction_t *p)
+{
+    return far_units(d, p->held) - far_units(d, p->far);
+}
+
 static inline double far_tokens(const table_t *t, uint32_t e, int64_t now)
 {
     return predict(t, e, &t->definitions[t->hot[e].bucket], now).far;
@@ -207,6 +226,14 @@ static inline i128 entry_far(const table_t *t, uint32_t e, const definition_t *d
     if (LIKELY(now < LOAD(t->h->far_free_until)) || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return 0;
     return far_units(d, predict(t, e, d, now).far);
+}
+
+static inline i128 entry_least(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
+{
+    if (LIKELY(now < LOAD(t->h->far_free_until)) || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
+        return 0;
+    prediction_t p = predict(t, e, d, now);
+    return least_units(d, &p);
 }
 
 /* The limit is lowered while peers are silent: from here on they are predicted at what the old one granted of their demand. The

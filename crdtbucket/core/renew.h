@@ -5,9 +5,9 @@
 #include "definitions.h"
 #include "dirty.h"
 
-/* Moves `base` so that the debt lies within [-far, T * (C + D)], in the life in which `first` was read, and does nothing in
+/* Moves `base` so that the debt lies within [least, T * (C + D)], in the life in which `first` was read, and does nothing in
  * another. Returns the debt in units. */
-static inline i128 advance_in(table_t *t, uint32_t e, uint64_t first, definition_t *d, i128 far, int64_t now)
+static inline i128 advance_in(table_t *t, uint32_t e, uint64_t first, definition_t *d, i128 least, int64_t now)
 {
     hot_t *hot = &t->hot[e];
     for (;;) {
@@ -17,8 +17,8 @@ static inline i128 advance_in(table_t *t, uint32_t e, uint64_t first, definition
             return 0;
         int64_t net = net_of(word);
         i128 debt = debt_units(d, base, net, now), bound = debt;
-        if (debt < -far)
-            bound = -far;
+        if (debt < least)
+            bound = least;
         else if (debt > cap_units(d))
             bound = cap_units(d);
         else
@@ -34,9 +34,9 @@ static inline i128 advance_in(table_t *t, uint32_t e, uint64_t first, definition
 }
 
 /* Every operation under the lock begins with it. */
-static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 far, int64_t now)
+static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 least, int64_t now)
 {
-    return advance_in(t, e, LOAD(t->hot[e].word), d, far, now);
+    return advance_in(t, e, LOAD(t->hot[e].word), d, least, now);
 }
 
 /* Moves a base that was `from`. Of takes that found the bucket full and moved it meanwhile, the larger debt stays. */
@@ -54,9 +54,8 @@ static inline void base_move(const table_t *t, hot_t *hot, int64_t from, int64_t
 static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
 {
     definition_t *old = &t->definitions[t->hot[e].bucket], *new = &t->definitions[bucket];
-    i128 kept = entry_far(t, e, old, now);
-    int silent = kept != 0;
-    advance(t, e, old, kept, now);
+    int silent = entry_far(t, e, old, now) != 0;
+    advance(t, e, old, entry_least(t, e, old, now), now);
     journal_t *j = rewrite_begin(t, e);
     i128 debt = debt_units(old, j->base, net_of(j->word), now);
     /* d / q tokens of debt, in the new units: d * q' / q, rounded up; both factors are below 2^115 only together */

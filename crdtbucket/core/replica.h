@@ -43,7 +43,7 @@ static int book(table_t *t, definition_t *d, uint32_t e, int64_t taken, int64_t 
 {
     hot_t *hot = &t->hot[e];
     column_t c;
-    i128 far = entry_far(t, e, d, now);
+    i128 least = entry_least(t, e, d, now);
     if (refunded) {
         if (!column_find(t, e, hot->origin, &c)) {
             if (!column_new(t, e, hot->origin, 1, &c))
@@ -52,10 +52,10 @@ static int book(table_t *t, definition_t *d, uint32_t e, int64_t taken, int64_t 
             return 0;
         ADD(c.block->refunded[c.i], (uint64_t)refunded);
     }
-    advance(t, e, d, far, now);
+    advance(t, e, d, least, now);
     ADD(hot->word, (uint64_t)(taken - refunded));
     note_excess(d, debt_units(d, LOAD(hot->base), entry_net(t, e), now), now);
-    advance(t, e, d, far, now);
+    advance(t, e, d, least, now);
     mark_attempted(t, e);
     return 1;
 }

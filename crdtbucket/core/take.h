@@ -100,7 +100,7 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
     for (;;) {
         prediction_t p = predict(t, e, d, now);
         i128 far = far_units(d, p.far);
-        i128 debt = advance_in(t, e, first, d, far, now);
+        i128 debt = advance_in(t, e, first, d, least_units(d, &p), now);
         uint64_t word = LOAD(hot->word);
         if (UNLIKELY(!same_life(first, word)))
             return NEEDS_LOCK;
@@ -227,7 +227,8 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
         p = predict(t, e, d, now);
         far = far_units(d, p.far);
         debt = debt_units(d, LOAD(t->hot[e].base), entry_net(t, e), now);
-        debt = debt < -far ? -far : debt;
+        i128 least = least_units(d, &p);
+        debt = debt < least ? least : debt;
     }
     i128 conf_debt = clamped(d, debt + far);
     i128 back = held_back(t, e, d, &p, conf_debt, n, now), over = conf_debt + back + token_units(d, n) - full;
@@ -245,8 +246,8 @@ static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t no
 {
     hot_t *hot = &t->hot[e];
     column_t c;
-    i128 far = entry_far(t, e, d, now);
-    advance(t, e, d, far, now);
+    i128 least = entry_least(t, e, d, now);
+    advance(t, e, d, least, now);
     if (!column_find(t, e, hot->origin, &c)) {
         if (!column_new(t, e, hot->origin, 1, &c))
             return 0;
@@ -255,7 +256,7 @@ static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t no
     ADD(c.block->refunded[c.i], (uint64_t)n);
     ADD(hot->mark, -n);
     ADD(hot->word, -(uint64_t)n);
-    advance(t, e, d, far, now);
+    advance(t, e, d, least, now);
     mark_attempted(t, e);
     return 1;
 }
@@ -270,7 +271,7 @@ static inline int still_charged(const table_t *t, uint32_t e, uint32_t birth, ui
 /* A refund of a take after which the bucket was full or forgiven is worth nothing: time gave the tokens back. */
 static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32_t full_count, int64_t n, int64_t now)
 {
-    advance(t, e, d, entry_far(t, e, d, now), now);
+    advance(t, e, d, entry_least(t, e, d, now), now);
     if (LOAD(t->hot[e].full_count) != full_count || own_refunded(t, e) >= TOKEN_ROLL)
         return 0;
     return refund(t, d, e, n, now) ? n : 0;
@@ -280,7 +281,7 @@ static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32
 static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t now)
 {
     hot_t *hot = &t->hot[e];
-    advance(t, e, d, entry_far(t, e, d, now), now);
+    advance(t, e, d, entry_least(t, e, d, now), now);
     int64_t net = entry_net(t, e);
     i128 tokens = (debt_units(d, LOAD(hot->base), net, now) + d->q - 1) / d->q;
     int64_t n = tokens < net ? (int64_t)tokens : net;
@@ -297,9 +298,9 @@ static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_
     hot_t *hot = &t->hot[e];
     int64_t most = d->capacity + d->max_debt, charged;
     uint64_t word;
-    i128 far = entry_far(t, e, d, now);
+    i128 least = entry_least(t, e, d, now);
     do {
-        advance(t, e, d, far, now);
+        advance(t, e, d, least, now);
         word = LOAD(hot->word);
         i128 room = (cap_units(d) - debt_units(d, LOAD(hot->base), net_of(word), now) + slack_units(d)) / d->q;
         charged = room > most ? most : room > 0 ? (int64_t)room : 0;

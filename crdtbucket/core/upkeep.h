@@ -41,7 +41,7 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
         follow_definition(t, e, now);
         definition_t *d = &t->definitions[t->hot[e].bucket];
         i128 before = entry_far(t, e, d, now);
-        advance(t, e, d, before, now);
+        advance(t, e, d, entry_least(t, e, d, now), now);
         int64_t base = LOAD(t->hot[e].base), net = entry_net(t, e);
         i128 debt = debt_units(d, base, net, now);
         c = (column_t){0};

@@ -109,7 +109,10 @@ class MeshNode:
         self._suspect, self._suspect_since = table.suspects > 0, now
         """Whether something is: it stands after a while, unless a peer with memory has spoken."""
         trust = config.partition_trust_ns
-        table.configure(trust_ns=2**63 - 1 if trust is None else trust)
+        table.configure(
+            trust_ns=2**63 - 1 if trust is None else trust,
+            shared_bursts=config.partition_burst == "share",
+        )
         self._horizon = NearHorizon(table, self._interval, now)
         table.on_wake = self._wake
         table.spare_epoch(self._random.getrandbits(64) | 1)

@@ -51,6 +51,10 @@ class MeshConfig:
     """Seconds between two rounds to a peer, 0.01 to 10."""
     partition_trust: float | None = None
     """Seconds for which a silent peer's demand is still predicted; None: while a member."""
+    partition_burst: Literal["whole", "share"] = "whole"
+    """How many tokens a bucket holds at most while peers are silent: its whole capacity, so that
+    each side of a partition may burst to it; or this side's share of it by demand, so that all
+    sides together burst to one capacity, and a burst on one side alone gets no more than that."""
     forget_after: float = 900.0
     """Seconds of silence after which a peer is no longer a member, 1 to 30 days."""
     ended_is_dead: float | Literal["never"] = 10.0
@@ -169,6 +173,9 @@ class MeshConfig:
                 yield _problem("ended_is_dead", f"is {self.ended_is_dead!r}", fix)
         else:
             yield from _seconds_problem("ended_is_dead", self.ended_is_dead, 1.0, _MONTH_S)
+        if self.partition_burst not in ("whole", "share"):
+            fix = 'write "whole" or "share"'
+            yield _problem("partition_burst", f"is {self.partition_burst!r}", fix)
         if self.partition_trust is not None:
             yield from _seconds_problem("partition_trust", self.partition_trust, 0.0, _MONTH_S)
         peers = self.max_peers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 from crdtbucket.simulator.scenario import Fault, Scenario
 from crdtbucket.simulator.settings import NS, Settings
@@ -40,7 +41,14 @@ class LibraryMesh(SimulatedMesh):
     A node that the scenario crashes at time 0 has never run before it is restarted.
     """
 
-    def __init__(self, scenario: Scenario, settings: Settings, *, prediction: bool) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        settings: Settings,
+        *,
+        prediction: bool = True,
+        partition_burst: Literal["whole", "share"] = "whole",
+    ) -> None:
         names = settings.node_names()
         super().__init__(
             names,
@@ -54,6 +62,7 @@ class LibraryMesh(SimulatedMesh):
             clock_offsets={names[n]: ns / NS for n, ns in scenario.clock_offsets_ns.items()},
             clock_drift_ppm={names[n]: ppm for n, ppm in scenario.drift_ppm.items()},
             prediction=prediction,
+            partition_burst=partition_burst,
             down=absent(scenario, names),
         )
 
@@ -75,7 +84,12 @@ def absent(scenario: Scenario, names: tuple[str, ...]) -> set[str]:
 
 def with_prediction(scenario: Scenario, settings: Settings) -> LibraryMesh:
     """The mesh as it is."""
-    return LibraryMesh(scenario, settings, prediction=True)
+    return LibraryMesh(scenario, settings)
+
+
+def with_shared_bursts(scenario: Scenario, settings: Settings) -> LibraryMesh:
+    """The mesh with `partition_burst="share"`."""
+    return LibraryMesh(scenario, settings, partition_burst="share")
 
 
 def without_prediction(scenario: Scenario, settings: Settings) -> LibraryMesh:

@@ -13,6 +13,7 @@ from crdtbucket.simulator.settings import Settings
 
 CRDTBUCKET = "crdtbucket"
 NO_PREDICTION = "no-prediction"
+SHARED_BURSTS = "partition-burst-share"
 
 
 def _with_prediction(scenario: Scenario, settings: Settings) -> Mesh:
@@ -28,9 +29,16 @@ def _without_prediction(scenario: Scenario, settings: Settings) -> Mesh:
     return without_prediction(scenario, settings)
 
 
+def _with_shared_bursts(scenario: Scenario, settings: Settings) -> Mesh:
+    from crdtbucket.simulator.library_mesh import with_shared_bursts
+
+    return with_shared_bursts(scenario, settings)
+
+
 RULES: dict[str, Callable[[], Rule]] = {
     CRDTBUCKET: lambda: MeshRule(CRDTBUCKET, _with_prediction),
     NO_PREDICTION: lambda: MeshRule(NO_PREDICTION, _without_prediction),
+    SHARED_BURSTS: lambda: MeshRule(SHARED_BURSTS, _with_shared_bursts),
     StaticSplit.name: StaticSplit,
     MaxOfTotals.name: MaxOfTotals,
 }
