@@ -10,12 +10,9 @@ from crdtbucket import CrdtbucketError, Limiter
 from tests.compositions.events import CELLS, EVENTS, FEATURES, absent, play
 from tests.compositions.fleet import Fleet
 
-QUICK = ("local", "shared")
-"""Features whose cells are played here; `python -m tests.compositions` plays those of all."""
-
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("feature", "event"), [cell for cell in CELLS if cell[0] in QUICK])
+@pytest.mark.parametrize(("feature", "event"), CELLS)
 async def test_cell(feature: str, event: str, tmp_path: Path) -> None:
     await play(Fleet(FEATURES[feature], tmp_path), EVENTS[event])
 

@@ -10,24 +10,27 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import multiprocessing
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 from crdtbucket import Bucket, CrdtbucketError, Limiter
 
 BUCKET, KEY = "api", "k"
 A_DAY_S = 86_400.0
+SPAWN = multiprocessing.get_context("spawn")
 
 
 class Member:
     """The limiter of this process, and what can be asked of it."""
 
-    def __init__(self, limiter: Limiter) -> None:
+    def __init__(self, limiter: Limiter, path: str) -> None:
         self._limiter = limiter
+        self._path = path
         self._load: asyncio.Task[None] | None = None
 
     @property
@@ -113,10 +116,31 @@ class Member:
         time.time = lambda: real() - A_DAY_S
         return {}
 
-    async def fill_disk(self) -> dict[str, Any]:
-        """No file of this process may grow any more."""
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-        return {}
+    async def spawn(self) -> dict[str, Any]:
+        """A child that multiprocessing spawns: why it is not given this limiter, and what one of
+        its own decides."""
+        try:
+            SPAWN.Process(target=decide, args=(self._limiter,)).start()
+        except TypeError as error:
+            refused = str(error)
+        read, write = SPAWN.Pipe(duplex=False)
+        child = SPAWN.Process(target=decide, args=(self._path, write))
+        child.start()
+        write.close()
+        with read:
+            told = await asyncio.to_thread(read.recv)
+        await asyncio.to_thread(child.join)
+        return {"refused": refused, "told": told}
+
+
+def decide(path: str, told: Connection) -> None:
+    """The decision of a limiter that this process opens by itself."""
+    try:
+        with Limiter.from_file(path) as limiter:
+            decision = limiter.bucket(BUCKET).acquire_sync(KEY)
+        told.send(f"granted {int(decision.allowed)}")
+    except CrdtbucketError as error:
+        told.send(f"{type(error).__name__}: {error}")
 
 
 def say(answer: dict[str, Any]) -> None:
@@ -131,7 +155,7 @@ async def serve(path: str, watch: bool) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     limiter = Limiter.from_file(path, watch=watch)
     async with limiter:
-        member = Member(limiter)
+        member = Member(limiter, path)
         say({"open": limiter.address})
         while line := await lines.readline():
             asked = json.loads(line)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -33,6 +34,9 @@ class Process(Protocol):
     async def start(self) -> None: ...
     async def close(self) -> None: ...
     async def kill(self) -> None: ...
+    def fill_disk(self) -> None: ...
+    async def load(self, gap: float) -> None: ...
+    async def block(self, seconds: float, times: int) -> None: ...
     async def take(self, calls: int) -> int: ...
     async def burst(self, calls: int) -> int: ...
     async def look(self) -> dict[str, Any]: ...
@@ -63,6 +67,11 @@ class _Child:
             with contextlib.suppress(ProcessLookupError):
                 self.child.send_signal(signal.SIGKILL)
             await self._ended()
+
+    def fill_disk(self) -> None:
+        """No file of the process may grow any more."""
+        assert self.child is not None
+        resource.prlimit(self.child.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
     async def _ended(self) -> None:
         assert self.child is not None
@@ -141,6 +150,14 @@ class LibraryProcess(_Child):
         if self._reader is not None:
             await self._reader
 
+    async def load(self, gap: float) -> None:
+        """Goes on with calls in the background, until it ends."""
+        await self.ask("load", gap=gap)
+
+    async def block(self, seconds: float, times: int) -> None:
+        """Holds up the event loop several times, with a call after each."""
+        await self.ask("block", seconds=seconds, times=times)
+
     async def take(self, calls: int) -> int:
         """Calls one after another; how many were granted."""
         return int((await self.ask("take", calls=calls))["granted"])
@@ -166,6 +183,7 @@ class ServeProcess(_Child):
         words = ["-m", "crdtbucket.cli", "serve", "--config", str(config), *listen]
         super().__init__([sys.executable, *words], log)
         self._url = f"http://127.0.0.1:{port}"
+        self._load: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns once it is ready."""
@@ -192,6 +210,33 @@ class ServeProcess(_Child):
         await self._ended()
         if child.returncode != 0:
             raise self.failed(f"the server ended with {child.returncode}")
+
+    async def kill(self) -> None:
+        """kill -9; what it had answered by then counts."""
+        await super().kill()
+        if self._load is not None:
+            await self._load
+            self._load = None
+
+    async def load(self, gap: float) -> None:
+        """Goes on with calls in the background, until it is killed."""
+        self._load = asyncio.create_task(self._go_on(gap))
+
+    async def _go_on(self, gap: float) -> None:
+        with contextlib.suppress(aiohttp.ClientError):
+            while True:
+                await self.take(1)
+                await asyncio.sleep(gap)
+
+    async def block(self, seconds: float, times: int) -> None:
+        """Stops the process several times, with a call that waits meanwhile."""
+        assert self.child is not None
+        for _ in range(times):
+            self.child.send_signal(signal.SIGSTOP)
+            call = asyncio.create_task(self.take(1))
+            await asyncio.sleep(seconds)
+            self.child.send_signal(signal.SIGCONT)
+            await call
 
     async def _post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
         async with (
