@@ -1,6 +1,6 @@
 """One process of a composition: opens the limiter of a file and does what it is told, a line each.
 
-`python -m tests.compositions.member FILE [watch]`. Every answer is one line of JSON on stdout, and
+It is told over a pipe. Every answer is one line of JSON on stdout, and
 so is every token that a load in the background is granted, at once: what a process was promised is
 known even when it is killed in the next instant.
 """
@@ -12,7 +12,6 @@ import json
 import logging
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -148,11 +147,12 @@ def say(answer: dict[str, Any]) -> None:
     os.write(1, json.dumps(answer).encode() + b"\n")
 
 
-async def serve(path: str, watch: bool) -> None:
+async def serve(path: str, watch: bool, asked_over: Connection) -> None:
     """Opens the limiter of a file and answers until the input ends or says "close"."""
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    pipe = os.fdopen(os.dup(asked_over.fileno()))
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), pipe)
     limiter = Limiter.from_file(path, watch=watch)
     async with limiter:
         member = Member(limiter, path)
@@ -171,6 +171,10 @@ async def serve(path: str, watch: bool) -> None:
     say({"closed": True})
 
 
-if __name__ == "__main__":
+def live(path: str, watch: bool, asked_over: Connection, answers: Connection, log: str) -> None:
+    """The whole life of the process; what it says goes to stdout and to its log."""
+    os.dup2(answers.fileno(), 1)
+    answers.close()
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(serve(sys.argv[1], "watch" in sys.argv[2:]))
+    asyncio.run(serve(path, watch, asked_over))

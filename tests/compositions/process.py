@@ -5,18 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import multiprocessing
 import os
 import resource
 import signal
 import sys
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
 
-from tests.compositions.member import BUCKET, KEY
+from tests.compositions.member import BUCKET, KEY, live
 
 ROOT = Path(__file__).parents[2]
+FORKS = multiprocessing.get_context("forkserver")
+"""Each process is forked off one that has imported the library and done nothing: to begin every one
+with the imports would take most of the time of a cell."""
+FORKS.set_forkserver_preload(
+    [
+        "tests.compositions.member",
+        "crdtbucket.config.source",
+        "crdtbucket.leadership",
+        "crdtbucket.leaderview",
+        "crdtbucket.mesh.node",
+        "crdtbucket.strong.assembly",
+    ]
+)
 BOUND_S = 60.0
 """What a process is asked for it does within this time on a busy machine, or it never does."""
 
@@ -43,40 +59,12 @@ class Process(Protocol):
     async def reload(self) -> None: ...
 
 
-class _Child:
-    """A child process whose log is kept."""
+class _Logged:
+    """A process whose log is kept."""
 
-    def __init__(self, command: list[str], log: Path) -> None:
-        self._command, self._log = command, log
+    def __init__(self, log: Path) -> None:
+        self._log = log
         self.granted = 0
-        self.child: asyncio.subprocess.Process | None = None
-
-    async def _spawn(self) -> None:
-        with self._log.open("ab") as log:
-            self.child = await asyncio.create_subprocess_exec(
-                *self._command,
-                cwd=ROOT,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-            )
-
-    async def kill(self) -> None:
-        """kill -9."""
-        if self.child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.child.send_signal(signal.SIGKILL)
-            await self._ended()
-
-    def fill_disk(self) -> None:
-        """No file of the process may grow any more."""
-        assert self.child is not None
-        resource.prlimit(self.child.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-
-    async def _ended(self) -> None:
-        assert self.child is not None
-        await asyncio.wait_for(self.child.wait(), BOUND_S)
-        self.child = None
 
     def failed(self, what: str) -> Failed:
         """With the end of the log."""
@@ -84,33 +72,58 @@ class _Child:
         return Failed(f"{what}; the log of {self._log.name} ends with:\n{text[-3000:]}")
 
 
-class LibraryProcess(_Child):
+def _fill_disk_of(pid: int | None) -> None:
+    assert pid is not None
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+
+
+class LibraryProcess(_Logged):
     """A process with the library in it."""
 
     def __init__(self, config: Path, log: Path, *, watch: bool) -> None:
-        words = ["-m", "tests.compositions.member", str(config), *(["watch"] if watch else [])]
-        super().__init__([sys.executable, *words], log)
+        super().__init__(log)
+        self._config, self._watch = config, watch
+        self._child: ForkServerProcess | None = None
+        self._asks: Connection | None = None
         self._answers: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns once its limiter is open."""
-        await self._spawn()
+        asked_over, self._asks = FORKS.Pipe(duplex=False)
+        answers, says = FORKS.Pipe(duplex=False)
+        words = (str(self._config), self._watch, asked_over, says, str(self._log))
+        child = FORKS.Process(target=live, args=words)
+        child.start()
+        self._child = child
+        asked_over.close()
+        says.close()
         self._answers = asyncio.Queue()
-        self._reader = asyncio.create_task(self._read())
+        self._reader = asyncio.create_task(self._read(answers))
         if "open" not in await self._next():
             raise self.failed("the process did not open its limiter")
 
-    async def _read(self) -> None:
-        assert self.child is not None
-        assert self.child.stdout is not None
-        while line := await self.child.stdout.readline():
-            said = json.loads(line)
-            if "granted" in said:
-                self.granted += said["granted"]
-            else:
-                self._answers.put_nowait(said)
+    async def _read(self, answers: Connection) -> None:
+        lines = asyncio.StreamReader()
+        with answers, os.fdopen(os.dup(answers.fileno())) as pipe:
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(lines), pipe
+            )
+            while line := await lines.readline():
+                said = json.loads(line)
+                if "granted" in said:
+                    self.granted += said["granted"]
+                else:
+                    self._answers.put_nowait(said)
+            transport.close()
         self._answers.put_nowait(None)
+
+    def _tell(self, do: str, **more: Any) -> None:
+        assert self._asks is not None
+        try:
+            os.write(self._asks.fileno(), json.dumps({"do": do, **more}).encode() + b"\n")
+        except BrokenPipeError:
+            raise self.failed("the process ended") from None
 
     async def _next(self) -> dict[str, Any]:
         try:
@@ -123,10 +136,7 @@ class LibraryProcess(_Child):
 
     async def ask(self, do: str, **more: Any) -> dict[str, Any]:
         """Has something done; raises `Failed` when it raised."""
-        assert self.child is not None
-        assert self.child.stdin is not None
-        self.child.stdin.write(json.dumps({"do": do, **more}).encode() + b"\n")
-        await self.child.stdin.drain()
+        self._tell(do, **more)
         said = await self._next()
         if "answer" not in said:
             raise self.failed(f"{do}: {said}")
@@ -136,19 +146,34 @@ class LibraryProcess(_Child):
 
     async def close(self) -> None:
         """Ends it in order."""
-        assert self.child is not None
-        assert self.child.stdin is not None
-        self.child.stdin.write(b'{"do": "close"}\n')
-        await self.child.stdin.drain()
+        self._tell("close")
         if "closed" not in await self._next():
             raise self.failed("the process did not close its limiter")
         await self._ended()
 
     async def kill(self) -> None:
         """kill -9; what it had told by then counts."""
-        await super().kill()
-        if self._reader is not None:
-            await self._reader
+        if self._child is not None:
+            self._child.kill()
+            await self._ended()
+
+    async def _ended(self) -> None:
+        child, reader, asks = self._child, self._reader, self._asks
+        assert child is not None
+        assert reader is not None
+        assert asks is not None
+        await asyncio.wait_for(reader, BOUND_S)
+        await asyncio.to_thread(child.join, BOUND_S)
+        if child.exitcode is None:
+            raise self.failed("the process did not end")
+        child.close()
+        asks.close()
+        self._child = self._reader = self._asks = None
+
+    def fill_disk(self) -> None:
+        """No file of the process may grow any more."""
+        assert self._child is not None
+        _fill_disk_of(self._child.pid)
 
     async def load(self, gap: float) -> None:
         """Goes on with calls in the background, until it ends."""
@@ -175,20 +200,23 @@ class LibraryProcess(_Child):
         await self.ask("reload")
 
 
-class ServeProcess(_Child):
+class ServeProcess(_Logged):
     """A `crdtbucket serve`, which is asked over HTTP."""
 
     def __init__(self, config: Path, log: Path, port: int) -> None:
         listen = ["--listen", f"127.0.0.1:{port}"]
         words = ["-m", "crdtbucket.cli", "serve", "--config", str(config), *listen]
-        super().__init__([sys.executable, *words], log)
+        super().__init__(log)
+        self._command = [sys.executable, *words]
+        self._child: asyncio.subprocess.Process | None = None
         self._url = f"http://127.0.0.1:{port}"
         self._load: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns once it is ready."""
-        await self._spawn()
-        assert self.child is not None
+        with self._log.open("ab") as log:
+            child = await asyncio.create_subprocess_exec(*self._command, cwd=ROOT, stderr=log)
+        self._child = child
         deadline = asyncio.get_running_loop().time() + BOUND_S
         async with aiohttp.ClientSession() as session:
             while True:
@@ -196,7 +224,7 @@ class ServeProcess(_Child):
                     async with session.get(f"{self._url}/readyz") as answer:
                         if answer.status == 200:
                             return
-                if self.child.returncode is not None:
+                if child.returncode is not None:
                     raise self.failed("the server ended")
                 if asyncio.get_running_loop().time() > deadline:
                     raise self.failed("the server is not ready")
@@ -204,19 +232,32 @@ class ServeProcess(_Child):
 
     async def close(self) -> None:
         """SIGTERM; it must end well."""
-        child = self.child
+        child = self._child
         assert child is not None
         child.terminate()
-        await self._ended()
+        await self._ended(child)
         if child.returncode != 0:
             raise self.failed(f"the server ended with {child.returncode}")
 
     async def kill(self) -> None:
         """kill -9; what it had answered by then counts."""
-        await super().kill()
+        if self._child is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._child.kill()
+        await self._ended(self._child)
+
+    async def _ended(self, child: asyncio.subprocess.Process) -> None:
+        await asyncio.wait_for(child.wait(), BOUND_S)
+        self._child = None
         if self._load is not None:
             await self._load
             self._load = None
+
+    def fill_disk(self) -> None:
+        """No file of the process may grow any more."""
+        assert self._child is not None
+        _fill_disk_of(self._child.pid)
 
     async def load(self, gap: float) -> None:
         """Goes on with calls in the background, until it is killed."""
@@ -230,12 +271,12 @@ class ServeProcess(_Child):
 
     async def block(self, seconds: float, times: int) -> None:
         """Stops the process several times, with a call that waits meanwhile."""
-        assert self.child is not None
+        assert self._child is not None
         for _ in range(times):
-            self.child.send_signal(signal.SIGSTOP)
+            self._child.send_signal(signal.SIGSTOP)
             call = asyncio.create_task(self.take(1))
             await asyncio.sleep(seconds)
-            self.child.send_signal(signal.SIGCONT)
+            self._child.send_signal(signal.SIGCONT)
             await call
 
     async def _post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -285,5 +326,5 @@ class ServeProcess(_Child):
 
     async def reload(self) -> None:
         """SIGHUP; the caller waits for what it changes."""
-        assert self.child is not None
-        os.kill(self.child.pid, signal.SIGHUP)
+        assert self._child is not None
+        os.kill(self._child.pid, signal.SIGHUP)
