@@ -229,9 +229,11 @@ FEATURES = {
     "strong": Feature(nodes=3, strong=True),
     "strong_mesh": Feature(nodes=3, strong=True, mesh=True),
     "strong_shared": Feature(nodes=2, processes=2, strong=True, shared=True),
+    "strong_shared_mesh": Feature(nodes=2, processes=2, strong=True, shared=True, mesh=True),
     "file_watched": Feature(nodes=2, mesh=True, watch=True),
     "serve": Feature(nodes=2, mesh=True, serve=True),
     "serve_workers": Feature(processes=2, shared=True, serve=True),
+    "serve_strong": Feature(nodes=2, strong=True, serve=True),
 }
 
 

@@ -48,9 +48,9 @@ class Feature:
 
     @property
     def peeks_know(self) -> bool:
-        """Whether a peek knows what other nodes took: it asks nobody, so with strong buckets and
-        without a mesh only Redis does."""
-        return self.mesh or not self.strong
+        """Whether a peek knows what others took: it asks nobody, so of strong buckets only Redis
+        does, unless a mesh carries them, which it does for processes without a shared table."""
+        return not self.strong or (self.mesh and not self.shared)
 
     @property
     def keeps(self) -> bool:

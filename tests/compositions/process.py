@@ -200,6 +200,14 @@ class LibraryProcess(_Logged):
         await self.ask("reload")
 
 
+def _metric(page: str, name: str, otherwise: float) -> float:
+    """The one sample of a gauge without labels; where there is none it is `otherwise`."""
+    for line in page.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.split()[1])
+    return otherwise
+
+
 class ServeProcess(_Logged):
     """A `crdtbucket serve`, which is asked over HTTP."""
 
@@ -310,18 +318,18 @@ class ServeProcess(_Logged):
     async def look(self) -> dict[str, Any]:
         """What it says of itself."""
         left = await self._post("/v1/peek", {"bucket": BUCKET, "key": KEY})
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"{self._url}/v1/peers") as answer,
-        ):
-            peers = (await answer.json())["peers"]
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{self._url}/v1/peers") as answer:
+                peers = (await answer.json())["peers"]
+            async with session.get(f"{self._url}/metrics") as answer:
+                metrics = await answer.text()
         return {
             "left": left["remaining"],
             "limit": left["limit"],
             "mode": left["mode"],
             "peers": {one["name"]: one["state"] for one in peers},
-            "unsettled": 0,
-            "leading": 1,
+            "unsettled": _metric(metrics, "crdtbucket_strong_unsettled_keys", 0.0),
+            "leading": _metric(metrics, "crdtbucket_shared_leading", 1.0),
         }
 
     async def reload(self) -> None:
