@@ -12,12 +12,14 @@ import json
 import logging
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 from crdtbucket import Bucket, CrdtbucketError, Limiter
+from crdtbucket.cli import main
 
 BUCKET, KEY = "api", "k"
 A_DAY_S = 86_400.0
@@ -171,10 +173,21 @@ async def serve(path: str, watch: bool, asked_over: Connection) -> None:
     say({"closed": True})
 
 
-def live(path: str, watch: bool, asked_over: Connection, answers: Connection, log: str) -> None:
+def live(log: str, path: str, watch: bool, asked_over: Connection, answers: Connection) -> None:
     """The whole life of the process; what it says goes to stdout and to its log."""
     os.dup2(answers.fileno(), 1)
     answers.close()
-    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    _log_to(log)
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     asyncio.run(serve(path, watch, asked_over))
+
+
+def run_command(log: str, words: list[str]) -> None:
+    """The whole life of a process that runs a command of `crdtbucket`."""
+    _log_to(log)
+    sys.argv = ["crdtbucket", *words]
+    main()
+
+
+def _log_to(path: str) -> None:
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)

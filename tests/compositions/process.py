@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import resource
 import signal
-import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -17,16 +17,17 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from tests.compositions.member import BUCKET, KEY, live
+from tests.compositions.member import BUCKET, KEY, live, run_command
 
-ROOT = Path(__file__).parents[2]
 FORKS = multiprocessing.get_context("forkserver")
 """Each process is forked off one that has imported the library and done nothing: to begin every one
 with the imports would take most of the time of a cell."""
 FORKS.set_forkserver_preload(
     [
         "tests.compositions.member",
+        "crdtbucket.cli",
         "crdtbucket.config.source",
+        "crdtbucket.http.server",
         "crdtbucket.leadership",
         "crdtbucket.leaderview",
         "crdtbucket.mesh.node",
@@ -59,31 +60,78 @@ class Process(Protocol):
     async def reload(self) -> None: ...
 
 
-class _Logged:
-    """A process whose log is kept."""
+class _Forked:
+    """A process of which a function is the whole life, and whose log is kept."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self.granted = 0
+        self.child: ForkServerProcess | None = None
 
     def failed(self, what: str) -> Failed:
         """With the end of the log."""
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         return Failed(f"{what}; the log of {self._log.name} ends with:\n{text[-3000:]}")
 
+    def begin(self, life: Callable[..., None], *words: object) -> None:
+        """Forks it; `life` gets the path of the log, and then the words."""
+        child = FORKS.Process(target=life, args=(str(self._log), *words))
+        child.start()
+        self.child = child
 
-def _fill_disk_of(pid: int | None) -> None:
-    assert pid is not None
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        assert self.child is not None
+        assert self.child.pid is not None
+        os.kill(self.child.pid, number)
+
+    def fill_disk(self) -> None:
+        """No file of the process may grow any more."""
+        assert self.child is not None
+        assert self.child.pid is not None
+        resource.prlimit(self.child.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+
+    async def close(self) -> None:
+        """Ends it in order; it must end well."""
+        await self.ask_to_end()
+        status = await self.ended()
+        if status:
+            raise self.failed(f"the process ended with {status}")
+
+    async def kill(self) -> None:
+        """kill -9; what it had told by then counts."""
+        if self.child is not None:
+            self.child.kill()
+            await self.ended()
+
+    async def ended(self) -> int:
+        """Waits for the end, and returns the exit status."""
+        child = self.child
+        assert child is not None
+        await asyncio.to_thread(child.join, BOUND_S)
+        status = child.exitcode
+        if status is None:
+            raise self.failed("the process did not end")
+        child.close()
+        self.child = None
+        await self.last_words()
+        return status
+
+    async def ask_to_end(self) -> None:
+        """Asks it to end in order."""
+        raise NotImplementedError
+
+    async def last_words(self) -> None:
+        """Takes in what it had told before it ended."""
+        raise NotImplementedError
 
 
-class LibraryProcess(_Logged):
+class LibraryProcess(_Forked):
     """A process with the library in it."""
 
     def __init__(self, config: Path, log: Path, *, watch: bool) -> None:
         super().__init__(log)
         self._config, self._watch = config, watch
-        self._child: ForkServerProcess | None = None
         self._asks: Connection | None = None
         self._answers: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
@@ -92,10 +140,7 @@ class LibraryProcess(_Logged):
         """Returns once its limiter is open."""
         asked_over, self._asks = FORKS.Pipe(duplex=False)
         answers, says = FORKS.Pipe(duplex=False)
-        words = (str(self._config), self._watch, asked_over, says, str(self._log))
-        child = FORKS.Process(target=live, args=words)
-        child.start()
-        self._child = child
+        self.begin(live, str(self._config), self._watch, asked_over, says)
         asked_over.close()
         says.close()
         self._answers = asyncio.Queue()
@@ -144,36 +189,19 @@ class LibraryProcess(_Logged):
         self.granted += answer.get("granted", 0)
         return answer
 
-    async def close(self) -> None:
-        """Ends it in order."""
+    async def ask_to_end(self) -> None:
+        """A word over the pipe."""
         self._tell("close")
         if "closed" not in await self._next():
             raise self.failed("the process did not close its limiter")
-        await self._ended()
 
-    async def kill(self) -> None:
-        """kill -9; what it had told by then counts."""
-        if self._child is not None:
-            self._child.kill()
-            await self._ended()
-
-    async def _ended(self) -> None:
-        child, reader, asks = self._child, self._reader, self._asks
-        assert child is not None
-        assert reader is not None
-        assert asks is not None
-        await asyncio.wait_for(reader, BOUND_S)
-        await asyncio.to_thread(child.join, BOUND_S)
-        if child.exitcode is None:
-            raise self.failed("the process did not end")
-        child.close()
-        asks.close()
-        self._child = self._reader = self._asks = None
-
-    def fill_disk(self) -> None:
-        """No file of the process may grow any more."""
-        assert self._child is not None
-        _fill_disk_of(self._child.pid)
+    async def last_words(self) -> None:
+        """What stands in the pipe."""
+        assert self._reader is not None
+        assert self._asks is not None
+        await asyncio.wait_for(self._reader, BOUND_S)
+        self._asks.close()
+        self._reader = self._asks = None
 
     async def load(self, gap: float) -> None:
         """Goes on with calls in the background, until it ends."""
@@ -208,23 +236,18 @@ def _metric(page: str, name: str, otherwise: float) -> float:
     return otherwise
 
 
-class ServeProcess(_Logged):
+class ServeProcess(_Forked):
     """A `crdtbucket serve`, which is asked over HTTP."""
 
     def __init__(self, config: Path, log: Path, port: int) -> None:
-        listen = ["--listen", f"127.0.0.1:{port}"]
-        words = ["-m", "crdtbucket.cli", "serve", "--config", str(config), *listen]
         super().__init__(log)
-        self._command = [sys.executable, *words]
-        self._child: asyncio.subprocess.Process | None = None
+        self._words = ["serve", "--config", str(config), "--listen", f"127.0.0.1:{port}"]
         self._url = f"http://127.0.0.1:{port}"
         self._load: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns once it is ready."""
-        with self._log.open("ab") as log:
-            child = await asyncio.create_subprocess_exec(*self._command, cwd=ROOT, stderr=log)
-        self._child = child
+        self.begin(run_command, self._words)
         deadline = asyncio.get_running_loop().time() + BOUND_S
         async with aiohttp.ClientSession() as session:
             while True:
@@ -232,40 +255,21 @@ class ServeProcess(_Logged):
                     async with session.get(f"{self._url}/readyz") as answer:
                         if answer.status == 200:
                             return
-                if child.returncode is not None:
+                if self.child is None or self.child.exitcode is not None:
                     raise self.failed("the server ended")
                 if asyncio.get_running_loop().time() > deadline:
                     raise self.failed("the server is not ready")
                 await asyncio.sleep(0.05)
 
-    async def close(self) -> None:
-        """SIGTERM; it must end well."""
-        child = self._child
-        assert child is not None
-        child.terminate()
-        await self._ended(child)
-        if child.returncode != 0:
-            raise self.failed(f"the server ended with {child.returncode}")
+    async def ask_to_end(self) -> None:
+        """SIGTERM."""
+        self.signal(signal.SIGTERM)
 
-    async def kill(self) -> None:
-        """kill -9; what it had answered by then counts."""
-        if self._child is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            self._child.kill()
-        await self._ended(self._child)
-
-    async def _ended(self, child: asyncio.subprocess.Process) -> None:
-        await asyncio.wait_for(child.wait(), BOUND_S)
-        self._child = None
+    async def last_words(self) -> None:
+        """The answers to a load."""
         if self._load is not None:
             await self._load
             self._load = None
-
-    def fill_disk(self) -> None:
-        """No file of the process may grow any more."""
-        assert self._child is not None
-        _fill_disk_of(self._child.pid)
 
     async def load(self, gap: float) -> None:
         """Goes on with calls in the background, until it is killed."""
@@ -279,12 +283,11 @@ class ServeProcess(_Logged):
 
     async def block(self, seconds: float, times: int) -> None:
         """Stops the process several times, with a call that waits meanwhile."""
-        assert self._child is not None
         for _ in range(times):
-            self._child.send_signal(signal.SIGSTOP)
+            self.signal(signal.SIGSTOP)
             call = asyncio.create_task(self.take(1))
             await asyncio.sleep(seconds)
-            self._child.send_signal(signal.SIGCONT)
+            self.signal(signal.SIGCONT)
             await call
 
     async def _post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -334,5 +337,4 @@ class ServeProcess(_Logged):
 
     async def reload(self) -> None:
         """SIGHUP; the caller waits for what it changes."""
-        assert self._child is not None
-        os.kill(self._child.pid, signal.SIGHUP)
+        self.signal(signal.SIGHUP)
