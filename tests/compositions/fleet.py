@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,14 @@ class Fleet:
         self._reverse = not self._reverse
         for node in range(self.feature.nodes):
             self.write(node)
+
+    def forget(self) -> None:
+        """Deletes all that outlives the processes."""
+        shutil.rmtree(self._folder / "state", ignore_errors=True)
+        for table in self._folder.glob("table-*"):
+            table.unlink()
+        if self.redis is not None:
+            self.redis.restart()
 
     def _config(self, node: int) -> Path:
         return self._folder / f"node-{node}.yaml"
