@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, SupportsIndex
+from typing import ClassVar, NoReturn, SupportsIndex
 
 from crdtbucket._core import BucketCore, Decision, Decisions, Table
 from crdtbucket.errors import InvalidCost
 from crdtbucket.policy import BucketSpec
 from crdtbucket.reservation import Reservation, Reservations
 from crdtbucket.waiters import Lines, Waiters
+
+NOT_COPIED = (
+    "cannot be pickled or copied: make one in each process, from the same definitions or file, "
+    "with shared= so that all have one table"
+)
+"""What is told of a limiter or a bucket that would go to another process, as to a spawned one."""
 
 
 class Bucket(BucketCore):
@@ -36,6 +42,9 @@ class Bucket(BucketCore):
         super().__init__(table, spec, min_debt=min_debt)
         self.waiters: Lines = Waiters(self, news_ns=news_ns)
         self.reservations = Reservations(self)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a bucket {NOT_COPIED}")
 
     def of(self, key: str | bytes) -> Bucket:
         """The bucket that decides on a key: this one, or that of the key's plan."""

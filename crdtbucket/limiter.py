@@ -7,10 +7,10 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from crdtbucket._core import Table
-from crdtbucket.bucket import Bucket
+from crdtbucket.bucket import NOT_COPIED, Bucket
 from crdtbucket.errors import (
     ConfigError,
     CrdtbucketError,
@@ -428,6 +428,9 @@ class Limiter:
         except ConfigError:
             self._reload.counters["refused"] += 1
             raise
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a limiter {NOT_COPIED}")
 
     def __repr__(self) -> str:
         names = ", ".join(self.buckets)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,18 @@ def test_takes_work_at_once_without_opening() -> None:
     assert (decision.remaining, decision.mode) == (7, Mode.EVENTUAL)
     assert (limiter.node, limiter.region, limiter.address) == ("local", "", "")
     assert repr(limiter) == "Limiter([api], node='local', not opened)"
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("what", ["limiter", "bucket"])
+def test_it_goes_to_no_other_process(what: str, copied: Callable[[object], object]) -> None:
+    """As to a child that multiprocessing spawns; the error says what to do instead."""
+    limiter = Limiter([SPEC])
+    one = limiter if what == "limiter" else limiter.bucket("api")
+    with pytest.raises(
+        TypeError, match=f"a {what} cannot be pickled or copied: make one in each process"
+    ):
+        copied(one)
 
 
 def test_buckets_keep_apart_and_in_order() -> None:

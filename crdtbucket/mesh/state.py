@@ -51,7 +51,9 @@ class StateDir:
             os.close(lock)
             raise NodeConflict(
                 f"a running process on this host is called {self._name!r} "
-                f"({self._lock_path} is locked): give each process its own node name"
+                f"({self._lock_path} is locked): if it is another worker of this node, set "
+                '`shared: auto` in the configuration, or shared="auto", in all of them: they are '
+                "one node then; else give each process its own node name"
             ) from None
         self._lock = lock
 

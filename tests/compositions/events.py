@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from tests.compositions.fleet import CAPACITY, EXACT, Bound, Feature, Fleet
-from tests.compositions.process import LibraryProcess
+from tests.compositions.process import LibraryProcess, Process
 
 EACH = 12
 """Tokens that every process takes before an event."""
@@ -30,23 +30,23 @@ async def clean_restart(fleet: Fleet) -> Bound:
 async def killed_and_restarted(fleet: Fleet) -> Bound:
     """kill -9 under load: one take may be counted that nobody was told of."""
     one = fleet.processes[0]
-    if isinstance(one, LibraryProcess):
-        await one.ask("load", gap=LOAD_GAP_S)
-        before = one.granted
-        await fleet.until(lambda: _grew(one, before), lambda: "the load was granted nothing")
+    before = one.granted
+    await one.load(LOAD_GAP_S)
+    await fleet.until(lambda: _grew(one, before), lambda: "the load was granted nothing")
     await one.kill()
     feature = fleet.feature
+    # What it took before the load, all peers know; of the rest they may not have heard.
+    unheard = one.granted - EACH
     untold = 0
     if feature.mesh and not feature.strong:
-        # What it took since its last message to the peers, and they never heard of.
-        untold = one.granted if feature.processes == 1 else 0
+        untold = unheard if feature.processes == 1 else 0
     elif not feature.keeps:
         untold = one.granted
     await one.start()
-    return Bound(beyond=untold, lost=1)
+    return Bound(beyond=untold, lost=1, forgotten=unheard)
 
 
-async def _grew(one: LibraryProcess, before: int) -> bool:
+async def _grew(one: Process, before: int) -> bool:
     return one.granted >= before + 5
 
 
@@ -66,7 +66,7 @@ async def all_killed(fleet: Fleet) -> Bound:
     await asyncio.gather(*(one.start() for one in fleet.processes))
     feature = fleet.feature
     kept = feature.keeps or feature.shared
-    return Bound(beyond=0 if kept else before, lost=len(fleet.processes))
+    return Bound(beyond=0 if kept else before, lost=len(fleet.processes), forgotten=before)
 
 
 async def linked_in_another_order(fleet: Fleet) -> Bound:
@@ -79,11 +79,13 @@ async def linked_in_another_order(fleet: Fleet) -> Bound:
 
 
 async def rolling_deploy(fleet: Fleet) -> Bound:
-    """One node after another is replaced, each once the last one serves."""
-    for node in fleet.nodes:
-        for one in node:
+    """One node after another is replaced, each once the last one serves; of a single node one
+    process after another."""
+    alone = len(fleet.nodes) == 1
+    for group in [[one] for one in fleet.processes] if alone else fleet.nodes:
+        for one in group:
             await one.close()
-        for one in node:
+        for one in group:
             await one.start()
         await fleet.serve()
     return EXACT
@@ -103,6 +105,25 @@ async def forked(fleet: Fleet) -> Bound:
             one.granted += 1
             copied += not fleet.feature.shared
     return Bound(beyond=copied)
+
+
+async def spawned(fleet: Fleet) -> Bound:
+    """A child that multiprocessing spawns is given no limiter, but may open one of the same file:
+    another process on a shared table, or another one that asks Redis. A second node of a mesh under
+    one name and address is refused."""
+    one = fleet.processes[-1]
+    assert isinstance(one, LibraryProcess)
+    answer = await one.ask("spawn")
+    assert "a limiter cannot be pickled or copied: make one in each process" in answer["refused"], (
+        answer
+    )
+    feature = fleet.feature
+    if feature.mesh and not feature.shared:
+        assert "set `shared: auto`" in answer["told"], answer
+        return EXACT
+    assert answer["told"] == "granted 1", answer
+    one.granted += 1
+    return Bound(beyond=0 if feature.strong or feature.shared else 1)
 
 
 async def reloaded(fleet: Fleet) -> Bound:
@@ -138,9 +159,9 @@ async def redis_away_and_back(fleet: Fleet) -> Bound:
 
 
 async def loop_blocked(fleet: Fleet) -> Bound:
-    """Handlers hold up the event loops, in all processes at once."""
-    asked = [one for one in fleet.processes if isinstance(one, LibraryProcess)]
-    await asyncio.gather(*(one.ask("block", seconds=0.1, times=8) for one in asked))
+    """Handlers hold up the event loops, or servers stand still, in all processes at once."""
+    asked = fleet.processes
+    await asyncio.gather(*(one.block(seconds=0.1, times=8) for one in asked))
     # Nobody hears of a take while its loop stands still.
     eventual = fleet.feature.mesh and not fleet.feature.strong
     return Bound(beyond=8 * (len(asked) - 1) if eventual else 0)
@@ -158,8 +179,7 @@ async def burst(fleet: Fleet) -> Bound:
 async def disk_full(fleet: Fleet) -> Bound:
     """No file may grow any more: decisions go on, and a restart is no worse than a kill."""
     one = fleet.processes[-1]
-    assert isinstance(one, LibraryProcess)
-    await one.ask("fill_disk")
+    one.fill_disk()
     await one.take(EACH)
     before = one.granted
     await one.kill()
@@ -168,7 +188,8 @@ async def disk_full(fleet: Fleet) -> Bound:
     if feature.mesh and not feature.strong:
         # What it took last, its peers may not have heard of.
         return Bound(beyond=EACH, lost=1)
-    return Bound(beyond=0 if feature.keeps or feature.shared else before, lost=1)
+    beyond = 0 if feature.keeps or feature.shared else before
+    return Bound(beyond=beyond, lost=1, forgotten=EACH)
 
 
 async def clock_stepped(fleet: Fleet) -> Bound:
@@ -190,6 +211,7 @@ EVENTS: dict[str, Event] = {
         linked_in_another_order,
         rolling_deploy,
         forked,
+        spawned,
         reloaded,
         redis_away_and_back,
         loop_blocked,
@@ -207,21 +229,23 @@ FEATURES = {
     "strong": Feature(nodes=3, strong=True),
     "strong_mesh": Feature(nodes=3, strong=True, mesh=True),
     "strong_shared": Feature(nodes=2, processes=2, strong=True, shared=True),
+    "strong_shared_mesh": Feature(nodes=2, processes=2, strong=True, shared=True, mesh=True),
     "file_watched": Feature(nodes=2, mesh=True, watch=True),
     "serve": Feature(nodes=2, mesh=True, serve=True),
     "serve_workers": Feature(processes=2, shared=True, serve=True),
+    "serve_strong": Feature(nodes=2, strong=True, serve=True),
 }
 
 
 def absent(feature: Feature, event: Event) -> str:
     """Why there is no such cell; "" where there is one."""
-    inside = (forked, loop_blocked, disk_full, clock_stepped)
+    inside = (forked, spawned, clock_stepped)
     if feature.serve and event in inside:
         return "nobody runs code in the process of a server"
     if event is linked_in_another_order and not feature.mesh:
         return "there are no peers to link"
-    if event is rolling_deploy and feature.nodes == 1:
-        return "one node is replaced by a restart"
+    if event is rolling_deploy and feature.nodes * feature.processes == 1:
+        return "one process is replaced by a restart"
     if event is redis_away_and_back and not feature.strong:
         return "no Redis is asked"
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,15 @@ rating:
   consistency: {consistency}
   fallback_ratio: {ratio}
   {backend}
+  modes: {modes}
 services: {{api: {{limit: 1/hour burst {capacity}}}}}
 {mesh}
 """
+BACKEND = "bucket_backend: {{type: redis, deadline: 5s, connection: {{url: {url}}}}}"
+"""A busy machine is no outage of Redis: the deadline is far above what a pause of its may take."""
+MODES = "{latency_limit: 4s, outage_after: 10s, stable_after: 300ms, stable_after_failover: 300ms}"
+"""So strong mode is left when Redis is gone, which refused connections tell at once, and for
+nothing else; and it is back soon after Redis is."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,12 @@ class Feature:
     serve: bool = False
 
     @property
+    def peeks_know(self) -> bool:
+        """Whether a peek knows what others took: it asks nobody, so of strong buckets only Redis
+        does, unless a mesh carries them, which it does for processes without a shared table."""
+        return not self.strong or (self.mesh and not self.shared)
+
+    @property
     def keeps(self) -> bool:
         """Whether what was granted outlives the end of all processes, however they end."""
         return self.strong or (self.shared and not self.mesh)
@@ -53,6 +66,8 @@ class Bound:
     beyond: int = 0
     lost: int = 0
     """Takes that a kill cut off, which may be counted though nobody was told of them."""
+    forgotten: int = 0
+    """Tokens that Redis counts and the mesh may not: its memory was killed."""
 
 
 EXACT = Bound()
@@ -112,9 +127,8 @@ class Fleet:
             shared=f"shared: {self._folder / f'table-{node}'}" if feature.shared else "",
             consistency="strong" if feature.strong else "eventual",
             ratio=0.1,
-            backend=""
-            if self.redis is None
-            else f"bucket_backend: {{type: redis, connection: {{url: {self.redis.url}}}}}",
+            backend="" if self.redis is None else BACKEND.format(url=self.redis.url),
+            modes=MODES,
             capacity=self.capacity,
             mesh=f"mesh: {{{mesh}}}" if feature.mesh else "",
         )
@@ -133,6 +147,14 @@ class Fleet:
         for node in range(self.feature.nodes):
             self.write(node)
 
+    def forget(self) -> None:
+        """Deletes all that outlives the processes."""
+        shutil.rmtree(self._folder / "state", ignore_errors=True)
+        for table in self._folder.glob("table-*"):
+            table.unlink()
+        if self.redis is not None:
+            self.redis.restart()
+
     def _config(self, node: int) -> Path:
         return self._folder / f"node-{node}.yaml"
 
@@ -145,14 +167,20 @@ class Fleet:
     # ---- life ----
 
     async def __aenter__(self) -> Fleet:
-        if self.redis is not None:
-            self.redis.start()
-        for one in self.processes:
-            await one.start()
-        await self.serve()
+        try:
+            if self.redis is not None:
+                self.redis.start()
+            await asyncio.gather(*(one.start() for one in self.processes))
+            await self.serve()
+        except BaseException:
+            await self._end()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
         await asyncio.gather(*(one.kill() for one in self.processes))
         if self.redis is not None:
             self.redis.remove()
@@ -199,10 +227,11 @@ class Fleet:
             seen[:] = looks = [await one.look() for one in self.processes]
             if any(look["unsettled"] for look in looks):
                 return False
-            if self.feature.strong:
+            if not self.feature.peeks_know:
                 return True  # Redis knows, and is asked for every decision
             left = self.capacity - self.granted
-            least, most = max(0, left - bound.lost), max(0, left + bound.beyond)
+            beyond = bound.forgotten if self.feature.strong else bound.beyond
+            least, most = max(0, left - bound.lost), max(0, left + beyond)
             levels = {look["left"] for look in looks}
             return len(levels) == 1 and least <= min(levels) <= most
 
@@ -212,17 +241,24 @@ class Fleet:
 
     async def drain(self, bound: Bound) -> None:
         """Takes all that is left, one process after another, and again until nothing is: what a
-        node holds back for others it gives out when they are quiet."""
+        node holds back for others it gives out when they are quiet. Of strong buckets nothing is
+        left once Redis has denied every process."""
 
         seen: list[object] = []
 
         async def nothing_left() -> bool:
+            before = self.granted
             for one in self.processes:
                 await self.agree(bound)
                 while await one.take(20):
                     pass
             seen[:] = looks = [await one.look() for one in self.processes]
-            return all(look["left"] <= self.kept_for_others for look in looks)
+            if self.feature.strong and self.granted > before:
+                return False
+            if not self.feature.peeks_know:
+                return True
+            most = bound.forgotten if self.feature.strong else self.kept_for_others
+            return all(look["left"] <= most for look in looks)
 
         await self.until(
             nothing_left, lambda: f"only {self.granted} of {self.capacity} were granted: {seen}"

@@ -1,6 +1,6 @@
 """One process of a composition: opens the limiter of a file and does what it is told, a line each.
 
-`python -m tests.compositions.member FILE [watch]`. Every answer is one line of JSON on stdout, and
+It is told over a pipe. Every answer is one line of JSON on stdout, and
 so is every token that a load in the background is granted, at once: what a process was promised is
 known even when it is killed in the next instant.
 """
@@ -10,24 +10,28 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import multiprocessing
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 from crdtbucket import Bucket, CrdtbucketError, Limiter
+from crdtbucket.cli import main
 
 BUCKET, KEY = "api", "k"
 A_DAY_S = 86_400.0
+SPAWN = multiprocessing.get_context("spawn")
 
 
 class Member:
     """The limiter of this process, and what can be asked of it."""
 
-    def __init__(self, limiter: Limiter) -> None:
+    def __init__(self, limiter: Limiter, path: str) -> None:
         self._limiter = limiter
+        self._path = path
         self._load: asyncio.Task[None] | None = None
 
     @property
@@ -113,10 +117,31 @@ class Member:
         time.time = lambda: real() - A_DAY_S
         return {}
 
-    async def fill_disk(self) -> dict[str, Any]:
-        """No file of this process may grow any more."""
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-        return {}
+    async def spawn(self) -> dict[str, Any]:
+        """A child that multiprocessing spawns: why it is not given this limiter, and what one of
+        its own decides."""
+        try:
+            SPAWN.Process(target=decide, args=(self._limiter,)).start()
+        except TypeError as error:
+            refused = str(error)
+        read, write = SPAWN.Pipe(duplex=False)
+        child = SPAWN.Process(target=decide, args=(self._path, write))
+        child.start()
+        write.close()
+        with read:
+            told = await asyncio.to_thread(read.recv)
+        await asyncio.to_thread(child.join)
+        return {"refused": refused, "told": told}
+
+
+def decide(path: str, told: Connection) -> None:
+    """The decision of a limiter that this process opens by itself."""
+    try:
+        with Limiter.from_file(path) as limiter:
+            decision = limiter.bucket(BUCKET).acquire_sync(KEY)
+        told.send(f"granted {int(decision.allowed)}")
+    except CrdtbucketError as error:
+        told.send(f"{type(error).__name__}: {error}")
 
 
 def say(answer: dict[str, Any]) -> None:
@@ -124,14 +149,15 @@ def say(answer: dict[str, Any]) -> None:
     os.write(1, json.dumps(answer).encode() + b"\n")
 
 
-async def serve(path: str, watch: bool) -> None:
+async def serve(path: str, watch: bool, asked_over: Connection) -> None:
     """Opens the limiter of a file and answers until the input ends or says "close"."""
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    pipe = os.fdopen(os.dup(asked_over.fileno()))
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), pipe)
     limiter = Limiter.from_file(path, watch=watch)
     async with limiter:
-        member = Member(limiter)
+        member = Member(limiter, path)
         say({"open": limiter.address})
         while line := await lines.readline():
             asked = json.loads(line)
@@ -147,6 +173,21 @@ async def serve(path: str, watch: bool) -> None:
     say({"closed": True})
 
 
-if __name__ == "__main__":
+def live(log: str, path: str, watch: bool, asked_over: Connection, answers: Connection) -> None:
+    """The whole life of the process; what it says goes to stdout and to its log."""
+    os.dup2(answers.fileno(), 1)
+    answers.close()
+    _log_to(log)
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(serve(sys.argv[1], "watch" in sys.argv[2:]))
+    asyncio.run(serve(path, watch, asked_over))
+
+
+def run_command(log: str, words: list[str]) -> None:
+    """The whole life of a process that runs a command of `crdtbucket`."""
+    _log_to(log)
+    sys.argv = ["crdtbucket", *words]
+    main()
+
+
+def _log_to(path: str) -> None:
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)

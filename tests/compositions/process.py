@@ -5,17 +5,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import multiprocessing
 import os
+import resource
 import signal
-import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
 
-from tests.compositions.member import BUCKET, KEY
+from tests.compositions.member import BUCKET, KEY, live, run_command
 
-ROOT = Path(__file__).parents[2]
+FORKS = multiprocessing.get_context("forkserver")
+"""Each process is forked off one that has imported the library and done nothing: to begin every one
+with the imports would take most of the time of a cell."""
+FORKS.set_forkserver_preload(
+    [
+        "tests.compositions.member",
+        "crdtbucket.cli",
+        "crdtbucket.config.source",
+        "crdtbucket.http.server",
+        "crdtbucket.leadership",
+        "crdtbucket.leaderview",
+        "crdtbucket.mesh.node",
+        "crdtbucket.strong.assembly",
+    ]
+)
 BOUND_S = 60.0
 """What a process is asked for it does within this time on a busy machine, or it never does."""
 
@@ -33,75 +51,124 @@ class Process(Protocol):
     async def start(self) -> None: ...
     async def close(self) -> None: ...
     async def kill(self) -> None: ...
+    def fill_disk(self) -> None: ...
+    async def load(self, gap: float) -> None: ...
+    async def block(self, seconds: float, times: int) -> None: ...
     async def take(self, calls: int) -> int: ...
     async def burst(self, calls: int) -> int: ...
     async def look(self) -> dict[str, Any]: ...
     async def reload(self) -> None: ...
 
 
-class _Child:
-    """A child process whose log is kept."""
+class _Forked:
+    """A process of which a function is the whole life, and whose log is kept."""
 
-    def __init__(self, command: list[str], log: Path) -> None:
-        self._command, self._log = command, log
+    def __init__(self, log: Path) -> None:
+        self._log = log
         self.granted = 0
-        self.child: asyncio.subprocess.Process | None = None
-
-    async def _spawn(self) -> None:
-        with self._log.open("ab") as log:
-            self.child = await asyncio.create_subprocess_exec(
-                *self._command,
-                cwd=ROOT,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-            )
-
-    async def kill(self) -> None:
-        """kill -9."""
-        if self.child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.child.send_signal(signal.SIGKILL)
-            await self._ended()
-
-    async def _ended(self) -> None:
-        assert self.child is not None
-        await asyncio.wait_for(self.child.wait(), BOUND_S)
-        self.child = None
+        self.child: ForkServerProcess | None = None
 
     def failed(self, what: str) -> Failed:
         """With the end of the log."""
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         return Failed(f"{what}; the log of {self._log.name} ends with:\n{text[-3000:]}")
 
+    def begin(self, life: Callable[..., None], *words: object) -> None:
+        """Forks it; `life` gets the path of the log, and then the words."""
+        child = FORKS.Process(target=life, args=(str(self._log), *words))
+        child.start()
+        self.child = child
 
-class LibraryProcess(_Child):
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        assert self.child is not None
+        assert self.child.pid is not None
+        os.kill(self.child.pid, number)
+
+    def fill_disk(self) -> None:
+        """No file of the process may grow any more."""
+        assert self.child is not None
+        assert self.child.pid is not None
+        resource.prlimit(self.child.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+
+    async def close(self) -> None:
+        """Ends it in order; it must end well."""
+        await self.ask_to_end()
+        status = await self.ended()
+        if status:
+            raise self.failed(f"the process ended with {status}")
+
+    async def kill(self) -> None:
+        """kill -9; what it had told by then counts."""
+        if self.child is not None:
+            self.child.kill()
+            await self.ended()
+
+    async def ended(self) -> int:
+        """Waits for the end, and returns the exit status."""
+        child = self.child
+        assert child is not None
+        await asyncio.to_thread(child.join, BOUND_S)
+        status = child.exitcode
+        if status is None:
+            raise self.failed("the process did not end")
+        child.close()
+        self.child = None
+        await self.last_words()
+        return status
+
+    async def ask_to_end(self) -> None:
+        """Asks it to end in order."""
+        raise NotImplementedError
+
+    async def last_words(self) -> None:
+        """Takes in what it had told before it ended."""
+        raise NotImplementedError
+
+
+class LibraryProcess(_Forked):
     """A process with the library in it."""
 
     def __init__(self, config: Path, log: Path, *, watch: bool) -> None:
-        words = ["-m", "tests.compositions.member", str(config), *(["watch"] if watch else [])]
-        super().__init__([sys.executable, *words], log)
+        super().__init__(log)
+        self._config, self._watch = config, watch
+        self._asks: Connection | None = None
         self._answers: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns once its limiter is open."""
-        await self._spawn()
+        asked_over, self._asks = FORKS.Pipe(duplex=False)
+        answers, says = FORKS.Pipe(duplex=False)
+        self.begin(live, str(self._config), self._watch, asked_over, says)
+        asked_over.close()
+        says.close()
         self._answers = asyncio.Queue()
-        self._reader = asyncio.create_task(self._read())
+        self._reader = asyncio.create_task(self._read(answers))
         if "open" not in await self._next():
             raise self.failed("the process did not open its limiter")
 
-    async def _read(self) -> None:
-        assert self.child is not None
-        assert self.child.stdout is not None
-        while line := await self.child.stdout.readline():
-            said = json.loads(line)
-            if "granted" in said:
-                self.granted += said["granted"]
-            else:
-                self._answers.put_nowait(said)
+    async def _read(self, answers: Connection) -> None:
+        lines = asyncio.StreamReader()
+        with answers, os.fdopen(os.dup(answers.fileno())) as pipe:
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(lines), pipe
+            )
+            while line := await lines.readline():
+                said = json.loads(line)
+                if "granted" in said:
+                    self.granted += said["granted"]
+                else:
+                    self._answers.put_nowait(said)
+            transport.close()
         self._answers.put_nowait(None)
+
+    def _tell(self, do: str, **more: Any) -> None:
+        assert self._asks is not None
+        try:
+            os.write(self._asks.fileno(), json.dumps({"do": do, **more}).encode() + b"\n")
+        except BrokenPipeError:
+            raise self.failed("the process ended") from None
 
     async def _next(self) -> dict[str, Any]:
         try:
@@ -114,10 +181,7 @@ class LibraryProcess(_Child):
 
     async def ask(self, do: str, **more: Any) -> dict[str, Any]:
         """Has something done; raises `Failed` when it raised."""
-        assert self.child is not None
-        assert self.child.stdin is not None
-        self.child.stdin.write(json.dumps({"do": do, **more}).encode() + b"\n")
-        await self.child.stdin.drain()
+        self._tell(do, **more)
         said = await self._next()
         if "answer" not in said:
             raise self.failed(f"{do}: {said}")
@@ -125,21 +189,27 @@ class LibraryProcess(_Child):
         self.granted += answer.get("granted", 0)
         return answer
 
-    async def close(self) -> None:
-        """Ends it in order."""
-        assert self.child is not None
-        assert self.child.stdin is not None
-        self.child.stdin.write(b'{"do": "close"}\n')
-        await self.child.stdin.drain()
+    async def ask_to_end(self) -> None:
+        """A word over the pipe."""
+        self._tell("close")
         if "closed" not in await self._next():
             raise self.failed("the process did not close its limiter")
-        await self._ended()
 
-    async def kill(self) -> None:
-        """kill -9; what it had told by then counts."""
-        await super().kill()
-        if self._reader is not None:
-            await self._reader
+    async def last_words(self) -> None:
+        """What stands in the pipe."""
+        assert self._reader is not None
+        assert self._asks is not None
+        await asyncio.wait_for(self._reader, BOUND_S)
+        self._asks.close()
+        self._reader = self._asks = None
+
+    async def load(self, gap: float) -> None:
+        """Goes on with calls in the background, until it ends."""
+        await self.ask("load", gap=gap)
+
+    async def block(self, seconds: float, times: int) -> None:
+        """Holds up the event loop several times, with a call after each."""
+        await self.ask("block", seconds=seconds, times=times)
 
     async def take(self, calls: int) -> int:
         """Calls one after another; how many were granted."""
@@ -158,19 +228,26 @@ class LibraryProcess(_Child):
         await self.ask("reload")
 
 
-class ServeProcess(_Child):
+def _metric(page: str, name: str, otherwise: float) -> float:
+    """The one sample of a gauge without labels; where there is none it is `otherwise`."""
+    for line in page.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.split()[1])
+    return otherwise
+
+
+class ServeProcess(_Forked):
     """A `crdtbucket serve`, which is asked over HTTP."""
 
     def __init__(self, config: Path, log: Path, port: int) -> None:
-        listen = ["--listen", f"127.0.0.1:{port}"]
-        words = ["-m", "crdtbucket.cli", "serve", "--config", str(config), *listen]
-        super().__init__([sys.executable, *words], log)
+        super().__init__(log)
+        self._words = ["serve", "--config", str(config), "--listen", f"127.0.0.1:{port}"]
         self._url = f"http://127.0.0.1:{port}"
+        self._load: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns once it is ready."""
-        await self._spawn()
-        assert self.child is not None
+        self.begin(run_command, self._words)
         deadline = asyncio.get_running_loop().time() + BOUND_S
         async with aiohttp.ClientSession() as session:
             while True:
@@ -178,20 +255,40 @@ class ServeProcess(_Child):
                     async with session.get(f"{self._url}/readyz") as answer:
                         if answer.status == 200:
                             return
-                if self.child.returncode is not None:
+                if self.child is None or self.child.exitcode is not None:
                     raise self.failed("the server ended")
                 if asyncio.get_running_loop().time() > deadline:
                     raise self.failed("the server is not ready")
                 await asyncio.sleep(0.05)
 
-    async def close(self) -> None:
-        """SIGTERM; it must end well."""
-        child = self.child
-        assert child is not None
-        child.terminate()
-        await self._ended()
-        if child.returncode != 0:
-            raise self.failed(f"the server ended with {child.returncode}")
+    async def ask_to_end(self) -> None:
+        """SIGTERM."""
+        self.signal(signal.SIGTERM)
+
+    async def last_words(self) -> None:
+        """The answers to a load."""
+        if self._load is not None:
+            await self._load
+            self._load = None
+
+    async def load(self, gap: float) -> None:
+        """Goes on with calls in the background, until it is killed."""
+        self._load = asyncio.create_task(self._go_on(gap))
+
+    async def _go_on(self, gap: float) -> None:
+        with contextlib.suppress(aiohttp.ClientError):
+            while True:
+                await self.take(1)
+                await asyncio.sleep(gap)
+
+    async def block(self, seconds: float, times: int) -> None:
+        """Stops the process several times, with a call that waits meanwhile."""
+        for _ in range(times):
+            self.signal(signal.SIGSTOP)
+            call = asyncio.create_task(self.take(1))
+            await asyncio.sleep(seconds)
+            self.signal(signal.SIGCONT)
+            await call
 
     async def _post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
         async with (
@@ -224,21 +321,20 @@ class ServeProcess(_Child):
     async def look(self) -> dict[str, Any]:
         """What it says of itself."""
         left = await self._post("/v1/peek", {"bucket": BUCKET, "key": KEY})
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"{self._url}/v1/peers") as answer,
-        ):
-            peers = (await answer.json())["peers"]
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{self._url}/v1/peers") as answer:
+                peers = (await answer.json())["peers"]
+            async with session.get(f"{self._url}/metrics") as answer:
+                metrics = await answer.text()
         return {
             "left": left["remaining"],
             "limit": left["limit"],
             "mode": left["mode"],
             "peers": {one["name"]: one["state"] for one in peers},
-            "unsettled": 0,
-            "leading": 1,
+            "unsettled": _metric(metrics, "crdtbucket_strong_unsettled_keys", 0.0),
+            "leading": _metric(metrics, "crdtbucket_shared_leading", 1.0),
         }
 
     async def reload(self) -> None:
         """SIGHUP; the caller waits for what it changes."""
-        assert self.child is not None
-        os.kill(self.child.pid, signal.SIGHUP)
+        self.signal(signal.SIGHUP)
