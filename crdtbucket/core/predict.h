@@ -86,10 +86,9 @@ GLANCES static inline double slow_rate(const node_t *n, const column_t *c)
 
 /* A peer that is silent beyond the near horizon is predicted by its slow rate: what it offered in the last 50 ms that were heard
  * of may be a single call, and would be held back all through a partition. */
-GLANCES static inline double fast_rate(const table_t *t, const node_t *n, const column_t *c, int64_t age)
+GLANCES static inline double fast_rate(const table_t *t, const node_t *n, const column_t *c, double slow, int64_t age)
 {
-    double fast = unpack_rate(c->c->fast[c->i]) * fade(n, c->c->heard[c->i], FAST_NS);
-    return age > t->h->near_ns ? slow_rate(n, c) : fast;
+    return age > t->h->near_ns ? slow : unpack_rate(c->c->fast[c->i]) * fade(n, c->c->heard[c->i], FAST_NS);
 }
 
 /* What is left at `now` of a peak of `since`. */
@@ -180,7 +179,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
             }
             const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
             int64_t age = age_of(n, &c, now), near = age < h->near_ns ? age : h->near_ns;
-            double slow = slow_rate(n, &c), fast = fast_rate(t, n, &c, age);
+            double slow = slow_rate(n, &c), fast = fast_rate(t, n, &c, slow, age);
             out.slow_claims += claim(d, slow);
             silent_claims += age > h->near_ns ? claim(d, slow) : 0;
             out.fast_sum += fast;

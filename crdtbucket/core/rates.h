@@ -94,7 +94,7 @@ static inline void note_peak(table_t *t, uint32_t e, int64_t now)
     while (column_next(t, e, &c)) {
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
         if (c.c->fast[c.i])
-            sum += fast_rate(t, n, &c, age_of(n, &c, now));
+            sum += fast_rate(t, n, &c, slow_rate(n, &c), age_of(n, &c, now));
     }
     cold->peak = pack_rate(larger(before, sum));
     cold->peak_at = stamp_of(now);
