@@ -19,14 +19,16 @@ from crdtbucket.mesh.settings import MeshConfig
 log = logging.getLogger("crdtbucket.mesh")
 
 HEARD_NS = 1_000_000_000
-"""A peer that was heard within this time speaks for its own column; later it is a suspect."""
+"""A peer that was heard within this time, or within three rounds, speaks for its own column; later
+it is a suspect."""
 DEAD_NS = 15_000_000_000
 """A peer that was not heard for so long is dead; still a member until `forget_after`."""
 HOLD_NS = 60_000_000_000
 """For so long the log of versions is kept for a peer that is silent, or that does not hear this
 node; later it gets a full sync."""
 REACHED_NS = 2_000_000_000
-"""A peer that has got a frame of this age, and the round trip, is reached again."""
+"""A peer that has got a frame of this age, or of three rounds, and the round trip, is reached
+again."""
 GOSSIP_NS = 1_000_000_000
 """Members and marks are looked at this often, and told when they changed."""
 REPEAT_NS = 10_000_000_000
@@ -68,7 +70,9 @@ class Membership:
         self._table, self._roster, self._name = table, roster, name
         self._first_digest_ns = 2 * config.gossip_interval_ns
         self._forget_after_ns = config.forget_after_ns
-        self._heard_ns = max(HEARD_NS, 3 * config.gossip_interval_ns)
+        self.heard_ns = max(HEARD_NS, 3 * config.gossip_interval_ns)
+        """A peer that was heard within this time is not silent: where rounds are slow, it says
+        nothing between two of them."""
         self._ended_is_dead_ns = config.ended_is_dead_ns
         self._places = Places(config.forget_after_ns)
         self._pruner = Pruner(table, now)
@@ -128,6 +132,11 @@ class Membership:
         self._know(peer.name, peer.region, peer.epoch, peer.address, now)
         self.count(now)
 
+    def speaks(self, epoch: int) -> None:
+        """A frame of this process has come: its columns count, in this very frame already, which
+        the peer need not send again."""
+        self._pruner.returned(epoch)
+
     def disconnected(self, link: Link, now: int, *, ended: bool = False) -> None:
         """The link is down. `ended`: the peer's side closed or reset it."""
         link.connected, self._relays = False, None
@@ -158,7 +167,7 @@ class Membership:
         silent = now - link.heard
         if link.left:
             return "left"
-        if link.connected and silent < self._heard_ns:
+        if link.connected and silent < self.heard_ns:
             return "alive"
         return "suspect" if silent < DEAD_NS and not link.forgotten else "dead"
 
@@ -221,7 +230,7 @@ class Membership:
             if silent > 2 * self._forget_after_ns and not link.connected:
                 del self.links[link.info.name]  # or names that come and go use up all numbers
                 continue
-            if link.connected and silent >= HEARD_NS:
+            if link.connected and silent >= self.heard_ns:
                 self._table.unheard(link.node)
             unreached = 0 if link.reached is None else now - link.reached
             if link.held and max(silent, unreached) > HOLD_NS:
@@ -229,8 +238,8 @@ class Membership:
             elif (
                 not link.held
                 and link.connected
-                and silent < HEARD_NS
-                and unreached < REACHED_NS + link.round_trip
+                and silent < self.heard_ns
+                and unreached < max(REACHED_NS, self.heard_ns) + link.round_trip
             ):
                 link.held, link.forgotten = True, False
                 self._pruner.returned(link.info.epoch)
@@ -283,7 +292,7 @@ class Membership:
         return is_majority(1 + len(alive), missing)
 
     def _alive(self, now: int) -> list[Link]:
-        return [link for link in self.reachable() if now - link.heard < self._heard_ns]
+        return [link for link in self.reachable() if now - link.heard < self.heard_ns]
 
     def _heard_by_any(self, name: str, now: int) -> bool:
         """Whether a peer that is heard here may hear this member."""

@@ -17,12 +17,12 @@ from collections.abc import Iterable
 from crdtbucket._core import Table
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.link import NEVER, Link
-from crdtbucket.mesh.membership import HEARD_NS, Membership
+from crdtbucket.mesh.membership import Membership
 from crdtbucket.mesh.roster import Roster
 
 MS = 1_000_000
-CAUGHT_UP_NS = 4 * HEARD_NS
-"""A silence is noticed, told and acted upon within this time."""
+CAUGHT_UP = 4
+"""A silence is noticed, told and acted upon within this many times that after which it is one."""
 
 
 class Relays:
@@ -57,7 +57,7 @@ class Relays:
             link = self._members.links.get(name)
             while link is not None and link.lately:
                 at, touched = link.lately.popleft()
-                if now - at <= CAUGHT_UP_NS:
+                if now - at <= CAUGHT_UP * self._members.heard_ns:
                     self._table.touch(touched)
 
     def ages(self, link: Link, now: int) -> tuple[tuple[int, int], ...]:
@@ -89,7 +89,7 @@ class Relays:
             if other is None or other is link or other.left or other.forgotten:
                 continue
             at = stood - age * MS
-            directly = other.connected and now - other.heard < HEARD_NS
+            directly = other.connected and now - other.heard < self._members.heard_ns
             if not directly and at > other.relayed_at:
                 other.relayed_at, other.relay = at, link.info.name
                 self._table.heard(other.node, at)
