@@ -1269,6 +1269,20 @@ MUTATIONS = (
         demand("mesh/test_link", "held_up"),
     ),
     Mutation(
+        "ages_come_from_neighbours_alone",
+        "mesh",
+        "            if owner is not None and other is None and epoch != self._table.epoch:\n",
+        "            if owner == epoch and other is None and epoch != self._table.epoch:\n",
+        demand("simulated/test_graphs", "ends_of_a_chain and 4"),
+    ),
+    Mutation(
+        "ages_that_a_relay_told_are_kept_for_ever",
+        "mesh",
+        "        for epoch in silent:\n            del self.alive[epoch]\n",
+        "        assert silent is not None\n",
+        demand("simulated/test_graphs", "not_told_of_for_ever"),
+    ),
+    Mutation(
         "what_is_not_quiet_is_not_asked_for",
         "mesh",
         "        send.append(table.find(lo, hi))\n        want += ",

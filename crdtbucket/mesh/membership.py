@@ -10,7 +10,7 @@ from crdtbucket._core import Table
 from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.endings import Ending, Places, hears, is_majority
-from crdtbucket.mesh.link import Link
+from crdtbucket.mesh.link import NEVER, Link
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.pruning import Pruner
 from crdtbucket.mesh.roster import MAX_NODES, Roster
@@ -62,6 +62,8 @@ class Membership:
         """Members heard of, by name; not this node itself."""
         self._told: dict[str, int] = {}
         """When somebody that hears them itself last spoke of them."""
+        self.alive: dict[int, tuple[int, str]] = {}
+        """Epochs of nodes without a link here that relays tell of: as of when, and who does."""
         self._relays: bytes | None = None
         """What `relays` says; None when that may have changed."""
         self._numbered = -1
@@ -356,6 +358,9 @@ class Membership:
         for name in [n for n, told in self._told.items() if now - told > self._forget_after_ns]:
             if name not in self.links or self._is_gone(name):
                 self._forget_name(name)
+        silent = [e for e, (at, _) in self.alive.items() if now - at > self._forget_after_ns]
+        for epoch in silent:
+            del self.alive[epoch]
         marks = self._pruner.step(self.links.values(), self._running(), now)
         self._roster.drop_strangers(self.links.keys() | self.known.keys())
         news = {**self.members(me, now), **({"marks": marks} if marks else {})}
@@ -382,6 +387,12 @@ class Membership:
         heard = {name for name in self.links if self.status(name, now) == "alive"}
         unheard = tuple(name for name in self.known if name not in heard)
         return {"members": (own, *self.known.values())[: wire.MAX_MEMBERS], "unheard": unheard}
+
+    def is_alive(self, epoch: int, at: int, relay: str) -> None:
+        """A peer states how old the news are that it has, from others, of a process that has no
+        link here."""
+        if at > self.alive.get(epoch, (NEVER, ""))[0]:
+            self.alive[epoch] = at, relay
 
     def _know(self, name: str, region: str, epoch: int, address: str, now: int) -> None:
         known = self.known.get(name)
@@ -415,7 +426,7 @@ class Membership:
         gone = {name for name in self.links if self._is_gone(name)}
         epochs = {link.info.epoch for name, link in self.links.items() if name not in gone}
         told = {self.known[name][2] for name in self._told_of()}
-        return epochs | told | {self._table.epoch}
+        return epochs | told | self.alive.keys() | {self._table.epoch}
 
     def _told_of(self) -> set[str]:
         """Members that have no link here, and that a peer hears that is not gone itself, as far as
