@@ -128,6 +128,7 @@ class Membership:
         link.ending = None
         self._moved_in(peer, now)
         self._pruner.returned(peer.epoch)
+        self.alive.pop(peer.epoch, None)  # from here on the link says so
         self._relays = None
         link.digest_due = now + self._first_digest_ns
         self._table.set_node(link.node, peer.epoch, True)
