@@ -29,8 +29,8 @@ typedef struct {
     int rated, heard;                 /* peers with rates, and those of them that are not silent */
 } prediction_t;
 
-/* The time constant of fast rates. They stand until the next news, so where these are slow to come a call must not count for as many
- * as fit between two of them. */
+/* The time constant of fast rates. They stand until the next news: where these are slow to come, one call must not count for as
+ * many as fit between two of them. */
 static inline double fast_ns(const table_t *t) { return larger(FAST_NS, (double)t->h->near_ns / FAST_PART); }
 
 /* Tokens admitted since the last averaging. */
