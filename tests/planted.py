@@ -988,7 +988,7 @@ MUTATIONS = (
     Mutation(
         "told_and_taken_for_dead",
         "mesh",
-        "        return epochs | told | {self._table.epoch}\n",
+        "        return epochs | told | self.alive.keys() | {self._table.epoch}\n",
         "        return epochs | {self._table.epoch}\n",
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "not_taken_for_dead"),
     ),
