@@ -246,7 +246,8 @@ class Link:
             stale = trip > STALE_NS
             held_up = trip - self.round_trip > HELD_UP_NS
             if 0 < trip <= STALE_NS:
-                self.round_trip += (trip - self.round_trip) // 8 if self.round_trip else trip
+                longer = min(trip - self.round_trip, HELD_UP_NS)  # or a pause would shift clocks
+                self.round_trip += longer // 8 if self.round_trip else trip
         if not (stale or held_up):
             self.clock.sample(frame.sent - now + self.round_trip // 2, now)
         if self.echo is None or frame.sent > self.echo:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.clockwatch import jump
-from crdtbucket.mesh.link import MAX_UNACKED, STALE_NS, Link, Ranges, Received, Sent
+from crdtbucket.mesh.link import HELD_UP_NS, MAX_UNACKED, STALE_NS, Link, Ranges, Received, Sent
 from crdtbucket.mesh.nodeinfo import NodeInfo
 
 INFO = NodeInfo("peer", "region", 7, "", 0)
@@ -157,6 +157,13 @@ def test_round_trips_are_smoothed_and_the_hold_is_not_theirs() -> None:
     assert peer.round_trip == 20
     assert peer.measure(frame(echo=200, hold=0), 300)
     assert peer.round_trip == 20 + 80 // 8
+
+
+def test_a_pause_hardly_moves_the_round_trip() -> None:
+    peer = link()
+    for trip in (40_000_000, 4_900_000_000, 3_900_000_000, 2_900_000_000, 1_900_000_000):
+        peer.measure(frame(echo=0, hold=0), trip)
+    assert peer.round_trip <= 40_000_000 + 4 * HELD_UP_NS // 8
 
 
 @pytest.mark.parametrize(("trip", "fresh"), [(STALE_NS, True), (STALE_NS + 1, False)])
