@@ -988,7 +988,7 @@ MUTATIONS = (
     Mutation(
         "told_and_taken_for_dead",
         "mesh",
-        "        return epochs | told | {self._table.epoch}\n",
+        "        return epochs | told | self.alive.keys() | {self._table.epoch}\n",
         "        return epochs | {self._table.epoch}\n",
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "not_taken_for_dead"),
     ),
@@ -1101,7 +1101,7 @@ MUTATIONS = (
     Mutation(
         "ages_before_their_news",
         "mesh",
-        "                if now - at <= CAUGHT_UP_NS:\n"
+        "                if now - at <= CAUGHT_UP * self._members.heard_ns:\n"
         "                    self._table.touch(touched)\n",
         "",
         relays("before_it_was_relayed"),
@@ -1232,6 +1232,76 @@ MUTATIONS = (
         "    if (p->overload <= 0) {\n        p->overload = 0;\n        return;\n    }\n",
         "    if (p->overload <= 0)\n        p->overload = 1;\n",
         demand("simulated/test_demand", "under_a_light_load"),
+    ),
+    Mutation(
+        "rounding_keeps_the_reserve_from_whole_calls",
+        "core",
+        "    if (conf_debt + token_units(d, n) <= full_units(d) + slack_units(d) && conf - near",
+        "    if (conf >= (double)n && conf - near",
+        demand("simulated/test_demand", "no_whole_ns"),
+    ),
+    Mutation(
+        "reserves_hold_one_token_after_each_round",
+        "core",
+        "    double wanted = cost_of_class(",
+        "    double wanted = 1.0 + 0 * cost_of_class(",
+        demand("simulated/test_demand", "pass_in_overload"),
+    ),
+    Mutation(
+        "one_call_stands_for_a_slow_round",
+        "core",
+        "{ return larger(FAST_NS, (double)t->h->near_ns / FAST_PART); }",
+        "{ return t->h->near_ns ? FAST_NS : FAST_PART; }",
+        demand("simulated/test_demand", "where_rounds_are_slow"),
+    ),
+    Mutation(
+        "silent_between_two_slow_rounds",
+        "mesh",
+        "            if link.connected and silent >= self.heard_ns:\n",
+        "            if link.connected and silent >= HEARD_NS:\n",
+        demand("mesh/test_membership", "between_two_slow_rounds"),
+    ),
+    Mutation(
+        "forgotten_for_good_where_rounds_are_slow",
+        "mesh",
+        "                and silent < self.heard_ns\n",
+        "                and silent < HEARD_NS\n",
+        demand("mesh/test_membership", "after_it_was_forgotten"),
+    ),
+    Mutation(
+        "the_forgotten_are_not_believed_at_once",
+        "mesh",
+        "            self.members.speaks(frame.epoch)\n",
+        "            pass\n",
+        demand("mesh/test_protocol", "taken_for_dead"),
+    ),
+    Mutation(
+        "held_up_frames_show_clocks",
+        "mesh",
+        "        if not (stale or held_up):\n",
+        "        if not stale:\n",
+        demand("mesh/test_link", "held_up"),
+    ),
+    Mutation(
+        "ages_come_from_neighbours_alone",
+        "mesh",
+        "            if owner is not None and other is None and epoch != self._table.epoch:\n",
+        "            if owner == epoch and other is None and epoch != self._table.epoch:\n",
+        demand("simulated/test_graphs", "ends_of_a_chain and 4"),
+    ),
+    Mutation(
+        "ages_that_a_relay_told_are_kept_for_ever",
+        "mesh",
+        "        for epoch in silent:\n            del self.alive[epoch]\n",
+        "        assert silent is not None\n",
+        demand("simulated/test_graphs", "not_told_of_for_ever"),
+    ),
+    Mutation(
+        "what_is_not_quiet_is_not_asked_for",
+        "mesh",
+        "        send.append(table.find(lo, hi))\n        want += ",
+        "        send.append(table.find(lo, hi))\n        want += b'' and ",
+        demand("mesh/test_antientropy", "not_quiet_here"),
     ),
 )
 

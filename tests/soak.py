@@ -23,52 +23,50 @@ from tests.simulated.shrink import failure, shrink
 CHUNK = 25
 
 
-def attempt(seed: int, *, strict: bool = False) -> str | None:
+def attempt(seed: int) -> str | None:
     """What went wrong with a seed, or None."""
     try:
-        play(seed, strict=strict)
+        play(seed)
     except Exception:  # noqa: BLE001 - whatever breaks is what a soak looks for
         return traceback.format_exc()
     return None
 
 
-def attempt_many(seeds: range, strict: bool = False) -> list[tuple[int, str]]:
+def attempt_many(seeds: range) -> list[tuple[int, str]]:
     logging.getLogger("crdtbucket").addHandler(logging.NullHandler())
-    found = ((seed, attempt(seed, strict=strict)) for seed in seeds)
+    found = ((seed, attempt(seed)) for seed in seeds)
     return [(seed, error) for seed, error in found if error is not None]
 
 
-def failures(
-    start: int, count: int, jobs: int, *, strict: bool = False
-) -> Iterator[tuple[int, list[tuple[int, str]]]]:
+def failures(start: int, count: int, jobs: int) -> Iterator[tuple[int, list[tuple[int, str]]]]:
     """(seeds done, failures among the last ones) while it goes on."""
     chunks = [range(s, min(s + CHUNK, start + count)) for s in range(start, start + count, CHUNK)]
     done = 0
     with ProcessPoolExecutor(jobs) as pool:
-        found_in = pool.map(attempt_many, chunks, [strict] * len(chunks))
+        found_in = pool.map(attempt_many, chunks)
         for chunk, found in zip(chunks, found_in, strict=True):
             done += len(chunk)
             yield done, found
 
 
-def one(seed: int, plain: tuple[str, ...], dropped: tuple[int, ...], *, strict: bool) -> int:
+def one(seed: int, plain: tuple[str, ...], dropped: tuple[int, ...]) -> int:
     """Shows a plan and runs it."""
     logging.getLogger("crdtbucket").addHandler(logging.NullHandler())
     print(draw(seed, plain, dropped))
-    found = failure(seed, plain, dropped, strict=strict)
+    found = failure(seed, plain, dropped)
     print("holds" if found is None else found.error)
     return 0 if found is None else 1
 
 
-def report(seed: int, error: str, *, strict: bool, whole: bool = False) -> None:
+def report(seed: int, error: str, *, whole: bool = False) -> None:
     """A failing seed, and what is left of its plan when it is made small, unless it stays whole."""
     print(f"seed {seed}:\n{error}")
-    small = None if whole else shrink(seed, strict=strict)
+    small = None if whole else shrink(seed)
     if small is None:
         print(f"again: python -m tests.soak --seed {seed}")
         return
     print(draw(seed, small.plain, small.dropped))
-    print(f"{small.error}\nagain: {small.command}{' --strict' if strict else ''}")
+    print(f"{small.error}\nagain: {small.command}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,7 +79,6 @@ def main(arguments: list[str] | None = None) -> int:
         "--plain", default="", help="its dimensions that are plain, comma-separated"
     )
     parser.add_argument("--drop", default="", help="numbers of its events that do not happen")
-    parser.add_argument("--strict", action="store_true", help="excuses nothing that waits")
     parser.add_argument("--whole", action="store_true", help="makes no failing plan smaller")
     parser.add_argument("--long", action="store_true", help="the traces that last an hour instead")
     options = parser.parse_args(arguments)
@@ -93,12 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.seed is not None:
         plain = tuple(filter(None, options.plain.split(",")))
         dropped = tuple(int(i) for i in options.drop.split(",") if i)
-        return one(options.seed, plain, dropped, strict=options.strict)
+        return one(options.seed, plain, dropped)
     broken, began = 0, time.monotonic()
-    for done, found in failures(options.start, options.seeds, options.jobs, strict=options.strict):
+    for done, found in failures(options.start, options.seeds, options.jobs):
         for seed, error in found:
             broken += 1
-            report(seed, error, strict=options.strict, whole=options.whole)
+            report(seed, error, whole=options.whole)
         pace = done / (time.monotonic() - began)
         print(f"{done} of {options.seeds} seeds, {broken} failed, {pace:.0f}/s", flush=True)
     return 1 if broken else 0

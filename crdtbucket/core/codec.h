@@ -246,7 +246,7 @@ static uint32_t relayed_rates(const encoder_t *to, uint32_t e, wire_rates_t *out
         int64_t age = age_of(n, &c, to->now);
         if (!n->relayed || !column_rated(&c) || to->position[origin] == UINT16_MAX || age >= t->h->near_ns)
             continue;
-        double fast = unpack_rate(c.c->fast[c.i]) * fade(n, c.c->heard[c.i], FAST_NS);
+        double fast = unpack_rate(c.c->fast[c.i]) * fade(n, c.c->heard[c.i], fast_ns(t));
         wire_rates_t r = {to->position[origin], (uint32_t)((age + MILLISECOND - 1) / MILLISECOND), pack_rate(fast),
                           pack_rate(slow_rate(n, &c))};
         uint32_t at = count;

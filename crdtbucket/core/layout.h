@@ -67,7 +67,7 @@ typedef struct {
     uint16_t flags;
     uint16_t origin;                  /* whose column `net` is: this process' origin when it last took */
     uint8_t near_class;               /* 0: no prediction; k: peers may take at most 2^(k-1) tokens within the near horizon */
-    uint8_t reserved;
+    uint8_t wanted;                   /* largest cost denied beside peers since the last averaging, see `cost_class` */
 } hot_t;
 
 /* A column: tokens taken by one origin. `taken` packs the origin above the count, 0 means no column. */

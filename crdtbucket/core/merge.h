@@ -131,7 +131,7 @@ static void note_relayed(table_t *t, uint32_t e, uint32_t node, const column_t *
     int i = rated.i, same = rated.c == c->c && i == c->i;
     int64_t before = same ? net : column_net(&rated);
     if (heard_later(n, rated.c->heard[i])) {            /* its rounds came without the key, so that was its count then */
-        double fast = unpack_rate(rated.c->fast[i]) * fade(n, rated.c->heard[i], FAST_NS);
+        double fast = unpack_rate(rated.c->fast[i]) * fade(n, rated.c->heard[i], fast_ns(t));
         double slow = unpack_rate(rated.c->slow[i]) * fade(n, rated.c->heard[i], SLOW_NS);
         rated.c->fast[i] = pack_rate(fast);
         rated.c->slow[i] = pack_rate(slow);

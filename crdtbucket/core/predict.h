@@ -10,7 +10,8 @@
 static inline double larger(double a, double b) { return a > b ? a : b; }
 static inline double smaller(double a, double b) { return a < b ? a : b; }
 
-#define FAST_NS 50e6                  /* time constants of the two averages */
+#define FAST_NS 50e6                  /* time constants of the two averages, the fast one at least */
+#define FAST_PART 12.0                /* of the near horizon: the fast one where rounds are slow or far */
 #define SLOW_NS 120e9
 #define PEAK_NS 5e9                   /* and that by which the memory of a burst fades */
 #define SEEN_LEAST 0.0083             /* weight of one second: a single call is no rate of calls in its millisecond */
@@ -28,6 +29,10 @@ typedef struct {
     double kept;                      /* tokens left to the reserves of the peers, in overload */
     int rated, heard;                 /* peers with rates, and those of them that are not silent */
 } prediction_t;
+
+/* The time constant of fast rates. They stand until the next news: where these are slow to come, one call must not count for as
+ * many as fit between two of them. */
+static inline double fast_ns(const table_t *t) { return larger(FAST_NS, (double)t->h->near_ns / FAST_PART); }
 
 /* Tokens admitted since the last averaging. */
 static inline int64_t admitted_since(const hot_t *hot) { return net_of(LOAD(hot->word)) - LOAD(hot->mark); }
@@ -88,7 +93,7 @@ GLANCES static inline double slow_rate(const node_t *n, const column_t *c)
  * of may be a single call, and would be held back all through a partition. */
 GLANCES static inline double fast_rate(const table_t *t, const node_t *n, const column_t *c, double slow, int64_t age)
 {
-    return age > t->h->near_ns ? slow : unpack_rate(c->c->fast[c->i]) * fade(n, c->c->heard[c->i], FAST_NS);
+    return age > t->h->near_ns ? slow : unpack_rate(c->c->fast[c->i]) * fade(n, c->c->heard[c->i], fast_ns(t));
 }
 
 /* What is left at `now` of a peak of `since`. */
@@ -96,6 +101,18 @@ GLANCES static inline double remembered(uint16_t peak, int64_t since, int64_t no
 {
     return peak && now - since < 40 * PEAK_NS ? unpack_rate(peak) * exp((double)(since - now) / PEAK_NS) : 0.0;
 }
+
+/* A cost in a byte, rounded up by a quarter at most: four classes from each power of two to the next. */
+static inline uint8_t cost_class(int64_t n)
+{
+    if (n <= 1)
+        return 0;
+    int exponent = 63 - __builtin_clzll((uint64_t)n);
+    int64_t quarters = (n << 2) >> exponent;
+    return (uint8_t)(4 * exponent + (int)(quarters - 4) + (quarters << exponent < n << 2));
+}
+
+static inline double cost_of_class(uint8_t class) { return ldexp((double)(4 + (class & 3)) / 4.0, class >> 2); }
 
 /* Most tokens that a reserve holds, see below. */
 GLANCES static inline double reserve_most(const table_t *t, const definition_t *d, double cost)
@@ -273,15 +290,17 @@ GLANCES static inline double reserve_rate(const table_t *t, const cold_t *cold, 
     return smaller(most, larger(share, least));
 }
 
-/* Tokens that a small caller may take although the prediction leaves none (else it is dark for ever). */
+/* Tokens that a small caller may take although the prediction leaves none (else it is dark for ever). It grows up to what a call
+ * of `cost` needs, and what it has grown to for a larger one stays: rounds are shorter than the time that takes. */
 GLANCES static inline double reserve_tokens(const table_t *t, uint32_t e, const definition_t *d, double slow_claims,
                                             double cost, int64_t now)
 {
     const cold_t *cold = &t->cold[e];
     double most = reserve_most(t, d, cost);
     double rate = reserve_rate(t, cold, d, slow_claims);
-    double held = (cold->reserve < 0 ? most : cold->reserve) + rate * (double)(now - cold->rated_ns) / 1e9;
-    return smaller(most, larger(0.0, held - (double)admitted_since(&t->hot[e])));
+    double kept = (cold->reserve < 0 ? most : cold->reserve) - (double)admitted_since(&t->hot[e]);
+    double held = kept + rate * (double)(now - cold->rated_ns) / 1e9;
+    return smaller(larger(most, kept), larger(0.0, held));
 }
 
 /* ns until the reserve holds `cost`, if nothing is taken meanwhile. */

@@ -9,12 +9,12 @@ typedef struct {
     double ns, fast, slow, peak;
 } weights_t;
 
-static inline void average_step(cold_t *c, double offered, double admitted, double ns, weights_t *known)
+static inline void average_step(cold_t *c, double offered, double admitted, double ns, double fast_ns, weights_t *known)
 {
     if (ns <= 0)
         return;
     if (known->ns != ns)
-        *known = (weights_t){ns, ns < 40 * FAST_NS ? -expm1(-ns / FAST_NS) : 1.0, -expm1(-ns / SLOW_NS), exp(-ns / PEAK_NS)};
+        *known = (weights_t){ns, ns < 40 * fast_ns ? -expm1(-ns / fast_ns) : 1.0, -expm1(-ns / SLOW_NS), exp(-ns / PEAK_NS)};
     double w = known->fast, wl = known->slow, seconds = ns / 1e9;
     double fast = unpack_rate(c->fast), granted = unpack_rate(c->granted);
     c->fast = pack_rate(fast + w * (offered / seconds - fast));
@@ -39,7 +39,8 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     double slow_claims = 0;
     if (LOAD(hot->flags) & ENTRY_RATED)
         slow_claims = predict(t, e, d, now).slow_claims;
-    float reserve = (float)reserve_tokens(t, e, d, slow_claims, 1.0, now);
+    double wanted = cost_of_class(__atomic_exchange_n(&hot->wanted, 0, __ATOMIC_RELAXED));
+    float reserve = (float)reserve_tokens(t, e, d, slow_claims, wanted, now);
     int64_t net = entry_net(t, e);
     double admitted = (double)(net - LOAD(hot->mark));
     double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
@@ -47,11 +48,11 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     int first = cold->weight <= 0;
     if (silent > 0 && silent < since) {
         weights_t before = {0};
-        average_step(cold, 0, 0, (double)silent, &before);
+        average_step(cold, 0, 0, (double)silent, fast_ns(t), &before);
         since -= silent;
     }
     float slow = cold->slow, weight = cold->weight > 0 ? cold->weight : SEEN_NOTHING;
-    average_step(cold, offered, admitted, (double)since, round);
+    average_step(cold, offered, admitted, (double)since, fast_ns(t), round);
     if (UNLIKELY(first)) {                              /* the call that makes an entry tells no rate: the window begins after it */
         cold->slow = slow;
         cold->weight = weight;
@@ -79,7 +80,7 @@ static inline void stated_rates(const table_t *t, uint32_t e, int64_t now, faded
         return;
     }
     if (UNLIKELY(known->ns != silent))
-        *known = (faded_t){silent, (float)exp((double)-silent / FAST_NS), (float)exp((double)-silent / SLOW_NS)};
+        *known = (faded_t){silent, (float)exp((double)-silent / fast_ns(t)), (float)exp((double)-silent / SLOW_NS)};
     float weight = 1.0f - (1.0f - c->weight) * known->slow;
     *fast = pack_float((float)unpack_rate(c->fast) * known->fast);
     *slow = pack_float(c->slow * known->slow / (weight > (float)SEEN_LEAST ? weight : (float)SEEN_LEAST));

@@ -56,6 +56,7 @@ static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32
     STORE(hot->bucket, (uint16_t)bucket);
     STORE(hot->origin, (uint16_t)h->own_origin);
     STORE(hot->near_class, 0);
+    STORE(hot->wanted, 0);
     STORE(hot->flags, ENTRY_USED);
     STORE(hot->word, life);                             /* from here on it can be taken from: a repair keeps it */
     index_insert(t, e);

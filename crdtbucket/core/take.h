@@ -58,7 +58,7 @@ static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const predi
     double near = near_tokens(t, e, p, conf, now);
     if (near <= 0)
         return 0;
-    if (conf >= (double)n && conf - near < (double)n
+    if (conf_debt + token_units(d, n) <= full_units(d) + slack_units(d) && conf - near < (double)n
         && reserve_tokens(t, e, d, p->slow_claims, (double)n, now) >= (double)n)
         return 0;
     return (i128)ceil(near * q - 1e-9 * q);
@@ -122,6 +122,8 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
             }
             o->wait_ns = wait > INT64_MAX ? INT64_MAX : (int64_t)wait;
             outcome_debt(d, o, debt);
+            if (cost_class(n) > LOAD(hot->wanted))
+                STORE(hot->wanted, cost_class(n));
             return decided(hot, word, DENIED);
         }
         o->full_count = LOAD(hot->full_count);            /* before the take: what fills the bucket later, it must not hide */

@@ -20,6 +20,9 @@ LATELY = 512
 """Frames of a peer whose entries are remembered for a while."""
 STALE_NS = 5_000_000_000
 """A frame whose round trip took longer says nothing about now."""
+HELD_UP_NS = 500_000_000
+"""A frame whose round trip took so much longer than usual says nothing about clocks: this node or
+the peer was paused, and where rounds are slow no other frame shows that."""
 UNREACHED_NS = 1_000_000_000
 """A peer that has told of no newer frame than this, and its round trip, may not be reached."""
 
@@ -234,16 +237,18 @@ class Link:
 
     def measure(self, frame: wire.Frame, now: int) -> bool:
         """Takes the round trip in a frame. False when the frame is too old to say anything."""
-        stale = False
+        stale = held_up = False
         if self.reached is None:
             self.reached = now
         if frame.echo is not None:
             self.reached = max(self.reached, frame.echo)
             trip = now - frame.echo - frame.hold
             stale = trip > STALE_NS
+            held_up = trip - self.round_trip > HELD_UP_NS
             if 0 < trip <= STALE_NS:
-                self.round_trip += (trip - self.round_trip) // 8 if self.round_trip else trip
-        if not stale:
+                longer = min(trip - self.round_trip, HELD_UP_NS)  # or a pause would shift clocks
+                self.round_trip += longer // 8 if self.round_trip else trip
+        if not (stale or held_up):
             self.clock.sample(frame.sent - now + self.round_trip // 2, now)
         if self.echo is None or frame.sent > self.echo:
             self.echo, self.echo_at = frame.sent, now

@@ -10,7 +10,7 @@ from crdtbucket._core import Table
 from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.endings import Ending, Places, hears, is_majority
-from crdtbucket.mesh.link import Link
+from crdtbucket.mesh.link import NEVER, Link
 from crdtbucket.mesh.nodeinfo import NodeInfo
 from crdtbucket.mesh.pruning import Pruner
 from crdtbucket.mesh.roster import MAX_NODES, Roster
@@ -19,14 +19,16 @@ from crdtbucket.mesh.settings import MeshConfig
 log = logging.getLogger("crdtbucket.mesh")
 
 HEARD_NS = 1_000_000_000
-"""A peer that was heard within this time speaks for its own column; later it is a suspect."""
+"""A peer that was heard within this time, or within three rounds, speaks for its own column; later
+it is a suspect."""
 DEAD_NS = 15_000_000_000
 """A peer that was not heard for so long is dead; still a member until `forget_after`."""
 HOLD_NS = 60_000_000_000
 """For so long the log of versions is kept for a peer that is silent, or that does not hear this
 node; later it gets a full sync."""
 REACHED_NS = 2_000_000_000
-"""A peer that has got a frame of this age, and the round trip, is reached again."""
+"""A peer that has got a frame of this age, or of three rounds, and the round trip, is reached
+again."""
 GOSSIP_NS = 1_000_000_000
 """Members and marks are looked at this often, and told when they changed."""
 REPEAT_NS = 10_000_000_000
@@ -60,6 +62,8 @@ class Membership:
         """Members heard of, by name; not this node itself."""
         self._told: dict[str, int] = {}
         """When somebody that hears them itself last spoke of them."""
+        self.alive: dict[int, tuple[int, str]] = {}
+        """Epochs of nodes without a link here that relays tell of: as of when, and who does."""
         self._relays: bytes | None = None
         """What `relays` says; None when that may have changed."""
         self._numbered = -1
@@ -68,7 +72,9 @@ class Membership:
         self._table, self._roster, self._name = table, roster, name
         self._first_digest_ns = 2 * config.gossip_interval_ns
         self._forget_after_ns = config.forget_after_ns
-        self._heard_ns = max(HEARD_NS, 3 * config.gossip_interval_ns)
+        self.heard_ns = max(HEARD_NS, 3 * config.gossip_interval_ns)
+        """A peer that was heard within this time is not silent: where rounds are slow, it says
+        nothing between two of them."""
         self._ended_is_dead_ns = config.ended_is_dead_ns
         self._places = Places(config.forget_after_ns)
         self._pruner = Pruner(table, now)
@@ -122,11 +128,17 @@ class Membership:
         link.ending = None
         self._moved_in(peer, now)
         self._pruner.returned(peer.epoch)
+        self.alive.pop(peer.epoch, None)  # from here on the link says so
         self._relays = None
         link.digest_due = now + self._first_digest_ns
         self._table.set_node(link.node, peer.epoch, True)
         self._know(peer.name, peer.region, peer.epoch, peer.address, now)
         self.count(now)
+
+    def speaks(self, epoch: int) -> None:
+        """A frame of this process has come: its columns count, in this very frame already, which
+        the peer need not send again."""
+        self._pruner.returned(epoch)
 
     def disconnected(self, link: Link, now: int, *, ended: bool = False) -> None:
         """The link is down. `ended`: the peer's side closed or reset it."""
@@ -158,7 +170,7 @@ class Membership:
         silent = now - link.heard
         if link.left:
             return "left"
-        if link.connected and silent < self._heard_ns:
+        if link.connected and silent < self.heard_ns:
             return "alive"
         return "suspect" if silent < DEAD_NS and not link.forgotten else "dead"
 
@@ -221,7 +233,7 @@ class Membership:
             if silent > 2 * self._forget_after_ns and not link.connected:
                 del self.links[link.info.name]  # or names that come and go use up all numbers
                 continue
-            if link.connected and silent >= HEARD_NS:
+            if link.connected and silent >= self.heard_ns:
                 self._table.unheard(link.node)
             unreached = 0 if link.reached is None else now - link.reached
             if link.held and max(silent, unreached) > HOLD_NS:
@@ -229,8 +241,8 @@ class Membership:
             elif (
                 not link.held
                 and link.connected
-                and silent < HEARD_NS
-                and unreached < REACHED_NS + link.round_trip
+                and silent < self.heard_ns
+                and unreached < max(REACHED_NS, self.heard_ns) + link.round_trip
             ):
                 link.held, link.forgotten = True, False
                 self._pruner.returned(link.info.epoch)
@@ -283,7 +295,7 @@ class Membership:
         return is_majority(1 + len(alive), missing)
 
     def _alive(self, now: int) -> list[Link]:
-        return [link for link in self.reachable() if now - link.heard < self._heard_ns]
+        return [link for link in self.reachable() if now - link.heard < self.heard_ns]
 
     def _heard_by_any(self, name: str, now: int) -> bool:
         """Whether a peer that is heard here may hear this member."""
@@ -347,6 +359,9 @@ class Membership:
         for name in [n for n, told in self._told.items() if now - told > self._forget_after_ns]:
             if name not in self.links or self._is_gone(name):
                 self._forget_name(name)
+        silent = [e for e, (at, _) in self.alive.items() if now - at > self._forget_after_ns]
+        for epoch in silent:
+            del self.alive[epoch]
         marks = self._pruner.step(self.links.values(), self._running(), now)
         self._roster.drop_strangers(self.links.keys() | self.known.keys())
         news = {**self.members(me, now), **({"marks": marks} if marks else {})}
@@ -373,6 +388,12 @@ class Membership:
         heard = {name for name in self.links if self.status(name, now) == "alive"}
         unheard = tuple(name for name in self.known if name not in heard)
         return {"members": (own, *self.known.values())[: wire.MAX_MEMBERS], "unheard": unheard}
+
+    def is_alive(self, epoch: int, at: int, relay: str) -> None:
+        """A peer states how old the news are that it has, from others, of a process that has no
+        link here."""
+        if at > self.alive.get(epoch, (NEVER, ""))[0]:
+            self.alive[epoch] = at, relay
 
     def _know(self, name: str, region: str, epoch: int, address: str, now: int) -> None:
         known = self.known.get(name)
@@ -406,7 +427,7 @@ class Membership:
         gone = {name for name in self.links if self._is_gone(name)}
         epochs = {link.info.epoch for name, link in self.links.items() if name not in gone}
         told = {self.known[name][2] for name in self._told_of()}
-        return epochs | told | {self._table.epoch}
+        return epochs | told | self.alive.keys() | {self._table.epoch}
 
     def _told_of(self) -> set[str]:
         """Members that have no link here, and that a peer hears that is not gone itself, as far as

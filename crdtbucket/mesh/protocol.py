@@ -258,6 +258,8 @@ class MeshNode:
             self.counters["duplicates"] += 1
             return []
         newer = frame.seq > link.received.highest
+        if link.forgotten:
+            self.members.speaks(frame.epoch)
         at = now - link.round_trip // 2
         out: Frames = []
         if frame.payload and frame.payload_kind == wire.ENTRIES:

@@ -4,6 +4,9 @@ A and C do not hear each other, and B hears both. B makes the entries of C dirty
 A, and states with every complete round to A how old its news of C are. A then knows C as well as B
 does, and keeps no credit for it as for a peer that may be taking unseen.
 
+Ages go on from relay to relay, so that in a chain of any length a node is known to be running where
+only its columns come. A dead one has no newer age for anybody: ages are never made younger.
+
 What B states must have reached A. So it states an age only while it relays, and begins to relay
 with what C said in the last seconds, before A had told that it does not hear C. News of C that B
 has from another relay R count for A only where A does not hear R either: else R itself tells them.
@@ -12,17 +15,18 @@ has from another relay R count for A only where A does not hear R either: else R
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from crdtbucket._core import Table
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.link import NEVER, Link
-from crdtbucket.mesh.membership import HEARD_NS, Membership
+from crdtbucket.mesh.membership import Membership
 from crdtbucket.mesh.roster import Roster
 
 MS = 1_000_000
-CAUGHT_UP_NS = 4 * HEARD_NS
-"""A silence is noticed, told and acted upon within this time."""
+CAUGHT_UP = 4
+"""A silence is noticed, told and acted upon within this many times that after which it is one. An
+age that has come from relay to relay is told on for as long."""
 
 
 class Relays:
@@ -57,7 +61,7 @@ class Relays:
             link = self._members.links.get(name)
             while link is not None and link.lately:
                 at, touched = link.lately.popleft()
-                if now - at <= CAUGHT_UP_NS:
+                if now - at <= CAUGHT_UP * self._members.heard_ns:
                     self._table.touch(touched)
 
     def ages(self, link: Link, now: int) -> tuple[tuple[int, int], ...]:
@@ -79,17 +83,27 @@ class Relays:
             age = now - newest
             if 0 <= age < self._table.near_ns:
                 rows.append((other.info.epoch, -(-age // MS)))
-        return tuple(rows)
+        return (*rows, *self._far(link, now))[: wire.MAX_AGES]
+
+    def _far(self, link: Link, now: int) -> Iterator[tuple[int, int]]:
+        """The same of those that have no link here, and that this peer has from no other relay."""
+        limit = min(CAUGHT_UP * self._members.heard_ns, wire.MAX_AGE_MS * MS)
+        for epoch, (newest, relay) in self._members.alive.items():
+            if relay in link.unheard and epoch != link.info.epoch and now - newest < limit:
+                yield epoch, -(-max(0, now - newest) // MS)
 
     def hear(self, link: Link, stood: int, now: int) -> None:
         """A complete round of this peer stood for the time `stood`. The ages that came with it are
         believed of members that are not heard here, and never make any of them older."""
         for epoch, age in link.round_ages:
-            other = self._members.links.get(self._roster.owner(epoch) or "")
+            owner = self._roster.owner(epoch)
+            other = self._members.links.get(owner or "")
+            if owner is not None and other is None and epoch != self._table.epoch:
+                self._members.is_alive(epoch, stood - age * MS, link.info.name)
             if other is None or other is link or other.left or other.forgotten:
                 continue
             at = stood - age * MS
-            directly = other.connected and now - other.heard < HEARD_NS
+            directly = other.connected and now - other.heard < self._members.heard_ns
             if not directly and at > other.relayed_at:
                 other.relayed_at, other.relay = at, link.info.name
                 self._table.heard(other.node, at)

@@ -29,6 +29,7 @@ MAX_ORIGINS = 512
 MAX_DEFINITIONS = 4096
 MAX_MARKS = 256
 MAX_AGES = 64
+MAX_AGE_MS = 65_535
 ACK_BITS = 256
 _PREFIX = struct.Struct("<2sBBI")
 _MALFORMED = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
@@ -308,7 +309,7 @@ _CHECKS: dict[str, Any] = {
         _whole(0, 65_535),
     ),
     "ages": lambda name, value: tuple(
-        _row(name, row, _whole(1, _U64), _whole(0, 65_535))
+        _row(name, row, _whole(1, _U64), _whole(0, MAX_AGE_MS))
         for row in _sequence(name, value, MAX_AGES)
     ),
 }

@@ -141,3 +141,12 @@ def test_what_a_restarted_node_lost_comes_back_without_any_take() -> None:
     mesh.advance(2.0)
     assert len(mesh["B"].table) == 200
     assert all(mesh["B"].peek("b", f"key {i}").remaining == 90 for i in range(200))
+
+
+def test_what_is_not_quiet_here_is_sent_and_asked_for() -> None:
+    """A third node may keep it from ever being quiet: with answers that bring nothing."""
+    one, busy = filled(1), filled(1, epoch=8)
+    busy.set_time(QUIET_NS // 4)
+    send, want = antientropy.compare(busy, 0, LAST, antientropy.items(one, 0, LAST))
+    assert len(send) == 1
+    assert antientropy.wanted(one, want)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.mesh import wire
-from crdtbucket.mesh.link import MAX_UNACKED, STALE_NS, Link, Ranges, Received, Sent
+from crdtbucket.mesh.clockwatch import jump
+from crdtbucket.mesh.link import HELD_UP_NS, MAX_UNACKED, STALE_NS, Link, Ranges, Received, Sent
 from crdtbucket.mesh.nodeinfo import NodeInfo
 
 INFO = NodeInfo("peer", "region", 7, "", 0)
@@ -158,11 +159,28 @@ def test_round_trips_are_smoothed_and_the_hold_is_not_theirs() -> None:
     assert peer.round_trip == 20 + 80 // 8
 
 
+def test_a_pause_hardly_moves_the_round_trip() -> None:
+    peer = link()
+    for trip in (40_000_000, 4_900_000_000, 3_900_000_000, 2_900_000_000, 1_900_000_000):
+        peer.measure(frame(echo=0, hold=0), trip)
+    assert peer.round_trip <= 40_000_000 + 4 * HELD_UP_NS // 8
+
+
 @pytest.mark.parametrize(("trip", "fresh"), [(STALE_NS, True), (STALE_NS + 1, False)])
 def test_a_frame_that_took_too_long_says_nothing(trip: int, fresh: bool) -> None:
     peer = link()
     assert peer.measure(frame(echo=0, hold=77), trip + 77) == fresh
     assert peer.round_trip == (trip if fresh else 0)
+
+
+def test_a_frame_that_was_held_up_says_nothing_of_clocks() -> None:
+    """After a pause it comes late, and where rounds are slow no other one shows that."""
+    peer, interval = link(), 10 * 10**9
+    for now in range(interval, 7 * interval, interval):
+        late = 3 * 10**9 if now == 4 * interval else 0
+        assert peer.measure(frame(sent=now, echo=now, hold=0), now + 40 + late)
+        assert jump([peer.clock, peer.clock]) == 0
+    assert peer.clock.moved == 0
 
 
 def test_the_echo_is_the_newest_time_sent() -> None:

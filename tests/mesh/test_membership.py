@@ -35,15 +35,20 @@ PEER = NodeInfo("peer", "us", 9, "10.0.0.2:1", 0)
 
 
 class Counted:
-    """A table that says how many members it was told of."""
+    """A table that says how many members it was told of, and who is silent."""
 
     def __init__(self) -> None:
         self.table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=ME.epoch)
         BucketCore(self.table, BucketSpec("b", 100, 100))
         self.members: list[int] = []
+        self.silent: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.table, name)
+
+    def unheard(self, node: int) -> None:
+        self.silent.append(node)
+        self.table.unheard(node)
 
     def configure(self, *, members: int) -> None:
         self.members.append(members)
@@ -138,6 +143,31 @@ def test_a_peer_is_forgotten_once() -> None:
     members.connected(PEER, CONFIG.forget_after_ns + 2)
     assert not link.forgotten
     assert members.addresses() == [PEER.address]
+
+
+def test_a_peer_is_not_silent_between_two_slow_rounds() -> None:
+    interval = 10 * GOSSIP_NS
+    members, table = membership(replace(CONFIG, gossip_interval=interval / 1e9))
+    members.connected(PEER, 0)
+    members.age(3 * interval - 1)
+    assert table.silent == []
+    members.age(3 * interval)
+    assert table.silent == [members.links["peer"].node]
+
+
+def test_a_peer_with_slow_rounds_counts_again_after_it_was_forgotten() -> None:
+    """Its newest frame, and the newest of this node that it has got, are as old as a round."""
+    interval = 10 * GOSSIP_NS
+    members, _ = membership(replace(CONFIG, gossip_interval=interval / 1e9))
+    members.connected(PEER, 0)
+    link, now = members.links["peer"], CONFIG.forget_after_ns + 1
+    members.age(now)
+    assert link.forgotten
+    link.heard = now
+    link.reached = now - interval
+    members.age(now + interval - 1)
+    assert not link.forgotten
+    assert link.held
 
 
 def died(members: Membership, now: int) -> bool:

@@ -287,3 +287,18 @@ def test_what_was_too_long_under_way_counts_on_columns_that_are_held() -> None:
     mesh.latency = 0.01
     mesh.advance(12.0)
     assert mesh["B"].columns("b", "late") == {"A": (30, 0)}
+
+
+def test_the_first_frame_of_one_who_was_taken_for_dead_counts() -> None:
+    """It is acknowledged, so what is left out of it does not come again."""
+    mesh = mesh_of(3, gossip_interval=1.0)
+    mesh.advance(3.0)
+    members, epoch = mesh["A"].node.members, mesh["B"].table.epoch
+    mesh["B"].take("b", "k", 50)
+    members.forget(members.links["B"])
+    told = wire.Frame(epoch=mesh["C"].table.epoch, to_epoch=0, seq=1, sent=0, marks=(epoch,))
+    members.hear(members.links["C"], told, local(mesh, "A"))
+    assert members.links["B"].forgotten
+    assert [row for row in mesh["A"].table.origins() if row[2] == epoch and row[3]]
+    mesh.advance(0.1)
+    assert mesh["A"].peek("b", "k").remaining == 50

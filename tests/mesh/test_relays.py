@@ -211,3 +211,14 @@ def test_who_left_has_no_age() -> None:
     for gone in (dataclasses.replace(link, left=True), dataclasses.replace(link, forgotten=True)):
         mesh["B"].node.links["C"] = gone
         assert mesh["B"].node._relays.ages(mesh["B"].node.links["A"], now) == ()
+
+
+def test_no_age_is_told_on_that_a_frame_cannot_state() -> None:
+    mesh = mesh_of("AB", gossip_interval=10.0)
+    node = mesh["A"].node
+    mesh.advance(1.0)
+    link, now = node.links["B"], mesh["A"].local_ns(mesh.now_ns)
+    link.unheard = ("C",)
+    for epoch, age in ((7, 0), (8, wire.MAX_AGE_MS - 1), (9, wire.MAX_AGE_MS)):
+        node.members.is_alive(epoch, now - age * MS, "C")
+    assert node._relays.ages(link, now) == ((7, 0), (8, wire.MAX_AGE_MS - 1))

@@ -135,7 +135,9 @@ class Books:
             for owner, old in before[1].items():
                 new = columns.get(owner)
                 if new is None and (
-                    self._began_anew(owner, place, old) or self._marked(node, owner)
+                    self._began_anew(owner, place, old)
+                    or self._marked(node, owner)
+                    or self.view.mistaken >= 0  # it was marked, until it was heard again
                 ):
                     continue
                 if new is None or new < old:

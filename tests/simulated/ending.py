@@ -31,10 +31,12 @@ class Ending:
             stats = node.table.stats()
             if not len(node.table) == stats["keys"] <= stats["max_keys"]:
                 self.view.broken("memory", f"{node.name}: {stats}")
-        # What is lost comes late, and what is relayed by who must hear of that first; and who has
-        # evicted a full key hears of its history when anti-entropy finds it.
+        # What is lost comes late, and what is relayed by who must hear of that first. And full keys
+        # are not told when nodes meet: who has evicted one, and who has a column in one that others
+        # owe for, hears and is heard of its history when anti-entropy finds it.
         evicted = any(node.table.stats()["evicted_full"] for node in self._live())
-        late = self.plan.loss[0] or self.view.hops > 1 or evicted
+        met = self.plan.has("return", "come", "cut", "pause")
+        late = self.plan.loss[0] or self.view.hops > 1 or evicted or met
         if late and not self._all_equal():
             self.mesh.advance(2 * self.view.hops * max(PASS, 2 * self.round) + 2.0)
         for place in self.books.ideals:

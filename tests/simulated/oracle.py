@@ -3,7 +3,6 @@ show to users (levels, columns, counters). Each rule has a name, which a failure
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from crdtbucket.testing import SimulatedNode
@@ -23,9 +22,9 @@ LOOKS = 60
 class Oracle:
     """Told of everything that callers do and get, and of what happens to the mesh."""
 
-    def __init__(self, plan: Plan, mesh: Network, excused: Collection[str] = ()) -> None:
+    def __init__(self, plan: Plan, mesh: Network) -> None:
         self.plan, self.mesh = plan, mesh
-        self.view = View(plan, mesh, excused)
+        self.view = View(plan, mesh)
         self.books = Books(plan, mesh, self.view)
         self.service = Service(plan, mesh, self.view)
         self.denied = self.allowed = 0

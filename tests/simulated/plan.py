@@ -10,6 +10,13 @@ from crdtbucket.policy import BucketSpec
 Way = tuple[str, str]
 
 
+STEPS = 150
+"""Times at which a run demands tokens, at most."""
+LEAST_STEP = 0.01
+BURST_PART = 0.1
+"""Of their period, in which bursts come; in the rest of it nothing is asked for."""
+
+
 def names(size: int) -> tuple[str, ...]:
     return tuple(f"n{i}" for i in range(size))
 
@@ -75,6 +82,21 @@ class Plan:
     @property
     def one_way(self) -> float:
         return self.latency * (1 + self.jitter)
+
+    @property
+    def step(self) -> float:
+        """Seconds between two times at which tokens are demanded."""
+        return max(LEAST_STEP, self.seconds / STEPS)
+
+    @property
+    def period(self) -> float:
+        """Seconds from one burst to the next, 0 where there are none."""
+        kind, period = self.arrivals
+        return max(period, 20 * self.step) if kind == "bursts" else 0.0
+
+    def in_burst(self, at: float) -> bool:
+        """Whether demand comes at this time (s); where there are no bursts, always."""
+        return not self.period or at % self.period < BURST_PART * self.period
 
     @property
     def drift(self) -> float:

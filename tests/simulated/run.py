@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from crdtbucket._core import Decision
@@ -13,18 +13,11 @@ from crdtbucket.testing import SimulatedNode
 from tests.simulated.drawing import draw
 from tests.simulated.network import Network
 from tests.simulated.oracle import Oracle
-from tests.simulated.plan import Phase, Plan
+from tests.simulated.plan import BURST_PART, Phase, Plan
 from tests.simulated.truth import Place
-from tests.simulated.view import Broken
-from tests.simulated.waiting import excused
 
 SECOND = 10**9
 MAIN: Place = ("main", "key")
-STEPS = 150
-"""Times at which a run demands tokens, at most."""
-LEAST_STEP = 0.01
-BURST_PART = 0.1
-"""Of a period; in the rest of it nothing is asked for."""
 
 Act = tuple[float, int, Callable[..., None], tuple[Any, ...]]
 
@@ -32,7 +25,7 @@ Act = tuple[float, int, Callable[..., None], tuple[Any, ...]]
 class Run:
     """One run. `mesh` and `oracle` may be looked at when it has ended."""
 
-    def __init__(self, plan: Plan, excused: Collection[str] = ()) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.random = random.Random(f"{plan.seed} player")
         loss, duplication, reordering = plan.loss
@@ -53,10 +46,10 @@ class Run:
             clock_drift_ppm={name: ppm for name, (_, ppm) in clocks},
             max_keys=plan.max_keys,
         )
-        self.oracle = Oracle(plan, self.mesh, excused)
+        self.oracle = Oracle(plan, self.mesh)
         self.decisions: list[tuple[str, int, Place, Decision]] = []
         self.saved: dict[str, bytes] = {}
-        self.step = max(LEAST_STEP, plan.seconds / STEPS)
+        self.step = plan.step
         self._owing = {name: self.random.random() for name in plan.nodes}
         """Parts of a call that the demand has come to."""
 
@@ -122,11 +115,10 @@ class Run:
 
     def _calls(self, number: int, name: str, phase: Phase, at: float) -> int:
         plan = self.plan
-        kind, period = plan.arrivals
+        kind = plan.arrivals[0]
         rate = phase.amount * phase.weights[number]
         if kind == "bursts":
-            period = max(period, 20 * self.step)
-            rate = rate / BURST_PART if at % period < BURST_PART * period else 0.0
+            rate = rate / BURST_PART if plan.in_burst(at) else 0.0
         if plan.storm is not None and plan.storm[0] == number and name in plan.nodes:
             rate += plan.storm[1]
         mean = rate * plan.main.rate_per_second * self.step / plan.cost
@@ -233,21 +225,11 @@ def _poisson(rng: random.Random, mean: float) -> int:
     return count
 
 
-def run(plan: Plan, *, strict: bool = False) -> Run | None:
-    """Plays a plan; None where it met an error that is excused. Raises Broken, or whatever the
-    library raised. `strict`: nothing is excused."""
-    may_break = set() if strict else excused(plan)
-    try:
-        return Run(plan, may_break).play()
-    except Broken:
-        raise
-    except Exception:
-        if "error" not in may_break:
-            raise
-        return None
+def run(plan: Plan) -> Run:
+    """Plays a plan. Raises Broken, or whatever the library raised."""
+    return Run(plan).play()
 
 
-def play(seed: int, *, strict: bool = False) -> str:
+def play(seed: int) -> str:
     """The trace of a seed's plan."""
-    played = run(draw(seed), strict=strict)
-    return played.mesh.trace if played is not None else "error"
+    return run(draw(seed)).mesh.trace

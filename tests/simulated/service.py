@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from crdtbucket.testing import SimulatedNode
-from tests.simulated.network import Network
-from tests.simulated.plan import Plan
-from tests.simulated.truth import IdealBucket
+from tests.simulated.network import LAST_RETRY_NS, Network
+from tests.simulated.plan import BURST_PART, Plan
+from tests.simulated.truth import IdealBucket, LateBucket, Missing
 from tests.simulated.view import View
+from tests.simulated.window import Window
 
 SECOND = 10**9
 ROOMY = (4, 5)
@@ -23,27 +24,10 @@ GIVEN = 0.85
 BURSTY = 0.45
 """Of the capacity, given out beyond the limit at most where bursts come again and again: what one
 was says what the next will be."""
-BURST_PART = 0.1
-"""Of their period, in which bursts come."""
+NEAR = 0.5
+"""Silence up to this is none, in seconds, or up to three rounds and a round trip."""
 LOSSY = 3.0
 """Where frames are lost, news may take so much longer, in seconds."""
-
-
-class Window:
-    """A time in which nothing happens and the mesh is connected: what was asked for and given."""
-
-    def __init__(self, since: int, ideal: IdealBucket) -> None:
-        self.since = since
-        self.ideal = ideal
-        self.offered: dict[str, int] = {}
-        self.given: dict[str, int] = {}
-        self.waiting: dict[str, int] = {}
-        """Since when each node has only denied calls, ns; not there when the last was admitted."""
-        self.starved: dict[str, int] = {}
-        """The longest time that a node with demand admitted nothing, ns."""
-        self.ideal_given = 0
-        self.beyond = 0.0
-        """Tokens given out beyond what one bucket would have had, at most."""
 
 
 class Service:
@@ -52,20 +36,24 @@ class Service:
         self.rate = plan.main.rate_per_second
         self.lag = plan.one_way * view.hops + plan.gossip_interval * view.hops
         self.settle_ns = round((2.0 + 10 * self.lag) * SECOND)
+        self._ceiling = max(plan.main.max_debt, round(4 * self.rate * self.lag))
         self.slowest = round(min(0.0, *(ppm for _, ppm in plan.clocks)))
         half = IdealBucket(plan.main, ppm=self.slowest, part=ROOMY)
         half.capacity = max(1, plan.main.capacity // 2)
-        self.half = half
+        self._late = round((2 * self.lag + (LOSSY if plan.loss[0] else 0.0)) * SECOND)
+        late = round((self.lag + (LOSSY if plan.loss[0] else 0.0)) * SECOND)
+        self.half = LateBucket(half, late)
         self.within = True
         """Whether all demand so far was within the limit, and nothing made that unclear."""
         self.calls = self.denied_within = 0
-        self.one = IdealBucket(plan.main, ppm=self.slowest)
+        self.one = LateBucket(IdealBucket(plan.main, ppm=self.slowest), late)
         """One bucket for all, which sees every call."""
         self.offered = self.denied = self.denied_by_one = 0
         self.true = IdealBucket(plan.main, 2**53)
         self.window: Window | None = None
         self._changes: list[int] = []
         self._started: dict[str, int] = {}
+        self._missing: dict[str, Missing] = {}
 
     def changes(self, at: float) -> None:
         self._changes.append(round(at * SECOND))
@@ -77,8 +65,32 @@ class Service:
         self._close()
         if what == "reload":
             self.within = False
+        now = self.mesh.now_ns
         if what in ("come", "return"):
-            self._started[args[0]] = self.mesh.now_ns
+            self._started[args[0]] = now
+            self._missing.pop(args[0], None)
+        if what in ("die", "leave", "pause") and self.mesh.nodes[args[0]].up:
+            self._missing[args[0]] = Missing(
+                self._rate_of(args[0]), now, self.view.settled(what, args)
+            )
+        if what == "cut" and self.plan.arrivals[0] == "bursts":
+            # Who does not hear the end of a burst expects it to go on, up to the near horizon.
+            until = now + round(max(NEAR, 3 * self.lag) * SECOND)
+            for source, target in args[1]:
+                if self.mesh.nodes[source].up:
+                    missing = Missing(self._rate_of(source), now, until)
+                    self._missing[f"{source} to {target}"] = missing
+
+    def _rate_of(self, name: str) -> float:
+        """Tokens a second that a node is asked for now, at most."""
+        plan, number = self.plan, list(self.mesh.nodes).index(name)
+        at = self.mesh.now_ns / SECOND
+        phase = max((p for p in plan.phases if p.at <= at), key=lambda p: p.at)
+        part = phase.amount * phase.weights[number if number < len(plan.nodes) else 0]
+        part *= 1 / BURST_PART if plan.arrivals[0] == "bursts" else 1.0
+        if plan.storm is not None and plan.storm[0] == number:
+            part += plan.storm[1]
+        return part * self.rate
 
     # ---- every step of demand ----
 
@@ -100,10 +112,25 @@ class Service:
             if not self._steady():
                 self.view.disturbed = now  # not now: look again later
                 return
-            ideal = IdealBucket(self.plan.main, 2**53, ppm=self.slowest)
-            ideal.charge(round(self.true.debt(now) / self.true.token), now)
-            self.window = Window(now, ideal)
+            self.window = self._open(now)
         self._count(self.window, node.name, calls, cost, allowed)
+
+    def _open(self, now: int) -> Window:
+        """What was given beyond the limit before is owed up to the ceiling, and the matter of an
+        earlier window."""
+        owed, capacity = round(self.true.debt(now) / self.true.token), self.plan.main.capacity
+        ideal = IdealBucket(self.plan.main, 2**53, ppm=self.slowest)
+        ideal.charge(min(owed, capacity + self._ceiling), now)
+        true = IdealBucket(self.plan.main, 2**53)
+        true.charge(min(owed, capacity), now)
+        window = Window(now, ideal, true, self._late)
+        window.forgiven = self._forgiven()
+        return window
+
+    def _forgiven(self) -> int:
+        """Tokens of debt that nodes have dropped at the ceiling so far."""
+        up = (node for node in self.mesh.nodes.values() if node.up)
+        return sum(node.bucket("main").counters()["forgiven"] for node in up)
 
     def _steady(self) -> bool:
         """Whether what is silent says nothing about the others: all are connected or have ended."""
@@ -113,8 +140,11 @@ class Service:
         now = self.mesh.now_ns
         window.offered[name] = window.offered.get(name, 0) + calls * cost
         window.given[name] = window.given.get(name, 0) + allowed * cost
-        window.beyond = max(window.beyond, -self.true.level(now))
-        window.ideal_given += window.ideal.admits(calls, cost, now) * cost
+        window.give(allowed * cost, now)
+        ideal = window.ideal.admits(calls, cost, now) * cost
+        window.ideal_given += ideal
+        if self.plan.in_burst(now / SECOND):
+            window.ideal_shared += ideal
         since = window.waiting.setdefault(name, now)
         window.starved[name] = max(window.starved.get(name, 0), now - since)
         if allowed:
@@ -128,12 +158,14 @@ class Service:
         if not self.within:
             return
         now = self.mesh.now_ns
+        for missing in self._missing.values():
+            self.half.charge(missing.offers(now), now)
         if self.half.admits(calls, cost, now) < calls:
             self.within = False
             return
         if allowed == calls or self._starting(node):
             return
-        if not self.view.connected():
+        if not self.view.connected() or now < self._recovers():
             return
         self.denied_within += calls - allowed
         if self.denied_within > self._may_deny():
@@ -142,6 +174,14 @@ class Service:
                 f"{node.name} denied {calls - allowed} of {calls} calls at {now / SECOND:.3f} s: "
                 f"{self.denied_within} of {self.calls} in all, within the limit",
             )
+
+    def _recovers(self) -> int:
+        """Until when (ns) it is owed what nodes took that others had given up."""
+        if self.view.mistaken < 0:
+            return 0
+        spec = self.plan.main
+        owed = (spec.capacity + self._ceiling) / self.rate
+        return self.view.mistaken + 2 * LAST_RETRY_NS + self.settle_ns + round(owed * SECOND)
 
     def _starting(self, node: SimulatedNode) -> bool:
         """Whether it has started just now, and knows little yet."""
@@ -154,6 +194,8 @@ class Service:
         seconds = self.mesh.now_ns / SECOND
         if self.plan.has("reload", "die", "leave", "come", "return", "pause"):
             return
+        if self.view.mistaken >= 0:
+            return  # a share is kept for nobody who was given up, and all of it is owed afterwards
         few = 3 + self.calls // 100
         if self.offered <= 0.7 * self.rate * seconds and self.denied > self.denied_by_one + few:
             self.view.broken(
@@ -174,43 +216,57 @@ class Service:
         capacity, cost = self.plan.main.capacity, self.plan.cost
         given, nodes = sum(window.given.values()), len(window.offered)
         for_steps = 2 * cost * nodes
-        least = GIVEN * window.ideal_given - 0.3 * capacity - for_steps
+        least = GIVEN * self._reached * window.ideal_given - 0.3 * capacity - for_steps
         if given < least:
             self.view.broken(
                 "given",
                 f"{given} tokens in {seconds:.1f} s, one bucket would give {window.ideal_given}",
             )
         self._check_excess(window, seconds)
-        claims = {n: min(o, CLAIM * self.rate * seconds) for n, o in window.offered.items()}
+        # Bursts claim what they ask for while they last, of what is given in that time.
+        peak = 1 / BURST_PART if self.plan.period else 1.0
+        claims = {n: min(o * peak, CLAIM * self.rate * seconds) for n, o in window.offered.items()}
         for name, offered in window.offered.items():
-            due = min(offered, window.ideal_given * claims[name] / max(1, sum(claims.values())))
+            due = min(offered, window.ideal_shared * claims[name] / max(1, sum(claims.values())))
             if window.given[name] < PART * due - 0.1 * capacity - for_steps - 3 * due**0.5:
                 self.view.broken(
                     "share",
                     f"{name} got {window.given[name]} tokens of {offered} in {seconds:.1f} s, "
-                    f"{due:.1f} of {window.ideal_given} are its part",
+                    f"{due:.1f} of {window.ideal_shared} are its part",
                 )
             starved = window.starved.get(name, 0) / SECOND
             each = seconds * cost / due if due else 1e9
-            if starved > 2.0 + 10 * self.lag + 15 * each:
+            # Who got nothing at the end of a burst waits for the next one.
+            if starved > 2.0 + 10 * self.lag + 15 * each + self.plan.period:
                 self.view.broken(
                     "starved",
                     f"{name} got nothing for {starved:.1f} s, a call each {each:.2f} s is its part",
                 )
 
+    @property
+    def _reached(self) -> float:
+        """Of what is refilled, the part that calls can be given: they come step by step, and are
+        decided by news that have travelled. What is refilled above the capacity is lost."""
+        plan = self.plan
+        late = plan.step + plan.one_way * self.view.hops
+        lost = max(0.0, self.rate * late - (plan.main.capacity - plan.cost))
+        return plan.cost / (plan.cost + lost)
+
     def _check_excess(self, window: Window, seconds: float) -> None:
-        """Beyond the limit goes what is offered in the time that news take there and back, and a
-        call on each node; and less where bursts have been seen before."""
+        """Beyond the limit goes what is given in the time that news take there and back, a call on
+        each node, and what was owed beyond the ceiling; and less where bursts have been seen
+        before."""
         plan, nodes = self.plan, len(self.mesh.nodes)
-        kind, period = plan.arrivals
-        peak = 1 / BURST_PART if kind == "bursts" else 1.0
-        late = 2 * self.lag + (LOSSY if plan.loss[0] else 0.0)
-        rate = sum(window.offered.values()) / max(seconds, 1e-9) * peak
-        most = rate * late + plan.cost * nodes + 0.1 * plan.main.capacity
+        forgiven = 2 * (self._forgiven() - window.forgiven)  # whole tokens each time, rounded down
+        most = window.unheard + forgiven + plan.cost * nodes + 0.1 * plan.main.capacity
+        evicted = any(n.table.stats()["evicted_indebted"] for n in self.mesh.nodes.values())
+        if evicted:
+            return  # more keys owe than the table holds: what was taken of some is not known
         if window.beyond > most:
             self.view.broken("excess", f"{window.beyond:.1f} tokens beyond, at most {most:.1f}")
         quick = self.lag <= 0.2 and not plan.loss[0] and plan.storm is None
-        seen = kind == "bursts" and seconds > 5 * period and rate * BURST_PART < 3 * self.rate
+        again = plan.arrivals[0] == "bursts" and seconds > 5 * plan.period
+        seen = again and sum(window.offered.values()) < 3 * self.rate * seconds
         roomy = plan.main.capacity >= 25 * plan.cost * nodes
         if quick and seen and roomy and window.beyond > BURSTY * plan.main.capacity:
             self.view.broken(

@@ -26,12 +26,10 @@ class Small(NamedTuple):
         return " ".join(parts)
 
 
-def failure(
-    seed: int, plain: tuple[str, ...] = (), dropped: tuple[int, ...] = (), *, strict: bool = True
-) -> Small | None:
+def failure(seed: int, plain: tuple[str, ...] = (), dropped: tuple[int, ...] = ()) -> Small | None:
     """What goes wrong with a plan, or None."""
     try:
-        run(draw(seed, plain, dropped), strict=strict)
+        run(draw(seed, plain, dropped))
     except Exception as error:  # noqa: BLE001 - whatever breaks is what is looked for
         return Small(seed, plain, dropped, f"{type(error).__name__}: {error}")
     return None
@@ -43,15 +41,15 @@ def _kind(error: str) -> str:
     return rest.split(":", 1)[0] if head == Broken.__name__ else head
 
 
-def shrink(seed: int, *, strict: bool = True) -> Small | None:
+def shrink(seed: int) -> Small | None:
     """The smallest plan that was found, or None when the seed does not fail."""
-    found = failure(seed, strict=strict)
+    found = failure(seed)
     if found is None:
         return None
     kind = _kind(found.error)
 
     def same(plain: tuple[str, ...], dropped: tuple[int, ...]) -> Small | None:
-        smaller = failure(seed, plain, dropped, strict=strict)
+        smaller = failure(seed, plain, dropped)
         return smaller if smaller is not None and _kind(smaller.error) == kind else None
 
     for name in reversed(DIMENSIONS):

@@ -173,3 +173,40 @@ def test_bursts_are_not_expected_under_a_light_load() -> None:
 
     seen = run(mesh, 30, calls)
     assert seen.denied == seen.ideal_denied == 0
+
+
+def large_calls(
+    mesh: SimulatedMesh, seconds: float, every: float, cost: int, calls: int = 1
+) -> dict[str, list[int]]:
+    """Each node in turn makes so many calls of a cost at once, once in so many seconds: how many of
+    them passed, each time."""
+    passed: dict[str, list[int]] = {name: [] for name in mesh.nodes}
+    for _ in range(round(seconds / every)):
+        for name in mesh.nodes:
+            mesh.advance(every / len(mesh.nodes))
+            passed[name].append(mesh[name].take_burst("b", "k", calls, cost))
+    return passed
+
+
+def test_a_full_bucket_gives_all_it_has_although_its_token_takes_no_whole_ns() -> None:
+    """What rounding leaves of a debt must not keep the reserve from a call of the whole bucket."""
+    mesh = mesh_of(2, BucketSpec("b", 1000, 3333), gossip_interval=1.0)
+    passed = large_calls(mesh, 100, 8, 1000, calls=22)
+    assert min(sum(of_one) for of_one in passed.values()) >= 10, passed
+
+
+@pytest.mark.parametrize("gossip_interval", [0.1, 3.0])
+def test_calls_of_the_whole_bucket_pass_in_overload(gossip_interval: float) -> None:
+    """The reserve that such a call needs fills up for many rounds."""
+    mesh = mesh_of(3, BucketSpec("b", 10, 1), gossip_interval=gossip_interval)
+    passed = large_calls(mesh, 300, 0.5, 10)
+    for name, of_one in passed.items():
+        assert sum(of_one) >= 5, (name, {n: sum(p) for n, p in passed.items()})
+    assert 20 <= sum(map(sum, passed.values())) <= 31 + 3
+
+
+def test_one_call_of_a_peer_does_not_count_for_many_where_rounds_are_slow() -> None:
+    """A rate over the last 50 ms would stand until the next round, three seconds later."""
+    mesh = mesh_of(4, BucketSpec("b", 1000, 100), gossip_interval=3.0)
+    passed = large_calls(mesh, 120, 4, 50)
+    assert all(all(of_one) for of_one in passed.values()), passed

@@ -11,7 +11,6 @@ import pytest
 
 from tests.simulated.drawing import draw
 from tests.simulated.run import Run, play
-from tests.simulated.waiting import excused
 from tests.soak import failures
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +25,7 @@ def test_seeds() -> None:
 
 def test_histories_are_not_idle() -> None:
     """Every kind of demand admits, and all but the light ones deny, somewhere in a few seeds."""
-    runs = [Run(plan, excused(plan)).play() for plan in map(draw, range(40))]
+    runs = [Run(plan).play() for plan in map(draw, range(40))]
     for kind in ("even", "random", "bursts"):
         of_kind = [run.oracle for run in runs if run.plan.arrivals[0] == kind]
         assert sum(oracle.allowed for oracle in of_kind) > 20

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,12 @@ KEYS = 20
 class Graph(SimulatedMesh):
     """Only the given pairs have a link, and frames of `lost` (from, to) never arrive."""
 
-    def __init__(self, nodes: str, links: Iterable[str] | None, lost: Iterable[str] = ()) -> None:
+    def __init__(
+        self, nodes: str, links: Iterable[str] | None, lost: Iterable[str] = (), **options: Any
+    ) -> None:
         self.pairs = None if links is None else {frozenset(pair) for pair in links}
         self.lost: set[str] = set()
-        super().__init__(nodes, [SPEC], latency=0.02, seed=3)
+        super().__init__(nodes, [SPEC], latency=0.02, seed=3, **options)
         self.advance(12.0)
         self.lost = set(lost)
 
@@ -113,3 +117,38 @@ def test_a_neighbours_neighbour_is_not_taken_for_dead() -> None:
     mesh["A"].take("b", "k", 15)
     mesh.advance(0.5)
     assert mesh.knows("k", 91 * 15) == {"A", "B", "C"}
+
+
+@pytest.mark.parametrize("size", [4, 7])
+def test_the_ends_of_a_chain_count_each_other_for_ever(size: int) -> None:
+    """Nobody that an end hears is linked with the other one: its age comes from relay to relay."""
+    nodes = "ABCDEFG"[:size]
+    mesh = Graph(nodes, [a + b for a, b in pairwise(nodes)])
+    ends = nodes[0], nodes[-1]
+    for _ in range(90):
+        for end in ends:
+            mesh[end].take("b", "k", 7)
+        mesh.advance(1.0)
+        for node in nodes:
+            assert not any(marked for *_, marked in mesh[node].table.origins())
+    mesh[nodes[-1]].take("b", "k", 7)
+    mesh.advance(0.15 * size)
+    columns = {end: mesh[end].columns("b", "k") for end in ends}
+    assert columns[ends[0]] == columns[ends[1]]
+    assert columns[ends[0]][nodes[-1]][0] == 91 * 7
+
+
+def test_an_end_that_died_is_not_told_of_for_ever() -> None:
+    mesh = Graph("ABCD", ["AB", "BC", "CD"], forget_after=5.0)
+    for _ in range(20):
+        mesh["D"].take("b", "k", 15)
+        mesh["A"].take("b", "k", 15)
+        mesh.advance(1.0)
+    epoch = mesh["D"].table.epoch
+    assert epoch in mesh["A"].node.members.alive
+    mesh["D"].up = False
+    for _ in range(60):
+        mesh["A"].take("b", "k", 15)
+        mesh.advance(1.0)
+    assert epoch not in mesh["A"].node.members.alive
+    assert set(mesh["A"].columns("b", "k")) == {"A"}

@@ -19,7 +19,7 @@ def fails(what: str) -> int:
 
 
 def breaks_by(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(plan: Plan, *, strict: bool = False) -> None:
+    def run(plan: Plan) -> None:
         if plan.has(what):
             raise Broken("rule", f"there is a {what}")
         if plan.drift:
@@ -49,7 +49,7 @@ def test_events_are_dropped_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_plan_that_holds_has_nothing_to_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "run", lambda plan, *, strict: None)
+    monkeypatch.setattr(module, "run", lambda plan: None)
     assert shrink(1) is None
 
 
@@ -66,7 +66,7 @@ def test_a_failing_seed_is_told_with_its_small_plan(
 ) -> None:
     breaks_by("pause", monkeypatch)
     seed = fails("pause")
-    soak.report(seed, "Broken", strict=False)
+    soak.report(seed, "Broken")
     shown = capsys.readouterr().out
     assert f"seed {seed}" in shown
     assert "there is a pause\nagain: python -m tests.soak --seed" in shown

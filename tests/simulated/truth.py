@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 
 from crdtbucket.policy import BucketSpec
 
@@ -12,6 +12,7 @@ Owner = tuple[str, int]
 """(node, epoch)."""
 
 PPM = 10**6
+SECOND = 10**9
 
 
 class IdealBucket:
@@ -52,6 +53,54 @@ class IdealBucket:
         given = max(0, min(calls, room // (cost * self.token)))
         self._debt += given * cost * self.token
         return given
+
+
+class LateBucket:
+    """One bucket that sees every take at once, and of what time has refilled only what is older
+    than `late`: as a node hears of what the others took all at once, that long afterwards, although
+    some of it has come back by then. What it gives, no node has a reason to deny.
+    """
+
+    def __init__(self, bucket: IdealBucket, late: int) -> None:
+        self._before, self._late = bucket, late
+        self._recent: deque[tuple[int, int]] = deque()
+        self._tokens = 0
+        """Of all in `recent`: (when, tokens) that were taken since `late` ago."""
+
+    def charge(self, tokens: int, now: int) -> None:
+        """So many were taken."""
+        self._recent.append((now, tokens))
+        self._tokens += tokens
+
+    def admits(self, calls: int, cost: int, now: int) -> int:
+        """How many of these calls it gives, and charges."""
+        while self._recent and self._recent[0][0] <= now - self._late:
+            at, tokens = self._recent.popleft()
+            self._before.charge(tokens, at)
+            self._tokens -= tokens
+        debt = self._before.debt(max(0, now - self._late))
+        left = self._before.capacity * self._before.token - debt
+        given = max(0, min(calls, (left // self._before.token - self._tokens) // cost))
+        self.charge(given * cost, now)
+        return given
+
+
+class Missing:
+    """A node that takes nothing any more, which its peers cannot know yet: they keep for it what it
+    would be taking."""
+
+    def __init__(self, rate: float, since: int, until: int) -> None:
+        """`rate`: tokens/s that it was asked for; times in ns."""
+        self._rate, self._at, self._until = rate, since, until
+        self._owing = 0.0
+
+    def offers(self, now: int) -> int:
+        """Whole tokens that it would have been asked for since this was called last."""
+        self._owing += self._rate * max(0, min(now, self._until) - self._at) / SECOND
+        self._at = max(self._at, min(now, self._until))
+        tokens = int(self._owing)
+        self._owing -= tokens
+        return tokens
 
 
 class Ledger:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,29 +34,26 @@ class Jumps(logging.Handler):
             self.said.append(text)
 
 
+RESET_IS_DEAD_NS = 10 * SECOND
+"""So long after its connection was reset, and while its dials are, a running node may be given
+up."""
 ENDED_NS = 12 * SECOND
 """A node whose connections have ended takes no part any more after so long."""
 
 
-def _lasts(what: str, args: tuple[Any, ...]) -> int:
-    """For how long (ns) what an event brings with it goes on."""
-    if what == "pause":
-        return round(args[1] * SECOND)
-    if what == "die":
-        return ENDED_NS
-    return SILENT_NS if what == "cut" and args[0] == "times out" else 0
-
-
 class View:
-    """`excused` rules may be broken."""
-
-    def __init__(self, plan: Plan, mesh: Network, excused: Collection[str]) -> None:
-        self.plan, self.mesh, self.excused = plan, mesh, excused
+    def __init__(self, plan: Plan, mesh: Network) -> None:
+        self.plan, self.mesh = plan, mesh
         self.disturbed = 0
         """When something last happened, ns; the time that it takes to be settled is in it."""
         self.first = -1
         """When something first happened, ns."""
         self.gone_silently: set[str] = set()
+        self.mistaken = -1
+        """When somebody was last heard again that others had given up although it was running, ns:
+        nothing was kept for what it took meanwhile."""
+        self._cuts = self._cut = 0
+        """Cuts that are not mended, and since when there are any, ns."""
         self._hops = 0
 
     @contextmanager
@@ -75,8 +72,7 @@ class View:
 
     def broken(self, rule: str, text: str) -> None:
         """A rule does not hold."""
-        if rule not in self.excused:
-            raise Broken(rule, text)
+        raise Broken(rule, text)
 
     def happens(self, what: str, args: tuple[Any, ...]) -> None:
         """An event of the plan is about to happen."""
@@ -85,11 +81,41 @@ class View:
             return
         if self.first < 0:
             self.first = now
-        self.disturbed = max(self.disturbed, now + _lasts(what, args))
+        if what in ("cut", "mend"):
+            self._cuts_change(now, args[0], 1 if what == "cut" else -1)
+        elif what == "pause" and args[1] >= self.plan.forget_after:
+            self.mistaken = now + self._lasts(what, args)
+        self.disturbed = max(self.disturbed, now + self._lasts(what, args))
         if what in ("die", "leave") and not self._told(args[0], *args[1:]):
             self.gone_silently.add(args[0])
         elif what == "return":
             self.gone_silently.discard(args[0])
+
+    def _cuts_change(self, now: int, how: str, by: int) -> None:
+        """A device that answers for a node with resets makes it look dead after a while to who has
+        no relay to it; any other silence, after `forget_after`."""
+        if not self._cuts:
+            self._cut = now
+        self._cuts += by
+        given_up = round(self.plan.forget_after * SECOND)
+        if how == "resets" and not self.connected():
+            given_up = min(given_up, RESET_IS_DEAD_NS)
+        if by < 0 and now - self._cut >= given_up:
+            self.mistaken = max(self.mistaken, now)
+
+    def settled(self, what: str, args: tuple[Any, ...]) -> int:
+        """Until when (ns) the peers of a node that stops cannot know whether it goes on."""
+        if args[0] in self.gone_silently:
+            return 2**63
+        return self.mesh.now_ns + self._lasts(what, args)
+
+    def _lasts(self, what: str, args: tuple[Any, ...]) -> int:
+        """For how long (ns) what an event brings with it goes on."""
+        if what == "pause":
+            return round(args[1] * SECOND)
+        if what == "die" or (what == "leave" and self.plan.loss[0]):  # a goodbye may be lost
+            return ENDED_NS
+        return SILENT_NS if what == "cut" and args[0] == "times out" else 0
 
     def _told(self, name: str, ends: bool = True) -> bool:
         """Whether all its peers are told that this node ends."""
