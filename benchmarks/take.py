@@ -18,7 +18,9 @@ from benchmarks.peers import (
     installed,
     is_allowed,
     ours,
+    spec,
 )
+from crdtbucket.testing import SimulatedMesh
 
 QUESTION = "what does one `take` of a hot key cost?"
 OURS = "crdtbucket"
@@ -60,7 +62,49 @@ def hot_key(scale: Scale, limit: Limit, title: str) -> Comparison:
     return Comparison(title, ("ns a take",), cases, missing, versus=OURS)
 
 
+def _beside(others: int, *, silent: bool) -> Take:
+    """A node's take of a key that others took from, who have died: under one name, or silently and
+    under as many, so that each of them is still predicted."""
+    names = [f"other-{i}" for i in range(others if silent else 1)]
+    mesh = SimulatedMesh(["this", *names], [spec(ALLOWED)], down=names)
+    mesh["this"].take("bench", KEY)
+    for i in range(others):
+        name = names[i % len(names)]
+        mesh.restart(name)
+        for _ in range(4):
+            mesh.advance(0.1)
+            mesh[name].take("bench", KEY, 1000)
+        mesh.advance(0.3)
+        if silent:
+            mesh.suspend(name, 1e6)
+    mesh.advance(2.0)
+    bucket = mesh["this"].bucket("bench")
+    if len(bucket.columns(KEY)) != others + 1 or (bucket.credit(KEY) > 0) != (
+        silent and others > 0
+    ):
+        raise AssertionError("the others are not as the benchmark says")
+    return bucket.take
+
+
+def gone(scale: Scale) -> Comparison:
+    """The key has columns of nodes that are no more."""
+    calls = scale.pick(100_000, 50_000, 2_000)
+    others = {
+        OURS: (0, False),
+        "100 dead lives of a peer": (100, False),
+        "one silent peer": (1, True),
+        "10 silent peers": (10, True),
+        "100 silent peers": (100, True),
+    }
+    cases = [
+        Case(name, one_key("take(key)", calls, take=_beside(number, silent=silent), key=KEY))
+        for name, (number, silent) in others.items()
+    ]
+    return Comparison("a key of nodes that are gone", ("ns a take",), cases)
+
+
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Allowed and denied."""
+    """Allowed and denied, and beside nodes that are gone."""
     yield hot_key(scale, ALLOWED, "one hot key, allowed")
     yield hot_key(scale, DENIED, "one hot key, denied")
+    yield gone(scale)

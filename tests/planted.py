@@ -647,6 +647,13 @@ MUTATIONS = (
         strong("threads", "new_fence"),
     ),
     Mutation(
+        "an_outage_that_waits_for_room_is_never_due",
+        "strong",
+        "        if self.mode is Mode.EVENTUAL and self._outage.found(now):\n",
+        "        if self.mode is Mode.FALLBACK and self._outage.found(now):\n",
+        strong("controller", "no_room_yet"),
+    ),
+    Mutation(
         "closed_under_the_calls_of_threads",
         "strong",
         "            await self._idle.wait()",
@@ -1173,8 +1180,8 @@ MUTATIONS = (
     Mutation(
         "last_moment_of_a_silent_peer_goes_on",
         "core",
-        "    return age > t->h->near_ns ? slow_rate(n, c) : fast;\n",
-        "    return fast;\n",
+        "    return age > t->h->near_ns ? slow : unpack_rate(",
+        "    return unpack_rate(",
         demand("core/test_predict", "single_call"),
     ),
     Mutation(

@@ -11,7 +11,7 @@ import click
 
 from crdtbucket.policy import BucketSpec, canonical_name
 from crdtbucket.simulator.errors import SimulationError
-from crdtbucket.simulator.rules import RULES, check_rules
+from crdtbucket.simulator.rules import COMPARED, RULES, check_rules
 from crdtbucket.simulator.settings import NS, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,7 +60,7 @@ def mesh_options(command: F) -> F:
             ),
             click.option("--bucket", default=None, help="Which bucket of the file."),
             click.option(
-                "--rules", default=",".join(RULES), show_default=True,
+                "--rules", default=",".join(COMPARED), show_default=True,
                 help="Rules to compare, separated by commas.",
             ),
             click.option("--seed", type=int, default=0, show_default=True, help="First seed."),

@@ -42,6 +42,8 @@ RULES: dict[str, Callable[[], Rule]] = {
     StaticSplit.name: StaticSplit,
     MaxOfTotals.name: MaxOfTotals,
 }
+COMPARED = tuple(name for name in RULES if name != SHARED_BURSTS)
+"""What is compared where no rules are named: an option for partitions is the same without one."""
 
 
 def make_rule(name: str) -> Rule:

@@ -183,6 +183,8 @@ class Controller:
         if self._outage.silent_since is not None and self.mode is not Mode.FALLBACK:
             told = self._outage.silent_since + self._outage_after_ns
             times.append(max(told, self._budget.one_at))
+        if self.mode is Mode.EVENTUAL and self._outage.found(now):
+            times.append(self._budget.one_at)
         if self.mode is not Mode.STRONG and self._probes.due_at() > now:
             times.append(self._probes.due_at())
         return min(times, default=None)

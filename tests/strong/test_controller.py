@@ -204,6 +204,36 @@ def test_silence_is_told_by_time_alone() -> None:
     )  # fmt: skip
 
 
+def _until(controller: Controller, now: int, latency: int, mode: Mode) -> int:
+    """Calls and probes that take so long until a mode is reached; returns when it is."""
+    while controller.mode is not mode:
+        now += 20 * MS
+        if controller.mode is STRONG or controller.probe(now):
+            controller.asked(now)
+            controller.answered(now, latency)
+    return now
+
+
+def test_an_outage_for_which_there_is_no_room_yet_is_due_when_there_is() -> None:
+    spans = ControllerSettings(latency_window=0.1, least_samples=1, outage_after=0.5)
+    controller = Controller(spans, 0)
+    controller.moved(0)
+    now = _until(controller, 0, 30 * MS, EVENTUAL)
+    now = _until(controller, now, MS, STRONG)
+    now = _until(controller, now, 30 * MS, EVENTUAL)
+    for _ in range(2):
+        now += 600 * MS
+        assert controller.failed(now, Failure.LOST) is None
+    now += MINUTE // 3
+    due = controller.next_tick(now)
+    assert due is not None
+    assert now < due <= MINUTE + S
+    assert controller.tick(due - 1) is None
+    change = controller.tick(due)
+    assert change is not None
+    assert change.after is FALLBACK
+
+
 def test_from_slow_to_gone_to_slow() -> None:
     def server(now: int) -> int | None:
         return MS if now < S else None if 4 * S <= now < 10 * S else 30 * MS
