@@ -7,6 +7,7 @@ from typing import Any
 
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.network import LAST_RETRY_NS, Network
+from tests.simulated.parted import Parted
 from tests.simulated.plan import BURST_PART, Plan
 from tests.simulated.truth import IdealBucket, LateBucket, Missing
 from tests.simulated.view import View
@@ -54,6 +55,7 @@ class Service:
         self._changes: list[int] = []
         self._started: dict[str, int] = {}
         self._missing: dict[str, Missing] = {}
+        self._parted = Parted(view)
 
     def changes(self, at: float) -> None:
         self._changes.append(round(at * SECOND))
@@ -62,6 +64,7 @@ class Service:
         """An event ends the window."""
         if what == "save":
             return
+        self._parted.happens(self.mesh.now_ns)
         self._close()
         if what == "reload":
             self.within = False
@@ -97,6 +100,7 @@ class Service:
     def took(self, node: SimulatedNode, calls: int, cost: int, allowed: int) -> None:
         now = self.mesh.now_ns
         self.true.charge(allowed * cost, now)
+        self.half.charge(self._parted.took(node.name, allowed * cost, now), now)
         self.calls += calls
         self.offered += calls * cost
         self.denied_by_one += calls - self.one.admits(calls, cost, now)
