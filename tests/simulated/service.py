@@ -84,10 +84,10 @@ class Service:
                     missing = Missing(self._rate_of(source), now, until)
                     self._missing[f"{source} to {target}"] = missing
 
-    def _rate_of(self, name: str) -> float:
-        """Tokens a second that a node is asked for now, at most."""
+    def _rate_of(self, name: str, now: int | None = None) -> float:
+        """Tokens a second that a node is asked for at a time, or now, at most."""
         plan, number = self.plan, list(self.mesh.nodes).index(name)
-        at = self.mesh.now_ns / SECOND
+        at = (self.mesh.now_ns if now is None else now) / SECOND
         phase = max((p for p in plan.phases if p.at <= at), key=lambda p: p.at)
         part = phase.amount * phase.weights[number if number < len(plan.nodes) else 0]
         part *= 1 / BURST_PART if plan.arrivals[0] == "bursts" else 1.0
@@ -220,7 +220,9 @@ class Service:
         capacity, cost = self.plan.main.capacity, self.plan.cost
         given, nodes = sum(window.given.values()), len(window.offered)
         for_steps = 2 * cost * nodes
-        least = GIVEN * self._reached * window.ideal_given - 0.3 * capacity - for_steps
+        ideal = window.ideal_shared if seconds < self.plan.period else window.ideal_given
+        ideal += self._share_alone(window.since) * (window.ideal_given - ideal)
+        least = GIVEN * self._reached * ideal - 0.3 * capacity - for_steps
         if given < least:
             self.view.broken(
                 "given",
@@ -246,6 +248,18 @@ class Service:
                     "starved",
                     f"{name} got nothing for {starved:.1f} s, a call each {each:.2f} s is its part",
                 )
+
+    def _share_alone(self, at: int) -> float:
+        """The part of a burst that belongs to who goes on when it is over: in overload it keeps to
+        that until the memory of the burst fades (rule 7 of the predictions in docs/model.md). So
+        a time shorter than from one burst to the next one may see nothing else."""
+        if self.plan.storm is None:
+            return 1.0
+        number, storm = self.plan.storm
+        most = CLAIM * self.rate
+        rates = {n: self._rate_of(n, at) for n, node in self.mesh.nodes.items() if node.up}
+        alone = min(most, storm * self.rate) if f"n{number}" in rates else 0.0
+        return min(1.0, alone / max(1.0, sum(min(most, rate) for rate in rates.values())))
 
     @property
     def _reached(self) -> float:
