@@ -129,6 +129,7 @@ class Service:
         true.charge(min(owed, capacity), now)
         window = Window(now, ideal, true, self._late)
         window.forgiven = self._forgiven()
+        window.owed = max(0, min(owed - capacity, self._ceiling))
         return window
 
     def _forgiven(self) -> int:
@@ -242,8 +243,10 @@ class Service:
                 )
             starved = window.starved.get(name, 0) / SECOND
             each = seconds * cost / due if due else 1e9
-            # Who got nothing at the end of a burst waits for the next one.
-            if starved > 2.0 + 10 * self.lag + 15 * each + self.plan.period:
+            # Who got nothing at the end of a burst waits for the next one; and what was given out
+            # beyond the limit is refilled first, for as long nobody is due anything.
+            refilled = (window.owed + window.beyond) / self.rate
+            if starved > 2.0 + 10 * self.lag + 15 * each + self.plan.period + refilled:
                 self.view.broken(
                     "starved",
                     f"{name} got nothing for {starved:.1f} s, a call each {each:.2f} s is its part",
