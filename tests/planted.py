@@ -430,11 +430,18 @@ MUTATIONS = (
         seeds(16),
     ),
     Mutation(
+        "ages_of_a_later_life_are_not_told_on",
+        "mesh",
+        "            if other is None or not _knows_better(other, epoch, at):\n",
+        "            if other is None:\n",
+        (*PYTEST, "tests/simulated/test_returned.py", "-k", "later_life"),
+    ),
+    Mutation(
         "a_mark_outlives_who_returned",
         "mesh",
-        "                    self._pruner.returned(epoch)\n",
-        "                    pass\n",
-        (*PYTEST, "tests/simulated/test_returned.py"),
+        "            self._members.told_alive(epoch, at)\n",
+        "",
+        (*PYTEST, "tests/simulated/test_returned.py", "-k", "far_end or not_linked"),
     ),
     Mutation(
         "unsteady_frames_are_a_jump_of_the_clock",
@@ -1292,8 +1299,8 @@ MUTATIONS = (
     Mutation(
         "ages_come_from_neighbours_alone",
         "mesh",
-        "            if owner is not None and other is None and epoch != self._table.epoch:\n",
-        "            if owner == epoch and other is None and epoch != self._table.epoch:\n",
+        "            if other is None or not _knows_better(other, epoch, at):\n",
+        "            if other is not None and not _knows_better(other, epoch, at):\n",
         demand("simulated/test_graphs", "ends_of_a_chain and 4"),
     ),
     Mutation(

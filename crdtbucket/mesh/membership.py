@@ -331,8 +331,6 @@ class Membership:
             # Only who hears a member is believed, else the mesh would tell of the dead for ever.
             if name not in (frame.unheard or ()) and not self._has_left(name, epoch):
                 self._know(name, region, epoch, address, now)
-                if not self._is_gone(name):  # who is not linked with it learns it from no other
-                    self._pruner.returned(epoch)
         if frame.unheard is not None and frame.unheard != link.unheard:
             link.unheard, self._relays = frame.unheard, None
         if frame.members is not None:
@@ -390,10 +388,16 @@ class Membership:
         return {"members": (own, *self.known.values())[: wire.MAX_MEMBERS], "unheard": unheard}
 
     def is_alive(self, epoch: int, at: int, relay: str) -> None:
-        """A peer states how old the news are that it has, from others, of a process that has no
-        link here."""
+        """A peer states how old the news are that it has, from others, of a process that no link
+        here is to: of another node, of a later life, or of one that is taken for gone."""
         if at > self.alive.get(epoch, (NEVER, ""))[0]:
             self.alive[epoch] = at, relay
+
+    def told_alive(self, epoch: int, at: int) -> None:
+        """A peer has news as of the time `at` of this process: one that was taken for dead before
+        that is not."""
+        if at > self._pruner.marks.get(epoch, at):
+            self._pruner.returned(epoch)
 
     def _know(self, name: str, region: str, epoch: int, address: str, now: int) -> None:
         known = self.known.get(name)

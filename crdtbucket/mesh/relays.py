@@ -96,18 +96,27 @@ class Relays:
         """A complete round of this peer stood for the time `stood`. The ages that came with it are
         believed of members that are not heard here, and never make any of them older."""
         for epoch, age in link.round_ages:
-            owner = self._roster.owner(epoch)
-            other = self._members.links.get(owner or "")
-            if owner is not None and other is None and epoch != self._table.epoch:
-                self._members.is_alive(epoch, stood - age * MS, link.info.name)
+            at, owner = stood - age * MS, self._roster.owner(epoch)
+            self._members.told_alive(epoch, at)
+            if owner is None or epoch == self._table.epoch:
+                continue
+            other = self._members.links.get(owner)
+            if other is None or not _knows_better(other, epoch, at):
+                self._members.is_alive(epoch, at, link.info.name)
             if other is None or other is link or other.left or other.forgotten:
                 continue
-            at = stood - age * MS
             directly = other.connected and now - other.heard < self._members.heard_ns
             if not directly and at > other.relayed_at:
                 other.relayed_at, other.relay = at, link.info.name
                 self._table.heard(other.node, at)
         link.round_ages = ()
+
+
+def _knows_better(link: Link, epoch: int, at: int) -> bool:
+    """Whether this link says by itself that a process of its peer runs, or that it does not. It
+    knows nothing of a later life that no connection was made to, nor, where the peer is forgotten,
+    of what came after it was heard last."""
+    return epoch == link.info.epoch and (link.left or not link.forgotten or at <= link.heard)
 
 
 __all__ = ["Relays"]

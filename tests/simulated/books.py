@@ -29,7 +29,13 @@ class Books:
         self.ideals: dict[Place, IdealBucket] = {}
         self.slowest: dict[Place, IdealBucket] = {}
         """As `ideals`, on the slowest clock: what is left at least."""
-        self._seen: dict[tuple[str, int, Place], tuple[int, dict[Owner, Column]]] = {}
+        self._seen: dict[tuple[str, int, Place], tuple[int, int, dict[Owner, Column]]] = {}
+        """When a node was looked at, ns, what it had evicted, and its columns."""
+        self._marked: dict[tuple[str, int], dict[int, int]] = {}
+        """When an epoch was last seen marked in a life of a node, ns."""
+        self._moved = self._parted = False
+        """Whether something has happened since the last look; and whether some running nodes were
+        seen at any time not to hear each other, not by relays either."""
         self._first: int | None = None if plan.complete else 0
         self.unbounded: set[str] = {"side"} if self.flooded else set()
         """Buckets whose levels are not judged: their limit changed, or keys were thrown out."""
@@ -39,6 +45,7 @@ class Books:
         return self.plan.keys > self.plan.max_keys
 
     def happens(self, what: str, args: tuple[Any, ...]) -> None:
+        self._moved = True
         if self._first is None:
             self._first = self.mesh.now_ns
         if what == "reload":
@@ -79,6 +86,8 @@ class Books:
 
     def look(self, node: SimulatedNode, place: Place, *, admitted: bool) -> None:
         """After an operation of this node."""
+        if self._moved:
+            self._moved, self._parted = False, self._parted or not self.view.connected()
         if self.flooded and place[0] == "side":
             return
         columns = self.columns(node, place)
@@ -128,21 +137,22 @@ class Books:
                     "columns",
                     f"{node.name} {place}: {owner} is {(taken, refunded)}, it took {booked}",
                 )
+        marked = self._marks(node)
         stats = node.table.stats()
         evicted = stats["evicted_full"] + stats["evicted_indebted"]
         before = self._seen.get((node.name, node.life, place))
-        if before is not None and before[0] == evicted:
-            for owner, old in before[1].items():
+        if before is not None and before[1] == evicted:
+            for owner, old in before[2].items():
                 new = columns.get(owner)
                 if new is None and (
                     self._began_anew(owner, place, old)
-                    or self._marked(node, owner)
+                    or (self._parted and marked.get(owner[1], -1) >= before[0])
                     or self.view.mistaken >= 0  # it was marked, until it was heard again
                 ):
                     continue
                 if new is None or new < old:
                     self.view.broken("columns", f"{node.name} {place}: {owner} went {old} to {new}")
-        self._seen[node.name, node.life, place] = evicted, columns
+        self._seen[node.name, node.life, place] = self.mesh.now_ns, evicted, columns
 
     def _began_anew(self, owner: Owner, place: Place, old: Column) -> bool:
         """Whether the owner has no such column any more: it has ended, so that its epoch was marked
@@ -156,6 +166,12 @@ class Books:
                 return column[0] > old[0]
         return True
 
-    def _marked(self, node: SimulatedNode, owner: Owner) -> bool:
-        """Whether this node was told that an epoch counts no more."""
-        return any(epoch == owner[1] and marked for _, _, epoch, marked in node.table.origins())
+    def _marks(self, node: SimulatedNode) -> dict[int, int]:
+        """When this node was last seen to take an epoch for dead. That may be a running one only
+        where the mesh was in parts: what nobody had told of in its first rounds, and no relay hears
+        then, is marked in half a minute. The next news of it take that back, and its columns come
+        again later."""
+        marked = self._marked.setdefault((node.name, node.life), {})
+        origins = node.table.origins()
+        marked.update((epoch, self.mesh.now_ns) for _, _, epoch, gone in origins if gone)
+        return marked

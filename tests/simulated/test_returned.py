@@ -1,6 +1,8 @@
-"""A node that was taken for dead is back: those count it again who only hear of it, too."""
+"""Who only hears of a node counts it: when it is back after a death, or is not heard for long."""
 
 from __future__ import annotations
+
+import pytest
 
 from crdtbucket.policy import BucketSpec
 from tests.simulated.network import Network
@@ -36,3 +38,70 @@ def test_who_is_not_linked_with_it_counts_it_again() -> None:
 def marked(mesh: Network, name: str) -> set[int]:
     """Epochs that count no more at this node."""
     return {epoch for _, _, epoch, dead in mesh[name].table.origins() if dead}
+
+
+TRIANGLE = "AB", "BC", "AC"
+SQUARE = "AB", "BD", "DC", "AC"
+"""From A to C there are two relays where the pair AC is cut."""
+
+
+def counted(mesh: Network, seconds: int) -> None:
+    """C is never taken for dead by a running node, and what it takes is known to all in the end."""
+    epoch = mesh["C"].table.epoch
+    for _ in range(seconds):
+        mesh["C"].take("quick", "k", 6)
+        mesh["B"].take("quick", "k", 6)
+        for _ in range(20):  # a mark that is taken back in the next round has cost its column
+            mesh.advance(0.05)
+            assert not any(epoch in marked(mesh, name) for name in mesh.nodes)
+    assert mesh["C"].take("b", "k", 300).allowed
+    mesh.advance(3.0)
+    assert all(mesh[name].columns("b", "k") == {"C": (300, 0)} for name in mesh.nodes)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("linked", [TRIANGLE, SQUARE])
+def test_a_later_life_behind_a_cut_way_is_counted(linked: tuple[str, ...], ends: bool) -> None:
+    """C returns while A can reach it over relays only: A's link is to the life before, which A has
+    taken for dead where its end was told and A hears more than half."""
+    mesh = Network("ABCD"[: len(linked)], [QUICK, HOUR], linked=linked, latency=0.02, seed=1)
+    mesh.advance(2.0)
+    mesh["C"].take("quick", "k", 5)
+    mesh.advance(1.0)
+    mesh.die("C", ends=ends)
+    mesh.advance(15.0)
+    assert mesh["A"].node.links["C"].forgotten == (ends and linked == TRIANGLE)
+    mesh.cut_ways([("A", "C"), ("C", "A")], times_out=True)
+    mesh.back("C", None)
+    mesh.advance(2.0)
+    counted(mesh, 90)
+
+
+@pytest.mark.parametrize("linked", [TRIANGLE, SQUARE])
+def test_whom_relays_hear_is_counted_however_long_a_way_is_cut(linked: tuple[str, ...]) -> None:
+    """A has forgotten it for its silence."""
+    nodes = "ABCD"[: len(linked)]
+    mesh = Network(nodes, [QUICK, HOUR], linked=linked, latency=0.02, seed=1, forget_after=90.0)
+    mesh.advance(2.0)
+    mesh.cut_ways([("A", "C"), ("C", "A")], times_out=True)
+    counted(mesh, 190)
+
+
+def test_a_node_that_is_back_is_counted_at_the_far_end_of_a_chain() -> None:
+    """A has no link to C, nor to any that hears it: that it runs again comes from relay to relay,
+    like its age."""
+    mesh = Network(
+        "ABCD", [QUICK, HOUR], linked=["AB", "BD", "DC"], latency=0.02, seed=1, forget_after=10.0
+    )
+    mesh.advance(2.0)
+    mesh["C"].take("quick", "k", 5)
+    mesh.advance(1.0)
+    ways = [("C", "D"), ("D", "C")]
+    mesh.cut_ways(ways, times_out=True)
+    for _ in range(90):
+        mesh["B"].take("quick", "k", 6)
+        mesh.advance(1.0)
+    assert mesh["C"].table.epoch in marked(mesh, "A")
+    mesh.mend(ways, resets=False)
+    mesh.advance(5.0)
+    counted(mesh, 60)

@@ -26,6 +26,8 @@ class Window:
         """What one bucket gives; and of that, what it gives while all that want some ask for it."""
         self.beyond = 0.0
         """Tokens given out beyond what one bucket would have had, at most."""
+        self.owed = 0
+        """Tokens that had been given out beyond the limit when it began."""
         self.unheard = 0
         """Tokens given out within `late`, at most."""
         self.forgiven = 0

@@ -1,0 +1,45 @@
+"""What is unexpected news at the end of a partition, as the oracle has it."""
+
+from __future__ import annotations
+
+from tests.simulated.drawing import draw
+from tests.simulated.network import Network
+from tests.simulated.parted import Parted
+from tests.simulated.view import View
+
+SECOND = 10**9
+WAYS = [("A", "B"), ("B", "A")]
+
+
+def news(before: int, tokens: list[int]) -> int:
+    """Unexpected at the end: B takes 10 a second for so many seconds, and then these, once a
+    second, while it is cut off."""
+    plan = draw(0)
+    mesh = Network("AB", [plan.main], linked=["AB"], seed=1)
+    parted, second = Parted(View(plan, mesh)), 0
+    for second in range(before):
+        assert parted.took("B", 10, second * SECOND) == 0
+    mesh.cut_ways(WAYS, times_out=False)
+    parted.happens(second * SECOND)
+    for number in tokens:
+        second += 1
+        assert parted.took("B", number, second * SECOND) == 0
+    mesh.mend(WAYS, resets=False)
+    parted.happens(second * SECOND)
+    return parted.took("A", 0, second * SECOND)
+
+
+def test_what_goes_on_as_before_is_expected() -> None:
+    assert news(10, [10] * 20) <= 20
+
+
+def test_what_rises_is_not() -> None:
+    assert 300 <= news(10, [10] * 10 + [40] * 10) <= 320
+
+
+def test_what_falls_brings_nothing() -> None:
+    assert news(10, [0] * 20) == 0
+
+
+def test_a_rate_of_the_first_calls_is_not_known() -> None:
+    assert news(1, [10] * 20) == 200
