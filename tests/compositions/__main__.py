@@ -8,10 +8,12 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from tests.compositions.events import CELLS, EVENTS, FEATURES, play
 from tests.compositions.fleet import Fleet
+from tests.compositions.process import Failed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,9 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="crdtbucket-cell-") as folder:
             try:
                 asyncio.run(play(Fleet(FEATURES[feature], Path(folder)), EVENTS[event]))
-            except AssertionError as error:
+            except Failed as error:
                 failed += 1
                 print(f"{feature}, {event}: {error}", flush=True)
+            except Exception:  # noqa: BLE001 - a search for hours goes on whatever breaks
+                failed += 1
+                print(f"{feature}, {event}:\n{traceback.format_exc()}", flush=True)
         played += 1
         print(f"{played} cells, {failed} failed", file=sys.stderr, flush=True)
     print(f"{played} cells, {failed} failed")
