@@ -1304,6 +1304,13 @@ MUTATIONS = (
         demand("simulated/test_graphs", "ends_of_a_chain and 4"),
     ),
     Mutation(
+        "slow_rounds_are_not_waited_for",
+        "mesh",
+        "max(SETTLED_NS, ROUNDS * interval_ns)",
+        "max(SETTLED_NS, 0 * ROUNDS * interval_ns)",
+        demand("mesh/test_pruning", "rounds_are_slow"),
+    ),
+    Mutation(
         "ages_that_a_relay_told_are_kept_for_ever",
         "mesh",
         "        for epoch in silent:\n            del self.alive[epoch]\n",

@@ -77,7 +77,7 @@ class Membership:
         nothing between two of them."""
         self._ended_is_dead_ns = config.ended_is_dead_ns
         self._places = Places(config.forget_after_ns)
-        self._pruner = Pruner(table, now)
+        self._pruner = Pruner(table, now, config.gossip_interval_ns)
         self._next_gossip = now
         self._news: dict[str, Any] = {}
         self.config: wire.Config | None = None
