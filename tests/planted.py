@@ -1304,6 +1304,27 @@ MUTATIONS = (
         demand("simulated/test_graphs", "ends_of_a_chain and 4"),
     ),
     Mutation(
+        "lost_news_of_members_wait",
+        "mesh",
+        "link.news_acked >= link.news_sent or now < link.news_lost",
+        "True",
+        demand("simulated/test_graphs", "slow_chain"),
+    ),
+    Mutation(
+        "only_the_told_are_not_heard",
+        "mesh",
+        "            missing = () if link.told is None else self.links.keys() - link.told\n",
+        "            missing = self.links.keys() - self.links.keys()\n",
+        demand("simulated/test_graphs", "never_tells"),
+    ),
+    Mutation(
+        "slow_rounds_are_not_waited_for",
+        "mesh",
+        "max(SETTLED_NS, ROUNDS * interval_ns)",
+        "max(SETTLED_NS, 0 * ROUNDS * interval_ns)",
+        demand("mesh/test_pruning", "rounds_are_slow"),
+    ),
+    Mutation(
         "ages_that_a_relay_told_are_kept_for_ever",
         "mesh",
         "        for epoch in silent:\n            del self.alive[epoch]\n",

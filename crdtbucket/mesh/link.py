@@ -67,6 +67,8 @@ class Sent:
     upto: int = 0
     tables_version: int = 0
     sync_from: int = -1
+    news: int = 0
+    """The number of the news of members that went with it, 0 for none."""
 
 
 NOTHING = Sent()
@@ -166,6 +168,11 @@ class Link:
     """Chunks of the full sync that are not acknowledged: place -> when they were sent."""
     clock: Offset = field(default_factory=Offset)
     news_due: int = 0
+    news_sent: int = 0
+    """How often news of members were due so far, the last number that they were sent under."""
+    news_acked: int = 0
+    news_lost: int = NEVER
+    """From when on news that are not acknowledged count as lost."""
     digest_from: int = 0
     digest_due: int = 0
     passes: int = 0
@@ -223,6 +230,7 @@ class Link:
                 done = self.sent.pop(seq)
                 self.acked.add(done.after, done.upto)
                 self.tables_acked = max(self.tables_acked, done.tables_version)
+                self.news_acked = max(self.news_acked, done.news)
                 if done.sync_from >= 0:
                     self.sync_waiting.pop(done.sync_from, None)
 

@@ -18,6 +18,8 @@ from crdtbucket.mesh.settings import MeshConfig
 
 log = logging.getLogger("crdtbucket.mesh")
 
+Names = tuple[str, ...]
+
 HEARD_NS = 1_000_000_000
 """A peer that was heard within this time, or within three rounds, speaks for its own column; later
 it is a suspect."""
@@ -32,7 +34,10 @@ again."""
 GOSSIP_NS = 1_000_000_000
 """Members and marks are looked at this often, and told when they changed."""
 REPEAT_NS = 10_000_000_000
-"""They are told again this often, since a frame may be lost."""
+"""They are told again this often, since a member that nobody tells of is forgotten."""
+PATIENCE_NS = 1_000_000_000
+"""After this, and two round trips, what a peer has not acknowledged of them is told again: in a
+chain each node waits for the news of the one before."""
 GONE = 128
 """So many peers that left or are forgotten are remembered: names that come and go would use up all
 numbers."""
@@ -66,6 +71,8 @@ class Membership:
         """Epochs of nodes without a link here that relays tell of: as of when, and who does."""
         self._relays: bytes | None = None
         """What `relays` says; None when that may have changed."""
+        self._not_hearing: dict[str, tuple[frozenset[str] | None, Names, Names]] = {}
+        """By peer: what it told, whom it did not hear, and what `not_hearing` says then."""
         self._numbered = -1
         self.expected = 1 + len(config.peers)
         """Members that there are at least, this node included."""
@@ -77,7 +84,7 @@ class Membership:
         nothing between two of them."""
         self._ended_is_dead_ns = config.ended_is_dead_ns
         self._places = Places(config.forget_after_ns)
-        self._pruner = Pruner(table, now)
+        self._pruner = Pruner(table, now, config.gossip_interval_ns)
         self._next_gossip = now
         self._news: dict[str, Any] = {}
         self.config: wire.Config | None = None
@@ -130,6 +137,7 @@ class Membership:
         self._pruner.returned(peer.epoch)
         self.alive.pop(peer.epoch, None)  # from here on the link says so
         self._relays = None
+        self._not_hearing.clear()
         link.digest_due = now + self._first_digest_ns
         self._table.set_node(link.node, peer.epoch, True)
         self._know(peer.name, peer.region, peer.epoch, peer.address, now)
@@ -204,6 +212,16 @@ class Membership:
     def relayed(self, name: str) -> bool:
         """Whether a connected peer says that it does not hear this member."""
         return any(link.connected and name in link.unheard for link in self.links.values())
+
+    def not_hearing(self, link: Link) -> Names:
+        """Members with a link here that this peer does not hear: it says so, or it has told of its
+        members and of these not. It may have no link to them, and so learn of them late."""
+        told, unheard, others = self._not_hearing.get(link.info.name, (None, (), ()))
+        if told is not link.told or unheard is not link.unheard:
+            missing = () if link.told is None else self.links.keys() - link.told
+            others = (*link.unheard, *sorted({*missing} - {link.info.name, *link.unheard}))
+            self._not_hearing[link.info.name] = link.told, link.unheard, others
+        return others
 
     def relays(self) -> bytes:
         """By node id, not 0 when a connected peer does not hear that node: it says so, or it has
@@ -374,10 +392,13 @@ class Membership:
 
     def news(self, link: Link, now: int) -> dict[str, Any]:
         """The news that are due for this link, as fields of a frame; empty when none are."""
-        if now < link.news_due:
+        if now >= link.news_due:
+            members = len(self._news.get("members", ()))
+            link.news_due = now + REPEAT_NS * max(1, -(-members // REPEATED_MEMBERS))
+            link.news_sent += 1
+        elif link.news_acked >= link.news_sent or now < link.news_lost or not link.held:
             return {}
-        members = len(self._news.get("members", ()))
-        link.news_due = now + REPEAT_NS * max(1, -(-members // REPEATED_MEMBERS))
+        link.news_lost = now + PATIENCE_NS + 2 * link.round_trip
         return self._news
 
     def members(self, me: NodeInfo, now: int) -> dict[str, Any]:

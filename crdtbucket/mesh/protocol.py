@@ -276,9 +276,9 @@ class MeshNode:
         if addressed:
             link.acknowledge(frame)
         self._completed(link, frame, at, addressed, now)
-        unheard = link.unheard
+        unheard = self.members.not_hearing(link)
         self.members.hear(link, frame, now)
-        self._relays.begin(set(link.unheard).difference(unheard), now)
+        self._relays.begin(set(self.members.not_hearing(link)).difference(unheard), now)
         return out + self._anti_entropy(link, frame, now)
 
     def _follow_epoch(self, link: Link, frame: wire.Frame) -> None:

@@ -21,6 +21,8 @@ SETTLED_NS = 30_000_000_000
 that owes, for the longest time to full of such a bucket: a newcomer that hears a level without
 the columns behind it would otherwise count less than is owed, and everybody would adopt that.
 Where the keys are full, its columns are history."""
+ROUNDS = 12
+"""Nor before so many rounds: that it runs may come from relay to relay, where frames are lost."""
 PASSES = 2
 """Full passes of anti-entropy that must have come since with every live peer of that time: they
 spread its final counts. Who came later was sent them with all the rest."""
@@ -46,9 +48,10 @@ class _Dead:
 class Pruner:
     """Decides which epochs are marked, and when a mark is forgotten."""
 
-    def __init__(self, table: Table, now: int) -> None:
-        """Goes on with the marks that are in the table."""
+    def __init__(self, table: Table, now: int, interval_ns: int = 0) -> None:
+        """Goes on with the marks that are in the table. `interval_ns`: between two rounds."""
         self._table = table
+        self._settled_ns = max(SETTLED_NS, ROUNDS * interval_ns)
         self._dead: dict[int, _Dead] = {}
         self._place = -1
         """Where the look at all keys under way goes on, -1 while none is."""
@@ -76,7 +79,8 @@ class Pruner:
                 passes = {peer: link.passes for peer, link in live.items()}
                 self._dead[epoch] = _Dead(now, passes)
             one = self._dead[epoch]
-            if one.spread is None and now - one.since >= SETTLED_NS and _has_spread(one, live):
+            settled = now - one.since >= self._settled_ns
+            if one.spread is None and settled and _has_spread(one, live):
                 one.spread = now
         self._look(now)
         for epoch, one in list(self._dead.items()):
@@ -101,7 +105,7 @@ class Pruner:
             return
         for epoch, one in self._dead.items():
             if one.spread is not None and one.spread <= self._begun:
-                settles = one.since + SETTLED_NS + self._owing.get(epoch, 0)
+                settles = one.since + self._settled_ns + self._owing.get(epoch, 0)
                 one.settles = settles if one.settles is None else min(settles, one.settles)
 
     def told(self, epoch: int, running: set[int], now: int) -> None:
@@ -124,7 +128,7 @@ class Pruner:
             self._release(epoch)
             known -= 1
         by_age = sorted(self._dead, key=lambda epoch: self._dead[epoch].since)
-        settled = [epoch for epoch in by_age if now - self._dead[epoch].since >= SETTLED_NS]
+        settled = [epoch for epoch in by_age if now - self._dead[epoch].since >= self._settled_ns]
         for epoch in settled[: max(0, known - CROWDED)]:
             self._mark(epoch, now)
 

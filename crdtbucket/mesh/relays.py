@@ -42,7 +42,7 @@ class Relays:
         """Says to the table whose rates go on from here; before anything is encoded."""
         links = self._members.links
         connected = [link for link in links.values() if link.connected]
-        unheard = {name for link in connected for name in link.unheard}
+        unheard = {name for link in connected for name in self._members.not_hearing(link)}
         relayed = {links[name].node for name in unheard if name in links}
         for node in relayed ^ self._relayed:
             self._table.relay(node, node in relayed)
@@ -66,7 +66,7 @@ class Relays:
 
     def ages(self, link: Link, now: int) -> tuple[tuple[int, int], ...]:
         """(epoch, age in ms) of the members that this peer does not hear, for a complete round."""
-        names = link.unheard
+        unheard = names = self._members.not_hearing(link)
         if not names:
             return ()
         first = link.ages_from % len(names)
@@ -78,7 +78,7 @@ class Relays:
             if other is None or other is link or other.left or other.forgotten:
                 continue
             newest = other.stood if other.connected and other.completed else NEVER
-            if other.relay in link.unheard:
+            if other.relay in unheard:
                 newest = max(newest, other.relayed_at)
             age = now - newest
             if 0 <= age < self._table.near_ns:
@@ -87,9 +87,10 @@ class Relays:
 
     def _far(self, link: Link, now: int) -> Iterator[tuple[int, int]]:
         """The same of those that have no link here, and that this peer has from no other relay."""
+        unheard = self._members.not_hearing(link)
         limit = min(CAUGHT_UP * self._members.heard_ns, wire.MAX_AGE_MS * MS)
         for epoch, (newest, relay) in self._members.alive.items():
-            if relay in link.unheard and epoch != link.info.epoch and now - newest < limit:
+            if relay in unheard and epoch != link.info.epoch and now - newest < limit:
                 yield epoch, -(-max(0, now - newest) // MS)
 
     def hear(self, link: Link, stood: int, now: int) -> None:

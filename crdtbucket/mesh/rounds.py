@@ -33,6 +33,8 @@ class Outbox:
     def frame(self, link: Link, now: int, sent: Sent | None = None, **values: Any) -> bytes:
         """One frame to a peer, with the acknowledgements and times that every frame carries."""
         sent = sent or Sent()
+        if "members" in values:
+            sent.news = link.news_sent
         tables, _ = self._roster.announced()
         if (
             values.get("payload")

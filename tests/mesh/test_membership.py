@@ -17,6 +17,7 @@ from crdtbucket.mesh.membership import (
     GOSSIP_NS,
     HEARD_NS,
     HOLD_NS,
+    PATIENCE_NS,
     REPEAT_NS,
     REPEATED_MEMBERS,
     Membership,
@@ -448,13 +449,36 @@ def test_news_are_told_when_they_change_and_again_after_a_while() -> None:
     members.gather(ME, 0)
     told = members.news(link, 0)
     assert told["members"][0] == ("me", "eu", 7, "10.0.0.1:1")
+    link.news_acked = link.news_sent
     assert members.news(link, REPEAT_NS - 1) == {}
     assert members.news(link, REPEAT_NS) == told
+    link.news_acked = link.news_sent
     members.hear(link, frame(members=(("third", "", 3, ""),)), REPEAT_NS)
     members.gather(ME, GOSSIP_NS - 1)
     assert members.news(link, REPEAT_NS) == {}  # looked at once a second
     members.gather(ME, GOSSIP_NS)
     assert members.news(link, REPEAT_NS)["members"][-1][0] == "third"
+
+
+def test_news_that_are_lost_are_told_again_soon() -> None:
+    """Until they are acknowledged, or nothing comes from the peer for long."""
+    members, _ = membership()
+    members.connected(PEER, 0)
+    link = members.links["peer"]
+    link.round_trip = GOSSIP_NS
+    members.gather(ME, 0)
+    told = members.news(link, 0)
+    again = PATIENCE_NS + 2 * GOSSIP_NS
+    assert members.news(link, again - 1) == {}
+    assert members.news(link, again) == told
+    link.held = False
+    assert members.news(link, 2 * again) == {}
+    link.held = True
+    assert members.news(link, 2 * again) == told
+    link.news_acked = link.news_sent
+    assert members.news(link, 3 * again) == {}
+    assert members.news(link, REPEAT_NS) == told
+    assert members.news(link, REPEAT_NS + again) == told
 
 
 def test_what_a_link_carries_of_many_members_does_not_grow() -> None:
@@ -465,6 +489,7 @@ def test_what_a_link_carries_of_many_members_does_not_grow() -> None:
     members.hear(link, frame(members=rows), 0)
     members.gather(ME, 0)
     assert len(members.news(link, 0)["members"]) == 2 + 2 * REPEATED_MEMBERS
+    link.news_acked = link.news_sent
     assert members.news(link, 3 * REPEAT_NS - 1) == {}
     assert members.news(link, 3 * REPEAT_NS)
 

@@ -6,7 +6,7 @@ from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh import wire
 from crdtbucket.mesh.link import Link
 from crdtbucket.mesh.nodeinfo import NodeInfo
-from crdtbucket.mesh.pruning import CROWDED, KEPT_NS, PASSES, SETTLED_NS, Pruner
+from crdtbucket.mesh.pruning import CROWDED, KEPT_NS, PASSES, ROUNDS, SETTLED_NS, Pruner
 from crdtbucket.policy import BucketSpec
 
 SPEC = BucketSpec("b", 100, 100)
@@ -41,6 +41,15 @@ def test_a_dead_epoch_is_marked_after_its_time_and_its_passes() -> None:
     assert pruner.step([peer], running, settled) == ()  # no pass of anti-entropy yet
     assert pruner.step([passed(peer)], running, settled - 1) == ()
     assert pruner.step([peer], running, settled) == (5,)
+
+
+def test_where_rounds_are_slow_twelve_of_them_are_waited_for() -> None:
+    table, peer = table_with(9, 5), link()
+    pruner = Pruner(table, 0, SETTLED_NS)
+    settled = ROUNDS * SETTLED_NS + table.longest_debt
+    pruner.step([peer], {7, 9}, 0)
+    assert pruner.step([passed(peer)], {7, 9}, settled - 1) == ()
+    assert pruner.step([peer], {7, 9}, settled) == (5,)
 
 
 def test_the_longest_time_to_full_of_what_owes_is_waited_for() -> None:

@@ -60,6 +60,23 @@ def test_a_relay_states_the_age_of_a_member_that_a_peer_does_not_hear() -> None:
     assert newest(mesh, "A", "B") <= 0.15
 
 
+def test_whom_a_peer_has_not_told_of_it_does_not_hear() -> None:
+    """What C said before goes on then, as with one of whom it is said."""
+    mesh = mesh_of()
+    mesh.advance(1.0)
+    node, now = mesh["B"].node, mesh["B"].local_ns(mesh.now_ns)
+    link, epoch = node.links["A"], mesh["C"].table.epoch
+    assert node.members.not_hearing(link) == ()
+    assert node._relays.ages(link, now) == ()
+    link.told = frozenset("AB")
+    assert node.members.not_hearing(link) == ("C",)
+    assert [row[0] for row in node._relays.ages(link, now)] == [epoch]
+    link.unheard = ("C", "D")
+    assert node.members.not_hearing(link) == ("C", "D")
+    link.told, link.unheard = None, ()
+    assert node.members.not_hearing(link) == ()
+
+
 def test_news_of_a_member_that_the_relay_does_not_hear_either_are_not_stated() -> None:
     mesh = mesh_of()
     mesh.advance(1.0)

@@ -155,8 +155,8 @@ class Ending:
             return  # what a forgotten node may have taken is charged
         least = self.books.slowest[place].level(self.mesh.now_ns)
         lag = self.plan.gossip_interval + 4 * self.plan.one_way
-        folded = ENDED_NS / SECOND if self.plan.has("die") else 0.0  # what the dead may have taken
-        late = spec.rate_per_second * (0.01 + self.view.hops * lag + folded)
+        kept = kept_for_the_dead(self.plan, self.mesh.now_ns / SECOND)
+        late = spec.rate_per_second * (0.01 + self.view.hops * lag + kept)
         if shown < least - late - 0.01:
             self.view.broken(
                 "history",
@@ -184,3 +184,25 @@ class Ending:
         held = {node.name: len(node.table) for node in nodes if len(node.table)}
         if held:
             self.view.broken("evicted", f"full keys are kept: {held}")
+
+
+def kept_for_the_dead(plan: Plan, now: float) -> float:
+    """For how long (s) nodes that had died were thought to be running, as far as they have been
+    given up since: what they may have taken in that time is charged. All that are silent at a time
+    are thought to take no more than the limit together."""
+    total = until = 0.0
+    deaths = [event for event in plan.events if event.what == "die"]
+    for event in sorted(deaths, key=lambda event: event.at):
+        name, ends = event.args
+        given_up = event.at + ENDED_NS / SECOND
+        forgotten = event.at + plan.forget_after
+        if not ends and forgotten <= now and not _returns(plan, name, event.at, forgotten):
+            given_up = max(given_up, forgotten)
+        total += max(0.0, given_up - max(until, event.at))
+        until = max(until, given_up)
+    return total
+
+
+def _returns(plan: Plan, name: str, after: float, before: float) -> bool:
+    returns = (event for event in plan.events if event.what == "return" and event.args[0] == name)
+    return any(after < event.at < before for event in returns)

@@ -99,6 +99,7 @@ class Service:
 
     def took(self, node: SimulatedNode, calls: int, cost: int, allowed: int) -> None:
         now = self.mesh.now_ns
+        owed = round(self.true.debt(now) / self.true.token)
         self.true.charge(allowed * cost, now)
         self.half.charge(self._parted.took(node.name, allowed * cost, now), now)
         self.calls += calls
@@ -116,13 +117,13 @@ class Service:
             if not self._steady():
                 self.view.disturbed = now  # not now: look again later
                 return
-            self.window = self._open(now)
+            self.window = self._open(now, owed)
         self._count(self.window, node.name, calls, cost, allowed)
 
-    def _open(self, now: int) -> Window:
-        """What was given beyond the limit before is owed up to the ceiling, and the matter of an
-        earlier window."""
-        owed, capacity = round(self.true.debt(now) / self.true.token), self.plan.main.capacity
+    def _open(self, now: int, owed: int) -> Window:
+        """`owed`: tokens, before the take with which the window begins. What was given beyond the
+        limit before is owed up to the ceiling, and the matter of an earlier window."""
+        capacity = self.plan.main.capacity
         ideal = IdealBucket(self.plan.main, 2**53, ppm=self.slowest)
         ideal.charge(min(owed, capacity + self._ceiling), now)
         true = IdealBucket(self.plan.main, 2**53)

@@ -10,6 +10,7 @@ import pytest
 
 from crdtbucket.policy import BucketSpec
 from crdtbucket.testing import SimulatedMesh
+from tests.simulated.network import Network
 
 SPEC = BucketSpec("b", 100, 20)
 KEYS = 20
@@ -137,6 +138,46 @@ def test_the_ends_of_a_chain_count_each_other_for_ever(size: int) -> None:
     columns = {end: mesh[end].columns("b", "k") for end in ends}
     assert columns[ends[0]] == columns[ends[1]]
     assert columns[ends[0]][nodes[-1]][0] == 91 * 7
+
+
+@pytest.mark.parametrize("seed", [9, 64])
+def test_a_slow_chain_that_loses_frames_takes_nobody_for_dead(seed: int) -> None:
+    """An age comes to an end only when every node in between has been told who hears whom: what is
+    lost of that may not wait until all is told again anyway."""
+    mesh = Network(
+        "ABCDE",
+        [BucketSpec("b", 1000, 1000)],
+        linked=["AB", "BC", "CD", "DE"],
+        latency=0.15,
+        jitter=0.5,
+        loss=0.3,
+        duplication=0.2,
+        gossip_interval=3.0,
+        forget_after=30.0,
+        seed=seed,
+    )
+    for _ in range(100):
+        for node in mesh.nodes.values():
+            node.take("b", "k", 1)
+        mesh.advance(1.0)
+        for node in mesh.nodes.values():
+            assert not any(marked for *_, marked in node.table.origins())
+
+
+def test_who_never_tells_whom_it_hears_is_told_that_others_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its greeting names only the one that it is linked with."""
+    mesh = Network("ABC", [SPEC], linked=["AB", "BC"], latency=0.02, seed=1)
+    monkeypatch.setattr(mesh["A"].node.members, "news", lambda link, now: {})
+    for _ in range(60):
+        mesh["C"].take("b", "k", 5)
+        mesh.advance(1.0)
+        assert not any(
+            marked and epoch == mesh["C"].table.epoch
+            for _, _, epoch, marked in mesh["A"].table.origins()
+        )
+    assert mesh["C"].table.epoch in mesh["A"].node.members.alive
 
 
 def test_an_end_that_died_is_not_told_of_for_ever() -> None:

@@ -52,8 +52,8 @@ class View:
         self.mistaken = -1
         """When somebody was last heard again that others had given up although it was running, ns:
         nothing was kept for what it took meanwhile."""
-        self._cuts = self._cut = 0
-        """Cuts that are not mended, and since when there are any, ns."""
+        self._cuts = self._cut = self._resets = 0
+        """Cuts that are not mended, since when there are any, ns, and how many of them reset."""
         self._hops = 0
 
     @contextmanager
@@ -83,6 +83,8 @@ class View:
             self.first = now
         if what in ("cut", "mend"):
             self._cuts_change(now, args[0], 1 if what == "cut" else -1)
+        elif what in ("come", "return") and self._joins(what, args):
+            self._heard_again(now)
         elif what == "pause" and args[1] >= self.plan.forget_after:
             self.mistaken = now + self._lasts(what, args)
         self.disturbed = max(self.disturbed, now + self._lasts(what, args))
@@ -92,16 +94,27 @@ class View:
             self.gone_silently.discard(args[0])
 
     def _cuts_change(self, now: int, how: str, by: int) -> None:
-        """A device that answers for a node with resets makes it look dead after a while to who has
-        no relay to it; any other silence, after `forget_after`."""
+        if by < 0:
+            self._heard_again(now)
         if not self._cuts:
             self._cut = now
         self._cuts += by
+        self._resets += by if how == "resets" else 0
+
+    def _heard_again(self, now: int) -> None:
+        """A way is open again, or a node comes that may relay. A device that answers for a node
+        with resets makes it look dead after a while to who has no relay to it; any other silence,
+        after `forget_after`."""
         given_up = round(self.plan.forget_after * SECOND)
-        if how == "resets" and not self.connected():
+        if self._resets and not self.connected():
             given_up = min(given_up, RESET_IS_DEAD_NS)
-        if by < 0 and now - self._cut >= given_up:
+        if self._cuts and now - self._cut >= given_up:
             self.mistaken = max(self.mistaken, now)
+
+    def _joins(self, what: str, args: tuple[Any, ...]) -> bool:
+        """Whether a node that comes is linked with several parts that do not hear each other."""
+        beside = set(args[1] if what == "come" else self.mesh.peers(args[0]))
+        return sum(not beside.isdisjoint(part) for part in self.components()) > 1
 
     def settled(self, what: str, args: tuple[Any, ...]) -> int:
         """Until when (ns) the peers of a node that stops cannot know whether it goes on."""
