@@ -67,7 +67,7 @@ def _beside(others: int, *, silent: bool) -> Take:
     under as many, so that each of them is still predicted."""
     names = [f"other-{i}" for i in range(others if silent else 1)]
     mesh = SimulatedMesh(["this", *names], [spec(ALLOWED)], down=names)
-    mesh["this"].take("bench", KEY)
+    mesh["this"].take("bench", KEY, PLENTY // 4)  # owed all the while, so that nobody evicts it
     for i in range(others):
         name = names[i % len(names)]
         mesh.restart(name)

@@ -7,8 +7,8 @@ import sys
 import time
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
-from crdtbucket.demo.processes import free_port
 from tests.mesh.network import eventually
+from tests.strong.redis_server import free_port
 
 SECRET = "a secret of this test"
 SPEC = BucketSpec("api", 1_000, 100)

@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crdtbucket.demo.processes import free_port
 from tests.compositions.process import BOUND_S, Failed, LibraryProcess, Process, ServeProcess
-from tests.strong.redis_server import Server
+from tests.strong.redis_server import Server, free_port
 
 CAPACITY = 300
 SECRET = "a secret of this composition, 32+"
