@@ -278,7 +278,7 @@ class MeshNode:
         self._completed(link, frame, at, addressed, now)
         unheard = self.members.not_hearing(link)
         self.members.hear(link, frame, now)
-        self._relays.begin(set(self.members.not_hearing(link)).difference(unheard), now)
+        self._relays.begin(sorted({*self.members.not_hearing(link)} - {*unheard}), now)
         return out + self._anti_entropy(link, frame, now)
 
     def _follow_epoch(self, link: Link, frame: wire.Frame) -> None:
