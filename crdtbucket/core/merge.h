@@ -76,7 +76,7 @@ static i128 far_of_others(const table_t *t, uint32_t e, const definition_t *d, c
     column_t c = {0};
     while (column_next(t, e, &c))
         if (column_rated(&c) && !brings_of(t, g, t->origins[column_origin(&c)].node))
-            tokens += column_far(t, d, &c, slow_rate(&t->nodes[t->origins[column_origin(&c)].node], &c), claims, now);
+            tokens += column_far(t, d, &c, claims, now);
     return far_units(d, tokens);
 }
 

@@ -15,7 +15,6 @@ static inline double smaller(double a, double b) { return a < b ? a : b; }
 #define SLOW_NS 120e9
 #define PEAK_NS 5e9                   /* and that by which the memory of a burst fades */
 #define SEEN_LEAST 0.0083             /* weight of one second: a single call is no rate of calls in its millisecond */
-#define SLOW_KEPT 128                 /* slow rates that a prediction remembers between its two passes over the columns */
 #define CLAIM_MOST 2.0                /* refill rates that the demand of one node counts for in shares: a storm buys no more */
 
 typedef struct {
@@ -134,17 +133,16 @@ GLANCES static inline double far_taken(const definition_t *d, double slow, doubl
     return claim(d, slow) * present + smaller(slow, CLAIM_MOST * rate) * (seconds - present);
 }
 
-/* Tokens that a column's owner, of this slow rate, took since the near horizon, of all whose demand counts for `claims`, beyond
- * those that others told of. */
-GLANCES static inline double column_far(const table_t *t, const definition_t *d, const column_t *c, double slow, double claims,
-                                        int64_t now)
+/* Tokens that a column's owner took since the near horizon, of all whose demand counts for `claims`, beyond those that others told
+ * of. */
+GLANCES static inline double column_far(const table_t *t, const definition_t *d, const column_t *c, double claims, int64_t now)
 {
     const header_t *h = t->h;
     const node_t *n = &t->nodes[t->origins[column_origin(c)].node];
     int64_t age = age_of(n, c, now), far = (age < h->trust_ns ? age : h->trust_ns) - h->near_ns;
     if (far <= 0)
         return 0;
-    double taken = far_taken(d, slow, claims, h->near_ns, now - h->near_ns - far, now - h->near_ns);
+    double taken = far_taken(d, slow_rate(n, c), claims, h->near_ns, now - h->near_ns - far, now - h->near_ns);
     return larger(0.0, taken - (double)relayed_tokens(n, c));
 }
 
@@ -184,26 +182,21 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
     double near_rate = 0, slow_near = 0, slow_sum = 0, silent_claims = 0;
     if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return out;
-    double slow_of[SLOW_KEPT];                          /* an exponential each */
     for (int pass = 0; pass < 2; pass++) {              /* shares need the sum of the slow rates first */
         double claims = out.slow_claims + own_slow_claim(&t->cold[e], d);
         column_t c = {0};
-        int k = 0;
         if (pass && now < LOAD(h->far_free_until))
             break;
         while (column_next(t, e, &c)) {
             if (!column_rated(&c))
                 continue;
-            const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
             if (pass) {
-                out.far += column_far(t, d, &c, k < SLOW_KEPT ? slow_of[k] : slow_rate(n, &c), claims, now);
-                k++;
+                out.far += column_far(t, d, &c, claims, now);
                 continue;
             }
+            const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
             int64_t age = age_of(n, &c, now), near = age < h->near_ns ? age : h->near_ns;
             double slow = slow_rate(n, &c), fast = fast_rate(t, n, &c, slow, age);
-            if (k < SLOW_KEPT)
-                slow_of[k++] = slow;
             out.slow_claims += claim(d, slow);
             silent_claims += age > h->near_ns ? claim(d, slow) : 0;
             out.fast_sum += fast;
