@@ -226,7 +226,8 @@ static inline i128 far_units(const definition_t *d, double far)
     return (i128)(units < limit ? units : limit);
 }
 
-/* The least debt in units: a full bucket has so much less than none as silent peers may have taken, and more as is left to them. */
+/* The debt of a full bucket, in units. It is below zero by what silent peers may have taken, and above that by the tokens that are
+ * left to them. */
 static inline i128 least_units(const definition_t *d, const prediction_t *p)
 {
     return far_units(d, p->held) - far_units(d, p->far);

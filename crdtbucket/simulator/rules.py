@@ -43,7 +43,8 @@ RULES: dict[str, Callable[[], Rule]] = {
     MaxOfTotals.name: MaxOfTotals,
 }
 COMPARED = tuple(name for name in RULES if name != SHARED_BURSTS)
-"""What is compared where no rules are named: an option for partitions is the same without one."""
+"""The rules that are compared by default. `partition-burst-share` is left out, since it differs from
+`crdtbucket` in partitions alone."""
 
 
 def make_rule(name: str) -> Rule:
