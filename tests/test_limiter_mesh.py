@@ -73,8 +73,8 @@ async def test_three_limiters_hold_one_limit_together() -> None:
         for one in nodes:
             bucket = one.bucket("ai-agent-inference")
             for _ in range(100):
-                # Not a take: what the others may be taking is held back, and on a busy machine their
-                # last burst is remembered for several times 5 s.
+                # Not a take: what the others may be taking is held back, and their last burst is
+                # remembered for several times 5 s.
                 assert (await bucket.wait(KEY, timeout=60)).allowed
             await eventually(lambda: len({left(other) for other in nodes}) == 1)
         assert [left(one) for one in nodes] == [0, 0, 0]

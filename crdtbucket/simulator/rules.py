@@ -43,7 +43,7 @@ RULES: dict[str, Callable[[], Rule]] = {
     MaxOfTotals.name: MaxOfTotals,
 }
 COMPARED = tuple(name for name in RULES if name != SHARED_BURSTS)
-"""The rules that are compared by default. `partition-burst-share` is left out, since it differs from
+"""The rules that are compared by default. `partition-burst-share` is left out: it differs from
 `crdtbucket` in partitions alone."""
 
 
