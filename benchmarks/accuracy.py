@@ -8,11 +8,11 @@ from itertools import count
 
 from benchmarks.fixed_window import FixedWindows
 from benchmarks.measure import Case, Comparison, Scale
-from crdtbucket.simulator.catalogue import SCENARIOS
 from crdtbucket.simulator.rule import Rule
 from crdtbucket.simulator.rules import make_rule
-from crdtbucket.simulator.run import simulate
-from crdtbucket.simulator.settings import Settings
+from crdtbucket.simulator.run_settings import Settings
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.scenario_run import simulate
 
 QUESTION = "how much of one limit over five regions is admitted, and how far is it exceeded?"
 RULES: dict[str, Callable[[], Rule]] = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from crdtbucket.simulator.network import Nodes
+from crdtbucket.simulator.node_network import Nodes
+from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import Scenario
-from crdtbucket.simulator.settings import Settings
 
 
 class FixedWindows(Nodes):

@@ -9,11 +9,12 @@ from functools import cached_property, partial
 
 from benchmarks.measure import Case, Comparison, Scale, stopwatch
 from benchmarks.tables import Side
-from crdtbucket.mesh import antientropy, snapshot
-from crdtbucket.mesh.link import Link
-from crdtbucket.mesh.nodeinfo import NodeInfo
-from crdtbucket.mesh.protocol import SWEEP
-from crdtbucket.mesh.roster import Roster
+from crdtbucket.mesh import snapshot
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol import anti_entropy
+from crdtbucket.mesh.protocol.link import Link
+from crdtbucket.mesh.protocol.machine import SWEEP
+from crdtbucket.mesh.protocol.roster import Roster
 
 QUESTION = "what does a round cost against keys held and keys changed?"
 CHUNK = 50_000
@@ -87,7 +88,7 @@ class Held:
             swept = elapsed()
             for _ in range(SLICES):
                 link.digest_due = now
-                antientropy.next_digest(table, link, now)
+                anti_entropy.next_digest(table, link, now)
             return swept / 1e3, (elapsed() - swept) / SLICES / 1e3
 
     def whole(self) -> Values:

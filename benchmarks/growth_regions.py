@@ -10,9 +10,9 @@ from benchmarks.fleet.model import FleetRule
 from benchmarks.fleet.topology import Topology, settings_of, spread
 from benchmarks.measure import Case, Comparison, Scale
 from benchmarks.scripted import frame_bytes
-from crdtbucket.simulator.catalogue import SCENARIOS
-from crdtbucket.simulator.run import simulate
-from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.scenario_run import simulate
 
 QUESTION = "what would regions cost and lose whose leaders exchange sums, against a flat mesh?"
 REGIONS = 10

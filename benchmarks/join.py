@@ -12,10 +12,10 @@ from multiprocessing.connection import Connection
 from benchmarks.environment import place
 from benchmarks.measure import Case, Comparison, Scale, lateness
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.mesh.protocol import MeshNode
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.mesh.transport import Mesh
-from crdtbucket.policy import BucketSpec
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol.machine import MeshNode
+from crdtbucket.mesh.transport.network import Mesh
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 QUESTION = "how long until a node that joins holds all keys, and how late do the event loops get?"
 SPEC = BucketSpec("api", 1_000, 1, "1h")

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from benchmarks.measure import Case, Comparison, Scale, lateness
 from crdtbucket import BucketSpec, Limiter
-from crdtbucket.metrics import register
+from crdtbucket.metrics.collector import register
 
 QUESTION = "what does a scrape cost, and how long does the event loop stand still?"
 SPEC = BucketSpec("api", 1_000, 1, "1h")

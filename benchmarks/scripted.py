@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.mesh import wire
-from crdtbucket.mesh.entries import Entry, write
-from crdtbucket.mesh.nodeinfo import NodeInfo
-from crdtbucket.mesh.protocol import MeshNode
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.policy import BucketSpec
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.entries import Entry, write
+from crdtbucket.mesh.protocol.machine import MeshNode
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 NS = 1_000_000_000
 INTERVAL_NS = NS // 10

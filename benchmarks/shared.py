@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks.peers import PLENTY, Limit, pyrate_by_name
 from crdtbucket import BucketSpec, ControllerSettings, Degradation, Limiter, Mode, RedisConfig
-from crdtbucket.strong import script
-from crdtbucket.strong.bucket import StrongBucket
+from crdtbucket.strong.redis import script
+from crdtbucket.strong.strong_bucket import StrongBucket
 
 Ask = Callable[[str], Awaitable[Any]]
 Opened = AbstractAsyncContextManager[Ask]

@@ -169,7 +169,7 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
         config.write_text(CONFIG)
         ports = free_port(), free_port()
         bare = stack.enter_context(started(ports[0], "benchmarks.bare_server", str(ports[0])))
-        serve = ("crdtbucket.cli", "serve", "--config", str(config), "--node", "bench")
+        serve = ("crdtbucket.cli.main", "serve", "--config", str(config), "--node", "bench")
         options = ("--listen", f"127.0.0.1:{ports[1]}", "--log-level", "warning")
         ours = stack.enter_context(started(ports[1], *serve, *options))
         loads = {

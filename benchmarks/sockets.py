@@ -6,9 +6,9 @@ import asyncio
 import time
 
 from crdtbucket._core import Table
-from crdtbucket.mesh.protocol import MeshNode
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.mesh.transport import Mesh
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol.machine import MeshNode
+from crdtbucket.mesh.transport.network import Mesh
 
 LONGEST_S = 30.0
 

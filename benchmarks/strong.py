@@ -16,7 +16,7 @@ from benchmarks.environment import place
 from benchmarks.measure import Case, Comparison, Scale
 from benchmarks.peers import attempt, is_allowed, parted
 from benchmarks.shared import CALLERS, Ask
-from crdtbucket.strong import script
+from crdtbucket.strong.redis import script
 from tests.strong.redis_server import PROGRAMS, Server
 
 QUESTION = "what does a decision of a shared Redis cost, and how many can one process get?"

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.peers import PLENTY
 from crdtbucket._core import BucketCore, Merged, Table
-from crdtbucket.policy import BucketSpec
-from crdtbucket.sharing import SharedFile
+from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 NOWHERE = 0xFFFF
 ORIGINS = 512

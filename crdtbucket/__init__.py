@@ -9,8 +9,6 @@
 from __future__ import annotations
 
 from crdtbucket._core import Decision, Decisions
-from crdtbucket.bucket import Bucket
-from crdtbucket.decorator import limited
 from crdtbucket.errors import (
     AcquireRequired,
     ConfigError,
@@ -34,16 +32,18 @@ from crdtbucket.errors import (
     WaitTimeout,
     WireError,
 )
-from crdtbucket.limiter import Limiter
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
-from crdtbucket.reservation import Reservation
-from crdtbucket.several import AllDecision, AllReservation
-from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.degradation import Degradation
-from crdtbucket.strong.notice import ModeNotice
-from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.decorator import limited
+from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.multi import AllDecision, AllReservation
+from crdtbucket.limiter.reservations import Reservation
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.strong.redis.redis_config import RedisConfig
 
 __version__ = "0.1.0"
 

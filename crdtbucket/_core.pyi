@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, SupportsIndex, final
 
 from _typeshed import ReadableBuffer
 
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
 
 MAX_KEY_BYTES: int
 MAX_COST: int

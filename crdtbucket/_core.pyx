@@ -16,7 +16,7 @@ from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint8_t, uint16_t, uint
 from libc.string cimport memcpy, memset
 
 from crdtbucket.errors import CostExceedsCapacity, CrdtbucketError, InvalidCost, InvalidKey, WireError
-from crdtbucket.mode import Mode
+from crdtbucket.spec.mode import Mode
 
 import cython
 import os

@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeVar
 
 from crdtbucket._core import BucketCore, Decision, Table
-from crdtbucket.bucket import Bucket
 from crdtbucket.errors import CrdtbucketError, NodeConflict, UnknownBucket
-from crdtbucket.mesh.protocol import Frames, MeshNode
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.planned import PlannedBucket
-from crdtbucket.policy import BucketSpec, canonical_name
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.overridden_bucket import PlannedBucket
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol.machine import Frames, MeshNode
+from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
 
 B = TypeVar("B", bound=BucketCore)
 NS = 1_000_000_000

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from crdtbucket.simulator.batch import AnyJob, Job, run_all
-from crdtbucket.simulator.catalogue import SCENARIOS
-from crdtbucket.simulator.run import Outcome
-from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.scenario_run import Outcome
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"

@@ -17,8 +17,8 @@ from string import Template
 from typing import Any
 
 from benchmarks.growth_report import Rows, exponent, number, reduced, table
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.mesh.wire import MAX_ORIGINS
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol.wire import MAX_ORIGINS
 
 DOCS = Path(__file__).parent
 ROWS, PAGE, TEXT = DOCS / "scaling.json", DOCS / "scaling.md", DOCS / "scaling.tmpl"

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Request, Rule
-from crdtbucket.http.aiohttp import KEY, setup
+from crdtbucket.http.middleware.aiohttp import KEY, setup
 
 
 def tenant(request: Request) -> str:

@@ -13,7 +13,7 @@ from django.urls import path
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Answer, Limits, Request, Rule, Verdict
-from crdtbucket.http.wsgi import KEY, LimitMiddleware
+from crdtbucket.http.middleware.wsgi import KEY, LimitMiddleware
 
 
 def home(request: HttpRequest) -> JsonResponse:

@@ -10,8 +10,8 @@ from fastapi import Depends, FastAPI
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.asgi import LimitMiddleware
-from crdtbucket.http.fastapi import install, limit_dependency
+from crdtbucket.http.middleware.asgi import LimitMiddleware
+from crdtbucket.http.middleware.fastapi import install, limit_dependency
 
 limiter = Limiter([BucketSpec.parse("web", "20/minute"), BucketSpec.parse("reports", "3/minute")])
 everything = Limits(limiter, Rule("web", exempt=lambda request: request.path == "/healthz"))

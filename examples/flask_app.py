@@ -9,7 +9,7 @@ from flask import Flask, request
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.wsgi import LimitMiddleware
+from crdtbucket.http.middleware.wsgi import LimitMiddleware
 
 app = Flask(__name__)
 

@@ -10,7 +10,7 @@ from litestar import Litestar, get
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.asgi import LimitMiddleware
+from crdtbucket.http.middleware.asgi import LimitMiddleware
 
 
 @get("/")

@@ -26,8 +26,8 @@ from crdtbucket import (
     Limiter,
     ReservationDenied,
 )
-from crdtbucket.http.aiohttp import limiter_context
 from crdtbucket.http.fields import PROBLEM_TYPE, problem, rate_limit_fields
+from crdtbucket.http.middleware.aiohttp import limiter_context
 
 PROMPTS = BucketSpec("prompt-tokens", capacity=2_000, refill_rate=1_000)
 COMPLETIONS = BucketSpec("completion-tokens", capacity=800, refill_rate=400)

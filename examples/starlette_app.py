@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.asgi import LimitMiddleware
+from crdtbucket.http.middleware.asgi import LimitMiddleware
 
 
 async def numbers(_: Request) -> StreamingResponse:

@@ -7,7 +7,7 @@ import os
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.asgi import LimitMiddleware
+from crdtbucket.http.middleware.asgi import LimitMiddleware
 
 SHARED = os.environ.get("SHARED", "/dev/shm/crdtbucket-example-asgi")
 

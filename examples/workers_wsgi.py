@@ -8,7 +8,7 @@ import os
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.wsgi import LimitMiddleware
+from crdtbucket.http.middleware.wsgi import LimitMiddleware
 
 SHARED = os.environ.get("SHARED", "/dev/shm/crdtbucket-example-wsgi")
 

@@ -10,7 +10,7 @@ import time
 from crdtbucket import BucketSpec
 from crdtbucket._core import BucketCore, Table, is_ours
 from crdtbucket.errors import SharedTableError
-from crdtbucket.sharing import Host, SharedFile
+from crdtbucket.shared.table_file import Host, SharedFile
 
 PAGE = 4096
 HOST = Host(bytes(range(16)), 1, 2)

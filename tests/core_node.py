@@ -18,7 +18,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from crdtbucket._core import BucketCore, Decision, Table
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.model.bucket import Definition
 from tests.model.node import NOBODY, Ledger, Ns
 from tests.model.world import SECOND

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from crdtbucket.errors import MeshError, WireError
-from crdtbucket.mesh import wire
-from crdtbucket.policy import BucketSpec
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.broken_tables import open_broken
 from tests.mesh.frames import kinds
-from tests.mesh.test_wire import HOSTILE, framed
+from tests.mesh.protocol.test_wire import HOSTILE, framed
 from tests.native import libfuzzer
 from tests.native.build import NoSanitizer
 

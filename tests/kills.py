@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from crdtbucket import BucketSpec
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.sharing import SharedFile
+from crdtbucket.shared.table_file import SharedFile
 
 WORKERS = 4
 """Rows of the account: three processes that are killed, and this one."""

@@ -25,7 +25,9 @@ class Life:
         its mesh those that begin with `mesh_`."""
         self.node = node
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["crdtbucket", "crdtbucket.mesh.transport", "tests.lives"])
+        context.set_forkserver_preload(
+            ["crdtbucket", "crdtbucket.mesh.transport.network", "tests.lives"]
+        )
         self._line, theirs = context.Pipe()
         self.process = context.Process(
             target=_live, args=(theirs, node, port, tuple(peers), settings), daemon=True

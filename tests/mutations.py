@@ -48,7 +48,7 @@ def place(mutation: Mutation, project: Path) -> Path:
     """The file in which the text that a mutation replaces stands, exactly once."""
     files = [
         p
-        for p in (project / "crdtbucket" / mutation.folder).iterdir()
+        for p in (project / "crdtbucket" / mutation.folder).rglob("*")
         if p.suffix in (".h", ".py", ".lua")
     ]
     counts = {p: count for p in files if (count := p.read_text().count(mutation.old))}

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from crdtbucket.config import Config, load_config, model
 from crdtbucket.errors import ConfigError, MeshError
-from crdtbucket.mesh.settings import MeshConfig, is_loopback, split_address
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
-from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.mesh.mesh_config import MeshConfig, is_loopback, split_address
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.redis.redis_config import RedisConfig
 from tests.test_docs import rows
 from tests.wrong_configs import ENV, WRONG
 from tests.wrong_services import WRONG_SERVICES

@@ -40,35 +40,38 @@ from crdtbucket import (
     ModeNotice,
     RedisConfig,
     errors,
-    housekeeping,
-    waiters,
 )
 from crdtbucket._core import Table
-from crdtbucket.cli import cli
-from crdtbucket.commands.config import config
-from crdtbucket.mesh import (
-    antientropy,
-    connection,
-    counters,
-    discovery,
-    gate,
+from crdtbucket.cli.config_command import config
+from crdtbucket.cli.main import cli
+from crdtbucket.limiter import housekeeping, waiting
+from crdtbucket.mesh.protocol import (
+    anti_entropy,
     horizon,
     link,
+    machine,
     membership,
-    observed,
-    protocol,
+    observers,
     pruning,
-    session,
-    transport,
     wire,
 )
-from crdtbucket.reconcile import report
-from crdtbucket.simulator.catalogue import SCENARIOS
-from crdtbucket.simulator.report import COLUMNS
+from crdtbucket.mesh.transport import (
+    admission,
+    counters,
+    discovery,
+    network,
+    session,
+)
+from crdtbucket.mesh.transport.peer_connection import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
+from crdtbucket.reconcile import findings
+from crdtbucket.simulator.outcome_report import COLUMNS
 from crdtbucket.simulator.rules import RULES
-from crdtbucket.strong import controller, keeper, outage, registry, settler, webhook
-from crdtbucket.strong.bucket import StrongBucket
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.strong import resync, supervisor
+from crdtbucket.strong.controller import mode_controller, outage, webhook
 from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.redis import registry
+from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.strong.redis_server import Server, free_port
 from tests.test_workers import SERVERS
 
@@ -369,7 +372,7 @@ async def test_stats_have_the_keys_that_are_told() -> None:
 def test_the_diagram_of_modes_is_that_of_the_controller() -> None:
     drawn = [text for _, text in blocks(ROOT / "docs/modes.md", "text") if "| strong |" in text]
     assert len(drawn) == 1
-    assert drawn[0] in f"{inspect.getdoc(controller)}\n"
+    assert drawn[0] in f"{inspect.getdoc(mode_controller)}\n"
 
 
 @pytest.mark.parametrize("row", rows("docs/modes.md", "The quota"), ids=lambda row: row[0])
@@ -452,9 +455,9 @@ def test_options_and_figures_of_reconciliation() -> None:
     options = [one.opts[0] for one in command.params if isinstance(one, click.Option)]
     assert names_of_first_column("docs/reconcile.md", "Options") == options
     told = names_of_first_column("docs/reconcile.md", "The figures")
-    assert told == list(report.Report().as_dict())
+    assert told == list(findings.Report().as_dict())
     told = names_of_first_column("docs/reconcile.md", "Holders")
-    assert told == [field.name for field in dataclasses.fields(report.Holder)]
+    assert told == [field.name for field in dataclasses.fields(findings.Holder)]
 
 
 # ---- the wire ----
@@ -569,38 +572,41 @@ TOLD = [
     ("model.md", f"idle for {in_core('mapping.h', 'grace_ns') / SECOND:g} s"),
     ("security.md", f"evicted after {in_core('mapping.h', 'grace_ns') / SECOND:g} s"),
     ("model.md", f"next {in_core('room.h', 'VICTIM_SAMPLE'):g}"),
-    ("model.md", f"at least {protocol.FLUSH_GAP_NS / 1e6:g} ms apart"),
-    ("model.md", f"or after {protocol.CAUTION_NS / SECOND:g} s"),
+    ("model.md", f"at least {machine.FLUSH_GAP_NS / 1e6:g} ms apart"),
+    ("model.md", f"or after {machine.CAUTION_NS / SECOND:g} s"),
     ("model.md", f"trip is above {link.STALE_NS / SECOND:g} s"),
     ("model.md", f"and {pruning.SETTLED_NS / SECOND:g} s have passed,"),
     ("wire.md", f"heard within {membership.HEARD_NS / SECOND:g} s"),
     ("wire.md", f"within {membership.DEAD_NS / SECOND:g} s), `dead`"),
     ("wire.md", f"silent for over {membership.HOLD_NS / SECOND:g} s"),
-    ("wire.md", f"all hashes in {antientropy.PERIOD_NS / SECOND:g} s"),
-    ("wire.md", f"slices of about {antientropy.SLICE:,} keys"),
+    ("wire.md", f"all hashes in {anti_entropy.PERIOD_NS / SECOND:g} s"),
+    ("wire.md", f"slices of about {anti_entropy.SLICE:,} keys"),
     ("wire.md", f"{in_core('digest.h', 'QUIET_NS') / SECOND:g} s). A peer whose own digest"),
     ("wire.md", f"again every\n{membership.REPEAT_NS / SECOND:g} s"),
     ("wire.md", f"remembered for {pruning.KEPT_NS / SECOND / 60:g} minutes"),
     ("wire.md", f"number of columns, at most {in_core('layout.h', 'MAX_COLUMNS'):g}"),
-    ("wire.md", f"one frame holds and about {observed.SLICE:,};"),
-    ("wire.md", f"At most {transport.MAX_OBSERVERS} observers"),
-    ("wire.md", f"silent for {transport.OBSERVER_SILENT_S:g} s is hung up on"),
-    ("security.md", f"{gate.HANDSHAKE_S:g} s, {gate.MAX_UNPROVEN_BYTES // 1024} KiB"),
-    ("security.md", f"{gate.MAX_UNPROVEN}, and {gate.MAX_UNPROVEN_PER_ADDRESS} from one IPv4"),
-    ("security.md", f"`max_peers` + {gate.MAX_UNPROVEN}"),
+    ("wire.md", f"one frame holds and about {observers.SLICE:,};"),
+    ("wire.md", f"At most {network.MAX_OBSERVERS} observers"),
+    ("wire.md", f"silent for {network.OBSERVER_SILENT_S:g} s is hung up on"),
+    ("security.md", f"{admission.HANDSHAKE_S:g} s, {admission.MAX_UNPROVEN_BYTES // 1024} KiB"),
+    (
+        "security.md",
+        f"{admission.MAX_UNPROVEN}, and {admission.MAX_UNPROVEN_PER_ADDRESS} from one IPv4",
+    ),
+    ("security.md", f"`max_peers` + {admission.MAX_UNPROVEN}"),
     ("security.md", f"{wire.MAX_FRAME // 1024} KiB and its seal"),
     (
         "security.md",
-        f"{connection.MAX_QUEUED_FRAMES} frames or {connection.MAX_QUEUED_BYTES >> 20} MiB",
+        f"{MAX_QUEUED_FRAMES} frames or {MAX_QUEUED_BYTES >> 20} MiB",
     ),
-    ("security.md", f"after {transport.STUCK_S:g} s without progress"),
-    ("security.md", f"{transport.SILENT_S:g} s, then the link ends"),
+    ("security.md", f"after {network.STUCK_S:g} s without progress"),
+    ("security.md", f"{network.SILENT_S:g} s, then the link ends"),
     ("security.md", f"summed up every {counters.REPEAT_S:g} s"),
     ("security.md", f"a snapshot every {housekeeping.SAVE_NS / SECOND:g} s"),
-    ("api.md", f"At most {waiters.MAX_WAITERS:,} callers wait for a key"),
-    ("modes.md", f"in chunks of {settler.CHUNK}, with a"),
-    ("modes.md", f"Closing a limiter takes {keeper.LAST_WORDS_S:g} s for it at most"),
-    ("modes.md", f"line in the log every {settler.PROGRESS_NS / SECOND:g} s"),
+    ("api.md", f"At most {waiting.MAX_WAITERS:,} callers wait for a key"),
+    ("modes.md", f"in chunks of {resync.CHUNK}, with a"),
+    ("modes.md", f"Closing a limiter takes {supervisor.LAST_WORDS_S:g} s for it at most"),
+    ("modes.md", f"line in the log every {resync.PROGRESS_NS / SECOND:g} s"),
     ("modes.md", f"refused connections at least {outage.REFUSAL_SPACING_NS / 1e6:g} ms apart"),
     ("modes.md", f"Redis saw within the last {registry.GONE_S} s"),
     ("modes.md", f"has `deadline` ({RedisConfig(host='a').deadline * 1e3:g} ms)"),

@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.fleet.model import TAKEOVER, FleetRule
 from benchmarks.fleet.topology import Topology, settings_of, spread
-from crdtbucket.simulator.catalogue import SCENARIOS
 from crdtbucket.simulator.rules import CRDTBUCKET, make_rule
-from crdtbucket.simulator.run import Outcome, simulate
-from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.scenario_run import Outcome, simulate
 
 SCALE = 0.15
 

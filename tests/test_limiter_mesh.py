@@ -22,8 +22,8 @@ from crdtbucket import (
     NodeConflict,
 )
 from crdtbucket.config import load_config
+from crdtbucket.limiter.overridden_bucket import PlannedBucket
 from crdtbucket.mesh import snapshot
-from crdtbucket.planned import PlannedBucket
 
 SECRET = "a secret of this test"
 # Nothing refills while a test runs.

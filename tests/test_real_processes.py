@@ -7,13 +7,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from crdtbucket import BucketSpec
-from crdtbucket.clock import NS_PER_SECOND, now_ns
-from crdtbucket.demo.ledger import Ledger
+from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.demo.accounts import Ledger
+from crdtbucket.demo.demo_run import linked
 from crdtbucket.demo.processes import RegionProcess, free_port
 from crdtbucket.demo.proxy import HOST
-from crdtbucket.demo.run import linked
 from crdtbucket.simulator.measure import Excess, Ideal
-from crdtbucket.simulator.settings import Settings
+from crdtbucket.simulator.run_settings import Settings
 
 NAMES = ("eu", "us", "ap")
 # That of the configuration that the processes read.

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore, Decision, Table
-from crdtbucket.bucket import Bucket
 from crdtbucket.errors import CostExceedsCapacity, InvalidCost
-from crdtbucket.mesh.roster import Roster
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
-from crdtbucket.strong.ask import Ask, Rules
-from crdtbucket.strong.desk import Desk
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.ledger import Desk
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.script import Answer, Arguments, Status
+from crdtbucket.strong.redis.script import Answer, Arguments, Status
+from crdtbucket.strong.store_request import Ask, Rules
 from tests.naive_limits import NaiveLimit
 from tests.strong.backends import Twin
 from tests.virtual_loop import VirtualTime

@@ -17,7 +17,7 @@ import pytest
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.errors import SharedTableError
-from crdtbucket.sharing import path_for
+from crdtbucket.shared.table_file import path_for
 from tests.strong.redis_server import free_port
 
 SPEC = BucketSpec("api", 1_000_000, 1, "1h", max_debt=0)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode
-from crdtbucket.strong.degradation import Degradation
-from crdtbucket.tables import QUOTA_SUFFIX, Tables
+from crdtbucket.limiter.tables import QUOTA_SUFFIX, Tables
+from crdtbucket.strong.controller.degradation import Degradation
 from tests.strong.redis_server import Server, free_port
 
 LIMIT = 500
@@ -207,7 +207,7 @@ def test_strong_beside_a_mesh_asks_redis_and_falls_back_to_its_share(
 def test_what_a_limiter_shows_is_of_all_its_buckets(path: str, redis: Server) -> None:
     from prometheus_client import CollectorRegistry
 
-    from crdtbucket.metrics import register
+    from crdtbucket.metrics.collector import register
 
     with Limiter([STRONG, LOCAL], node="edge-1", redis=redis.url, shared=path) as limiter:
         taken_in(limiter, "api", LIMIT // 2)

@@ -88,7 +88,7 @@ STRONG_APP = """
 import os
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.wsgi import LimitMiddleware
+from crdtbucket.http.middleware.wsgi import LimitMiddleware
 
 def hello(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])

@@ -8,8 +8,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from crdtbucket._core import Table
-from crdtbucket.bucket import Bucket
-from crdtbucket.policy import BucketSpec
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 T = TypeVar("T")
 NS = 1_000_000_000

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.fleet.topology import Topology
+from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario
-from crdtbucket.simulator.settings import NS, Settings
 
 FAST, SLOW, NEAR = 0.05, 120.0, 0.5
 LEAST_WEIGHT = 0.0083

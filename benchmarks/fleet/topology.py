@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Demand, Event, Fault, Scenario
-from crdtbucket.simulator.settings import NS, Settings
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crdtbucket.base.hashing import shared_key
 from crdtbucket.config.check import masked, validate
 from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
 from crdtbucket.config.model import FallbackScope, Identity, Mesh, Rating
-from crdtbucket.config.redis import redis_config
+from crdtbucket.config.redis_section import redis_config
 from crdtbucket.config.services import bucket_specs
 from crdtbucket.config.source import Node, Source, read_tree
 from crdtbucket.config.stages import Rollout
 from crdtbucket.errors import ConfigError, InvalidSpec, MeshError
-from crdtbucket.hashing import shared_key
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec, OnOutage
-from crdtbucket.rollout import RolloutPlan
-from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.rollout.staged import RolloutPlan
+from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.redis.redis_config import RedisConfig
 
 
 @dataclass(frozen=True)

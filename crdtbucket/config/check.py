@@ -13,7 +13,7 @@ from crdtbucket.config.source import Node, Source
 from crdtbucket.config.suggest import did_you_mean, unknown_key
 from crdtbucket.config.values import Fault
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.policy import clipped
+from crdtbucket.spec.bucket_spec import clipped
 
 Model = TypeVar("Model", bound=Section)
 

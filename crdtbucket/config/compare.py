@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import span
 from crdtbucket.config import Config
 from crdtbucket.config.effective import MASK, effective
 from crdtbucket.config.fingerprint import spec_content
-from crdtbucket.duration import span
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 RESTART = (
     *("node", "region", "shared", "mesh"),

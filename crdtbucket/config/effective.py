@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import span
 from crdtbucket.config import Config
 from crdtbucket.config.model import Backend, Connection, Mesh, Rating, Section, section_of
 from crdtbucket.config.schema import is_span
-from crdtbucket.duration import span
-from crdtbucket.policy import BucketSpec
-from crdtbucket.rollout import RolloutPlan
-from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.rollout.staged import RolloutPlan
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.strong.redis.redis_config import RedisConfig
 
 MASK = "***"
 Hide = Callable[[str], str]

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec, OnOutage
+from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.spec.mode import Mode
 
 Defaults = tuple[Mode, OnOutage]
 """What a bucket does that does not say it: its consistency, and what it does in an outage."""

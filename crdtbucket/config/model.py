@@ -25,10 +25,10 @@ from crdtbucket.config.values import (
     named,
     whole,
 )
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.policy import MAX_NODES, MAX_TOKENS, BucketSpec, OnOutage, OnTableFull
-from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.spec.bucket_spec import MAX_NODES, MAX_TOKENS, BucketSpec, OnOutage, OnTableFull
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.redis.redis_config import RedisConfig
 
 Consistency = Literal["strong", "eventual"]
 FallbackScope = Literal["node", "fleet"]

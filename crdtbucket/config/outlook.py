@@ -10,8 +10,8 @@ from typing import Any
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.config import Config
 from crdtbucket.config.compare import limit_words
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
 
 
 @dataclass(frozen=True)

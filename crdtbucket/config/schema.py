@@ -14,7 +14,8 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import span
 from crdtbucket.config.model import (
     Defaults,
     Identity,
@@ -26,7 +27,6 @@ from crdtbucket.config.model import (
 )
 from crdtbucket.config.stages import Rollout
 from crdtbucket.config.values import SECONDS, SECONDS_OR_NEVER, any_case
-from crdtbucket.duration import span
 
 TITLE = "crdtbucket configuration"
 REFERENCE = {"type": "string", "pattern": r"\$\{"}

@@ -10,8 +10,8 @@ from crdtbucket.config.check import masked, report_missing, validate
 from crdtbucket.config.model import Defaults, Plan, Rule, Service
 from crdtbucket.config.source import Node, Source
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.plans import FEWER, MAX_BUCKETS, check_glob
-from crdtbucket.policy import BucketSpec, canonical_name, parse_rate
+from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name, parse_rate
+from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, check_glob
 
 Layer = tuple[Rule, Node]
 """What one mapping of the file says, and where."""

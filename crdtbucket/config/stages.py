@@ -7,11 +7,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
-from crdtbucket import rollout
-from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.config.model import Section
 from crdtbucket.config.values import SECONDS, Fault, Ratio, named, whole
-from crdtbucket.rollout import EVERYWHERE, MAX_STAGES, RolloutPlan
+from crdtbucket.rollout import staged
+from crdtbucket.rollout.staged import EVERYWHERE, MAX_STAGES, RolloutPlan
 
 
 def _some(regions: list[str]) -> list[str]:
@@ -35,9 +35,9 @@ class Stage(Section):
     """the share of the keys there, chosen by their hashes: the same ones on all nodes"""
 
     @property
-    def reach(self) -> rollout.Stage:
+    def reach(self) -> staged.Stage:
         """The same, as the machine takes it."""
-        return rollout.Stage(tuple(self.regions or ()), self.percent)
+        return staged.Stage(tuple(self.regions or ()), self.percent)
 
 
 def _widening(stages: list[Stage]) -> list[Stage]:

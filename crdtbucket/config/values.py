@@ -11,12 +11,18 @@ from typing import Annotated, Any, Literal
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.duration import DURATION_HINT, UNIT_NS, duration_ns
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import DURATION_HINT, UNIT_NS, duration_ns
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.mesh.settings import NEVER
-from crdtbucket.policy import MAX_NAME_LENGTH, check_name, check_whole, clipped, parse_rate
-from crdtbucket.strong.notice import check_webhook
+from crdtbucket.mesh.mesh_config import NEVER
+from crdtbucket.spec.bucket_spec import (
+    MAX_NAME_LENGTH,
+    check_name,
+    check_whole,
+    clipped,
+    parse_rate,
+)
+from crdtbucket.strong.controller.notice import check_webhook
 
 _SHARE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) *(%?)", re.ASCII)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.demo.ledger import Ledger
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.demo.accounts import Ledger
 from crdtbucket.demo.traffic import Phase, Traffic
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 SPARK_S = 30
 

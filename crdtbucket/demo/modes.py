@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.mode import Mode
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.spec.mode import Mode
 
 SLOW_S = 0.04
 """By how much each way to the slow Redis is delayed, seconds."""

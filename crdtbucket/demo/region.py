@@ -17,13 +17,13 @@ from importlib import resources
 from typing import Any
 
 from crdtbucket import Bucket, CrdtbucketError, Limiter, MeshConfig, RedisConfig
-from crdtbucket.clock import NS_PER_SECOND, now_ns
+from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.config import load_config
-from crdtbucket.strong.bucket import StrongBucket
-from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.degradation import Degradation
-from crdtbucket.strong.notice import ModeNotice
-from crdtbucket.strong.topology import ALL_SLOTS
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.strong.redis.topology import ALL_SLOTS
+from crdtbucket.strong.strong_bucket import StrongBucket
 
 BUCKET = "ai-agent-inference"
 """The ASCII spelling finds it, whatever hyphens the file has."""

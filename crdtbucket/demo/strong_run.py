@@ -6,17 +6,17 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from crdtbucket.clock import now_ns
+from crdtbucket.base.clock import now_ns
 from crdtbucket.demo import words
+from crdtbucket.demo.demo_network import Network
+from crdtbucket.demo.demo_redis import DemoStore
+from crdtbucket.demo.demo_run import DELAY_S, Demo, Options, until
 from crdtbucket.demo.modes import ACTS, PATIENCE
-from crdtbucket.demo.network import Network
-from crdtbucket.demo.run import DELAY_S, Demo, Options, until
-from crdtbucket.demo.store import DemoStore
 from crdtbucket.demo.strong_verdict import StrongVerdict, judge_strong
 from crdtbucket.demo.traffic import Phase, redis_phases
 from crdtbucket.demo.view import View
-from crdtbucket.mode import Mode
-from crdtbucket.strong.degradation import Degradation
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.degradation import Degradation
 
 
 class StrongDemo(Demo):

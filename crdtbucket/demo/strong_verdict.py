@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.demo.ledger import Decided, Ledger
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.demo.accounts import Decided, Ledger
 from crdtbucket.demo.modes import ACTS, Followed, follow
 from crdtbucket.demo.verdict import (
     Check,
@@ -24,10 +24,10 @@ from crdtbucket.demo.verdict import (
     told_of,
     worst,
 )
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
 from crdtbucket.simulator.measure import Ideal
-from crdtbucket.simulator.settings import Settings
+from crdtbucket.simulator.run_settings import Settings
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
 
 NOTE = """\
 Admitted: outside of fallback. The limit: capacity + rate x time, in any window that ends

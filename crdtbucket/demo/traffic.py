@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.policy import BucketSpec
-from crdtbucket.simulator.errors import TraceError
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.simulator.simulation_errors import TraceError
 from crdtbucket.simulator.trace import Trace, parse_trace, read_trace
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 REGIONS = ("eu", "us", "ap")
 WEIGHTS = (0.5, 0.3, 0.2)

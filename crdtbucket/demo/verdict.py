@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.demo.bound import Unheard, Untold
-from crdtbucket.demo.ledger import Decided, Ledger
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.demo.accounts import Decided, Ledger
+from crdtbucket.demo.demo_bound import Unheard, Untold
 from crdtbucket.simulator.measure import Excess, Ideal
-from crdtbucket.simulator.settings import Settings
+from crdtbucket.simulator.run_settings import Settings
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
 
 LEAST_RATIO = 0.9
 """Of what one bucket that sees every call admits. Real calls are large: one or two that come at

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.demo.modes import DEADLINE_S, PATIENCE, SLOW_S, Switch
 from crdtbucket.demo.strong_verdict import StrongVerdict
 from crdtbucket.demo.traffic import BLOCK, BURST, CUT_REGION, LOAD, REGIONS, WEIGHTS, Traffic
 from crdtbucket.demo.verdict import Verdict
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 BANNERS = {
     "normal": f"all regions linked; on average {LOAD:g} x the limit is offered",

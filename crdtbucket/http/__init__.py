@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from crdtbucket.http.limits import Answer, Limits, Verdict
 from crdtbucket.http.request import Request, by_address
-from crdtbucket.http.rules import Rule
+from crdtbucket.http.request_rules import Rule
 
 __all__ = ["Answer", "Limits", "Request", "Rule", "Verdict", "by_address"]

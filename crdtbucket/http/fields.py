@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from crdtbucket._core import Decision
-from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidKey, InvalidSpec
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
 
 PROBLEM_TYPE = "application/problem+json"
 """The media type of a `problem`."""

@@ -15,9 +15,9 @@ from crdtbucket.http.fields import (
     rate_limit_fields,
 )
 from crdtbucket.http.request import Request
-from crdtbucket.http.rules import Ask, Rule
-from crdtbucket.limiter import Limiter
-from crdtbucket.strong.bucket import StrongBucket
+from crdtbucket.http.request_rules import Ask, Rule
+from crdtbucket.limiter.facade import Limiter
+from crdtbucket.strong.strong_bucket import StrongBucket
 
 LISTS = ("RateLimit-Policy", "RateLimit")
 

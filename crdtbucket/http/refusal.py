@@ -22,7 +22,7 @@ from crdtbucket.errors import (
     UnknownBucket,
 )
 from crdtbucket.http.fields import PROBLEM_TYPE
-from crdtbucket.http.model import Body
+from crdtbucket.http.server.bodies import Body
 
 B = TypeVar("B", bound=Body)
 JSON = "application/json"

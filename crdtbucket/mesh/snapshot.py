@@ -10,10 +10,10 @@ from __future__ import annotations
 import msgpack
 
 from crdtbucket._core import Table
-from crdtbucket.clock import boot_id
+from crdtbucket.base.clock import boot_id
 from crdtbucket.errors import MeshError, WireError
-from crdtbucket.mesh import wire
-from crdtbucket.mesh.roster import Roster
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.roster import Roster
 
 FORMAT = 2
 CHUNK = 1 << 20

@@ -8,12 +8,12 @@ from fractions import Fraction
 
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.config import Config
-from crdtbucket.making import least_debt
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
-from crdtbucket.reconcile.join import Columns
-from crdtbucket.strong.script import Arguments
+from crdtbucket.limiter.factory import least_debt
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.reconcile.merging import Columns
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.redis.script import Arguments
 
 Place = tuple[int, int]
 """The two halves of a key's hash, low and high; it names the bucket too."""

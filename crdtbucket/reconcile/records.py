@@ -10,21 +10,21 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
-from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.deadline import within
 from crdtbucket.errors import CrdtbucketError, RedisReplyError, RedisUnavailable
-from crdtbucket.mesh.deadline import within
-from crdtbucket.policy import clipped
 from crdtbucket.reconcile.buckets import Bucket, Buckets, News, Place
-from crdtbucket.reconcile.join import Columns, Held, Owner
-from crdtbucket.reconcile.peer import Told
-from crdtbucket.strong import script, topology
-from crdtbucket.strong.access import server_access, tls_context
-from crdtbucket.strong.connection import Connection, ask, asked
-from crdtbucket.strong.desk import redis_key
-from crdtbucket.strong.locator import Locator
-from crdtbucket.strong.resp import RedisErrorReply
-from crdtbucket.strong.script import Call, Column, Status
-from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.reconcile.merging import Columns, Held, Owner
+from crdtbucket.reconcile.observed_peer import Told
+from crdtbucket.spec.bucket_spec import clipped
+from crdtbucket.strong.ledger import redis_key
+from crdtbucket.strong.redis import script, topology
+from crdtbucket.strong.redis.access import server_access, tls_context
+from crdtbucket.strong.redis.locator import Locator
+from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.redis_connection import Connection, ask, asked
+from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.script import Call, Column, Status
 
 CHUNK = 256
 """Keys that are asked for at a time."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
+from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import GRID_NS, Scenario
-from crdtbucket.simulator.settings import NS, Settings
 
 _SPREAD = 12
 _FEW = 2.0

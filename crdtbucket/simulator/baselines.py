@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
-from crdtbucket.simulator.network import Gossip, Nodes
+from crdtbucket.simulator.node_network import Gossip, Nodes
+from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import Scenario
-from crdtbucket.simulator.settings import Settings
 
 
 class StaticSplit(Nodes):

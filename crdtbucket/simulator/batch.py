@@ -9,11 +9,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
-from crdtbucket.simulator.catalogue import SCENARIOS
 from crdtbucket.simulator.replay import replay
 from crdtbucket.simulator.rules import make_rule
-from crdtbucket.simulator.run import Outcome, simulate
-from crdtbucket.simulator.settings import Settings
+from crdtbucket.simulator.run_settings import Settings
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.scenario_run import Outcome, simulate
 from crdtbucket.simulator.trace import Trace
 
 

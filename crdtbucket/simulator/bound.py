@@ -39,8 +39,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crdtbucket.simulator.rule import WatchedRule
+from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import GRID_NS, Scenario
-from crdtbucket.simulator.settings import Settings
 
 
 class _View:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Fault, Scenario
-from crdtbucket.simulator.settings import NS, Settings
 from crdtbucket.testing import SimulatedMesh
 
 

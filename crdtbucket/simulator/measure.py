@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crdtbucket.simulator.settings import Settings
+from crdtbucket.simulator.run_settings import Settings
 
 
 class Excess:

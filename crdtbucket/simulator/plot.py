@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crdtbucket.simulator.errors import MissingExtra, SimulationError
-from crdtbucket.simulator.run import Outcome
+from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Fault, Scenario
-from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.simulator.scenario_run import Outcome
+from crdtbucket.simulator.simulation_errors import MissingExtra, SimulationError
 
 _COLOURS = {
     "crdtbucket": "#0b6e4f", "no-prediction": "#e09f3e",

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from random import Random
 
 from crdtbucket.simulator.bound import InFlight
-from crdtbucket.simulator.errors import SimulationError
 from crdtbucket.simulator.measure import Darkness, Excess, Ideal, share_range
 from crdtbucket.simulator.rule import Rule, WatchedRule
-from crdtbucket.simulator.run import Outcome, bound_percent
+from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import GRID_NS, Scenario
-from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.simulator.scenario_run import Outcome, bound_percent
+from crdtbucket.simulator.simulation_errors import SimulationError
 from crdtbucket.simulator.trace import Trace
 
 

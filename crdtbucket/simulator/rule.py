@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import Scenario
-from crdtbucket.simulator.settings import Settings
 
 
 class Rule(Protocol):

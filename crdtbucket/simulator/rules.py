@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
-from crdtbucket.simulator.errors import SimulationError
 from crdtbucket.simulator.mesh_rule import Mesh, MeshRule
 from crdtbucket.simulator.rule import Rule
+from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import Scenario
-from crdtbucket.simulator.settings import Settings
+from crdtbucket.simulator.simulation_errors import SimulationError
 
 CRDTBUCKET = "crdtbucket"
 NO_PREDICTION = "no-prediction"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from crdtbucket.simulator.errors import SimulationError
-from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.simulation_errors import SimulationError
 
 Demand = Callable[[float, int], float]
 """(seconds since the start, node number) -> calls per second."""

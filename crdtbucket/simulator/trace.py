@@ -11,8 +11,8 @@ from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
-from crdtbucket.simulator.errors import TraceError
-from crdtbucket.simulator.settings import NS
+from crdtbucket.simulator.run_settings import NS
+from crdtbucket.simulator.simulation_errors import TraceError
 
 COLUMNS = ("timestamp", "contexttokens", "generatedtokens")
 _HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens"

@@ -10,29 +10,29 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import BucketCore
-from crdtbucket.bucket import Bucket
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.mesh.roster import Roster
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec, OnOutage
-from crdtbucket.strong import lastlife
-from crdtbucket.strong.ask import Rules
-from crdtbucket.strong.bucket import StrongBucket
-from crdtbucket.strong.controller import Change
-from crdtbucket.strong.degradation import Degradation, Scope
-from crdtbucket.strong.desk import Desk
-from crdtbucket.strong.lastlife import LastLife
-from crdtbucket.strong.notice import ModeNotice
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.tables import Tables
+from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong import last_epoch
+from crdtbucket.strong.controller.degradation import Degradation, Scope
+from crdtbucket.strong.controller.mode_controller import Change
+from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.strong.controller.webhook import Webhook
+from crdtbucket.strong.last_epoch import LastLife
+from crdtbucket.strong.ledger import Desk
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.registry import Wish
-from crdtbucket.strong.script import MOST_TOKENS, Arguments
-from crdtbucket.strong.settings import RedisConfig
+from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.registry import Wish
+from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments
 from crdtbucket.strong.store import Store
-from crdtbucket.strong.webhook import Webhook
-from crdtbucket.tables import Tables
+from crdtbucket.strong.store_request import Rules
+from crdtbucket.strong.strong_bucket import StrongBucket
 
 if TYPE_CHECKING:
-    from crdtbucket.mesh.protocol import MeshNode
+    from crdtbucket.mesh.protocol.machine import MeshNode
 
 LOG = logging.getLogger("crdtbucket.strong")
 
@@ -139,15 +139,15 @@ class StrongSide:
         if self._table is not self._tables.main:
             return  # the state is that of the main table alone
         self._state_dir = directory
-        self._last_life = None if kept is None else lastlife.load(kept)
+        self._last_life = None if kept is None else last_epoch.load(kept)
 
     def owed(self) -> bytes:
         """What is to be kept for the next life. From any thread."""
         if self.store is None or self._table is not self._tables.main:
-            return lastlife.dump(self._last_life or LastLife())
+            return last_epoch.dump(self._last_life or LastLife())
         owed = list(self.store.desk.owed.unsettled.items())  # a copy, of one step
         rows = tuple((bucket.name_hash, *place, tokens) for (bucket, place), tokens in owed)
-        return lastlife.dump(LastLife(rows, self.store.servers()))
+        return last_epoch.dump(LastLife(rows, self.store.servers()))
 
     async def start(self) -> None:
         """Connects to Redis, as far as that can be had."""

@@ -10,25 +10,25 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import BucketCore, Decision
-from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.histogram import Histogram
 from crdtbucket.errors import CrdtbucketError, RedisReplyError
-from crdtbucket.mode import Mode
-from crdtbucket.strong import script
-from crdtbucket.strong.ask import Ask, Item
-from crdtbucket.strong.connection import Connection, ConnectionLost
-from crdtbucket.strong.controller import Change, Controller, Failure
-from crdtbucket.strong.desk import Desk
-from crdtbucket.strong.histogram import Histogram
-from crdtbucket.strong.keeper import Keeper
-from crdtbucket.strong.resp import RedisErrorReply
-from crdtbucket.strong.rights import explained
-from crdtbucket.strong.turn import Turn, Turns, Waiting
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.mode_controller import Change, Controller, Failure
+from crdtbucket.strong.deadlines import Turn, Turns, Waiting
+from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.redis import script
+from crdtbucket.strong.redis.redis_connection import Connection, ConnectionLost
+from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.rights import explained
+from crdtbucket.strong.store_request import Ask, Item
+from crdtbucket.strong.supervisor import Keeper
 from crdtbucket.strong.window import Window
 
 if TYPE_CHECKING:
-    from crdtbucket.strong.access import Access
-    from crdtbucket.strong.address import Address
-    from crdtbucket.strong.settings import RedisConfig
+    from crdtbucket.base.address import Address
+    from crdtbucket.strong.redis.access import Access
+    from crdtbucket.strong.redis.redis_config import RedisConfig
 
 LOG = logging.getLogger("crdtbucket.strong")
 ELSEWHERE = ("MOVED", "ASK")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.strong.ask import Item, Place
+from crdtbucket.strong.store_request import Item, Place
 
 SECOND = 1_000_000_000
 CARRY_NS = SECOND

@@ -7,7 +7,7 @@ import math
 from fractions import Fraction
 
 from crdtbucket._core import BucketCore, Decision, Table
-from crdtbucket.policy import MAX_SPAN_NS, MAX_TOKENS, BucketSpec
+from crdtbucket.spec.bucket_spec import MAX_SPAN_NS, MAX_TOKENS, BucketSpec
 
 FINEST = 1000
 """Parts of a token that the quota counts in, so that odd ratios stay exact enough."""

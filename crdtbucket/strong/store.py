@@ -11,24 +11,24 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.base.address import Address
+from crdtbucket.base.deadline import within
 from crdtbucket.errors import CrdtbucketError, LimiterClosed, RedisUnavailable
-from crdtbucket.mesh.deadline import within
-from crdtbucket.mode import Mode
-from crdtbucket.strong import topology
-from crdtbucket.strong.access import server_access, tls_context
+from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.across import block_on, run_on
-from crdtbucket.strong.address import Address
-from crdtbucket.strong.controller import Change, ControllerSettings
-from crdtbucket.strong.desk import Desk
+from crdtbucket.strong.controller.mode_controller import Change, ControllerSettings
+from crdtbucket.strong.controller.shared_controller import SharedController
+from crdtbucket.strong.deadlines import Turn
 from crdtbucket.strong.endpoint import Endpoint
-from crdtbucket.strong.keeper import LAST_WORDS_S
-from crdtbucket.strong.locator import Locator
-from crdtbucket.strong.registry import Registry, Wish
-from crdtbucket.strong.resp import RedisErrorReply
-from crdtbucket.strong.settings import RedisConfig
-from crdtbucket.strong.shared_controller import SharedController
+from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.redis import topology
+from crdtbucket.strong.redis.access import server_access, tls_context
+from crdtbucket.strong.redis.locator import Locator
+from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.registry import Registry, Wish
+from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.supervisor import LAST_WORDS_S
 from crdtbucket.strong.threads import Threads
-from crdtbucket.strong.turn import Turn
 
 LOG = logging.getLogger("crdtbucket.strong")
 SEVERITY = {

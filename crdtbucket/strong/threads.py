@@ -17,16 +17,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from crdtbucket._core import BucketCore, Decision
-from crdtbucket.clock import NS_PER_SECOND, now_ns
+from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
-from crdtbucket.strong import script
-from crdtbucket.strong.ask import Ask
-from crdtbucket.strong.blocking import BlockingConnection
-from crdtbucket.strong.connection import Connection, ConnectionLost
-from crdtbucket.strong.controller import Failure
-from crdtbucket.strong.desk import Desk
+from crdtbucket.strong.controller.mode_controller import Failure
 from crdtbucket.strong.endpoint import ELSEWHERE, Endpoint
-from crdtbucket.strong.resp import RedisErrorReply
+from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.redis import script
+from crdtbucket.strong.redis.blocking_connection import BlockingConnection
+from crdtbucket.strong.redis.redis_connection import Connection, ConnectionLost
+from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.store_request import Ask
 
 IDLE_NS = NS_PER_SECOND
 """A connection that was not used for so long is looked at before it is used."""

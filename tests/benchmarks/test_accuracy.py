@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from benchmarks.fixed_window import FixedWindows
-from crdtbucket.simulator.catalogue import SCENARIOS
-from crdtbucket.simulator.run import simulate
-from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.scenario_run import simulate
 
 SETTINGS = Settings(regions=2, capacity=100, refill_rate=50)  # a window is two seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from tests.chaos.audit import Audit, audit
 from tests.chaos.faults import FAULTS
 from tests.chaos.figure import Figure, Progress, at_most, exactly

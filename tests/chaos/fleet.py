@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from crdtbucket import BucketSpec, Decision, Limiter, MeshConfig, RedisConfig
-from crdtbucket.mode import Mode
-from crdtbucket.strong.bucket import StrongBucket
-from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.degradation import Degradation
-from crdtbucket.strong.notice import ModeNotice
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.chaos.lag import Lag
 
 WIDE = BucketSpec("wide", 100_000, 1, "1h")

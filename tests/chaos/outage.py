@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from crdtbucket import BucketSpec
-from crdtbucket.mode import Mode
-from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from tests.chaos.figure import Figure, Progress, at_most, exactly
 from tests.chaos.fleet import PATIENT, WIDE, Client, Fleet, fleet, until
 from tests.chaos.switches import proxied

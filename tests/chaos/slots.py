@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from crdtbucket import RedisConfig
-from crdtbucket.mode import Mode
-from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.topology import slot
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.redis.topology import slot
 from tests.chaos.audit import Audit, audit
 from tests.chaos.figure import Figure, Progress, at_most, exactly
 from tests.chaos.fleet import PATIENT, WIDE, Client, Fleet, fleet, until

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from crdtbucket import RedisConfig
 from crdtbucket.demo.proxy import Proxy
-from crdtbucket.mode import Mode
-from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from tests.chaos import faults
 from tests.chaos.figure import Figure, Progress, at_most
 from tests.chaos.fleet import Client, Fleet, fleet, until

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from crdtbucket import Bucket, CrdtbucketError, Limiter
-from crdtbucket.cli import main
+from crdtbucket.cli.main import main
 
 BUCKET, KEY = "api", "k"
 A_DAY_S = 86_400.0

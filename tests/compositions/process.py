@@ -25,12 +25,12 @@ with the imports would take most of the time of a cell."""
 FORKS.set_forkserver_preload(
     [
         "tests.compositions.member",
-        "crdtbucket.cli",
+        "crdtbucket.cli.main",
         "crdtbucket.config.source",
-        "crdtbucket.http.server",
-        "crdtbucket.leadership",
-        "crdtbucket.leaderview",
-        "crdtbucket.mesh.node",
+        "crdtbucket.http.server.serving",
+        "crdtbucket.shared.leadership",
+        "crdtbucket.shared.leader_view",
+        "crdtbucket.mesh.protocol.interface",
         "crdtbucket.strong.assembly",
     ]
 )

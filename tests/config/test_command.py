@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
-from crdtbucket.cli import cli
+from crdtbucket.cli.main import cli
 from crdtbucket.config import load_config
 from crdtbucket.config.schema import json_schema
 from crdtbucket.errors import ConfigError

@@ -9,8 +9,8 @@ import pytest
 
 from crdtbucket.config import Config, load_config
 from crdtbucket.config.fingerprint import spec_content
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
 
 BASE = """
 rating: {consistency: eventual, on_outage: quota}

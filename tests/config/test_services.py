@@ -8,8 +8,8 @@ import pytest
 
 from crdtbucket import Limiter
 from crdtbucket.config import Config, load_config
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
 from tests.config.article import FILES, FRAGMENTS, NAME, SERVICES, below
 
 ARTICLE = BucketSpec(NAME, 10_000, 2_000, "1s")

@@ -6,7 +6,7 @@ from array import array
 from typing import Any
 
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.specs import virtual_table
 
 NOWHERE = 0xFFFF

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from crdtbucket import _core
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.oracle import Rate
 
 SECOND = 1_000_000_000

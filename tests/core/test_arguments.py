@@ -13,7 +13,7 @@ import pytest
 from crdtbucket import Bucket, Limiter
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import CrdtbucketError, InvalidCost, InvalidKey
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import ORIGINS, Peer, snapshot
 from tests.core.specs import bucket_of
 

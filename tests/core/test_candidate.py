@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore
 from crdtbucket.errors import CostExceedsCapacity, CrdtbucketError
-from crdtbucket.mesh.roster import Roster
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
+from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
 from tests.core.pair import Peer, send, send_all
 from tests.core.specs import SECOND, bucket_of
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdtbucket.errors import WireError
-from crdtbucket.mesh import entries
-from crdtbucket.policy import BucketSpec
+from crdtbucket.mesh.protocol import entries
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import NOWHERE, ORIGINS, Peer, peers, send, snapshot
 from tests.core.specs import SECOND
 

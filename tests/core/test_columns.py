@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import peers, send
 from tests.core.specs import SECOND
 

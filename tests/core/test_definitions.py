@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.mesh.roster import Roster
-from crdtbucket.policy import BucketSpec
+from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.specs import SECOND, bucket_of
 
 SLOTS = 4096

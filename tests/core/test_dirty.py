@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import NOWHERE, ORIGINS, Peer, peers, send, snapshot
 from tests.core.specs import SECOND, bucket_of
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.oracle import Oracle
 from tests.core.specs import ODD, SECOND, YEAR, bucket_of, rate_of
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
 from tests.core.pair import peers, send
 from tests.core.specs import ODD, SECOND, bucket_of, virtual_table
 

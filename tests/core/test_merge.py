@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.oracle import Member
 from tests.core.pair import SIZE, Peer, peers, send, send_all
 from tests.core.specs import SECOND, rate_of

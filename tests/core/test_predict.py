@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import Peer, peers, send
 
 MS = 1_000_000

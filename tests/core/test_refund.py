@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore
 from crdtbucket.errors import InvalidCost
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.oracle import Oracle
 from tests.core.specs import ODD, SECOND, bucket_of, rate_of
 

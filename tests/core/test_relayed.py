@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import Peer, send
 
 MS = 1_000_000

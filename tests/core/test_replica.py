@@ -9,8 +9,8 @@ import pytest
 
 from crdtbucket._core import MAX_COST, BucketCore
 from crdtbucket.errors import CostExceedsCapacity, InvalidKey, LimiterClosed, WireError
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
 from tests.core.specs import SECOND, bucket_of, virtual_table
 
 SPEC = BucketSpec("b", 100, 10)

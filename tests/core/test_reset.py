@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.errors import InvalidKey
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import peers, send, send_all
 from tests.core.specs import ODD, SECOND, bucket_of
 

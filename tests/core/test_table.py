@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.policy import BucketSpec, OnTableFull
+from crdtbucket.spec.bucket_spec import BucketSpec, OnTableFull
 from tests.core.pair import Peer, send
 from tests.core.specs import SECOND, bucket_of, virtual_table
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore, Decision
 from crdtbucket.errors import CostExceedsCapacity, CrdtbucketError
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.oracle import Oracle
 from tests.core.specs import SECOND, bucket_of, rate_of, virtual_table
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore
 from crdtbucket.errors import CostExceedsCapacity, InvalidCost, InvalidKey
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import Peer, send
 from tests.core.specs import SECOND, bucket_of, virtual_table
 

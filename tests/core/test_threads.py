@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from crdtbucket._core import BucketCore
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import NOWHERE, ORIGINS, Peer
 from tests.core.specs import SECOND, bucket_of, virtual_table
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from crdtbucket.demo.network import Network
-from crdtbucket.demo.run import Options, run_demo
+from crdtbucket.demo.demo_network import Network
+from crdtbucket.demo.demo_run import Options, run_demo
 from crdtbucket.demo.view import SilentView
 from tests.demo.programs import anybody_listens, children, eventually, gone, listening, start
 

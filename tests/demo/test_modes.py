@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.demo.modes import ACTS, PATIENCE, Switch, follow
-from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
 
 S = 1_000_000_000
 ACTS_NS = {"slow": 10 * S, "gone": 20 * S, "back": 30 * S}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket.demo.network import Network
+from crdtbucket.demo.demo_network import Network
 from crdtbucket.demo.proxy import HOST, Proxy, Way
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from crdtbucket.base.address import Address
 from crdtbucket.demo.words import BANNERS
-from crdtbucket.strong.access import Access
-from crdtbucket.strong.address import Address
-from crdtbucket.strong.connection import Connection, ask
+from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.redis_connection import Connection, ask
 from tests.demo.programs import ROOT, anybody_listens, children, eventually, gone, listening, start
 from tests.strong.redis_server import PROGRAMS, Server, free_port
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec
-from crdtbucket.demo.ledger import Decided, Ledger
+from crdtbucket.demo.accounts import Decided, Ledger
 from crdtbucket.demo.strong_verdict import StrongVerdict, fallback_limit, judge_strong
 from crdtbucket.demo.traffic import Traffic
 from crdtbucket.demo.words import as_dict, verdict_lines
-from crdtbucket.simulator.settings import Settings
+from crdtbucket.simulator.run_settings import Settings
 
 S = 1_000_000_000
 SPEC = BucketSpec("b", 100, 10)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from crdtbucket import BucketSpec
-from crdtbucket.clock import NS_PER_SECOND
-from crdtbucket.commands.demo import REDIS_LEAST
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.cli.demo_command import REDIS_LEAST
 from crdtbucket.demo.modes import ACTS
 from crdtbucket.demo.traffic import (
     BLOCK,
@@ -23,7 +23,7 @@ from crdtbucket.demo.traffic import (
     plan,
     redis_phases,
 )  # fmt: skip
-from crdtbucket.simulator.errors import TraceError
+from crdtbucket.simulator.simulation_errors import TraceError
 from crdtbucket.simulator.trace import Trace
 
 SPEC = BucketSpec("ai-agent-inference", 10_000, 2_000)

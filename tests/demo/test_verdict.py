@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec
-from crdtbucket.demo.bound import Unheard, Untold
-from crdtbucket.demo.ledger import Decided, Ledger
+from crdtbucket.demo.accounts import Decided, Ledger
+from crdtbucket.demo.demo_bound import Unheard, Untold
 from crdtbucket.demo.verdict import Verdict, judge
 from crdtbucket.demo.words import verdict_lines
 

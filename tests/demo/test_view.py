@@ -12,8 +12,8 @@ from rich.table import Column, Table
 
 from crdtbucket.demo import words
 from crdtbucket.demo.board import Board, Row
+from crdtbucket.demo.demo_run import Demo, Options
 from crdtbucket.demo.modes import Switch
-from crdtbucket.demo.run import Demo, Options
 from crdtbucket.demo.traffic import phases, redis_phases
 from crdtbucket.demo.view import LiveView, PlainView, SilentView, picture, sparkline, view_for
 

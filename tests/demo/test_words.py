@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from crdtbucket.commands.demo import demo
+from crdtbucket.cli.demo_command import demo
 from tests.demo.programs import ROOT
 from tests.demo.test_demo import CHECKS
 from tests.demo.test_strong_demo import CHECKS as REDIS_CHECKS

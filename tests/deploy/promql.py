@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from crdtbucket.figures import FIGURES, PREFIX
-from crdtbucket.http.numbers import SERVER
+from crdtbucket.http.server.server_metrics import SERVER
+from crdtbucket.metrics.catalogue import FIGURES, PREFIX
 
 STRINGS = re.compile(r'"[^"]*"|\'[^\']*\'')
 SELECTOR = re.compile(r"\{([^}]*)\}")

@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 
 from crdtbucket import BucketSpec, Limiter
-from crdtbucket.http.server import Server
-from crdtbucket.http.settings import ServeSettings
+from crdtbucket.http.serve_settings import ServeSettings
+from crdtbucket.http.server.serving import Server
 
 API = BucketSpec("api", 100, 1, "1h")
 SMALL = BucketSpec("small", 10, 10, "1d")

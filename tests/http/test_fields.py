@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crdtbucket import BucketSpec, Decision, InvalidKey, InvalidSpec, Mode
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.clock import NS_PER_SECOND
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.http.fields import (
     MAX_INTEGER,
     client_address,

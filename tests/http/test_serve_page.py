@@ -13,11 +13,11 @@ from typing import Any
 import click
 
 from crdtbucket import Limiter
-from crdtbucket.cli import cli
-from crdtbucket.figures import PREFIX
-from crdtbucket.http import calls, model
-from crdtbucket.http.numbers import SERVER
-from crdtbucket.http.settings import ServeSettings
+from crdtbucket.cli.main import cli
+from crdtbucket.http.serve_settings import ServeSettings
+from crdtbucket.http.server import bodies, calls
+from crdtbucket.http.server.server_metrics import SERVER
+from crdtbucket.metrics.catalogue import PREFIX
 from tests.http.serving import TOKEN, Asker, serving
 from tests.test_docs import FENCE, ROOT, rows
 
@@ -117,9 +117,9 @@ def test_numbers_are_those_of_the_code() -> None:
         f"answered {settings.request_deadline:g} s after",
         f"idle for {settings.idle_deadline:g} s",
         f"above {settings.max_body >> 10} KiB",
-        f"up to {model.MAX_TAKES} keys",
-        f"up to {model.MAX_TOP} |",
-        f"({model.MIN_TTL_S:g} to {model.MAX_TTL_S:g})",
+        f"up to {bodies.MAX_TAKES} keys",
+        f"up to {bodies.MAX_TOP} |",
+        f"({bodies.MIN_TTL_S:g} to {bodies.MAX_TTL_S:g})",
         f"once, for {calls.REFUNDABLE_S} s",
         f"commit in the {calls.LATE_S} s after",
         f"{calls.MAX_TICKETS:,} are known",

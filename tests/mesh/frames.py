@@ -11,9 +11,9 @@ from array import array
 from pathlib import Path
 
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.mesh import wire
-from crdtbucket.mesh.wire import Frame, Tables
-from crdtbucket.policy import BucketSpec
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.wire import Frame, Tables
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 GOLDEN = Path(__file__).parent / "golden"
 TABLES = Tables(

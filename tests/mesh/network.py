@@ -7,11 +7,11 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 
-from crdtbucket.clock import now_ns
+from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import NodeConflict, WireError
-from crdtbucket.mesh.nodeinfo import NodeInfo
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.mesh.transport import Mesh
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.transport.network import Mesh
 
 FAR_NS = 3_600_000_000_000
 

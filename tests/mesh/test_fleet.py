@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 
 from crdtbucket import BucketSpec
-from crdtbucket.mesh import wire
-from crdtbucket.reload import MAX_BUCKETS
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.rollout.reload import MAX_BUCKETS
 from crdtbucket.testing import SimulatedMesh
-from tests.mesh.test_protocol import frames_to, local
+from tests.mesh.protocol.test_machine import frames_to, local
 
 OLD = BucketSpec("b", 1_000, 100)
 NEW = BucketSpec("b", 50, 5)

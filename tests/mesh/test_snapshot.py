@@ -8,8 +8,8 @@ import pytest
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh import snapshot
-from crdtbucket.mesh.roster import Roster
-from crdtbucket.policy import BucketSpec
+from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 SPEC = BucketSpec("b", 100, 1, "1h")
 

@@ -9,11 +9,11 @@ import pytest
 
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import MeshError
-from crdtbucket.mesh import notes
-from crdtbucket.mesh.protocol import MeshNode
-from crdtbucket.mesh.settings import MeshConfig
-from crdtbucket.mesh.transport import Mesh
-from crdtbucket.policy import BucketSpec
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol.machine import MeshNode
+from crdtbucket.mesh.transport.network import Mesh
+from crdtbucket.shared import handoff
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
 from tests.mesh.network import eventually, running
 from tests.strong.redis_server import free_port
@@ -297,7 +297,7 @@ def test_a_number_has_its_name_before_the_table_has_an_epoch_of_it() -> None:
     assert number not in {of for _, of, _, _ in mesh["A"].table.origins()}
 
 
-GOOD = notes.dump(notes.Noted(5, True, ()))
+GOOD = handoff.dump(handoff.Noted(5, True, ()))
 BAD = {
     "nothing": b"\xc1",
     "not ours": b"\xff" * 9,
@@ -313,14 +313,14 @@ def test_of_notes_that_cannot_be_read_there_is_a_warning(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert notes.load(BAD[kind]) is None
+        assert handoff.load(BAD[kind]) is None
     assert "the notes in the shared table cannot be used" in caplog.text
 
 
 def test_notes_are_read_as_they_were_written() -> None:
-    noted = notes.Noted(5, True, (("B", "eu", 7, "127.0.0.1:1", True),))
-    assert notes.load(notes.dump(noted)) == noted
-    assert notes.load(b"") is None
+    noted = handoff.Noted(5, True, (("B", "eu", 7, "127.0.0.1:1", True),))
+    assert handoff.load(handoff.dump(noted)) == noted
+    assert handoff.load(b"") is None
 
 
 @pytest.mark.parametrize("lost", [b"", b"\xff" * 9])

@@ -7,8 +7,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from crdtbucket.mesh import wire
-from crdtbucket.policy import BucketSpec
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 
 CORPUS = Path(__file__).parent / "corpus"

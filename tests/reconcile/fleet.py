@@ -9,9 +9,9 @@ from typing import Any
 
 from crdtbucket import Limiter, MeshConfig
 from crdtbucket.config import Config, load_config
-from crdtbucket.reconcile.fleet import reconcile
-from crdtbucket.reconcile.report import Holder, Report
-from crdtbucket.strong.script import read_owner
+from crdtbucket.reconcile.asked_fleet import reconcile
+from crdtbucket.reconcile.findings import Holder, Report
+from crdtbucket.strong.redis.script import read_owner
 from tests.strong.redis_server import Server
 
 SECRET = "a secret of these tests"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from crdtbucket.policy import MAX_RATE, BucketSpec
+from crdtbucket.spec.bucket_spec import MAX_RATE, BucketSpec
 from tests.simulated.happenings import (
     draw_crowd,
     draw_cuts,

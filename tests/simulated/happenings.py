@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from crdtbucket.policy import MAX_RATE, BucketSpec
+from crdtbucket.spec.bucket_spec import MAX_RATE, BucketSpec
 from tests.simulated.plan import Event, Way, names
 
 # ---- what happens to links ----

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from crdtbucket._core import Decision
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.drawing import draw
 from tests.simulated.network import Network

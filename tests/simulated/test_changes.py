@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import NAMES
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import pytest
 
-from crdtbucket.policy import BucketSpec
-from crdtbucket.simulator.catalogue import SCENARIOS
 from crdtbucket.simulator.rules import CRDTBUCKET, make_rule
-from crdtbucket.simulator.run import simulate
-from crdtbucket.simulator.settings import Settings
+from crdtbucket.simulator.run_settings import Settings
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.scenario_run import simulate
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import NAMES, STILL, drive, mesh_of, total
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from crdtbucket.policy import BucketSpec
 from crdtbucket.simulator.arrivals import poisson
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import mesh_of
 

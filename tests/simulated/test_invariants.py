@@ -6,7 +6,7 @@ from array import array
 
 import pytest
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.meshes import STILL, debts, drive, levels, mesh_of, total
 
 FAST = BucketSpec("b", 1000, 1000)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.network import Network
 
 ALL = [("A", "B"), ("A", "C"), ("B", "C")]

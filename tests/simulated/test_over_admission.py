@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 
 SPEC = BucketSpec("b", 100, 200, max_debt=10_000)

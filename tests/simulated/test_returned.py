@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.network import Network
 
 QUICK = BucketSpec("quick", 10, 10)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.meshes import drive, mesh_of
 
 SPEC = BucketSpec("b", 500, 100)

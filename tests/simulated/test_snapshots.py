@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crdtbucket.policy import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import STILL, levels, mesh_of
 

@@ -6,8 +6,8 @@ import pytest
 
 from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh import snapshot
-from crdtbucket.mesh.nodeinfo import NodeInfo
-from crdtbucket.policy import BucketSpec
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.long import drifting, jittering
 from tests.simulated.meshes import STILL, debts, drive, levels, lowest_level, mesh_of, total

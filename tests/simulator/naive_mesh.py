@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from crdtbucket.simulator.network import Gossip
+from crdtbucket.simulator.node_network import Gossip
+from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import Scenario
-from crdtbucket.simulator.settings import Settings
 
 
 @dataclass

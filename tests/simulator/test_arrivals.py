@@ -6,8 +6,8 @@ from random import Random
 import pytest
 
 from crdtbucket.simulator.arrivals import arrivals, poisson
+from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import GRID_NS, Scenario
-from crdtbucket.simulator.settings import NS, Settings
 
 
 @pytest.mark.parametrize("mean", [0.0004, 0.3, 1.7, 8.0, 55.0, 4_000.0])

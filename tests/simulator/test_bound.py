@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from crdtbucket.simulator.catalogue import SCENARIOS
 from crdtbucket.simulator.rule import WatchedRule
-from crdtbucket.simulator.run import simulate
+from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Event, Fault, Scenario
-from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.scenario_run import simulate
 from tests.simulator.naive_mesh import NaiveMesh
 
 SHORT = {"drift": 0.05, "suspend-60s": 0.1, "rarest-callers": 0.05}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from crdtbucket.cli import cli, main
-from crdtbucket.simulator.catalogue import SCENARIOS
+from crdtbucket.cli.main import cli, main
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 
 FAST = ["--duration-scale", "0.05", "--jobs", "1", "--rules", "static-split,max-of-totals"]
 

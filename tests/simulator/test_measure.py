@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.simulator.measure import Darkness, Excess, Ideal, share_range
-from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.simulator.run_settings import NS, Settings
 
 SETTINGS = Settings(capacity=100, refill_rate=100)
 HISTORY = st.lists(

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from crdtbucket.simulator.catalogue import SCENARIOS
 from crdtbucket.simulator.mesh_rule import Mesh, MeshRule
 from crdtbucket.simulator.rule import WatchedRule
-from crdtbucket.simulator.run import simulate
+from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario
-from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.scenario_run import simulate
 from tests.simulator.naive_mesh import NaiveMesh
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from crdtbucket import demo
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
-from crdtbucket.simulator.errors import SimulationError
 from crdtbucket.simulator.replay import replay
 from crdtbucket.simulator.rule import Rule
 from crdtbucket.simulator.rules import CRDTBUCKET, NO_PREDICTION, make_rule
-from crdtbucket.simulator.settings import NS, Settings
+from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.simulation_errors import SimulationError
 from crdtbucket.simulator.trace import Trace, read_trace
 from tests.simulator.naive_mesh import NaiveMesh
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from crdtbucket.simulator.errors import TraceError
-from crdtbucket.simulator.settings import NS
+from crdtbucket.simulator.run_settings import NS
+from crdtbucket.simulator.simulation_errors import TraceError
 from crdtbucket.simulator.trace import parse_time, parse_trace, read_trace
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"

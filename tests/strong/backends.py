@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import hiredis
 
-from crdtbucket.strong.script import SHA, SOURCE, Answer, Arguments, Call, parse
+from crdtbucket.strong.redis.script import SHA, SOURCE, Answer, Arguments, Call, parse
 from tests.strong.redis_server import BOUND, Server
 from tests.strong.twin import Entry, Record, RedisTwin
 

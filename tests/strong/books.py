@@ -13,13 +13,13 @@ from typing import Any
 from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore, Decision, Table
-from crdtbucket.mesh.roster import Roster
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
-from crdtbucket.strong.ask import Ask, Rules
-from crdtbucket.strong.desk import Desk
+from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.ledger import Desk
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.script import Arguments, owner_name
+from crdtbucket.strong.redis.script import Arguments, owner_name
+from crdtbucket.strong.store_request import Ask, Rules
 from tests.strong.backends import Backend
 
 KEY = "k"

@@ -7,8 +7,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from crdtbucket.mode import Mode
-from crdtbucket.strong.controller import Change, Controller, ControllerSettings, Failure
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.mode_controller import (
+    Change,
+    Controller,
+    ControllerSettings,
+    Failure,
+)
 
 MS = 1_000_000
 S = 1_000 * MS

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import hiredis
 
-from crdtbucket.strong.address import Address
+from crdtbucket.base.address import Address
 
 Command = list[bytes]
 Answer = Callable[[Command], bytes]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from crdtbucket.policy import BucketSpec
-from crdtbucket.strong.script import Column, Status, owner_name
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.strong.redis.script import Column, Status, owner_name
 
 NS = 1_000_000_000
 KEY = b"crdtbucket:{b:0}"

@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from crdtbucket.policy import MAX_SPAN_NS, BucketSpec
-from crdtbucket.strong.script import MOST_TOKENS, Arguments, Call, Column, owner_name
+from crdtbucket.spec.bucket_spec import MAX_SPAN_NS, BucketSpec
+from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments, Call, Column, owner_name
 
 KEY = b"crdtbucket:{b:0}"
 OWNERS = [owner_name(7 * i + 1, name) for i, name in enumerate(("a", "b/1", "c:c", "dé"))]

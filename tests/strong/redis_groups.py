@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from crdtbucket.strong.topology import SLOTS
+from crdtbucket.strong.redis.topology import SLOTS
 from tests.mesh.network import eventually
 from tests.strong.redis_server import Server, free_port
 

@@ -8,8 +8,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from crdtbucket.mode import Mode
-from crdtbucket.strong.controller import Change, Controller, ControllerSettings, Failure
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.mode_controller import (
+    Change,
+    Controller,
+    ControllerSettings,
+    Failure,
+)
 from tests.strong.controller_world import MS, S, within_budget
 
 YEAR = 365 * 86_400 * S

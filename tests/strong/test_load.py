@@ -232,8 +232,8 @@ async def test_alone_a_slow_redis_stays_strong_and_it_is_said_once(
 
 async def test_with_a_mesh_a_slow_redis_leads_to_eventual(server: Server) -> None:
     from crdtbucket import Limiter, RedisConfig
-    from crdtbucket.strong.controller_settings import ControllerSettings
-    from crdtbucket.strong.degradation import Degradation
+    from crdtbucket.strong.controller.controller_settings import ControllerSettings
+    from crdtbucket.strong.controller.degradation import Degradation
 
     proxy = Proxy(server.port, delay=0.03)
     await proxy.start()

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode, RedisConfig
-from crdtbucket.strong import registry
-from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.degradation import Degradation
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.redis import registry
 from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
 

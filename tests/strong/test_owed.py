@@ -11,9 +11,9 @@ import pytest
 from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode, RedisConfig
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import MeshError
-from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.degradation import Degradation
-from crdtbucket.strong.lastlife import LastLife, dump, load
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.last_epoch import LastLife, dump, load
 from crdtbucket.strong.owed import Owed
 from tests.mesh.network import eventually
 from tests.strong.redis_server import Server

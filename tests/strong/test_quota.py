@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crdtbucket._core import Table
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.policy import MAX_TOKENS, BucketSpec
+from crdtbucket.spec.bucket_spec import MAX_TOKENS, BucketSpec
 from crdtbucket.strong.quota import Quota
 
 SECOND = 1_000_000_000

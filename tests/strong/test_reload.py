@@ -11,11 +11,11 @@ import pytest
 from crdtbucket import BucketSpec, CostExceedsCapacity, Mode
 from crdtbucket._core import Table
 from crdtbucket.config import Config
-from crdtbucket.rollout import RolloutPlan, Stage
-from crdtbucket.strong.ask import Rules
-from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.rollout.staged import RolloutPlan, Stage
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.script import Arguments
+from crdtbucket.strong.redis.script import Arguments
+from crdtbucket.strong.store_request import Rules
 from tests.strong.backends import Twin as TwinBackend
 from tests.strong.books import Books, Node
 from tests.strong.redis_server import Server

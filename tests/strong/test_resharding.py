@@ -9,9 +9,9 @@ import logging
 import pytest
 
 from crdtbucket import Bucket, BucketSpec, Degradation, Limiter, Mode, RedisConfig
-from crdtbucket.strong import topology
-from crdtbucket.strong.bucket import StrongBucket
-from crdtbucket.strong.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.redis import topology
+from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.mesh.network import eventually
 from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_groups import cluster

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from crdtbucket.policy import BucketSpec
-from crdtbucket.strong.script import Arguments, Call, Status, owner_name
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.strong.redis.script import Arguments, Call, Status, owner_name
 from tests.core.specs import bucket_of
 from tests.strong import backends, histories
 from tests.strong import twin as twin_module

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.errors import InvalidSpec, RedisReplyError
-from crdtbucket.policy import BucketSpec
-from crdtbucket.strong.script import (
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.strong.redis.script import (
     MOST_COUNT,
     MOST_SECONDS,
     SHA,

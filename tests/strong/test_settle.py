@@ -10,14 +10,14 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from crdtbucket.mesh.roster import Roster
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec
-from crdtbucket.strong.ask import Rules
-from crdtbucket.strong.desk import Desk
+from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.ledger import Desk
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.script import Arguments, Call, Column, Status
-from crdtbucket.strong.topology import slot
+from crdtbucket.strong.redis.script import Arguments, Call, Column, Status
+from crdtbucket.strong.redis.topology import slot
+from crdtbucket.strong.store_request import Rules
 from tests.strong import backends, books, golden
 from tests.strong.backends import Backend, Twin
 from tests.strong.books import KEY, Books

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from crdtbucket import BucketSpec, Decisions, Limiter, RedisConfig
-from crdtbucket.mode import Mode
-from crdtbucket.strong import registry
+from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.owed import SCAN
+from crdtbucket.strong.redis import registry
 from tests.mesh.network import eventually
 from tests.strong.redis_groups import watched
 from tests.strong.redis_server import Server, free_port

@@ -26,11 +26,11 @@ from crdtbucket import (
     RedisConfig,
     WaitTimeout,
 )
-from crdtbucket.strong import keeper
-from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.degradation import Degradation
+from crdtbucket.strong import supervisor
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.endpoint import Endpoint
-from crdtbucket.strong.notice import ModeNotice
 from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
 
@@ -481,7 +481,7 @@ async def test_a_key_that_a_younger_connection_asked_for_is_asked_under_a_new_nu
 async def test_a_frozen_server_runs_what_was_given_up_and_nothing_is_charged_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(keeper, "DEAF_NS", 50_000_000)
+    monkeypatch.setattr(supervisor, "DEAF_NS", 50_000_000)
     modes = EAGER | {"latency_limit": 0.1, "outage_after": 0.15}
     with Server() as server:
         async with opened(server.url, modes=modes, deadline=0.05) as limiter:

@@ -15,12 +15,12 @@ import pytest
 
 from crdtbucket import BucketSpec, CrdtbucketError, Decision, Limiter, Mode, RedisConfig
 from crdtbucket.errors import LimiterNotOpen
-from crdtbucket.strong.bucket import StrongBucket
-from crdtbucket.strong.controller_settings import ControllerSettings
-from crdtbucket.strong.degradation import Degradation
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.certificates import Authority
+from tests.strong.redis.test_redis_connection import tls_server
 from tests.strong.redis_server import Server
-from tests.strong.test_connection import tls_server
 from tests.strong.test_strong_bucket import EAGER, PATIENT, records
 
 HOT = BucketSpec("b", 2_000, 1, "1h")

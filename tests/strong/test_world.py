@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crdtbucket.policy import BucketSpec, OnOutage
-from crdtbucket.strong.script import owner_name
+from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.strong.redis.script import owner_name
 from tests.strong.world import World
 
 SPEC = BucketSpec("b", 10_000, 2_000)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from crdtbucket.strong.script import Answer, Arguments, Call, Column, Status
+from crdtbucket.strong.redis.script import Answer, Arguments, Call, Column, Status
 
 MANY_RECORDS = 64
 LONGEST_NS = 2**62 // 10**9 * 10**9

@@ -8,12 +8,12 @@ from fractions import Fraction
 from typing import Any
 
 from crdtbucket._core import BucketCore, Decision, Table
-from crdtbucket.mode import Mode
-from crdtbucket.policy import BucketSpec, OnOutage
-from crdtbucket.strong.ask import Ask, Rules
-from crdtbucket.strong.desk import Desk
+from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.ledger import Desk
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.script import Answer, Arguments
+from crdtbucket.strong.redis.script import Answer, Arguments
+from crdtbucket.strong.store_request import Ask, Rules
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
 from tests.strong.twin import RedisTwin
 

@@ -1,0 +1,290 @@
+"""`crdtbucket config`: check, show, compare and explain configuration files."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from crdtbucket.base.duration import span
+from crdtbucket.errors import ConfigError
+from crdtbucket.spec.mode import Mode
+
+if TYPE_CHECKING:
+    from crdtbucket.config import Config
+    from crdtbucket.config.compare import Comparison
+    from crdtbucket.config.outlook import Fleet, Outlook, Share
+    from crdtbucket.strong.redis.redis_config import RedisConfig
+
+FAULTS = 1
+DIFFERENT = 1
+NODES = (1, 3, 5, 10)
+
+FILE = click.Path(dir_okay=False)
+JSON = click.option("--json", "json_", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def config() -> None:
+    """Check, show and compare configuration files."""
+
+
+@config.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
+@click.option("--redis", is_flag=True, help="Ask the Redis of each file whether it would serve.")
+def check(files: tuple[str, ...], redis: bool) -> None:
+    """Tell every fault of FILE, with its place, and what to write instead.
+
+    With --redis: also whether its Redis can be reached, lets this user write, and does not evict
+    keys. A key is written there that is gone after a minute.
+
+    Exit status: 0 when all files can be used, 1 when one cannot.
+    """
+    from crdtbucket.config import load_config
+
+    failed = False
+    for file in files:
+        try:
+            found = load_config(file)
+        except ConfigError as error:  # noqa: PERF203 - each file is looked at
+            failed = True
+            for problem in error.problems:
+                click.echo(str(problem))
+        else:
+            click.echo(f"{file}: {_summary(found)}")
+            for note in _notes(found):
+                click.echo(f"{file}: note: {note}")
+            if redis and found.redis is not None:
+                failed |= asyncio.run(_asked(file, found.redis))
+    sys.exit(FAULTS if failed else 0)
+
+
+async def _asked(file: str, redis: RedisConfig) -> bool:
+    """Prints what is to be said of each server; whether one has a fault."""
+    from crdtbucket.strong.redis.checkup import checkup
+
+    failed = False
+    async for address, fault in checkup(redis):
+        failed |= bool(fault)
+        click.echo(f"{file}: Redis{f' {address}' if address else ''}: {fault or 'it serves'}")
+    return failed
+
+
+@config.command()
+@click.argument("file", type=FILE)
+@JSON
+def show(file: str, json_: bool) -> None:
+    """Print FILE with all defaults filled in and all references resolved, as YAML.
+
+    Secrets are shown as ***. Without any, what is printed can be loaded again.
+    """
+    from crdtbucket.config import load_config
+    from crdtbucket.config.effective import effective
+
+    found = load_config(file)
+    tree = effective(found)
+    if json_:
+        head = {"file": file, "version": found.version, "hash": found.hash}
+        click.echo(json.dumps({**head, "config": tree}, ensure_ascii=False))
+    else:
+        click.echo(f"# {file}: {_summary(found)}\n{_yaml(tree)}", nl=False)
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of configuration files, for editors.
+
+    Save it, and begin a file with "# yaml-language-server: $schema=PATH".
+    """
+    from crdtbucket.config.schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@config.command()
+@click.argument("old", type=FILE)
+@click.argument("new", type=FILE)
+@JSON
+def diff(old: str, new: str, json_: bool) -> None:
+    """Tell what changes from OLD to NEW, for each bucket, and what becomes of usage.
+
+    Exit status: 0 when nothing changes, 1 when something does.
+    """
+    from crdtbucket.config import load_config
+    from crdtbucket.config.compare import compare
+
+    found = compare(load_config(old), load_config(new))
+    if json_:
+        click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+    else:
+        for line in _difference_lines(found):
+            click.echo(line)
+    sys.exit(0 if found.same else DIFFERENT)
+
+
+def _sizes(context: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
+    sizes = [part.strip() for part in value.split(",")]
+    if not all(size.isascii() and size.isdigit() and 1 <= int(size) <= 100_000 for size in sizes):
+        raise click.BadParameter(f"{value!r}: write numbers of nodes with commas, such as 1,3,5")
+    return tuple(int(size) for size in sizes)
+
+
+@config.command()
+@click.argument("file", type=FILE)
+@click.option(
+    "--against", metavar="OLD", type=FILE, default=None,
+    help="Tell first what changes from this file.",
+)  # fmt: skip
+@click.option(
+    "--nodes", metavar="N,...", default=",".join(map(str, NODES)), show_default=True,
+    callback=_sizes, help="Sizes of the fleet.",
+)  # fmt: skip
+@JSON
+def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) -> None:
+    """Tell what FILE means for fleets of some sizes: limits, quotas in an outage, memory.
+
+    The limit is that of all nodes together, however many there are. Beside it stand, as tokens at
+    once and a second: what a static split would leave each node, what each and all grant in an
+    outage of Redis, and the most that all can grant together while no node hears another.
+    """
+    from crdtbucket.config import load_config
+    from crdtbucket.config.compare import compare
+    from crdtbucket.config.effective import effective
+    from crdtbucket.config.outlook import outlook
+
+    found = load_config(file)
+    changes = None if against is None else compare(load_config(against), found)
+    rows = outlook(found, nodes)
+    if json_:
+        told = None if changes is None else changes.as_dict()
+        buckets = [row.as_dict() for row in rows]
+        head = {"version": found.version, "hash": found.hash}
+        stages = {"changes": told, "rollout": effective(found).get("rollout")}
+        click.echo(json.dumps({**head, **stages, "buckets": buckets}, ensure_ascii=False))
+        return
+    if changes is not None:
+        for line in _difference_lines(changes):
+            click.echo(line)
+        click.echo()
+    click.echo(f"{file}: {_summary(found)}")
+    for note in _notes(found):
+        click.echo(f"note: {note}")
+    for line in _stages(found):
+        click.echo(line)
+    for row in rows:
+        _print_outlook(row)
+
+
+# -- words
+
+
+def _summary(found: Config) -> str:
+    count = len(found.buckets)
+    return f"{count} bucket{'' if count == 1 else 's'}, version {found.version}, hash {found.hash}"
+
+
+def _notes(found: Config) -> Iterator[str]:
+    if not found.enabled:
+        yield "rating.enabled is false: a limiter made from it refuses to start"
+    if not found.buckets:
+        yield "no bucket is defined: add services:"
+    asked = {found.consistency, *(spec.consistency for spec in found.buckets)}
+    if Mode.STRONG in asked and found.redis is None:
+        yield (
+            "strong consistency is asked for and no Redis is named, so buckets run in eventual "
+            "mode: give bucket_backend.connection a host or a url"
+        )
+
+
+def _difference_lines(found: Comparison) -> Iterator[str]:
+    old, new = found.version, found.hash
+    if found.same:
+        yield f"nothing changes: version {old[1]}, hash {new[1]}"
+        return
+    yield f"version {old[0]} -> {old[1]}, hash {new[0]} -> {new[1]}"
+    for change in found.buckets:
+        yield f"{change.bucket}: {change.change}"
+        yield from (f"  {words}" for words in change.words)
+    if found.settings:
+        yield "settings: changed"
+        yield from (f"  {one.words}" for one in found.settings)
+    yield from (f"warning: {warning}" for warning in found.warnings)
+
+
+def _stages(found: Config) -> Iterator[str]:
+    """The stages by which it comes into force after another version."""
+    plan = found.rollout
+    if plan is None:
+        return
+    lasts = "until the command" if plan.hold_ns is None else f"for {span(plan.hold_ns)} each"
+    yield f"comes into force by stages, {lasts}:"
+    for number, stage in enumerate(plan.stages, 1):
+        yield f"  {number}. {stage}"
+    rise = plan.denied_ratio_rise
+    if rise is None:
+        yield "  it never halts by itself"
+    else:
+        yield f"  it halts where it denies {rise:.0%} of its calls more than the version before"
+
+
+def _yaml(tree: dict[str, Any]) -> str:
+    from ruamel.yaml import YAML
+
+    writer = YAML()
+    writer.width = 1_000
+    out = io.StringIO()
+    writer.dump(tree, out)
+    return out.getvalue()
+
+
+def _print_outlook(row: Outlook) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    lines = [f"{row.bucket}: {row.limit}, of all nodes together ({row.consistency})"]
+    lines.append(f"  empty to full in {_seconds(row.seconds_to_full)}")
+    if row.memory_bytes is not None:
+        size = f"{row.memory_bytes / 2**20:,.1f} MiB"
+        lines.append(f"  {row.max_keys:,} keys take {size} on each node (up to four nodes)")
+    if row.on_outage in ("allow", "deny"):
+        effect = "all" if row.on_outage == "allow" else "nothing"
+        lines.append(f"  in an outage of Redis: {effect} is admitted")
+    console.print()
+    for line in lines:
+        console.print(line, markup=False)
+    console.print(_fleets(row.fleets))
+
+
+def _fleets(fleets: Iterable[Fleet]) -> Table:
+    table = Table(box=None, padding=(0, 2), header_style="")
+    rows = list(fleets)
+    columns: list[tuple[str, list[Share | None]]] = [
+        ("static split, each", [one.split for one in rows]),
+        ("outage, each", [one.quota for one in rows]),
+        ("outage, all", [one.quota_of_all for one in rows]),
+        ("all cut off, all", [one.cut_off for one in rows]),
+    ]
+    columns = [(head, shares) for head, shares in columns if any(shares)]
+    table.add_column("nodes", justify="right")
+    for head, _ in columns:
+        table.add_column(head, justify="right")
+    for number, one in enumerate(rows):
+        cells = (shares[number] for _, shares in columns)
+        table.add_row(str(one.nodes), *(_share(cell) for cell in cells))
+    return table
+
+
+def _share(share: Share | None) -> str:
+    if share is None:
+        return ""
+    rate = share.per_second
+    return f"{share.capacity:,} + {f'{rate:,.0f}' if rate >= 1_000 else f'{rate:.3g}'}/s"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.3g} s" if seconds < 120 else f"{seconds / 60:,.3g} min"

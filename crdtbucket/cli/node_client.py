@@ -1,0 +1,191 @@
+"""A client of the HTTP API of `crdtbucket serve`: each way it can fail is one clear line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from crdtbucket.cli.plain_text import printable
+from crdtbucket.errors import CrdtbucketError
+
+MAX_ANSWER = 16 << 20
+"""Bytes of an answer that are read at most."""
+UNIX = "unix:"
+DECIDED = (200, 429, 503)
+"""503 is a denial of the rule of an outage, where the server is set up to tell it apart."""
+
+
+class NodeError(CrdtbucketError):
+    """A node cannot be asked, or does not do what was asked; the message is one line."""
+
+
+class Unreachable(NodeError):
+    """There was no answer at all."""
+
+
+class NodeClient:
+    """One node's HTTP API. `async with` it; every call raises `NodeError`."""
+
+    def __init__(self, url: str, token: str | None = None, *, timeout: float = 5.0) -> None:
+        """url: such as `http://127.0.0.1:7980`, where a path comes before each path of the API, or
+        `unix:/path` of a socket.
+
+        token: of the admin side. timeout: seconds of a whole call, connecting included.
+        """
+        self.url = base_url(url)
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> NodeClient:
+        path = self.url.removeprefix(UNIX)
+        self._session = aiohttp.ClientSession(
+            connector=None if path == self.url else aiohttp.UnixConnector(path),
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=self._timeout),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def decide(self, what: str, bucket: str, key: str, cost: int) -> dict[str, Any]:
+        """The decision of a `take` or `peek`."""
+        body = {"bucket": bucket, "key": key, "cost": cost}
+        decision = await self._call("POST", f"v1/{what}", body, DECIDED)
+        if not isinstance(decision.get("allowed"), bool):
+            raise NodeError(f"{self.url}: {_problem(decision) or 'its answer is no decision'}")
+        return decision
+
+    async def reset(self, bucket: str, key: str) -> dict[str, Any]:
+        """What came back to the key: `given_back`, `remaining` and `limit`, in tokens."""
+        done = await self._call("POST", "admin/reset", {"bucket": bucket, "key": key})
+        if not all(isinstance(done.get(n), int) for n in ("given_back", "remaining", "limit")):
+            raise NodeError(f"{self.url}: its answer does not say what came back")
+        return done
+
+    async def rollout(self, action: str) -> dict[str, Any]:
+        """How the roll-out stands after a command: `advance`, `halt` or `rollback`."""
+        return await self._call("POST", "admin/rollout", {"action": action})
+
+    async def status(self) -> dict[str, Any]:
+        """What the node says of itself and of its peers."""
+        return await self._call("GET", "admin/status")
+
+    async def buckets(self) -> dict[str, Any]:
+        """All buckets, with their counters."""
+        return await self._call("GET", "v1/buckets")
+
+    async def keys(self, bucket: str, top: int) -> dict[str, Any]:
+        """The heaviest keys of a bucket."""
+        return await self._call("GET", f"v1/buckets/{quote(bucket, safe='')}/keys?top={top}")
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        wanted: tuple[int, ...] = (200,),
+    ) -> dict[str, Any]:
+        """The JSON object that is answered with one of the `wanted` statuses."""
+        status, content = await self._ask(method, path, body)
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError):
+            answer = None
+        if status == 401:
+            raise NodeError(f"{self.url} {self._token_fault()}")
+        if status in wanted and isinstance(answer, dict):
+            return answer
+        problem = _problem(answer)
+        if problem:
+            raise NodeError(f"{self.url}: {problem}")
+        raise NodeError(
+            f"{self.url} answers {method} /{path.partition('?')[0]} with status {status}"
+            f"{'' if isinstance(answer, dict) else ' and no JSON object'}: "
+            "is this a `crdtbucket serve` of this version?"
+        )
+
+    async def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> tuple[int, bytes]:
+        if self._session is None:
+            raise NodeError("a NodeClient is used with `async with`")
+        base = "http://localhost" if self.url.startswith(UNIX) else self.url
+        url = URL(f"{base}/{path}", encoded=True)
+        try:
+            # A redirect is not followed: the token is for this server alone.
+            async with self._session.request(
+                method, url, json=body, allow_redirects=False
+            ) as response:
+                content = b""
+                while len(content) <= MAX_ANSWER and (more := await response.content.readany()):
+                    content += more
+        except asyncio.TimeoutError as error:
+            raise Unreachable(f"{self.url}: no answer within {self._timeout:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            raise Unreachable(f"{self.url} is not reachable: {_reason(error)}") from error
+        except aiohttp.ClientError as error:
+            raise Unreachable(f"{self.url}: {str(error) or type(error).__name__}") from error
+        if len(content) > MAX_ANSWER:
+            raise NodeError(f"{self.url}: its answer is longer than {MAX_ANSWER >> 20} MiB")
+        return response.status, content
+
+    def _token_fault(self) -> str:
+        if self._headers:
+            return "refuses this token: give the one that the server was started with"
+        return "wants the admin token: give --token-file, or set CRDTBUCKET_TOKEN"
+
+
+def base_url(text: str) -> str:
+    """The URL without a slash at its end; `host:port` alone is one of http."""
+    if text.startswith(UNIX + "/"):
+        return text
+    try:
+        url = URL(text if "://" in text else f"http://{text}")
+        port = url.port
+    except ValueError as error:
+        raise NodeError(f"{text!r} is no URL: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host or port is None or text.startswith(UNIX):
+        raise NodeError(f"{text!r} is no URL of a node: write http://host:port or unix:/path")
+    if url.user is not None or url.query_string or url.fragment:
+        raise NodeError("the URL has more than scheme, host, port and path: write http://host:port")
+    return str(url).rstrip("/")
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
+    cause = error.os_error
+    if isinstance(cause, ssl.SSLError):  # its number is none of the system's
+        return cause.reason or str(cause)
+    if cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return cause.strerror or str(cause)  # names that cannot be resolved have numbers below 0
+
+
+def _problem(answer: Any) -> str:
+    """What a problem document (RFC 9457) says, in one line that is safe to show."""
+    if not isinstance(answer, dict):
+        return ""
+    text = answer.get("detail") or answer.get("title") or ""
+    return printable(" ".join(text.split())) if isinstance(text, str) else ""
+
+
+__all__ = ["NodeClient", "NodeError", "Unreachable", "base_url"]

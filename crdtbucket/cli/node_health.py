@@ -1,0 +1,177 @@
+"""What nodes say of themselves, read with care, and what is wrong with it, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crdtbucket.cli.plain_text import printable, seconds
+
+SILENT = ("suspect", "dead")
+
+
+@dataclass(frozen=True)
+class ConfigState:
+    """Which configuration a node runs; `stage` says how far it is rolled out, "" everywhere."""
+
+    version: int = 0
+    hash: str = ""
+    stage: str = ""
+    rollout: str = ""
+    """How the newest version of the node stands, where that is no matter of course."""
+
+    @classmethod
+    def of(cls, answer: Any, rollout: Any = None) -> ConfigState | None:
+        """None where nothing is known. `rollout`: what the node said of its newest version."""
+        if not isinstance(answer, Mapping) or not answer.get("hash"):
+            return None
+        stage = answer.get("stage")
+        newest = _mapping(rollout)
+        status = _text(newest.get("status"))
+        number = int(_number(newest.get("version")) or 0)
+        return cls(
+            int(_number(answer.get("version")) or 0),
+            _text(answer.get("hash")),
+            f"stage {printable(str(stage))}" if stage else "",
+            {"halted": "halted", "rolled back": f"({number} rolled back)"}.get(status, ""),
+        )
+
+    @property
+    def name(self) -> str:
+        """The version where there is one, the start of the hash, and the stage of a roll-out."""
+        number = str(self.version) if self.version else ""
+        return " ".join(filter(None, [number, self.hash[:8], self.stage, self.rollout]))
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another node, as one sees it; `lag` in seconds, None where it is not known."""
+
+    name: str
+    state: str
+    lag: float | None = None
+    config: ConfigState | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node, as it says itself; `modes` of its buckets by their names.
+
+    ready: None where it did not say.
+    """
+
+    url: str
+    name: str
+    region: str = ""
+    cautious: bool = False
+    ready: bool | None = None
+    config: ConfigState | None = None
+    modes: Mapping[str, str] = field(default_factory=dict)
+    redis: Mapping[str, str] = field(default_factory=dict)
+    """The mode that each Redis allows, by its address."""
+    peers: tuple[Peer, ...] = ()
+    halted: str = ""
+    """What is said of a roll-out that is halted."""
+
+    @classmethod
+    def of(cls, url: str, answer: Mapping[str, Any]) -> Node:
+        """From the answer of `GET /admin/status`."""
+        return cls(
+            url,
+            _text(answer.get("node")) or url,
+            _text(answer.get("region")),
+            answer.get("cautious") is True,
+            answer.get("ready") if isinstance(answer.get("ready"), bool) else None,
+            ConfigState.of(answer.get("config"), answer.get("rollout")),
+            {_text(one.get("name")): _text(one.get("mode")) for one in _list(answer, "buckets")},
+            {_text(name): _text(mode) for name, mode in _mapping(answer.get("redis")).items()},
+            tuple(
+                Peer(
+                    _text(one.get("name")),
+                    _text(one.get("state")),
+                    _number(one.get("lag")),
+                    ConfigState.of(one.get("config"), one.get("rollout")),
+                )
+                for one in _list(answer, "peers")
+            ),
+            _halted(_mapping(answer.get("rollout"))),
+        )
+
+
+def _halted(rollout: Mapping[str, Any]) -> str:
+    if rollout.get("status") != "halted":
+        return ""
+    reason = _text(rollout.get("reason"))
+    version = int(_number(rollout.get("version")) or 0)
+    return f"the roll-out of version {version} is halted{f' ({reason})' if reason else ''}"
+
+
+def faults(nodes: Iterable[Node], max_lag: float) -> list[str]:
+    """Each thing that is wrong, as a sentence. max_lag: seconds a peer's news may be behind."""
+    nodes = tuple(nodes)
+    found = [sentence for node in nodes for sentence in _faults_of(node, max_lag)]
+    return [*found, *_split(nodes)]
+
+
+def _faults_of(node: Node, max_lag: float) -> Iterable[str]:
+    if node.cautious:
+        yield f"{node.name} has not heard the mesh yet and serves only a part of its share"
+    elif node.ready is False:
+        yield f"{node.name} is not ready: it is about to end, or may not serve"
+    for address, mode in node.redis.items():
+        if mode != "strong":
+            yield f"{node.name}: Redis {address} is slow or out of reach, mode {mode}"
+    for bucket, mode in node.modes.items():
+        if mode == "fallback":
+            yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides"
+    if node.halted:
+        yield f"{node.name}: {node.halted}"
+    for peer in node.peers:
+        if peer.state in SILENT:
+            heard = "" if peer.lag is None else f", last heard {seconds(peer.lag)} ago"
+            yield f"{node.name}: {peer.name} is {peer.state}{heard}"
+        elif peer.state == "alive" and peer.lag is not None and peer.lag > max_lag:
+            yield f"{node.name}: {peer.name} lags, its news is {seconds(peer.lag)} old"
+
+
+def _split(nodes: Iterable[Node]) -> Iterable[str]:
+    runs: dict[tuple[int, str], dict[str, None]] = {}
+    said = {node.name for node in nodes}
+    for node in nodes:
+        told = [(node.name, node.config)]
+        # What a node says itself is newer than what others heard of it.
+        told += [
+            (peer.name, peer.config)
+            for peer in node.peers
+            if peer.name not in said and peer.state not in ("left", "dead")
+        ]
+        for name, config in told:
+            if config is not None:
+                runs.setdefault((config.version, config.hash), {})[name] = None
+    if len(runs) > 1:
+        parts = [
+            f"{', '.join(names)} on {ConfigState(*which).name}"
+            for which, names in sorted(runs.items(), reverse=True)
+        ]
+        yield f"version split: {'; '.join(parts)}"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(answer: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    value = answer.get(name)
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str:
+    return printable(value) if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+__all__ = ["SILENT", "ConfigState", "Node", "Peer", "faults"]

@@ -1,0 +1,157 @@
+"""What a node is doing, between two looks at its counters: pure numbers, in the order asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.cli.plain_text import printable
+
+
+@dataclass(frozen=True)
+class KeyLoad:
+    """A heavy key; `tokens` were asked for it lately, `denied` of those were denied."""
+
+    bucket: str
+    key: str
+    tokens: int
+    denied: int
+    remaining: int
+    fill: float
+    """Between 0, empty or in debt, and 1."""
+
+
+@dataclass(frozen=True)
+class BucketLoad:
+    """A bucket on one node. Rates are calls a second since the look before."""
+
+    name: str
+    mode: str
+    capacity: int
+    refill_per_second: float
+    keys: int
+    allowed: int
+    denied: int
+    allowed_per_second: float
+    denied_per_second: float
+    fill: float | None
+    """Of its emptiest heavy key; None where it has none."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a node answered at one moment: its buckets, and the heavy keys of some of them."""
+
+    at_ns: int
+    buckets: tuple[Mapping[str, Any], ...]
+    keys: Mapping[str, tuple[Mapping[str, Any], ...]]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What was done between two looks."""
+
+    buckets: tuple[BucketLoad, ...]
+    keys: tuple[KeyLoad, ...]
+
+    @classmethod
+    def between(cls, before: Look, after: Look) -> Load:
+        """A node that started anew in between began at 0."""
+        earlier = {str(one.get("name")): one for one in before.buckets}
+        elapsed = max(after.at_ns - before.at_ns, 1) / NS_PER_SECOND
+        capacities = {str(one.get("name")): _count(one, "capacity") for one in after.buckets}
+        keys = {
+            name: [_key(name, one, capacities.get(name, 0)) for one in heavy]
+            for name, heavy in after.keys.items()
+        }
+        buckets = []
+        for one in after.buckets:
+            name = str(one.get("name"))
+            fill = min((key.fill for key in keys.get(name, ())), default=None)
+            buckets.append(_bucket(one, earlier.get(name, {}), elapsed, fill))
+        return cls(tuple(buckets), tuple(key for heavy in keys.values() for key in heavy))
+
+    def sorted(self, by: str) -> Load:
+        """The same in one of the orders of `SORTS`."""
+        of_bucket, of_key = SORTS[by]
+        return Load(
+            tuple(sorted(self.buckets, key=lambda one: (of_bucket(one), one.name))),
+            tuple(sorted(self.keys, key=lambda one: (of_key(one), one.bucket, one.key))),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+# How each order ranks buckets, and keys; equals stand by name.
+SORTS: Mapping[str, tuple[Callable[[BucketLoad], Any], Callable[[KeyLoad], Any]]] = {
+    "denied": (
+        lambda one: (-one.denied_per_second, -one.denied),
+        lambda one: (-one.denied, -one.tokens),
+    ),
+    "allowed": (
+        lambda one: (-one.allowed_per_second, -one.allowed),
+        lambda one: one.denied - one.tokens,
+    ),
+    "fill": (
+        lambda one: 2.0 if one.fill is None else one.fill,
+        lambda one: (one.fill, -one.tokens),
+    ),
+    "keys": (lambda one: -one.keys, lambda one: -one.tokens),
+    "name": (lambda one: 0, lambda one: 0),
+}
+
+
+def busiest(buckets: tuple[Mapping[str, Any], ...], count: int) -> list[str]:
+    """The names, as the node says them, of buckets that had most calls."""
+    calls = {
+        str(one.get("name")): _count(one, "allowed") + _count(one, "denied") for one in buckets
+    }
+    return sorted(calls, key=lambda name: -calls[name])[:count]
+
+
+def _bucket(
+    now: Mapping[str, Any], then: Mapping[str, Any], elapsed: float, fill: float | None
+) -> BucketLoad:
+    refill = now.get("refill_per_second")
+    return BucketLoad(
+        printable(str(now.get("name"))),
+        printable(str(now.get("mode", ""))),
+        _count(now, "capacity"),
+        refill if isinstance(refill, (int, float)) else 0.0,
+        _count(now, "keys"),
+        _count(now, "allowed"),
+        _count(now, "denied"),
+        _rate(now, then, "allowed", elapsed),
+        _rate(now, then, "denied", elapsed),
+        fill,
+    )
+
+
+def _key(bucket: str, one: Mapping[str, Any], capacity: int) -> KeyLoad:
+    remaining = _count(one, "remaining")
+    return KeyLoad(
+        printable(bucket),
+        printable(str(one.get("key"))),
+        _count(one, "tokens"),
+        _count(one, "denied"),
+        remaining,
+        min(max(remaining / capacity, 0.0), 1.0) if capacity else 0.0,
+    )
+
+
+def _rate(now: Mapping[str, Any], then: Mapping[str, Any], field: str, elapsed: float) -> float:
+    # A bucket that was not there before was made since, and so were its counts.
+    new = _count(now, field) - _count(then, field)
+    return (new if new >= 0 else _count(now, field)) / elapsed
+
+
+def _count(one: Mapping[str, Any], field: str) -> int:
+    value = one.get(field)
+    return value if isinstance(value, int) else 0
+
+
+__all__ = ["SORTS", "BucketLoad", "KeyLoad", "Load", "Look", "busiest"]

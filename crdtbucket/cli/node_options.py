@@ -1,0 +1,86 @@
+"""Options of the commands that talk to a node over its HTTP API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from crdtbucket.cli.options import FiniteRange
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+URL = "http://127.0.0.1:7980"
+TOKEN = "CRDTBUCKET_TOKEN"
+
+token_options = (
+    click.option(
+        "--token-file", type=click.Path(exists=True, dir_okay=False), default=None,
+        help=f"File with the admin token [default: the environment's {TOKEN}].",
+    ),
+    click.option(
+        "--token", metavar="TEXT", default=None,
+        help="The admin token itself. Other users of this machine see it in the list of "
+        f"processes: prefer --token-file or {TOKEN}.",
+    ),
+)  # fmt: skip
+
+
+def _timeout_and_json(command: F) -> F:
+    for option in (
+        click.option("--json", "json_", is_flag=True, help="Print JSON."),
+        click.option(
+            "--timeout", type=FiniteRange(0.05, 3600), default=5.0, show_default=True,
+            help="How long an answer is waited for, seconds.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def node_options(command: F) -> F:
+    """Where the node is, and the form of the output."""
+    return click.option(
+        "--url", metavar="URL", default=URL, show_default=True, help="Where the node serves."
+    )(_timeout_and_json(command))
+
+
+def nodes_options(command: F) -> F:
+    """The same for any number of nodes."""
+    return click.option(
+        "--url", "urls", metavar="URL", multiple=True, default=(URL,), show_default=True,
+        help="Where the node serves; more than one are asked one beside the other.",
+    )(_timeout_and_json(command))  # fmt: skip
+
+
+def admin_options(command: F) -> F:
+    """The admin token, of one of its three sources."""
+    for option in reversed(token_options):
+        command = option(command)
+    return command
+
+
+def token_of(token_file: str | None, token: str | None) -> str | None:
+    """The token that the options or the environment give; None where there is none."""
+    if token_file is not None and token is not None:
+        raise click.UsageError("give --token-file or --token, not both")
+    source = f"--token-file {token_file}" if token_file else "--token" if token else TOKEN
+    if token_file is not None:
+        try:
+            with open(token_file, encoding="ascii") as file:
+                token = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.UsageError(f"{source}: {error}") from error
+    elif token is None:
+        token = os.environ.get(TOKEN)
+        if not token:
+            return None
+    token = token.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise click.UsageError(f"{source} holds no token: one word of ASCII is wanted")
+    return token
+
+
+__all__ = ["admin_options", "node_options", "nodes_options", "token_of"]

@@ -1,0 +1,191 @@
+"""`crdtbucket reconcile`: the counters of all nodes and of Redis, brought to their join."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import duration_ns
+from crdtbucket.mesh.mesh_config import split_address
+from crdtbucket.reconcile.findings import Report
+
+INTERRUPTED = 130
+INCOMPLETE = 1
+
+
+def _seconds(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = duration_ns(value, option.name or "duration") / NS_PER_SECOND
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if seconds < 0.1:
+        raise click.BadParameter(f"{value} is too short: give 0.1 s or more")
+    return seconds
+
+
+def _addresses(
+    context: click.Context, option: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    for address in value:
+        try:
+            split_address(address.removeprefix("dns+"))
+        except ValueError as error:  # noqa: PERF203 - each is looked at
+            raise click.BadParameter(f"{error}; write host:port") from error
+    return value
+
+
+@click.command()
+@click.argument("config", type=click.Path(exists=True, dir_okay=False))
+@click.option("--dry-run", is_flag=True, help="Only look: nothing is written anywhere.")
+@click.option("--json", "json_", is_flag=True, help="Print each report as one line of JSON.")
+@click.option(
+    "--every", metavar="DURATION", default=None, callback=_seconds,
+    help='Go on, with this pause after each run, such as "10m".',
+)  # fmt: skip
+@click.option(
+    "--peer", "peers", metavar="HOST:PORT", multiple=True, callback=_addresses,
+    help="Ask these nodes alone, not those of the file and the members that they know.",
+)  # fmt: skip
+@click.option(
+    "--node", metavar="NAME", default=None,
+    help="What nodes call this observer in their logs [default: reconcile@HOST].",
+)  # fmt: skip
+@click.option(
+    "--timeout", metavar="DURATION", default="5s", show_default=True, callback=_seconds,
+    help="How long each answer is waited for.",
+)  # fmt: skip
+def reconcile(
+    config: str,
+    dry_run: bool,
+    json_: bool,
+    every: float | None,
+    peers: tuple[str, ...],
+    node: str | None,
+    timeout: float,
+) -> None:
+    """Bring the counters of all nodes and of Redis to their join, and report who was behind.
+
+    CONFIG is the configuration file of the nodes: its buckets, its mesh (secret and peers) and its
+    Redis. No count is lowered and nothing is taken, so it may run under traffic, be interrupted,
+    and be repeated. Exit status: 0 when all were brought to the join; 1 when somebody could not be
+    reached or refused; 130 when it was interrupted.
+    """
+    # The network, YAML and Redis: for those who run it.
+    from crdtbucket.config import load_config
+    from crdtbucket.reconcile.asked_fleet import reconcile as reconcile_once
+
+    settings = load_config(config)
+
+    async def once(moved: Callable[[float], None], stopped: Callable[[], bool]) -> Report:
+        return await reconcile_once(
+            settings,
+            name=node or f"reconcile@{socket.gethostname()}"[:100],
+            peers=peers,
+            timeout=timeout,
+            dry_run=dry_run,
+            moved=moved,
+            stopped=stopped,
+        )
+
+    sys.exit(asyncio.run(_repeat(once, every, json_)))
+
+
+class Once(Protocol):
+    """One run; see `crdtbucket.reconcile.asked_fleet.reconcile`."""
+
+    def __call__(
+        self, moved: Callable[[float], None], stopped: Callable[[], bool]
+    ) -> Coroutine[Any, Any, Report]: ...
+
+
+async def _repeat(once: Once, every: float | None, json_: bool) -> int:
+    """Runs once, or again and again until a signal; the exit status.
+
+    A signal lets the range that is under way come to its end, a second one does not.
+    """
+    stop = asyncio.Event()
+    running = asyncio.current_task()
+
+    def interrupt() -> None:
+        if stop.is_set() and running is not None:
+            running.cancel()
+        stop.set()
+
+    stopped = asyncio.ensure_future(stop.wait())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt)
+    try:
+        while True:
+            with _bar() as moved:
+                report = await once(moved, stop.is_set)
+            _print(report, json_)
+            if stop.is_set() and report.done < 1:
+                return INTERRUPTED
+            if every is None:
+                return 0 if report.complete else INCOMPLETE
+            await asyncio.wait({stopped}, timeout=every)
+            if stopped.done():
+                return 0
+    except asyncio.CancelledError:
+        click.echo("crdtbucket: stopped", err=True)
+        return INTERRUPTED
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[float], None]]:
+    """Told the part that is done; seen at a terminal alone."""
+    console = Console(stderr=True)
+    columns = (TextColumn("reconciling"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda part: bar.update(task, completed=part)
+
+
+def _print(report: Report, json_: bool) -> None:
+    if json_:
+        click.echo(json.dumps(report.as_dict()))
+        return
+    table = Table(box=None, pad_edge=False, header_style="")
+    table.add_column("who")
+    heads = ("keys", "behind: keys", "tokens", "refunds", "debt charged", "left", "refused")
+    for head in heads:
+        table.add_column(head, justify="right")
+    for one in report.holders:
+        if one.error is not None and not one.keys:
+            continue
+        numbers = (
+            one.keys,
+            one.behind_keys,
+            one.behind_tokens,
+            one.behind_refunds,
+            one.charged,
+            one.left_tokens,
+            one.refused,
+        )
+        table.add_row(one.name, *(f"{number:,}" for number in numbers))
+    console = Console(highlight=False, soft_wrap=True)
+    if table.row_count:
+        console.print(table)
+    for line in report.lines():
+        console.print(line, markup=False)
+    for one in report.holders:
+        if one.error is not None:
+            click.echo(
+                f"crdtbucket: {one.name} ({one.address or 'no address'}): {one.error}", err=True
+            )

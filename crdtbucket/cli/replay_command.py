@@ -1,0 +1,64 @@
+"""`crdtbucket replay`: a trace of real calls through a simulated mesh."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from crdtbucket.cli.options import (
+    FiniteRange,
+    bucket_of,
+    mesh_options,
+    rules_of,
+    settings_of,
+)
+from crdtbucket.cli.progress import progress
+from crdtbucket.simulator.batch import AnyJob, ReplayJob, run_all
+from crdtbucket.simulator.outcome_report import as_json, print_table
+from crdtbucket.simulator.simulation_errors import SimulationError
+from crdtbucket.simulator.trace import read_trace
+
+
+@click.command()
+@click.argument("trace", type=click.Path(exists=True, dir_okay=False))
+@mesh_options
+@click.option(
+    "--speed", type=FiniteRange(0, min_open=True), default=1.0, show_default=True,
+    help="How many times as fast as it happened.",
+)  # fmt: skip
+def replay(
+    trace: str,
+    regions: int,
+    lag: float,
+    jitter: float,
+    gossip: float,
+    capacity: int | None,
+    rate: int | None,
+    config: str | None,
+    bucket: str | None,
+    rules: str,
+    seed: int,
+    seeds: int,
+    jobs: int,
+    json_: bool,
+    speed: float,
+) -> None:
+    """Replay TRACE, a CSV file with the columns TIMESTAMP,ContextTokens,GeneratedTokens.
+
+    A call costs the sum of its tokens. Calls are spread over the regions by the seed; every rule
+    gets the same. The bucket comes from --capacity and --rate, or from --config.
+    """
+    if config is None and (capacity is None or rate is None):
+        raise SimulationError("a replay needs --capacity and --rate, or --config")
+    spec = bucket_of(config, bucket, capacity, rate)
+    chosen, calls = rules_of(rules), read_trace(trace)
+    settings = [settings_of(regions, lag, jitter, gossip, spec, seed + k) for k in range(seeds)]
+    work: list[AnyJob] = [
+        ReplayJob(calls, rule, each, speed) for rule in chosen for each in settings
+    ]
+    with progress(len(work)) as done:
+        outcomes = run_all(work, jobs, lambda job: done(f"replay, {job.rule}"))
+    if json_:
+        click.echo(as_json(outcomes))
+    else:
+        print_table(outcomes, Console())

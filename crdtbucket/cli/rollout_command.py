@@ -1,0 +1,97 @@
+"""`crdtbucket rollout`: how far a version is, and the commands that move it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from crdtbucket.cli.node_options import admin_options, node_options, token_of
+from crdtbucket.cli.plain_text import printable, seconds
+
+STOPPED = 1
+NONE = "no version is being rolled out"
+
+
+@click.command()
+@click.argument(
+    "action", type=click.Choice(["status", "advance", "halt", "rollback"]), default="status"
+)
+@admin_options
+@node_options
+def rollout(
+    action: str,
+    url: str,
+    timeout: float,
+    json_: bool,
+    token_file: str | None,
+    token: str | None,
+) -> None:
+    """Show how far the newest version of a node is (status), or move it.
+
+    advance: to the next stage, after a halt as well. halt: leave it as it is. rollback: put the
+    version before back. A command at one node holds for all that have the version, and the node
+    writes a line to its audit log. Needs the admin token. Exit status of status: 0, or 1 when it
+    is halted or was rolled back; of the others 0; 2 for an error.
+    """
+    from crdtbucket.cli.node_client import NodeClient  # aiohttp: for those who use it
+
+    secret = token_of(token_file, token)
+
+    async def run() -> Any:
+        async with NodeClient(url, secret, timeout=timeout) as node:
+            if action == "status":
+                return (await node.status()).get("rollout")
+            return await node.rollout(action)
+
+    answer = asyncio.run(run())
+    if json_:
+        click.echo(json.dumps(answer))
+    else:
+        for line in in_words(answer) if isinstance(answer, Mapping) else [NONE]:
+            click.echo(line)
+    stopped = isinstance(answer, Mapping) and answer.get("status") in ("halted", "rolled back")
+    sys.exit(STOPPED if action == "status" and stopped else 0)
+
+
+def in_words(state: Mapping[str, Any]) -> Iterator[str]:
+    """How a roll-out stands, in lines."""
+    reason = _text(state, "reason")
+    yield (
+        f"version {_number(state, 'version'):.0f} after {_number(state, 'before'):.0f}: "
+        f"{_text(state, 'status')}{f' ({reason})' if reason else ''}"
+    )
+    hold = state.get("hold")
+    last = f" of {seconds(hold)}" if isinstance(hold, (int, float)) else ", until the command"
+    yield (
+        f"  stage {_number(state, 'stage'):.0f} of {_number(state, 'stages'):.0f}: "
+        f"{_text(state, 'reach')}; for {seconds(_number(state, 'since'))}{last}"
+    )
+    yield f"  on this node: {_number(state, 'percent'):.0f}% of the keys"
+    buckets = state.get("buckets")
+    for name, sides in buckets.items() if isinstance(buckets, Mapping) else ():
+        told = [f"{side} {_side(sides.get(side))}" for side in ("old", "new")]
+        yield f"  {printable(str(name))}: {', '.join(told)}"
+
+
+def _side(side: Any) -> str:
+    counts = side if isinstance(side, Mapping) else {}
+    admitted, denied = _number(counts, "admitted"), _number(counts, "denied")
+    share = denied / (admitted + denied) if admitted + denied else 0.0
+    return f"{admitted:,.0f} admitted and {denied:,.0f} denied ({share:.0%})"
+
+
+def _text(state: Mapping[str, Any], field: str) -> str:
+    return printable(str(state.get(field) or ""))
+
+
+def _number(state: Mapping[str, Any], field: str) -> float:
+    value = state.get(field)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
+
+
+__all__ = ["in_words", "rollout"]

@@ -1,0 +1,111 @@
+"""`crdtbucket serve`: the limiter of a file over HTTP, for services in any language."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import click
+
+from crdtbucket.cli.options import FiniteRange
+from crdtbucket.errors import CrdtbucketError
+
+DEFAULT_LISTEN = "127.0.0.1:7980"
+MAX_TOKEN_BYTES = 4_096
+
+
+@click.command()
+@click.option(
+    "--config", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True, help="The configuration file.",
+)  # fmt: skip
+@click.option("--node", default=None, help="This node's name, instead of the file's.")
+@click.option("--region", default=None, help="This node's region, instead of the file's.")
+@click.option(
+    "--listen", multiple=True, default=(DEFAULT_LISTEN,), show_default=True, metavar="ADDRESS",
+    help="host:port, or unix:/path; may be given several times.",
+)  # fmt: skip
+@click.option(
+    "--allow-host", multiple=True, metavar="NAME",
+    help="Answer requests made to this name too, and pages of it; * for any. May be given several "
+    "times. Without: the addresses listened on, and localhost.",
+)  # fmt: skip
+@click.option(
+    "--admin-token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None, help="A file with the token that /admin/ asks for; without it that is off.",
+)  # fmt: skip
+@click.option("--legacy-fields", is_flag=True, help="Answer with X-RateLimit-* too.")
+@click.option(
+    "--fallback-503", is_flag=True,
+    help="Deny with 503 instead of 429 while a bucket decides by the rule of an outage.",
+)  # fmt: skip
+@click.option(
+    "--retry-jitter", type=FiniteRange(0, 3600), default=0.0, show_default=True,
+    help="Add up to so many seconds to Retry-After.",
+)  # fmt: skip
+@click.option(
+    "--max-connections", type=click.IntRange(1, 100_000), default=1_000, show_default=True,
+    help="Connections at once; further ones get a 503.",
+)  # fmt: skip
+@click.option(
+    "--drain", type=FiniteRange(0, 600), default=10.0, show_default=True,
+    help="Seconds for requests under way at the end.",
+)  # fmt: skip
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
+    show_default=True, help="What is logged, on stderr. Requests never are.",
+)  # fmt: skip
+def serve(
+    path: Path,
+    node: str | None,
+    region: str | None,
+    listen: tuple[str, ...],
+    allow_host: tuple[str, ...],
+    admin_token_file: Path | None,
+    legacy_fields: bool,
+    fallback_503: bool,
+    retry_jitter: float,
+    max_connections: int,
+    drain: float,
+    log_level: str,
+) -> None:
+    """Serve the limiter of a configuration file over HTTP: a sidecar for any language.
+
+    A changed file comes into force by itself, and on SIGHUP at once; a wrong one is logged, and
+    what was in force stays. SIGTERM ends it in order: it answers what is under way, leaves the mesh
+    and keeps a snapshot. A second signal ends it at once.
+    """
+    # The server of aiohttp, YAML, metrics: for those who serve.
+    from crdtbucket.http.serve_settings import ServeSettings
+    from crdtbucket.http.server.serving import serve as run
+    from crdtbucket.limiter.facade import Limiter
+
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    settings = ServeSettings(
+        listen=listen,
+        allowed_hosts=allow_host,
+        admin_token=None if admin_token_file is None else _token(admin_token_file),
+        legacy_fields=legacy_fields,
+        fallback_503=fallback_503,
+        retry_jitter=retry_jitter,
+        max_connections=max_connections,
+        drain_deadline=drain,
+    )
+    limiter = Limiter.from_file(path, node=node, region=region, watch=True)
+    asyncio.run(run(limiter, settings))
+
+
+def _token(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_TOKEN_BYTES).decode("ascii").strip()
+    except OSError as error:
+        raise CrdtbucketError(
+            f"{path}: the admin token cannot be read: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise CrdtbucketError(f"{path}: the admin token must be ASCII text") from error
+    return text

@@ -1,0 +1,102 @@
+"""`crdtbucket simulate`: how exactly a limit is kept, before it is needed."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from crdtbucket.cli.options import (
+    FiniteRange,
+    bucket_of,
+    mesh_options,
+    rules_of,
+    settings_of,
+)
+from crdtbucket.cli.progress import progress
+from crdtbucket.simulator.batch import AnyJob, Job, run_all
+from crdtbucket.simulator.outcome_report import as_json, print_table
+from crdtbucket.simulator.plot import check_plot, draw
+from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS, select
+
+_POINTS = 2_000
+
+
+@click.command()
+@click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
+@mesh_options
+@click.option(
+    "--duration-scale", type=FiniteRange(0.05, 10), default=1.0, show_default=True,
+    help="Make scenarios, and the faults in them, shorter or longer.",
+)  # fmt: skip
+@click.option(
+    "--plot", default=None, metavar="FILE", help="Also draw a picture (.png, .svg, .pdf)."
+)
+@click.option("--list", "list_", is_flag=True, help="Name the scenarios and stop.")
+def simulate(
+    scenarios: tuple[str, ...],
+    regions: int,
+    lag: float,
+    jitter: float,
+    gossip: float,
+    capacity: int | None,
+    rate: int | None,
+    config: str | None,
+    bucket: str | None,
+    rules: str,
+    seed: int,
+    seeds: int,
+    jobs: int,
+    json_: bool,
+    duration_scale: float,
+    plot: str | None,
+    list_: bool,
+) -> None:
+    """Simulate SCENARIOs (all of them by default; patterns such as 'partition-*' work).
+
+    Every rule gets the same calls, drawn from the seed. The same arguments print the same.
+    """
+    spec = bucket_of(config, bucket, capacity, rate)
+    settings = [settings_of(regions, lag, jitter, gossip, spec, seed + k) for k in range(seeds)]
+    if list_:
+        _list(settings[0], duration_scale)
+        return
+    names, chosen = select(scenarios), rules_of(rules)
+    if plot is not None:
+        check_plot(plot)
+    work = _jobs(names, chosen, settings, duration_scale, plot is not None)
+    with progress(len(work)) as done:
+        outcomes = run_all(work, jobs, lambda job: done(f"{_name(job)}, {job.rule}"))
+    if plot is not None:
+        drawn = [SCENARIOS[name](settings[0], duration_scale) for name in names]
+        draw(outcomes, drawn, settings[0], plot)
+    if json_:
+        click.echo(as_json(outcomes))
+    else:
+        print_table(outcomes, Console())
+
+
+def _jobs(
+    names: list[str], rules: tuple[str, ...], settings: list[Settings], scale: float, curve: bool
+) -> list[AnyJob]:
+    work: list[AnyJob] = []
+    for name in names:
+        every = 0
+        if curve:
+            # A multiple of 100 ms: fine enough to see, coarse enough to draw.
+            length = SCENARIOS[name](settings[0], scale).duration_ns
+            every = max(1, round(length / _POINTS / (NS // 10))) * (NS // 10)
+        for rule in rules:
+            work += [Job(name, rule, each, scale, every) for each in settings]
+    return work
+
+
+def _name(job: AnyJob) -> str:
+    return job.scenario if isinstance(job, Job) else "replay"
+
+
+def _list(settings: Settings, scale: float) -> None:
+    width = max(len(name) for name in SCENARIOS)
+    for name, factory in SCENARIOS.items():
+        scenario = factory(settings, scale)
+        click.echo(f"{name:{width}}  {scenario.duration_ns / NS:>6g} s  {scenario.title}")

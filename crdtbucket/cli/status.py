@@ -1,0 +1,114 @@
+"""`crdtbucket status`: nodes, their modes, versions and peers, and what is wrong, in words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from rich.table import Table
+
+from crdtbucket.cli.node_health import SILENT, Node, faults
+from crdtbucket.cli.node_options import admin_options, nodes_options, token_of
+from crdtbucket.cli.options import FiniteRange
+from crdtbucket.cli.plain_text import seconds
+from crdtbucket.cli.screen import console, name, table
+
+WRONG = 1
+
+Answer = Mapping[str, Any] | str
+"""What a node answered, or why it did not."""
+
+
+@click.command()
+@click.option(
+    "--max-lag", type=FiniteRange(0, 3600), default=2.0, show_default=True,
+    help="How old a peer's news may be before it counts as wrong, seconds.",
+)  # fmt: skip
+@admin_options
+@nodes_options
+def status(
+    urls: tuple[str, ...],
+    timeout: float,
+    json_: bool,
+    max_lag: float,
+    token_file: str | None,
+    token: str | None,
+) -> None:
+    """Show nodes, the modes of their buckets, versions, peers and lag, and what is wrong.
+
+    A node tells what it knows of its peers; with several --url each is asked itself. Needs the
+    admin token. Exit status: 0 when all is well, 1 when something is wrong (a node out of reach,
+    fallback, a dead peer, lag, a version split), 2 for an error such as a wrong token.
+    """
+    answers = asyncio.run(_ask(urls, token_of(token_file, token), timeout))
+    nodes = [Node.of(url, one) for url, one in answers.items() if not isinstance(one, str)]
+    wrong = [one for one in answers.values() if isinstance(one, str)] + faults(nodes, max_lag)
+    if json_:
+        asked = [{"url": url, **_as_dict(one)} for url, one in answers.items()]
+        click.echo(json.dumps({"ok": not wrong, "wrong": wrong, "nodes": asked}))
+    else:
+        _print(nodes, wrong)
+    sys.exit(WRONG if wrong else 0)
+
+
+async def _ask(urls: tuple[str, ...], token: str | None, timeout: float) -> dict[str, Answer]:
+    from crdtbucket.cli.node_client import NodeClient, Unreachable  # aiohttp: where it is used
+
+    async def one(url: str) -> tuple[str, Answer]:
+        async with NodeClient(url, token, timeout=timeout) as node:
+            try:
+                return node.url, await node.status()
+            except Unreachable as error:
+                return node.url, str(error)
+
+    return dict(await asyncio.gather(*map(one, dict.fromkeys(urls))))
+
+
+def _as_dict(answer: Answer) -> Mapping[str, Any]:
+    return {"error": answer} if isinstance(answer, str) else answer
+
+
+def _print(nodes: list[Node], wrong: list[str]) -> None:
+    out = console()
+    for node in nodes:
+        region = f" ({node.region})" if node.region else ""
+        config = f", configuration {node.config.name}" if node.config else ""
+        out.print(f"{node.name}{region} at {node.url}{config}")
+        for rows in (_modes("bucket", node.modes), _modes("redis", node.redis), _peers(node)):
+            if rows.row_count:
+                out.print(rows)
+        out.print()
+    for sentence in wrong:
+        out.print(f"WRONG  {sentence}", style="bold red")
+    if not wrong:
+        out.print("ok", style="green")
+
+
+def _modes(what: str, modes: Mapping[str, str]) -> Table:
+    shown = table(f"  {what}", "mode")
+    for of, mode in modes.items():
+        style = "bold red" if mode == "fallback" else ""
+        shown.add_row(name(f"  {of}"), mode, style=style)
+    return shown
+
+
+def _peers(node: Node) -> Table:
+    lags = any(peer.lag is not None for peer in node.peers)
+    configs = any(peer.config is not None for peer in node.peers)
+    shown = table("  peer", "state", *["lag"] * lags, *["configuration"] * configs)
+    for peer in node.peers:
+        cells: list[str] = []
+        if lags:
+            cells.append("" if peer.lag is None else seconds(peer.lag))
+        if configs:
+            cells.append("" if peer.config is None else peer.config.name)
+        style = "bold red" if peer.state in SILENT else ""
+        shown.add_row(name(f"  {peer.name}"), peer.state, *cells, style=style)
+    return shown
+
+
+__all__ = ["status"]

@@ -1,0 +1,107 @@
+"""`crdtbucket take`, `peek` and `reset`: one key of one bucket, on a node that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import click
+
+from crdtbucket.cli.node_options import admin_options, node_options, token_of
+from crdtbucket.cli.plain_text import printable, seconds
+
+DENIED = 1
+
+
+@click.command()
+@click.argument("bucket")
+@click.argument("key")
+@click.argument("cost", type=click.IntRange(1), default=1)
+@node_options
+def take(bucket: str, key: str, cost: int, url: str, timeout: float, json_: bool) -> None:
+    """Take COST tokens (1 by default) of KEY in BUCKET, as a service's call would.
+
+    Exit status: 0 when they were there, 1 when it was denied, 2 for an error.
+    """
+    _decide("take", bucket, key, cost, url, timeout, json_)
+
+
+@click.command()
+@click.argument("bucket")
+@click.argument("key")
+@click.argument("cost", type=click.IntRange(1), default=1)
+@node_options
+def peek(bucket: str, key: str, cost: int, url: str, timeout: float, json_: bool) -> None:
+    """Ask whether KEY in BUCKET has COST tokens (1 by default), and take nothing.
+
+    Exit status: 0 when they are there, 1 when a take would be denied, 2 for an error.
+    """
+    _decide("peek", bucket, key, cost, url, timeout, json_)
+
+
+@click.command()
+@click.argument("bucket")
+@click.argument("key")
+@admin_options
+@node_options
+def reset(
+    bucket: str,
+    key: str,
+    url: str,
+    timeout: float,
+    json_: bool,
+    token_file: str | None,
+    token: str | None,
+) -> None:
+    """Give KEY in BUCKET back what the node has charged to it; the mesh hears of it.
+
+    What other nodes have charged stays: reset there, too. The node writes a line to its audit log.
+    Needs the admin token.
+    """
+    from crdtbucket.cli.node_client import NodeClient  # aiohttp: for those who use it
+
+    secret = token_of(token_file, token)
+
+    async def run() -> dict[str, Any]:
+        async with NodeClient(url, secret, timeout=timeout) as node:
+            return await node.reset(bucket, key)
+
+    answer = asyncio.run(run())
+    if json_:
+        click.echo(json.dumps(answer))
+        return
+    left = f"{answer['remaining']:,} of {answer['limit']:,} left"
+    click.echo(f"reset: {answer['given_back']:,} tokens came back, {left}")
+
+
+def _decide(
+    what: str, bucket: str, key: str, cost: int, url: str, timeout: float, json_: bool
+) -> None:
+    from crdtbucket.cli.node_client import NodeClient
+
+    async def run() -> dict[str, Any]:
+        async with NodeClient(url, timeout=timeout) as node:
+            return await node.decide(what, bucket, key, cost)
+
+    decision = asyncio.run(run())
+    click.echo(json.dumps(decision) if json_ else in_words(decision))
+    sys.exit(0 if decision["allowed"] else DENIED)
+
+
+def in_words(decision: dict[str, Any]) -> str:
+    """A decision in one line."""
+    parts = ["allowed" if decision["allowed"] else "denied"]
+    if isinstance(decision.get("remaining"), int) and isinstance(decision.get("limit"), int):
+        parts.append(f"{decision['remaining']:,} of {decision['limit']:,} left")
+    for field, word in (("retry_after", "retry in"), ("reset_after", "full in")):
+        value = decision.get(field)
+        if isinstance(value, (int, float)) and value > 0:
+            parts.append(f"{word} {seconds(value)}")
+    if isinstance(decision.get("mode"), str):
+        parts.append(f"mode {printable(decision['mode'])}")
+    return f"{parts[0]}: {', '.join(parts[1:])}" if parts[1:] else parts[0]
+
+
+__all__ = ["in_words", "peek", "reset", "take"]

@@ -1,0 +1,224 @@
+"""`crdtbucket top`: what a node is doing now, drawn anew every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import termios
+import tty
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from crdtbucket.base.clock import now_ns
+from crdtbucket.cli.node_load import SORTS, BucketLoad, KeyLoad, Load, Look, busiest
+from crdtbucket.cli.node_options import node_options
+from crdtbucket.cli.options import FiniteRange
+from crdtbucket.cli.screen import console, name, table
+
+if TYPE_CHECKING:
+    from crdtbucket.cli.node_client import NodeClient
+
+BUSIEST = 20
+"""Buckets whose heavy keys are asked for."""
+LETTERS = {order[0]: order for order in SORTS}
+HINT = "q quit, sort by: " + ", ".join(f"{letter} {order}" for letter, order in LETTERS.items())
+BAR = 5
+
+
+@click.command()
+@click.option(
+    "--sort", type=click.Choice(list(SORTS)), default="denied", show_default=True,
+    help="What stands first; in the live view the first letter of each chooses it.",
+)  # fmt: skip
+@click.option(
+    "--keys", type=click.IntRange(0, 500), default=10, show_default=True,
+    help="How many of the heaviest keys are shown.",
+)  # fmt: skip
+@click.option(
+    "--interval", type=FiniteRange(0.05, 3600), default=2.0, show_default=True,
+    help="Time between two looks, over which rates are taken, seconds.",
+)  # fmt: skip
+@click.option("--once", is_flag=True, help="One picture, after one interval.")
+@node_options
+def top(
+    sort: str, keys: int, interval: float, once: bool, url: str, timeout: float, json_: bool
+) -> None:
+    """Watch a node: its buckets with calls a second, and the heaviest keys.
+
+    Rates are this node's own calls; levels are those of the whole mesh. Live at a terminal (q
+    ends it), a picture an interval elsewhere.
+    """
+    live = not json_ and not once and console().is_terminal
+    view = LiveView(keys, sort) if live else View(keys, sort, json_)
+    asyncio.run(_watch(view, url, timeout, interval, once))
+
+
+async def _watch(view: View, url: str, timeout: float, interval: float, once: bool) -> None:
+    from crdtbucket.cli.node_client import NodeClient, NodeError  # aiohttp: where it is used
+
+    stopped = asyncio.ensure_future(view.stop.wait())
+    async with NodeClient(url, timeout=timeout) as node:
+        before = await _look(node, view.count)  # who cannot be asked at all is an error
+        with view.open():
+            while not stopped.done():
+                await asyncio.wait({stopped}, timeout=interval)
+                try:
+                    after = await _look(node, view.count)
+                except NodeError as error:
+                    if once:
+                        raise
+                    view.fault(str(error))
+                    continue
+                view.show(node.url, Load.between(before, after))
+                before = after
+                if once:
+                    return
+
+
+async def _look(node: NodeClient, count: int) -> Look:
+    answer = await node.buckets()
+    at = now_ns()
+    found = answer.get("buckets")
+    buckets = tuple(one for one in found if isinstance(one, dict)) if found else ()
+    asked = busiest(buckets, BUSIEST) if count else []
+    heavy = await asyncio.gather(*(node.keys(one, count) for one in asked))
+    return Look(at, buckets, {of: _keys(one) for of, one in zip(asked, heavy, strict=True)})
+
+
+def _keys(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    return tuple(one for one in answer.get("keys") or () if isinstance(one, dict))
+
+
+class View:
+    """Pictures below each other: lines of JSON, or tables. `count`: how many keys are shown."""
+
+    def __init__(self, count: int, sort: str, json_: bool) -> None:
+        self.count, self.sort = count, sort
+        self.stop = asyncio.Event()
+        self._json = json_
+        self._console = console()
+
+    def show(self, url: str, now: Load) -> None:
+        """A picture."""
+        now = now.sorted(self.sort)
+        if self._json:
+            click.echo(json.dumps({"url": url, **now.as_dict()}))
+        else:
+            self._console.print(picture(now, self.count))
+
+    def fault(self, message: str) -> None:
+        """The node did not answer this time."""
+        click.echo(f"crdtbucket: {message}", err=True)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """While it is shown."""
+        yield
+
+
+class LiveView(View):
+    """One picture that changes, at a terminal; letters choose the order, and the end."""
+
+    def __init__(self, count: int, sort: str) -> None:
+        super().__init__(count, sort, json_=False)
+        self._live = Live(console=self._console, auto_refresh=False, screen=True)
+        self._url, self._message = "", ""
+        self._load = Load((), ())
+
+    def show(self, url: str, now: Load) -> None:
+        """In place of the one before."""
+        self._url, self._load, self._message = url, now, ""
+        self._draw()
+
+    def fault(self, message: str) -> None:
+        """Above the last picture."""
+        self._message = message
+        self._draw()
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Reads letters as they are typed; the terminal is as before at the end."""
+        with self._live:
+            self._draw()
+            if not sys.stdin.isatty():
+                yield
+                return
+            terminal = sys.stdin.fileno()
+            before = termios.tcgetattr(terminal)
+            tty.setcbreak(terminal)
+            asyncio.get_running_loop().add_reader(terminal, self._read, terminal)
+            try:
+                yield
+            finally:
+                asyncio.get_running_loop().remove_reader(terminal)
+                termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+    def _read(self, terminal: int) -> None:
+        for letter in os.read(terminal, 64).decode(errors="replace") or "q":
+            if letter == "q":
+                self.stop.set()
+            self.sort = LETTERS.get(letter, self.sort)
+        self._draw()
+
+    def _draw(self) -> None:
+        head = Text.assemble((self._url, "bold"), f"  by {self.sort}  ", (HINT, "dim"))
+        said = Text(self._message, "bold red")
+        self._live.update(Group(head, said, picture(self._load.sorted(self.sort), self.count)))
+        self._live.refresh()
+
+
+def picture(now: Load, count: int) -> Group:
+    """The buckets, and `count` of the heaviest keys."""
+    parts: list[RenderableType] = [_buckets(now.buckets)]
+    if now.keys and count:
+        parts += [Text(), _heavy(now.keys[:count])]
+    return Group(*parts)
+
+
+def _buckets(buckets: tuple[BucketLoad, ...]) -> Table:
+    shown = table("bucket", "mode", "allowed/s>", "denied/s>", "denied>", "keys>", "fill")
+    for one in buckets:
+        shown.add_row(
+            name(one.name),
+            Text(one.mode, "bold red" if one.mode == "fallback" else ""),
+            f"{one.allowed_per_second:,.1f}",
+            Text(f"{one.denied_per_second:,.1f}", "yellow" if one.denied_per_second else "dim"),
+            f"{one.denied:,}",
+            f"{one.keys:,}",
+            _bar(one.fill),
+        )
+    return shown
+
+
+def _heavy(keys: tuple[KeyLoad, ...]) -> Table:
+    shown = table("key", "bucket", "tokens>", "denied>", "left>", "fill")
+    for one in keys:
+        shown.add_row(
+            name(one.key),
+            name(one.bucket),
+            f"{one.tokens:,}",
+            Text(f"{one.denied:,}", "yellow" if one.denied else "dim"),
+            f"{one.remaining:,}",
+            _bar(one.fill),
+        )
+    return shown
+
+
+def _bar(fill: float | None) -> Text:
+    if fill is None:
+        return Text("-", "dim")
+    full = round(fill * BAR)
+    style = "red" if fill < 0.1 else "yellow" if fill < 0.5 else "green"
+    return Text.assemble(("\u2588" * full + "\u2591" * (BAR - full), style), f" {fill:4.0%}")
+
+
+__all__ = ["LiveView", "View", "picture", "top"]

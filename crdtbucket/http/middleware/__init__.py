@@ -1,0 +1,1 @@
+"""Limits for web frameworks: ASGI, WSGI, aiohttp and FastAPI."""

@@ -1,0 +1,1 @@
+"""The sidecar: a limiter that answers over HTTP."""

@@ -1,0 +1,135 @@
+"""What changes a running node, for who has the token; each change is a line in the audit log."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from typing import Any
+
+from aiohttp import web
+
+from crdtbucket.errors import ConfigError, CrdtbucketError
+from crdtbucket.http.refusal import Refusal, read
+from crdtbucket.http.server import bodies
+from crdtbucket.http.server.calls import respond
+from crdtbucket.http.server.routes import Route
+from crdtbucket.http.server.views import Views
+from crdtbucket.limiter.facade import Limiter
+
+AUDIT = logging.getLogger("crdtbucket.audit")
+PREFIX = "/admin/"
+
+
+class Admin:
+    """Everything under /admin/."""
+
+    def __init__(self, limiter: Limiter, views: Views, token: str | None) -> None:
+        """Off without a token."""
+        self._limiter = limiter
+        self._views = views
+        self._token = None if token is None else token.encode()
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        refusals = (401, 403)
+        return [
+            Route("GET", PREFIX + "status", "This node, its buckets and its peers", self.status,
+                  bodies.Status, refusals=refusals, admin=True),
+            Route("POST", PREFIX + "reset", "Fill a key", self.reset, bodies.ResetDone,
+                  bodies.Reset, refusals=(400, *refusals, 404, 413, 415), admin=True),
+            Route("POST", PREFIX + "reload", "Read the configuration file again", self.reload,
+                  bodies.Reloaded, refusals=(*refusals, 409), admin=True),
+            Route("POST", PREFIX + "rollout", "Advance, halt or roll back a version", self.rollout,
+                  bodies.RolloutNow, bodies.Steer, refusals=(400, *refusals, 409, 413, 415),
+                  admin=True),
+        ]  # fmt: skip
+
+    def check(self, request: web.Request) -> None:
+        """Raises `Refusal` for a request under /admin/ without the token."""
+        if not request.path.startswith(PREFIX):
+            return
+        if self._token is None:
+            raise Refusal(403, "the admin side is off: start the server with --admin-token-file")
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        # In constant time, so that the token cannot be guessed a character at a time.
+        same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self._token)
+        if scheme.lower() != "bearer" or not same:
+            raise Refusal(
+                401,
+                "send the admin token: Authorization: Bearer ...",
+                headers={"WWW-Authenticate": 'Bearer realm="crdtbucket"'},
+            )
+
+    async def status(self, _: web.Request) -> web.Response:
+        """What an operator asks first."""
+        return respond(self._status())
+
+    def _status(self) -> dict[str, Any]:
+        stats = self._limiter.stats()
+        return {
+            **self._views.peers_now(),
+            "ready": not self._views.not_ready(),
+            "cautious": stats["cautious"],
+            "buckets": self._views.buckets_now(),
+            "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
+            "config": stats["config"],
+            "rollout": stats.get("rollout"),
+        }
+
+    async def reset(self, request: web.Request) -> web.Response:
+        """Gives back what is charged to a key, as far as this node has charged it."""
+        body = await read(request, bodies.Reset)
+        bucket = self._limiter.bucket(body.bucket)
+        given_back = bucket.reset(body.key)
+        now = bucket.peek(body.key)
+        AUDIT.warning(
+            "reset of key %r in bucket %r from %s: %d tokens given back, %d of %d left",
+            body.key,
+            bucket.spec.name,
+            request.remote or "the socket",
+            given_back,
+            now.remaining,
+            now.limit,
+        )
+        return respond({"given_back": given_back, "remaining": now.remaining, "limit": now.limit})
+
+    async def rollout(self, request: web.Request) -> web.Response:
+        """Moves the roll-out of the newest version, here and at all nodes that have it."""
+        body = await read(request, bodies.Steer)
+        who = request.remote or "the socket"
+        try:
+            await asyncio.to_thread(getattr(self._limiter.rollout, body.action))
+        except CrdtbucketError as error:
+            AUDIT.warning("rollout from %s: %s refused: %s", who, body.action, error)
+            raise Refusal(409, str(error)) from error
+        state = self._limiter.rollout.state
+        assert state is not None, "a command goes to a roll-out"
+        AUDIT.warning(
+            "rollout from %s: %s of version %d, which is %s at stage %d of %d",
+            who,
+            body.action,
+            state["version"],
+            state["status"],
+            state["stage"],
+            state["stages"],
+        )
+        return respond(state)
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Brings the file as it is now into force, all of it or nothing."""
+        who = request.remote or "the socket"
+        try:
+            await asyncio.to_thread(self._limiter.reload)
+        except ConfigError as error:
+            AUDIT.warning("reload from %s: refused with %d fault(s)", who, len(error.problems))
+            faults = [(problem.path, str(problem)) for problem in error.problems]
+            raise Refusal(409, f"{error}; what was in force stays", faults) from error
+        except CrdtbucketError as error:
+            raise Refusal(409, str(error)) from error
+        config = self._limiter.stats()["config"]
+        AUDIT.warning("reload from %s: version %d, hash %s", who, config["version"], config["hash"])
+        return respond({"config": config})
+
+
+__all__ = ["AUDIT", "PREFIX", "Admin"]

@@ -1,0 +1,274 @@
+"""The calls of clients: decisions, and what is done with them later."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from crdtbucket._core import Decision
+from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.errors import CrdtbucketError, ReservationDenied
+from crdtbucket.http.fields import problem, rate_limit_fields
+from crdtbucket.http.refusal import JSON, Refusal, problem_response, read, refused
+from crdtbucket.http.serve_settings import ServeSettings
+from crdtbucket.http.server import bodies
+from crdtbucket.http.server.handle_store import Tickets
+from crdtbucket.http.server.heavy_keys import HeavyKeys
+from crdtbucket.http.server.routes import Route
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.reservations import Reservation
+from crdtbucket.spec.bucket_spec import canonical_name
+
+MAX_TICKETS = 100_000
+"""Takes that can be refunded, and reservations: so many of each."""
+REFUNDABLE_S = 600
+LATE_S = 600
+"""A reservation is known for so long after its ttl."""
+COUNTED_KEYS = 1_024
+HALF_LIFE_S = 60
+ONE_OF_MANY = ("allowed", "remaining", "retry_after")
+
+
+@dataclass
+class Ticket:
+    """An admitted take that may be refunded, once."""
+
+    bucket: Bucket
+    decision: Decision
+    tokens: int | None = None
+    """What was asked back."""
+    refunded: int = 0
+    done: bool = False
+
+
+@dataclass
+class Held:
+    """An estimate that is set aside; `late` says whether its commit came after its end."""
+
+    bucket: Bucket
+    reservation: Reservation
+    late: bool | None = None
+
+
+class Calls:
+    """Everything under /v1/ that decides."""
+
+    def __init__(self, limiter: Limiter, settings: ServeSettings) -> None:
+        self.tickets: Tickets[Ticket] = Tickets(MAX_TICKETS)
+        self.reservations: Tickets[Held] = Tickets(MAX_TICKETS)
+        self.heavy: dict[str, HeavyKeys] = {}
+        self._limiter = limiter
+        self._settings = settings
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        decides = (429, 503) if self._settings.fallback_503 else (429,)
+        asks = (400, 404, 413, 415)
+        post = "POST"
+        return [
+            Route(post, "/v1/take", "Take tokens", self.take, bodies.Taken, bodies.Take,
+                  decides, asks),
+            Route(post, "/v1/peek", "Ask what a take would get", self.peek, bodies.Decided,
+                  bodies.Peek, (), asks),
+            Route(post, "/v1/refund", "Give a take back", self.refund, bodies.Refunded,
+                  bodies.Refund, (), (*asks, 409)),
+            Route(post, "/v1/reserve", "Set an estimate aside", self.reserve, bodies.Reserved,
+                  bodies.Reserve, decides, asks),
+            Route(post, "/v1/commit", "Replace an estimate by the true cost", self.commit,
+                  bodies.Committed, bodies.Commit, (), (*asks, 409)),
+            Route(post, "/v1/take-many", "Take from several keys", self.take_many,
+                  bodies.TakenMany, bodies.TakeMany, decides, asks),
+        ]  # fmt: skip
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Takes tokens; 429 when they are not there."""
+        body = await read(request, bodies.Take)
+        bucket = self._limiter.bucket(body.bucket)
+        decision = await bucket.acquire(body.key, body.cost)
+        self._weigh(body.bucket, body.key, body.cost, decision.allowed)
+        if not decision.allowed:
+            return self._denied(decision, request.path)
+        extra = {}
+        if body.refundable:
+            now = now_ns()
+            end = now + REFUNDABLE_S * NS_PER_SECOND
+            extra["id"] = self.tickets.put(Ticket(bucket, decision), end, now)
+        return self._answer(decision, extra)
+
+    async def peek(self, request: web.Request) -> web.Response:
+        """What a take would get; 200 whatever it is."""
+        body = await read(request, bodies.Peek)
+        return self._answer(self._limiter.bucket(body.bucket).peek(body.key, body.cost), {})
+
+    async def refund(self, request: web.Request) -> web.Response:
+        """Gives a take back. The same call again changes nothing and gets the same answer."""
+        body = await read(request, bodies.Refund)
+        ticket = self.tickets.get(body.id, now_ns())
+        if ticket is None:
+            raise Refusal(
+                404,
+                "no take has this id: it was not made refundable, or is over "
+                f"{REFUNDABLE_S} s old, or another node made it",
+                [("id", "unknown")],
+            )
+        if ticket.done and ticket.tokens != body.tokens:
+            raise Refusal(409, "this take was refunded before, with other tokens")
+        if not ticket.done:
+            ticket.refunded = ticket.bucket.refund(ticket.decision, body.tokens)
+            ticket.done, ticket.tokens = True, body.tokens
+        return respond({"refunded": ticket.refunded})
+
+    async def reserve(self, request: web.Request) -> web.Response:
+        """Takes an estimate until it is committed, or its time is over."""
+        body = await read(request, bodies.Reserve)
+        bucket = self._limiter.bucket(body.bucket)
+        now = now_ns()
+        if self.reservations.full(now):
+            raise Refusal(
+                503,
+                f"{self.reservations.limit:,} reservations are known: use a shorter ttl",
+                headers={"Retry-After": "1"},
+            )
+        reservation = bucket.reserve(body.key, body.estimate, body.ttl)
+        with contextlib.suppress(ReservationDenied):
+            await reservation.__aenter__()  # it ends by its commit or its ttl
+        decision = reservation.decision
+        assert decision is not None
+        self._weigh(body.bucket, body.key, body.estimate, decision.allowed)
+        if not decision.allowed:
+            return self._denied(decision, request.path)
+        end = now + round((body.ttl + LATE_S) * NS_PER_SECOND)
+        name = self.reservations.put(Held(bucket, reservation), end, now)
+        return self._answer(decision, {"id": name})
+
+    async def commit(self, request: web.Request) -> web.Response:
+        """Charges the true cost. The same call again changes nothing and gets the same answer."""
+        body = await read(request, bodies.Commit)
+        held = self.reservations.get(body.id, now_ns())
+        if held is None:
+            raise Refusal(
+                404,
+                f"no reservation has this id: it ended over {LATE_S} s ago, or another node made "
+                "it",
+                [("id", "unknown")],
+            )
+        if held.late is None:
+            held.late = held.bucket.table.now() >= held.reservation.deadline_ns
+        held.reservation.commit(body.actual)
+        return respond({"actual": body.actual, "late": held.late})
+
+    async def take_many(self, request: web.Request) -> web.Response:
+        """Decides on each take on its own, or on all together; checks all before any is made."""
+        body = await read(request, bodies.TakeMany)
+        groups: dict[Bucket, list[int]] = {}
+        refusals: dict[int, Refusal] = {}
+        for place, one in enumerate(body.takes):
+            bucket = self._checked(one, place, refusals)
+            if bucket is not None:
+                groups.setdefault(bucket, []).append(place)
+        if refusals:
+            faults = [
+                (f"takes.{place}.{name}", text)
+                for place, refusal in refusals.items()
+                for name, text in refusal.errors
+            ]
+            told_of = "; ".join(text for _, text in faults[:5])
+            raise Refusal(max(one.status for one in refusals.values()), told_of, faults)
+        if body.together:
+            return await self._take_together(body.takes, request.path)
+        results: list[dict[str, Any]] = [{}] * len(body.takes)
+        for bucket, places in groups.items():
+            takes = [body.takes[place] for place in places]
+            decisions = await bucket.acquire_many(
+                [one.key for one in takes], [one.cost for one in takes]
+            )
+            for place, *answer in zip(places, *decisions, strict=True):
+                results[place] = dict(zip(ONE_OF_MANY, answer, strict=True))
+                results[place]["allowed"] = bool(results[place]["allowed"])
+        self._weigh_all(body.takes, results)
+        return respond({"results": results})
+
+    async def _take_together(self, takes: list[bodies.Peek], path: str) -> web.Response:
+        answer = await self._limiter.acquire_all((one.bucket, one.key, one.cost) for one in takes)
+        results = [
+            {name: getattr(decision, name) for name in ONE_OF_MANY} for decision in answer.decisions
+        ]
+        self._weigh_all(takes, [{"allowed": answer.allowed}] * len(takes))
+        if not answer:
+            return self._denied(answer.binding, path, {"results": results})
+        return respond({"results": results}, self._fields(answer.binding))
+
+    def _weigh_all(self, takes: list[bodies.Peek], results: list[dict[str, Any]]) -> None:
+        for one, result in zip(takes, results, strict=True):
+            self._weigh(one.bucket, one.key, one.cost, result["allowed"])
+
+    def _checked(self, one: bodies.Peek, place: int, refusals: dict[int, Refusal]) -> Bucket | None:
+        """The bucket of one take of many; None when the take is one that cannot be made."""
+        try:
+            bucket = self._limiter.bucket(one.bucket)
+            bucket.peek(one.key, one.cost)
+            return bucket
+        except CrdtbucketError as error:
+            refusal = refused(error)
+            if not refusal.errors:
+                raise refusal from error
+            refusals[place] = refusal
+            return None
+
+    def _weigh(self, bucket: str, key: str, cost: int, allowed: bool) -> None:
+        now = now_ns()
+        name = canonical_name(bucket)
+        heavy = self.heavy.get(name)
+        if heavy is None:
+            half_life = HALF_LIFE_S * NS_PER_SECOND
+            heavy = self.heavy[name] = HeavyKeys(COUNTED_KEYS, half_life, now)
+        heavy.add(key, cost, allowed, now)
+
+    def _answer(self, decision: Decision, extra: dict[str, Any]) -> web.Response:
+        return respond({**told(decision), **extra}, self._fields(decision))
+
+    def _denied(
+        self, decision: Decision, path: str, extra: dict[str, Any] | None = None
+    ) -> web.Response:
+        document = problem(
+            decision,
+            decision.bucket.spec_of(decision.key),
+            instance=path,
+            reduced_capacity=self._settings.fallback_503,
+        )
+        return problem_response(
+            {**document, **told(decision), **(extra or {})}, self._fields(decision)
+        )
+
+    def _fields(self, decision: Decision) -> dict[str, str]:
+        return rate_limit_fields(
+            decision,
+            decision.bucket.spec_of(decision.key),
+            legacy=self._settings.legacy_fields,
+            jitter_s=self._settings.retry_jitter,
+        )
+
+
+def told(decision: Decision) -> dict[str, Any]:
+    """A decision as JSON."""
+    return {
+        "allowed": decision.allowed,
+        "limit": decision.limit,
+        "remaining": decision.remaining,
+        "retry_after": decision.retry_after,
+        "reset_after": decision.reset_after,
+        "mode": decision.mode.value,
+    }
+
+
+def respond(document: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:
+    """A success."""
+    return web.Response(body=json.dumps(document).encode(), content_type=JSON, headers=headers)
+
+
+__all__ = ["Calls", "respond", "told"]

@@ -1,0 +1,116 @@
+"""Sockets to listen on, by an address as people write it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.mesh.mesh_config import split_address
+
+UNIX = "unix:"
+BACKLOG = 512
+SOCKET_MODE = 0o660
+
+
+class CannotListen(CrdtbucketError):
+    """An address cannot be listened on; the message says why."""
+
+
+class Listening:
+    """One address that is taken."""
+
+    def __init__(self, address: str) -> None:
+        """`address`: "host:port" or "unix:/path". Raises `CannotListen`."""
+        self._path: str | None = None
+        try:
+            if address.startswith(UNIX):
+                self._path = address.removeprefix(UNIX)
+                self.socket = _unix(self._path)
+            else:
+                self.socket = _tcp(*split_address(address))
+        except ValueError as error:
+            raise CannotListen(f"an address to listen on {error}") from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CannotListen(f"cannot listen on {address!r}: {reason}") from error
+        self.socket.setblocking(False)
+        self.name, self.local = UNIX + str(self._path), True
+        """Where it is reached, "http://host:port" or "unix:/path"; whether from this host alone."""
+        if self._path is None:
+            host, port = self.socket.getsockname()[:2]
+            self.name = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            self.local = ip_address(host.partition("%")[0]).is_loopback
+
+    def close(self) -> None:
+        """Gives it up. A second call does nothing."""
+        self.unlink()
+        self.socket.close()
+
+    def unlink(self) -> None:
+        """Removes the file of a Unix socket; before the socket is closed, since after that the
+        path may be another process's."""
+        if self._path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+            self._path = None
+
+
+def _tcp(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    with _closed_on_error(sock):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+    return sock
+
+
+def _unix(path: str) -> socket.socket:
+    _remove_dead(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with _closed_on_error(sock):
+        # Owner and group alone, from its first moment.
+        before = os.umask(0o777 & ~SOCKET_MODE)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
+        sock.listen(BACKLOG)
+    return sock
+
+
+def _remove_dead(path: str) -> None:
+    """Removes the socket of a process that is gone, and nothing else."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise OSError(errno.EEXIST, "there is a file, and it is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        else:
+            raise OSError(errno.EADDRINUSE, "a running process listens there")
+
+
+@contextlib.contextmanager
+def _closed_on_error(sock: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        sock.close()
+        raise
+
+
+__all__ = ["CannotListen", "Listening"]

@@ -1,0 +1,162 @@
+"""What can be looked at: buckets, heavy keys, peers, health, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from crdtbucket.base.clock import now_ns
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.http.refusal import Refusal
+from crdtbucket.http.server import bodies
+from crdtbucket.http.server.calls import Calls, respond
+from crdtbucket.http.server.routes import Route
+from crdtbucket.limiter.facade import Limiter
+
+TOP = 20
+COUNTED = (
+    "tokens asked for through this server, admitted and denied; a minute ago counts half, "
+    "two minutes ago a quarter"
+)
+
+
+class Views:
+    """Everything that only reads."""
+
+    def __init__(self, limiter: Limiter, calls: Calls, registry: CollectorRegistry) -> None:
+        self.draining = False
+        self._limiter = limiter
+        self._calls = calls
+        self._registry = registry
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        top = {"type": "integer", "minimum": 1, "maximum": bodies.MAX_TOP, "default": TOP}
+        return [
+            Route("GET", "/v1/buckets", "All buckets", self.buckets, bodies.Buckets),
+            Route("GET", "/v1/buckets/{bucket}/keys", "The heaviest keys of a bucket", self.keys,
+                  bodies.HeavyKeys, refusals=(400, 404), query={"top": top}),
+            Route("GET", "/v1/peers", "The nodes that this one knows", self.peers, bodies.Peers),
+            Route("GET", "/healthz", "Whether the process answers", self.health, bodies.Health),
+            Route("GET", "/readyz", "Whether to send traffic here", self.ready, bodies.Health,
+                  denials=(503,)),
+            Route("GET", "/metrics", "For Prometheus", self.metrics, None, media="text/plain"),
+        ]  # fmt: skip
+
+    async def buckets(self, _: web.Request) -> web.Response:
+        """Every bucket with its mode and counts."""
+        return respond({"buckets": self.buckets_now()})
+
+    def buckets_now(self) -> list[dict[str, Any]]:
+        """As JSON."""
+        found = []
+        for name, bucket in self._limiter.buckets.items():
+            counters = bucket.counters()
+            found.append(
+                {
+                    "name": name,
+                    "capacity": bucket.spec.capacity,
+                    "refill_per_second": bucket.spec.rate_per_second,
+                    "mode": bucket.mode.value,
+                    **{
+                        field: counters[field]
+                        for field in ("keys", "allowed", "denied", "granted", "refunded")
+                    },
+                }
+            )
+        return found
+
+    async def keys(self, request: web.Request) -> web.Response:
+        """The keys for which most tokens were asked here."""
+        bucket = self._limiter.bucket(request.match_info["bucket"])
+        count = _top(request)
+        heavy = self._calls.heavy.get(bucket.spec.key)
+        found = [] if heavy is None else heavy.top(count, now_ns())
+        keys = [
+            {
+                "key": key,
+                "tokens": counter.tokens,
+                "error": counter.error,
+                "denied": counter.denied,
+                "remaining": bucket.peek(key).remaining,
+            }
+            for key, counter in found
+        ]
+        return respond({"bucket": bucket.spec.name, "counted": COUNTED, "keys": keys})
+
+    async def peers(self, _: web.Request) -> web.Response:
+        """The nodes of the mesh, none without one."""
+        return respond(self.peers_now())
+
+    def peers_now(self) -> dict[str, Any]:
+        """As JSON."""
+        me = self._limiter.node
+        lags = self._limiter.stats().get("lag", {})
+        peers = [
+            {
+                "name": one["node"],
+                "region": one["region"],
+                "state": one["state"],
+                "lag": lags.get(one["node"]),
+                "config": None if one["hash"] is None else running(one),
+                "rollout": one["rollout"],
+            }
+            for one in self._limiter.fleet()
+            if one["node"] != me
+        ]
+        return {"node": me, "region": self._limiter.region, "peers": peers}
+
+    async def health(self, _: web.Request) -> web.Response:
+        """The event loop turns."""
+        return respond({"status": "ok"})
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """503 while this node drains, may not serve, or has not heard the mesh yet."""
+        reason = self.not_ready()
+        if reason:
+            raise Refusal(503, reason, headers={"Retry-After": "1"})
+        return respond({"status": "ok"})
+
+    def not_ready(self) -> str:
+        """Why no traffic should come here; "" when it should."""
+        if self.draining:
+            return "this node is about to end"
+        if self._limiter.stats()["cautious"]:
+            return "this node has not heard the mesh yet, and serves only a part of its share"
+        for bucket in self._limiter.buckets.values():
+            try:
+                bucket.peek("ready?")
+            except CrdtbucketError as error:
+                return str(error)
+            break
+        return ""
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """In the text format of Prometheus."""
+        # The keys of a large table are looked over: that is no work for the event loop.
+        text = await asyncio.to_thread(generate_latest, self._registry)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def running(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Which configuration a node runs."""
+    return {"version": told["version"], "hash": told["hash"], "stage": str(told["stage"] or "")}
+
+
+def _top(request: web.Request) -> int:
+    unknown = set(request.query) - {"top"}
+    if unknown:
+        name = min(unknown)
+        raise Refusal(400, f"there is no parameter {name!r}", [(name, "unknown")])
+    text = request.query.get("top", str(TOP))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= bodies.MAX_TOP):
+        fault = f"write a whole number from 1 to {bodies.MAX_TOP}"
+        raise Refusal(400, f"top: {fault}", [("top", fault)])
+    return int(text)
+
+
+__all__ = ["COUNTED", "TOP", "Views", "running"]

@@ -1,0 +1,124 @@
+"""What an open limiter does about every second: time-outs of reservations, upkeep of the table."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from crdtbucket._core import Table
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.tables import Tables
+
+T = TypeVar("T")
+
+LOG = logging.getLogger("crdtbucket")
+BEAT_S = 1.0
+SAVE_NS = 10 * NS_PER_SECOND
+SHORTEST_BEAT_S = 0.001
+SWEEP_LEAST = 4_096
+# The whole table is looked over in so many beats, however large it is.
+SWEEP_BEATS = 32
+
+
+class Housekeeping:
+    """One beat of upkeep, and two ways to repeat it."""
+
+    def __init__(self, tables: Tables, buckets: Sequence[Bucket], *, alone: bool) -> None:
+        """`buckets` may grow. `alone`: no mesh looks after the main table."""
+        self._tables = tables
+        self._table = table = tables.main
+        self._buckets = buckets
+        self._alone = alone
+        self.relax: Callable[[], None] | None = None
+        """Takes back what a change of definitions needs for a time only."""
+        self.save: Callable[[], None] | None = None
+        """Keeps a snapshot; called every ten seconds, from a thread: it takes its time."""
+        self._saved = table.now()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._saving: asyncio.Future[None] | None = None
+        self._stop = threading.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread: threading.Thread | None = None
+
+    def beat(self) -> float:
+        """Does what is due. Returns the seconds to the next beat."""
+        now = self._table.now()
+        delay = BEAT_S
+        for bucket in self._buckets:
+            due = bucket.reservations.expire()
+            if due is not None:
+                delay = min(delay, max((due - now) / NS_PER_SECOND, SHORTEST_BEAT_S))
+        if self.relax is not None:
+            self.relax()
+        for table in self._tables.deciding():
+            if self._alone or table is not self._table:
+                _look_after(table)
+        if self.save is not None and now - self._saved >= SAVE_NS:
+            self._saved = now
+            self._save(self.save)
+        return delay
+
+    def start_on_loop(self) -> None:
+        """Beat on the running event loop until `stop`."""
+        self._loop = asyncio.get_running_loop()
+        self._beat_on(self._loop)
+
+    def start_thread(self) -> None:
+        """Beat in a thread until `stop`."""
+        # A daemon: a program that forgets to close its limiter must still be able to end.
+        self._thread = threading.Thread(
+            target=self._beat_in_thread, name="crdtbucket housekeeping", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No beat begins after this."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()  # its lead of a shared table ends with it
+        elif self._alone:
+            self._table.yield_lead()
+
+    def _save(self, save: Callable[[], None]) -> None:
+        if self._loop is None:  # in a thread of its own
+            save()
+        elif self._saving is None or self._saving.done():
+            self._saving = self._loop.run_in_executor(None, _logged, save)
+
+    def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(self._logged_beat(), self._beat_on, loop)
+
+    def _beat_in_thread(self) -> None:
+        while not self._stop.wait(self._logged_beat()):
+            pass
+
+    def _logged_beat(self) -> float:
+        delay = _logged(self.beat)
+        return BEAT_S if delay is None else delay
+
+
+def _look_after(table: Table) -> None:
+    if table.shared and not table.lead():
+        return  # another process does
+    # Nobody has to hear of anything: what was attempted counts as sent, so that it can be
+    # evicted when it is full again.
+    table.collect()
+    table.trim(table.version)
+    table.sweep(max(SWEEP_LEAST, table.places // SWEEP_BEATS))
+
+
+def _logged(work: Callable[[], T]) -> T | None:
+    try:
+        return work()
+    except Exception:  # logged; one failure must not end all upkeep
+        LOG.exception("a bug in the limiter's housekeeping")
+        return None
+
+
+__all__ = ["BEAT_S", "Housekeeping"]

@@ -1,0 +1,69 @@
+"""The parts of a limiter's `stats` and `fleet`, as plain dicts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.rollout.staged import Status
+
+if TYPE_CHECKING:
+    from crdtbucket.mesh.protocol.machine import MeshNode
+    from crdtbucket.mesh.transport.network import Mesh
+
+
+def bucket_stats(bucket: Bucket) -> dict[str, Any]:
+    """Counters of one bucket, its waiters and reservations."""
+    reservations = bucket.reservations
+    return {
+        **bucket.counters(),
+        "waiting": len(bucket.waiters),
+        "reservations_held": reservations.held,
+        "reserved": reservations.reserved,
+        "reservations_expired": reservations.expired,
+        "late_commits": reservations.late_commits,
+    }
+
+
+def mesh_stats(mesh: Mesh, machine: MeshNode, now: int) -> dict[str, Any]:
+    """States and lags (s) of the peers, and counters of the mesh. `now`: local ns."""
+    lags = sorted(machine.members.lags(now).items())
+    return {
+        "peers": {name: machine.status(name, now) for name in sorted(machine.links)},
+        "lag": {name: ns / NS_PER_SECOND for name, (ns, _) in lags},
+        "longest_lag": {name: ns / NS_PER_SECOND for name, (_, ns) in lags},
+        "mesh": {
+            **dataclasses.asdict(mesh.counters),
+            **machine.counters,
+            "entries_sent": machine.entries_sent,
+        },
+    }
+
+
+def fleet_row(
+    node: str,
+    region: str,
+    state: str,
+    config: tuple[int, int, int] | None,
+    rollout: tuple[int, int, int, int, int] | None,
+) -> dict[str, Any]:
+    """One node, its configuration and how the newest one stands; None where it told none."""
+    version, content, stage = (None, None, None) if config is None else config
+    told = None
+    if rollout is not None:
+        names = {"version": rollout[0], "hash": f"{rollout[1]:016x}"}
+        told = {**names, "status": str(Status(rollout[3]))}
+    return {
+        "node": node,
+        "region": region,
+        "state": state,
+        "version": version,
+        "hash": None if content is None else f"{content:016x}",
+        "stage": stage,
+        "rollout": told,
+    }
+
+
+__all__ = ["bucket_stats", "fleet_row", "mesh_stats"]

@@ -1,0 +1,126 @@
+"""The tables of one limiter: where its buckets count, and which of them other processes share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from crdtbucket._core import Table
+from crdtbucket.base.hashing import shared_key
+from crdtbucket.errors import LimiterClosed, LimiterNotOpen
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.shared.table_file import SharedFile, path_for
+from crdtbucket.strong.redis.redis_config import RedisConfig
+
+QUOTA_SUFFIX = "~quota"
+"""What the file of the outage quotas adds to the path of the shared table. `path_for` escapes "~"
+in the names of nodes, so no node's own file is called like that."""
+
+
+class Tables:
+    """The tables of one limiter, and the files of those that other processes of the host share.
+
+    Without `shared` one table holds all keys. With it, strong buckets count in a table of this
+    process alone, under an epoch of its own: each process is one more user of Redis, which decides
+    for all of them, and the records of two processes never mix. What a bucket grants while Redis is
+    gone is one share of the host, so those quotas are in a shared file again.
+    """
+
+    def __init__(
+        self,
+        shared: str | os.PathLike[str] | None,
+        *,
+        node: str,
+        mesh: MeshConfig | None,
+        redis: RedisConfig | None,
+        max_keys: int,
+        main: Table | None = None,
+    ) -> None:
+        """Opens or makes the shared table, if there is one. `main`: a table to use in its place.
+
+        Raises `SharedTableError` for a file that cannot be shared, and `ConfigError` for two
+        different secrets of the hash of keys.
+        """
+        self._node = node
+        self._max_keys = max_keys
+        self._hash_key = shared_key(mesh, redis)
+        self._process = os.getpid()
+        self.file = None if shared is None else SharedFile(path_for(shared, node))
+        self._quota_file: SharedFile | None = None
+        self._strong: Table | None = None
+        self._quotas: Table | None = None
+        if main is None:
+            key = self._hash_key
+            main = self._in_file(self.file, key) if self.file else self._private(key)
+        self.main = main
+
+    @property
+    def strong(self) -> Table:
+        """Where strong buckets count; made when it is asked for first."""
+        if self.file is None:
+            return self.main
+        if self._strong is None:
+            self._strong = self._private(self._hash_key)
+        return self._strong
+
+    @property
+    def quotas(self) -> Table:
+        """Where the outage quotas of strong buckets count. Raises `SharedTableError`."""
+        if self._quotas is None:
+            if self.file is None:
+                self._quotas = self._private(None)
+            else:
+                self._quota_file = SharedFile(self.file.path + QUOTA_SUFFIX)
+                self._quotas = self._in_file(self._quota_file, None)
+        return self._quotas
+
+    def of(self, strong: bool) -> Table:
+        """Where buckets count that ask Redis, or those that do not."""
+        return self.strong if strong else self.main
+
+    def deciding(self) -> Iterator[Table]:
+        """Each table in which buckets count."""
+        yield self.main
+        if self._strong is not None:
+            yield self._strong
+
+    def begin_life(self) -> None:
+        """To be called when the limiter opens: what a fork has copied counts under a new epoch, as
+        no two processes may count under one."""
+        if os.getpid() == self._process:
+            return
+        self._process = os.getpid()
+        for table in self.deciding():
+            if not table.shared:
+                table.open_epoch(int.from_bytes(os.urandom(8), "little") | 1)
+
+    def refuse(self, error: LimiterClosed | LimiterNotOpen) -> None:
+        """Every decision of this process raises `error` from now on."""
+        for table in self.deciding():
+            table.refusal = error
+
+    def admit(self) -> None:
+        """The limiter is open: decisions are made, unless they are refused for something else."""
+        for table in self.deciding():
+            if isinstance(table.refusal, LimiterNotOpen):
+                table.refusal = None
+
+    def close(self) -> None:
+        """Ends this process' use of what it shares; what it counted stays."""
+        for table, file in ((self.main, self.file), (self._quotas, self._quota_file)):
+            if table is not None and file is not None and file.fd >= 0:
+                table.unclaim()
+                file.close()
+
+    def _private(self, key: bytes | None) -> Table:
+        return Table(max_keys=self._max_keys, hash_key=key)
+
+    def _in_file(self, file: SharedFile, key: bytes | None) -> Table:
+        try:
+            return file.table(max_keys=self._max_keys, hash_key=key, owner=self._node)
+        except BaseException:
+            file.close()
+            raise
+
+
+__all__ = ["QUOTA_SUFFIX", "Tables"]

@@ -1,0 +1,253 @@
+"""Callers that wait for tokens: a line per key, first come first served.
+
+Lines belong to an event loop: callers of one loop are served in their order, loops of different
+threads compete. `take` and `acquire` do not stand in line; they get what is there when they ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections import OrderedDict
+from datetime import timedelta
+from typing import Protocol
+
+from crdtbucket._core import BucketCore, Decision
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import duration_ns
+from crdtbucket.errors import CrdtbucketError, WaitTimeout
+
+MAX_WAITERS = 10_000
+"""Callers in one line; a further one is told `WaitTimeout` at once."""
+
+LOOK_AGAIN_NS = NS_PER_SECOND
+"""With other nodes a line looks at least so often: they may have given tokens back."""
+
+Hash = tuple[int, int]
+
+
+class Lines(Protocol):
+    """Those who wait for tokens of one bucket."""
+
+    async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision: ...
+    def kick(self, key: str | bytes) -> None: ...
+    def kick_all(self) -> None: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
+
+
+class Waiters:
+    """All lines of one bucket."""
+
+    def __init__(
+        self,
+        bucket: BucketCore,
+        *,
+        news_ns: int | None = None,
+        max_waiters: int = MAX_WAITERS,
+    ) -> None:
+        """`news_ns`: how often other nodes are heard (ns), None when there are no others.
+
+        Their news changes levels without a notice; a refund in this process calls `kick`.
+        """
+        self.news_ns = news_ns
+        self._bucket = bucket
+        self._max_waiters = max_waiters
+        self._lines: dict[Hash, tuple[Line, ...]] = {}
+        self._lock = threading.Lock()  # for changes of `_lines`, from the loops of several threads
+
+    def __len__(self) -> int:
+        """Callers that wait now."""
+        return sum(len(line) for lines in list(self._lines.values()) for line in lines)
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
+        """The allowed decision, once it is this caller's turn; `Bucket.wait` says the rest."""
+        timeout_ns = patience_ns(timeout)
+        loop = asyncio.get_running_loop()
+        line = self._line(key, loop) if self._lines else None
+        decision = self._bucket.take(key, cost) if line is None else self._bucket.peek(key, cost)
+        if line is None:
+            if decision.allowed:
+                return decision
+            line = Line(self, self._bucket, decision, loop)
+        # Nothing was awaited since the look-up, so no other caller of this loop came between.
+        line.check(decision, timeout_ns, self._max_waiters)
+        return await line.join(decision.cost, timeout_ns)
+
+    def kick(self, key: str | bytes) -> None:
+        """Tokens of `key` came back: its lines look again at once. Safe from any thread."""
+        for line in self._lines.get(self._bucket.hash(key), ()):
+            line.kick()
+
+    def kick_all(self) -> None:
+        """Every line looks again, such as after a change of all of them. Safe from any thread."""
+        for lines in list(self._lines.values()):
+            for line in lines:
+                line.kick()
+
+    def open(self, line: Line) -> None:
+        """Count in a line that its first caller joins."""
+        with self._lock:
+            self._lines[line.hash] = (*self._lines.get(line.hash, ()), line)
+
+    def close(self, line: Line) -> None:
+        """Forget a line that nobody stands in."""
+        with self._lock:
+            left = tuple(one for one in self._lines[line.hash] if one is not line)
+            if left:
+                self._lines[line.hash] = left
+            else:
+                del self._lines[line.hash]
+
+    def _line(self, key: str | bytes, loop: asyncio.AbstractEventLoop) -> Line | None:
+        lines = self._lines.get(self._bucket.hash(key), ())
+        return next((line for line in lines if line.loop is loop), None)
+
+
+class Line:
+    """The callers of one event loop that wait for tokens of one key, the earliest first.
+
+    Only the first one's cost is tried, so a later one never passes an earlier one. One timer is
+    set to the moment when the first could pass. All but `kick` runs on the line's own loop.
+    """
+
+    def __init__(
+        self,
+        lines: Waiters,
+        bucket: BucketCore,
+        denial: Decision,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """`denial` is why its first caller has to wait."""
+        self.loop = loop
+        self.hash = bucket.hash(denial.key)
+        self._lines = lines
+        self._bucket = bucket
+        self._key = denial.key
+        self._denial = denial
+        self._costs: OrderedDict[asyncio.Future[Decision], int] = OrderedDict()
+        self._total = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._costs)
+
+    def check(self, decision: Decision, timeout_ns: int | None, most: int) -> None:
+        """Raise `WaitTimeout` when a caller with this decision would wait in vain."""
+        if len(self._costs) >= most:
+            raise WaitTimeout(f"{most} callers already wait for tokens of this key", self._denial)
+        if timeout_ns is None:
+            return
+        wait_ns = self._refill_ns(decision, self._total + decision.cost)
+        if timeout_ns == 0 or wait_ns > timeout_ns:
+            raise WaitTimeout(
+                f"{decision.cost} tokens take {max(wait_ns, 0) / NS_PER_SECOND:.3f} s or more, "
+                f"the caller waits {timeout_ns / NS_PER_SECOND:g} s",
+                self._denial if decision.allowed else decision,
+            )
+
+    async def join(self, cost: int, timeout_ns: int | None) -> Decision:
+        """Stand in line until served; whoever gives up, in whatever way, frees the place."""
+        turn: asyncio.Future[Decision] = self.loop.create_future()
+        if not self._costs:
+            self._lines.open(self)
+            self._arm()
+        self._costs[turn] = cost
+        self._total += cost
+        timer = None
+        if timeout_ns is not None:
+            seconds = timeout_ns / NS_PER_SECOND
+            timer = self.loop.call_later(seconds, self._expire, turn, seconds)
+        try:
+            return await turn
+        except BaseException:
+            # Cancelled after its turn came, but before it could run: the tokens go back.
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._bucket.refund(turn.result())
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._leave(turn)
+
+    def kick(self) -> None:
+        """Look again soon; from any thread."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._serve)
+
+    def _serve(self) -> None:
+        """Let pass, in order, all that can, and set the timer for the next."""
+        while self._costs:
+            turn, cost = next(iter(self._costs.items()))
+            if not turn.done():
+                try:
+                    # A peek first: a wake-up that comes too early is no new demand.
+                    decision = self._bucket.peek(self._key, cost)
+                    if decision.allowed:
+                        decision = self._bucket.take(self._key, cost)
+                except CrdtbucketError as error:
+                    turn.set_exception(error)
+                else:
+                    if not decision.allowed:
+                        self._denial = decision
+                        self._arm()
+                        return
+                    turn.set_result(decision)
+            self._remove(turn)
+
+    def _arm(self) -> None:
+        self._disarm()
+        if self.loop.is_closed():
+            return  # the last callers are being thrown away with their loop
+        denial = self._denial
+        wait_ns = denial.retry_after_ns
+        news_ns = self._lines.news_ns
+        if news_ns is not None:
+            # What is held back for others is a guess, and news may take it away.
+            refill_ns = max(self._refill_ns(denial, denial.cost), news_ns)
+            wait_ns = min(wait_ns, refill_ns, LOOK_AGAIN_NS)
+        self._timer = self.loop.call_later(wait_ns / NS_PER_SECOND, self._serve)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self, turn: asyncio.Future[Decision], seconds: float) -> None:
+        self._serve()  # tokens that are due this very moment are still in time
+        if not turn.done():
+            turn.set_exception(WaitTimeout(f"no tokens within {seconds:g} s", self._denial))
+
+    def _leave(self, turn: asyncio.Future[Decision]) -> None:
+        if turn in self._costs:
+            first = next(iter(self._costs)) is turn
+            self._remove(turn)
+            if first:
+                self._serve()
+
+    def _remove(self, turn: asyncio.Future[Decision]) -> None:
+        self._total -= self._costs.pop(turn)
+        if not self._costs:
+            self._disarm()
+            self._lines.close(self)
+
+    def _refill_ns(self, decision: Decision, tokens: int) -> int:
+        """How long refill needs from the level of a decision to `tokens` (ns), guesses left out."""
+        q, p = self._bucket.spec_of(self._key).emission
+        return decision.debt + -((decision.limit - tokens) * q // p)
+
+
+def patience_ns(timeout: float | timedelta | None) -> int | None:
+    """Nanoseconds, None for ever. A time that has passed already is 0. Raises `InvalidSpec`."""
+    if timeout is None or timeout == math.inf:
+        return None
+    if isinstance(timeout, (int, float)) and timeout < 0:
+        return 0
+    return duration_ns(timeout, "timeout")
+
+
+__all__ = ["MAX_WAITERS", "Lines", "Waiters", "patience_ns"]

@@ -1,0 +1,255 @@
+"""How one node takes part in the mesh: where it listens, whom it calls, what it trusts."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.errors import ConfigError, MeshError, Problem
+
+Secret = str | bytes
+DNS_PREFIX = "dns+"
+NEVER: Literal["never"] = "never"
+_MONTH_S = 2_592_000.0
+LEAST_SECRET = 16
+"""Bytes of a secret that authenticates: a shorter one can be guessed."""
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Settings of one node's part in the mesh; checked when made.
+
+    Raises `ConfigError` with every wrong field, and `MeshError` for an address that others can
+    reach, or a peer on another machine, while nothing authenticates them.
+    """
+
+    listen: str = "127.0.0.1:7946"
+    """Where peers connect, "host:port"; port 0 takes a free one."""
+    advertise: str | None = None
+    """The address that other nodes are told to call, where it differs from `listen`."""
+    peers: Sequence[str] = ()
+    """Nodes to call: "host:port", or "dns+host:port" for every address of a name."""
+    secret: Secret | Sequence[Secret] | None = field(default=None, repr=False)
+    """Authenticates peers and frames. Of several the first is used and all are accepted, so that
+    a secret can be changed node by node. At least 16 bytes each, and random."""
+    hash_secret: Secret | None = field(default=None, repr=False)
+    """Keys the hash of bucket keys; the same on all nodes for as long as the mesh lives."""
+    tls_cert: str | None = None
+    """Certificate file (PEM) that this node shows."""
+    tls_key: str | None = None
+    """Private key file (PEM) of `tls_cert`."""
+    tls_ca: str | None = None
+    """Authorities (PEM) that sign peers' certificates; given, TLS is mutual."""
+    tls_verify_peer: bool = True
+    """False keeps TLS but takes any certificate; the secret must then authenticate."""
+    gossip_interval: float = 0.1
+    """Seconds between two rounds to a peer, 0.01 to 10."""
+    partition_trust: float | None = None
+    """Seconds for which a silent peer's demand is still predicted; None: while a member."""
+    partition_burst: Literal["whole", "share"] = "whole"
+    """How many tokens a bucket holds at most while peers are silent: its whole capacity, so that
+    each side of a partition may burst to it; or this side's share of it by demand, so that all
+    sides together burst to one capacity, and a burst on one side alone gets no more than that."""
+    forget_after: float = 900.0
+    """Seconds of silence after which a peer is no longer a member, 1 to 30 days."""
+    ended_is_dead: float | Literal["never"] = 10.0
+    """Seconds for which every call to a peer whose connection ended must be refused, until it
+    counts as dead and what was set aside for it is free, 1 to 30 days; "never": not before
+    `forget_after`."""
+    state_dir: str | os.PathLike[str] | None = None
+    """Directory for this node's epoch and snapshots; None keeps nothing."""
+    max_peers: int = 64
+    """Connections to peers, 1 to 1024."""
+
+    def __post_init__(self) -> None:
+        # Lists become tuples, so that a frozen value really is one.
+        if not isinstance(self.peers, str):
+            object.__setattr__(self, "peers", tuple(self.peers))
+        if self.secret is not None and not isinstance(self.secret, (str, bytes)):
+            object.__setattr__(self, "secret", tuple(self.secret))
+        problems = [
+            *self._address_problems(),
+            *self._secret_problems(),
+            *self._tls_problems(),
+            *self._number_problems(),
+        ]
+        if problems:
+            raise ConfigError(problems)
+        if not (self.secrets or self.mutual_tls):
+            self._refuse_strangers()
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """All secrets that are accepted, as bytes; the first is the one used."""
+        given = self.secret
+        if given is None:
+            return ()
+        several = (given,) if isinstance(given, (str, bytes)) else given
+        return tuple(_as_bytes(one) for one in several)
+
+    @property
+    def mutual_tls(self) -> bool:
+        """Whether both sides of a connection prove themselves by certificate."""
+        return self.tls_ca is not None and self.tls_verify_peer
+
+    @property
+    def gossip_interval_ns(self) -> int:
+        """`gossip_interval` in nanoseconds."""
+        return round(self.gossip_interval * NS_PER_SECOND)
+
+    @property
+    def partition_trust_ns(self) -> int | None:
+        """`partition_trust` in nanoseconds."""
+        trust = self.partition_trust
+        return None if trust is None else round(trust * NS_PER_SECOND)
+
+    @property
+    def forget_after_ns(self) -> int:
+        """`forget_after` in nanoseconds."""
+        return round(self.forget_after * NS_PER_SECOND)
+
+    @property
+    def ended_is_dead_ns(self) -> int | None:
+        """`ended_is_dead` in nanoseconds, None for never."""
+        period = self.ended_is_dead
+        return None if isinstance(period, str) else round(period * NS_PER_SECOND)
+
+    def _refuse_strangers(self) -> None:
+        """Nothing authenticates peers, so none may be on another machine."""
+        fix = "set mesh.secret, or tls_cert, tls_key and tls_ca for mutual TLS"
+        if not is_loopback(split_address(self.listen)[0]):
+            raise MeshError(
+                f"mesh.listen is {self.listen!r}, which other machines can reach, and nothing "
+                f"authenticates them: {fix}, or listen on 127.0.0.1"
+            )
+        for number, peer in enumerate(self.peers):
+            if not is_loopback(split_address(peer.removeprefix(DNS_PREFIX))[0]):
+                raise MeshError(
+                    f"mesh.peers[{number}] is {peer!r}, on another machine, and nothing "
+                    f"authenticates it: {fix}, or name peers on 127.0.0.1 alone"
+                )
+
+    def _address_problems(self) -> Iterator[Problem]:
+        yield from _address_problem("listen", self.listen, lowest_port=0)
+        if self.advertise is not None:
+            yield from _address_problem("advertise", self.advertise)
+        if isinstance(self.peers, str):
+            yield _problem("peers", f"is the text {self.peers!r}", "write a list of addresses")
+            return
+        for number, peer in enumerate(self.peers):
+            address = peer[len(DNS_PREFIX) :] if _has_dns_prefix(peer) else peer
+            yield from _address_problem(f"peers[{number}]", address)
+
+    def _secret_problems(self) -> Iterator[Problem]:
+        several = isinstance(self.secret, tuple)
+        given = self.secret if isinstance(self.secret, tuple) else (self.secret,)
+        if several and not given:
+            yield _problem("secret", "is an empty list", "give at least one secret, or none at all")
+        for number, one in enumerate(given):
+            if several or one is not None:
+                name = f"secret[{number}]" if several else "secret"
+                yield from _secret_problem(name, one, LEAST_SECRET)
+        if self.hash_secret is not None:
+            yield from _secret_problem("hash_secret", self.hash_secret, 1)
+
+    def _tls_problems(self) -> Iterator[Problem]:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_cert"
+            yield _problem(missing, "is missing", "set tls_cert and tls_key together")
+        elif self.tls_ca is not None and self.tls_cert is None:
+            yield _problem("tls_cert", "is missing", "mutual TLS needs tls_cert and tls_key too")
+
+    def _number_problems(self) -> Iterator[Problem]:
+        yield from _seconds_problem("gossip_interval", self.gossip_interval, 0.01, 10.0)
+        yield from _seconds_problem("forget_after", self.forget_after, 1.0, _MONTH_S)
+        if isinstance(self.ended_is_dead, str):
+            if self.ended_is_dead != NEVER:
+                fix = f"write seconds from 1 to {_MONTH_S:g}, or {NEVER}"
+                yield _problem("ended_is_dead", f"is {self.ended_is_dead!r}", fix)
+        else:
+            yield from _seconds_problem("ended_is_dead", self.ended_is_dead, 1.0, _MONTH_S)
+        if self.partition_burst not in ("whole", "share"):
+            fix = 'write "whole" or "share"'
+            yield _problem("partition_burst", f"is {self.partition_burst!r}", fix)
+        if self.partition_trust is not None:
+            yield from _seconds_problem("partition_trust", self.partition_trust, 0.0, _MONTH_S)
+        peers = self.max_peers
+        if isinstance(peers, bool) or not isinstance(peers, int) or not 1 <= peers <= 1024:
+            yield _problem("max_peers", f"is {peers!r}", "write a whole number from 1 to 1024")
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[ipv6]:port"; `ValueError` says what is wrong."""
+    if not isinstance(address, str):
+        raise ValueError(f"is {address!r}, not text")
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit():
+        raise ValueError(f"is {address!r}, which has no port")
+    if int(port) > 65_535:
+        raise ValueError(f"is {address!r}, whose port is above 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"is {address!r}; an IPv6 host stands in brackets")
+    if not host or any(c.isspace() or c in "/@" for c in host):
+        raise ValueError(f"is {address!r}, which has no host name or address")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can be reached from this machine only, judged without asking DNS."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name may resolve to anything
+
+
+def _address_problem(name: str, address: str, lowest_port: int = 1) -> Iterator[Problem]:
+    try:
+        _, port = split_address(address)
+    except ValueError as error:
+        yield _problem(name, str(error), 'write "host:port", such as "10.0.0.5:7946"')
+        return
+    if port < lowest_port:
+        yield _problem(name, f"is {address!r}", "port 0 can only be listened on; give the real one")
+
+
+def _secret_problem(name: str, secret: object, least: int) -> Iterator[Problem]:
+    # The value is never repeated: messages end up in logs.
+    if not isinstance(secret, (str, bytes)):
+        yield _problem(name, "is neither text nor bytes", "write the secret as text")
+    elif not secret.strip():
+        yield _problem(name, "is empty", "give a secret, or leave the field out")
+    elif (
+        size := len(secret if isinstance(secret, bytes) else secret.encode(errors="replace"))
+    ) < least:
+        fix = f"use {least} random bytes or more, such as `openssl rand -hex 16` prints"
+        yield _problem(name, f"has {size} bytes, which can be guessed", fix)
+
+
+def _seconds_problem(name: str, value: float, low: float, high: float) -> Iterator[Problem]:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        yield _problem(name, f"is {value!r}", f"write seconds from {low:g} to {high:g}")
+
+
+def _has_dns_prefix(peer: object) -> bool:
+    return isinstance(peer, str) and peer.startswith(DNS_PREFIX)
+
+
+def _as_bytes(secret: Secret) -> bytes:
+    return secret.encode() if isinstance(secret, str) else secret
+
+
+def _problem(name: str, message: str, fix: str) -> Problem:
+    return Problem(message, fix, path=f"mesh.{name}")
+
+
+__all__ = ["DNS_PREFIX", "NEVER", "MeshConfig", "is_loopback", "split_address"]

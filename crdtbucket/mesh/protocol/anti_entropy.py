@@ -1,0 +1,80 @@
+"""Anti-entropy: digests of quiet keys over ranges of hashes find what rounds missed.
+
+A node goes over all hashes in `PERIOD_NS`, or in as many rounds as there are slices. A peer whose
+own digest of a slice differs answers with its items (hash, fingerprint, debt); then each sends what
+the other lacks or has differently.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from crdtbucket._core import Table
+from crdtbucket.mesh.protocol.link import Link
+
+PERIOD_NS = 10_000_000_000
+SLICE = 1024
+"""Entries of a slice, about."""
+MOST_PLACES = 2**19
+"""Of the room for keys, held or not, that a slice goes over at most."""
+MOST_ITEMS = 5000
+"""Items in an answer; a slice that holds more here is gone over in its own turn."""
+TOLERANCE_NS = 1_000_000_000
+"""Debts of an entry that differ by less are the same: they were stated at different times."""
+LAST = 2**64 - 1
+_ITEM = struct.Struct("<QQQQ")
+
+
+def next_digest(table: Table, link: Link, now: int) -> dict[str, Any]:
+    """The digest that is due for this link, as fields of a frame; empty when none is."""
+    if now < link.digest_due:
+        return {}
+    # By the keys that are held, not by those that owe: where few do, one slice would be the table.
+    slices = 1 + max(len(table) // SLICE, table.max_keys // MOST_PLACES)
+    first = link.digest_from
+    last = min(LAST, first + (LAST + 1) // slices)
+    count, total, debt, _ = table.digest(first, last)
+    link.digest_due = now + PERIOD_NS // slices
+    link.digest_from = (last + 1) % (LAST + 1)
+    if last == LAST:
+        link.passes += 1
+    return {"digest": (first, last, count, total, min(debt, 2**64 - 1))}
+
+
+def differs(table: Table, digest: tuple[int, int, int, int, int]) -> bool:
+    """Whether the own digest of that range is another one."""
+    first, last, count, total, debt = digest
+    mine, my_total, my_debt, _ = table.digest(first, last)
+    return mine != count or my_total != total or abs(my_debt - debt) > TOLERANCE_NS * max(1, count)
+
+
+def items(table: Table, first: int, last: int) -> bytes:
+    """Items of the range, to compare."""
+    return table.digest_items(first, last, MOST_ITEMS)[: MOST_ITEMS * _ITEM.size]
+
+
+def compare(table: Table, first: int, last: int, theirs: bytes) -> tuple[list[int], bytes]:
+    """Entries here that the sender of these items lacks or has differently, and the hashes to ask
+    it for."""
+    known = {(lo, hi): (print_, debt) for lo, hi, print_, debt in _ITEM.iter_unpack(theirs)}
+    send, want = [], bytearray()
+    for lo, hi, print_, debt in _ITEM.iter_unpack(items(table, first, last)):
+        other = known.pop((lo, hi), None)
+        if other is None:
+            send.append(table.find(lo, hi))
+        elif other[0] != print_ or abs(other[1] - debt) > TOLERANCE_NS:
+            send.append(table.find(lo, hi))
+            want += lo.to_bytes(8, "little") + hi.to_bytes(8, "little")
+    for lo, hi in known:
+        # What is full or not quiet here is sent, and asked for as well: a third node's answers may
+        # come in every round and bring nothing, so that the key is never quiet here.
+        send.append(table.find(lo, hi))
+        want += lo.to_bytes(8, "little") + hi.to_bytes(8, "little")
+    return [entry for entry in send if entry >= 0], bytes(want)
+
+
+def wanted(table: Table, hashes: bytes) -> list[int]:
+    """Entries with these hashes that are held here."""
+    found = (table.find(lo, hi) for lo, hi in struct.iter_unpack("<QQ", hashes))
+    return [entry for entry in found if entry >= 0]

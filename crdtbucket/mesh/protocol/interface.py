@@ -1,0 +1,70 @@
+"""The protocol machine as the network sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from crdtbucket.errors import NodeConflict
+from crdtbucket.mesh.node_info import NodeInfo
+
+Frames = Iterable[tuple[str, bytes]]
+
+
+class Node(Protocol):
+    """What a transport needs of a node. Times are absolute ns of the clock that both share."""
+
+    on_wake: Callable[[], None] | None
+    """Set by the transport; to be called, from any thread, when `next_tick` moved earlier."""
+
+    @property
+    def info(self) -> NodeInfo:
+        """This node, as of now."""
+        ...
+
+    def connected(self, peer: NodeInfo, now: int) -> None:
+        """A link to `peer` is up; raises `NodeConflict`, or `WireError` for want of room, to refuse
+        it."""
+        ...
+
+    def disconnected(self, name: str, now: int, *, ended: bool) -> None:
+        """The link to this peer is gone. `ended`: the peer's side closed or reset the connection;
+        False when it fell silent, or broke a rule, and this side closed it."""
+        ...
+
+    def call_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
+        """A call to `address` made no link. `name`: of the node last met there, "" for none.
+        `refused`: the host refused it or closed it at once, or another node answers there; False
+        when nobody answered in time, or when the answer does not say that the node is gone."""
+        ...
+
+    def receive(self, name: str, frame: bytes, now: int) -> list[tuple[str, bytes]]:
+        """A frame came from peer `name`; returns frames to send. Raises `WireError`."""
+        ...
+
+    def observe(self, data: bytes, now: int) -> bytes:
+        """A frame came from an observer; returns the one answer to it. Raises `WireError`."""
+        ...
+
+    def tick(self, now: int) -> list[tuple[str, bytes]]:
+        """Frames to send at this time."""
+        ...
+
+    def next_tick(self, now: int) -> int:
+        """When `tick` is to be called next."""
+        ...
+
+    def twin(self, peer: NodeInfo) -> NodeConflict:
+        """Another process runs under this node's name; the younger of the two refuses to serve."""
+        ...
+
+    def leave(self, now: int) -> list[tuple[str, bytes]]:
+        """The last frames to send."""
+        ...
+
+    def known_addresses(self) -> list[str]:
+        """Addresses of members, as gossip has them."""
+        ...
+
+
+__all__ = ["Frames", "Node"]

@@ -1,0 +1,80 @@
+"""Answers to observers: they look at what is counted here, bring columns, and are no members.
+
+Nothing is kept of an observer. It asks for entries by a range of hashes (`RANGE`) or by the hashes
+(`WANT`), and tells entries (`ENTRIES`); each frame gets one answer. What it tells is believed like
+what a peer relays: never about a node that is connected here, and no more than the limit allows.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+from crdtbucket._core import Merged, Table
+from crdtbucket.errors import WireError
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.roster import Roster
+
+SLICE = 1024
+"""Entries of an answer, about."""
+LAST = 2**64 - 1
+_ITEM = struct.Struct("<QQ16x")
+_HASH = struct.Struct("<QQ")
+
+
+def look(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
+    """The entries that a frame asks for, as fields of the answer: those in the order of hashes that
+    fit, and how far they go. A range gives the indebted ones, hashes any that are held."""
+    if frame.payload_kind == wire.RANGE and frame.items is not None:
+        first, last = frame.items
+        following = table.digest(first, last, SLICE, True)[3]
+        last = following - 1 if following else last
+        found: Iterable[tuple[int, int]] = _ITEM.iter_unpack(
+            table.digest_items(first, last, SLICE, True)
+        )
+    else:
+        first, last = 0, LAST
+        found = _HASH.iter_unpack(frame.payload)
+    hashes = sorted((hi, table.find(lo, hi)) for lo, hi in found)
+    held = [(hi, entry) for hi, entry in hashes if entry >= 0]
+    tables, positions = roster.announced()
+    payload, upto, _ = table.encode_entries(
+        array("I", [entry for _, entry in held]), 0, positions, wire.MAX_PAYLOAD
+    )
+    if upto < len(held):
+        last = held[upto][0] - 1
+    return {
+        "payload": payload,
+        "tables_version": tables.version,
+        "tables": tables,
+        "items": (min(first, last), last),
+        "marks": _marks(table) or None,
+    }
+
+
+def tell(table: Table, roster: Roster, frame: wire.Frame) -> Merged:
+    """Merges the entries of a frame. Raises WireError, and changes nothing, when it is malformed.
+
+    They come as from this node itself, so that nobody's column and rates are the observer's.
+    """
+    if frame.tables is None:
+        raise WireError("an observer's entries come with their tables")
+    resolved = roster.resolve(frame.tables)
+    return table.merge(
+        frame.payload,
+        resolved.definitions,
+        resolved.origins,
+        node=0,
+        epoch=table.epoch,
+        at=table.now(),
+        newer=False,
+    )
+
+
+def _marks(table: Table) -> tuple[int, ...]:
+    return tuple(epoch for _, _, epoch, gone in table.origins() if gone)[: wire.MAX_MARKS]
+
+
+__all__ = ["look", "tell"]

@@ -1,0 +1,137 @@
+"""Names and numbers: nodes, epochs and definitions as this table and the wire number them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from crdtbucket._core import Table
+from crdtbucket.errors import MeshError, WireError
+from crdtbucket.mesh.protocol import wire
+
+NO_PLACE = 0xFFFF
+MAX_NODES = 1024
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A peer's announced tables as understood here."""
+
+    tables: wire.Tables
+    origins: array[int]
+    """Local origin ids at its positions."""
+    definitions: tuple[tuple[int, int, int, int], ...]
+    """(local slot or -1, equals: 1 the definition here, 2 its candidate, 3 both; its q, its p)."""
+    key: tuple[int, int]
+    """State of the local numbers for which this holds."""
+
+
+class Roster:
+    """Ids of the nodes that this one knows of; 0 is itself. Ids of dropped nodes are used again.
+
+    Names and ids stand in the table beside the epochs that they own, so whoever opens the table, in
+    this life of the node or the next, means the same nodes by the same ids.
+    """
+
+    def __init__(self, table: Table, name: str) -> None:
+        """Raises MeshError when the table is another node's."""
+        self._table = table
+        self.changes = 0
+        """Rises when a name gets or loses its id."""
+        self._ids = {known: number for number, known in table.node_names().items()}
+        owner = next((known for known, number in self._ids.items() if number == 0), None)
+        if owner is None:
+            table.name_node(0, name)
+            self._ids[name] = 0
+        elif owner != name:
+            raise MeshError(
+                f"this table is used by node {owner!r}, not {name!r}: give it that name"
+            )
+        self._announced: tuple[wire.Tables, array[int], tuple[int, int] | None]
+        self._announced = wire.Tables(0, (), ()), array("H"), None
+        self._owners: tuple[int, dict[int, str]] = -1, {}
+
+    def node(self, name: str) -> int:
+        """The id of a node, a new one when its name is new. Raises WireError when there is no room
+        for another name."""
+        known = self._ids.get(name)
+        if known is not None:
+            return known
+        taken = set(self._ids.values())
+        free = next((i for i in range(1, MAX_NODES) if i not in taken), None)
+        if free is None:
+            raise WireError(f"more than {MAX_NODES - 1} nodes are known: {name!r} is refused")
+        self._table.name_node(free, name)  # before any epoch of it stands in the table
+        self._ids[name] = free
+        self.changes += 1
+        return free
+
+    def names(self) -> dict[int, str]:
+        """Names by id."""
+        return {number: name for name, number in self._ids.items()}
+
+    def drop_strangers(self, members: Collection[str]) -> None:
+        """Forgets the names of nodes that are no members and have no epoch left."""
+        used = {node for _, node, _, _ in self._table.origins()}
+        for name, number in list(self._ids.items()):
+            if number != 0 and number not in used and name not in members:
+                del self._ids[name]
+                self._table.name_node(number, "")
+                self.changes += 1
+
+    def owner(self, epoch: int) -> str | None:
+        """The name of the node whose epoch this is; None for one that is not known."""
+        tables, _ = self.announced()
+        if self._owners[0] != tables.version:
+            self._owners = tables.version, {known: name for name, known in tables.origins}
+        return self._owners[1].get(epoch)
+
+    def announced(self) -> tuple[wire.Tables, array[int]]:
+        """What positions in the entries sent from here mean, and the position of each origin.
+
+        May be called from two threads (a snapshot's is one): what is built becomes valid at once.
+        """
+        key = (self._table.origins_version, self._table.definition_count)
+        tables, positions, built = self._announced
+        if key == built:
+            return tables, positions
+        names = self.names()
+        known = self._table.origins()
+        origins = [(i, names[node], epoch) for i, node, epoch, gone in known if not gone]
+        positions = array("H", [NO_PLACE]) * wire.MAX_ORIGINS
+        for place, (origin, _, _) in enumerate(origins):
+            positions[origin] = place
+        owners = _shared(((name, epoch) for _, name, epoch in origins), tables.origins)
+        tables = wire.Tables(tables.version + 1, owners, tuple(self._table.all_definitions()))
+        self._announced = tables, positions, key
+        return tables, positions
+
+    def resolve(self, tables: wire.Tables) -> Resolved:
+        """A peer's tables in local numbers. Raises WireError when an epoch is stated of two nodes,
+        or when there is no room for more."""
+        origins = array("H")
+        for name, epoch in tables.origins:
+            origins.append(self._table.origin(self.node(name), epoch))
+        local = {row[1]: row for row in self._table.definitions()}
+        candidates = self._table.candidates()
+        definitions = []
+        for name_hash, definition_hash, q, p in tables.definitions:
+            mine = local.get(name_hash)
+            same = int(mine is not None and mine[2] == definition_hash)
+            same |= 2 * (candidates.get(name_hash) == definition_hash)
+            definitions.append((mine[0] if mine else -1, same, q, p))
+        own, _ = self.announced()
+        tables = replace(tables, origins=_shared(tables.origins, own.origins))
+        return Resolved(tables, origins, tuple(definitions), self.key)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Changes when ids are given up or definitions are replaced."""
+        return self._table.released, self._table.definition_count
+
+
+def _shared(owners: Iterable[tuple[str, int]], held: wire.Origins) -> wire.Origins:
+    """The same owners, as the objects that are held already: every peer states all of them."""
+    known = {owner: owner for owner in held}
+    return tuple(known.get(owner, owner) for owner in owners)

@@ -1,0 +1,178 @@
+"""What goes out in frames of bounded size: rounds, early flushes, answers, a joiner's full sync."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+from crdtbucket._core import Table
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.link import Link, Sent
+from crdtbucket.mesh.protocol.roster import Roster
+
+ROUND_BYTES = 16 * wire.MAX_PAYLOAD
+"""Most payload that one round sends to one peer; what does not fit goes with the next."""
+SYNC_FRAMES = 4
+"""Frames of a full sync that may be unacknowledged at a time."""
+SYNC_PATIENCE_NS = 1_000_000_000
+"""After this, and two round trips, a chunk of the full sync is sent again."""
+
+
+class Outbox:
+    """Builds the frames for the links of one node."""
+
+    def __init__(self, table: Table, roster: Roster) -> None:
+        self._table = table
+        self._roster = roster
+        self._chunks: dict[tuple[int, int], tuple[bytes, int, int]] = {}
+        self.flags = 0
+        self.entries_sent = 0
+        """Entries sent so far, each counted once a peer that it went to."""
+
+    def frame(self, link: Link, now: int, sent: Sent | None = None, **values: Any) -> bytes:
+        """One frame to a peer, with the acknowledgements and times that every frame carries."""
+        sent = sent or Sent()
+        if "members" in values:
+            sent.news = link.news_sent
+        tables, _ = self._roster.announced()
+        if (
+            values.get("payload")
+            and link.tables_acked < tables.version
+            and "payload_kind" not in values
+        ):
+            values["tables"] = tables
+            sent.tables_version = tables.version
+        received = link.received
+        return wire.encode(
+            wire.Frame(
+                epoch=self._table.epoch,
+                to_epoch=link.info.epoch,
+                seq=link.expect(sent),
+                sent=now,
+                echo=link.echo,
+                hold=now - link.echo_at if link.echo is not None else 0,
+                ack=received.highest,
+                ack_bits=received.bits,
+                flags=self.flags,
+                tables_version=tables.version if values.get("payload") else 0,
+                **values,
+            )
+        )
+
+    def start(self) -> None:
+        """A new moment: nothing encoded before may be sent again."""
+        self._chunks.clear()
+
+    def round(
+        self, link: Link, now: int, extra: dict[str, Any], ages: tuple[tuple[int, int], ...] = ()
+    ) -> list[bytes]:
+        """The frames of a round: every key that is dirty for the peer, or as many as fit. `extra`
+        goes with the first, or before it where that has to bring the tables; `ages` only with a
+        complete one."""
+        head = self._table.version
+        budget = ROUND_BYTES
+        chunks: list[tuple[bytes, int, int]] = []
+        fits = link.try_again(head, now)
+        gaps = link.acked.gaps(head) if fits else []
+        if link.cursor < head and link.cursor > link.acked.prefix:
+            gaps = _rotated(gaps, link.cursor)
+        for low, upto in gaps:
+            after = low
+            while after < upto and budget > 0:
+                payload, last, count = self._chunk(after, upto)
+                if count:
+                    chunks.append((payload, after, last))
+                    self.entries_sent += count
+                    budget -= len(payload)
+                else:
+                    link.acked.add(after, last)
+                after = last
+            if after < upto:
+                fits = False
+                link.cursor = after
+                break
+        else:
+            link.cursor = 0
+        sync = self._sync(link, now)
+        parts: list[tuple[bytes, Sent]] = [
+            *((payload, Sent(sync_from=place)) for place, payload in sync.items()),
+            *((payload, Sent(after, last)) for payload, after, last in chunks),
+        ] or [(b"", Sent())]
+        # Complete: nothing that the peer may lack is missing in it, be it older and on its way.
+        complete = fits and link.sync_place < 0 and link.sync_waiting.keys() <= sync.keys()
+        link.round_sent += 1
+        out = []
+        if extra and parts[0][0] and link.tables_acked < self._roster.announced()[0].version:
+            out.append(self.frame(link, now, **extra))
+            extra = {}
+        for part, (payload, sent) in enumerate(parts):
+            values: dict[str, Any] = {"payload": payload, **(extra if not part else {})}
+            if complete:
+                values |= {"round": link.round_sent, "part": part, "parts": len(parts)}
+                if ages and not part:
+                    values["ages"] = ages
+            out.append(self.frame(link, now, sent, **values))
+        return out
+
+    def flush(self, link: Link, after: int, now: int) -> list[bytes]:
+        """Only what an early flush gave new versions."""
+        head, out = self._table.version, []
+        while after < head:
+            payload, last, count = self._chunk(after, head)
+            if count:
+                out.append(self.frame(link, now, Sent(after, last), payload=payload))
+                self.entries_sent += count
+            after = last
+        return out
+
+    def entries(
+        self, link: Link, entries: Iterable[int], now: int, most: int = 2**31
+    ) -> list[bytes]:
+        """Given entries, whatever their state, in at most `most` frames."""
+        _, positions = self._roster.announced()
+        wanted, start = array("I", entries), 0
+        out: list[bytes] = []
+        while start < len(wanted) and len(out) < most:
+            payload, start, count = self._table.encode_entries(
+                wanted, start, positions, wire.MAX_PAYLOAD
+            )
+            if not count:
+                break
+            self.entries_sent += count
+            out.append(self.frame(link, now, payload=payload))
+        return out
+
+    def _sync(self, link: Link, now: int) -> dict[int, bytes]:
+        """The next chunks of a full sync by their places, and those that seem lost."""
+        patience = SYNC_PATIENCE_NS + 2 * link.round_trip
+        _, positions = self._roster.announced()
+        due = [place for place, at in link.sync_waiting.items() if now - at > patience]
+        out: dict[int, bytes] = {}
+        while due or (link.sync_place >= 0 and len(link.sync_waiting) < SYNC_FRAMES):
+            place = due.pop() if due else link.sync_place
+            payload, following, count = self._table.encode_indebted(
+                place, positions, wire.MAX_PAYLOAD
+            )
+            if place == link.sync_place:
+                link.sync_place = following
+            link.sync_waiting.pop(place, None)
+            if count:
+                link.sync_waiting[place] = now
+                self.entries_sent += count
+                out[place] = payload
+        return out
+
+    def _chunk(self, after: int, upto: int) -> tuple[bytes, int, int]:
+        key = (after, upto)
+        if key not in self._chunks:
+            _, positions = self._roster.announced()
+            self._chunks[key] = self._table.encode_log(after, upto, positions, wire.MAX_PAYLOAD)
+        return self._chunks[key]
+
+
+def _rotated(gaps: list[tuple[int, int]], cursor: int) -> list[tuple[int, int]]:
+    """The gaps from `cursor` on, then those before it."""
+    later = [(max(after, cursor), upto) for after, upto in gaps if upto > cursor]
+    earlier = [(after, min(upto, cursor)) for after, upto in gaps if after < cursor]
+    return later + earlier

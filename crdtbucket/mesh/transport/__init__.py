@@ -1,0 +1,1 @@
+"""The network of a node: sockets, handshakes, discovery and the timer of the protocol."""

@@ -1,0 +1,240 @@
+"""What stands before the HTTP server: limits and a deadline for connections not yet authenticated.
+
+The HTTP server gives a client that says nothing all the time it likes. Here every TCP connection
+has three seconds, from its first packet, to get through TLS, the upgrade and the handshake; and it
+may send only so much until then. Refusing costs one small object and no task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from aiohttp.web import RequestHandler, Server
+
+from crdtbucket.mesh.transport.counters import Refusals
+
+HANDSHAKE_S = 3.0
+MAX_UNPROVEN = 64
+MAX_UNPROVEN_PER_ADDRESS = 32
+MAX_UNPROVEN_BYTES = 16_384
+
+
+class Doorkeeper:
+    """Counts the connections behind all gates of a listener and says which may enter."""
+
+    def __init__(self, max_peers: int, refusals: Refusals) -> None:
+        self.refusals = refusals
+        self.gates: set[Gate] = set()
+        self._max_open = max_peers + MAX_UNPROVEN
+        self._unproven: dict[str, int] = {}
+
+    def full_for(self, source: str) -> str | None:
+        """Why a connection from `source` may not enter now; None when it may."""
+        if len(self.gates) >= self._max_open:
+            return "too_many_connections"
+        if sum(self._unproven.values()) >= MAX_UNPROVEN:
+            return "too_many_unproven"
+        if self._unproven.get(source, 0) >= MAX_UNPROVEN_PER_ADDRESS:
+            return "too_many_from_address"
+        return None
+
+    def entered(self, gate: Gate) -> None:
+        """Count a connection that was let in, as one not yet authenticated."""
+        self.gates.add(gate)
+        self._unproven[gate.source] = self._unproven.get(gate.source, 0) + 1
+
+    def proven(self, gate: Gate) -> None:
+        """It authenticated, or is gone: it no longer counts as one that has not."""
+        left = self._unproven.get(gate.source, 0) - 1
+        if left > 0:
+            self._unproven[gate.source] = left
+        else:
+            self._unproven.pop(gate.source, None)
+
+
+class Gate(asyncio.Protocol):
+    """The protocol of one accepted connection; passes everything on to the HTTP server's."""
+
+    def __init__(
+        self,
+        keeper: Doorkeeper,
+        server: Server,
+        context: ssl.SSLContext | None,
+        gates: dict[RequestHandler, Gate],
+    ) -> None:
+        self.source = ""
+        self.remote = ""
+        self._keeper = keeper
+        self._server = server
+        self._context = context
+        self._by_handler = gates
+        self._inner: RequestHandler | None = None
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._securing: asyncio.Task[None] | None = None
+        self._bytes = 0
+        self._early = b""
+        self._tls_reads = False
+        self._refused = False
+        self._called = False
+
+    # -- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        host, port = transport.get_extra_info("peername", ("unknown", 0))[:2]
+        self.remote = f"{host}:{port}"
+        self.source = source_of(host)
+        refused = self._keeper.full_for(self.source)
+        if refused is not None:
+            self._refused = True
+            self._keeper.refusals.add(
+                refused, f"refused a connection from {self.remote}: {refused.replace('_', ' ')}"
+            )
+            self._transport.abort()
+            return
+        self._keeper.entered(self)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(HANDSHAKE_S, self._expire)
+        if self._context is None:
+            self._serve(self._transport)
+        else:
+            # Its first step runs before the first read. Pausing here would not help: up to Python
+            # 3.10 the transport starts to read after this call whatever it was told.
+            self._securing = loop.create_task(self._secure(self._transport, self._context))
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._context is not None and not self._tls_reads:
+            self.refuse("tls", "data came before TLS was in place")
+            return
+        if self._deadline is not None:
+            self._bytes += len(data)
+            if self._bytes > MAX_UNPROVEN_BYTES:
+                self.refuse("oversize", "it sent too much before it authenticated")
+                return
+        if self._inner is None:
+            self._early += data  # TLS is up, and `_secure` has not had its turn yet
+        else:
+            self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        if self._inner is not None:
+            self._inner.eof_received()
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._bytes and not (self._called or self._refused):
+            # The HTTP server has answered already, if it was a call at all.
+            self._refuse_once("http", "it sent no call of this protocol")
+        self._leave()
+        if self._inner is not None:
+            del self._by_handler[self._inner]
+            self._inner.connection_lost(exc)
+            self._inner = None
+
+    def pause_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    # -- what the listener calls
+
+    def called(self) -> None:
+        """A whole HTTP request came: whatever is wrong with it, others say it."""
+        self._called = True
+
+    def prove(self) -> None:
+        """The peer authenticated itself: the deadline and the limits of strangers end."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+            self._keeper.proven(self)
+
+    def refuse(self, reason: str, text: str) -> None:
+        """Count, log, and cut the connection; only the first reason counts."""
+        if not self._refused:
+            self._refuse_once(reason, text)
+            self.cut()
+
+    def cut(self) -> None:
+        """Close at once, whatever is unsent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def settled(self) -> None:
+        """Wait until no TLS handshake runs here; soon after `cut`."""
+        if self._securing is not None:
+            await asyncio.wait({self._securing})
+
+    # -- inside
+
+    def _refuse_once(self, reason: str, text: str) -> None:
+        self._refused = True
+        self._keeper.refusals.add(reason, f"refused a connection from {self.remote}: {text}")
+
+    def _serve(self, transport: asyncio.Transport) -> None:
+        self._inner = self._server()
+        self._by_handler[self._inner] = self
+        self._inner.connection_made(transport)
+
+    async def _secure(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        self._tls_reads = True
+        try:
+            secured = await loop.start_tls(
+                transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
+            )
+        except (OSError, ssl.SSLError) as error:
+            self.refuse("tls", f"TLS failed: {error}")
+            self._leave()
+            return
+        if secured is None or secured.is_closing() or self._refused:
+            transport.abort()
+            self._leave()
+            return
+        self._transport = secured
+        self._serve(secured)
+        if self._early and self._inner is not None:
+            self._inner.data_received(self._early)
+            self._early = b""
+
+    def _expire(self) -> None:
+        self.refuse("handshake_timeout", f"not authenticated within {HANDSHAKE_S:g} s")
+
+    def _leave(self) -> None:
+        if self in self._keeper.gates:
+            self._keeper.gates.discard(self)
+            self.prove()
+
+
+def source_of(host: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 network that one IPv6 host owns."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return host
+
+
+def gate_factory(
+    keeper: Doorkeeper, server: Server, context: ssl.SSLContext | None
+) -> tuple[Callable[[], Gate], dict[RequestHandler, Gate]]:
+    """A protocol factory for `create_server`, and the gates by the HTTP handler behind them."""
+    gates: dict[RequestHandler, Gate] = {}
+    return lambda: Gate(keeper, server, context, gates), gates
+
+
+__all__ = ["HANDSHAKE_S", "Doorkeeper", "Gate", "gate_factory", "source_of"]

@@ -1,0 +1,262 @@
+"""The calling side: keeps trying every known address until the node behind it is linked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Collection, Iterable
+
+import aiohttp
+
+from crdtbucket.base.deadline import within
+from crdtbucket.errors import WireError
+from crdtbucket.mesh.mesh_config import is_loopback, split_address
+from crdtbucket.mesh.transport.admission import HANDSHAKE_S
+from crdtbucket.mesh.transport.counters import LOG, MeshCounters, Refusals
+from crdtbucket.mesh.transport.handshake import Host, greet_as_dialer
+from crdtbucket.mesh.transport.listener import PATH, QUIET
+from crdtbucket.mesh.transport.peer_connection import (
+    CLOSE_S,
+    MAX_MESSAGE,
+    ConnectionLost,
+    Link,
+    WebSocket,
+    hang_up,
+    is_refusal,
+)
+from crdtbucket.mesh.transport.session import HandshakeError, Reason
+
+FIRST_PAUSE_S = 0.1
+LAST_PAUSE_S = 5.0
+# How long an address is left alone that turned out to be this node's own.
+OWN_PAUSE_S = 60.0
+
+
+def http_session() -> aiohttp.ClientSession:
+    """What calls to nodes are made with."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+async def connect(
+    http: aiohttp.ClientSession, address: str, context: ssl.SSLContext | None
+) -> WebSocket:
+    """The WebSocket of the node at this address; raises what aiohttp raises, and `OSError`."""
+    return await http.ws_connect(
+        f"{'ws' if context is None else 'wss'}://{address}{PATH}",
+        ssl=context if context is not None else True,
+        compress=0,
+        max_msg_size=MAX_MESSAGE,
+        timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
+    )
+
+
+class Backoff:
+    """Pauses that double from 0.1 to 5 s, each drawn between half and the whole of that."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._pause = FIRST_PAUSE_S
+
+    def next(self) -> float:
+        """The pause before the next attempt (s)."""
+        pause = self._pause
+        self._pause = min(2 * pause, LAST_PAUSE_S)
+        return pause * self._rng.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """Start over after a success."""
+        self._pause = FIRST_PAUSE_S
+
+
+class Target:
+    """One address that is called until its node is linked."""
+
+    def __init__(self, address: str, rng: random.Random) -> None:
+        self.address = address
+        self.backoff = Backoff(rng)
+        self.name = ""
+        """The node last met there."""
+        self.wake = asyncio.Event()
+        self.failing = False
+
+
+class Dialer:
+    """Calls all addresses it is told of; a link that ends is called again."""
+
+    def __init__(
+        self,
+        host: Host,
+        counters: MeshCounters,
+        refusals: Refusals,
+        context: ssl.SSLContext | None,
+        serve: Callable[[Link], Awaitable[None]],
+        *,
+        authenticated: bool,
+        rng: random.Random,
+    ) -> None:
+        """`authenticated` says whether peers prove themselves; if not, only loopback is called."""
+        self._host = host
+        self._counters = counters
+        self._refusals = refusals
+        self._context = context
+        self._serve_link = serve
+        self._authenticated = authenticated
+        self._rng = rng
+        self._targets: dict[str, tuple[Target, asyncio.Task[None]]] = {}
+        self._serving: set[asyncio.Future[None]] = set()
+        self._http: aiohttp.ClientSession | None = None
+
+    def start(self) -> None:
+        """Be ready to call."""
+        self._http = http_session()
+
+    def update(self, addresses: Iterable[str]) -> None:
+        """Call these addresses from now on, and no others. Links that exist are left alone."""
+        wanted = set(addresses)
+        for address in self._targets.keys() - wanted:
+            _, task = self._targets.pop(address)
+            task.cancel()
+        for address in sorted(wanted - self._targets.keys()):
+            if self._may_call(address):
+                target = Target(address, self._rng)
+                task = asyncio.create_task(self._pursue(target), name=f"mesh dial {address}")
+                self._targets[address] = (target, task)
+
+    def lost(self, name: str) -> None:
+        """The link to this node has ended: call it again."""
+        for target, _ in self._targets.values():
+            if target.name == name:
+                target.wake.set()
+
+    async def cease(self) -> None:
+        """Call nobody any more. Who has our proof gets a second to answer it."""
+        verdicts = asyncio.ensure_future(self._host.pursuits.end())
+        await asyncio.wait({verdicts}, timeout=CLOSE_S)
+        tasks = [verdicts, *(task for _, task in self._targets.values())]
+        self._targets.clear()
+        await _cancelled(tasks)
+
+    async def stop(self) -> None:
+        """End all calls and their links at once."""
+        tasks = [*(task for _, task in self._targets.values()), *self._serving]
+        self._targets.clear()
+        await _cancelled(tasks)
+        if self._http is not None:
+            await self._http.close()
+
+    def _may_call(self, address: str) -> bool:
+        try:
+            host, _ = split_address(address)
+        except ValueError as error:
+            self._refusals.add("address", f"not calling an address that {error}")
+            return False
+        if self._authenticated or is_loopback(host):
+            return True
+        self._refusals.add(
+            "unauthenticated",
+            f"not calling {address}: nothing would prove who answers; set mesh.secret, or tls_cert,"
+            " tls_key and tls_ca",
+        )
+        return False
+
+    async def _pursue(self, target: Target) -> None:
+        while True:
+            if target.name and self._host.links.get(target.name) is not None:
+                target.wake.clear()
+                await target.wake.wait()
+                pause = target.backoff.next()  # both ends lost it: a spread start, one call wins
+            else:
+                pause = await self._call(target)
+            await asyncio.sleep(pause)
+
+    async def _call(self, target: Target) -> float:
+        """One attempt; returns the pause before the next (s)."""
+        if len(self._host.links) >= self._host.max_peers:
+            return LAST_PAUSE_S
+        try:
+            link = await within(HANDSHAKE_S, self._attempt(target.address))
+        except HandshakeError as error:
+            return self._refused(target, error)
+        except asyncio.TimeoutError:
+            return self._failed(target, f"no answer within {HANDSHAKE_S:g} s", refused=False)
+        except (aiohttp.ClientError, OSError, ConnectionLost, WireError) as error:
+            text = str(error) or type(error).__name__
+            return self._failed(target, text, refused=is_refusal(error))
+        self._met(target, link.peer.name)
+        target.name = link.peer.name
+        target.failing = False
+        target.backoff.reset()
+        return 0.0
+
+    async def _attempt(self, address: str) -> Link:
+        if self._http is None:
+            raise RuntimeError("the dialer has not been started")
+        ws = await connect(self._http, address, self._context)
+        try:
+            link = await greet_as_dialer(ws, self._host, split_address(address)[0])
+        except BaseException:
+            # Cancelled too: a WebSocket that nobody serves must not stay open.
+            await hang_up(ws)
+            raise
+        # Served from here on, even if who waits for this attempt is cancelled at this moment.
+        serving = asyncio.ensure_future(self._serve_link(link))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
+        return link
+
+    def _met(self, target: Target, name: str) -> None:
+        """A node has proved itself at this address: if it is another one than before, that one is
+        not there any more."""
+        if target.name and target.name != name:
+            self._host.call_failed(target.name, "", refused=True)
+
+    def _refused(self, target: Target, error: HandshakeError) -> float:
+        if error.heard and error.peer is not None:
+            self._met(target, error.peer.name)
+        self._host.call_failed("" if error.peer is None else error.peer.name, "", refused=False)
+        target.name = error.peer.name if error.peer is not None else target.name
+        who = f"{error.peer.name!r} at " if error.peer is not None else ""
+        if error.heard and error.reason is Reason.CONFLICT:
+            self._host.told_of_conflict(error)
+        if error.reason is Reason.SELF:
+            LOG.debug("%s is this node itself", target.address)
+            target.name = ""
+            return OWN_PAUSE_S
+        if error.reason in QUIET:
+            LOG.debug("no link with %s%s: %s", who, target.address, error)
+            return target.backoff.next()
+        self._counters.dials_failed += 1
+        self._refusals.add(
+            error.reason.name.lower(), f"no link with {who}{target.address}: {error}"
+        )
+        return target.backoff.next()
+
+    def _failed(self, target: Target, why: str, *, refused: bool) -> float:
+        self._counters.dials_failed += 1
+        self._host.call_failed(target.name, target.address, refused=refused)
+        LOG.log(
+            logging.DEBUG if target.failing else logging.WARNING,
+            "cannot reach %s: %s; trying again, at most %g s apart",
+            target.address,
+            why,
+            LAST_PAUSE_S,
+        )
+        target.failing = True
+        return target.backoff.next()
+
+
+async def _cancelled(tasks: Collection[asyncio.Future[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+__all__ = ["Backoff", "Dialer", "connect", "http_session"]

@@ -1,0 +1,108 @@
+"""Where other nodes may be found: fixed addresses, or all that a DNS name has."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol
+
+from crdtbucket.base.deadline import within
+from crdtbucket.mesh.mesh_config import DNS_PREFIX, split_address
+
+LOG = logging.getLogger("crdtbucket.mesh")
+REFRESH_S = 10.0
+RESOLVE_S = 5.0
+
+Resolver = Callable[[str, int], Coroutine[Any, Any, list[str]]]
+
+
+class Discovery(Protocol):
+    """A source of addresses to call; asked again every `REFRESH_S` seconds or so."""
+
+    async def addresses(self) -> list[str]:
+        """ "host:port" of every node known now, oneself perhaps among them; never raises for a
+        source that is down, but answers with what it said last."""
+        ...
+
+
+class StaticDiscovery:
+    """Addresses that do not change."""
+
+    def __init__(self, addresses: Iterable[str]) -> None:
+        self._addresses = list(addresses)
+
+    async def addresses(self) -> list[str]:
+        """The addresses given."""
+        return list(self._addresses)
+
+
+class DnsDiscovery:
+    """Every A and AAAA record of a name, each with the port given."""
+
+    def __init__(self, host: str, port: int, resolve: Resolver | None = None) -> None:
+        """`resolve(host, port)` replaces the system's resolver in tests."""
+        self._host = host
+        self._port = port
+        self._resolve = resolve or resolve_all
+        self._last: list[str] = []
+        self._failing = False
+
+    async def addresses(self) -> list[str]:
+        """All addresses of the name; the last good answer while it cannot be resolved."""
+        try:
+            found = await within(RESOLVE_S, self._resolve(self._host, self._port))
+        except (OSError, UnicodeError, asyncio.TimeoutError) as error:
+            self._say_failed(error)
+            return list(self._last)
+        if not found:
+            self._say_failed(LookupError("no addresses"))
+            return list(self._last)
+        if self._failing:
+            self._failing = False
+            LOG.info("%s can be resolved again: %s", self._host, ", ".join(found))
+        self._last = found
+        return list(found)
+
+    def _say_failed(self, error: Exception) -> None:
+        if not self._failing:
+            LOG.warning(
+                "%s cannot be resolved (%s); going on with %s",
+                self._host,
+                str(error) or type(error).__name__,
+                ", ".join(self._last) or "no address, and asking again",
+            )
+        self._failing = True
+
+
+async def resolve_all(host: str, port: int) -> list[str]:
+    """Every address of `host` by the system's resolver, sorted; raises `OSError`."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    hosts = {str(entry[4][0]) for entry in found}
+    return sorted(f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts)
+
+
+def providers(peers: Iterable[str]) -> list[Discovery]:
+    """Sources for `MeshConfig.peers`: one for all plain addresses, one for each "dns+" name."""
+    names = [peer[len(DNS_PREFIX) :] for peer in peers if peer.startswith(DNS_PREFIX)]
+    fixed = [peer for peer in peers if not peer.startswith(DNS_PREFIX)]
+    found: list[Discovery] = [StaticDiscovery(fixed)] if fixed else []
+    return found + [DnsDiscovery(*split_address(name)) for name in names]
+
+
+def refresh_delay(rng: random.Random) -> float:
+    """Seconds until a source is asked again, spread so that nodes do not ask in step."""
+    return REFRESH_S * rng.uniform(0.8, 1.2)
+
+
+__all__ = [
+    "Discovery",
+    "DnsDiscovery",
+    "StaticDiscovery",
+    "providers",
+    "refresh_delay",
+    "resolve_all",
+]

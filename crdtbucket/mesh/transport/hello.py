@@ -1,0 +1,137 @@
+"""The first message on a link, in both directions: who is calling, and what it can prove.
+
+Layout, big endian: magic, lowest and highest protocol version (u8 each), nonce, instance, epoch
+and age (u64 each), fingerprint of the hash key, number of key ids (u8) and the ids, then name,
+region and address (u16 length and UTF-8 each), then the role (u8). Earlier versions end before
+the role; later ones append. What follows is ignored here, yet is authenticated with the rest.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+
+from crdtbucket.errors import WireError
+from crdtbucket.mesh.node_info import NodeInfo
+
+MAGIC = b"CBKM"
+VERSION = 2
+NONCE_BYTES = 32
+KEY_ID_BYTES = 8
+MAX_KEY_IDS = 16
+MAX_HELLO = 2048
+MAX_TEXT_BYTES = 255
+
+_HEAD = struct.Struct(f">4sBB{NONCE_BYTES}sQQQ8sB")
+_LENGTH = struct.Struct(">H")
+
+
+class Role(enum.IntEnum):
+    """What the caller wants to be. Numbers are never reused."""
+
+    MEMBER = 0
+    OBSERVER = 1
+    """It looks at counts and brings counts, takes nothing, and is no member."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """One side's introduction. Nothing in it is believed before the handshake is over."""
+
+    info: NodeInfo
+    instance: int
+    """Random 64 bits of the process: tells a second link to one process from a second process."""
+    nonce: bytes
+    fingerprint: bytes
+    """Keyed by the hash key, over the nonce: equal keys can be told without naming them."""
+    key_ids: tuple[bytes, ...]
+    """One for each accepted secret, the one used first."""
+    lowest: int = VERSION
+    highest: int = VERSION
+    role: Role | None = Role.MEMBER
+    """None in the hello of a node that knows no roles, to which every caller is a member."""
+
+    def encode(self) -> bytes:
+        """The message's bytes. Raises `ValueError` for a text or a list that is too long."""
+        info = self.info
+        if len(self.key_ids) > MAX_KEY_IDS:
+            raise ValueError(f"{len(self.key_ids)} secrets: at most {MAX_KEY_IDS} can be accepted")
+        head = _HEAD.pack(
+            MAGIC,
+            self.lowest,
+            self.highest,
+            self.nonce,
+            self.instance,
+            info.epoch,
+            info.age_ns,
+            self.fingerprint,
+            len(self.key_ids),
+        )
+        texts = (info.name, info.region, info.address)
+        role = b"" if self.role is None else bytes((self.role,))
+        return b"".join((head, *self.key_ids, *map(_pack_text, texts), role))
+
+
+def decode(data: bytes) -> Hello:
+    """The hello in `data`, whatever bytes these are; raises `WireError` when there is none."""
+    if not _HEAD.size <= len(data) <= MAX_HELLO or data[:4] != MAGIC:
+        raise WireError("the first message is not a hello of this protocol")
+    _, lowest, highest, nonce, instance, epoch, age_ns, fingerprint, count = _HEAD.unpack_from(data)
+    if lowest > highest or not 1 <= count <= MAX_KEY_IDS:
+        raise WireError("hello with impossible versions or number of keys")
+    end = _HEAD.size + count * KEY_ID_BYTES
+    ids = data[_HEAD.size : end]
+    if len(ids) != count * KEY_ID_BYTES:
+        raise WireError("hello ends within its key ids")
+    name, end = _read_text(data, end)
+    region, end = _read_text(data, end)
+    address, end = _read_text(data, end)
+    if not name:
+        raise WireError("hello without a node name")
+    return Hello(
+        NodeInfo(name, region, epoch, address, age_ns),
+        instance,
+        nonce,
+        fingerprint,
+        tuple(ids[at : at + KEY_ID_BYTES] for at in range(0, len(ids), KEY_ID_BYTES)),
+        lowest,
+        highest,
+        _read_role(data, end),
+    )
+
+
+def _pack_text(text: str) -> bytes:
+    data = text.encode()
+    if len(data) > MAX_TEXT_BYTES or not (text.isprintable()):
+        raise ValueError(f"{text!r} is longer than {MAX_TEXT_BYTES} bytes or not printable")
+    return _LENGTH.pack(len(data)) + data
+
+
+def _read_role(data: bytes, at: int) -> Role | None:
+    if at == len(data):
+        return None
+    try:
+        return Role(data[at])
+    except ValueError as error:
+        raise WireError(f"hello with role {data[at]}, which is of a later version") from error
+
+
+def _read_text(data: bytes, at: int) -> tuple[str, int]:
+    start = at + _LENGTH.size
+    if start > len(data):
+        raise WireError("hello ends within a text")
+    (length,) = _LENGTH.unpack_from(data, at)
+    end = start + length
+    if length > MAX_TEXT_BYTES or end > len(data):
+        raise WireError("hello with a text that is too long")
+    try:
+        text = data[start:end].decode()
+    except UnicodeDecodeError as error:
+        raise WireError("hello with a text that is not UTF-8") from error
+    if not text.isprintable():  # it goes into log lines
+        raise WireError("hello with a text that is not printable")
+    return text, end
+
+
+__all__ = ["MAX_HELLO", "NONCE_BYTES", "VERSION", "Hello", "Role", "decode"]

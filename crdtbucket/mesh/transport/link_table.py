@@ -1,0 +1,95 @@
+"""Which connection to a peer is the one: a rule that both ends apply to the same outcome."""
+
+from __future__ import annotations
+
+import enum
+from typing import Generic, Protocol, TypeVar
+
+from crdtbucket.mesh.node_info import NodeInfo
+
+
+class Linked(Protocol):
+    """What the table needs to know of a link."""
+
+    @property
+    def peer(self) -> NodeInfo: ...
+    @property
+    def instance(self) -> int: ...
+    @property
+    def dialed(self) -> bool:
+        """Whether this node made the call."""
+        ...
+
+
+L = TypeVar("L", bound=Linked)
+
+
+class Verdict(enum.Enum):
+    """What becomes of a new connection to a peer."""
+
+    NEW = "there is no other"
+    REPLACE = "the older one is gone at the peer or loses"
+    DUPLICATE = "the older one stays"
+    OTHER_PROCESS = "the older one belongs to another process with the same name"
+
+
+class LinkTable(Generic[L]):
+    """The authenticated links of a node, one a peer.
+
+    Both nodes of a pair may call at the same time; then the call of the node whose name sorts
+    first stays. In every other case a second connection means that its maker has lost the first,
+    which this end may not have noticed yet. `mark` tells the cases apart: a dialer that had a link
+    when it saw the listener's hello would not have gone on, and it had every link that this end
+    already had before it sent that hello.
+    """
+
+    def __init__(self, own_name: str) -> None:
+        self._own_name = own_name
+        self._links: dict[str, tuple[int, L]] = {}
+        self._serial = 0
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def get(self, name: str) -> L | None:
+        """The link to this peer, if there is one."""
+        entry = self._links.get(name)
+        return None if entry is None else entry[1]
+
+    def all(self) -> list[L]:
+        """All links, in no order that means anything."""
+        return [link for _, link in self._links.values()]
+
+    def mark(self) -> int:
+        """A point in time: take it before sending a hello as listener."""
+        return self._serial
+
+    def judge(self, peer: NodeInfo, instance: int, *, dialed: bool, mark: int) -> Verdict:
+        """What to do with a connection to `peer` that is about to become a link."""
+        entry = self._links.get(peer.name)
+        if entry is None:
+            return Verdict.NEW
+        serial, old = entry
+        if old.instance != instance:
+            return Verdict.OTHER_PROCESS
+        if old.dialed == dialed:
+            return Verdict.REPLACE  # a dialer makes one attempt at a time, so it lost the first
+        if not dialed and serial <= mark:
+            return Verdict.REPLACE
+        return Verdict.REPLACE if dialed == (self._own_name < peer.name) else Verdict.DUPLICATE
+
+    def put(self, link: L) -> None:
+        """Make `link` the one to its peer."""
+        self._serial += 1
+        self._links[link.peer.name] = (self._serial, link)
+
+    def remove(self, link: L) -> bool:
+        """Forget `link`; False when another one has already taken its place."""
+        entry = self._links.get(link.peer.name)
+        if entry is None or entry[1] is not link:
+            return False
+        del self._links[link.peer.name]
+        return True
+
+
+__all__ = ["LinkTable", "Verdict"]

@@ -1,0 +1,206 @@
+"""The listening side: a WebSocket server that turns callers into links."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.web import (
+    BaseRequest,
+    RequestHandler,
+    Response,
+    Server,
+    StreamResponse,
+    WebSocketResponse,
+)
+
+from crdtbucket.errors import MeshError, WireError
+from crdtbucket.mesh.transport.admission import Doorkeeper, Gate, gate_factory
+from crdtbucket.mesh.transport.counters import LOG, Refusals
+from crdtbucket.mesh.transport.handshake import Host, greet_as_listener
+from crdtbucket.mesh.transport.peer_connection import (
+    MAX_MESSAGE,
+    ConnectionLost,
+    Link,
+    Oversize,
+    hang_up,
+)
+from crdtbucket.mesh.transport.session import HandshakeError, Reason
+
+PATH = "/crdtbucket/mesh"
+# The kernel holds this many for us: in a flood, a peer should wait its turn, not be dropped.
+KERNEL_QUEUE = 512
+# And one turn of the event loop accepts this many at most, so that a flood cannot stall it.
+ACCEPTS_A_TURN = 32
+# Reasons that are a normal part of two nodes finding each other.
+QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING, Reason.HANDOVER})
+
+
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter  # not subscriptable in Python 3.10
+
+
+class _HttpLog(_Adapter):
+    """Bad HTTP is a stranger's mistake: it is counted, and no reason for a traceback in the log."""
+
+    def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
+        self.debug(msg, *args)
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, kwargs
+
+
+ELSEWHERE = "choose a free port of this machine, or stop what uses it"
+IN_USE = (
+    "if another worker of this node listens there, set `shared: auto` in the configuration, or "
+    'shared="auto", in all of them: they are one node then, of which one listens; else '
+    f"{ELSEWHERE}"
+)
+
+
+class Listener:
+    """Accepts peers on one address for as long as it runs."""
+
+    def __init__(
+        self,
+        host: Host,
+        refusals: Refusals,
+        max_peers: int,
+        context: ssl.SSLContext | None,
+        serve: Callable[[Link], Awaitable[None]],
+    ) -> None:
+        """`serve(link)` runs a link until it ends."""
+        self._host = host
+        self._refusals = refusals
+        self._keeper = Doorkeeper(max_peers, refusals)
+        self._context = context
+        self._serve_link = serve
+        self._server: asyncio.Server | None = None
+        self._http: Server | None = None
+        self._gates: dict[RequestHandler, Gate] = {}
+
+    async def start(self, address: str, port: int) -> int:
+        """Listen; returns the port, a free one where `port` is 0. Raises `MeshError`."""
+        self._http = Server(
+            self._handle,
+            access_log=None,
+            logger=_HttpLog(LOG, {}),
+            keepalive_timeout=0,
+            lingering_time=0,
+            max_line_size=1024,
+            max_field_size=2048,
+            auto_decompress=False,
+        )
+        factory, self._gates = gate_factory(self._keeper, self._http, self._context)
+        loop = asyncio.get_running_loop()
+        sock: socket.socket | None = None
+        try:
+            found = await loop.getaddrinfo(
+                address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            sock = _bound_socket(*found[0])
+            self._server = await loop.create_server(factory, sock=sock, backlog=ACCEPTS_A_TURN)
+            # asyncio has one number for both; listening again changes the kernel's alone.
+            sock.listen(KERNEL_QUEUE)
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            raise MeshError(
+                f"cannot listen on mesh.listen {address}:{port} ({error.strerror or error}): "
+                + (IN_USE if error.errno == errno.EADDRINUSE else ELSEWHERE)
+            ) from error
+        bound: int = sock.getsockname()[1]
+        return bound
+
+    def refuse_new(self) -> None:
+        """Accept no more connections."""
+        if self._server is not None:
+            self._server.close()
+
+    async def stop(self) -> None:
+        """Cut what is still connected and wait until nothing runs."""
+        self.refuse_new()
+        gates = list(self._keeper.gates)
+        for gate in gates:
+            gate.cut()
+        await asyncio.gather(*(gate.settled() for gate in gates))
+        if self._http is not None:
+            await self._http.shutdown(1.0)
+
+    async def _handle(self, request: BaseRequest) -> StreamResponse:
+        gate = self._gates.get(request.protocol)
+        if gate is None:
+            raise ConnectionResetError("closed meanwhile")
+        gate.called()
+        ws = WebSocketResponse(timeout=0.5, compress=False, max_msg_size=MAX_MESSAGE)
+        # A browser names the page's origin: no page may talk to a mesh on its user's machine.
+        stranger = request.path != PATH or "Origin" in request.headers
+        if stranger or not ws.can_prepare(request).ok:
+            self._refusals.add("http", f"refused {gate.remote}: not a call of this protocol")
+            response = Response(status=404, text="not found\n")
+            response.force_close()
+            return response
+        try:
+            await ws.prepare(request)
+            await self._greet(ws, gate)
+        except ConnectionError as error:
+            LOG.debug("%s hung up: %s", gate.remote, error)
+        finally:
+            await hang_up(ws)
+            gate.cut()
+        return ws
+
+    async def _greet(self, ws: WebSocketResponse, gate: Gate) -> None:
+        remote = gate.remote.rpartition(":")[0]
+        try:
+            link = await greet_as_listener(ws, self._host, remote)
+        except HandshakeError as error:
+            self._explain(error, gate)
+            return
+        except (Oversize, WireError) as error:
+            gate.refuse("oversize" if isinstance(error, Oversize) else "malformed", str(error))
+            return
+        except ConnectionLost as error:
+            LOG.debug("%s hung up during the handshake: %s", gate.remote, error)
+            return
+        gate.prove()
+        await self._serve_link(link)
+
+    def _explain(self, error: HandshakeError, gate: Gate) -> None:
+        who = f"{error.peer.name!r} at " if error.peer is not None else ""
+        if error.heard and error.reason is Reason.CONFLICT:
+            self._host.told_of_conflict(error)
+        if error.reason in QUIET:
+            LOG.debug("no link with %s%s: %s", who, gate.remote, error)
+            return
+        reason = error.reason.name.lower()
+        self._refusals.add(reason, f"refused a peer, {who}{gate.remote}: {error}")
+
+
+def _bound_socket(
+    family: int, kind: int, proto: int, _name: str, address: tuple[Any, ...]
+) -> socket.socket:
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # "[::]:7946" means every address of the machine, IPv4 too.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+__all__ = ["PATH", "QUIET", "Listener"]

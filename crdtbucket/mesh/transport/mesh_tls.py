@@ -1,0 +1,65 @@
+"""TLS contexts of the mesh from certificate files; both ends are ours, so TLS 1.3 only."""
+
+from __future__ import annotations
+
+import ssl
+
+from crdtbucket.errors import MeshError
+from crdtbucket.mesh.mesh_config import MeshConfig
+
+
+def listener_context(config: MeshConfig) -> ssl.SSLContext | None:
+    """How peers are served; None without certificates. Raises `MeshError` for a file that fails."""
+    if config.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _prepare(context, config)
+    if config.mutual_tls:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def dialer_context(config: MeshConfig) -> ssl.SSLContext | None:
+    """How peers are called; None without certificates. Raises `MeshError` for a file that fails.
+
+    With `tls_ca` a peer is whoever that authority signed, under any host name: peers are called by
+    addresses that change. Without it the system's authorities must vouch for the name called.
+    """
+    if config.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if config.tls_ca is not None or not config.tls_verify_peer:
+        context.check_hostname = False
+    if not config.tls_verify_peer:
+        context.verify_mode = ssl.CERT_NONE
+    _prepare(context, config)
+    if config.tls_verify_peer and config.tls_ca is None:
+        context.load_default_certs()
+    return context
+
+
+def _prepare(context: ssl.SSLContext, config: MeshConfig) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    cert, key = config.tls_cert, config.tls_key
+    if cert is None or key is None:
+        raise MeshError("mesh.tls_cert and mesh.tls_key go together: set both")
+    try:
+        # A password given here, even an empty one, keeps OpenSSL from asking on the terminal.
+        context.load_cert_chain(cert, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise MeshError(
+            f"mesh.tls_cert {cert!r} with mesh.tls_key {key!r} cannot be loaded ({error}): give "
+            "a readable PEM certificate and its unencrypted private key"
+        ) from error
+    if config.tls_ca is None:
+        return
+    try:
+        context.load_verify_locations(cafile=config.tls_ca)
+    except (OSError, ssl.SSLError) as error:
+        raise MeshError(
+            f"mesh.tls_ca {config.tls_ca!r} cannot be loaded ({error}): give a readable PEM file "
+            "of the authorities that sign the mesh's certificates"
+        ) from error
+
+
+__all__ = ["dialer_context", "listener_context"]

@@ -1,0 +1,337 @@
+"""A node's real network: WebSocket links to its peers, and the timer that drives the protocol.
+
+All of it runs on one event loop. `take` may run in other threads: calls into the node from here
+and from there meet in the compiled core, which the interpreter's lock serialises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+
+from crdtbucket.base.clock import now_ns
+from crdtbucket.errors import MeshError, NodeConflict, WireError
+from crdtbucket.mesh.mesh_config import MeshConfig, split_address
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol.interface import Frames, Node
+from crdtbucket.mesh.transport import mesh_tls
+from crdtbucket.mesh.transport.counters import LOG, MeshCounters, Refusals
+from crdtbucket.mesh.transport.dialer import Dialer
+from crdtbucket.mesh.transport.discovery import Discovery, providers, refresh_delay
+from crdtbucket.mesh.transport.driver import Driver
+from crdtbucket.mesh.transport.handshake import Pursuits
+from crdtbucket.mesh.transport.hello import NONCE_BYTES
+from crdtbucket.mesh.transport.link_table import LinkTable, Verdict
+from crdtbucket.mesh.transport.listener import Listener
+from crdtbucket.mesh.transport.peer_connection import Link, WebSocket
+from crdtbucket.mesh.transport.session import Handshake, HandshakeError, Keyring, Reason, Session
+
+SILENT_S = 15.0
+STUCK_S = 5.0
+OBSERVER_SILENT_S = 60.0
+MAX_OBSERVERS = 4
+BAD_FRAMES = 3
+WATCH_S = 0.5
+# A link of another process with the same name counts as alive when heard this recently.
+ALIVE_S = 1.0
+
+
+class Mesh:
+    """Connects one node with its peers between `start` and `stop`, both on one event loop."""
+
+    def __init__(
+        self,
+        node: Node,
+        config: MeshConfig,
+        clock_ns: Callable[[], int] = now_ns,
+        *,
+        discoveries: Iterable[Discovery] | None = None,
+        rng: random.Random | None = None,
+        hash_key: bytes | None = None,
+    ) -> None:
+        """`discoveries` replaces the sources made from `config.peers`; `hash_key` the key of the
+        hash of bucket keys that `config` alone stands for. Raises `MeshError`."""
+        self.counters = MeshCounters()
+        self.links: LinkTable[Link] = LinkTable(node.info.name)
+        self.pursuits = Pursuits()
+        self.max_peers = config.max_peers
+        self.address = ""
+        """What others are told to call, once started; ":port" when only they can see the host."""
+        self.on_conflict: Callable[[NodeConflict], None] | None = None
+        """Called when another process uses this node's name, at every attempt to link with it."""
+        self.goes_on = False
+        """Whether another process goes on with this node, so that a stop is no goodbye."""
+        self._node = node
+        self._config = config
+        self._clock = clock_ns
+        self._keys = Keyring(config, hash_key)
+        self._instance = int.from_bytes(os.urandom(8), "big")
+        self._refusals = Refusals(self.counters)
+        self._rng = rng or random.Random()
+        self._sources = list(providers(config.peers) if discoveries is None else discoveries)
+        self._found: dict[int, list[str]] = {}
+        self._observers: set[Link] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._driver = Driver(node, clock_ns, self._refusals, self._dispatch)
+        self._running = False
+
+    # -- for the application
+
+    async def start(self) -> None:
+        """Listen and begin to call peers. Raises `MeshError` when it cannot."""
+        if self._running or self.address:
+            raise MeshError("this mesh was started before: make a new one")
+        config = self._config
+        self._listener = Listener(
+            self, self._refusals, config.max_peers, mesh_tls.listener_context(config), self._serve
+        )
+        self._dialer = Dialer(
+            self,
+            self.counters,
+            self._refusals,
+            mesh_tls.dialer_context(config),
+            self._serve,
+            authenticated=bool(config.secrets)
+            or (config.tls_cert is not None and config.tls_verify_peer),
+            rng=self._rng,
+        )
+        host, port = split_address(config.listen)
+        port = await self._listener.start(host, port)  # the last step that can fail
+        self.address = config.advertise or _advertised(host, port)
+        self._dialer.start()
+        self._running = True
+        self._driver.start()
+        self._spawn(self._watch())
+        for number, source in enumerate(self._sources):
+            self._spawn(self._discover(number, source))
+        LOG.info("node %s listens on %s:%d", self._node.info.name, host, port)
+
+    async def stop(self) -> None:
+        """Say goodbye to all peers at once, unless the node goes on elsewhere, and close; within
+        two seconds or so."""
+        if not self._running:
+            return
+        self._running = False
+        self._driver.stop()
+        self._listener.refuse_new()
+        try:
+            await self._dialer.cease()
+            if not self.goes_on:
+                self._dispatch(self._node.leave(self._clock()))
+        finally:
+            reason = Reason.HANDOVER if self.goes_on else Reason.LEAVING
+            links = [*self.links.all(), *self._observers]
+            closing = [link.close(reason, "this process ends") for link in links]
+            await asyncio.gather(*closing)
+            await self._dialer.stop()
+            await self._listener.stop()
+            for task in self._background:
+                task.cancel()
+            if self._background:
+                await asyncio.wait(self._background)
+            how = "goes on in another process" if self.goes_on else "has left"
+            LOG.info("node %s %s", self._node.info.name, how)
+
+    # -- for listener and dialer
+
+    def handshake(self, *, dialer: bool) -> Handshake:
+        """A fresh handshake in this node's name."""
+        return Handshake(
+            self._keys,
+            self._me(),
+            instance=self._instance,
+            nonce=os.urandom(NONCE_BYTES),
+            dialer=dialer,
+        )
+
+    def told_of_conflict(self, error: HandshakeError) -> None:
+        """A peer says that this node's name is used by another process."""
+        peer = error.peer
+        if peer is not None and peer.name == self._node.info.name:
+            self._own_name_used(self._node.twin(peer))
+        else:
+            self._own_name_used(NodeConflict(f"{self._me().name!r}: {error}"))
+
+    def call_failed(self, name: str, address: str, *, refused: bool) -> None:
+        """A call made no link."""
+        self._node.call_failed(name, address, self._clock(), refused=refused)
+
+    def admit(
+        self,
+        ws: WebSocket,
+        session: Session,
+        peer: NodeInfo,
+        *,
+        instance: int,
+        dialed: bool,
+        mark: int,
+    ) -> Link:
+        """Make an authenticated connection the link to `peer`; raises `HandshakeError`."""
+        # A peer that took our proof may have linked us already, and is to hear the goodbye.
+        if not (self._running or dialed):
+            raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
+        old = self.links.get(peer.name)
+        verdict = self.links.judge(peer, instance, dialed=dialed, mark=mark)
+        if verdict is Verdict.DUPLICATE:
+            raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
+        if old is None and len(self.links) >= self.max_peers:
+            raise HandshakeError(Reason.BUSY, f"there are {self.max_peers} peers already", peer)
+        if old is not None and (verdict is Verdict.REPLACE or old.silent_for() > ALIVE_S):
+            self._drop(old)
+        # Where the old link lives, the node decides which of two processes it believes.
+        self._introduce(peer)
+        if old is not None:
+            self._spawn(old.close(Reason.DUPLICATE, "another connection took its place"))
+        link = Link(ws, session, peer, instance=instance, dialed=dialed, counters=self.counters)
+        self.links.put(link)
+        link.start(accept=not dialed)
+        self.counters.connections += 1
+        LOG.info("linked with %s (region %r) at %s", peer.name, peer.region, peer.address or "?")
+        self._driver.schedule()
+        return link
+
+    def admit_observer(self, ws: WebSocket, session: Session, peer: NodeInfo) -> Link:
+        """Make an authenticated connection a link to an observer; raises `HandshakeError`."""
+        if not self._running:
+            raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
+        if len(self._observers) >= MAX_OBSERVERS:
+            text = f"there are {MAX_OBSERVERS} observers already"
+            raise HandshakeError(Reason.BUSY, text, peer)
+        link = Link(ws, session, peer, instance=0, dialed=False, counters=self.counters)
+        self._observers.add(link)
+        link.start(accept=True)
+        LOG.info("%s observes this node", peer.name)
+        return link
+
+    def _introduce(self, peer: NodeInfo) -> None:
+        own = peer.name == self._node.info.name
+        try:
+            self._node.connected(peer, self._clock())
+            if own:
+                raise NodeConflict(f"two running processes are called {peer.name!r}")
+        except NodeConflict as error:
+            if own:
+                self._own_name_used(error)
+            raise HandshakeError(Reason.CONFLICT, str(error), peer) from error
+        except WireError as error:
+            text = f"no room for {peer.name}: {error}"
+            raise HandshakeError(Reason.BUSY, text, peer) from error
+
+    def _own_name_used(self, error: NodeConflict) -> None:
+        LOG.error("%s: give every process a node name of its own", error)
+        if self.on_conflict is not None:
+            self.on_conflict(error)
+
+    def _me(self) -> NodeInfo:
+        info = self._node.info
+        return info if info.address else replace(info, address=self.address)
+
+    # -- links
+
+    async def _serve(self, link: Link) -> None:
+        """Run a link until it ends; whatever a peer does, nothing is raised."""
+        name = link.peer.name
+        try:
+            await link.run(self._observed if link in self._observers else self._heard)
+        except WireError as error:
+            self._refusals.add("seal", f"closing the link with {name}: {error}")
+            link.abort(str(error))
+        except Exception:  # noqa: BLE001 - logged; it must not reach the HTTP server or dialer
+            LOG.exception("closing the link with %s: a bug in handling its frames", name)
+            self._refusals.add("internal", f"a frame of {name} met a bug")
+            link.abort("internal error")
+        finally:
+            if self.links.get(name) is link:
+                self._drop(link)
+                LOG.info("the link with %s has ended: %s", name, link.ended_because or "cancelled")
+                self._dialer.lost(name)
+            self._observers.discard(link)
+            await link.finish()
+
+    def _drop(self, link: Link) -> None:
+        if self.links.remove(link):
+            self._node.disconnected(link.peer.name, self._clock(), ended=link.ended_there)
+
+    def _heard(self, link: Link, frame: bytes) -> None:
+        name = link.peer.name
+        if self.links.get(name) is not link:
+            return  # its place was taken: the peer has moved on, too
+        try:
+            answers = self._node.receive(name, frame, self._clock())
+        except WireError as error:
+            link.bad_frames += 1
+            self._refusals.add("frame", f"refused a frame of {name}: {error}")
+            if link.bad_frames >= BAD_FRAMES:
+                self._spawn(link.close(Reason.BAD_FRAMES, f"{BAD_FRAMES} bad frames"))
+            return
+        self._dispatch(answers)
+        self._driver.schedule()
+
+    def _observed(self, link: Link, frame: bytes) -> None:
+        try:
+            link.offer(self._node.observe(frame, self._clock()))
+        except WireError as error:
+            self._refusals.add("frame", f"refused a frame of observer {link.peer.name}: {error}")
+            self._spawn(link.close(Reason.BAD_FRAMES, str(error)))
+
+    def _dispatch(self, frames: Frames) -> None:
+        for name, frame in frames:
+            link = self.links.get(name)
+            if link is None:
+                self.counters.frames_dropped += 1
+            else:
+                link.offer(frame)
+
+    # -- upkeep
+
+    async def _watch(self) -> None:
+        while True:
+            for link in self.links.all():
+                if link.stuck_for() > STUCK_S:
+                    link.abort(f"it took nothing for {STUCK_S:g} s")
+                elif link.silent_for() > SILENT_S:
+                    link.abort(f"it was silent for {SILENT_S:g} s")
+            for link in self._observers:
+                if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
+                    link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
+            self._aim()
+            await asyncio.sleep(WATCH_S)
+
+    async def _discover(self, number: int, source: Discovery) -> None:
+        while True:
+            self._found[number] = await source.addresses()
+            self._aim()
+            await asyncio.sleep(refresh_delay(self._rng))
+
+    def _aim(self) -> None:
+        if not self._running:
+            return  # a dial begun now would outlive the dialer
+        wanted = [address for found in self._found.values() for address in found]
+        wanted += [address for address in self._node.known_addresses() if address]
+        # Gossip may name any number of places; what is configured comes first.
+        unique = [one for one in dict.fromkeys(wanted) if one != self.address]
+        self._dialer.update(unique[: 4 * self.max_peers])
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(_logged(work))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+async def _logged(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except Exception:  # noqa: BLE001 - logged; nobody awaits this task
+        LOG.exception("a bug in the mesh's background work")
+
+
+def _advertised(host: str, port: int) -> str:
+    if host in ("0.0.0.0", "::"):
+        return f":{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+__all__ = ["Mesh"]

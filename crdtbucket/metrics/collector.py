@@ -1,0 +1,95 @@
+"""A limiter's numbers for Prometheus, read when they are scraped: a decision costs nothing more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from crdtbucket._core import Table
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.metrics.catalogue import FIGURES, PREFIX, Figure, Stats
+
+if TYPE_CHECKING:
+    from crdtbucket.limiter.facade import Limiter
+
+
+LEVELS = ("empty", "debt", "highest_debt")
+NO_LEVEL = (0, 0.0, 0.0)
+
+
+class LimiterCollector(Collector):
+    """What a Prometheus registry asks for the numbers of one limiter."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        """Reads nothing before the first scrape."""
+        self._limiter = limiter
+
+    def describe(self) -> Iterator[Metric]:
+        """Every metric's name and help, without numbers."""
+        return (family(figure, None) for figure in FIGURES)
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric as it stands at this moment; any thread may ask. Goes over all keys: some
+        4 ms for a million, in which other threads go on."""
+        stats, buckets = self._limiter.stats(), dict(self._limiter.buckets)
+        levels: dict[Table, dict[int, tuple[float, ...]]] = {}
+        for name in list(stats["buckets"]):
+            bucket = buckets.get(name)
+            if bucket is None:  # removed in this moment
+                del stats["buckets"][name]
+                continue
+            table = bucket.table
+            if table not in levels:
+                levels[table] = dict(table.survey())
+            numbers = stats["buckets"][name]
+            numbers["spec"] = bucket.spec
+            numbers.setdefault("mode", bucket.mode)
+            level = levels[table].get(bucket.name_hash, NO_LEVEL)
+            numbers |= dict(zip(LEVELS, level, strict=True))
+        return (family(figure, stats) for figure in FIGURES)
+
+
+def register(limiter: Limiter, registry: CollectorRegistry = REGISTRY) -> LimiterCollector:
+    """Show a limiter's numbers in `registry`; `registry.unregister` takes what is returned.
+
+    A registry shows one limiter: `CrdtbucketError` for a second one.
+    """
+    collector = LimiterCollector(limiter)
+    try:
+        registry.register(collector)
+    except ValueError as error:
+        raise CrdtbucketError(
+            "this registry shows a limiter already: unregister that one first, "
+            "or give each limiter a CollectorRegistry of its own"
+        ) from error
+    return collector
+
+
+def family(figure: Figure, stats: Stats | None) -> Metric:
+    """A figure as prometheus_client has it; without `stats` its name and help alone."""
+    samples = figure.read(stats) if stats is not None else ()
+    name = PREFIX + figure.name
+    if figure.histogram:
+        histogram = HistogramMetricFamily(name, figure.help, labels=figure.labels)
+        for labels, (buckets, total) in samples:
+            bounds = [("+Inf" if bound == math.inf else repr(bound), n) for bound, n in buckets]
+            histogram.add_metric(labels, bounds, total)
+        return histogram
+    kind = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
+    family = kind(name, figure.help, labels=figure.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family
+
+
+__all__ = ["LimiterCollector", "family", "register"]

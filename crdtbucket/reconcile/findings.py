@@ -1,0 +1,98 @@
+"""What a run found and did, in numbers; how they are defined stands in docs/reconcile.md. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from crdtbucket.reconcile.merging import Joined, Lack
+
+
+@dataclass(eq=False)
+class Holder:
+    """One node, or Redis: how far it was behind the join, and what became of telling it."""
+
+    name: str
+    kind: str
+    """"node" or "redis"."""
+    address: str = ""
+    keys: int = 0
+    """Keys with a debt that it holds."""
+    behind_keys: int = 0
+    behind_tokens: int = 0
+    """Tokens taken that it had not counted."""
+    behind_refunds: int = 0
+    """Tokens refunded that it had not counted."""
+    charged: int = 0
+    """Tokens by which its debt rises, up to the ceiling, rounded for each key."""
+    left_tokens: int = 0
+    """Tokens that it still has not counted: the mesh, or the next run, will tell it."""
+    refused: int = 0
+    """Columns that it did not believe, and keys that are defined otherwise there."""
+    error: str | None = None
+    """Why it was not read, or not to the end."""
+
+    def behind(self, lack: Lack, charge: int) -> None:
+        """One key that it lacks something of."""
+        self.behind_keys += 1
+        self.behind_tokens += lack.taken
+        self.behind_refunds += lack.refunded
+        self.charged += charge
+
+
+@dataclass
+class Report:
+    """One run. Tokens of over-admission and forgiveness are counted once a key, not once a node."""
+
+    dry_run: bool = False
+    done: float = 0.0
+    """The part of all keys that was gone over, 0 to 1."""
+    seconds: float = 0.0
+    keys: int = 0
+    """Keys with a debt, seen anywhere."""
+    differing_keys: int = 0
+    """Of those, keys that some holder lacks something of."""
+    over_admitted: int = 0
+    """Tokens that differing keys owe below an empty bucket, at most."""
+    forgiven: int = 0
+    """Tokens of those beyond the ceiling of debt, which nobody is charged."""
+    unknown_keys: int = 0
+    """Keys of buckets that the file does not define: not looked at."""
+    holders: list[Holder] = field(default_factory=list)
+
+    def differs(self, joined: Joined) -> None:
+        """One key that some holder lacks something of."""
+        self.differing_keys += 1
+        self.over_admitted += joined.over
+        self.forgiven += joined.forgiven
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was gone over, everybody answered, and nobody refused anything."""
+        return self.done >= 1.0 and not any(one.error or one.refused for one in self.holders)
+
+    def lines(self) -> list[str]:
+        """The sums, for people."""
+        verb = "would be brought" if self.dry_run else "were brought"
+        out = [f"{self.keys:,} keys owe something, {self.differing_keys:,} differed."]
+        if self.differing_keys:
+            out.append(
+                f"Over-admission found: {self.over_admitted:,} tokens at most, "
+                f"of which {self.forgiven:,} are forgiven."
+            )
+        if self.unknown_keys:
+            out.append(f"{self.unknown_keys:,} keys of buckets that the file does not define.")
+        if self.done < 1:
+            out.append(f"Ended after {self.done:.0%} of the keys; the others are as they were.")
+        if not self.differing_keys and self.complete:
+            out.append("Nothing to do.")
+        elif self.differing_keys:
+            out.append(f"All who answered {verb} to the join.")
+        return out
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"complete": self.complete, **asdict(self)}
+
+
+__all__ = ["Holder", "Report"]

@@ -1,0 +1,246 @@
+"""One run: all are asked for the keys of a range of hashes, the columns join, and whoever lacks
+some is told; then the next range.
+
+Ranges are small, so that little changes between reading and telling, and a run may end after any:
+what was told are joins, and nothing depends on what was not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.reconcile.buckets import Bucket, News, Place
+from crdtbucket.reconcile.findings import Holder, Report
+from crdtbucket.reconcile.merging import Held, Joined, Owner, join
+from crdtbucket.reconcile.observed_peer import LAST, WANTED, Peer, Seen, Told
+from crdtbucket.reconcile.records import Records
+
+T = TypeVar("T")
+Keys = dict[Place, tuple[Bucket, Held]]
+
+
+class Party(Protocol):
+    """What nodes and Redis have in common; each method raises `CrdtbucketError`."""
+
+    @property
+    def owner(self) -> Owner | None:
+        """The running process of a node, which knows its own takes best."""
+        ...
+
+    @property
+    def marks(self) -> set[int]:
+        """Epochs whose columns count no more."""
+        ...
+
+    async def have(self, places: Mapping[Place, Bucket]) -> Keys:
+        """Those of these keys that it holds."""
+        ...
+
+    async def tell(self, told: Mapping[Place, News]) -> Told:
+        """Tells it these keys."""
+        ...
+
+
+class Reconciliation:
+    """Everybody who takes part in one run, and the report of it."""
+
+    def __init__(self, report: Report, nodes: list[Peer], redis: Records | None) -> None:
+        """Gives `report` a holder for each."""
+        self.report = report
+        self._parties: dict[Holder, Party] = {}
+        for node in nodes:
+            self._parties[Holder(node.name, "node", node.address)] = node
+        if redis is not None:
+            self._parties[Holder("redis", "redis", redis.address)] = redis
+        report.holders += self._parties
+        self._recorded: list[tuple[Place, Bucket]] = []
+
+    async def run(
+        self,
+        moved: Callable[[float], None] = lambda part: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Goes over all hashes, or until `stopped()`; `moved` is told the part that is done."""
+        began = time.monotonic()
+        scans = {holder: one.places() for holder, one in self._redis().items()}
+        for found in (await self._all(scans)).values():
+            self._recorded += found.items()
+        first = 0
+        while first <= LAST and self._parties and not stopped():
+            first = await self._range(first) + 1
+            self.report.done = first / (LAST + 1)
+            self.report.seconds = time.monotonic() - began
+            moved(self.report.done)
+
+    # ---- reading ----
+
+    async def _range(self, first: int) -> int:
+        """Reconciles the keys from this hash on, as many as one answer of each has; returns the
+        last hash that was covered."""
+        seen = await self._all({holder: one.look(first) for holder, one in self._nodes().items()})
+        upto = min([LAST, *(one.upto for one in seen.values())])
+        recorded = self._recorded[:WANTED]
+        if len(self._recorded) > len(recorded):
+            upto = min(upto, recorded[-1][0][1])
+        recorded = [item for item in recorded if item[0][1] <= upto]
+        del self._recorded[: len(recorded)]
+        held, buckets = await self._read(seen, upto, dict(recorded))
+        self._strip(held)
+        self.report.keys += len(buckets)
+        await self._tell(self._compare(held, buckets))
+        return upto
+
+    async def _read(
+        self, seen: Mapping[Holder, Seen], upto: int, recorded: dict[Place, Bucket]
+    ) -> tuple[dict[Holder, Keys], dict[Place, Bucket]]:
+        """What each holder has of the keys on which some holder states a debt, and these keys."""
+        held: dict[Holder, Keys] = {}
+        indebted: dict[Place, Bucket] = {}
+        for holder, one in seen.items():
+            self.report.unknown_keys += one.unknown
+            held[holder] = {p: key for p, key in one.keys.items() if p[1] <= upto}
+            indebted |= {place: bucket for place, (bucket, _) in held[holder].items()}
+        wanted = recorded | {p: b for p, b in indebted.items() if b.arguments is not None}
+        redis = {holder: one.have(wanted) for holder, one in self._redis().items()}
+        for holder, keys in (await self._all(redis)).items():
+            held[holder] = {p: k for p, k in keys.items() if k[1].debt > 0 or p in indebted}
+            indebted |= {place: bucket for place, (bucket, _) in held[holder].items()}
+        rest = {
+            holder: one.have({p: b for p, b in indebted.items() if p not in held[holder]})
+            for holder, one in self._nodes().items()
+            if holder in held
+        }
+        for holder, keys in (await self._all(rest)).items():
+            held[holder] |= keys
+        return {one: keys for one, keys in held.items() if one in self._parties}, indebted
+
+    def _strip(self, held: dict[Holder, Keys]) -> None:
+        """Takes out the columns of epochs that somebody has marked: they stand for nothing."""
+        marks = set[int]().union(*(one.marks for one in self._parties.values()))
+        if not marks:
+            return
+        for keys in held.values():
+            for place, (bucket, one) in keys.items():
+                columns = {o: c for o, c in one.columns.items() if o[1] not in marks}
+                keys[place] = bucket, replace(one, columns=columns)
+
+    # ---- comparing ----
+
+    def _compare(
+        self, held: Mapping[Holder, Keys], buckets: Mapping[Place, Bucket]
+    ) -> dict[Holder, dict[Place, News]]:
+        """Reports who lacks what, and returns what each is to be told."""
+        news: dict[Holder, dict[Place, News]] = {holder: {} for holder in held}
+        for place, bucket in buckets.items():
+            holding = {
+                holder: keys[place][1] if place in keys else None
+                for holder, keys in held.items()
+                if holder.kind == "node" or bucket.arguments is not None
+            }
+            for holder, mine in holding.items():
+                holder.keys += mine is not None and mine.debt > 0
+            if not _agree(list(holding.values())):
+                self._differing(place, bucket, holding, news)
+        return {holder: told for holder, told in news.items() if told}
+
+    def _differing(
+        self,
+        place: Place,
+        bucket: Bucket,
+        holding: Mapping[Holder, Held | None],
+        news: Mapping[Holder, dict[Place, News]],
+    ) -> None:
+        """One key that is not the same everywhere."""
+        found = [one for one in holding.values() if one is not None]
+        if not found:
+            return  # who had it failed meanwhile
+        joined = join(found, bucket.spec.capacity, bucket.ceiling)
+        differs = False
+        for holder, mine in holding.items():
+            wanted = as_told(joined, mine, self._parties[holder].owner)
+            lack = wanted.lack(mine)
+            if not lack:
+                continue
+            differs = True
+            holder.behind(lack, wanted.charge(mine))
+            if holder.kind == "redis" and mine is not None and not mine.comparable:
+                holder.refused += 1  # the script would turn its level into the file's units
+            else:
+                news[holder][place] = bucket, wanted.columns, wanted.debt
+        if differs:
+            self.report.differs(joined)
+
+    # ---- telling ----
+
+    async def _tell(self, news: Mapping[Holder, dict[Place, News]]) -> None:
+        if self.report.dry_run:
+            return
+        told = await self._all(
+            {holder: self._parties[holder].tell(one) for holder, one in news.items()}
+        )
+        again = {
+            holder: self._parties[holder].have(
+                {place: one[0] for place, one in news[holder].items()}
+            )
+            for holder in told
+        }
+        for holder, keys in (await self._all(again)).items():
+            holder.refused += told[holder].refused
+            for place, (bucket, columns, owed) in news[holder].items():
+                wanted = Joined(columns, owed, bucket.spec.capacity, bucket.ceiling)
+                if place in keys:
+                    holder.left_tokens += wanted.lack(keys[place][1]).taken
+                elif told[holder].dropped:
+                    holder.left_tokens += wanted.lack(None).taken
+
+    # ---- who takes part ----
+
+    def _nodes(self) -> dict[Holder, Peer]:
+        return {holder: one for holder, one in self._parties.items() if isinstance(one, Peer)}
+
+    def _redis(self) -> dict[Holder, Records]:
+        return {holder: one for holder, one in self._parties.items() if isinstance(one, Records)}
+
+    async def _all(self, work: Mapping[Holder, Coroutine[Any, Any, T]]) -> dict[Holder, T]:
+        """The results, waited for together; who fails takes no part any more, and is reported."""
+        done = await asyncio.gather(*work.values(), return_exceptions=True)
+        results: dict[Holder, T] = {}
+        for holder, result in zip(work, done, strict=True):
+            if isinstance(result, CrdtbucketError):
+                holder.error = str(result)
+                del self._parties[holder]
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                results[holder] = result
+        return results
+
+
+def _agree(holding: list[Held | None]) -> bool:
+    """Whether all hold the same columns, as nearly always."""
+    first = holding[0] if holding else None
+    return first is not None and all(
+        one is not None and one.columns == first.columns for one in holding
+    )
+
+
+def as_told(joined: Joined, mine: Held | None, owner: Owner | None) -> Joined:
+    """The join as a holder is told it: of the running process of a node what the node said itself.
+
+    Redis may be ahead of it by what is on its way, and a node that hears more of itself than it
+    knows takes that for another process with its name.
+    """
+    if owner is None or owner not in joined.columns:
+        return joined
+    columns = {one: column for one, column in joined.columns.items() if one != owner}
+    if mine is not None and owner in mine.columns:
+        columns[owner] = mine.columns[owner]
+    return replace(joined, columns=columns)
+
+
+__all__ = ["Party", "Reconciliation", "as_told"]

@@ -1,0 +1,321 @@
+"""The roll-out of a limiter's next version: what it does to the buckets, stage by stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.errors import CrdtbucketError, MeshError, Problem
+from crdtbucket.limiter.tables import Tables
+from crdtbucket.mesh.state_dir import StateDir
+from crdtbucket.rollout.host_rollout import HostRollout
+from crdtbucket.rollout.kept_version import kept
+from crdtbucket.rollout.staged import Counts, Position, Rollout, Status
+from crdtbucket.spec.bucket_spec import BucketSpec
+
+if TYPE_CHECKING:
+    from crdtbucket.config import Config
+    from crdtbucket.rollout.reload import Reload
+
+LOG = logging.getLogger("crdtbucket")
+
+
+class LiveRollout:
+    """The roll-out of the newest version that this limiter has. From any thread.
+
+    A command holds for all nodes that have the version: they hear of it within a few seconds.
+    """
+
+    def __init__(self, reload: Reload, tables: Tables, region: str) -> None:
+        """`reload` brings configurations into force, and lends its lock."""
+        self.on_change: Callable[[], None] | None = None
+        """Told that peers should hear something new."""
+        self.state_dir: StateDir | None = None
+        """Where what is under way is kept, so that it is known after a restart."""
+        self._reload = reload
+        self._table = tables.main
+        self._host = None if tables.file is None else HostRollout(tables.file.path)
+        self._saved: Position | None = None
+        self._region = region
+        self._lock = reload.lock
+        self._rollout: Rollout | None = None
+        self._before: Config | None = None
+        self._target: Config | None = None
+        self._followed: Position | None = None
+        self._heard: Position | None = None
+        self._counted: Counts = {}
+
+    # ---- looking ----
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """How it stands, as a plain dict; None when there was none.
+
+        `version`, `hash`; `before`: the version that it replaces; `status`: running, done, halted
+        or rolled back, and the `reason` where it is known here; `stage` of `stages`, from 1, and
+        its `reach` in words; `percent`: of the keys of this node; `since` and `hold`: seconds;
+        `halts`: how often this node halted it; `buckets`: of each that has keys of both versions
+        the calls `admitted` and `denied` under the `old` and the `new` one, since it began.
+        """
+        with self._lock:
+            rollout, target, before = self._rollout, self._target, self._before
+            if rollout is None or target is None or before is None:
+                return None
+            hold = rollout.plan.hold_ns
+            return {
+                "version": target.version,
+                "hash": target.hash,
+                "before": before.version,
+                "status": str(rollout.position.status),
+                "reason": rollout.reason,
+                "stage": rollout.number,
+                "stages": len(rollout.plan.stages),
+                "reach": str(rollout.stage),
+                "percent": rollout.percent,
+                "since": (self._table.now() - rollout.since) / NS_PER_SECOND,
+                "hold": None if hold is None else hold / NS_PER_SECOND,
+                "halts": rollout.halts,
+                "buckets": dict(self._sides()),
+            }
+
+    @property
+    def position(self) -> Position | None:
+        """How far it is, as peers are told."""
+        return None if self._rollout is None else self._rollout.position
+
+    @property
+    def active(self) -> bool:
+        """Whether it is on its way."""
+        return self._rollout is not None and self._rollout.active
+
+    # ---- commands ----
+
+    def advance(self) -> None:
+        """Goes on to the next stage, after a halt as well. Raises `CrdtbucketError` when there is
+        nothing to advance."""
+        self._command("advance")
+
+    def halt(self) -> None:
+        """Leaves everything where it is, until the next command. Raises as `advance`."""
+        self._command("halt")
+
+    def rollback(self) -> None:
+        """Puts the version before back on all keys. Raises as `advance`."""
+        self._command("rollback")
+
+    def _command(self, action: str) -> None:
+        with self._lock:
+            if self._rollout is None:
+                raise CrdtbucketError("no version is being rolled out")
+            getattr(self._rollout, action)(self._table.now())
+            self._follow()
+
+    # ---- what moves it ----
+
+    def begin(self, before: Config, target: Config, position: Position | None = None) -> None:
+        """`target` is rolled out from now on; it was found fit to be. `position`: where it was in
+        an earlier life of this node."""
+        assert target.rollout is not None
+        first = Position(target.version, int(target.hash, 16))
+        self._before, self._target, self._followed = before, target, None
+        self._rollout = Rollout(
+            target.rollout, first, self._region, self._table.now(), self._counted
+        )
+        for known in (position, self._heard):
+            if known is not None:
+                self._rollout.hear(known, self._table.now())
+        self._exchange()
+        LOG.info(
+            "version %d (%s) is rolled out after %d (%s): stage %d of %d, %s",
+            target.version,
+            target.hash,
+            before.version,
+            before.hash,
+            self._rollout.number,
+            len(target.rollout.stages),
+            self._rollout.stage,
+        )
+        self._follow()
+
+    def end(self) -> None:
+        """Another configuration comes into force: what this one had begun goes."""
+        if self.active:
+            assert self._before is not None
+            self._reload.force(self._before)
+        if self._rollout is not None:
+            self._keep(None)
+        self._saved = None
+        self._rollout = self._before = self._target = None
+
+    def counted(self) -> None:
+        """A version has come into force: what is denied under it counts from now on."""
+        buckets = self._reload.buckets.values()
+        self._counted = {one.spec.name: (one.decided()[0], None) for one in buckets}
+
+    def hear(self, told: tuple[int, int, int, int, int]) -> None:
+        """A peer has told its position."""
+        version, content, changes, status, stage = told
+        position = Position(version, content, changes, Status(status), stage)
+        with self._lock:
+            if self._rollout is None:
+                self._note(position)
+            elif self._rollout.hear(position, self._table.now()):
+                self._try_to_follow()
+            elif position.of > self._rollout.position.of:
+                self._heard = position
+
+    def beat(self) -> None:
+        """To be called every second or so."""
+        with self._lock:
+            rollout = self._rollout
+            if rollout is not None:
+                self._exchange()
+                counts: Counts = {
+                    one.spec.name: one.decided()
+                    for one in list(self._reload.buckets.values())
+                    if one.candidate is not None
+                }
+                rollout.tick(self._table.now(), counts)
+                self._try_to_follow()  # again, where something was in the way before
+                self._save()  # of what another process has kept so far
+
+    def refused(self, config: Config) -> Iterator[Problem]:
+        """What forbids that `config` comes into force after what is."""
+        running, position = self._reload.config, self.position
+        if position is not None and position.of == _identity(config):
+            if position.status is Status.ROLLED_BACK:
+                yield Problem(
+                    "was rolled back", "give what comes next a higher one", "version", config.path
+                )
+        elif config.rollout is None or running is None or config.hash == running.hash:
+            return
+        elif config.version <= running.version:
+            yield Problem(
+                f"is {config.version} and {running.version} is in force, so nodes cannot tell "
+                "which is rolled out",
+                "raise it, or remove rollout: to load it at once",
+                "version",
+                config.path,
+            )
+
+    def takes(self, config: Config) -> bool:
+        """Whether `config` is what is rolled out already; its stages may have changed."""
+        rollout = self._rollout
+        if rollout is None or rollout.position.of != _identity(config) or config.rollout is None:
+            return False
+        rollout.plan, self._target = config.rollout, config
+        self._followed = None
+        self._follow()
+        return True
+
+    # ---- what it does ----
+
+    def _try_to_follow(self) -> None:
+        """`_follow`, and again at the next beat when something is in the way."""
+        try:
+            self._follow()
+        except CrdtbucketError as error:
+            LOG.error("the roll-out is not followed yet: %s", error)
+
+    def _follow(self) -> None:
+        """Brings the buckets to where the roll-out is; a second time changes nothing."""
+        rollout, before, target = self._rollout, self._before, self._target
+        if rollout is None or rollout.position == self._followed:
+            return
+        assert before is not None
+        assert target is not None
+        status = rollout.position.status
+        if status is Status.DONE:
+            self._reload.force(target)
+        elif status is Status.ROLLED_BACK:
+            self._reload.force(before)
+        else:
+            if self._reload.config is target:  # it was everywhere, and somebody has halted it
+                self._reload.force(before)
+            self._reload.stage(before, target, rollout.percent / 100)
+        if self._followed is not None:
+            level = (
+                logging.WARNING if status in (Status.HALTED, Status.ROLLED_BACK) else logging.INFO
+            )
+            LOG.log(
+                level,
+                "version %d is %s: stage %d of %d (%s)",
+                target.version,
+                status,
+                rollout.number,
+                len(rollout.plan.stages),
+                rollout.reason,
+            )
+        self._followed = rollout.position
+        self._exchange()
+        self._save()
+        if self.on_change is not None:
+            self.on_change()
+
+    def _exchange(self) -> None:
+        """Tells the other processes of a shared table, and hears from them."""
+        rollout, before = self._rollout, self._before
+        if self._host is None or rollout is None or before is None:
+            return
+        found = self._host.exchange(rollout.position, kept(before, rollout.position))
+        if found is None or rollout.hear(found, self._table.now()):
+            return
+        if found.of > rollout.position.of:
+            self._heard = found
+
+    def _save(self) -> None:
+        """Keeps how far it is on disk; of the processes of a shared table the one that leads."""
+        rollout, before = self._rollout, self._before
+        if rollout is None or before is None or rollout.position == self._saved:
+            return
+        if self._table.shared and not self._table.leading:
+            return
+        self._saved = rollout.position
+        done = self._saved.status is Status.DONE
+        self._keep(None if done else kept(before, rollout.position))
+
+    def _keep(self, data: bytes | None) -> None:
+        if self.state_dir is not None:
+            try:
+                self.state_dir.save_rollout(data)
+            except MeshError as error:  # the roll-out goes on; a restart would not know of it
+                LOG.error("%s", error)
+
+    def _note(self, position: Position) -> None:
+        running = self._reload.config
+        known = self._heard
+        self._heard = position if known is None else known.joined(position)
+        if running is None or position.of != _identity(running) or self._heard == known:
+            return
+        if position.status is not Status.DONE:
+            LOG.warning(
+                "version %d is %s at other nodes, and the one before it is not known here: it "
+                "decides on all keys of this node",
+                position.version,
+                position.status,
+            )
+
+    def _sides(self) -> Iterator[tuple[str, dict[str, dict[str, int]]]]:
+        for bucket in self._reload.buckets.values():
+            old, new = bucket.decided()
+            if new is not None:
+                sides = zip(("old", "new"), (old, new), strict=True)
+                yield (
+                    bucket.spec.name,
+                    {side: {"admitted": yes, "denied": no} for side, (yes, no) in sides},
+                )
+
+
+def differs(old: BucketSpec, new: BucketSpec) -> bool:
+    """Whether keys of a bucket get other limits; which plans it has is another matter."""
+    return dataclasses.replace(old, plans=()) != dataclasses.replace(new, plans=())
+
+
+def _identity(config: Config) -> tuple[int, int]:
+    return config.version, int(config.hash, 16)
+
+
+__all__ = ["LiveRollout", "differs"]

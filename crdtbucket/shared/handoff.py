@@ -1,0 +1,95 @@
+"""What the process that runs the mesh notes beside the table, for the one that takes over from it.
+
+Processes of one host may share a table, and with it one node name and one epoch; one of them runs
+the mesh. When it ends, another goes on: the counts, the log of what is unsent, the levels and the
+names of the nodes are in the table, and what the table does not know is here. Nothing that is
+counted depends on the notes: without them the next process asks its peers.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgpack
+
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol.link import Link
+
+LOG = logging.getLogger("crdtbucket.mesh")
+FORMAT = 2
+Row = tuple[str, str, int, str, bool]
+
+
+class Notes(Protocol):
+    """A place that outlives the process. A write is there whole or not at all."""
+
+    def read(self) -> bytes:
+        """What was written last; b"" before the first."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Replaces it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What one process noted."""
+
+    born: int
+    """When the node began, ns of the table's clock: of two with one name the younger yields."""
+    memory: bool
+    """Whether it had heard the mesh, so that the levels in the table are the mesh's."""
+    members: tuple[Row, ...]
+    """Peers that are members: name, region, epoch, address, and whether all that it may lack stands
+    in the table's log."""
+
+    def links(self, now: int, number: Callable[[str], int]) -> Iterable[Link]:
+        """The links to these members as they are before any of them is made again. `number`: of a
+        name in the table."""
+        for name, region, epoch, address, logged in self.members:
+            info = NodeInfo(name, region, epoch, address, 0)
+            link = Link(info, number(name), now, connected=False)
+            if logged:  # from the log's beginning on: no member lacks what stood before that
+                link.sync_place = -1
+            yield link
+
+
+def dump(noted: Noted) -> bytes:
+    """The note as bytes, which tell when they were damaged."""
+    packed: bytes = msgpack.packb((FORMAT, noted.born, noted.memory, noted.members))
+    return zlib.crc32(packed).to_bytes(4, "big") + packed
+
+
+def load(data: bytes) -> Noted | None:
+    """The note in these bytes; None when nothing was written yet, and, with a warning, for what no
+    process of this version has written: the node goes on without it, as one that has just begun."""
+    if not data:
+        return None
+    packed = data[4:]
+    try:
+        if int.from_bytes(data[:4], "big") != zlib.crc32(packed):
+            raise ValueError("they are damaged")
+        form, *fields = msgpack.unpackb(packed, use_list=False)
+        if form != FORMAT:
+            raise ValueError(f"they have format {form}, this version has {FORMAT}")
+        return Noted(*fields)
+    except (ValueError, TypeError) as error:
+        LOG.warning("the notes in the shared table cannot be used, peers are asked anew: %s", error)
+        return None
+
+
+def member_rows(links: Iterable[Link]) -> tuple[Row, ...]:
+    """The members among these links, as rows."""
+    return tuple(
+        (one.info.name, one.info.region, one.info.epoch, one.info.address, one.held and one.synced)
+        for one in links
+        if not (one.left or one.forgotten)
+    )
+
+
+__all__ = ["Noted", "Notes", "dump", "load", "member_rows"]

@@ -1,0 +1,71 @@
+"""What the process that leads knows of the mesh, for the others that share its table.
+
+Only one process speaks to the peers, and any may be asked how they are. The leader writes what it
+knows into the table every second; the others read it whole, and add the time since.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+
+from crdtbucket._core import MAX_VIEW_BYTES, Table
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.errors import CrdtbucketError
+
+LOG = logging.getLogger("crdtbucket")
+
+
+def publish(table: Table, mesh: dict[str, Any], fleet: Sequence[Sequence[Any]]) -> None:
+    """Writes the stats of the mesh and the rows of the fleet. What does not fit is left out: of so
+    many peers the last ones by name, and `omitted` says how many."""
+    rows = [
+        (name, state, mesh["lag"].get(name), mesh["longest_lag"].get(name))
+        for name, state in mesh["peers"].items()
+    ]
+    packed = _packed(table, mesh["mesh"], rows, fleet)
+    kept = len(fleet)
+    while len(packed) > MAX_VIEW_BYTES:
+        kept //= 2
+        packed = _packed(table, mesh["mesh"], rows[:kept], fleet[:kept], len(fleet) - kept)
+    try:
+        table.write_view(packed)
+    except CrdtbucketError as error:  # the others show an older one, and its age
+        LOG.warning("the other processes are not told how the peers are: %s", error)
+
+
+def read(table: Table) -> dict[str, Any] | None:
+    """What the leader wrote last: the stats of the mesh as they are here, with `view_age` (s),
+    `omitted` (peers) and `fleet` (rows). None before the first, in this life of the node."""
+    data = table.read_view()
+    if not data:
+        return None
+    at, omitted, mesh, rows, fleet = msgpack.unpackb(data, use_list=False, strict_map_key=False)
+    age = max(0, table.now() - at) / NS_PER_SECOND
+    view: dict[str, Any] = {
+        "peers": {name: state for name, state, _, _ in rows},
+        "lag": {name: lag + age for name, _, lag, _ in rows if lag is not None},
+        "longest_lag": {name: lag + age for name, _, _, lag in rows if lag is not None},
+        "mesh": mesh,
+        "view_age": age,
+        "omitted": omitted,
+        "fleet": fleet,
+    }
+    return view
+
+
+def _packed(
+    table: Table,
+    mesh: dict[str, Any],
+    rows: Sequence[Sequence[Any]],
+    fleet: Sequence[Sequence[Any]],
+    omitted: int = 0,
+) -> bytes:
+    packed: bytes = msgpack.packb((table.now(), omitted, mesh, rows, fleet))
+    return packed
+
+
+__all__ = ["publish", "read"]

@@ -1,0 +1,126 @@
+"""Of the processes that share a table one speaks to the peers; another one follows when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from crdtbucket._core import Table
+from crdtbucket.errors import MeshError, NodeConflict
+from crdtbucket.mesh.transport.network import Mesh
+from crdtbucket.shared.table_file import SharedFile
+
+LOG = logging.getLogger("crdtbucket")
+ASK_S = 0.2
+"""Between two attempts to get the lead, so that a dead leader is followed within a second."""
+LOOK_S = 0.01
+"""Between two looks at whether another process asks for an early flush."""
+CHECK_S = 10.0
+SHOW_S = 1.0
+"""Between two writings of what this process knows of the mesh."""
+
+
+class Leadership:
+    """A service that runs the mesh while this process has the lead of its table.
+
+    The kernel gives up the lead of a process that dies. Who leads next goes on under the same epoch
+    and with the same table, so peers see a link that was made again, and nothing that one process
+    had not sent is lost.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        file: SharedFile,
+        make: Callable[[], Mesh],
+        started: Callable[[], None],
+        show: Callable[[], None],
+    ) -> None:
+        """`make` makes the mesh; it is started at once, and then `started` is called. `show` writes
+        what is known of the mesh into the table; it is called every second."""
+        self._table = table
+        self._file = file
+        self._make = make
+        self._started = started
+        self._show = show
+        self._mesh: Mesh | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Leads, or stands by. Raises `MeshError` when it leads and the mesh cannot start."""
+        if self._table.lead():
+            await self._begin()
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Leaves the mesh if no other process goes on for this node; else makes way for one."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._mesh is not None:
+            self._mesh.goes_on = not self._file.alone()
+            await self._mesh.stop()
+        self._table.yield_lead()
+
+    async def _begin(self) -> None:
+        try:
+            mesh = self._make()
+            await mesh.start()
+        except BaseException:
+            self._table.yield_lead()
+            raise
+        self._mesh = mesh
+        self._started()
+
+    async def _run(self) -> None:
+        try:
+            await self._stand_by_and_lead()
+        except Exception:  # logged; nobody awaits this task
+            LOG.exception("a bug in leading the processes that share a table")
+            raise
+
+    async def _stand_by_and_lead(self) -> None:
+        while not self._table.leading:
+            await asyncio.sleep(ASK_S)
+            if self._table.refused and self._table.refusal is None:
+                self._table.refusal = NodeConflict(
+                    "the process that speaks to the peers met another one with this node's name"
+                )
+            if self._table.lead():
+                await self._follow()
+        await asyncio.gather(self._look(), self._check(), self._show_others())
+
+    async def _follow(self) -> None:
+        try:
+            await self._begin()
+        except MeshError as error:
+            LOG.warning("this process cannot lead yet: %s", error)
+        else:
+            LOG.info("this process leads now: it speaks to the peers for all that share the table")
+
+    async def _look(self) -> None:
+        # What a take of this process asks for it says itself; those of others are looked for.
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._table.flush_wanted and self._table.on_wake is not None:
+                self._table.on_wake()
+
+    async def _show_others(self) -> None:
+        while True:
+            self._show()
+            await asyncio.sleep(SHOW_S)
+
+    async def _check(self) -> None:
+        while True:
+            if self._file.replaced():
+                break
+            await asyncio.sleep(CHECK_S)
+        LOG.error(
+            "%s was removed or replaced: processes that start now share nothing with this one; "
+            "restart all of them",
+            self._file.path,
+        )
+
+
+__all__ = ["Leadership"]

@@ -1,0 +1,50 @@
+"""Scenarios of meshes that are connected, but in which not everybody hears everybody."""
+
+from __future__ import annotations
+
+from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.scenario import Demand, Event, Factory, Fault, Scenario
+
+
+def _steady(settings: Settings, load: float) -> Demand:
+    each = load * settings.rate_per_second / settings.regions
+    return lambda _t, _node: each
+
+
+def cut_links(name: str, title: str, load: float, *, both: bool) -> Factory:
+    """For two minutes the last region hears nothing of the first one, and with `both` the first one
+    nothing of the last either; all others hear both. With fewer than three regions nothing is cut,
+    since nobody could relay."""
+    if load < 1:
+        name, title = f"{name}-light-{round(load * 100)}", f"{title}, light load {load} r"
+
+    def make(s: Settings, scale: float) -> Scenario:
+        first, last = 0, s.regions - 1
+        ways = ((first, last), (last, first)) if both else ((first, last),)
+        events: tuple[Event, ...] = ()
+        if s.regions > 2:
+            cut = Event(round(20 * scale * NS), Fault.CUT, ways=ways)
+            events = (cut, Event(round(140 * scale * NS), Fault.HEAL))
+        seconds = 180 * scale
+        return Scenario(name, title, round(seconds * NS), _steady(s, load), events, light=load < 1)
+
+    return make
+
+
+def joiner_beside_dead(s: Settings, scale: float) -> Scenario:
+    """The first region is killed for good, and a second later the last one joins."""
+    last = s.regions - 1
+    events: tuple[Event, ...] = ()
+    if last:
+        events = (
+            Event(0, Fault.CRASH, last),
+            Event(round(40 * scale * NS), Fault.CRASH, 0),
+            Event(round(41 * scale * NS), Fault.RESTART, last),
+        )
+    return Scenario(
+        "joiner-beside-dead", "one killed, one joins, light load 0.6 r", round(160 * scale * NS),
+        _steady(s, 0.6), events, light=True,
+    )  # fmt: skip
+
+
+__all__ = ["cut_links", "joiner_beside_dead"]

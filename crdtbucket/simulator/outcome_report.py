@@ -1,0 +1,146 @@
+"""Outcomes as a table, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from crdtbucket.simulator.replay import Replayed
+from crdtbucket.simulator.scenario_run import Outcome
+
+_DIGITS = {
+    "ratio": 6, "excess_percent": 4, "bound_percent": 4, "dark_seconds": 3,
+    "share_min": 4, "share_max": 4,
+}  # fmt: skip
+
+COLUMNS = (
+    ("offered", "offered"),
+    ("admitted", "admitted"),
+    ("of ideal", "admitted / what one bucket that sees every call at once admits"),
+    ("excess %", "worst excess over capacity + rate x t in any window, % of the capacity"),
+    ("bound %", "what this run may exceed by at most, from what was delivered when"),
+    ("dark s", "longest time in which a node with demand admitted nothing"),
+    ("share", "least and greatest share admitted / share of the demand, over the nodes"),
+    ("denied light", "calls denied although less than the refill was offered"),
+)
+
+
+def as_json(outcomes: Sequence[Outcome]) -> str:
+    """A JSON list with one object an outcome; null where there is no answer."""
+    rows: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        row: dict[str, Any] = {}
+        for field in fields(outcome):
+            if field.name != "curve":
+                value = getattr(outcome, field.name)
+                digits = _DIGITS.get(field.name)
+                # Adding 0.0 turns a negative zero into a plain one.
+                row[field.name] = value if digits is None or value is None else (
+                    round(value, digits) + 0.0
+                )  # fmt: skip
+        rows.append(row)
+    return json.dumps(rows, indent=2)
+
+
+def as_table(outcomes: Sequence[Outcome]) -> Table:
+    """One row a scenario and rule; over several seeds the worst of each figure."""
+    table = Table(show_lines=False, header_style="bold", pad_edge=False)
+    table.add_column("scenario", no_wrap=True)
+    table.add_column("rule", no_wrap=True)
+    for title, _ in COLUMNS:
+        table.add_column(title, justify="right", no_wrap=True)
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.scenario, outcome.rule), []).append(outcome)
+    last = None
+    for (scenario, rule), group in groups.items():
+        if last not in (None, scenario):
+            table.add_section()
+        table.add_row("" if scenario == last else scenario, rule, *_cells(group))
+        last = scenario
+    return table
+
+
+def print_table(outcomes: Sequence[Outcome], console: Console) -> None:
+    """The table in a terminal; where output is piped, the same as plain aligned text."""
+    if console.is_terminal:
+        console.print(as_table(outcomes))
+    else:
+        for line in plain_lines(outcomes):
+            print(line, file=console.file)
+    for line in _notes(outcomes):
+        print(line, file=console.file)
+
+
+def plain_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """The table as aligned text without frames, every row complete."""
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.scenario, outcome.rule), []).append(outcome)
+    rows = [["scenario", "rule", *(title for title, _ in COLUMNS)]]
+    rows += [[*key, *_cells(group)] for key, group in groups.items()]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if k < 2 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _cells(group: Sequence[Outcome]) -> list[str]:
+    bounds = [o.bound_percent for o in group if o.bound_percent is not None]
+    return [
+        _span([o.offered for o in group], "{:,}"),
+        _span([o.admitted for o in group], "{:,}"),
+        _span([o.ratio for o in group], "{:.3f}"),
+        _signed(max(o.excess_percent for o in group)),
+        f"{max(bounds):.1f}" if bounds else "-",
+        f"{max(o.dark_seconds for o in group):.2f}",
+        _span([s for o in group for s in (o.share_min, o.share_max)], "{:.2f}"),
+        f"{max(o.denied_light for o in group):,}",
+    ]
+
+
+def _signed(percent: float) -> str:
+    """One decimal; a tiny negative excess is a plain zero, not a negative one."""
+    return f"{round(percent, 1) + 0.0:.1f}"
+
+
+def _span(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    low, high = form.format(min(known)), form.format(max(known))
+    return low if low == high else f"{low}..{high}"
+
+
+def _notes(outcomes: Sequence[Outcome]) -> list[str]:
+    notes = []
+    seeds = sorted({outcome.seed for outcome in outcomes})
+    if len(seeds) > 1:
+        notes.append(f"{len(seeds)} seeds: the worst of each figure.")
+    first = next((o for o in outcomes if isinstance(o, Replayed)), None)
+    if first is not None:
+        notes.append(
+            f"Amounts are tokens. {first.calls_offered:,} calls were offered; admitted: "
+            + ", ".join(
+                f"{o.rule} {o.calls_admitted:,}" for o in outcomes if isinstance(o, Replayed)
+            )
+            + "."
+        )
+        if first.too_large:
+            notes.append(
+                f"{first.too_large:,} calls ({first.too_large_tokens:,} tokens) cost more than the "
+                "capacity: no bucket could admit them, and they are in no other figure."
+            )
+        if first.free:
+            notes.append(f"{first.free:,} calls cost nothing and were not limited.")
+    return notes

@@ -1,0 +1,168 @@
+"""One scenario through one rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from crdtbucket.simulator.arrivals import Block, arrivals
+from crdtbucket.simulator.bound import InFlight
+from crdtbucket.simulator.measure import Darkness, Excess, Ideal, share_range
+from crdtbucket.simulator.rule import Rule, WatchedRule
+from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.scenario import GRID_NS, Event, Fault, Scenario
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run showed. Amounts are tokens; None where there is no answer.
+
+    `ratio` is admitted / what one bucket that sees every call at once admits on the same calls.
+    `curve` has (seconds, tokens offered, admitted, ideal) so far, when it was asked for.
+    """
+
+    scenario: str
+    rule: str
+    seed: int
+    offered: int
+    admitted: int
+    ratio: float | None
+    excess_percent: float
+    bound_percent: float | None
+    dark_seconds: float
+    denied_light: int
+    share_min: float | None
+    share_max: float | None
+    curve: tuple[tuple[float, int, int, int], ...] = field(default=(), repr=False)
+
+
+class Run:
+    """The state of one run: `step` through the blocks of calls, then `outcome`."""
+
+    def __init__(self, rule: Rule, scenario: Scenario, settings: Settings) -> None:
+        nodes = settings.regions
+        self.rule, self.scenario, self.settings = rule, scenario, settings
+        self.excess, self.ideal = Excess(settings), Ideal(settings)
+        self.darkness = Darkness(nodes)
+        self.offered, self.admitted = [0] * nodes, [0] * nodes
+        self._events = list(scenario.events)
+        self._wakes: list[int | None] = [0] * nodes
+        self._up = [True] * nodes
+        rule.start(scenario, settings)
+        self._watch = InFlight(scenario, settings) if isinstance(rule, WatchedRule) else None
+
+    def step(self, block: Block) -> None:
+        """One cell of the grid: events first, then its calls."""
+        self._apply_events(block.start_ns)
+        now, up = block.start_ns, self._up
+        for node, wakes in enumerate(self._wakes):
+            up[node] = wakes is not None and wakes <= now
+            self.darkness.demand(node, up[node] and block.rates[node] > 0.0, now)
+        if self._watch is not None:
+            self.rule.advance(now)
+            before = list(self.admitted)
+            assert isinstance(self.rule, WatchedRule)
+            self._watch.arrived(now, self.rule, up, self.excess.debt(now))
+        for at, calls in block.steps:
+            self._calls(at, calls)
+        if self._watch is not None:
+            pairs = zip(self.admitted, before, strict=True)
+            self._watch.admitted([after - so_far for after, so_far in pairs])
+
+    def _calls(self, now: int, calls: list[tuple[int, int]]) -> None:
+        rule, up = self.rule, self._up
+        rule.advance(now)
+        wanted = passed = 0
+        for node, count in calls:
+            if up[node]:
+                wanted += count
+                self.offered[node] += count
+                got = rule.offer(node, count, 1)
+                if got:
+                    passed += got
+                    self.admitted[node] += got
+                    self.darkness.admitted(node, now)
+        self.ideal.offer(now, wanted, 1)
+        self.excess.add(now, passed)
+
+    def _apply_events(self, now: int) -> None:
+        while self._events and self._events[0].at_ns < now + GRID_NS:
+            event = self._events.pop(0)
+            self.rule.advance(now)
+            self._apply(event, now)
+
+    def _apply(self, event: Event, now: int) -> None:
+        if event.fault is Fault.PARTITION:
+            self.rule.partition(event.groups)
+        elif event.fault is Fault.SEVER:
+            self.rule.sever(event.groups)
+        elif event.fault is Fault.CUT:
+            self.rule.cut(event.ways)
+        elif event.fault is Fault.HEAL:
+            self.rule.heal()
+        elif event.fault is Fault.CRASH:
+            self.rule.crash(event.node)
+            self._wakes[event.node] = None
+        elif event.fault is Fault.RESTART:
+            self.rule.restart(event.node)
+            self._wakes[event.node] = now
+        elif event.fault is Fault.REPLACE:
+            self.rule.replace(event.node)
+            self._wakes[event.node] = now
+        else:
+            self.rule.suspend(event.node, event.duration_ns)
+            self._wakes[event.node] = now + event.duration_ns
+
+    def outcome(self, curve: tuple[tuple[float, int, int, int], ...] = ()) -> Outcome:
+        """End the run and say what it showed."""
+        scenario, settings = self.scenario, self.settings
+        end = scenario.duration_ns
+        self.darkness.finish(end)
+        offered, admitted = sum(self.offered), sum(self.admitted)
+        least, most = share_range(self.offered, self.admitted)
+        return Outcome(
+            scenario=scenario.name,
+            rule=self.rule.name,
+            seed=settings.seed,
+            offered=offered,
+            admitted=admitted,
+            ratio=admitted / self.ideal.admitted if self.ideal.admitted else None,
+            excess_percent=self.excess.percent(),
+            bound_percent=bound_percent(self.rule, self._watch, end, settings),
+            dark_seconds=max(self.darkness.worst_ns) / NS,
+            denied_light=offered - admitted if scenario.light else 0,
+            share_min=least,
+            share_max=most,
+            curve=curve,
+        )
+
+
+def bound_percent(
+    rule: Rule, watch: InFlight | None, until_ns: int, settings: Settings
+) -> float | None:
+    """The bound of a run in % of the capacity: watched, or the rule's own, or None."""
+    if watch is not None:
+        return watch.percent()
+    own = rule.own_bound(until_ns)
+    return None if own is None else 100.0 * own / settings.capacity
+
+
+def simulate(
+    rule: Rule,
+    scenario: Scenario,
+    settings: Settings,
+    *,
+    curve_every_ns: int = 0,
+) -> Outcome:
+    """Run the scenario through the rule. Same arguments, same outcome.
+
+    With `curve_every_ns` (a multiple of the grid) the outcome has a curve.
+    """
+    run = Run(rule, scenario, settings)
+    curve: list[tuple[float, int, int, int]] = []
+    for block in arrivals(scenario, settings):
+        run.step(block)
+        if curve_every_ns and block.start_ns % curve_every_ns == 0:
+            seconds = block.start_ns / NS
+            totals = sum(run.offered), sum(run.admitted), run.ideal.admitted
+            curve.append((seconds, *totals))
+    return run.outcome(tuple(curve))

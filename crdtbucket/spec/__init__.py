@@ -1,0 +1,1 @@
+"""What a limit is: bucket specifications, overrides for keys that match, and modes."""

@@ -1,0 +1,315 @@
+"""What a bucket is: its capacity, its refill, and the rules that a definition must meet."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal, get_args
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import UNIT_NS, duration_ns, plain_unit
+from crdtbucket.errors import InvalidSpec
+from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.overrides import checked_plans
+
+MAX_TOKENS = 2**53
+MAX_NODES = 1_000_000
+"""Processes that may be said to share the limits."""
+MAX_RATE = 1_000_000_000
+"""Tokens a second."""
+MAX_NAME_LENGTH = 200
+MAX_INTERVAL_NS = 366 * 86_400 * NS_PER_SECOND
+MAX_SPAN_NS = 2**62
+SLOWEST_TOKEN_NS = 30 * 86_400 * NS_PER_SECOND
+
+RATE_HINT = (
+    'write "<tokens>/<interval>" with an optional burst: "100/minute", "10/s burst 20", '
+    '"5 per second", "200 per 2 hours" or "100/15m"'
+)
+
+_HYPHENS = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")
+_RATE = re.compile(
+    r"(?P<tokens>\d[\d_]{0,30})\s*(?:/|\bper\b)\s*(?P<count>\d{1,20}(?:\.\d{1,20})?)?\s*(?P<unit>[a-z]+)"
+    r"(?:\s*[;,]?\s*\bburst\b\s*[=:]?\s*(?P<burst>\d[\d_]{0,30}))?",
+    re.ASCII | re.IGNORECASE,
+)
+
+OnTableFull = Literal["deny", "allow"]
+OnOutage = Literal["quota", "eventual", "deny", "allow"]
+
+
+def canonical_name(name: str) -> str:
+    """The one form under which a name is looked up: NFKC, every kind of hyphen as `-`.
+
+    So a name pasted with typographic hyphens is found by its plain spelling. Case counts.
+    """
+    return unicodedata.normalize("NFKC", name).translate(_HYPHENS)
+
+
+@dataclass(frozen=True, init=False)
+class BucketSpec:
+    """The definition of one bucket: it holds `capacity` tokens and refills steadily.
+
+    Tokens are whole numbers; `refill_rate` of them come back each `refill_interval`.
+    Two specs with the same capacity and the same rate have the same `definition_hash`,
+    however the rate was spelt.
+    """
+
+    name: str
+    """As given, for display; look-up goes by `canonical_name`."""
+    capacity: int
+    """Tokens that a full bucket holds, 1 to 2^53: the largest burst."""
+    refill_rate: int
+    """Tokens that come back each interval, 1 to 2^53."""
+    refill_interval: str | int | float | timedelta = field(compare=False)
+    """The interval as given."""
+    interval_ns: int = field(init=False)
+    """The interval in nanoseconds, above 0, at most 366 days."""
+    max_debt: int
+    """Tokens below empty that news from other nodes may push the level to, 0 to 2^53."""
+    max_keys: int | None
+    """Entries that keys of this bucket may occupy in the table; None for no quota of its own."""
+    on_table_full: OnTableFull
+    """What a new key gets when the table or the quota has no room."""
+    consistency: Mode | None
+    """`Mode.STRONG` or `Mode.EVENTUAL`; None for what the limiter says."""
+    on_outage: OnOutage | None
+    """What decides while the common store is out of reach; None for what the limiter says."""
+    plans: tuple[tuple[str, BucketSpec], ...]
+    """Other limits for keys that match a glob: the first match wins. Each plan is a definition of
+    its own, called `name[glob]`."""
+    shadow: bool
+    """Whether calls that the limit denies are admitted all the same, and counted."""
+
+    def __init__(
+        self,
+        name: str,
+        capacity: int,
+        refill_rate: int,
+        refill_interval: str | int | float | timedelta = "1s",
+        *,
+        max_debt: int | None = None,
+        max_keys: int | None = None,
+        on_table_full: OnTableFull = "deny",
+        consistency: Mode | str | None = None,
+        on_outage: OnOutage | None = None,
+        plans: Sequence[tuple[str, BucketSpec]] = (),
+        shadow: bool = False,
+    ) -> None:
+        """Check and keep a definition.
+
+        `refill_interval` is text with a unit ("250ms", "1s", "5m", "2h", "1d"), a number of
+        seconds, or a `timedelta`. `max_debt` is `capacity` when None. `consistency` is "strong"
+        or "eventual"; `on_outage` is "quota", "eventual", "deny" or "allow". `plans`: (glob, spec)
+        pairs, whose specs get their name, consistency and, where they say nothing, outage policy
+        and shadow from this one. Raises `InvalidSpec`, naming the field and the fix.
+        """
+        check_name(name)
+        check_whole("capacity", capacity, 1, MAX_TOKENS)
+        check_whole("refill_rate", refill_rate, 1, MAX_TOKENS)
+        interval_ns = duration_ns(refill_interval, "refill_interval")
+        if not 0 < interval_ns <= MAX_INTERVAL_NS:
+            raise InvalidSpec(
+                f"refill_interval is {refill_interval!r}",
+                "it must be above 0 and at most 366 days",
+                "refill_interval",
+            )
+        debt = capacity if max_debt is None else max_debt
+        check_whole("max_debt", debt, 0, MAX_TOKENS)
+        if max_keys is not None:
+            check_whole("max_keys", max_keys, 1, MAX_TOKENS)
+        check_choice("on_table_full", on_table_full, get_args(OnTableFull))
+        if on_outage is not None:
+            check_choice("on_outage", on_outage, get_args(OnOutage))
+        if not isinstance(shadow, bool):
+            raise InvalidSpec(f"shadow is {clipped(shadow)}", "write true or false", "shadow")
+        _check_rate(refill_rate, interval_ns, capacity, debt)
+        values = {
+            "name": name,
+            "capacity": capacity,
+            "refill_rate": refill_rate,
+            "refill_interval": refill_interval,
+            "interval_ns": interval_ns,
+            "max_debt": debt,
+            "max_keys": max_keys,
+            "on_table_full": on_table_full,
+            "consistency": None if consistency is None else check_consistency(consistency),
+            "on_outage": on_outage,
+            "shadow": shadow,
+        }
+        for attribute, value in values.items():
+            object.__setattr__(self, attribute, value)  # the way past `frozen`, once
+        object.__setattr__(self, "plans", checked_plans(self, plans))
+
+    @classmethod
+    def parse(
+        cls,
+        name: str,
+        rate: str,
+        *,
+        max_debt: int | None = None,
+        max_keys: int | None = None,
+        on_table_full: OnTableFull = "deny",
+        consistency: Mode | str | None = None,
+        on_outage: OnOutage | None = None,
+        plans: Sequence[tuple[str, BucketSpec]] = (),
+        shadow: bool = False,
+    ) -> BucketSpec:
+        """The bucket that a rate string describes, such as "100/minute" or "10/s burst 20".
+
+        The capacity is the burst; without one it is the amount itself, so "100/minute" lets
+        100 pass at once and refills them over a minute. Raises `InvalidSpec` with the grammar.
+        """
+        tokens, interval_ns, burst = parse_rate(rate)
+        return cls(
+            name,
+            tokens if burst is None else burst,
+            tokens,
+            f"{interval_ns}ns",
+            max_debt=max_debt,
+            max_keys=max_keys,
+            on_table_full=on_table_full,
+            consistency=consistency,
+            on_outage=on_outage,
+            plans=plans,
+            shadow=shadow,
+        )
+
+    @property
+    def key(self) -> str:
+        """The canonical name, under which the bucket is looked up and hashed."""
+        return canonical_name(self.name)
+
+    @property
+    def emission(self) -> tuple[int, int]:
+        """Nanoseconds a token as a reduced fraction (q, p): one token takes q / p ns."""
+        common = math.gcd(self.interval_ns, self.refill_rate)
+        return self.interval_ns // common, self.refill_rate // common
+
+    @property
+    def rate_per_second(self) -> float:
+        """Tokens that come back in a second, for display; the core computes in integers."""
+        return self.refill_rate * NS_PER_SECOND / self.interval_ns
+
+    @property
+    def definition_hash(self) -> int:
+        """64 bits that name capacity and rate, the same in every process and version."""
+        q, p = self.emission
+        text = f"crdtbucket definition 1: capacity {self.capacity} emission {q}/{p}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def parse_rate(rate: str) -> tuple[int, int, int | None]:
+    """(tokens, interval in ns, burst or None) of a rate string; `InvalidSpec` has the grammar."""
+    text = plain_unit(rate.strip()) if isinstance(rate, str) else ""
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise InvalidSpec(f"limit is {clipped(rate)}", _rate_fix(text), "limit")
+    unit = match["unit"].lower()
+    if unit not in UNIT_NS:
+        raise InvalidSpec(f"limit is {rate!r}", _unit_fix(unit), "limit")
+    interval_ns = duration_ns(f"{match['count'] or 1}{unit}", "limit")
+    burst = match["burst"]
+    return _tokens(match["tokens"]), interval_ns, None if burst is None else _tokens(burst)
+
+
+def check_whole(field_name: str, value: int, low: int, high: int) -> int:
+    """`value`, when it is a whole number from `low` to `high`; else `InvalidSpec`."""
+    # bool is an int in Python, and True tokens is never what was meant.
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not low <= value <= high:
+        upto = "2^53" if high == MAX_TOKENS else str(high)
+        fix = f"write a whole number from {low} to {upto}"
+        raise InvalidSpec(f"{field_name} is {clipped(value)}", fix, field_name)
+    return value
+
+
+def check_choice(field_name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises `InvalidSpec` unless `value` is one of the words."""
+    if not isinstance(value, str) or value not in choices:
+        words = " or ".join(f'"{choice}"' for choice in choices)
+        raise InvalidSpec(f"{field_name} is {clipped(value)}", f"write {words}", field_name)
+
+
+def check_consistency(value: Mode | str) -> Mode:
+    """The mode that may be asked for by this word; fallback, for one, is not asked for."""
+    check_choice("consistency", value, (Mode.STRONG.value, Mode.EVENTUAL.value))
+    return Mode(value)
+
+
+def check_name(name: str, field_name: str = "name") -> str:
+    """`name`, when it can name a bucket, node or region; else `InvalidSpec`."""
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH:
+        fix = f"give a text of 1 to {MAX_NAME_LENGTH} characters"
+        raise InvalidSpec(f"{field_name} is {clipped(name)}", fix, field_name)
+    for character in name:
+        # Line and paragraph separators and lone surrogates break logs as control characters do.
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+            fix = f"remove the control character {character!r}"
+            raise InvalidSpec(f"{field_name} is {clipped(name)}", fix, field_name)
+    if name != name.strip():
+        fix = "remove the spaces around it"
+        raise InvalidSpec(f"{field_name} is {clipped(name)}", fix, field_name)
+    return name
+
+
+def _tokens(digits: str) -> int:
+    return int(digits.replace("_", ""))
+
+
+def _rate_fix(rate: str) -> str:
+    if len(re.findall(r"/|\bper\b", rate, re.IGNORECASE)) > 1:
+        return f"one bucket has one rate, so define a bucket for each; {RATE_HINT}"
+    if re.match(r"\d+\.\d", rate):
+        return f'tokens are whole, so for half a token a second write "1/2s"; {RATE_HINT}'
+    return RATE_HINT
+
+
+def _unit_fix(unit: str) -> str:
+    if unit in ("month", "months", "mo", "year", "years", "y"):
+        return f'a {unit} has no fixed length; write days, such as "1000/30d"'
+    return f"no unit is {unit!r}; use ms, s, m, h, d or w, or the words for them"
+
+
+def _check_rate(refill_rate: int, interval_ns: int, capacity: int, max_debt: int) -> None:
+    rate = f"refill_rate is {refill_rate} in {interval_ns} ns"
+    if refill_rate > interval_ns:
+        fix = "at most 1,000,000,000 tokens a second; lower it or lengthen refill_interval"
+        raise InvalidSpec(rate, fix, "refill_rate")
+    if interval_ns > refill_rate * SLOWEST_TOKEN_NS:
+        fix = "at least one token in 30 days; raise it or shorten refill_interval"
+        raise InvalidSpec(rate, fix, "refill_rate")
+    if interval_ns * (capacity + max_debt) >= MAX_SPAN_NS * refill_rate:
+        raise InvalidSpec(
+            f"capacity {capacity} and max_debt {max_debt} take over 146 years to refill",
+            "lower capacity or max_debt, or raise refill_rate",
+            "capacity",
+        )
+
+
+def clipped(value: object) -> str:
+    """The repr of a value that was refused, cut to a length that fits a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+__all__ = [
+    "MAX_INTERVAL_NS",
+    "MAX_RATE",
+    "MAX_TOKENS",
+    "BucketSpec",
+    "OnOutage",
+    "OnTableFull",
+    "canonical_name",
+    "check_choice",
+    "check_consistency",
+    "check_name",
+    "check_whole",
+    "clipped",
+    "parse_rate",
+]

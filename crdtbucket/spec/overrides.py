@@ -1,0 +1,123 @@
+"""Plans: other limits for some keys of a bucket, chosen by a glob that the key matches.
+
+A glob is as in `fnmatch`, case-sensitive and on the whole key: `*`, `?`, `[a-z]`, `[!a-z]`; `[[]`,
+`[*]` and `[?]` stand for the characters themselves. A key given as bytes is looked at as UTF-8, so
+that it has the plan of the same key given as text; a byte that is no UTF-8 is one character.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from crdtbucket.errors import InvalidSpec
+
+if TYPE_CHECKING:
+    from crdtbucket.spec.bucket_spec import BucketSpec
+
+MAX_PLANS = 1_000
+MAX_BUCKETS = 1_000
+"""Plans included: their definitions travel in one frame."""
+FEWER = f"at most {MAX_BUCKETS} buckets and plans; a glob can stand for a group of keys"
+REMEMBERED_KEYS = 65_536
+MAX_KEY_LENGTH = 512
+"""The core refuses longer keys, so no plan is looked up for them and none is remembered."""
+
+T = TypeVar("T")
+Plan = tuple[str, "BucketSpec"]
+
+
+def checked_plans(owner: BucketSpec, plans: Iterable[Plan]) -> tuple[Plan, ...]:
+    """The plans of `owner`, each with its full name and what it shares with its bucket.
+
+    Raises `InvalidSpec`.
+    """
+    pairs = tuple(plans) if isinstance(plans, Iterable) and not isinstance(plans, str) else None
+    if pairs is None or not all(isinstance(p, Sequence) and len(p) == 2 for p in pairs):
+        raise _refused(f"plans is {plans!r}", "write [(glob, BucketSpec(...)), ...]")
+    if len(pairs) > MAX_PLANS:
+        raise _refused(f"{len(pairs)} plans", f"at most {MAX_PLANS}; a glob can stand for a group")
+    seen: set[str] = set()
+    for glob, _ in pairs:
+        check_glob(glob)
+        if glob in seen:
+            raise _refused(f"two plans are for {glob!r}", "remove one; the first match wins")
+        if "*" in seen:
+            raise _refused(f"the plan for {glob!r} comes after '*'", "put it before: '*' takes all")
+        seen.add(glob)
+    return tuple((glob, _plan(owner, glob, spec)) for glob, spec in pairs)
+
+
+def check_glob(glob: str) -> None:
+    """Raises `InvalidSpec` unless this is a glob."""
+    if not isinstance(glob, str) or not glob:
+        raise _refused(f"glob is {glob!r}", 'write text such as "premium-*" or a key itself')
+    at = 0
+    while (at := glob.find("[", at)) >= 0:
+        # As in fnmatch, a "]" in the first place is one of the characters.
+        first = at + 2 if glob[at + 1 : at + 2] == "!" else at + 1
+        at = glob.find("]", first + 1)
+        if at < 0:
+            raise _refused(f"glob {glob!r} has a '[' without a ']'", "write '[[]' for a '['")
+
+
+def _plan(owner: BucketSpec, glob: str, spec: BucketSpec) -> BucketSpec:
+    if not isinstance(spec, type(owner)):
+        raise _refused(f"the plan for {glob!r} is {spec!r}", "make it with BucketSpec(...)")
+    if spec.plans:
+        raise _refused(f"the plan for {glob!r} has plans", "list them all in the bucket's plans")
+    if spec.consistency not in (None, owner.consistency):
+        fix = "leave it out: a plan has that of its bucket"
+        raise _refused(f"the plan for {glob!r} sets consistency", fix)
+    return replace(
+        spec,
+        name=f"{owner.name}[{glob}]",
+        consistency=None,
+        on_outage=spec.on_outage or owner.on_outage,
+        shadow=spec.shadow or owner.shadow,
+    )
+
+
+def _refused(message: str, fix: str) -> InvalidSpec:
+    return InvalidSpec(message, fix, "plans")
+
+
+class Choice(Generic[T]):
+    """What the first glob that matches a key stands for; remembers what it chose."""
+
+    def __init__(self, choices: Iterable[tuple[str, T]], otherwise: T) -> None:
+        """`otherwise`: for a key that no glob matches, and for what is no key at all."""
+        self._otherwise = otherwise
+        self._globs: list[tuple[re.Pattern[str], int]] = []
+        self._keys: dict[str, int] = {}
+        self._chosen: list[T] = []
+        for glob, what in choices:
+            if re.search(r"[*?[]", glob):
+                self._globs.append((re.compile(fnmatch.translate(glob)), len(self._chosen)))
+            else:
+                self._keys[glob] = len(self._chosen)
+            self._chosen.append(what)
+        self._of = lru_cache(REMEMBERED_KEYS)(self._search)
+
+    def of(self, key: str | bytes) -> T:
+        """The choice for a key. Safe from any thread."""
+        if isinstance(key, (str, bytes)) and len(key) <= MAX_KEY_LENGTH:
+            return self._of(key)
+        return self._otherwise
+
+    def _search(self, key: str | bytes) -> T:
+        text = key if isinstance(key, str) else key.decode("utf-8", "surrogateescape")
+        exact = self._keys.get(text, len(self._chosen))
+        for pattern, place in self._globs:
+            if place > exact:
+                break
+            if pattern.match(text):
+                return self._chosen[place]
+        return self._chosen[exact] if exact < len(self._chosen) else self._otherwise
+
+
+__all__ = ["FEWER", "MAX_BUCKETS", "Choice", "Plan", "check_glob", "checked_plans"]

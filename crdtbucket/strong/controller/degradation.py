@@ -1,0 +1,55 @@
+"""What strong buckets do when Redis is slow or gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from typing import Literal, get_args
+
+from crdtbucket.errors import InvalidSpec
+from crdtbucket.spec.bucket_spec import MAX_NODES, OnOutage, check_choice, check_whole, clipped
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.notice import ModeNotice, check_webhook
+
+Scope = Literal["node", "fleet"]
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """What strong buckets do when Redis is slow or gone, and who is told."""
+
+    on_outage: OnOutage = "quota"
+    """How to decide in an outage, for buckets that do not say it: by a small static `quota`, as in
+    `eventual` mode, or `deny` or `allow` all."""
+    fallback_ratio: float = 0.10
+    """The quota's share of capacity and rate, above 0 and at most 1; never more than 1 / nodes."""
+    fallback_scope: Scope = "node"
+    """Whether the share is each `node`'s, or of the whole `fleet`."""
+    modes: ControllerSettings = field(default_factory=ControllerSettings)
+    """When the mode changes."""
+    on_mode_change: Callable[[ModeNotice], None] | None = None
+    """Called on the event loop of the limiter at every change; must not block."""
+    webhook: str | None = None
+    """An http(s) URL that every change is posted to, as JSON."""
+    expected_nodes: int | None = None
+    """How many processes share the limits at least, 1 to 1,000,000: with fewer known, the quota is
+    that of so many. A process that starts while Redis is gone has nothing else to go by."""
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidSpec`."""
+        ratio = self.fallback_ratio
+        number = isinstance(ratio, (int, float, Fraction, Decimal)) and not isinstance(ratio, bool)
+        if not number or not 0 < ratio <= 1:
+            fix = "write a share of the limit above 0 and at most 1, such as 0.1"
+            raise InvalidSpec(f"fallback_ratio is {clipped(ratio)}", fix, "fallback_ratio")
+        check_choice("fallback_scope", self.fallback_scope, get_args(Scope))
+        if self.expected_nodes is not None:
+            check_whole("expected_nodes", self.expected_nodes, 1, MAX_NODES)
+        if self.webhook is not None:
+            check_webhook(self.webhook)
+        check_choice("on_outage", self.on_outage, get_args(OnOutage))
+
+
+__all__ = ["Degradation", "Scope"]

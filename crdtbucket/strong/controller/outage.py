@@ -1,0 +1,122 @@
+"""Whether an endpoint is gone: silence while calls are open, or nothing but failures."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from crdtbucket.base.clock import NS_PER_SECOND
+
+REFUSALS = 3
+REFUSAL_SPACING_NS = 50_000_000
+"""All callers that wait for one connection are refused together: that is one refusal."""
+
+
+class Failure(Enum):
+    """Why a call definitely got no good answer."""
+
+    REFUSED = "refused"
+    """Nobody listens."""
+    LOST = "lost"
+    """The connection went away under the call."""
+    TIMED_OUT = "timed_out"
+    """No connection could be made in time, so the call was not sent."""
+    READONLY = "readonly"
+    """A replica, or a server that has lost its quorum."""
+    LOADING = "loading"
+    """The server is still reading its data."""
+    OOM = "oom"
+    """The server is at its limit of memory and writes nothing."""
+    SCRIPT = "script"
+    """The script ended with an error, or its answer made no sense."""
+    AUTH = "auth"
+    """The user or password is wrong, or may not do this."""
+    DOWN = "down"
+    """The server is up, its cluster or primary is not (CLUSTERDOWN, MASTERDOWN, TRYAGAIN)."""
+
+
+WRITES = (Failure.READONLY, Failure.OOM, Failure.SCRIPT, Failure.AUTH)
+"""What may fail for writes alone: an answer for which nothing was written is no proof against."""
+
+
+class OutageWatch:
+    """Silence and failures since the last good answer. Times are local ns."""
+
+    def __init__(self, outage_after_ns: int) -> None:
+        self.silent_since: int | None = None
+        """When the first call went out, or passed its deadline, that nothing was heard after."""
+        self._outage_after_ns = outage_after_ns
+        self.clear()
+
+    def clear(self) -> None:
+        """A good answer came, or there is another server: nothing stands against it."""
+        self.silent_since = None
+        self._failing_since: int | None = None
+        self._last_bad = 0
+        self._bad = 0
+        self._refusals = self._last_refusal = 0
+        self._last_failure: Failure | None = None
+        self._why = ""
+
+    def heard(self) -> None:
+        """An answer came, and nothing was written for it."""
+        self.silent_since = None
+        if self._last_failure not in WRITES:
+            self.clear()
+
+    def asked(self, now: int) -> None:
+        """A call went out."""
+        if self.silent_since is None:
+            self.silent_since = now
+
+    def timed_out(self, now: int) -> None:
+        """A call passed its deadline without an answer."""
+        self.asked(now)
+        # A time-out alone may be a slow answer; beside a failure it is one more thing that is bad.
+        if self._failing_since is not None:
+            self._bad += 1
+            self._last_bad = now
+
+    def failed(self, now: int, failure: Failure, why: str = "") -> None:
+        """A call definitely failed; `why` is for people."""
+        if self._failing_since is None:
+            self._failing_since = now if self.silent_since is None else self.silent_since
+        if failure is not Failure.REFUSED:
+            self._refusals = 0
+        elif self._refusals == 0 or now - self._last_refusal >= REFUSAL_SPACING_NS:
+            self._refusals += 1
+            self._last_refusal = now
+        self._bad += 1
+        self._last_bad, self._last_failure, self._why = now, failure, why
+        self.silent_since = None
+
+    def silence_ns(self, now: int) -> int:
+        """For how long calls have been without any answer, once that makes an outage; else 0."""
+        silence = 0 if self.silent_since is None else now - self.silent_since
+        return silence if silence >= self._outage_after_ns else 0
+
+    def found(self, now: int) -> str:
+        """The outage that there is, as a sentence; empty for none."""
+        silence = self.silence_ns(now)
+        if silence:
+            return f"no answer for {_seconds(silence)} to the calls made"
+        if self._refusals >= REFUSALS:
+            return f"refused {self._refusals} times in a row{self._cause}"
+        # The span is between bad events: time in which nobody asked is no evidence.
+        span = 0 if self._failing_since is None else self._last_bad - self._failing_since
+        if self._bad >= 2 and self._last_failure and span >= self._outage_after_ns:
+            return (
+                f"{self._bad} failures and no good answer for {_seconds(span)}, "
+                f"last: {self._last_failure.value}{self._cause}"
+            )
+        return ""
+
+    @property
+    def _cause(self) -> str:
+        return f": {self._why}" if self._why else ""
+
+
+def _seconds(span_ns: int) -> str:
+    return f"{span_ns / NS_PER_SECOND:.2f} s"
+
+
+__all__ = ["Failure", "OutageWatch"]

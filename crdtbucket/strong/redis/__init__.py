@@ -1,0 +1,1 @@
+"""One Redis as strong mode uses it: connection, topology and scripts."""

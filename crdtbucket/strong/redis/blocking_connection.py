@@ -1,0 +1,207 @@
+"""One thread's own connection to one Redis: a command out, its reply in, and the thread waits.
+
+No event loop and no other thread is woken for a decision. A call without an answer in time ends the
+connection, so no reply is ever read by a later call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+
+from crdtbucket.base.address import Address
+from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.strong.controller.lateness import Newest
+from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.login import check, greeting, silent, unreachable
+from crdtbucket.strong.redis.redis_connection import ConnectionLost
+from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
+
+READ = 65_536
+COARSE_NS = 10_000_000
+"""The system tells the age of what was received in ticks of its clock; none is longer than this."""
+
+
+class BlockingConnection:
+    """For one thread at a time. Ended by `close`, or when nobody holds it any more."""
+
+    def __init__(self, address: Address, access: Access, timeout: float) -> None:
+        """Connects and is let in within `timeout` seconds for each step. Raises
+        `RedisUnavailable`."""
+        self.address = address
+        self.latency_ns = 0
+        """What the last answer took, without the time for which it lay unread here."""
+        self.used_ns = now_ns()
+        """When it was last known to be open (`clock.now_ns`)."""
+        self._reader = ReplyReader()
+        self._newest: Newest | None = None
+        self._socket: socket.socket | None = None
+        self._patience_ns = 0
+        try:
+            self._socket = self._connected(access, timeout)
+            self._newest = Newest(self._socket)
+            self._let_in(access, timeout)
+        except TimeoutError as error:
+            self.close()
+            raise silent(address, access, timeout) from error
+        except OSError as error:
+            self.close()
+            raise unreachable(address, error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends it; may be repeated."""
+        found, self._socket = getattr(self, "_socket", None), None
+        if found is not None:
+            found.close()
+        newest = getattr(self, "_newest", None)
+        if newest is not None:
+            newest.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was ended here, by the server as far as is known, or by the system."""
+        return self._socket is None
+
+    def ask(self, command: bytes, patience_ns: int) -> object:
+        """The reply to one command, an error as a value. `TimeoutError` when none is here after
+        `patience_ns`, `ConnectionLost` when the connection ended: it is closed then, and whether
+        the command ran is not known."""
+        try:
+            self._wait_at_most(patience_ns)
+            sent = now_ns()
+            self._send(command)
+            reply = self._read(sent + patience_ns)
+        except BaseException:
+            self.close()
+            raise
+        self.used_ns = now = now_ns()
+        self.latency_ns = max(0, now - sent)
+        if self.latency_ns > COARSE_NS:
+            # This thread may have waited for the interpreter, with the answer before it.
+            age = None if self._newest is None else self._newest.age_ns()
+            self.latency_ns = max(0, self.latency_ns - max(0, (age or 0) - COARSE_NS))
+        return reply
+
+    def alive(self) -> bool:
+        """Whether the server has not ended it while nobody asked; nothing is sent."""
+        if self._socket is None:
+            return False
+        if isinstance(self._socket, ssl.SSLSocket):
+            return True  # what a peek finds may be of TLS itself
+        try:
+            found = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            found = b""
+        del found  # the end, or an answer that nobody asked for
+        self.close()
+        return False
+
+    def _connected(self, access: Access, timeout: float) -> socket.socket:
+        address = self.address
+        if address.path:
+            made = socket.socket(socket.AF_UNIX)
+            with contextlib.ExitStack() as stack:
+                stack.callback(made.close)
+                made.settimeout(timeout)
+                made.connect(address.path)
+                stack.pop_all()
+            return made
+        made = socket.create_connection((address.host, address.port), timeout)
+        try:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if access.tls is None:
+                return made
+            return access.tls.wrap_socket(made, server_hostname=address.host)
+        except BaseException:
+            made.close()
+            raise
+
+    def _let_in(self, access: Access, timeout: float) -> None:
+        steps = greeting(access, ())
+        patience = round(timeout * NS_PER_SECOND)
+        self._wait_at_most(patience)
+        self._send(b"".join(encode(*step) for step in steps))
+        for step in steps:
+            try:
+                reply = self._read(now_ns() + patience)
+            except ConnectionLost as lost:
+                reply = lost
+            check(self.address, access, step, reply)
+
+    def _wait_at_most(self, patience_ns: int) -> None:
+        """The system ends a wait on the socket after this time; it costs a call only when new."""
+        found = self._socket
+        if found is None:
+            raise ConnectionLost(f"the connection to Redis at {self.address} was closed here")
+        if patience_ns == self._patience_ns:
+            return
+        self._patience_ns = patience_ns
+        if isinstance(found, ssl.SSLSocket):
+            found.settimeout(patience_ns / NS_PER_SECOND)
+            return
+        # A time-out of Python's own would look at the socket before each read and write.
+        found.settimeout(None)
+        value = struct.pack("ll", *divmod(max(1_000, patience_ns) // 1_000, 1_000_000))
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+
+    def _send(self, data: bytes) -> None:
+        assert self._socket is not None
+        try:
+            self._socket.sendall(data)
+        except BlockingIOError as error:
+            raise TimeoutError("the server does not read") from error
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def _read(self, until_ns: int) -> object:
+        assert self._socket is not None
+        while (reply := self._next()) is NOTHING:
+            try:
+                data = self._socket.recv(READ)
+            except BlockingIOError as error:
+                raise TimeoutError("no answer in time") from error
+            except TimeoutError:
+                raise
+            except OSError as error:
+                raise self._lost(error) from error
+            if not data:
+                raise self._lost(None)
+            try:
+                self._reader.feed(data)
+            except GarbledReply as error:
+                raise self._garbled(error) from error
+            if (reply := self._next()) is not NOTHING:
+                break
+            if now_ns() > until_ns:
+                raise TimeoutError("half an answer in time")
+        return reply
+
+    def _next(self) -> object:
+        try:
+            return self._reader.next()
+        except GarbledReply as error:
+            raise self._garbled(error) from error
+
+    def _lost(self, error: OSError | None) -> ConnectionLost:
+        why = f" ({error})" if error else ""
+        return ConnectionLost(f"Redis at {self.address} closed the connection{why}")
+
+    def _garbled(self, error: GarbledReply) -> ConnectionLost:
+        what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
+        return ConnectionLost(what, "script")
+
+
+__all__ = ["BlockingConnection"]

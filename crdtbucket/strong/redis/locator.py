@@ -1,0 +1,109 @@
+"""Finds the primaries: asks sentinels, or nodes of a cluster, and remembers who answers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+
+from crdtbucket.base.address import Address
+from crdtbucket.errors import RedisUnavailable
+from crdtbucket.strong.redis.access import server_access, tls_context
+from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.topology import (
+    ALL_SLOTS,
+    Layout,
+    Primary,
+    ask_sentinel,
+    asking,
+    cluster_layout,
+)
+
+PATIENCE_S = 0.25
+"""One that has not answered for so long is not given up, but the next is asked beside it."""
+MOST_KNOWN = 1_000
+"""Nodes of a cluster that are remembered."""
+
+
+class Locator:
+    """Where the keys are, asked again whenever that may have changed."""
+
+    def __init__(self, config: RedisConfig, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: from `tls_context`, made here when it is not given."""
+        target = config.target
+        self._config = config
+        self._tls = tls_context(config) if target.tls and tls is None else tls
+        self._order: tuple[Address, ...] = target.addresses
+
+    async def locate(self) -> Layout:
+        """Where they are now.
+
+        The one that answered well last is asked first, then the sentinels or nodes of the settings,
+        then the nodes that the cluster had last; those that were silent last time come after the
+        others. Each has `connect_timeout` to connect and the same again for each question, and the
+        next is asked when one has failed, or says nothing for `PATIENCE_S`: the first good answer
+        holds. Raises `RedisUnavailable` with every reason.
+        """
+        target = self._config.target
+        if not (target.master or target.cluster):
+            return Layout((Primary(target.addresses[0], ALL_SLOTS),))
+        failures: dict[Address, RedisUnavailable] = {}
+        found = await self._first(self._order, failures)
+        silent = {who for who, failure in failures.items() if failure.kind == "timed_out"}
+        if found is None:
+            # sorted keeps the order of those that are alike
+            self._order = tuple(sorted(self._order, key=silent.__contains__))
+            raise self._nobody([failures[who] for who in failures])
+        who, layout = found
+        known = dict.fromkeys((who, *target.addresses, *layout.nodes[:MOST_KNOWN]))
+        self._order = tuple(sorted(known, key=silent.__contains__))
+        return layout
+
+    async def _first(
+        self, order: Sequence[Address], failures: dict[Address, RedisUnavailable]
+    ) -> tuple[Address, Layout] | None:
+        """The first good answer, and whose it is; who failed is added to `failures`."""
+        asked: dict[asyncio.Task[Layout], Address] = {}
+        following = iter(order)
+        more = True
+        try:
+            while True:
+                who = next(following, None) if more else None
+                more = who is not None
+                if who is not None:
+                    asked[asyncio.create_task(self._ask(who))] = who
+                elif not asked:
+                    return None
+                patience = PATIENCE_S if more else None
+                done, _ = await asyncio.wait(
+                    asked, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    answered = asked.pop(task)
+                    try:
+                        return answered, task.result()
+                    except RedisUnavailable as error:
+                        failures[answered] = error
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    async def _ask(self, who: Address) -> Layout:
+        config, tls = self._config, self._tls
+        if config.target.master:
+            return await ask_sentinel(who, config.target.master, config, tls)
+        return await asking(who, server_access(config, tls), config.connect_timeout, cluster_layout)
+
+    def _nobody(self, failures: Sequence[RedisUnavailable]) -> RedisUnavailable:
+        target = self._config.target
+        kinds = {failure.kind for failure in failures}
+        reasons = "; ".join(str(failure) for failure in failures)
+        whom = "node knows a cluster"
+        if target.master:
+            whom = f"sentinel names a primary {target.master!r}"
+        kind = kinds.pop() if len(kinds) == 1 else "down"
+        return RedisUnavailable(f"no {whom}: {reasons}", kind)
+
+
+__all__ = ["Locator"]

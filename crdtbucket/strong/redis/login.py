@@ -1,0 +1,119 @@
+"""What is said first on a connection to Redis, and what its refusals mean."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+
+from crdtbucket.base.address import Address
+from crdtbucket.errors import RedisUnavailable
+from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.rights import explained
+
+LOG = logging.getLogger("crdtbucket.strong")
+Ask = Callable[..., asyncio.Future[object]]
+Step = tuple[str | int, ...]
+
+_AUTH, _NAME = "AUTH", "CLIENT"
+
+
+async def greet(address: Address, access: Access, scripts: Sequence[str], ask: Ask) -> None:
+    """Log in, choose the database, load scripts, and see that it serves: in one round trip.
+
+    `ask` sends a command and returns its reply to come. Raises `RedisUnavailable`.
+    """
+    steps = greeting(access, scripts)
+    replies = [ask(*step) for step in steps]  # all are sent before the first is awaited
+    for step, coming in zip(steps, replies, strict=True):
+        check(address, access, step, await coming)
+
+
+def check(address: Address, access: Access, step: Step, reply: object) -> None:
+    """Raises `RedisUnavailable` when the reply to a step of the greeting keeps us out."""
+    if isinstance(reply, RedisUnavailable):
+        if reply.kind != "lost":
+            raise reply
+        text = f"{reply} before it let us in: does its port want TLS (rediss://)?"
+        raise RedisUnavailable(text, reply.kind) from reply
+    if not isinstance(reply, RedisErrorReply):
+        return
+    if step[0] == _NAME:
+        # It serves people who look at CLIENT LIST; a user without the right to it still works.
+        LOG.debug("Redis at %s does not take a client name: %s", address, reply)
+        return
+    raise _refusal(address, access, step, reply)
+
+
+def greeting(access: Access, scripts: Sequence[str]) -> list[Step]:
+    """The commands that log in, choose the database, load scripts and see that it serves."""
+    steps: list[Step] = []
+    if access.password is not None:
+        user = () if access.username is None else (access.username,)
+        steps.append((_AUTH, *user, access.password))
+    if access.db:
+        steps.append(("SELECT", access.db))
+    steps.extend(("SCRIPT", "LOAD", source) for source in scripts)
+    # Not first: a server without room for us answers whatever came first with its refusal.
+    return [*steps, ("PING",), (_NAME, "SETNAME", access.client_name)]
+
+
+def _refusal(
+    address: Address, access: Access, step: Step, reply: RedisErrorReply
+) -> RedisUnavailable:
+    who = "the default user" if access.username is None else f"user {access.username!r}"
+    if "max number of clients" in reply.message:
+        text = f"Redis at {address} has no room for more clients: raise its maxclients"
+        return RedisUnavailable(text, "refused")
+    if step[0] == _AUTH:
+        # Redis' own text is left out: of an unknown command it repeats the arguments.
+        return RedisUnavailable(
+            f"Redis at {address} does not let {who} in ({reply.code}: check redis.password and "
+            "redis.username, or leave them out where it asks for none)",
+            "auth" if reply.kind == "script" else reply.kind,
+        )
+    if reply.code == "NOAUTH":
+        text = f"Redis at {address} asks for a password (NOAUTH: set redis.password)"
+        return RedisUnavailable(text, "auth")
+    if reply.code == "NOPERM":
+        return RedisUnavailable(explained(address, reply), "auth")
+    if step[0] == "SELECT":
+        text = f"Redis at {address} has no database {access.db} ({reply}): correct db"
+        return RedisUnavailable(text, reply.kind)
+    return RedisUnavailable(f"Redis at {address} does not serve: {reply}", reply.kind)
+
+
+def silent(address: Address, access: Access, timeout: float) -> RedisUnavailable:
+    """What it may mean that a server says nothing for `timeout` seconds."""
+    causes = "is it overloaded, or a firewall between?"
+    if access.tls is not None:
+        causes += " Does its port speak TLS?"
+    text = f"Redis at {address} did not answer within {timeout:g} s (connect_timeout): {causes}"
+    return RedisUnavailable(text, "timed_out")
+
+
+def unreachable(address: Address, error: OSError) -> RedisUnavailable:
+    """What the failure to connect means, and what to do about it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = f"is not trusted (certificate verify failed: {error.verify_message})"
+        fix = "give the authority that signed it as redis.tls_ca, and call it by a name in it"
+        return RedisUnavailable(f"Redis at {address} {why}: {fix}", "auth")
+    if isinstance(error, ssl.SSLError):
+        why = f"does not agree on TLS ({error.reason or error})"
+        fix = "is TLS on at that port, and does it want tls_cert and tls_key?"
+        return RedisUnavailable(f"Redis at {address} {why}: {fix}", "auth")
+    if isinstance(error, socket.gaierror):
+        text = f"the host name of {address} does not resolve ({error.strerror}): correct redis.host"
+        return RedisUnavailable(text, "refused")
+    if isinstance(error, ConnectionResetError):
+        text = f"Redis at {address} ended the connection: does it want TLS (rediss://), or not?"
+        return RedisUnavailable(text, "lost")
+    where = "path" if address.path else "host and port"
+    text = f"Redis at {address} cannot be reached ({error.strerror or error}): start it, or "
+    return RedisUnavailable(f"{text}correct {where}", "refused")
+
+
+__all__ = ["LOG", "check", "greet", "greeting", "silent", "unreachable"]

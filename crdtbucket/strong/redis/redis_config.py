@@ -1,0 +1,234 @@
+"""Which Redis strong mode uses, and how long it is waited for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from crdtbucket.base.address import REDIS_PORT, SENTINEL_PORT, Address, read_address
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.errors import ConfigError, Problem
+from crdtbucket.strong.redis.url import MAX_SEEDS, Target, parse_url
+
+
+@dataclass(frozen=True)
+class RedisConfig:
+    """Settings of the shared Redis; checked when made. Its repr shows no secret.
+
+    Where it is stands in `url`, or in `host` and `port`, or in `sentinels` and `sentinel_master`,
+    or in `nodes` with `cluster=True`. Raises `ConfigError` with every wrong field.
+    """
+
+    url: str | None = field(default=None, repr=False)
+    """redis://user:password@host:port/db, rediss:// (TLS), unix:///path,
+    redis+sentinel://h1:p1,h2:p2/master/db or redis+cluster://h1:p1,h2:p2 (rediss+... with TLS)."""
+    host: str | None = None
+    """Name or address of the server, or of a cluster's node."""
+    port: int = REDIS_PORT
+    username: str | None = None
+    """ACL user; None is the default user."""
+    password: str | None = field(default=None, repr=False)
+    db: int = 0
+    """Database number; a cluster has only 0."""
+    tls: bool = False
+    """Whether connections are encrypted and the server proves itself by certificate."""
+    tls_ca: str | None = None
+    """Authorities (PEM file) that sign the server's certificate; None: those of the system."""
+    tls_cert: str | None = None
+    """Certificate file (PEM) that is shown to the server."""
+    tls_key: str | None = None
+    """Private key file (PEM) of `tls_cert`."""
+    sentinel_master: str | None = None
+    """The name under which the sentinels know the primary."""
+    sentinels: Sequence[str] = ()
+    """Sentinels to ask, "host:port"."""
+    sentinel_password: str | None = field(default=None, repr=False)
+    """What the sentinels themselves ask for; `password` is for the servers."""
+    cluster: bool = False
+    """Whether the servers are a Redis Cluster."""
+    nodes: Sequence[str] = ()
+    """Nodes of the cluster to ask for the others, "host:port"."""
+    hash_secret: str | bytes | None = field(default=None, repr=False)
+    """Keys the hash of bucket keys, as `MeshConfig.hash_secret` does, which is used when this is
+    None; the same for all who use this Redis. Without either the hash needs no secret."""
+    prefix: str = "crdtbucket:"
+    """Begins the name of every Redis key; the same on all nodes, up to 64 bytes."""
+    deadline: float = 0.05
+    """Seconds for a decision, 0.001 to 10; then it is made here and settled later."""
+    connect_timeout: float = 1.0
+    """Seconds to connect and to be let in, 0.01 to 60."""
+    retention: float = 3600.0
+    """Seconds for which a full key's records stay: longer than the longest outage, up to 366
+    days."""
+    active_active: bool = False
+    """Whether this Redis is a conflict-free replicated one, written to in several regions."""
+
+    def __post_init__(self) -> None:
+        # Lists become tuples, so that a frozen value really is one.
+        for name in ("sentinels", "nodes"):
+            if not isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        problems = [
+            *self._text_problems(),
+            *self._place_problems(),
+            *self._tls_problems(),
+            *self._number_problems(),
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+    @cached_property
+    def target(self) -> Target:
+        """The servers and the user, from the URL or from the fields."""
+        if self.url is not None:
+            found = parse_url(self.url)
+            return replace(
+                found,
+                username=found.username or self.username,
+                password=found.password or self.password,
+                tls=found.tls or self.tls,
+            )
+        if self.sentinels:
+            addresses = [read_address(one, SENTINEL_PORT) for one in self.sentinels]
+        else:
+            addresses = [] if self.host is None else [Address(self.host, self.port)]
+            addresses += [read_address(one) for one in self.nodes]
+        return Target(
+            tuple(addresses), self.username, self.password, self.db, self.tls,
+            self.sentinel_master, self.cluster,
+        )  # fmt: skip
+
+    @property
+    def deadline_ns(self) -> int:
+        """`deadline` in nanoseconds."""
+        return round(self.deadline * NS_PER_SECOND)
+
+    @property
+    def retention_ms(self) -> int:
+        """`retention` in milliseconds."""
+        return round(self.retention * 1000)
+
+    def _text_problems(self) -> Iterator[Problem]:
+        # Values are not repeated where they may be secret: messages end up in logs.
+        for name in ("url", "host", "username", "password", "tls_ca", "tls_cert", "tls_key",
+                     "sentinel_master", "sentinel_password"):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and value.strip()):
+                yield _problem(name, "is empty or no text", "write text, or leave the field out")
+        secret = self.hash_secret
+        if secret is not None and not (isinstance(secret, (str, bytes)) and secret.strip()):
+            yield _problem("hash_secret", "is empty or no text", "give one, or leave the field out")
+        for name in ("tls", "cluster", "active_active"):
+            if not isinstance(getattr(self, name), bool):
+                yield _problem(name, f"is {getattr(self, name)!r}", "write True or False")
+        prefix = self.prefix
+        if not isinstance(prefix, str) or len(prefix.encode()) > 64 or not prefix.isprintable():
+            yield _problem("prefix", f"is {prefix!r}", "write up to 64 bytes of printable text")
+        elif "{" in prefix or "}" in prefix:
+            fix = "leave braces out: those of the key keep it on one node of a cluster"
+            yield _problem("prefix", f"is {prefix!r}", fix)
+
+    def _place_problems(self) -> Iterator[Problem]:
+        sentinel, cluster = bool(self.sentinels or self.sentinel_master), self.cluster is True
+        if isinstance(self.url, str) and self.url.strip():
+            yield from self._url_problems(self.url)
+            return
+        if self.host is not None and sentinel:
+            yield _problem(
+                "host", "is given beside sentinels", "they name the server: leave it out"
+            )
+        if sentinel and cluster:
+            yield _problem("cluster", "is given beside sentinels", "use one of them")
+        if self.sentinels and self.sentinel_master is None:
+            yield _problem(
+                "sentinel_master", "is missing", "give the primary's name, as they know it"
+            )
+        if self.sentinel_master is not None and not self.sentinels:
+            yield _problem(
+                "sentinels", "are missing", 'give their addresses, such as "10.0.0.5:26379"'
+            )
+        if self.nodes and not cluster:
+            yield _problem(
+                "nodes", "are given, and cluster is False", "set cluster=True, or use host"
+            )
+        if cluster and self.db:
+            yield _problem("db", f"is {self.db!r}", "a cluster has only database 0")
+        if self.host is None and not (sentinel or self.nodes):
+            yield _problem("host", "is missing", "give url, host, sentinels or a cluster's nodes")
+        for name in ("sentinels", "nodes"):
+            yield from _address_problems(name, getattr(self, name))
+        if isinstance(self.host, str) and self.host.strip():
+            try:
+                read_address(f"[{self.host}]" if ":" in self.host else self.host)
+            except ValueError as error:
+                yield _problem("host", str(error), 'write a name or address, "10.0.0.5"')
+
+    def _url_problems(self, url: str) -> Iterator[Problem]:
+        defaults = {name: one.default for name, one in type(self).__dataclass_fields__.items()}
+        for name in ("host", "port", "db", "sentinel_master", "sentinels", "cluster", "nodes"):
+            if getattr(self, name) != defaults[name]:
+                yield _problem(name, "is given beside url", "write it in the url, or use no url")
+        try:
+            found = parse_url(url)
+        except ValueError as error:
+            yield _problem("url", str(error), "such as redis://10.0.0.5:6379/0")
+            return
+        for name in ("username", "password"):
+            if getattr(found, name) is not None and getattr(self, name) is not None:
+                yield _problem(name, "stands in the url too", "give it once")
+
+    def _tls_problems(self) -> Iterator[Problem]:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_cert"
+            yield _problem(missing, "is missing", "set tls_cert and tls_key together")
+        scheme = self.url.partition("://")[0].lower() if isinstance(self.url, str) else ""
+        if (self.tls_ca or self.tls_cert) and not (self.tls or scheme.startswith("rediss")):
+            fix = "set tls=True, or rediss:// in the url"
+            yield _problem("tls", "is off, and certificates are given", fix)
+        if self.tls is True and scheme == "unix":
+            yield _problem("tls", "is asked for on a unix socket", "leave it out")
+
+    def _number_problems(self) -> Iterator[Problem]:
+        yield from _whole_problem("port", self.port, 1, 65_535)
+        yield from _whole_problem("db", self.db, 0, 99_999)
+        yield from _seconds_problem("deadline", self.deadline, 0.001, 10.0)
+        yield from _seconds_problem("connect_timeout", self.connect_timeout, 0.01, 60.0)
+        yield from _seconds_problem("retention", self.retention, 60.0, 31_622_400.0)
+
+
+def _address_problems(name: str, addresses: object) -> Iterator[Problem]:
+    if isinstance(addresses, str):
+        yield _problem(name, f"is the text {addresses!r}", "write a list of addresses")
+        return
+    assert isinstance(addresses, tuple)
+    if len(addresses) > MAX_SEEDS:
+        yield _problem(name, f"are {len(addresses)}", f"give at most {MAX_SEEDS}")
+    for number, one in enumerate(addresses):
+        fix = 'write "host:port", such as "10.0.0.5:6379"'
+        if not isinstance(one, str):
+            yield _problem(f"{name}[{number}]", f"is {one!r}, not text", fix)
+            continue
+        try:
+            read_address(one)
+        except ValueError as error:
+            yield _problem(f"{name}[{number}]", f"{error}: {one!r}", fix)
+
+
+def _whole_problem(name: str, value: object, low: int, high: int) -> Iterator[Problem]:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        yield _problem(name, f"is {value!r}", f"write a whole number from {low} to {high}")
+
+
+def _seconds_problem(name: str, value: float, low: float, high: float) -> Iterator[Problem]:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        yield _problem(name, f"is {value!r}", f"write seconds from {low:g} to {high:g}")
+
+
+def _problem(name: str, message: str, fix: str) -> Problem:
+    return Problem(message, fix, path=f"redis.{name}")
+
+
+__all__ = ["RedisConfig"]

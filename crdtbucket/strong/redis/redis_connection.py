@@ -1,0 +1,302 @@
+"""One connection to one Redis: commands out, replies handed on in their order, and nothing else.
+
+No task, future or timer belongs to a call, and none is retried: that is what makes it lean, and
+what makes it safe to give a call up. Its reply then finds a callback that ignores it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
+
+from crdtbucket.base.address import Address
+from crdtbucket.base.clock import now_ns
+from crdtbucket.base.deadline import within
+from crdtbucket.errors import CrdtbucketError, RedisUnavailable
+from crdtbucket.strong.controller.lateness import Newest, lateness_of
+from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.login import greet, silent, unreachable
+from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
+
+OnReply = Callable[[object], None]
+WRITE_BUFFER = 256 * 1024
+"""Bytes that wait for a server which does not read, beyond what the system buffers."""
+MAX_OPEN_CALLS = 16_384
+FULL_BATCH = 64
+"""So many commands of one turn of the loop leave at once, without waiting for those behind them."""
+
+
+class ConnectionLost(RedisUnavailable):
+    """The connection ended with this call open: whether the command ran is not known."""
+
+    def __init__(self, message: str, kind: str = "lost") -> None:
+        super().__init__(message, kind)
+
+
+class Batch:
+    """Commands that were written together, and how long their answers took."""
+
+    __slots__ = ("arrived_ns", "late_ns", "written_ns")
+
+    def __init__(self) -> None:
+        self.written_ns = 0
+        """When they were handed to the system (`clock.now_ns`); 0 before that."""
+        self.late_ns = 0
+        """How late the loop had been in all by then."""
+        self.arrived_ns = 0
+        """When the newest answer to one of them was here, read or not."""
+
+    @property
+    def latency_ns(self) -> int:
+        """What the newest answer took, without the time for which it lay unread here."""
+        return max(0, self.arrived_ns - self.written_ns)
+
+
+class Connection(asyncio.Protocol):
+    """Made by `open`. Use it on its event loop only."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._reader = ReplyReader()
+        self._calls: deque[tuple[OnReply, Batch]] = deque()
+        self._gathered: list[bytes] = []
+        self._batch = Batch()
+        self._lateness = lateness_of(self._loop)
+        self._newest: Newest | None = None
+        self._waits = False
+        # Whether several commands came in the last turn that had any: then the first of the next
+        # waits for the others instead of travelling alone before them.
+        self._several = False
+        self._paused = False
+        self._lost: ConnectionLost | None = None
+        self.on_lost: Callable[[RedisUnavailable], None] | None = None
+        """Called once when the connection has ended, by either side, after every open call."""
+
+    @classmethod
+    async def open(
+        cls,
+        address: Address,
+        access: Access,
+        timeout: float,
+        *,
+        scripts: Sequence[str] = (),
+        on_lost: Callable[[RedisUnavailable], None] | None = None,
+    ) -> Connection:
+        """Connect, be let in, choose the database and load `scripts`, all within `timeout` s.
+
+        `on_lost` is called once when the connection has ended, by either side, after every open
+        call has been told. Raises `RedisUnavailable`.
+        """
+        connection = cls(address)
+        try:
+            await within(timeout, connection._start(access, scripts))
+            connection._check_open()
+        except asyncio.TimeoutError as error:
+            connection.abort()
+            raise silent(address, access, timeout) from error
+        except OSError as error:
+            connection.abort()
+            raise unreachable(address, error) from error
+        except BaseException:
+            connection.abort()
+            raise
+        connection.on_lost = on_lost
+        return connection
+
+    # -- calls
+
+    def send(self, command: bytes, on_reply: OnReply) -> Batch:
+        """Send one command; `on_reply` gets its reply, however late, in the order of the sends.
+
+        A reply is what Redis answered, a `RedisErrorReply` included; or the `ConnectionLost` of a
+        call that was open at the end. Commands of one turn of the loop go out together; the first
+        at once, when none is open. Returns the batch in which it leaves, which tells when that was
+        and, within `on_reply`, what the answer took. Raises `ConnectionLost` when it has ended:
+        nothing was sent.
+        """
+        if self._lost is not None:
+            self._check_open()
+        calls, gathered, batch = self._calls, self._gathered, self._batch
+        calls.append((on_reply, batch))
+        if gathered:
+            gathered.append(command)
+            if len(gathered) >= FULL_BATCH:
+                self._write()
+        elif len(calls) > 1 or self._several:
+            gathered.append(command)
+            self._loop.call_soon(self._flush)
+        else:
+            gathered.append(command)
+            self._write()
+        return batch
+
+    @property
+    def open_calls(self) -> int:
+        """Calls without a reply yet."""
+        return len(self._calls)
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """When the oldest open call was written (`clock.now_ns`); None when none is."""
+        return (self._calls[0][1].written_ns or None) if self._calls else None
+
+    @property
+    def congested(self) -> bool:
+        """Whether no more should be sent for now: the server does not read, or answer.
+
+        What is sent all the same is kept in memory.
+        """
+        return self._paused or len(self._calls) >= MAX_OPEN_CALLS
+
+    def has_room(self, calls: int) -> bool:
+        """Whether one more may be sent where at most so many may be open."""
+        return len(self._calls) < calls and not self._paused and self._lost is None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, or been told to."""
+        return self._lost is not None
+
+    def abort(self) -> None:
+        """End it at once, waiting for nothing. Open calls are told in the loop's next turns."""
+        self._end(ConnectionLost(f"the connection to Redis at {self.address} was closed here"))
+
+    # -- what the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._newest = Newest(transport.get_extra_info("socket"))
+        if self._lost is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        calls, next_reply = self._calls, self._reader.next
+        now, read = now_ns(), None
+        try:
+            self._reader.feed(data)
+            while (reply := next_reply()) is not NOTHING:
+                if not calls:
+                    raise GarbledReply("an answer that nobody asked for")
+                on_reply, batch = calls.popleft()
+                if batch is not read:
+                    read, batch.arrived_ns = batch, now - self._unread_ns(batch, now)
+                on_reply(reply)
+        except GarbledReply as error:
+            # Which reply belongs to which call can no longer be told.
+            what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
+            self._end(ConnectionLost(what, "script"))
+        if not calls:
+            self._rest()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._lost is None:
+            why = f" ({exc})" if exc else ""
+            self._lost = ConnectionLost(f"Redis at {self.address} closed the connection{why}")
+        # One turn's work each, so that a callback that fails takes no other's answer away.
+        for on_reply, _ in self._calls:
+            self._loop.call_soon(on_reply, self._lost)
+        self._calls.clear()
+        self._gathered.clear()
+        self._rest()
+        if self._newest is not None:
+            self._newest.close()
+        if self.on_lost is not None:
+            self._loop.call_soon(self.on_lost, self._lost)
+
+    # --
+
+    async def _start(self, access: Access, scripts: Sequence[str]) -> None:
+        loop, address = self._loop, self.address
+        if address.path:
+            await loop.create_unix_connection(lambda: self, address.path)
+        else:
+            await loop.create_connection(lambda: self, address.host, address.port, ssl=access.tls)
+        await greet(address, access, scripts, partial(asked, self))
+
+    def _flush(self) -> None:
+        if self._gathered:  # else they filled a batch, and have left
+            self._several = len(self._gathered) > 1
+            if self._lost is None:
+                self._write()
+            self._gathered.clear()
+
+    def _write(self) -> None:
+        """What was gathered leaves: from now on the server is waited for."""
+        assert self._transport is not None
+        batch, self._batch = self._batch, Batch()
+        data = b"".join(self._gathered)
+        self._gathered.clear()
+        batch.written_ns = now = now_ns()
+        if not self._waits:
+            self._waits = True
+            self._lateness.begin(now)
+        batch.late_ns = self._lateness.total(now)
+        self._transport.write(data)
+
+    def _rest(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._lateness.end()
+
+    def _unread_ns(self, batch: Batch, now: int) -> int:
+        """For how long an answer to the batch, which is read now, has been here."""
+        late = self._lateness.total(now) - batch.late_ns
+        age = self._newest.age_ns() if late and self._newest is not None else None
+        return late if age is None else min(late, age)
+
+    def _check_open(self) -> None:
+        if self._lost is not None:
+            raise ConnectionLost(self._lost.message, self._lost.kind)
+
+    def _end(self, reason: ConnectionLost) -> None:
+        if self._lost is None:
+            self._lost = reason
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def asked(connection: Connection, *words: bytes | str | int) -> asyncio.Future[object]:
+    """The reply to come, an error as a value; cancelled, the reply is dropped when it comes."""
+    future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    connection.send(encode(*words), partial(_answer, future))
+    return future
+
+
+def _answer(future: asyncio.Future[object], reply: object) -> None:
+    if not future.done():
+        future.set_result(reply)
+
+
+async def ask(connection: Connection, *words: bytes | str | int) -> object:
+    """Redis' reply to one command, for what is done now and then.
+
+    Raises `RedisErrorReply` for an error that Redis answered, and `ConnectionLost`. It waits
+    without end: bound it from outside. Cancelled, its reply reaches nobody else.
+    """
+    reply = await asked(connection, *words)
+    if isinstance(reply, CrdtbucketError):
+        raise reply
+    return reply
+
+
+__all__ = [
+    "MAX_OPEN_CALLS",
+    "WRITE_BUFFER",
+    "Batch",
+    "Connection",
+    "ConnectionLost",
+    "ask",
+    "asked",
+]

@@ -1,0 +1,183 @@
+"""Who uses the same Redis: how many processes share a limit, and whether they hash alike."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+
+from crdtbucket._core import Table
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.deadline import within
+from crdtbucket.base.hashing import fingerprint
+from crdtbucket.errors import CrdtbucketError, RedisReplyError
+from crdtbucket.spec.bucket_spec import BucketSpec, clipped
+from crdtbucket.strong.redis import script, topology
+from crdtbucket.strong.redis.login import LOG
+from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.rights import explained
+
+SOURCE = files("crdtbucket.strong.redis").joinpath("registry.lua").read_text(encoding="utf-8")
+BEAT_NS = 5 * NS_PER_SECOND
+PATIENCE_S = 0.5
+"""Longer than that nobody waits for a server that does not answer."""
+GONE_S = 60
+"""A process that was not seen for so long is not counted."""
+FORGOTTEN_S = 3_600
+"""Nor one that was seen so long ago, or is so far in the future, that Redis' clock has changed."""
+WHOLE = 1_000_000_000
+"""Of all shares together."""
+NOTHING = 2**62
+"""As many processes as leave nothing for one."""
+PROBE = script.Arguments(BucketSpec("probe", 1_000, 1_000), 0, 60_000)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a process would grant of every limit when Redis is gone."""
+
+    ratio: float = 0.1
+    """The share that its settings give it."""
+    fleet: bool = False
+    """Whether that is the share of all processes together."""
+    least: int = 1
+    """Processes that it reckons with at least."""
+    group: int = 0
+    """Names those who grant one share together, as they share a table of quotas; 0: nobody else."""
+
+
+class Registry:
+    """One hash in Redis with a field for each process; see `registry.lua`."""
+
+    def __init__(
+        self, prefix: str, node: str, table: Table, wish: Callable[[], Wish] = Wish
+    ) -> None:
+        """`wish` is asked at every beat."""
+        self.name = f"{prefix}nodes".encode()
+        self.processes = 1
+        """Processes seen in the last minute, this one included, those of one group as one; it stays
+        while Redis is gone."""
+        self.seen = False
+        """Whether they were ever counted."""
+        self.conflict = ""
+        """Why this process may not use this Redis; empty when it may."""
+        self._prefix = prefix.encode()
+        self._node = node
+        self._table = table
+        self._wish = wish
+        self._print = fingerprint(table.hash_key)
+        self._granted: tuple[int, Wish] | None = None
+        self._shown = b""
+        self._complained = ""
+        self._due = 0
+
+    def due(self) -> bool:
+        """Whether this process is to show itself again."""
+        return self._table.now() >= self._due
+
+    @property
+    def delay_s(self) -> float:
+        """Seconds until then."""
+        return max(0, self._due - self._table.now()) / NS_PER_SECOND
+
+    def sharing(self, known: int) -> int:
+        """Among how many every limit is shared when Redis is gone; `known`: nodes of the mesh.
+
+        More than there are while others have not heard of this process: they would grant its part.
+        """
+        wish = self._wish()
+        nodes = max(known, self.processes, wish.least)
+        if self._granted is None:
+            return nodes
+        share, asked = self._granted
+        most = round(asked.ratio * WHOLE)
+        fair = most // nodes if asked.fleet else min(most, WHOLE // nodes)
+        if share >= fair:
+            return nodes
+        # As many as give a share that is no larger, by the rule of the quota.
+        return max(nodes, -(-(most if asked.fleet else WHOLE) // share)) if share else NOTHING
+
+    async def beat(self, connection: Connection) -> bool:
+        """Shows this process and counts the others; whether that went well. What fails is logged,
+        and due again like any."""
+        self._due = self._table.now() + BEAT_NS
+        try:
+            await within(PATIENCE_S, self._show(connection))
+        except asyncio.TimeoutError:
+            LOG.info("Redis %s: nodes were not counted: no answer", connection.address)
+        except RedisErrorReply as error:
+            why = explained(connection.address, error)
+            denied = error.kind == "auth" and why != self._complained
+            self._complained = why if denied else self._complained
+            level = logging.ERROR if denied else logging.INFO
+            LOG.log(level, "Redis %s: nodes were not counted: %s", connection.address, why)
+        except CrdtbucketError as error:
+            LOG.info("Redis %s: nodes were not counted: %s", connection.address, error)
+        else:
+            return True
+        return False
+
+    async def leave(self, connection: Connection) -> None:
+        """This process ends: the others need not reckon with it. What fails is left to time."""
+        try:
+            await within(PATIENCE_S, ask(connection, "HDEL", self.name, self._field))
+        except (asyncio.TimeoutError, CrdtbucketError) as error:
+            LOG.debug("Redis %s: was not left in order: %s", connection.address, error)
+
+    @property
+    def _field(self) -> bytes:
+        return script.owner_name(self._table.epoch, self._node)
+
+    async def _show(self, connection: Connection) -> None:
+        wish, using = self._wish(), 0 if self._granted is None else self._granted[0]
+        field = self._field
+        if self._shown not in (b"", field):  # of an epoch that is over: that one grants nothing
+            await ask(connection, "HDEL", self.name, self._shown)
+        self._shown = field
+        group = f"{wish.group or self._table.epoch:016x}"
+        numbers = (using, wish.least, round(wish.ratio * WHOLE), int(wish.fleet), GONE_S)
+        words = (SOURCE, 1, self.name, field, self._print, *numbers, FORGOTTEN_S, group)
+        reply = await ask(connection, "EVAL", *words)
+        self.processes, share, first, other = _checked(reply)
+        self.seen = True
+        if self._granted is not None and share < using:
+            # Those who wait for what this one leaves get it as soon as that is written.
+            self._due = self._table.now()
+        self._granted = share, wish
+        self.conflict = self._reason(first, other) if first else ""
+
+    def _reason(self, first: bytes, other: bytes) -> str:
+        return (
+            f"process {first.decode(errors='replace')!r}, which uses it, hashes keys of buckets "
+            f"otherwise (fingerprint {other.decode(errors='replace')}, here "
+            f"{self._print}), so each of the two would grant the whole of every limit: give all "
+            "users of this Redis the same redis.hash_secret or mesh.hash_secret, or none of them"
+        )
+
+    def probe(self, ranges: tuple[tuple[int, int], ...]) -> tuple[script.Arguments, script.Call]:
+        """A call on a key of this node's own in these slots, to see whether a server decides."""
+        node = self._node.encode()
+        name = next(
+            name
+            for name in (b"%s{probe:%s:%d}" % (self._prefix, node, i) for i in range(10**7))
+            if any(first <= topology.slot(name) <= last for first, last in ranges)
+        )
+        owner = script.owner_name(self._table.epoch, self._node)
+        return PROBE, script.Call(name, 1, owner, 0, 1, 0, 0, 0, None)
+
+
+def _checked(reply: object) -> tuple[int, int, bytes, bytes]:
+    """The answer of the script. Raises `RedisReplyError` for anything else."""
+    if isinstance(reply, list) and len(reply) == 4:
+        processes, share, first, other = reply
+        numbers = type(processes) is int and type(share) is int
+        texts = all(isinstance(one, bytes) and len(one) <= 1_024 for one in (first, other))
+        if numbers and texts and processes >= 1 and 0 <= share <= WHOLE:
+            return processes, share, first, other
+    raise RedisReplyError(f"the list of processes was answered with {clipped(reply)}")
+
+
+__all__ = ["BEAT_NS", "FORGOTTEN_S", "GONE_S", "NOTHING", "WHOLE", "Registry", "Wish"]

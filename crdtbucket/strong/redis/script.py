@@ -1,0 +1,257 @@
+"""Calls of the Redis script as finished bytes, and its answers, checked; no connection here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.errors import InvalidSpec, RedisReplyError
+from crdtbucket.spec.bucket_spec import BucketSpec, clipped
+
+SOURCE = files("crdtbucket.strong.redis").joinpath("script.lua").read_text(encoding="utf-8")
+SHA = hashlib.sha1(SOURCE.encode(), usedforsecurity=False).hexdigest()
+
+MOST_TOKENS = 2**52
+"""Capacity and max_debt together: sums with costs and counts stay exact in the script's doubles."""
+MOST_EMISSION_P = 2**51
+MOST_COUNT = 2**53
+MOST_SECONDS = 2**62 // NS_PER_SECOND
+DEFAULT_RETENTION_MS = 3_600_000
+
+
+class Status(IntEnum):
+    """How a call ended; numbered as in the script."""
+
+    DENIED = 0
+    ALLOWED = 1
+    """Admitted, or settled when the cost was 0."""
+    UNKNOWN = 2
+    """The caller must send the whole entry: what it has taken cannot be charged without comparing
+    levels, or Redis has no record of it. Nothing was changed."""
+    FENCED = 3
+    """A later connection of the caller has asked since; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What one process has counted of a key: `taken` and `refunded` tokens, within one `birth`."""
+
+    owner: bytes
+    """Who: see `owner_name`."""
+    birth: int
+    taken: int
+    refunded: int
+
+
+@dataclass(slots=True)  # not frozen: that would take four times as long to make, on every decision
+class Call:
+    """One call on the Redis key `key`: the caller's column, then a cost to take, or 0 to settle.
+
+    `fence` numbers the connections of the process; `debt_ns` is what the caller's level states.
+    `others` are the columns of the other processes that the caller knows; with them, the entry is
+    whole, and its level may be adopted. None for a plain call.
+    """
+
+    key: bytes
+    cost: int
+    owner: bytes
+    fence: int
+    birth: int
+    taken: int
+    refunded: int
+    debt_ns: int
+    others: tuple[Column, ...] | None = None
+
+
+class Answer(NamedTuple):
+    """What the script answered: the debt in ns, rounded up, and the caller's record as it is now.
+
+    `columns` are those of all records when the call was whole, in no order; else empty.
+    """
+
+    status: Status
+    debt_ns: int
+    taken: int
+    refunded: int
+    columns: tuple[Column, ...] = ()
+
+
+_STATUS = tuple(Status)  # indexing is quicker than calling the enumeration
+_new = tuple.__new__  # as is this than calling the class, for one made on every decision
+_MOST = (len(_STATUS) - 1, MOST_SECONDS, NS_PER_SECOND - 1, MOST_COUNT, MOST_COUNT)
+_OWNER = re.compile(rb"([0-9a-f]{16}):(.{1,800})", re.DOTALL)
+
+# Numbers that change from call to call have a fixed width: one formatting makes them all, and one
+# length tells that each is in its range.
+_CALL = (
+    b"$10\r\n%010d\r\n$10\r\n%010d\r\n"  # fence birth
+    b"$16\r\n%016d\r\n$16\r\n%016d\r\n$10\r\n%010d\r\n$9\r\n%09d\r\n"  # taken refunded s ns
+)
+_COLUMN = b"$10\r\n%010d\r\n$16\r\n%016d\r\n$16\r\n%016d\r\n"
+_CALL_SIZE = len(_CALL % ((0,) * 6))
+_COLUMN_SIZE = len(_COLUMN % ((0,) * 3))
+_WORDS = 18
+"""Of a plain call: the command, the script, the number of keys, the key, and 14 arguments."""
+
+
+class Arguments:
+    """What is the same in every call on one bucket, as bytes that are made once."""
+
+    def __init__(
+        self, spec: BucketSpec, max_debt: int, retention_ms: int = DEFAULT_RETENTION_MS
+    ) -> None:
+        """`max_debt` in tokens; `retention_ms` (above 0): how long records outlive a full bucket.
+
+        Raises `InvalidSpec` for the few definitions that the script cannot compute exactly.
+        """
+        self.capacity, self.max_debt, self.retention_ms = spec.capacity, max_debt, retention_ms
+        self.q, self.p = spec.emission
+        self.definition = spec.definition_hash
+        if self.capacity + max_debt > MOST_TOKENS:
+            raise InvalidSpec(
+                f"capacity {self.capacity} and max_debt {max_debt} are together above 2^52",
+                "lower them, or leave this bucket in eventual mode",
+                "capacity",
+            )
+        if self.p >= MOST_EMISSION_P:
+            raise InvalidSpec(
+                f"refill_rate is {spec.refill_rate}, which in strong mode must be below 2^51",
+                "divide it and refill_interval by the same number",
+                "refill_rate",
+            )
+        if retention_ms <= 0:
+            raise InvalidSpec(f"retention is {retention_ms} ms", "make it 1 ms or more")
+        self._by_sha = _words(b"EVALSHA", SHA.encode(), b"1")
+        self._by_source = _words(b"EVAL", SOURCE.encode(), b"1")
+        self._plain = b"*%d\r\n%b" % (_WORDS, self._by_sha)
+        fixed = (self.capacity, max_debt, self.q, self.p, retention_ms)
+        self._fixed = _words(*(b"%d" % number for number in fixed))
+
+    def command(self, call: Call) -> bytes:
+        """The bytes of EVALSHA. Raises `ValueError` when a number of the call is out of range."""
+        if call.others is not None:
+            return self._any(self._by_sha, call)
+        key, owner = call.key, call.owner
+        return b"%b$%d\r\n%b\r\n%b$16\r\n%016d\r\n$%d\r\n%b\r\n%b$1\r\n0\r\n" % (
+            self._plain,
+            len(key),
+            key,
+            self._fixed,
+            call.cost,
+            len(owner),
+            owner,
+            _numbers(call),
+        )
+
+    def eval_command(self, call: Call) -> bytes:
+        """The bytes of EVAL with the source, for a server that does not have the script."""
+        return self._any(self._by_source, call)
+
+    def _any(self, script: bytes, call: Call) -> bytes:
+        others = call.others
+        columns = b"".join(_column(one) for one in others or ())
+        return b"*%d\r\n%b%b%b%b%b$1\r\n%d\r\n%b" % (
+            _WORDS + 4 * len(others or ()),
+            script,
+            _words(call.key),
+            self._fixed,
+            _words(b"%d" % call.cost, call.owner),
+            _numbers(call),
+            others is not None,
+            columns,
+        )
+
+
+def parse(reply: object) -> Answer:
+    """The answer in a reply, as hiredis gives it. Raises `RedisReplyError` for anything else."""
+    if type(reply) is not list or len(reply) < 5 or len(reply) % 4 != 1:
+        raise _no_answer(reply)
+    for number, most in zip(reply, _MOST):  # noqa: B905 - the columns come after
+        if type(number) is not int or not 0 <= number <= most:
+            raise _no_answer(reply)
+    columns: tuple[Column, ...] = ()
+    if len(reply) > 5:
+        columns = tuple([_read_column(reply, i) for i in range(5, len(reply), 4)])
+        reply = reply[:5]
+    status, seconds, ns, taken, refunded = reply
+    debt = seconds * NS_PER_SECOND + ns
+    return _new(Answer, (_STATUS[status], debt, taken, refunded, columns))
+
+
+def _read_column(reply: list[Any], start: int) -> Column:
+    owner, *counts = reply[start : start + 4]
+    if not isinstance(owner, bytes) or _OWNER.fullmatch(owner) is None:
+        raise _no_answer(reply)
+    whole = [n for n in counts if type(n) is int and 0 <= n <= MOST_COUNT]
+    if len(whole) != 3:
+        raise _no_answer(reply)
+    return Column(owner, *whole)
+
+
+def _no_answer(reply: object) -> RedisReplyError:
+    return RedisReplyError(
+        f"the script's answer was {clipped(reply)}; is there a Redis of version 7 or newer at this "
+        "address, and nothing between that changes replies?"
+    )
+
+
+def _numbers(call: Call) -> bytes:
+    seconds, ns = divmod(call.debt_ns, NS_PER_SECOND)
+    numbers = _CALL % (
+        call.fence,
+        call.birth,
+        call.taken,
+        call.refunded,
+        seconds,
+        ns,
+    )
+    if len(numbers) != _CALL_SIZE:
+        raise ValueError(f"{call} has a number out of range, so its bytes would say something else")
+    return numbers
+
+
+def _column(column: Column) -> bytes:
+    numbers = _COLUMN % (column.birth, column.taken, column.refunded)
+    if len(numbers) != _COLUMN_SIZE:
+        raise ValueError(f"{column} has a number out of range")
+    return _words(column.owner) + numbers
+
+
+def owner_name(epoch: int, node: str) -> bytes:
+    """How Redis calls a process: its epoch (64 bits) as 16 hexadecimal digits, and its node."""
+    return b"%016x:%s" % (epoch, node.encode())
+
+
+def read_owner(owner: bytes) -> tuple[int, str]:
+    """Epoch and node of an owner. Raises `RedisReplyError`."""
+    match = _OWNER.fullmatch(owner)
+    try:
+        if match is None or not int(match[1], 16):
+            raise ValueError(owner)
+        return int(match[1], 16), match[2].decode()
+    except ValueError as error:
+        raise RedisReplyError(f"{clipped(owner)} names no process of a node") from error
+
+
+def _words(*words: bytes) -> bytes:
+    return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
+__all__ = [
+    "DEFAULT_RETENTION_MS",
+    "SHA",
+    "SOURCE",
+    "Answer",
+    "Arguments",
+    "Call",
+    "Column",
+    "Status",
+    "owner_name",
+    "parse",
+    "read_owner",
+]

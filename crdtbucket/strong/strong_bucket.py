@@ -1,0 +1,117 @@
+"""A bucket whose decisions a common store makes."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import NoReturn, SupportsIndex
+
+from crdtbucket._core import Decision, Decisions, Table
+from crdtbucket.errors import AcquireRequired, CrdtbucketError, InvalidKey
+from crdtbucket.limiter.bucket import Bucket, cost_of_each
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.store import Store
+from crdtbucket.strong.strong_waiting import StrongWaiters
+
+
+class StrongBucket(Bucket):
+    """Decisions on the keys of one bucket that every node asks the same Redis for.
+
+    They need I/O, so there is `acquire` and no `take`. Everything else is as in `Bucket`; a
+    `refund`, a commit or a `settle` reaches Redis within a moment.
+    """
+
+    __slots__ = ("_store",)
+
+    immediate = False
+    _store: Store | None
+
+    def __init__(
+        self, table: Table, spec: BucketSpec, *, min_debt: int = 0, news_ns: int | None = None
+    ) -> None:
+        """As `Bucket`."""
+        super().__init__(table, spec, min_debt=min_debt, news_ns=news_ns)
+        self.waiters = StrongWaiters(self)
+        self._store = None
+        self.mode = Mode.STRONG
+
+    def attach(self, store: Store) -> None:
+        """Decide by this store from now on."""
+        self._store = store
+
+    @property
+    def store(self) -> Store:
+        """What decides. Raises `CrdtbucketError` before the limiter is open."""
+        if self._store is None:
+            raise self.table.refusal or CrdtbucketError(
+                f"bucket {self.spec.name!r} asks Redis, and the limiter is not open: "
+                "use it within `async with limiter:`"
+            )
+        return self._store
+
+    def take(self, key: str | bytes, cost: SupportsIndex = 1) -> NoReturn:
+        """Raises `AcquireRequired`: a strong decision waits for Redis."""
+        raise AcquireRequired(self.spec.name, "take", "bucket.acquire(key, cost)")
+
+    def take_many(
+        self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
+    ) -> NoReturn:
+        """Raises `AcquireRequired`, as `take`."""
+        raise AcquireRequired(self.spec.name, "take_many", "bucket.acquire_many(keys, costs)")
+
+    async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
+        """Redis' decision, if this node's own level agrees; else, within the deadline, that of the
+        mode in which the bucket is. The deadline begins when the call is written: among very many
+        it waits for room before that. Never waits for tokens. Raises as `take` of a plain
+        bucket."""
+        return await self.store.acquire(self, key, cost)
+
+    def acquire_sync(self, key: str | bytes, cost: int = 1) -> Decision:
+        """`acquire` for threads without an event loop, over a connection of the thread: blocks
+        until the decision, at most its deadline, and one more when it has to connect first. The
+        limiter runs in a thread of its own (`with limiter:`). Raises `LimiterNotOpen` in a forked
+        child."""
+        return self.store.acquire_sync(self.of(key), key, cost)
+
+    async def acquire_many(
+        self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
+    ) -> Decisions:
+        """One pipelined decision of each key, in order; see `Bucket.acquire_many`."""
+        if isinstance(keys, (str, bytes)):
+            raise InvalidKey(f"keys is one key, {keys!r}: pass a sequence of keys")
+        names = tuple(keys)
+        each = cost_of_each(names, costs)
+        for name, cost in zip(names, each, strict=True):
+            self.peek(name, cost)  # refuses what is wrong before anything is asked
+        asked = [(self.of(name), name, int(cost)) for name, cost in zip(names, each, strict=True)]
+        decisions = await self.store.acquire_many(asked)
+        return Decisions(
+            array("b", (d.allowed for d in decisions)),
+            array("q", (d.remaining for d in decisions)),
+            array("d", (d.retry_after for d in decisions)),
+        )
+
+    def refund(self, decision: Decision, tokens: SupportsIndex | None = None) -> int:
+        """As `Bucket.refund`."""
+        given_back = super().refund(decision, tokens)
+        if given_back:
+            self.store.owe(self, decision.key)
+        return given_back
+
+    def reset(self, key: str | bytes) -> int:
+        """As `Bucket.reset`; Redis hears of it within a moment."""
+        given_back = super().reset(key)
+        if given_back:
+            self.store.owe(self, key)
+        return given_back
+
+    def settle(self, key: str | bytes, tokens: SupportsIndex) -> int:
+        """As `Bucket.settle`."""
+        charged = super().settle(key, tokens)
+        if charged:
+            self.store.owe(self, key)
+        return charged
+
+
+__all__ = ["StrongBucket"]

@@ -1,0 +1,72 @@
+"""Addresses as people write and read them."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket.base.address import Address, read_address
+
+HOSTS = st.one_of(
+    st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True),
+    st.ip_addresses().map(str),
+)
+
+
+@given(HOSTS, st.integers(1, 65_535))
+def test_what_is_shown_is_what_is_read(host: str, port: int) -> None:
+    address = Address(host, port)
+    assert read_address(str(address)) == address
+    shown = f"[{host}]" if ":" in host else host
+    assert read_address(shown, port) == address
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_an_address_or_a_fault_that_does_not_repeat_it(text: str) -> None:
+    secret = f"hunter{text}"
+    try:
+        address = read_address(secret)
+    except ValueError as error:
+        told = str(error)
+    else:
+        assert read_address(str(address)) == address
+        told = ""
+    assert "hunter" not in told
+    try:
+        address = read_address(text)
+    except ValueError:
+        return
+    assert 1 <= address.port <= 65_535
+    assert address.host
+    assert not set(address.host) & set("/@[]?# \t\r\n")
+    if ":" in address.host:
+        assert ipaddress.IPv6Address(address.host)
+    assert read_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "no host"),
+        (":6379", "no host"),
+        ("h:", "no port"),
+        ("h:+1", "no port"),
+        ("h:1_0", "no port"),
+        ("h:٣", "no port"),
+        ("[]:1", "no IPv6"),
+        ("[1.2.3.4]:1", "no IPv6"),
+        ("::1:6379", "without brackets"),
+        ("h\u00a0:1", "no host"),
+        ("user@h", "no host"),
+    ],
+)
+def test_faults(text: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        read_address(text)
+
+
+def test_a_socket_is_shown_by_its_path() -> None:
+    assert str(Address(path="/run/redis.sock")) == "/run/redis.sock"

@@ -1,0 +1,70 @@
+"""A deadline that loses neither time-outs nor cancellations."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from crdtbucket.base.deadline import within
+
+
+async def test_result_and_error_come_through() -> None:
+    async def good() -> int:
+        return 3
+
+    async def bad() -> int:
+        raise ZeroDivisionError
+
+    assert await within(1, good()) == 3
+    with pytest.raises(ZeroDivisionError):
+        await within(1, bad())
+
+
+async def test_work_that_takes_too_long_is_ended_first() -> None:
+    ended = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    with pytest.raises(asyncio.TimeoutError):
+        await within(0.001, slow())
+    assert ended == [True]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_cancellation_in_the_turn_that_ends_the_work_is_not_lost(fails: bool) -> None:
+    gate = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        await gate
+        outer.cancel()  # both in one turn: the work is done, and its caller cancelled
+        if fails:
+            raise ZeroDivisionError
+
+    outer = asyncio.ensure_future(within(5, work()))
+    await asyncio.sleep(0)
+    gate.set_result(None)
+    with pytest.raises(asyncio.CancelledError):
+        await outer
+
+
+async def test_a_cancelled_caller_ends_the_work() -> None:
+    ended = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    outer = asyncio.ensure_future(within(5, slow()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    outer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await outer
+    assert ended == [True]

@@ -1,0 +1,101 @@
+"""`crdtbucket rollout` against a node."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.fake_node import TOKEN, fake_node, problem, run
+
+STATE: dict[str, Any] = {
+    "version": 2, "hash": "0123456789abcdef", "before": 1, "status": "running", "reason": "",
+    "stage": 1, "stages": 3, "reach": "10% of the keys in eu", "percent": 10, "since": 12.0,
+    "hold": 600.0, "halts": 0,
+    "buckets": {"api": {"old": {"admitted": 1_000, "denied": 0},
+                        "new": {"admitted": 75, "denied": 25}}},
+}  # fmt: skip
+HALTED = {**STATE, "status": "halted", "reason": "api: 25% of 100 calls denied", "hold": None}
+
+
+async def test_how_it_stands() -> None:
+    async with fake_node(GET_admin_status={"rollout": STATE}) as node:
+        done = await run("rollout", "status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 0
+        assert done.output.splitlines() == [
+            "version 2 after 1: running",
+            "  stage 1 of 3: 10% of the keys in eu; for 12 s of 10 min 0 s",
+            "  on this node: 10% of the keys",
+            "  api: old 1,000 admitted and 0 denied (0%), new 75 admitted and 25 denied (25%)",
+        ]
+        done = await run("rollout", "--url", node.url, "--json", CRDTBUCKET_TOKEN=TOKEN)
+        assert json.loads(done.output) == STATE
+
+
+async def test_what_is_halted_is_in_the_exit_status_and_in_status() -> None:
+    config = {"version": 2, "hash": "0123456789abcdef", "stage": "1"}
+    answer = {"node": "eu-1", "config": config, "rollout": HALTED}
+    async with fake_node(GET_admin_status=answer) as node:
+        done = await run("rollout", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 1
+        first, second, *_ = done.output.splitlines()
+        assert first == "version 2 after 1: halted (api: 25% of 100 calls denied)"
+        assert second.endswith("for 12 s, until the command")
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 1
+        head, *_, wrong = done.output.splitlines()
+        assert head.endswith("configuration 2 01234567 stage 1 halted")
+        assert wrong == (
+            "WRONG  eu-1: the roll-out of version 2 is halted (api: 25% of 100 calls denied)"
+        )
+
+
+async def test_none_is_under_way() -> None:
+    async with fake_node(GET_admin_status={"rollout": None}) as node:
+        done = await run("rollout", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert (done.exit_code, done.output) == (0, "no version is being rolled out\n")
+
+
+@pytest.mark.parametrize("action", ["advance", "halt", "rollback"])
+async def test_a_command_goes_to_the_node(action: str) -> None:
+    async with fake_node(POST_admin_rollout=HALTED) as node:
+        done = await run("rollout", action, "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 0
+        assert node.calls == [("POST /admin/rollout", {"action": action})]
+        assert done.output.startswith("version 2 after 1: halted")
+
+
+async def test_a_refusal_is_one_line() -> None:
+    async with fake_node(POST_admin_rollout=problem(409, "version 2 is everywhere")) as node:
+        done = await run("rollout", "advance", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert str(done.exception) == f"{node.url}: version 2 is everywhere"
+        done = await run("rollout", "advance", "--url", node.url)
+        assert "wants the admin token" in str(done.exception)
+
+
+async def test_a_deliberate_roll_out_is_no_version_split() -> None:
+    """Nodes at one stage and at the next run one version; one that lacks the file does not."""
+    config = {"version": 2, "hash": "bb", "stage": "1"}
+    peers = [
+        {"name": "us-1", "state": "alive", "config": {**config, "stage": "2"}},
+        {"name": "ap-1", "state": "alive", "config": {**config, "stage": ""}},
+    ]
+    answer = {"node": "eu-1", "config": config, "rollout": STATE, "peers": peers}
+    async with fake_node(GET_admin_status=answer) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 0
+        assert "us-1  alive  2 bb stage 2" in done.output
+    peers[0]["config"] = {"version": 1, "hash": "aa", "stage": ""}
+    async with fake_node(GET_admin_status=answer) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert "WRONG  version split: eu-1, ap-1 on 2 bb; us-1 on 1 aa" in done.output
+
+
+async def test_a_version_that_was_rolled_back_is_told_beside_the_one_that_runs() -> None:
+    back = {"version": 2, "hash": "bb", "status": "rolled back"}
+    config = {"version": 1, "hash": "aa", "stage": ""}
+    peer = {"name": "us-1", "state": "alive", "config": config, "rollout": back}
+    async with fake_node(GET_admin_status={"node": "eu-1", "peers": [peer]}) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert "us-1  alive  1 aa (2 rolled back)" in done.output

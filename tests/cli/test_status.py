@@ -1,0 +1,107 @@
+"""`crdtbucket status` against one node and several."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.fake_node import TOKEN, fake_node, problem, run
+from tests.strong.redis_server import free_port
+
+CONFIG = {"version": 3, "hash": "0123456789abcdef", "stage": None, "reloads": 1, "refused": 0}
+WELL: dict[str, Any] = {
+    "node": "eu-1", "region": "eu", "cautious": False, "config": CONFIG,
+    "ready": True, "redis": {"redis.internal:6379": "strong"},
+    "buckets": [{"name": "ai-agent-inference", "mode": "strong", "capacity": 10_000}],
+    "peers": [{"name": "us-1", "state": "alive", "lag": 0.12, "config": CONFIG}],
+}  # fmt: skip
+ILL = {
+    **WELL,
+    "buckets": [{"name": "ai-agent-inference", "mode": "fallback", "capacity": 10_000}],
+    "peers": [{"name": "us-1", "state": "dead", "lag": 75.0, "config": CONFIG}],
+}
+
+
+async def test_all_is_well() -> None:
+    async with fake_node(GET_admin_status=WELL) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 0
+        lines = [line.rstrip() for line in done.output.splitlines()]
+        assert lines == [
+            f"eu-1 (eu) at {node.url}, configuration 3 01234567",
+            "  bucket              mode",
+            "  ai-agent-inference  strong",
+            "  redis                mode",
+            "  redis.internal:6379  strong",
+            "  peer  state  lag     configuration",
+            "  us-1  alive  0.12 s  3 01234567",
+            "",
+            "ok",
+        ]
+
+
+async def test_what_is_wrong_stands_at_the_end_and_in_the_status() -> None:
+    async with fake_node(GET_admin_status=ILL) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 1
+        fallback, dead = done.output.splitlines()[-2:]
+        assert fallback.startswith("WRONG  eu-1: ai-agent-inference is in fallback")
+        assert dead == "WRONG  eu-1: us-1 is dead, last heard 75 s ago"
+
+
+async def test_a_node_out_of_reach_is_wrong_and_the_others_are_shown() -> None:
+    gone = f"http://127.0.0.1:{free_port()}"
+    async with fake_node(GET_admin_status=WELL) as node:
+        words = ("status", "--url", gone, "--url", node.url)
+        done = await run(*words, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 1
+        assert done.output.startswith("eu-1 (eu)")
+        assert f"WRONG  {gone} is not reachable: Connection refused" in done.output
+        done = await run(*words, "--json", CRDTBUCKET_TOKEN=TOKEN)
+        told = json.loads(done.output)
+        assert (done.exit_code, told["ok"]) == (1, False)
+        assert told["wrong"] == [f"{gone} is not reachable: Connection refused"]
+        assert told["nodes"] == [
+            {"url": gone, "error": f"{gone} is not reachable: Connection refused"},
+            {"url": node.url, **WELL},
+        ]
+
+
+@pytest.mark.parametrize(("limit", "status"), [("0.1", 1), ("0.2", 0)])
+async def test_the_lag_that_is_too_much(limit: str, status: int) -> None:
+    async with fake_node(GET_admin_status=WELL) as node:
+        words = ("status", "--url", node.url, "--max-lag", limit)
+        assert (await run(*words, CRDTBUCKET_TOKEN=TOKEN)).exit_code == status
+
+
+async def test_two_versions() -> None:
+    other = {**WELL, "node": "us-1", "peers": [], "config": {**CONFIG, "version": 2, "hash": "ff"}}
+    async with fake_node(GET_admin_status=WELL) as one, fake_node(GET_admin_status=other) as two:
+        done = await run("status", "--url", one.url, "--url", two.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 1
+        assert "WRONG  version split: eu-1 on 3 01234567; us-1 on 2 ff" in done.output
+
+
+async def test_no_token_is_an_error_not_a_fault() -> None:
+    async with fake_node(GET_admin_status=problem(401, "no")) as node:
+        done = await run("status", "--url", node.url)
+        assert "wants the admin token" in str(done.exception)
+
+
+async def test_it_is_readable_at_80_columns() -> None:
+    silent = {"state": "suspect", "lag": 3.0, "config": CONFIG}
+    peers = [{"name": f"region-with-a-name-{n}", **silent} for n in range(3)]
+    async with fake_node(GET_admin_status={**WELL, "peers": peers}) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN, COLUMNS="80")
+        assert max(len(line.rstrip()) for line in done.output.splitlines()) <= 80
+
+
+async def test_what_a_node_does_not_tell_has_no_column() -> None:
+    peers = [{"name": "us-1", "state": "alive"}]
+    async with fake_node(GET_admin_status={**WELL, "peers": peers}) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        lines = [line.split() for line in done.output.splitlines()]
+        assert ["peer", "state"] in lines
+        assert ["us-1", "alive"] in lines

@@ -1,0 +1,154 @@
+"""`crdtbucket top` against a node: lines, JSON, and the live view at a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cli.fake_node import FakeNode, fake_node, problem, run
+from tests.mesh.network import eventually
+
+NAME = "ai\u2011agent\u2011inference"
+
+
+def busy() -> dict[str, Any]:
+    """A node whose every answer has 10 allowed and 30 denied calls more."""
+    looks = 0
+
+    def buckets() -> dict[str, Any]:
+        nonlocal looks
+        looks += 1
+        more = {"keys": 4, "granted": 0, "refunded": 0}
+        return {"buckets": [
+            {"name": "quiet", "mode": "strong", "capacity": 10, "refill_per_second": 1.0,
+             "allowed": 5, "denied": 0, **more},
+            {"name": NAME, "mode": "fallback", "capacity": 10_000, "refill_per_second": 2000.0,
+             "allowed": 10 * looks, "denied": 30 * looks, **more},
+        ]}  # fmt: skip
+
+    heavy = {"key": "tenant-42", "tokens": 1_234, "error": 0, "denied": 1_000, "remaining": 2_500}
+    return {
+        "GET_v1_buckets": buckets,
+        f"GET_v1_buckets_{NAME}_keys": {"bucket": NAME, "counted": "tokens", "keys": [heavy]},
+        "GET_v1_buckets_quiet_keys": {"bucket": "quiet", "counted": "tokens", "keys": []},
+    }
+
+
+async def test_once() -> None:
+    async with fake_node(**busy()) as node:
+        done = await run("top", "--once", "--interval", "0.1", "--url", node.url)
+        assert done.exit_code == 0, done.exception
+        lines = [line.split() for line in done.output.splitlines()]
+        assert lines[0] == ["bucket", "mode", "allowed/s", "denied/s", "denied", "keys", "fill"]
+        assert lines[1][:2] == [NAME, "fallback"]
+        assert 50 <= float(lines[1][2]) <= 100  # at least the interval lay in between
+        assert 150 <= float(lines[1][3]) <= 300
+        assert lines[1][4:6] == ["60", "4"]
+        assert lines[1][-1] == "25%"
+        assert lines[2] == ["quiet", "strong", "0.0", "0.0", "0", "4", "-"]
+        assert lines[4] == ["key", "bucket", "tokens", "denied", "left", "fill"]
+        assert lines[5][:5] == ["tenant-42", NAME, "1,234", "1,000", "2,500"]
+        assert {call.partition("?")[2] for call, _ in node.calls} == {"", "top=10"}
+
+
+async def test_once_as_json_and_in_another_order() -> None:
+    async with fake_node(**busy()) as node:
+        words = ("top", "--once", "--json", "--interval", "0.1", "--sort", "allowed")
+        done = await run(*words, "--url", node.url)
+        told = json.loads(done.output)
+        assert [one["name"] for one in told["buckets"]] == [NAME, "quiet"]
+        done = await run(*words, "--sort", "keys", "--keys", "0", "--url", node.url)
+        told = json.loads(done.output)
+        assert [one["name"] for one in told["buckets"]] == [NAME, "quiet"]
+        assert told["keys"] == []
+        assert told["url"] == node.url
+
+
+async def test_it_is_readable_at_80_columns() -> None:
+    async with fake_node(**busy()) as node:
+        words = ("top", "--once", "--interval", "0.1", "--url", node.url)
+        done = await run(*words, COLUMNS="80")
+        assert max(map(len, done.output.splitlines())) <= 80
+        assert NAME in done.output
+
+
+async def test_who_cannot_be_asked_at_all() -> None:
+    async with fake_node(GET_v1_buckets=problem(503, "it is closing")) as node:
+        done = await run("top", "--url", node.url)
+        assert str(done.exception) == f"{node.url}: it is closing"
+
+
+async def test_once_is_an_error_when_the_second_look_fails() -> None:
+    first = {"buckets": [{"name": NAME}]}
+    answers = iter([lambda: first, lambda: problem(503, "it is closing")])
+    keys = {f"GET_v1_buckets_{NAME}_keys": {"keys": []}}
+    async with fake_node(GET_v1_buckets=lambda: next(answers)(), **keys) as node:
+        done = await run("top", "--once", "--interval", "0.1", "--url", node.url)
+        assert str(done.exception) == f"{node.url}: it is closing"
+
+
+class Terminal:
+    """The command at a terminal of 24 lines and 80 columns; `shown` is all that it wrote."""
+
+    def __init__(self) -> None:
+        self.shown = ""
+        self._own, self.other = pty.openpty()
+
+    def read(self) -> None:
+        self.shown += os.read(self._own, 1 << 16).decode(errors="replace")
+
+    def type(self, letters: str) -> None:
+        os.write(self._own, letters.encode())
+
+    async def run(self, *words: str, then: Callable[[Terminal], Any]) -> int:
+        env = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "crdtbucket.cli", *words,
+            stdin=self.other, stdout=self.other, stderr=self.other, env=env,
+        )  # fmt: skip
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._own, self.read)
+        try:
+            await then(self)
+            return await asyncio.wait_for(process.wait(), 30)
+        finally:
+            loop.remove_reader(self._own)
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            os.close(self._own)
+            os.close(self.other)
+
+
+@pytest.mark.parametrize("letters", ["fq", "f\x04q"])
+async def test_the_live_view_takes_letters(letters: str) -> None:
+    async def then(terminal: Terminal) -> None:
+        await eventually(lambda: "tenant-42" in terminal.shown, 30)
+        assert "by denied" in terminal.shown
+        terminal.type(letters[:1])
+        await eventually(lambda: "by fill" in terminal.shown, 30)
+        terminal.type(letters[1:])
+
+    async with fake_node(**busy()) as node:
+        words = ("top", "--interval", "0.1", "--url", node.url)
+        assert await Terminal().run(*words, then=then) == 0
+
+
+async def test_the_live_view_outlives_a_node_that_is_away() -> None:
+    async def then(terminal: Terminal) -> None:
+        await eventually(lambda: "tenant-42" in terminal.shown, 30)
+        node.answers["GET /v1/buckets"] = lambda: problem(503, "it is closing")
+        await eventually(lambda: "it is closing" in terminal.shown, 30)
+        terminal.type("q")
+
+    node: FakeNode
+    async with fake_node(**busy()) as node:
+        words = ("top", "--interval", "0.1", "--url", node.url)
+        assert await Terminal().run(*words, then=then) == 0

@@ -1,0 +1,96 @@
+"""The server of a run: empty at each start, closed to others, gone with its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import pytest
+
+from crdtbucket.demo.processes import DemoError
+from crdtbucket.demo.redis_process import Server
+from crdtbucket.errors import RedisUnavailable
+from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.redis_connection import Connection, ask
+from tests.demo.programs import anybody_listens, eventually, gone
+from tests.strong.redis_server import PROGRAMS
+
+installed = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
+
+
+async def asked(server: Server, *words: str) -> object:
+    connection = await Connection.open(server.address, server.access, 5.0)
+    try:
+        return await ask(connection, *words)
+    finally:
+        connection.abort()
+
+
+@installed
+async def test_it_comes_back_empty_at_the_same_address_and_is_closed_to_others() -> None:
+    server = Server()
+    try:
+        await server.start()
+        assert await asked(server, "SET", "a", "1") == b"OK"
+        with pytest.raises(RedisUnavailable, match="password"):
+            await Connection.open(server.address, Access(), 5.0)
+        await server.kill()
+        assert not anybody_listens({server.address.port})
+        await server.start()
+        assert await asked(server, "GET", "a") is None
+    finally:
+        await server.kill()
+        await server.kill()
+    assert not anybody_listens({server.address.port})
+
+
+@installed
+async def test_a_start_that_fails_says_why_and_leaves_no_process() -> None:
+    first, second = Server(), Server()
+    second.address, second.access = first.address, Access(password="another")
+    await first.start()
+    try:
+        with pytest.raises(DemoError, match=r"(?is)does not start: .*address"):
+            await second.start()
+        await second.kill()
+    finally:
+        await first.kill()
+
+
+def test_it_says_what_to_do_where_none_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(DemoError, match="neither redis-server nor valkey-server"):
+        Server()
+
+
+PARENT = """
+import asyncio
+from crdtbucket.demo.redis_process import Server
+async def main():
+    server = Server()
+    await server.start()
+    print(server._process.pid, server.address.port, flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+@installed
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems tell no child of its parent")
+async def test_a_parent_that_is_killed_takes_it_along() -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    pid, port = map(int, (await parent.stdout.readline()).split())
+    assert anybody_listens({port})
+    parent.send_signal(signal.SIGKILL)
+    await parent.wait()
+    try:
+        eventually(lambda: gone(pid))
+    finally:
+        if not gone(pid):
+            os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not anybody_listens({port}))  # its last threads end after it

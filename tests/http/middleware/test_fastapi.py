@@ -1,0 +1,92 @@
+"""The dependency for single routes of FastAPI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi import Depends, FastAPI, WebSocket
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from crdtbucket import BucketSpec, InvalidSpec, Limiter
+from crdtbucket.http import Limits, Rule, Verdict
+from crdtbucket.http.middleware.asgi import LimitMiddleware
+from crdtbucket.http.middleware.fastapi import install, limit_dependency
+
+API = BucketSpec("api", 2, 1, "1h")
+ALL = BucketSpec("all", 100, 1, "1h")
+
+
+def application(*, installed: bool = True, **options: Any) -> FastAPI:
+    limits = Limits(Limiter([API]), Rule("api", key=lambda r: r.path), **options)
+    limit = limit_dependency(limits)
+    app = FastAPI()
+    if installed:
+        install(app)
+
+    @app.get("/items")
+    async def items(verdict: Verdict = Depends(limit)) -> int:  # noqa: B008 - FastAPI reads it
+        return verdict.decisions[0].remaining
+
+    @app.get("/free")
+    def free() -> str:
+        return "free"
+
+    @app.websocket("/ws", dependencies=[Depends(limit)])
+    async def echo(ws: WebSocket) -> None:
+        await ws.accept()
+        await ws.send_text(await ws.receive_text())
+        await ws.close()
+
+    return app
+
+
+def test_a_route_is_limited_and_others_are_not() -> None:
+    client = TestClient(application())
+    answers = [client.get("/items") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[0].json() == 1
+    assert answers[0].headers["RateLimit"] == '"api";r=1;t=3600'
+    assert answers[2].headers["Content-Type"] == "application/problem+json"
+    assert answers[2].headers["Retry-After"] == "3600"
+    assert answers[2].json()["violated-policies"] == ["api"]
+    assert client.get("/free").status_code == 200
+    assert client.get("/openapi.json").status_code == 200  # the verdict is no parameter
+
+
+def test_without_the_handler_fastapi_answers() -> None:
+    client = TestClient(application(installed=False))
+    denied = [client.get("/items") for _ in range(3)][2]
+    assert (denied.status_code, denied.json()) == (429, {"detail": "rate limited"})
+    assert denied.headers["Retry-After"] == "3600"
+
+
+def test_a_denied_websocket_is_not_accepted() -> None:
+    heard: list[str] = []
+    client = TestClient(application(on_denied=lambda request, _: heard.append(request.path)))
+    for _ in range(2):
+        with client.websocket_connect("/ws") as ws:
+            ws.send_text("hi")
+            assert ws.receive_text() == "hi"
+    with pytest.raises(WebSocketDisconnect) as error, client.websocket_connect("/ws"):
+        pass
+    assert error.value.code == 1008
+    assert heard == ["/ws"]
+
+
+def test_with_middleware_both_policies_are_told() -> None:
+    app = application()
+    app.add_middleware(LimitMiddleware, limits=Limits(Limiter([ALL]), Rule("all", lambda _: "k")))
+    with TestClient(app) as client:
+        answer = client.get("/items")
+        assert answer.headers.get_list("RateLimit") == [
+            '"api";r=1;t=3600',
+            '"all";r=99;t=3600',
+        ]
+
+
+def test_an_option_that_would_do_nothing_is_refused() -> None:
+    rule = Rule("api", refund_if=lambda status: status >= 500)
+    with pytest.raises(InvalidSpec, match="use LimitMiddleware"):
+        limit_dependency(Limits(Limiter([API]), rule))

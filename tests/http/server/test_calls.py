@@ -1,0 +1,265 @@
+"""Decisions over HTTP, and what is done with them later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import http_sf
+import pytest
+
+from crdtbucket import BucketSpec, Degradation, Limiter
+from crdtbucket.http.server import calls
+from tests.http.serving import API, SMALL, serving
+from tests.mesh.network import eventually
+from tests.strong.redis_server import Server, free_port
+
+
+async def test_a_take_and_its_denial() -> None:
+    async with serving() as client:
+        first = await client.post("/v1/take", bucket="api", key="a", cost=60)
+        assert first["allowed"]
+        assert (first["limit"], first["remaining"], first["mode"]) == (100, 40, "eventual")
+        status, answer, headers = await client.ask(
+            "POST", "/v1/take", json={"bucket": "api", "key": "a", "cost": 60}
+        )
+        assert status == answer["status"] == 429
+        assert answer["type"].endswith("#quota-exceeded")
+        assert answer["violated-policies"] == ["api"]
+        assert not answer["allowed"]
+        assert 19 * 3600 < answer["retry_after"] <= 20 * 3600
+        assert int(headers["Retry-After"]) >= answer["retry_after"]
+        assert client.limiter.bucket("api").peek("a").remaining == 40
+
+
+async def test_the_fields_are_structured_ones() -> None:
+    async with serving() as client:
+        _, _, headers = await client.ask("POST", "/v1/take", json={"bucket": "api", "key": "a"})
+        (limit, told), (policy, window) = (
+            http_sf.parse(headers[name].encode(), tltype="list")[0]
+            for name in ("RateLimit", "RateLimit-Policy")
+        )
+        assert limit == policy == "api"
+        assert told["r"] == 99
+        assert window == {"q": 100, "w": 360_000}
+        assert "X-RateLimit-Limit" not in headers
+    async with serving(legacy_fields=True) as client:
+        _, _, headers = await client.ask("POST", "/v1/peek", json={"bucket": "api", "key": "a"})
+        assert headers["X-RateLimit-Limit"] == "100"
+
+
+async def test_a_peek_takes_nothing() -> None:
+    async with serving() as client:
+        for _ in range(2):
+            answer = await client.post("/v1/peek", bucket="small", key="a", cost=10)
+            assert answer["allowed"]
+        await client.post("/v1/take", bucket="small", key="a", cost=10)
+        answer = await client.post("/v1/peek", bucket="small", key="a")
+        assert not answer["allowed"]
+        assert answer["retry_after"] > 0
+
+
+async def test_a_take_is_given_back_by_its_id_once() -> None:
+    async with serving() as client:
+        assert "id" not in await client.post("/v1/take", bucket="api", key="a")
+        taken = await client.post("/v1/take", bucket="api", key="a", cost=50, refundable=True)
+        for _ in range(2):
+            answer = await client.post("/v1/refund", id=taken["id"], tokens=20)
+            assert answer == {"refunded": 20}
+            assert client.limiter.bucket("api").peek("a").remaining == 69
+        assert (await client.refused("/v1/refund", id=taken["id"]))[0] == 409
+        status, problem = await client.refused("/v1/refund", id="nobody-made-this")
+        assert status == 404
+        assert problem["errors"] == [{"field": "id", "message": "unknown"}]
+        taken = await client.post("/v1/take", bucket="api", key="a", cost=9, refundable=True)
+        status, problem = await client.refused("/v1/refund", id=taken["id"], tokens=10)
+        assert status == 400
+        assert (await client.post("/v1/refund", id=taken["id"])) == {"refunded": 9}
+
+
+async def test_an_estimate_is_replaced_by_the_true_cost_once() -> None:
+    async with serving() as client:
+        bucket = client.limiter.bucket("api")
+        held = await client.post("/v1/reserve", bucket="api", key="a", estimate=80)
+        assert bucket.peek("a").remaining == 20
+        status, problem = await client.refused(
+            "/v1/reserve", bucket="api", key="a", estimate=30, ttl=5
+        )
+        assert status == 429
+        assert problem["remaining"] == 20
+        for _ in range(2):
+            answer = await client.post("/v1/commit", id=held["id"], actual=30)
+            assert answer == {"actual": 30, "late": False}
+            assert bucket.peek("a").remaining == 70
+        assert (await client.refused("/v1/commit", id=held["id"], actual=31))[0] == 409
+        assert (await client.refused("/v1/commit", id="unknown", actual=1))[0] == 404
+        released = await client.post("/v1/reserve", bucket="api", key="a", estimate=70)
+        await client.post("/v1/commit", id=released["id"], actual=0)
+        assert bucket.peek("a").remaining == 70
+
+
+async def test_an_estimate_goes_back_at_its_end_and_a_late_commit_counts() -> None:
+    async with serving() as client:
+        bucket = client.limiter.bucket("api")
+        held = await client.post("/v1/reserve", bucket="api", key="a", estimate=80, ttl=0.02)
+        await eventually(lambda: bucket.peek("a").remaining == 100)
+        for _ in range(2):
+            answer = await client.post("/v1/commit", id=held["id"], actual=30)
+            assert answer == {"actual": 30, "late": True}
+            assert bucket.peek("a").remaining == 70
+
+
+async def test_many_takes_are_answered_in_their_order() -> None:
+    async with serving() as client:
+        takes = [
+            {"bucket": "small", "key": "a", "cost": 8},
+            {"bucket": "api", "key": "a", "cost": 100},
+            {"bucket": "small", "key": "a", "cost": 8},
+            {"bucket": "small", "key": "b"},
+        ]
+        results = (await client.post("/v1/take-many", takes=takes))["results"]
+        assert [one["allowed"] for one in results] == [True, True, False, True]
+        assert [one["remaining"] for one in results] == [2, 0, 2, 9]
+        assert results[2]["retry_after"] > 0
+
+
+async def test_takes_that_hold_together_are_all_made_or_none() -> None:
+    async with serving() as client:
+        takes = [{"bucket": "small", "key": "a", "cost": 6}, {"bucket": "api", "key": "a"}]
+        answer = await client.post("/v1/take-many", takes=takes, together=True)
+        assert [one["remaining"] for one in answer["results"]] == [4, 99]
+        status, problem, headers = await client.ask(
+            "POST", "/v1/take-many", json={"takes": takes, "together": True}
+        )
+        assert status == 429
+        assert problem["violated-policies"] == ["small"]
+        assert [one["allowed"] for one in problem["results"]] == [False, True]
+        assert headers["RateLimit"].startswith('"small";r=4')
+        assert client.limiter.bucket("api").peek("a").remaining == 99
+        (heavy,) = (await client.get("/v1/buckets/api/keys"))["keys"]
+        assert (heavy["tokens"], heavy["denied"]) == (2, 1)
+
+
+async def test_of_many_takes_none_is_made_when_one_cannot_be() -> None:
+    async with serving() as client:
+        takes = [
+            {"bucket": "small", "key": "a"},
+            {"bucket": "small", "key": "a", "cost": 11},
+            {"bucket": "none", "key": "a"},
+        ]
+        status, problem = await client.refused("/v1/take-many", takes=takes)
+        assert status == 404
+        assert [one["field"] for one in problem["errors"]] == ["takes.1.cost", "takes.2.bucket"]
+        assert client.limiter.bucket("small").peek("a").remaining == 10
+
+
+WRONG: list[tuple[str, dict[str, Any], int, set[str]]] = [
+    ("/v1/take", {}, 400, {"bucket", "key"}),
+    ("/v1/take", {"bucket": "api", "key": "a", "cots": 2, "cost": "1"}, 400, {"cots", "cost"}),
+    ("/v1/take", {"bucket": "api", "key": "a", "cost": 0}, 400, {"cost"}),
+    ("/v1/take", {"bucket": "api", "key": "a", "cost": 1.5}, 400, {"cost"}),
+    ("/v1/take", {"bucket": "api", "key": "a", "cost": True}, 400, {"cost"}),
+    ("/v1/take", {"bucket": "api", "key": "a", "cost": 101}, 400, {"cost"}),
+    ("/v1/take", {"bucket": "api", "key": ""}, 400, {"key"}),
+    ("/v1/take", {"bucket": "api", "key": 7}, 400, {"key"}),
+    ("/v1/take", {"bucket": "api", "key": "\u00fc" * 257}, 400, {"key"}),
+    ("/v1/take", {"bucket": "pai", "key": "a"}, 404, {"bucket"}),
+    ("/v1/peek", {"bucket": "api", "key": "a", "refundable": True}, 400, {"refundable"}),
+    ("/v1/refund", {"id": "../x"}, 400, {"id"}),
+    ("/v1/reserve", {"bucket": "api", "key": "a", "estimate": 1, "ttl": 1e-12}, 400, {"ttl"}),
+    ("/v1/reserve", {"bucket": "api", "key": "a", "estimate": 101}, 400, {"cost"}),
+    ("/v1/commit", {"id": "x", "actual": -1}, 400, {"actual"}),
+    ("/v1/take-many", {"takes": []}, 400, {"takes"}),
+    ("/v1/take-many", {"takes": [{"bucket": "api"}]}, 400, {"takes.0.key"}),
+]
+
+
+async def test_every_fault_is_named() -> None:
+    async with serving() as client:
+        for path, body, status, fields in WRONG:
+            answered, problem = await client.refused(path, **body)
+            assert (answered, {one["field"] for one in problem["errors"]}) == (status, fields), body
+            assert problem["detail"]
+        _, problem = await client.refused("/v1/take", bucket="pai", key="a")
+        assert problem["detail"] == "no bucket 'pai'; there are: api, small"
+
+
+RAW: list[tuple[bytes, dict[str, str], int]] = [
+    (b"{", {"Content-Type": "application/json"}, 400),
+    (b"[]", {"Content-Type": "application/json"}, 400),
+    (b'{"bucket": "api", "key": "\\ud800"}', {"Content-Type": "application/json"}, 400),
+    (b'{"bucket": "api", "key": "\xff"}', {"Content-Type": "application/json"}, 400),
+    (b"{}", {"Content-Type": "text/plain"}, 415),
+    (b"bucket=api", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
+    (b"{}", {"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415),
+    (b" " * 300_000, {"Content-Type": "application/json"}, 413),
+]
+
+
+async def test_what_is_no_json_document_of_a_fair_size() -> None:
+    async with serving() as client:
+        for data, headers, expected in RAW:
+            status, problem, _ = await client.ask("POST", "/v1/take", data=data, headers=headers)
+            assert status == expected, data[:40]
+            assert problem["detail"]
+        assert (await client.ask("POST", "/v2/take"))[0] == 404
+        status, _, headers = await client.ask("GET", "/v1/take")
+        assert (status, headers["Allow"]) == (405, "POST")
+
+
+async def test_a_closed_limiter_is_503() -> None:
+    async with serving() as client:
+        await client.limiter.aclose()
+        status, problem = await client.refused("/v1/take", bucket="api", key="a")
+        assert status == 503
+        assert "closed" in problem["detail"]
+
+
+async def test_so_many_reservations_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "MAX_TICKETS", 2)
+    async with serving() as client:
+        takes = [
+            await client.post("/v1/take", bucket="api", key="a", refundable=True) for _ in range(3)
+        ]
+        for _ in range(2):
+            await client.post("/v1/reserve", bucket="api", key="a", estimate=1)
+        status, _ = await client.refused("/v1/reserve", bucket="api", key="a", estimate=1)
+        assert status == 503
+        assert client.limiter.bucket("api").peek("a").remaining == 95
+        # The oldest take made room for the third.
+        assert (await client.refused("/v1/refund", id=takes[0]["id"]))[0] == 404
+        assert await client.post("/v1/refund", id=takes[2]["id"]) == {"refunded": 1}
+
+
+async def test_strong_buckets_ask_redis() -> None:
+    with Server() as redis:
+        limiter = Limiter([API, SMALL], node="n1", redis=redis.url, consistency="strong")
+        async with serving(limiter) as client:
+            taken = await client.post("/v1/take", bucket="api", key="a", cost=60, refundable=True)
+            assert (taken["mode"], taken["remaining"]) == ("strong", 40)
+            assert await client.post("/v1/refund", id=taken["id"]) == {"refunded": 60}
+            takes = [{"bucket": "small", "key": "a", "cost": 6}] * 2
+            results = (await client.post("/v1/take-many", takes=takes))["results"]
+            assert [one["allowed"] for one in results] == [True, False]
+            held = await client.post("/v1/reserve", bucket="api", key="b", estimate=60)
+            assert held["mode"] == "strong"
+            await client.post("/v1/commit", id=held["id"], actual=10)
+            assert (await client.post("/v1/peek", bucket="api", key="b"))["remaining"] == 90
+
+
+@pytest.mark.parametrize(
+    ("told", "expected", "kind"),
+    [(True, 503, "temporary-reduced-capacity"), (False, 429, "quota-exceeded")],
+)
+async def test_a_denial_in_fallback(told: bool, expected: int, kind: str) -> None:
+    nobody = f"redis://127.0.0.1:{free_port()}"
+    limiter = Limiter(
+        [BucketSpec("api", 10, 1, "1h")],
+        node="n1",
+        redis=nobody,
+        consistency="strong",
+        degradation=Degradation("deny"),
+    )
+    async with serving(limiter, fallback_503=told) as client:
+        status, problem = await client.refused("/v1/take", bucket="api", key="a")
+        assert (status, problem["mode"]) == (expected, "fallback")
+        assert problem["type"].endswith(f"#{kind}")

@@ -1,0 +1,121 @@
+"""Functions whose calls take tokens."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from crdtbucket import (
+    BucketSpec,
+    CostExceedsCapacity,
+    InvalidKey,
+    InvalidSpec,
+    Limiter,
+    LimitExceeded,
+    limited,
+)
+from crdtbucket.limiter.bucket import Bucket
+from tests.strong.redis_server import Server
+
+SPEC = BucketSpec("calls", 10, 1, "1h")
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    return Limiter([SPEC]).bucket("calls")
+
+
+def test_calls_take_until_nothing_is_left(bucket: Bucket) -> None:
+    @limited(bucket, key="all", cost=4)
+    def double(n: int) -> int:
+        """Twice."""
+        called.append(n)
+        return 2 * n
+
+    called: list[int] = []
+    assert [double(1), double(n=2)] == [2, 4]
+    with pytest.raises(LimitExceeded, match="2 of 10 tokens left for 'all', and 4 were") as error:
+        double(3)
+    assert called == [1, 2]
+    assert error.value.decision is not None
+    assert error.value.decision.retry_after == pytest.approx(7200, abs=1)
+    assert (double.__name__, double.__doc__) == ("double", "Twice.")
+    assert str(inspect.signature(double)) == "(n: 'int') -> 'int'"
+
+
+async def test_async_functions_are_awaited(bucket: Bucket) -> None:
+    @limited(bucket, key=lambda name, cost: name, cost=lambda name, cost: cost)
+    async def greet(name: str, cost: int) -> str:
+        return f"hello {name}"
+
+    assert inspect.iscoroutinefunction(greet)
+    assert await greet("a", 10) == "hello a"
+    assert await greet("b", cost=9) == "hello b"
+    for name, left in [("a", 0), ("b", 1)]:
+        with pytest.raises(LimitExceeded) as error:
+            await greet(name, 2)
+        assert error.value.decision is not None
+        assert (error.value.decision.key, error.value.decision.remaining) == (name, left)
+
+
+def test_methods_see_their_object(bucket: Bucket) -> None:
+    class Client:
+        tenant = "t-1"
+
+        @limited(bucket, key=lambda self: self.tenant)
+        def call(self) -> str:
+            return self.tenant
+
+    assert Client().call() == "t-1"
+    assert bucket.peek("t-1").remaining == 9
+
+
+def test_what_fails_has_been_paid(bucket: Bucket) -> None:
+    @limited(bucket, key="k")
+    def fails() -> None:
+        raise OSError
+
+    with pytest.raises(OSError, match=r"^$"):
+        fails()
+    assert bucket.peek("k").remaining == 9
+
+
+def test_errors_of_the_callables_are_errors(bucket: Bucket) -> None:
+    def call(_: str) -> None:
+        raise AssertionError("called")
+
+    with pytest.raises(InvalidKey, match="not NoneType"):
+        limited(bucket, key=lambda _: None)(call)("a")  # type: ignore[arg-type,return-value]
+    with pytest.raises(KeyError):
+        limited(bucket, key=lambda a: {}[a])(call)("a")
+    with pytest.raises(CostExceedsCapacity):
+        limited(bucket, key="k", cost=11)(call)("a")
+
+
+def test_generator_functions_are_refused(bucket: Bucket) -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    async def later() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (numbers, later):
+        with pytest.raises(InvalidSpec, match=f"{function.__name__} is a generator function"):
+            limited(bucket, key="k")(function)
+
+
+def test_a_sync_function_blocks_where_redis_is_asked() -> None:
+    strong = BucketSpec("calls", 10, 1, "1h", consistency="strong")
+    with Server() as server, Limiter([strong], node="n", redis=server.url) as limiter:
+
+        @limited(limiter.bucket("calls"), key="k", cost=6)
+        def call() -> str:
+            return "done"
+
+        assert call() == "done"
+        with pytest.raises(LimitExceeded) as error:
+            call()
+        assert error.value.decision is not None
+        assert error.value.decision.mode == "strong"

@@ -1,0 +1,426 @@
+"""The limiter without a mesh: building it, finding buckets, opening, closing, upkeep."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import pickle
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crdtbucket import (
+    AcquireRequired,
+    BucketSpec,
+    ConfigError,
+    CrdtbucketError,
+    InvalidSpec,
+    Limiter,
+    LimiterClosed,
+    MeshConfig,
+    MeshError,
+    Mode,
+    NodeConflict,
+    UnknownBucket,
+)
+from crdtbucket._core import Table
+from crdtbucket.limiter.housekeeping import BEAT_S, SAVE_NS, Housekeeping
+from crdtbucket.limiter.tables import Tables
+from tests.virtual_loop import VirtualTime
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ARTICLE = "ai\u2011agent\u2011inference"
+SPEC = BucketSpec("api", capacity=10, refill_rate=10)
+
+
+def limiter_in(time: VirtualTime, *specs: BucketSpec, **more: Any) -> Limiter:
+    return Limiter(specs or [SPEC], _table=time.table, **more)
+
+
+def tables_of(table: Table) -> Tables:
+    return Tables(None, node="a", mesh=None, redis=None, max_keys=table.max_keys, main=table)
+
+
+# -- building
+
+
+def test_takes_work_at_once_without_opening() -> None:
+    limiter = Limiter([SPEC])
+    decision = limiter.bucket("api").take("tenant-42", cost=3)
+    assert decision
+    assert (decision.remaining, decision.mode) == (7, Mode.EVENTUAL)
+    assert (limiter.node, limiter.region, limiter.address) == ("local", "", "")
+    assert repr(limiter) == "Limiter([api], node='local', not opened)"
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("what", ["limiter", "bucket"])
+def test_it_goes_to_no_other_process(what: str, copied: Callable[[object], object]) -> None:
+    """As to a child that multiprocessing spawns; the error says what to do instead."""
+    limiter = Limiter([SPEC])
+    one = limiter if what == "limiter" else limiter.bucket("api")
+    with pytest.raises(
+        TypeError, match=f"a {what} cannot be pickled or copied: make one in each process"
+    ):
+        copied(one)
+
+
+def test_buckets_keep_apart_and_in_order() -> None:
+    limiter = Limiter([SPEC, BucketSpec("other", 5, 1)], node="eu-1", region="eu")
+    assert list(limiter.buckets) == ["api", "other"]
+    limiter.bucket("api").take("a", 10)
+    assert limiter.bucket("other").peek("a").remaining == 5
+    assert limiter.buckets["other"] is limiter.bucket("other")
+    with pytest.raises(TypeError):
+        limiter.buckets["x"] = limiter.bucket("api")  # type: ignore[index]
+
+
+def test_names_are_found_with_any_hyphen() -> None:
+    limiter = Limiter([BucketSpec(ARTICLE, 10, 1)])
+    assert limiter.bucket("ai-agent-inference") is limiter.bucket(ARTICLE)
+    assert list(limiter.buckets) == [ARTICLE]
+
+
+@pytest.mark.parametrize("name", ["apy", "", None, 7])
+def test_an_unknown_bucket_lists_the_names(name: Any) -> None:
+    limiter = Limiter([SPEC, BucketSpec("other", 5, 1)])
+    with pytest.raises(UnknownBucket) as caught:
+        limiter.bucket(name)
+    assert caught.value.names == ("api", "other")
+    assert "api, other" in str(caught.value)
+    with pytest.raises(UnknownBucket, match="api, other"):
+        limiter.keys(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"buckets": [SPEC, BucketSpec("api", 1, 1)]}, InvalidSpec, "two buckets are called 'api'"),
+        (
+            {"buckets": [BucketSpec("a-b", 1, 1), BucketSpec("a\u2011b", 1, 1)]},
+            InvalidSpec,
+            "all kinds of hyphens",
+        ),
+        ({"buckets": ["100/minute"]}, InvalidSpec, "BucketSpec.parse"),
+        ({"node": ""}, InvalidSpec, "node"),
+        ({"node": "a\nb"}, InvalidSpec, "node"),
+        ({"region": "a\0b"}, InvalidSpec, "region"),
+        ({"max_keys": 0}, CrdtbucketError, "max_keys"),
+        ({"mesh": MeshConfig()}, MeshError, "pass node="),
+    ],
+)
+def test_what_cannot_be_built_says_why(
+    arguments: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        Limiter(**{"buckets": [SPEC], **arguments})
+
+
+def test_late_news_of_a_mesh_always_has_room_in_the_debt() -> None:
+    slow_to_fill = BucketSpec("api", capacity=10, refill_rate=100, max_debt=0)
+    mesh = MeshConfig(listen="127.0.0.1:0", gossip_interval=0.3)
+    limiter = Limiter([slow_to_fill], node="eu-1", mesh=mesh)
+    bucket = limiter.bucket("api")
+    with limiter:
+        assert bucket.settle("a", 10_000) == 10 + 4 * 50  # 4 x 100/s x (0.2 s + 0.3 s)
+        assert bucket.max_debt == 200
+    assert Limiter([slow_to_fill]).bucket("api").settle("a", 10_000) == 10
+
+
+# -- files
+
+
+@pytest.mark.parametrize(
+    ("file", "mode"), [("openclaw.yaml", "strong"), ("openclaw-flat.yaml", "eventual")]
+)
+def test_the_article_runs_in_the_mode_that_it_asks_for(file: str, mode: str) -> None:
+    limiter = Limiter.from_file(EXAMPLES / file, node="eu-1", region="eu")
+    assert (limiter.node, limiter.region) == ("eu-1", "eu")
+    bucket = limiter.bucket("ai-agent-inference")
+    assert (bucket.spec.capacity, bucket.spec.refill_rate) == (10_000, 2_000)
+    assert bucket.mode == mode
+    if mode == "eventual":
+        assert bucket.take("tenant-42").mode == "eventual"
+    else:
+        with pytest.raises(AcquireRequired, match=r"await bucket\.acquire\(key, cost\)"):
+            bucket.take("tenant-42")
+
+
+def test_strong_without_a_redis_is_eventual_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text(
+        "rating:\n  consistency: strong\n  bucket_backend:\n    connection: {host: }\n"
+        "services:\n  api:\n    limit: 10/s\n"
+    )
+    with caplog.at_level(logging.INFO, "crdtbucket"):
+        limiter = Limiter.from_file(file, node="eu-1")
+    assert limiter.bucket("api").take("k").mode == "eventual"
+    (line,) = [record for record in caplog.records if record.name == "crdtbucket"]
+    assert line.levelno == logging.WARNING
+    assert "asks for strong consistency and names no Redis" in line.getMessage()
+
+
+def test_arguments_override_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text(
+        "node: eu-1\nregion: eu\nmesh:\n  listen: 127.0.0.1:7946\nservices:\n"
+        "  api:\n    limit: 10/s\n"
+    )
+    plain = Limiter.from_file(file)
+    assert (plain.node, plain.region) == ("eu-1", "eu")
+    other = Limiter.from_file(str(file), node="us-1", region="")
+    assert (other.node, other.region) == ("us-1", "")
+
+
+def test_a_file_that_switches_limiting_off_is_no_limiter(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text("rating:\n  enabled: false\nservices:\n  api:\n    limit: 10/s\n")
+    with pytest.raises(ConfigError, match=r"limits\.yaml: rating\.enabled: is false"):
+        Limiter.from_file(file)
+
+
+# -- looking
+
+
+def test_keys_lists_what_was_taken_here() -> None:
+    limiter = Limiter([SPEC, BucketSpec("other", 5, 1)])
+    for key in ("a", b"\xff", "c"):
+        limiter.bucket("api").take(key)
+    limiter.bucket("other").take("elsewhere")
+    limiter.bucket("api").peek("only looked at")
+    assert set(limiter.keys("api")) == {"a", b"\xff", "c"}
+    assert limiter.keys("other") == ["elsewhere"]
+    assert len(limiter.keys("api", limit=2)) == 2
+    assert limiter.keys("api", limit=0) == []
+
+
+def test_stats_count_what_happened() -> None:
+    limiter = Limiter([SPEC], node="eu-1", region="eu")
+    bucket = limiter.bucket("api")
+    bucket.take("a", 4)
+    bucket.take("a", 9)
+    bucket.reserve("a", 2).__enter__()
+    stats = limiter.stats()
+    assert (stats["node"], stats["region"]) == ("eu-1", "eu")
+    assert stats["table"]["keys"] == 1
+    counted = stats["buckets"]["api"]
+    assert {name: counted[name] for name in ("allowed", "denied", "granted")} == {
+        "allowed": 2,
+        "denied": 1,
+        "granted": 6,
+    }
+    assert (counted["reservations_held"], counted["waiting"], counted["late_commits"]) == (1, 0, 0)
+    assert "mesh" not in stats
+
+
+# -- opening and closing
+
+
+def test_with_runs_the_upkeep_in_a_thread_and_ends_it() -> None:
+    before = set(threading.enumerate())
+    with Limiter([SPEC]) as limiter:
+        assert limiter.bucket("api").take("a")
+        assert len(set(threading.enumerate()) - before) == 1
+        assert "open in a thread" in repr(limiter)
+    assert set(threading.enumerate()) <= before  # one of an earlier test may end meanwhile
+    with pytest.raises(LimiterClosed):
+        limiter.bucket("api").take("a")
+    limiter.close()
+
+
+def test_async_with_opens_and_closes() -> None:
+    time = VirtualTime()
+
+    async def main() -> None:
+        async with limiter_in(time) as limiter:
+            assert await limiter.bucket("api").acquire("a")
+            assert "open on an event loop" in repr(limiter)
+        with pytest.raises(LimiterClosed):
+            await limiter.bucket("api").acquire("a")
+        await limiter.aclose()
+        limiter.close()
+
+    time.run(main())
+
+
+def test_every_decision_of_a_closed_limiter_says_so() -> None:
+    limiter = Limiter([SPEC])
+    bucket = limiter.bucket("api")
+    limiter.close()
+    calls = [
+        lambda: bucket.take("a"),
+        lambda: bucket.peek("a"),
+        lambda: bucket.take_many(["a"]),
+        lambda: bucket.settle("a", 1),
+        lambda: bucket.reserve("a", 1).__enter__(),
+        limiter.__enter__,
+        lambda: asyncio.run(limiter.__aenter__()),
+        lambda: asyncio.run(bucket.wait("a")),
+    ]
+    for call in calls:
+        with pytest.raises(LimiterClosed):
+            call()
+    assert limiter.stats()["table"]["keys"] == 0
+
+
+def test_a_limiter_is_opened_once() -> None:
+    async def main() -> None:
+        async with Limiter([SPEC]) as limiter:
+            with pytest.raises(CrdtbucketError, match="open on an event loop already"):
+                await limiter.__aenter__()
+            with pytest.raises(CrdtbucketError, match="open on an event loop already"):
+                limiter.__enter__()
+            with pytest.raises(CrdtbucketError, match="await aclose"):
+                limiter.close()
+            assert limiter.bucket("api").take("a")
+        with pytest.raises(LimiterClosed, match="make a new one"):
+            await limiter.__aenter__()
+
+    asyncio.run(main())
+    with Limiter([SPEC]) as limiter, pytest.raises(CrdtbucketError, match="in a thread already"):
+        limiter.__enter__()
+
+
+def test_a_limiter_is_closed_where_it_was_opened() -> None:
+    limiter = Limiter([SPEC])
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(limiter.__aenter__())
+        with pytest.raises(CrdtbucketError, match="event loop on which it was opened"):
+            asyncio.run(limiter.aclose())
+        assert limiter.bucket("api").take("a")
+        loop.run_until_complete(limiter.aclose())
+    finally:
+        loop.close()
+
+
+def test_aclose_also_closes_what_runs_in_a_thread() -> None:
+    before = set(threading.enumerate())
+    limiter = Limiter([SPEC]).__enter__()
+
+    async def main() -> None:
+        await limiter.aclose()
+        await limiter.aclose()
+        # What ran the blocking close is a thread of the event loop's own pool.
+        assert not [t for t in threading.enumerate() if "housekeeping" in t.name]
+
+    asyncio.run(main())
+    assert set(threading.enumerate()) <= before  # one of an earlier test may end meanwhile
+
+
+@pytest.mark.parametrize("error", [LimiterClosed, NodeConflict])
+def test_who_waits_hears_the_end_at_once(error: type[Exception]) -> None:
+    time = VirtualTime()
+
+    async def main() -> None:
+        limiter = limiter_in(time, BucketSpec("api", 10, 1, "1h"))
+        bucket = limiter.bucket("api")
+        bucket.take("a", 10)
+        async with limiter:
+            waiting = asyncio.ensure_future(bucket.wait("a"))
+            await asyncio.sleep(0.5)
+            if error is NodeConflict:
+                limiter._table.refusal = NodeConflict("two are called eu-1")
+                limiter._lifecycle._refused(NodeConflict("two are called eu-1"))
+                with pytest.raises(NodeConflict):
+                    await waiting
+        if error is LimiterClosed:
+            with pytest.raises(LimiterClosed):
+                await waiting
+
+    time.run(main())
+    assert time.elapsed == pytest.approx(0.5)
+
+
+# -- upkeep
+
+
+def test_a_lost_reservation_comes_back_while_the_limiter_is_open() -> None:
+    time = VirtualTime()
+
+    async def main() -> None:
+        async with limiter_in(time, BucketSpec("llm", 1_000, 1, "1h")) as limiter:
+            bucket = limiter.bucket("llm")
+            await asyncio.sleep(0.35)
+            bucket.reserve("a", estimate=800, ttl=2.5).__enter__()
+            await asyncio.sleep(2.5 - 0.01)
+            assert bucket.peek("a").remaining == 200
+            await asyncio.sleep(0.02)  # the beat before it saw when it would be due
+            assert bucket.peek("a").remaining == 1_000
+            assert limiter.stats()["buckets"]["llm"]["reservations_expired"] == 1
+
+    time.run(main())
+
+
+def test_full_and_idle_keys_are_evicted_while_the_limiter_is_open() -> None:
+    time = VirtualTime()
+
+    async def main() -> None:
+        async with limiter_in(time) as limiter:
+            bucket = limiter.bucket("api")
+            bucket.take_many([f"key {n}" for n in range(10_000)])
+            bucket.settle("in debt", 1_000)
+            assert limiter.stats()["table"]["keys"] == 10_001
+            await asyncio.sleep(120)
+            assert limiter.stats()["table"]["keys"] == 0
+
+    time.run(main())
+
+
+def test_upkeep_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    time = VirtualTime()
+    bucket = time.bucket()
+    beats: list[float] = []
+
+    class Failing(Housekeeping):
+        def beat(self) -> float:
+            beats.append(time.elapsed)
+            if len(beats) == 2:
+                raise ZeroDivisionError("a planted failure")
+            return super().beat()
+
+    async def main() -> None:
+        housekeeping = Failing(tables_of(time.table), [bucket], alone=True)
+        housekeeping.start_on_loop()
+        await asyncio.sleep(3 * BEAT_S + 0.1)
+        housekeeping.stop()
+        await asyncio.sleep(5 * BEAT_S)
+
+    with caplog.at_level(logging.ERROR, "crdtbucket"):
+        time.run(main())
+    assert beats == [pytest.approx(n * BEAT_S) for n in range(4)]
+    assert ["planted" in (record.exc_text or "") for record in caplog.records] == [True]
+
+
+async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
+    """It takes as long as the disk does, and decisions and gossip must not wait for it."""
+    table = Table(max_keys=16, virtual=True)
+    housekeeping = Housekeeping(tables_of(table), [], alone=False)
+    began, may_end = asyncio.Event(), threading.Event()
+    saves: list[threading.Thread] = []
+    loop = asyncio.get_running_loop()
+
+    def save() -> None:
+        saves.append(threading.current_thread())
+        loop.call_soon_threadsafe(began.set)
+        assert may_end.wait(10)
+
+    housekeeping.save = save
+    table.set_time(SAVE_NS)
+    housekeeping.start_on_loop()
+    try:
+        await asyncio.wait_for(began.wait(), 10)
+        table.set_time(2 * SAVE_NS)
+        housekeeping.beat()  # the first one is still being written
+    finally:
+        may_end.set()
+        housekeeping.stop()
+    await loop.shutdown_default_executor()
+    assert len(saves) == 1
+    assert saves[0] is not threading.main_thread()

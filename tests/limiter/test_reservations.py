@@ -1,0 +1,276 @@
+"""Reservations: every way in which an estimate becomes the true cost, or goes back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket.errors import (
+    CostExceedsCapacity,
+    InvalidCost,
+    InvalidKey,
+    InvalidSpec,
+    ReservationDenied,
+    ReservationError,
+)
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.reservations import SWEEP_FROM
+from crdtbucket.spec.bucket_spec import BucketSpec
+from tests.virtual_loop import VirtualTime
+
+KEY = "tenant-42"
+
+
+@pytest.fixture
+def time() -> VirtualTime:
+    return VirtualTime()
+
+
+@pytest.fixture
+def bucket(time: VirtualTime) -> Bucket:
+    # One token an hour: nothing refills while a test looks.
+    return Bucket(time.table, BucketSpec("llm", 1_000, 1, "1h"))
+
+
+def left(bucket: Bucket) -> int:
+    """Tokens left, negative in debt."""
+    decision = bucket.peek(KEY)
+    return decision.limit - -(-decision.debt // (3_600 * 10**9))
+
+
+def test_entering_takes_the_estimate_and_leaving_gives_it_back(bucket: Bucket) -> None:
+    reservation = bucket.reserve(KEY, estimate=800, ttl=60)
+    assert left(bucket) == 1_000
+    with reservation as entered:
+        assert entered is reservation
+        assert reservation.decision is not None
+        assert reservation.decision.allowed
+        assert left(bucket) == 200
+    assert left(bucket) == 1_000
+
+
+@pytest.mark.parametrize(
+    ("actual", "after"),
+    [(0, 1_000), (1, 999), (412, 588), (800, 200), (801, 199), (1_000, 0), (1_500, -500)],
+)
+def test_commit_charges_the_true_cost(bucket: Bucket, actual: int, after: int) -> None:
+    with bucket.reserve(KEY, estimate=800, ttl=60) as reservation:
+        reservation.commit(actual=actual)
+        assert left(bucket) == after
+        assert reservation.actual == actual
+    assert left(bucket) == after
+    assert bucket.reservations.held == 0
+
+
+def test_an_enormous_cost_saturates_at_the_most_debt(bucket: Bucket) -> None:
+    with bucket.reserve(KEY, estimate=800) as reservation:
+        reservation.commit(2**62)
+    assert left(bucket) == -1_000
+
+
+def test_async_with_is_the_same_without_a_task_switch(time: VirtualTime, bucket: Bucket) -> None:
+    async def main() -> None:
+        others: list[int] = []
+        asyncio.get_running_loop().call_soon(others.append, 1)
+        async with bucket.reserve(KEY, estimate=800, ttl=60) as reservation:
+            assert left(bucket) == 200
+            reservation.commit(actual=412)
+        async with bucket.reserve(KEY, estimate=500):
+            assert left(bucket) == 88
+        assert others == []
+        assert left(bucket) == 588
+
+    time.run(main())
+
+
+def test_an_exception_gives_the_estimate_back_and_goes_on(bucket: Bucket) -> None:
+    with pytest.raises(ZeroDivisionError), bucket.reserve(KEY, estimate=800):
+        raise ZeroDivisionError
+    assert left(bucket) == 1_000
+
+
+def test_a_denied_reservation_says_when_to_come_back(bucket: Bucket) -> None:
+    bucket.take(KEY, 300)
+    reservation = bucket.reserve(KEY, estimate=701, ttl=60)
+    with pytest.raises(ReservationDenied, match="retry after 3600") as caught, reservation:
+        pytest.fail("the block must not run")
+    assert caught.value.decision is not None
+    assert caught.value.decision.retry_after == pytest.approx(3_600)
+    assert not caught.value.decision
+    assert left(bucket) == 700
+    with pytest.raises(ReservationError, match="before"):
+        reservation.commit(5)
+    with pytest.raises(ReservationError, match="entered once"):
+        reservation.__enter__()
+    assert left(bucket) == 700
+
+
+def test_impossible_and_malformed_arguments(bucket: Bucket) -> None:
+    for key, estimate, error in (
+        (KEY, 1_001, CostExceedsCapacity),
+        (KEY, 0, InvalidCost),
+        (KEY, 1.5, InvalidCost),
+        ("", 5, InvalidKey),
+    ):
+        with pytest.raises(error):
+            bucket.reserve(key, estimate).__enter__()  # type: ignore[arg-type]
+    for ttl in (0, -1, float("nan"), float("inf"), None, True):
+        with pytest.raises(InvalidSpec, match="ttl"):
+            bucket.reserve(KEY, 5, ttl)  # type: ignore[arg-type]
+    with bucket.reserve(KEY, 5) as reservation:
+        for actual in (-1, 2**62 + 1, 1.0, "7", None, True):
+            with pytest.raises(InvalidCost, match="actual"):
+                reservation.commit(actual)  # type: ignore[arg-type]
+        assert left(bucket) == 995
+
+
+def test_the_same_commit_again_changes_nothing_and_another_is_an_error(bucket: Bucket) -> None:
+    with bucket.reserve(KEY, estimate=800) as reservation:
+        reservation.commit(412)
+        reservation.commit(412)
+        with pytest.raises(ReservationError, match="committed with 412 tokens already, not with 9"):
+            reservation.commit(9)
+    reservation.commit(412)
+    assert left(bucket) == 588
+
+
+def test_commit_needs_an_entered_reservation(bucket: Bucket) -> None:
+    reservation = bucket.reserve(KEY, estimate=800)
+    with pytest.raises(ReservationError, match="before"):
+        reservation.commit(5)
+    assert left(bucket) == 1_000
+    with reservation, pytest.raises(ReservationError, match="entered once"):
+        reservation.__enter__()
+    assert left(bucket) == 1_000
+
+
+def test_the_ttl_gives_the_estimate_back_when_anything_looks(
+    time: VirtualTime, bucket: Bucket
+) -> None:
+    lost = bucket.reserve(KEY, estimate=800, ttl=60)
+    lost.__enter__()
+    time.advance(59.999)
+    with bucket.reserve(KEY, estimate=1):
+        assert left(bucket) == 199
+    time.advance(0.001)
+    with bucket.reserve("another key of the bucket", estimate=1):
+        assert left(bucket) == 1_000
+    assert bucket.reservations.expired == 1
+
+
+def test_expire_tells_when_the_next_is_due(time: VirtualTime, bucket: Bucket) -> None:
+    assert bucket.reservations.expire() is None
+    bucket.reserve(KEY, estimate=800, ttl=60).__enter__()
+    bucket.reserve(KEY, estimate=50, ttl=10).__enter__()
+    assert bucket.reservations.expire() == time.now_ns + 10 * 10**9
+    time.advance(10)
+    assert bucket.reservations.expire() == time.now_ns + 50 * 10**9
+    assert left(bucket) == 200
+    time.advance(50)
+    assert bucket.reservations.expire() is None
+    assert (left(bucket), bucket.reservations.expired, bucket.reservations.held) == (1_000, 2, 0)
+
+
+def test_a_late_commit_is_charged_in_full_counted_and_logged(
+    time: VirtualTime, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "crdtbucket"):
+        for number in range(3):
+            with bucket.reserve(KEY, estimate=100, ttl=5) as reservation:
+                time.advance(5)
+                # By now the estimate counts as gone, whether or not anyone has looked.
+                reservation.commit(10)
+                reservation.commit(10)
+                assert reservation.actual == 10
+            assert left(bucket) == 1_000 - 10 * (number + 1)
+        assert len(caplog.records) == 1  # within a minute one line is enough
+        time.advance(60)
+        with bucket.reserve(KEY, estimate=100, ttl=5) as reservation:
+            time.advance(5)
+            reservation.commit(0)
+    assert [record.args[1] for record in caplog.records if isinstance(record.args, tuple)] == [1, 3]
+    assert bucket.reservations.late_commits == 4
+    assert bucket.reservations.expired == 4
+
+
+def test_a_commit_after_the_block_is_late_too(bucket: Bucket) -> None:
+    with bucket.reserve(KEY, estimate=800) as reservation:
+        pass
+    assert left(bucket) == 1_000
+    reservation.commit(412)
+    assert left(bucket) == 588
+    assert bucket.reservations.late_commits == 1
+    with pytest.raises(ReservationError):
+        reservation.commit(413)
+
+
+def test_what_is_committed_does_not_pile_up_until_its_ttl(bucket: Bucket) -> None:
+    for _ in range(3 * SWEEP_FROM):
+        with bucket.reserve(KEY, estimate=1, ttl=3_600) as reservation:
+            reservation.commit(0)
+    assert len(bucket.reservations._due) <= SWEEP_FROM + 1
+
+
+def test_a_reservation_is_safe_between_threads(time: VirtualTime, bucket: Bucket) -> None:
+    """Commits and time-outs race for each reservation: exactly one of them ends it."""
+    reservations = [bucket.reserve(KEY, estimate=2, ttl=1) for _ in range(400)]
+    for reservation in reservations:
+        reservation.__enter__()
+    barrier = threading.Barrier(3)
+
+    def commit() -> None:
+        barrier.wait()
+        for reservation in reservations:
+            reservation.commit(1)
+
+    def expire() -> None:
+        barrier.wait()
+        time.advance(1)
+        for _ in reservations:
+            bucket.reservations.expire()
+
+    threads = [threading.Thread(target=work) for work in (commit, commit, expire)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert left(bucket) == 600
+    assert bucket.reservations.held == 0
+    assert bucket.reservations.expired == bucket.reservations.late_commits
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 300),  # estimate
+            st.integers(1, 20),  # ttl
+            st.integers(0, 25),  # seconds of work
+            st.one_of(st.none(), st.integers(0, 600)),  # actual
+        ),
+        max_size=8,
+    )
+)
+def test_in_the_end_exactly_the_true_costs_are_charged(
+    plan: list[tuple[int, int, int, int | None]],
+) -> None:
+    time = VirtualTime()
+    bucket = Bucket(time.table, BucketSpec("llm", 1_000, 1, "1d", max_debt=10_000))
+    charged = 0
+    for estimate, ttl, work, actual in plan:
+        if charged + estimate > 1_000:
+            with pytest.raises(ReservationDenied), bucket.reserve(KEY, estimate, ttl):
+                pytest.fail("the block must not run")
+            continue
+        with bucket.reserve(KEY, estimate, ttl) as reservation:
+            time.advance(work)
+            if actual is not None:
+                reservation.commit(actual)
+                charged += actual
+    decision = bucket.peek(KEY)
+    assert decision.limit - -(-decision.debt // (86_400 * 10**9)) == 1_000 - charged
+    assert bucket.reservations.held == 0

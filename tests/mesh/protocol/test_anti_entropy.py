@@ -1,0 +1,152 @@
+"""Digests find what rounds missed, say nothing of what is the same, and cover every hash."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol import anti_entropy
+from crdtbucket.mesh.protocol.anti_entropy import LAST, SLICE, TOLERANCE_NS
+from crdtbucket.mesh.protocol.link import Link
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+
+SPEC = BucketSpec("b", 100, 1, "1h")
+QUIET_NS = 4 * 10**9
+
+
+def filled(keys: int, epoch: int = 7, cost: int = 10) -> Table:
+    table = Table(max_keys=20_000, hash_key=bytes(16), virtual=True, epoch=epoch)
+    bucket = BucketCore(table, SPEC)
+    for i in range(keys):
+        bucket.take(f"key {i}", cost)
+    table.collect()
+    table.trim(table.version)
+    table.set_time(QUIET_NS)
+    return table
+
+
+def link() -> Link:
+    return Link(NodeInfo("peer", "", 9, "", 0), 1, 0)
+
+
+def digests(table: Table, peer: Link) -> list[tuple[int, int, int, int, int]]:
+    """Of one pass over all hashes."""
+    out = []
+    while True:
+        peer.digest_due = 0
+        out.append(anti_entropy.next_digest(table, peer, QUIET_NS)["digest"])
+        if not peer.digest_from:
+            return out
+
+
+def test_the_same_tables_have_nothing_to_say() -> None:
+    one, other = filled(3000), filled(3000)
+    assert not any(anti_entropy.differs(other, digest) for digest in digests(one, link()))
+
+
+def test_a_period_goes_over_all_hashes_once_however_few_keys_are_quiet() -> None:
+    table, peer = filled(20_000), link()
+    table.set_time(QUIET_NS // 4)  # all of them were taken from just now
+    looks = []
+    for now in range(0, anti_entropy.PERIOD_NS, anti_entropy.PERIOD_NS // 100):
+        found = anti_entropy.next_digest(table, peer, now)
+        if found:
+            first, last, count, _, _ = found["digest"]
+            looks.append(last + 1 - first)
+            assert count == 0
+    assert max(looks) < 2**64 // 10
+    assert 0.8 < sum(looks) / 2**64 <= 1.0 + 1e-9
+
+
+def test_a_pass_covers_every_hash_once() -> None:
+    table, peer = filled(5000), link()
+    found = digests(table, peer)
+    assert len(found) >= 5000 // (2 * SLICE)
+    assert sum(count for _, _, count, _, _ in found) == 5000
+    assert [first for first, *_ in found[1:]] == [last + 1 for _, last, *_ in found[:-1]]
+    assert (found[0][0], found[-1][1]) == (0, LAST)
+    assert peer.passes == 1
+
+
+def test_a_slice_is_a_small_part_of_the_table_also_where_no_key_owes() -> None:
+    """Else one digest would go over all keys, under the table's lock, for each link and round."""
+    table, peer = filled(20_000), link()
+    full_by = 10 * 3600 * 10**9
+    table.set_time(full_by)
+    first, last, count, _, _ = anti_entropy.next_digest(table, peer, full_by)["digest"]
+    assert count == 0
+    assert last - first < 2**64 // (20_000 // SLICE)
+    assert peer.digest_due - full_by <= anti_entropy.PERIOD_NS // (20_000 // SLICE)
+
+
+def test_much_room_is_gone_over_in_parts_too() -> None:
+    table = Table(max_keys=4 * anti_entropy.MOST_PLACES, hash_key=bytes(16), virtual=True, epoch=7)
+    assert len(digests(table, link())) == 5
+
+
+def test_a_digest_comes_only_when_it_is_due() -> None:
+    table, peer = filled(10), link()
+    assert anti_entropy.next_digest(table, peer, QUIET_NS)
+    assert anti_entropy.next_digest(table, peer, QUIET_NS + 1) == {}
+    assert anti_entropy.next_digest(table, peer, QUIET_NS + anti_entropy.PERIOD_NS)
+
+
+@pytest.mark.parametrize("missing", [0, 1234, 2999])
+def test_one_missing_key_of_many_is_found_and_sent(missing: int) -> None:
+    one = filled(3000)
+    other = Table(max_keys=20_000, hash_key=bytes(16), virtual=True, epoch=7)
+    bucket = BucketCore(other, SPEC)
+    for i in range(3000):
+        bucket.take(f"key {i}", 10)
+    lo, hi = bucket.hash(f"key {missing}")
+    differing = []
+    for digest in digests(one, link()):
+        first, last = digest[:2]
+        found = anti_entropy.items(one, first, last)
+        rows = [found[i : i + 32] for i in range(0, len(found), 32)]
+        theirs = b"".join(row for row in rows if struct.unpack("<QQ", row[:16]) != (lo, hi))
+        send, want = anti_entropy.compare(one, first, last, theirs)
+        differing += send
+        assert want == b""
+    assert differing == [one.find(lo, hi)]
+
+
+def test_what_only_the_peer_has_is_asked_for() -> None:
+    one, empty = filled(3), filled(0)
+    send, want = anti_entropy.compare(empty, 0, LAST, anti_entropy.items(one, 0, LAST))
+    assert (send, len(want)) == ([], 3 * 16)
+    assert sorted(anti_entropy.wanted(one, want)) == [0, 1, 2]
+    assert anti_entropy.wanted(empty, want) == []
+
+
+@pytest.mark.parametrize(("apart", "sent"), [(TOLERANCE_NS, 0), (TOLERANCE_NS + 1, 1)])
+def test_debts_a_moment_apart_are_the_same(apart: int, sent: int) -> None:
+    table = filled(1)
+    lo, hi, fingerprint, debt = struct.unpack("<QQQQ", anti_entropy.items(table, 0, LAST))
+    theirs = struct.pack("<QQQQ", lo, hi, fingerprint, debt - apart)
+    send, want = anti_entropy.compare(table, 0, LAST, theirs)
+    assert (len(send), len(want)) == (sent, 16 * sent)
+
+
+def test_what_a_restarted_node_lost_comes_back_without_any_take() -> None:
+    mesh = SimulatedMesh("AB", [SPEC], seed=3, latency=0.01)
+    for i in range(200):
+        mesh["A"].take("b", f"key {i}", 10)
+    mesh.advance(1.0)
+    mesh.restart("B")
+    mesh.advance(2.0)
+    assert len(mesh["B"].table) == 200
+    assert all(mesh["B"].peek("b", f"key {i}").remaining == 90 for i in range(200))
+
+
+def test_what_is_not_quiet_here_is_sent_and_asked_for() -> None:
+    """A third node may keep it from ever being quiet: with answers that bring nothing."""
+    one, busy = filled(1), filled(1, epoch=8)
+    busy.set_time(QUIET_NS // 4)
+    send, want = anti_entropy.compare(busy, 0, LAST, anti_entropy.items(one, 0, LAST))
+    assert len(send) == 1
+    assert anti_entropy.wanted(one, want)

@@ -1,0 +1,60 @@
+"""What the end of a connection proves, rule by rule; see tests/simulated/test_deaths.py for whole
+meshes."""
+
+from __future__ import annotations
+
+from crdtbucket.mesh.protocol.endings import RECENT_NS, Ending, Places, hears, is_majority
+
+SECOND = 10**9
+PERIOD = 10 * SECOND
+
+
+def test_calls_must_be_refused_for_the_whole_time() -> None:
+    ending = Ending(0)
+    assert not ending.refused_for(PERIOD, PERIOD)  # nobody has called
+    ending.called(SECOND, refused=True)
+    assert not ending.refused_for(PERIOD, PERIOD - 1)
+    assert ending.refused_for(PERIOD, PERIOD)
+
+
+def test_a_call_that_nobody_answers_starts_the_time_anew() -> None:
+    ending = Ending(0)
+    ending.called(SECOND, refused=True)
+    ending.called(4 * SECOND, refused=False)
+    ending.called(5 * SECOND, refused=True)
+    assert not ending.refused_for(PERIOD, 14 * SECOND - 1)
+    ending.called(13 * SECOND, refused=True)
+    assert ending.refused_for(PERIOD, 14 * SECOND)
+
+
+def test_the_last_refusal_must_be_recent() -> None:
+    ending = Ending(0)
+    ending.called(SECOND, refused=True)
+    assert ending.refused_for(PERIOD, SECOND + RECENT_NS)
+    assert not ending.refused_for(PERIOD, SECOND + RECENT_NS + 1)
+
+
+def test_a_place_is_empty_until_somebody_takes_it_or_its_time_is_over() -> None:
+    places = Places(100)
+    places.taken()
+    assert places.empty(0) == 0
+    for now in (0, 10, 20):
+        places.left_empty(now)
+    assert places.empty(20) == 3
+    places.taken()
+    assert places.empty(110) == 2
+    assert places.empty(111) == 1
+    assert places.empty(121) == 0
+
+
+def test_more_than_half_must_be_heard_or_one_alone_be_missing() -> None:
+    decided = {(heard, missing) for heard in (1, 2, 3) for missing in (1, 2, 3)
+               if is_majority(heard, missing)}  # fmt: skip
+    assert decided == {(1, 1), (2, 1), (3, 1), (3, 2)}
+
+
+def test_who_has_told_nothing_may_hear_anybody() -> None:
+    assert hears(None, (), "a")
+    assert hears({"a", "b"}, ("b",), "a")
+    assert not hears({"a", "b"}, ("b",), "b")
+    assert not hears({"a"}, (), "c")

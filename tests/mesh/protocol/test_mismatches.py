@@ -1,0 +1,80 @@
+"""Buckets that a peer defines otherwise: told once for each, when it lasts."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.mesh.protocol import mismatches, wire
+from crdtbucket.mesh.protocol.mismatches import LASTS_NS, Mismatches
+from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
+from crdtbucket.mesh.protocol.roster import Resolved
+from crdtbucket.spec.bucket_spec import BucketSpec
+
+HERE = BucketSpec("api", 100, 20)
+
+
+def compared() -> tuple[Mismatches, Table]:
+    table = Table(max_keys=16, hash_key=bytes(16), virtual=True)
+    BucketCore(table, HERE)
+    return Mismatches(table, "me", PeerWarnings()), table
+
+
+def announced(table: Table, *specs: BucketSpec) -> Resolved:
+    """A peer whose definitions, all of this one bucket, are these."""
+    ((slot, name, mine, _, _),) = table.definitions()
+    rows = tuple((name, spec.definition_hash, *spec.emission) for spec in specs)
+    known = tuple((slot, int(row[1] == mine), *row[2:]) for row in rows)
+    return Resolved(wire.Tables(1, (), rows), array("H"), known, (0, 0))
+
+
+def test_one_line_for_each_peer_when_it_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    seen, table = compared()
+    other = announced(table, BucketSpec("api", 100, 50))
+    for now in range(0, 10 * LASTS_NS, LASTS_NS // 10):
+        seen.stated("a", other, (0,), now)
+        seen.stated("b", other, (0,), now)
+    first, second = [r.getMessage() for r in caplog.records]
+    assert first.startswith("me: bucket 'api' is defined otherwise on a: 50 tokens a second there")
+    assert "capacity 100 and 20 tokens a second here" in first
+    assert f"{HERE.definition_hash:016x}" in first
+    assert "reload the one that is behind" in first
+    assert " on b: " in second
+
+
+def test_another_capacity_at_the_same_rate(caplog: pytest.LogCaptureFixture) -> None:
+    seen, table = compared()
+    other = announced(table, BucketSpec("api", 300, 20))
+    for now in (0, LASTS_NS):
+        seen.stated("a", other, (0,), now)
+    assert "20 tokens a second there, with another capacity (definition" in caplog.text
+
+
+def test_what_passes_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    seen, table = compared()
+    both = announced(table, BucketSpec("api", 100, 50), HERE)
+    for now in (0, LASTS_NS - 1):
+        seen.stated("a", both, (0,), now)
+    for now in (LASTS_NS, 2 * LASTS_NS):
+        seen.stated("a", both, (), now)
+    assert caplog.text == ""
+
+
+def test_it_is_told_again_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+    seen, table = compared()
+    for start, rate in ((0, 50), (2 * LASTS_NS, 60), (4 * LASTS_NS, 60)):
+        other = announced(table, BucketSpec("api", 100, rate))
+        for now in (start, start + LASTS_NS):
+            seen.stated("a", other, (0,), now)
+    assert len(caplog.records) == 2
+    assert "60 tokens a second there" in caplog.records[1].getMessage()
+
+
+def test_it_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mismatches, "MOST", 3)
+    seen, table = compared()
+    for rate in range(50, 70):
+        seen.stated("a", announced(table, BucketSpec("api", 100, rate)), (0,), 0)
+    assert len(seen._since) == 3

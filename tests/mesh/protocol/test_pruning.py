@@ -1,0 +1,207 @@
+"""Dead epochs: marked late enough, everywhere, and never a running one."""
+
+from __future__ import annotations
+
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.link import Link
+from crdtbucket.mesh.protocol.pruning import CROWDED, KEPT_NS, PASSES, ROUNDS, SETTLED_NS, Pruner
+from crdtbucket.spec.bucket_spec import BucketSpec
+
+SPEC = BucketSpec("b", 100, 100)
+
+
+def table_with(*dead: int) -> Table:
+    """Of the dead the last one has a column on a key that owes."""
+    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=dead[-1] if dead else 7)
+    bucket = BucketCore(table, SPEC)
+    if dead:
+        bucket.take("k", 100)
+        table.open_epoch(7)
+    for epoch in dead[:-1]:
+        table.origin(1, epoch)
+    return table
+
+
+def link(name: str = "peer", epoch: int = 9) -> Link:
+    return Link(NodeInfo(name, "", epoch, "", 0), 1, 0)
+
+
+def passed(peer: Link) -> Link:
+    peer.passes += PASSES
+    return peer
+
+
+def test_a_dead_epoch_is_marked_after_its_time_and_its_passes() -> None:
+    table, peer = table_with(9, 5), link()
+    pruner, settled = Pruner(table, 0), SETTLED_NS + table.longest_debt
+    running = {7, 9}
+    assert pruner.step([peer], running, 0) == ()
+    assert pruner.step([peer], running, settled) == ()  # no pass of anti-entropy yet
+    assert pruner.step([passed(peer)], running, settled - 1) == ()
+    assert pruner.step([peer], running, settled) == (5,)
+
+
+def test_where_rounds_are_slow_twelve_of_them_are_waited_for() -> None:
+    table, peer = table_with(9, 5), link()
+    pruner = Pruner(table, 0, SETTLED_NS)
+    settled = ROUNDS * SETTLED_NS + table.longest_debt
+    pruner.step([peer], {7, 9}, 0)
+    assert pruner.step([passed(peer)], {7, 9}, settled - 1) == ()
+    assert pruner.step([peer], {7, 9}, settled) == (5,)
+
+
+def test_the_longest_time_to_full_of_what_owes_is_waited_for() -> None:
+    table, peer = table_with(9, 5), link()
+    slow = BucketCore(table, BucketSpec("slow", 100, 1, "1h"))
+    pruner = Pruner(table, 0)
+    longest = BucketCore(table, SPEC).spec.capacity * 2 * 10**7
+    pruner.step([peer], {7, 9}, 0)
+    assert pruner.step([passed(peer)], {7, 9}, SETTLED_NS + longest - 1) == ()
+    slow.take("k", 1)  # the dead one has no part in it
+    assert pruner.step([peer], {7, 9}, SETTLED_NS + longest) == (5,)
+
+    table, peer = table_with(9, 5), link()
+    slow = BucketCore(table, BucketSpec("slow", 100, 1, "1h"))
+    table.open_epoch(6)
+    slow.take("k", 1)
+    table.open_epoch(8)
+    pruner = Pruner(table, 0)
+    pruner.step([peer], {8, 9, 7}, 0)
+    assert pruner.step([passed(peer)], {8, 9, 7}, 100 * SETTLED_NS) == (5,)
+    assert pruner.step([peer], {8, 9, 7}, table.longest_debt + SETTLED_NS - 1) == ()  # 5 is old
+    assert pruner.step([peer], {8, 9, 7}, table.longest_debt + SETTLED_NS) == (6,)
+
+
+def test_where_the_keys_are_full_columns_are_history() -> None:
+    table, peer = table_with(9, 5), link()
+    BucketCore(table, BucketSpec("slow", 100, 1, "1h"))
+    pruner = Pruner(table, 0)
+    pruner.step([peer], {7, 9}, 0)
+    table.set_time(table.now() + 2 * 10**9)
+    assert pruner.step([passed(peer)], {7, 9}, SETTLED_NS - 1) == ()
+    assert pruner.step([peer], {7, 9}, SETTLED_NS) == (5,)
+
+
+def test_keys_are_looked_at_slice_by_slice_and_anew_for_each_that_died_later() -> None:
+    table = Table(max_keys=20_000, hash_key=bytes(16), virtual=True, epoch=5)
+    bucket, peer = BucketCore(table, SPEC), link()
+    for number in range(10_000):
+        bucket.take(f"k{number}", 2 if number == 9_999 else 1)
+    table.open_epoch(6)
+    bucket.take("k9999", 1)
+    table.open_epoch(7)
+    table.set_time(table.now() + 15 * 10**6)  # all but the last are full: it is in the second slice
+    pruner = Pruner(table, 0)
+    assert pruner.step([peer], {7, 6}, 0) == ()
+    assert pruner.step([passed(peer)], {7, 6}, SETTLED_NS) == ()  # the first slice
+    assert pruner.step([peer], {7}, SETTLED_NS + 1) == ()  # the second: 5 stands in what owes
+    peer.passes += PASSES
+    assert pruner.step([peer], {7}, SETTLED_NS + table.longest_debt) == (5,)
+    late = 2 * SETTLED_NS + table.longest_debt + 2
+    for later in range(2):  # the look that was under way is older than what it died with
+        assert pruner.step([peer], {7}, late + later) == (5,)
+    assert pruner.step([peer], {7}, late + 2) == (5, 6)
+
+
+def test_who_came_after_a_death_must_have_been_sent_all_but_needs_no_passes() -> None:
+    table, peer, newcomer = table_with(9, 5), link(), link("newcomer", 11)
+    pruner, late = Pruner(table, 0), 10 * SETTLED_NS
+    pruner.step([peer], {7, 9}, 0)
+    assert pruner.step([passed(peer), newcomer], {7, 9, 11}, late) == ()
+    newcomer.sync_place = -1
+    assert pruner.step([peer, newcomer], {7, 9, 11}, late) == (5,)
+
+
+def test_a_peer_that_started_again_is_a_newcomer() -> None:
+    table, peer = table_with(9, 5), link()
+    peer.passes = 1_000
+    pruner = Pruner(table, 0)
+    pruner.step([peer], {7, 9}, 0)
+    again = link(epoch=12)
+    again.sync_place = -1
+    assert pruner.step([again], {7, 9, 12}, 10 * SETTLED_NS) == (5,)
+
+
+def test_every_live_peer_must_have_passed_but_no_dead_one() -> None:
+    table = table_with(9, 5)
+    one, other, gone = link("one"), link("other"), link("gone")
+    gone.connected = False
+    pruner, late = Pruner(table, 0), 10 * SETTLED_NS + table.longest_debt
+    pruner.step([one, other, gone], {7, 9}, 0)
+    assert pruner.step([passed(one), other, gone], {7, 9}, late) == ()
+    assert pruner.step([one, passed(other), gone], {7, 9}, late) == (5,)
+
+
+def test_an_epoch_that_comes_back_to_life_starts_again() -> None:
+    table, peer = table_with(9, 5), link()
+    pruner, settled = Pruner(table, 0), SETTLED_NS + table.longest_debt
+    pruner.step([peer], {7, 9}, 0)
+    passed(peer)
+    pruner.step([peer], {7, 9, 5}, settled)
+    assert pruner.step([peer], {7, 9}, settled + 1) == ()
+
+
+def test_a_running_epoch_is_never_believed_dead() -> None:
+    table = table_with(5)
+    pruner = Pruner(table, 0)
+    pruner.told(7, {7}, 0)
+    pruner.told(5, {7, 5}, 0)
+    assert pruner.marks == {}
+    pruner.told(5, {7}, 0)
+    assert list(pruner.marks) == [5]
+
+
+def test_a_marked_epoch_that_is_heard_again_counts() -> None:
+    table = table_with(5)
+    pruner = Pruner(table, 0)
+    pruner.told(5, {7}, 0)
+    pruner.returned(5)
+    pruner.returned(6)
+    assert pruner.marks == {}
+    assert [marked for _, _, epoch, marked in table.origins() if epoch == 5] == [False]
+    assert pruner.step([], {7, 5}, KEPT_NS + 1) == ()
+    assert 5 in {epoch for _, _, epoch, _ in table.origins()}
+
+
+def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
+    table = table_with()
+    pruner = Pruner(table, 0)
+    for epoch in range(100, 100 + 4 * wire.MAX_ORIGINS):
+        assert table.origin(1, epoch), epoch
+        pruner.told(epoch, {7}, 0)
+        told = pruner.step([], {7}, 0)
+        assert len(told) <= wire.MAX_MARKS
+        assert told[-1] == epoch
+    assert len(table.origins()) <= CROWDED + 1
+
+
+def test_a_mark_is_forgotten_when_it_is_old() -> None:
+    table = table_with(5)
+    pruner = Pruner(table, 0)
+    pruner.told(5, {7}, 0)
+    assert pruner.step([], {7}, KEPT_NS) == (5,)
+    assert pruner.step([], {7}, KEPT_NS + 1) == ()
+    assert [epoch for _, _, epoch, _ in table.origins()] == [7]
+
+
+def test_columns_go_and_the_level_stays() -> None:
+    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=7)
+    bucket = BucketCore(table, SPEC)
+    bucket.take("k", 30)
+    table.open_epoch(8)
+    bucket.take("k", 20)
+    Pruner(table, 0).told(7, {8}, 0)
+    assert bucket.columns("k") == {(0, 8): (bucket.columns("k")[0, 8][0], 20, 0)}
+    assert bucket.peek("k").remaining == 50
+
+
+def test_marks_in_the_table_are_released_in_their_time_by_a_later_life() -> None:
+    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=1)
+    table.origin(1, 7)
+    assert table.mark(7)
+    pruner = Pruner(table, 0)
+    assert pruner.marks == {7: 0}
+    pruner.step([], {1}, KEPT_NS + 1)
+    assert 7 not in {epoch for _, _, epoch, _ in table.origins()}

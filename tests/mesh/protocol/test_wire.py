@@ -1,0 +1,278 @@
+"""Frames: their bytes stay what they were, and whatever comes is a frame or one WireError."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import time
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket.errors import WireError
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.wire import Frame
+from crdtbucket.spec.bucket_spec import MAX_NAME_LENGTH
+from tests.mesh.frames import GOLDEN, kinds
+
+KINDS = kinds()
+SLOW_S = 0.02
+HEADER = {1: 17, 2: 3, 3: 1, 4: 0}
+
+
+def golden(kind: str) -> bytes:
+    return (GOLDEN / f"{kind}.v1.bin").read_bytes()
+
+
+def framed(header: Any, payload: bytes = b"", version: int = 1, size: int | None = None) -> bytes:
+    packed = header if isinstance(header, bytes) else msgpack.packb(header)
+    return (
+        struct.pack("<2sBBI", b"CB", version, 0, len(packed) if size is None else size)
+        + packed
+        + payload
+    )
+
+
+def read(data: bytes) -> Frame | None:
+    """The frame, or None where it is refused; nothing else may happen, and not slowly."""
+    best = float("inf")
+    for _ in range(3):
+        start = time.thread_time()  # of this thread alone: the machine may be busy
+        try:
+            frame = wire.decode(data)
+        except WireError:
+            frame = None
+        best = min(best, time.thread_time() - start)
+        if best < SLOW_S:
+            return frame
+    raise AssertionError(f"took {best:.3f} s")
+
+
+# ---- golden files ----
+
+
+def test_every_golden_file_has_its_kind() -> None:
+    assert {path.name for path in GOLDEN.iterdir()} == {f"{kind}.v1.bin" for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_golden_bytes_are_read(kind: str) -> None:
+    assert wire.decode(golden(kind)) == KINDS[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_golden_bytes_are_written(kind: str) -> None:
+    assert wire.encode(KINDS[kind]) == golden(kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_bit_flip_is_a_frame_or_refused(kind: str) -> None:
+    data = golden(kind)
+    for place in range(len(data) * 8):
+        broken = bytearray(data)
+        broken[place // 8] ^= 1 << place % 8
+        frame = read(bytes(broken))
+        if place < 64:
+            assert frame is None  # magic, version, reserved, length
+        assert frame is None or read(wire.encode(frame)) == frame
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_truncation_is_refused_or_only_loses_payload(kind: str) -> None:
+    data, whole = golden(kind), KINDS[kind]
+    for size in range(len(data)):
+        frame = read(data[:size])
+        assert frame is None or dataclasses.replace(frame, payload=whole.payload) == whole
+
+
+# ---- growth ----
+
+
+def test_unknown_fields_are_ignored() -> None:
+    plain = wire.decode(framed(HEADER))
+    assert wire.decode(framed({**HEADER, 62: "new", 63: [1, {"a": 2}], "text": None})) == plain
+    assert wire.decode(framed({**HEADER, 0: 5, -1: 5})) == plain
+
+
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_unknown_versions_are_refused(version: int) -> None:
+    with pytest.raises(WireError, match=f"version {version}"):
+        wire.decode(framed(HEADER, version=version))
+
+
+def test_field_numbers_are_the_known_ones() -> None:
+    """A number keeps its meaning for ever: this list may only grow."""
+    names = "epoch to_epoch seq sent echo hold ack ack_bits round part parts flags "
+    names += "tables_version tables "
+    names += "payload_kind members unheard digest items marks told config rollout ages"
+    assert {name: i + 1 for i, name in enumerate(names.split())} == wire._NUMBERS
+
+
+# ---- hostile headers ----
+
+U64 = 2**64 - 1
+WRONG: dict[int, list[Any]] = {
+    1: [0, -1, U64 + 0.0, True, "1", None, [1], b"1"],
+    2: [-1, 0.0, False, None],
+    3: [0, -5, 2**63, U64, True],
+    4: [2**63, U64, float("nan"), float("inf"), None],
+    5: [2**63, True, float("nan")],
+    6: [-1, 2**63, 1.5],
+    7: [-1, U64, {}],
+    8: [1, "x", b"\1" * 33, None],
+    9: [-1, True],
+    10: [-1, 65_536],
+    11: [-1, 65_536, 1.0],
+    12: [-1, 256, True],
+    13: [-1, None],
+    14: [None, [], [1, []], [0, [], []], [1, [], [], []], [1, [["a"]], []], [1, [["a", 0]], []], {},
+         [1, [["a", 1], ["b", 1]], []], [1, [["x" * 201, 1]], []], [1, [[5, 1]], []],
+         [1, [], [[1, 1, 0, 1]]], [1, [], [[1, 1, 1, 0]]],
+         [1, [], [[1, 1, 2**63, 1]]], [1, [], [[1, -1, 1, 1]]],
+         [1, [["a", i + 1] for i in range(513)], []], [1, [], [[True, 1, 1, 1]]]],
+    15: [-1, 4, True, None],
+    16: [None, {}, [1], [["a", "b", 1]], [["a", "b", 0, ""]], [["a", "b", 1, 5]],
+         [["a", "b", 1, ""]] * 257],
+    17: ["abc", [1], [None], ["x" * 201], ["a"] * 257],
+    18: [[], [1, 2, 3, 4], [2, 1, 0, 0, 0], [0, 1, -1, 0, 0], [0, 1, 0, 0, True], 5],
+    19: [[1], [2, 1], [0, -1], None, 1],
+    20: [[0], [-1], [True], [1] * 257, None, 7],
+    21: [[1, 2], [1, 2, -1], [1, 2, True], [1, 2, 3, 4], 5, None],
+    22: [[1, 2], [-1, 2, 0], [1, -1, 0], [1, 2, 65_536], [2**63, 2, 0], [1, 2, True], [1, 2, 3, 4],
+         5, None],
+    23: [[1, 2, 0, 0], [-1, 2, 0, 0, 0], [1, -1, 0, 0, 0], [1, 2, 2**63, 0, 0],
+         [1, 2, 0, 4, 0], [1, 2, 0, -1, 0], [1, 2, 0, 0, 65_536], [1, 2, 0, 0, True], None],
+    24: [[[0, 1]], [[1, -1]], [[1, 65_536]], [[1, 2.0]], [[1]], [[1, 2, 3]], [[U64 + 1.0, 1]],
+         [1, 2], [[1, 1]] * 65, {}, 5, None],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "value"), [(n, v) for n, vs in WRONG.items() for v in vs])
+def test_wrong_values_are_refused(number: int, value: Any) -> None:
+    assert read(framed({**HEADER, number: value})) is None
+
+
+def test_a_range_that_is_asked_for_is_named_and_alone() -> None:
+    asked = Frame(epoch=1, to_epoch=0, seq=1, sent=0, payload_kind=wire.RANGE, items=(0, 5))
+    assert wire.decode(wire.encode(asked)) == asked
+    for wrong in ({"items": None}, {"payload": b"x"}):
+        assert read(wire.encode(dataclasses.replace(asked, **wrong))) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_what_every_frame_has_may_not_be_missing(number: int) -> None:
+    with pytest.raises(WireError, match="missing"):
+        wire.decode(framed({n: v for n, v in HEADER.items() if n != number}))
+
+
+def nested(opening: bytes, depth: int) -> bytes:
+    return b"\x81\x15" + opening * depth
+
+
+HOSTILE = {
+    "empty": b"",
+    "not a map": b"\x93\1\2\3",
+    "deep lists": nested(b"\x91", 60_000),
+    "deep maps": nested(b"\x81\1", 30_000),
+    "closed deep lists": nested(b"\x91", 900) + b"\xc0",
+    "many empty maps": b"\x81\x15\xdd" + struct.pack(">I", 60_000) + b"\x80" * 60_000,
+    "empty maps within the limits": b"\x81\x15\xdc" + struct.pack(">H", 4096) + b"\x80" * 4096,
+    "list of 2^32 - 1": b"\x81\x15\xdd\xff\xff\xff\xff",
+    "map of 2^32 - 1": b"\xdf\xff\xff\xff\xff",
+    "text of 2^32 - 1": b"\x81\x15\xdb\xff\xff\xff\xff",
+    "bytes of 2^32 - 1": b"\x81\x15\xc6\xff\xff\xff\xff",
+    "extension": b"\x81\x15\xd4\1\0",
+    "timestamp": b"\x81\x15\xd6\xff\0\0\0\0",
+    "not UTF-8": b"\x81\x15\xa2\xff\xfe",
+    "reserved byte": b"\xc1",
+    "two objects": msgpack.packb(HEADER) + b"\xc0",
+    "key is a list": b"\x81\x91\1\1",
+    "key is NaN": b"\x81\xcb\x7f\xf8\0\0\0\0\0\0\1",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_headers_are_refused(what: str) -> None:
+    assert read(framed(HOSTILE[what])) is None
+
+
+def test_of_a_duplicate_key_one_value_counts_and_is_checked() -> None:
+    header = msgpack.packb(HEADER)
+    twice = bytes([header[0] + 1]) + header[1:] + b"\3\5"
+    assert wire.decode(framed(twice)).seq == 5
+    assert read(framed(bytes([header[0] + 1]) + header[1:] + b"\3\0")) is None
+
+
+def test_a_float_key_is_not_the_field_of_that_number() -> None:
+    """A hash of 1.0 is that of 1; the field then is the one that was sent, checked like any."""
+    frame = read(framed({1.0: 17, 2: 3, 3: 1, 4: 0}))
+    assert frame is None or frame == wire.decode(framed(HEADER))
+
+
+def test_lengths_that_lie_are_refused() -> None:
+    packed = msgpack.packb(HEADER)
+    for size in (0, len(packed) - 1, len(packed) + 1, wire.MAX_HEADER + 1, 2**32 - 1):
+        assert read(framed(packed, size=size)) is None
+
+
+def test_sizes_at_their_limits() -> None:
+    room = wire.MAX_FRAME - len(framed(HEADER))
+    assert read(framed(HEADER, bytes(room))) is not None
+    assert read(framed(HEADER, bytes(room + 1))) is None
+    with pytest.raises(WireError, match="too large"):
+        wire.encode(Frame(1, 1, 1, 0, payload=bytes(wire.MAX_FRAME)))
+
+
+def test_the_largest_tables_fit_with_a_full_payload() -> None:
+    most, longest = 2**64 - 1, "n" * MAX_NAME_LENGTH
+    tables = wire.Tables(
+        most,
+        tuple((longest, most - i) for i in range(wire.MAX_ORIGINS)),
+        tuple((most - i, most - i, 2**63 - 1 - i, 2**62) for i in range(wire.MAX_DEFINITIONS)),
+    )
+    frame = Frame(
+        *(most, most, 2**63 - 1, 2**63 - 1), echo=2**63 - 1, hold=2**63 - 1, ack=2**63 - 1,
+        ack_bits=2**256 - 1, round=2**63 - 1, part=65_534, parts=65_535, flags=7,
+        tables_version=most, tables=tables, payload=bytes(wire.MAX_PAYLOAD),
+    )  # fmt: skip
+    assert wire.decode(wire.encode(frame)) == frame
+
+
+def test_payloads_must_fit_their_kind() -> None:
+    assert read(framed({**HEADER, 15: wire.WANT}, bytes(17))) is None
+    assert read(framed({**HEADER, 15: wire.ITEMS, 19: (0, 1)}, bytes(33))) is None
+    assert read(framed({**HEADER, 15: wire.ITEMS}, bytes(32))) is None
+
+
+def test_a_part_lies_within_its_parts() -> None:
+    assert read(framed({**HEADER, 9: 1, 10: 2, 11: 2})) is None
+    assert read(framed({**HEADER, 9: 1, 10: 1, 11: 2})) is not None
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), U64)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.binary(max_size=40),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.integers(0, 25), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.integers(0, 25), ANYTHING, max_size=12), st.binary(max_size=64))
+def test_any_header_is_a_frame_or_refused(header: dict[int, Any], payload: bytes) -> None:
+    frame = read(framed({**HEADER, **header}, payload))
+    assert frame is None or read(wire.encode(frame)) == frame
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused(data: bytes) -> None:
+    assert read(data) is None
+    read(b"CB\1\0" + data)

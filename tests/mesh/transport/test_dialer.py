@@ -1,0 +1,144 @@
+"""What becomes of calls that make no link, over real sockets: what does each say of the peer?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.transport import dialer, network, peer_connection
+from crdtbucket.mesh.transport.network import Mesh
+from tests.mesh.network import RecordingNode, config, eventually, pair, running
+
+SECRET = "a secret of these tests"
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
+
+
+@asynccontextmanager
+async def answering(answer: Answer) -> AsyncIterator[str]:
+    """The address of something that takes calls and is no node."""
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As the proxy of a process does that has ended."""
+    writer.close()
+
+
+async def resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+    writer.transport.abort()
+
+
+async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        await reader.read()
+    writer.close()
+
+
+async def is_another_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n")
+    await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [(hangs_up, True), (resets, True), (says_nothing, False), (is_another_server, False)],
+)
+async def test_what_an_answer_says(
+    answer: Answer, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialer, "HANDSHAKE_S", 3.0 if refused else 0.3)
+    node = RecordingNode("a")
+    async with answering(answer) as address, running(Mesh(node, config(address))):
+        await eventually(lambda: len(node.failed_calls) > 1, within=30)
+        assert set(node.failed_calls) == {("", address, refused)}
+
+
+async def test_a_port_that_nobody_listens_on_refuses() -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    mesh_b = Mesh(b, config())
+    await mesh_b.start()
+    async with running(Mesh(a, config(mesh_b.address))):
+        await eventually(lambda: a.linked)
+        await mesh_b.stop()
+        await eventually(lambda: a.failed_calls, within=30)
+        assert a.ends == [("b", True)]
+        assert a.failed_calls[0] == ("b", mesh_b.address, True)
+
+
+async def test_another_node_at_the_address_says_that_the_first_is_not_there() -> None:
+    a, b, other = RecordingNode("a"), RecordingNode("b"), RecordingNode("other")
+    mesh_b = Mesh(b, config())
+    await mesh_b.start()
+    async with running(Mesh(a, config(mesh_b.address))):
+        await eventually(lambda: a.linked)
+        await mesh_b.stop()
+        async with running(Mesh(other, MeshConfig(listen=mesh_b.address, secret=SECRET))):
+            await eventually(lambda: "other" in a.linked, within=30)
+            await eventually(lambda: ("b", "", True) in a.failed_calls, within=30)
+            assert not any(name == "other" for name, _, _ in a.failed_calls)
+
+
+async def test_a_peer_that_answers_and_refuses_is_there() -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    mesh_b = Mesh(b, config(max_peers=1))
+    await mesh_b.start()
+    first, second = (Mesh(node, config(mesh_b.address)) for node in (RecordingNode("first"), a))
+    async with running(first):
+        await eventually(lambda: b.linked)
+        async with running(second):
+            await eventually(lambda: a.failed_calls, within=30)
+            assert a.failed_calls[0] == ("b", "", False)
+    await mesh_b.stop()
+
+
+async def test_a_connection_that_the_other_side_breaks_has_ended() -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    async with pair(a, b) as (_, mesh_b):
+        broken = mesh_b.links.get("a")
+        assert broken is not None
+        peer_connection.break_socket(broken._ws)
+        await eventually(lambda: a.ends)
+        assert a.ends[0] == ("b", True)
+
+
+async def test_a_connection_that_this_side_gives_up_has_not_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(network, "WATCH_S", 0.05)
+    a, b = RecordingNode("a"), RecordingNode("b")
+    async with pair(a, b):
+        b.rounds = False
+        monkeypatch.setattr(network, "SILENT_S", 0.3)
+        await eventually(lambda: ("b", False) in a.ends, within=30)
+
+
+def test_errors_of_a_network_that_gives_nothing_back_are_silence() -> None:
+    lost = peer_connection.ConnectionLost("broken")
+    lost.__cause__ = TimeoutError(110, "Connection timed out")
+    unreachable = OSError(113, "No route to host")
+    for silence in (lost, unreachable, TimeoutError()):
+        assert peer_connection.is_silence(silence)
+        assert not peer_connection.is_refusal(silence)
+    for refusal in (
+        ConnectionRefusedError(111, "refused"),
+        peer_connection.ConnectionLost("closed"),
+    ):
+        assert not peer_connection.is_silence(refusal)
+        assert peer_connection.is_refusal(refusal)
+    for neither in (
+        peer_connection.Oversize("above the limit"),
+        OSError(24, "Too many open files"),
+    ):
+        assert not peer_connection.is_refusal(neither)

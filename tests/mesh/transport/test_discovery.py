@@ -1,0 +1,113 @@
+"""Sources of addresses: one contract for all, then what is special to DNS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+
+import pytest
+
+from crdtbucket.mesh.transport import discovery
+from crdtbucket.mesh.transport.discovery import (
+    REFRESH_S,
+    Discovery,
+    DnsDiscovery,
+    StaticDiscovery,
+    providers,
+    refresh_delay,
+)
+
+
+class Resolver:
+    """Answers from a list, the last one again and again."""
+
+    def __init__(self, *answers: list[str] | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, int]] = []
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        self.asked.append((host, port))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        StaticDiscovery(["10.0.0.1:1", "10.0.0.2:1"]),
+        DnsDiscovery("nodes", 1, Resolver(["10.0.0.1:1", "10.0.0.2:1"])),
+    ],
+)
+async def test_contract_the_caller_owns_the_answer(source: Discovery) -> None:
+    first = await source.addresses()
+    assert first == ["10.0.0.1:1", "10.0.0.2:1"]
+    first.clear()
+    assert await source.addresses() == ["10.0.0.1:1", "10.0.0.2:1"]
+
+
+@pytest.mark.parametrize(
+    "failure", [socket.gaierror(-2, "Name or service not known"), UnicodeError("label"), []]
+)
+async def test_dns_keeps_its_last_good_answer(
+    failure: list[str] | Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = DnsDiscovery("nodes", 1, Resolver(["a:1"], failure, failure, ["b:1"]))
+    with caplog.at_level(logging.INFO, "crdtbucket.mesh"):
+        answers = [await source.addresses() for _ in range(4)]
+    assert answers == [["a:1"], ["a:1"], ["a:1"], ["b:1"]]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2  # once when it fails, once when it is back
+    assert "going on with a:1" in said[0]
+    assert "again" in said[1]
+
+
+async def test_dns_that_never_answered_is_no_address() -> None:
+    source = DnsDiscovery("nodes", 1, Resolver(socket.gaierror(-3, "try again")))
+    assert await source.addresses() == []
+
+
+async def test_dns_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(host: str, port: int) -> list[str]:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    monkeypatch.setattr(discovery, "RESOLVE_S", 0.01)
+    assert await DnsDiscovery("nodes", 1, hang).addresses() == []
+
+
+async def test_every_address_of_a_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(host: str, port: int, **_: object) -> list[object]:
+        assert (host, port) == ("nodes.example", 7946)
+        return [
+            (socket.AF_INET, 1, 6, "", ("10.0.0.2", 7946)),
+            (socket.AF_INET, 1, 6, "", ("10.0.0.1", 7946)),
+            (socket.AF_INET, 1, 6, "", ("10.0.0.1", 7946)),
+            (socket.AF_INET6, 1, 6, "", ("fd00::1", 7946, 0, 0)),
+        ]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    (source,) = providers(["dns+nodes.example:7946"])
+    assert await source.addresses() == ["10.0.0.1:7946", "10.0.0.2:7946", "[fd00::1]:7946"]
+
+
+async def test_the_systems_resolver_knows_localhost() -> None:
+    (source,) = providers(["dns+localhost:7946"])
+    assert {"127.0.0.1:7946", "[::1]:7946"} & set(await source.addresses())
+
+
+async def test_peers_become_one_static_source_and_one_for_each_name() -> None:
+    sources = providers(["a:1", "dns+b:2", "c:3", "dns+d:4"])
+    assert len(sources) == 3
+    assert await sources[0].addresses() == ["a:1", "c:3"]
+    assert providers([]) == []
+
+
+def test_refreshes_are_spread() -> None:
+    rng = random.Random(0)
+    delays = [refresh_delay(rng) for _ in range(200)]
+    assert REFRESH_S * 0.8 <= min(delays) < REFRESH_S * 0.85
+    assert REFRESH_S * 1.15 < max(delays) <= REFRESH_S * 1.2

@@ -1,0 +1,305 @@
+"""Handshake and seals, without sockets."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket.errors import MeshError, WireError
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.transport import hello as hello_message
+from crdtbucket.mesh.transport.hello import VERSION, Role
+from crdtbucket.mesh.transport.session import (
+    MAX_FRAME,
+    Handshake,
+    HandshakeError,
+    Keyring,
+    Kind,
+    Reason,
+    Session,
+    hash_key,
+)
+
+EU = NodeInfo("eu-1", "eu", 2**64 - 1, "10.0.0.1:7946", 5)
+US = NodeInfo("us-1", "us", 7, "", 2**63)
+
+
+def shakes(
+    dialer: MeshConfig, listener: MeshConfig, instances: tuple[int, int] = (1, 2)
+) -> tuple[Handshake, Handshake]:
+    return (
+        Handshake(Keyring(dialer), EU, instance=instances[0], nonce=os.urandom(32), dialer=True),
+        Handshake(Keyring(listener), US, instance=instances[1], nonce=os.urandom(32), dialer=False),
+    )
+
+
+def sessions(dialer: MeshConfig, listener: MeshConfig) -> tuple[Session, Session]:
+    a, b = shakes(dialer, listener)
+    assert b.hear(a.hello) == EU
+    assert a.hear(b.hello) == US
+    return a.session, b.session
+
+
+def verdicts(dialer: MeshConfig, listener: MeshConfig) -> tuple[Reason, Reason]:
+    a, b = shakes(dialer, listener)
+    with pytest.raises(HandshakeError) as at_listener:
+        b.hear(a.hello)
+    with pytest.raises(HandshakeError) as at_dialer:
+        a.hear(b.hello)
+    assert at_listener.value.peer == EU
+    assert at_dialer.value.peer == US
+    return at_dialer.value.reason, at_listener.value.reason
+
+
+def long(secret: str) -> str:
+    return secret + " and what makes it long enough"
+
+
+def secrets(*several: str, hash_secret: str | None = "h") -> MeshConfig:
+    return MeshConfig(secret=[long(one) for one in several], hash_secret=hash_secret)
+
+
+def test_both_directions_carry_frames_in_order() -> None:
+    a, b = sessions(secrets("s"), secrets("s"))
+    for number in range(3):
+        assert b.open(a.seal(Kind.FRAME, bytes([number]))) == (Kind.FRAME, bytes([number]))
+        assert a.open(b.seal(Kind.BYE, b"\0")) == (Kind.BYE, b"\0")
+
+
+def test_no_secret_still_makes_a_session() -> None:
+    a, b = sessions(MeshConfig(), MeshConfig())
+    assert b.open(a.seal(Kind.PROVE)) == (Kind.PROVE, b"")
+
+
+@pytest.mark.parametrize(
+    ("dialer", "listener"),
+    [
+        (["old"], ["new", "old"]),
+        (["old", "new"], ["old"]),
+        (["new", "old"], ["old", "new"]),
+        (["new", "old"], ["new"]),
+        (["a", "b", "c"], ["c", "x"]),
+    ],
+)
+def test_rotation_any_common_secret_is_found(dialer: list[str], listener: list[str]) -> None:
+    a, b = sessions(secrets(*dialer), secrets(*listener))
+    assert b.open(a.seal(Kind.PROVE)) == (Kind.PROVE, b"")
+
+
+def test_of_several_common_secrets_the_dialers_first_is_used() -> None:
+    chosen = []
+    for dialer in (["x", "y"], ["y", "x"]):
+        a, b = shakes(secrets(*dialer), secrets("x", "y"))
+        b.hear(a.hello)
+        ours = Keyring(secrets(*dialer))
+        theirs = hello_message.decode(b.hello)
+        chosen.append(ours.common(theirs, dialer=True))
+        used = Keyring(secrets(dialer[0])).common(theirs, dialer=True)
+        assert chosen[-1] == used
+    assert chosen[0] != chosen[1]
+
+
+def test_key_ids_reveal_nothing_across_links() -> None:
+    keys = Keyring(secrets("a", "b"))
+    one, two = keys.ids(b"1" * 32), keys.ids(b"2" * 32)
+    assert len({*one, *two}) == 4
+
+
+@pytest.mark.parametrize(
+    ("dialer", "listener", "reason"),
+    [
+        (secrets("right"), secrets("wrong"), Reason.SECRET),
+        (secrets("right"), MeshConfig(hash_secret="h"), Reason.SECRET),
+        (MeshConfig(hash_secret="h"), secrets("right"), Reason.SECRET),
+        (secrets("s", hash_secret="h"), secrets("s", hash_secret="i"), Reason.HASH_KEY),
+        (secrets("s", hash_secret=None), secrets("s", "t", hash_secret=None), Reason.HASH_KEY),
+    ],
+)
+def test_both_sides_find_the_same_fault(
+    dialer: MeshConfig, listener: MeshConfig, reason: Reason
+) -> None:
+    assert verdicts(dialer, listener) == (reason, reason)
+
+
+def test_a_node_that_calls_itself_knows_it() -> None:
+    a, b = shakes(secrets("s"), secrets("s"), instances=(9, 9))
+    with pytest.raises(HandshakeError) as caught:
+        b.hear(a.hello)
+    assert caught.value.reason is Reason.SELF
+
+
+def test_a_later_version_is_named_in_the_error() -> None:
+    a, b = shakes(secrets("s"), secrets("s"))
+    later = bytearray(a.hello)
+    later[4:6] = bytes([VERSION + 1, VERSION + 2])
+    text = f"versions {VERSION + 1} to {VERSION + 2}"
+    with pytest.raises(HandshakeError, match=text) as caught:
+        b.hear(bytes(later))
+    assert caught.value.reason is Reason.VERSION
+
+
+def test_a_hello_may_grow_in_later_versions() -> None:
+    a, b = shakes(secrets("s"), secrets("s"))
+    grown = a.hello + b"something new"
+    assert b.hear(grown) == EU
+    a.hear(b.hello)
+    with pytest.raises(WireError):  # and it is authenticated: the dialer did not send that
+        b.session.open(a.session.seal(Kind.PROVE))
+
+
+def test_a_hello_of_an_earlier_version_is_read_and_has_no_role() -> None:
+    a, b = shakes(secrets("s"), secrets("s"))
+    first = a.hello[:-1]  # it ended before the role
+    assert b.hear(first) == EU
+    assert b.peer_role is None
+    a.hear(b.hello)
+    assert a.peer_role is Role.MEMBER
+    assert hello_message.decode(first).encode() == first
+
+
+def test_an_observer_says_that_it_is_one() -> None:
+    a = Handshake(
+        Keyring(secrets("s")),
+        EU,
+        instance=1,
+        nonce=os.urandom(32),
+        dialer=True,
+        role=Role.OBSERVER,
+    )
+    _, b = shakes(secrets("s"), secrets("s"))
+    b.hear(a.hello)
+    assert b.peer_role is Role.OBSERVER
+    with pytest.raises(HandshakeError, match="role 2, which is of a later version"):
+        b.hear(a.hello[:-1] + b"\2")
+
+
+def test_every_changed_bit_of_a_hello_ends_the_handshake() -> None:
+    a, b = shakes(secrets("s"), secrets("s"))
+    a.hear(b.hello)
+    proof = a.session.seal(Kind.PROVE)
+    for bit in range(len(a.hello) * 8):
+        changed = bytearray(a.hello)
+        changed[bit // 8] ^= 1 << bit % 8
+        listener = Handshake(
+            Keyring(secrets("s")), US, instance=2, nonce=b.hello[6:38], dialer=False
+        )
+        assert listener.hello == b.hello
+        try:
+            listener.hear(bytes(changed))
+        except HandshakeError:
+            continue
+        with pytest.raises(WireError):
+            listener.session.open(proof)
+
+
+def test_a_recorded_conversation_is_worthless_later() -> None:
+    keys = secrets("s")
+    a, b = shakes(keys, keys)
+    b.hear(a.hello)
+    a.hear(b.hello)
+    recorded = [a.hello, a.session.seal(Kind.PROVE)]
+    _, later = shakes(keys, keys)
+    later.hear(recorded[0])
+    with pytest.raises(WireError):
+        later.session.open(recorded[1])
+
+
+def test_a_reflected_frame_is_refused() -> None:
+    a, _ = sessions(secrets("s"), secrets("s"))
+    with pytest.raises(WireError):
+        a.open(a.seal(Kind.PROVE))
+
+
+def test_every_changed_bit_of_a_frame_is_refused() -> None:
+    a, b = sessions(secrets("s"), secrets("s"))
+    sealed = a.seal(Kind.FRAME, bytes(range(64)))
+    for bit in range(len(sealed) * 8):
+        changed = bytearray(sealed)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(WireError):
+            b.open(bytes(changed))
+    assert b.open(sealed) == (Kind.FRAME, bytes(range(64)))
+
+
+def test_truncated_and_longer_frames_are_refused() -> None:
+    a, b = sessions(secrets("s"), secrets("s"))
+    sealed = a.seal(Kind.FRAME, b"contents")
+    for length in range(len(sealed)):
+        with pytest.raises(WireError):
+            b.open(sealed[:length])
+    with pytest.raises(WireError):
+        b.open(sealed + b"\0")
+
+
+def test_replayed_skipped_and_reordered_frames_are_refused() -> None:
+    a, b = sessions(secrets("s"), secrets("s"))
+    first, second, third = (a.seal(Kind.FRAME, text) for text in (b"1", b"2", b"3"))
+    with pytest.raises(WireError):
+        b.open(second)
+    b.open(first)
+    with pytest.raises(WireError):
+        b.open(first)
+    with pytest.raises(WireError):
+        b.open(third)
+    assert b.open(second) == (Kind.FRAME, b"2")
+
+
+def test_the_largest_frame_passes_and_one_byte_more_does_not() -> None:
+    a, b = sessions(secrets("s"), secrets("s"))
+    assert b.open(a.seal(Kind.FRAME, bytes(MAX_FRAME))) == (Kind.FRAME, bytes(MAX_FRAME))
+    with pytest.raises(ValueError, match=f"at most {MAX_FRAME}"):
+        a.seal(Kind.FRAME, bytes(MAX_FRAME + 1))
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_a_hello_or_a_wire_error(data: bytes) -> None:
+    for candidate in (data, b"CBKM\x01\x01" + data):
+        try:
+            hello_message.decode(candidate)
+        except WireError:
+            continue
+        assert len(candidate) > 70
+
+
+@given(st.data())
+def test_a_damaged_hello_is_a_hello_or_a_wire_error(data: st.DataObject) -> None:
+    a, _ = shakes(secrets("s"), secrets("s"))
+    damaged = bytearray(a.hello)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(damaged)))
+    for candidate in (bytes(damaged), bytes(damaged[:cut])):
+        try:
+            name = hello_message.decode(candidate).info.name
+        except WireError:
+            continue
+        assert name.isprintable()
+        assert name
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "two\nlines", "\x1b[31m"])
+def test_a_name_that_would_spoil_logs_cannot_be_sent(name: str) -> None:
+    info = NodeInfo(name, "", 1, "", 0)
+    with pytest.raises(ValueError, match="printable"):
+        Handshake(Keyring(secrets("s")), info, instance=1, nonce=bytes(32), dialer=True)
+
+
+def test_more_secrets_than_a_hello_holds_are_an_error() -> None:
+    with pytest.raises(MeshError, match="at most 16"):
+        Keyring(secrets(*(f"s{number}" for number in range(17))))
+
+
+def test_hash_key_from_hash_secret_else_oldest_secret_else_known() -> None:
+    explicit = hash_key(secrets("a", "b"))
+    assert len(explicit) == 16
+    assert explicit == hash_key(MeshConfig(secret=long("other"), hash_secret=b"h"))
+    oldest = hash_key(secrets("new", "old", hash_secret=None))
+    assert oldest == hash_key(MeshConfig(secret=long("old")))
+    assert oldest == hash_key(MeshConfig(hash_secret=long("old")))
+    assert hash_key(MeshConfig()) == hash_key(MeshConfig())
+    assert len({explicit, oldest, hash_key(MeshConfig())}) == 3

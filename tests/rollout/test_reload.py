@@ -1,0 +1,397 @@
+"""A configuration that changes while a limiter works: usage stays, and it is all or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket import (
+    BucketSpec,
+    ConfigError,
+    CostExceedsCapacity,
+    CrdtbucketError,
+    Limiter,
+    MeshConfig,
+    Mode,
+    RedisConfig,
+    UnknownBucket,
+)
+from crdtbucket.config import Config, load_config
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from tests.virtual_loop import VirtualTime
+
+API = BucketSpec("api", 100, 100)
+SLOW = BucketSpec("api", 100, 1)
+OTHER = BucketSpec("other", 10, 10)
+
+
+def config_of(*specs: BucketSpec, **more: Any) -> Config:
+    return Config("limits.yaml", specs, **more)
+
+
+def limiter_in(time: VirtualTime, *specs: BucketSpec, **more: Any) -> Limiter:
+    return Limiter(specs or [API], _table=time.table, **more)
+
+
+def refused(limiter: Limiter, config: Config) -> list[str]:
+    """The paths of what is wrong with it; nothing has changed."""
+    before = (dict(limiter.buckets), [b.spec for b in limiter.buckets.values()], limiter.stats())
+    with pytest.raises(ConfigError) as caught:
+        limiter.reload(config)
+    after = (dict(limiter.buckets), [b.spec for b in limiter.buckets.values()], limiter.stats())
+    assert after[2]["config"].pop("refused") == before[2]["config"].pop("refused") + 1
+    assert after == before
+    assert all(problem.fix and problem.file == "limits.yaml" for problem in caught.value.problems)
+    return [problem.path for problem in caught.value.problems]
+
+
+# ---- what changes ----
+
+
+def test_usage_stays_when_capacity_and_rate_change() -> None:
+    time = VirtualTime()
+    limiter = limiter_in(time)
+    bucket = limiter.bucket("api")
+    bucket.take("k", 60)
+    limiter.reload(config_of(SLOW))
+    assert bucket.peek("k").remaining == 40
+    limiter.reload(config_of(BucketSpec("api", 200, 1)))
+    assert bucket.peek("k").remaining == 140
+    assert limiter.bucket("api") is bucket
+    time.advance(10)
+    assert bucket.peek("k").remaining == 150
+
+
+def test_buckets_come_and_go() -> None:
+    limiter = Limiter([API, OTHER])
+    removed = limiter.bucket("other")
+    removed.take("k", 10)
+    limiter.reload(config_of(API, BucketSpec("new", 5, 5)))
+    assert list(limiter.buckets) == ["api", "new"] == list(limiter.stats()["buckets"])
+    assert limiter.bucket("new").take("k", 5)
+    with pytest.raises(UnknownBucket, match="api, new"):
+        limiter.bucket("other")
+    assert not removed.take("k", 10)  # whoever holds it goes on under what held last
+    limiter.reload(config_of(API, OTHER))
+    assert limiter.bucket("other") is removed
+
+
+def test_order_and_spelling_are_those_of_the_file() -> None:
+    limiter = Limiter([API, BucketSpec("a-b", 5, 5)])
+    held = limiter.bucket("a-b")
+    limiter.reload(config_of(BucketSpec("a\u2011b", 5, 5), API))
+    assert list(limiter.buckets) == ["a\u2011b", "api"]
+    assert limiter.bucket("a-b") is held
+
+
+def test_a_smaller_capacity_and_back_gives_nothing_out_again() -> None:
+    time = VirtualTime()
+    limiter = limiter_in(time, BucketSpec("api", 1_000, 10))
+    bucket = limiter.bucket("api")
+    bucket.take("k", 1_000)
+    limiter.reload(config_of(BucketSpec("api", 10, 10)))
+    assert bucket.peek("k").retry_after == 99.1  # down to 9 of the 1,000 that were taken
+    limiter.reload(config_of(BucketSpec("api", 1_000, 10)))
+    assert bucket.peek("k").remaining == 0
+
+
+def test_a_raised_ceiling_is_lowered_once_nothing_needs_it() -> None:
+    time = VirtualTime()
+    limiter = limiter_in(time, BucketSpec("api", 1_000, 10))
+    bucket = limiter.bucket("api")
+
+    async def main() -> None:
+        async with limiter:
+            limiter.reload(config_of(BucketSpec("api", 10, 10)))
+            assert bucket.max_debt == 1_990
+            await asyncio.sleep(199)
+            assert bucket.max_debt == 1_990
+            await asyncio.sleep(2)
+            assert bucket.max_debt == 10
+
+    time.run(main())
+
+
+def test_who_waits_looks_again() -> None:
+    time = VirtualTime()
+    limiter = limiter_in(time, BucketSpec("api", 10, 1, "1h"))
+    bucket = limiter.bucket("api")
+    bucket.take("k", 10)
+
+    async def main() -> None:
+        first, second = (asyncio.ensure_future(bucket.wait("k", n)) for n in (8, 10))
+        await asyncio.sleep(0)
+        limiter.reload(config_of(BucketSpec("api", 8, 8)))
+        assert (await first).limit == 8
+        with pytest.raises(CostExceedsCapacity):
+            await second
+
+    time.run(main())
+    assert time.elapsed == pytest.approx(1.25)
+
+
+def test_decisions_go_on_in_other_threads() -> None:
+    limiter = Limiter([BucketSpec("api", 10**6, 1, "1m"), OTHER])
+    bucket = limiter.bucket("api")
+    stop = threading.Event()
+    taken = [0, 0]
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            while not stop.is_set():
+                taken[number] += bool(limiter.bucket("api").take("k"))
+                taken[number] += sum(bucket.take_many(["k"] * 50).allowed)
+                limiter.stats()
+        except BaseException as error:  # noqa: BLE001 - asserted to be none
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for change in range(300):
+        api = BucketSpec("api", 10**6 + change % 3, 1 + change % 2, "1m")
+        extra = [BucketSpec(f"b{n}", 5, 5) for n in range(change % 5)]
+        limiter.reload(config_of(api, *extra))
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+    assert not errors
+    assert bucket.columns("k")[0, limiter._table.epoch][1] == sum(taken)
+    assert limiter.stats()["config"]["reloads"] == 300
+
+
+definitions = st.builds(
+    BucketSpec,
+    st.just("api"),
+    st.integers(1, 300),
+    st.integers(1, 200),
+    max_debt=st.none() | st.integers(0, 50),
+)
+steps = st.one_of(
+    definitions,
+    st.tuples(st.just("take"), st.integers(1, 300)),
+    st.tuples(st.just("settle"), st.integers(1, 100)),
+    st.tuples(st.just("wait"), st.integers(1, 5_000)),
+)
+
+
+@given(st.lists(steps, max_size=40), st.booleans())
+def test_no_history_of_changes_gives_out_a_token(history: list[Any], looks: bool) -> None:
+    """What is owed never falls below all that was charged less all that was refilled, which is kept
+    here in exact tokens that know of no ceiling. It is above that by roundings alone."""
+    time = VirtualTime()
+    limiter = limiter_in(time)
+    bucket = limiter.bucket("api")
+    owed, slack = Fraction(0), Fraction(1, 10**3)
+    for step in [*history, None]:
+        if isinstance(step, BucketSpec):
+            limiter.reload(config_of(step))
+            slack += Fraction(1, 10**6)
+        elif step is None:
+            looks = True
+        elif step[0] == "wait":
+            time.advance(step[1] / 1_000)
+            refilled = Fraction(bucket.spec.refill_rate * step[1], 1_000)
+            owed = max(Fraction(0), owed - refilled)
+        elif step[0] == "settle":
+            owed += bucket.settle("k", step[1])
+        elif step[1] <= bucket.spec.capacity and bucket.take("k", step[1]):
+            assert owed + step[1] <= bucket.spec.capacity + Fraction(1, 10**6)
+            owed += step[1]
+        if looks:
+            q, p = bucket.spec.emission
+            debt = Fraction(bucket.peek("k").debt * p, q)
+            assert owed - Fraction(1, 10**6) <= debt <= owed + slack
+
+
+# ---- what is refused ----
+
+
+MESH = MeshConfig(listen="127.0.0.1:0", secret="0123456789abcdef")
+REDIS = RedisConfig(url="redis://user:hunter2hunter2@127.0.0.1:1/0")
+
+
+def test_what_holds_for_life_is_named_with_all_else_that_is_wrong() -> None:
+    limiter = Limiter([API], node="eu-1", region="eu", mesh=MESH)
+    mesh = MeshConfig(listen="127.0.0.1:7999", secret="another secret, of 16", peers=["a:1"])
+    config = config_of(OTHER, node="eu-2", region="us", mesh=mesh, redis=REDIS, enabled=False)
+    assert refused(limiter, config) == [
+        "node", "region", "mesh.listen", "mesh.peers", "mesh.secret", "rating.bucket_backend",
+        "rating.enabled",
+    ]  # fmt: skip
+
+
+def test_what_the_file_leaves_out_may_come_from_code() -> None:
+    limiter = Limiter([API], node="eu-1", region="eu", mesh=MESH)
+    limiter.reload(config_of(OTHER))
+    limiter.reload(config_of(API))
+    assert refused(limiter, config_of(API, node="eu-1")) == ["node"]  # now it is told by the file
+
+
+def test_no_secret_is_in_a_refusal() -> None:
+    limiter = Limiter([API], redis=REDIS)
+    limiter.reload(config_of(API, redis=REDIS, webhook="https://hooks/topsecret"))
+    other = RedisConfig(url="redis://user:another-secret@127.0.0.1:1/0")
+    with pytest.raises(ConfigError) as caught:
+        limiter.reload(config_of(API, redis=other, webhook="https://hooks/othersecret"))
+    assert [problem.path for problem in caught.value.problems] == [
+        "rating.bucket_backend.url",
+        "rating.webhook",
+    ]
+    assert "secret" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_modes_hold_for_life() -> None:
+    limiter = Limiter([API])
+    limiter.reload(config_of(API))
+    modes = ControllerSettings(outage_after=2.0)
+    assert refused(limiter, config_of(API, modes=modes)) == ["rating.modes.outage_after"]
+
+
+def test_an_eventual_limiter_learns_no_strong_bucket() -> None:
+    limiter = Limiter([API], node="eu-1", redis=REDIS)
+    strong = BucketSpec("new", 5, 5, consistency="strong")
+    assert refused(limiter, config_of(API, strong)) == ["services.new.consistency"]
+    changed = BucketSpec("api", 5, 5, consistency="strong")
+    assert refused(limiter, config_of(changed)) == ["services.api.consistency"]
+
+
+def test_without_redis_strong_is_eventual_as_at_the_start() -> None:
+    limiter = Limiter([API])
+    limiter.reload(config_of(BucketSpec("api", 5, 5, consistency="strong")))
+    assert limiter.bucket("api").take("k").limit == 5
+
+
+def test_more_than_a_table_holds_is_refused() -> None:
+    time = VirtualTime()
+    limiter = limiter_in(time)
+    many = [BucketSpec(f"b{n}", 5, 5) for n in range(1_001)]
+    assert refused(limiter, config_of(*many)) == ["services"]
+    for capacity in (5, 6, 7):
+        limiter.reload(config_of(*[BucketSpec(one.name, capacity, 5) for one in many[:1_000]]))
+    # Each of these may need two more definitions within the minute.
+    wider = config_of(*[BucketSpec(one.name, 8, 5) for one in many[:1_000]])
+    assert refused(limiter, wider) == ["services"]
+    time.advance(60)
+    limiter.reload(wider)
+    assert {bucket.spec.capacity for bucket in limiter.buckets.values()} == {8}
+
+
+# ---- plans and shadows ----
+
+
+def planned(capacity: int, **plans: int) -> BucketSpec:
+    specs = [(glob, BucketSpec("plan", size, 1, "1d")) for glob, size in plans.items()]
+    return BucketSpec("api", capacity, 1, "1d", plans=specs)
+
+
+def test_plans_come_change_and_go() -> None:
+    limiter = Limiter([planned(10)])
+    held = limiter.bucket("api")
+    assert held.take("gold", 10)
+    limiter.reload(config_of(planned(10, gold=100)))
+    assert limiter.bucket("api") is held
+    assert list(limiter.buckets) == ["api", "api[gold]"]
+    assert held.take("gold", 60).limit == 100
+    assert held.take("other", 10).limit == 10
+    limiter.reload(config_of(planned(10, gold=80)))
+    assert held.peek("gold").remaining == 20
+    limiter.reload(config_of(planned(10)))
+    assert held.peek("gold").remaining == 0  # as it was left under the bucket's own limit
+    assert list(limiter.buckets) == ["api"]
+    limiter.reload(config_of(planned(10, gold=100)))
+    assert held.peek("gold").remaining == 40
+
+
+def test_plans_of_a_strong_bucket_are_strong() -> None:
+    limiter = Limiter([planned(10)], node="n", redis=REDIS, consistency="strong")
+    held = limiter.bucket("api")
+    limiter.reload(config_of(planned(10, gold=100), redis=REDIS, consistency=Mode.STRONG))
+    assert limiter.bucket("api") is held
+    assert not held.immediate
+    assert not held.of("gold").immediate
+    assert held.of("gold").spec.name == "api[gold]"
+    config = config_of(planned(10, gold=100), redis=REDIS)
+    assert refused(limiter, config) == ["services.api.consistency"] * 2
+
+
+def test_a_plan_may_not_be_called_like_a_bucket() -> None:
+    limiter = Limiter([API])
+    config = config_of(planned(10, gold=100), BucketSpec("api[gold]", 5, 5))
+    assert refused(limiter, config) == ["services.api[gold]"]
+
+
+def test_who_waits_has_the_plan_that_comes() -> None:
+    time = VirtualTime()
+    limiter = limiter_in(time, planned(10))
+    bucket = limiter.bucket("api")
+    bucket.take("gold", 10)
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(bucket.wait("gold", 10))
+        await asyncio.sleep(0)
+        limiter.reload(config_of(planned(10, gold=100)))
+        assert (await waiting).limit == 100
+
+    time.run(main())
+    assert time.elapsed == 0
+
+
+def test_a_shadow_binds_once_it_is_none() -> None:
+    shadow = BucketSpec("api", 10, 1, "1d", shadow=True)
+    limiter = Limiter([shadow])
+    bucket = limiter.bucket("api")
+    assert [bool(bucket.take("k", 6)) for _ in range(2)] == [True, True]
+    limiter.reload(config_of(BucketSpec("api", 10, 1, "1d")))
+    assert not bucket.take("k", 6)
+    assert bucket.take("k", 4)
+    counters = limiter.stats()["buckets"]["api"]
+    assert (counters["allowed"], counters["denied"], counters["shadowed"]) == (2, 1, 1)
+
+
+# ---- a file ----
+
+
+def write(path: Path, capacity: int, version: int = 1) -> None:
+    path.write_text(
+        f"version: {version}\nservices:\n  api:\n"
+        f"    bucket: {{capacity: {capacity}, refill_rate: 1, refill_interval: 1d}}\n"
+    )
+
+
+def test_a_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "limits.yaml"
+    write(path, 10)
+    monkeypatch.chdir(tmp_path)
+    limiter = Limiter.from_file("limits.yaml")
+    first = load_config(path)
+    shown = {"version": 1, "hash": first.hash, "stage": "", "reloads": 0, "refused": 0}
+    assert limiter.stats()["config"] == shown
+    limiter.bucket("api").take("k", 10)
+    write(path, 15, version=2)
+    monkeypatch.chdir("/")
+    limiter.reload()
+    assert limiter.bucket("api").peek("k").remaining == 5
+    second = load_config(path).hash
+    assert second != first.hash
+    shown = {"version": 2, "hash": second, "stage": "", "reloads": 1, "refused": 0}
+    assert limiter.stats()["config"] == shown
+    path.write_text("services: {api: {bucket: {capacity: 0, refill_rate: -1}}}")
+    with pytest.raises(ConfigError, match="2 problems"):
+        limiter.reload()
+    assert limiter.stats()["config"] == shown | {"refused": 1}
+    assert limiter.bucket("api").spec.capacity == 15
+
+
+def test_there_must_be_a_file_to_read_again() -> None:
+    with pytest.raises(CrdtbucketError, match="no file"):
+        Limiter([API]).reload()

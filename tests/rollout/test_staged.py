@@ -1,0 +1,294 @@
+"""The roll-out of a version as a pure machine: its join, its clock, its commands, when it halts."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.rollout.staged import (
+    Counts,
+    Position,
+    Rollout,
+    RolloutPlan,
+    Stage,
+    Status,
+    is_jump,
+    row_of,
+)
+
+SECOND = 1_000_000_000
+HOLD = 600 * SECOND
+STAGES = (Stage(("eu",), 10), Stage(("eu", "us"), 50), Stage())
+PLAN = RolloutPlan(STAGES, HOLD, 0.2)
+FIRST = Position(2, 77)
+
+
+def rollout(plan: RolloutPlan = PLAN, region: str = "eu", now: int = 0) -> Rollout:
+    return Rollout(plan, FIRST, region, now)
+
+
+def counts(old: tuple[int, int], new: tuple[int, int] | None) -> Counts:
+    return {"api": (old, new)}
+
+
+positions = st.builds(
+    Position,
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.integers(0, 3),
+    st.sampled_from(Status),
+    st.integers(0, 3),
+)
+
+
+# ---- stages ----
+
+
+def test_a_stage_reaches_a_part_of_the_keys_in_its_regions() -> None:
+    one = rollout()
+    assert [one.percent, rollout(region="us").percent] == [10, 0]
+    one.advance(1)
+    assert one.percent == 50
+    one.advance(2)
+    assert one.percent == 100
+    one.advance(3)
+    assert (one.position.status, one.percent) == (Status.DONE, 100)
+    one.rollback(4)
+    assert one.percent == 0
+
+
+def test_stages_are_told_in_words() -> None:
+    assert [str(stage) for stage in STAGES] == [
+        "10% of the keys in eu",
+        "50% of the keys in eu, us",
+        "all keys in all regions",
+    ]
+
+
+# ---- time ----
+
+
+def test_it_goes_on_one_stage_at_a_time_once_a_stage_has_lasted() -> None:
+    one = rollout(now=5)
+    assert not one.tick(5 + HOLD - 1, {})
+    assert one.tick(5 + HOLD, {})
+    assert (one.position.stage, one.position.changes) == (1, 1)
+    # However long it was asleep, no stage is left out.
+    assert one.tick(50 * HOLD, {})
+    assert one.position.stage == 2
+    assert not one.tick(51 * HOLD - 1, {})
+    assert one.tick(51 * HOLD, {})
+    assert one.position.status is Status.DONE
+    assert not one.tick(99 * HOLD, {})
+
+
+def test_without_a_time_it_waits_for_the_command() -> None:
+    one = rollout(replace(PLAN, hold_ns=None))
+    assert not one.tick(10**18, {})
+    one.advance(10**18)
+    assert one.position.stage == 1
+
+
+def test_a_halted_one_never_goes_on_by_time() -> None:
+    one = rollout()
+    one.halt(1)
+    assert not one.tick(99 * HOLD, {})
+    assert (one.position.status, one.percent) == (Status.HALTED, 10)
+    one.halt(2)
+    assert one.position.changes == 1  # it was halted
+    one.advance(3)
+    assert (one.position.status, one.position.stage) == (Status.RUNNING, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "commands"),
+    [(Status.DONE, ["advance", "halt"]), (Status.ROLLED_BACK, ["advance", "halt"])],
+)
+def test_what_has_ended_takes_no_command_that_makes_no_sense(
+    status: Status, commands: list[str]
+) -> None:
+    one = rollout()
+    one.hear(replace(FIRST, changes=1, status=status), 0)
+    for command in commands:
+        with pytest.raises(CrdtbucketError, match=r"version 2 (is everywhere|was rolled back)"):
+            getattr(one, command)(0)
+    one.rollback(1)
+    assert one.position.status is Status.ROLLED_BACK
+    assert one.position.changes == (2 if status is Status.DONE else 1)
+
+
+# ---- what nodes tell each other ----
+
+
+@given(positions, positions, positions)
+def test_the_join_is_a_semilattice(a: Position, b: Position, c: Position) -> None:
+    assert a.joined(b) == b.joined(a)
+    assert a.joined(b).joined(c) == a.joined(b.joined(c))
+    assert a.joined(a) == a
+
+
+def test_version_then_changes_then_caution_then_stage_holds() -> None:
+    rising = [
+        FIRST,
+        replace(FIRST, stage=2),
+        replace(FIRST, status=Status.DONE),
+        replace(FIRST, status=Status.HALTED),
+        replace(FIRST, status=Status.ROLLED_BACK),
+        replace(FIRST, changes=1),
+        replace(FIRST, version=3),
+    ]
+    for lower, higher in itertools.pairwise(rising):
+        assert lower.joined(higher) is higher
+
+
+def test_of_two_commands_at_once_the_more_cautious_one_holds() -> None:
+    nodes = [rollout() for _ in range(4)]
+    for node, command in zip(nodes, ("advance", "halt", "rollback", "advance"), strict=True):
+        getattr(node, command)(0)
+    for node in nodes:
+        for other in nodes:
+            node.hear(other.position, 1)
+    assert {node.position.status for node in nodes} == {Status.ROLLED_BACK}
+
+
+def test_nodes_that_move_by_time_at_once_agree() -> None:
+    nodes = [rollout(region=region) for region in ("eu", "us", "ap")]
+    for node in nodes:
+        node.tick(HOLD, {})
+    assert len({node.position for node in nodes}) == 1
+    assert not any(node.hear(other.position, HOLD) for node in nodes for other in nodes)
+
+
+@given(positions)
+def test_other_versions_say_nothing(told: Position) -> None:
+    one = rollout()
+    assert one.hear(told, 1) is (told.of == FIRST.of and told > FIRST)
+
+
+def test_who_hears_of_a_stage_holds_it_as_long_as_any() -> None:
+    one = rollout()
+    one.hear(replace(FIRST, changes=1, stage=1), HOLD - 1)
+    assert not one.tick(2 * HOLD - 2, {})
+    assert one.tick(2 * HOLD - 1, {})
+    assert one.position.stage == 2
+
+
+def test_no_number_of_changes_that_a_peer_tells_is_passed() -> None:
+    """A larger one would make frames that no node reads."""
+    one = rollout()
+    one.hear(replace(FIRST, changes=2**63 - 1), 1)
+    one.halt(2)
+    row = row_of(one.position)
+    frame = wire.Frame(1, 1, 1, 1, rollout=row)
+    assert wire.decode(wire.encode(frame)).rollout == row == (2, 77, 2**63 - 1, 2, 0)
+
+
+def test_a_peer_with_more_stages_is_understood() -> None:
+    one = rollout()
+    one.hear(replace(FIRST, changes=9, stage=40), 1)
+    assert one.percent == 100
+    one.advance(2)
+    assert one.position.status is Status.DONE
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("tell"), st.integers(0, 2), st.integers(0, 2)),
+        st.tuples(st.just("wait"), st.integers(1, HOLD), st.none()),
+        st.tuples(st.sampled_from(["advance", "halt", "rollback"]), st.integers(0, 2), st.none()),
+    ),
+    max_size=40,
+)
+
+
+@given(steps, st.permutations(range(6)))
+def test_in_any_order_of_messages_and_commands_all_end_equal(
+    history: list[Any], order: list[int]
+) -> None:
+    nodes = [rollout(region=region) for region in ("eu", "us", "ap")]
+    now = 0
+    for what, who, other in history:
+        before = [node.position for node in nodes]
+        if what == "wait":
+            now += who
+            for node in nodes:
+                node.tick(now, {})
+        elif what == "tell":
+            nodes[other].hear(before[who], now)
+        else:
+            try:
+                getattr(nodes[who], what)(now)
+            except CrdtbucketError:
+                assert not nodes[who].active
+        for was, node in zip(before, nodes, strict=True):
+            assert node.position >= was
+            if what == "wait":  # by itself: one stage at most, and never out of a halt
+                assert node.position.stage - was.stage in (0, 1)
+                assert node.position == was or was.status is Status.RUNNING
+    pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
+    for place in [*order, *order]:
+        a, b = pairs[place]
+        nodes[b].hear(nodes[a].position, now)
+    assert len({node.position for node in nodes}) == 1
+
+
+# ---- when denials jump ----
+
+
+def test_it_halts_where_the_new_version_denies_more_than_the_old_one() -> None:
+    one = rollout()
+    one.tick(1, counts((1_000, 0), (0, 0)))
+    assert not one.tick(2, counts((1_900, 100), (75, 25)))  # 10% and 25%
+    assert one.tick(3, counts((1_900, 100), (65, 35)))
+    assert one.position.status is Status.HALTED
+    assert one.reason == ("api: 35% of 100 calls denied, 10% of 1,000 under the old version")
+    assert one.halts == 1
+
+
+def test_only_what_was_decided_at_this_stage_counts() -> None:
+    one = rollout()
+    one.tick(0, counts((1_000, 0), (0, 1_000)))
+    assert not one.tick(1, counts((2_000, 0), (500, 1_000)))
+
+
+def test_it_halts_on_nothing_less_than_a_hundred_calls_of_each() -> None:
+    for old, new in (((99, 0), (0, 500)), ((500, 0), (0, 99))):
+        one = rollout()
+        one.tick(0, counts((0, 0), None))
+        assert not one.tick(1, counts(old, new))
+
+
+def test_a_rise_within_the_noise_is_none() -> None:
+    assert not is_jump((50, 50), (30, 70), 0.01)  # 20 points, the error is 7
+    assert is_jump((5_000, 5_000), (3_000, 7_000), 0.01)
+    assert not is_jump((90, 10), (95, 5), 0.0)
+
+
+def test_where_no_key_is_left_it_compares_with_the_time_before() -> None:
+    plan = RolloutPlan((Stage(),), HOLD, 0.2)
+    one = Rollout(plan, FIRST, "eu", 0, {"api": ((5_000, 5_000), None)})
+    one.tick(0, counts((6_000, 5_000), (0, 0)))  # since it came into force: 0 of 1,000 denied
+    assert one.tick(1, counts((6_000, 5_000), (70, 30)))
+
+
+def test_it_halts_by_itself_only_if_it_was_told_to() -> None:
+    one = rollout(replace(PLAN, denied_ratio_rise=None))
+    one.tick(0, counts((0, 0), (0, 0)))
+    assert not one.tick(1, counts((1_000, 0), (0, 1_000)))
+
+
+def test_after_a_halt_the_command_may_go_on_and_it_halts_again() -> None:
+    one = rollout()
+    one.tick(0, counts((0, 0), (0, 0)))
+    assert one.tick(1, counts((1_000, 0), (0, 1_000)))
+    one.advance(2)
+    assert not one.tick(3, counts((1_000, 0), (0, 1_000)))
+    assert one.tick(4, counts((2_000, 0), (0, 2_000)))
+    assert (one.position.stage, one.halts) == (1, 2)

@@ -1,0 +1,245 @@
+"""A file that is watched: whatever way its content changes, it is taken once, and never half."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from crdtbucket import ConfigError, Limiter
+from crdtbucket.errors import Problem
+from crdtbucket.rollout.watching import FileWatch
+
+BUCKET = "services:\n  api:\n    bucket: {capacity: %d, refill_rate: 1, refill_interval: 1d}\n"
+
+
+class Taker:
+    """What a watch told to take, as the file was then."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.taken: list[str] = []
+        self.error: Exception | None = None
+        self.watch = FileWatch(path, self.take, period=0.01)
+
+    def take(self) -> None:
+        self.taken.append(self.path.read_text() if self.path.exists() else "none")
+        if self.error is not None:
+            raise self.error
+
+    def look(self, times: int = 3) -> None:
+        for _ in range(times):
+            self.watch.look()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "limits.yaml"
+    file.write_text("one")
+    return file
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+# ---- looks ----
+
+
+def test_what_does_not_change_is_not_taken(path: Path) -> None:
+    taker = Taker(path)
+    taker.look()
+    path.write_text("one")
+    os.utime(path, (1, 1))
+    taker.look()
+    assert taker.taken == []
+
+
+def test_a_new_content_is_taken_once_two_looks_have_seen_it(path: Path) -> None:
+    taker = Taker(path)
+    path.write_text("tw")
+    taker.look(1)
+    path.write_text("two")
+    taker.look(1)
+    assert taker.taken == []
+    taker.look(3)
+    assert taker.taken == ["two"]
+    path.write_text("one")
+    taker.look()
+    assert taker.taken == ["two", "one"]
+
+
+def test_a_file_that_is_replaced(path: Path) -> None:
+    taker = Taker(path)
+    for text in ("two", "three"):
+        fresh = path.with_name("fresh")
+        fresh.write_text(text)
+        fresh.replace(path)
+        taker.look()
+    assert taker.taken == ["two", "three"]
+
+
+def test_a_mounted_directory_that_is_swapped(tmp_path: Path) -> None:
+    """As Kubernetes mounts a ConfigMap: the file is a link through `..data`, which is turned."""
+    for number in range(4):
+        (tmp_path / f"..{number}").mkdir()
+        (tmp_path / f"..{number}" / "limits.yaml").write_text(f"version {number}")
+    data, link = tmp_path / "..data", tmp_path / "limits.yaml"
+    data.symlink_to("..0")
+    link.symlink_to("..data/limits.yaml")
+    taker = Taker(link)
+    for number in range(1, 4):
+        fresh = tmp_path / "..data_tmp"
+        fresh.symlink_to(f"..{number}")
+        fresh.replace(data)
+        taker.look()
+    assert taker.taken == ["version 1", "version 2", "version 3"]
+
+
+def test_a_file_that_is_gone_for_a_moment_is_no_change(path: Path) -> None:
+    taker = Taker(path)
+    path.unlink()
+    taker.look(1)
+    path.write_text("one")
+    taker.look()
+    assert taker.taken == []
+    path.unlink()
+    taker.look()
+    assert taker.taken == ["none"]
+
+
+def test_what_is_refused_is_logged_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    taker = Taker(path)
+    taker.error = ConfigError([Problem("is bad", "fix it", "a"), Problem("is worse", "", "b")])
+    with caplog.at_level(logging.ERROR, "crdtbucket"):
+        path.write_text("bad")
+        taker.look(5)
+        assert len(caplog.records) == 1
+        message = caplog.records[0].getMessage()
+        assert message.startswith(f"{path} is refused, and what was in force stays: 2 problems")
+        assert "a: is bad (fix it)" in message
+        assert "b: is worse" in message
+        taker.error = ZeroDivisionError("a planted bug")
+        path.write_text("other")
+        taker.look(5)
+    assert len(caplog.records) == 2
+    assert "planted" in (caplog.records[1].exc_text or "")
+    taker.error = None
+    path.write_text("good")
+    taker.look()
+    assert taker.taken == ["bad", "other", "good"]
+
+
+# ---- its thread, and the signal ----
+
+
+@pytest.fixture(autouse=True)
+def nobody_hears_the_signal() -> Iterator[None]:
+    """Also where the suite runs under nohup, which has it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def running(path: Path) -> Iterator[Taker]:
+    taker = Taker(path)
+    taker.watch.start()
+    yield taker
+    taker.watch.stop()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    taker.watch.stop()
+
+
+def test_it_looks_by_itself(running: Taker) -> None:
+    running.path.write_text("two")
+    eventually(lambda: running.taken == ["two"])
+
+
+def test_a_hangup_takes_it_at_once_even_unchanged(running: Taker) -> None:
+    for count in range(1, 4):
+        os.kill(os.getpid(), signal.SIGHUP)
+        eventually(lambda: len(running.taken) == count)  # noqa: B023
+    assert running.taken == ["one"] * 3
+
+
+def test_a_signal_that_the_program_hears_is_left_to_it(path: Path) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
+    taker = Taker(path)
+    try:
+        taker.watch.start()
+        os.kill(os.getpid(), signal.SIGHUP)
+        taker.watch.stop()
+        assert heard == [signal.SIGHUP]
+        assert taker.taken == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_outside_the_main_thread_no_signal_is_heard(path: Path) -> None:
+    taker = Taker(path)
+
+    def life() -> None:
+        taker.watch.start()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+        taker.watch.now()
+        eventually(lambda: taker.taken == ["one"])
+        taker.watch.stop()
+
+    thread = threading.Thread(target=life)
+    thread.start()
+    thread.join(10)
+    assert taker.taken == ["one"]
+
+
+# ---- a limiter that watches ----
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+async def test_a_limiter_follows_its_file_until_it_is_closed(path: Path) -> None:
+    write(path, BUCKET % 10)
+    limiter = Limiter.from_file(path, watch=True)
+    async with limiter:
+        bucket = limiter.bucket("api")
+        bucket.take("k", 10)
+        write(path, BUCKET % 15)
+        await asyncio.to_thread(eventually, lambda: bucket.spec.capacity == 15)
+        assert bucket.peek("k").remaining == 5
+        write(path, "services: {api: {bucket: {capacity: none}}}")
+        refused = lambda: limiter.stats()["config"]["refused"] == 1  # noqa: E731
+        await asyncio.to_thread(eventually, refused)
+        assert bucket.spec.capacity == 15
+        write(path, BUCKET % 20)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.to_thread(eventually, lambda: bucket.spec.capacity == 20)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    assert not [t for t in threading.enumerate() if "watch" in t.name]
+
+
+def test_a_limiter_in_threads_does_too(path: Path) -> None:
+    path.write_text(BUCKET % 10)
+    with Limiter.from_file(path, watch=True) as limiter:
+        path.write_text(BUCKET % 15)
+        eventually(lambda: limiter.bucket("api").spec.capacity == 15)
+    assert not [t for t in threading.enumerate() if "watch" in t.name]
+
+
+def test_without_being_asked_nothing_is_watched(path: Path) -> None:
+    path.write_text(BUCKET % 10)
+    with Limiter.from_file(path):
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+        assert not [t for t in threading.enumerate() if "watch" in t.name]

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import builtins
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from crdtbucket.simulator import plot
+from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
+from crdtbucket.simulator.outcome_report import as_json, plain_lines, print_table
+from crdtbucket.simulator.replay import Replayed
+from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.scenario_run import Outcome, simulate
+from crdtbucket.simulator.simulation_errors import MissingExtra, SimulationError
+
+OUTCOME = Outcome(
+    "balanced", "crdtbucket", 1, 2_000, 1_000, 0.9991234567, -0.04, 12.5, 0.25, 0, 0.98, 1.02
+)
+KEYS = [
+    "scenario", "rule", "seed", "offered", "admitted", "ratio", "excess_percent", "bound_percent",
+    "dark_seconds", "denied_light", "share_min", "share_max",
+]  # fmt: skip
+
+
+def test_json_has_the_keys_and_null_where_there_is_no_answer() -> None:
+    nothing = replace(OUTCOME, ratio=None, bound_percent=None)
+    rows = json.loads(as_json([OUTCOME, nothing]))
+    assert [list(row) for row in rows] == [KEYS, KEYS]
+    assert rows[0]["ratio"] == 0.999123
+    assert rows[0]["excess_percent"] == -0.04
+    assert rows[1]["ratio"] is None
+    assert rows[1]["bound_percent"] is None
+    assert json.loads(as_json([])) == []
+
+
+def test_plain_lines_show_the_worst_of_the_seeds() -> None:
+    worse = replace(
+        OUTCOME, seed=2, ratio=1.0, excess_percent=3.0, dark_seconds=1.0, share_min=0.5, offered=1
+    )
+    lines = plain_lines([OUTCOME, worse])
+    assert len(lines) == 2
+    assert lines[1].split() == [
+        "balanced", "crdtbucket", "1..2,000", "1,000", "0.999..1.000", "3.0", "12.5", "1.00",
+        "0.50..1.02", "0",
+    ]  # fmt: skip
+
+
+def test_a_tiny_negative_excess_is_no_negative_zero() -> None:
+    assert "-0.0" not in plain_lines([OUTCOME])[1]
+
+
+def test_table_is_plain_when_piped_and_framed_in_a_terminal() -> None:
+    for terminal in (False, True):
+        file = io.StringIO()
+        print_table([OUTCOME], Console(file=file, force_terminal=terminal, width=160))
+        assert "crdtbucket" in file.getvalue()
+        assert ("\x1b" in file.getvalue()) is terminal
+
+
+def test_notes_tell_what_a_replay_left_out() -> None:
+    outcome = Replayed(
+        "replay", "crdtbucket", 1, 2_000, 1_000, 1.0, 0.0, None, 0.0, 0, 1.0, 1.0,
+        calls_offered=20, calls_admitted=10, too_large=3, too_large_tokens=9_000, free=2,
+    )  # fmt: skip
+    file = io.StringIO()
+    print_table([outcome], Console(file=file, width=160))
+    text = file.getvalue()
+    assert "3 calls (9,000 tokens) cost more than the capacity" in text
+    assert "2 calls cost nothing" in text
+    assert "20 calls were offered; admitted: crdtbucket 10." in text
+
+
+def test_picture(tmp_path: Path) -> None:
+    settings = Settings(seed=1)
+    names = ["partition-30s", "suspend-60s"]
+    scenarios = [SCENARIOS[name](settings, 0.05) for name in names]
+    outcomes = [
+        simulate(rule, scenario, settings, curve_every_ns=NS // 10)
+        for scenario in scenarios
+        for rule in (StaticSplit(), MaxOfTotals())
+    ]
+    path = tmp_path / "picture.png"
+    plot.draw(outcomes, scenarios, settings, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.stat().st_size > 20_000
+
+
+def test_picture_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SimulationError, match="ends in"):
+        plot.check_plot(tmp_path / "picture.txt")
+    with pytest.raises(SimulationError, match="no such folder"):
+        plot.check_plot(tmp_path / "none" / "picture.png")
+
+    def no_matplotlib(name: str) -> Any:
+        raise builtins.ImportError(name)
+
+    monkeypatch.setattr("importlib.import_module", no_matplotlib)
+    with pytest.raises(MissingExtra, match=r"pip install 'crdtbucket\[plot\]'"):
+        plot.check_plot(tmp_path / "picture.png")

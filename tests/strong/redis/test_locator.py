@@ -1,0 +1,147 @@
+"""Whom it is worth asking where the primaries are, when some are gone, frozen or behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from crdtbucket import BucketSpec, ControllerSettings, Limiter, Mode, RedisConfig, RedisUnavailable
+from crdtbucket.base.address import Address
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.redis import locator as module
+from crdtbucket.strong.redis.locator import Locator
+from tests.mesh.network import eventually
+from tests.strong.fake_server import Answer, Command, FakeServer, fake, friendly
+from tests.strong.redis_groups import cluster, watched
+from tests.strong.redis_server import free_port
+
+BOUND_S = 30.0
+MODES = ControllerSettings(stable_after=0.1, stable_after_failover=0.1, least_return_gap=0.0)
+
+
+def bulk(*texts: bytes) -> bytes:
+    return b"*%d\r\n" % len(texts) + b"".join(b"$%d\r\n%b\r\n" % (len(t), t) for t in texts)
+
+
+def says(name: bytes, reply: bytes) -> Answer:
+    return lambda command: reply if command[0] == name else friendly(command)
+
+
+def names(server: FakeServer) -> Answer:
+    """What a sentinel says that names this server."""
+    return says(b"SENTINEL", bulk(b"127.0.0.1", b"%d" % server.address.port))
+
+
+def silent(command: Command) -> bytes:
+    return b""
+
+
+def sentinels(*several: FakeServer, timeout: float = 30.0) -> RedisConfig:
+    return RedisConfig(
+        sentinel_master="main",
+        sentinels=[str(one.address) for one in several],
+        connect_timeout=timeout,
+    )
+
+
+MASTER = says(b"ROLE", b"*1\r\n$6\r\nmaster\r\n")
+
+
+async def test_the_one_that_answered_last_is_asked_first() -> None:
+    async with fake(MASTER) as server, fake() as gone, fake() as good:
+        good.answer = names(server)
+        gone.answer = lambda command: b"-ERR no\r\n"
+        locator = Locator(sentinels(gone, good))
+        for _ in range(3):
+            assert (await locator.locate()).primaries[0].address == server.address
+        assert len(gone.clients) == 1
+
+
+async def test_one_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time-out is longer than this test may take, and its answer would be as good."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.01)
+    async with fake(MASTER) as server, fake(silent) as frozen, fake() as good:
+        good.answer = names(server)
+        locator = Locator(sentinels(frozen, good, timeout=60.0))
+        found = await asyncio.wait_for(locator.locate(), BOUND_S)
+        assert found.primaries[0].address == server.address
+        assert len(frozen.clients) == 1
+        await eventually(lambda: frozen.clients[0].transport.is_closing(), BOUND_S)
+        good.answer, frozen.answer = silent, names(server)
+        found = await asyncio.wait_for(locator.locate(), BOUND_S)
+        assert found.primaries[0].address == server.address
+
+
+async def test_those_that_were_silent_are_asked_after_the_others() -> None:
+    async with fake(silent) as frozen, fake() as behind:
+        behind.answer = lambda command: b"-ERR no\r\n"
+        locator = Locator(sentinels(frozen, behind, timeout=0.05))
+        with pytest.raises(RedisUnavailable, match=r"did not answer .*; .* does not serve"):
+            await locator.locate()
+        with pytest.raises(RedisUnavailable, match=r"does not serve.*; .* did not answer"):
+            await locator.locate()
+
+
+async def test_nodes_that_a_cluster_had_are_asked_when_the_seed_is_gone() -> None:
+    def slots(*ports: int) -> bytes:
+        ours = [b"*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % port for port in ports]
+        return b"*1\r\n*%d\r\n:0\r\n:16383\r\n" % (2 + len(ours)) + b"".join(ours)
+
+    async with fake() as other:
+        async with fake() as seed:
+            reply = slots(seed.address.port, other.address.port)
+            seed.answer = says(b"CLUSTER", reply)
+            other.answer = says(b"CLUSTER", slots(other.address.port))
+            locator = Locator(RedisConfig(cluster=True, nodes=[str(seed.address)]))
+            assert (await locator.locate()).primaries[0].address == seed.address
+            assert other.clients == []
+        for _ in range(2):
+            assert (await locator.locate()).primaries[0].address == other.address
+
+
+async def test_a_cluster_is_followed_though_its_only_seed_died() -> None:
+    spec = BucketSpec("b", 100, 1, "1h", consistency="strong")
+    async with cluster(replicas=True) as nodes:
+        config = RedisConfig(
+            cluster=True, nodes=[f"{nodes[0].host}:{nodes[0].port}"], deadline=10.0
+        )
+        how = Degradation(modes=MODES)
+        async with Limiter([spec], node="n1", redis=config, degradation=how) as limiter:
+            bucket = limiter.bucket("b")
+            for number in range(60):
+                assert (await bucket.acquire(f"k{number}", 10)).mode is Mode.STRONG
+            nodes[0].kill()
+            await eventually(
+                lambda: f"{nodes[3].host}:{nodes[3].port}" in limiter.stats()["redis"], BOUND_S
+            )
+            await eventually(lambda: bucket.mode is Mode.STRONG, BOUND_S)
+            for number in range(60):
+                decision = await bucket.acquire(f"k{number}", 10)
+                assert (decision.mode, decision.remaining) == (Mode.STRONG, 80)
+
+
+async def test_a_failover_is_followed_beside_a_frozen_sentinel() -> None:
+    spec = BucketSpec("b", 100, 1, "1h", consistency="strong")
+    async with watched() as (primary, replica, several):
+        config = RedisConfig(
+            sentinel_master="main", sentinels=[f"{one.host}:{one.port}" for one in several]
+        )
+        how = Degradation(modes=MODES)
+        async with Limiter([spec], node="n1", redis=config, degradation=how) as limiter:
+            bucket = limiter.bucket("b")
+            assert (await bucket.acquire("k")).mode is Mode.STRONG
+            several[0].freeze()
+            primary.kill()
+            await eventually(
+                lambda: f"{replica.host}:{replica.port}" in limiter.stats()["redis"], BOUND_S
+            )
+            await eventually(lambda: bucket.mode is Mode.STRONG, BOUND_S)
+            assert (await bucket.acquire("k")).mode is Mode.STRONG
+
+
+async def test_a_single_server_is_asked_nothing() -> None:
+    one = Address("127.0.0.1", free_port())
+    layout = await Locator(RedisConfig(host=one.host, port=one.port)).locate()
+    assert layout.primaries[0].address == one
+    assert layout.nodes == ()

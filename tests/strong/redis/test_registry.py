@@ -1,0 +1,400 @@
+"""How many nodes use one Redis: counted right, and never the end of whoever counts."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator, Iterator
+from fractions import Fraction
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crdtbucket._core import Table
+from crdtbucket.base.address import Address
+from crdtbucket.base.hashing import key_of
+from crdtbucket.strong.redis import registry as module
+from crdtbucket.strong.redis import script, topology
+from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.registry import (
+    BEAT_NS,
+    FORGOTTEN_S,
+    GONE_S,
+    NOTHING,
+    Registry,
+    Wish,
+)
+from tests.strong.fake_server import fake, friendly
+from tests.strong.redis_server import PROGRAMS, Server
+
+_prefixes = itertools.count()
+
+
+@pytest.fixture(params=PROGRAMS, scope="module")
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with Server(program=request.param) as running:
+        yield running
+
+
+@pytest.fixture
+async def connection(server: Server) -> AsyncIterator[Connection]:
+    opened = await Connection.open(Address(server.host, server.port), Access(), 5.0)
+    yield opened
+    opened.abort()
+
+
+def table() -> Table:
+    return Table(max_keys=16, virtual=True)
+
+
+def prefix() -> str:
+    return f"p{next(_prefixes)}:"
+
+
+async def second(connection: Connection) -> int:
+    reply = await ask(connection, "TIME")
+    assert isinstance(reply, list)
+    return int(reply[0])
+
+
+async def beat(connection: Connection, *several: Registry) -> None:
+    for one in several:
+        assert await one.beat(connection)
+
+
+async def fields(connection: Connection, one: Registry) -> dict[bytes, list[bytes]]:
+    flat = await ask(connection, "HGETALL", one.name)
+    assert isinstance(flat, list)
+    return {name: text.split() for name, text in zip(flat[::2], flat[1::2], strict=True)}
+
+
+async def test_processes_see_each_other(connection: Connection) -> None:
+    at = prefix()
+    first, other = Registry(at, "a", table()), Registry(at, "b é", table())
+    alone = Registry(prefix(), "a", table())
+    assert (first.processes, first.seen) == (1, False)
+    await beat(connection, first, other, first, alone)
+    assert (first.processes, other.processes, alone.processes) == (2, 2, 1)
+    assert first.seen
+
+
+async def test_twelve_processes_of_one_name_are_twelve(connection: Connection) -> None:
+    at = prefix()
+    several = [Registry(at, "web", table()) for _ in range(12)]
+    await beat(connection, *several)
+    await beat(connection, *several)
+    assert {one.processes for one in several} == {12}
+
+
+async def test_a_process_is_counted_once_however_often_it_beats(connection: Connection) -> None:
+    one = Registry(prefix(), "a", table())
+    await beat(connection, one, one, one)
+    assert one.processes == 1
+
+
+async def test_an_epoch_that_is_over_is_not_counted(connection: Connection) -> None:
+    clock = table()
+    one = Registry(prefix(), "a", clock)
+    await beat(connection, one)
+    clock.open_epoch(4711)
+    await beat(connection, one)
+    assert one.processes == 1
+
+
+async def test_who_leaves_is_not_counted(connection: Connection) -> None:
+    at = prefix()
+    one, other = Registry(at, "a", table()), Registry(at, "b", table())
+    await beat(connection, one, other)
+    await other.leave(connection)
+    await beat(connection, one)
+    assert one.processes == 1
+    assert one.sharing(1) == 1
+
+
+async def test_who_is_silent_is_not_counted_and_then_forgotten(connection: Connection) -> None:
+    one = Registry(prefix(), "a", table())
+    now = await second(connection)
+    ages = {
+        "1:now": 2,
+        "2:away": GONE_S + 30,
+        "3:old": FORGOTTEN_S + 60,
+        "4:ahead": -30,
+        "5:odd": -FORGOTTEN_S - 60,
+    }
+    for name, age in ages.items():
+        text = f"{now - age} 1000 {one._print} 1 {age + 9999:x}"
+        await ask(connection, "HSET", one.name, name, text)
+    for name, text in {"foreign": "x" * 10, "long": "9" * 500, "older": str(now)}.items():
+        await ask(connection, "HSET", one.name, name, text)
+    await beat(connection, one)
+    assert one.processes == 3  # its own, now, ahead
+    left = set(await fields(connection, one)) - {one._field}
+    assert left == {b"1:now", b"2:away", b"4:ahead", b"foreign", b"long", b"older"}
+
+
+async def test_a_beat_is_due_every_five_seconds(connection: Connection) -> None:
+    clock = table()
+    one = Registry(prefix(), "a", clock)
+    assert one.due()
+    await one.beat(connection)
+    clock.set_time(BEAT_NS - 1)
+    assert not one.due()
+    assert one.delay_s == pytest.approx(1e-9)
+    clock.set_time(BEAT_NS)
+    assert one.due()
+    assert one.delay_s == 0
+
+
+# ---- shares ----
+
+
+def granted(one: Registry, ratio: Fraction, *, fleet: bool) -> Fraction:
+    """The share of every limit that a process grants, by the rule of the quota."""
+    nodes = one.sharing(1)
+    if nodes == NOTHING:  # the price of one token is more than any bucket holds
+        return Fraction(0)
+    return ratio / nodes if fleet else min(ratio, Fraction(1, nodes))
+
+
+wishes = st.builds(
+    Wish,
+    st.sampled_from([0.1, 0.15, 0.3, 1.0, 0.001]),
+    st.booleans(),
+    st.sampled_from([1, 1, 3, 40]),
+)
+
+
+@given(
+    st.lists(wishes, min_size=1, max_size=14),
+    st.lists(
+        st.tuples(st.integers(0, 13), st.sampled_from(["beat", "beat", "lost", "leave"])),
+        max_size=60,
+    ),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_all_shares_together_are_never_more_than_the_whole(
+    server: Server, asked: list[Wish], ops: list[tuple[int, str]]
+) -> None:
+    """At any moment, whatever answers are lost; it counts who has ever come and has not left."""
+
+    async def run() -> None:
+        connection = await Connection.open(Address(server.host, server.port), Access(), 5.0)
+        at, several = prefix(), []
+        for number, wish in enumerate(asked):
+            several.append(Registry(at, f"n{number}", table(), lambda wish=wish: wish))
+        there: set[int] = set()
+        try:
+            for place, what in ops:
+                number = place % len(several)
+                one = several[number]
+                if what == "leave":
+                    await one.leave(connection)
+                    several[number] = Registry(at, f"n{number}", table(), one._wish)
+                    there.discard(number)
+                    continue
+                if what == "beat":
+                    await beat(connection, one)
+                    there.add(number)
+                else:
+                    await lose_the_answer(connection, one)
+                shares = [
+                    granted(several[i], Fraction(str(asked[i].ratio)), fleet=asked[i].fleet)
+                    for i in there
+                ]
+                assert sum(shares) <= 1
+        finally:
+            connection.abort()
+
+    asyncio.run(run())
+
+
+async def lose_the_answer(connection: Connection, one: Registry) -> None:
+    """The script runs, and nobody hears what it answered."""
+    before = dict(vars(one))
+    await beat(connection, one)
+    vars(one).update({name: before[name] for name in ("_granted", "processes", "seen")})
+
+
+async def test_a_share_is_given_up_when_that_is_heard_and_not_before(
+    connection: Connection,
+) -> None:
+    at = prefix()
+    one, other = (Registry(at, name, table(), lambda: Wish(1.0)) for name in ("a", "b"))
+    await beat(connection, one, other)
+    await lose_the_answer(connection, one)  # it goes on with all
+    await beat(connection, other)
+    assert (one.sharing(1), other.sharing(1)) == (1, NOTHING)
+
+
+async def test_shares_are_even_once_all_have_heard_of_each_other(connection: Connection) -> None:
+    at = prefix()
+    several = [Registry(at, "web", table(), lambda: Wish(0.1)) for _ in range(12)]
+    await beat(connection, *several)
+    assert [one.sharing(1) for one in several[10:]] == [NOTHING, NOTHING]
+    for _ in range(3):
+        await beat(connection, *several)
+    assert {one.sharing(1) for one in several} == {12}
+
+
+async def test_processes_that_share_their_quotas_are_one(connection: Connection) -> None:
+    at = prefix()
+    hosts = [
+        [Registry(at, "web", table(), lambda host=host: Wish(1.0, group=host)) for _ in range(4)]
+        for host in (17, 18)
+    ]
+    several = [one for host in hosts for one in host]
+    for _ in range(3):
+        await beat(connection, *several)
+    assert {(one.processes, one.sharing(1)) for one in several} == {(2, 2)}
+    for one in hosts[1]:
+        await one.leave(connection)
+    for _ in range(2):
+        await beat(connection, *hosts[0])
+    assert {one.sharing(1) for one in hosts[0]} == {1}
+
+
+async def test_who_gives_up_a_share_writes_that_at_once(connection: Connection) -> None:
+    at = prefix()
+    one, other = (Registry(at, name, table(), lambda: Wish(1.0)) for name in ("a", "b"))
+    await beat(connection, one)
+    assert not one.due()
+    await beat(connection, other)
+    assert other.sharing(1) == NOTHING
+    await beat(connection, one)
+    assert one.sharing(1) == 2
+    assert one.due()
+    await beat(connection, one, other)
+    assert not one.due()
+    assert (one.sharing(1), other.sharing(1)) == (2, 2)
+
+
+@pytest.mark.parametrize("fleet", [False, True])
+async def test_as_many_are_reckoned_with_as_are_expected(
+    connection: Connection, fleet: bool
+) -> None:
+    one = Registry(prefix(), "a", table(), lambda: Wish(0.5, fleet, 20))
+    assert one.sharing(1) == 20  # before Redis was ever met
+    assert one.sharing(30) == 30
+    await beat(connection, one)
+    assert one.processes == 1
+    assert (one.sharing(1), one.sharing(30)) == (20, 30)
+
+
+# ---- who hashes otherwise ----
+
+
+def hashing(secret: bytes) -> Table:
+    return Table(max_keys=16, virtual=True, hash_key=key_of(secret))
+
+
+async def test_who_hashes_otherwise_than_a_process_that_is_served_is_refused(
+    connection: Connection,
+) -> None:
+    at = prefix()
+    first, same = Registry(at, "a", hashing(b"one")), Registry(at, "b", hashing(b"one"))
+    other = Registry(at, "c", hashing(b"two"))
+    await beat(connection, first, other, first, other)
+    for word in ("a'", first._print, other._print, "redis.hash_secret", "mesh.hash_secret"):
+        assert word in other.conflict
+    await beat(connection, same)  # one that is refused itself refuses nobody
+    assert (first.conflict, same.conflict) == ("", "")
+    await first.leave(connection)
+    await beat(connection, other)
+    assert "b'" in other.conflict
+    await same.leave(connection)
+    await beat(connection, other, first)
+    assert other.conflict == ""
+    assert "c'" in first.conflict
+
+
+async def test_a_process_that_was_silent_for_a_minute_refuses_nobody(
+    connection: Connection,
+) -> None:
+    one = Registry(prefix(), "a", hashing(b"one"))
+    now = await second(connection)
+    gone = f"{now - GONE_S - 9} 0 {'0' * 16} 1 a"
+    await ask(connection, "HSET", one.name, "1:b", gone)
+    await beat(connection, one)
+    assert one.conflict == ""
+
+
+# ---- what is no answer ----
+
+
+def answered(*parts: bytes) -> bytes:
+    return b"*%d\r\n" % len(parts) + b"".join(part + b"\r\n" for part in parts)
+
+
+EMPTY = b"$0\r\n"
+WRONG = {
+    "empty": b"*0\r\n",
+    "null": b"*-1\r\n",
+    "a_number": b":1\r\n",
+    "short": answered(b":1", b":1", EMPTY),
+    "long": answered(b":1", b":1", EMPTY, EMPTY, EMPTY),
+    "no_processes": answered(b":0", b":1", EMPTY, EMPTY),
+    "more_than_the_whole": answered(b":1", b":1000000001", EMPTY, EMPTY),
+    "negative_share": answered(b":1", b":-1", EMPTY, EMPTY),
+    "text_for_a_number": answered(b"$1\r\n1", b":1", EMPTY, EMPTY),
+    "number_for_a_text": answered(b":1", b":1", b":1", EMPTY),
+    "null_for_a_text": answered(b":1", b":1", b"$-1", EMPTY),
+    "long_text": answered(b":1", b":1", b"$1025\r\n" + b"x" * 1025, EMPTY),
+    "loading": b"-LOADING it loads\r\n",
+    "replica": b"-READONLY no\r\n",
+    "garbage": b"\x00\x01\r\n",
+    "silent": b"",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+async def test_a_wrong_answer_is_logged_and_the_count_stays(
+    wrong: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "crdtbucket.strong")
+    one = Registry("p:", "a", table())
+    one.processes = 7
+    monkeypatch.setattr(module, "PATIENCE_S", 5.0 if wrong else 0.05)
+    async with fake(lambda c: wrong if c[0] == b"EVAL" else friendly(c)) as server:
+        connection = await Connection.open(server.address, Access(), 5.0)
+        assert not await one.beat(connection)
+        connection.abort()
+    assert (one.processes, one.seen, one.conflict) == (7, False, "")
+    assert "nodes were not counted" in caplog.text
+    assert not one.due()
+
+
+async def test_a_connection_that_is_gone_ends_nothing() -> None:
+    one = Registry("p:", "a", table())
+    async with fake() as server:
+        connection = await Connection.open(server.address, Access(), 5.0)
+        connection.abort()
+        await one.beat(connection)
+        await one.leave(connection)
+    assert one.processes == 1
+
+
+async def test_a_cancelled_beat_is_cancelled() -> None:
+    async with fake(lambda c: b"" if c[0] == b"EVAL" else friendly(c)) as server:
+        connection = await Connection.open(server.address, Access(), 5.0)
+        beating = asyncio.create_task(Registry("p:", "a", table()).beat(connection))
+        await asyncio.sleep(0)
+        beating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await beating
+        connection.abort()
+
+
+@pytest.mark.parametrize(
+    "ranges", [((0, 16_383),), ((0, 9), (16_000, 16_001)), ((12_345, 12_345),)]
+)
+def test_the_probe_is_a_key_of_this_nodes_own_in_the_slots(
+    ranges: tuple[tuple[int, int], ...],
+) -> None:
+    calls = [Registry("p:", name, table()).probe(ranges)[1] for name in ("a", "b")]
+    assert calls[0].key != calls[1].key
+    for call in calls:
+        assert any(first <= topology.slot(call.key) <= last for first, last in ranges)
+        assert script.read_owner(call.owner)[1] in ("a", "b")

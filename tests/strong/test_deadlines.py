@@ -1,0 +1,90 @@
+"""When a deadline has passed: counted from the writing, and only once the socket was looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from crdtbucket.base.clock import now_ns
+from crdtbucket.strong.deadlines import Turn, Turns
+from crdtbucket.strong.redis.redis_connection import Batch
+from tests.mesh.network import eventually
+
+MS = 1_000_000
+HOME: Any = object()
+DEADLINE = 2 * MS
+
+
+def watched() -> tuple[Turns, list[Turn]]:
+    overdue: list[Turn] = []
+
+    def give_up(turn: Turn) -> None:
+        turn.done = True
+        overdue.append(turn)
+
+    return Turns(HOME, DEADLINE, give_up), overdue
+
+
+def turn(*, written: bool = True, ago: int = 0) -> Turn:
+    ask: Any = None
+    made = Turn(HOME, ask, asyncio.get_running_loop().create_future())
+    made.first = made.sent = Batch()
+    if written:
+        made.first.written_ns = now_ns() - ago
+    return made
+
+
+async def test_a_turn_without_an_answer_is_given_up() -> None:
+    turns, overdue = watched()
+    first, second = turn(), turn()
+    turns.add(first)
+    turns.add(second)
+    assert len(turns) == 2
+    await eventually(lambda: overdue == [first, second])
+    assert len(turns) == 0
+    assert first.written_ns + DEADLINE <= now_ns()
+
+
+async def test_a_turn_that_is_not_written_has_no_deadline_yet() -> None:
+    turns, overdue = watched()
+    waiting, behind = turn(written=False), turn(ago=10 * MS)
+    turns.add(waiting)
+    for _ in range(5):  # deadlines pass, that of the one behind it among them
+        later = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(2 * DEADLINE / 1e9, later.set_result, None)
+        await later
+    assert (overdue, len(turns)) == ([], 1)
+    turns.add(behind)
+    assert waiting.first is not None
+    waiting.first.written_ns = now_ns()
+    await eventually(lambda: overdue == [waiting, behind])
+
+
+async def test_what_has_come_is_read_before_anything_is_given_up() -> None:
+    """The loop was late: deadline and answer are both there, and the timer runs first."""
+    turns, overdue = watched()
+    one = turn(ago=100 * MS)
+    turns.add(one)
+    loop = asyncio.get_running_loop()
+    read = loop.create_future()
+
+    def answer() -> None:
+        one.done = True
+        read.set_result(None)
+
+    loop.call_later(0, answer)  # after the deadline's timer, and before any that this one sets
+    await read
+    await asyncio.sleep(0.005)
+    assert overdue == []
+    turns.add(turn(ago=100 * MS))
+    await eventually(lambda: len(overdue) == 1)
+
+
+async def test_who_was_sent_on_to_another_server_is_not_ours() -> None:
+    turns, overdue = watched()
+    gone, stays = turn(ago=100 * MS), turn(ago=100 * MS)
+    turns.add(gone)
+    gone.home = object()  # type: ignore[assignment]
+    turns.take_over(stays)
+    assert len(turns) == 1
+    await eventually(lambda: overdue == [stays])

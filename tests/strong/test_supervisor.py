@@ -1,0 +1,91 @@
+"""A connection that outlives what its address led to is given up for a new one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+from crdtbucket import BucketSpec, ControllerSettings, Limiter, Mode, RedisConfig
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.controller.notice import ModeNotice
+from tests.mesh.network import eventually
+from tests.strong.redis_server import Server
+
+STILL = BucketSpec("b", 100_000, 1, "1h", consistency="strong")
+BOUND_S = 30.0
+
+
+class Door:
+    """An address that leads to one server, and later to another; connections that stand, stay."""
+
+    def __init__(self, server: Server) -> None:
+        self.leads_to = server
+        self.port = 0
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        to = self.leads_to
+        try:
+            other_reader, other_writer = await asyncio.open_connection(to.host, to.port)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers.append(other_writer)
+        await asyncio.gather(_pipe(reader, other_writer), _pipe(other_reader, writer))
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Door]:
+        listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = listener.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            listener.close()
+            for writer in self._writers:
+                writer.transport.abort()
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+    writer.transport.abort()
+
+
+def linked(replica: Server) -> bool:
+    return b"master_link_status:up" in replica.call("INFO", "replication")
+
+
+async def test_a_primary_that_became_a_replica_is_left_for_what_its_address_leads_to() -> None:
+    told: list[ModeNotice] = []
+    with Server() as first, Server() as second:
+        second.call("REPLICAOF", first.host, first.port)
+        await eventually(lambda: linked(second), BOUND_S)
+        async with Door(first).open() as door:
+            config = RedisConfig(host="127.0.0.1", port=door.port, deadline=10.0)
+            modes = ControllerSettings(latency_limit=5.0, outage_after=5.1)
+            how = Degradation(modes=modes, on_mode_change=told.append)
+            async with Limiter([STILL], node="n1", redis=config, degradation=how) as limiter:
+                bucket = limiter.bucket("b")
+                consumed = sum([(await bucket.acquire("k")).allowed for _ in range(50)])
+                second.call("REPLICAOF", "NO", "ONE")
+                door.leads_to = second
+                first.call("REPLICAOF", second.host, second.port)
+                deadline, mode = time.monotonic() + BOUND_S, Mode.FALLBACK
+                while mode is not Mode.STRONG:
+                    assert time.monotonic() < deadline, "it was asked for ever"
+                    decision = await bucket.acquire("k")
+                    consumed += decision.allowed
+                    mode = decision.mode
+                    await asyncio.sleep(0)
+                await eventually(lambda: not limiter.stats()["strong"]["unsettled"], BOUND_S)
+                (key,) = second.call("KEYS", "crdtbucket:{b:*")
+                fields = second.call("HGETALL", key)
+                (record,) = (text for name, text in zip(fields[::2], fields[1::2], strict=True)
+                             if name != b"level")  # fmt: skip
+                _, taken, returned, *_ = map(int, record.split())
+                assert taken - returned == consumed
+    assert told == []  # it came back before that was an outage
