@@ -91,11 +91,13 @@ def test_no_module_imports_a_higher_layer(module: str) -> None:
 
 def test_the_layers_are_looked_at() -> None:
     # That the readers above find imports at all, late ones included.
-    assert "crdtbucket.mesh.protocol.machine" in set(
+    assert "crdtbucket.mesh.protocol.mesh_node" in set(
         imports(MODULES["crdtbucket.limiter.lifecycle"])
     )
     assert "crdtbucket.errors" in set(imports(MODULES["crdtbucket._core"]))
-    assert rank("crdtbucket.mesh.transport.network") > rank("crdtbucket.mesh.protocol.machine")
+    assert rank("crdtbucket.mesh.transport.mesh_network") > rank(
+        "crdtbucket.mesh.protocol.mesh_node"
+    )
     with pytest.raises(AssertionError, match="no layer"):
         rank("crdtbucket.something_new")
 

@@ -24,8 +24,8 @@ from crdtbucket.rollout.staged import Position, row_of
 from crdtbucket.shared.table_file import SharedFile, TableNotes
 
 if TYPE_CHECKING:
-    from crdtbucket.mesh.protocol.machine import MeshNode
-    from crdtbucket.mesh.transport.network import Mesh
+    from crdtbucket.mesh.protocol.mesh_node import MeshNode
+    from crdtbucket.mesh.transport.mesh_network import MeshNetwork
     from crdtbucket.strong.assembly import StrongSide
 
 
@@ -91,7 +91,7 @@ class Lifecycle:
         """Told how far a version is at a peer."""
         self._state: StateDir | None = None
         self._saving = threading.Lock()  # over the state's use: snapshots are written in a thread
-        self._mesh: Mesh | None = None
+        self._mesh: MeshNetwork | None = None
         self._on_loop: AsyncExitStack | None = None
         self._in_thread: Background | None = None
         if mesh is not None:
@@ -99,7 +99,7 @@ class Lifecycle:
         _all.add(self)
 
     @property
-    def mesh(self) -> Mesh | None:
+    def mesh(self) -> MeshNetwork | None:
         """The mesh while it runs."""
         return None if self.state is State.CLOSED else self._mesh
 
@@ -108,7 +108,7 @@ class Lifecycle:
         far its roll-out is."""
         self._told, self._position = config, position
         if self.machine is not None:
-            self.machine.runs, self.machine.rollout = config, row_of(position)
+            self.machine.advertise(config, row_of(position))
 
     async def open_on_loop(self) -> None:
         """Join the mesh on the running event loop. Raises `MeshError`; it may be tried again."""
@@ -217,16 +217,16 @@ class Lifecycle:
 
     def _mesh_service(self, config: MeshConfig, file: SharedFile | None) -> Service:
         # The network is imported only where there is one.
-        from crdtbucket.mesh.transport.network import Mesh
+        from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 
-        def make() -> Mesh:
-            mesh = Mesh(
+        def make() -> MeshNetwork:
+            mesh = MeshNetwork(
                 self._protocol(config),
                 config,
                 self._table.now,
                 hash_key=self._table.hash_key,
+                on_conflict=self._name_used,
             )
-            mesh.on_conflict = self._name_used
             self._mesh = mesh
             return mesh
 
@@ -254,7 +254,7 @@ class Lifecycle:
             leader_view.publish(self._table, mesh_stats(mesh, machine, now), machine.fleet(now))
 
     def _protocol(self, config: MeshConfig) -> MeshNode:
-        from crdtbucket.mesh.protocol.machine import MeshNode
+        from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
         notes = None if self._file is None else TableNotes(self._table)
         goes_on = notes is not None and bool(notes.read())  # another process began this life
@@ -267,8 +267,8 @@ class Lifecycle:
             notes=notes,
         )
         node.on_conflict = self._refused
-        node.runs, node.rollout = self._told, row_of(self._position)
-        node.members.on_rollout = self.on_rollout
+        node.advertise(self._told, row_of(self._position))
+        node.on_rollout = self.on_rollout
         self.machine = node
         if config.state_dir is not None:
             self._take_state(StateDir(config.state_dir, self._node), node, goes_on=goes_on)

@@ -20,10 +20,10 @@ from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import entries, wire
 from crdtbucket.mesh.transport import mesh_tls
 from crdtbucket.mesh.transport.dialer import connect, http_session
-from crdtbucket.mesh.transport.handshake import greet_as_observer
+from crdtbucket.mesh.transport.handshake import handshake_as_observer
 from crdtbucket.mesh.transport.hello import NONCE_BYTES, Role
 from crdtbucket.mesh.transport.peer_connection import (
-    ConnectionLost,
+    PeerConnectionLost,
     WebSocket,
     describe_bye,
     hang_up,
@@ -84,7 +84,7 @@ class Line:
             return await within(timeout, self._ask(values))
         except asyncio.TimeoutError as error:
             raise PeerFailed(f"no answer within {timeout:g} s") from error
-        except (ConnectionLost, ConnectionError, WireError) as error:
+        except (PeerConnectionLost, ConnectionError, WireError) as error:
             raise PeerFailed(str(error) or type(error).__name__) from error
 
     async def _ask(self, values: dict[str, Any]) -> wire.Frame:
@@ -96,7 +96,7 @@ class Line:
         while True:
             kind, body = self._shake.session.open(await receive_bytes(self._ws))
             if kind == Kind.BYE:
-                raise ConnectionLost(f"it says {describe_bye(body)}")
+                raise PeerConnectionLost(f"it says {describe_bye(body)}")
             frame = wire.decode(body)
             if frame.ack == self._seq:
                 self.epoch = frame.epoch
@@ -165,18 +165,18 @@ class Peer:
         """Tells it these keys, each with its columns and the tokens owed. Raises `PeerFailed`."""
         total = Told(0, 0, 0)
         for payload, origins in self._frames(told):
-            tables = wire.Tables(1, origins, self.buckets.definitions)
+            tables = wire.AnnouncedTables(1, origins, self.buckets.definitions)
             answer = await self.line.ask(
                 self.timeout, payload=payload, tables_version=1, tables=tables
             )
-            if answer.told is None:
+            if answer.merge_result is None:
                 raise PeerFailed("it did not say what it merged")
-            total = Told(*(a + b for a, b in zip(total, answer.told, strict=True)))
+            total = Told(*(a + b for a, b in zip(total, answer.merge_result, strict=True)))
         return total
 
     def _read(self, frame: wire.Frame) -> Seen:
         self.members |= {name: address for name, _, _, address in frame.members or ()}
-        self.marks |= set(frame.marks or ())
+        self.marks |= set(frame.tombstones or ())
         if frame.items is None:
             raise PeerFailed("it did not say what its answer covers")
         seen = Seen({}, frame.items[1])
@@ -261,7 +261,13 @@ class Caller:
             return await within(self._timeout, self._call(address))
         except asyncio.TimeoutError as error:
             raise PeerFailed(f"no answer within {self._timeout:g} s") from error
-        except (aiohttp.ClientError, OSError, ConnectionLost, WireError, HandshakeError) as error:
+        except (
+            aiohttp.ClientError,
+            OSError,
+            PeerConnectionLost,
+            WireError,
+            HandshakeError,
+        ) as error:
             raise PeerFailed(str(error) or type(error).__name__) from error
 
     async def _call(self, address: str) -> Peer:
@@ -277,7 +283,7 @@ class Caller:
                 dialer=True,
                 role=Role.OBSERVER,
             )
-            info = await greet_as_observer(ws, shake)
+            info = await handshake_as_observer(ws, shake)
         except BaseException:
             await hang_up(ws)
             raise

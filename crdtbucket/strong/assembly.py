@@ -32,7 +32,7 @@ from crdtbucket.strong.store_request import Rules
 from crdtbucket.strong.strong_bucket import StrongBucket
 
 if TYPE_CHECKING:
-    from crdtbucket.mesh.protocol.machine import MeshNode
+    from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
 LOG = logging.getLogger("crdtbucket.strong")
 
@@ -182,7 +182,7 @@ class StrongSide:
         if self._degradation.webhook is not None:
             self._webhook = Webhook(self._degradation.webhook)
         if machine is not None:
-            machine.on_away = desk.owed.push
+            machine.on_store_unreachable = desk.owed.push
         await self.store.start()
         self._warn_of_strangers(self.store)
         for bucket in self._buckets:
@@ -267,7 +267,7 @@ class StrongSide:
         for bucket in self._buckets:
             bucket.mode = mode
         if self._machine is not None:
-            self._machine.away = mode is not Mode.STRONG
+            self._machine.store_unreachable = mode is not Mode.STRONG
 
     def _changed(self, endpoint: str, change: Change) -> None:
         notice = ModeNotice(

@@ -39,7 +39,7 @@ class StrongNode:
 
     def __init__(self, world: World, sim: SimulatedNode, on_outage: OnOutage) -> None:
         self.world, self.sim = world, sim
-        self.away = False
+        self.store_unreachable = False
         self.rtt_ns = world.rtt_ns
         self.fence = 1
         self.quotas = Table(max_keys=10_000, virtual=True)
@@ -54,14 +54,14 @@ class StrongNode:
             {self.bucket: Rules(self.arguments, on_outage, quota)},
             nodes=sim.node.known,
         )
-        sim.node.on_away = self.desk.owed.push
+        sim.node.on_store_unreachable = self.desk.owed.push
         self.flights: list[Flight] = []
         self._settle_later()
 
     def acquire(self, key: str, cost: int, done: Done) -> None:
         """A decision, now or when its answer is here."""
         self._present()
-        if self.away:
+        if self.store_unreachable:
             done(self.desk.away(self.bucket, key, cost, Mode.FALLBACK))
             return
         opened = self.desk.open(self.bucket, key, cost, self.fence)
@@ -72,20 +72,20 @@ class StrongNode:
 
     def lose_redis(self) -> None:
         """Cut off from Redis, its connection ended: what is under way is given up and runs,
-        unheard."""
-        self.away = self.sim.node.away = True
+        unseen."""
+        self.store_unreachable = self.sim.node.store_unreachable = True
         self.fence += 1
         for flight in self._give_up():
             self.desk.adrift(flight.ask)
 
     def time_out(self) -> None:
         """Redis is silent for too long: what is under way is given up, and heard late."""
-        self.away = self.sim.node.away = True
+        self.store_unreachable = self.sim.node.store_unreachable = True
         self._give_up()
 
     def find_redis(self) -> None:
         """Redis answers again."""
-        self.away = self.sim.node.away = False
+        self.store_unreachable = self.sim.node.store_unreachable = False
 
     def _give_up(self) -> list[Flight]:
         self._present()
@@ -131,7 +131,7 @@ class StrongNode:
                 self._ask(ask, None)
 
     def _settle_later(self) -> None:
-        if not self.away:
+        if not self.store_unreachable:
             self.settle_all()
         mesh = self.world.mesh
         mesh.schedule(mesh.now_ns + SETTLE_NS, self._settle_later)

@@ -11,7 +11,9 @@ import struct
 from typing import Any
 
 from crdtbucket._core import Table
-from crdtbucket.mesh.protocol.link import Link
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.rounds import Outbox
 
 PERIOD_NS = 10_000_000_000
 SLICE = 1024
@@ -26,7 +28,7 @@ LAST = 2**64 - 1
 _ITEM = struct.Struct("<QQQQ")
 
 
-def next_digest(table: Table, link: Link, now: int) -> dict[str, Any]:
+def next_digest(table: Table, link: PeerState, now: int) -> dict[str, Any]:
     """The digest that is due for this link, as fields of a frame; empty when none is."""
     if now < link.digest_due:
         return {}
@@ -40,6 +42,25 @@ def next_digest(table: Table, link: Link, now: int) -> dict[str, Any]:
     if last == LAST:
         link.passes += 1
     return {"digest": (first, last, count, total, min(debt, 2**64 - 1))}
+
+
+def respond(table: Table, out: Outbox, link: PeerState, frame: wire.Frame, now: int) -> list[bytes]:
+    """The frames that answer what a frame of this peer says of a range: its digest, its items, or
+    the hashes that it asks for."""
+    frames: list[bytes] = []
+    if frame.digest is not None and differs(table, frame.digest):
+        first, last = frame.digest[:2]
+        payload = items(table, first, last)
+        kind = wire.ITEMS
+        frames.append(out.frame(link, now, payload=payload, payload_kind=kind, items=(first, last)))
+    if frame.payload_kind == wire.ITEMS and frame.items is not None:
+        send, want = compare(table, *frame.items, frame.payload)
+        frames += out.entries(link, send, now)
+        if want:
+            frames.append(out.frame(link, now, payload=want, payload_kind=wire.WANT))
+    elif frame.payload_kind == wire.WANT:
+        frames += out.entries(link, wanted(table, frame.payload), now)
+    return frames
 
 
 def differs(table: Table, digest: tuple[int, int, int, int, int]) -> bool:

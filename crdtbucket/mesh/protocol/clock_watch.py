@@ -25,7 +25,7 @@ a jump of that peer's clock."""
 
 
 @dataclass
-class Offset:
+class ClockOffset:
     """How far a peer's clock is ahead of this one (ns). Times are ns of this one."""
 
     base: int | None = None
@@ -83,7 +83,7 @@ class Offset:
         self.unconfirmed = 0
 
 
-def jump(offsets: Iterable[Offset]) -> int:
+def jump(offsets: Iterable[ClockOffset]) -> int:
     """By how much (ns) the own clock jumped forward, 0 for not at all.
 
     Judged by the median of the peers. Against a single one it cannot be told whose clock it was:

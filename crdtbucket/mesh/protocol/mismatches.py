@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
-from crdtbucket.mesh.protocol.roster import Resolved
+from crdtbucket.mesh.protocol.roster import ResolvedTables
 
 LASTS_NS = 5_000_000_000
 """A difference that lasts for so long is told. What is under way while all nodes are reloaded, and
@@ -24,7 +24,7 @@ class Mismatches:
         self._since: dict[tuple[str, int, int, int], int] = {}
         """When a peer first stated keys so: (peer, bucket, definition there, definition here)."""
 
-    def stated(self, peer: str, resolved: Resolved, mixed: tuple[int, ...], now: int) -> None:
+    def stated(self, peer: str, resolved: ResolvedTables, mixed: tuple[int, ...], now: int) -> None:
         """The peer has sent keys under these of its definitions (places in its table), each of a
         bucket that is defined otherwise here."""
         for place in mixed:

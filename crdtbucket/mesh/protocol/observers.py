@@ -50,7 +50,7 @@ def look(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
         "tables_version": tables.version,
         "tables": tables,
         "items": (min(first, last), last),
-        "marks": _marks(table) or None,
+        "tombstones": _tombstones(table) or None,
     }
 
 
@@ -73,8 +73,8 @@ def tell(table: Table, roster: Roster, frame: wire.Frame) -> Merged:
     )
 
 
-def _marks(table: Table) -> tuple[int, ...]:
-    return tuple(epoch for _, _, epoch, gone in table.origins() if gone)[: wire.MAX_MARKS]
+def _tombstones(table: Table) -> tuple[int, ...]:
+    return tuple(epoch for _, _, epoch, gone in table.origins() if gone)[: wire.MAX_TOMBSTONES]
 
 
 __all__ = ["look", "tell"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.link import Link
+from crdtbucket.mesh.protocol.peer_state import PeerState
 
 log = logging.getLogger("crdtbucket.mesh")
 
@@ -33,7 +33,7 @@ CROWDED = wire.MAX_ORIGINS * 7 // 8
 
 
 @dataclass
-class _Dead:
+class _DeadEpoch:
     """An epoch that nobody runs under any more. Times are local ns."""
 
     since: int
@@ -49,10 +49,10 @@ class Pruner:
     """Decides which epochs are marked, and when a mark is forgotten."""
 
     def __init__(self, table: Table, now: int, interval_ns: int = 0) -> None:
-        """Goes on with the marks that are in the table. `interval_ns`: between two rounds."""
+        """Goes on with the tombstones that are in the table. `interval_ns`: between two rounds."""
         self._table = table
         self._settled_ns = max(SETTLED_NS, ROUNDS * interval_ns)
-        self._dead: dict[int, _Dead] = {}
+        self._dead: dict[int, _DeadEpoch] = {}
         self._place = -1
         """Where the look at all keys under way goes on, -1 while none is."""
         self._begun = 0
@@ -60,7 +60,7 @@ class Pruner:
         """What it has found: the longest time to full of a bucket, by epoch."""
         self._crowded = False
         self._running = 0
-        self.marks = {epoch: now for _, _, epoch, marked in table.origins() if marked}
+        self.tombstones = {epoch: now for _, _, epoch, marked in table.origins() if marked}
         """Marked epochs, the oldest first, and when they were marked, as far as that is known."""
 
     @property
@@ -68,8 +68,8 @@ class Pruner:
         """Whether there is hardly room for more epochs, although all dead ones go."""
         return self._running > CROWDED
 
-    def step(self, links: Iterable[Link], running: set[int], now: int) -> tuple[int, ...]:
-        """Marks what can be marked, releases what is old; returns the marks to tell."""
+    def step(self, links: Iterable[PeerState], running: set[int], now: int) -> tuple[int, ...]:
+        """Marks what can be marked, releases what is old; returns the tombstones to tell."""
         live = {link.info.epoch: link for link in links if link.connected and not link.left}
         known = self._table.origins()
         dead = {epoch for _, _, epoch, marked in known if not marked} - running
@@ -77,7 +77,7 @@ class Pruner:
         for epoch in dead:
             if epoch not in self._dead:
                 passes = {peer: link.passes for peer, link in live.items()}
-                self._dead[epoch] = _Dead(now, passes)
+                self._dead[epoch] = _DeadEpoch(now, passes)
             one = self._dead[epoch]
             settled = now - one.since >= self._settled_ns
             if one.spread is None and settled and _has_spread(one, live):
@@ -86,11 +86,11 @@ class Pruner:
         for epoch, one in list(self._dead.items()):
             if one.settles is not None and now >= one.settles:
                 self._mark(epoch, now)
-        self._running = len(known) - len(self._dead) - len(self.marks)
+        self._running = len(known) - len(self._dead) - len(self.tombstones)
         self._make_room(len(known), now)
-        for epoch in [e for e, at in self.marks.items() if now - at > KEPT_NS]:
+        for epoch in [e for e, at in self.tombstones.items() if now - at > KEPT_NS]:
             self._release(epoch)
-        return tuple(self.marks)[-wire.MAX_MARKS :]
+        return tuple(self.tombstones)[-wire.MAX_TOMBSTONES :]
 
     def _look(self, now: int) -> None:
         """Goes on with a look at all keys: in which of them does a dead epoch stand that owe?"""
@@ -108,15 +108,15 @@ class Pruner:
                 settles = one.since + self._settled_ns + self._owing.get(epoch, 0)
                 one.settles = settles if one.settles is None else min(settles, one.settles)
 
-    def told(self, epoch: int, running: set[int], now: int) -> None:
+    def advertised(self, epoch: int, running: set[int], now: int) -> None:
         """A peer says that this epoch is dead and counted everywhere; a running one is never
         believed dead."""
-        if epoch not in running and epoch not in self.marks:
+        if epoch not in running and epoch not in self.tombstones:
             self._mark(epoch, now)
 
     def returned(self, epoch: int) -> None:
         """A process that was taken for dead is heard: its columns count again."""
-        if self.marks.pop(epoch, None) is not None:
+        if self.tombstones.pop(epoch, None) is not None:
             self._table.unmark(epoch)
 
     def _make_room(self, known: int, now: int) -> None:
@@ -124,7 +124,7 @@ class Pruner:
         if crowded and not self._crowded:
             log.warning("%d epochs are known: from here on old ones are dropped early", known)
         self._crowded = crowded
-        for epoch in list(self.marks)[: max(0, known - CROWDED)]:
+        for epoch in list(self.tombstones)[: max(0, known - CROWDED)]:
             self._release(epoch)
             known -= 1
         by_age = sorted(self._dead, key=lambda epoch: self._dead[epoch].since)
@@ -135,14 +135,14 @@ class Pruner:
     def _mark(self, epoch: int, now: int) -> None:
         self._dead.pop(epoch, None)
         if self._table.mark(epoch):
-            self.marks[epoch] = now
+            self.tombstones[epoch] = now
 
     def _release(self, epoch: int) -> None:
-        del self.marks[epoch]
+        del self.tombstones[epoch]
         self._table.release(epoch)
 
 
-def _has_spread(dead: _Dead, live: dict[int, Link]) -> bool:
+def _has_spread(dead: _DeadEpoch, live: dict[int, PeerState]) -> bool:
     """Whether each live peer has the final counts of an epoch."""
     return all(
         link.passes >= dead.passes[epoch] + PASSES if epoch in dead.passes else link.synced

@@ -15,10 +15,10 @@ MAX_NODES = 1024
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedTables:
     """A peer's announced tables as understood here."""
 
-    tables: wire.Tables
+    tables: wire.AnnouncedTables
     origins: array[int]
     """Local origin ids at its positions."""
     definitions: tuple[tuple[int, int, int, int], ...]
@@ -48,8 +48,8 @@ class Roster:
             raise MeshError(
                 f"this table is used by node {owner!r}, not {name!r}: give it that name"
             )
-        self._announced: tuple[wire.Tables, array[int], tuple[int, int] | None]
-        self._announced = wire.Tables(0, (), ()), array("H"), None
+        self._announced: tuple[wire.AnnouncedTables, array[int], tuple[int, int] | None]
+        self._announced = wire.AnnouncedTables(0, (), ()), array("H"), None
         self._owners: tuple[int, dict[int, str]] = -1, {}
 
     def node(self, name: str) -> int:
@@ -87,7 +87,7 @@ class Roster:
             self._owners = tables.version, {known: name for name, known in tables.origins}
         return self._owners[1].get(epoch)
 
-    def announced(self) -> tuple[wire.Tables, array[int]]:
+    def announced(self) -> tuple[wire.AnnouncedTables, array[int]]:
         """What positions in the entries sent from here mean, and the position of each origin.
 
         May be called from two threads (a snapshot's is one): what is built becomes valid at once.
@@ -103,11 +103,13 @@ class Roster:
         for place, (origin, _, _) in enumerate(origins):
             positions[origin] = place
         owners = _shared(((name, epoch) for _, name, epoch in origins), tables.origins)
-        tables = wire.Tables(tables.version + 1, owners, tuple(self._table.all_definitions()))
+        tables = wire.AnnouncedTables(
+            tables.version + 1, owners, tuple(self._table.all_definitions())
+        )
         self._announced = tables, positions, key
         return tables, positions
 
-    def resolve(self, tables: wire.Tables) -> Resolved:
+    def resolve(self, tables: wire.AnnouncedTables) -> ResolvedTables:
         """A peer's tables in local numbers. Raises WireError when an epoch is stated of two nodes,
         or when there is no room for more."""
         origins = array("H")
@@ -123,7 +125,7 @@ class Roster:
             definitions.append((mine[0] if mine else -1, same, q, p))
         own, _ = self.announced()
         tables = replace(tables, origins=_shared(tables.origins, own.origins))
-        return Resolved(tables, origins, tuple(definitions), self.key)
+        return ResolvedTables(tables, origins, tuple(definitions), self.key)
 
     @property
     def key(self) -> tuple[int, int]:
