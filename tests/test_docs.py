@@ -277,7 +277,7 @@ def test_every_public_name_is_documented_and_no_other() -> None:
 
 TOLD_KINDS = [Limiter, Bucket, StrongBucket, Decision, Decisions, AllDecision, AllReservation]
 TOLD_KINDS += [ModeNotice]
-# A bucket's half of the talk with Redis; its caller is the desk alone.
+# A bucket's half of the talk with Redis; its caller is the ledger alone.
 TALK = ["open_call", "close_call", "take_as", "own", "void", "stated", "adopt", "shortage"]
 TALK += ["name_hash", "attach", "store"]
 

@@ -15,7 +15,7 @@ from crdtbucket.demo.redis_process import Server
 from crdtbucket.errors import ConfigError, RedisUnavailable
 from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import read_owner
 
@@ -96,9 +96,9 @@ class DemoStore:
         with contextlib.suppress(DemoError):
             await self._ask("DEL", *keys)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> RedisConnection:
         try:
-            return await Connection.open(self._address, self._access, ANSWER_S)
+            return await RedisConnection.open(self._address, self._access, ANSWER_S)
         except RedisUnavailable as error:
             raise DemoError(f"--redis: {error}") from error
 

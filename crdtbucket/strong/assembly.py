@@ -16,16 +16,16 @@ from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong import last_epoch
+from crdtbucket.strong import previous_epoch
 from crdtbucket.strong.controller.degradation import Degradation, Scope
 from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook import Webhook
-from crdtbucket.strong.last_epoch import LastLife
-from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.ledger import Ledger
+from crdtbucket.strong.previous_epoch import PreviousEpoch
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.registry import Wish
+from crdtbucket.strong.redis.registry import WantedShare
 from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_request import Rules
@@ -73,7 +73,7 @@ class StrongSide:
         self._candidates: dict[BucketCore, Rules | None] = {}
         self.store: Store | None = None
         self._machine: MeshNode | None = None
-        self._last_life: LastLife | None = None
+        self._previous_epoch: PreviousEpoch | None = None
         self._state_dir = ""
         self._webhook: Webhook | None = None
 
@@ -119,7 +119,7 @@ class StrongSide:
         known = bucket in self._rules
         self._rules[bucket], self._candidates[bucket] = rules, candidate
         if self.store is not None:
-            self.store.desk.follow(bucket, rules, candidate)
+            self.store.ledger.follow(bucket, rules, candidate)
         if not known:
             self._buckets.append(bucket)
             if self.store is not None:
@@ -139,21 +139,21 @@ class StrongSide:
         if self._table is not self._tables.main:
             return  # the state is that of the main table alone
         self._state_dir = directory
-        self._last_life = None if kept is None else last_epoch.load(kept)
+        self._previous_epoch = None if kept is None else previous_epoch.load(kept)
 
-    def owed(self) -> bytes:
+    def unsettled_state(self) -> bytes:
         """What is to be kept for the next life. From any thread."""
         if self.store is None or self._table is not self._tables.main:
-            return last_epoch.dump(self._last_life or LastLife())
-        owed = list(self.store.desk.owed.unsettled.items())  # a copy, of one step
-        rows = tuple((bucket.name_hash, *place, tokens) for (bucket, place), tokens in owed)
-        return last_epoch.dump(LastLife(rows, self.store.servers()))
+            return previous_epoch.dump(self._previous_epoch or PreviousEpoch())
+        unsettled = list(self.store.ledger.unsettled.pending.items())  # a copy, of one step
+        rows = tuple((bucket.name_hash, *place, tokens) for (bucket, place), tokens in unsettled)
+        return previous_epoch.dump(PreviousEpoch(rows, self.store.servers()))
 
     async def start(self) -> None:
         """Connects to Redis, as far as that can be had."""
         machine = self._machine
         roster = Roster(self._table, self._node) if machine is None else machine.roster
-        desk = Desk(
+        ledger = Ledger(
             self._table,
             roster,
             self._node,
@@ -162,12 +162,12 @@ class StrongSide:
             nodes=self._sharing,
         )
         for bucket, candidate in self._candidates.items():
-            desk.follow(bucket, self._rules[bucket], candidate)
+            ledger.follow(bucket, self._rules[bucket], candidate)
         # Alone, with nobody to hear from, each process would spend the whole limit.
         degraded = Mode.FALLBACK if machine is None else Mode.EVENTUAL
         self.store = Store(
             self._config,
-            desk,
+            ledger,
             self._table,
             node=self._node,
             modes=self._degradation.modes,
@@ -176,13 +176,13 @@ class StrongSide:
             on_mode=self._set_mode,
             wish=self._wish,
         )
-        if self._last_life is not None:
-            desk.owed.resume(self._last_life.rows)
-            self.store.met = dict(self._last_life.servers)
+        if self._previous_epoch is not None:
+            ledger.unsettled.resume(self._previous_epoch.rows)
+            self.store.met = dict(self._previous_epoch.servers)
         if self._degradation.webhook is not None:
             self._webhook = Webhook(self._degradation.webhook)
         if machine is not None:
-            machine.on_away = desk.owed.push
+            machine.on_away = ledger.unsettled.push
         await self.store.start()
         self._warn_of_strangers(self.store)
         for bucket in self._buckets:
@@ -203,8 +203,8 @@ class StrongSide:
             return {}
         return {
             "strong": {
-                **store.desk.counters,
-                "unsettled": len(store.desk.owed.unsettled),
+                **store.ledger.counters,
+                "unsettled": len(store.ledger.unsettled.pending),
                 "sharing_nodes": self._nodes(),
                 "refused": int(bool(store.registry.conflict)),
             },
@@ -212,11 +212,11 @@ class StrongSide:
         }
 
     def _tell_what_is_left(self, store: Store) -> None:
-        owed = store.desk.owed
-        if not owed.unsettled:
+        unsettled = store.ledger.unsettled
+        if not unsettled.pending:
             return
-        keys = len(owed.unsettled)
-        what = f"{owed.tokens()} tokens of {keys} key{'' if keys == 1 else 's'}"
+        keys = len(unsettled.pending)
+        what = f"{unsettled.tokens()} tokens of {keys} key{'' if keys == 1 else 's'}"
         if self._state_dir:
             LOG.info(
                 "closed; Redis has not been told of %s: they are kept in %s, and settled when this "
@@ -242,11 +242,11 @@ class StrongSide:
         known = 1 if self._machine is None else self._machine.known()
         return known if self.store is None else self.store.registry.sharing(known)
 
-    def _wish(self) -> Wish:
+    def _wish(self) -> WantedShare:
         how = self._degradation
         ratio, fleet = float(how.fallback_ratio), how.fallback_scope == "fleet"
         group = self._quotas.epoch if self._quotas.shared else 0
-        return Wish(ratio, fleet, how.expected_nodes or 1, group)
+        return WantedShare(ratio, fleet, how.expected_nodes or 1, group)
 
     def _warn_of_strangers(self, store: Store) -> None:
         how = self._degradation

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from crdtbucket._core import BucketCore, Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.strong.redis.redis_connection import Batch
-from crdtbucket.strong.store_request import Ask
+from crdtbucket.strong.store_request import StoreRequest
 
 if TYPE_CHECKING:
     from crdtbucket.strong.endpoint import Endpoint
@@ -19,15 +19,17 @@ LOOK_S = 0.001
 """Before an answer is called missing, the loop gets so long to read what the socket may hold."""
 
 
-class Turn:
+class PendingRequest:
     """One ask on its way: who waits, and since when."""
 
-    __slots__ = ("ask", "done", "first", "future", "home", "out", "sent")
+    __slots__ = ("done", "first", "future", "home", "out", "request", "sent")
 
-    def __init__(self, home: Endpoint, ask: Ask, future: asyncio.Future[Decision | None]) -> None:
+    def __init__(
+        self, home: Endpoint, request: StoreRequest, future: asyncio.Future[Decision | None]
+    ) -> None:
         self.home = home
         """The endpoint that sees to its deadline."""
-        self.ask = ask
+        self.request = request
         self.future = future
         self.first: Batch | None = None
         """What it left with for the first time: its deadline counts from then."""
@@ -45,7 +47,7 @@ class Turn:
         return 0 if self.first is None else self.first.written_ns
 
 
-class Waiting(NamedTuple):
+class QueuedRequest(NamedTuple):
     """A decision that waits for room in the window; nothing is asked or counted of it yet."""
 
     bucket: BucketCore
@@ -54,48 +56,50 @@ class Waiting(NamedTuple):
     future: asyncio.Future[Decision | None]
 
 
-class Turns:
+class Deadlines:
     """The turns of one endpoint in the order of their writing, and the timer of their deadlines."""
 
-    def __init__(self, home: Endpoint, deadline_ns: int, overdue: Callable[[Turn], None]) -> None:
+    def __init__(
+        self, home: Endpoint, deadline_ns: int, overdue: Callable[[PendingRequest], None]
+    ) -> None:
         """`overdue` is called for each turn whose deadline has passed, and is to give it up."""
         self._home = home
         self._deadline_ns = deadline_ns
         self._overdue = overdue
-        self._turns: deque[Turn] = deque()
+        self._requests: deque[PendingRequest] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """Those that nobody has answered or given up."""
-        return sum(map(self._open, self._turns))
+        return sum(map(self._open, self._requests))
 
-    def add(self, turn: Turn) -> None:
+    def add(self, pending: PendingRequest) -> None:
         """One that is about to be written, the last one."""
-        self._turns.append(turn)
+        self._requests.append(pending)
         if self._timer is None:
             self._arm()
 
-    def take_over(self, turn: Turn) -> None:
+    def take_over(self, pending: PendingRequest) -> None:
         """One that was written to another server first; its deadline stays."""
-        self._turns.appendleft(turn)
+        self._requests.appendleft(pending)
         if self._timer is None:
             self._arm()
 
     def let_go(self) -> None:
         """Forgets those at the front that are decided: answers come in order, so it is mostly the
         first, and what is let go now is used again soon."""
-        turns, home = self._turns, self._home
-        while turns and (turns[0].done or turns[0].home is not home):
-            turns.popleft()
+        requests, home = self._requests, self._home
+        while requests and (requests[0].done or requests[0].home is not home):
+            requests.popleft()
 
-    def _open(self, turn: Turn) -> bool:
-        return not turn.done and turn.home is self._home
+    def _open(self, pending: PendingRequest) -> bool:
+        return not pending.done and pending.home is self._home
 
     def _arm(self) -> None:
         self.let_go()
         self._timer = None
-        if self._turns:
-            written = self._turns[0].written_ns
+        if self._requests:
+            written = self._requests[0].written_ns
             passed = now_ns() - written if written else 0
             delay = max(0, self._deadline_ns - passed) / NS_PER_SECOND
             self._timer = asyncio.get_running_loop().call_later(delay, self._look)
@@ -107,17 +111,17 @@ class Turns:
 
     def _expire(self, looked_ns: int) -> None:
         """Gives up what was overdue when the loop began to look, and is unanswered still."""
-        turns = self._turns
-        while turns:
-            turn = turns[0]
-            if not self._open(turn):
-                turns.popleft()
-            elif 0 < turn.written_ns <= looked_ns - self._deadline_ns:
-                turns.popleft()
-                self._overdue(turn)
+        requests = self._requests
+        while requests:
+            pending = requests[0]
+            if not self._open(pending):
+                requests.popleft()
+            elif 0 < pending.written_ns <= looked_ns - self._deadline_ns:
+                requests.popleft()
+                self._overdue(pending)
             else:
                 break
         self._arm()
 
 
-__all__ = ["LOOK_S", "Turn", "Turns", "Waiting"]
+__all__ = ["LOOK_S", "PendingRequest", "Deadlines", "QueuedRequest"]

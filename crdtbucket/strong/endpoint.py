@@ -15,14 +15,14 @@ from crdtbucket.base.histogram import Histogram
 from crdtbucket.errors import CrdtbucketError, RedisReplyError
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.mode_controller import Change, Controller, Failure
-from crdtbucket.strong.deadlines import Turn, Turns, Waiting
-from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.deadlines import Deadlines, PendingRequest, QueuedRequest
+from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis import script
-from crdtbucket.strong.redis.redis_connection import Connection, ConnectionLost
+from crdtbucket.strong.redis.redis_connection import RedisConnection, RedisConnectionLost
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained
-from crdtbucket.strong.store_request import Ask, Item
-from crdtbucket.strong.supervisor import Keeper
+from crdtbucket.strong.store_request import Item, StoreRequest
+from crdtbucket.strong.supervisor import Supervisor
 from crdtbucket.strong.window import Window
 
 if TYPE_CHECKING:
@@ -52,15 +52,15 @@ class Endpoint:
         address: Address,
         access: Access,
         config: RedisConfig,
-        desk: Desk,
+        ledger: Ledger,
         controller: Controller,
-        probe: tuple[script.Arguments, script.Call],
+        probe: tuple[script.Arguments, script.ScriptCall],
         *,
         now: Callable[[], int],
         fences: Iterator[int],
         owns: Callable[[Endpoint, bytes], bool],
         changed: Callable[[Endpoint, Change], None],
-        elsewhere: Callable[[Endpoint, Turn, RedisErrorReply], bool],
+        elsewhere: Callable[[Endpoint, PendingRequest, RedisErrorReply], bool],
         barred: Callable[[], bool] = lambda: False,
     ) -> None:
         """`probe`: a call on a key of this node's own. `fences`: ordinals of connections. `owns`:
@@ -74,19 +74,19 @@ class Endpoint:
         self.latency = Histogram()
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.failed: dict[str, int] = {}
-        self.desk = desk
+        self.ledger = ledger
         self.now = now
         self._owns = owns
         self._changed = changed
         self._elsewhere = elsewhere
         self._barred = barred
         self._complained = ""
-        self._turns = Turns(self, config.deadline_ns, self._overdue)
-        self.connection: Connection | None = None
+        self._deadlines = Deadlines(self, config.deadline_ns, self._overdue)
+        self.connection: RedisConnection | None = None
         self._window = Window(controller.latency_limit_ns // 4)
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[QueuedRequest] = deque()
         self._unyielded = 0
-        self.keeper = Keeper(
+        self.supervisor = Supervisor(
             self,
             access,
             config,
@@ -110,7 +110,7 @@ class Endpoint:
     @property
     def open_calls(self) -> int:
         """Decisions that are asked for, or wait to be, and that nobody has made or given up."""
-        return len(self._turns) + len(self._waiting)
+        return len(self._deadlines) + len(self._waiting)
 
     def usable(self) -> bool:
         """Whether a decision may be asked for now."""
@@ -144,15 +144,15 @@ class Endpoint:
         """A decision that is made at once, or what will hold it. Raises as `take`."""
         if not self.usable():
             self._unyielded += 1
-            return self.desk.away(bucket, key, cost, self.away_mode())
+            return self.ledger.away(bucket, key, cost, self.away_mode())
         connection = self.connection
         room = connection is not None and connection.has_room(self._window.size)
         if self._waiting or not room:
             future = asyncio.get_running_loop().create_future()
-            self._waiting.append(Waiting(bucket, key, cost, future))
+            self._waiting.append(QueuedRequest(bucket, key, cost, future))
             return future
-        with self.desk.lock:
-            opened = self.desk.open(bucket, key, cost, self.fence)
+        with self.ledger.lock:
+            opened = self.ledger.open(bucket, key, cost, self.fence)
         if isinstance(opened, Decision):
             self._unyielded += 1
             return opened
@@ -167,7 +167,7 @@ class Endpoint:
         elif not future.cancelled() and future.exception() is None:
             given = future.result()
             if given is not None and given.allowed:
-                self.desk.give_back(given)
+                self.ledger.give_back(given)
 
     def admit(self) -> None:
         """Those who waited for room are asked for while there is some, and decided here when the
@@ -181,12 +181,12 @@ class Endpoint:
             if future.done():
                 continue  # cancelled: nothing was asked
             try:
-                opened: Ask | Decision
+                opened: StoreRequest | Decision
                 if usable:
-                    with self.desk.lock:
-                        opened = self.desk.open(bucket, key, cost, self.fence)
+                    with self.ledger.lock:
+                        opened = self.ledger.open(bucket, key, cost, self.fence)
                 else:
-                    opened = self.desk.away(bucket, key, cost, self.away_mode())
+                    opened = self.ledger.away(bucket, key, cost, self.away_mode())
             except CrdtbucketError as error:
                 future.set_exception(error)
                 continue
@@ -199,97 +199,99 @@ class Endpoint:
         """The rule for a decision that the server does not make."""
         return self.controller.mode if self.controller.mode is not Mode.STRONG else Mode.FALLBACK
 
-    def send(self, ask: Ask) -> asyncio.Future[Decision | None]:
+    def send(self, request: StoreRequest) -> asyncio.Future[Decision | None]:
         """Puts an ask on its way. The future ends within the deadline."""
         future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
-        self._send(ask, future)
+        self._send(request, future)
         return future
 
-    def _send(self, ask: Ask, future: asyncio.Future[Decision | None]) -> None:
-        turn = Turn(self, ask, future)
-        self._turns.add(turn)
-        self.transmit(turn)
+    def _send(self, request: StoreRequest, future: asyncio.Future[Decision | None]) -> None:
+        pending = PendingRequest(self, request, future)
+        self._deadlines.add(pending)
+        self.transmit(pending)
 
-    def transmit(self, turn: Turn, *, source: bool = False, asking: bool = False) -> None:
+    def transmit(
+        self, pending: PendingRequest, *, source: bool = False, asking: bool = False
+    ) -> None:
         """Sends a turn's ask; with `source` the whole script, to a server that lost it; `asking`
         for a slot on its way."""
         connection = self.connection
         if connection is None or connection.congested or connection.closed:
-            self._give_up(turn)
+            self._give_up(pending)
             return
-        arguments = turn.ask.rules.arguments
-        call = turn.ask.call
+        arguments = pending.request.rules.arguments
+        call = pending.request.call
         command = arguments.eval_command(call) if source else arguments.command(call)
         self.controller.asked(self.now())
         if asking:
             connection.send(ASKING, _ignore)
-        turn.sent = connection.send(command, partial(self._replied, turn))
-        turn.first = turn.first or turn.sent
-        turn.out = True
+        pending.sent = connection.send(command, partial(self._replied, pending))
+        pending.first = pending.first or pending.sent
+        pending.out = True
 
-    def _replied(self, turn: Turn, reply: object) -> None:
-        self._handle(turn, reply)
+    def _replied(self, pending: PendingRequest, reply: object) -> None:
+        self._handle(pending, reply)
         if self._waiting:
             self.admit()
 
-    def _handle(self, turn: Turn, reply: object) -> None:
-        if isinstance(reply, ConnectionLost):
-            self._count_unknown(turn)
-            self._give_up(turn)
-            self.desk.adrift(turn.ask)
+    def _handle(self, pending: PendingRequest, reply: object) -> None:
+        if isinstance(reply, RedisConnectionLost):
+            self._count_unknown(pending)
+            self._give_up(pending)
+            self.ledger.adrift(pending.request)
             return
-        turn.out = False
+        pending.out = False
         if isinstance(reply, RedisErrorReply):
-            self._refused(turn, reply)
+            self._refused(pending, reply)
             return
         try:
             answer = script.parse(reply)
-            assert turn.sent is not None
-            latency = turn.sent.latency_ns
-            late = turn.done
-            with self.desk.lock:
+            assert pending.sent is not None
+            latency = pending.sent.latency_ns
+            late = pending.done
+            with self.ledger.lock:
                 self.latency.add(latency)
                 self.counters["late" if late else "answered"] += 1
             if self._waiting:
                 self._window.answered(latency)
             # A denial, and a call that the script sends back, write nothing.
-            wrote = answer.status is script.Status.ALLOWED and turn.ask.cost > 0
+            wrote = answer.status is script.ScriptStatus.ALLOWED and pending.request.cost > 0
             self.note(self.controller.answered(self.now(), latency, late=late, wrote=wrote))
             if late:
-                self.desk.ended(turn.ask, answer)
+                self.ledger.ended(pending.request, answer)
                 return
-            if answer.status is script.Status.FENCED:
-                self.renew_fence(turn.ask)
-                self.transmit(turn)
+            if answer.status is script.ScriptStatus.FENCED:
+                self.renew_fence(pending.request)
+                self.transmit(pending)
                 return
             if (
-                answer.status is script.Status.UNKNOWN
-                and turn.ask.item not in self.desk.owed.unsettled
+                answer.status is script.ScriptStatus.UNKNOWN
+                and pending.request.item not in self.ledger.unsettled.pending
             ):
-                self.keeper.distrust()  # it held a record once: it may have lost others
-            with self.desk.lock:
-                wanted = not turn.future.cancelled()
-                result = self.desk.answer(turn.ask, answer, self.fence, wanted)
+                self.supervisor.distrust()  # it held a record once: it may have lost others
+            with self.ledger.lock:
+                wanted = not pending.future.cancelled()
+                result = self.ledger.answer(pending.request, answer, self.fence, wanted)
         except RedisReplyError as error:
             self.fail(Failure.SCRIPT, str(error))
-            self._count_unknown(turn)
-            self._give_up(turn)
+            self._count_unknown(pending)
+            self._give_up(pending)
             return
-        if isinstance(result, Ask):
-            turn.ask = result
-            self.transmit(turn)
-        elif result is None and turn.ask.key is not None:
-            self._give_up(turn)
+        if isinstance(result, StoreRequest):
+            pending.request = result
+            self.transmit(pending)
+        elif result is None and pending.request.key is not None:
+            self._give_up(pending)
         else:
-            self._finish(turn, result)
+            self._finish(pending, result)
 
-    def renew_fence(self, ask: Ask) -> None:
+    def renew_fence(self, request: StoreRequest) -> None:
         """A call was refused, as a younger connection has asked for its key: that of another server
         from which the key has come here, or one of a thread."""
-        with self.desk.lock:
-            if ask.call.fence == self.fence:
-                self.fence = self.keeper.next_fence()
-            ask.call.fence = self.fence
+        with self.ledger.lock:
+            if request.call.fence == self.fence:
+                self.fence = self.supervisor.next_fence()
+            request.call.fence = self.fence
 
     def answered(
         self, latency_ns: int, wrote: bool, tell: Callable[[Callable[[], None]], None]
@@ -297,7 +299,7 @@ class Endpoint:
         """A thread's own call was answered in time; `wrote`: as of the controller. What that leads
         to is done by way of `tell`, on the event loop."""
         change = self.controller.answered(self.now(), latency_ns, wrote=wrote)
-        with self.desk.lock:
+        with self.ledger.lock:
             self.latency.add(latency_ns)
             self.counters["answered"] += 1
         if change is not None or self.controller.slow is not self._slow:
@@ -306,28 +308,28 @@ class Endpoint:
     def lost_elsewhere(self, error: BaseException) -> None:
         """A thread's own call has no answer: it came too late, or the connection ended."""
         self.counters["indeterminate"] += 1
-        self.keeper.wake()
+        self.supervisor.wake()
         if isinstance(error, TimeoutError):
             self.counters["timed_out"] += 1
             self.note(self.controller.timed_out(self.now()))
-        elif isinstance(error, ConnectionLost):
+        elif isinstance(error, RedisConnectionLost):
             self.fail(Failure(error.kind), str(error))
         else:
             self.counters["cancelled"] += 1
 
-    def _refused(self, turn: Turn, error: RedisErrorReply) -> None:
+    def _refused(self, pending: PendingRequest, error: RedisErrorReply) -> None:
         """An error reply: the call did not run, or changed nothing."""
-        assert turn.sent is not None
-        late, latency = turn.done, turn.sent.latency_ns
-        sent_on = error.code in ELSEWHERE and self._elsewhere(self, turn, error)
+        assert pending.sent is not None
+        late, latency = pending.done, pending.sent.latency_ns
+        sent_on = error.code in ELSEWHERE and self._elsewhere(self, pending, error)
         if not sent_on:
             self.refused(error, latency, late=late)
         else:
             self.note(self.controller.answered(self.now(), latency, late=late))
         if error.code == "NOSCRIPT" and not late:
-            self.transmit(turn, source=True)
+            self.transmit(pending, source=True)
         elif not sent_on:
-            self._give_up(turn)
+            self._give_up(pending)
 
     def refused(self, error: RedisErrorReply, latency_ns: int, *, late: bool) -> None:
         """What an error reply says of the server. `late`: its deadline was over."""
@@ -337,27 +339,27 @@ class Endpoint:
         else:
             self.fail(Failure(error.kind), explained(self.address, error))
             if error.code == "READONLY":
-                self.keeper.turn_away()
+                self.supervisor.turn_away()
 
-    def _count_unknown(self, turn: Turn) -> None:
+    def _count_unknown(self, pending: PendingRequest) -> None:
         """Whether the server ran this call is not known."""
-        if turn.sent is not None and not turn.done:
+        if pending.sent is not None and not pending.done:
             self.counters["indeterminate"] += 1
 
-    def _give_up(self, turn: Turn) -> None:
+    def _give_up(self, pending: PendingRequest) -> None:
         """Decides without the server, which may or may not have decided."""
-        if not turn.done:
-            wanted = not turn.future.cancelled()
-            self._finish(turn, self.desk.lost(turn.ask, self.away_mode(), wanted))
-            self.keeper.wake()
-        if not turn.out:
-            self.desk.ended(turn.ask)
+        if not pending.done:
+            wanted = not pending.future.cancelled()
+            self._finish(pending, self.ledger.lost(pending.request, self.away_mode(), wanted))
+            self.supervisor.wake()
+        if not pending.out:
+            self.ledger.ended(pending.request)
 
-    def _finish(self, turn: Turn, decision: Decision | None) -> None:
-        turn.done = True
-        self._turns.let_go()
-        if not turn.future.done():
-            turn.future.set_result(decision)
+    def _finish(self, pending: PendingRequest, decision: Decision | None) -> None:
+        pending.done = True
+        self._deadlines.let_go()
+        if not pending.future.done():
+            pending.future.set_result(decision)
 
     def stats(self) -> dict[str, Any]:
         """Numbers for people and metrics."""
@@ -373,14 +375,14 @@ class Endpoint:
             "latency": self.latency.cumulative(),
             "latency_sum": self.latency.sum_ns / NS_PER_SECOND,
             "open_calls": self.open_calls,
-            "evicts": int(self.keeper.facts.evicts),
-            "evicted": self.keeper.facts.evicted or 0,
+            "evicts": int(self.supervisor.facts.evicts),
+            "evicted": self.supervisor.facts.evicted or 0,
         }
 
-    def _overdue(self, turn: Turn) -> None:
+    def _overdue(self, pending: PendingRequest) -> None:
         self.counters["timed_out"] += 1
-        self._count_unknown(turn)
-        self._give_up(turn)
+        self._count_unknown(pending)
+        self._give_up(pending)
         self.note(self.controller.timed_out(self.now()))
 
     # ---- other servers ----
@@ -389,21 +391,21 @@ class Endpoint:
         """The server failed over: the same keys are decided at another address."""
         self.address = address
         self.controller.moved(self.now())
-        self.keeper.drop()
-        self.keeper.wake()
+        self.supervisor.drop()
+        self.supervisor.wake()
 
-    def take_over(self, turn: Turn, asking: bool) -> None:
+    def take_over(self, pending: PendingRequest, asking: bool) -> None:
         """Asks here what another server did not decide; its deadline stays. `asking`: the slot is
         on its way here."""
-        turn.home = self
-        turn.ask.call.fence = self.fence
-        self._turns.take_over(turn)
+        pending.home = self
+        pending.request.call.fence = self.fence
+        self._deadlines.take_over(pending)
         # Whether a server that takes over a slot has the script is not known before it is asked,
         # and it would be asked in vain: ASKING holds for one command.
-        self.transmit(turn, source=asking, asking=asking)
+        self.transmit(pending, source=asking, asking=asking)
 
     def _mine(self, item: Item) -> bool:
-        return self._owns(self, self.desk.name(*item))
+        return self._owns(self, self.ledger.name(*item))
 
     # ---- modes ----
 
@@ -428,7 +430,7 @@ class Endpoint:
             self._mode_ns[change.before] = spent
             self._mode_since = now
             self._switches += 1
-            self.keeper.wake()
+            self.supervisor.wake()
             self._changed(self, change)
             self.admit()
 

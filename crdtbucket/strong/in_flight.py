@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from crdtbucket.strong.store_request import Ask, Item
+    from crdtbucket.strong.store_request import Item, StoreRequest
 
 
-class Flight:
+class KeyInFlight:
     """The calls under way on one key."""
 
     __slots__ = ("begun", "begun_by_threads", "by_threads", "calls", "thread_tokens", "tokens")
@@ -28,7 +28,7 @@ class Flight:
         self.begun_by_threads = 0
 
 
-class Flights:
+class InFlight:
     """All of them, of one node. Calls of the event loop are not looked at by key until a thread is
     about to ask. Under the lock of the books."""
 
@@ -37,63 +37,63 @@ class Flights:
         """Whether calls are looked at by key."""
         self.unseen = 0
         """Calls under way that began before that."""
-        self._flights: dict[Item, Flight] = {}
+        self._by_key: dict[Item, KeyInFlight] = {}
 
-    def began(self, ask: Ask) -> None:
+    def began(self, request: StoreRequest) -> None:
         """A call is about to be written."""
-        ask.under_way = True
+        request.under_way = True
         if not self.by_key:
             self.unseen += 1
             return
-        flight = self._flights.get(ask.item)
-        if flight is None:
-            flight = self._flights[ask.item] = Flight()
-        ask.flight = flight
-        flight.calls += 1
-        flight.begun += 1
-        if ask.threaded:
-            flight.by_threads += 1
-            flight.begun_by_threads += 1
-            flight.thread_tokens += ask.cost
-            ask.mark = flight.begun if flight.calls == 1 else -1
+        key = self._by_key.get(request.item)
+        if key is None:
+            key = self._by_key[request.item] = KeyInFlight()
+        request.in_flight = key
+        key.calls += 1
+        key.begun += 1
+        if request.threaded:
+            key.by_threads += 1
+            key.begun_by_threads += 1
+            key.thread_tokens += request.cost
+            request.mark = key.begun if key.calls == 1 else -1
         else:
-            flight.tokens += ask.cost
-            ask.mark = flight.begun_by_threads if not flight.by_threads else -1
+            key.tokens += request.cost
+            request.mark = key.begun_by_threads if not key.by_threads else -1
 
-    def ended(self, ask: Ask) -> None:
+    def ended(self, request: StoreRequest) -> None:
         """Its answer is booked, or it was given up and is counted here. It may be told again."""
-        if not ask.under_way:
+        if not request.under_way:
             return
-        ask.under_way = False
-        flight, ask.flight = ask.flight, None
-        if flight is None:
+        request.under_way = False
+        key, request.in_flight = request.in_flight, None
+        if key is None:
             self.unseen -= 1
             return
-        flight.calls -= 1
-        if ask.threaded:
-            flight.by_threads -= 1
-            flight.thread_tokens -= ask.cost
+        key.calls -= 1
+        if request.threaded:
+            key.by_threads -= 1
+            key.thread_tokens -= request.cost
         else:
-            flight.tokens -= ask.cost
-        if not flight.calls:
-            del self._flights[ask.item]
+            key.tokens -= request.cost
+        if not key.calls:
+            del self._by_key[request.item]
 
-    def unbooked(self, ask: Ask) -> int:
+    def unbooked(self, request: StoreRequest) -> int:
         """Tokens of calls on other connections that the server may have charged before this one,
         and that are not booked here."""
-        flight = ask.flight
-        if flight is not None and ask.threaded:
-            return flight.thread_tokens - ask.cost + flight.tokens
-        flight = flight or self._flights.get(ask.item)  # of one that was given up, answered late
-        return 0 if flight is None else flight.thread_tokens
+        key = request.in_flight
+        if key is not None and request.threaded:
+            return key.thread_tokens - request.cost + key.tokens
+        key = key or self._by_key.get(request.item)  # of one that was given up, answered late
+        return 0 if key is None else key.thread_tokens
 
-    def alone(self, ask: Ask) -> bool:
+    def alone(self, request: StoreRequest) -> bool:
         """Whether no call on another connection was under way at the same time on its key, so that
         the record of its answer can be compared with what is counted here."""
-        flight = ask.flight
-        if flight is None:
+        key = request.in_flight
+        if key is None:
             return not self.by_key
-        return ask.mark == (flight.begun if ask.threaded else flight.begun_by_threads)
+        return request.mark == (key.begun if request.threaded else key.begun_by_threads)
 
 
-__all__ = ["Flight", "Flights"]
+__all__ = ["KeyInFlight", "InFlight"]

@@ -18,12 +18,12 @@ from crdtbucket.errors import RedisReplyError, WireError
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import OnOutage
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.in_flight import Flights
-from crdtbucket.strong.owed import Owed
+from crdtbucket.strong.in_flight import InFlight
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis import script
-from crdtbucket.strong.redis.script import Answer, Call, Column, Status
-from crdtbucket.strong.store_request import Ask, Place, Rules
+from crdtbucket.strong.redis.script import Column, ScriptAnswer, ScriptCall, ScriptStatus
+from crdtbucket.strong.store_request import Place, Rules, StoreRequest
+from crdtbucket.strong.unsettled import Unsettled
 
 SECOND = 1_000_000_000
 SYNC_NS = 100_000_000
@@ -39,14 +39,14 @@ def _locked(method: Method) -> Method:
     """One of these at a time: threads that ask by themselves book beside the event loop."""
 
     @wraps(method)
-    def alone(self: Desk, *args: Any, **named: Any) -> Any:
+    def alone(self: Ledger, *args: Any, **named: Any) -> Any:
         with self.lock:
             return method(self, *args, **named)
 
     return cast("Method", alone)
 
 
-class Desk:
+class Ledger:
     """The books of one node with one common store; its calls under the `lock`."""
 
     def __init__(
@@ -71,15 +71,15 @@ class Desk:
         self._by_name: dict[int, BucketCore] = {}
         self.lock = threading.RLock()
         """Held while anything is counted or booked; never while anything is waited for."""
-        self.flights = Flights()
-        self.owed = Owed(table, self._by_name)
+        self.in_flight = InFlight()
+        self.unsettled = Unsettled(table, self._by_name)
         """What the store is still to be told."""
         for bucket, its in rules.items():
             self.follow(bucket, its)
         self._synced: dict[Place, int] = {}
         self._owner = (0, b"")
         self.counters = dict.fromkeys(
-            ("denied_here", "ghosts", "settled_keys", "settled_tokens"), 0
+            ("denied_here", "unclaimed_charges", "settled_keys", "settled_tokens"), 0
         )
 
     @_locked
@@ -110,7 +110,7 @@ class Desk:
         fence: int,
         *,
         threaded: bool = False,
-    ) -> Ask | Decision:
+    ) -> StoreRequest | Decision:
         """What to ask the store, or the decision when it need not be asked. Raises as `take`.
         `threaded`: over a connection of the thread that asks. Call it under the lock."""
         stated = bucket.open_call(key, cost)
@@ -120,7 +120,7 @@ class Desk:
         lo, hi, birth, taken, refunded, debt, wait = stated
         if not wait:
             place = (lo, hi)
-            call = Call(
+            call = ScriptCall(
                 self.name(bucket, place),
                 cost,
                 self._own_name(),
@@ -132,7 +132,9 @@ class Desk:
                 None,
             )
             rules = self._rules_for(bucket, place)
-            return self._begin(Ask(bucket, key, cost, place, self._owner[0], call, rules), threaded)
+            return self._begin(
+                StoreRequest(bucket, key, cost, place, self._owner[0], call, rules), threaded
+            )
         if self._table.now() - self._synced.get((lo, hi), -(2**62)) < SYNC_NS:
             self.counters["denied_here"] += 1
             return self._deny(bucket, key, cost, Mode.STRONG)
@@ -140,91 +142,91 @@ class Desk:
         assert whole is not None, "open_call has made the entry"
         return self._begin(whole, threaded)
 
-    def _begin(self, ask: Ask, threaded: bool) -> Ask:
-        self._table.open_tokens += ask.cost
-        ask.threaded = threaded
-        self.flights.began(ask)
-        return ask
+    def _begin(self, request: StoreRequest, threaded: bool) -> StoreRequest:
+        self._table.open_tokens += request.cost
+        request.threaded = threaded
+        self.in_flight.began(request)
+        return request
 
     def answer(
-        self, ask: Ask, answer: Answer, fence: int, wanted: bool = True
-    ) -> Decision | Ask | None:
+        self, request: StoreRequest, answer: ScriptAnswer, fence: int, wanted: bool = True
+    ) -> Decision | StoreRequest | None:
         """Books an answer: the decision, another ask to be sent at once, or None when the entry is
         gone and the whole cannot be stated. `wanted`: somebody still waits; else what was taken is
         given back. Raises `RedisReplyError`. Call it under the lock."""
-        if answer.status is Status.UNKNOWN:
-            whole = self._whole(ask.bucket, ask.place, ask.key, ask.cost, fence)
-            self.flights.ended(ask)
+        if answer.status is ScriptStatus.UNKNOWN:
+            whole = self._whole(request.bucket, request.place, request.key, request.cost, fence)
+            self.in_flight.ended(request)
             if whole is not None:
-                whole.threaded = ask.threaded
-                self.flights.began(whole)
+                whole.threaded = request.threaded
+                self.in_flight.began(whole)
             return whole
-        allowed = answer.status is Status.ALLOWED
-        charged = ask.cost if allowed else 0
-        ahead = self._check_record(ask, answer, charged)
-        if ask.key is None:
-            self._join(ask, answer, ahead)
-            self.flights.ended(ask)
+        allowed = answer.status is ScriptStatus.ALLOWED
+        charged = request.cost if allowed else 0
+        ahead = self._check_record(request, answer, charged)
+        if request.key is None:
+            self._join(request, answer, ahead)
+            self.in_flight.ended(request)
             return None
         short = 0
-        if ask.call.others is not None:
-            self._join(ask, answer, charged + ahead)
+        if request.call.others is not None:
+            self._join(request, answer, charged + ahead)
             if allowed:
-                short = ask.bucket.shortage(*ask.place, ask.cost)
+                short = request.bucket.shortage(*request.place, request.cost)
         returned = charged if short or not wanted else 0
         if returned:
-            self.owed.add(*ask.item)
-        decision = ask.bucket.close_call(
-            ask.key,
-            ask.cost,
+            self.unsettled.add(*request.item)
+        decision = request.bucket.close_call(
+            request.key,
+            request.cost,
             allowed=allowed and not returned,
             taken=charged,
             refunded=returned,
             mode=Mode.STRONG,
-            debt=answer.debt_ns if self._is_current(ask) else None,
+            debt=answer.debt_ns if self._is_current(request) else None,
             wait=short,
         )
-        self._table.open_tokens -= ask.cost
-        self.flights.ended(ask)
+        self._table.open_tokens -= request.cost
+        self.in_flight.ended(request)
         if allowed and not returned:
-            self._rules_for(*ask.item).quota.charge(ask.key, ask.cost, self._nodes())
+            self._rules_for(*request.item).quota.charge(request.key, request.cost, self._nodes())
         return decision
 
     @_locked
-    def lost(self, ask: Ask, mode: Mode, wanted: bool = True) -> Decision | None:
+    def lost(self, request: StoreRequest, mode: Mode, wanted: bool = True) -> Decision | None:
         """Decides what the store did not answer in time, under the rule of `mode`: it may have
         charged the cost or not, or charge it later, until `ended` or `adrift` is told. None for a
         settle, which is due again, and when nobody waits."""
-        self.flights.ended(ask)
-        self.owed.add(*ask.item)
-        if ask.key is None:
+        self.in_flight.ended(request)
+        self.unsettled.add(*request.item)
+        if request.key is None:
             return None
-        decision = self.away(ask.bucket, ask.key, ask.cost, mode) if wanted else None
+        decision = self.away(request.bucket, request.key, request.cost, mode) if wanted else None
         if decision is None or not took(decision):
-            ask.bucket.void(*ask.place, ask.cost)
+            request.bucket.void(*request.place, request.cost)
         return decision
 
     @_locked
-    def ended(self, ask: Ask, answer: Answer | None = None) -> None:
+    def ended(self, request: StoreRequest, answer: ScriptAnswer | None = None) -> None:
         """A call that was given up has been answered after all, or never went out. Its tokens are
         counted here; what the store has beyond that came when a peer had told it so before."""
-        if answer is not None and answer.status in (Status.ALLOWED, Status.DENIED):
-            self._check_record(ask, answer, 0)
-        self._table.open_tokens -= ask.cost
+        if answer is not None and answer.status in (ScriptStatus.ALLOWED, ScriptStatus.DENIED):
+            self._check_record(request, answer, 0)
+        self._table.open_tokens -= request.cost
 
     @_locked
-    def withdraw(self, ask: Ask) -> None:
+    def withdraw(self, request: StoreRequest) -> None:
         """A call that did not run, and is asked for in another way."""
-        self.flights.ended(ask)
-        self._table.open_tokens -= ask.cost
+        self.in_flight.ended(request)
+        self._table.open_tokens -= request.cost
 
     @_locked
-    def adrift(self, ask: Ask) -> None:
+    def adrift(self, request: StoreRequest) -> None:
         """The connection of a call that was given up has ended: it may still be carried out, until
         a later connection asks for its key."""
-        self.owed.add(*ask.item)  # another connection may have settled it since
-        if ask.cost:
-            self.owed.adrift(ask.item, ask.cost, ask.call.fence)
+        self.unsettled.add(*request.item)  # another connection may have settled it since
+        if request.cost:
+            self.unsettled.adrift(request.item, request.cost, request.call.fence)
 
     @_locked
     def away(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
@@ -247,7 +249,7 @@ class Desk:
         if took(decision):
             if rule != "quota":
                 rules.quota.charge(key, cost, self._nodes())
-            self.owed.add(bucket, bucket.hash(key), cost)
+            self.unsettled.add(bucket, bucket.hash(key), cost)
         return decision
 
     def _from_quota(
@@ -276,29 +278,32 @@ class Desk:
         """Refunds a decision whose caller is gone."""
         bucket = decision.bucket
         if bucket.refund(decision):
-            self.owed.add(bucket, bucket.hash(decision.key))
+            self.unsettled.add(bucket, bucket.hash(decision.key))
 
-    def _is_current(self, ask: Ask) -> bool:
+    def _is_current(self, request: StoreRequest) -> bool:
         """Whether the bucket is still defined as when it was asked for: else the debt of the answer
         is in other units."""
-        return ask.rules.arguments.definition == self._rules_for(*ask.item).arguments.definition
+        return (
+            request.rules.arguments.definition
+            == self._rules_for(*request.item).arguments.definition
+        )
 
     # ---- settling ----
 
     @_locked
-    def settle(self, bucket: BucketCore, place: Place, fence: int) -> Ask | None:
+    def settle(self, bucket: BucketCore, place: Place, fence: int) -> StoreRequest | None:
         """The settle of one key; None, and nothing is owed, when it has no entry any more: then it
         was full."""
-        ask = self._whole(bucket, place, None, 0, fence)
-        if ask is not None:
-            self.flights.began(ask)
-        elif (bucket, place) in self.owed.unsettled:
-            self.owed.dismiss((bucket, place))
-        return ask
+        request = self._whole(bucket, place, None, 0, fence)
+        if request is not None:
+            self.in_flight.began(request)
+        elif (bucket, place) in self.unsettled.pending:
+            self.unsettled.dismiss((bucket, place))
+        return request
 
     def _whole(
         self, bucket: BucketCore, place: Place, key: str | bytes | None, cost: int, fence: int
-    ) -> Ask | None:
+    ) -> StoreRequest | None:
         """An ask that states all columns of a key, so that the store's debt afterwards stands for
         them all."""
         stated = bucket.stated(*place)
@@ -312,59 +317,59 @@ class Desk:
             if node in names
         )
         owner = self._own_name()
-        call = Call(
+        call = ScriptCall(
             self.name(bucket, place), cost, owner, fence, birth, taken, refunded, debt, columns
         )
         rules = self._rules_for(bucket, place)
-        return Ask(bucket, key, cost, place, self._owner[0], call, rules)
+        return StoreRequest(bucket, key, cost, place, self._owner[0], call, rules)
 
-    def _check_record(self, ask: Ask, answer: Answer, charged: int) -> int:
+    def _check_record(self, request: StoreRequest, answer: ScriptAnswer, charged: int) -> int:
         """Compares the own record in the store with what is counted here. Returns the tokens by
         which it is ahead as calls of other connections are not booked yet."""
-        self.owed.asked(ask.item, ask.call.fence)
-        own = ask.bucket.own(*ask.place)
-        if own is None or own[0] != ask.birth or ask.epoch != self._table.epoch:
+        self.unsettled.asked(request.item, request.call.fence)
+        own = request.bucket.own(*request.place)
+        if own is None or own[0] != request.birth or request.epoch != self._table.epoch:
             return 0
         _, taken, refunded = own
         ahead = answer.taken - charged - taken
-        unbooked = min(max(0, ahead), self.flights.unbooked(ask))
-        ghost = ahead - unbooked
-        if ghost > 0:
+        unbooked = min(max(0, ahead), self.in_flight.unbooked(request))
+        unclaimed = ahead - unbooked
+        if unclaimed > 0:
             # A call of an abandoned connection ran after all, and nobody got its tokens.
-            ask.bucket.void(*ask.place, ghost)
-            self.counters["ghosts"] += 1
-            self.owed.add(*ask.item)
+            request.bucket.void(*request.place, unclaimed)
+            self.counters["unclaimed_charges"] += 1
+            self.unsettled.add(*request.item)
         elif (
-            self.owed.unsettled
+            self.unsettled.pending
             and ahead == 0
             and answer.refunded == refunded
-            and self.flights.alone(ask)
+            and self.in_flight.alone(request)
         ):
-            tokens = self.owed.unsettled.pop(ask.item, None)
+            tokens = self.unsettled.pending.pop(request.item, None)
             if tokens is not None:
                 self.counters["settled_keys"] += 1
                 self.counters["settled_tokens"] += tokens
         return unbooked
 
-    def _join(self, ask: Ask, answer: Answer, charged: int) -> None:
+    def _join(self, request: StoreRequest, answer: ScriptAnswer, charged: int) -> None:
         """Adopts the statement of the store as it was before the `charged` tokens: those of this
         call, and of others that are not booked yet."""
-        arguments = ask.rules.arguments
+        arguments = request.rules.arguments
         before = max(0, answer.debt_ns - arguments.q * charged // arguments.p)
         columns = []
         try:
             for column in answer.columns:
                 taken = column.taken
-                if column.owner == ask.call.owner:
+                if column.owner == request.call.owner:
                     taken -= charged
                 origin = self._origin(column.owner)
                 columns.append((origin, column.birth, taken, column.refunded))
-            ask.bucket.adopt(*ask.place, before, self._is_current(ask), columns)
+            request.bucket.adopt(*request.place, before, self._is_current(request), columns)
         except WireError as error:
             raise RedisReplyError(f"the record of a node cannot be joined: {error}") from error
         if len(self._synced) >= REMEMBERED_SYNCS:
             self._synced.clear()
-        self._synced[ask.place] = self._table.now()
+        self._synced[request.place] = self._table.now()
 
     # ---- names ----
 
@@ -398,4 +403,4 @@ def redis_key(prefix: bytes, bucket: str, place: Place) -> bytes:
     return b"%s%016x%016x}" % (key_prefix(prefix, bucket), place[1], place[0])
 
 
-__all__ = ["Desk", "key_prefix", "redis_key"]
+__all__ = ["Ledger", "key_prefix", "redis_key"]

@@ -23,7 +23,7 @@ SHARE = 20
 PROGRESS_NS = 5 * NS_PER_SECOND
 
 
-class Settler:
+class Resync:
     """The settling of one endpoint's keys. All of it may be repeated, and broken off anywhere."""
 
     def __init__(self, endpoint: Endpoint, mine: Callable[[Item], bool]) -> None:
@@ -33,13 +33,13 @@ class Settler:
         self.at = 0
         """When the next pass may begin (local ns)."""
         self._endpoint = endpoint
-        self._desk = endpoint.desk
+        self._ledger = endpoint.ledger
         self._mine = mine
 
     @property
     def due(self) -> bool:
         """Whether there may be something to tell."""
-        return self.everything or bool(self._desk.owed.unsettled)
+        return self.everything or bool(self._ledger.unsettled.pending)
 
     async def settle(self, seconds: float | None = None) -> bool:
         """One pass over all that is due, ended after `seconds`, or when the server falls silent.
@@ -79,12 +79,12 @@ class Settler:
         return True
 
     def _chunks(self, everything: bool) -> Iterator[list[Item]]:
-        owed = list(self._desk.owed.unsettled)
-        for start in range(0, len(owed), CHUNK):
-            yield owed[start : start + CHUNK]
+        unsettled = list(self._ledger.unsettled.pending)
+        for start in range(0, len(unsettled), CHUNK):
+            yield unsettled[start : start + CHUNK]
         if everything:
-            known = set(owed)
-            for found in self._desk.owed.indebted():
+            known = set(unsettled)
+            for found in self._ledger.unsettled.indebted():
                 yield [one for one in found if one not in known]
 
     async def _tell(self, chunk: list[Item]) -> bool:
@@ -92,8 +92,10 @@ class Settler:
         endpoint = self._endpoint
         if endpoint.connection is None:
             return False
-        asks = [self._desk.settle(*item, endpoint.fence) for item in chunk if self._mine(item)]
-        sent = [endpoint.send(ask) for ask in asks if ask is not None]
+        requests = [
+            self._ledger.settle(*item, endpoint.fence) for item in chunk if self._mine(item)
+        ]
+        sent = [endpoint.send(request) for request in requests if request is not None]
         if not sent:
             await asyncio.sleep(0)  # a long table must not hold up decisions
             return True
@@ -102,4 +104,4 @@ class Settler:
         return endpoint.counters["answered"] - before >= len(sent)
 
 
-__all__ = ["Settler"]
+__all__ = ["Resync"]

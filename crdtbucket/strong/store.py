@@ -18,14 +18,14 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.across import block_on, run_on
 from crdtbucket.strong.controller.mode_controller import Change, ControllerSettings
 from crdtbucket.strong.controller.shared_controller import SharedController
-from crdtbucket.strong.deadlines import Turn
+from crdtbucket.strong.deadlines import PendingRequest
 from crdtbucket.strong.endpoint import Endpoint
-from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis import topology
 from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.registry import Registry, Wish
+from crdtbucket.strong.redis.registry import Registry, WantedShare
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.supervisor import LAST_WORDS_S
 from crdtbucket.strong.threads import Threads
@@ -52,7 +52,7 @@ class Store:
     def __init__(
         self,
         config: RedisConfig,
-        desk: Desk,
+        ledger: Ledger,
         table: Table,
         *,
         node: str,
@@ -60,13 +60,13 @@ class Store:
         degraded: Mode,
         on_change: Callable[[str, Change], None],
         on_mode: Callable[[Mode], None],
-        wish: Callable[[], Wish] = Wish,
+        wish: Callable[[], WantedShare] = WantedShare,
     ) -> None:
         """`degraded`: the mode when Redis is slow. `on_change` hears of every change of an
         endpoint, `on_mode` of the worst mode of all, at the start and when it changes. `wish`: see
         `Registry`."""
-        self.desk = desk
-        desk.owed.on_owe = self._wake
+        self.ledger = ledger
+        ledger.unsettled.on_owe = self._wake
         self.endpoints: dict[Address, Endpoint] = {}
         self.registry = Registry(config.prefix, node, table, wish)
         self._config = config
@@ -101,16 +101,18 @@ class Store:
         """Connects, or learns within the time-out that it cannot: that is a mode, no error."""
         self._loop = asyncio.get_running_loop()
         self._loops_thread = threading.get_ident()
-        self._threads = Threads(self.desk, self._loop, self._config.deadline_ns)
+        self._threads = Threads(self.ledger, self._loop, self._config.deadline_ns)
         await self._locate()
-        await asyncio.gather(*(endpoint.keeper.connect() for endpoint in self.endpoints.values()))
+        await asyncio.gather(
+            *(endpoint.supervisor.connect() for endpoint in self.endpoints.values())
+        )
         await self._register()
         # What an earlier life owes comes before what this one takes.
         for endpoint in self.endpoints.values():
-            if endpoint.keeper.settler.due and endpoint.usable():
-                await endpoint.keeper.settler.settle(LAST_WORDS_S)
+            if endpoint.supervisor.resync.due and endpoint.usable():
+                await endpoint.supervisor.resync.settle(LAST_WORDS_S)
         for endpoint in self.endpoints.values():
-            self._tasks[endpoint] = asyncio.create_task(_logged(endpoint.keeper.run))
+            self._tasks[endpoint] = asyncio.create_task(_logged(endpoint.supervisor.run))
         self._upkeep = asyncio.create_task(_logged(self._keep))
         self._tell_mode()
 
@@ -125,15 +127,15 @@ class Store:
         holder = self._holder()
         if holder is not None and holder.connection is not None and self.registry.seen:
             await self.registry.leave(holder.connection)
-        await asyncio.gather(*(endpoint.keeper.stop() for endpoint in self.endpoints.values()))
+        await asyncio.gather(*(endpoint.supervisor.stop() for endpoint in self.endpoints.values()))
         self._tasks.clear()
 
     def servers(self) -> tuple[tuple[str, str], ...]:
         """Each server that was met, and the text that it has until it is restarted."""
         return tuple(
-            (str(address), one.keeper.run_id)
+            (str(address), one.supervisor.run_id)
             for address, one in list(self.endpoints.items())
-            if one.keeper.run_id
+            if one.supervisor.run_id
         )
 
     # ---- decisions ----
@@ -169,7 +171,7 @@ class Store:
             for bucket, key, cost in asked:
                 endpoint = self._endpoint_of(bucket, key)
                 if endpoint is None:
-                    found.append(self.desk.away(bucket, key, cost, Mode.FALLBACK))
+                    found.append(self.ledger.away(bucket, key, cost, Mode.FALLBACK))
                     continue
                 one = endpoint.begin(bucket, key, cost)
                 found.append(one)
@@ -188,20 +190,20 @@ class Store:
         """Refunds what nobody waits for any more."""
         for decision in decisions:
             if decision.allowed:
-                self.desk.give_back(decision)
+                self.ledger.give_back(decision)
 
     async def _acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
         endpoint = self._endpoint_of(bucket, key)
         if endpoint is None:
             await asyncio.sleep(0)  # nothing is waited for: other tasks get their turn
-            return self.desk.away(bucket, key, cost, Mode.FALLBACK)
+            return self.ledger.away(bucket, key, cost, Mode.FALLBACK)
         return await endpoint.acquire(bucket, key, cost)
 
     def _endpoint_of(self, bucket: BucketCore, key: str | bytes) -> Endpoint | None:
         """Where a key is decided; None when it is not known."""
         if self._only is not None:
             return self._only
-        return self._slots[topology.slot(self.desk.name(bucket, bucket.hash(key)))]
+        return self._slots[topology.slot(self.ledger.name(bucket, bucket.hash(key)))]
 
     async def _there(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
         """Runs on the store's own loop what another one waits for."""
@@ -247,7 +249,7 @@ class Store:
         if loop is not None and not loop.is_closed():
             # Closed meanwhile: then this life has no more to say.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self.desk.owed.add, bucket, bucket.hash(key))
+                loop.call_soon_threadsafe(self.ledger.unsettled.add, bucket, bucket.hash(key))
 
     def _wake(self) -> None:
         if threading.get_ident() != self._loops_thread:
@@ -257,7 +259,7 @@ class Store:
             return
         for endpoint in self.endpoints.values():
             if endpoint.usable():  # else a probe comes first, at its own time
-                endpoint.keeper.wake()
+                endpoint.supervisor.wake()
 
     # ---- where the primaries are ----
 
@@ -335,7 +337,7 @@ class Store:
         else:
             endpoint = self._endpoint(address, ranges)
             if self._upkeep is not None:
-                self._tasks[endpoint] = asyncio.create_task(_logged(endpoint.keeper.run))
+                self._tasks[endpoint] = asyncio.create_task(_logged(endpoint.supervisor.run))
         self.endpoints[address] = endpoint
         return endpoint
 
@@ -345,7 +347,7 @@ class Store:
             address,
             server_access(self._config, self._tls, f"crdtbucket:{self._node}"),
             self._config,
-            self.desk,
+            self.ledger,
             SharedController(self._modes, now, self._degraded),
             self.registry.probe(ranges),
             now=self._table.now,
@@ -357,19 +359,21 @@ class Store:
         )
         if self.met is not None:
             # Another one than the last life told may lack what that had told.
-            endpoint.keeper.run_id = self.met.get(str(address))
+            endpoint.supervisor.run_id = self.met.get(str(address))
         return endpoint
 
     async def _drop(self, endpoint: Endpoint) -> None:
         task = self._tasks.pop(endpoint, None)
         if task is not None:
             task.cancel()
-        await endpoint.keeper.stop()
+        await endpoint.supervisor.stop()
 
     def _owns(self, endpoint: Endpoint, name: bytes) -> bool:
         return self._only is not None or self._slots[topology.slot(name)] is endpoint
 
-    def _elsewhere(self, endpoint: Endpoint, turn: Turn, error: RedisErrorReply) -> bool:
+    def _elsewhere(
+        self, endpoint: Endpoint, pending: PendingRequest, error: RedisErrorReply
+    ) -> bool:
         """Sends to the right server what this one does not decide, and so did not run."""
         self._look.set()
         if not self._config.target.cluster and not self._warned:
@@ -386,9 +390,9 @@ class Store:
             LOG.info("%s", wrong)
             return False
         other = self.endpoints.get(address)
-        if turn.done or other is None or not other.usable():
+        if pending.done or other is None or not other.usable():
             return False
-        other.take_over(turn, error.code == "ASK")
+        other.take_over(pending, error.code == "ASK")
         return True
 
     # ---- modes ----

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from crdtbucket._core import BucketCore
 from crdtbucket.spec.bucket_spec import OnOutage
-from crdtbucket.strong.in_flight import Flight
+from crdtbucket.strong.in_flight import KeyInFlight
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.redis.script import Arguments, Call
+from crdtbucket.strong.redis.script import Arguments, ScriptCall
 
 Place = tuple[int, int]
 """The two halves of a key's hash."""
@@ -24,7 +24,7 @@ class Rules:
     quota: Quota
 
 
-class Ask:
+class StoreRequest:
     """One decision that the store is asked for, or one key that is settled with it (cost 0)."""
 
     __slots__ = (
@@ -33,7 +33,7 @@ class Ask:
         "call",
         "cost",
         "epoch",
-        "flight",
+        "in_flight",
         "item",
         "key",
         "mark",
@@ -50,7 +50,7 @@ class Ask:
         cost: int,
         place: Place,
         epoch: int,
-        call: Call,
+        call: ScriptCall,
         rules: Rules,
     ) -> None:
         self.bucket = bucket
@@ -68,9 +68,9 @@ class Ask:
         self.threaded = False
         """Whether it goes over the connection of a thread, not over that of the event loop."""
         self.under_way = False
-        self.flight: Flight | None = None
+        self.in_flight: KeyInFlight | None = None
         self.mark = 0
-        """The last three are for `Flights`."""
+        """The last three are for `InFlight`."""
 
 
-__all__ = ["Ask", "Item", "Place", "Rules"]
+__all__ = ["StoreRequest", "Item", "Place", "Rules"]

@@ -16,10 +16,10 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.mode_controller import Failure
 from crdtbucket.strong.deadlines import LOOK_S
 from crdtbucket.strong.redis import script
-from crdtbucket.strong.redis.facts import Facts, facts
-from crdtbucket.strong.redis.redis_connection import Connection
+from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.resync import SHARE, Settler
+from crdtbucket.strong.redis.server_facts import ServerFacts, facts
+from crdtbucket.strong.resync import SHARE, Resync
 from crdtbucket.strong.store_request import Item
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ LAST_WORDS_S = 2.0
 """The start and the end of a limiter wait no longer than this for what is still to be settled."""
 
 
-class Keeper:
+class Supervisor:
     """The upkeep of one endpoint: `connect` once, then `run` until it is cancelled, then `stop`."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Keeper:
         endpoint: Endpoint,
         access: Access,
         config: RedisConfig,
-        probe: tuple[script.Arguments, script.Call],
+        probe: tuple[script.Arguments, script.ScriptCall],
         *,
         fences: Iterator[int],
         mine: Callable[[Item], bool],
@@ -55,7 +55,7 @@ class Keeper:
     ) -> None:
         """`probe`: a call on a key of this node's own. `fences`: ordinals of connections. `mine`:
         whether a key is decided at this endpoint. `outage_after`: seconds without an answer."""
-        self.settler = Settler(endpoint, mine)
+        self.resync = Resync(endpoint, mine)
         self._endpoint = endpoint
         self._access = access
         self._config = config
@@ -64,7 +64,7 @@ class Keeper:
         self._fences = fences
         # While decisions wait for it, a server that does not even connect is found out in time.
         self._quickly = min(config.connect_timeout, outage_after)
-        self.facts = Facts()
+        self.facts = ServerFacts()
         """What the server said of itself last."""
         self._look_at = 0
         self.run_id: str | None = ""
@@ -79,7 +79,7 @@ class Keeper:
 
     def distrust(self) -> None:
         """The server has lost something that it held: it is told all."""
-        self.settler.everything = True
+        self.resync.everything = True
         self._awake.set()
 
     def next_fence(self) -> int:
@@ -97,12 +97,12 @@ class Keeper:
                 await asyncio.sleep(LOOK_S)
                 now = endpoint.now()
             endpoint.note(controller.tick(now))
-            endpoint.desk.owed.carry()
+            endpoint.ledger.unsettled.carry()
             if controller.mode is Mode.STRONG:
                 if endpoint.connection is None:
                     await self.connect()
-                elif self.settler.due and now >= self.settler.at and endpoint.usable():
-                    await self.settler.settle()
+                elif self.resync.due and now >= self.resync.at and endpoint.usable():
+                    await self.resync.settle()
                 elif now >= self._look_at:
                     await self._look_at_memory(now)
             elif controller.probe(now):
@@ -114,8 +114,8 @@ class Keeper:
         self._closed = True
         endpoint = self._endpoint
         # In an outage as well: a server that was left may answer again by now.
-        if endpoint.connection is not None and self.settler.due and endpoint.may_settle():
-            await self.settler.settle(LAST_WORDS_S)
+        if endpoint.connection is not None and self.resync.due and endpoint.may_settle():
+            await self.resync.settle(LAST_WORDS_S)
         self.drop()
 
     def drop(self) -> None:
@@ -138,7 +138,7 @@ class Keeper:
         strong = endpoint.mode is Mode.STRONG
         timeout = self._quickly if strong else self._config.connect_timeout
         try:
-            connection = await Connection.open(
+            connection = await RedisConnection.open(
                 address, self._access, timeout, scripts=[script.SOURCE]
             )
             found = await within(timeout, facts(connection))
@@ -151,7 +151,7 @@ class Keeper:
             return False
         another = found.run_id is None or found.run_id != self.run_id
         if self.run_id != "" and another:
-            self.settler.everything = True
+            self.resync.everything = True
         if self._was_replica and another:
             endpoint.controller.moved(endpoint.now())  # it leads to another server by now
             self._was_replica = False
@@ -162,14 +162,14 @@ class Keeper:
         endpoint.connection = connection
         return True
 
-    def _learn(self, found: Facts) -> None:
+    def _learn(self, found: ServerFacts) -> None:
         """Of a server that evicts keys it is told, and all that it may lack is told to it."""
         before, self.facts = self.facts, found
         if found.warning and found.policy != before.policy:
             LOG.warning("Redis %s: %s", self._endpoint.address, found.warning)
         same = found.run_id is not None and found.run_id == before.run_id
         if same and (found.evicted or 0) > (before.evicted or 0):
-            self.settler.everything = True
+            self.resync.everything = True
 
     def _look_later(self, now: int) -> None:
         self._look_at = now + (EVICTION_NS if self.facts.evicts else POLICY_NS)
@@ -185,14 +185,14 @@ class Keeper:
         except (RedisUnavailable, asyncio.TimeoutError) as error:
             LOG.debug("%s: its memory was not looked at: %s", self._endpoint.address, error)
             return
-        if self.settler.everything and self._endpoint.usable():
+        if self.resync.everything and self._endpoint.usable():
             started = self._endpoint.now()
-            await self.settler.settle()
+            await self.resync.settle()
             # One that evicts all the time must not be told all the time.
             ended = self._endpoint.now()
             self._look_at = max(self._look_at, ended + SHARE * (ended - started))
 
-    def _lost(self, connection: Connection, error: RedisUnavailable) -> None:
+    def _lost(self, connection: RedisConnection, error: RedisUnavailable) -> None:
         if connection is self._endpoint.connection:
             self._endpoint.connection = None
             self._endpoint.fail(Failure(error.kind), str(error))
@@ -208,8 +208,8 @@ class Keeper:
             self.drop()
         if endpoint.connection is None and not await self.connect():
             return
-        if await self._ask_probe() and self.settler.due and endpoint.may_settle():
-            await self.settler.settle()
+        if await self._ask_probe() and self.resync.due and endpoint.may_settle():
+            await self.resync.settle()
 
     async def _ask_probe(self) -> bool:
         """The script on a key of this node's own, which writes: a server that only answers decides
@@ -220,7 +220,7 @@ class Keeper:
         reply = await self._in_time(arguments.command(call))
         if isinstance(reply, RedisErrorReply) and reply.code == "NOSCRIPT":
             reply = await self._in_time(arguments.eval_command(call))
-        return isinstance(reply, script.Answer)
+        return isinstance(reply, script.ScriptAnswer)
 
     async def _in_time(self, command: bytes) -> object:
         """The answer, or the error that came; None when none came within the deadline."""
@@ -239,7 +239,7 @@ class Keeper:
             elif not isinstance(reply, RedisUnavailable):  # of a lost connection, all hear
                 try:
                     reply = script.parse(reply)
-                    wrote = reply.status is script.Status.ALLOWED
+                    wrote = reply.status is script.ScriptStatus.ALLOWED
                     now = endpoint.now()
                     endpoint.note(controller.answered(now, latency, late=late, wrote=wrote))
                 except RedisReplyError as error:
@@ -264,8 +264,8 @@ class Keeper:
         delay = 1.0 if due is None else max(0.0, (due - now) / NS_PER_SECOND)
         if endpoint.connection is None and endpoint.mode is Mode.STRONG:
             delay = min(delay, RECONNECT_S)
-        if self.settler.due and endpoint.usable():
-            delay = min(delay, (self.settler.at - now) / NS_PER_SECOND)
+        if self.resync.due and endpoint.usable():
+            delay = min(delay, (self.resync.at - now) / NS_PER_SECOND)
         self._awake.clear()
         try:
             await within(max(delay, 0.001), self._awake.wait())
@@ -273,4 +273,4 @@ class Keeper:
             return
 
 
-__all__ = ["LAST_WORDS_S", "Keeper"]
+__all__ = ["LAST_WORDS_S", "Supervisor"]

@@ -21,12 +21,12 @@ from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.strong.controller.mode_controller import Failure
 from crdtbucket.strong.endpoint import ELSEWHERE, Endpoint
-from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.blocking_connection import BlockingConnection
-from crdtbucket.strong.redis.redis_connection import Connection, ConnectionLost
+from crdtbucket.strong.redis.redis_connection import RedisConnection, RedisConnectionLost
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.store_request import Ask
+from crdtbucket.strong.store_request import StoreRequest
 
 IDLE_NS = NS_PER_SECOND
 """A connection that was not used for so long is looked at before it is used."""
@@ -34,30 +34,32 @@ AGAIN_NS = NS_PER_SECOND
 """After a connection that could not be made, the event loop is asked for so long."""
 
 
-class Line(NamedTuple):
+class ThreadConnection(NamedTuple):
     """A thread's way to one server; without a connection it could not be had."""
 
     connection: BlockingConnection | None
-    beside: Connection | None
+    beside: RedisConnection | None
     """The connection of the event loop then: with another one, the server may be another, too."""
     made_ns: int
 
 
-class Local(threading.local):
+class PerThread(threading.local):
     """What each thread has of its own."""
 
     def __init__(self) -> None:
-        self.lines: weakref.WeakKeyDictionary[Endpoint, Line] = weakref.WeakKeyDictionary()
+        self.lines: weakref.WeakKeyDictionary[Endpoint, ThreadConnection] = (
+            weakref.WeakKeyDictionary()
+        )
 
 
 class Threads:
     """All threads that ask for one limiter."""
 
-    def __init__(self, desk: Desk, loop: asyncio.AbstractEventLoop, deadline_ns: int) -> None:
-        self._desk = desk
+    def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop, deadline_ns: int) -> None:
+        self._ledger = ledger
         self._loop = loop
         self._deadline_ns = deadline_ns
-        self._local = Local()
+        self._local = PerThread()
         self._made: weakref.WeakSet[BlockingConnection] = weakref.WeakSet()
         self._under_way = 0
         self._idle: asyncio.Event | None = None
@@ -66,19 +68,19 @@ class Threads:
         self, endpoint: Endpoint, bucket: BucketCore, key: str | bytes, cost: int
     ) -> Decision | None:
         """The decision; None when the event loop is to be asked for it. Raises as `take`."""
-        desk = self._desk
+        ledger = self._ledger
         if not endpoint.usable():
-            return desk.away(bucket, key, cost, endpoint.away_mode())
+            return ledger.away(bucket, key, cost, endpoint.away_mode())
         if self._idle is not None:
             return None  # the limiter is being closed, as the event loop will say
-        if desk.flights.unseen or not desk.flights.by_key:
-            desk.flights.by_key = True
+        if ledger.in_flight.unseen or not ledger.in_flight.by_key:
+            ledger.in_flight.by_key = True
             return None
         connection = self._connection(endpoint)
         if connection is None:
             return None
-        with desk.lock:
-            opened = desk.open(bucket, key, cost, endpoint.fence, threaded=True)
+        with ledger.lock:
+            opened = ledger.open(bucket, key, cost, endpoint.fence, threaded=True)
             if isinstance(opened, Decision):
                 return opened
             self._under_way += 1
@@ -86,7 +88,7 @@ class Threads:
             endpoint.controller.asked(endpoint.now())
             return self._ask(endpoint, connection, opened)
         finally:
-            with desk.lock:
+            with ledger.lock:
                 self._under_way -= 1
                 if self._idle is not None and not self._under_way:
                     self._tell(self._idle.set)
@@ -97,77 +99,88 @@ class Threads:
         self._idle = asyncio.Event()
         if self._under_way:
             await self._idle.wait()
-        with self._desk.lock:
+        with self._ledger.lock:
             for connection in list(self._made):
                 connection.close()
 
     # ---- a call ----
 
-    def _ask(self, endpoint: Endpoint, connection: BlockingConnection, ask: Ask) -> Decision | None:
+    def _ask(
+        self, endpoint: Endpoint, connection: BlockingConnection, request: StoreRequest
+    ) -> Decision | None:
         started, left, source = now_ns(), self._deadline_ns, False
         while left > 0:
-            arguments, call = ask.rules.arguments, ask.call
+            arguments, call = request.rules.arguments, request.call
             command = arguments.eval_command(call) if source else arguments.command(call)
             try:
                 reply = connection.ask(command, left)
-            except (TimeoutError, ConnectionLost) as error:
-                return self._lost(endpoint, ask, error)
+            except (TimeoutError, RedisConnectionLost) as error:
+                return self._lost(endpoint, request, error)
             except BaseException as error:  # such as KeyboardInterrupt: nobody waits any more
-                self._lost(endpoint, ask, error)
+                self._lost(endpoint, request, error)
                 raise
             if isinstance(reply, RedisErrorReply):
                 if reply.code in ELSEWHERE:
-                    self._desk.withdraw(ask)
+                    self._ledger.withdraw(request)
                     return None
                 self._tell(partial(endpoint.refused, reply, connection.latency_ns, late=False))
                 source = reply.code == "NOSCRIPT" and not source
                 if not source:
                     break
             else:
-                result = self._answered(endpoint, connection, ask, reply)
-                if not isinstance(result, Ask):
+                result = self._answered(endpoint, connection, request, reply)
+                if not isinstance(result, StoreRequest):
                     return result
-                ask = result
+                request = result
             left = self._deadline_ns - (now_ns() - started)
         # It did not run, or was answered and is to be asked again for which there is no time.
-        with self._desk.lock:
-            decision = self._desk.lost(ask, endpoint.away_mode())
-            self._desk.ended(ask)
+        with self._ledger.lock:
+            decision = self._ledger.lost(request, endpoint.away_mode())
+            self._ledger.ended(request)
         return decision
 
     def _answered(
-        self, endpoint: Endpoint, connection: BlockingConnection, ask: Ask, reply: object
-    ) -> Decision | Ask | None:
+        self,
+        endpoint: Endpoint,
+        connection: BlockingConnection,
+        request: StoreRequest,
+        reply: object,
+    ) -> Decision | StoreRequest | None:
         """Books an answer: the decision, or what is to be asked next."""
-        desk = self._desk
+        ledger = self._ledger
         try:
             answer = script.parse(reply)
-            wrote = answer.status is script.Status.ALLOWED
+            wrote = answer.status is script.ScriptStatus.ALLOWED
             endpoint.answered(connection.latency_ns, wrote, self._tell)
-            if answer.status is script.Status.FENCED:
-                endpoint.renew_fence(ask)
-                return ask
-            if answer.status is script.Status.UNKNOWN and ask.item not in desk.owed.unsettled:
-                self._tell(endpoint.keeper.distrust)
-            with desk.lock:
-                result = desk.answer(ask, answer, endpoint.fence)
+            if answer.status is script.ScriptStatus.FENCED:
+                endpoint.renew_fence(request)
+                return request
+            if (
+                answer.status is script.ScriptStatus.UNKNOWN
+                and request.item not in ledger.unsettled.pending
+            ):
+                self._tell(endpoint.supervisor.distrust)
+            with ledger.lock:
+                result = ledger.answer(request, answer, endpoint.fence)
         except RedisReplyError as error:
             self._tell(partial(endpoint.fail, Failure.SCRIPT, str(error)))
             result = None
         if result is None:
-            with desk.lock:
-                result = desk.lost(ask, endpoint.away_mode())
-                desk.ended(ask)
+            with ledger.lock:
+                result = ledger.lost(request, endpoint.away_mode())
+                ledger.ended(request)
         return result
 
-    def _lost(self, endpoint: Endpoint, ask: Ask, error: BaseException) -> Decision | None:
+    def _lost(
+        self, endpoint: Endpoint, request: StoreRequest, error: BaseException
+    ) -> Decision | None:
         """No answer came, and whether the call ran, or still will, is not known."""
-        wanted = isinstance(error, (TimeoutError, ConnectionLost))
-        desk = self._desk
-        with desk.lock:
-            decision = desk.lost(ask, endpoint.away_mode(), wanted)
-            desk.adrift(ask)
-            endpoint.fence = endpoint.keeper.next_fence()
+        wanted = isinstance(error, (TimeoutError, RedisConnectionLost))
+        ledger = self._ledger
+        with ledger.lock:
+            decision = ledger.lost(request, endpoint.away_mode(), wanted)
+            ledger.adrift(request)
+            endpoint.fence = endpoint.supervisor.next_fence()
         self._tell(partial(endpoint.lost_elsewhere, error))
         return decision
 
@@ -196,9 +209,9 @@ class Threads:
             made = BlockingConnection(
                 endpoint.address, endpoint.access, self._deadline_ns / NS_PER_SECOND
             )
-        lines[endpoint] = Line(made, beside, now)
+        lines[endpoint] = ThreadConnection(made, beside, now)
         if made is not None:
-            with self._desk.lock:
+            with self._ledger.lock:
                 self._made.add(made)
         return made
 

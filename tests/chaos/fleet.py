@@ -85,7 +85,9 @@ class Client:
         store = self.bucket(WIDE.name).store
         idle = all(not endpoint.open_calls for endpoint in store.endpoints.values())
         return (
-            self.strong and idle and not any(e.keeper.settler.due for e in store.endpoints.values())
+            self.strong
+            and idle
+            and not any(e.supervisor.resync.due for e in store.endpoints.values())
         )
 
     def book(self, bucket: str, key: str, decision: Decision) -> None:

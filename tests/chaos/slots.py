@@ -112,7 +112,7 @@ async def _work(
     slots = list(bucket.store._slots)
     while not over.is_set():
         key = f"k{dice.randrange(HOT if dice.random() < 0.25 else KEYS)}"
-        other = slots[slot(bucket.store.desk.name(bucket, bucket.hash(key)))] is not frozen
+        other = slots[slot(bucket.store.ledger.name(bucket, bucket.hash(key)))] is not frozen
         begin = time.perf_counter_ns()
         decision = await nodes.timed(client, WIDE.name, key, 1)
         end = time.perf_counter_ns()

@@ -18,12 +18,12 @@ Row = tuple[int, int, int, int]
 """The hash of a bucket's name, the two halves of a key's, and tokens."""
 
 
-class Owed:
+class Unsettled:
     """The keys that the store is still to be told of."""
 
     def __init__(self, table: Table, by_name: Mapping[int, BucketCore]) -> None:
         """`by_name`: the buckets that ask the store, by the hashes of their names."""
-        self.unsettled: dict[Item, int] = {}
+        self.pending: dict[Item, int] = {}
         """Keys whose counts here the store may lack, and the tokens admitted without it."""
         self.on_owe: Callable[[], None] | None = None
         """Told that there is one more."""
@@ -36,21 +36,21 @@ class Owed:
     def add(self, bucket: BucketCore, place: Place, tokens: int = 0) -> None:
         """Counts of this key changed without the store: it is to be told."""
         item = (bucket, place)
-        if len(self.unsettled) >= self._table.max_keys and item not in self.unsettled:
+        if len(self.pending) >= self._table.max_keys and item not in self.pending:
             self._drop_evicted()
-        known = self.unsettled.get(item)
-        self.unsettled[item] = (known or 0) + tokens
+        known = self.pending.get(item)
+        self.pending[item] = (known or 0) + tokens
         if known is None and self.on_owe is not None:
             self.on_owe()
 
     def _drop_evicted(self) -> None:
         # What went from the table was full, or forgotten for want of room.
-        for item in [item for item in self.unsettled if item[0].own(*item[1]) is None]:
+        for item in [item for item in self.pending if item[0].own(*item[1]) is None]:
             self.dismiss(item)
 
     def dismiss(self, item: Item) -> None:
         """Nothing is to be told of this key any more: it was full."""
-        del self.unsettled[item]
+        del self.pending[item]
         self._table.open_tokens -= self._adrift.pop(item, (0, 0))[0]
 
     def indebted(self) -> Iterator[list[Item]]:
@@ -68,7 +68,7 @@ class Owed:
 
     def tokens(self) -> int:
         """Tokens that were admitted without the store, of all keys that it is still to be told."""
-        return sum(self.unsettled.values())
+        return sum(self.pending.values())
 
     def resume(self, rows: Iterable[Row]) -> None:
         """An earlier life of this node had still to tell these; its columns are in the table. What
@@ -106,4 +106,4 @@ class Owed:
             self._table.open_tokens -= self._adrift.pop(item)[0]
 
 
-__all__ = ["CARRY_NS", "SCAN", "Owed", "Row"]
+__all__ = ["CARRY_NS", "SCAN", "Unsettled", "Row"]
