@@ -42,8 +42,8 @@ from crdtbucket import (
     errors,
 )
 from crdtbucket._core import Table
+from crdtbucket.cli.commands import cli
 from crdtbucket.cli.config_command import config
-from crdtbucket.cli.main import cli
 from crdtbucket.limiter import housekeeping, waiting
 from crdtbucket.mesh.protocol import (
     anti_entropy,
