@@ -155,7 +155,7 @@ def test_snippets_run(path: Path, place: Path) -> None:
             server = stack.enter_context(Server())
             here = f"{server.host}:{server.port}"
             source = [(line, text.replace(REDIS, here)) for line, text in source]
-        asyncio.run(asyncio.wait_for(run_blocks(path, source), 30))
+        asyncio.run(asyncio.wait_for(run_blocks(path, source), 100))
 
 
 def test_there_are_snippets_to_run() -> None:
