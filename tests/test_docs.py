@@ -605,7 +605,7 @@ TOLD = [
     ("security.md", f"a snapshot every {housekeeping.SAVE_NS / SECOND:g} s"),
     ("api.md", f"At most {waiting.MAX_WAITERS:,} callers wait for a key"),
     ("modes.md", f"in chunks of {resync.CHUNK}, with a"),
-    ("modes.md", f"Closing a limiter takes {supervisor.LAST_WORDS_S:g} s for it at most"),
+    ("modes.md", f"Closing a limiter takes {supervisor.LAST_SETTLING_S:g} s for it at most"),
     ("modes.md", f"line in the log every {resync.PROGRESS_NS / SECOND:g} s"),
     ("modes.md", f"refused connections at least {outage.REFUSAL_SPACING_NS / 1e6:g} ms apart"),
     ("modes.md", f"Redis saw within the last {registry.GONE_S} s"),
