@@ -17,16 +17,18 @@ from __future__ import annotations
 import hashlib
 import heapq
 import random
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import CrdtbucketError, NodeConflict, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.overridden_bucket import PlannedBucket
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.machine import Frames, MeshNode
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
+
+if TYPE_CHECKING:
+    from crdtbucket.limiter.facade import Limiter
 
 B = TypeVar("B", bound=BucketCore)
 NS = 1_000_000_000
@@ -115,9 +117,10 @@ class SimulatedNode:
         self.table.set_time(self.local_ns(mesh.now_ns))
         self.buckets: dict[str, BucketCore] = {}
         for spec in mesh.specs:
-            if spec.plans:
-                planned = self._define(PlannedBucket, spec)
-                planned.set_plans((glob, self._define(Bucket, plan)) for glob, plan in spec.plans)
+            if spec.overrides:
+                self._define(Bucket, spec).set_overrides(
+                    (glob, self._define(Bucket, one)) for glob, one in spec.overrides
+                )
             else:
                 self._define(BucketCore, spec)
         seed = mesh.random.getrandbits(64)
@@ -484,3 +487,19 @@ def _check_numbers(**fields: tuple[float, float]) -> None:
     for field, (value, most) in fields.items():
         if not 0 <= value <= most:
             raise CrdtbucketError(f"{field} is {value!r}: it must be 0 to {most:g}")
+
+
+def reset_fixture(limiter: Limiter) -> Any:
+    """A pytest fixture that gives every limit of `limiter` back before and after each test.
+
+    In `conftest.py`: `fresh_limits = reset_fixture(app.limiter)`. The tests need not name it.
+    """
+    import pytest  # only those who test have it
+
+    @pytest.fixture(autouse=True)
+    def fresh_limits() -> Iterator[None]:
+        limiter.reset_all()
+        yield
+        limiter.reset_all()
+
+    return fresh_limits

@@ -243,11 +243,15 @@ class Store:
 
     def owe(self, bucket: BucketCore, key: str | bytes) -> None:
         """Counts of a key changed beside the store: it is told soon. From any thread."""
+        self.owe_place(bucket, bucket.hash(key))
+
+    def owe_place(self, bucket: BucketCore, place: tuple[int, int]) -> None:
+        """`owe` for the hash of a key."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
             # Closed meanwhile: then this life has no more to say.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self.desk.owed.add, bucket, bucket.hash(key))
+                loop.call_soon_threadsafe(self.desk.owed.add, bucket, place)
 
     def _wake(self) -> None:
         if threading.get_ident() != self._loops_thread:
