@@ -95,21 +95,21 @@ MUTATIONS = (
         "",
         "            tables.refuse(LimiterNotOpen(UNOPENED))\n",
         "            pass\n",
-        (*PYTEST, "tests/limiter/test_lifecycle.py"),
+        (*PYTEST, "tests/limiter/test_runtime.py"),
     ),
     Mutation(
         "a_forked_child_decides",
         "",
         "        self._tables.refuse(LimiterNotOpen(FORKED))\n",
         "",
-        (*PYTEST, "tests/limiter/test_lifecycle.py", "-k", "child"),
+        (*PYTEST, "tests/limiter/test_runtime.py", "-k", "child"),
     ),
     Mutation(
         "a_forked_child_ends_what_is_the_parents",
         "",
         "            self._leave_to_the_parent()\n            return\n",
         "            pass\n",
-        (*PYTEST, "tests/limiter/test_lifecycle.py", "-k", "nothing_of_the_parents"),
+        (*PYTEST, "tests/limiter/test_runtime.py", "-k", "nothing_of_the_parents"),
     ),
     Mutation(
         "the_leader_shows_nothing",
@@ -1173,8 +1173,8 @@ MUTATIONS = (
     Mutation(
         "rolled_back_to_the_new_version",
         "",
-        "        elif status is Status.ROLLED_BACK:\n            self._reload.force(before)\n",
-        "        elif status is Status.ROLLED_BACK:\n            self._reload.force(target)\n",
+        "        elif status is Status.ROLLED_BACK:\n            self._in_force.force(before)\n",
+        "        elif status is Status.ROLLED_BACK:\n            self._in_force.force(target)\n",
         suite("rollout/test_live_rollout", "rolling_back_puts"),
     ),
     Mutation(

@@ -161,7 +161,7 @@ class Rating(Section):
     """What holds for all buckets, unless one says otherwise."""
 
     enabled: bool = True
-    """`false` makes `Limiter.from_file` refuse: there is nothing to limit"""
+    """`false` admits every call, and counts what the limits would have denied"""
     consistency: Consistency = "eventual"
     """[`strong` or `eventual`](modes.md), for every bucket that does not say otherwise"""
     on_outage: OnOutage = "quota"
@@ -238,7 +238,7 @@ class Service(Defaults):
     """One named bucket, and the plans of some of its keys."""
 
     keys: dict[str, Plan] | None = None
-    """limits for keys that match a glob, [below](#defaults-and-plans)"""
+    """limits for keys that match a glob, [below](#defaults-and-overrides)"""
 
 
 class Mesh(Section):

@@ -281,7 +281,7 @@ async def test_a_node_that_does_not_answer_is_given_up_in_time(
 
         def admit(mesh: network.Mesh, *args: Any) -> Link:
             link = real(mesh, *args)
-            if mesh is limiters[2]._lifecycle.mesh:
+            if mesh is limiters[2]._node.mesh:
                 mute.add(link)
             return link
 
@@ -400,7 +400,7 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
         with pytest.raises(PeerFailed, match="as many"):
             await one_more.call(a.address)
         assert a.stats()["peers"] == {}
-        mesh: Any = a._lifecycle.mesh
+        mesh: Any = a._node.mesh
         assert len(mesh.links) == 0
         await stack.aclose()
         await eventually(lambda: not mesh._observers)
