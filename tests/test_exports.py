@@ -33,7 +33,7 @@ LAYERS = [
     strong.deadlines strong.threads
     strong.controller.webhook strong.controller.lateness limiter.tables""",
     """limiter rollout strong.strong_bucket strong.assembly strong.overridden_strong
-    strong.strong_waiting reconcile""",
+    strong.strong_waiting reconcile doctor""",
     "testing simulator cli demo http",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}

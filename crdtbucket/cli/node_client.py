@@ -92,6 +92,13 @@ class NodeClient:
         peers = await self._call("GET", "v1/peers")
         return {**peers, **await self.buckets(), "ready": ready.get("status") == "ok"}
 
+    async def doctor(self) -> dict[str, Any]:
+        """What the node finds about itself: `ok`, and the `checks`."""
+        found = await self._call("GET", "admin/doctor")
+        if not isinstance(found.get("checks"), list):
+            raise NodeError(f"{self.url}: its answer has no checks")
+        return found
+
     async def buckets(self) -> dict[str, Any]:
         """All buckets, with their counters."""
         return await self._call("GET", "v1/buckets")

@@ -67,7 +67,7 @@ class _Meeting:
         failed = await self._call(found)
         if not peers:
             # The node whose file this is, if it runs here; if not, others name it.
-            await self._call([_own(mesh)])
+            await self._call([own_address(mesh)])
             while new := self._members():
                 failed |= await self._call(new)
         named = {a: n for node in self._nodes.values() for n, a in node.members.items()}
@@ -109,7 +109,8 @@ class _Meeting:
                 self._report.holders.append(Holder(name, "node", address, error=error))
 
 
-def _own(mesh: MeshConfig) -> str:
+def own_address(mesh: MeshConfig) -> str:
+    """Where the node of this configuration is reached."""
     if mesh.advertise is not None:
         return mesh.advertise
     host, port = split_address(mesh.listen)
@@ -133,4 +134,4 @@ async def _open_redis(
     return redis
 
 
-__all__ = ["reconcile"]
+__all__ = ["own_address", "reconcile"]

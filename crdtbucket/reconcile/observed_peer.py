@@ -121,6 +121,10 @@ class Peer:
     """Addresses by name of the members that it knows, itself among them."""
     marks: set[int] = field(default_factory=set)
     """Epochs whose columns count no more, here."""
+    config: wire.Config | None = None
+    """Which configuration it runs: its version, its hash, and the stage of its roll-out."""
+    clock: int = 0
+    """Its clock (ns) when it sent its last answer."""
 
     async def look(self, first: int) -> Seen:
         """Its indebted keys in the order of hashes from `first` on, as many as one answer has.
@@ -177,6 +181,7 @@ class Peer:
     def _read(self, frame: wire.Frame) -> Seen:
         self.members |= {name: address for name, _, _, address in frame.members or ()}
         self.marks |= set(frame.marks or ())
+        self.config, self.clock = frame.config, frame.sent
         if frame.items is None:
             raise PeerFailed("it did not say what its answer covers")
         seen = Seen({}, frame.items[1])

@@ -199,7 +199,7 @@ async def test_under_traffic_no_decision_is_lost(path: Path, server: Server) -> 
         running = False
         await asyncio.gather(*tasks)
         desks = [one._strong.store.ledger for one in limiters]  # type: ignore[union-attr]
-        await eventually(lambda: not any(ledger.owed.pending for ledger in desks), 15)
+        await eventually(lambda: not any(ledger.unsettled.pending for ledger in desks), 15)
         await run(path, limiters)
         last = await run(path, limiters)
         assert last.differing_keys == 0
