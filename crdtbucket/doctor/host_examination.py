@@ -17,8 +17,8 @@ from crdtbucket.errors import SharedTableError
 from crdtbucket.limiter.facade import ALONE, MAX_KEYS
 from crdtbucket.mesh.mesh_config import MeshConfig, split_address
 from crdtbucket.reconcile.asked_fleet import own_address
-from crdtbucket.reconcile.buckets import Buckets
-from crdtbucket.reconcile.observed_peer import Caller, PeerFailed
+from crdtbucket.reconcile.buckets import BucketIndex
+from crdtbucket.reconcile.observed_node import ObservationFailed, Observer
 from crdtbucket.shared.table_file import SharedFile, path_for
 
 MEMORY = "/proc/meminfo"
@@ -76,10 +76,10 @@ async def _mesh_port(
         return found
     if not running:
         key = shared_key(mesh, config.redis)
-        async with Caller(mesh, Buckets(config, mesh), "doctor", timeout, key) as caller:
+        async with Observer(mesh, BucketIndex(config, mesh), "doctor", timeout, key) as caller:
             try:
                 peer = await caller.call(own_address(mesh))
-            except PeerFailed:
+            except ObservationFailed:
                 return found
             if peer.name != config.node:
                 return wrong(found.subject, f"node {peer.name!r} listens there: {found.text}")

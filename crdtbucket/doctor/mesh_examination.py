@@ -18,8 +18,8 @@ from crdtbucket.errors import MeshError
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig, split_address
 from crdtbucket.mesh.transport.discovery import resolve_all
 from crdtbucket.mesh.transport.mesh_tls import dialer_context
-from crdtbucket.reconcile.buckets import Buckets
-from crdtbucket.reconcile.observed_peer import Caller, Peer, PeerFailed
+from crdtbucket.reconcile.buckets import BucketIndex
+from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode, Observer
 
 CLOCK_WATCHED_S = 0.5
 DRIFT_PPM = 1_000
@@ -45,11 +45,11 @@ async def examine_mesh(config: Config, mesh: MeshConfig, timeout: float) -> list
         addresses += resolved
     name = f"doctor@{socket.gethostname()}"[:100]
     key = shared_key(mesh, config.redis)
-    async with Caller(mesh, Buckets(config, mesh), name, timeout, key) as caller:
+    async with Observer(mesh, BucketIndex(config, mesh), name, timeout, key) as caller:
         examined = await asyncio.gather(
             *(_peer(one, caller, config, context, timeout) for one in dict.fromkeys(addresses))
         )
-    names: dict[str, Peer] = {}
+    names: dict[str, ObservedNode] = {}
     for steps, peer_met in examined:
         found += steps
         if peer_met is not None:
@@ -72,8 +72,8 @@ async def _resolved(peer: str, timeout: float) -> tuple[Diagnosis, list[str]]:
 
 
 async def _peer(
-    address: str, caller: Caller, config: Config, context: ssl.SSLContext | None, timeout: float
-) -> tuple[list[Diagnosis], Peer | None]:
+    address: str, caller: Observer, config: Config, context: ssl.SSLContext | None, timeout: float
+) -> tuple[list[Diagnosis], ObservedNode | None]:
     subject = f"peer {address}"
     way = reach(
         subject,
@@ -87,7 +87,7 @@ async def _peer(
         return found, None
     try:
         peer = await caller.call(address)
-    except PeerFailed as error:
+    except ObservationFailed as error:
         return [*found, wrong(f"{subject} handshake", error)], None
     found.append(ok(f"{subject} handshake", f"node {peer.name!r} proves the secret"))
     level, text = compare_configs(config, peer.config)
@@ -110,13 +110,13 @@ def compare_configs(config: Config, theirs: tuple[int, int, int] | None) -> tupl
     return "note", f"it runs {told}, and {here}"
 
 
-async def _clock(subject: str, peer: Peer) -> Diagnosis:
+async def _clock(subject: str, peer: ObservedNode) -> Diagnosis:
     subject = f"{subject} clock"
     try:
         first = await _offset(peer)
         await asyncio.sleep(CLOCK_WATCHED_S)
         second = await _offset(peer)
-    except PeerFailed as error:
+    except ObservationFailed as error:
         return wrong(subject, error)
     off = clock_error(first, second)
     if off:
@@ -132,7 +132,7 @@ Offset = tuple[int, int, int]
 """At what time here (ns), and by how much at least and at most (ns) the other clock is ahead."""
 
 
-async def _offset(peer: Peer) -> Offset:
+async def _offset(peer: ObservedNode) -> Offset:
     before = now_ns()
     await peer.meet()
     after = now_ns()
@@ -146,7 +146,7 @@ def clock_error(first: Offset, second: Offset) -> int:
     return max(0, ahead - slack, behind - slack)
 
 
-def _one_name(peer: Peer, other: Peer) -> Diagnosis:
+def _one_name(peer: ObservedNode, other: ObservedNode) -> Diagnosis:
     return wrong(
         f"peer {peer.address} name",
         f"{peer.name!r} is the name of the process at {other.address}, too: give every process a "

@@ -203,15 +203,16 @@ def test_clocks(theirs: float, text: str) -> None:
 async def delayed(port: int, seconds: float) -> AsyncIterator[int]:
     """A port whose answers come so much later than those of another."""
     tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait: float) -> None:
         while data := await reader.read(65_536):
             await asyncio.sleep(wait)
             writer.write(data)
-        writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", port)
+        writers.extend((writer, back))
         tasks.add(asyncio.create_task(copy(reader, back, 0)))
         tasks.add(asyncio.create_task(copy(there, writer, seconds)))
 
@@ -223,3 +224,6 @@ async def delayed(port: int, seconds: float) -> AsyncIterator[int]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.gather(*(one.wait_closed() for one in writers), return_exceptions=True)
