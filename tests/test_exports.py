@@ -28,7 +28,7 @@ LAYERS = [
     strong reconcile.merging reconcile.findings""",
     """limiter.background rollout.watching shared metrics mesh.transport strong.redis.access
     strong.redis.login strong.redis.redis_connection strong.redis.topology strong.redis.locator
-    strong.redis.registry strong.redis.server_facts strong.redis.checkup
+    strong.redis.registry strong.redis.server_facts
     strong.redis.blocking_connection strong.endpoint strong.supervisor strong.resync strong.store
     strong.deadlines strong.threads
     strong.controller.webhook strong.controller.lateness limiter.tables""",

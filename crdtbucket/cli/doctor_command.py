@@ -12,7 +12,7 @@ import click
 
 from crdtbucket.cli.node_options import admin_options, token_of
 from crdtbucket.cli.options import FiniteRange
-from crdtbucket.cli.plain_text import printable
+from crdtbucket.cli.screen import printable
 
 WRONG = 1
 NODE_TIMEOUT_S = 15.0

@@ -14,8 +14,7 @@ from rich.table import Table
 from crdtbucket.cli.node_health import SILENT, NodeReport, faults
 from crdtbucket.cli.node_options import TOKEN, admin_options, nodes_options, token_of
 from crdtbucket.cli.options import FiniteRange
-from crdtbucket.cli.plain_text import seconds
-from crdtbucket.cli.screen import console, name, table
+from crdtbucket.cli.screen import console, name, seconds, table
 
 WRONG = 1
 NO_TOKEN = (

@@ -9,8 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from crdtbucket.config.section import Section, section_of
-from crdtbucket.config.source import Source, YamlNode
-from crdtbucket.config.suggest import did_you_mean, unknown_key
+from crdtbucket.config.source import Source, YamlNode, did_you_mean, unknown_key
 from crdtbucket.config.values import WrongValue
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import clipped

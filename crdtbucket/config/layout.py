@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crdtbucket.config.source import Source, YamlNode
-from crdtbucket.config.suggest import unknown_key
+from crdtbucket.config.source import Source, YamlNode, unknown_key
 
 ROOT = "openclaw"
 IDENTITY = ("node", "region", "version", "shared")

@@ -5,7 +5,8 @@ YAML 1.2 (so `no` is text), one document, no tags of its own, duplicate keys ref
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,18 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def unknown_key(name: str, known: Iterable[str]) -> tuple[str, str]:
+    """The fault and the fix for a key that is not among `known`."""
+    return f"unknown key {name!r}", did_you_mean(name, known)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The nearest of the `known` words, or all of them when none is near."""
+    words = sorted(known)
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), words, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(words)}"
+
+
 def _decoded(data: bytes, file: str) -> str:
     try:
         return data.decode("utf-8-sig")
@@ -227,4 +240,4 @@ class _Reader:
         return value
 
 
-__all__ = ["YamlNode", "Source", "is_unicode", "read_tree"]
+__all__ = ["did_you_mean", "unknown_key", "YamlNode", "Source", "is_unicode", "read_tree"]
