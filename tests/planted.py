@@ -1338,6 +1338,20 @@ MUTATIONS = (
         "        send.append(table.find(lo, hi))\n        want += b'' and ",
         suite("mesh/protocol/test_anti_entropy", "not_quiet_here"),
     ),
+    Mutation(
+        "the_doctor_finds_every_latency_short",
+        "doctor",
+        "    if p99 > deadline:",
+        "    if p50 > deadline:",
+        suite("doctor/test_redis_examination", "latencies"),
+    ),
+    Mutation(
+        "the_doctor_trusts_every_clock_of_a_peer",
+        "doctor",
+        "max(0, ahead - slack, behind - slack)",
+        "0 * max(0, ahead - slack, behind - slack)",
+        suite("doctor/test_mesh_examination", "run_apart"),
+    ),
 )
 
 

@@ -28,13 +28,13 @@ LAYERS = [
     strong reconcile.merging reconcile.findings""",
     """limiter.background rollout.watching shared metrics mesh.transport strong.redis.access
     strong.redis.login strong.redis.redis_connection strong.redis.topology strong.redis.locator
-    strong.redis.registry strong.redis.server_facts strong.redis.checkup
+    strong.redis.registry strong.redis.server_facts
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
     strong.endpoint_health strong.endpoints strong.look_timer strong.resync strong.room_queue
     strong.server_link strong.store strong.supervisor strong.threads
     strong.controller.webhook strong.controller.lateness limiter.tables""",
     """limiter rollout strong.strong_bucket strong.assembly
-    strong.strong_waiting reconcile""",
+    strong.strong_waiting reconcile doctor""",
     "testing simulator cli demo http",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}

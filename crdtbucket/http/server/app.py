@@ -41,7 +41,7 @@ class Api:
         self.numbers = Numbers(self.doors, self.calls)
         self.registry.register(self.numbers)
         self.views = Views(limiter, self.calls, self.registry)
-        self.admin = Admin(limiter, self.views, settings.admin_token)
+        self.admin = Admin(limiter, self.views, settings)
         self.routes: list[Route] = [
             *self.calls.routes(),
             *self.views.routes(),

@@ -294,6 +294,21 @@ class Status(Peers):
     rollout: RolloutNow | None = None
 
 
+class DoctorCheck(Answer):
+    """One thing that was examined."""
+
+    subject: str
+    level: Literal["ok", "note", "wrong"]
+    text: Annotated[str, Field(description="What was found; with wrong, what to do.")]
+
+
+class Doctor(Answer):
+    """What the node found about itself and all that its file names."""
+
+    ok: Annotated[bool, Field(description="Nothing is wrong.")]
+    checks: list[DoctorCheck]
+
+
 class Health(Answer):
     """The process answers."""
 
@@ -340,6 +355,7 @@ __all__ = [
     "Commit",
     "Committed",
     "Decided",
+    "Doctor",
     "Health",
     "HeavyKeys",
     "Peek",
