@@ -46,7 +46,11 @@ MAX_TOKEN_BYTES = 4_096
 )  # fmt: skip
 @click.option(
     "--max-connections", type=click.IntRange(1, 100_000), default=1_000, show_default=True,
-    help="Connections at once; further ones get a 503.",
+    help="Connections at once; a further one is answered for health and the admin side only.",
+)  # fmt: skip
+@click.option(
+    "--max-connections-per-address", type=click.IntRange(0, 100_000), default=0, show_default=True,
+    help="Connections at once from one address of another host; 0: half of all.",
 )  # fmt: skip
 @click.option(
     "--drain", type=FiniteRange(0, 600), default=10.0, show_default=True,
@@ -67,6 +71,7 @@ def serve(
     fallback_503: bool,
     retry_jitter: float,
     max_connections: int,
+    max_connections_per_address: int,
     drain: float,
     log_level: str,
 ) -> None:
@@ -92,6 +97,7 @@ def serve(
         fallback_503=fallback_503,
         retry_jitter=retry_jitter,
         max_connections=max_connections,
+        max_connections_per_address=max_connections_per_address,
         drain_deadline=drain,
     )
     limiter = Limiter.from_file(path, node=node, region=region, watch=True)

@@ -1,4 +1,4 @@
-"""What was handed out and may be referred to again: a bounded table of ids with a time to live."""
+"""A bounded store of items that clients refer to by an id, each for a limited time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Tickets(Generic[T]):
+class HandleStore(Generic[T]):
     """Items by unguessable ids, each until its own time. Times are ns of one clock."""
 
     def __init__(self, limit: int) -> None:
@@ -46,4 +46,4 @@ class Tickets(Generic[T]):
             del self._items[heapq.heappop(self._ends)[1]]
 
 
-__all__ = ["Tickets"]
+__all__ = ["HandleStore"]

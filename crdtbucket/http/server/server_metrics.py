@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from crdtbucket.base.histogram import Histogram
 from crdtbucket.http.server.calls import Calls
-from crdtbucket.http.server.connections import Doors
+from crdtbucket.http.server.connections import Connections
 from crdtbucket.metrics.collector import family
 from crdtbucket.metrics.readings import Figure, Sample, Stats
 
@@ -36,7 +36,8 @@ SERVER: tuple[Figure, ...] = (
     ),
     Figure(
         "http_refused_total",
-        "Connections refused: full (too many), slow (past a deadline), malformed (no HTTP).",
+        "Connections and requests refused: full (no place was free), slow (past a deadline), "
+        "malformed (no HTTP).",
         lambda stats: [((reason,), count) for reason, count in stats["refused"].items()],
         ("reason",),
     ),
@@ -53,7 +54,7 @@ SERVER: tuple[Figure, ...] = (
     Figure(
         "http_refundable_takes",
         "Takes that can be given back by their id.",
-        lambda stats: [((), stats["tickets"])],
+        lambda stats: [((), stats["takes"])],
     ),
     Figure(
         "http_reservations",
@@ -64,14 +65,14 @@ SERVER: tuple[Figure, ...] = (
 """All of them; every name gets `crdtbucket.metrics.catalogue.PREFIX`."""
 
 
-class Numbers(Collector):
+class ServerMetrics(Collector):
     """What a server counts."""
 
-    def __init__(self, doors: Doors, calls: Calls) -> None:
+    def __init__(self, connections: Connections, calls: Calls) -> None:
         self.open_requests = 0
         self.requests: Counter[tuple[str, str]] = Counter()
         self._times: defaultdict[str, Histogram] = defaultdict(Histogram)
-        self._doors = doors
+        self._connections = connections
         self._calls = calls
 
     def answered(self, path: str, status: int, ns: int) -> None:
@@ -89,13 +90,13 @@ class Numbers(Collector):
         stats: dict[str, Any] = {
             "requests": list(self.requests.items()),
             "times": list(self._times.items()),
-            "refused": self._doors.refused,
-            "connections": len(self._doors.open),
+            "refused": self._connections.refused,
+            "connections": len(self._connections.open),
             "open": self.open_requests,
-            "tickets": len(self._calls.tickets),
+            "takes": len(self._calls.takes),
             "reservations": len(self._calls.reservations),
         }
         return (family(figure, stats) for figure in SERVER)
 
 
-__all__ = ["SERVER", "Numbers"]
+__all__ = ["SERVER", "ServerMetrics"]

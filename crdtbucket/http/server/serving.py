@@ -21,7 +21,7 @@ LAST_WORDS_S = 0.1
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-class Server:
+class SidecarServer:
     """Answers HTTP from `start` to `stop`; the limiter is opened and closed by others."""
 
     def __init__(self, limiter: Limiter, settings: ServeSettings) -> None:
@@ -31,11 +31,7 @@ class Server:
         self._settings = settings
         self._listening: list[Listening] = []
         self._servers: list[asyncio.Server] = []
-        self._runner = web.AppRunner(
-            self.api.application(),
-            access_log=None,
-            shutdown_timeout=LAST_WORDS_S,
-        )
+        self._http: web.Server | None = None
 
     def bind(self) -> None:
         """Takes all addresses. Raises `CannotListen`, and then has none."""
@@ -48,8 +44,8 @@ class Server:
 
     async def start(self) -> None:
         """Answers on the addresses that are bound."""
-        await self._runner.setup()
-        self.api.doors.start()
+        self._http = self.api.server()
+        self.api.connections.start()
         loop = asyncio.get_running_loop()
         for one in self._listening:
             unix = one.socket.family == socket.AF_UNIX
@@ -72,14 +68,14 @@ class Server:
     async def stop(self) -> None:
         """Answers what is under way, within the deadline, and closes every connection."""
         self._refuse_new()
-        await self.api.doors.drain()
-        await self._runner.cleanup()
-        self.api.doors.stop()
+        await self.api.connections.drain()
+        if self._http is not None:
+            await self._http.shutdown(LAST_WORDS_S)
+        self.api.connections.stop()
 
     def _connection(self) -> asyncio.Protocol:
-        server = self._runner.server
-        assert server is not None
-        return self.api.doors.connection(server)
+        assert self._http is not None
+        return self.api.connections.connection(self._http)
 
     def give_up_addresses(self) -> None:
         """Nobody can come any more."""
@@ -93,18 +89,18 @@ async def serve(limiter: Limiter, settings: ServeSettings) -> None:
     What is under way is answered, then the mesh is left, Redis told what it is owed, and the
     snapshot written. A second signal ends the process at once.
     """
-    server = Server(limiter, settings)
+    server = SidecarServer(limiter, settings)
     server.bind()  # first: who has no address should not join
-    told = asyncio.Event()
+    ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in ENDING:
-        loop.add_signal_handler(number, _told(loop, told))
+        loop.add_signal_handler(number, _setting(loop, ending))
     try:
         async with limiter:
             await server.start()
             where = ", ".join(server.addresses)
             LOG.info("%s serves %d bucket(s) on %s", limiter.node, len(limiter.buckets), where)
-            await told.wait()
+            await ending.wait()
             LOG.info("%s ends: answering what is under way, then leaving", limiter.node)
             await server.stop()
     finally:
@@ -113,7 +109,7 @@ async def serve(limiter: Limiter, settings: ServeSettings) -> None:
             loop.remove_signal_handler(number)
 
 
-def _told(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> Callable[[], None]:
+def _setting(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> Callable[[], None]:
     def end() -> None:
         event.set()
         for number in ENDING:
@@ -123,4 +119,4 @@ def _told(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> Callable[[],
     return end
 
 
-__all__ = ["Server", "serve"]
+__all__ = ["SidecarServer", "serve"]
