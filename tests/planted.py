@@ -98,6 +98,20 @@ MUTATIONS = (
         (*PYTEST, "tests/http/server/test_connections.py", "-k", "share"),
     ),
     Mutation(
+        "a_handle_is_good_at_one_worker_only",
+        "http",
+        "        return index if index in self._others else None\n",
+        "        return None\n",
+        (*PYTEST, "tests/http/server/test_workers.py", "-k", "whose"),
+    ),
+    Mutation(
+        "a_worker_removes_the_socket_of_all",
+        "http",
+        "self._process in (0, os.getpid()):\n",
+        "True:\n",
+        (*PYTEST, "tests/http/server/test_workers.py", "-k", "forked"),
+    ),
+    Mutation(
         "slow_clients_stop_health_checks",
         "http",
         "            if not (placed or route.always or route.admin):\n",

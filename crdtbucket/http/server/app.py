@@ -13,12 +13,13 @@ from crdtbucket.base.clock import now_ns
 from crdtbucket.http.refusal import JSON, Refusal, refusal_of
 from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server.admin import Admin
-from crdtbucket.http.server.calls import Calls
+from crdtbucket.http.server.calls import Calls, respond
 from crdtbucket.http.server.connections import ClientConnection, Connections
 from crdtbucket.http.server.host_names import Hosts
 from crdtbucket.http.server.openapi import document
 from crdtbucket.http.server.routes import Route, RouteTable
-from crdtbucket.http.server.server_metrics import ServerMetrics
+from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.http.server.views import Views
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.metrics.collector import register
@@ -30,15 +31,17 @@ OPENAPI = "/openapi.json"
 class Api:
     """Answers requests about one limiter."""
 
-    def __init__(self, limiter: Limiter, settings: ServeSettings) -> None:
+    def __init__(
+        self, limiter: Limiter, settings: ServeSettings, siblings: Siblings | None = None
+    ) -> None:
         self.connections = Connections(settings)
         self._hosts = Hosts(settings.listen, settings.allowed_hosts)
         self.registry = CollectorRegistry()
         register(limiter, self.registry)
-        self.calls = Calls(limiter, settings)
+        self.calls = Calls(limiter, settings, siblings)
         self.metrics = ServerMetrics(self.connections, self.calls)
         self.registry.register(self.metrics)
-        self.views = Views(limiter, self.calls, self.registry)
+        self.views = Views(limiter, self.calls, self.registry, self.metrics, siblings)
         self.admin = Admin(limiter, self.views, settings.admin_token)
         self.routes: list[Route] = [
             *self.calls.routes(),
@@ -48,7 +51,8 @@ class Api:
         self._settings = settings
         self._document = json.dumps(document(self.routes), indent=1).encode()
         openapi = Route("GET", OPENAPI, "This document", self._openapi, None)
-        self._table = RouteTable([*self.routes, openapi])
+        counts = Route("GET", COUNTS, "For the other workers", self._counts, None, always=True)
+        self._table = RouteTable([*self.routes, openapi, counts])
 
     def server(self) -> web.Server:
         """What hands requests to this, for `ClientConnection`s of the running event loop."""
@@ -63,6 +67,9 @@ class Api:
 
     async def _openapi(self, _: web.BaseRequest) -> web.Response:
         return web.Response(body=self._document, content_type=JSON)
+
+    async def _counts(self, _: web.BaseRequest) -> web.Response:
+        return respond(self.metrics.counts())
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol

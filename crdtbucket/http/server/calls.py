@@ -19,6 +19,7 @@ from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.handle_store import HandleStore
 from crdtbucket.http.server.heavy_keys import HeavyKeys
 from crdtbucket.http.server.routes import Route
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.limiter.reservations import Reservation
@@ -57,9 +58,13 @@ class OpenReservation:
 class Calls:
     """Everything under /v1/ that decides."""
 
-    def __init__(self, limiter: Limiter, settings: ServeSettings) -> None:
-        self.takes: HandleStore[RefundableTake] = HandleStore(MAX_HANDLES)
-        self.reservations: HandleStore[OpenReservation] = HandleStore(MAX_HANDLES)
+    def __init__(
+        self, limiter: Limiter, settings: ServeSettings, siblings: Siblings | None = None
+    ) -> None:
+        prefix = "" if siblings is None else siblings.prefix
+        self.takes: HandleStore[RefundableTake] = HandleStore(MAX_HANDLES, prefix)
+        self.reservations: HandleStore[OpenReservation] = HandleStore(MAX_HANDLES, prefix)
+        self._siblings = siblings
         self.heavy: dict[str, HeavyKeys] = {}
         self._limiter = limiter
         self._settings = settings
@@ -107,6 +112,8 @@ class Calls:
     async def refund(self, request: web.BaseRequest) -> web.Response:
         """Gives a take back. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Refund)
+        if (answer := await self._of_its_worker(body.id, request)) is not None:
+            return answer
         take = self.takes.get(body.id, now_ns())
         if take is None:
             raise Refusal(
@@ -148,6 +155,8 @@ class Calls:
     async def commit(self, request: web.BaseRequest) -> web.Response:
         """Charges the true cost. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Commit)
+        if (answer := await self._of_its_worker(body.id, request)) is not None:
+            return answer
         held = self.reservations.get(body.id, now_ns())
         if held is None:
             raise Refusal(
@@ -160,6 +169,13 @@ class Calls:
             held.late = held.bucket.table.now() >= held.reservation.deadline_ns
         held.reservation.commit(body.actual)
         return respond({"actual": body.actual, "late": held.late})
+
+    async def _of_its_worker(self, handle: str, request: web.BaseRequest) -> web.Response | None:
+        """The answer of the worker that gave a handle out, if that is another one."""
+        owner = None if self._siblings is None else self._siblings.owner(handle)
+        if self._siblings is None or owner is None:
+            return None
+        return await self._siblings.forward(owner, request)
 
     async def take_many(self, request: web.BaseRequest) -> web.Response:
         """Decides on each take on its own, or on all together; checks all before any is made."""

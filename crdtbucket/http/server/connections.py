@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections import Counter
 from ipaddress import ip_address
+from typing import cast
 
 from aiohttp import web
 
@@ -165,10 +166,10 @@ class ClientConnection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
-        assert isinstance(transport, asyncio.Transport)
         connections = self._connections
         super().connection_made(transport)
-        self._pipe = transport
+        # uvloop's transports are no subclass of asyncio's, though they have all of it.
+        self._pipe = cast("asyncio.Transport", transport)
         self.by_unix_socket = isinstance(transport.get_extra_info("sockname"), (str, bytes))
         if not self.by_unix_socket:
             peer = transport.get_extra_info("peername")

@@ -12,8 +12,9 @@ T = TypeVar("T")
 class HandleStore(Generic[T]):
     """Items by unguessable ids, each until its own time. Times are ns of one clock."""
 
-    def __init__(self, limit: int) -> None:
-        """At most `limit` items are held at once."""
+    def __init__(self, limit: int, prefix: str = "") -> None:
+        """At most `limit` items are held at once. All ids begin with `prefix`."""
+        self._prefix = prefix
         self.limit = limit
         self._items: dict[str, T] = {}
         self._ends: list[tuple[int, str]] = []
@@ -31,7 +32,7 @@ class HandleStore(Generic[T]):
         end first goes."""
         if self.full(now):
             del self._items[heapq.heappop(self._ends)[1]]
-        name = secrets.token_urlsafe(16)
+        name = self._prefix + secrets.token_urlsafe(16)
         self._items[name] = item
         heapq.heappush(self._ends, (end, name))
         return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -15,6 +16,8 @@ from crdtbucket.http.refusal import Refusal
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import Calls, respond
 from crdtbucket.http.server.routes import Route
+from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
 
 TOP = 20
@@ -27,8 +30,17 @@ COUNTED = (
 class Views:
     """Everything that only reads."""
 
-    def __init__(self, limiter: Limiter, calls: Calls, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        calls: Calls,
+        registry: CollectorRegistry,
+        server_metrics: ServerMetrics,
+        siblings: Siblings | None,
+    ) -> None:
         self.draining = False
+        self._server_metrics = server_metrics
+        self._siblings = siblings
         self._limiter = limiter
         self._calls = calls
         self._registry = registry
@@ -79,15 +91,16 @@ class Views:
         count = _top(request)
         heavy = self._calls.heavy.get(found.spec.name)
         top = [] if heavy is None else heavy.top(count, now_ns())
+        rows = [(key, one.tokens, one.error, one.denied) for key, one in top]
+        if self._siblings is not None and not self._siblings.asked_by_one(request):
+            path = f"/v1/buckets/{quote(bucket, safe='')}/keys?top={bodies.MAX_TOP}"
+            for answer in await self._siblings.gather(path):
+                rows += [(k["key"], k["tokens"], k["error"], k["denied"]) for k in answer["keys"]]
+            rows = _added_up(rows)[:count]
+        names = ("key", "tokens", "error", "denied")
         keys = [
-            {
-                "key": key,
-                "tokens": counter.tokens,
-                "error": counter.error,
-                "denied": counter.denied,
-                "remaining": found.peek(key).remaining,
-            }
-            for key, counter in top
+            {**dict(zip(names, row, strict=True)), "remaining": found.peek(row[0]).remaining}
+            for row in rows
         ]
         return respond({"bucket": found.spec.name, "counted": COUNTED, "keys": keys})
 
@@ -140,6 +153,8 @@ class Views:
 
     async def metrics(self, _: web.BaseRequest) -> web.Response:
         """In the text format of Prometheus."""
+        if self._siblings is not None:
+            self._server_metrics.add_up(await self._siblings.gather(COUNTS))
         # The keys of a large table are looked over: that is no work for the event loop.
         text = await asyncio.to_thread(generate_latest, self._registry)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -148,6 +163,15 @@ class Views:
 def running(row: Mapping[str, Any]) -> dict[str, Any]:
     """Which configuration a node runs."""
     return {"version": row["version"], "hash": row["hash"], "stage": str(row["stage"] or "")}
+
+
+def _added_up(rows: list[tuple[str, int, int, int]]) -> list[tuple[str, int, int, int]]:
+    """One row for each key, the heaviest first."""
+    sums: dict[str, list[int]] = {}
+    for key, *numbers in rows:
+        sums[key] = [a + b for a, b in zip(sums.get(key, (0, 0, 0)), numbers, strict=True)]
+    added = ((key, tokens, error, denied) for key, (tokens, error, denied) in sums.items())
+    return sorted(added, key=lambda row: -row[1])
 
 
 def _top(request: web.BaseRequest) -> int:
