@@ -39,6 +39,7 @@ STILL_FAST = (
     "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound[partition-30s]",
     "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound[cut-way-crdt",
     "tests/strong/test_chaos.py::test_cancelled_callers",
+    "tests/strong/test_chaos.py::test_what_other_processes_took",
     "tests/test_compositions.py::test_cell[mesh-clean_restart]",
     "tests/test_compositions.py::test_cell[strong_shared-killed_and_restarted]",
     "tests/test_workers.py::test_a_limit_is_one_limit_however_many_workers_serve[gunicorn-2]",
