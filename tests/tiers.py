@@ -24,6 +24,7 @@ SLOW = (
     "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound",
     "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound",
     "tests/simulator/test_library_mesh.py::test_prediction_takes_most_of_a_cold_burst_away",
+    "tests/simulator/test_replay.py::test_a_trace_of_real_calls",
     "tests/strong/test_chaos.py",
     "tests/test_compositions.py::test_cell",
     "tests/test_compositions.py::test_what_is_forgotten_is_seen",
@@ -45,6 +46,7 @@ STILL_FAST = (
     "tests/test_workers.py::test_a_limit_is_one_limit_however_many_workers_serve[gunicorn-2]",
 )
 """Samples of the slow ones, so that `make test` touches every surface."""
+SLOW_TIMEOUT_S = 900
 OF_THE_MACHINE = {
     "Server",
     "ThreadPoolExecutor",
@@ -74,3 +76,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = set(vars(getattr(item, "module", item)))
         for marker in tiers(item.path, item.name, names):
             item.add_marker(marker)
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))  # a decorator's stays the closest
