@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Demand, Event, Fault, Scenario
+from crdtbucket.simulator.scenario import Demand, Event, Scenario, ScenarioFault
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def spread(scenario: Scenario, topology: Topology) -> Scenario:
 
 
 def _spread_event(event: Event, each: int) -> Event:
-    if event.fault not in (Fault.PARTITION, Fault.HEAL):
+    if event.fault not in (ScenarioFault.PARTITION, ScenarioFault.HEAL):
         raise ValueError(f"{event.fault.value} happens to a node, not to a region")
     groups = tuple(
         tuple(region * each + node for region in group for node in range(each))
