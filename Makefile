@@ -109,7 +109,7 @@ $(STAMPS)/tools: $(STAMPS)/venv pyproject.toml
 	@touch $@
 
 $(STAMPS)/base: $(STAMPS)/tools $(NATIVE) pyproject.toml
-	$(PIP) install --no-build-isolation --editable .
+	$(PIP) install --no-build-isolation --editable '.[cli]'
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/base
