@@ -79,7 +79,7 @@ async def latency_spike() -> float:
     async with proxied() as (proxy, _, config), loaded(config) as nodes:
         await asyncio.sleep(1.5)
         proxy.delay = 0.015
-        await until_all(nodes, Mode.EVENTUAL, 10)
+        await until_all(nodes, Mode.EVENTUAL, 60)
         await asyncio.sleep(0.2)
         return max((switched(c, Mode.EVENTUAL) or 0.0) - evidence(c) for c in nodes.clients)
 
@@ -90,7 +90,7 @@ async def outage(fail: Callable[[FaultProxy, Server], Awaitable[None]]) -> float
         await asyncio.sleep(1.0)
         begin = time.monotonic()
         await fail(proxy, server)
-        await until_all(nodes, Mode.FALLBACK, 10)
+        await until_all(nodes, Mode.FALLBACK, 60)
         return max((switched(c, Mode.FALLBACK) or 0.0) - begin for c in nodes.clients)
 
 
@@ -132,6 +132,7 @@ async def flapping(seconds: float, period: float) -> int:
         while time.monotonic() < end:
             await proxy.down()
             await asyncio.sleep(period / 2)
+            await until_all(nodes, Mode.FALLBACK, 60)  # the first time it may take longer
             await proxy.up()
             await asyncio.sleep(period / 2)
         return max(_in_a_minute([at for at, _ in client.notices]) for client in nodes.clients)

@@ -8,7 +8,7 @@ import pytest
 
 from crdtbucket import BucketSpec
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.rollout.reload import MAX_BUCKETS
+from crdtbucket.spec.overrides import MAX_BUCKETS
 from crdtbucket.testing import SimulatedMesh
 from tests.mesh.protocol.test_mesh_node import frames_to, local
 

@@ -63,7 +63,9 @@ class Host:
         """Another process runs the mesh on the same table, and links with the peers."""
         mesh, node = self.mesh, self.node
         node.table.set_time(node.local_ns(mesh.now_ns))
-        node.node = MeshNode(node.table, mesh.config, name="A", region="A", seed=9, notes=self.kept)
+        node.node = MeshNode(
+            node.table, mesh.config, name="A", region="A", seed=9, handoff=self.kept
+        )
         if remembers:
             node.node.remember(node.local_ns(mesh.now_ns))
         node.node.set_waker(node._wake)
@@ -297,7 +299,7 @@ def test_a_number_has_its_name_before_the_table_has_an_epoch_of_it() -> None:
     assert number not in {of for _, of, _, _ in mesh["A"].table.origins()}
 
 
-GOOD = handoff.dump(handoff.Noted(5, True, ()))
+GOOD = handoff.dump(handoff.HandoffRecord(5, True, ()))
 BAD = {
     "nothing": b"\xc1",
     "not ours": b"\xff" * 9,
@@ -318,7 +320,7 @@ def test_of_notes_that_cannot_be_read_there_is_a_warning(
 
 
 def test_notes_are_read_as_they_were_written() -> None:
-    noted = handoff.Noted(5, True, (("B", "eu", 7, "127.0.0.1:1", True),))
+    noted = handoff.HandoffRecord(5, True, (("B", "eu", 7, "127.0.0.1:1", True),))
     assert handoff.load(handoff.dump(noted)) == noted
     assert handoff.load(b"") is None
 
@@ -346,7 +348,7 @@ def test_whose_notes_are_lost_goes_on_and_asks_the_peers(lost: bytes, order: str
 def test_the_table_of_another_node_is_refused() -> None:
     mesh = mesh_of()
     with pytest.raises(MeshError, match="used by node 'A', not 'C'"):
-        MeshNode(mesh["A"].table, mesh.config, name="C", notes=Kept())
+        MeshNode(mesh["A"].table, mesh.config, name="C", handoff=Kept())
 
 
 # -- over real sockets
@@ -376,7 +378,7 @@ async def test_peers_take_the_next_leader_at_once(dials: bool) -> None:
         calls = [places[1 - of]] if dials is (of == 0) else []
         config = MeshConfig(listen=places[of], peers=calls, secret="a secret of this test")
         noting = kept if of == 0 else None
-        node = MeshNode(tables[of], config, name="AB"[of], notes=noting)
+        node = MeshNode(tables[of], config, name="AB"[of], handoff=noting)
         nodes[of] = node
         return MeshNetwork(node, config, tables[of].now)
 

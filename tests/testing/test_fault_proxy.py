@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket.demo.demo_network import Network
+from crdtbucket.demo.demo_network import RegionNetwork
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy, Way
 
 
@@ -90,8 +90,8 @@ async def test_a_cut_holds_everything_back_and_a_heal_loses_nothing() -> None:
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(late_reader.read(1), 0.01)
             proxy.heal()
-            assert await asyncio.wait_for(reader.readexactly(3), 5) == b"two"
-            assert await asyncio.wait_for(late_reader.readexactly(3), 5) == b"new"
+            assert await asyncio.wait_for(reader.readexactly(3), 60) == b"two"
+            assert await asyncio.wait_for(late_reader.readexactly(3), 60) == b"new"
 
 
 async def test_a_reset_ends_connections_and_new_ones_are_carried() -> None:
@@ -100,7 +100,7 @@ async def test_a_reset_ends_connections_and_new_ones_are_carried() -> None:
         await reader.readexactly(1)
         await proxy.reset()
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), 60) == b""
         assert proxy.connections == 0
         async with call(proxy) as (again, more):
             more.write(b"y")
@@ -123,11 +123,11 @@ async def test_a_reset_is_told_as_one_to_both_ends() -> None:
     proxy = FaultProxy(server.sockets[0].getsockname()[1])
     await proxy.start()
     async with call(proxy) as (reader, _):
-        await asyncio.wait_for(met.wait(), 5)
+        await asyncio.wait_for(met.wait(), 60)
         await proxy.reset()
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(reader.read(), 5)
-        assert isinstance(await asyncio.wait_for(heard, 5), ConnectionResetError)
+            await asyncio.wait_for(reader.read(), 60)
+        assert isinstance(await asyncio.wait_for(heard, 60), ConnectionResetError)
     await proxy.stop()
     server.close()
 
@@ -149,7 +149,7 @@ async def test_an_end_whose_receiver_was_reset_meanwhile_ends_the_connection() -
         server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         server.close()
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(loop.sock_recv(caller, 1), 5)
+            await asyncio.wait_for(loop.sock_recv(caller, 1), 60)
         await proxy.stop()
     assert failed == []
 
@@ -161,7 +161,7 @@ async def test_nobody_at_the_far_end_closes_the_call() -> None:
         await proxy.start()
         async with call(proxy) as (reader, _):
             with contextlib.suppress(ConnectionError):
-                assert await asyncio.wait_for(reader.read(), 5) == b""
+                assert await asyncio.wait_for(reader.read(), 60) == b""
         await proxy.stop()
 
 
@@ -186,7 +186,7 @@ async def test_jitter_keeps_the_order_and_comes_from_the_seed() -> None:
         for start in range(0, len(sent), 6):
             writer.write(sent[start : start + 6])
             await asyncio.sleep(0)
-        assert await asyncio.wait_for(reader.readexactly(len(sent)), 10) == sent
+        assert await asyncio.wait_for(reader.readexactly(len(sent)), 60) == sent
 
 
 async def test_a_narrow_way_passes_so_many_bytes_a_second_and_the_first_ones_early() -> None:
@@ -197,7 +197,7 @@ async def test_a_narrow_way_passes_so_many_bytes_a_second_and_the_first_ones_ear
         writer.write(bytes(50_000))
         await reader.readexactly(1)
         first = now() - before
-        await asyncio.wait_for(reader.readexactly(49_999), 10)
+        await asyncio.wait_for(reader.readexactly(49_999), 60)
         assert now() - before >= 0.499
         assert first < now() - before - 0.1
 
@@ -222,7 +222,7 @@ async def test_down_refuses_and_resets_and_up_is_at_the_same_port() -> None:
         port = proxy.port
         await proxy.down()
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(reader.read(), 5)
+            await asyncio.wait_for(reader.read(), 60)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(HOST, port)
         await proxy.down()
@@ -238,9 +238,9 @@ async def test_a_reply_ends_in_the_middle_and_the_next_connection_is_whole() -> 
         await round_trip(reader, writer)
         proxy.reset_after(3)
         writer.write(b"reply")
-        assert await asyncio.wait_for(reader.readexactly(3), 5) == b"rep"
+        assert await asyncio.wait_for(reader.readexactly(3), 60) == b"rep"
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(reader.read(1), 5)
+            await asyncio.wait_for(reader.read(1), 60)
         async with call(proxy) as ends:
             await round_trip(*ends)
 
@@ -250,7 +250,7 @@ async def test_a_reply_stalls_and_goes_on_where_it_stopped(size: int) -> None:
     async with proxied() as proxy, call(proxy) as (reader, writer):
         proxy.stall_after(size)
         writer.write(b"reply")
-        assert await asyncio.wait_for(reader.readexactly(size), 5) == b"reply"[:size]
+        assert await asyncio.wait_for(reader.readexactly(size), 60) == b"reply"[:size]
         writer.write(b"again")
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(reader.read(1), 0.1)
@@ -258,7 +258,7 @@ async def test_a_reply_stalls_and_goes_on_where_it_stopped(size: int) -> None:
             await round_trip(*ends)  # no other connection stalls
         proxy.heal()
         rest = b"replyagain"[size:]
-        assert await asyncio.wait_for(reader.readexactly(len(rest)), 5) == rest
+        assert await asyncio.wait_for(reader.readexactly(len(rest)), 60) == rest
 
 
 async def test_an_end_is_told_late_when_closing_is_slow() -> None:
@@ -267,7 +267,7 @@ async def test_an_end_is_told_late_when_closing_is_slow() -> None:
         before = asyncio.get_running_loop().time()
         writer.write(b"last")
         writer.write_eof()
-        assert await asyncio.wait_for(reader.read(), 5) == b"last"
+        assert await asyncio.wait_for(reader.read(), 60) == b"last"
         assert asyncio.get_running_loop().time() - before >= 0.099
         assert proxy.connections == 0
 
@@ -281,7 +281,7 @@ async def test_a_unix_socket_can_be_at_the_far_end() -> None:
             await round_trip(reader, writer)
             await proxy.reset()
             with pytest.raises(ConnectionResetError):
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), 60)
         await proxy.stop()
         server.close()
 
@@ -291,7 +291,7 @@ async def round_trip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
     now = asyncio.get_running_loop().time
     before = now()
     writer.write(b"ping")
-    assert await asyncio.wait_for(reader.readexactly(4), 5) == b"ping"
+    assert await asyncio.wait_for(reader.readexactly(4), 60) == b"ping"
     return now() - before
 
 
@@ -309,7 +309,7 @@ async def test_stopping_frees_the_port_even_in_a_cut() -> None:
 
 async def test_a_network_cuts_one_region_from_all_others_and_no_more() -> None:
     async with echo_server() as eu, echo_server() as us, echo_server() as ap:
-        network = Network({"eu": eu, "us": us, "ap": ap}, delay=0.0)
+        network = RegionNetwork({"eu": eu, "us": us, "ap": ap}, delay=0.0)
         await network.start()
         network.cut("us")
         assert len({*network.peers("eu"), *network.peers("us"), *network.peers("ap")}) == 6

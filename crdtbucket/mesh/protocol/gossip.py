@@ -25,7 +25,7 @@ TICK_BYTES = 1 << 20
 """After so many bytes a tick ends, and the round goes on in the next."""
 
 
-class Gossip:
+class GossipSchedule:
     """The sending side of one node. Times are local ns."""
 
     def __init__(
@@ -150,4 +150,4 @@ class Gossip:
         return min(kept, default=self._table.version)
 
 
-__all__ = ["FLUSH_GAP_NS", "SWEEP", "TICK_BYTES", "Gossip"]
+__all__ = ["FLUSH_GAP_NS", "SWEEP", "TICK_BYTES", "GossipSchedule"]

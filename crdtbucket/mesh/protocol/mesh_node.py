@@ -18,7 +18,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import anti_entropy, clock_watch, observers, wire
 from crdtbucket.mesh.protocol.entry_merger import EntryMerger
-from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS, Gossip
+from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS, GossipSchedule
 from crdtbucket.mesh.protocol.horizon import NearHorizon
 from crdtbucket.mesh.protocol.membership import FleetRow, Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
@@ -27,7 +27,7 @@ from crdtbucket.mesh.protocol.protocol_node import Frames, Waker
 from crdtbucket.mesh.protocol.relays import Relays
 from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
 from crdtbucket.mesh.protocol.rounds import Outbox
-from crdtbucket.shared.handoff import Notes
+from crdtbucket.shared.handoff import Handoff
 
 log = logging.getLogger("crdtbucket.mesh")
 
@@ -47,10 +47,10 @@ class MeshNode:
         region: str = "",
         address: str = "",
         seed: int | None = None,
-        notes: Notes | None = None,
+        handoff: Handoff | None = None,
     ) -> None:
-        """`notes`: of the processes that share the table; where one has written them, this node
-        goes on from there. Raises MeshError for a table of another node."""
+        """`handoff`: of the processes that share the table; where one has written a record, this
+        node goes on from there. Raises MeshError for a table of another node."""
         self.table = table
         self.name, self.region, self.address = name, region, address
         self._waker: Waker | None = None
@@ -66,8 +66,9 @@ class MeshNode:
         self._out = Outbox(table, self.roster)
         self._relays = Relays(table, self.members, self.roster)
         self._merger = EntryMerger(table, self.roster, self.members.visibility, name)
-        self._gossip = Gossip(table, self.members, self._relays, self._out, interval_ns, rng)
-        self._memory = NodeMemory(table, self.roster, self.members, self._out, notes)
+        out, relays = self._out, self._relays
+        self._gossip = GossipSchedule(table, self.members, relays, out, interval_ns, rng)
+        self._memory = NodeMemory(table, self.roster, self.members, self._out, handoff)
         trust = config.partition_trust_ns
         table.configure(
             trust_ns=2**63 - 1 if trust is None else trust,
@@ -283,6 +284,7 @@ class MeshNode:
         else:
             values = observers.look(self.table, self.roster, frame)
             values["members"] = self.members.advertised(self.info, now)["members"]
+            values["config"] = self.members.updates.config
         return wire.encode(
             wire.Frame(
                 epoch=self.table.epoch,

@@ -1,4 +1,4 @@
-"""Buckets that a peer defines otherwise than this node: told once, in words, until it changes."""
+"""Warns of buckets that a peer defines differently: once for each difference, in plain words."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
 from crdtbucket.mesh.protocol.roster import ResolvedTables
 
 LASTS_NS = 5_000_000_000
-"""A difference that lasts for so long is told. What is under way while all nodes are reloaded, and
-keys that were not touched since, still stand under a definition that was replaced."""
+"""A difference that lasts for so long is logged. While all nodes are reloaded, frames on their
+way and keys that were not touched since are still under a definition that was replaced."""
 MOST = 4_096
-"""Differences that are told apart; beyond that the oldest are forgotten."""
+"""So many differences are distinguished; beyond that the oldest are forgotten."""
 
 
 class Mismatches:

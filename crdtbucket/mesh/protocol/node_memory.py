@@ -16,7 +16,7 @@ from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.rounds import Outbox
-from crdtbucket.shared.handoff import Noted, Notes, dump, load, member_rows
+from crdtbucket.shared.handoff import Handoff, HandoffRecord, dump, load, member_rows
 
 log = logging.getLogger("crdtbucket.mesh")
 
@@ -36,15 +36,15 @@ class NodeMemory:
         roster: Roster,
         members: Membership,
         out: Outbox,
-        notes: Notes | None,
+        handoff: Handoff | None,
     ) -> None:
-        """`notes`: of the processes that share the table; None where none do."""
+        """`handoff`: of the processes that share the table; None where none do."""
         self._table, self._roster, self._members, self._out = table, roster, members, out
         self._name = roster.names()[0]
         now = table.now()
-        self._notes = notes
-        self._noted = load(notes.read()) if notes is not None else None
-        self.started = now if self._noted is None else self._noted.born
+        self._handoff = handoff
+        self._record = load(handoff.read()) if handoff is not None else None
+        self.started = now if self._record is None else self._record.born
         """When this node began, in whichever of the processes that share the table."""
         self.complete = False
         """Whether a complete round for this process has come, so that levels are the mesh's."""
@@ -54,12 +54,12 @@ class NodeMemory:
         """Whether something is: it stands after a while, unless a peer with memory answers."""
 
     def begin(self, peers: int, now: int) -> None:
-        """Goes on from what another process has noted; or warms up, where there are `peers` to
+        """Goes on from the record of another process; or warms up, where there are `peers` to
         ask."""
-        noted = self._noted
-        if noted is not None:
-            self._members.take_over(noted.links(now, self._roster.node), now)
-        if peers and not (noted is not None and noted.memory):
+        record = self._record
+        if record is not None:
+            self._members.take_over(record.links(now, self._roster.node), now)
+        if peers and not (record is not None and record.memory):
             self._out.flags |= wire.JOINING
             self._table.configure(cautious_until=now + WARM_UP_NS, members=1 + peers)
         else:
@@ -94,13 +94,13 @@ class NodeMemory:
 
     def note(self) -> None:
         """Writes down what the process that leads next needs, when it has changed."""
-        if self._notes is None:
+        if self._handoff is None:
             return
         rows = member_rows(self._members.links.values())
-        noted = Noted(self.started, self.complete, rows)
-        if noted != self._noted:
-            self._noted = noted
-            self._notes.write(dump(noted))
+        record = HandoffRecord(self.started, self.complete, rows)
+        if record != self._record:
+            self._record = record
+            self._handoff.write(dump(record))
 
     def snapshot(self) -> bytes:
         """What is counted and owed here, to start from after a restart. As long as something of

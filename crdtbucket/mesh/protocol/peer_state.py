@@ -11,7 +11,7 @@ from array import array
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
-from crdtbucket.base.windowed_maximum import Lately
+from crdtbucket.base.windowed_maximum import WindowedMaximum
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.acknowledgements import NOTHING, Received, Sent, VersionRanges
@@ -88,7 +88,7 @@ class PeerState:
     """The number of its newest complete round."""
     round_time: int = field(init=False)
     """Up to this time its complete rounds tell all that it counted; at first that of the link."""
-    round_gaps: Lately = field(default_factory=Lately)
+    round_gaps: WindowedMaximum = field(default_factory=WindowedMaximum)
     """How old (ns) its newest complete round had become when the next one came."""
 
     reached: int | None = None

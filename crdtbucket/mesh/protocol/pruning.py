@@ -1,7 +1,7 @@
-"""Old epochs: a dead one whose final counts every live peer has is marked, and its columns go.
+"""Prunes old epochs: a dead one gets a tombstone when every live peer has its final counts.
 
-A mark says that the columns of an epoch count no more; levels do not move. Marks are told to the
-peers, and their ids are used again after a while.
+A tombstone says that the columns of an epoch count no more; they are removed, and levels do not
+move. Tombstones are sent to the peers, and their ids are used again after a while.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from crdtbucket.mesh.protocol.peer_state import PeerState
 log = logging.getLogger("crdtbucket.mesh")
 
 SETTLED_NS = 30_000_000_000
-"""An epoch is not marked before it has been dead for so long; and, where it has a column on a key
-that owes, for the longest time to full of such a bucket: a newcomer that hears a level without
+"""An epoch gets no tombstone before it has been dead for so long; and, where it has a column on a
+key that owes, for the longest time to full of such a bucket: a newcomer that gets a level without
 the columns behind it would otherwise count less than is owed, and everybody would adopt that.
 Where the keys are full, its columns are history."""
 ROUNDS = 12
-"""Nor before so many rounds: that it runs may come from relay to relay, where frames are lost."""
+"""Nor before so many rounds: that it runs may be passed on by relays, where frames are lost."""
 PASSES = 2
-"""Full passes of anti-entropy that must have come since with every live peer of that time: they
-spread its final counts. Who came later was sent them with all the rest."""
+"""So many full passes of anti-entropy must have been made since with every peer that was live
+then: they spread its final counts. A peer that came later was sent them with all the rest."""
 KEPT_NS = 900_000_000_000
-"""A mark is remembered for so long."""
+"""A tombstone is remembered for so long."""
 CROWDED = wire.MAX_ORIGINS * 7 // 8
-"""From so many epochs on the oldest are marked and released early: new nodes must find room."""
+"""From so many epochs on the oldest are pruned and released early: new nodes must find room."""
 
 
 @dataclass
 class _DeadEpoch:
-    """An epoch that nobody runs under any more. Times are local ns."""
+    """An epoch under which no process runs any more. Times are local ns."""
 
     since: int
     passes: dict[int, int]
-    """Passes that there had been with each live peer, by its epoch."""
+    """How many passes there had been with each live peer, by its epoch."""
     spread: int | None = None
     """When every live peer had its final counts."""
     settles: int | None = None
-    """From when on it may be marked; None while the keys have not been looked at since."""
+    """From when on it may get its tombstone; None while the keys have not been looked at since."""
 
 
 class Pruner:
-    """Decides which epochs are marked, and when a mark is forgotten."""
+    """Decides which epochs get a tombstone, and when it is released."""
 
     def __init__(self, table: Table, now: int, interval_ns: int = 0) -> None:
         """Goes on with the tombstones that are in the table. `interval_ns`: between two rounds."""
@@ -61,7 +61,7 @@ class Pruner:
         self._crowded = False
         self._running = 0
         self.tombstones = {epoch: now for _, _, epoch, marked in table.origins() if marked}
-        """Marked epochs, the oldest first, and when they were marked, as far as that is known."""
+        """Epochs with a tombstone, the oldest first, and since when, as far as that is known."""
 
     @property
     def crowded(self) -> bool:
@@ -69,7 +69,7 @@ class Pruner:
         return self._running > CROWDED
 
     def step(self, links: Iterable[PeerState], running: set[int], now: int) -> tuple[int, ...]:
-        """Marks what can be marked, releases what is old; returns the tombstones to tell."""
+        """Prunes what can be pruned, and releases old tombstones; returns those to advertise."""
         live = {link.info.epoch: link for link in links if link.connected and not link.left}
         known = self._table.origins()
         dead = {epoch for _, _, epoch, marked in known if not marked} - running
@@ -93,7 +93,7 @@ class Pruner:
         return tuple(self.tombstones)[-wire.MAX_TOMBSTONES :]
 
     def _look(self, now: int) -> None:
-        """Goes on with a look at all keys: in which of them does a dead epoch stand that owe?"""
+        """Goes on looking through all keys for those that owe and have a column of a dead epoch."""
         if self._place < 0:
             if not any(one.spread is not None for one in self._dead.values()):
                 return
@@ -109,20 +109,19 @@ class Pruner:
                 one.settles = settles if one.settles is None else min(settles, one.settles)
 
     def advertised(self, epoch: int, running: set[int], now: int) -> None:
-        """A peer says that this epoch is dead and counted everywhere; a running one is never
-        believed dead."""
+        """A peer advertises a tombstone of this epoch; it is not believed of a running one."""
         if epoch not in running and epoch not in self.tombstones:
             self._mark(epoch, now)
 
     def returned(self, epoch: int) -> None:
-        """A process that was taken for dead is heard: its columns count again."""
+        """A process that was taken for dead runs: its columns count again."""
         if self.tombstones.pop(epoch, None) is not None:
             self._table.unmark(epoch)
 
     def _make_room(self, known: int, now: int) -> None:
         crowded = known > CROWDED
         if crowded and not self._crowded:
-            log.warning("%d epochs are known: from here on old ones are dropped early", known)
+            log.warning("%d epochs are known: from here on old ones are pruned early", known)
         self._crowded = crowded
         for epoch in list(self.tombstones)[: max(0, known - CROWDED)]:
             self._release(epoch)

@@ -16,7 +16,7 @@ MAX_NODES = 1024
 
 @dataclass(frozen=True)
 class ResolvedTables:
-    """A peer's announced tables as understood here."""
+    """The tables that a peer has announced, with local numbers."""
 
     tables: wire.AnnouncedTables
     origins: array[int]
@@ -24,14 +24,14 @@ class ResolvedTables:
     definitions: tuple[tuple[int, int, int, int], ...]
     """(local slot or -1, equals: 1 the definition here, 2 its candidate, 3 both; its q, its p)."""
     key: tuple[int, int]
-    """State of the local numbers for which this holds."""
+    """The state of the local numbers for which this holds."""
 
 
 class Roster:
     """Ids of the nodes that this one knows of; 0 is itself. Ids of dropped nodes are used again.
 
-    Names and ids stand in the table beside the epochs that they own, so whoever opens the table, in
-    this life of the node or the next, means the same nodes by the same ids.
+    Names and ids are in the table beside the epochs that they own, so every process that opens the
+    table, under this epoch of the node or the next, means the same nodes by the same ids.
     """
 
     def __init__(self, table: Table, name: str) -> None:

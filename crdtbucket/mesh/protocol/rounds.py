@@ -1,4 +1,4 @@
-"""What goes out in frames of bounded size: rounds, early flushes, answers, a joiner's full sync."""
+"""Builds the frames that a node sends: rounds, early flushes, answers, and full syncs."""
 
 from __future__ import annotations
 
