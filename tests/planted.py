@@ -15,7 +15,7 @@ class Mutation:
     """Arguments of `python -m`: what must fail."""
 
 
-PYTEST = ("pytest", "-q", "-x", "-p", "no:cacheprovider")
+PYTEST = ("pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:budget")
 
 
 def suite(module: str, words: str) -> tuple[str, ...]:
@@ -82,6 +82,48 @@ MUTATIONS = (
         "            self._hosts.check(request)\n",
         "",
         (*PYTEST, "tests/http/server/test_host_names.py"),
+    ),
+    Mutation(
+        "names_may_stand_twice_in_a_body",
+        "http",
+        "        json.loads(raw, object_pairs_hook=_without_duplicates)\n",
+        "        pass\n",
+        (*PYTEST, "tests/http/server/test_calls.py", "-k", "twice"),
+    ),
+    Mutation(
+        "an_address_takes_all_places",
+        "http",
+        "            address is not None and self._of_address[address] >= self._share\n",
+        "            False\n",
+        (*PYTEST, "tests/http/server/test_connections.py", "-k", "share"),
+    ),
+    Mutation(
+        "a_handle_is_good_at_one_worker_only",
+        "http",
+        "        return index if index in self._others else None\n",
+        "        return None\n",
+        (*PYTEST, "tests/http/server/test_workers.py", "-k", "whose"),
+    ),
+    Mutation(
+        "a_worker_removes_the_socket_of_all",
+        "http",
+        "self._process in (0, os.getpid()):\n",
+        "True:\n",
+        (*PYTEST, "tests/http/server/test_workers.py", "-k", "forked"),
+    ),
+    Mutation(
+        "slow_clients_stop_health_checks",
+        "http",
+        "            if not (placed or route.always or route.admin):\n",
+        "            if not placed:\n",
+        (*PYTEST, "tests/http/server/test_connections.py", "-k", "health"),
+    ),
+    Mutation(
+        "a_rule_is_about_all_requests",
+        "http",
+        "        if pattern is not None and not pattern.fullmatch(",
+        "        if pattern is not None and not pattern.search(",
+        (*PYTEST, "tests/http/test_request_rules.py"),
     ),
     Mutation(
         "any_page_is_answered",
@@ -1337,6 +1379,20 @@ MUTATIONS = (
         "        send.append(table.find(lo, hi))\n        want += ",
         "        send.append(table.find(lo, hi))\n        want += b'' and ",
         suite("mesh/protocol/test_anti_entropy", "not_quiet_here"),
+    ),
+    Mutation(
+        "the_doctor_finds_every_latency_short",
+        "doctor",
+        "    if p99 > deadline:",
+        "    if p50 > deadline:",
+        suite("doctor/test_redis_examination", "latencies"),
+    ),
+    Mutation(
+        "the_doctor_trusts_every_clock_of_a_peer",
+        "doctor",
+        "max(0, ahead - slack, behind - slack)",
+        "0 * max(0, ahead - slack, behind - slack)",
+        suite("doctor/test_mesh_examination", "run_apart"),
     ),
 )
 

@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crdtbucket.config.check import masked, report_missing, validate
-from crdtbucket.config.model import Defaults, Plan, Rule, Service
-from crdtbucket.config.source import Node, Source
+from crdtbucket.config.model import DefaultsSection, OverrideSection, RuleSection, ServiceSection
+from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name, parse_rate
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, check_glob
 
-Layer = tuple[Rule, Node]
+Layer = tuple[RuleSection, YamlNode]
 """What one mapping of the file says, and where."""
 
 
 def bucket_specs(
-    services: Node | None, defaults: Node | None, source: Source
+    services: YamlNode | None, defaults: YamlNode | None, source: Source
 ) -> tuple[BucketSpec, ...]:
     """The buckets of `services`; what is wrong with them is in `source`."""
-    base = None if defaults is None else validate(Defaults, defaults, source)
+    base = None if defaults is None else validate(DefaultsSection, defaults, source)
     broken = defaults is not None and base is None
     layers: list[Layer] = [] if defaults is None or base is None else [(base, defaults)]
     specs: list[BucketSpec] = []
@@ -32,7 +32,7 @@ def bucket_specs(
         if twin != node.path:
             fix = f"{twin} has the same name, as every kind of hyphen is one; rename one"
             source.report("is given twice", fix, node.path, node.key_line, node.key_column)
-        service = validate(Service, node, source)
+        service = validate(ServiceSection, node, source)
         if service is None or broken:  # what it inherits is not known
             continue
         spec = _bucket(name, service, [*layers, (service, node)], source)
@@ -51,7 +51,7 @@ class _Rules:
     """What the layers say together, the later before the earlier, and where each thing stands."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    places: dict[str, Node] = field(default_factory=dict)
+    places: dict[str, YamlNode] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layers: Iterable[Layer]) -> _Rules:
@@ -67,13 +67,15 @@ class _Rules:
             rules._say(own, node)
         return rules
 
-    def _say(self, values: dict[str, Any], node: Node, *steps: str) -> None:
+    def _say(self, values: dict[str, Any], node: YamlNode, *steps: str) -> None:
         self.values |= values
         for name in values:
             self.places[name], _ = node.find((*steps, name))
 
 
-def _bucket(name: str, service: Service, layers: list[Layer], source: Source) -> BucketSpec | None:
+def _bucket(
+    name: str, service: ServiceSection, layers: list[Layer], source: Source
+) -> BucketSpec | None:
     keys = layers[-1][1].entries.get("keys")
     plans = []
     for glob, plan in (service.keys or {}).items():
@@ -83,7 +85,7 @@ def _bucket(name: str, service: Service, layers: list[Layer], source: Source) ->
 
 
 def _plan(
-    name: str, glob: str, plan: Plan, node: Node, layers: list[Layer], source: Source
+    name: str, glob: str, plan: OverrideSection, node: YamlNode, layers: list[Layer], source: Source
 ) -> BucketSpec | None:
     if not plan.model_dump(exclude_none=True):
         fix = 'add "1000/minute burst 2000", bucket: or limit:'
@@ -123,7 +125,7 @@ def _spec(name: str, layers: list[Layer], source: Source, **more: Any) -> Bucket
             return None
         steps = ("keys",) if error.field == "overrides" else ("bucket", error.field)
         place = rules.places.get(error.field) or node.find(steps)[0]
-        if isinstance(rule, Plan) and not place.path.startswith(node.path):
+        if isinstance(rule, OverrideSection) and not place.path.startswith(node.path):
             message = f"{message} for {node.path}"
         source.report_at(place, message, error.fix)
         return None

@@ -214,7 +214,7 @@ class Store:
         self.unsettle_place(bucket, bucket.hash(key))
 
     def unsettle_place(self, bucket: BucketCore, place: tuple[int, int]) -> None:
-        """As `unsettle`, for the hash of a key."""
+        """`unsettle` for the hash of a key."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
             # Closed meanwhile: then nothing is settled in this epoch any more.

@@ -1,4 +1,4 @@
-"""A pytest fixture that fills the buckets of an application before and after each test."""
+"""A pytest fixture that resets the limits of an application between its tests."""
 
 from __future__ import annotations
 
@@ -23,6 +23,3 @@ def reset_fixture(limiter: Limiter) -> Any:
         limiter.reset_all()
 
     return fresh_limits
-
-
-__all__ = ["reset_fixture"]

@@ -26,7 +26,7 @@ from crdtbucket import (
 )
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.config import Config
-from crdtbucket.reconcile.buckets import Buckets
+from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.testing import SimulatedMesh
 from tests.naive_limits import NaiveLimit
 from tests.virtual_loop import VirtualTime
@@ -397,7 +397,7 @@ def test_a_simulated_mesh_shares_the_limit_of_a_plan() -> None:
 def test_reconciliation_knows_plans() -> None:
     spec = BucketSpec("api", 10, 1, consistency="strong", overrides=[("a", BucketSpec("x", 5, 1))])
     config = Config("file", redis=RedisConfig(url="redis://127.0.0.1:1"), buckets=(spec,))
-    buckets = Buckets(config, MeshConfig(secret="a secret of this test"))
+    buckets = BucketIndex(config, MeshConfig(secret="a secret of this test"))
     assert {name: one.position for name, one in buckets.by_key.items()} == {"api": 0, "api[a]": 1}
     assert all(one.arguments is not None for one in buckets.by_hash.values())
     assert len(buckets.definitions) == 2

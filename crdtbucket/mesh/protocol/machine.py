@@ -395,6 +395,7 @@ class MeshNode:
         else:
             values = observers.look(self.table, self._roster, frame)
             values["members"] = self.members.members(self.info, now)["members"]
+            values["config"] = self.members.config
         return wire.encode(
             wire.Frame(
                 epoch=self.table.epoch,
