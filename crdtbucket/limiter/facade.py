@@ -298,7 +298,7 @@ class Limiter:
         out: dict[str, Any] = {
             "node": self._node,
             "region": self._region,
-            "cautious": self._table.cautious_until > self._table.now(),
+            "cautious": self._table.warming_up_until > self._table.now(),
             "config": self._reload.stats(),
             "table": self._table.stats(),
             "buckets": {name: bucket_stats(bucket) for name, bucket in self.buckets.items()},

@@ -301,7 +301,7 @@ class Desk:
     ) -> Ask | None:
         """An ask that states all columns of a key, so that the store's debt afterwards stands for
         them all."""
-        stated = bucket.stated(*place)
+        stated = bucket.advertised(*place)
         if stated is None:
             return None
         birth, taken, refunded, debt, others = stated
