@@ -167,7 +167,7 @@ async def test_columns_of_a_marked_epoch_are_nobodys_lack(path: Path) -> None:
             await run(path, [a, b, dead])
             epoch = dead._tables.main.epoch
         assert counts(a, "api", "k") == counts(b, "api", "k") != {}
-        assert a._tables.main.mark(epoch)
+        assert a._tables.main.add_tombstone(epoch)
         assert counts(a, "api", "k") == {}
         report = await run(path, [a, b])
         assert (report.keys, report.differing_keys) == (1, 0)
