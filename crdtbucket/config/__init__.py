@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crdtbucket.base.hashing import shared_key
-from crdtbucket.config.check import masked, validate
+from crdtbucket.config.check import masked, report_problem, validate
 from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
@@ -145,11 +144,7 @@ def _mesh(node: YamlNode, source: Source) -> MeshConfig | None:
         return MeshConfig(**mesh.model_dump(exclude_none=True))
     except ConfigError as error:
         for problem in error.problems:
-            steps = re.findall(r"[a-z_]+|\d+", problem.path.removeprefix("mesh."))
-            location = tuple(int(step) if step.isdigit() else step for step in steps)
-            place, missing = node.find(location)
-            message = problem.message if not missing else f"{missing[0]} {problem.message}"
-            source.report_at(place, masked(message, place), problem.fix)
+            report_problem(problem, problem.path.removeprefix("mesh."), node, source)
         return None
     except MeshError as error:
         place, _ = node.find(("listen",))
