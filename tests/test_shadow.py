@@ -18,7 +18,8 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, ScriptAnswer, ScriptStatus
-from crdtbucket.strong.store_request import Rules, StoreRequest
+from crdtbucket.strong.rules import RuleBook, Rules
+from crdtbucket.strong.store_request import StoreRequest
 from tests.naive_limits import NaiveLimit
 from tests.strong.backends import Twin
 from tests.virtual_loop import VirtualTime
@@ -151,7 +152,9 @@ class Strong:
         quota = Quota(self.quotas, SPEC, Fraction(1, 2), fleet=False)
         self.arguments = Arguments(SPEC, 10, 3_600_000)
         rules = Rules(self.arguments, "quota", quota)
-        self.ledger = Ledger(self.table, Roster(self.table, "n"), "n", {self.bucket: rules})
+        self.ledger = Ledger(
+            self.table, Roster(self.table, "n"), "n", RuleBook({self.bucket: rules})
+        )
         self.redis = Twin()
 
     def acquire(self, cost: int) -> Decision:
@@ -159,7 +162,7 @@ class Strong:
         while isinstance(ask, StoreRequest):
             answer: ScriptAnswer = self.redis.run(self.arguments, ask.call)
             self.status = answer.status
-            result = self.ledger.answer(ask, answer, 1)
+            result = self.ledger.book(ask, answer, 1)
             assert result is not None
             ask = result
         return ask
@@ -185,10 +188,10 @@ def test_what_the_store_denies_is_admitted_and_charged_nowhere() -> None:
 @pytest.mark.parametrize("mode", [Mode.EVENTUAL, Mode.FALLBACK])
 def test_a_decision_without_the_store_takes_nothing_and_owes_nothing(mode: Mode) -> None:
     strong = Strong()
-    first = strong.ledger.away(strong.bucket, KEY, 5, mode)
+    first = strong.ledger.decide_here(strong.bucket, KEY, 5, mode)
     assert not first.shadowed
     unsettled = dict(strong.ledger.unsettled.pending)
-    second = strong.ledger.away(strong.bucket, KEY, 6, mode)
+    second = strong.ledger.decide_here(strong.bucket, KEY, 6, mode)
     assert second.shadowed
     assert strong.ledger.unsettled.pending == unsettled
     assert strong.taken == (5, 0)
@@ -200,7 +203,7 @@ def test_an_answer_that_never_came_is_void_when_the_decision_is_a_shadow() -> No
     ask = strong.ledger.open(strong.bucket, KEY, 2, 1)
     assert isinstance(ask, StoreRequest)
     strong.bucket.settle(KEY, 2)
-    decision = strong.ledger.lost(ask, Mode.EVENTUAL)
+    decision = strong.ledger.give_up(ask, Mode.EVENTUAL)
     assert decision is not None
     assert decision.shadowed
     assert strong.taken == (12, 2)  # the store may have charged 2 tokens that nobody got
@@ -212,5 +215,5 @@ def test_the_quota_of_an_outage_is_not_spent_by_a_shadow() -> None:
     strong = Strong()
     strong.bucket.settle(KEY, 7)
     for _ in range(5):  # the quota holds five tokens, the level three
-        assert strong.ledger.away(strong.bucket, KEY, 4, Mode.FALLBACK).shadowed
-    assert not strong.ledger.away(strong.bucket, KEY, 3, Mode.FALLBACK).shadowed
+        assert strong.ledger.decide_here(strong.bucket, KEY, 4, Mode.FALLBACK).shadowed
+    assert not strong.ledger.decide_here(strong.bucket, KEY, 3, Mode.FALLBACK).shadowed

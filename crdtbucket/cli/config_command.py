@@ -180,7 +180,7 @@ def _summary(found: Config) -> str:
 
 def _notes(found: Config) -> Iterator[str]:
     if not found.enabled:
-        yield "rating.enabled is false: a limiter made from it refuses to start"
+        yield "rating.enabled is false: nothing is denied, and what would be is counted"
     if not found.buckets:
         yield "no bucket is defined: add services:"
     asked = {found.consistency, *(spec.consistency for spec in found.buckets)}

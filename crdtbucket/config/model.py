@@ -62,7 +62,7 @@ class RatingSection(Section):
     """What holds for all buckets, unless one says otherwise."""
 
     enabled: bool = True
-    """`false` makes `Limiter.from_file` refuse: there is nothing to limit"""
+    """`false` admits every call, and counts what the limits would have denied"""
     consistency: Consistency = "eventual"
     """[`strong` or `eventual`](modes.md), for every bucket that does not say otherwise"""
     on_outage: OnOutage = "quota"
@@ -139,7 +139,7 @@ class ServiceSection(DefaultsSection):
     """One named bucket, and the plans of some of its keys."""
 
     keys: dict[str, OverrideSection] | None = None
-    """limits for keys that match a glob, [below](#defaults-and-plans)"""
+    """limits for keys that match a glob, [below](#defaults-and-overrides)"""
 
 
 class MeshSection(Section):

@@ -69,7 +69,7 @@ def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
         consistency = bucket.consistency or config.consistency
         if config.redis is None:  # as the limiter has it then
             consistency = Mode.EVENTUAL
-        for spec in (bucket, *(plan for _, plan in bucket.plans)):
+        for spec in (bucket, *(plan for _, plan in bucket.overrides)):
             on_outage = spec.on_outage or config.on_outage
             rule = on_outage if consistency is Mode.STRONG else "eventual"
             found.append(

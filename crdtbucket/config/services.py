@@ -38,9 +38,9 @@ def bucket_specs(
         spec = _bucket(name, service, [*layers, (service, node)], source)
         if spec is not None:
             specs.append(spec)
-            count += 1 + len(spec.plans)
+            count += 1 + len(spec.overrides)
             if count > MAX_BUCKETS:
-                message = f"is one of more than {MAX_BUCKETS} buckets and plans"
+                message = f"is one of more than {MAX_BUCKETS} buckets and overrides"
                 source.report(message, FEWER, node.path, node.key_line, node.key_column)
                 break  # each later one would say the same
     return tuple(specs)
@@ -58,9 +58,9 @@ class _Rules:
         rules = cls()
         for rule, node in layers:
             if rule.limit is not None:
-                tokens, interval_ns, burst = parse_rate(rule.limit)
+                tokens, interval, burst = parse_rate(rule.limit)
                 rate = {"capacity": tokens if burst is None else burst, "refill_rate": tokens}
-                rules._say({**rate, "refill_interval": f"{interval_ns}ns"}, node, "limit")
+                rules._say({**rate, "refill_interval": interval}, node, "limit")
             if rule.bucket is not None:
                 rules._say(rule.bucket.model_dump(exclude_none=True), node, "bucket")
             own = rule.model_dump(exclude={"bucket", "limit", "keys"}, exclude_none=True)
@@ -81,7 +81,7 @@ def _bucket(
     for glob, plan in (service.keys or {}).items():
         assert keys is not None, "a service with plans has a place for them"
         plans.append((glob, _plan(name, glob, plan, keys.entries[glob], layers, source)))
-    return _spec(name, layers, source, plans=[(glob, spec) for glob, spec in plans if spec])
+    return _spec(name, layers, source, overrides=[(glob, spec) for glob, spec in plans if spec])
 
 
 def _plan(
@@ -123,7 +123,7 @@ def _spec(name: str, layers: list[Layer], source: Source, **more: Any) -> Bucket
         if error.field == "name":
             source.report(message, error.fix, node.path, node.key_line, node.key_column)
             return None
-        steps = ("keys",) if error.field == "plans" else ("bucket", error.field)
+        steps = ("keys",) if error.field == "overrides" else ("bucket", error.field)
         place = rules.places.get(error.field) or node.find(steps)[0]
         if isinstance(rule, OverrideSection) and not place.path.startswith(node.path):
             message = f"{message} for {node.path}"

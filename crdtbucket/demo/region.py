@@ -107,7 +107,7 @@ class Region:
         if not isinstance(self.bucket, StrongBucket):
             return None
         store = self.bucket.store
-        name = store.ledger.name(self.bucket, self.bucket.hash(self.key))
+        name = store.ledger.names.key(self.bucket, self.bucket.hash(self.key))
         _, probe = store.registry.probe(ALL_SLOTS)
         return {
             "unsettled": len(store.ledger.unsettled.pending),

@@ -14,11 +14,12 @@ from crdtbucket.config import Config
 from crdtbucket.config.outlook import bytes_of_a_key, outlook
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
 from crdtbucket.errors import SharedTableError
-from crdtbucket.limiter.facade import ALONE, MAX_KEYS
+from crdtbucket.limiter.facade import MAX_KEYS
 from crdtbucket.mesh.mesh_config import MeshConfig, split_address
 from crdtbucket.reconcile.asked_fleet import own_address
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observed_node import ObservationFailed, Observer
+from crdtbucket.rollout.limiter_file import ALONE
 from crdtbucket.shared.table_file import SharedFile, path_for
 
 MEMORY = "/proc/meminfo"

@@ -49,11 +49,11 @@ class BucketIndex:
         redis = config.redis
         self.by_hash: dict[int, ReconciledBucket] = {}
         self.by_key: dict[str, ReconciledBucket] = {}
-        # A plan is a bucket of its own, with the consistency of its owner.
+        # An override is a bucket of its own, with the consistency of its owner.
         specs = [
             (spec, (owner.consistency or config.consistency) is Mode.STRONG)
             for owner in config.buckets
-            for spec in (owner, *(plan for _, plan in owner.plans))
+            for spec in (owner, *(one for _, one in owner.overrides))
         ]
         for position, (spec, strong) in enumerate(specs):
             core = BucketCore(table, spec, min_debt=least_debt(spec, mesh))

@@ -17,7 +17,6 @@ from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, Reconcil
 from crdtbucket.reconcile.merging import Columns, HeldKey, Owner
 from crdtbucket.reconcile.observed_node import MergeOutcome
 from crdtbucket.spec.bucket_spec import clipped
-from crdtbucket.strong.ledger import redis_key
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
@@ -25,6 +24,7 @@ from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask, asked
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import Column, ScriptCall, ScriptStatus
+from crdtbucket.strong.store_names import redis_key
 
 CHUNK = 256
 """Keys that are asked for at a time."""

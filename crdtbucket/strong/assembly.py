@@ -9,7 +9,6 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket._core import BucketCore
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.tables import Tables
@@ -27,8 +26,8 @@ from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.registry import WantedShare
 from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments
+from crdtbucket.strong.rules import RuleBook, Rules
 from crdtbucket.strong.store import Store
-from crdtbucket.strong.store_request import Rules
 from crdtbucket.strong.strong_bucket import StrongBucket
 
 if TYPE_CHECKING:
@@ -67,10 +66,9 @@ class StrongSide:
         self._node = node
         self._region = region
         self._quotas = tables.quotas
-        self._rules: dict[BucketCore, Rules] = {
-            bucket: self._rules_of(bucket.spec, bucket.max_debt) for bucket in self._buckets
-        }
-        self._candidates: dict[BucketCore, Rules | None] = {}
+        self._rules = RuleBook(
+            {bucket: self._rules_of(bucket.spec, bucket.max_debt) for bucket in self._buckets}
+        )
         self.store: Store | None = None
         self._machine: MeshNode | None = None
         self._previous_epoch: PreviousEpoch | None = None
@@ -117,9 +115,7 @@ class StrongSide:
         if bucket.candidate is not None:
             candidate = self._rules_of(bucket.candidate, bucket.candidate_max_debt)
         known = bucket in self._rules
-        self._rules[bucket], self._candidates[bucket] = rules, candidate
-        if self.store is not None:
-            self.store.ledger.follow(bucket, rules, candidate)
+        self._rules.follow(bucket, rules, candidate)
         if not known:
             self._buckets.append(bucket)
             if self.store is not None:
@@ -160,25 +156,22 @@ class StrongSide:
             self._rules,
             prefix=self._config.prefix.encode(),
             nodes=self._sharing,
+            on_unsettled=self._wake,
         )
-        for bucket, candidate in self._candidates.items():
-            ledger.follow(bucket, self._rules[bucket], candidate)
         # Alone, with nobody to hear from, each process would spend the whole limit.
         degraded = Mode.FALLBACK if machine is None else Mode.EVENTUAL
+        previous = self._previous_epoch
         self.store = Store(
             self._config,
             ledger,
-            self._table,
-            node=self._node,
-            modes=self._degradation.modes,
-            degraded=degraded,
-            on_change=self._changed,
-            on_mode=self._set_mode,
-            wish=self._wish,
+            self._node,
+            self._degradation.modes,
+            degraded,
+            self,
+            None if previous is None else dict(previous.servers),
         )
-        if self._previous_epoch is not None:
-            ledger.unsettled.resume(self._previous_epoch.rows)
-            self.store.met = dict(self._previous_epoch.servers)
+        if previous is not None:
+            ledger.unsettled.resume(previous.rows)
         if self._degradation.webhook is not None:
             self._webhook = Webhook(self._degradation.webhook)
         if machine is not None:
@@ -208,7 +201,7 @@ class StrongSide:
                 "sharing_nodes": self._nodes(),
                 "refused": int(bool(store.registry.conflict)),
             },
-            "redis": {str(address): one.stats() for address, one in store.endpoints.items()},
+            "redis": {address: one.stats() for address, one in store.endpoints.items()},
         }
 
     def _tell_what_is_left(self, store: Store) -> None:
@@ -232,6 +225,10 @@ class StrongSide:
                 "closed; Redis has not been told of %s: nobody will charge them. %s", what, fix
             )
 
+    def _wake(self) -> None:
+        if self.store is not None:
+            self.store.wake()
+
     def _nodes(self) -> int:
         """Processes that share the limits, as far as is known."""
         known = 1 if self._machine is None else self._machine.known()
@@ -242,7 +239,8 @@ class StrongSide:
         known = 1 if self._machine is None else self._machine.known()
         return known if self.store is None else self.store.registry.sharing(known)
 
-    def _wish(self) -> WantedShare:
+    def wanted_share(self) -> WantedShare:
+        """As of `StoreOwner`."""
         how = self._degradation
         ratio, fleet = float(how.fallback_ratio), how.fallback_scope == "fleet"
         group = self._quotas.epoch if self._quotas.shared else 0
@@ -250,8 +248,7 @@ class StrongSide:
 
     def _warn_of_strangers(self, store: Store) -> None:
         how = self._degradation
-        quotas = any(rules.on_outage == "quota" for rules in self._rules.values())
-        if store.registry.seen or how.expected_nodes is not None or not quotas:
+        if store.registry.seen or how.expected_nodes is not None or not self._rules.quotas:
             return
         ratio = float(how.fallback_ratio)
         LOG.warning(
@@ -263,17 +260,19 @@ class StrongSide:
             int(1 / ratio),
         )
 
-    def _set_mode(self, mode: Mode) -> None:
+    def worst_mode_changed(self, mode: Mode) -> None:
+        """As of `StoreOwner`."""
         for bucket in self._buckets:
             bucket.mode = mode
         if self._machine is not None:
             self._machine.away = mode is not Mode.STRONG
 
-    def _changed(self, endpoint: str, change: Change) -> None:
+    def endpoint_changed(self, address: str, change: Change) -> None:
+        """As of `StoreOwner`."""
         notice = ModeNotice(
             self._node,
             self._region,
-            endpoint,
+            address,
             change.before,
             change.after,
             change.reason,

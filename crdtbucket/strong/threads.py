@@ -1,9 +1,9 @@
-"""Decisions of threads without an event loop: each thread asks over a connection of its own.
+"""Decisions of threads without an event loop: each thread has a connection of its own.
 
-What is counted and booked is what the event loop counts and books, under one lock. A call whose
-answer does not come in time ends its connection; it is then adrift like any call of an ended
-connection, and a new fence keeps it out. What concerns the server's mode beyond plain answers is
-told to the event loop.
+Threads count and book in the same ledger as the event loop, under its lock. A request without an
+answer in time ends its connection: the server may still run it, as any request of an ended
+connection, and a new fence keeps it out. Whatever concerns the server's mode, beyond plain answers,
+is done on the event loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from crdtbucket._core import BucketCore, Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.strong.controller.mode_controller import Failure
-from crdtbucket.strong.endpoint import ELSEWHERE, Endpoint
+from crdtbucket.strong.dispatcher import ELSEWHERE
+from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.blocking_connection import BlockingConnection
@@ -31,15 +32,16 @@ from crdtbucket.strong.store_request import StoreRequest
 IDLE_NS = NS_PER_SECOND
 """A connection that was not used for so long is looked at before it is used."""
 AGAIN_NS = NS_PER_SECOND
-"""After a connection that could not be made, the event loop is asked for so long."""
+"""After a connection that could not be made, the event loop decides for so long."""
 
 
 class ThreadConnection(NamedTuple):
-    """A thread's way to one server; without a connection it could not be had."""
+    """A thread's connection to one server; None when the last attempt failed."""
 
     connection: BlockingConnection | None
     beside: RedisConnection | None
-    """The connection of the event loop then: with another one, the server may be another, too."""
+    """The connection of the event loop at that time. When that is a new one, the server may be
+    another one."""
     made_ns: int
 
 
@@ -61,49 +63,49 @@ class Threads:
         self._deadline_ns = deadline_ns
         self._local = PerThread()
         self._made: weakref.WeakSet[BlockingConnection] = weakref.WeakSet()
-        self._under_way = 0
+        self._in_flight = 0
         self._idle: asyncio.Event | None = None
 
     def acquire(
         self, endpoint: Endpoint, bucket: BucketCore, key: str | bytes, cost: int
     ) -> Decision | None:
-        """The decision; None when the event loop is to be asked for it. Raises as `take`."""
+        """The decision; None when the event loop is to make it. Raises as `take`."""
         ledger = self._ledger
         if not endpoint.usable():
-            return ledger.away(bucket, key, cost, endpoint.away_mode())
+            return ledger.decide_here(bucket, key, cost, endpoint.health.mode_without_store)
         if self._idle is not None:
             return None  # the limiter is being closed, as the event loop will say
-        if ledger.in_flight.unseen or not ledger.in_flight.by_key:
-            ledger.in_flight.by_key = True
+        if not ledger.in_flight.ready_for_threads:
+            ledger.in_flight.count_by_key()
             return None
         connection = self._connection(endpoint)
         if connection is None:
             return None
         with ledger.lock:
-            opened = ledger.open(bucket, key, cost, endpoint.fence, threaded=True)
+            opened = ledger.open(bucket, key, cost, endpoint.link.fence, threaded=True)
             if isinstance(opened, Decision):
                 return opened
-            self._under_way += 1
+            self._in_flight += 1
         try:
-            endpoint.controller.asked(endpoint.now())
+            endpoint.health.asked()
             return self._ask(endpoint, connection, opened)
         finally:
             with ledger.lock:
-                self._under_way -= 1
-                if self._idle is not None and not self._under_way:
-                    self._tell(self._idle.set)
+                self._in_flight -= 1
+                if self._idle is not None and not self._in_flight:
+                    self._on_loop(self._idle.set)
 
     async def stop(self) -> None:
-        """Waits until the calls under way have ended, which they do by their deadlines, and ends
+        """Waits until the requests in flight have ended, which they do by their deadlines, and ends
         the connections."""
         self._idle = asyncio.Event()
-        if self._under_way:
+        if self._in_flight:
             await self._idle.wait()
         with self._ledger.lock:
             for connection in list(self._made):
                 connection.close()
 
-    # ---- a call ----
+    # ---- a request ----
 
     def _ask(
         self, endpoint: Endpoint, connection: BlockingConnection, request: StoreRequest
@@ -123,7 +125,9 @@ class Threads:
                 if reply.code in ELSEWHERE:
                     self._ledger.withdraw(request)
                     return None
-                self._tell(partial(endpoint.refused, reply, connection.latency_ns, late=False))
+                self._on_loop(
+                    partial(endpoint.dispatcher.refused, reply, connection.latency_ns, late=False)
+                )
                 source = reply.code == "NOSCRIPT" and not source
                 if not source:
                     break
@@ -135,7 +139,7 @@ class Threads:
             left = self._deadline_ns - (now_ns() - started)
         # It did not run, or was answered and is to be asked again for which there is no time.
         with self._ledger.lock:
-            decision = self._ledger.lost(request, endpoint.away_mode())
+            decision = self._ledger.give_up(request, endpoint.health.mode_without_store)
             self._ledger.ended(request)
         return decision
 
@@ -151,41 +155,45 @@ class Threads:
         try:
             answer = script.parse(reply)
             wrote = answer.status is script.ScriptStatus.ALLOWED
-            endpoint.answered(connection.latency_ns, wrote, self._tell)
+            with ledger.lock:
+                endpoint.health.observe(connection.latency_ns)
+                endpoint.dispatcher.counters["answered"] += 1
+            endpoint.health.answered_by_thread(connection.latency_ns, wrote, self._on_loop)
             if answer.status is script.ScriptStatus.FENCED:
-                endpoint.renew_fence(request)
+                with ledger.lock:
+                    endpoint.link.renew_fence(request)
                 return request
             if (
                 answer.status is script.ScriptStatus.UNKNOWN
                 and request.item not in ledger.unsettled.pending
             ):
-                self._tell(endpoint.supervisor.distrust)
+                self._on_loop(endpoint.supervisor.server_forgot)
             with ledger.lock:
-                result = ledger.answer(request, answer, endpoint.fence)
+                result = ledger.book(request, answer, endpoint.link.fence)
         except RedisReplyError as error:
-            self._tell(partial(endpoint.fail, Failure.SCRIPT, str(error)))
+            self._on_loop(partial(endpoint.health.fail, Failure.SCRIPT, str(error)))
             result = None
         if result is None:
             with ledger.lock:
-                result = ledger.lost(request, endpoint.away_mode())
+                result = ledger.give_up(request, endpoint.health.mode_without_store)
                 ledger.ended(request)
         return result
 
     def _lost(
         self, endpoint: Endpoint, request: StoreRequest, error: BaseException
     ) -> Decision | None:
-        """No answer came, and whether the call ran, or still will, is not known."""
+        """No answer came, and it is not known whether the request ran, or still will."""
         wanted = isinstance(error, (TimeoutError, RedisConnectionLost))
         ledger = self._ledger
         with ledger.lock:
-            decision = ledger.lost(request, endpoint.away_mode(), wanted)
-            ledger.adrift(request)
-            endpoint.fence = endpoint.supervisor.next_fence()
-        self._tell(partial(endpoint.lost_elsewhere, error))
+            decision = ledger.give_up(request, endpoint.health.mode_without_store, wanted)
+            ledger.connection_ended(request)
+            endpoint.link.raise_fence()
+        self._on_loop(partial(endpoint.thread_lost, error))
         return decision
 
-    def _tell(self, what: Callable[[], Any]) -> None:
-        """Has the event loop do something, if there is still one."""
+    def _on_loop(self, what: Callable[[], Any]) -> None:
+        """Runs something on the event loop, if there is still one."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(what)
 
@@ -194,7 +202,7 @@ class Threads:
     def _connection(self, endpoint: Endpoint) -> BlockingConnection | None:
         lines = self._local.lines
         line, now = lines.get(endpoint), now_ns()
-        if line is not None and line.beside is endpoint.connection:
+        if line is not None and line.beside is endpoint.link.connection:
             found = line.connection
             if found is not None and found.closed:
                 found = None
@@ -204,10 +212,10 @@ class Threads:
                 return found
         elif line is not None and line.connection is not None:
             line.connection.close()
-        beside, made = endpoint.connection, None
+        beside, made = endpoint.link.connection, None
         with contextlib.suppress(RedisUnavailable):  # the event loop's own attempts tell why
             made = BlockingConnection(
-                endpoint.address, endpoint.access, self._deadline_ns / NS_PER_SECOND
+                endpoint.address, endpoint.link.access, self._deadline_ns / NS_PER_SECOND
             )
         lines[endpoint] = ThreadConnection(made, beside, now)
         if made is not None:

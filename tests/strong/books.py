@@ -19,14 +19,15 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, owner_name
-from crdtbucket.strong.store_request import Rules, StoreRequest
+from crdtbucket.strong.rules import RuleBook, Rules
+from crdtbucket.strong.store_request import StoreRequest
 from tests.strong.backends import Backend
 
 KEY = "k"
 
 
 class Node:
-    """One process: its table, desk and ledger."""
+    """One process: its table and its ledger."""
 
     def __init__(self, name: str, epoch: int, spec: BucketSpec, us: int) -> None:
         self.name, self.fence = name, 1
@@ -36,7 +37,8 @@ class Node:
         self.bucket = BucketCore(self.table, spec)
         quota = Quota(self.quotas, spec, Fraction(1, 10), fleet=False)
         rules = Rules(Arguments(spec, spec.max_debt), "eventual", quota)
-        self.ledger = Ledger(self.table, Roster(self.table, name), name, {self.bucket: rules})
+        self.rules = RuleBook({self.bucket: rules})
+        self.ledger = Ledger(self.table, Roster(self.table, name), name, self.rules)
         self.place = self.bucket.hash(KEY)
         self.owner = owner_name(epoch, name)
         self.consumed = 0
@@ -81,7 +83,7 @@ class Books:
 
     def key(self) -> bytes:
         node = self.nodes[0]
-        return node.ledger.name(node.bucket, node.place)
+        return node.ledger.names.key(node.bucket, node.place)
 
     # ---- what a node does ----
 
@@ -89,7 +91,7 @@ class Books:
         while True:
             answer = self.store.run(ask.rules.arguments, ask.call)
             self.after_run()
-            result = node.ledger.answer(ask, answer, node.fence)
+            result = node.ledger.book(ask, answer, node.fence)
             if not isinstance(result, StoreRequest):
                 return result
             ask = result
@@ -116,7 +118,7 @@ class Books:
         elif how == "later":
             self.flying.append((node, ask))
         node.fence += 1
-        node.got(node.ledger.lost(ask, Mode.FALLBACK, wanted))
+        node.got(node.ledger.give_up(ask, Mode.FALLBACK, wanted))
 
     def land(self) -> None:
         """The oldest call that was given up and still flies runs after all, unheard."""
@@ -126,7 +128,7 @@ class Books:
             self.after_run()
 
     def away(self, node: Node, cost: int) -> None:
-        node.got(node.ledger.away(node.bucket, KEY, cost, Mode.EVENTUAL))
+        node.got(node.ledger.decide_here(node.bucket, KEY, cost, Mode.EVENTUAL))
 
     def give_back(self, node: Node) -> None:
         if node.latest:

@@ -20,10 +20,11 @@ WIDE = BucketSpec("b", 1_000_000, 100)
 class Lines:
     """One node with a connection for its loop and one for each of some threads."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, count: bool = True) -> None:
         self.books = Books(Twin(), WIDE, count=1)
         self.node: Node = self.books.nodes[0]
-        self.node.ledger.in_flight.by_key = True
+        if count:
+            self.node.ledger.in_flight.count_by_key()
         self.open: dict[int, tuple[StoreRequest, ScriptAnswer | None]] = {}
         """By line, 0 is the loop's: the call under way, and its answer once the store ran it."""
         self.threads = threads
@@ -56,7 +57,7 @@ class Lines:
         if ask is None or answer is None:
             return
         del self.open[line]
-        result = self.node.ledger.answer(ask, answer, self.node.fence)
+        result = self.node.ledger.book(ask, answer, self.node.fence)
         if isinstance(result, StoreRequest):
             self.open[line] = result, None
         else:
@@ -67,8 +68,8 @@ class Lines:
         if line not in self.open:
             return
         ask, answer = self.open.pop(line)
-        self.node.got(self.node.ledger.lost(ask, Mode.FALLBACK))
-        self.node.ledger.adrift(ask)
+        self.node.got(self.node.ledger.give_up(ask, Mode.FALLBACK))
+        self.node.ledger.connection_ended(ask)
         self.node.fence += 1
         if answer is None:
             self.adrift.append(ask)
@@ -145,11 +146,10 @@ def test_nothing_is_settled_while_the_store_may_differ(ops: list[Any]) -> None:
 
 
 def test_calls_that_began_before_any_thread_are_waited_for() -> None:
-    lines = Lines(1)
+    lines = Lines(1, count=False)
     in_flight = lines.node.ledger.in_flight
-    in_flight.by_key = False
     lines.begin(0, 3)
-    in_flight.by_key = True
+    in_flight.count_by_key()
     assert in_flight.unseen == 1
     lines.run(0)
     lines.book(0)

@@ -15,7 +15,7 @@ from crdtbucket.rollout.staged import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
-from crdtbucket.strong.store_request import Rules
+from crdtbucket.strong.rules import Rules
 from tests.strong.backends import Twin as TwinBackend
 from tests.strong.books import Books, Node
 from tests.strong.redis_server import Server
@@ -164,11 +164,11 @@ def test_an_answer_in_the_old_definition_lowers_no_level(before: str, after: str
         assert ask is not None
         answer = world.store.run(ask.rules.arguments, ask.call)
         node.bucket.define(new)
-        node.ledger.follow(node.bucket, rules_of(node, new))
-        node.ledger.answer(ask, answer, node.fence)
+        node.rules.follow(node.bucket, rules_of(node, new))
+        node.ledger.book(ask, answer, node.fence)
         assert node.bucket.peek("k").remaining == 40 - cost
         node.bucket.define(old)
-        node.ledger.follow(node.bucket, rules_of(node, old))
+        node.rules.follow(node.bucket, rules_of(node, old))
     assert world.take(node, 30).remaining == 0
     assert world.take(node, 1) is not None
     assert not world.take(node, 1)

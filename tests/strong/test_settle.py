@@ -17,7 +17,7 @@ from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, Column, ScriptCall, ScriptStatus
 from crdtbucket.strong.redis.topology import slot
-from crdtbucket.strong.store_request import Rules
+from crdtbucket.strong.rules import RuleBook, Rules
 from tests.strong import backends, books, golden
 from tests.strong.backends import Backend, Twin
 from tests.strong.books import KEY, Books
@@ -142,9 +142,9 @@ def test_a_key_has_the_prefix_and_one_tag(prefix: bytes, name: str) -> None:
             Arguments(spec, 10), "deny", Quota(node.quotas, spec, Fraction(1, 2), fleet=False)
         )
     }
-    ledger = Ledger(node.table, Roster(node.table, "n"), "n", rules, prefix=prefix)
+    ledger = Ledger(node.table, Roster(node.table, "n"), "n", RuleBook(rules), prefix=prefix)
     place = (0x1234, 2**64 - 1)
-    key = ledger.name(node.bucket, place)
+    key = ledger.names.key(node.bucket, place)
     assert key == prefix + b"{%b:ffffffffffffffff0000000000001234}" % name.encode()
     tag = key[key.index(b"{") + 1 : key.index(b"}", key.index(b"{"))]
     assert tag
@@ -237,7 +237,7 @@ def test_s_a_failover_that_loses_a_second_with_30_calls_in_flight(store: Backend
     one.fail_over(0)
     for number, (node, ask) in enumerate(in_flight):
         assert ask is not None
-        node.got(node.ledger.lost(ask, Mode.FALLBACK, wanted=number % 2 == 0))
+        node.got(node.ledger.give_up(ask, Mode.FALLBACK, wanted=number % 2 == 0))
     for node in one.nodes:
         node.fence += 1
     one.settle_all()

@@ -83,7 +83,7 @@ async def test_a_limiter_closes_though_there_is_work_at_the_same_moment(turns: i
             decision = await bucket.acquire("k")
             await asyncio.sleep(0.05)  # the upkeep rests
             bucket.refund(decision)
-            bucket.store._look.set()
+            bucket.store._places.look.set()
             for _ in range(turns):
                 await asyncio.sleep(0)
             await asyncio.wait_for(limiter.aclose(), 5)
@@ -106,7 +106,7 @@ async def test_a_long_table_of_full_keys_does_not_hold_up_decisions() -> None:
                     await asyncio.sleep(0)
 
             counting = asyncio.create_task(count())
-            endpoint.supervisor.resync.everything = True
-            assert await endpoint.supervisor.resync.settle()
+            endpoint.resync.send_everything()
+            assert await endpoint.resync.settle()
             counting.cancel()
             assert turns >= 3_000 // SCAN

@@ -28,7 +28,7 @@ MODES = ControllerSettings(
     latency_limit=5.0,
     outage_after=5.1,
 )
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 def limiter(
@@ -214,13 +214,13 @@ def test_what_is_adrift_ends_with_a_younger_call_and_not_with_an_older_one() -> 
     bucket = BucketCore(table, BucketSpec("b", 10, 1))
     unsettled, item = Unsettled(table, {}), (bucket, bucket.hash("k"))
     table.open_tokens = 12
-    unsettled.adrift(item, 5, 3)
-    unsettled.adrift(item, 7, 4)
-    unsettled.asked((bucket, bucket.hash("other")), 9)
-    unsettled.asked(item, 3)
-    unsettled.asked(item, 4)
+    unsettled.may_still_run(item, 5, 3)
+    unsettled.may_still_run(item, 7, 4)
+    unsettled.fenced((bucket, bucket.hash("other")), 9)
+    unsettled.fenced(item, 3)
+    unsettled.fenced(item, 4)
     assert table.open_tokens == 12
-    unsettled.asked(item, 5)
+    unsettled.fenced(item, 5)
     assert table.open_tokens == 0
-    unsettled.asked(item, 6)
+    unsettled.fenced(item, 6)
     assert table.open_tokens == 0

@@ -13,7 +13,8 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, ScriptAnswer
-from crdtbucket.strong.store_request import Rules, StoreRequest
+from crdtbucket.strong.rules import RuleBook, Rules
+from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
 from tests.strong.twin import RedisTwin
 
@@ -51,7 +52,7 @@ class StrongNode:
             sim.table,
             sim.node.roster,
             sim.name,
-            {self.bucket: Rules(self.arguments, on_outage, quota)},
+            RuleBook({self.bucket: Rules(self.arguments, on_outage, quota)}),
             nodes=sim.node.known,
         )
         sim.node.on_away = self.ledger.unsettled.push
@@ -62,7 +63,7 @@ class StrongNode:
         """A decision, now or when its answer is here."""
         self._present()
         if self.away:
-            done(self.ledger.away(self.bucket, key, cost, Mode.FALLBACK))
+            done(self.ledger.decide_here(self.bucket, key, cost, Mode.FALLBACK))
             return
         opened = self.ledger.open(self.bucket, key, cost, self.fence)
         if isinstance(opened, Decision):
@@ -76,7 +77,7 @@ class StrongNode:
         self.away = self.sim.node.away = True
         self.fence += 1
         for flight in self._give_up():
-            self.ledger.adrift(flight.ask)
+            self.ledger.connection_ended(flight.ask)
 
     def time_out(self) -> None:
         """Redis is silent for too long: what is under way is given up, and heard late."""
@@ -92,7 +93,7 @@ class StrongNode:
         given_up, self.in_flight = self.in_flight, []
         for flight in given_up:
             flight.over = True
-            flight.end(self.ledger.lost(flight.ask, Mode.FALLBACK))
+            flight.end(self.ledger.give_up(flight.ask, Mode.FALLBACK))
         return given_up
 
     def _ask(self, ask: StoreRequest, done: Done | None) -> None:
@@ -113,7 +114,7 @@ class StrongNode:
                 self.ledger.ended(ask, answer)
                 return
             self.in_flight.remove(flight)
-            result = self.ledger.answer(ask, answer, fence)
+            result = self.ledger.book(ask, answer, fence)
             if isinstance(result, StoreRequest):
                 self._ask(result, done)
             else:

@@ -22,6 +22,7 @@ from crdtbucket.strong.redis.login import greet, silent, unreachable
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
 
 OnReply = Callable[[object], None]
+OnLost = Callable[["RedisConnection", RedisUnavailable], None]
 WRITE_BUFFER = 256 * 1024
 """Bytes that wait for a server which does not read, beyond what the system buffers."""
 MAX_OPEN_CALLS = 16_384
@@ -58,8 +59,9 @@ class Batch:
 class RedisConnection(asyncio.Protocol):
     """Made by `open`. Use it on its event loop only."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, on_lost: OnLost | None = None) -> None:
         self.address = address
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = ReplyReader()
@@ -74,8 +76,6 @@ class RedisConnection(asyncio.Protocol):
         self._several = False
         self._paused = False
         self._lost: RedisConnectionLost | None = None
-        self.on_lost: Callable[[RedisUnavailable], None] | None = None
-        """Called once when the connection has ended, by either side, after every open call."""
 
     @classmethod
     async def open(
@@ -85,14 +85,14 @@ class RedisConnection(asyncio.Protocol):
         timeout: float,
         *,
         scripts: Sequence[str] = (),
-        on_lost: Callable[[RedisUnavailable], None] | None = None,
+        on_lost: OnLost | None = None,
     ) -> RedisConnection:
         """Connect, be let in, choose the database and load `scripts`, all within `timeout` s.
 
         `on_lost` is called once when the connection has ended, by either side, after every open
         call has been told. Raises `RedisUnavailable`.
         """
-        connection = cls(address)
+        connection = cls(address, on_lost)
         try:
             await within(timeout, connection._start(access, scripts))
             connection._check_open()
@@ -105,7 +105,6 @@ class RedisConnection(asyncio.Protocol):
         except BaseException:
             connection.abort()
             raise
-        connection.on_lost = on_lost
         return connection
 
     # -- calls
@@ -212,8 +211,8 @@ class RedisConnection(asyncio.Protocol):
         self._rest()
         if self._newest is not None:
             self._newest.close()
-        if self.on_lost is not None:
-            self._loop.call_soon(self.on_lost, self._lost)
+        if self._on_lost is not None:
+            self._loop.call_soon(self._on_lost, self, self._lost)
 
     # --
 

@@ -65,7 +65,7 @@ class Registry:
         self.conflict = ""
         """Why this process may not use this Redis; empty when it may."""
         self._prefix = prefix.encode()
-        self._node = node
+        self.node = node
         self._table = table
         self._wish = wish
         self._print = fingerprint(table.hash_key)
@@ -129,7 +129,7 @@ class Registry:
 
     @property
     def _field(self) -> bytes:
-        return script.owner_name(self._table.epoch, self._node)
+        return script.owner_name(self._table.epoch, self.node)
 
     async def _show(self, connection: RedisConnection) -> None:
         wish, using = self._wish(), 0 if self._granted is None else self._granted[0]
@@ -161,13 +161,13 @@ class Registry:
         self, ranges: tuple[tuple[int, int], ...]
     ) -> tuple[script.Arguments, script.ScriptCall]:
         """A call on a key of this node's own in these slots, to see whether a server decides."""
-        node = self._node.encode()
+        node = self.node.encode()
         name = next(
             name
             for name in (b"%s{probe:%s:%d}" % (self._prefix, node, i) for i in range(10**7))
             if any(first <= topology.slot(name) <= last for first, last in ranges)
         )
-        owner = script.owner_name(self._table.epoch, self._node)
+        owner = script.owner_name(self._table.epoch, self.node)
         return PROBE, script.ScriptCall(name, 1, owner, 0, 1, 0, 0, 0, None)
 
 

@@ -358,7 +358,7 @@ async def test_ask_raises_what_redis_answers_and_refuses_depth() -> None:
 async def test_a_loss_tells_every_open_call_in_order_then_the_owner() -> None:
     got: list[object] = []
     async with fake() as server:
-        async with connected(server, on_lost=lambda error: got.append("owner")) as connection:
+        async with connected(server, on_lost=lambda *_: got.append("owner")) as connection:
             server.answer = lambda command: b""
             for number in range(3):
                 connection.send(
@@ -377,7 +377,10 @@ async def test_a_loss_tells_every_open_call_in_order_then_the_owner() -> None:
 
 async def test_an_abort_waits_for_nothing() -> None:
     got: list[object] = []
-    async with fake(echo) as server, connected(server, on_lost=got.append) as connection:
+    async with (
+        fake(echo) as server,
+        connected(server, on_lost=lambda _, error: got.append(error)) as connection,
+    ):
         server.answer = lambda command: b""
         connection.send(encode("X"), got.append)
         connection.send(encode("Y"), got.append)
@@ -397,7 +400,10 @@ async def test_a_callback_that_fails_takes_no_others_answer_away() -> None:
     def fail(reply: object) -> None:
         raise ZeroDivisionError
 
-    async with fake(echo) as server, connected(server, on_lost=got.append) as connection:
+    async with (
+        fake(echo) as server,
+        connected(server, on_lost=lambda _, error: got.append(error)) as connection,
+    ):
         server.answer = lambda command: b""
         for callback in (fail, got.append, fail, got.append):
             connection.send(encode("X"), callback)
@@ -417,7 +423,10 @@ async def test_a_callback_that_fails_takes_no_others_answer_away() -> None:
 )
 async def test_garbage_ends_the_connection_with_the_reason(stream: bytes, told: str) -> None:
     got: list[Any] = []
-    async with fake() as server, connected(server, on_lost=got.append) as connection:
+    async with (
+        fake() as server,
+        connected(server, on_lost=lambda _, error: got.append(error)) as connection,
+    ):
         server.answer = lambda command: stream
         connection.send(encode("X"), lambda reply: None)
         await eventually(lambda: got)
@@ -443,7 +452,9 @@ async def test_garbage_tells_the_calls_behind_it() -> None:
 async def test_a_server_that_ends_in_mid_stream(how: str) -> None:
     with Server() as server:
         lost: list[object] = []
-        async with connected(server, scripts=[SOURCE], on_lost=lost.append) as connection:
+        async with connected(
+            server, scripts=[SOURCE], on_lost=lambda _, error: lost.append(error)
+        ) as connection:
             got: list[object] = []
             for number in range(5_000):
                 connection.send(encode("EVALSHA", SHA, 0, number), got.append)
@@ -599,7 +610,9 @@ async def test_a_server_that_says_nothing_or_hangs_up() -> None:
     lost: list[object] = []
     async with fake(lambda command: b"") as server:
         with pytest.raises(RedisUnavailable, match="did not answer") as caught:
-            await RedisConnection.open(server.address, Access(), 0.05, on_lost=lost.append)
+            await RedisConnection.open(
+                server.address, Access(), 0.05, on_lost=lambda _, error: lost.append(error)
+            )
         assert caught.value.kind == "timed_out"
 
         def hang_up(command: Command) -> bytes:
@@ -608,7 +621,9 @@ async def test_a_server_that_says_nothing_or_hangs_up() -> None:
 
         server.answer = hang_up
         with pytest.raises(RedisUnavailable, match="before it let us in") as caught:
-            await RedisConnection.open(server.address, Access(), 5.0, on_lost=lost.append)
+            await RedisConnection.open(
+                server.address, Access(), 5.0, on_lost=lambda _, error: lost.append(error)
+            )
         assert caught.value.kind == "lost"
         assert lost == []  # whoever opens is told by the error
 
