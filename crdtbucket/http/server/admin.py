@@ -84,7 +84,18 @@ class Admin:
             "rollout": stats.get("rollout"),
         }
 
-from crdtbucket.http.serve_settings import ServeSettings
+    async def doctor(self, _: web.BaseRequest) -> web.Response:
+        """Examines the node's file, and from here everything that the file names."""
+        from crdtbucket.doctor.examination import examine  # for those who ask
+
+        if self._config is None:
+            raise Refusal(409, "this node was not started from a configuration file")
+        found = await examine(
+            self._config, node=self._limiter.node, timeout=DOCTOR_STEP_S, running=True
+        )
+        checks = [one.as_dict() for one in found]
+        return respond({"ok": all(one.level != "wrong" for one in found), "checks": checks})
+
     async def reset(self, request: web.BaseRequest) -> web.Response:
         """Gives back what is charged to a key, as far as this node has charged it."""
         body = await read(request, bodies.Reset)
