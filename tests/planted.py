@@ -15,7 +15,7 @@ class Mutation:
     """Arguments of `python -m`: what must fail."""
 
 
-PYTEST = ("pytest", "-q", "-x", "-p", "no:cacheprovider")
+PYTEST = ("pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:budget")
 
 
 def suite(module: str, words: str) -> tuple[str, ...]:

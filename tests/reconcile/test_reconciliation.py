@@ -199,7 +199,7 @@ async def test_under_traffic_no_decision_is_lost(path: Path, server: Server) -> 
         running = False
         await asyncio.gather(*tasks)
         ledgers = [one._strong.store.ledger for one in limiters]  # type: ignore[union-attr]
-        await eventually(lambda: not any(ledger.unsettled.pending for ledger in ledgers), 15)
+        await eventually(lambda: not any(ledger.unsettled.pending for ledger in ledgers), 60)
         await run(path, limiters)
         last = await run(path, limiters)
         assert last.differing_keys == 0
@@ -264,7 +264,7 @@ async def test_a_redis_that_goes_away_is_reported_and_the_nodes_go_on(tmp_path: 
             await limiters[0].bucket("strong").acquire("k", 5)
             report = await run(path, limiters, moved=lambda part: own.kill(), timeout=2.0)
             assert "closed the connection" in str(holder(report, "redis").error)
-            assert (await run(path, limiters, timeout=2.0)).differing_keys == 0
+            assert (await run(path, limiters, timeout=30.0)).differing_keys == 0
 
 
 async def test_a_node_that_does_not_answer_is_given_up_in_time(
