@@ -88,17 +88,13 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     tree = read_tree(file, source)
     expand(tree, os.environ if env is None else env, file.parent, source)
     layout = arrange(tree, source)
-    rating = validate(RatingSection, layout.rating, source) if layout.rating else RatingSection()
-    identity = (
-        validate(IdentitySection, layout.identity, source) if layout.identity else IdentitySection()
-    )
+    rating = validate(RatingSection, layout.rating, source)
+    identity = validate(IdentitySection, layout.identity, source)
     buckets = bucket_specs(layout.services, layout.defaults, source)
     mesh = _mesh(layout.mesh, source) if layout.mesh else None
     rollout = validate(RolloutSection, layout.rollout, source) if layout.rollout else None
-    redis = _redis(rating, layout.rating, source) if rating and layout.rating else None
-    modes = ControllerSettings()
-    if rating and layout.rating:
-        modes = _modes(rating.modes.model_dump(exclude_none=True), layout.rating, source)
+    redis = _redis(rating, layout.rating, source) if rating else None
+    modes = _modes(rating, layout.rating, source) if rating else ControllerSettings()
     if layout.rollout and identity and not identity.version:
         fix = "add version: with a whole number that is higher than the last one"
         source.report_at(layout.rollout, "needs a version, so that nodes know which is newer", fix)
@@ -160,7 +156,8 @@ def _redis(rating: RatingSection, node: YamlNode, source: Source) -> RedisConfig
     return redis_config(rating.bucket_backend, place, source)
 
 
-def _modes(given: dict[str, Any], node: YamlNode, source: Source) -> ControllerSettings:
+def _modes(rating: RatingSection, node: YamlNode, source: Source) -> ControllerSettings:
+    given = rating.modes.model_dump(exclude_none=True)
     faults: dict[str, InvalidSpec] = {}
     while (fault := _fault(given)) is not None and fault.field not in faults:
         faults[fault.field] = fault
