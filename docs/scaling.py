@@ -23,7 +23,7 @@ from crdtbucket.mesh.protocol.wire import MAX_ORIGINS
 DOCS = Path(__file__).parent
 ROWS, PAGE, TEXT = DOCS / "scaling.json", DOCS / "scaling.md", DOCS / "scaling.tmpl"
 NODES_PICTURE, KEYS_PICTURE = DOCS / "img" / "scaling-nodes.png", DOCS / "img" / "scaling-keys.png"
-QUESTIONS = ("growth_nodes", "growth_keys", "growth_regions")
+QUESTIONS = ("growth_nodes", "growth_keys")
 COMMAND = f"python -m benchmarks {' '.join(QUESTIONS)}"
 SIZES = (3, 10, 50, 200, 500)
 IDLE, HOT, NEW = (
@@ -50,7 +50,7 @@ def collect() -> dict[str, Any]:
 
 
 def costs(rows: Rows) -> str:
-    """What a node pays in a full mesh, and the same in regions of a hundred."""
+    """What a node pays in a full mesh."""
     out = []
     for size in SIZES:
         label = f"{size} nodes, scripted"
@@ -159,21 +159,6 @@ def keys(rows: Rows) -> str:
     return table(head, out)
 
 
-SCENARIOS = ("balanced", "skewed", "cold-20x", "square-1s", "roving", "partition-30s",
-             "leader-lost")  # fmt: skip
-SHAPES = ("flat mesh, 10 x 20", "regions, 10 x 20", "regions, 10 x 100")
-
-
-def regions(rows: Rows) -> str:
-    """What the catalogue's scenarios admit, flat and in regions."""
-    out = []
-    for name in SCENARIOS:
-        for shape in SHAPES:
-            ideal, excess, dark = list(rows.of(f"{name}: ")[shape].values())[:3]
-            out.append([f"`{name}`", shape, f"{ideal:.1f}", f"{excess:+.1f}", f"{dark:.2f}"])
-    return table(("scenario", "fleet", "of ideal %", "excess %", "dark s"), out)
-
-
 def values(rows: Rows) -> dict[str, str]:
     """Every number and table of the page, by its name in the text."""
     one = {size: rows.value(HOT, f"{size} nodes, scripted", "kB") for size in SIZES}
@@ -192,7 +177,6 @@ def values(rows: Rows) -> dict[str, str]:
         "one_key": one_key(rows),
         "grown": grown(rows),
         "keys": keys(rows),
-        "regions": regions(rows),
         "converged": table(("nodes", "ms until all agree"),
                            [[f"{n:.0f}", number(ms)] for n, ms in found]),
         "lives": str(lives),

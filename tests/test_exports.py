@@ -29,11 +29,13 @@ LAYERS = [
     strong reconcile.merging reconcile.findings""",
     """limiter.background rollout.watching shared metrics mesh.transport strong.redis.access
     strong.redis.login strong.redis.redis_connection strong.redis.topology strong.redis.locator
-    strong.redis.registry strong.redis.facts strong.redis.checkup strong.redis.blocking_connection
-    strong.endpoint strong.supervisor strong.resync strong.store strong.deadlines strong.threads
+    strong.redis.registry strong.redis.server_facts
+    strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
+    strong.endpoint_health strong.endpoints strong.look_timer strong.resync strong.room_queue
+    strong.server_link strong.store strong.supervisor strong.threads
     strong.controller.webhook strong.controller.lateness limiter.tables""",
-    """limiter rollout strong.strong_bucket strong.assembly strong.overridden_strong
-    strong.strong_waiting reconcile""",
+    """limiter rollout strong.strong_bucket strong.assembly
+    strong.strong_waiting reconcile doctor""",
     "testing simulator cli demo http",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
@@ -161,7 +163,7 @@ def test_no_two_classes_share_a_name() -> None:
 def test_the_layers_are_looked_at() -> None:
     # That the readers above find imports at all, late ones included.
     assert "crdtbucket.mesh.protocol.machine" in set(
-        imports(MODULES["crdtbucket.limiter.lifecycle"])
+        imports(MODULES["crdtbucket.limiter.local_node"])
     )
     assert "crdtbucket.errors" in set(imports(MODULES["crdtbucket._core"]))
     assert rank("crdtbucket.mesh.transport.network") > rank("crdtbucket.mesh.protocol.machine")

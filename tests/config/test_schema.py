@@ -195,7 +195,7 @@ def test_all_sections_are_in_it() -> None:
 
 
 def test_every_key_says_what_it_means_and_its_default() -> None:
-    mesh = SCHEMA["$defs"]["Mesh"]["properties"]
+    mesh = SCHEMA["$defs"]["MeshSection"]["properties"]
     assert mesh["gossip_interval"]["default"] == "100ms"
     assert mesh["tls_verify_peer"]["default"] is True
     for definition in SCHEMA["$defs"].values():
