@@ -68,7 +68,7 @@ from crdtbucket.mesh.transport import (
 from crdtbucket.mesh.transport.peer_connection import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
 from crdtbucket.reconcile import findings
 from crdtbucket.simulator.outcome_report import COLUMNS
-from crdtbucket.simulator.rules import RULES
+from crdtbucket.simulator.rule_catalogue import RULES
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.strong import resync, supervisor
 from crdtbucket.strong.controller import mode_controller, outage, webhook
