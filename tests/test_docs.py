@@ -316,6 +316,14 @@ def test_tests_that_are_named_exist(path: Path) -> None:
 # ---- the site ----
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=named)
+def test_a_page_opens_with_its_reader_and_what_they_will_know(path: Path) -> None:
+    title, opening = path.read_text().split("\n\n", 2)[:2]
+    assert re.fullmatch(r"# [^\n]+", title)
+    assert re.match(r"For (somebody|everybody|whoever|a \w+ programmer) ?", opening), opening
+    assert re.search(r"[Aa]fterwards|In about", opening), opening
+
+
 @pytest.mark.timeout(300)
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
