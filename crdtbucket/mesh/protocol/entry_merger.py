@@ -126,7 +126,7 @@ class EntryMerger:
                 "limits go. If this goes on, compare the configuration of both nodes: crdtbucket "
                 "config show",
             )
-        if merged.twin:
+        if merged.duplicate_epoch:
             log.warning(
                 "%s: a peer has larger counts of epoch %x than this process; it goes on under the "
                 "new epoch %x",

@@ -120,7 +120,7 @@ class Membership:
         link.connected = False
         self.visibility.changed()
         self.detector.disconnected(link, now, ended=ended)
-        self._table.unheard(link.node)
+        self._table.set_disconnected(link.node)
         self.count(now)
 
     # ---- updates ----
@@ -208,7 +208,7 @@ class Membership:
                 del self.links[link.info.name]  # or names that come and go use up all numbers
                 continue
             if link.connected and silent >= self.directory.alive_ns:
-                self._table.unheard(link.node)
+                self._table.set_disconnected(link.node)
             self._keep_log(link, silent, now)
             if link.left or link.forgotten:
                 continue

@@ -266,7 +266,7 @@ class MeshNode:
             return
         link.round_gaps.add(now - link.round_time, now)
         link.round_time = max(link.round_time, round_time)
-        self.table.heard(link.node, round_time)
+        self.table.set_last_seen(link.node, round_time)
         self._relays.round_completed(link, round_time, now)
         if addressed:
             self._memory.round_completed(link, now)

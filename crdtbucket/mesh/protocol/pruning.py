@@ -116,7 +116,7 @@ class Pruner:
     def returned(self, epoch: int) -> None:
         """A process that was taken for dead runs: its columns count again."""
         if self.tombstones.pop(epoch, None) is not None:
-            self._table.unmark(epoch)
+            self._table.remove_tombstone(epoch)
 
     def _make_room(self, known: int, now: int) -> None:
         crowded = known > CROWDED
@@ -133,7 +133,7 @@ class Pruner:
 
     def _mark(self, epoch: int, now: int) -> None:
         self._dead.pop(epoch, None)
-        if self._table.mark(epoch):
+        if self._table.add_tombstone(epoch):
             self.tombstones[epoch] = now
 
     def _release(self, epoch: int) -> None:

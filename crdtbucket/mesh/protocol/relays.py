@@ -111,7 +111,7 @@ class Relays:
             directly = other.connected and now - other.last_seen < self._directory.alive_ns
             if not directly and at > other.relayed_at:
                 other.relayed_at, other.relay = at, link.info.name
-                self._table.heard(other.node, at)
+                self._table.set_last_seen(other.node, at)
         link.round_ages = ()
 
 
