@@ -107,7 +107,7 @@ def test_field_numbers_are_the_known_ones() -> None:
     """A number keeps its meaning for ever: this list may only grow."""
     names = "epoch to_epoch seq sent echo hold ack ack_bits round part parts flags "
     names += "tables_version tables "
-    names += "payload_kind members unseen digest items tombstones told config rollout ages"
+    names += "payload_kind members unseen digest items tombstones merge_result config rollout ages"
     assert {name: i + 1 for i, name in enumerate(names.split())} == wire._NUMBERS
 
 
