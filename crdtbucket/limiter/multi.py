@@ -242,6 +242,9 @@ class AllReservation:
             assert isinstance(bucket, Bucket)
             made[decision] = bucket.reservations.enter(decision, self._ttl)
         self.reservations = tuple(made[decision] for decision in answer.decisions)
+        if len(self.reservations) == len(self._wanted):
+            self._groups = [(one,) for one in self.reservations]
+            return
         left = iter(self.reservations)
         for item in self._wanted:  # a name may stand for several buckets
             self._groups.append(tuple(itertools.islice(left, len(self._multi.find(item[0])))))
