@@ -831,7 +831,7 @@ MUTATIONS = (
     Mutation(
         "what_wrote_nothing_taken_for_health",
         "strong",
-        "            self._outage.heard()\n",
+        "            self._outage.answered_without_write()\n",
         "            self._outage.clear()\n",
         suite("strong/redis/test_rights", "denials_do_not_hide"),
     ),

@@ -78,7 +78,7 @@ class Endpoints:
         self._running = False
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
 
-    # ---- life ----
+    # ---- start and stop ----
 
     async def connect(self) -> None:
         """Connects to every primary that is known, as far as that is possible."""

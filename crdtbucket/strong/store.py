@@ -72,7 +72,7 @@ class Store:
         self._loops_thread = 0
         self._threads: Threads | None = None
 
-    # ---- life ----
+    # ---- start and stop ----
 
     async def start(self) -> None:
         """Connects, or learns within the time-out that it cannot: that is a mode, no error."""
