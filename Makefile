@@ -1,6 +1,9 @@
 # Everything is set up in .venv on demand; stamp files make a second run cost nothing.
 #   make demo    three regions on this machine, one limit
-#   make test    the test suite (installs redis-server, and fetches promtool, when they are missing)
+#   make test    the quick tests, 3 minutes (installs redis-server, and fetches promtool, when they
+#                are missing and nobody's password is needed; without a Redis its tests are skipped)
+#   make check   all the other tests, and bugs planted in the code, which the tests must find
+#                (ONE_IN=4 plants a quarter of them)
 #   make bench   speed, memory and accuracy against the other limiters: a short pass, under 5 minutes
 #   make bench-report  the same properly, and docs/benchmarks.md from it (half an hour; NAMES="take merge")
 #   make bench-page    docs/benchmarks.md again, from the results that are kept
@@ -24,6 +27,7 @@ DOC_SEEDS ?= 5
 NAMES ?=
 CLANG ?=
 PYTEST_ARGS ?=
+ONE_IN ?= 1
 MINUTES ?= 60
 # One more than there are processors: many tests wait for sockets and processes.
 JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
@@ -31,13 +35,14 @@ JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
 comma := ,
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal --durations 10 $(PYTEST_ARGS)
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := $(wildcard crdtbucket/*.pyx crdtbucket/core/*.pxi crdtbucket/core/*.h)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench bench-report bench-page soak chaos fuzz docs-figures docs-scaling \
+.PHONY: help demo test check bench bench-report bench-page soak chaos fuzz docs-figures docs-scaling \
   lint types format redis promtool wrk clang clean
 
 help:
@@ -46,8 +51,12 @@ help:
 demo: $(STAMPS)/base
 	$(BIN)/crdtbucket demo
 
-test: $(STAMPS)/dev redis promtool wrk
-	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(PYTEST_ARGS)
+test: $(STAMPS)/dev redis promtool
+	$(PYTEST) -m "not slow"
+
+check: $(STAMPS)/dev redis wrk
+	$(PYTEST) -m slow
+	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
 
 bench: $(STAMPS)/bench wrk
 	$(BIN)/python -m benchmarks --quick
@@ -133,8 +142,10 @@ $$sudo apt-get update -qq && \
 $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(or $(4),$(1)) >/dev/null
 endef
 
+no_redis := There is no redis-server: its tests are skipped until it is installed (or valkey with that name in PATH).
+
 redis:
-	@$(call installed,redis-server,The tests start their own Redis: install redis-server (or valkey with that name in PATH).,1)
+	@$(call installed,redis-server,$(no_redis),0) || echo "$(no_redis)"
 
 wrk:
 	@$(call installed,wrk,There is no wrk$(comma) and it cannot be installed: the sidecar will not be measured.,0) || \

@@ -36,7 +36,7 @@ def node(name: str, *peers: str, spec: BucketSpec = SPEC, listen: str = "127.0.0
     return Limiter([spec], node=name, region=name[:2], mesh=mesh)
 
 
-async def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+async def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     """Returns as soon as it holds; a test fails when it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -91,12 +91,14 @@ async def test_three_limiters_under_overload_admit_the_limit_once() -> None:
             one = node(name, eu.address, spec=spec)
             nodes.append(await stack.enter_async_context(one))
         await eventually(lambda: all(len(peers(one)) == 2 for one in nodes))
-        admitted = [0, 0, 0]
+        admitted, offered = [0, 0, 0], 0
         start = time.monotonic()
-        # Each offers about 400 a second: four limits together.
+        # Each offers 400 a second however late the loop runs: four limits together.
         while (now := time.monotonic()) < start + 2:
+            calls = int(400 * (now - start)) - offered
+            offered += calls
             for place, one in enumerate(nodes):
-                admitted[place] += one.bucket("ai-agent-inference").take_burst(KEY, 4)
+                admitted[place] += one.bucket("ai-agent-inference").take_burst(KEY, calls)
             await asyncio.sleep(0.01)
         limit = 300 + 300 * (now - start)
         assert 0.9 * limit < sum(admitted) < 1.1 * limit
@@ -112,7 +114,7 @@ async def test_refunds_and_waits_reach_over_nodes() -> None:
             await asyncio.sleep(0)
             reservation.commit(actual=100)
         # No refill comes for an hour: only the refund can end the wait.
-        decision = await asyncio.wait_for(waiting, 10)
+        decision = await asyncio.wait_for(waiting, 60)
         assert decision.allowed
         await eventually(lambda: [left(one) for one in nodes] == [150, 150, 150])
 
@@ -162,7 +164,7 @@ async def test_a_port_in_use_is_told_and_can_be_tried_again() -> None:
 def test_with_runs_the_mesh_in_a_thread() -> None:
     before = set(threading.enumerate())
     with node("eu-1") as eu, node("us-1", eu.address) as us:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while peers(us) != ["eu-1"]:
             assert time.monotonic() < deadline
             time.sleep(0.005)

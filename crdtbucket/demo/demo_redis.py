@@ -10,7 +10,6 @@ from typing import Any
 
 from crdtbucket.demo.modes import DEADLINE_S, SLOW_S
 from crdtbucket.demo.processes import DemoError
-from crdtbucket.demo.proxy import HOST, Proxy
 from crdtbucket.demo.redis_process import Server
 from crdtbucket.errors import ConfigError, RedisUnavailable
 from crdtbucket.strong.redis.access import server_access
@@ -18,6 +17,7 @@ from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import read_owner
+from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 
 AUTO = "auto"
 ANSWER_S = 3.0
@@ -37,7 +37,7 @@ class DemoStore:
         # Of this run alone: the Redis at a URL may hold other limits.
         self.prefix = f"crdtbucket-demo-{secrets.token_hex(4)}:"
         address = self._address
-        self._proxy = Proxy(address.port, host=address.host, path=address.path)
+        self._proxy = FaultProxy(address.port, host=address.host, path=address.path)
 
     async def start(self) -> None:
         """Raises `DemoError` when it does not start, or does not answer."""

@@ -10,10 +10,10 @@ import tempfile
 
 from crdtbucket.base.address import Address
 from crdtbucket.demo.processes import DemoError, free_port
-from crdtbucket.demo.proxy import HOST
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.testing.fault_proxy import HOST
 
 PROGRAMS = ("redis-server", "valkey-server")
 START_S = 10.0

@@ -415,7 +415,7 @@ async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
     table.set_time(SAVE_NS)
     housekeeping.start_on_loop()
     try:
-        await asyncio.wait_for(began.wait(), 10)
+        await asyncio.wait_for(began.wait(), 60)
         table.set_time(2 * SAVE_NS)
         housekeeping.beat()  # the first one is still being written
     finally:

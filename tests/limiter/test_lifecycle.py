@@ -19,7 +19,7 @@ from tests.lives import SECRET
 from tests.strong.redis_server import free_port
 
 SPEC = BucketSpec("api", 100, 1, "1h")
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 DECISIONS: dict[str, Callable[[Limiter], object]] = {
     "take": lambda one: one.bucket("api").take("k"),
     "peek": lambda one: one.bucket("api").peek("k"),

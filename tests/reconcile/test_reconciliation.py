@@ -14,13 +14,13 @@ import pytest
 from crdtbucket import Limiter, MeshConfig
 from crdtbucket.base.hashing import PUBLIC_KEY
 from crdtbucket.config import load_config
-from crdtbucket.demo.proxy import Proxy
 from crdtbucket.errors import ConfigError
 from crdtbucket.mesh.transport import network
 from crdtbucket.mesh.transport.peer_connection import Link
 from crdtbucket.mesh.transport.session import Handshake
 from crdtbucket.reconcile.buckets import Buckets
 from crdtbucket.reconcile.observed_peer import Caller, PeerFailed
+from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.mesh.network import eventually
 from tests.reconcile.fleet import SECRET, Counts, config_file, counts, holder, nodes, recorded, run
 from tests.strong.redis.test_topology import cluster
@@ -417,7 +417,7 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
 async def test_a_cut_mesh_is_told_and_heals_without_charging_twice(path: Path) -> None:
     async with AsyncExitStack() as stack:
         ports = [free_port(), free_port()]
-        proxies = [Proxy(port) for port in ports]
+        proxies = [FaultProxy(port) for port in ports]
         for proxy in proxies:
             await proxy.start()
             stack.push_async_callback(proxy.stop)

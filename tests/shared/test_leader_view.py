@@ -18,7 +18,7 @@ from tests.mesh.network import eventually
 from tests.shared.test_table_file import opened
 from tests.strong.redis_server import free_port
 
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 
 
 @pytest.fixture

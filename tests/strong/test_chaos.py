@@ -21,7 +21,7 @@ def balanced(books: Audit) -> bool:
 
 
 # In turn, where there is more than one.
-PROGRAM = dict(zip(FAULTS, itertools.cycle(PROGRAMS), strict=False))
+PROGRAM = dict(zip(FAULTS, itertools.cycle(PROGRAMS or ["redis-server"]), strict=False))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -42,7 +42,7 @@ async def test_cancelled_callers_leave_no_reply_and_no_token_behind() -> None:
 
 @pytest.mark.parametrize("fault", ["refused", "silent"])
 async def test_an_outage_is_told(fault: str) -> None:
-    assert await switches.outage(switches.OUTAGES[fault]) < 10
+    assert await switches.outage(switches.OUTAGES[fault]) < 60
 
 
 async def test_a_redis_that_flaps_is_left_and_not_asked_again_at_once() -> None:

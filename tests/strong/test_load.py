@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from crdtbucket import BucketSpec, LimiterClosed, MeshConfig, Mode
-from crdtbucket.demo.proxy import Proxy
+from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
 from tests.strong.test_strong_bucket import EAGER, endpoint, opened, records
@@ -221,7 +221,7 @@ async def test_denials_without_redis_let_other_tasks_run(server: Server) -> None
 async def test_alone_a_slow_redis_stays_strong_and_it_is_said_once(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    proxy = Proxy(server.port, delay=0.03)
+    proxy = FaultProxy(server.port, delay=0.03)
     await proxy.start()
     modes = QUICKLY | {"latency_limit": 0.02, "outage_after": 5.0}
     url = f"redis://{proxy.host}:{proxy.port}"
@@ -254,7 +254,7 @@ async def test_with_a_mesh_a_slow_redis_leads_to_eventual(server: Server) -> Non
     from crdtbucket.strong.controller.controller_settings import ControllerSettings
     from crdtbucket.strong.controller.degradation import Degradation
 
-    proxy = Proxy(server.port, delay=0.03)
+    proxy = FaultProxy(server.port, delay=0.03)
     await proxy.start()
     modes = QUICKLY | {"latency_limit": 0.02, "outage_after": 5.0}
     limiter = Limiter(

@@ -28,7 +28,7 @@ MODES = ControllerSettings(
     latency_limit=5.0,
     outage_after=5.1,
 )
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 def limiter(

@@ -16,7 +16,7 @@ from tests.strong.fake_server import Command, FakeServer, ScriptAnswer, fake, fr
 from tests.strong.redis_groups import cluster, watched
 from tests.strong.redis_server import free_port
 
-BOUND_S = 30.0
+BOUND_S = 60.0
 MODES = ControllerSettings(stable_after=0.1, stable_after_failover=0.1, least_return_gap=0.0)
 
 

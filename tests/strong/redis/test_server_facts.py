@@ -19,7 +19,7 @@ from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_server import PROGRAMS, Server
 
 STILL = BucketSpec("b", 100, 1, "1h", consistency="strong")
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 def opened(server: Server, node: str = "n1") -> Limiter:
