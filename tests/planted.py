@@ -612,6 +612,13 @@ MUTATIONS = (
         suite("strong/test_quota", "left_of_the_quota"),
     ),
     Mutation(
+        "headers_in_fallback_promise_the_whole_limit",
+        "http",
+        "return bucket.fallback_policy(decision.key)",
+        "return None",
+        suite("http/test_limits", "shows_the_quota"),
+    ),
+    Mutation(
         "any_number_in_flight",
         "strong",
         "len(self._calls) < calls and",
@@ -666,6 +673,13 @@ MUTATIONS = (
         "            await self._idle.wait()",
         "            pass",
         suite("strong/test_threads", "closing_waits"),
+    ),
+    Mutation(
+        "threads_begin_calls_while_the_limiter_closes",
+        "strong",
+        "            if self._idle is not None:\n                return None",
+        "            if False:\n                return None",
+        suite("strong/test_threads", "meets_the_closing"),
     ),
     Mutation(
         "forked_children_wait_for_a_copied_lock",

@@ -73,8 +73,6 @@ class Threads:
         ledger = self._ledger
         if not endpoint.usable():
             return ledger.decide_here(bucket, key, cost, endpoint.health.mode_without_store)
-        if self._idle is not None:
-            return None  # the limiter is being closed, as the event loop will say
         if not ledger.in_flight.ready_for_threads:
             ledger.in_flight.count_by_key()
             return None
@@ -82,6 +80,8 @@ class Threads:
         if connection is None:
             return None
         with ledger.lock:
+            if self._idle is not None:
+                return None  # the limiter is being closed, as the event loop will say
             opened = ledger.open(bucket, key, cost, endpoint.link.fence, threaded=True)
             if isinstance(opened, Decision):
                 return opened
@@ -98,8 +98,10 @@ class Threads:
     async def stop(self) -> None:
         """Waits until the requests in flight have ended, which they do by their deadlines, and ends
         the connections."""
-        self._idle = asyncio.Event()
-        if self._in_flight:
+        with self._ledger.lock:  # no request begins after this
+            self._idle = asyncio.Event()
+            busy = self._in_flight > 0
+        if busy:
             await self._idle.wait()
         with self._ledger.lock:
             for connection in list(self._made):

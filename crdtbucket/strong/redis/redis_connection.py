@@ -59,9 +59,9 @@ class Batch:
 class RedisConnection(asyncio.Protocol):
     """Made by `open`. Use it on its event loop only."""
 
-    def __init__(self, address: Address, on_lost: OnLost | None = None) -> None:
+    def __init__(self, address: Address) -> None:
         self.address = address
-        self._on_lost = on_lost
+        self._on_lost: OnLost | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = ReplyReader()
@@ -92,7 +92,7 @@ class RedisConnection(asyncio.Protocol):
         `on_lost` is called once when the connection has ended, by either side, after every open
         call has got that error. Raises `RedisUnavailable`.
         """
-        connection = cls(address, on_lost)
+        connection = cls(address)
         try:
             await within(timeout, connection._start(access, scripts))
             connection._check_open()
@@ -105,6 +105,7 @@ class RedisConnection(asyncio.Protocol):
         except BaseException:
             connection.abort()
             raise
+        connection._on_lost = on_lost
         return connection
 
     # -- calls
