@@ -600,7 +600,7 @@ MUTATIONS = (
     Mutation(
         "callers_wait_for_room_at_a_silent_server",
         "strong",
-        "return self._waited_since() + self._deadline_ns if self._queue else None",
+        "return self._waited_since() + self._deadline_ns if self.requests else None",
         "return None",
         suite("strong/test_load", "no_longer_than_a_deadline"),
     ),

@@ -123,7 +123,7 @@ class Store:
         if asyncio.get_running_loop() is self._loop:
             endpoint = self._places.of(bucket, key)
             if endpoint is not None:
-                return await endpoint.acquire(bucket, key, cost)
+                return await endpoint.dispatcher.acquire(bucket, key, cost)
             return await self._acquire(bucket, key, cost)
         return await self._on_own_loop(self._acquire(bucket, key, cost), self._give_back)
 
@@ -143,7 +143,7 @@ class Store:
                 if endpoint is None:
                     found.append(self.ledger.decide_here(bucket, key, cost, Mode.FALLBACK))
                     continue
-                one = endpoint.begin(bucket, key, cost)
+                one = endpoint.dispatcher.begin(bucket, key, cost)
                 found.append(one)
                 if not isinstance(one, Decision):
                     begun.append((endpoint, one))
@@ -167,7 +167,7 @@ class Store:
         if endpoint is None:
             await asyncio.sleep(0)  # nothing is waited for, so other tasks may run
             return self.ledger.decide_here(bucket, key, cost, Mode.FALLBACK)
-        return await endpoint.acquire(bucket, key, cost)
+        return await endpoint.dispatcher.acquire(bucket, key, cost)
 
     async def _on_own_loop(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
         """Runs on the store's own loop what another one waits for."""
