@@ -36,7 +36,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 def pytest_configure(config: pytest.Config) -> None:
     manager = config.pluginmanager
-    manager.register(Budget())
+    manager.register(Budget(), "budget")  # `-p no:budget` leaves it out
     manager.register(MissingServers())
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         manager.register(SecondChance())

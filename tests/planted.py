@@ -15,7 +15,7 @@ class Mutation:
     """Arguments of `python -m`: what must fail."""
 
 
-PYTEST = ("pytest", "-q", "-x", "-p", "no:cacheprovider")
+PYTEST = ("pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:budget")
 
 
 def suite(module: str, words: str) -> tuple[str, ...]:
@@ -84,6 +84,48 @@ MUTATIONS = (
         (*PYTEST, "tests/http/server/test_host_names.py"),
     ),
     Mutation(
+        "names_may_stand_twice_in_a_body",
+        "http",
+        "        json.loads(raw, object_pairs_hook=_without_duplicates)\n",
+        "        pass\n",
+        (*PYTEST, "tests/http/server/test_calls.py", "-k", "twice"),
+    ),
+    Mutation(
+        "an_address_takes_all_places",
+        "http",
+        "            address is not None and self._of_address[address] >= self._share\n",
+        "            False\n",
+        (*PYTEST, "tests/http/server/test_connections.py", "-k", "share"),
+    ),
+    Mutation(
+        "a_handle_is_good_at_one_worker_only",
+        "http",
+        "        return index if index in self._others else None\n",
+        "        return None\n",
+        (*PYTEST, "tests/http/server/test_workers.py", "-k", "whose"),
+    ),
+    Mutation(
+        "a_worker_removes_the_socket_of_all",
+        "http",
+        "self._process in (0, os.getpid()):\n",
+        "True:\n",
+        (*PYTEST, "tests/http/server/test_workers.py", "-k", "forked"),
+    ),
+    Mutation(
+        "slow_clients_stop_health_checks",
+        "http",
+        "            if not (placed or route.always or route.admin):\n",
+        "            if not placed:\n",
+        (*PYTEST, "tests/http/server/test_connections.py", "-k", "health"),
+    ),
+    Mutation(
+        "a_rule_is_about_all_requests",
+        "http",
+        "        if pattern is not None and not pattern.fullmatch(",
+        "        if pattern is not None and not pattern.search(",
+        (*PYTEST, "tests/http/test_request_rules.py"),
+    ),
+    Mutation(
         "any_page_is_answered",
         "http",
         '            self._check_origin(origin, hosts[0] if host else "")\n',
@@ -95,21 +137,21 @@ MUTATIONS = (
         "",
         "            tables.refuse(LimiterNotOpen(UNOPENED))\n",
         "            pass\n",
-        (*PYTEST, "tests/limiter/test_lifecycle.py"),
+        (*PYTEST, "tests/limiter/test_runtime.py"),
     ),
     Mutation(
         "a_forked_child_decides",
         "",
         "        self._tables.refuse(LimiterNotOpen(FORKED))\n",
         "",
-        (*PYTEST, "tests/limiter/test_lifecycle.py", "-k", "child"),
+        (*PYTEST, "tests/limiter/test_runtime.py", "-k", "child"),
     ),
     Mutation(
         "a_forked_child_ends_what_is_the_parents",
         "",
         "            self._leave_to_the_parent()\n            return\n",
         "            pass\n",
-        (*PYTEST, "tests/limiter/test_lifecycle.py", "-k", "nothing_of_the_parents"),
+        (*PYTEST, "tests/limiter/test_runtime.py", "-k", "nothing_of_the_parents"),
     ),
     Mutation(
         "the_leader_shows_nothing",
@@ -1187,8 +1229,8 @@ MUTATIONS = (
     Mutation(
         "rolled_back_to_the_new_version",
         "",
-        "        elif status is Status.ROLLED_BACK:\n            self._reload.force(before)\n",
-        "        elif status is Status.ROLLED_BACK:\n            self._reload.force(target)\n",
+        "        elif status is Status.ROLLED_BACK:\n            self._in_force.force(before)\n",
+        "        elif status is Status.ROLLED_BACK:\n            self._in_force.force(target)\n",
         suite("rollout/test_live_rollout", "rolling_back_puts"),
     ),
     Mutation(
@@ -1351,6 +1393,20 @@ MUTATIONS = (
         "        send.append(table.find(lo, hi))\n        want += ",
         "        send.append(table.find(lo, hi))\n        want += b'' and ",
         suite("mesh/protocol/test_anti_entropy", "not_quiet_here"),
+    ),
+    Mutation(
+        "the_doctor_finds_every_latency_short",
+        "doctor",
+        "    if p99 > deadline:",
+        "    if p50 > deadline:",
+        suite("doctor/test_redis_examination", "latencies"),
+    ),
+    Mutation(
+        "the_doctor_trusts_every_clock_of_a_peer",
+        "doctor",
+        "max(0, ahead - slack, behind - slack)",
+        "0 * max(0, ahead - slack, behind - slack)",
+        suite("doctor/test_mesh_examination", "run_apart"),
     ),
 )
 

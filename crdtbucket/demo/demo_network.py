@@ -12,7 +12,7 @@ NOWHERE = f"{HOST}:1"
 around the proxies."""
 
 
-class Network:
+class RegionNetwork:
     """Every region reaches every other through a proxy of its own for that way."""
 
     def __init__(self, ports: dict[str, int], delay: float) -> None:
@@ -53,4 +53,4 @@ class Network:
         return [proxy for pair, proxy in self._ways.items() if region in pair]
 
 
-__all__ = ["NOWHERE", "Network"]
+__all__ = ["NOWHERE", "RegionNetwork"]

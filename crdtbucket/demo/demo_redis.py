@@ -10,7 +10,7 @@ from typing import Any
 
 from crdtbucket.demo.modes import DEADLINE_S, SLOW_S
 from crdtbucket.demo.processes import DemoError
-from crdtbucket.demo.redis_process import Server
+from crdtbucket.demo.redis_process import RedisProcess
 from crdtbucket.errors import ConfigError, RedisUnavailable
 from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
@@ -28,7 +28,7 @@ class DemoStore:
 
     def __init__(self, redis: str) -> None:
         """`redis`: "auto" or a URL. Raises `DemoError` when it cannot be used."""
-        self.server = Server() if redis == AUTO else None
+        self.server = RedisProcess() if redis == AUTO else None
         if self.server is not None:
             self._address, self._access = self.server.address, self.server.access
         else:

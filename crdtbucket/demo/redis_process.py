@@ -28,7 +28,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-class Server:
+class RedisProcess:
     """The same address and password over all its starts; each is empty."""
 
     def __init__(self) -> None:
@@ -90,4 +90,4 @@ class Server:
         return said.decode(errors="replace").strip() or "it printed nothing"
 
 
-__all__ = ["PROGRAMS", "Server"]
+__all__ = ["PROGRAMS", "RedisProcess"]

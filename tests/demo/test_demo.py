@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from crdtbucket.demo.demo_network import Network
+from crdtbucket.demo.demo_network import RegionNetwork
 from crdtbucket.demo.demo_run import Options, run_demo
-from crdtbucket.demo.view import SilentView
+from crdtbucket.demo.view import SilentRunView
 from tests.demo.programs import anybody_listens, children, eventually, gone, listening, start
 
 CHECKS = ["admitted", "limit, links up", "limit in the cut", "no take lost", "no starvation"]
@@ -57,8 +57,8 @@ def test_the_verdict_as_json(tmp_path: Path) -> None:
 
 
 def test_a_region_that_stays_cut_off_fails_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Network, "heal", lambda *_: None)
-    verdict = run_demo(Options(seconds=8), SilentView()).verdict
+    monkeypatch.setattr(RegionNetwork, "heal", lambda *_: None)
+    verdict = run_demo(Options(seconds=8), SilentRunView()).verdict
     assert not verdict.holds
     assert "no take lost" in [check.name for check in verdict.checks if not check.holds]
     assert len(set(verdict.columns)) > 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket.demo.demo_network import Network
+from crdtbucket.demo.demo_network import RegionNetwork
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy, Way
 
 
@@ -309,7 +309,7 @@ async def test_stopping_frees_the_port_even_in_a_cut() -> None:
 
 async def test_a_network_cuts_one_region_from_all_others_and_no_more() -> None:
     async with echo_server() as eu, echo_server() as us, echo_server() as ap:
-        network = Network({"eu": eu, "us": us, "ap": ap}, delay=0.0)
+        network = RegionNetwork({"eu": eu, "us": us, "ap": ap}, delay=0.0)
         await network.start()
         network.cut("us")
         assert len({*network.peers("eu"), *network.peers("us"), *network.peers("ap")}) == 6

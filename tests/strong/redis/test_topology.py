@@ -227,7 +227,7 @@ async def test_a_failover_is_followed(program: str) -> None:
         connection.abort()
 
 
-async def eventually_located(config: RedisConfig, wanted: Address, within: float = 20) -> Address:
+async def eventually_located(config: RedisConfig, wanted: Address, within: float = 60) -> Address:
     deadline = time.monotonic() + within
     while True:
         try:
