@@ -26,8 +26,8 @@ from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.registry import WantedShare
 from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments
-from crdtbucket.strong.rules import RuleBook, Rules
 from crdtbucket.strong.store import Store
+from crdtbucket.strong.store_rules import RuleBook, Rules
 from crdtbucket.strong.strong_bucket import StrongBucket
 
 if TYPE_CHECKING:
