@@ -39,7 +39,7 @@ class ThreadConnection(NamedTuple):
     """A thread's connection to one server; None when the last attempt failed."""
 
     connection: BlockingConnection | None
-    beside: RedisConnection | None
+    loops_connection: RedisConnection | None
     """The connection of the event loop at that time. When that is a new one, the server may be
     another one."""
     made_ns: int
@@ -49,7 +49,7 @@ class PerThread(threading.local):
     """What each thread has of its own."""
 
     def __init__(self) -> None:
-        self.lines: weakref.WeakKeyDictionary[Endpoint, ThreadConnection] = (
+        self.connections: weakref.WeakKeyDictionary[Endpoint, ThreadConnection] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -202,24 +202,24 @@ class Threads:
     # ---- connections ----
 
     def _connection(self, endpoint: Endpoint) -> BlockingConnection | None:
-        lines = self._local.lines
-        line, now = lines.get(endpoint), now_ns()
-        if line is not None and line.beside is endpoint.link.connection:
-            found = line.connection
+        connections = self._local.connections
+        known, now = connections.get(endpoint), now_ns()
+        if known is not None and known.loops_connection is endpoint.link.connection:
+            found = known.connection
             if found is not None and found.closed:
                 found = None
-            elif found is None and now - line.made_ns < AGAIN_NS:
+            elif found is None and now - known.made_ns < AGAIN_NS:
                 return None
             if found is not None and (now - found.used_ns < IDLE_NS or found.alive()):
                 return found
-        elif line is not None and line.connection is not None:
-            line.connection.close()
-        beside, made = endpoint.link.connection, None
+        elif known is not None and known.connection is not None:
+            known.connection.close()
+        loops_connection, made = endpoint.link.connection, None
         with contextlib.suppress(RedisUnavailable):  # the event loop's own attempts tell why
             made = BlockingConnection(
                 endpoint.address, endpoint.link.access, self._deadline_ns / NS_PER_SECOND
             )
-        lines[endpoint] = ThreadConnection(made, beside, now)
+        connections[endpoint] = ThreadConnection(made, loops_connection, now)
         if made is not None:
             with self._ledger.lock:
                 self._made.add(made)
