@@ -633,7 +633,7 @@ MUTATIONS = (
         suite("strong/test_deadlines", "not_written"),
     ),
     Mutation(
-        "refunds_are_lost_in_the_join_of_columns",
+        "refunds_are_lost_when_columns_merge",
         "reconcile",
         "return one[0], max(one[1], other[1]), max(one[2], other[2])",
         "return one[0], max(one[1], other[1]), one[2]",
