@@ -166,7 +166,7 @@ async def linked(regions: list[RegionProcess], seconds: float) -> None:
 
 def _ready(region: RegionProcess, others: int) -> bool:
     latest = region.latest
-    if latest is None or latest["cautious"]:
+    if latest is None or latest["warming_up"]:
         return False
     return list(latest["peers"].values()).count("alive") == others
 
