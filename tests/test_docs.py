@@ -42,8 +42,8 @@ from crdtbucket import (
     errors,
 )
 from crdtbucket._core import Table
+from crdtbucket.cli.commands import cli
 from crdtbucket.cli.config_command import config
-from crdtbucket.cli.main import cli
 from crdtbucket.limiter import housekeeping, waiting
 from crdtbucket.mesh.protocol import (
     anti_entropy,
@@ -277,7 +277,7 @@ def test_every_public_name_is_documented_and_no_other() -> None:
 
 TOLD_KINDS = [Limiter, Bucket, StrongBucket, Decision, Decisions, AllDecision, AllReservation]
 TOLD_KINDS += [ModeNotice]
-# A bucket's half of the talk with Redis; its caller is the desk alone.
+# A bucket's half of the talk with Redis; its caller is the ledger alone.
 TALK = ["open_call", "close_call", "take_as", "own", "void", "stated", "adopt", "shortage"]
 TALK += ["name_hash", "attach", "store"]
 
@@ -540,8 +540,8 @@ def test_no_figure_without_a_command() -> None:
     """Percentages and nanoseconds stand on the page that a command writes, and nowhere else."""
     allowed = {"0.01 %", "5 %", "30 %", "50 %"}  # names and settings of scenarios
     for path in PAGES:
-        if path.name in GENERATED or path.name == "CHANGELOG.md":
-            continue
+        if path.name in GENERATED or path.name in ("CHANGELOG.md", "cells.md"):
+            continue  # cells.md is a design that is not built, and says where its figures come from
         text = path.read_text()
         if path.name == "README.md":
             text = text.partition("<!-- accuracy")[0] + text.partition("<!-- end of accuracy")[2]
@@ -605,7 +605,7 @@ TOLD = [
     ("security.md", f"a snapshot every {housekeeping.SAVE_NS / SECOND:g} s"),
     ("api.md", f"At most {waiting.MAX_WAITERS:,} callers wait for a key"),
     ("modes.md", f"in chunks of {resync.CHUNK}, with a"),
-    ("modes.md", f"Closing a limiter takes {supervisor.LAST_WORDS_S:g} s for it at most"),
+    ("modes.md", f"Closing a limiter takes {supervisor.LAST_SETTLING_S:g} s for it at most"),
     ("modes.md", f"line in the log every {resync.PROGRESS_NS / SECOND:g} s"),
     ("modes.md", f"refused connections at least {outage.REFUSAL_SPACING_NS / 1e6:g} ms apart"),
     ("modes.md", f"Redis saw within the last {registry.GONE_S} s"),

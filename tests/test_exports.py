@@ -28,8 +28,10 @@ LAYERS = [
     strong reconcile.merging reconcile.findings""",
     """limiter.background rollout.watching shared metrics mesh.transport strong.redis.access
     strong.redis.login strong.redis.redis_connection strong.redis.topology strong.redis.locator
-    strong.redis.registry strong.redis.facts strong.redis.checkup strong.redis.blocking_connection
-    strong.endpoint strong.supervisor strong.resync strong.store strong.deadlines strong.threads
+    strong.redis.registry strong.redis.server_facts strong.redis.checkup
+    strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
+    strong.endpoint_health strong.endpoints strong.look_timer strong.resync strong.room_queue
+    strong.server_link strong.store strong.supervisor strong.threads
     strong.controller.webhook strong.controller.lateness limiter.tables""",
     """limiter rollout strong.strong_bucket strong.assembly strong.overridden_strong
     strong.strong_waiting reconcile""",

@@ -11,9 +11,9 @@ from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.demo.accounts import Ledger
 from crdtbucket.demo.demo_run import linked
 from crdtbucket.demo.processes import RegionProcess
-from crdtbucket.demo.proxy import HOST
 from crdtbucket.simulator.measure import Excess, Ideal
 from crdtbucket.simulator.run_settings import Settings
+from crdtbucket.testing.fault_proxy import HOST
 from tests.strong.redis_server import free_port
 
 NAMES = ("eu", "us", "ap")

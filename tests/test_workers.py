@@ -88,7 +88,7 @@ STRONG_APP = """
 import os
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.middleware.wsgi import LimitMiddleware
+from crdtbucket.http.middleware.wsgi import WSGILimitMiddleware
 
 def hello(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -97,7 +97,7 @@ def hello(environ, start_response):
 spec = BucketSpec.parse("web", "{limit}/hour", consistency="strong")
 limiter = Limiter([spec], node="edge-1", redis="{url}", shared=os.environ["SHARED"])
 rule = Rule("web", key=lambda request: "all", exempt=lambda request: request.path == "/healthz")
-app = LimitMiddleware(hello, Limits(limiter, rule))
+app = WSGILimitMiddleware(hello, Limits(limiter, rule))
 """
 
 

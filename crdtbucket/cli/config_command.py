@@ -13,8 +13,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from crdtbucket.base.duration import span
-from crdtbucket.errors import ConfigError
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import duration_ns, span
+from crdtbucket.errors import ConfigError, Problem
 from crdtbucket.spec.mode import Mode
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 FAULTS = 1
 DIFFERENT = 1
 NODES = (1, 3, 5, 10)
+EMPTY = ("says nothing", "add services: with a bucket, such as {api: {limit: 100/minute}}")
 
 FILE = click.Path(dir_okay=False)
 JSON = click.option("--json", "json_", is_flag=True, help="Print JSON.")
@@ -47,12 +49,14 @@ def check(files: tuple[str, ...], redis: bool) -> None:
 
     Exit status: 0 when all files can be used, 1 when one cannot.
     """
-    from crdtbucket.config import load_config
+    from crdtbucket.config import Config, load_config
 
     failed = False
     for file in files:
         try:
             found = load_config(file)
+            if found == Config(found.path):
+                raise ConfigError([Problem(*EMPTY, file=file, line=1, column=1)])
         except ConfigError as error:  # noqa: PERF203 - each file is looked at
             failed = True
             for problem in error.problems:
@@ -151,8 +155,9 @@ def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) ->
     """Tell what FILE means for fleets of some sizes: limits, quotas in an outage, memory.
 
     The limit is that of all nodes together, however many there are. Beside it stand, as tokens at
-    once and a second: what a static split would leave each node, what each and all grant in an
-    outage of Redis, and the most that all can grant together while no node hears another.
+    once and tokens in each refill_interval: what a static split would leave each node, what each
+    and all grant in an outage of Redis, and the most that all can grant together while no node
+    hears another.
     """
     from crdtbucket.config import load_config
     from crdtbucket.config.compare import compare
@@ -257,10 +262,10 @@ def _print_outlook(row: Outlook) -> None:
     console.print()
     for line in lines:
         console.print(line, markup=False)
-    console.print(_fleets(row.fleets))
+    console.print(_fleets(row.fleets, row.refill_interval))
 
 
-def _fleets(fleets: Iterable[Fleet]) -> Table:
+def _fleets(fleets: Iterable[Fleet], interval: str) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="")
     rows = list(fleets)
     columns: list[tuple[str, list[Share | None]]] = [
@@ -275,15 +280,17 @@ def _fleets(fleets: Iterable[Fleet]) -> Table:
         table.add_column(head, justify="right")
     for number, one in enumerate(rows):
         cells = (shares[number] for _, shares in columns)
-        table.add_row(str(one.nodes), *(_share(cell) for cell in cells))
+        table.add_row(str(one.nodes), *(_share(cell, interval) for cell in cells))
     return table
 
 
-def _share(share: Share | None) -> str:
+def _share(share: Share | None, interval: str) -> str:
+    """Tokens at once, and those that come back in the bucket's interval."""
     if share is None:
         return ""
-    rate = share.per_second
-    return f"{share.capacity:,} + {f'{rate:,.0f}' if rate >= 1_000 else f'{rate:.3g}'}/s"
+    rate = share.per_second * duration_ns(interval) / NS_PER_SECOND
+    number = f"{rate:,.0f}" if rate >= 1_000 else f"{rate:.3g}"
+    return f"{share.capacity:,} + {number}{'/s' if interval == '1s' else f' per {interval}'}"
 
 
 def _seconds(seconds: float) -> str:

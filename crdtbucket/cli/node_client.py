@@ -85,8 +85,12 @@ class NodeClient:
         return await self._call("POST", "admin/rollout", {"action": action})
 
     async def status(self) -> dict[str, Any]:
-        """What the node says of itself and of its peers."""
-        return await self._call("GET", "admin/status")
+        """What the node says of itself and of its peers; without a token what is public of that."""
+        if self._headers:
+            return await self._call("GET", "admin/status")
+        ready = await self._call("GET", "readyz", wanted=(200, 503))
+        peers = await self._call("GET", "v1/peers")
+        return {**peers, **await self.buckets(), "ready": ready.get("status") == "ok"}
 
     async def buckets(self) -> dict[str, Any]:
         """All buckets, with their counters."""

@@ -7,17 +7,16 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
+from crdtbucket.cli.progress import progress
 from crdtbucket.mesh.mesh_config import split_address
 from crdtbucket.reconcile.findings import Report
 
@@ -130,7 +129,7 @@ async def _repeat(once: Once, every: float | None, json_: bool) -> int:
         asyncio.get_running_loop().add_signal_handler(number, interrupt)
     try:
         while True:
-            with _bar() as moved:
+            with progress("reconciling") as moved:
                 report = await once(moved, stop.is_set)
             _print(report, json_)
             if stop.is_set() and report.done < 1:
@@ -143,18 +142,6 @@ async def _repeat(once: Once, every: float | None, json_: bool) -> int:
     except asyncio.CancelledError:
         click.echo("crdtbucket: stopped", err=True)
         return INTERRUPTED
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[float], None]]:
-    """Told the part that is done; seen at a terminal alone."""
-    console = Console(stderr=True)
-    columns = (TextColumn("reconciling"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda part: bar.update(task, completed=part)
 
 
 def _print(report: Report, json_: bool) -> None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from crdtbucket._core import BucketCore, Table
+from crdtbucket.base.duration import span
 from crdtbucket.config import Config
 from crdtbucket.config.compare import limit_words
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -45,6 +46,8 @@ class Outlook:
     limit: str
     capacity: int
     per_second: float
+    refill_interval: str
+    """As the file has it: rates are shown for this time."""
     consistency: str
     on_outage: str
     seconds_to_full: float
@@ -75,6 +78,7 @@ def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
                     limit=limit_words(spec),
                     capacity=spec.capacity,
                     per_second=spec.rate_per_second,
+                    refill_interval=span(spec.interval_ns),
                     consistency=consistency.value,
                     on_outage=rule,
                     seconds_to_full=spec.capacity / spec.rate_per_second,

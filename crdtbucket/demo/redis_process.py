@@ -10,10 +10,10 @@ import tempfile
 
 from crdtbucket.base.address import Address
 from crdtbucket.demo.processes import DemoError, free_port
-from crdtbucket.demo.proxy import HOST
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.redis_connection import Connection
+from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.testing.fault_proxy import HOST
 
 PROGRAMS = ("redis-server", "valkey-server")
 START_S = 10.0
@@ -75,7 +75,7 @@ class RedisProcess:
 
     async def _answers(self) -> bool:
         try:
-            connection = await Connection.open(self.address, self.access, 1.0)
+            connection = await RedisConnection.open(self.address, self.access, 1.0)
         except RedisUnavailable:
             return False
         connection.abort()

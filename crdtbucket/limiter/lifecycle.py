@@ -315,7 +315,7 @@ class Lifecycle:
             if self._state is None or self.machine is None:
                 return
             if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
-                self._state.save_owed(self._strong.owed())
+                self._state.save_owed(self._strong.unsettled_state())
             self._state.save_snapshot(self.machine.snapshot())
 
     def _release(self) -> None:

@@ -249,7 +249,11 @@ REDIS = (
         ("strong_settled_tokens_total", "settled_tokens", "Tokens that settling brought."),
         ("strong_unsettled_keys", "unsettled", "Keys that Redis is still to be told of."),
         ("strong_denied_here_total", "denied_here", "Denials without asking Redis again."),
-        ("strong_returned_calls_total", "ghosts", "Calls found charged to nobody, and returned."),
+        (
+            "strong_unclaimed_charges_total",
+            "unclaimed_charges",
+            "Charges that no caller got, given back.",
+        ),
         ("strong_sharing_nodes", "sharing_nodes", "Processes that share the limits, this one too."),
         ("strong_refused", "refused", "1 while Redis is not used, as others hash keys otherwise."),
     ),

@@ -17,14 +17,14 @@ from crdtbucket.reconcile.buckets import Bucket, Buckets, News, Place
 from crdtbucket.reconcile.merging import Columns, Held, Owner
 from crdtbucket.reconcile.observed_peer import Told
 from crdtbucket.spec.bucket_spec import clipped
-from crdtbucket.strong.ledger import redis_key
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import Connection, ask, asked
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask, asked
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.script import Call, Column, Status
+from crdtbucket.strong.redis.script import Column, ScriptCall, ScriptStatus
+from crdtbucket.strong.store_names import redis_key
 
 CHUNK = 256
 """Keys that are asked for at a time."""
@@ -45,7 +45,7 @@ class Records:
         self.owner: Owner | None = None
         """None: it is no node, and has no column of its own."""
         self.marks: set[int] = set()
-        self._connections: list[Connection] = []
+        self._connections: list[RedisConnection] = []
         self._slots: list[int | None] = []
         self._prefix = config.prefix.encode()
         self._name = re.compile(
@@ -64,7 +64,7 @@ class Records:
         access = server_access(self._config, tls, "crdtbucket:reconcile")
         for primary in layout.primaries:
             self._connections.append(
-                await Connection.open(
+                await RedisConnection.open(
                     primary.address, access, self._config.connect_timeout, scripts=[script.SOURCE]
                 )
             )
@@ -128,7 +128,7 @@ class Records:
             await self._within(_all(sent))
             for reply in sent:
                 answer = script.parse(reply.result())
-                if answer.status is not Status.ALLOWED:
+                if answer.status is not ScriptStatus.ALLOWED:
                     raise RedisReplyError(f"a settle of nothing ended as {answer.status.name}")
         return Told(len(told), 0, 0)
 
@@ -141,7 +141,7 @@ class Records:
             for (node, epoch), counts in columns.items()
         )
         name, debt = self._redis_key(place, bucket), bucket.debt_ns(owed)
-        call = Call(name, 0, _OWNER, 0, 0, 0, 0, debt, others)
+        call = ScriptCall(name, 0, _OWNER, 0, 0, 0, 0, debt, others)
         connection = self._server(name)
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
@@ -158,7 +158,7 @@ class Records:
     def _redis_key(self, place: Place, bucket: Bucket) -> bytes:
         return redis_key(self._prefix, bucket.spec.key, place)
 
-    def _server(self, name: bytes) -> Connection:
+    def _server(self, name: bytes) -> RedisConnection:
         owner = self._slots[topology.slot(name)]
         if owner is None:
             text = f"no primary serves slot {topology.slot(name)} of the cluster"

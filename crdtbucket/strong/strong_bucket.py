@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NoReturn, SupportsIndex
 
 from crdtbucket._core import Decision, Decisions, Table
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import AcquireRequired, CrdtbucketError, InvalidKey
 from crdtbucket.limiter.bucket import Bucket, cost_of_each
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -92,25 +93,32 @@ class StrongBucket(Bucket):
             array("d", (d.retry_after for d in decisions)),
         )
 
+    def fallback_policy(self, key: str | bytes) -> tuple[int, float] | None:
+        """The limit that this node applies to a key while Redis is unreachable: whole tokens, and
+        the seconds in which they come back. None when `on_outage` is not "quota"."""
+        bucket = self.of(key)
+        found = self.store.ledger.fallback_policy(bucket, key)
+        return None if found is None else (found[0], found[1] / NS_PER_SECOND)
+
     def refund(self, decision: Decision, tokens: SupportsIndex | None = None) -> int:
         """As `Bucket.refund`."""
         given_back = super().refund(decision, tokens)
         if given_back:
-            self.store.owe(self, decision.key)
+            self.store.unsettle(self, decision.key)
         return given_back
 
     def reset(self, key: str | bytes) -> int:
-        """As `Bucket.reset`; Redis hears of it within a moment."""
+        """As `Bucket.reset`; Redis is settled within a moment."""
         given_back = super().reset(key)
         if given_back:
-            self.store.owe(self, key)
+            self.store.unsettle(self, key)
         return given_back
 
     def settle(self, key: str | bytes, tokens: SupportsIndex) -> int:
         """As `Bucket.settle`."""
         charged = super().settle(key, tokens)
         if charged:
-            self.store.owe(self, key)
+            self.store.unsettle(self, key)
         return charged
 
 

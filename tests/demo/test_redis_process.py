@@ -13,7 +13,7 @@ from crdtbucket.demo.processes import DemoError
 from crdtbucket.demo.redis_process import RedisProcess
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from tests.demo.programs import anybody_listens, eventually, gone
 from tests.strong.redis_server import PROGRAMS
 
@@ -21,7 +21,7 @@ installed = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make 
 
 
 async def asked(server: RedisProcess, *words: str) -> object:
-    connection = await Connection.open(server.address, server.access, 5.0)
+    connection = await RedisConnection.open(server.address, server.access, 5.0)
     try:
         return await ask(connection, *words)
     finally:
@@ -35,7 +35,7 @@ async def test_it_comes_back_empty_at_the_same_address_and_is_closed_to_others()
         await server.start()
         assert await asked(server, "SET", "a", "1") == b"OK"
         with pytest.raises(RedisUnavailable, match="password"):
-            await Connection.open(server.address, Access(), 5.0)
+            await RedisConnection.open(server.address, Access(), 5.0)
         await server.kill()
         assert not anybody_listens({server.address.port})
         await server.start()

@@ -17,7 +17,7 @@ import pytest
 from crdtbucket.base.address import Address
 from crdtbucket.demo.words import BANNERS
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from tests.demo.programs import ROOT, anybody_listens, children, eventually, gone, listening, start
 from tests.strong.redis_server import PROGRAMS, Server, free_port
 
@@ -86,7 +86,7 @@ def test_a_redis_of_ones_own_is_cut_off_and_keeps_nothing_of_it(tmp_path: Path) 
 
 
 async def asked(server: Server, *words: str) -> object:
-    connection = await Connection.open(
+    connection = await RedisConnection.open(
         Address(server.host, server.port), Access(password="s3:cret", db=3), 5.0
     )
     try:

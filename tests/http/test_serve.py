@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
-from crdtbucket.cli.main import cli
+from crdtbucket.cli.commands import cli
 from tests.http.serving import TOKEN
 from tests.strong.redis_server import free_port
 

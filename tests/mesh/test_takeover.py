@@ -51,8 +51,8 @@ class Host:
     def leader_dies(self, *, heard: bool = True) -> None:
         """No goodbye. `heard`: the kernel closes its sockets, and the peers see that."""
         self.node.node.on_wake = self.node.table.on_wake = None
-        self.node.life += 1  # what is under way to or from it is lost
-        self.node.woken = 0
+        self.node.epochs += 1  # what is under way to or from it is lost
+        self.node._tick_at = 0
         for name in self.others if heard else ():
             peer = self.mesh[name]
             local = peer.local_ns(self.mesh.now_ns)
@@ -70,7 +70,7 @@ class Host:
         node._wake()
         for name in order or self.others:
             if mesh[name].up:
-                mesh._connect("A", name, node.life, mesh[name].life)
+                mesh._connect("A", name, node.epochs, mesh[name].epochs)
 
     @property
     def others(self) -> list[str]:

@@ -43,7 +43,7 @@ STRONG = {
     "settled_tokens": 9021,
     "unsettled": 9022,
     "denied_here": 9023,
-    "ghosts": 9024,
+    "unclaimed_charges": 9024,
     "sharing_nodes": 9025,
     "refused": 9026,
 }

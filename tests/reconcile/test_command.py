@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from crdtbucket import Limiter
-from crdtbucket.cli.main import cli
+from crdtbucket.cli.commands import cli
 from tests.mesh.network import eventually
 from tests.reconcile.fleet import config_file, counts, nodes
 from tests.strong.redis_server import Server, free_port

@@ -14,13 +14,13 @@ import pytest
 from crdtbucket import Limiter, MeshConfig
 from crdtbucket.base.hashing import PUBLIC_KEY
 from crdtbucket.config import load_config
-from crdtbucket.demo.proxy import Proxy
 from crdtbucket.errors import ConfigError
 from crdtbucket.mesh.transport import network
 from crdtbucket.mesh.transport.peer_connection import Link
 from crdtbucket.mesh.transport.session import Handshake
 from crdtbucket.reconcile.buckets import Buckets
 from crdtbucket.reconcile.observed_peer import Caller, PeerFailed
+from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.mesh.network import eventually
 from tests.reconcile.fleet import SECRET, Counts, config_file, counts, holder, nodes, recorded, run
 from tests.strong.redis.test_topology import cluster
@@ -198,8 +198,8 @@ async def test_under_traffic_no_decision_is_lost(path: Path, server: Server) -> 
             assert all(one.error is None for one in report.holders)
         running = False
         await asyncio.gather(*tasks)
-        desks = [one._strong.store.desk for one in limiters]  # type: ignore[union-attr]
-        await eventually(lambda: not any(desk.owed.unsettled for desk in desks), 60)
+        ledgers = [one._strong.store.ledger for one in limiters]  # type: ignore[union-attr]
+        await eventually(lambda: not any(ledger.unsettled.pending for ledger in ledgers), 60)
         await run(path, limiters)
         last = await run(path, limiters)
         assert last.differing_keys == 0
@@ -417,7 +417,7 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
 async def test_a_cut_mesh_is_told_and_heals_without_charging_twice(path: Path) -> None:
     async with AsyncExitStack() as stack:
         ports = [free_port(), free_port()]
-        proxies = [Proxy(port) for port in ports]
+        proxies = [FaultProxy(port) for port in ports]
         for proxy in proxies:
             await proxy.start()
             stack.push_async_callback(proxy.stop)

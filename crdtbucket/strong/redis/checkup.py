@@ -10,14 +10,14 @@ from crdtbucket.base.address import Address
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import CrdtbucketError, RedisUnavailable
 from crdtbucket.strong.redis.access import server_access, tls_context
-from crdtbucket.strong.redis.facts import facts
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import Connection
+from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.strong.redis.registry import Registry
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained
 from crdtbucket.strong.redis.script import SOURCE, parse
+from crdtbucket.strong.redis.server_facts import facts
 from crdtbucket.strong.redis.topology import Primary
 
 NODE = "config check"
@@ -38,7 +38,7 @@ async def checkup(config: RedisConfig) -> AsyncIterator[tuple[Address | None, st
     access = server_access(config, tls, "crdtbucket:check")
     for primary in layout.primaries:
         try:
-            connection = await Connection.open(
+            connection = await RedisConnection.open(
                 primary.address, access, config.connect_timeout, scripts=[SOURCE]
             )
         except RedisUnavailable as error:
@@ -57,7 +57,7 @@ async def checkup(config: RedisConfig) -> AsyncIterator[tuple[Address | None, st
             connection.abort()
 
 
-async def _fault(connection: Connection, primary: Primary, config: RedisConfig) -> str:
+async def _fault(connection: RedisConnection, primary: Primary, config: RedisConfig) -> str:
     registry = Registry(config.prefix, NODE, Table(max_keys=16))
     arguments, call = registry.probe(primary.ranges)
     future: asyncio.Future[object] = asyncio.get_running_loop().create_future()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from crdtbucket.cli.main import cli
+from crdtbucket.cli.commands import cli
 from tests.strong.redis_server import Server, free_port
 
 FILE = """

@@ -13,8 +13,8 @@ from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import MeshError
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
-from crdtbucket.strong.last_epoch import LastLife, dump, load
-from crdtbucket.strong.owed import Owed
+from crdtbucket.strong.previous_epoch import PreviousEpoch, dump, load
+from crdtbucket.strong.unsettled import Unsettled
 from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
 
@@ -97,7 +97,7 @@ async def test_a_redis_that_kept_its_records_is_told_the_difference(tmp_path: Pa
             assert await bucket.acquire("k", 20)
             server.freeze()
             (endpoint,) = bucket.store.endpoints.values()  # type: ignore[attr-defined]
-            endpoint.keeper.drop()
+            endpoint.supervisor.drop()
             took = [await bucket.acquire("k", 5) for _ in range(30)]
             assert {decision.mode for decision in took} == {Mode.FALLBACK}
             consumed = 20 + 5 * sum(decision.allowed for decision in took)
@@ -180,9 +180,9 @@ async def test_what_is_settled_before_the_end_is_no_warning(
 
 
 def test_what_is_kept_is_read_back() -> None:
-    life = LastLife(((1, 2**64 - 1, 0, 5), (3, 4, 5, 0)), (("10.0.0.1:6379", "abc"),))
+    life = PreviousEpoch(((1, 2**64 - 1, 0, 5), (3, 4, 5, 0)), (("10.0.0.1:6379", "abc"),))
     assert load(dump(life)) == life
-    assert load(dump(LastLife())) == LastLife()
+    assert load(dump(PreviousEpoch())) == PreviousEpoch()
 
 
 @pytest.mark.parametrize(
@@ -212,15 +212,15 @@ def test_a_damaged_file_is_refused_with_what_to_do(data: bytes) -> None:
 def test_what_is_adrift_ends_with_a_younger_call_and_not_with_an_older_one() -> None:
     table = Table(max_keys=16, virtual=True)
     bucket = BucketCore(table, BucketSpec("b", 10, 1))
-    owed, item = Owed(table, {}), (bucket, bucket.hash("k"))
+    unsettled, item = Unsettled(table, {}), (bucket, bucket.hash("k"))
     table.open_tokens = 12
-    owed.adrift(item, 5, 3)
-    owed.adrift(item, 7, 4)
-    owed.asked((bucket, bucket.hash("other")), 9)
-    owed.asked(item, 3)
-    owed.asked(item, 4)
+    unsettled.may_still_run(item, 5, 3)
+    unsettled.may_still_run(item, 7, 4)
+    unsettled.fenced((bucket, bucket.hash("other")), 9)
+    unsettled.fenced(item, 3)
+    unsettled.fenced(item, 4)
     assert table.open_tokens == 12
-    owed.asked(item, 5)
+    unsettled.fenced(item, 5)
     assert table.open_tokens == 0
-    owed.asked(item, 6)
+    unsettled.fenced(item, 6)
     assert table.open_tokens == 0

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from crdtbucket.demo.demo_network import RegionNetwork
-from crdtbucket.demo.proxy import HOST, Proxy, Way
+from crdtbucket.testing.fault_proxy import HOST, FaultProxy, Way
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -34,9 +34,9 @@ async def echo_server() -> AsyncIterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def proxied(delay: float = 0.0) -> AsyncIterator[Proxy]:
+async def proxied(delay: float = 0.0) -> AsyncIterator[FaultProxy]:
     async with echo_server() as port:
-        proxy = Proxy(port, delay=delay)
+        proxy = FaultProxy(port, delay=delay)
         await proxy.start()
         try:
             yield proxy
@@ -45,7 +45,9 @@ async def proxied(delay: float = 0.0) -> AsyncIterator[Proxy]:
 
 
 @contextlib.asynccontextmanager
-async def call(proxy: Proxy) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def call(
+    proxy: FaultProxy,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection(HOST, proxy.port)
     try:
         yield reader, writer
@@ -118,7 +120,7 @@ async def test_a_reset_is_told_as_one_to_both_ends() -> None:
             heard.set_result(exc)
 
     server = await asyncio.get_running_loop().create_server(Server, HOST, 0)
-    proxy = Proxy(server.sockets[0].getsockname()[1])
+    proxy = FaultProxy(server.sockets[0].getsockname()[1])
     await proxy.start()
     async with call(proxy) as (reader, _):
         await asyncio.wait_for(met.wait(), 60)
@@ -135,7 +137,7 @@ async def test_an_end_whose_receiver_was_reset_meanwhile_ends_the_connection() -
     failed: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: failed.append(context))
     with socket.create_server((HOST, 0)) as listener, socket.socket() as caller:
-        proxy = Proxy(listener.getsockname()[1])
+        proxy = FaultProxy(listener.getsockname()[1])
         await proxy.start()
         caller.setblocking(False)
         await loop.sock_connect(caller, (HOST, proxy.port))
@@ -155,7 +157,7 @@ async def test_an_end_whose_receiver_was_reset_meanwhile_ends_the_connection() -
 async def test_nobody_at_the_far_end_closes_the_call() -> None:
     with socket.socket() as unused:
         unused.bind((HOST, 0))  # bound, and nobody listens
-        proxy = Proxy(unused.getsockname()[1])
+        proxy = FaultProxy(unused.getsockname()[1])
         await proxy.start()
         async with call(proxy) as (reader, _):
             with contextlib.suppress(ConnectionError):
@@ -177,7 +179,7 @@ async def test_the_ways_differ_and_may_change_while_a_connection_is_open() -> No
 
 async def test_jitter_keeps_the_order_and_comes_from_the_seed() -> None:
     sent = b"".join(b"%06d" % number for number in range(500))
-    proxies = [Proxy(1, seed=seed) for seed in (1, 1, 2)]
+    proxies = [FaultProxy(1, seed=seed) for seed in (1, 1, 2)]
     assert len({proxy.random.random() for proxy in proxies}) == 2
     async with proxied() as proxy, call(proxy) as (reader, writer):
         proxy.there.jitter = proxy.back.jitter = 0.005
@@ -273,7 +275,7 @@ async def test_an_end_is_told_late_when_closing_is_slow() -> None:
 async def test_a_unix_socket_can_be_at_the_far_end() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = await asyncio.start_unix_server(echo, f"{folder}/s")
-        proxy = Proxy(path=f"{folder}/s")
+        proxy = FaultProxy(path=f"{folder}/s")
         await proxy.start()
         async with call(proxy) as (reader, writer):
             await round_trip(reader, writer)

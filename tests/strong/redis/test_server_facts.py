@@ -12,8 +12,8 @@ from crdtbucket.strong import supervisor
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.facts import Facts, facts, read_facts
-from crdtbucket.strong.redis.redis_connection import Connection
+from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.strong.redis.server_facts import ServerFacts, facts, read_facts
 from tests.mesh.network import eventually
 from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_server import PROGRAMS, Server
@@ -51,7 +51,7 @@ def records(server: Server) -> int:
 async def test_a_server_tells_what_is_asked(program: str) -> None:
     rules = ("maxmemory 64mb", "maxmemory-policy allkeys-lru")
     with Server(*rules, program=program) as server:
-        connection = await Connection.open(Address(server.host, server.port), Access(), 5.0)
+        connection = await RedisConnection.open(Address(server.host, server.port), Access(), 5.0)
         found = await facts(connection)
         assert (found.max_memory, found.policy, found.evicted) == (64 << 20, "allkeys-lru", 0)
         assert found.run_id is not None
@@ -65,8 +65,8 @@ async def test_a_server_tells_what_is_asked(program: str) -> None:
 async def test_a_user_who_may_not_ask_is_told_nothing() -> None:
     refuse = b"-NOPERM no permissions to run the 'info' command\r\n"
     async with fake(lambda c: refuse if c[0] == b"INFO" else friendly(c)) as server:
-        connection = await Connection.open(server.address, Access(), 5.0)
-        assert await facts(connection) == Facts()
+        connection = await RedisConnection.open(server.address, Access(), 5.0)
+        assert await facts(connection) == ServerFacts()
         connection.abort()
 
 
@@ -74,7 +74,7 @@ async def test_a_user_who_may_not_ask_is_told_nothing() -> None:
     "reply", [None, 5, b"", b"maxmemory:\r\n", b"maxmemory:-5\r\n", b"evicted_keys:" + b"9" * 60]
 )
 def test_what_is_no_answer_says_nothing(reply: object) -> None:
-    assert read_facts(reply) == Facts()
+    assert read_facts(reply) == ServerFacts()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_is_no_answer_says_nothing(reply: object) -> None:
      (1, "", False), (1, "volatile-ttl", True), (1, "allkeys-random", True)],
 )  # fmt: skip
 def test_all_policies_but_one_evict(memory: int | None, policy: str, evicts: bool) -> None:
-    found = Facts(max_memory=memory, policy=policy)
+    found = ServerFacts(max_memory=memory, policy=policy)
     assert found.evicts is evicts
     assert (policy in found.warning and "noeviction" in found.warning) is evicts
 

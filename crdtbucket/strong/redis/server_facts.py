@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.resp import RedisErrorReply
 
 SECTIONS = ("server", "memory", "stats")
@@ -15,7 +15,7 @@ _LINE = re.compile(
 
 
 @dataclass(frozen=True)
-class Facts:
+class ServerFacts:
     """Of one server, as of now; None and empty for what it does not tell."""
 
     run_id: str | None = None
@@ -46,21 +46,21 @@ class Facts:
         )
 
 
-async def facts(connection: Connection) -> Facts:
-    """Asks a server. Raises `ConnectionLost`."""
+async def facts(connection: RedisConnection) -> ServerFacts:
+    """Asks a server. Raises `RedisConnectionLost`."""
     try:
         reply = await ask(connection, "INFO", *SECTIONS)
     except RedisErrorReply:
-        return Facts()  # not allowed to this user
+        return ServerFacts()  # not allowed to this user
     return read_facts(reply)
 
 
-def read_facts(reply: object) -> Facts:
+def read_facts(reply: object) -> ServerFacts:
     """What an answer to INFO says."""
     if not isinstance(reply, bytes):
-        return Facts()
+        return ServerFacts()
     found = {name.decode(): value.decode() for name, value in _LINE.findall(reply)}
-    return Facts(
+    return ServerFacts(
         found.get("run_id"),
         _number(found.get("maxmemory", "")),
         found.get("maxmemory_policy", ""),
@@ -72,4 +72,4 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-__all__ = ["Facts", "facts", "read_facts"]
+__all__ = ["ServerFacts", "facts", "read_facts"]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import msgpack
 
 from crdtbucket.errors import MeshError
-from crdtbucket.strong.owed import Row
+from crdtbucket.strong.unsettled import Row
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class LastLife:
+class PreviousEpoch:
     """The end of a life: the counts themselves are in the snapshot of the table."""
 
     rows: tuple[Row, ...] = ()
@@ -22,13 +22,13 @@ class LastLife:
     """Each server by its address, and the text by which a restart of it is noticed."""
 
 
-def dump(life: LastLife) -> bytes:
+def dump(life: PreviousEpoch) -> bytes:
     """As bytes."""
     packed: bytes = msgpack.packb((FORMAT, life.rows, life.servers))
     return packed
 
 
-def load(data: bytes) -> LastLife:
+def load(data: bytes) -> PreviousEpoch:
     """What was kept. Raises `MeshError` when it cannot be read, and says what to do."""
     try:
         form, rows, servers = msgpack.unpackb(data, use_list=False)
@@ -40,7 +40,7 @@ def load(data: bytes) -> LastLife:
         for pair in servers:
             if len(pair) != 2 or not all(isinstance(one, str) for one in pair):
                 raise ValueError("a server of it is none")
-        return LastLife(rows, servers)
+        return PreviousEpoch(rows, servers)
     except (ValueError, TypeError) as error:
         raise MeshError(
             f"what the last life had still to tell Redis cannot be read ({error}): remove the "
@@ -48,4 +48,4 @@ def load(data: bytes) -> LastLife:
         ) from error
 
 
-__all__ = ["FORMAT", "LastLife", "dump", "load"]
+__all__ = ["FORMAT", "PreviousEpoch", "dump", "load"]
