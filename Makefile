@@ -13,6 +13,8 @@
 #   make chaos   real Redis servers fail under load, and every token is accounted for (CALLS=n)
 #   make fuzz    random bytes against everything that reads frames or files, and libFuzzer on the core
 #                (SECONDS=n; installs clang, CLANG=no does without)
+#   make docs    the pages of docs/ as a site in docs/_build, warnings are errors
+#   make docs-architecture  the drawing of the folders in docs/architecture.md, from the imports
 #   make docs-figures  the picture and the tables of the documents (some minutes; DOC_SEEDS=n)
 #   make docs-scaling  the page on scaling: growth measured again (half an hour, a quiet machine)
 #   make lint    ruff, format and rules        make types   mypy --strict
@@ -42,8 +44,8 @@ NATIVE := $(wildcard crdtbucket/*.pyx crdtbucket/core/*.pxi crdtbucket/core/*.h)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench bench-report bench-page soak chaos fuzz docs-figures docs-scaling \
-  lint types format redis promtool wrk clang clean
+.PHONY: help demo test check bench bench-report bench-page soak chaos fuzz docs docs-architecture docs-figures \
+  docs-scaling lint types format redis promtool wrk clang clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -82,6 +84,12 @@ fuzz: $(STAMPS)/dev clang
 	CLANG="$(filter-out no,$(CLANG))" $(BIN)/python -m tests.fuzz --seconds $(SECONDS) \
 	  $(if $(filter no,$(CLANG)),--without-libfuzzer)
 
+docs: $(STAMPS)/dev
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
+
+docs-architecture: $(STAMPS)/dev
+	PYTHONPATH=. $(BIN)/python docs/architecture.py
+
 docs-figures: $(STAMPS)/dev
 	$(BIN)/python docs/figures.py --seeds $(DOC_SEEDS)
 
@@ -118,7 +126,7 @@ $(STAMPS)/tools: $(STAMPS)/venv pyproject.toml
 	@touch $@
 
 $(STAMPS)/base: $(STAMPS)/tools $(NATIVE) pyproject.toml
-	$(PIP) install --no-build-isolation --editable .
+	$(PIP) install --no-build-isolation --editable '.[cli]'
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/base

@@ -159,17 +159,6 @@ def keys(rows: Rows) -> str:
     return table(head, out)
 
 
-def changes(rows: Rows) -> str:
-    """A round, against keys changed."""
-    units = ("ms sent", "ms heard")
-    lines = [rows.line("rounds of a table", unit) for unit in units]
-    return table(
-        ("keys changed", *units),
-        [[f"{size:,.0f}", number(sent), number(heard)]
-         for (size, sent), (_, heard) in zip(*lines, strict=True)],
-    )  # fmt: skip
-
-
 def values(rows: Rows) -> dict[str, str]:
     """Every number and table of the page, by its name in the text."""
     one = {size: rows.value(HOT, f"{size} nodes, scripted", "kB") for size in SIZES}
@@ -188,7 +177,6 @@ def values(rows: Rows) -> dict[str, str]:
         "one_key": one_key(rows),
         "grown": grown(rows),
         "keys": keys(rows),
-        "changes": changes(rows),
         "converged": table(("nodes", "ms until all agree"),
                            [[f"{n:.0f}", number(ms)] for n, ms in found]),
         "lives": str(lives),

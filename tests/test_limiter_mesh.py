@@ -14,6 +14,7 @@ import msgpack
 import pytest
 
 from crdtbucket import (
+    Bucket,
     BucketSpec,
     Limiter,
     LimiterClosed,
@@ -22,7 +23,6 @@ from crdtbucket import (
     NodeConflict,
 )
 from crdtbucket.config import load_config
-from crdtbucket.limiter.overridden_bucket import PlannedBucket
 from crdtbucket.mesh import snapshot
 
 SECRET = "a secret of this test"
@@ -284,7 +284,7 @@ async def test_a_snapshot_of_another_version_is_left_with_a_warning(
     saved.write_bytes(msgpack.packb((1, 7, [], [], [])))
     async with Limiter([spec], node="eu-1", mesh=config) as limiter:
         assert limiter.bucket("api").take("tenant", 100)
-    assert "eu-1 starts its life no. 1 without memory" in caplog.text
+    assert "eu-1 starts its epoch no. 1 without memory" in caplog.text
     assert "format 1, this version reads 2" in caplog.text
     assert saved.read_bytes()[1] == 2  # replaced
 
@@ -307,7 +307,7 @@ async def test_after_a_reboot_a_snapshot_stands_when_nobody_answers(
 async def test_nodes_whose_plans_differ_count_each_plan_for_itself() -> None:
     def planned(capacity: int) -> BucketSpec:
         plan = BucketSpec("any", capacity, 1, "1h")
-        return replace(SPEC, plans=[("gold-*", plan)])
+        return replace(SPEC, overrides=[("gold-*", plan)])
 
     async with contextlib.AsyncExitStack() as stack:
         eu = await stack.enter_async_context(node("eu-1", spec=planned(200)))
@@ -325,7 +325,7 @@ async def test_nodes_whose_plans_differ_count_each_plan_for_itself() -> None:
         await eventually(lambda: left(eu, "gold-1") == 60)
         # What was taken without the plan is known where the plan ends.
         bucket = us.bucket(SPEC.name)
-        assert isinstance(bucket, PlannedBucket)
-        bucket.set_plans(())
+        assert isinstance(bucket, Bucket)
+        bucket.set_overrides(())
         await eventually(lambda: left(us, "gold-1") == 290)
         assert left(eu, "gold-1") == 60

@@ -9,6 +9,7 @@ import click
 from crdtbucket import __version__
 from crdtbucket.cli.config_command import config
 from crdtbucket.cli.demo_command import demo
+from crdtbucket.cli.doctor_command import doctor
 from crdtbucket.cli.reconcile_command import reconcile
 from crdtbucket.cli.replay_command import replay
 from crdtbucket.cli.rollout_command import rollout
@@ -29,8 +30,10 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, simulate, replay, reconcile, serve, status, top, take, peek, reset, rollout,
-                config):  # fmt: skip
+for command in (
+    *(config, doctor, serve, status, top, take, peek, reset, rollout, reconcile),
+    *(demo, simulate, replay),
+):
     cli.add_command(command)
 
 

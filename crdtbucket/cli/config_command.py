@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import sys
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from crdtbucket.config import Config
     from crdtbucket.config.compare import Comparison
     from crdtbucket.config.outlook import Fleet, Outlook, Share
-    from crdtbucket.strong.redis.redis_config import RedisConfig
 
 FAULTS = 1
 DIFFERENT = 1
@@ -40,12 +38,10 @@ def config() -> None:
 
 @config.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
-@click.option("--redis", is_flag=True, help="Ask the Redis of each file whether it would serve.")
-def check(files: tuple[str, ...], redis: bool) -> None:
-    """Tell every fault of FILE, with its place, and what to write instead.
+def check(files: tuple[str, ...]) -> None:
+    """Print every fault of FILE, with its place, and what to write instead.
 
-    With --redis: also whether its Redis can be reached, lets this user write, and does not evict
-    keys. A key is written there that is gone after a minute.
+    What the file names (Redis, peers, ports) is examined by `crdtbucket doctor`.
 
     Exit status: 0 when all files can be used, 1 when one cannot.
     """
@@ -65,20 +61,7 @@ def check(files: tuple[str, ...], redis: bool) -> None:
             click.echo(f"{file}: {_summary(found)}")
             for note in _notes(found):
                 click.echo(f"{file}: note: {note}")
-            if redis and found.redis is not None:
-                failed |= asyncio.run(_asked(file, found.redis))
     sys.exit(FAULTS if failed else 0)
-
-
-async def _asked(file: str, redis: RedisConfig) -> bool:
-    """Prints what is to be said of each server; whether one has a fault."""
-    from crdtbucket.strong.redis.checkup import checkup
-
-    failed = False
-    async for address, fault in checkup(redis):
-        failed |= bool(fault)
-        click.echo(f"{file}: Redis{f' {address}' if address else ''}: {fault or 'it serves'}")
-    return failed
 
 
 @config.command()
@@ -197,7 +180,7 @@ def _summary(found: Config) -> str:
 
 def _notes(found: Config) -> Iterator[str]:
     if not found.enabled:
-        yield "rating.enabled is false: a limiter made from it refuses to start"
+        yield "rating.enabled is false: nothing is denied, and what would be is counted"
     if not found.buckets:
         yield "no bucket is defined: add services:"
     asked = {found.consistency, *(spec.consistency for spec in found.buckets)}

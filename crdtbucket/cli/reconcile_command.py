@@ -1,4 +1,4 @@
-"""`crdtbucket reconcile`: the counters of all nodes and of Redis, brought to their join."""
+"""`crdtbucket reconcile`: merges the counters of all nodes and of Redis."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def reconcile(
     node: str | None,
     timeout: float,
 ) -> None:
-    """Bring the counters of all nodes and of Redis to their join, and report who was behind.
+    """Merge the counters of all nodes and of Redis, send each what it lacks, and report that.
 
     CONFIG is the configuration file of the nodes: its buckets, its mesh (secret and peers) and its
     Redis. No count is lowered and nothing is taken, so it may run under traffic, be interrupted,
-    and be repeated. Exit status: 0 when all were brought to the join; 1 when somebody could not be
+    and be repeated. Exit status: 0 when all were brought up to date; 1 when somebody could not be
     reached or refused; 130 when it was interrupted.
     """
     # The network, YAML and Redis: for those who run it.

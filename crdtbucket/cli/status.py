@@ -11,11 +11,10 @@ from typing import Any
 import click
 from rich.table import Table
 
-from crdtbucket.cli.node_health import SILENT, Node, faults
+from crdtbucket.cli.node_health import SILENT, NodeReport, faults
 from crdtbucket.cli.node_options import TOKEN, admin_options, nodes_options, token_of
 from crdtbucket.cli.options import FiniteRange
-from crdtbucket.cli.plain_text import seconds
-from crdtbucket.cli.screen import console, name, table
+from crdtbucket.cli.screen import console, name, seconds, table
 
 WRONG = 1
 NO_TOKEN = (
@@ -51,7 +50,7 @@ def status(
     """
     secret = token_of(token_file, token)
     answers = asyncio.run(_ask(urls, secret, timeout))
-    nodes = [Node.of(url, one) for url, one in answers.items() if not isinstance(one, str)]
+    nodes = [NodeReport.of(url, one) for url, one in answers.items() if not isinstance(one, str)]
     wrong = [one for one in answers.values() if isinstance(one, str)] + faults(nodes, max_lag)
     if json_:
         asked = [{"url": url, **_as_dict(one)} for url, one in answers.items()]
@@ -80,7 +79,7 @@ def _as_dict(answer: Answer) -> Mapping[str, Any]:
     return {"error": answer} if isinstance(answer, str) else answer
 
 
-def _print(nodes: list[Node], wrong: list[str]) -> None:
+def _print(nodes: list[NodeReport], wrong: list[str]) -> None:
     out = console()
     for node in nodes:
         region = f" ({node.region})" if node.region else ""
@@ -104,7 +103,7 @@ def _modes(what: str, modes: Mapping[str, str]) -> Table:
     return shown
 
 
-def _peers(node: Node) -> Table:
+def _peers(node: NodeReport) -> Table:
     lags = any(peer.lag is not None for peer in node.peers)
     configs = any(peer.config is not None for peer in node.peers)
     shown = table("  peer", "state", *["lag"] * lags, *["configuration"] * configs)

@@ -14,8 +14,9 @@ The same seed gives the same trace, byte for byte.
 
 from __future__ import annotations
 
+from crdtbucket.testing.reset_fixture import reset_fixture
 from crdtbucket.testing.simulated_mesh import SimulatedMesh
 from crdtbucket.testing.simulated_node import SimulatedNode
 from crdtbucket.testing.simulation_settings import SimulationSettings
 
-__all__ = ["SimulatedMesh", "SimulatedNode", "SimulationSettings"]
+__all__ = ["SimulatedMesh", "SimulatedNode", "SimulationSettings", "reset_fixture"]

@@ -9,7 +9,6 @@ from typing import Protocol, TypeVar
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import CrdtbucketError, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.overridden_bucket import PlannedBucket
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.machine import Frames, MeshNode
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
@@ -119,9 +118,10 @@ class SimulatedNode:
         self.table.set_time(self.local_ns(mesh.now_ns))
         self.buckets: dict[str, BucketCore] = {}
         for spec in mesh.specs:
-            if spec.plans:
-                planned = self._define(PlannedBucket, spec)
-                planned.set_plans((glob, self._define(Bucket, plan)) for glob, plan in spec.plans)
+            if spec.overrides:
+                self._define(Bucket, spec).set_overrides(
+                    (glob, self._define(Bucket, one)) for glob, one in spec.overrides
+                )
             else:
                 self._define(BucketCore, spec)
         seed = mesh.random.getrandbits(64)

@@ -56,7 +56,7 @@ def test_check_of_a_file_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("rating: {enabled: false}\n" + OLD, "refuses to start"),
+        ("rating: {enabled: false}\n" + OLD, "nothing is denied"),
         ("node: a\n", "no bucket is defined"),
         ("rating: {consistency: strong}\n" + OLD, "no Redis is named"),
         (OLD.replace("}", ", consistency: strong}"), "no Redis is named"),

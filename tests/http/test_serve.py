@@ -46,7 +46,7 @@ class Process:
         assert self.process.stderr is not None
         while True:
             line = (await asyncio.wait_for(self.process.stderr.readline(), WITHIN_S)).decode()
-            assert line, self.lines
+            assert line, "".join(self.lines)
             self.lines.append(line)
             if part in line:
                 return line

@@ -297,7 +297,7 @@ def test_a_number_has_its_name_before_the_table_has_an_epoch_of_it() -> None:
     assert number not in {of for _, of, _, _ in mesh["A"].table.origins()}
 
 
-GOOD = handoff.dump(handoff.Noted(5, True, ()))
+GOOD = handoff.dump(handoff.HandoffRecord(5, True, ()))
 BAD = {
     "nothing": b"\xc1",
     "not ours": b"\xff" * 9,
@@ -318,7 +318,7 @@ def test_of_notes_that_cannot_be_read_there_is_a_warning(
 
 
 def test_notes_are_read_as_they_were_written() -> None:
-    noted = handoff.Noted(5, True, (("B", "eu", 7, "127.0.0.1:1", True),))
+    noted = handoff.HandoffRecord(5, True, (("B", "eu", 7, "127.0.0.1:1", True),))
     assert handoff.load(handoff.dump(noted)) == noted
     assert handoff.load(b"") is None
 

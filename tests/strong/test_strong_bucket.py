@@ -108,7 +108,7 @@ async def endpoint(limiter: Limiter) -> Endpoint:
 
 def planned(**more: Any) -> BucketSpec:
     plan = BucketSpec("any", 20, 1, "1h", **more)
-    return BucketSpec("b", 200, 1, "1h", plans=[("small-*", plan)])
+    return BucketSpec("b", 200, 1, "1h", overrides=[("small-*", plan)])
 
 
 # ---- decisions ----
@@ -142,7 +142,7 @@ async def test_two_limiters_share_the_limit_of_a_plan_exactly(server: Server) ->
 
 async def test_a_plan_refunds_waits_and_reserves_before_the_store(server: Server) -> None:
     plan = BucketSpec("any", 20, 10)
-    spec = BucketSpec("b", 200, 1, "1h", plans=[("small-*", plan)])
+    spec = BucketSpec("b", 200, 1, "1h", overrides=[("small-*", plan)])
     async with opened(server.url, spec) as limiter:
         bucket = limiter.bucket("b")
         decision = await bucket.acquire("small-1", 20)
@@ -300,7 +300,7 @@ def test_from_threads_without_an_event_loop(server: Server) -> None:
 
 
 def test_from_such_threads_a_key_has_its_plan(server: Server) -> None:
-    spec = BucketSpec("b", 10, 1, "1h", plans=[("big-*", BucketSpec("p", 100, 1, "1h"))])
+    spec = BucketSpec("b", 10, 1, "1h", overrides=[("big-*", BucketSpec("p", 100, 1, "1h"))])
     with Limiter([spec], node="n1", redis=server.url, consistency="strong") as limiter:
         bucket = limiter.bucket("b")
         assert bucket.acquire_sync("big-1", 60).remaining == 40

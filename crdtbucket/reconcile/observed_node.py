@@ -1,4 +1,4 @@
-"""One node of the mesh, observed: its entries are read, and it is told others. No membership."""
+"""One node of the mesh as an observer sees it: reads its entries, and sends it others."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from crdtbucket.mesh.transport.peer_connection import (
     receive_bytes,
 )
 from crdtbucket.mesh.transport.session import Handshake, HandshakeError, Keyring, Kind
-from crdtbucket.reconcile.buckets import Bucket, Buckets, News, Place
-from crdtbucket.reconcile.merging import Held, Owner
+from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, ReconciledBucket
+from crdtbucket.reconcile.merging import HeldKey, Owner
 
 LAST = 2**64 - 1
 OBSERVER = 1
@@ -45,22 +45,22 @@ MOST_OWNERS = 128
 _HASH = struct.Struct("<QQ")
 
 
-class PeerFailed(MeshError):
+class ObservationFailed(MeshError):
     """A node did not answer, or not as it should; it is not asked again in this run."""
 
 
 @dataclass
-class Seen:
+class RangeAnswer:
     """What one answer said: keys by their hashes, and the last hash (high half) that it covers."""
 
-    keys: dict[Place, tuple[Bucket, Held]]
+    keys: dict[Place, tuple[ReconciledBucket, HeldKey]]
     upto: int
     unknown: int = 0
     """Keys of buckets that the file does not define."""
 
 
-class Told(NamedTuple):
-    """What became of entries that a node was told."""
+class MergeOutcome(NamedTuple):
+    """What became of entries that a node was sent."""
 
     merged: int
     refused: int
@@ -69,7 +69,7 @@ class Told(NamedTuple):
     """Entries, or columns of them, for which there was no room."""
 
 
-class Line:
+class ObserverLink:
     """One authenticated WebSocket to a node: a frame out, the frame that answers it back."""
 
     def __init__(self, ws: WebSocket, shake: Handshake, epoch: int) -> None:
@@ -79,13 +79,13 @@ class Line:
         self._seq = 0
 
     async def ask(self, timeout: float, **values: Any) -> wire.Frame:
-        """The answer to a frame, within `timeout` s. Raises `PeerFailed`."""
+        """The answer to a frame, within `timeout` s. Raises `ObservationFailed`."""
         try:
             return await within(timeout, self._ask(values))
         except asyncio.TimeoutError as error:
-            raise PeerFailed(f"no answer within {timeout:g} s") from error
+            raise ObservationFailed(f"no answer within {timeout:g} s") from error
         except (ConnectionLost, ConnectionError, WireError) as error:
-            raise PeerFailed(str(error) or type(error).__name__) from error
+            raise ObservationFailed(str(error) or type(error).__name__) from error
 
     async def _ask(self, values: dict[str, Any]) -> wire.Frame:
         self._seq += 1
@@ -108,29 +108,33 @@ class Line:
 
 
 @dataclass
-class Peer:
+class ObservedNode:
     """A node that is observed."""
 
     address: str
     name: str
     instance: int
-    line: Line
-    buckets: Buckets
+    line: ObserverLink
+    buckets: BucketIndex
     timeout: float
     members: dict[str, str] = field(default_factory=dict)
     """Addresses by name of the members that it knows, itself among them."""
-    marks: set[int] = field(default_factory=set)
+    tombstones: set[int] = field(default_factory=set)
     """Epochs whose columns count no more, here."""
+    config: wire.Config | None = None
+    """Which configuration it runs: its version, its hash, and the stage of its roll-out."""
+    clock: int = 0
+    """Its clock (ns) when it sent its last answer."""
 
-    async def look(self, first: int) -> Seen:
+    async def look(self, first: int) -> RangeAnswer:
         """Its indebted keys in the order of hashes from `first` on, as many as one answer has.
 
-        Raises `PeerFailed`.
+        Raises `ObservationFailed`.
         """
         asked = {"payload_kind": wire.RANGE, "items": (first, LAST)}
         seen = self._read(await self.line.ask(self.timeout, **asked))
         if seen.upto < first:
-            raise PeerFailed("its answer covers nothing of what was asked")
+            raise ObservationFailed("its answer covers nothing of what was asked")
         return seen
 
     @property
@@ -138,48 +142,52 @@ class Peer:
         """Its running process."""
         return self.name, self.line.epoch
 
-    async def have(self, places: Iterable[Place]) -> dict[Place, tuple[Bucket, Held]]:
-        """Those of these keys that it holds, full ones too. Raises `PeerFailed`."""
+    async def have(self, places: Iterable[Place]) -> dict[Place, tuple[ReconciledBucket, HeldKey]]:
+        """Those of these keys that it holds, full ones too. Raises `ObservationFailed`."""
         wanted = sorted(places, key=lambda place: place[1])
-        found: dict[Place, tuple[Bucket, Held]] = {}
+        found: dict[Place, tuple[ReconciledBucket, HeldKey]] = {}
         while wanted:
             seen = await self._want(wanted[:WANTED])
             found |= seen.keys
             covered = min(seen.upto, wanted[:WANTED][-1][1])
             left = [place for place in wanted if place[1] > covered]
             if len(left) == len(wanted):
-                raise PeerFailed("its answers cover nothing of what was asked")
+                raise ObservationFailed("its answers cover nothing of what was asked")
             wanted = left
         return found
 
     async def meet(self) -> None:
-        """Learns whom it knows. Raises `PeerFailed`."""
+        """Learns whom it knows. Raises `ObservationFailed`."""
         await self._want([])
 
-    async def _want(self, places: list[Place]) -> Seen:
+    async def _want(self, places: list[Place]) -> RangeAnswer:
         payload = b"".join(_HASH.pack(*place) for place in places)
         asked = {"payload_kind": wire.WANT, "payload": payload}
         return self._read(await self.line.ask(self.timeout, **asked))
 
-    async def tell(self, told: Mapping[Place, News]) -> Told:
-        """Tells it these keys, each with its columns and the tokens owed. Raises `PeerFailed`."""
-        total = Told(0, 0, 0)
-        for payload, origins in self._frames(told):
+    async def send(self, updates: Mapping[Place, KeyUpdate]) -> MergeOutcome:
+        """Sends it these keys, each with its columns and the tokens owed.
+
+        Raises `ObservationFailed`.
+        """
+        total = MergeOutcome(0, 0, 0)
+        for payload, origins in self._frames(updates):
             tables = wire.Tables(1, origins, self.buckets.definitions)
             answer = await self.line.ask(
                 self.timeout, payload=payload, tables_version=1, tables=tables
             )
             if answer.told is None:
-                raise PeerFailed("it did not say what it merged")
-            total = Told(*(a + b for a, b in zip(total, answer.told, strict=True)))
+                raise ObservationFailed("it did not say what it merged")
+            total = MergeOutcome(*(a + b for a, b in zip(total, answer.told, strict=True)))
         return total
 
-    def _read(self, frame: wire.Frame) -> Seen:
+    def _read(self, frame: wire.Frame) -> RangeAnswer:
         self.members |= {name: address for name, _, _, address in frame.members or ()}
-        self.marks |= set(frame.marks or ())
+        self.tombstones |= set(frame.marks or ())
+        self.config, self.clock = frame.config, frame.sent
         if frame.items is None:
-            raise PeerFailed("it did not say what its answer covers")
-        seen = Seen({}, frame.items[1])
+            raise ObservationFailed("it did not say what its answer covers")
+        seen = RangeAnswer({}, frame.items[1])
         tables = frame.tables
         if not frame.payload or tables is None:
             return seen
@@ -195,17 +203,17 @@ class Peer:
                     seen.unknown += 1
                     continue
                 columns = {tables.origins[column[0]]: column[1:] for column in one.columns}
-                held = Held(columns, Fraction(one.debt_ns * p, q), same)
+                held = HeldKey(columns, Fraction(one.debt_ns * p, q), same)
                 seen.keys[one.lo, one.hi] = bucket, held
         except WireError as error:
-            raise PeerFailed(str(error)) from error
+            raise ObservationFailed(str(error)) from error
         return seen
 
-    def _frames(self, told: Mapping[Place, News]) -> Iterator[tuple[bytes, wire.Origins]]:
+    def _frames(self, updates: Mapping[Place, KeyUpdate]) -> Iterator[tuple[bytes, wire.Origins]]:
         """Entries in frames that hold neither too many bytes nor too many owners."""
         out = bytearray()
         owners: dict[Owner, int] = {}
-        for place, (bucket, columns, owed) in told.items():
+        for place, (bucket, columns, owed) in updates.items():
             space = ENTRY_BYTES + COLUMN_BYTES * len(columns)
             crowded = len(owners.keys() | columns.keys()) > MOST_OWNERS
             if out and (crowded or len(out) + space > wire.MAX_PAYLOAD):
@@ -223,13 +231,13 @@ class Peer:
             yield bytes(out), tuple(owners)
 
 
-class Caller:
+class Observer:
     """Calls nodes as an observer; what it opened is closed with it."""
 
     def __init__(
         self,
         config: MeshConfig,
-        buckets: Buckets,
+        buckets: BucketIndex,
         name: str,
         timeout: float,
         hash_key: bytes | None = None,
@@ -245,9 +253,9 @@ class Caller:
         )
         self._me = NodeInfo(name, "", 1, "", 0)
         self._instance = int.from_bytes(os.urandom(8), "big")
-        self._lines: list[Line] = []
+        self._lines: list[ObserverLink] = []
 
-    async def __aenter__(self) -> Caller:
+    async def __aenter__(self) -> Observer:
         self._http = http_session()
         return self
 
@@ -255,18 +263,20 @@ class Caller:
         await asyncio.gather(*(line.close() for line in self._lines))
         await self._http.close()
 
-    async def call(self, address: str) -> Peer:
-        """The node at this address. Raises `PeerFailed`."""
+    async def call(self, address: str) -> ObservedNode:
+        """The node at this address. Raises `ObservationFailed`."""
         try:
             return await within(self._timeout, self._call(address))
         except asyncio.TimeoutError as error:
-            raise PeerFailed(f"no answer within {self._timeout:g} s") from error
+            raise ObservationFailed(f"no answer within {self._timeout:g} s") from error
         except (aiohttp.ClientError, OSError, ConnectionLost, WireError, HandshakeError) as error:
-            raise PeerFailed(str(error) or type(error).__name__) from error
+            raise ObservationFailed(str(error) or type(error).__name__) from error
 
-    async def _call(self, address: str) -> Peer:
+    async def _call(self, address: str) -> ObservedNode:
         if not self._authenticated and not is_loopback(split_address(address)[0]):
-            raise PeerFailed("nothing would prove who answers: set mesh.secret, or mutual TLS")
+            raise ObservationFailed(
+                "nothing would prove who answers: set mesh.secret, or mutual TLS"
+            )
         ws = await connect(self._http, address, self._context)
         try:
             shake = Handshake(
@@ -281,11 +291,13 @@ class Caller:
         except BaseException:
             await hang_up(ws)
             raise
-        line = Line(ws, shake, info.epoch)
+        line = ObserverLink(ws, shake, info.epoch)
         self._lines.append(line)
-        peer = Peer(address, info.name, shake.peer_instance, line, self._buckets, self._timeout)
+        peer = ObservedNode(
+            address, info.name, shake.peer_instance, line, self._buckets, self._timeout
+        )
         await peer.meet()
         return peer
 
 
-__all__ = ["Caller", "Peer", "PeerFailed", "Seen", "Told"]
+__all__ = ["Observer", "ObservedNode", "ObservationFailed", "RangeAnswer", "MergeOutcome"]

@@ -22,7 +22,7 @@ PEER_STATES = ("alive", "suspect", "dead", "left")
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricSpec:
     """One metric; `read` gives no sample where the limiter has no such part."""
 
     name: str
@@ -65,12 +65,12 @@ def each_by(part: str, of: Callable[[Any], Mapping[str, Any]]) -> Read:
     ]
 
 
-def plain(part: str, labels: tuple[str, ...], *rows: tuple[str, str, str]) -> Iterable[Figure]:
-    """Figures that are one field as it is: of each bucket or endpoint with labels, else of the
+def plain(part: str, labels: tuple[str, ...], *rows: tuple[str, str, str]) -> Iterable[MetricSpec]:
+    """Metrics that are one field as it is: of each bucket or endpoint with labels, else of the
     part. A row: name, field, help."""
     for name, field, text in rows:
         read = each(part, itemgetter(field)) if labels else number(part, field)
-        yield Figure(name, text, read, labels)
+        yield MetricSpec(name, text, read, labels)
 
 
 def mode(one: Mapping[str, Any]) -> dict[str, int]:
@@ -138,7 +138,7 @@ def refused(stats: Stats) -> Iterable[Sample]:
 
 __all__ = [
     "PEER_STATES",
-    "Figure",
+    "MetricSpec",
     "Sample",
     "Stats",
     "decisions",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from crdtbucket import Limiter
-from crdtbucket.rollout.host_rollout import ROLLOUT_SUFFIX, HostRollout
+from crdtbucket.rollout.rollout_store import ROLLOUT_SUFFIX, HostRollout
 from crdtbucket.rollout.staged import Position, Status
 from tests.strong.redis_server import free_port
 
