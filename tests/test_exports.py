@@ -59,7 +59,7 @@ def rank(module: str) -> int:
 
 def included() -> str:
     """What the compiled core is made of, beside its headers."""
-    return "\n".join(path.read_text() for path in (ROOT / "core").glob("*.pxi"))
+    return "\n".join(path.read_text() for path in (ROOT / "core/binding").glob("*.pxi"))
 
 
 def imports(path: Path) -> Iterator[str]:
