@@ -12,8 +12,8 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
 from crdtbucket import BucketSpec, Limiter
-from crdtbucket.http import Answer, Limits, Request, Rule, Verdict
-from crdtbucket.http.middleware.wsgi import KEY, LimitMiddleware
+from crdtbucket.http import Answer, FieldOptions, Limits, Request, Rule, Verdict
+from crdtbucket.http.middleware.wsgi import KEY, WSGILimitMiddleware
 
 
 def home(request: HttpRequest) -> JsonResponse:
@@ -29,8 +29,9 @@ def sorry(_: Request, verdict: Verdict) -> Answer:
 urlpatterns = [path("", home)]
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], SECRET_KEY="of-an-example")
 limiter = Limiter([BucketSpec.parse("web", "3/minute")])
-application = LimitMiddleware(
-    get_wsgi_application(), Limits(limiter, Rule("web"), on_denied=sorry, legacy=True)
+application = WSGILimitMiddleware(
+    get_wsgi_application(),
+    Limits(limiter, Rule("web"), on_denied=sorry, fields=FieldOptions(legacy=True)),
 )
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.middleware.asgi import LimitMiddleware
+from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
 from crdtbucket.http.middleware.fastapi import install, limit_dependency
 
 limiter = Limiter([BucketSpec.parse("web", "20/minute"), BucketSpec.parse("reports", "3/minute")])
@@ -18,7 +18,7 @@ everything = Limits(limiter, Rule("web", exempt=lambda request: request.path == 
 reports = Limits(limiter, Rule("reports", key=lambda request: request.header("X-Tenant") or "none"))
 
 app = FastAPI()
-app.add_middleware(LimitMiddleware, limits=everything)  # it opens and closes the limiter, too
+app.add_middleware(ASGILimitMiddleware, limits=everything)  # it opens and closes the limiter, too
 install(app)  # denials of dependencies are problem documents
 
 

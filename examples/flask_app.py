@@ -9,7 +9,7 @@ from flask import Flask, request
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.middleware.wsgi import LimitMiddleware
+from crdtbucket.http.middleware.wsgi import WSGILimitMiddleware
 
 app = Flask(__name__)
 
@@ -26,7 +26,7 @@ def make_limits() -> Limits:
     return Limits(limiter, Rule("logins", refund_if=lambda status: status < 400))
 
 
-app.wsgi_app = LimitMiddleware(app.wsgi_app, make_limits)  # type: ignore[method-assign]
+app.wsgi_app = WSGILimitMiddleware(app.wsgi_app, make_limits)  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     app.run(port=int(sys.argv[1]))

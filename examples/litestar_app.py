@@ -10,7 +10,7 @@ from litestar import Litestar, get
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.middleware.asgi import LimitMiddleware
+from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
 
 
 @get("/")
@@ -21,7 +21,7 @@ async def home() -> str:
 
 limiter = Limiter([BucketSpec.parse("web", "3/minute")])
 limits = Limits(limiter, Rule("web"), trusted=["127.0.0.1"])  # X-Forwarded-For of these counts
-app = LimitMiddleware(Litestar([home]), limits)
+app = ASGILimitMiddleware(Litestar([home]), limits)
 
 if __name__ == "__main__":
     # One of the two reads X-Forwarded-For, not both.

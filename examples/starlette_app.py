@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.middleware.asgi import LimitMiddleware
+from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
 
 
 async def numbers(_: Request) -> StreamingResponse:
@@ -32,7 +32,7 @@ async def echo(socket: WebSocket) -> None:
 limiter = Limiter([BucketSpec.parse("web", "5/minute"), BucketSpec.parse("sockets", "2/minute")])
 rules = [Rule("web"), Rule("sockets", exempt=lambda request: not request.websocket)]
 app = Starlette(routes=[Route("/numbers", numbers), WebSocketRoute("/echo", echo)])
-app.add_middleware(LimitMiddleware, limits=Limits(limiter, rules))
+app.add_middleware(ASGILimitMiddleware, limits=Limits(limiter, rules))
 
 if __name__ == "__main__":
     uvicorn.run(app, port=int(sys.argv[1]), log_level="warning")

@@ -7,7 +7,7 @@ import os
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.middleware.asgi import LimitMiddleware
+from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
 
 SHARED = os.environ.get("SHARED", "/dev/shm/crdtbucket-example-asgi")
 
@@ -26,4 +26,4 @@ async def hello(scope, receive, send):
 
 
 rule = Rule("web", key=lambda request: "all", exempt=lambda request: request.path == "/healthz")
-app = LimitMiddleware(hello, limits=Limits(limiter, rule))
+app = ASGILimitMiddleware(hello, limits=Limits(limiter, rule))

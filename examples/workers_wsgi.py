@@ -8,7 +8,7 @@ import os
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.middleware.wsgi import LimitMiddleware
+from crdtbucket.http.middleware.wsgi import WSGILimitMiddleware
 
 SHARED = os.environ.get("SHARED", "/dev/shm/crdtbucket-example-wsgi")
 
@@ -22,4 +22,6 @@ def hello(environ, start_response):
 
 
 rule = Rule("web", key=lambda request: "all", exempt=lambda request: request.path == "/healthz")
-app = LimitMiddleware(hello, Limits(limiter, rule))  # opened by the first request of each worker
+app = WSGILimitMiddleware(
+    hello, Limits(limiter, rule)
+)  # opened by the first request of each worker

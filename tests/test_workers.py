@@ -28,7 +28,7 @@ SERVERS = {
 
 def get(port: int, path: str) -> tuple[int, str]:
     """One request on a connection of its own, so that any worker may serve it."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -66,7 +66,7 @@ def served(server: str, workers: int, shared: Path, app: list[str] | None = None
         yield port
     finally:
         process.terminate()
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors, errors
 
 
@@ -88,7 +88,7 @@ STRONG_APP = """
 import os
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.middleware.wsgi import LimitMiddleware
+from crdtbucket.http.middleware.wsgi import WSGILimitMiddleware
 
 def hello(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -97,7 +97,7 @@ def hello(environ, start_response):
 spec = BucketSpec.parse("web", "{limit}/hour", consistency="strong")
 limiter = Limiter([spec], node="edge-1", redis="{url}", shared=os.environ["SHARED"])
 rule = Rule("web", key=lambda request: "all", exempt=lambda request: request.path == "/healthz")
-app = LimitMiddleware(hello, Limits(limiter, rule))
+app = WSGILimitMiddleware(hello, Limits(limiter, rule))
 """
 
 

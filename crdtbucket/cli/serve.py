@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import sys
 from pathlib import Path
 
 import click
@@ -46,7 +46,15 @@ MAX_TOKEN_BYTES = 4_096
 )  # fmt: skip
 @click.option(
     "--max-connections", type=click.IntRange(1, 100_000), default=1_000, show_default=True,
-    help="Connections at once; further ones get a 503.",
+    help="Connections at once; a further one is answered for health and the admin side only.",
+)  # fmt: skip
+@click.option(
+    "--max-connections-per-address", type=click.IntRange(0, 100_000), default=0, show_default=True,
+    help="Connections at once from one address of another host; 0: half of all.",
+)  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True,
+    help="Processes that serve, over one shared table.",
 )  # fmt: skip
 @click.option(
     "--drain", type=FiniteRange(0, 600), default=10.0, show_default=True,
@@ -67,6 +75,8 @@ def serve(
     fallback_503: bool,
     retry_jitter: float,
     max_connections: int,
+    max_connections_per_address: int,
+    workers: int,
     drain: float,
     log_level: str,
 ) -> None:
@@ -77,25 +87,39 @@ def serve(
     and keeps a snapshot. A second signal ends it at once.
     """
     # The server of aiohttp, YAML, metrics: for those who serve.
+    from crdtbucket.config import load_config
     from crdtbucket.http.serve_settings import ServeSettings
+    from crdtbucket.http.server.serving import SidecarServer
     from crdtbucket.http.server.serving import serve as run
+    from crdtbucket.http.server.workers import run_loop, run_workers
     from crdtbucket.limiter.facade import Limiter
 
+    process = "[%(process)d] " if workers > 1 else ""
     logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=log_level.upper(), format=f"%(asctime)s {process}%(levelname)s %(name)s: %(message)s"
     )
     settings = ServeSettings(
         listen=listen,
         allowed_hosts=allow_host,
         admin_token=None if admin_token_file is None else _token(admin_token_file),
+        config=str(path),
         legacy_fields=legacy_fields,
         fallback_503=fallback_503,
         retry_jitter=retry_jitter,
         max_connections=max_connections,
+        max_connections_per_address=max_connections_per_address,
         drain_deadline=drain,
     )
-    limiter = Limiter.from_file(path, node=node, region=region, watch=True)
-    asyncio.run(run(limiter, settings))
+    # Workers need a shared table, also when the file names none.
+    shared = None if workers == 1 or load_config(path).shared else "auto"
+
+    def make() -> Limiter:
+        return Limiter.from_file(path, node=node, region=region, watch=True, shared=shared)
+
+    if workers > 1:
+        sys.exit(run_workers(workers, make, settings))
+    limiter = make()
+    run_loop(run(SidecarServer(limiter, settings), limiter))
 
 
 def _token(path: Path) -> str:

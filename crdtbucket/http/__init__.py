@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from crdtbucket.http.fields import FieldOptions
 from crdtbucket.http.limits import Answer, Limits, Verdict
 from crdtbucket.http.request import Request, by_address
 from crdtbucket.http.request_rules import Rule
 
-__all__ = ["Answer", "Limits", "Request", "Rule", "Verdict", "by_address"]
+__all__ = ["Answer", "FieldOptions", "Limits", "Request", "Rule", "Verdict", "by_address"]

@@ -1,4 +1,4 @@
-"""Rules over a limiter: the verdict on a request, and how it is told. Shared by all middleware."""
+"""Rules over a limiter: the verdict on a request, and its answer. Shared by all middleware."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crdtbucket._core import Decision
-from crdtbucket.http.fields import (
-    PROBLEM_TYPE,
-    Network,
-    check_trusted,
-    problem,
-    rate_limit_fields,
-)
+from crdtbucket.errors import InvalidSpec
+from crdtbucket.http.client_address import Network, check_trusted
+from crdtbucket.http.fields import PROBLEM_TYPE, FieldOptions, problem, rate_limit_fields
 from crdtbucket.http.request import Request
-from crdtbucket.http.request_rules import Ask, Rule
+from crdtbucket.http.request_rules import Charge, Rule
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.strong.strong_bucket import StrongBucket
 
@@ -31,7 +27,7 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Verdict:
     """What the rules say about a request: truthy when it may pass."""
 
@@ -65,7 +61,8 @@ class Verdict:
 
 
 class Limits:
-    """Rules over a limiter and how their verdicts are told; one for all middleware of an app."""
+    """Rules over a limiter and how their verdicts are answered; one for all middleware of an
+    application."""
 
     def __init__(
         self,
@@ -74,46 +71,94 @@ class Limits:
         *,
         trusted: Iterable[str | Network] = (),
         on_denied: Callable[[Request, Verdict], Answer | None] | None = None,
-        tell_allowed: bool = True,
-        legacy: bool = False,
-        jitter_s: float = 0.0,
+        fields: FieldOptions = FieldOptions(),  # noqa: B008 - it is immutable
         reduced_capacity: bool = False,
     ) -> None:
         """A request must pass every rule, or takes nothing of any.
 
         trusted: proxies (addresses or networks, or "unix") whose `X-Forwarded-For` is believed;
-        none by default. on_denied: hears of every denial; an `Answer` that it returns replaces
-        the usual problem document. tell_allowed: header fields on allowed answers too. legacy:
-        `X-RateLimit-*` too. jitter_s: seconds that are drawn on top of `Retry-After`.
-        reduced_capacity: 503 instead of 429 for denials in fallback mode. Raises `UnknownBucket`,
-        `InvalidSpec`.
+        none by default. on_denied: is called at every denial; an `Answer` that it returns replaces
+        the usual problem document. fields: which header fields answers have. reduced_capacity: 503
+        instead of 429 for denials in fallback mode. Raises `UnknownBucket`, `InvalidSpec`.
         """
         self.limiter = limiter
-        self.rules = (rules,) if isinstance(rules, Rule) else tuple(rules)
+        self.rules = _checked(limiter, rules)
         self.trusted = check_trusted(trusted)
+        self.may_refund = any(rule.refund_if is not None for rule in self.rules)
+        """Whether a rule is to be told the status of each answer."""
+        self._only = self.rules[0] if len(self.rules) == 1 else None
         self._on_denied = on_denied
-        self._tell_allowed = tell_allowed
-        self._legacy = legacy
-        self._jitter_s = jitter_s
+        self._options = fields
         self._reduced_capacity = reduced_capacity
-        for rule in self.rules:
-            limiter.bucket(rule.bucket)  # a name that is not there is told now
-
-    @property
-    def may_refund(self) -> bool:
-        """Whether a rule is to hear of the answers' status."""
-        return any(rule.refund_if is not None for rule in self.rules)
 
     async def acquire(self, request: Request) -> Verdict:
         """Takes what the rules ask for. Raises what their callables and the buckets raise."""
-        return await self._take(self._asks(request))
+        rule = self._only
+        if rule is None:
+            return await self._acquire_all(self._charges(request))
+        charge = rule.charge(request)
+        if charge is None:
+            return Verdict(True)
+        name, key, cost = charge
+        bucket = self.limiter.bucket(name).of(key)
+        if bucket.immediate:
+            return self._verdict(rule, bucket.take(key, cost))
+        return self._verdict(rule, await bucket.acquire(key, cost))
 
     def acquire_sync(self, request: Request) -> Verdict:
         """`acquire` for threads without an event loop; blocks where a bucket asks Redis."""
-        asks = self._asks(request)
-        buckets = (self.limiter.bucket(name).of(key) for _, (name, key, _) in asks)
+        rule = self._only
+        if rule is None:
+            return self._acquire_all_sync(self._charges(request))
+        charge = rule.charge(request)
+        if charge is None:
+            return Verdict(True)
+        name, key, cost = charge
+        return self._verdict(rule, self.limiter.bucket(name).acquire_sync(key, cost))
+
+    def answer(self, request: Request, verdict: Verdict) -> Answer:
+        """What a denied request is answered."""
+        replaced = None if self._on_denied is None else self._on_denied(request, verdict)
+        if replaced is not None:
+            return replaced
+        denied = verdict.binding
+        assert denied is not None, "an allowed request is answered by the application"
+        violated = [d.bucket.spec.key for d in verdict.decisions if not d.allowed]
+        answer = _problem_answer(denied, verdict.fields, violated, self._reduced_capacity)
+        if request.method == "HEAD":
+            del answer.headers["Content-Length"]
+            answer.body = b""
+        return answer
+
+    def _verdict(self, rule: Rule, decision: Decision) -> Verdict:
+        """Of the only rule."""
+        allowed, fields, options = decision.allowed, {}, self._options
+        if options.on_allowed or not allowed:
+            spec = decision.bucket.spec_of(decision.key)
+            if not spec.shadow:
+                fields = rate_limit_fields(
+                    decision, spec, legacy=options.legacy, jitter_s=options.jitter_s
+                )
+        return Verdict(allowed, ((rule, decision),), decision, fields)
+
+    def _charges(self, request: Request) -> list[tuple[Rule, Charge]]:
+        charges = ((rule, rule.charge(request)) for rule in self.rules)
+        return [(rule, charge) for rule, charge in charges if charge is not None]
+
+    async def _acquire_all(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
+        if not charges:
+            return Verdict(True)
+        answer = await self.limiter.acquire_all(charge for _, charge in charges)
+        rules = (rule for rule, _ in charges)
+        taken = tuple(zip(rules, answer.decisions, strict=True))
+        shown = self._options.on_allowed or not answer.allowed
+        fields = self._fields(answer.decisions) if shown else {}
+        return Verdict(answer.allowed, taken, answer.binding, fields)
+
+    def _acquire_all_sync(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
+        buckets = (self.limiter.bucket(name).of(key) for _, (name, key, _) in charges)
         store = next((b.store for b in buckets if isinstance(b, StrongBucket)), None)
-        work = self._take(asks)
+        work = self._acquire_all(charges)
         if store is not None:
             return store.block_on(work, Verdict.refund)
         try:
@@ -123,56 +168,57 @@ class Limits:
             return verdict
         raise AssertionError("a decision in this process waits for nothing")
 
-    def answer(self, request: Request, verdict: Verdict) -> Answer:
-        """What a denied request is answered."""
-        replaced = None if self._on_denied is None else self._on_denied(request, verdict)
-        if replaced is not None:
-            return replaced
-        denied = verdict.binding
-        assert denied is not None, "an allowed request is answered by the application"
-        document = problem(denied, denied.bucket.spec, reduced_capacity=self._reduced_capacity)
-        violated = (d.bucket.spec.key for d in verdict.decisions if not d.allowed)
-        document["violated-policies"] = [*dict.fromkeys(violated)]
-        body = json.dumps(document).encode()
-        headers = {**verdict.fields, "Content-Type": PROBLEM_TYPE}
-        if request.method == "HEAD":
-            return Answer(document["status"], headers, b"")
-        headers["Content-Length"] = str(len(body))
-        return Answer(document["status"], headers, body)
-
-    def _asks(self, request: Request) -> list[tuple[Rule, Ask]]:
-        asks = ((rule, rule.ask(request)) for rule in self.rules)
-        return [(rule, ask) for rule, ask in asks if ask is not None]
-
-    async def _take(self, asks: Sequence[tuple[Rule, Ask]]) -> Verdict:
-        if not asks:
-            return Verdict(True)
-        answer = await self.limiter.acquire_all(ask for _, ask in asks)
-        rules = (rule for rule, _ in asks)
-        taken = tuple(zip(rules, answer.decisions, strict=True))
-        told = self._tell_allowed or not answer.allowed
-        fields = self._fields(answer.decisions) if told else {}
-        return Verdict(answer.allowed, taken, answer.binding, fields)
-
     def _fields(self, decisions: Sequence[Decision]) -> dict[str, str]:
         """The fields of every bucket that is no shadow, the one that binds last."""
-        told: dict[str, str] = {}
+        merged: dict[str, str] = {}
         buckets: dict[str, dict[str, str]] = {}
+        options = self._options
         for decision in sorted(decisions, key=_pressure):
             spec = decision.bucket.spec_of(decision.key)
             if not spec.shadow:
                 buckets[spec.key] = fields = rate_limit_fields(
-                    decision, spec, legacy=self._legacy, jitter_s=self._jitter_s
+                    decision, spec, legacy=options.legacy, jitter_s=options.jitter_s
                 )
-                told |= fields
+                merged |= fields
         # A policy stands once in the lists; the other fields can speak of one bucket only.
         for name in LISTS if buckets else ():
-            told[name] = ", ".join(fields[name] for fields in buckets.values())
-        return told
+            merged[name] = ", ".join(fields[name] for fields in buckets.values())
+        return merged
+
+
+def denial(decision: Decision, *, fields: FieldOptions = FieldOptions()) -> Answer:  # noqa: B008
+    """The answer to a single denied decision, such as a `LimitExceeded` has."""
+    spec = decision.bucket.spec_of(decision.key)
+    shown = rate_limit_fields(decision, spec, legacy=fields.legacy, jitter_s=fields.jitter_s)
+    return _problem_answer(decision, shown, [spec.key], reduced_capacity=False)
+
+
+def _problem_answer(
+    denied: Decision, fields: Mapping[str, str], violated: Iterable[str], reduced_capacity: bool
+) -> Answer:
+    document = problem(denied, denied.bucket.spec, reduced_capacity=reduced_capacity)
+    document["violated-policies"] = [*dict.fromkeys(violated)]
+    body = json.dumps(document).encode()
+    headers = {**fields, "Content-Type": PROBLEM_TYPE, "Content-Length": str(len(body))}
+    return Answer(document["status"], headers, body)
+
+
+def _checked(limiter: Limiter, rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]:
+    if not isinstance(limiter, Limiter):
+        fix = "pass the limiter first, then the rules: Limits(limiter, Rule(...))"
+        raise InvalidSpec(f"limiter is {limiter!r}", fix, "limiter")
+    if isinstance(rules, str):
+        raise InvalidSpec(f"rules is {rules!r}", f"write Rule({rules!r})", "rules")
+    each = (rules,) if isinstance(rules, Rule) else tuple(rules)
+    for rule in each:
+        if not isinstance(rule, Rule):
+            raise InvalidSpec(f"rules has {rule!r}", f"write Rule({rule!r})", "rules")
+        limiter.bucket(rule.bucket)  # an unknown name is reported now
+    return each
 
 
 def _pressure(decision: Decision) -> tuple[int, float]:
     return decision.retry_after_ns, -decision.remaining / decision.limit
 
 
-__all__ = ["Answer", "Limits", "Verdict"]
+__all__ = ["Answer", "Limits", "Verdict", "denial"]

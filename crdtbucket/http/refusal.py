@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from crdtbucket.errors import (
     CostExceedsCapacity,
-    CrdtbucketError,
     InvalidCost,
     InvalidKey,
     LimiterClosed,
@@ -22,14 +21,18 @@ from crdtbucket.errors import (
     UnknownBucket,
 )
 from crdtbucket.http.fields import PROBLEM_TYPE
-from crdtbucket.http.server.bodies import Body
+from crdtbucket.http.server.bodies import RequestBody
 
-B = TypeVar("B", bound=Body)
+B = TypeVar("B", bound=RequestBody)
 JSON = "application/json"
+MAX_FAULTS = 20
+"""Faults that one answer lists."""
+IN_WORDS = 5
+"""Faults that its `detail` tells."""
 
 
 class Refusal(Exception):
-    """An answer that is no success: a status, what is wrong, and every fault by its field."""
+    """An answer that is no success: a status, what is wrong, and the first faults by field."""
 
     def __init__(
         self,
@@ -41,7 +44,7 @@ class Refusal(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
-        self.errors = tuple(errors)
+        self.errors = tuple(errors)[:MAX_FAULTS]
         self.headers = dict(headers or {})
 
     def response(self) -> web.Response:
@@ -69,30 +72,55 @@ def problem_response(
     )
 
 
-async def read(request: web.Request, kind: type[B]) -> B:
-    """The body of a request. Raises `Refusal` with every fault."""
-    if request.content_type != JSON:
+async def read(request: web.BaseRequest, kind: type[B]) -> B:
+    """The body of a request. Raises `Refusal` with the first faults."""
+    headers = request.headers
+    if headers.get("Content-Type") != JSON and request.content_type != JSON:
         raise Refusal(
             415,
-            f"the body is {request.headers.get('Content-Type', 'of no type')}: "
+            f"the body is {headers.get('Content-Type', 'of no type')}: "
             f"send JSON with Content-Type: {JSON}",
             headers={"Accept": JSON},
         )
-    if request.headers.get("Content-Encoding", "identity") != "identity":
+    if headers.get("Content-Encoding", "identity") != "identity":
         raise Refusal(415, "the body is compressed: send it as it is")
+    raw = await request.read()
     try:
-        return kind.model_validate_json(await request.read())
+        body = kind.model_validate_json(raw)
     except ValidationError as error:
         faults = [
             (".".join(str(part) for part in fault["loc"]), fault["msg"])
             for fault in error.errors(include_url=False, include_input=False)
         ]
-        told = "; ".join(f"{name or 'body'}: {text}" for name, text in faults[:5])
-        raise Refusal(400, told, faults) from None
+        raise Refusal(400, in_words(faults), faults) from None
+    # Without escapes the quotes tell how many texts there are: the names and the texts among the
+    # values. Only if they are not as many as the body has, it is read again to see why.
+    if b"\\" in raw or raw.count(b'"') != 2 * body.texts():
+        json.loads(raw, object_pairs_hook=_without_duplicates)
+    return body
 
 
-def refused(error: CrdtbucketError) -> Refusal:
-    """The answer to what the limiter raised."""
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise Refusal(400, f"{name}: stands twice in one object", [(name, "stands twice")])
+        seen.add(name)
+
+
+def in_words(faults: list[tuple[str, str]]) -> str:
+    """The first faults in one line."""
+    text = "; ".join(f"{name or 'body'}: {text}" for name, text in faults[:IN_WORDS])
+    return text if len(faults) <= IN_WORDS else f"{text}; and {len(faults) - IN_WORDS} more"
+
+
+def refusal_of(error: Exception) -> Refusal | None:
+    """The answer to what the limiter or aiohttp raised; None for a bug."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, web.HTTPException):
+        text = {413: "the body is too large"}.get(error.status, error.reason)
+        return Refusal(error.status, text)
     if isinstance(error, UnknownBucket):
         return Refusal(404, str(error), [("bucket", str(error))])
     if isinstance(error, InvalidKey):
@@ -103,18 +131,7 @@ def refused(error: CrdtbucketError) -> Refusal:
         return Refusal(409, str(error))
     if isinstance(error, (LimiterClosed, LimiterNotOpen, NodeConflict)):
         return Refusal(503, str(error), headers={"Retry-After": "1"})
-    raise error
+    return None
 
 
-def refused_by_http(error: web.HTTPException) -> Refusal:
-    """The answer to what aiohttp found wrong: no such path, method, size."""
-    details = {
-        404: "there is no such path: GET /openapi.json lists what there is",
-        405: "the path has other methods: see Allow",
-        413: "the body is too large",
-    }
-    kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
-    return Refusal(error.status, details.get(error.status, error.reason), headers=kept)
-
-
-__all__ = ["JSON", "Refusal", "problem_response", "read", "refused", "refused_by_http"]
+__all__ = ["JSON", "Refusal", "in_words", "problem_response", "read", "refusal_of"]

@@ -2,62 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
-from crdtbucket.http.fields import Network, client_address
+from crdtbucket.http.client_address import Network, client_address
 
 
-class Request:
-    """What the callables of a rule are given.
+class Request(ABC):
+    """What the callables of a rule are given; each framework has its own subclass.
 
-    method: in capitals; "GET" for a WebSocket. path: decoded, from the server's root. peer: the
-    other end's address as the server tells it, None or "" when it has none. websocket: whether it
-    opens one. native: the framework's own, an ASGI scope, a WSGI environ or an aiohttp request.
+    What it says is read from the framework's own request when it is asked for, because most rules
+    ask for the address alone.
     """
 
-    __slots__ = ("_headers", "_trusted", "method", "native", "path", "peer", "websocket")
+    __slots__ = ("_trusted", "native")
 
-    def __init__(
-        self,
-        native: Any,
-        *,
-        method: str,
-        path: str,
-        peer: str | None,
-        headers: Callable[[str], Sequence[str]],
-        trusted: tuple[str | Network, ...] = (),
-        websocket: bool = False,
-    ) -> None:
-        """`headers`: all values of a field by its lower-case name."""
+    def __init__(self, native: Any, trusted: tuple[str | Network, ...] = ()) -> None:
+        """`native`: the framework's own. `trusted`: the proxies, checked by `check_trusted`."""
         self.native = native
-        self.method = method
-        self.path = path
-        self.peer = peer
-        self.websocket = websocket
-        self._headers = headers
+        """The framework's own: an ASGI scope, a WSGI environ or an aiohttp request."""
         self._trusted = trusted
+
+    @property
+    @abstractmethod
+    def method(self) -> str:
+        """In capitals; "GET" for a WebSocket."""
+
+    @property
+    @abstractmethod
+    def path(self) -> str:
+        """Decoded, from the server's root."""
+
+    @property
+    @abstractmethod
+    def peer(self) -> str | None:
+        """The other end's address as the server gives it, None or "" when it has none."""
+
+    @property
+    def websocket(self) -> bool:
+        """Whether it opens a WebSocket."""
+        return False
+
+    @abstractmethod
+    def _values(self, name: str) -> Sequence[str]:
+        """All values of a header field by its lower-case name."""
 
     @property
     def address(self) -> str:
         """The client's address, as `client_address` finds it with the trusted proxies."""
-        forwarded = self._headers("x-forwarded-for") if self._trusted else None
-        return client_address(self.peer, forwarded, self._trusted)
+        trusted = self._trusted
+        forwarded = self._values("x-forwarded-for") if trusted else None
+        return client_address(self.peer, forwarded, trusted)
 
     def header(self, name: str) -> str | None:
         """The value of a header field in any case, None without one; of several, joined by ", ".
 
         It is what the client wrote: a key made of it limits nobody unless it was verified.
         """
-        values = self._headers(name.lower())
+        values = self._values(name.lower())
         return ", ".join(values) if values else None
 
     def __repr__(self) -> str:
-        return f"Request({self.method} {self.path!r} from {self.peer!r})"
+        return f"{type(self).__name__}({self.method} {self.path!r} from {self.peer!r})"
 
 
 def by_address(request: Request) -> str:
-    """A rule's key unless it says another: the client's address, IPv6 by its /64."""
+    """A rule's key unless another is given: the client's address, IPv6 by its /64."""
     return request.address
 
 

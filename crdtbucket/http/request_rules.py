@@ -1,19 +1,22 @@
-"""A rule for requests: which bucket it takes from, for whom, and how much."""
+"""A rule for requests: which of them it is about, which bucket they take from, and how much."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from crdtbucket._core import MAX_KEY_BYTES
 from crdtbucket.errors import InvalidKey, InvalidSpec
 from crdtbucket.http.request import Request, by_address
 
-Ask: TypeAlias = "tuple[str, str | bytes, int]"
+Charge: TypeAlias = "tuple[str, str | bytes, int]"
 """Bucket, key and cost."""
+_PATTERN = re.compile(r"(?:([A-Z]+(?:,[A-Z]+)*) )?(/\S*)")
+_WILD = {"*": "[^/]*", "/**": "(?:/.*)?"}
 
 
 @dataclass(frozen=True)
@@ -27,37 +30,85 @@ class Rule:
     stands for it."""
     cost: int | Callable[[Request], int] = 1
     """Tokens, 1 or more."""
+    match: str | tuple[str, ...] = ()
+    """The requests that the rule is about, all of them when empty: patterns of the path, each with
+    methods before it if it is about some only, such as "/reports/*" or "POST,PUT /items/**". `*`
+    stands for any text within one segment of the path, `/**` at the end for whatever is below."""
     exempt: Callable[[Request], bool] | None = None
-    """True for requests that the rule is not about."""
+    """True for requests that the rule is not about, though they match."""
     refund_if: Callable[[int], bool] | None = None
-    """Asked with the status of the answer, 500 after an exception: True gives the tokens back.
+    """Called with the status of the answer, 500 after an exception: True gives the tokens back.
     Without it, and when the client has gone away, they are spent."""
 
     def __post_init__(self) -> None:
-        """Refuses callables that would have to be awaited."""
-        for name in ("key", "cost", "exempt", "refund_if"):
-            if inspect.iscoroutinefunction(getattr(self, name)):
-                fix = "do the slow part before, and read its result from request.native"
-                raise InvalidSpec(f"{name} is a coroutine function", fix, name)
+        """Raises `InvalidSpec` for what could not be called, or not be matched."""
+        _check_callable("key", self.key, "the request")
+        if not isinstance(self.cost, int):
+            _check_callable("cost", self.cost, "the request")
+        elif self.cost < 1:
+            raise InvalidSpec(f"cost is {self.cost}", "write 1 or more", "cost")
+        for name, argument in (("exempt", "the request"), ("refund_if", "the status")):
+            if getattr(self, name) is not None:
+                _check_callable(name, getattr(self, name), argument)
+        patterns = (self.match,) if isinstance(self.match, str) else tuple(self.match)
+        object.__setattr__(self, "_pattern", _compiled(patterns) if patterns else None)
 
-    def ask(self, request: Request) -> Ask | None:
-        """What the request takes by this rule; None when it is exempt."""
+    def charge(self, request: Request) -> Charge | None:
+        """What the request takes by this rule; None when the rule is not about it."""
+        pattern: re.Pattern[str] | None = self._pattern  # type: ignore[attr-defined]
+        if pattern is not None and not pattern.fullmatch(f"{request.method} {request.path}"):
+            return None
         if self.exempt is not None and self.exempt(request):
             return None
-        cost = self.cost(request) if callable(self.cost) else self.cost
-        return self.bucket, self._key(request), cost
-
-    def _key(self, request: Request) -> str | bytes:
         key = self.key(request)
         if not key:
             raise InvalidKey(
                 f"the key of the rule for {self.bucket!r} is {key!r} for {request.method} "
                 f"{request.path!r}: return a text; `exempt` says who is not limited"
             )
-        raw = key.encode() if isinstance(key, str) else key
-        if isinstance(raw, bytes) and len(raw) > MAX_KEY_BYTES:
-            return hashlib.blake2b(raw, digest_size=32).hexdigest()
-        return key
+        if isinstance(key, (str, bytes)) and len(key) * 4 > MAX_KEY_BYTES:  # in UTF-8 at most
+            key = _shortened(key)
+        cost = self.cost
+        return self.bucket, key, cost if isinstance(cost, int) else cost(request)
 
 
-__all__ = ["Ask", "Rule"]
+def _shortened(key: str | bytes) -> str | bytes:
+    raw = key.encode() if isinstance(key, str) else key
+    return hashlib.blake2b(raw, digest_size=32).hexdigest() if len(raw) > MAX_KEY_BYTES else key
+
+
+def _check_callable(name: str, given: Any, argument: str) -> None:
+    if not callable(given):
+        example = f"lambda {argument.removeprefix('the ')}: ..."
+        fix = f"pass a function of {argument}, such as `{example}`"
+        raise InvalidSpec(f"{name} is {given!r}", fix, name)
+    if inspect.iscoroutinefunction(given):
+        fix = "do the slow part before, and read its result from request.native"
+        raise InvalidSpec(f"{name} is a coroutine function", fix, name)
+    try:
+        signature = inspect.signature(given)
+    except ValueError:  # some that are written in C have none
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        fix = f"it is called with one argument, {argument}"
+        raise InvalidSpec(f"{name} takes {signature}", fix, name) from None
+
+
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(_expression(pattern) for pattern in patterns), re.DOTALL)
+
+
+def _expression(pattern: str) -> str:
+    found = _PATTERN.fullmatch(pattern)
+    if found is None or "**" in found[2].removesuffix("/**"):
+        fix = 'write a path, with methods before it or not, such as "POST,PUT /items/*"'
+        raise InvalidSpec(f"match has {pattern!r}", fix, "match")
+    methods = found[1].replace(",", "|") if found[1] else r"\S+"
+    parts = re.split(r"(/\*\*$|\*)", found[2])
+    path = "".join(_WILD.get(part, re.escape(part)) for part in parts)
+    return f"(?:{methods}) {path}"
+
+
+__all__ = ["Charge", "Rule"]

@@ -22,6 +22,8 @@ class ServeSettings:
     them: the addresses that it listens on, localhost, and any address where it listens on all."""
     admin_token: str | None = field(default=None, repr=False)
     """What the admin side asks for; without one it is off."""
+    config: str | None = None
+    """The limiter's file, which the node examines when it is asked to; without one it refuses."""
     legacy_fields: bool = False
     """Answer with `X-RateLimit-*` too."""
     fallback_503: bool = False
@@ -29,6 +31,8 @@ class ServeSettings:
     retry_jitter: float = 0.0
     """At most so much is added to `Retry-After`, so that clients do not return all at once."""
     max_connections: int = 1_000
+    max_connections_per_address: int = 0
+    """Of another host; 0: half of all. Those of this host share one address, and have no share."""
     max_body: int = 256 * 1024
     head_deadline: float = 5.0
     """For the head of the first request of a connection, from its first moment."""

@@ -11,7 +11,7 @@ import aiohttp
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http.serve_settings import ServeSettings
-from crdtbucket.http.server.serving import Server
+from crdtbucket.http.server.serving import SidecarServer
 
 API = BucketSpec("api", 100, 1, "1h")
 SMALL = BucketSpec("small", 10, 10, "1d")
@@ -22,7 +22,9 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 class Asker:
     """A client of one server."""
 
-    def __init__(self, server: Server, limiter: Limiter, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, server: SidecarServer, limiter: Limiter, session: aiohttp.ClientSession
+    ) -> None:
         self.server = server
         self.limiter = limiter
         self.session = session
@@ -70,7 +72,7 @@ async def serving(limiter: Limiter | None = None, **settings: Any) -> AsyncItera
     if limiter is None:
         limiter = Limiter([API, SMALL])
     settings.setdefault("listen", ("127.0.0.1:0",))
-    server = Server(limiter, ServeSettings(**settings))
+    server = SidecarServer(limiter, ServeSettings(**settings))
     server.bind()
     async with limiter, aiohttp.ClientSession() as session:
         await server.start()

@@ -18,7 +18,8 @@ from crdtbucket import (
     Mode,
     UnknownBucket,
 )
-from crdtbucket.http import Answer, Limits, Request, Rule, Verdict
+from crdtbucket.http import Answer, FieldOptions, Limits, Request, Rule, Verdict
+from crdtbucket.http.middleware.wsgi import WSGIRequest
 from tests.strong.redis_server import Server
 
 API = BucketSpec("api", 3, 1, "1h")
@@ -28,10 +29,9 @@ TENANT = BucketSpec("tenant", 10, 1, "1h")
 def request(
     path: str = "/", peer: str | None = "203.0.113.9", method: str = "GET", **headers: str
 ) -> Request:
-    fields = {name.replace("_", "-"): [value] for name, value in headers.items()}
-    return Request(
-        None, method=method, path=path, peer=peer, headers=lambda name: fields.get(name, [])
-    )
+    fields = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+    raw = path.encode().decode("latin-1")  # as WSGI carries UTF-8
+    return WSGIRequest({"REQUEST_METHOD": method, "PATH_INFO": raw, "REMOTE_ADDR": peer, **fields})
 
 
 def ask(limits: Limits, *requests: Request) -> list[Verdict]:
@@ -149,7 +149,9 @@ def test_a_request_must_pass_every_rule(limiter: Limiter) -> None:
 
 
 def test_the_longest_wait_is_told(limiter: Limiter) -> None:
-    limits = Limits(limiter, [Rule("api", cost=3), Rule("tenant", cost=6)], legacy=True)
+    limits = Limits(
+        limiter, [Rule("api", cost=3), Rule("tenant", cost=6)], fields=FieldOptions(legacy=True)
+    )
     denied = ask(limits, request(), request())[1]
     assert denied.fields["Retry-After"] == "10800"
     assert denied.fields["X-RateLimit-Limit"] == "3"
@@ -158,7 +160,7 @@ def test_the_longest_wait_is_told(limiter: Limiter) -> None:
 
 
 def test_the_fields_of_all_rules_are_lists(limiter: Limiter) -> None:
-    fields = Limits(limiter, TWO, legacy=True).acquire_sync(request()).fields
+    fields = Limits(limiter, TWO, fields=FieldOptions(legacy=True)).acquire_sync(request()).fields
     assert fields["RateLimit-Policy"] == '"tenant";q=10;w=36000, "api";q=3;w=10800'
     assert fields["RateLimit"] == '"tenant";r=8;t=3600, "api";r=2;t=3600'
     assert fields["X-RateLimit-Limit"] == "3"  # of the one with the least left
@@ -180,7 +182,7 @@ def test_an_impossible_cost_of_a_later_rule_takes_nothing(limiter: Limiter) -> N
 def test_plans_and_shadows() -> None:
     plan = BucketSpec("premium", 5, 1, "1h")
     shadow = BucketSpec("next", 1, 1, "1h", shadow=True)
-    api = BucketSpec("api", 2, 1, "1h", plans=[("premium-*", plan)])
+    api = BucketSpec("api", 2, 1, "1h", overrides=[("premium-*", plan)])
     rules = [Rule(name, key=lambda r: r.path[1:]) for name in ("api", "next")]
     limits = Limits(Limiter([api, shadow]), rules)
     verdicts = ask(limits, *[request("/premium-1")] * 2, request("/basic"))
@@ -222,7 +224,7 @@ def test_the_program_may_answer_itself(limiter: Limiter) -> None:
 
 
 def test_allowed_answers_may_say_nothing(limiter: Limiter) -> None:
-    limits = Limits(limiter, Rule("api"), tell_allowed=False)
+    limits = Limits(limiter, Rule("api"), fields=FieldOptions(on_allowed=False))
     verdicts = ask(limits, *[request()] * 4)
     assert verdicts[0].fields == {}
     assert verdicts[3].fields["RateLimit"] == '"api";r=0;t=3600'

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from crdtbucket import Limiter
-from crdtbucket.cli.main import cli
+from crdtbucket.cli.commands import cli
 from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server import bodies, calls
 from crdtbucket.http.server.server_metrics import SERVER
@@ -87,7 +87,7 @@ async def test_every_endpoint_is_told() -> None:
             status for one in client.server.api.routes for status in (*one.denials, *one.refusals)
         }
         told_statuses = {int(n) for row in rows(PAGE, "Errors") for n in row[0].split(", ")}
-        assert statuses | {405, 500, 503} == told_statuses
+        assert statuses | {405, 417, 500, 503} == told_statuses
 
 
 def test_every_option_is_told_with_its_default() -> None:
@@ -122,7 +122,7 @@ def test_numbers_are_those_of_the_code() -> None:
         f"({bodies.MIN_TTL_S:g} to {bodies.MAX_TTL_S:g})",
         f"once, for {calls.REFUNDABLE_S} s",
         f"commit in the {calls.LATE_S} s after",
-        f"{calls.MAX_TICKETS:,} are known",
+        f"{calls.MAX_HANDLES:,} are known",
         f"sketch of {calls.COUNTED_KEYS:,} keys",
         f"halves every {calls.HALF_LIFE_S} s",
     ):

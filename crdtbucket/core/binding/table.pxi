@@ -131,10 +131,11 @@ cdef class Table(_Sharing):
         return pruned >= 0
 
     def remove_tombstone(self, uint64_t epoch):
-        """Columns of this epoch count again, as peers advertise them: the process that was taken for dead runs."""
+        """Columns of this epoch count again, as peers advertise them: the process that was taken for dead runs. It is announced
+        to the peers again."""
         cdef uint32_t origin = origin_find(&self.t, epoch)
         if origin:
-            self.t.origins[origin].tombstone = 0
+            origin_return(&self.t, origin)
 
     def release(self, uint64_t epoch):
         """Forgets an epoch that has a tombstone; its id may be used again."""

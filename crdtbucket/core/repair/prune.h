@@ -51,6 +51,14 @@ static int64_t prune(table_t *t, uint32_t origin, int64_t from, int64_t most)
     return changed;
 }
 
+/* Columns of an origin with a tombstone count again: its process was taken for dead and runs. It is
+ * announced to the peers again. */
+static void origin_return(table_t *t, uint32_t origin)
+{
+    t->h->origins_changed += t->origins[origin].tombstone;
+    t->origins[origin].tombstone = 0;
+}
+
 static inline int node_has_name(const table_t *t, uint32_t node)
 {
     return !node || (node < t->h->named && LOAD(t->names[node].bytes));

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -26,7 +26,7 @@ def setup(app: web.Application, limits: Limits, *, open_limiter: bool = True) ->
     if open_limiter:
         app.cleanup_ctx.append(limiter_context(limits.limiter))
     app.middlewares.append(limit_middleware(limits))
-    app.on_response_prepare.append(_tell)
+    app.on_response_prepare.append(_add_fields)
 
 
 def limiter_context(limiter: Limiter) -> Callable[[web.Application], AsyncIterator[None]]:
@@ -44,12 +44,14 @@ def limit_middleware(limits: Limits) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        seen = request_of(request, limits)
+        seen = AiohttpRequest(request, limits.trusted)
         verdict = await limits.acquire(seen)
         if not verdict.allowed:
             answer = limits.answer(seen, verdict)
             return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
         request[KEY] = verdict
+        if not limits.may_refund:
+            return await handler(request)
         try:
             response = await handler(request)
         except web.HTTPException as answered:
@@ -64,25 +66,44 @@ def limit_middleware(limits: Limits) -> Middleware:
     return middleware
 
 
-def request_of(native: web.Request, limits: Limits) -> Request:
+class AiohttpRequest(Request):
     """The request of an aiohttp request."""
-    return Request(
-        native,
-        method=native.method,
-        path=native.path,
-        peer=native.remote,
-        headers=lambda name: native.headers.getall(name, []),
-        trusted=limits.trusted,
-        websocket=native.headers.get("Upgrade", "").lower() == "websocket",
-    )
+
+    __slots__ = ()
+
+    @property
+    def method(self) -> str:
+        """As of `Request`."""
+        method: str = self.native.method
+        return method
+
+    @property
+    def path(self) -> str:
+        """As of `Request`."""
+        path: str = self.native.path
+        return path
+
+    @property
+    def peer(self) -> str | None:
+        """As of `Request`."""
+        peer: str | None = self.native.remote
+        return peer
+
+    @property
+    def websocket(self) -> bool:
+        """As of `Request`."""
+        return bool(self.native.headers.get("Upgrade", "").lower() == "websocket")
+
+    def _values(self, name: str) -> Sequence[str]:
+        values: list[str] = self.native.headers.getall(name, [])
+        return values
 
 
-async def _tell(native: web.Request, response: web.StreamResponse) -> None:
+async def _add_fields(native: web.Request, response: web.StreamResponse) -> None:
     # Here and not in the middleware: a stream's head is sent before its handler returns.
     verdict: Verdict | None = native.get(KEY)
     if verdict is not None:
-        for name, value in verdict.fields.items():
-            response.headers.add(name, value)
+        response.headers.extend(verdict.fields)
 
 
-__all__ = ["KEY", "limit_middleware", "limiter_context", "request_of", "setup"]
+__all__ = ["KEY", "AiohttpRequest", "limit_middleware", "limiter_context", "setup"]

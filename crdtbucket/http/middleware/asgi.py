@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+import functools
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
 from crdtbucket.http.limits import Answer, Limits, Verdict
+from crdtbucket.http.middleware.lifespan import Lifespan
 from crdtbucket.http.request import Request
-from crdtbucket.limiter.facade import Limiter
 
-LOG = logging.getLogger("crdtbucket.http")
 POLICY_VIOLATION = 1008
 """The WebSocket's close code; before the WebSocket is accepted, the server makes it a 403."""
 KEY = "crdtbucket"
@@ -21,132 +20,133 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+RawFields: TypeAlias = "list[tuple[bytes, bytes]]"
+HEADS = ("websocket.accept", "websocket.http.response.start")
 
 
-class LimitMiddleware:
+class ASGILimitMiddleware:
     """Asks the rules before the application; a denied request does not reach it.
 
     What is denied is answered at once: a request by a problem document, a WebSocket before it is
     accepted. Answers are not held back: header fields go with the first message.
     """
 
-    def __init__(self, app: App, limits: Limits, *, open_limiter: bool = True) -> None:
-        """open_limiter: opens the limiter when the server starts the application, and closes it
-        when the server ends (ASGI lifespan). False: the program does."""
+    def __init__(
+        self, app: App, limits: Limits | Callable[[], Limits], *, open_limiter: bool = True
+    ) -> None:
+        """limits: the rules, or a function that makes them, and their limiter, each time that the
+        server starts the application. open_limiter: opens the limiter when the server starts the
+        application, and closes it when the server ends (ASGI lifespan). False: the program does.
+        """
         self.app = app
-        self.limits = limits
+        self._make = None if isinstance(limits, Limits) else limits
+        self._limits = limits if isinstance(limits, Limits) else None
         self._open_limiter = open_limiter
+
+    @property
+    def limits(self) -> Limits:
+        """Those of this start of the application; made now if the server has no lifespan."""
+        if self._limits is None:
+            assert self._make is not None
+            self._limits = self._make()
+        return self._limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, as the server calls it."""
         kind = scope["type"]
-        if kind == "lifespan" and self._open_limiter:
-            await Lifespan(self.limits.limiter, receive, send).run(self.app, scope)
-        elif kind in ("http", "websocket"):
-            await self._request(scope, receive, send)
+        if kind != "http" and kind != "websocket":
+            await self._other(scope, receive, send)
+            return
+        limits = self._limits or self.limits
+        request = ASGIRequest(scope, limits.trusted)
+        verdict = await limits.acquire(request)
+        if not verdict.allowed:
+            await _deny(scope, receive, send, limits.answer(request, verdict))
+            return
+        scope[KEY] = verdict
+        if limits.may_refund:
+            await _watched(self.app, scope, receive, send, verdict)
+        elif verdict.fields:
+            await self.app(scope, receive, _with_fields(verdict.fields, send))
         else:
             await self.app(scope, receive, send)
 
-    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = request_of(scope, self.limits)
-        verdict = await self.limits.acquire(request)
-        if not verdict.allowed:
-            await _deny(scope, receive, send, self.limits.answer(request, verdict))
-            return
-        scope[KEY] = verdict
-        told = Told(verdict, send)
-        try:
-            await self.app(scope, receive, told.send)
-        except Exception:
-            verdict.ended(500)
-            raise
-        verdict.ended(told.status)
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" and self._open_limiter:
+            if self._make is not None:
+                self._limits = None  # an earlier start of the application has closed its limiter
+            await Lifespan(self.limits.limiter, receive, send).run(self.app, scope)
+        else:
+            await self.app(scope, receive, send)
 
 
-class Told:
-    """Adds the fields to an answer as it passes, and remembers its status."""
-
-    def __init__(self, verdict: Verdict, send: Send) -> None:
-        self.status = 500  # of an application that never answered
-        self._fields = _encoded(verdict.fields)
-        self._send = send
-
-    async def send(self, message: Message) -> None:
-        """What the application sends."""
-        kind = message["type"]
-        if kind in ("http.response.start", "websocket.http.response.start"):
-            self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), *self._fields]}
-        elif kind == "websocket.accept":
-            self.status = 101
-            message = {**message, "headers": [*message.get("headers", ()), *self._fields]}
-        elif kind == "websocket.close" and self.status != 101:
-            self.status = 403
-        await self._send(message)
-
-
-class Lifespan:
-    """Keeps a limiter open while the server runs the application."""
-
-    def __init__(self, limiter: Limiter, receive: Receive, send: Send) -> None:
-        self._limiter = limiter
-        self._receive = receive
-        self._send = send
-        self._first: Message | None = None
-        self._answered = False
-
-    async def run(self, app: App, scope: Scope) -> None:
-        """The application's start and end within the limiter's. It may ignore the lifespan."""
-        self._first = await self._receive()
-        try:
-            await self._limiter.__aenter__()
-        except Exception as error:
-            await self._send({"type": "lifespan.startup.failed", "message": str(error)})
-            raise
-        try:
-            try:
-                await app(scope, self.receive, self.send)
-            except Exception:
-                if self._answered:
-                    raise
-                # As servers do: an application that knows no lifespan raises, and is served.
-                LOG.info("the application has no ASGI lifespan", exc_info=True)
-                await self._send({"type": "lifespan.startup.complete"})
-                await self._receive()
-                await self.send({"type": "lifespan.shutdown.complete"})
-        finally:
-            await self._limiter.aclose()
-
-    async def receive(self) -> Message:
-        """What the server said first, when the limiter is open; then what it says."""
-        first, self._first = self._first, None
-        return await self._receive() if first is None else first
-
-    async def send(self, message: Message) -> None:
-        """What the application answers; the server may stop at once after the last word."""
-        self._answered = True
-        if message["type"] != "lifespan.startup.complete":
-            await self._limiter.aclose()
-        await self._send(message)
-
-
-def request_of(scope: Scope, limits: Limits) -> Request:
+class ASGIRequest(Request):
     """The request of an ASGI scope."""
 
-    def headers(name: str) -> list[str]:
-        raw = name.encode("latin-1")
-        return [value.decode("latin-1") for key, value in scope["headers"] if key == raw]
+    __slots__ = ()
 
-    client = scope.get("client")
-    return Request(
-        scope,
-        method=scope.get("method", "GET"),
-        path=scope["path"],
-        peer=client[0] if client else None,
-        headers=headers,
-        trusted=limits.trusted,
-        websocket=scope["type"] == "websocket",
-    )
+    @property
+    def method(self) -> str:
+        """As of `Request`."""
+        method: str = self.native.get("method", "GET")
+        return method
+
+    @property
+    def path(self) -> str:
+        """As of `Request`."""
+        path: str = self.native["path"]
+        return path
+
+    @property
+    def peer(self) -> str | None:
+        """As of `Request`."""
+        client = self.native.get("client")
+        return client[0] if client else None
+
+    @property
+    def websocket(self) -> bool:
+        """As of `Request`."""
+        return bool(self.native["type"] == "websocket")
+
+    def _values(self, name: str) -> Sequence[str]:
+        raw = name.encode("latin-1")
+        return [value.decode("latin-1") for key, value in self.native["headers"] if key == raw]
+
+
+def _with_fields(fields: Mapping[str, str], send: Send) -> Send:
+    """`send` that adds the fields to the head of an answer as it passes."""
+
+    def sending(message: Message) -> Awaitable[None]:
+        kind = message["type"]
+        if kind == "http.response.start" or kind in HEADS:
+            message = {**message, "headers": [*message.get("headers", ()), *_encoded(fields)]}
+        return send(message)
+
+    return sending
+
+
+async def _watched(app: App, scope: Scope, receive: Receive, send: Send, verdict: Verdict) -> None:
+    """Calls the application, and tells the verdict the status of its answer."""
+    status = 500  # of an application that never answers
+    adding = _with_fields(verdict.fields, send)
+
+    def watching(message: Message) -> Awaitable[None]:
+        nonlocal status
+        kind = message["type"]
+        if kind in ("http.response.start", "websocket.http.response.start"):
+            status = message["status"]
+        elif kind == "websocket.accept":
+            status = 101
+        elif kind == "websocket.close" and status != 101:
+            status = 403
+        return adding(message)
+
+    try:
+        await app(scope, receive, watching)
+    except Exception:
+        verdict.ended(500)
+        raise
+    verdict.ended(status)
 
 
 async def _deny(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
@@ -162,10 +162,13 @@ async def _deny(scope: Scope, receive: Receive, send: Send, answer: Answer) -> N
     await send({"type": f"{prefix}http.response.body", "body": answer.body})
 
 
-def _encoded(fields: Any) -> list[tuple[bytes, bytes]]:
-    return [
-        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()
-    ]
+def _encoded(fields: Mapping[str, str]) -> RawFields:
+    return [(_raw_name(name), value.encode("latin-1")) for name, value in fields.items()]
 
 
-__all__ = ["KEY", "LimitMiddleware", "request_of"]
+@functools.lru_cache(maxsize=64)
+def _raw_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
+
+
+__all__ = ["KEY", "ASGILimitMiddleware", "ASGIRequest"]

@@ -1,21 +1,28 @@
-"""A dependency for FastAPI, for limits on single routes. For a whole application: `asgi`."""
+"""Limits on single routes of FastAPI. For a whole application: `asgi`."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar, cast
 
-from fastapi import FastAPI, HTTPException, Response, WebSocketException
+from fastapi import Depends, FastAPI, HTTPException, Response, WebSocketException
 from starlette.requests import HTTPConnection
 from starlette.requests import Request as StarletteRequest
 
-from crdtbucket.errors import InvalidSpec
-from crdtbucket.http.limits import Answer, Limits, Verdict
-from crdtbucket.http.middleware.asgi import POLICY_VIOLATION, request_of
+from crdtbucket.errors import InvalidSpec, LimitExceeded
+from crdtbucket.http.limits import Answer, Limits, Verdict, denial
+from crdtbucket.http.middleware.asgi import POLICY_VIOLATION, ASGIRequest
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Dependency = Callable[[HTTPConnection, Response], Awaitable[Verdict]]
+ARGUMENT = "crdtbucket_verdict"
+"""The argument by which FastAPI gives a decorated route its verdict."""
 
 
-class Denied(HTTPException):
+class DeniedRequest(HTTPException):
     """A request was denied. `install` answers it; else FastAPI does, with `detail`."""
 
     def __init__(self, answer: Answer, verdict: Verdict) -> None:
@@ -27,16 +34,16 @@ class Denied(HTTPException):
 def limit_dependency(limits: Limits) -> Dependency:
     """A dependency that asks the rules before the route and gives it the `Verdict`.
 
-    Denied, it raises `Denied`; for a WebSocket, which it keeps from being accepted,
+    Denied, it raises `DeniedRequest`; for a WebSocket, which it keeps from being accepted,
     `WebSocketException`. Header fields go with the allowed answers that FastAPI makes; a response
     that the route makes itself has them when it copies `verdict.fields`.
     """
     if limits.may_refund:
-        fix = "use LimitMiddleware, or give back in the route: verdict.refund()"
+        fix = "use ASGILimitMiddleware, or give back in the route: verdict.refund()"
         raise InvalidSpec("refund_if in a dependency, which sees no answer", fix, "refund_if")
 
     async def dependency(connection: HTTPConnection, response: Response) -> Verdict:
-        request = request_of(connection.scope, limits)
+        request = ASGIRequest(connection.scope, limits.trusted)
         verdict = await limits.acquire(request)
         if verdict.allowed:
             for name, value in verdict.fields.items():
@@ -45,20 +52,69 @@ def limit_dependency(limits: Limits) -> Dependency:
         answer = limits.answer(request, verdict)
         if request.websocket:
             raise WebSocketException(POLICY_VIOLATION, "rate limited")
-        raise Denied(answer, verdict)
+        raise DeniedRequest(answer, verdict)
 
     return dependency
 
 
+def limit_route(limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator for a route, below the one of FastAPI: `limit_dependency` for this route alone.
+
+    The function keeps its arguments, and can still be called without a request.
+    """
+    dependency = Depends(limit_dependency(limits))
+
+    def decorate(route: Callable[P, R]) -> Callable[P, R]:
+        def stripped(kwargs: dict[str, Any]) -> dict[str, Any]:
+            kwargs.pop(ARGUMENT, None)
+            return kwargs
+
+        if inspect.iscoroutinefunction(route):
+
+            @functools.wraps(route)
+            async def awaiting(*args: P.args, **kwargs: P.kwargs) -> Any:
+                return await route(*args, **stripped(kwargs))
+
+            limited = cast("Callable[P, R]", awaiting)
+        else:
+
+            @functools.wraps(route)
+            def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+                return route(*args, **stripped(kwargs))
+
+        limited.__signature__ = _with_dependency(route, dependency)  # type: ignore[attr-defined]
+        return limited
+
+    return decorate
+
+
+def _with_dependency(route: Callable[..., Any], dependency: Any) -> inspect.Signature:
+    """The route's signature, which FastAPI reads, and the dependency as one more argument."""
+    signature = inspect.signature(route)
+    verdict = inspect.Parameter(
+        ARGUMENT, inspect.Parameter.KEYWORD_ONLY, default=dependency, annotation=Verdict
+    )
+    given = list(signature.parameters.values())
+    last = len(given) - (bool(given) and given[-1].kind is inspect.Parameter.VAR_KEYWORD)
+    return signature.replace(parameters=[*given[:last], verdict, *given[last:]])
+
+
 def install(app: FastAPI) -> None:
-    """Answers denials of `limit_dependency` by their problem document."""
-    app.add_exception_handler(Denied, _answer)
+    """Answers denials by their problem document: those of `limit_dependency` and `limit_route`,
+    and every `LimitExceeded` that a route lets through."""
+    app.add_exception_handler(DeniedRequest, _answer)
+    app.add_exception_handler(LimitExceeded, _answer)
 
 
 async def _answer(_: StarletteRequest, error: Exception) -> Response:
-    assert isinstance(error, Denied)
-    answer = error.answer
+    if isinstance(error, LimitExceeded):
+        if error.decision is None:
+            raise error  # it came from another process
+        answer = denial(error.decision)
+    else:
+        assert isinstance(error, DeniedRequest)
+        answer = error.answer
     return Response(answer.body, answer.status, answer.headers)
 
 
-__all__ = ["Denied", "install", "limit_dependency"]
+__all__ = ["DeniedRequest", "install", "limit_dependency", "limit_route"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ KEY = "crdtbucket.verdict"
 """Under this name the environ holds the `Verdict`."""
 
 
-class LimitMiddleware:
+class WSGILimitMiddleware:
     """Asks the rules before the application; a denied request does not reach it.
 
     The limiter is opened in threads of its own (`with limiter:`) by the first request that a
@@ -61,21 +61,18 @@ class LimitMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request, as the server calls it."""
         limits = self.limits
-        request = request_of(environ, limits)
+        request = WSGIRequest(environ, limits.trusted)
         verdict = limits.acquire_sync(request)
         if not verdict.allowed:
             answer = limits.answer(request, verdict)
             start_response(_status_line(answer.status), list(answer.headers.items()))
             return [answer.body]
         environ[KEY] = verdict
-        told = Told(verdict, start_response)
-        if not limits.may_refund:
-            return self.app(environ, told.start_response)
-        try:
-            return Body(self.app(environ, told.start_response), told)
-        except Exception:
-            verdict.ended(500)
-            raise
+        if limits.may_refund:
+            return _watched(self.app, environ, start_response, verdict)
+        if verdict.fields:
+            start_response = _with_fields(verdict.fields, start_response)
+        return self.app(environ, start_response)
 
     def close(self) -> None:
         """Closes a limiter that this opened; else the end of the process does."""
@@ -91,35 +88,87 @@ class LimitMiddleware:
         return limits
 
 
-class Told:
-    """Adds the fields to an answer, and remembers its status."""
+class WSGIRequest(Request):
+    """The request of a WSGI environ."""
+
+    __slots__ = ()
+
+    @property
+    def method(self) -> str:
+        """As of `Request`."""
+        method: str = self.native["REQUEST_METHOD"]
+        return method
+
+    @property
+    def path(self) -> str:
+        """As of `Request`."""
+        path: str = self.native.get("SCRIPT_NAME", "") + self.native.get("PATH_INFO", "")
+        return path.encode("latin-1").decode("utf-8", "replace")
+
+    @property
+    def peer(self) -> str | None:
+        """As of `Request`."""
+        peer: str | None = self.native.get("REMOTE_ADDR")
+        return peer
+
+    def _values(self, name: str) -> Sequence[str]:
+        value = self.native.get("HTTP_" + name.upper().replace("-", "_"))
+        return [] if value is None else [value]
+
+
+def _with_fields(fields: Mapping[str, str], start_response: StartResponse) -> StartResponse:
+    """`start_response` that adds the fields to the head of an answer."""
+
+    def starting(
+        status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        headers = [*headers, *fields.items()]
+        if exc_info is None:
+            return start_response(status, headers)
+        return start_response(status, headers, exc_info)
+
+    return starting
+
+
+def _watched(
+    app: WSGIApplication,
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    verdict: Verdict,
+) -> Iterable[bytes]:
+    """The application's answer, whose end tells the verdict the status."""
+    answer = WatchedAnswer(verdict, _with_fields(verdict.fields, start_response))
+    try:
+        answer.begin(app(environ, answer.start_response))
+    except Exception:
+        verdict.ended(500)
+        raise
+    return answer
+
+
+class WatchedAnswer:
+    """The parts of an answer as they come; the verdict is told how they end.
+
+    When the server closes it before the last part, the client has gone away.
+    """
 
     def __init__(self, verdict: Verdict, start_response: StartResponse) -> None:
-        self.verdict = verdict
-        self.status = 500  # of an application that never answered
+        self._verdict: Verdict | None = verdict
         self._start_response = start_response
+        self._status = 500  # of an application that never answers
+        self._parts: Iterable[bytes] = ()
+        self._each: Iterator[bytes] = iter(())
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
         """What the application calls."""
-        self.status = int(status.split(" ", 1)[0])
-        headers = [*headers, *self.verdict.fields.items()]
-        if exc_info is None:
-            return self._start_response(status, headers)
+        self._status = int(status.split(" ", 1)[0])
         return self._start_response(status, headers, exc_info)
 
-
-class Body:
-    """The parts of an answer as they come; the verdict hears how they end.
-
-    When the server closes it before the last part, the client has gone away.
-    """
-
-    def __init__(self, parts: Iterable[bytes], told: Told) -> None:
-        self._parts = parts
-        self._each = iter(parts)
-        self._told: Told | None = told
+    def begin(self, parts: Iterable[bytes]) -> None:
+        """The application has returned the parts."""
+        self._parts, self._each = parts, iter(parts)
 
     def __iter__(self) -> Iterator[bytes]:
         """Itself: it is read once."""
@@ -130,7 +179,7 @@ class Body:
         try:
             return next(self._each)
         except StopIteration:
-            self._end(None)
+            self._end(self._status)
             raise
         except Exception:
             self._end(500)
@@ -142,28 +191,10 @@ class Body:
         if close is not None:
             close()
 
-    def _end(self, status: int | None) -> None:
-        told, self._told = self._told, None
-        if told is not None:
-            told.verdict.ended(told.status if status is None else status)
-
-
-def request_of(environ: WSGIEnvironment, limits: Limits) -> Request:
-    """The request of a WSGI environ."""
-
-    def headers(name: str) -> list[str]:
-        value = environ.get("HTTP_" + name.upper().replace("-", "_"))
-        return [] if value is None else [value]
-
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    return Request(
-        environ,
-        method=environ["REQUEST_METHOD"],
-        path=path.encode("latin-1").decode("utf-8", "replace"),
-        peer=environ.get("REMOTE_ADDR"),
-        headers=headers,
-        trusted=limits.trusted,
-    )
+    def _end(self, status: int) -> None:
+        verdict, self._verdict = self._verdict, None
+        if verdict is not None:
+            verdict.ended(status)
 
 
 def _status_line(status: int) -> str:
@@ -173,4 +204,4 @@ def _status_line(status: int) -> str:
         return f"{status} Denied"
 
 
-__all__ = ["KEY", "LimitMiddleware", "request_of"]
+__all__ = ["KEY", "WSGILimitMiddleware", "WSGIRequest"]

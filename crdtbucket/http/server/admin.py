@@ -11,7 +11,8 @@ from aiohttp import web
 
 from crdtbucket.errors import ConfigError, CrdtbucketError
 from crdtbucket.http.refusal import Refusal, read
-from crdtbucket.http.server import bodies
+from crdtbucket.http.serve_settings import ServeSettings
+from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import respond
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.views import Views
@@ -19,15 +20,19 @@ from crdtbucket.limiter.facade import Limiter
 
 AUDIT = logging.getLogger("crdtbucket.audit")
 PREFIX = "/admin/"
+DOCTOR_STEP_S = 1.5
+"""Of each step, so that the whole is done within the deadline of a request."""
 
 
 class Admin:
     """Everything under /admin/."""
 
-    def __init__(self, limiter: Limiter, views: Views, token: str | None) -> None:
+    def __init__(self, limiter: Limiter, views: Views, settings: ServeSettings) -> None:
         """Off without a token."""
         self._limiter = limiter
         self._views = views
+        self._config = settings.config
+        token = settings.admin_token
         self._token = None if token is None else token.encode()
 
     def routes(self) -> list[Route]:
@@ -35,17 +40,19 @@ class Admin:
         refusals = (401, 403)
         return [
             Route("GET", PREFIX + "status", "This node, its buckets and its peers", self.status,
-                  bodies.Status, refusals=refusals, admin=True),
-            Route("POST", PREFIX + "reset", "Fill a key", self.reset, bodies.ResetDone,
+                  replies.StatusReply, refusals=refusals, admin=True),
+            Route("GET", PREFIX + "doctor", "Whether what this node depends on is in order",
+                  self.doctor, replies.DoctorReply, refusals=(*refusals, 409), admin=True),
+            Route("POST", PREFIX + "reset", "Fill a key", self.reset, replies.ResetReply,
                   bodies.Reset, refusals=(400, *refusals, 404, 413, 415), admin=True),
             Route("POST", PREFIX + "reload", "Read the configuration file again", self.reload,
-                  bodies.Reloaded, refusals=(*refusals, 409), admin=True),
+                  replies.ReloadReply, refusals=(*refusals, 409), admin=True),
             Route("POST", PREFIX + "rollout", "Advance, halt or roll back a version", self.rollout,
-                  bodies.RolloutNow, bodies.Steer, refusals=(400, *refusals, 409, 413, 415),
+                  replies.RolloutReply, bodies.Steer, refusals=(400, *refusals, 409, 413, 415),
                   admin=True),
         ]  # fmt: skip
 
-    def check(self, request: web.Request) -> None:
+    def check(self, request: web.BaseRequest) -> None:
         """Raises `Refusal` for a request under /admin/ without the token."""
         if not request.path.startswith(PREFIX):
             return
@@ -61,7 +68,7 @@ class Admin:
                 headers={"WWW-Authenticate": 'Bearer realm="crdtbucket"'},
             )
 
-    async def status(self, _: web.Request) -> web.Response:
+    async def status(self, _: web.BaseRequest) -> web.Response:
         """What an operator asks first."""
         return respond(self._status())
 
@@ -77,7 +84,19 @@ class Admin:
             "rollout": stats.get("rollout"),
         }
 
-    async def reset(self, request: web.Request) -> web.Response:
+    async def doctor(self, _: web.BaseRequest) -> web.Response:
+        """Examines the node's file, and from here everything that the file names."""
+        from crdtbucket.doctor.examination import examine  # for those who ask
+
+        if self._config is None:
+            raise Refusal(409, "this node was not started from a configuration file")
+        found = await examine(
+            self._config, node=self._limiter.node, timeout=DOCTOR_STEP_S, running=True
+        )
+        checks = [one.as_dict() for one in found]
+        return respond({"ok": all(one.level != "wrong" for one in found), "checks": checks})
+
+    async def reset(self, request: web.BaseRequest) -> web.Response:
         """Gives back what is charged to a key, as far as this node has charged it."""
         body = await read(request, bodies.Reset)
         bucket = self._limiter.bucket(body.bucket)
@@ -94,7 +113,7 @@ class Admin:
         )
         return respond({"given_back": given_back, "remaining": now.remaining, "limit": now.limit})
 
-    async def rollout(self, request: web.Request) -> web.Response:
+    async def rollout(self, request: web.BaseRequest) -> web.Response:
         """Moves the roll-out of the newest version, here and at all nodes that have it."""
         body = await read(request, bodies.Steer)
         who = request.remote or "the socket"
@@ -116,7 +135,7 @@ class Admin:
         )
         return respond(state)
 
-    async def reload(self, request: web.Request) -> web.Response:
+    async def reload(self, request: web.BaseRequest) -> web.Response:
         """Brings the file as it is now into force, all of it or nothing."""
         who = request.remote or "the socket"
         try:

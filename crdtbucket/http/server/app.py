@@ -1,47 +1,48 @@
-"""The application: its routes, and what stands before each of them."""
+"""The application: its routes, and what is checked before each of them."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from prometheus_client import CollectorRegistry
 
 from crdtbucket.base.clock import now_ns
-from crdtbucket.errors import CrdtbucketError
-from crdtbucket.http.refusal import JSON, Refusal, refused, refused_by_http
+from crdtbucket.http.refusal import JSON, Refusal, refusal_of
 from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server.admin import Admin
-from crdtbucket.http.server.calls import Calls
-from crdtbucket.http.server.connections import Connection, Doors
+from crdtbucket.http.server.calls import Calls, respond
+from crdtbucket.http.server.connections import ClientConnection, Connections
 from crdtbucket.http.server.host_names import Hosts
 from crdtbucket.http.server.openapi import document
-from crdtbucket.http.server.routes import Route
-from crdtbucket.http.server.server_metrics import Numbers
+from crdtbucket.http.server.routes import Route, RouteTable
+from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.http.server.views import Views
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.metrics.collector import register
 
 LOG = logging.getLogger("crdtbucket.http")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPENAPI = "/openapi.json"
 
 
 class Api:
     """Answers requests about one limiter."""
 
-    def __init__(self, limiter: Limiter, settings: ServeSettings) -> None:
-        self.doors = Doors(settings)
+    def __init__(
+        self, limiter: Limiter, settings: ServeSettings, siblings: Siblings | None = None
+    ) -> None:
+        self.connections = Connections(settings)
         self._hosts = Hosts(settings.listen, settings.allowed_hosts)
         self.registry = CollectorRegistry()
         register(limiter, self.registry)
-        self.calls = Calls(limiter, settings)
-        self.numbers = Numbers(self.doors, self.calls)
-        self.registry.register(self.numbers)
-        self.views = Views(limiter, self.calls, self.registry)
-        self.admin = Admin(limiter, self.views, settings.admin_token)
+        self.calls = Calls(limiter, settings, siblings)
+        self.metrics = ServerMetrics(self.connections, self.calls)
+        self.registry.register(self.metrics)
+        self.views = Views(limiter, self.calls, self.registry, self.metrics, siblings)
+        self.admin = Admin(limiter, self.views, settings)
         self.routes: list[Route] = [
             *self.calls.routes(),
             *self.views.routes(),
@@ -49,50 +50,67 @@ class Api:
         ]
         self._settings = settings
         self._document = json.dumps(document(self.routes), indent=1).encode()
+        openapi = Route("GET", OPENAPI, "This document", self._openapi, None)
+        counts = Route("GET", COUNTS, "For the other workers", self._counts, None, always=True)
+        self._table = RouteTable([*self.routes, openapi, counts])
 
-    def application(self) -> web.Application:
-        """To be run by a server whose connections are `Connection`s."""
-        app = web.Application(middlewares=[self._each], client_max_size=self._settings.max_body)
-        for route in self.routes:
-            app.router.add_route(route.method, route.path, route.handler)
-        app.router.add_get(OPENAPI, self._openapi, allow_head=False)
-        return app
+    def server(self) -> web.Server:
+        """What hands requests to this, for `ClientConnection`s of the running event loop."""
+        loop, most = asyncio.get_running_loop(), self._settings.max_body
 
-    async def _openapi(self, _: web.Request) -> web.Response:
+        def request(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
+            return web.BaseRequest(
+                message, payload, protocol, writer, task, loop, client_max_size=most
+            )
+
+        return web.Server(self._handle, request_factory=request)
+
+    async def _openapi(self, _: web.BaseRequest) -> web.Response:
         return web.Response(body=self._document, content_type=JSON)
 
-    @web.middleware
-    async def _each(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        connection = request.protocol
-        assert isinstance(connection, Connection)
-        connection.request_begins()
-        begun = now_ns()
-        self.numbers.open_requests += 1
-        try:
-            response = await self._answer(request, handler)
-        finally:
-            self.numbers.open_requests -= 1
-        resource = request.match_info.route.resource
-        path = "" if resource is None else resource.canonical
-        self.numbers.answered(path, response.status, now_ns() - begun)
-        return response
+    async def _counts(self, _: web.BaseRequest) -> web.Response:
+        return respond(self.metrics.counts())
 
-    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, ClientConnection)
+        placed = connection.request_begins()
+        begun = now_ns()
+        self.metrics.open_requests += 1
+        path = ""
         try:
             self._hosts.check(request)
             self.admin.check(request)
-            return await handler(request)
-        except Refusal as refusal:
-            return refusal.response()
-        except CrdtbucketError as error:
-            return refused(error).response()
-        except web.HTTPException as error:
-            return refused_by_http(error).response()
+            route, parts = self._table.find(request)
+            path = route.path
+            if not (placed or route.always or route.admin):
+                self.connections.refused["full"] += 1
+                raise Refusal(503, "too many connections", headers={"Retry-After": "1"})
+            if "Expect" in request.headers:
+                await _expected(request)
+            response = await route.handler(request, **parts)
         except ConnectionError:
             raise  # nobody is there to be answered
-        except Exception:
-            LOG.exception("a bug in the answer to %s %s", request.method, request.path)
-            return Refusal(500, "a bug of the server: its log has it").response()
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                LOG.exception("a bug in the answer to %s %s", request.method, request.path)
+                refusal = Refusal(500, "a bug of the server: its log has it")
+            response = refusal.response()
+        finally:
+            self.metrics.open_requests -= 1
+        self.metrics.answered(path, response.status, now_ns() - begun)
+        return response
+
+
+async def _expected(request: web.BaseRequest) -> None:
+    """Tells a client to send its body, if that is what it waits for."""
+    if request.version < HttpVersion11:
+        return
+    if request.headers["Expect"].lower() != "100-continue":
+        raise Refusal(417, "of Expect only 100-continue is known")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer itself has not begun
 
 
 __all__ = ["OPENAPI", "Api"]

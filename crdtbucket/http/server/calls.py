@@ -13,18 +13,18 @@ from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import CrdtbucketError, ReservationDenied
 from crdtbucket.http.fields import problem, rate_limit_fields
-from crdtbucket.http.refusal import JSON, Refusal, problem_response, read, refused
+from crdtbucket.http.refusal import JSON, Refusal, in_words, problem_response, read, refusal_of
 from crdtbucket.http.serve_settings import ServeSettings
-from crdtbucket.http.server import bodies
-from crdtbucket.http.server.handle_store import Tickets
+from crdtbucket.http.server import bodies, replies
+from crdtbucket.http.server.handle_store import HandleStore
 from crdtbucket.http.server.heavy_keys import HeavyKeys
 from crdtbucket.http.server.routes import Route
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.limiter.reservations import Reservation
-from crdtbucket.spec.bucket_spec import canonical_name
 
-MAX_TICKETS = 100_000
+MAX_HANDLES = 100_000
 """Takes that can be refunded, and reservations: so many of each."""
 REFUNDABLE_S = 600
 LATE_S = 600
@@ -35,7 +35,7 @@ ONE_OF_MANY = ("allowed", "remaining", "retry_after")
 
 
 @dataclass
-class Ticket:
+class RefundableTake:
     """An admitted take that may be refunded, once."""
 
     bucket: Bucket
@@ -47,7 +47,7 @@ class Ticket:
 
 
 @dataclass
-class Held:
+class OpenReservation:
     """An estimate that is set aside; `late` says whether its commit came after its end."""
 
     bucket: Bucket
@@ -58,9 +58,13 @@ class Held:
 class Calls:
     """Everything under /v1/ that decides."""
 
-    def __init__(self, limiter: Limiter, settings: ServeSettings) -> None:
-        self.tickets: Tickets[Ticket] = Tickets(MAX_TICKETS)
-        self.reservations: Tickets[Held] = Tickets(MAX_TICKETS)
+    def __init__(
+        self, limiter: Limiter, settings: ServeSettings, siblings: Siblings | None = None
+    ) -> None:
+        prefix = "" if siblings is None else siblings.prefix
+        self.takes: HandleStore[RefundableTake] = HandleStore(MAX_HANDLES, prefix)
+        self.reservations: HandleStore[OpenReservation] = HandleStore(MAX_HANDLES, prefix)
+        self._siblings = siblings
         self.heavy: dict[str, HeavyKeys] = {}
         self._limiter = limiter
         self._settings = settings
@@ -71,59 +75,61 @@ class Calls:
         asks = (400, 404, 413, 415)
         post = "POST"
         return [
-            Route(post, "/v1/take", "Take tokens", self.take, bodies.Taken, bodies.Take,
+            Route(post, "/v1/take", "Take tokens", self.take, replies.TakeReply, bodies.Take,
                   decides, asks),
-            Route(post, "/v1/peek", "Ask what a take would get", self.peek, bodies.Decided,
+            Route(post, "/v1/peek", "Ask what a take would get", self.peek, replies.DecisionReply,
                   bodies.Peek, (), asks),
-            Route(post, "/v1/refund", "Give a take back", self.refund, bodies.Refunded,
+            Route(post, "/v1/refund", "Give a take back", self.refund, replies.RefundReply,
                   bodies.Refund, (), (*asks, 409)),
-            Route(post, "/v1/reserve", "Set an estimate aside", self.reserve, bodies.Reserved,
+            Route(post, "/v1/reserve", "Set an estimate aside", self.reserve, replies.ReserveReply,
                   bodies.Reserve, decides, asks),
             Route(post, "/v1/commit", "Replace an estimate by the true cost", self.commit,
-                  bodies.Committed, bodies.Commit, (), (*asks, 409)),
+                  replies.CommitReply, bodies.Commit, (), (*asks, 409)),
             Route(post, "/v1/take-many", "Take from several keys", self.take_many,
-                  bodies.TakenMany, bodies.TakeMany, decides, asks),
+                  replies.TakeManyReply, bodies.TakeMany, decides, asks),
         ]  # fmt: skip
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.BaseRequest) -> web.Response:
         """Takes tokens; 429 when they are not there."""
         body = await read(request, bodies.Take)
         bucket = self._limiter.bucket(body.bucket)
         decision = await bucket.acquire(body.key, body.cost)
-        self._weigh(body.bucket, body.key, body.cost, decision.allowed)
+        self._weigh(bucket, body.key, body.cost, decision.allowed)
         if not decision.allowed:
             return self._denied(decision, request.path)
         extra = {}
         if body.refundable:
             now = now_ns()
             end = now + REFUNDABLE_S * NS_PER_SECOND
-            extra["id"] = self.tickets.put(Ticket(bucket, decision), end, now)
+            extra["id"] = self.takes.put(RefundableTake(bucket, decision), end, now)
         return self._answer(decision, extra)
 
-    async def peek(self, request: web.Request) -> web.Response:
+    async def peek(self, request: web.BaseRequest) -> web.Response:
         """What a take would get; 200 whatever it is."""
         body = await read(request, bodies.Peek)
         return self._answer(self._limiter.bucket(body.bucket).peek(body.key, body.cost), {})
 
-    async def refund(self, request: web.Request) -> web.Response:
+    async def refund(self, request: web.BaseRequest) -> web.Response:
         """Gives a take back. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Refund)
-        ticket = self.tickets.get(body.id, now_ns())
-        if ticket is None:
+        if (answer := await self._of_its_worker(body.id, request)) is not None:
+            return answer
+        take = self.takes.get(body.id, now_ns())
+        if take is None:
             raise Refusal(
                 404,
                 "no take has this id: it was not made refundable, or is over "
                 f"{REFUNDABLE_S} s old, or another node made it",
                 [("id", "unknown")],
             )
-        if ticket.done and ticket.tokens != body.tokens:
+        if take.done and take.tokens != body.tokens:
             raise Refusal(409, "this take was refunded before, with other tokens")
-        if not ticket.done:
-            ticket.refunded = ticket.bucket.refund(ticket.decision, body.tokens)
-            ticket.done, ticket.tokens = True, body.tokens
-        return respond({"refunded": ticket.refunded})
+        if not take.done:
+            take.refunded = take.bucket.refund(take.decision, body.tokens)
+            take.done, take.tokens = True, body.tokens
+        return respond({"refunded": take.refunded})
 
-    async def reserve(self, request: web.Request) -> web.Response:
+    async def reserve(self, request: web.BaseRequest) -> web.Response:
         """Takes an estimate until it is committed, or its time is over."""
         body = await read(request, bodies.Reserve)
         bucket = self._limiter.bucket(body.bucket)
@@ -139,16 +145,18 @@ class Calls:
             await reservation.__aenter__()  # it ends by its commit or its ttl
         decision = reservation.decision
         assert decision is not None
-        self._weigh(body.bucket, body.key, body.estimate, decision.allowed)
+        self._weigh(bucket, body.key, body.estimate, decision.allowed)
         if not decision.allowed:
             return self._denied(decision, request.path)
         end = now + round((body.ttl + LATE_S) * NS_PER_SECOND)
-        name = self.reservations.put(Held(bucket, reservation), end, now)
+        name = self.reservations.put(OpenReservation(bucket, reservation), end, now)
         return self._answer(decision, {"id": name})
 
-    async def commit(self, request: web.Request) -> web.Response:
+    async def commit(self, request: web.BaseRequest) -> web.Response:
         """Charges the true cost. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Commit)
+        if (answer := await self._of_its_worker(body.id, request)) is not None:
+            return answer
         held = self.reservations.get(body.id, now_ns())
         if held is None:
             raise Refusal(
@@ -162,7 +170,14 @@ class Calls:
         held.reservation.commit(body.actual)
         return respond({"actual": body.actual, "late": held.late})
 
-    async def take_many(self, request: web.Request) -> web.Response:
+    async def _of_its_worker(self, handle: str, request: web.BaseRequest) -> web.Response | None:
+        """The answer of the worker that gave a handle out, if that is another one."""
+        owner = None if self._siblings is None else self._siblings.owner(handle)
+        if self._siblings is None or owner is None:
+            return None
+        return await self._siblings.forward(owner, request)
+
+    async def take_many(self, request: web.BaseRequest) -> web.Response:
         """Decides on each take on its own, or on all together; checks all before any is made."""
         body = await read(request, bodies.TakeMany)
         groups: dict[Bucket, list[int]] = {}
@@ -177,8 +192,7 @@ class Calls:
                 for place, refusal in refusals.items()
                 for name, text in refusal.errors
             ]
-            told_of = "; ".join(text for _, text in faults[:5])
-            raise Refusal(max(one.status for one in refusals.values()), told_of, faults)
+            raise Refusal(max(one.status for one in refusals.values()), in_words(faults), faults)
         if body.together:
             return await self._take_together(body.takes, request.path)
         results: list[dict[str, Any]] = [{}] * len(body.takes)
@@ -205,7 +219,8 @@ class Calls:
 
     def _weigh_all(self, takes: list[bodies.Peek], results: list[dict[str, Any]]) -> None:
         for one, result in zip(takes, results, strict=True):
-            self._weigh(one.bucket, one.key, one.cost, result["allowed"])
+            bucket = self._limiter.bucket(one.bucket)
+            self._weigh(bucket, one.key, one.cost, result["allowed"])
 
     def _checked(self, one: bodies.Peek, place: int, refusals: dict[int, Refusal]) -> Bucket | None:
         """The bucket of one take of many; None when the take is one that cannot be made."""
@@ -214,15 +229,15 @@ class Calls:
             bucket.peek(one.key, one.cost)
             return bucket
         except CrdtbucketError as error:
-            refusal = refused(error)
-            if not refusal.errors:
-                raise refusal from error
+            refusal = refusal_of(error)
+            if refusal is None or not refusal.errors:
+                raise
             refusals[place] = refusal
             return None
 
-    def _weigh(self, bucket: str, key: str, cost: int, allowed: bool) -> None:
+    def _weigh(self, bucket: Bucket, key: str, cost: int, allowed: bool) -> None:
         now = now_ns()
-        name = canonical_name(bucket)
+        name = bucket.spec.name
         heavy = self.heavy.get(name)
         if heavy is None:
             half_life = HALF_LIFE_S * NS_PER_SECOND
@@ -230,7 +245,17 @@ class Calls:
         heavy.add(key, cost, allowed, now)
 
     def _answer(self, decision: Decision, extra: dict[str, Any]) -> web.Response:
-        return respond({**told(decision), **extra}, self._fields(decision))
+        if extra:
+            return respond({**decision_json(decision), **extra}, self._fields(decision))
+        # As `json.dumps(decision_json(decision))` writes it, in a quarter of the time.
+        text = (
+            f'{{"allowed": {"true" if decision.allowed else "false"}, "limit": {decision.limit}, '
+            f'"remaining": {decision.remaining}, "retry_after": {decision.retry_after!r}, '
+            f'"reset_after": {decision.reset_after!r}, "mode": "{decision.mode.value}"}}'
+        )
+        fields = self._fields(decision)
+        fields["Content-Type"] = JSON
+        return web.Response(body=text.encode(), headers=fields)
 
     def _denied(
         self, decision: Decision, path: str, extra: dict[str, Any] | None = None
@@ -242,7 +267,7 @@ class Calls:
             reduced_capacity=self._settings.fallback_503,
         )
         return problem_response(
-            {**document, **told(decision), **(extra or {})}, self._fields(decision)
+            {**document, **decision_json(decision), **(extra or {})}, self._fields(decision)
         )
 
     def _fields(self, decision: Decision) -> dict[str, str]:
@@ -254,7 +279,7 @@ class Calls:
         )
 
 
-def told(decision: Decision) -> dict[str, Any]:
+def decision_json(decision: Decision) -> dict[str, Any]:
     """A decision as JSON."""
     return {
         "allowed": decision.allowed,
@@ -271,4 +296,4 @@ def respond(document: dict[str, Any], headers: dict[str, str] | None = None) -> 
     return web.Response(body=json.dumps(document).encode(), content_type=JSON, headers=headers)
 
 
-__all__ = ["Calls", "respond", "told"]
+__all__ = ["Calls", "decision_json", "respond"]

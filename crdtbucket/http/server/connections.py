@@ -1,7 +1,8 @@
 """How many connections a server has, and how long each may take: aiohttp has no limit of its own.
 
 A connection that is silent, sends its head or body too slowly or does not read its answers is
-hung up on; one too many gets a 503 at once.
+aborted. One too many is surplus: it may still ask for health and for the admin side, so that
+operators see a server that others have filled, and gets a 503 for anything else.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from ipaddress import ip_address
+from typing import cast
 
 from aiohttp import web
 
@@ -21,6 +24,10 @@ from crdtbucket.http.serve_settings import ServeSettings
 LOG = logging.getLogger("crdtbucket.http")
 SWEEPS = 10
 """A deadline is kept to a tenth of the shortest one."""
+MAX_SURPLUS = 64
+"""Surplus connections at once; for a further one the oldest of them is refused."""
+SURPLUS_S = 1.0
+"""So long may a surplus connection take to send the head of its request."""
 _FULL_BODY = (
     b'{"type": "about:blank", "title": "Service Unavailable", "status": 503, '
     b'"detail": "too many connections"}'
@@ -31,14 +38,19 @@ FULL = (
 ) % (len(_FULL_BODY), _FULL_BODY)
 
 
-class Doors:
+class Connections:
     """All connections of a server, and their deadlines."""
 
     def __init__(self, settings: ServeSettings) -> None:
-        self.open: set[Connection] = set()
+        self.open: set[ClientConnection] = set()
         self.refused: Counter[str] = Counter(dict.fromkeys(("full", "slow", "malformed"), 0))
         self.settings = settings
         self.draining = False
+        self.request_ns = _ns(settings.request_deadline)
+        self.idle_ns = _ns(settings.idle_deadline)
+        self._surplus: dict[ClientConnection, None] = {}  # oldest first
+        self._of_address: Counter[str] = Counter()
+        self._share = settings.max_connections_per_address or -(-settings.max_connections // 2)
         self._empty = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -57,9 +69,39 @@ class Doors:
             if self.open:
                 await within(self.settings.drain_deadline, self._empty.wait())
 
-    def left(self, connection: Connection) -> None:
+    def joined(self, connection: ClientConnection) -> None:
+        """A client has connected: it gets a place, or is surplus."""
+        self.open.add(connection)
+        if not self.place_for(connection):
+            self._surplus[connection] = None
+            if len(self._surplus) > MAX_SURPLUS:
+                self._refuse(next(iter(self._surplus)))
+
+    def place_for(self, connection: ClientConnection) -> bool:
+        """Whether the connection has a place among those that are served; takes a free one."""
+        if connection.placed:
+            return True
+        address = connection.remote_address
+        free = len(self.open) - len(self._surplus) - (connection not in self._surplus)
+        if free >= self.settings.max_connections or (
+            address is not None and self._of_address[address] >= self._share
+        ):
+            return False
+        connection.placed = True
+        self._surplus.pop(connection, None)
+        if address is not None:
+            self._of_address[address] += 1
+        return True
+
+    def left(self, connection: ClientConnection) -> None:
         """A connection is gone."""
         self.open.discard(connection)
+        self._surplus.pop(connection, None)
+        address = connection.remote_address
+        if connection.placed and address is not None:
+            self._of_address[address] -= 1
+            if not self._of_address[address]:
+                del self._of_address[address]
         if not self.open:
             self._empty.set()
 
@@ -68,82 +110,107 @@ class Doors:
         if self._timer is not None:
             self._timer.cancel()
 
-    def connection(self, server: web.Server) -> Connection:
-        """For a caller that has just come."""
-        return Connection(self, server)
+    def connection(self, server: web.Server) -> ClientConnection:
+        """For a client that has just connected."""
+        return ClientConnection(self, server)
+
+    def _refuse(self, connection: ClientConnection) -> None:
+        self._surplus.pop(connection, None)
+        self.refused["full"] += 1
+        connection.refuse()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = now_ns()
         for connection in [one for one in self.open if one.deadline_ns <= now]:
-            self.refused["slow"] += 1
-            connection.abort()
+            if connection in self._surplus:
+                self._refuse(connection)
+            else:
+                self.refused["slow"] += 1
+                connection.abort()
         settings = self.settings
         shortest = min(settings.head_deadline, settings.request_deadline, settings.idle_deadline)
         self._timer = loop.call_later(shortest / SWEEPS, self._sweep, loop)
 
 
-class Connection(web.RequestHandler):
+class ClientConnection(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("_doors", "_pipe", "busy", "deadline_ns")
+    __slots__ = (
+        "_connections",
+        "_pipe",
+        "busy",
+        "by_unix_socket",
+        "deadline_ns",
+        "placed",
+        "remote_address",
+    )
 
-    def __init__(self, doors: Doors, server: web.Server) -> None:
+    def __init__(self, connections: Connections, server: web.Server) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type] # as web.Server documents it
-            keepalive_timeout=doors.settings.idle_deadline,
+            keepalive_timeout=connections.settings.idle_deadline,
             lingering_time=1.0,
             auto_decompress=False,
         )
-        self._doors = doors
+        self._connections = connections
         self._pipe: asyncio.Transport | None = None
         self.deadline_ns = 0
         self.busy = False
+        self.placed = False
+        """Whether it has a place among those that are served."""
+        self.by_unix_socket = False
+        self.remote_address: str | None = None
+        """The client's, None for one of this host: its services share one address."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Lets it in, or says that there are too many."""
-        assert isinstance(transport, asyncio.Transport)
-        doors = self._doors
+        """A client has connected."""
+        connections = self._connections
         super().connection_made(transport)
-        if len(doors.open) >= doors.settings.max_connections:
-            doors.refused["full"] += 1
-            transport.write(FULL)
-            self.force_close()
-            return
-        self._pipe = transport
-        self._until(doors.settings.head_deadline)
-        doors.open.add(self)
+        # uvloop's transports are no subclass of asyncio's, though they have all of it.
+        self._pipe = cast("asyncio.Transport", transport)
+        self.by_unix_socket = isinstance(transport.get_extra_info("sockname"), (str, bytes))
+        if not self.by_unix_socket:
+            peer = transport.get_extra_info("peername")
+            self.remote_address = None if peer is None else _remote(peer[0])
+        connections.joined(self)
+        first = connections.settings.head_deadline
+        self.deadline_ns = now_ns() + _ns(first if self.placed else min(first, SURPLUS_S))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """It is gone, whoever ended it."""
-        self._doors.left(self)
+        self._connections.left(self)
         super().connection_lost(exc)
 
     def abort(self) -> None:
-        """Hangs up without another word."""
+        """Closes it without another word."""
         if self._pipe is not None:
             self._pipe.abort()
 
-    def request_begins(self) -> None:
-        """A head is complete."""
+    def refuse(self) -> None:
+        """Closes it with a 503."""
+        if self._pipe is not None and not self.busy:
+            self._pipe.write(FULL)
+        self.force_close()
+
+    def request_begins(self) -> bool:
+        """A head is complete. False when the connection is surplus still."""
         self.busy = True
-        self._until(self._doors.settings.request_deadline)
+        self.deadline_ns = now_ns() + self._connections.request_ns
+        return self._connections.place_for(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Sends the answer."""
-        if self._doors.draining:
+        if self._connections.draining or not self.placed:
             resp.force_close()
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
             self.busy = False
-            self._until(self._doors.settings.idle_deadline)
-
-    def _until(self, seconds: float) -> None:
-        self.deadline_ns = now_ns() + round(seconds * NS_PER_SECOND)
+            self.deadline_ns = now_ns() + self._connections.idle_ns
 
     def handle_error(
         self,
@@ -154,7 +221,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """What is no HTTP, or has too large a head, is a stranger's mistake: no traceback."""
         if status < 500:
-            self._doors.refused["malformed"] += 1
+            self._connections.refused["malformed"] += 1
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had begun when the request turned out to be broken")
         if status >= 500:
@@ -167,4 +234,12 @@ class Connection(web.RequestHandler):
         return response
 
 
-__all__ = ["Connection", "Doors"]
+def _ns(seconds: float) -> int:
+    return round(seconds * NS_PER_SECOND)
+
+
+def _remote(host: str) -> str | None:
+    return None if ip_address(host.partition("%")[0]).is_loopback else host
+
+
+__all__ = ["ClientConnection", "Connections"]

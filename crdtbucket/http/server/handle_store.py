@@ -1,4 +1,4 @@
-"""What was handed out and may be referred to again: a bounded table of ids with a time to live."""
+"""A bounded store of items that clients refer to by an id, each for a limited time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Tickets(Generic[T]):
+class HandleStore(Generic[T]):
     """Items by unguessable ids, each until its own time. Times are ns of one clock."""
 
-    def __init__(self, limit: int) -> None:
-        """At most `limit` items are held at once."""
+    def __init__(self, limit: int, prefix: str = "") -> None:
+        """At most `limit` items are held at once. All ids begin with `prefix`."""
+        self._prefix = prefix
         self.limit = limit
         self._items: dict[str, T] = {}
         self._ends: list[tuple[int, str]] = []
@@ -31,7 +32,7 @@ class Tickets(Generic[T]):
         end first goes."""
         if self.full(now):
             del self._items[heapq.heappop(self._ends)[1]]
-        name = secrets.token_urlsafe(16)
+        name = self._prefix + secrets.token_urlsafe(16)
         self._items[name] = item
         heapq.heappush(self._ends, (end, name))
         return name
@@ -46,4 +47,4 @@ class Tickets(Generic[T]):
             del self._items[heapq.heappop(self._ends)[1]]
 
 
-__all__ = ["Tickets"]
+__all__ = ["HandleStore"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Counter:
+class KeyCounter:
     """Tokens counted for a key: at most `error` too many; `denied` are those of refused calls."""
 
     tokens: int
@@ -28,7 +28,7 @@ class HeavyKeys:
         self._size = size
         self._half_life = half_life_ns
         self._next = now + half_life_ns
-        self._counters: dict[str, Counter] = {}
+        self._counters: dict[str, KeyCounter] = {}
         # Least first; a pair whose count is outdated is set right when it comes to the top.
         self._heap: list[tuple[int, str]] = []
 
@@ -46,13 +46,13 @@ class HeavyKeys:
         if not allowed:
             counter.denied += tokens
 
-    def top(self, count: int, now: int) -> list[tuple[str, Counter]]:
+    def top(self, count: int, now: int) -> list[tuple[str, KeyCounter]]:
         """The `count` heaviest keys, heaviest first."""
         if now >= self._next:
             self._fade(now)
         return heapq.nlargest(count, self._counters.items(), key=lambda item: item[1].tokens)
 
-    def _counter(self, key: str) -> Counter:
+    def _counter(self, key: str) -> KeyCounter:
         if len(self._counters) < self._size:
             least = 0
             heapq.heappush(self._heap, (0, key))
@@ -60,7 +60,7 @@ class HeavyKeys:
             least, gone = self._least()
             del self._counters[gone]
             heapq.heapreplace(self._heap, (least, key))
-        self._counters[key] = counter = Counter(least, least)
+        self._counters[key] = counter = KeyCounter(least, least)
         return counter
 
     def _least(self) -> tuple[int, str]:
@@ -84,4 +84,4 @@ class HeavyKeys:
         heapq.heapify(self._heap)
 
 
-__all__ = ["Counter", "HeavyKeys"]
+__all__ = ["KeyCounter", "HeavyKeys"]

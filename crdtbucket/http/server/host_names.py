@@ -22,6 +22,7 @@ LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 _EVERYWHERE = frozenset(("", "0.0.0.0", "::"))
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::[0-9]*)?", re.ASCII)
 _SHOWN = 100
+KNOWN = 64
 
 
 class Hosts:
@@ -33,15 +34,22 @@ class Hosts:
         bound = {_host_of(one) for one in listen if not one.startswith("unix:")}
         self._named = frozenset(_configured(name) for name in allowed)
         self._own = LOOPBACK | {_plain(host) for host in bound - _EVERYWHERE} | self._named
+        self._known: set[str] = set()
+        """Values of `Host` that were right before."""
         self._addresses = not bound.isdisjoint(_EVERYWHERE)
 
-    def check(self, request: web.Request) -> None:
+    def check(self, request: web.BaseRequest) -> None:
         """Raises `Refusal` for a request that was made to another name, or by a foreign page."""
+        headers = request.headers
+        hosts = headers.getall("Host", [])
+        if len(hosts) == 1 and hosts[0] in self._known and "Origin" not in headers:
+            return
         if ANY in self._named or _by_unix_socket(request):
             return
-        hosts = request.headers.getall("Host", [])
         host = self._host(hosts)
-        for origin in request.headers.getall("Origin", []):
+        if host and len(self._known) < KNOWN:
+            self._known.add(hosts[0])
+        for origin in headers.getall("Origin", []):
             self._check_origin(origin, hosts[0] if host else "")
 
     def _host(self, hosts: Sequence[str]) -> str:
@@ -107,7 +115,7 @@ def _configured(name: str) -> str:
     return _plain(name)
 
 
-def _by_unix_socket(request: web.Request) -> bool:
+def _by_unix_socket(request: web.BaseRequest) -> bool:
     """A browser cannot come by one, so no page can."""
     transport = request.transport
     return transport is not None and isinstance(transport.get_extra_info("sockname"), (str, bytes))

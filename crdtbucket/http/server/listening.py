@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import os
 import socket
@@ -25,15 +26,17 @@ class CannotListen(CrdtbucketError):
 class Listening:
     """One address that is taken."""
 
-    def __init__(self, address: str) -> None:
-        """`address`: "host:port" or "unix:/path". Raises `CannotListen`."""
+    def __init__(self, address: str, *, shared: bool = False) -> None:
+        """`address`: "host:port" or "unix:/path". `shared`: processes that this one forks have
+        sockets of the same port, and it alone removes the file. Raises `CannotListen`."""
         self._path: str | None = None
+        self._process = os.getpid() if shared else 0
         try:
             if address.startswith(UNIX):
                 self._path = address.removeprefix(UNIX)
                 self.socket = _unix(self._path)
             else:
-                self.socket = _tcp(*split_address(address))
+                self.socket = _tcp(*split_address(address), shared=shared)
         except ValueError as error:
             raise CannotListen(f"an address to listen on {error}") from error
         except OSError as error:
@@ -47,6 +50,17 @@ class Listening:
             self.name = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             self.local = ip_address(host.partition("%")[0]).is_loopback
 
+    def again(self) -> Listening:
+        """Another socket of the same port, or the same Unix socket."""
+        other = copy.copy(self)
+        if self._path is None:
+            host, port = self.socket.getsockname()[:2]
+            other.socket = _tcp(host, port, shared=True)
+        else:
+            other.socket = self.socket.dup()
+        other.socket.setblocking(False)
+        return other
+
     def close(self) -> None:
         """Gives it up. A second call does nothing."""
         self.unlink()
@@ -55,19 +69,21 @@ class Listening:
     def unlink(self) -> None:
         """Removes the file of a Unix socket; before the socket is closed, since after that the
         path may be another process's."""
-        if self._path is not None:
+        if self._path is not None and self._process in (0, os.getpid()):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
-            self._path = None
+        self._path = None
 
 
-def _tcp(host: str, port: int) -> socket.socket:
+def _tcp(host: str, port: int, *, shared: bool) -> socket.socket:
     family, kind, protocol, _, where = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     sock = socket.socket(family, kind, protocol)
     with _closed_on_error(sock):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(where)
         sock.listen(BACKLOG)
     return sock

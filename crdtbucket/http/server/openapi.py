@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 import crdtbucket
 from crdtbucket.http.fields import PROBLEM_TYPE
 from crdtbucket.http.refusal import JSON
-from crdtbucket.http.server.bodies import Problem
+from crdtbucket.http.server.replies import ProblemReply
 from crdtbucket.http.server.routes import Route
 
 REF = "#/components/schemas/{model}"
@@ -28,7 +28,7 @@ DECIDING = ("/v1/take", "/v1/peek", "/v1/reserve")
 def document(routes: Iterable[Route]) -> dict[str, Any]:
     """OpenAPI 3.1 for these routes."""
     routes = list(routes)
-    models: list[type[BaseModel]] = [Problem]
+    models: list[type[BaseModel]] = [ProblemReply]
     for route in routes:
         models += [one for one in (route.body, route.answer) if one is not None]
     unique = [(one, "validation") for one in dict.fromkeys(models)]
@@ -83,7 +83,7 @@ def _responses(route: Route) -> dict[str, Any]:
         }
     responses = {"200": success}
     for status in sorted({*route.denials, *route.refusals, 503}):
-        problem = {"schema": {"$ref": REF.format(model="Problem")}}
+        problem = {"schema": {"$ref": REF.format(model="ProblemReply")}}
         responses[str(status)] = {
             "description": HTTPStatus(status).phrase,
             "content": {PROBLEM_TYPE: problem},

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from aiohttp import web
 
-from crdtbucket.http.server.bodies import Answer, Body
+from crdtbucket.http.refusal import Refusal
+from crdtbucket.http.server.bodies import RequestBody
+from crdtbucket.http.server.replies import Reply
 
 
 @dataclass(frozen=True)
@@ -17,10 +21,11 @@ class Route:
     method: str
     path: str
     summary: str
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    answer: type[Answer] | None
+    handler: Callable[..., Awaitable[web.StreamResponse]]
+    """Is called with the request, and the named parts of its path."""
+    answer: type[Reply] | None
     """What a success says; None where it is no JSON of a known shape."""
-    body: type[Body] | None = None
+    body: type[RequestBody] | None = None
     denials: tuple[int, ...] = ()
     """Statuses other than success that are answers, not mistakes."""
     refusals: tuple[int, ...] = ()
@@ -29,6 +34,45 @@ class Route:
     media: str = "application/json"
     admin: bool = False
     """Whether the admin token is asked for."""
+    always: bool = False
+    """Whether it is answered on surplus connections, too."""
 
 
-__all__ = ["Route"]
+class RouteTable:
+    """Finds the route of a request.
+
+    aiohttp's own router and application cost a fifth of what a whole answer costs here.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._plain: dict[str, dict[str, Route]] = {}
+        self._patterns: dict[str, re.Pattern[str]] = {}
+        for route in routes:
+            self._plain.setdefault(route.path, {})[route.method] = route
+            if "{" in route.path:
+                pattern = re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route.path)
+                self._patterns[route.path] = re.compile(pattern)
+
+    def find(self, request: web.BaseRequest) -> tuple[Route, dict[str, str]]:
+        """The route, and the named parts of the path. Raises `Refusal` where there is no such
+        path, or no such method of it."""
+        methods = self._plain.get(request.path)
+        parts: dict[str, str] = {}
+        if methods is None or request.path in self._patterns:
+            methods, parts = self._by_pattern(request.rel_url.raw_path)
+        route = methods.get(request.method)
+        if route is None:
+            allowed = {"Allow": ", ".join(sorted(methods))}
+            raise Refusal(405, "the path has other methods: see Allow", headers=allowed)
+        return route, parts
+
+    def _by_pattern(self, raw_path: str) -> tuple[dict[str, Route], dict[str, str]]:
+        for path, pattern in self._patterns.items():
+            found = pattern.fullmatch(raw_path)
+            if found is not None:
+                parts = {name: unquote(text) for name, text in found.groupdict().items()}
+                return self._plain[path], parts
+        raise Refusal(404, "there is no such path: GET /openapi.json lists what there is")
+
+
+__all__ = ["Route", "RouteTable"]

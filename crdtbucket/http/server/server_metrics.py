@@ -11,51 +11,52 @@ from prometheus_client.registry import Collector
 
 from crdtbucket.base.histogram import Histogram
 from crdtbucket.http.server.calls import Calls
-from crdtbucket.http.server.connections import Doors
+from crdtbucket.http.server.connections import Connections
 from crdtbucket.metrics.collector import family
-from crdtbucket.metrics.readings import Figure, Sample, Stats
+from crdtbucket.metrics.metric import MetricSpec, Sample, Stats
 
 
 def _times(stats: Stats) -> list[Sample]:
     return [((path,), (one.cumulative(), one.sum_ns / 1e9)) for path, one in stats["times"]]
 
 
-SERVER: tuple[Figure, ...] = (
-    Figure(
+SERVER: tuple[MetricSpec, ...] = (
+    MetricSpec(
         "http_requests_total",
         "Requests answered, by path and status; the path is empty where there is none.",
         lambda stats: stats["requests"],
         ("path", "status"),
     ),
-    Figure(
+    MetricSpec(
         "http_request_seconds",
         "Time from the head of a request to its answer, by path.",
         _times,
         ("path",),
         histogram=True,
     ),
-    Figure(
+    MetricSpec(
         "http_refused_total",
-        "Connections refused: full (too many), slow (past a deadline), malformed (no HTTP).",
+        "Connections and requests refused: full (no place was free), slow (past a deadline), "
+        "malformed (no HTTP).",
         lambda stats: [((reason,), count) for reason, count in stats["refused"].items()],
         ("reason",),
     ),
-    Figure(
+    MetricSpec(
         "http_connections",
         "Connections that are open.",
         lambda stats: [((), stats["connections"])],
     ),
-    Figure(
+    MetricSpec(
         "http_requests_open",
         "Requests that are not answered yet, this one too.",
         lambda stats: [((), stats["open"])],
     ),
-    Figure(
+    MetricSpec(
         "http_refundable_takes",
         "Takes that can be given back by their id.",
-        lambda stats: [((), stats["tickets"])],
+        lambda stats: [((), stats["takes"])],
     ),
-    Figure(
+    MetricSpec(
         "http_reservations",
         "Reservations known by their id, ended ones included.",
         lambda stats: [((), stats["reservations"])],
@@ -63,16 +64,20 @@ SERVER: tuple[Figure, ...] = (
 )
 """All of them; every name gets `crdtbucket.metrics.catalogue.PREFIX`."""
 
+COUNTS = "/internal/counts"
+"""Where the workers of one server read what each of them counts."""
 
-class Numbers(Collector):
+
+class ServerMetrics(Collector):
     """What a server counts."""
 
-    def __init__(self, doors: Doors, calls: Calls) -> None:
+    def __init__(self, connections: Connections, calls: Calls) -> None:
         self.open_requests = 0
         self.requests: Counter[tuple[str, str]] = Counter()
         self._times: defaultdict[str, Histogram] = defaultdict(Histogram)
-        self._doors = doors
+        self._connections = connections
         self._calls = calls
+        self._others: list[dict[str, Any]] = []
 
     def answered(self, path: str, status: int, ns: int) -> None:
         """Counts an answer. `path` as the OpenAPI document has it, "" for others, so that there are
@@ -82,20 +87,46 @@ class Numbers(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Every metric's name and help, without numbers."""
-        return (family(figure, None) for figure in SERVER)
+        return (family(metric, None) for metric in SERVER)
 
     def collect(self) -> Iterator[Metric]:
         """Every metric as it stands at this moment; any thread may ask."""
-        stats: dict[str, Any] = {
-            "requests": list(self.requests.items()),
-            "times": list(self._times.items()),
-            "refused": self._doors.refused,
-            "connections": len(self._doors.open),
-            "open": self.open_requests,
-            "tickets": len(self._calls.tickets),
-            "reservations": len(self._calls.reservations),
-        }
+        stats = _sum([self.counts(), *self._others])
         return (family(figure, stats) for figure in SERVER)
 
+    def add_up(self, others: list[dict[str, Any]]) -> None:
+        """From now on `collect` adds these `counts` of other workers."""
+        self._others = others
 
-__all__ = ["SERVER", "Numbers"]
+    def counts(self) -> dict[str, Any]:
+        """What this process counts, as it goes to another worker."""
+        return {
+            "requests": [(*labels, count) for labels, count in list(self.requests.items())],
+            "times": [(path, one.counts, one.sum_ns) for path, one in list(self._times.items())],
+            "refused": dict(self._connections.refused),
+            "connections": len(self._connections.open),
+            "open": self.open_requests,
+            "takes": len(self._calls.takes),
+            "reservations": len(self._calls.reservations),
+        }
+
+
+def _sum(each: list[dict[str, Any]]) -> dict[str, Any]:
+    requests: Counter[tuple[str, str]] = Counter()
+    times: defaultdict[str, Histogram] = defaultdict(Histogram)
+    refused: Counter[str] = Counter()
+    for one in each:
+        for path, status, count in one["requests"]:
+            requests[path, status] += count
+        for path, counts, sum_ns in one["times"]:
+            times[path].counts = [a + b for a, b in zip(times[path].counts, counts, strict=True)]
+            times[path].sum_ns += sum_ns
+        refused.update(one["refused"])
+    sums = {
+        name: sum(one[name] for one in each)
+        for name in ("connections", "open", "takes", "reservations")
+    }
+    return {"requests": requests.items(), "times": times.items(), "refused": refused, **sums}
+
+
+__all__ = ["COUNTS", "SERVER", "ServerMetrics"]

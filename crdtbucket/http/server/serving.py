@@ -6,13 +6,14 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
 from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server.app import Api
 from crdtbucket.http.server.listening import Listening
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
 
 LOG = logging.getLogger("crdtbucket.http")
@@ -21,26 +22,30 @@ LAST_WORDS_S = 0.1
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-class Server:
+class SidecarServer:
     """Answers HTTP from `start` to `stop`; the limiter is opened and closed by others."""
 
-    def __init__(self, limiter: Limiter, settings: ServeSettings) -> None:
-        self.api = Api(limiter, settings)
+    def __init__(
+        self,
+        limiter: Limiter,
+        settings: ServeSettings,
+        siblings: Siblings | None = None,
+        listening: Iterable[Listening] = (),
+    ) -> None:
+        """`siblings`: the other workers of the server. `listening`: addresses that are bound."""
+        self.api = Api(limiter, settings, siblings)
         self.addresses: list[str] = []
-        """Where it is reached, once started."""
-        self._settings = settings
-        self._listening: list[Listening] = []
+        """Where clients reach it, once started."""
+        self._listening = list(listening)
+        self._wanted = () if self._listening else settings.listen
+        self._siblings = siblings
         self._servers: list[asyncio.Server] = []
-        self._runner = web.AppRunner(
-            self.api.application(),
-            access_log=None,
-            shutdown_timeout=LAST_WORDS_S,
-        )
+        self._http: web.Server | None = None
 
     def bind(self) -> None:
         """Takes all addresses. Raises `CannotListen`, and then has none."""
         try:
-            for address in self._settings.listen:
+            for address in self._wanted:
                 self._listening.append(Listening(address))
         except BaseException:
             self.give_up_addresses()
@@ -48,18 +53,25 @@ class Server:
 
     async def start(self) -> None:
         """Answers on the addresses that are bound."""
-        await self._runner.setup()
-        self.api.doors.start()
-        loop = asyncio.get_running_loop()
+        self._http = self.api.server()
+        self.api.connections.start()
         for one in self._listening:
-            unix = one.socket.family == socket.AF_UNIX
-            listen = loop.create_unix_server if unix else loop.create_server
-            self._servers.append(await listen(self._connection, sock=one.socket))
+            await self._listen(one)
             self.addresses.append(one.name)
             if not one.local:
                 LOG.warning(
                     "%s is reached from other hosts: whoever reaches it can take tokens", one.name
                 )
+        if self._siblings is not None:
+            private = Listening(self._siblings.address)
+            self._listening.append(private)
+            await self._listen(private)
+
+    async def _listen(self, one: Listening) -> None:
+        loop = asyncio.get_running_loop()
+        unix = one.socket.family == socket.AF_UNIX
+        listen = loop.create_unix_server if unix else loop.create_server
+        self._servers.append(await listen(self._connection, sock=one.socket))
 
     def _refuse_new(self) -> None:
         self.api.views.draining = True
@@ -72,40 +84,46 @@ class Server:
     async def stop(self) -> None:
         """Answers what is under way, within the deadline, and closes every connection."""
         self._refuse_new()
-        await self.api.doors.drain()
-        await self._runner.cleanup()
-        self.api.doors.stop()
+        await self.api.connections.drain()
+        if self._http is not None:
+            await self._http.shutdown(LAST_WORDS_S)
+        self.api.connections.stop()
+        if self._siblings is not None:
+            await self._siblings.close()
 
     def _connection(self) -> asyncio.Protocol:
-        server = self._runner.server
-        assert server is not None
-        return self.api.doors.connection(server)
+        assert self._http is not None
+        return self.api.connections.connection(self._http)
 
     def give_up_addresses(self) -> None:
-        """Nobody can come any more."""
+        """No client can connect any more."""
         for one in self._listening:
             one.close()
 
 
-async def serve(limiter: Limiter, settings: ServeSettings) -> None:
+async def serve(
+    server: SidecarServer, limiter: Limiter, *, until_closed: int | None = None
+) -> None:
     """Opens the limiter and serves it until SIGTERM or SIGINT; then ends in order.
 
-    What is under way is answered, then the mesh is left, Redis told what it is owed, and the
-    snapshot written. A second signal ends the process at once.
+    The requests that are open are answered, then the mesh is left, Redis is told what it is owed,
+    and the snapshot is written. A second signal ends the process at once. `until_closed`: the
+    reading end of a pipe; it ends as well when the other end is closed.
     """
-    server = Server(limiter, settings)
-    server.bind()  # first: who has no address should not join
-    told = asyncio.Event()
+    server.bind()  # first: a node without an address should not join
+    ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in ENDING:
-        loop.add_signal_handler(number, _told(loop, told))
+        loop.add_signal_handler(number, _setting(loop, ending))
+    if until_closed is not None:
+        loop.add_reader(until_closed, _closed(loop, until_closed, ending))
     try:
         async with limiter:
             await server.start()
             where = ", ".join(server.addresses)
             LOG.info("%s serves %d bucket(s) on %s", limiter.node, len(limiter.buckets), where)
-            await told.wait()
-            LOG.info("%s ends: answering what is under way, then leaving", limiter.node)
+            await ending.wait()
+            LOG.info("%s ends: answering what is open, then leaving", limiter.node)
             await server.stop()
     finally:
         server.give_up_addresses()
@@ -113,7 +131,15 @@ async def serve(limiter: Limiter, settings: ServeSettings) -> None:
             loop.remove_signal_handler(number)
 
 
-def _told(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> Callable[[], None]:
+def _closed(loop: asyncio.AbstractEventLoop, pipe: int, event: asyncio.Event) -> Callable[[], None]:
+    def closed() -> None:
+        loop.remove_reader(pipe)
+        event.set()
+
+    return closed
+
+
+def _setting(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> Callable[[], None]:
     def end() -> None:
         event.set()
         for number in ENDING:
@@ -123,4 +149,4 @@ def _told(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> Callable[[],
     return end
 
 
-__all__ = ["Server", "serve"]
+__all__ = ["SidecarServer", "serve"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -12,9 +13,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.refusal import Refusal
-from crdtbucket.http.server import bodies
+from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import Calls, respond
 from crdtbucket.http.server.routes import Route
+from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
 
 TOP = 20
@@ -27,8 +30,17 @@ COUNTED = (
 class Views:
     """Everything that only reads."""
 
-    def __init__(self, limiter: Limiter, calls: Calls, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        calls: Calls,
+        registry: CollectorRegistry,
+        server_metrics: ServerMetrics,
+        siblings: Siblings | None,
+    ) -> None:
         self.draining = False
+        self._server_metrics = server_metrics
+        self._siblings = siblings
         self._limiter = limiter
         self._calls = calls
         self._registry = registry
@@ -37,17 +49,20 @@ class Views:
         """What this part answers."""
         top = {"type": "integer", "minimum": 1, "maximum": bodies.MAX_TOP, "default": TOP}
         return [
-            Route("GET", "/v1/buckets", "All buckets", self.buckets, bodies.Buckets),
+            Route("GET", "/v1/buckets", "All buckets", self.buckets, replies.BucketsReply),
             Route("GET", "/v1/buckets/{bucket}/keys", "The heaviest keys of a bucket", self.keys,
-                  bodies.HeavyKeys, refusals=(400, 404), query={"top": top}),
-            Route("GET", "/v1/peers", "The nodes that this one knows", self.peers, bodies.Peers),
-            Route("GET", "/healthz", "Whether the process answers", self.health, bodies.Health),
-            Route("GET", "/readyz", "Whether to send traffic here", self.ready, bodies.Health,
-                  denials=(503,)),
-            Route("GET", "/metrics", "For Prometheus", self.metrics, None, media="text/plain"),
+                  replies.HeavyKeysReply, refusals=(400, 404), query={"top": top}),
+            Route("GET", "/v1/peers", "The nodes that this one knows", self.peers,
+                  replies.PeersReply),
+            Route("GET", "/healthz", "Whether the process answers", self.health,
+                  replies.HealthReply, always=True),
+            Route("GET", "/readyz", "Whether to send traffic here", self.ready, replies.HealthReply,
+                  denials=(503,), always=True),
+            Route("GET", "/metrics", "For Prometheus", self.metrics, None, media="text/plain",
+                  always=True),
         ]  # fmt: skip
 
-    async def buckets(self, _: web.Request) -> web.Response:
+    async def buckets(self, _: web.BaseRequest) -> web.Response:
         """Every bucket with its mode and counts."""
         return respond({"buckets": self.buckets_now()})
 
@@ -70,25 +85,26 @@ class Views:
             )
         return found
 
-    async def keys(self, request: web.Request) -> web.Response:
+    async def keys(self, request: web.BaseRequest, bucket: str) -> web.Response:
         """The keys for which most tokens were asked here."""
-        bucket = self._limiter.bucket(request.match_info["bucket"])
+        found = self._limiter.bucket(bucket)
         count = _top(request)
-        heavy = self._calls.heavy.get(bucket.spec.key)
-        found = [] if heavy is None else heavy.top(count, now_ns())
+        heavy = self._calls.heavy.get(found.spec.name)
+        top = [] if heavy is None else heavy.top(count, now_ns())
+        rows = [(key, one.tokens, one.error, one.denied) for key, one in top]
+        if self._siblings is not None and not self._siblings.asked_by_one(request):
+            path = f"/v1/buckets/{quote(bucket, safe='')}/keys?top={bodies.MAX_TOP}"
+            for answer in await self._siblings.gather(path):
+                rows += [(k["key"], k["tokens"], k["error"], k["denied"]) for k in answer["keys"]]
+            rows = _added_up(rows)[:count]
+        names = ("key", "tokens", "error", "denied")
         keys = [
-            {
-                "key": key,
-                "tokens": counter.tokens,
-                "error": counter.error,
-                "denied": counter.denied,
-                "remaining": bucket.peek(key).remaining,
-            }
-            for key, counter in found
+            {**dict(zip(names, row, strict=True)), "remaining": found.peek(row[0]).remaining}
+            for row in rows
         ]
-        return respond({"bucket": bucket.spec.name, "counted": COUNTED, "keys": keys})
+        return respond({"bucket": found.spec.name, "counted": COUNTED, "keys": keys})
 
-    async def peers(self, _: web.Request) -> web.Response:
+    async def peers(self, _: web.BaseRequest) -> web.Response:
         """The nodes of the mesh, none without one."""
         return respond(self.peers_now())
 
@@ -110,11 +126,11 @@ class Views:
         ]
         return {"node": me, "region": self._limiter.region, "peers": peers}
 
-    async def health(self, _: web.Request) -> web.Response:
+    async def health(self, _: web.BaseRequest) -> web.Response:
         """The event loop turns."""
         return respond({"status": "ok"})
 
-    async def ready(self, _: web.Request) -> web.Response:
+    async def ready(self, _: web.BaseRequest) -> web.Response:
         """503 while this node drains, may not serve, or has not heard the mesh yet."""
         reason = self.not_ready()
         if reason:
@@ -135,19 +151,30 @@ class Views:
             break
         return ""
 
-    async def metrics(self, _: web.Request) -> web.Response:
+    async def metrics(self, _: web.BaseRequest) -> web.Response:
         """In the text format of Prometheus."""
+        if self._siblings is not None:
+            self._server_metrics.add_up(await self._siblings.gather(COUNTS))
         # The keys of a large table are looked over: that is no work for the event loop.
         text = await asyncio.to_thread(generate_latest, self._registry)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def running(told: Mapping[str, Any]) -> dict[str, Any]:
+def running(row: Mapping[str, Any]) -> dict[str, Any]:
     """Which configuration a node runs."""
-    return {"version": told["version"], "hash": told["hash"], "stage": str(told["stage"] or "")}
+    return {"version": row["version"], "hash": row["hash"], "stage": str(row["stage"] or "")}
 
 
-def _top(request: web.Request) -> int:
+def _added_up(rows: list[tuple[str, int, int, int]]) -> list[tuple[str, int, int, int]]:
+    """One row for each key, the heaviest first."""
+    sums: dict[str, list[int]] = {}
+    for key, *numbers in rows:
+        sums[key] = [a + b for a, b in zip(sums.get(key, (0, 0, 0)), numbers, strict=True)]
+    added = ((key, tokens, error, denied) for key, (tokens, error, denied) in sums.items())
+    return sorted(added, key=lambda row: -row[1])
+
+
+def _top(request: web.BaseRequest) -> int:
     unknown = set(request.query) - {"top"}
     if unknown:
         name = min(unknown)

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from crdtbucket import BucketSpec, InvalidKey, Limiter, LimiterClosed
 from crdtbucket.http import Limits, Request, Rule
-from crdtbucket.http.middleware.asgi import LimitMiddleware
+from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
 from tests.mesh.network import eventually
 
 API = BucketSpec("api", 2, 1, "1h")
@@ -75,7 +75,7 @@ def fields(message: Message) -> dict[str, str]:
 async def test_allowed_answers_carry_the_fields() -> None:
     limits = limits_of()
     scope = scope_of()
-    start, body = await Server().call(LimitMiddleware(hello, limits), scope)
+    start, body = await Server().call(ASGILimitMiddleware(hello, limits), scope)
     assert fields(start) == {
         "x-own": "1",
         "ratelimit-policy": '"api";q=2;w=7200',
@@ -92,7 +92,7 @@ async def test_a_denied_request_does_not_reach_the_application() -> None:
         reached.append(1)
         await hello(scope, receive, send)
 
-    limited = LimitMiddleware(app, limits_of())
+    limited = ASGILimitMiddleware(app, limits_of())
     answers = [await Server().call(limited, scope_of()) for _ in range(3)]
     assert [start["status"] for start, _ in answers] == [200, 200, 429]
     assert len(reached) == 2
@@ -111,7 +111,7 @@ async def test_the_request_is_seen_as_it_is() -> None:
     limits = Limits(Limiter([API]), Rule("api", key=key), trusted=["203.0.113.0/24"])
     headers = [(b"x-two", b"a"), (b"x-forwarded-for", b"9.9.9.9, 198.51.100.1"), (b"x-two", b"b")]
     await Server().call(
-        LimitMiddleware(hello, limits), scope_of(method="POST", path="/é", headers=headers)
+        ASGILimitMiddleware(hello, limits), scope_of(method="POST", path="/é", headers=headers)
     )
     assert seen == [("POST", "/é", "a, b", False)]
     assert left(limits, "198.51.100.1") == 1
@@ -119,10 +119,12 @@ async def test_the_request_is_seen_as_it_is() -> None:
 
 async def test_no_peer_is_an_error_unless_the_socket_is_ours() -> None:
     with pytest.raises(InvalidKey, match='put "unix"'):
-        await Server().call(LimitMiddleware(hello, limits_of()), scope_of(client=None))
+        await Server().call(ASGILimitMiddleware(hello, limits_of()), scope_of(client=None))
     limits = Limits(Limiter([API]), Rule("api"), trusted=["unix"])
     forwarded = [(b"x-forwarded-for", b"198.51.100.1")]
-    await Server().call(LimitMiddleware(hello, limits), scope_of(client=None, headers=forwarded))
+    await Server().call(
+        ASGILimitMiddleware(hello, limits), scope_of(client=None, headers=forwarded)
+    )
     assert left(limits, "198.51.100.1") == 1
 
 
@@ -135,7 +137,7 @@ async def test_a_stream_is_not_held_back() -> None:
         await send({"type": "http.response.body"})
 
     server = Server()
-    start, *_ = await server.call(LimitMiddleware(app, limits_of()), scope_of())
+    start, *_ = await server.call(ASGILimitMiddleware(app, limits_of()), scope_of())
     assert "ratelimit" in fields(start)
 
 
@@ -163,7 +165,7 @@ async def says_503(scope: Message, receive: Any, send: Any) -> None:
 async def test_failures_are_given_back_when_asked_for(app: App, asked: bool) -> None:
     limits = limits_of(**FAILED if asked else {})
     try:
-        await Server().call(LimitMiddleware(app, limits), scope_of())
+        await Server().call(ASGILimitMiddleware(app, limits), scope_of())
     except LookupError:
         assert app in (raises, raises_late)
     assert left(limits) == (2 if asked and app is not hello else 1)
@@ -176,7 +178,7 @@ async def test_a_client_that_goes_away_has_paid() -> None:
 
     begun = asyncio.Event()
     limits = limits_of(refund_if=lambda _: True)
-    task = asyncio.create_task(Server().call(LimitMiddleware(app, limits), scope_of()))
+    task = asyncio.create_task(Server().call(ASGILimitMiddleware(app, limits), scope_of()))
     await begun.wait()
     task.cancel()  # so servers end an application whose client has gone
     with pytest.raises(asyncio.CancelledError):
@@ -194,7 +196,7 @@ async def socket(scope: Message, receive: Any, send: Any) -> None:
 
 
 async def test_a_denied_websocket_is_closed_before_it_is_accepted() -> None:
-    limited = LimitMiddleware(socket, limits_of())
+    limited = ASGILimitMiddleware(socket, limits_of())
     heard = []
     for _ in range(3):
         server = Server({"type": "websocket.connect"})
@@ -212,7 +214,7 @@ async def test_a_denied_websocket_gets_an_answer_where_the_server_can() -> None:
     ):
         server = Server({"type": "websocket.connect"})
         scope = scope_of("websocket", extensions=extensions)
-        heard = await server.call(LimitMiddleware(socket, limits), scope)
+        heard = await server.call(ASGILimitMiddleware(socket, limits), scope)
         assert [message["type"] for message in heard] == kinds
     assert heard[0]["status"] == 429
     assert json.loads(heard[1]["body"])["violated-policies"] == ["api"]
@@ -231,7 +233,7 @@ async def test_the_status_of_a_websocket(says: list[Message], status: int) -> No
 
     seen: list[int] = []
     limits = limits_of(refund_if=lambda status: bool(seen.append(status)))
-    await Server().call(LimitMiddleware(app, limits), scope_of("websocket"))
+    await Server().call(ASGILimitMiddleware(app, limits), scope_of("websocket"))
     assert seen == [status]
 
 
@@ -275,7 +277,7 @@ async def test_the_limiter_lives_as_long_as_the_application() -> None:
 
     seen: list[str] = []
     limits = limits_of()
-    life = Life(LimitMiddleware(app, limits))
+    life = Life(ASGILimitMiddleware(app, limits))
     await eventually(lambda: life.kinds == ["startup.complete"])
     await life.end()
     assert life.kinds == ["startup.complete", "shutdown.complete"]
@@ -284,7 +286,7 @@ async def test_the_limiter_lives_as_long_as_the_application() -> None:
 
 async def test_an_application_without_a_lifespan_is_served() -> None:
     limits = limits_of()
-    life = Life(LimitMiddleware(hello, limits))
+    life = Life(ASGILimitMiddleware(hello, limits))
     await eventually(lambda: life.kinds == ["startup.complete"])
     assert state(limits) == "open on an event loop"
     await life.end()
@@ -299,7 +301,7 @@ async def test_an_application_that_fails_to_start_closes_the_limiter() -> None:
         raise OSError("no database")
 
     limits = limits_of()
-    life = Life(LimitMiddleware(app, limits))
+    life = Life(ASGILimitMiddleware(app, limits))
     with pytest.raises(OSError, match="no database"):
         await life.task
     assert life.kinds == ["startup.failed"]
@@ -309,17 +311,38 @@ async def test_an_application_that_fails_to_start_closes_the_limiter() -> None:
 async def test_a_limiter_that_does_not_open_keeps_the_application_from_starting() -> None:
     limits = limits_of()
     limits.limiter.close()
-    life = Life(LimitMiddleware(hello, limits))
+    life = Life(ASGILimitMiddleware(hello, limits))
     with pytest.raises(LimiterClosed):
         await life.task
-    assert life.heard == [
-        {"type": "lifespan.startup.failed", "message": "this limiter was closed: make a new one"}
-    ]
+    (failed,) = life.heard
+    assert failed["type"] == "lifespan.startup.failed"
+    assert failed["message"].startswith("this limiter was closed: make a new one; ")
+    assert "a function that makes the limits" in failed["message"]
+
+
+def test_an_application_can_be_opened_again() -> None:
+    made: list[Limits] = []
+
+    def make() -> Limits:
+        made.append(limits_of())
+        return made[-1]
+
+    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("hello"))])
+    app.add_middleware(ASGILimitMiddleware, limits=make)
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
+    assert [state(limits) for limits in made] == ["closed", "closed"]
+
+
+def test_limits_are_made_without_a_lifespan_too() -> None:
+    client = TestClient(ASGILimitMiddleware(starlette(limits_of(exempt=lambda _: True)), limits_of))
+    assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
 
 
 async def test_a_limiter_of_the_programs_own_is_left_alone() -> None:
     limits = limits_of()
-    life = Life(LimitMiddleware(hello, limits, open_limiter=False))
+    life = Life(ASGILimitMiddleware(hello, limits, open_limiter=False))
     with pytest.raises(AssertionError):  # what `hello` says of a lifespan, to the server
         await life.task
     assert state(limits) == "not opened"
@@ -342,7 +365,7 @@ def starlette(limits: Limits) -> App:
 
     routes = [Route("/", home), Route("/stream", stream), WebSocketRoute("/ws", echo)]
     app = Starlette(routes=routes)
-    app.add_middleware(LimitMiddleware, limits=limits)
+    app.add_middleware(ASGILimitMiddleware, limits=limits)
     return app
 
 
@@ -351,7 +374,7 @@ def litestar(limits: Limits) -> App:
     def home() -> str:
         return "hello"
 
-    return LimitMiddleware(Litestar([home]), limits)
+    return ASGILimitMiddleware(Litestar([home]), limits)
 
 
 def quart(limits: Limits) -> App:
@@ -361,7 +384,7 @@ def quart(limits: Limits) -> App:
     async def home() -> str:
         return "hello"
 
-    app.asgi_app = LimitMiddleware(app.asgi_app, limits)  # type: ignore[assignment,arg-type]
+    app.asgi_app = ASGILimitMiddleware(app.asgi_app, limits)  # type: ignore[assignment,arg-type]
     return app
 
 

@@ -9,10 +9,10 @@ from fastapi import Depends, FastAPI, WebSocket
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from crdtbucket import BucketSpec, InvalidSpec, Limiter
+from crdtbucket import BucketSpec, InvalidSpec, Limiter, limited
 from crdtbucket.http import Limits, Rule, Verdict
-from crdtbucket.http.middleware.asgi import LimitMiddleware
-from crdtbucket.http.middleware.fastapi import install, limit_dependency
+from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
+from crdtbucket.http.middleware.fastapi import install, limit_dependency, limit_route
 
 API = BucketSpec("api", 2, 1, "1h")
 ALL = BucketSpec("all", 100, 1, "1h")
@@ -77,7 +77,8 @@ def test_a_denied_websocket_is_not_accepted() -> None:
 
 def test_with_middleware_both_policies_are_told() -> None:
     app = application()
-    app.add_middleware(LimitMiddleware, limits=Limits(Limiter([ALL]), Rule("all", lambda _: "k")))
+    limits = Limits(Limiter([ALL]), Rule("all", lambda _: "k"))
+    app.add_middleware(ASGILimitMiddleware, limits=limits)
     with TestClient(app) as client:
         answer = client.get("/items")
         assert answer.headers.get_list("RateLimit") == [
@@ -88,5 +89,57 @@ def test_with_middleware_both_policies_are_told() -> None:
 
 def test_an_option_that_would_do_nothing_is_refused() -> None:
     rule = Rule("api", refund_if=lambda status: status >= 500)
-    with pytest.raises(InvalidSpec, match="use LimitMiddleware"):
+    with pytest.raises(InvalidSpec, match="use ASGILimitMiddleware"):
         limit_dependency(Limits(Limiter([API]), rule))
+
+
+# -- the decorator
+
+
+def decorated(**options: Any) -> FastAPI:
+    limit = limit_route(Limits(Limiter([API]), Rule("api", key=lambda r: r.path), **options))
+    app = FastAPI()
+    install(app)
+
+    @app.get("/items/{number}")
+    @limit
+    async def items(number: int, twice: bool = False) -> int:
+        return number * 2 if twice else number
+
+    return app
+
+
+def test_a_decorated_route_is_limited_and_keeps_its_arguments() -> None:
+    client = TestClient(decorated())
+    answers = [client.get("/items/3?twice=1") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[0].json() == 6
+    assert answers[0].headers["RateLimit"] == '"api";r=1;t=3600'
+    assert answers[2].headers["Content-Type"] == "application/problem+json"
+    assert client.get("/items/x").status_code == 422
+    parameters = client.get("/openapi.json").json()["paths"]["/items/{number}"]["get"]["parameters"]
+    assert [one["name"] for one in parameters] == ["number", "twice"]
+
+
+def test_a_decorated_route_may_be_synchronous() -> None:
+    limit = limit_route(Limits(Limiter([API]), Rule("api", key=lambda r: r.path)))
+    app = FastAPI()
+    app.get("/sync")(limit(lambda: "sync"))
+    client = TestClient(app)
+    assert [client.get("/sync").status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_limit_exceeded_is_answered_by_a_problem_document() -> None:
+    app = FastAPI()
+    install(app)
+
+    @app.get("/work")
+    @limited(Limiter([API]).bucket("api"), key="k")
+    async def work() -> str:
+        return "done"
+
+    client = TestClient(app)
+    answers = [client.get("/work") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[2].headers["Retry-After"] == "3600"
+    assert answers[2].json()["violated-policies"] == ["api"]

@@ -19,7 +19,7 @@ import pytest
 
 from crdtbucket import BucketSpec, CrdtbucketError, Limiter, MeshConfig, MeshError
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.middleware.wsgi import LimitMiddleware, request_of
+from crdtbucket.http.middleware.wsgi import WSGILimitMiddleware, WSGIRequest
 from tests.strong.redis_server import Server
 
 API = BucketSpec("api", 2, 1, "1h")
@@ -31,12 +31,12 @@ def limits_of(**rule: Any) -> Limits:
 
 
 @pytest.fixture
-def wrapped() -> Iterator[Callable[..., LimitMiddleware]]:
+def wrapped() -> Iterator[Callable[..., WSGILimitMiddleware]]:
     """Makes middleware whose limiters are closed at the end of the test."""
-    made: list[LimitMiddleware] = []
+    made: list[WSGILimitMiddleware] = []
 
-    def make(*arguments: Any, **options: Any) -> LimitMiddleware:
-        made.append(LimitMiddleware(*arguments, **options))
+    def make(*arguments: Any, **options: Any) -> WSGILimitMiddleware:
+        made.append(WSGILimitMiddleware(*arguments, **options))
         return made[-1]
 
     yield make
@@ -84,7 +84,7 @@ def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [b"hello"]
 
 
-def test_allowed_and_denied_answers(wrapped: Callable[..., LimitMiddleware]) -> None:
+def test_allowed_and_denied_answers(wrapped: Callable[..., WSGILimitMiddleware]) -> None:
     app = wrapped(validator(hello), limits_of())
     answers = [Answered(validator(app)) for _ in range(3)]
     assert [a.status for a in answers] == ["200 OK", "200 OK", "429 Too Many Requests"]
@@ -104,7 +104,7 @@ def test_the_request_is_seen_as_it_is() -> None:
         HTTP_X_FORWARDED_FOR="9.9.9.9, 198.51.100.1",
         HTTP_X_TENANT="t-1",
     )
-    seen = request_of(environ, limits)
+    seen = WSGIRequest(environ, limits.trusted)
     assert (seen.method, seen.path, seen.address) == ("GET", "/app/café", "198.51.100.1")
     assert seen.header("X-Tenant") == "t-1"
     assert seen.header("X-Other") is None
@@ -134,7 +134,7 @@ def says_503(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 @pytest.mark.parametrize("app", [raises, raises_late, says_503, hello])
 @pytest.mark.parametrize("asked", [True, False])
 def test_failures_are_given_back_when_asked_for(
-    app: Any, asked: bool, wrapped: Callable[..., LimitMiddleware]
+    app: Any, asked: bool, wrapped: Callable[..., WSGILimitMiddleware]
 ) -> None:
     limits = limits_of(**FAILED if asked else {})
     try:
@@ -146,7 +146,7 @@ def test_failures_are_given_back_when_asked_for(
 
 @pytest.mark.parametrize(("parts", "remaining"), [(1, 1), (99, 2)])
 def test_a_client_that_goes_away_has_paid(
-    parts: int, remaining: int, wrapped: Callable[..., LimitMiddleware]
+    parts: int, remaining: int, wrapped: Callable[..., WSGILimitMiddleware]
 ) -> None:
     class Stream:
         closed = False
@@ -179,7 +179,7 @@ def test_the_first_request_opens_the_limiter() -> None:
         made.append(limits_of())
         return made[-1]
 
-    app = LimitMiddleware(hello, make)
+    app = WSGILimitMiddleware(hello, make)
     assert not made
     barrier = threading.Barrier(8)
 
@@ -198,7 +198,7 @@ def test_the_first_request_opens_the_limiter() -> None:
 
 def test_a_limiter_of_the_programs_own_is_left_alone() -> None:
     limits = limits_of()
-    app = LimitMiddleware(hello, limits, open_limiter=False)
+    app = WSGILimitMiddleware(hello, limits, open_limiter=False)
     assert Answered(app).status == "200 OK"
     app.close()
     assert "not opened" in repr(limits.limiter)
@@ -206,14 +206,14 @@ def test_a_limiter_of_the_programs_own_is_left_alone() -> None:
 
 def test_a_limiter_that_does_not_open_is_an_error_each_time() -> None:
     mesh = MeshConfig(listen="203.0.113.1:7946", secret="s" * 32)  # no address of this machine
-    app = LimitMiddleware(hello, Limits(Limiter([API], node="n", mesh=mesh), Rule("api")))
+    app = WSGILimitMiddleware(hello, Limits(Limiter([API], node="n", mesh=mesh), Rule("api")))
     for _ in range(2):
         with pytest.raises(MeshError):
             Answered(app)
 
 
 def test_a_process_forked_later_is_told(
-    monkeypatch: pytest.MonkeyPatch, wrapped: Callable[..., LimitMiddleware]
+    monkeypatch: pytest.MonkeyPatch, wrapped: Callable[..., WSGILimitMiddleware]
 ) -> None:
     app = wrapped(hello, limits_of())
     assert Answered(app).status == "200 OK"
@@ -227,14 +227,14 @@ PROGRAM = """
 import sys, time
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.middleware.wsgi import LimitMiddleware
+from crdtbucket.http.middleware.wsgi import WSGILimitMiddleware
 from tests.http.middleware.test_wsgi import Answered, API, hello
 
 def make():
     mesh = MeshConfig(listen="127.0.0.1:0", peers=[sys.argv[1]])
     return Limits(Limiter([API], node="worker", mesh=mesh), Rule("api"))
 
-app = LimitMiddleware(hello, make)
+app = WSGILimitMiddleware(hello, make)
 print(Answered(app).status)
 while app.limits.limiter.stats()["peers"] != {"first": "alive"}:
     time.sleep(0.01)
@@ -259,7 +259,7 @@ def test_the_end_of_the_process_leaves_the_mesh() -> None:
 def test_strong_buckets_block_the_servers_threads() -> None:
     with Server() as server:
         limiter = Limiter([API], node="n", redis=server.url, consistency="strong")
-        app = LimitMiddleware(hello, Limits(limiter, Rule("api")))
+        app = WSGILimitMiddleware(hello, Limits(limiter, Rule("api")))
         with ThreadPoolExecutor(4) as threads:
             answers = [*threads.map(lambda _: Answered(app).status, range(6))]
         app.close()
@@ -269,7 +269,7 @@ def test_strong_buckets_block_the_servers_threads() -> None:
 # -- in the frameworks
 
 
-def test_flask(wrapped: Callable[..., LimitMiddleware]) -> None:
+def test_flask(wrapped: Callable[..., WSGILimitMiddleware]) -> None:
     app = flask.Flask("app")
 
     @app.get("/")

@@ -215,7 +215,7 @@ async def test_a_closed_limiter_is_503() -> None:
 
 
 async def test_so_many_reservations_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MAX_TICKETS", 2)
+    monkeypatch.setattr(calls, "MAX_HANDLES", 2)
     async with serving() as client:
         takes = [
             await client.post("/v1/take", bucket="api", key="a", refundable=True) for _ in range(3)
@@ -263,3 +263,44 @@ async def test_a_denial_in_fallback(told: bool, expected: int, kind: str) -> Non
         status, problem = await client.refused("/v1/take", bucket="api", key="a")
         assert (status, problem["mode"]) == (expected, "fallback")
         assert problem["type"].endswith(f"#{kind}")
+
+
+# -- bodies
+
+TWICE = [
+    ("/v1/take", '{"bucket": "api", "key": "a", "key": "b"}', "key"),
+    ("/v1/take", '{"bucket": "api", "key": "a", "cost": 5, "cost": 1}', "cost"),
+    ("/v1/take", '{"bucket": "api", "key": "a", "c\\u006fst": 5, "cost": 1}', "cost"),
+    ("/v1/take", '{"cost": [1], "bucket": "api", "key": "\\"", "cost": 1}', "cost"),
+    ("/v1/refund", '{"id": "a", "id": "b"}', "id"),
+    ("/v1/commit", '{"id": "a", "actual": 1, "actual": 0}', "actual"),
+    ("/v1/reserve", '{"bucket": "api", "key": "a", "estimate": 2, "estimate": 1}', "estimate"),
+    ("/v1/take-many", '{"takes": [{"bucket": "api", "key": "a", "cost": 1, "cost": 2}]}', "cost"),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "name"), TWICE)
+async def test_a_name_that_stands_twice_is_refused(path: str, text: str, name: str) -> None:
+    async with serving() as client:
+        kind = {"Content-Type": "application/json"}
+        status, problem, _ = await client.ask("POST", path, data=text, headers=kind)
+        assert status == 400
+        assert problem["errors"] == [{"field": name, "message": "stands twice"}]
+        assert client.limiter.stats()["buckets"]["api"]["granted"] == 0
+
+
+@pytest.mark.parametrize("key", ['a"b', "a\\b", "é\u2028", "a:b,c", "{}"])
+async def test_any_text_may_be_a_key(key: str) -> None:
+    async with serving() as client:
+        assert (await client.post("/v1/take", bucket="api", key=key, refundable=True))["id"]
+        takes = [{"bucket": "api", "key": key, "cost": 2}, {"bucket": "api", "key": "b"}]
+        assert len((await client.post("/v1/take-many", takes=takes))["results"]) == 2
+        assert client.limiter.bucket("api").peek(key).remaining == 97
+
+
+async def test_an_answer_lists_twenty_faults_at_most() -> None:
+    async with serving() as client:
+        for one in ({"bucket": "api"}, {"bucket": "none", "key": "k"}):
+            _, problem = await client.refused("/v1/take-many", takes=[one] * 100)
+            assert len(problem["errors"]) == 20
+            assert problem["detail"].endswith("and 95 more")

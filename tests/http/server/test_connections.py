@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.http.serving import Asker, serving
+from crdtbucket.http.serve_settings import ServeSettings
+from crdtbucket.http.server import connections
+from tests.http.serving import TOKEN, Asker, serving
 from tests.mesh.network import eventually
 
 HEAD = b"POST /v1/take HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -22,7 +24,7 @@ async def to_the_end(reader: asyncio.StreamReader) -> bytes:
     """All that comes until the connection is closed, or reset."""
     got = b""
     try:
-        while more := await asyncio.wait_for(reader.read(65_536), 10):
+        while more := await asyncio.wait_for(reader.read(65_536), 60):
             got += more
     except ConnectionResetError:
         pass
@@ -56,9 +58,9 @@ async def test_a_slow_client_is_hung_up_on(first: bytes, then: bytes) -> None:
         writer.write(first)
         dripping = asyncio.create_task(drip(writer, then)) if then else None
         assert await to_the_end(reader) == b""
-        doors = client.server.api.doors
-        await eventually(lambda: not doors.open)
-        assert doors.refused["slow"] == 1
+        connections = client.server.api.connections
+        await eventually(lambda: not connections.open)
+        assert connections.refused["slow"] == 1
         if dripping is not None:
             await dripping
         assert (await client.get("/healthz"))["status"] == "ok"
@@ -90,8 +92,8 @@ async def test_one_that_does_not_read_its_answers_is_hung_up_on() -> None:
                     await loop.sock_sendall(sock, request * 100)
 
             with pytest.raises(ConnectionError):
-                await asyncio.wait_for(flood(), 20)
-        await eventually(lambda: not client.server.api.doors.open)
+                await asyncio.wait_for(flood(), 60)
+        await eventually(lambda: not client.server.api.connections.open)
 
 
 async def test_a_flood_of_connections_leaves_those_that_are_served() -> None:
@@ -110,10 +112,10 @@ async def test_a_flood_of_connections_leaves_those_that_are_served() -> None:
             assert b"application/problem+json" in head
         writer.write(WHOLE)
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
-        assert client.server.api.doors.refused["full"] == 57
+        assert client.server.api.connections.refused["full"] == 57
         for _, one in [*flood, (reader, writer)]:
             one.close()
-        await eventually(lambda: not client.server.api.doors.open)
+        await eventually(lambda: not client.server.api.connections.open)
         assert (await client.get("/healthz"))["status"] == "ok"
 
 
@@ -140,7 +142,7 @@ async def test_what_is_no_http_is_a_problem_and_no_traceback(
         answer = await answer_to(client, data)
         assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
         assert b"application/problem+json" in answer
-        assert client.server.api.doors.refused["malformed"] == 1
+        assert client.server.api.connections.refused["malformed"] == 1
         assert not caplog.records
 
 
@@ -165,3 +167,86 @@ async def test_a_bug_is_500_and_stands_in_the_log(
         assert status == 500
         assert "ZeroDivisionError" not in str(problem)
         assert "a bug of this test" in caplog.text
+
+
+# -- surplus connections
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+STATUS = b"GET /admin/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n\r\n"
+
+
+async def test_a_thousand_slow_connections_do_not_stop_health_and_admin() -> None:
+    many = connections.MAX_SURPLUS + 20
+    async with serving(max_connections=8, admin_token=TOKEN) as client:
+        held = [await client.connect() for _ in range(many)]
+        for _, writer in held:
+            writer.write(b"GET / HTTP/1.1\r\nX: ")
+        await eventually(lambda: client.server.api.connections.refused["full"] >= many - 8 - 64)
+        for line in (HEALTH, STATUS % TOKEN.encode()):
+            answer = await answer_to(client, line)
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            assert b"\r\nConnection: close\r\n" in answer
+        assert (await answer_to(client, WHOLE)).startswith(b"HTTP/1.1 503")
+        assert client.limiter.stats()["buckets"]["api"]["allowed"] == 0
+
+
+async def test_a_surplus_connection_gets_a_place_that_has_become_free() -> None:
+    async with serving(max_connections=1) as client:
+        _, first = await client.connect()
+        reader, second = await client.connect()
+        server = client.server.api.connections
+        await eventually(lambda: len(server.open) == 2)
+        first.close()
+        await eventually(lambda: len(server.open) == 1)
+        for _ in range(2):
+            second.write(WHOLE)
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        assert server.refused["full"] == 0
+
+
+class FakeConnection:
+    """What `Connections` looks at."""
+
+    def __init__(self, address: str | None) -> None:
+        self.remote_address = address
+        self.placed = False
+
+
+@pytest.mark.parametrize(("share", "each"), [(0, 2), (3, 3)])
+def test_one_address_has_a_share_of_the_places(share: int, each: int) -> None:
+    settings = ServeSettings(max_connections=4, max_connections_per_address=share)
+    server: Any = connections.Connections(settings)
+    greedy = [FakeConnection("192.0.2.1") for _ in range(4)]
+    for one in greedy:
+        server.joined(one)
+    assert [one.placed for one in greedy] == [n < each for n in range(4)]
+    other = FakeConnection("192.0.2.2")
+    server.joined(other)
+    assert other.placed
+    assert not server.place_for(greedy[-1])
+    server.left(greedy[0])
+    assert server.place_for(greedy[-1])
+
+
+def test_services_of_this_host_may_have_all_places() -> None:
+    server: Any = connections.Connections(ServeSettings(max_connections=4))
+    mine = [FakeConnection(None) for _ in range(5)]
+    for one in mine:
+        server.joined(one)
+    assert [one.placed for one in mine] == [True] * 4 + [False]
+    assert [connections._remote(host) for host in ("127.0.0.1", "::1", "192.0.2.1")] == [
+        None,
+        None,
+        "192.0.2.1",
+    ]
+
+
+async def test_a_client_that_waits_for_a_word_is_told_to_go_on() -> None:
+    async with serving() as client:
+        reader, writer = await client.connect()
+        writer.write(HEAD + b"Expect: 100-continue\r\n" + LENGTH)
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(BODY)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        answer = await answer_to(client, HEAD + b"Expect: a miracle\r\n" + LENGTH)
+        assert answer.startswith(b"HTTP/1.1 417")

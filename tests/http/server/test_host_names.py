@@ -50,6 +50,9 @@ class FakeRequest:
     def headers(self) -> FakeRequest:
         return self
 
+    def __contains__(self, name: str) -> bool:
+        return any(field == name for field, _ in self._fields)
+
     def getall(self, name: str, default: Any) -> Any:
         return [value for field, value in self._fields if field == name] or default
 

@@ -118,7 +118,7 @@ def test_generated_calls_get_the_answers_that_are_described(
             call()
     assert asked > 50
     if mode is GenerationMode.POSITIVE:
-        answered = served.server.api.numbers.requests
+        answered = served.server.api.metrics.requests
         paths = ("take", "peek", "reserve", "take-many", "buckets/{bucket}/keys")
         assert all(answered[f"/v1/{path}", "200"] for path in paths)
         assert answered["/admin/reset", "200"]

@@ -1,0 +1,129 @@
+"""Whom a request counts for: the client's address, as far as it can be believed."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from crdtbucket.errors import InvalidKey, InvalidSpec
+
+UNIX = "unix"
+"""Among trusted proxies: a peer that connects through a Unix socket, and so has no address."""
+TEST_CLIENT = "testclient"
+"""The peer that Starlette's `TestClient` gives, which is no address; no server gives it."""
+IPV6_PREFIX = 64
+LONGEST = 100
+"""No text of an address has more characters; longer ones are not read, nor kept in a cache."""
+CACHED = 16_384
+"""Addresses whose parsed forms are kept."""
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def client_address(
+    peer: str | None,
+    forwarded_for: str | Iterable[str] | None,
+    trusted: Iterable[str | Network],
+) -> str:
+    """The key under which a client's address counts: IPv4 as it is, IPv6 by its /64.
+
+    peer: the other end of the connection. forwarded_for: the value(s) of `X-Forwarded-For`, read
+    from its end, and only as far as the addresses before it are `trusted` proxies (addresses or
+    networks, or "unix" for a peer without an address); so what a client writes into it counts for
+    nothing. An entry that is no address ends the reading. Raises `InvalidKey` when there is no
+    address at all, `InvalidSpec` for a trusted proxy that is none.
+    """
+    proxies = tuple(trusted)
+    if not proxies and peer:
+        found = _key_of(peer)
+        if found is not None:
+            return found
+    unix, networks = _parsed_proxies(proxies)
+    address = _address(peer or "")
+    believed = unix if address is None else _within(address, networks)
+    entries = iter(_from_the_end(forwarded_for))
+    while believed:
+        further = _address(next(entries, ""))
+        if further is None:
+            break
+        address, believed = further, _within(further, networks)
+    if address is not None:
+        return _grouped(address)
+    if peer == TEST_CLIENT:
+        return peer
+    raise InvalidKey(
+        f"the peer {peer!r} has no address, and X-Forwarded-For names none"
+        + ("" if unix else ' that counts: put "unix" among the trusted proxies if it is yours')
+    )
+
+
+def check_trusted(trusted: Iterable[str | Network]) -> tuple[str | Network, ...]:
+    """`trusted` for `client_address`, checked. Raises `InvalidSpec`."""
+    if isinstance(trusted, str):
+        raise InvalidSpec(f"trusted is {trusted!r}", f'write a list: ["{trusted}"]', "trusted")
+    kept = tuple(trusted)
+    _parsed_proxies(kept)
+    return kept
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed_proxies(trusted: tuple[str | Network, ...]) -> tuple[bool, tuple[Network, ...]]:
+    networks = []
+    for entry in trusted:
+        if entry == UNIX:
+            continue
+        try:
+            networks.append(ipaddress.ip_network(entry))
+        except ValueError as error:
+            fix = 'write an address or a network, such as "10.0.0.0/8", or "unix"'
+            raise InvalidSpec(f"trusted has {entry!r} ({error})", fix, "trusted") from None
+    return UNIX in trusted, tuple(networks)
+
+
+def _within(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in network for network in networks)
+
+
+def _from_the_end(forwarded_for: str | Iterable[str] | None) -> Iterable[str]:
+    lines = [forwarded_for] if isinstance(forwarded_for, str) else forwarded_for or ()
+    return reversed(",".join(lines).split(","))
+
+
+def _address(text: str) -> Address | None:
+    """The address in "1.2.3.4", "1.2.3.4:80", "::1" or "[::1]:80"; None when there is none."""
+    return _parsed(text) if len(text) <= LONGEST else None
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _parsed(text: str) -> Address | None:
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _grouped(address: Address) -> str:
+    # A household gets a /64 at least: by single addresses it would have 2^64 buckets.
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(ipaddress.ip_network((int(address), IPV6_PREFIX), strict=False))
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _key_of(peer: str) -> str | None:
+    """The key of a peer that is no proxy, None where it has no address."""
+    address = _address(peer)
+    return None if address is None else _grouped(address)
+
+
+__all__ = ["Network", "check_trusted", "client_address"]

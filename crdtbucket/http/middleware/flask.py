@@ -1,0 +1,68 @@
+"""Limits on single routes of Flask. For a whole application: `wsgi`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from flask import Flask, Response, after_this_request, current_app, request
+
+from crdtbucket.errors import LimitExceeded
+from crdtbucket.http.limits import Answer, Limits, Verdict, denial
+from crdtbucket.http.middleware.wsgi import KEY, WSGIRequest
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def limit_route(limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R | Response]]:
+    """A decorator for a view, below the one of Flask: it asks the rules before the view.
+
+    Denied, the view does not run, and the answer is a problem document. Allowed, the answer has
+    the header fields, and the view finds its `Verdict` in `request.environ["crdtbucket.verdict"]`.
+    """
+
+    def decorate(view: Callable[P, R]) -> Callable[P, R | Response]:
+        @functools.wraps(view)
+        def limited(*args: P.args, **kwargs: P.kwargs) -> Any:
+            asking = WSGIRequest(request.environ, limits.trusted)
+            verdict = limits.acquire_sync(asking)
+            if not verdict.allowed:
+                return _response(limits.answer(asking, verdict))
+            request.environ[KEY] = verdict
+            after_this_request(_completing(verdict))
+            return current_app.ensure_sync(view)(*args, **kwargs)
+
+        return limited
+
+    return decorate
+
+
+def _completing(verdict: Verdict) -> Callable[[Response], Response]:
+    """Adds the fields to the view's answer, and tells the verdict its status."""
+
+    def completing(response: Response) -> Response:
+        response.headers.extend(verdict.fields)
+        verdict.ended(response.status_code)
+        return response
+
+    return completing
+
+
+def install(app: Flask) -> None:
+    """Answers every `LimitExceeded` that a view lets through by a problem document."""
+    app.register_error_handler(LimitExceeded, _answer)
+
+
+def _answer(error: LimitExceeded) -> Response:
+    if error.decision is None:
+        raise error  # it came from another process
+    return _response(denial(error.decision))
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, answer.headers)
+
+
+__all__ = ["install", "limit_route"]

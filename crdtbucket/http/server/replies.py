@@ -1,0 +1,275 @@
+"""Replies: what the server answers is what the OpenAPI document says."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from crdtbucket.http.server.bodies import ModeName
+
+
+class Reply(BaseModel):
+    """Of the server."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class DecisionReply(Reply):
+    """How a call was decided. Times are seconds."""
+
+    allowed: bool
+    limit: Annotated[int, Field(description="The capacity.")]
+    remaining: Annotated[int, Field(description="Whole tokens that are left.")]
+    retry_after: Annotated[float, Field(description="Until the same cost could pass; 0 if it did.")]
+    reset_after: Annotated[float, Field(description="Until the bucket is full.")]
+    mode: ModeName
+
+
+class TakeReply(DecisionReply):
+    """An admitted take."""
+
+    id: Annotated[str | None, Field(description="For /v1/refund, where it was asked for.")] = None
+
+
+class ReserveReply(DecisionReply):
+    """An estimate that is set aside."""
+
+    id: str
+
+
+class OneOfManyReply(Reply):
+    """One answer of several."""
+
+    allowed: bool
+    remaining: int
+    retry_after: float
+
+
+class TakeManyReply(Reply):
+    """Answers in the order of the takes."""
+
+    results: list[OneOfManyReply]
+
+
+class RefundReply(Reply):
+    """What came back: 0 when the bucket has been full since."""
+
+    refunded: int
+
+
+class CommitReply(Reply):
+    """What is charged now; `late` when the estimate had gone back before."""
+
+    actual: int
+    late: bool
+
+
+class BucketInfo(Reply):
+    """A bucket and its counts since this node started."""
+
+    name: str
+    capacity: int
+    refill_per_second: float
+    mode: ModeName
+    keys: int
+    allowed: int
+    denied: int
+    granted: int
+    refunded: int
+
+
+class BucketsReply(Reply):
+    """All buckets."""
+
+    buckets: list[BucketInfo]
+
+
+class HeavyKeyInfo(Reply):
+    """A key and the tokens that were asked for it here, at most `error` too many."""
+
+    key: str
+    tokens: int
+    error: int
+    denied: Annotated[int, Field(description="Of those, tokens that were denied.")]
+    remaining: int
+
+
+class HeavyKeysReply(Reply):
+    """The heaviest keys first."""
+
+    bucket: str
+    counted: Annotated[str, Field(description="What the numbers count.")]
+    keys: list[HeavyKeyInfo]
+
+
+class ConfigInfo(Reply):
+    """Which configuration a node runs; `hash` is empty where it has no file."""
+
+    version: int
+    hash: str
+    stage: str
+
+
+class OwnConfigInfo(ConfigInfo):
+    """Which configuration this node runs, and how many it has taken and refused."""
+
+    reloads: int
+    refused: int
+
+
+StatusName = Literal["running", "done", "halted", "rolled back"]
+
+
+class RolloutInfo(Reply):
+    """The newest version that a node has, and how that stands."""
+
+    version: int
+    hash: str
+    status: StatusName
+
+
+class CallCounts(Reply):
+    """Calls that were admitted and denied."""
+
+    admitted: int
+    denied: int
+
+
+class OldAndNewCounts(Reply):
+    """Of a bucket that has keys of both versions, since the roll-out began."""
+
+    old: CallCounts
+    new: CallCounts
+
+
+class RolloutReply(RolloutInfo):
+    """How far the newest version is, on this node. Times are seconds."""
+
+    before: Annotated[int, Field(description="The version that it replaces.")]
+    reason: Annotated[str, Field(description="Why it stands so, where that is known here.")]
+    stage: Annotated[int, Field(description="From 1.")]
+    stages: int
+    reach: Annotated[str, Field(description="What this stage reaches, in words.")]
+    percent: Annotated[int, Field(description="Of the keys of this node.")]
+    since: Annotated[float, Field(description="Since it came here.")]
+    hold: Annotated[float | None, Field(description="How long a stage lasts; null: until told.")]
+    halts: Annotated[int, Field(description="Times that this node halted it by itself.")]
+    buckets: dict[str, OldAndNewCounts]
+
+
+class PeerInfo(Reply):
+    """A node that this one knows; `config` is null where it told none."""
+
+    name: str
+    region: str
+    state: Literal["alive", "suspect", "dead", "left"]
+    lag: Annotated[float | None, Field(description="How old its newest round is, seconds.")] = None
+    config: ConfigInfo | None = None
+    rollout: RolloutInfo | None = None
+
+
+class PeersReply(Reply):
+    """This node and those that it knows."""
+
+    node: str
+    region: str
+    peers: list[PeerInfo]
+
+
+class StatusReply(PeersReply):
+    """What an operator asks first."""
+
+    ready: bool
+    cautious: Annotated[bool, Field(description="It has not heard the mesh yet.")]
+    buckets: list[BucketInfo]
+    redis: Annotated[dict[str, str], Field(description="The mode of each endpoint.")]
+    config: OwnConfigInfo
+    rollout: RolloutReply | None = None
+
+
+class DoctorCheckInfo(Reply):
+    """One thing that was examined."""
+
+    subject: str
+    level: Literal["ok", "note", "wrong"]
+    text: Annotated[str, Field(description="What was found; with wrong, what to do.")]
+
+
+class DoctorReply(Reply):
+    """What the node found about itself and all that its file names."""
+
+    ok: Annotated[bool, Field(description="Nothing is wrong.")]
+    checks: list[DoctorCheckInfo]
+
+
+class HealthReply(Reply):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ResetReply(Reply):
+    """What came back, and what is left now."""
+
+    given_back: int
+    remaining: int
+    limit: int
+
+
+class ReloadReply(Reply):
+    """What is in force now."""
+
+    config: OwnConfigInfo
+
+
+class RequestFault(Reply):
+    """One thing that is wrong with a request."""
+
+    field: str
+    message: str
+
+
+class ProblemReply(BaseModel):
+    """application/problem+json (RFC 9457), with members of our own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: Annotated[
+        list[RequestFault] | None, Field(description="Faults of the request, at most 20.")
+    ] = None
+
+
+__all__ = [
+    "BucketInfo",
+    "BucketsReply",
+    "CallCounts",
+    "CommitReply",
+    "ConfigInfo",
+    "DecisionReply",
+    "DoctorReply",
+    "HealthReply",
+    "HeavyKeyInfo",
+    "HeavyKeysReply",
+    "OldAndNewCounts",
+    "OneOfManyReply",
+    "OwnConfigInfo",
+    "PeerInfo",
+    "PeersReply",
+    "ProblemReply",
+    "RefundReply",
+    "ReloadReply",
+    "Reply",
+    "RequestFault",
+    "ReserveReply",
+    "ResetReply",
+    "RolloutInfo",
+    "RolloutReply",
+    "StatusReply",
+    "TakeManyReply",
+    "TakeReply",
+]

@@ -1,0 +1,96 @@
+"""The other worker processes of a server, which a worker asks over private Unix sockets.
+
+Handles of takes and reservations, heavy keys and the counts of answers are of one worker. A client
+may reach any worker, so a worker passes on what another one has to answer, and adds up what all of
+them count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from crdtbucket.http.refusal import JSON
+
+LOG = logging.getLogger("crdtbucket.http")
+_HANDLE = re.compile(r"w(\d+)_")
+TIMEOUT_S = 5.0
+
+
+class Siblings:
+    """All workers of a server, seen by one of them."""
+
+    def __init__(self, folder: Path, index: int, count: int) -> None:
+        """`folder`: of the private sockets. `index`: this worker's number, from 0."""
+        self.prefix = f"w{index}_"
+        """Of the handles that this worker gives out."""
+        self.address = f"unix:{_socket(folder, index)}"
+        """Where the others reach this worker."""
+        self._others = {i: _socket(folder, i) for i in range(count) if i != index}
+        self._sessions: dict[int, aiohttp.ClientSession] = {}
+
+    def asked_by_one(self, request: web.BaseRequest) -> bool:
+        """Whether another worker asks, which gets the answer of this worker alone."""
+        transport = request.transport
+        name = None if transport is None else transport.get_extra_info("sockname")
+        return f"unix:{name}" == self.address
+
+    def owner(self, handle: str) -> int | None:
+        """Which other worker gave a handle out; None if none did."""
+        found = _HANDLE.match(handle)
+        index = None if found is None else int(found[1])
+        return index if index in self._others else None
+
+    async def forward(self, owner: int, request: web.BaseRequest) -> web.Response | None:
+        """The answer of another worker to a request of a client; None if it cannot be reached:
+        then its handles are gone as well."""
+        try:
+            session, body = self._session(owner), await request.read()
+            kind = {"Content-Type": JSON}
+            async with session.post(request.path, data=body, headers=kind) as answer:
+                headers = {"Content-Type": answer.headers["Content-Type"]}
+                return web.Response(status=answer.status, body=await answer.read(), headers=headers)
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            LOG.warning("worker %d does not answer: %r", owner, error)
+            return None
+
+    async def gather(self, path: str) -> list[Any]:
+        """The answers of all others that can be reached."""
+        answers = await asyncio.gather(*(self._get(index, path) for index in self._others))
+        return [answer for answer in answers if answer is not None]
+
+    async def close(self) -> None:
+        """Closes the connections to the others."""
+        for session in self._sessions.values():
+            await session.close()
+
+    async def _get(self, index: int, path: str) -> Any:
+        try:
+            async with self._session(index).get(path) as answer:
+                return await answer.json() if answer.status == 200 else None
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            LOG.warning("worker %d does not answer: %r", index, error)
+            return None
+
+    def _session(self, index: int) -> aiohttp.ClientSession:
+        session = self._sessions.get(index)
+        if session is None:
+            session = self._sessions[index] = aiohttp.ClientSession(
+                "http://localhost",
+                connector=aiohttp.UnixConnector(str(self._others[index])),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+            )
+        return session
+
+
+def _socket(folder: Path, index: int) -> Path:
+    return folder / f"{index}.sock"
+
+
+__all__ = ["Siblings"]

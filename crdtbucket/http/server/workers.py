@@ -1,0 +1,184 @@
+"""Several processes that serve the same addresses over one shared table.
+
+The first process binds the addresses, forks the workers, passes signals on to them, and starts
+another worker in place of one that has died. It serves nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NoReturn
+
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.http.serve_settings import ServeSettings
+from crdtbucket.http.server.listening import UNIX, Listening
+from crdtbucket.http.server.serving import SidecarServer, serve
+from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.limiter.facade import Limiter
+
+LOG = logging.getLogger("crdtbucket.http")
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Runs an event loop: that of uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def run_workers(count: int, make: Callable[[], Limiter], settings: ServeSettings) -> int:
+    """Serves with `count` workers until SIGTERM or SIGINT; returns the exit status. `make` is
+    called in each worker, for a limiter with a shared table. Raises `CannotListen`."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crdtbucket-")))
+        addresses = [
+            [stack.enter_context(contextlib.closing(one)) for one in _bound(address, count)]
+            for address in settings.listen
+        ]
+        workers = [
+            Worker(Siblings(folder, index, count), [one[index] for one in addresses])
+            for index in range(count)
+        ]
+        return WorkerPool(workers, make, settings).run()
+
+
+def _bound(address: str, count: int) -> list[Listening]:
+    """An address for each worker: the kernel divides the connections among sockets of one port;
+    a Unix socket is one, from which all workers accept."""
+    first = Listening(address, shared=True)
+    return [first, *(first.again() for _ in range(count - 1))]
+
+
+class Worker:
+    """One place of a worker: what it listens on, and the process that has the place now."""
+
+    def __init__(self, siblings: Siblings, listening: list[Listening]) -> None:
+        self.siblings = siblings
+        self.listening = listening
+        self.process = 0
+
+    def ended(self) -> bool:
+        """The process has ended; whether it had begun to serve before."""
+        self.process = 0
+        private = Path(self.siblings.address.removeprefix(UNIX))
+        served = private.exists()
+        private.unlink(missing_ok=True)
+        return served
+
+
+class WorkerPool:
+    """The workers of a server, in the process that forks them."""
+
+    def __init__(
+        self, workers: list[Worker], make: Callable[[], Limiter], settings: ServeSettings
+    ) -> None:
+        self._workers = workers
+        self._make = make
+        self._settings = settings
+        self._ending = False
+        self._status = 0
+        # A worker reads the end of this pipe when this process is gone, however it ended.
+        self._alive, self._life = os.pipe()
+
+    def run(self) -> int:
+        """Until all workers have ended; the exit status."""
+        waited = {*PASSED_ON, signal.SIGCHLD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+        try:
+            for worker in self._workers:
+                self._start(worker)
+            LOG.info("%d workers", len(self._workers))
+            while any(worker.process for worker in self._workers):
+                number = signal.sigwait(waited)
+                if number == signal.SIGCHLD:
+                    self._reap()
+                elif number == signal.SIGHUP:
+                    self._signal(signal.SIGHUP)
+                else:
+                    self._end()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, waited)
+            os.close(self._alive)
+            os.close(self._life)
+        return self._status
+
+    def _start(self, worker: Worker) -> None:
+        process = os.fork()
+        if process == 0:
+            os.close(self._life)
+            self._serve(worker)
+        worker.process = process
+
+    def _serve(self, worker: Worker) -> NoReturn:
+        """In the worker: serves, and never returns to what the first process was doing."""
+        status = 1
+        try:
+            os.setpgrp()  # a terminal's Ctrl-C reaches the first process alone, which passes it on
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {*PASSED_ON, signal.SIGCHLD})
+            for other in self._workers:
+                for one in other.listening if other is not worker else ():
+                    one.socket.close()
+            limiter = self._make()
+            server = SidecarServer(limiter, self._settings, worker.siblings, worker.listening)
+            run_loop(serve(server, limiter, until_closed=self._alive))
+            status = 0
+        except CrdtbucketError as error:
+            LOG.critical("a worker cannot serve: %s", error)
+        except BaseException:
+            LOG.exception("a bug in a worker")
+            raise
+        finally:
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(status)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                process, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if process == 0:
+                return
+            for worker in self._workers:
+                if worker.process == process:
+                    self._ended(worker, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, worker: Worker, status: int) -> None:
+        process, served = worker.process, worker.ended()
+        if self._ending:
+            self._status = self._status or abs(status)
+        elif served:
+            LOG.error("worker %d ended with status %d: another one starts", process, status)
+            self._start(worker)
+        else:  # another one would end as well
+            LOG.critical("worker %d ended with status %d at its start", process, status)
+            self._status = abs(status) or 1
+            self._end()
+
+    def _end(self) -> None:
+        self._ending = True
+        for worker in self._workers:
+            for one in worker.listening:
+                one.close()
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
+        for worker in self._workers:
+            if worker.process:
+                os.kill(worker.process, number)
+
+
+__all__ = ["WorkerPool", "run_loop", "run_workers"]

@@ -1,0 +1,93 @@
+"""Which requests a rule is about, and rules that cannot work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from crdtbucket import BucketSpec, InvalidKey, InvalidSpec, Limiter
+from crdtbucket.http import Limits, Rule
+from crdtbucket.http.middleware.wsgi import WSGIRequest
+
+
+def asked(method: str, path: str) -> WSGIRequest:
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "REMOTE_ADDR": "203.0.113.9"}
+    return WSGIRequest(environ)
+
+
+@pytest.mark.parametrize(
+    ("match", "about", "not_about"),
+    [
+        ("/login", ["GET /login", "POST /login"], ["GET /login/", "GET /", "GET /login/x"]),
+        ("POST /login", ["POST /login"], ["GET /login", "PROPOST /login", "POST /log"]),
+        ("POST,PUT /items/*", ["POST /items/1", "PUT /items/"], ["GET /items/1", "PUT /items/1/"]),
+        ("/items/*/parts", ["GET /items/7/parts"], ["GET /items/7/8/parts", "GET /items/7"]),
+        ("/api/**", ["GET /api", "GET /api/", "POST /api/a/b"], ["GET /apis", "GET /v1/api"]),
+        ("/**", ["GET /", "POST /a/b"], []),
+        ("/a.b", ["GET /a.b"], ["GET /aXb"]),
+        (("GET /a", "/b"), ["GET /a", "POST /b"], ["POST /a", "GET /c"]),
+        ((), ["GET /", "POST /x"], []),
+    ],
+)  # fmt: skip
+def test_patterns(match: Any, about: list[str], not_about: list[str]) -> None:
+    rule = Rule("api", match=match)
+    for line in about:
+        assert rule.charge(asked(*line.split())) == ("api", "203.0.113.9", 1), line
+    for line in not_about:
+        assert rule.charge(asked(*line.split())) is None, line
+
+
+def test_exempt_stands_beside_match() -> None:
+    rule = Rule("api", match="/items/*", exempt=lambda request: request.path.endswith("/free"))
+    assert rule.charge(asked("GET", "/items/1")) is not None
+    assert rule.charge(asked("GET", "/items/free")) is None
+
+
+@pytest.mark.parametrize("match", ["login", "post /login", "GET  /x", "/a/**/b", "", "GET, /x"])
+def test_a_pattern_that_is_none_is_refused(match: str) -> None:
+    with pytest.raises(InvalidSpec, match=r"match has .*POST,PUT /items"):
+        Rule("api", match=(match,))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"key": "X-Tenant"}, r"key is 'X-Tenant': pass a function of the request"),
+        ({"key": lambda: "k"}, r"key takes \(\): it is called with one argument, the request"),
+        ({"key": lambda a, b: "k"}, r"key takes \(a, b\)"),
+        ({"cost": "5"}, r"cost is '5': pass a function of the request"),
+        ({"cost": 0}, "cost is 0: write 1 or more"),
+        ({"cost": lambda: 1}, "cost takes"),
+        ({"exempt": True}, "exempt is True"),
+        ({"refund_if": lambda: True}, "refund_if takes .*, the status"),
+        ({"refund_if": 500}, "pass a function of the status, such as `lambda status"),
+    ],
+)
+def test_callables_that_cannot_be_called_are_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidSpec, match=says):
+        Rule("api", **options)
+
+
+def test_further_arguments_may_have_defaults() -> None:
+    rule = Rule(
+        "api", key=lambda request, prefix="ip:": prefix + request.address, cost=int.__call__
+    )
+    assert rule.key(asked("GET", "/")) == "ip:203.0.113.9"
+
+
+@pytest.mark.parametrize("key", [5, ["k"]])
+def test_a_key_of_another_type_is_refused_by_the_bucket(key: Any) -> None:
+    limits = Limits(Limiter([BucketSpec("api", 1, 1)]), Rule("api", key=lambda _: key))
+    with pytest.raises((InvalidKey, TypeError)):
+        limits.acquire_sync(asked("GET", "/"))
+
+
+def test_limits_of_something_else_are_refused() -> None:
+    limiter = Limiter([BucketSpec("api", 1, 1)])
+    with pytest.raises(InvalidSpec, match=r"rules is 'api': write Rule\('api'\)"):
+        Limits(limiter, "api")  # type: ignore[arg-type]
+    with pytest.raises(InvalidSpec, match=r"rules has 'api': write Rule\('api'\)"):
+        Limits(limiter, ["api"])  # type: ignore[list-item]
+    with pytest.raises(InvalidSpec, match=r"Limits\(limiter, Rule\(...\)\)"):
+        Limits(Rule("api"), limiter)  # type: ignore[arg-type]
