@@ -362,8 +362,8 @@ MUTATIONS = (
     Mutation(
         "places_of_the_dead_are_gone",
         "mesh",
-        "            self._places.left_empty(link.info.name, now)\n        self._table.set_",
-        "            pass\n        self._table.set_",
+        "            self._places.left_empty(link.info.name, now)\n        self._table.set_disc",
+        "            pass\n        self._table.set_disc",
         suite("simulated/test_deaths", "one_by_one"),
     ),
     Mutation(

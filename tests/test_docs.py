@@ -14,6 +14,8 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
@@ -66,7 +68,7 @@ from crdtbucket.mesh.transport import (
 from crdtbucket.mesh.transport.peer_connection import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
 from crdtbucket.reconcile import findings
 from crdtbucket.simulator.outcome_report import COLUMNS
-from crdtbucket.simulator.rules import RULES
+from crdtbucket.simulator.rule_catalogue import RULES
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.strong import resync, supervisor
 from crdtbucket.strong.controller import mode_controller, outage, webhook
@@ -309,6 +311,30 @@ def test_tests_that_are_named_exist(path: Path) -> None:
         assert re.search(rf"(def|class) {name}\b", source), f"{path.name}: {file}::{name}"
     for name in re.findall(r"`(tests/[\w/]+(?:\.py)?)/?`", path.read_text()):
         assert (ROOT / name).exists(), f"{path.name}: {name}"
+
+
+# ---- the site ----
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=named)
+def test_a_page_opens_with_its_reader_and_what_they_will_know(path: Path) -> None:
+    title, opening = path.read_text().split("\n\n", 2)[:2]
+    assert re.fullmatch(r"# [^\n]+", title)
+    assert re.match(r"For (somebody|everybody|whoever|a \w+ programmer) ?", opening), opening
+    assert re.search(r"[Aa]fterwards|In about", opening), opening
+
+
+@pytest.mark.timeout(300)
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx")
+    pytest.importorskip("furo")
+    pytest.importorskip("myst_parser")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", ROOT / "docs", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built = {path.stem for path in tmp_path.glob("*.html")}
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= built
+    assert "CostExceedsCapacity" in (tmp_path / "reference.html").read_text()
 
 
 # ---- the house ----
