@@ -61,7 +61,7 @@ class Admin:
                 headers={"WWW-Authenticate": 'Bearer realm="crdtbucket"'},
             )
 
-    async def status(self, _: web.BaseRequest) -> web.Response:
+    async def status(self, _: web.BaseRequest) -> web.StreamResponse:
         """What an operator asks first."""
         return respond(self._status())
 
@@ -77,7 +77,7 @@ class Admin:
             "rollout": stats.get("rollout"),
         }
 
-    async def reset(self, request: web.BaseRequest) -> web.Response:
+    async def reset(self, request: web.BaseRequest) -> web.StreamResponse:
         """Gives back what is charged to a key, as far as this node has charged it."""
         body = await read(request, bodies.Reset)
         bucket = self._limiter.bucket(body.bucket)
@@ -94,7 +94,7 @@ class Admin:
         )
         return respond({"given_back": given_back, "remaining": now.remaining, "limit": now.limit})
 
-    async def rollout(self, request: web.BaseRequest) -> web.Response:
+    async def rollout(self, request: web.BaseRequest) -> web.StreamResponse:
         """Moves the roll-out of the newest version, here and at all nodes that have it."""
         body = await read(request, bodies.Steer)
         who = request.remote or "the socket"
@@ -116,7 +116,7 @@ class Admin:
         )
         return respond(state)
 
-    async def reload(self, request: web.BaseRequest) -> web.Response:
+    async def reload(self, request: web.BaseRequest) -> web.StreamResponse:
         """Brings the file as it is now into force, all of it or nothing."""
         who = request.remote or "the socket"
         try:
