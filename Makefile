@@ -1,6 +1,9 @@
 # Everything is set up in .venv on demand; stamp files make a second run cost nothing.
 #   make demo    three regions on this machine, one limit
-#   make test    the test suite (installs redis-server, and fetches promtool, when they are missing)
+#   make test    the quick tests, 3 minutes (installs redis-server, and fetches promtool, when they
+#                are missing and nobody's password is needed; without a Redis its tests are skipped)
+#   make check   all the other tests, and bugs planted in the code, which the tests must find
+#                (ONE_IN=4 plants a quarter of them)
 #   make bench   speed, memory and accuracy against the other limiters: a short pass, under 5 minutes
 #   make bench-report  the same properly, and docs/benchmarks.md from it (half an hour; NAMES="take merge")
 #   make bench-page    docs/benchmarks.md again, from the results that are kept
@@ -10,6 +13,8 @@
 #   make chaos   real Redis servers fail under load, and every token is accounted for (CALLS=n)
 #   make fuzz    random bytes against everything that reads frames or files, and libFuzzer on the core
 #                (SECONDS=n; installs clang, CLANG=no does without)
+#   make docs    the pages of docs/ as a site in docs/_build, warnings are errors
+#   make docs-architecture  the drawing of the folders in docs/architecture.md, from the imports
 #   make docs-figures  the picture and the tables of the documents (some minutes; DOC_SEEDS=n)
 #   make docs-scaling  the page on scaling: growth measured again (half an hour, a quiet machine)
 #   make lint    ruff, format and rules        make types   mypy --strict
@@ -24,6 +29,7 @@ DOC_SEEDS ?= 5
 NAMES ?=
 CLANG ?=
 PYTEST_ARGS ?=
+ONE_IN ?= 1
 MINUTES ?= 60
 # One more than there are processors: many tests wait for sockets and processes.
 JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
@@ -31,14 +37,15 @@ JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
 comma := ,
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal --durations 10 $(PYTEST_ARGS)
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := $(wildcard crdtbucket/*.pyx crdtbucket/core/*.pxi crdtbucket/core/*.h)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench bench-report bench-page soak chaos fuzz docs-figures docs-scaling \
-  lint types format redis promtool wrk clang clean
+.PHONY: help demo test check bench bench-report bench-page soak chaos fuzz docs docs-architecture docs-figures \
+  docs-scaling lint types format redis promtool wrk clang clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -46,8 +53,12 @@ help:
 demo: $(STAMPS)/base
 	$(BIN)/crdtbucket demo
 
-test: $(STAMPS)/dev redis promtool wrk
-	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(PYTEST_ARGS)
+test: $(STAMPS)/dev redis promtool
+	$(PYTEST) -m "not slow"
+
+check: $(STAMPS)/dev redis wrk
+	$(PYTEST) -m slow
+	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
 
 bench: $(STAMPS)/bench wrk
 	$(BIN)/python -m benchmarks --quick
@@ -72,6 +83,12 @@ chaos: $(STAMPS)/dev redis
 fuzz: $(STAMPS)/dev clang
 	CLANG="$(filter-out no,$(CLANG))" $(BIN)/python -m tests.fuzz --seconds $(SECONDS) \
 	  $(if $(filter no,$(CLANG)),--without-libfuzzer)
+
+docs: $(STAMPS)/dev
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
+
+docs-architecture: $(STAMPS)/dev
+	PYTHONPATH=. $(BIN)/python docs/architecture.py
 
 docs-figures: $(STAMPS)/dev
 	$(BIN)/python docs/figures.py --seeds $(DOC_SEEDS)
@@ -109,7 +126,7 @@ $(STAMPS)/tools: $(STAMPS)/venv pyproject.toml
 	@touch $@
 
 $(STAMPS)/base: $(STAMPS)/tools $(NATIVE) pyproject.toml
-	$(PIP) install --no-build-isolation --editable .
+	$(PIP) install --no-build-isolation --editable '.[cli]'
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/base
@@ -133,8 +150,10 @@ $$sudo apt-get update -qq && \
 $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(or $(4),$(1)) >/dev/null
 endef
 
+no_redis := There is no redis-server: its tests are skipped until it is installed (or valkey with that name in PATH).
+
 redis:
-	@$(call installed,redis-server,The tests start their own Redis: install redis-server (or valkey with that name in PATH).,1)
+	@$(call installed,redis-server,$(no_redis),0) || echo "$(no_redis)"
 
 wrk:
 	@$(call installed,wrk,There is no wrk$(comma) and it cannot be installed: the sidecar will not be measured.,0) || \

@@ -8,14 +8,14 @@ from itertools import count
 
 from benchmarks.fixed_window import FixedWindows
 from benchmarks.measure import Case, Comparison, Scale
-from crdtbucket.simulator.rule import Rule
+from crdtbucket.simulator.rule import SimulatedRule
 from crdtbucket.simulator.rules import make_rule
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import simulate
 
 QUESTION = "how much of one limit over five regions is admitted, and how far is it exceeded?"
-RULES: dict[str, Callable[[], Rule]] = {
+RULES: dict[str, Callable[[], SimulatedRule]] = {
     "a fixed share for each region": partial(make_rule, "static-split"),
     "fixed windows, the whole limit in each region": FixedWindows,
     "one total, merged by maximum": partial(make_rule, "max-of-totals"),
@@ -26,7 +26,9 @@ TOLD = ("balanced", "skewed", "cold-20x", "shifting", "square-1s", "partition-30
 UNITS = ("admitted, % of one bucket", "worst excess, % of the capacity", "longest s without any")
 
 
-def _case(name: str, make: Callable[[], Rule], shorter: float) -> Callable[[], tuple[float, ...]]:
+def _case(
+    name: str, make: Callable[[], SimulatedRule], shorter: float
+) -> Callable[[], tuple[float, ...]]:
     seeds = count()
 
     def run() -> tuple[float, ...]:

@@ -15,7 +15,7 @@ SPEED, EXACT = "admitted takes a second", "admitted of a limit"
 ALONE, FLOCK = "crdtbucket, a memory for each process", "a mapped file and flock"
 MERGED, RAISED = "1,000,000 keys", "merge, one column higher"
 LINE = "floor: one cache line read at random"
-ONE, ENTRIES = "entries with 1 column", "entries with 5 columns"
+ENTRIES = "entries with 5 columns"
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,6 @@ CLAIMS: dict[str, Claim] = {
     "take_many": Claim(
         "take_many", "100,000 keys in random order", "take in a loop", "take_many of 1,000"
     ),
-    "take_many: memory": Claim(
-        "take_many",
-        "100,000 keys in random order",
-        "take_many of 1,000",
-        "take_many of 1,000",
-        title2="1,000 keys in random order",
-    ),
-    "take_many: tuple": Claim(
-        "take_many",
-        "100,000 keys in random order",
-        "floor: a tuple of 1,000 made",
-        "take_many of 1,000",
-    ),
     "memory: token-bucket": _key("token-bucket"),
     "memory: limits": _key("limits, fixed window"),
     "memory: pyrate-limiter": _key("pyrate-limiter, token bucket"),
@@ -93,7 +80,6 @@ CLAIMS: dict[str, Claim] = {
         "strong", "64 callers", OURS, "pyrate-limiter, token bucket"
     ),
     "merge over a cache line": Claim("merge", MERGED, RAISED, LINE),
-    "merge over a cache line, 10 M": Claim("merge", "10,000,000 keys", RAISED, LINE),
     "merge: read": Claim("merge", MERGED, "of it: read and check the frame", RAISED),
     "merge: found": Claim("merge", MERGED, "of it: read, find and fetch the entries", RAISED),
     "msgpack pack over encode": Claim(
@@ -104,9 +90,6 @@ CLAIMS: dict[str, Claim] = {
         ENTRIES,
         "msgpack: unpack them",
         "decode: read and check, all but the last byte",
-    ),
-    "encode: copying": Claim(
-        "codec", ONE, "floor: the frames' bytes copied", "encode from the table"
     ),
     "converged over the way": Claim(
         "convergence", "", "0% of frames lost", "floor: the network's mean one-way delay"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from benchmarks import claims
 from benchmarks.environment import ROOT
@@ -25,24 +26,24 @@ def image(question: str) -> str:
 
 
 def machines(results: Results) -> str:
-    """A table of when and where each question was measured."""
-    lines = [
-        "| question | measured | commit | seconds | load before | Python | processor |",
-        "| --- | --- | --- | ---: | ---: | --- | --- |",
-    ]
+    """A table of when and where the questions were measured, one line for those of one run."""
+    runs: dict[tuple[str, ...], list[str]] = {}
     for name, file in results.files.items():
         about = file["environment"]
         changed = f", changed files: {about['changed_files']}" if about["changed_files"] else ""
-        cells = [
-            name,
+        run = (
             about["date"][:10],
             f"`{(about['commit'] or 'unknown')[:10]}`{changed}",
-            f"{file['answer']['seconds']:.0f}",
             f"{about['load']:.1f}",
             about["python"].removeprefix("CPython "),
             f"{about['processor']}, {about['cores']} cores",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        )
+        runs.setdefault(run, []).append(name)
+    lines = [
+        "| questions | measured | commit | load before | Python | processor |",
+        "| --- | --- | --- | ---: | --- | --- |",
+        *(f"| {' | '.join((', '.join(names), *run))} |" for run, names in runs.items()),
+    ]
     return "\n".join(lines)
 
 
@@ -56,6 +57,19 @@ def versions(results: Results) -> str:
     return ", ".join(f"{name} {' and '.join(sorted(all_))}" for name, all_ in found.items())
 
 
+def shown(question: str, results: Results) -> list[dict[str, Any]]:
+    """The tables that a claim is made of; of a question without claims the first."""
+    titles = {
+        title
+        for claim in claims.CLAIMS.values()
+        if claim.question == question
+        for title in (claim.title, claim.title2 or claim.title)
+    }
+    every = results.comparisons(question)
+    used = [one for one in every if any(one["title"].startswith(title) for title in titles)]
+    return used or every[:1]
+
+
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
@@ -66,7 +80,7 @@ def render(template: str, results: Results) -> str:
     def fill(match: re.Match[str]) -> str:
         kind, what = match[1], match[2] or ""
         if kind == "tables":
-            return markdown(results.comparisons(what))
+            return markdown(shown(what, results))
         if kind == "question":
             return _sentence(results.files[what]["answer"]["question"])
         if kind == "picture":

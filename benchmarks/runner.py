@@ -33,7 +33,7 @@ QUESTIONS = (
     "scrape",
     "growth",
 )
-SCALING = ("growth_keys", "growth_nodes", "growth_regions")
+SCALING = ("growth_keys", "growth_nodes")
 """Those that docs/scaling.md answers."""
 RESULTS = Path(__file__).parent / "results"
 """What the documents tell, a file for each question."""

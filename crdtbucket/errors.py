@@ -172,47 +172,35 @@ class AcquireRequired(CrdtbucketError, TypeError):
         )
 
 
-class WaitTimeout(CrdtbucketError, TimeoutError):
+class Denied(CrdtbucketError):
+    """A call was denied where the caller asked for an error; `decision` is the denial."""
+
+    def __init__(self, message: str, decision: Decision | None = None) -> None:
+        super().__init__(message)
+        self.decision = decision
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A decision belongs to its process; everything else may cross to another.
+        return type(self), self.args
+
+
+class WaitTimeout(Denied, TimeoutError):
     """The tokens did not become available within the time that the caller allowed.
 
     `decision` is the last denial: the waiter's own, or that of the earlier waiter it stood behind.
     """
 
-    def __init__(self, message: str, decision: Decision | None = None) -> None:
-        super().__init__(message)
-        self.decision = decision
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A decision belongs to its process; everything else may cross to another.
-        return type(self), self.args
-
-
-class LimitExceeded(CrdtbucketError):
+class LimitExceeded(Denied):
     """A call of a function that `limited` guards was denied; `decision` is the denial."""
-
-    def __init__(self, message: str, decision: Decision | None = None) -> None:
-        super().__init__(message)
-        self.decision = decision
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A decision belongs to its process; everything else may cross to another.
-        return type(self), self.args
 
 
 class ReservationError(CrdtbucketError):
     """A reservation was used against its order, such as committed with two different costs."""
 
 
-class ReservationDenied(ReservationError):
+class ReservationDenied(Denied, ReservationError):
     """The estimate could not be set aside; `decision` is the denial, with its `retry_after`."""
-
-    def __init__(self, message: str, decision: Decision | None = None) -> None:
-        super().__init__(message)
-        self.decision = decision
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A decision belongs to its process; everything else may cross to another.
-        return type(self), self.args
 
 
 __all__ = [
@@ -220,6 +208,7 @@ __all__ = [
     "ConfigError",
     "CostExceedsCapacity",
     "CrdtbucketError",
+    "Denied",
     "InvalidCost",
     "InvalidKey",
     "InvalidSpec",

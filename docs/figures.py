@@ -20,26 +20,14 @@ from typing import Any
 
 from crdtbucket.simulator.batch import AnyJob, Job, run_all
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import Outcome
 
 DOCS = Path(__file__).parent
-README = DOCS.parent / "README.md"
 ROWS, TABLE, PICTURE = DOCS / "accuracy.json", DOCS / "accuracy.md", DOCS / "img" / "partition.png"
-BEGIN, END = "<!-- accuracy: written by docs/figures.py -->", "<!-- end of accuracy -->"
 
 OURS, BASELINES = "crdtbucket", ("static-split", "no-prediction", "max-of-totals")
 SHARED, CUTS = "partition-burst-share", "partition-*"
 PICTURED = "partition-30s-skewed"
-SHORT = (  # the README's; the last is the worst of all
-    "balanced",
-    "skewed",
-    "cold-20x",
-    "late-joiner",
-    "partition-30s",
-    "partition-300s",
-    "partition-300s-square",
-)
 
 Rows = list[dict[str, Any]]
 
@@ -76,14 +64,14 @@ def collect(patterns: Sequence[str], seeds: int, jobs: int) -> dict[str, Any]:
 # ---- tables ----
 
 
-def render(data: dict[str, Any]) -> tuple[str, str]:
-    """The text of docs/accuracy.md, and the table of the README."""
+def render(data: dict[str, Any]) -> str:
+    """The text of docs/accuracy.md."""
     groups: dict[tuple[str, str], Rows] = {}
     for row in data["rows"]:
         groups.setdefault((row["scenario"], row["rule"]), []).append(row)
     names = list(dict.fromkeys(row["scenario"] for row in data["rows"]))
     seeds = len({row["seed"] for row in data["rows"] if row["rule"] == OURS})
-    page = _PAGE.format(
+    return _PAGE.format(
         seeds=seeds,
         first=data["commands"][0],
         second=data["commands"][1],
@@ -95,25 +83,10 @@ def render(data: dict[str, Any]) -> tuple[str, str]:
         ),
         others=_table(_OTHERS_HEAD, [_others(name, groups) for name in names]),
     )
-    short = _table(_SHORT_HEAD, [_short(name, groups) for name in names if name in SHORT])
-    return page, short
-
-
-def write_tables(data: dict[str, Any]) -> None:
-    """docs/accuracy.md, and the marked part of the README."""
-    page, short = render(data)
-    TABLE.write_text(page)
-    text = README.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    if not tail:
-        raise SystemExit(f"README.md has no {BEGIN!r} ... {END!r}")
-    README.write_text(f"{head}{BEGIN}\n{short}{END}{tail}")
 
 
 _OURS_HEAD = ("scenario", "of ideal", "excess %", "bound %", "dark s", "share", "denied light")
 _OTHERS_HEAD = ("scenario", *BASELINES)
-_SHORT_HEAD = ("scenario", f"**{OURS}**", *BASELINES)
 
 _PAGE = """# Accuracy
 
@@ -180,20 +153,6 @@ def _ours(name: str, rows: Rows) -> list[str]:
 
 def _others(name: str, groups: dict[tuple[str, str], Rows]) -> list[str]:
     return [f"`{name}`", *(_pair(groups.get((name, rule), [])) for rule in BASELINES)]
-
-
-def _short(name: str, groups: dict[tuple[str, str], Rows]) -> list[str]:
-    title = SCENARIOS[name](Settings(), 1.0).title
-    cells = [_brief(groups.get((name, rule), [])) for rule in (OURS, *BASELINES)]
-    return [title, f"**{cells[0]}**", *cells[1:]]
-
-
-def _brief(rows: Rows) -> str:
-    """Admitted in % of ideal, and the worst excess; of several seeds the furthest from right."""
-    if not rows:
-        return "-"
-    ratio = max((row["ratio"] for row in rows), key=lambda ratio: abs(ratio - 1))
-    return f"{100 * ratio:.1f} %, {_signed(max(0.0, *(row['excess_percent'] for row in rows)))} %"
 
 
 def _pair(rows: Rows) -> str:
@@ -314,7 +273,7 @@ def main() -> None:
     if not options.render:
         data = collect(options.scenarios, options.seeds, options.jobs)
         ROWS.write_text(json.dumps(data, separators=(",", ":")).replace("},{", "},\n{") + "\n")
-    write_tables(json.loads(ROWS.read_text()))
+    TABLE.write_text(render(json.loads(ROWS.read_text())))
 
 
 if __name__ == "__main__":

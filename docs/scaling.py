@@ -23,7 +23,7 @@ from crdtbucket.mesh.protocol.wire import MAX_ORIGINS
 DOCS = Path(__file__).parent
 ROWS, PAGE, TEXT = DOCS / "scaling.json", DOCS / "scaling.md", DOCS / "scaling.tmpl"
 NODES_PICTURE, KEYS_PICTURE = DOCS / "img" / "scaling-nodes.png", DOCS / "img" / "scaling-keys.png"
-QUESTIONS = ("growth_nodes", "growth_keys", "growth_regions")
+QUESTIONS = ("growth_nodes", "growth_keys")
 COMMAND = f"python -m benchmarks {' '.join(QUESTIONS)}"
 SIZES = (3, 10, 50, 200, 500)
 IDLE, HOT, NEW = (
@@ -50,7 +50,7 @@ def collect() -> dict[str, Any]:
 
 
 def costs(rows: Rows) -> str:
-    """What a node pays in a full mesh, and the same in regions of a hundred."""
+    """What a node pays in a full mesh."""
     out = []
     for size in SIZES:
         label = f"{size} nodes, scripted"
@@ -159,46 +159,12 @@ def keys(rows: Rows) -> str:
     return table(head, out)
 
 
-def changes(rows: Rows) -> str:
-    """A round, against keys changed."""
-    units = ("ms sent", "ms heard")
-    lines = [rows.line("rounds of a table", unit) for unit in units]
-    return table(
-        ("keys changed", *units),
-        [[f"{size:,.0f}", number(sent), number(heard)]
-         for (size, sent), (_, heard) in zip(*lines, strict=True)],
-    )  # fmt: skip
-
-
-SCENARIOS = ("balanced", "skewed", "cold-20x", "square-1s", "roving", "partition-30s",
-             "leader-lost")  # fmt: skip
-SHAPES = ("flat mesh, 10 x 20", "regions, 10 x 20", "regions, 10 x 100")
-
-
-def regions(rows: Rows) -> str:
-    """What the catalogue's scenarios admit, flat and in regions."""
-    out = []
-    for name in SCENARIOS:
-        for shape in SHAPES:
-            ideal, excess, dark = list(rows.of(f"{name}: ")[shape].values())[:3]
-            out.append([f"`{name}`", shape, f"{ideal:.1f}", f"{excess:+.1f}", f"{dark:.2f}"])
-    return table(("scenario", "fleet", "of ideal %", "excess %", "dark s"), out)
-
-
-def traffic(rows: Rows) -> str:
-    """What the keys of `balanced` send, flat and in regions."""
-    found = {shape: list(rows.of("balanced: ")[shape].values())[3:] for shape in SHAPES}
-    head = ("fleet", "frames/s a node", "frames/s a leader", "kB/s a node", "kB/s a leader")
-    return table(head, [[shape, *map(number, cells)] for shape, cells in found.items()])
-
-
 def values(rows: Rows) -> dict[str, str]:
     """Every number and table of the page, by its name in the text."""
     one = {size: rows.value(HOT, f"{size} nodes, scripted", "kB") for size in SIZES}
     idle = {size: rows.value(IDLE, f"{size} nodes, scripted", "kB") for size in SIZES}
     link = LINK_MBIT / 8 * 1e3
     lives = MAX_ORIGINS - 1
-    settled = "until all have counted"
     found = rows.line("convergence", "ms until")
     out = {
         "environment": "{processor}, {cores} cores, {python}, commit {commit:.10}".format(
@@ -211,13 +177,8 @@ def values(rows: Rows) -> dict[str, str]:
         "one_key": one_key(rows),
         "grown": grown(rows),
         "keys": keys(rows),
-        "changes": changes(rows),
-        "regions": regions(rows),
-        "traffic": traffic(rows),
         "converged": table(("nodes", "ms until all agree"),
                            [[f"{n:.0f}", number(ms)] for n, ms in found]),
-        "spread": table(("fleet", "ms until all have counted a take"),
-                        [[n, number(v["ms"])] for n, v in rows.of(settled).items()]),
         "lives": str(lives),
         "half": str(lives // 2),
         "default_peers": str(MeshConfig.__dataclass_fields__["max_peers"].default),

@@ -1,4 +1,7 @@
-"""Hypothesis profiles: `dev` unless the environment variable HYPOTHESIS_PROFILE names another."""
+"""Set-up of the whole suite: the tiers of tests, their budget, and the profiles of Hypothesis.
+
+The profile is `dev` unless the environment variable HYPOTHESIS_PROFILE names another.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,13 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.budget import Budget
+from tests.missing_servers import MissingServers
+from tests.second_chance import SecondChance
+from tests.tiers import pytest_collection_modifyitems
+
+__all__ = ["pytest_collection_modifyitems"]
 
 # Their assertions are the tests, so they explain themselves like those of a test module.
 for _module in ("properties", "changes", "contract"):
@@ -22,3 +32,11 @@ for _name, _examples in (("dev", 100), ("ci", 300), ("long", 15_000)):
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    manager = config.pluginmanager
+    manager.register(Budget(), "budget")  # `-p no:budget` leaves it out
+    manager.register(MissingServers())
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        manager.register(SecondChance())

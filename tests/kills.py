@@ -27,7 +27,7 @@ WORKERS = 4
 """Rows of the account: three processes that are killed, and this one."""
 KEYS = 16
 LIMIT = 20_000
-AT_ONCE_S = 5.0
+AT_ONCE_S = 20.0
 """What is to be so at once is so within this time on a busy machine, or it never is."""
 KEPT = BucketSpec("kept", 1 << 20, 1, "1h", max_debt=0)
 HARD = BucketSpec("hard", LIMIT, 1, "1h", max_debt=0)

@@ -1,47 +1,41 @@
 """Planted bugs in the real code: each must be found by the part of the suite named beside it.
 
-    python -m tests.mutations [NAME ...]
+    python -m tests.mutations [NAME ...] [--one-in N] [--suite-passed]
 
-A mutation is a textual patch to a copy of the package, whose core is compiled anew. The text that
-is replaced must stand in its folder exactly once.
+A mutation is a textual patch to a copy of the package. The text that is replaced must stand in its
+folder exactly once. The bugs of the core are compiled together (`tests.planted_core`); a copy that
+the others are patched into is used again. Of all bugs `SHARE` must be found by the tests that
+`make test` runs, which are those without the marker `slow`.
 """
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+from tests import planted_core
 from tests.planted import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[1]
 EXTENSION = "_core" + str(sysconfig.get_config_var("EXT_SUFFIX"))
 CFLAGS = ["-O0", "-w", "-fno-strict-aliasing", "-fwrapv", "-std=gnu11", "-shared", "-fPIC"]
-SECONDS = 100
-
-
-def frozen(directory: Path) -> Path:
-    """The project as it stands now, its binding translated once: the headers come in later."""
-    copy = directory / "frozen"
-    ignore = shutil.ignore_patterns("*.so", "__pycache__")
-    for folder in ("crdtbucket", "tests"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
-    shutil.copy(ROOT / "pyproject.toml", copy)
-    source, target = copy / "crdtbucket/_core.pyx", copy / "_core.c"
-    command = [sys.executable, "-m", "cython", "-3", str(source), "-o", str(target)]
-    subprocess.run(command, check=True, capture_output=True)
-    return copy
-
-
-def compiled(source: Path, package: Path) -> None:
-    include = sysconfig.get_path("include")
-    paths = ["-I", str(package), "-I", include, str(source), "-o", str(package / EXTENSION)]
-    subprocess.run(["gcc", *CFLAGS, *paths, "-lm", "-lpthread"], check=True)
+SECONDS = 600
+SHARE = 45 / 54
+FAST, SLOW = ("-m", "not slow"), ("-m", "slow")
+PASSED, FAILED, NONE_CHOSEN = 0, 1, 5
+"""Exit statuses of pytest."""
+NUMBERS = {mutation.name: number for number, mutation in enumerate(MUTATIONS, 1)}
 
 
 def place(mutation: Mutation, project: Path) -> Path:
@@ -56,63 +50,123 @@ def place(mutation: Mutation, project: Path) -> Path:
     return next(iter(counts))
 
 
-def planted(mutation: Mutation | None, original: Path, directory: Path) -> Path:
-    """A copy of the project with the bug in it."""
-    copy = directory / (mutation.name if mutation else "unmutated")
-    shutil.copytree(original, copy)
-    core_is_new = mutation is None or mutation.folder == "core"
-    if mutation:
-        path = place(mutation, copy)
-        path.write_text(path.read_text().replace(mutation.old, mutation.new))
-    if core_is_new:
-        compiled(copy / "_core.c", copy / "crdtbucket")
-    else:
-        shutil.copy(directory / "unmutated/crdtbucket" / EXTENSION, copy / "crdtbucket")
-    where = [sys.executable, "-c", "from crdtbucket import _core; print(_core.__file__)"]
-    env = {**os.environ, "PYTHONPATH": str(copy)}
-    found = subprocess.run(where, cwd=copy, env=env, capture_output=True, text=True, check=True)
-    assert Path(found.stdout.strip()).is_relative_to(copy), found.stdout
-    return copy
+def compiled(project: Path, mutations: Sequence[Mutation]) -> None:
+    """The core of a copy, with those bugs that are in its headers."""
+    package, target = project / "crdtbucket", project / "_core.c"
+    command = [sys.executable, "-m", "cython", "-3", str(package / "_core.pyx"), "-o", str(target)]
+    subprocess.run(command, check=True, capture_output=True)
+    with tempfile.TemporaryDirectory() as headers:
+        folder = Path(headers)
+        shutil.copytree(package, folder / "crdtbucket")
+        choice = folder / "choice.h"
+        choice.write_text(planted_core.CHOICE)
+        bugs = {NUMBERS[m.name]: (place(m, project), m.old, m.new) for m in mutations}
+        relative = {n: (path.relative_to(project), *patch) for n, (path, *patch) in bugs.items()}
+        planted_core.switch(folder, relative)
+        includes = ["-include", str(choice), "-I", str(folder / "crdtbucket")]
+        includes += ["-I", sysconfig.get_path("include")]
+        command = ["gcc", *CFLAGS, *includes, str(target), "-o", str(package / EXTENSION)]
+        subprocess.run([*command, "-lm", "-lpthread"], check=True)
 
 
-def passes(copy: Path, check: tuple[str, ...]) -> tuple[bool, str]:
-    """Whether a part of the suite passes against a copy, and what it said."""
-    env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    env["HYPOTHESIS_PROFILE"] = "ci"  # what is found does not depend on who asks
-    command = [sys.executable, "-m", *check]
-    done = subprocess.run(
-        command, cwd=copy, env=env, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode in (0, 1), output  # 1: tests ran and failed
-    return done.returncode == 0, output
+class Copies:
+    """Copies of the project, one for each check that runs at the same time."""
+
+    def __init__(self, directory: Path, count: int, mutations: Sequence[Mutation]) -> None:
+        ignore = shutil.ignore_patterns("*.so", "__pycache__")
+        first = directory / "0"
+        for folder in ("crdtbucket", "tests"):
+            shutil.copytree(ROOT / folder, first / folder, ignore=ignore)
+        shutil.copy(ROOT / "pyproject.toml", first)
+        compiled(first, [m for m in mutations if m.folder == "core"])
+        self._idle: queue.Queue[Path] = queue.Queue()
+        self._idle.put(first)
+        for number in range(1, count):
+            self._idle.put(shutil.copytree(first, directory / str(number)))
+        self._stamps = itertools.count(1)
+
+    @contextmanager
+    def planted(self, mutation: Mutation | None) -> Iterator[tuple[Path, dict[str, str]]]:
+        """A copy with the bug in it, and the environment that it needs."""
+        copy = self._idle.get()
+        env = {**os.environ, "PYTHONPATH": str(copy)}
+        env["HYPOTHESIS_PROFILE"] = "ci"  # what is found does not depend on who asks
+        try:
+            if mutation is None or mutation.folder == "core":
+                yield copy, env | {"PLANTED": str(NUMBERS[mutation.name] if mutation else 0)}
+            else:
+                path = place(mutation, copy)
+                sound = path.read_text()
+                self._write(path, sound.replace(mutation.old, mutation.new))
+                try:
+                    yield copy, env
+                finally:
+                    self._write(path, sound)
+        finally:
+            self._idle.put(copy)
+
+    def _write(self, path: Path, text: str) -> None:
+        """Gives the file a time that it never had, so that no compiled form is taken for it."""
+        path.write_text(text)
+        stamp = path.stat().st_mtime + 10 * next(self._stamps)
+        os.utime(path, (stamp, stamp))
+
+    def run(self, mutation: Mutation | None, check: tuple[str, ...]) -> int:
+        """The exit status of a part of the suite."""
+        with self.planted(mutation) as (copy, env):
+            done = subprocess.run(
+                [sys.executable, "-m", *check], cwd=copy, env=env, capture_output=True, text=True,
+                timeout=SECONDS, check=False,
+            )  # fmt: skip
+        assert done.returncode in (PASSED, FAILED, NONE_CHOSEN), done.stdout + done.stderr
+        return done.returncode
+
+    def found_by(self, mutation: Mutation) -> str | None:
+        """Which tests notice a bug: "fast", "slow", or None when it survives."""
+        if mutation.check[0] != "pytest":
+            return "slow" if self.run(mutation, mutation.check) == FAILED else None
+        for tier, chosen in (("fast", FAST), ("slow", SLOW)):
+            if self.run(mutation, (*mutation.check, *chosen)) == FAILED:
+                return tier
+        return None
+
+    def sound(self, check: tuple[str, ...]) -> bool:
+        """Whether a part of the suite passes without any bug."""
+        return self.run(None, check) == PASSED
 
 
-def survivors(
-    mutations: tuple[Mutation, ...] = MUTATIONS, *, alone: bool = True, jobs: int | None = None
-) -> list[str]:
-    """Names of mutations that nothing noticed; "unmutated" when the suite fails without any, which
-    is not tried again where this is not `alone` but a part of that suite."""
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        original = frozen(directory)
-        whole = planted(None, original, directory)
+def survivors(mutations: Sequence[Mutation], *, suite_passed: bool) -> list[str]:
+    """What is wrong: bugs that nothing noticed, or that too few were found by the fast tests; and
+    parts of the suite that fail without any bug, unless the whole suite is known to pass."""
+    jobs = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(jobs) as pool:
+        copies = Copies(Path(directory), jobs, mutations)
+        checks = sorted({m.check for m in mutations}) if not suite_passed else []
+        unsound = [
+            f"{' '.join(check)} fails without a bug"
+            for check, sound in zip(checks, pool.map(copies.sound, checks), strict=True)
+            if not sound
+        ]
+        found = list(pool.map(copies.found_by, mutations))
+    wrong = unsound + [m.name for m, by in zip(mutations, found, strict=True) if by is None]
+    fast = found.count("fast")
+    print(f"{len(mutations)} bugs, {fast} of them found by the tests of `make test`")
+    if len(mutations) > 1 and fast < SHARE * len(mutations):
+        wrong.append(f"`make test` finds less than {SHARE:.0%}")
+    return wrong
 
-        def sound(check: tuple[str, ...]) -> str | None:
-            return None if passes(whole, check)[0] else "unmutated"
 
-        def survives(mutation: Mutation) -> str | None:
-            copy = planted(mutation, original, directory)
-            return mutation.name if passes(copy, mutation.check)[0] else None
-
-        with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-            checks = {mutation.check for mutation in mutations if alone}
-            found = [*pool.map(survives, mutations), *pool.map(sound, sorted(checks))]
-    return [name for name in found if name is not None]
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--one-in", type=int, default=1, help="only a share of them")
+    parser.add_argument("--suite-passed", action="store_true", help="does not run it without bugs")
+    options = parser.parse_args(arguments)
+    wanted = [m for m in MUTATIONS if not options.names or m.name in options.names]
+    wrong = survivors(wanted[:: options.one_in], suite_passed=options.suite_passed)
+    print(f"survived: {', '.join(wrong)}" if wrong else "all were found")
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[1:]
-    alive = survivors(tuple(m for m in MUTATIONS if not wanted or m.name in wanted))
-    print(f"survived: {', '.join(alive)}" if alive else "all were found")
-    sys.exit(1 if alive else 0)
+    sys.exit(main())

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crdtbucket.config import Config, load_config, model
+from crdtbucket.config import Config, load_config, model, redis_section
 from crdtbucket.errors import ConfigError, MeshError
 from crdtbucket.mesh.mesh_config import MeshConfig, is_loopback, split_address
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -249,13 +249,19 @@ def test_rules_that_are_left_out_have_the_defaults(load: Load) -> None:
 
 def test_the_keys_are_the_fields_of_the_settings() -> None:
     fields = {field.name for field in dataclasses.fields(ControllerSettings)}
-    assert set(model.Modes.model_fields) == fields
+    assert set(model.ModesSection.model_fields) == fields
     below = {"tls": "enabled", "tls_ca": "ca", "tls_cert": "cert", "tls_key": "key"}
     below |= {"sentinel_master": "master", "sentinels": "nodes", "sentinel_password": "password"}
-    keys = {*model.Backend.model_fields, *model.Connection.model_fields} - {"type", "connection"}
+    keys = {
+        *redis_section.BackendSection.model_fields,
+        *redis_section.ConnectionSection.model_fields,
+    } - {"type", "connection"}
     plain = {field.name for field in dataclasses.fields(RedisConfig)} - set(below)
     assert keys - {"tls", "sentinel"} == plain
-    assert {*model.Tls.model_fields, *model.Sentinel.model_fields} == set(below.values())
+    assert {
+        *redis_section.TlsSection.model_fields,
+        *redis_section.SentinelSection.model_fields,
+    } == set(below.values())
 
 
 def test_the_defaults_that_are_told_are_those_of_the_code(load: Load) -> None:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
 import sys
+import sysconfig
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
+KEPT = ("benchmarks", "crdtbucket", "docs", "examples", "tests", ".github")
+"""Folders that an sdist has whole."""
+
+PACKAGE_DATA = (".py", ".pyi", ".lua", ".yml", ".yaml", ".json", ".csv", ".md", "py.typed")
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +47,98 @@ def test_every_included_file_is_included_once() -> None:
 def test_this_python_is_a_supported_one(pyproject: dict[str, Any]) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert f"Programming Language :: Python :: {version}" in pyproject["project"]["classifiers"]
+
+
+# ---- what is built ----
+
+
+def tracked() -> set[str]:
+    """The files of the project; without git there is nothing to compare with."""
+    command = ["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        pytest.skip("this is no checkout")
+    return {name for name in done.stdout.split("\n") if name and (ROOT / name).exists()}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The names in an sdist of a copy of the project, and in the wheel that is built from it."""
+    place = tmp_path_factory.mktemp("built")
+    source = place / "source"
+    for name in tracked():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    # The last option wins: how fast the core is has no part in which files there are.
+    compiler = place / "cc"
+    usual = shlex.split(sysconfig.get_config_var("CC") or "cc")[0]
+    compiler.write_text(f'#!/bin/sh\nexec {usual} "$@" -O0 -g0\n')
+    compiler.chmod(0o755)
+    pytest.importorskip("build")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist", source]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "CC": str(compiler), "PYTHONPATH": ""},
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    (sdist,) = (place / "dist").glob("*.tar.gz")
+    (wheel,) = (place / "dist").glob("*.whl")
+    with tarfile.open(sdist) as inside:
+        files = {one.name.partition("/")[2] for one in inside.getmembers() if one.isfile()}
+    return {"sdist": files, "wheel": set(zipfile.ZipFile(wheel).namelist())}
+
+
+@pytest.mark.timeout(600)
+def test_an_sdist_has_the_sources_the_tests_and_the_documents(built: dict[str, set[str]]) -> None:
+    expected = {name for name in tracked() if name.startswith(tuple(f"{one}/" for one in KEPT))}
+    assert expected <= built["sdist"]
+    assert {"README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "Makefile"} <= built["sdist"]
+    made = [name for name in built["sdist"] if re.search(r"\.(so|pyc)$|_core\.c$", name)]
+    assert made == []
+
+
+@pytest.mark.timeout(600)
+def test_a_wheel_has_what_runs_and_nothing_else(built: dict[str, set[str]]) -> None:
+    inside = {name for name in built["wheel"] if ".dist-info/" not in name}
+    (core,) = (name for name in inside if re.fullmatch(r"crdtbucket/_core\..*\.(so|pyd)", name))
+    expected = {
+        name for name in tracked() if name.startswith("crdtbucket/") and name.endswith(PACKAGE_DATA)
+    }
+    assert inside - {core} - expected == set()
+    assert expected - inside == set()
+
+
+# ---- what is promised ----
+
+
+def test_the_extra_fast_is_optional_and_the_base_has_no_tools_of_the_command_line(
+    pyproject: dict[str, Any],
+) -> None:
+    project = pyproject["project"]
+    base = {re.split(r"[^\w.-]", line)[0] for line in project["dependencies"]}
+    assert not base & {"click", "rich", "uvloop", "matplotlib"}
+    assert all(">=" in line for line in project["dependencies"])
+    cli = {re.split(r"[^\w.-]", line)[0] for line in project["optional-dependencies"]["cli"]}
+    assert cli == {"click", "rich"}
+
+
+def test_all_ways_to_name_the_supported_pythons_agree(pyproject: dict[str, Any]) -> None:
+    told = [
+        line.rpartition(" ")[2]
+        for line in pyproject["project"]["classifiers"]
+        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", line)
+    ]
+    wheels = pyproject["tool"]["cibuildwheel"]["build"].split()
+    assert [f"cp{version.replace('.', '')}-*" for version in told] == wheels
+    workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "test.yml")
+    assert workflow["jobs"]["suite"]["strategy"]["matrix"]["python"] == told
+    assert f"for version in {' '.join(told)}; do" in (ROOT / ".ci" / "run").read_text()
+    assert pyproject["project"]["requires-python"] == f">={told[0]}"

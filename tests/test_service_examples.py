@@ -14,7 +14,7 @@ import click
 import pytest
 from ruamel.yaml import YAML
 
-from crdtbucket.cli.main import cli
+from crdtbucket.cli.commands import cli
 from crdtbucket.config import load_config
 
 ROOT = Path(__file__).parents[1]

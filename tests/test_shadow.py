@@ -15,10 +15,11 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.redis.script import Answer, Arguments, Status
-from crdtbucket.strong.store_request import Ask, Rules
+from crdtbucket.strong.redis.script import Arguments, ScriptAnswer, ScriptStatus
+from crdtbucket.strong.rules import RuleBook, Rules
+from crdtbucket.strong.store_request import StoreRequest
 from tests.naive_limits import NaiveLimit
 from tests.strong.backends import Twin
 from tests.virtual_loop import VirtualTime
@@ -142,7 +143,7 @@ def test_a_definition_may_become_a_shadow_and_back(bucket: Bucket) -> None:
 
 
 class Strong:
-    """The desk of one node, and the store itself."""
+    """The ledger of one node, and the store itself."""
 
     def __init__(self) -> None:
         self.table = Table(virtual=True)
@@ -151,15 +152,17 @@ class Strong:
         quota = Quota(self.quotas, SPEC, Fraction(1, 2), fleet=False)
         self.arguments = Arguments(SPEC, 10, 3_600_000)
         rules = Rules(self.arguments, "quota", quota)
-        self.desk = Desk(self.table, Roster(self.table, "n"), "n", {self.bucket: rules})
+        self.ledger = Ledger(
+            self.table, Roster(self.table, "n"), "n", RuleBook({self.bucket: rules})
+        )
         self.redis = Twin()
 
     def acquire(self, cost: int) -> Decision:
-        ask = self.desk.open(self.bucket, KEY, cost, 1)
-        while isinstance(ask, Ask):
-            answer: Answer = self.redis.run(self.arguments, ask.call)
+        ask = self.ledger.open(self.bucket, KEY, cost, 1)
+        while isinstance(ask, StoreRequest):
+            answer: ScriptAnswer = self.redis.run(self.arguments, ask.call)
             self.status = answer.status
-            result = self.desk.answer(ask, answer, 1)
+            result = self.ledger.book(ask, answer, 1)
             assert result is not None
             ask = result
         return ask
@@ -176,7 +179,7 @@ def test_what_the_store_denies_is_admitted_and_charged_nowhere() -> None:
     decision = strong.acquire(5)
     assert decision.shadowed
     assert decision.mode is Mode.STRONG
-    assert strong.status is not Status.ALLOWED
+    assert strong.status is not ScriptStatus.ALLOWED
     assert strong.taken == (8, 0)
     assert strong.bucket.counters()["shadowed"] == 1
     assert strong.table.open_tokens == 0
@@ -185,26 +188,26 @@ def test_what_the_store_denies_is_admitted_and_charged_nowhere() -> None:
 @pytest.mark.parametrize("mode", [Mode.EVENTUAL, Mode.FALLBACK])
 def test_a_decision_without_the_store_takes_nothing_and_owes_nothing(mode: Mode) -> None:
     strong = Strong()
-    first = strong.desk.away(strong.bucket, KEY, 5, mode)
+    first = strong.ledger.decide_here(strong.bucket, KEY, 5, mode)
     assert not first.shadowed
-    owed = dict(strong.desk.owed.unsettled)
-    second = strong.desk.away(strong.bucket, KEY, 6, mode)
+    unsettled = dict(strong.ledger.unsettled.pending)
+    second = strong.ledger.decide_here(strong.bucket, KEY, 6, mode)
     assert second.shadowed
-    assert strong.desk.owed.unsettled == owed
+    assert strong.ledger.unsettled.pending == unsettled
     assert strong.taken == (5, 0)
 
 
 def test_an_answer_that_never_came_is_void_when_the_decision_is_a_shadow() -> None:
     strong = Strong()
     strong.acquire(8)
-    ask = strong.desk.open(strong.bucket, KEY, 2, 1)
-    assert isinstance(ask, Ask)
+    ask = strong.ledger.open(strong.bucket, KEY, 2, 1)
+    assert isinstance(ask, StoreRequest)
     strong.bucket.settle(KEY, 2)
-    decision = strong.desk.lost(ask, Mode.EVENTUAL)
+    decision = strong.ledger.give_up(ask, Mode.EVENTUAL)
     assert decision is not None
     assert decision.shadowed
     assert strong.taken == (12, 2)  # the store may have charged 2 tokens that nobody got
-    strong.desk.ended(ask)
+    strong.ledger.ended(ask)
     assert strong.table.open_tokens == 0
 
 
@@ -212,5 +215,5 @@ def test_the_quota_of_an_outage_is_not_spent_by_a_shadow() -> None:
     strong = Strong()
     strong.bucket.settle(KEY, 7)
     for _ in range(5):  # the quota holds five tokens, the level three
-        assert strong.desk.away(strong.bucket, KEY, 4, Mode.FALLBACK).shadowed
-    assert not strong.desk.away(strong.bucket, KEY, 3, Mode.FALLBACK).shadowed
+        assert strong.ledger.decide_here(strong.bucket, KEY, 4, Mode.FALLBACK).shadowed
+    assert not strong.ledger.decide_here(strong.bucket, KEY, 3, Mode.FALLBACK).shadowed

@@ -22,7 +22,7 @@ from tests.strong.redis_server import free_port
 
 SPEC = BucketSpec("api", 1_000_000, 1, "1h", max_debt=0)
 SECRET = "x" * 32
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 async def eventually(holds: Callable[[], Any], what: str) -> None:

@@ -239,14 +239,14 @@ def test_a_fork_counts_under_an_epoch_of_its_own() -> None:
     tables = Tables(None, node="a", mesh=None, redis=None, max_keys=16)
 
     def work() -> int:
-        tables.begin_life()
+        tables.begin_epoch()
         first = tables.main.epoch
-        tables.begin_life()
+        tables.begin_epoch()
         assert tables.main.epoch == first, "a second time changes nothing"
         return first
 
     epochs = in_children(work)
     before = tables.main.epoch
-    tables.begin_life()
+    tables.begin_epoch()
     assert tables.main.epoch == before
     assert len({before, *epochs}) == WORKERS + 1

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "operating.md"
 PORT = re.compile(r"(?<![\d.])(79[58]\d|6379)\b")
 MARK = "the end of a step"
-STEP_S = 60
+STEP_S = 120
 LOOK = re.compile(
     r"(?!.*\b(take|reset|rollback|take-many)\b)"
     r"(until |while )?(crdtbucket (status|peek|top|rollout \$\w+$)|curl -s \S+/metrics|grep )"
@@ -85,6 +85,20 @@ def folder(tmp_path: Path) -> Iterator[Path]:
             os.kill(int(file.read_text()), signal.SIGKILL)
 
 
+def patient(text: str) -> str:
+    """The article's configuration on a machine that may be slow: Redis is not given up for its
+    latency, and what was taken does not come back within the time between two steps. The two lines
+    replace the first two comments, so that the numbers of lines in messages stay."""
+    _, _, *lines = text.splitlines(keepends=True)
+    text = "".join(lines).replace("refill_interval: 1s", "refill_interval: 10m")
+    for line, more in (
+        ("      type: redis\n", "      deadline: 5s\n"),
+        ("    consistency: strong\n", "    modes: {latency_limit: 4s, outage_after: 10s}\n"),
+    ):
+        text = text.replace(line, line + more)
+    return text
+
+
 def see(shell: Shell, command: str, said: str) -> tuple[str, bool]:
     """What a command printed last, and whether that is what is said."""
     end = time.monotonic() + STEP_S
@@ -112,7 +126,7 @@ def test_only_what_changes_nothing_is_done_again(command: str, looks: bool) -> N
     assert bool(LOOK.match(command)) is looks
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1200)
 def test_the_walk(folder: Path) -> None:
     ports: dict[str, str] = {}
 
@@ -120,7 +134,7 @@ def test_the_walk(folder: Path) -> None:
         return PORT.sub(lambda match: ports.setdefault(match[0], str(free_port())), text)
 
     article = folder / "examples" / "openclaw.yaml"
-    article.write_text(moved(article.read_text()))
+    article.write_text(patient(moved(article.read_text())))
     shell = Shell(folder)
     taken = 0
     try:

@@ -28,7 +28,7 @@ SERVERS = {
 
 def get(port: int, path: str) -> tuple[int, str]:
     """One request on a connection of its own, so that any worker may serve it."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -66,7 +66,7 @@ def served(server: str, workers: int, shared: Path, app: list[str] | None = None
         yield port
     finally:
         process.terminate()
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors, errors
 
 

@@ -584,8 +584,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "services:\n" + "".join(f"  b{number}: {{limit: 1/s}}\n" for number in range(1_002)),
         [
             (
-                "1002:3: services.b1000: is one of more than 1000 buckets and plans (at most 1000 "
-                "buckets and plans; a glob can stand for a group of keys)"
+                "1002:3: services.b1000: is one of more than 1000 buckets and overrides (at most "
+                "1000 buckets and overrides; a glob can stand for a group of keys)"
             ),
         ],
     ),
@@ -595,8 +595,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         + "  b: {limit: 1/s}\n",
         [
             (
-                "1004:3: services.b: is one of more than 1000 buckets and plans (at most 1000 "
-                "buckets and plans; a glob can stand for a group of keys)"
+                "1004:3: services.b: is one of more than 1000 buckets and overrides (at most "
+                "1000 buckets and overrides; a glob can stand for a group of keys)"
             ),
         ],
     ),

@@ -205,7 +205,7 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         "services:\n  a:\n    limit: 1/s\n    keys:\n      '*': 2/s\n      b: 3/s\n",
         [
             (
-                "4:5: services.a.keys: the plan for 'b' comes after '*' (put it before: "
+                "4:5: services.a.keys: the override for 'b' comes after '*' (put it before: "
                 "'*' takes all)"
             ),
         ],

@@ -25,6 +25,8 @@ UNIT_NS: dict[str, int] = {
 }
 """Nanoseconds in each unit name that rate strings and durations accept."""
 
+_SHORT = {name: short for short, (_, words) in _UNITS.items() for name in (short, *words)}
+
 DURATION_HINT = 'write a number and a unit: "250ms", "1s", "5m", "2h" or "1d"'
 
 _DURATION = re.compile(r"(-?\d{1,20}(?:\.\d{1,20})?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
@@ -79,9 +81,14 @@ def _text_ns(text: str, field: str) -> Fraction | None:
     return Fraction(number) * (UNIT_NS[unit] if unit else NS_PER_SECOND)
 
 
+def short_unit(unit: str) -> str:
+    """The short name of a unit in `UNIT_NS`: "m" for "minute"."""
+    return _SHORT[unit]
+
+
 def plain_unit(text: str) -> str:
     """`text` with either Unicode mu written as u."""
     return text.replace("µ", "u").replace("μ", "u")
 
 
-__all__ = ["DURATION_HINT", "UNIT_NS", "duration_ns", "plain_unit", "span"]
+__all__ = ["DURATION_HINT", "UNIT_NS", "duration_ns", "plain_unit", "short_unit", "span"]

@@ -7,7 +7,7 @@ from crdtbucket.base.clock import NS_PER_SECOND
 MINUTE_NS = 60 * NS_PER_SECOND
 
 
-class Lately:
+class WindowedMaximum:
     """The highest number of the running minute and the one before; times are ns of one clock."""
 
     def __init__(self) -> None:
@@ -27,4 +27,4 @@ class Lately:
         return 0 if minutes > 1 else self._highest if minutes else max(self._highest, self._before)
 
 
-__all__ = ["Lately"]
+__all__ = ["WindowedMaximum"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import sys
@@ -13,19 +12,20 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from crdtbucket.base.duration import span
-from crdtbucket.errors import ConfigError
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import duration_ns, span
+from crdtbucket.errors import ConfigError, Problem
 from crdtbucket.spec.mode import Mode
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
     from crdtbucket.config.compare import Comparison
     from crdtbucket.config.outlook import Fleet, Outlook, Share
-    from crdtbucket.strong.redis.redis_config import RedisConfig
 
 FAULTS = 1
 DIFFERENT = 1
 NODES = (1, 3, 5, 10)
+EMPTY = ("says nothing", "add services: with a bucket, such as {api: {limit: 100/minute}}")
 
 FILE = click.Path(dir_okay=False)
 JSON = click.option("--json", "json_", is_flag=True, help="Print JSON.")
@@ -38,21 +38,21 @@ def config() -> None:
 
 @config.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
-@click.option("--redis", is_flag=True, help="Ask the Redis of each file whether it would serve.")
-def check(files: tuple[str, ...], redis: bool) -> None:
-    """Tell every fault of FILE, with its place, and what to write instead.
+def check(files: tuple[str, ...]) -> None:
+    """Print every fault of FILE, with its place, and what to write instead.
 
-    With --redis: also whether its Redis can be reached, lets this user write, and does not evict
-    keys. A key is written there that is gone after a minute.
+    What the file names (Redis, peers, ports) is examined by `crdtbucket doctor`.
 
     Exit status: 0 when all files can be used, 1 when one cannot.
     """
-    from crdtbucket.config import load_config
+    from crdtbucket.config import Config, load_config
 
     failed = False
     for file in files:
         try:
             found = load_config(file)
+            if found == Config(found.path):
+                raise ConfigError([Problem(*EMPTY, file=file, line=1, column=1)])
         except ConfigError as error:  # noqa: PERF203 - each file is looked at
             failed = True
             for problem in error.problems:
@@ -61,20 +61,7 @@ def check(files: tuple[str, ...], redis: bool) -> None:
             click.echo(f"{file}: {_summary(found)}")
             for note in _notes(found):
                 click.echo(f"{file}: note: {note}")
-            if redis and found.redis is not None:
-                failed |= asyncio.run(_asked(file, found.redis))
     sys.exit(FAULTS if failed else 0)
-
-
-async def _asked(file: str, redis: RedisConfig) -> bool:
-    """Prints what is to be said of each server; whether one has a fault."""
-    from crdtbucket.strong.redis.checkup import checkup
-
-    failed = False
-    async for address, fault in checkup(redis):
-        failed |= bool(fault)
-        click.echo(f"{file}: Redis{f' {address}' if address else ''}: {fault or 'it serves'}")
-    return failed
 
 
 @config.command()
@@ -151,8 +138,9 @@ def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) ->
     """Tell what FILE means for fleets of some sizes: limits, quotas in an outage, memory.
 
     The limit is that of all nodes together, however many there are. Beside it stand, as tokens at
-    once and a second: what a static split would leave each node, what each and all grant in an
-    outage of Redis, and the most that all can grant together while no node hears another.
+    once and tokens in each refill_interval: what a static split would leave each node, what each
+    and all grant in an outage of Redis, and the most that all can grant together while no node
+    hears another.
     """
     from crdtbucket.config import load_config
     from crdtbucket.config.compare import compare
@@ -192,7 +180,7 @@ def _summary(found: Config) -> str:
 
 def _notes(found: Config) -> Iterator[str]:
     if not found.enabled:
-        yield "rating.enabled is false: a limiter made from it refuses to start"
+        yield "rating.enabled is false: nothing is denied, and what would be is counted"
     if not found.buckets:
         yield "no bucket is defined: add services:"
     asked = {found.consistency, *(spec.consistency for spec in found.buckets)}
@@ -257,10 +245,10 @@ def _print_outlook(row: Outlook) -> None:
     console.print()
     for line in lines:
         console.print(line, markup=False)
-    console.print(_fleets(row.fleets))
+    console.print(_fleets(row.fleets, row.refill_interval))
 
 
-def _fleets(fleets: Iterable[Fleet]) -> Table:
+def _fleets(fleets: Iterable[Fleet], interval: str) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="")
     rows = list(fleets)
     columns: list[tuple[str, list[Share | None]]] = [
@@ -275,15 +263,17 @@ def _fleets(fleets: Iterable[Fleet]) -> Table:
         table.add_column(head, justify="right")
     for number, one in enumerate(rows):
         cells = (shares[number] for _, shares in columns)
-        table.add_row(str(one.nodes), *(_share(cell) for cell in cells))
+        table.add_row(str(one.nodes), *(_share(cell, interval) for cell in cells))
     return table
 
 
-def _share(share: Share | None) -> str:
+def _share(share: Share | None, interval: str) -> str:
+    """Tokens at once, and those that come back in the bucket's interval."""
     if share is None:
         return ""
-    rate = share.per_second
-    return f"{share.capacity:,} + {f'{rate:,.0f}' if rate >= 1_000 else f'{rate:.3g}'}/s"
+    rate = share.per_second * duration_ns(interval) / NS_PER_SECOND
+    number = f"{rate:,.0f}" if rate >= 1_000 else f"{rate:.3g}"
+    return f"{share.capacity:,} + {number}{'/s' if interval == '1s' else f' per {interval}'}"
 
 
 def _seconds(seconds: float) -> str:

@@ -1,56 +1,24 @@
-"""The `crdtbucket` command. Each command stands in a module of `crdtbucket.cli`."""
+"""The `crdtbucket` program. The commands are imported when it runs: they need the extra `cli`."""
 
 from __future__ import annotations
 
 import sys
 
-import click
-
-from crdtbucket.cli.config_command import config
-from crdtbucket.cli.demo_command import demo
-from crdtbucket.cli.reconcile_command import reconcile
-from crdtbucket.cli.replay_command import replay
-from crdtbucket.cli.rollout_command import rollout
-from crdtbucket.cli.serve import serve
-from crdtbucket.cli.simulate import simulate
-from crdtbucket.cli.status import status
-from crdtbucket.cli.take import peek, reset, take
-from crdtbucket.cli.top import top
-from crdtbucket.errors import CrdtbucketError
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
-@click.pass_context
-def cli(context: click.Context) -> None:
-    """One rate limit across regions: tools to plan and to operate with."""
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
-
-
-cli.add_command(demo)
-cli.add_command(simulate)
-cli.add_command(replay)
-cli.add_command(reconcile)
-cli.add_command(serve)
-for command in (status, top, take, peek, reset, rollout):
-    cli.add_command(command)
-cli.add_command(config)
+EXTRA = ("click", "rich")
+"""What the extra installs."""
+INSTALL = "pip install 'crdtbucket[cli]'"
 
 
 def main() -> None:
-    """Run the command line. Errors are one line on stderr, with exit status 2."""
+    """Runs the command line; without the packages of the extra it prints how to install them."""
     try:
-        cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        message = " ".join(error.format_message().split())
-        click.echo(f"crdtbucket: {message}", err=True)
+        from crdtbucket.cli.commands import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        print(f"crdtbucket: the command line needs {error.name}: {INSTALL}", file=sys.stderr)
         sys.exit(2)
-    except CrdtbucketError as error:
-        click.echo(f"crdtbucket: {error}", err=True)
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("crdtbucket: stopped", err=True)
-        sys.exit(130)
+    run()
 
 
 if __name__ == "__main__":

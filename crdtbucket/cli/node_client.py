@@ -14,7 +14,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from crdtbucket.cli.plain_text import printable
+from crdtbucket.cli.screen import printable
 from crdtbucket.errors import CrdtbucketError
 
 MAX_ANSWER = 16 << 20
@@ -85,8 +85,19 @@ class NodeClient:
         return await self._call("POST", "admin/rollout", {"action": action})
 
     async def status(self) -> dict[str, Any]:
-        """What the node says of itself and of its peers."""
-        return await self._call("GET", "admin/status")
+        """What the node says of itself and of its peers; without a token what is public of that."""
+        if self._headers:
+            return await self._call("GET", "admin/status")
+        ready = await self._call("GET", "readyz", wanted=(200, 503))
+        peers = await self._call("GET", "v1/peers")
+        return {**peers, **await self.buckets(), "ready": ready.get("status") == "ok"}
+
+    async def doctor(self) -> dict[str, Any]:
+        """What the node finds about itself: `ok`, and the `checks`."""
+        found = await self._call("GET", "admin/doctor")
+        if not isinstance(found.get("checks"), list):
+            raise NodeError(f"{self.url}: its answer has no checks")
+        return found
 
     async def buckets(self) -> dict[str, Any]:
         """All buckets, with their counters."""

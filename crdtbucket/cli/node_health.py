@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crdtbucket.cli.plain_text import printable, seconds
+from crdtbucket.cli.screen import printable, seconds
 
 SILENT = ("suspect", "dead")
 
 
 @dataclass(frozen=True)
-class ConfigState:
+class ConfigReport:
     """Which configuration a node runs; `stage` says how far it is rolled out, "" everywhere."""
 
     version: int = 0
@@ -22,7 +22,7 @@ class ConfigState:
     """How the newest version of the node stands, where that is no matter of course."""
 
     @classmethod
-    def of(cls, answer: Any, rollout: Any = None) -> ConfigState | None:
+    def of(cls, answer: Any, rollout: Any = None) -> ConfigReport | None:
         """None where nothing is known. `rollout`: what the node said of its newest version."""
         if not isinstance(answer, Mapping) or not answer.get("hash"):
             return None
@@ -45,17 +45,17 @@ class ConfigState:
 
 
 @dataclass(frozen=True)
-class Peer:
+class PeerReport:
     """Another node, as one sees it; `lag` in seconds, None where it is not known."""
 
     name: str
     state: str
     lag: float | None = None
-    config: ConfigState | None = None
+    config: ConfigReport | None = None
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeReport:
     """One node, as it says itself; `modes` of its buckets by their names.
 
     ready: None where it did not say.
@@ -66,16 +66,16 @@ class Node:
     region: str = ""
     cautious: bool = False
     ready: bool | None = None
-    config: ConfigState | None = None
+    config: ConfigReport | None = None
     modes: Mapping[str, str] = field(default_factory=dict)
     redis: Mapping[str, str] = field(default_factory=dict)
     """The mode that each Redis allows, by its address."""
-    peers: tuple[Peer, ...] = ()
+    peers: tuple[PeerReport, ...] = ()
     halted: str = ""
     """What is said of a roll-out that is halted."""
 
     @classmethod
-    def of(cls, url: str, answer: Mapping[str, Any]) -> Node:
+    def of(cls, url: str, answer: Mapping[str, Any]) -> NodeReport:
         """From the answer of `GET /admin/status`."""
         return cls(
             url,
@@ -83,15 +83,15 @@ class Node:
             _text(answer.get("region")),
             answer.get("cautious") is True,
             answer.get("ready") if isinstance(answer.get("ready"), bool) else None,
-            ConfigState.of(answer.get("config"), answer.get("rollout")),
+            ConfigReport.of(answer.get("config"), answer.get("rollout")),
             {_text(one.get("name")): _text(one.get("mode")) for one in _list(answer, "buckets")},
             {_text(name): _text(mode) for name, mode in _mapping(answer.get("redis")).items()},
             tuple(
-                Peer(
+                PeerReport(
                     _text(one.get("name")),
                     _text(one.get("state")),
                     _number(one.get("lag")),
-                    ConfigState.of(one.get("config"), one.get("rollout")),
+                    ConfigReport.of(one.get("config"), one.get("rollout")),
                 )
                 for one in _list(answer, "peers")
             ),
@@ -107,14 +107,14 @@ def _halted(rollout: Mapping[str, Any]) -> str:
     return f"the roll-out of version {version} is halted{f' ({reason})' if reason else ''}"
 
 
-def faults(nodes: Iterable[Node], max_lag: float) -> list[str]:
+def faults(nodes: Iterable[NodeReport], max_lag: float) -> list[str]:
     """Each thing that is wrong, as a sentence. max_lag: seconds a peer's news may be behind."""
     nodes = tuple(nodes)
     found = [sentence for node in nodes for sentence in _faults_of(node, max_lag)]
     return [*found, *_split(nodes)]
 
 
-def _faults_of(node: Node, max_lag: float) -> Iterable[str]:
+def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
     if node.cautious:
         yield f"{node.name} has not heard the mesh yet and serves only a part of its share"
     elif node.ready is False:
@@ -135,7 +135,7 @@ def _faults_of(node: Node, max_lag: float) -> Iterable[str]:
             yield f"{node.name}: {peer.name} lags, its news is {seconds(peer.lag)} old"
 
 
-def _split(nodes: Iterable[Node]) -> Iterable[str]:
+def _split(nodes: Iterable[NodeReport]) -> Iterable[str]:
     runs: dict[tuple[int, str], dict[str, None]] = {}
     said = {node.name for node in nodes}
     for node in nodes:
@@ -151,7 +151,7 @@ def _split(nodes: Iterable[Node]) -> Iterable[str]:
                 runs.setdefault((config.version, config.hash), {})[name] = None
     if len(runs) > 1:
         parts = [
-            f"{', '.join(names)} on {ConfigState(*which).name}"
+            f"{', '.join(names)} on {ConfigReport(*which).name}"
             for which, names in sorted(runs.items(), reverse=True)
         ]
         yield f"version split: {'; '.join(parts)}"
@@ -174,4 +174,4 @@ def _number(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-__all__ = ["SILENT", "ConfigState", "Node", "Peer", "faults"]
+__all__ = ["SILENT", "ConfigReport", "NodeReport", "PeerReport", "faults"]

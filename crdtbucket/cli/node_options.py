@@ -83,4 +83,4 @@ def token_of(token_file: str | None, token: str | None) -> str | None:
     return token
 
 
-__all__ = ["admin_options", "node_options", "nodes_options", "token_of"]
+__all__ = ["TOKEN", "admin_options", "node_options", "nodes_options", "token_of"]

@@ -8,43 +8,44 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 _QUIET_SECONDS = 10.0
 
 
-class Done(Protocol):
-    """Told of each piece of work that ended."""
+class Advance(Protocol):
+    """Is told how far the work is."""
 
-    def __call__(self, what: str) -> None:
-        """`what` ended."""
+    def __call__(self, done: float, what: str = "") -> None:
+        """`done` of the total is done; `what` is at work now."""
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Done]:
+def progress(what: str, total: float = 1.0) -> Iterator[Advance]:
     """A bar in a terminal; elsewhere a plain line now and then, none for short work."""
     console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )  # fmt: skip
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("simulating", total=total)
-            yield lambda what: bar.update(task, advance=1, description=what)
-    else:
-        yield _Lines(console, total)
+    if not console.is_terminal:
+        yield _Lines(console, what, total)
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, now="": bar.update(task, completed=done, description=now or what)
 
 
 class _Lines:
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total = console, total
-        self._count, self._then = 0, time.monotonic()
+    def __init__(self, console: Console, what: str, total: float) -> None:
+        self._console, self._what, self._total = console, what, total
+        self._printed = time.monotonic()
 
-    def __call__(self, what: str) -> None:
-        self._count += 1
+    def __call__(self, done: float, what: str = "") -> None:
         now = time.monotonic()
-        if now - self._then >= _QUIET_SECONDS:
-            self._then = now
-            text = f"{self._count} of {self._total} runs done ({what})"
+        if now - self._printed >= _QUIET_SECONDS:
+            self._printed = now
+            text = f"{done / self._total:.0%} done ({what or self._what})"
             print(text, file=self._console.file, flush=True)
+
+
+__all__ = ["Advance", "progress"]

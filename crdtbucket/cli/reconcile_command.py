@@ -1,4 +1,4 @@
-"""`crdtbucket reconcile`: the counters of all nodes and of Redis, brought to their join."""
+"""`crdtbucket reconcile`: merges the counters of all nodes and of Redis."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
+from crdtbucket.cli.progress import progress
 from crdtbucket.mesh.mesh_config import split_address
 from crdtbucket.reconcile.findings import Report
 
@@ -77,11 +76,11 @@ def reconcile(
     node: str | None,
     timeout: float,
 ) -> None:
-    """Bring the counters of all nodes and of Redis to their join, and report who was behind.
+    """Merge the counters of all nodes and of Redis, send each what it lacks, and report that.
 
     CONFIG is the configuration file of the nodes: its buckets, its mesh (secret and peers) and its
     Redis. No count is lowered and nothing is taken, so it may run under traffic, be interrupted,
-    and be repeated. Exit status: 0 when all were brought to the join; 1 when somebody could not be
+    and be repeated. Exit status: 0 when all were brought up to date; 1 when somebody could not be
     reached or refused; 130 when it was interrupted.
     """
     # The network, YAML and Redis: for those who run it.
@@ -130,7 +129,7 @@ async def _repeat(once: Once, every: float | None, json_: bool) -> int:
         asyncio.get_running_loop().add_signal_handler(number, interrupt)
     try:
         while True:
-            with _bar() as moved:
+            with progress("reconciling") as moved:
                 report = await once(moved, stop.is_set)
             _print(report, json_)
             if stop.is_set() and report.done < 1:
@@ -143,18 +142,6 @@ async def _repeat(once: Once, every: float | None, json_: bool) -> int:
     except asyncio.CancelledError:
         click.echo("crdtbucket: stopped", err=True)
         return INTERRUPTED
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[float], None]]:
-    """Told the part that is done; seen at a terminal alone."""
-    console = Console(stderr=True)
-    columns = (TextColumn("reconciling"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda part: bar.update(task, completed=part)
 
 
 def _print(report: Report, json_: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 
 from crdtbucket.cli.options import (
     FiniteRange,
@@ -12,9 +11,8 @@ from crdtbucket.cli.options import (
     rules_of,
     settings_of,
 )
-from crdtbucket.cli.progress import progress
-from crdtbucket.simulator.batch import AnyJob, ReplayJob, run_all
-from crdtbucket.simulator.outcome_report import as_json, print_table
+from crdtbucket.cli.simulated_runs import run_and_print
+from crdtbucket.simulator.batch import AnyJob, ReplayJob
 from crdtbucket.simulator.simulation_errors import SimulationError
 from crdtbucket.simulator.trace import read_trace
 
@@ -56,9 +54,4 @@ def replay(
     work: list[AnyJob] = [
         ReplayJob(calls, rule, each, speed) for rule in chosen for each in settings
     ]
-    with progress(len(work)) as done:
-        outcomes = run_all(work, jobs, lambda job: done(f"replay, {job.rule}"))
-    if json_:
-        click.echo(as_json(outcomes))
-    else:
-        print_table(outcomes, Console())
+    run_and_print(work, jobs, json_)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from crdtbucket.cli.node_options import admin_options, node_options, token_of
-from crdtbucket.cli.plain_text import printable, seconds
+from crdtbucket.cli.screen import printable, seconds
 
 STOPPED = 1
 NONE = "no version is being rolled out"

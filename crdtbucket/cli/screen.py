@@ -1,7 +1,8 @@
-"""Tables for operators: as wide as the terminal, and never cut where a pipe reads them."""
+"""What operators see: tables as wide as the terminal and never cut for a pipe, and safe words."""
 
 from __future__ import annotations
 
+import math
 import os
 
 from rich.console import Console, JustifyMethod
@@ -35,4 +36,33 @@ def name(text: str) -> Text:
     return Text(text, no_wrap=True, overflow="ellipsis")
 
 
-__all__ = ["console", "name", "table"]
+def printable(text: str) -> str:
+    """The text with everything escaped that a terminal would not show as a character.
+
+    Keys come from callers of the limiter: one may hold the codes that clear a screen.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode()
+        for one in text
+    )
+
+
+def seconds(value: float) -> str:
+    """A duration as people say it: `1.5 ms`, `0.25 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if not math.isfinite(value):
+        return "for ever"
+    if value < 0.1:
+        return f"{round(value * 1_000, 1):g} ms"
+    if value < 9.95:
+        return f"{value:.2g} s"
+    whole = round(value)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7_200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3_600} h {whole % 3_600 // 60} min"
+
+
+__all__ = ["console", "name", "printable", "seconds", "table"]

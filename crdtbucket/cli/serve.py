@@ -102,6 +102,7 @@ def serve(
         listen=listen,
         allowed_hosts=allow_host,
         admin_token=None if admin_token_file is None else _token(admin_token_file),
+        config=str(path),
         legacy_fields=legacy_fields,
         fallback_503=fallback_503,
         retry_jitter=retry_jitter,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 
 from crdtbucket.cli.options import (
     FiniteRange,
@@ -12,9 +11,8 @@ from crdtbucket.cli.options import (
     rules_of,
     settings_of,
 )
-from crdtbucket.cli.progress import progress
-from crdtbucket.simulator.batch import AnyJob, Job, run_all
-from crdtbucket.simulator.outcome_report import as_json, print_table
+from crdtbucket.cli.simulated_runs import run_and_print
+from crdtbucket.simulator.batch import AnyJob, Job
 from crdtbucket.simulator.plot import check_plot, draw
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS, select
@@ -54,7 +52,8 @@ def simulate(
 ) -> None:
     """Simulate SCENARIOs (all of them by default; patterns such as 'partition-*' work).
 
-    Every rule gets the same calls, drawn from the seed. The same arguments print the same.
+    Every rule gets the same calls, drawn from the seed. The same arguments print the same. When it
+    is interrupted it prints what it has.
     """
     spec = bucket_of(config, bucket, capacity, rate)
     settings = [settings_of(regions, lag, jitter, gossip, spec, seed + k) for k in range(seeds)]
@@ -65,15 +64,10 @@ def simulate(
     if plot is not None:
         check_plot(plot)
     work = _jobs(names, chosen, settings, duration_scale, plot is not None)
-    with progress(len(work)) as done:
-        outcomes = run_all(work, jobs, lambda job: done(f"{_name(job)}, {job.rule}"))
+    outcomes = run_and_print(work, jobs, json_)
     if plot is not None:
         drawn = [SCENARIOS[name](settings[0], duration_scale) for name in names]
         draw(outcomes, drawn, settings[0], plot)
-    if json_:
-        click.echo(as_json(outcomes))
-    else:
-        print_table(outcomes, Console())
 
 
 def _jobs(
@@ -89,10 +83,6 @@ def _jobs(
         for rule in rules:
             work += [Job(name, rule, each, scale, every) for each in settings]
     return work
-
-
-def _name(job: AnyJob) -> str:
-    return job.scenario if isinstance(job, Job) else "replay"
 
 
 def _list(settings: Settings, scale: float) -> None:

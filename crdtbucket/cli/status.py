@@ -11,13 +11,16 @@ from typing import Any
 import click
 from rich.table import Table
 
-from crdtbucket.cli.node_health import SILENT, Node, faults
-from crdtbucket.cli.node_options import admin_options, nodes_options, token_of
+from crdtbucket.cli.node_health import SILENT, NodeReport, faults
+from crdtbucket.cli.node_options import TOKEN, admin_options, nodes_options, token_of
 from crdtbucket.cli.options import FiniteRange
-from crdtbucket.cli.plain_text import seconds
-from crdtbucket.cli.screen import console, name, table
+from crdtbucket.cli.screen import console, name, seconds, table
 
 WRONG = 1
+NO_TOKEN = (
+    "crdtbucket: only what is public is shown; for the node's version, roll-out and Redis give "
+    f"--token-file, or set {TOKEN}"
+)
 
 Answer = Mapping[str, Any] | str
 """What a node answered, or why it did not."""
@@ -40,18 +43,22 @@ def status(
 ) -> None:
     """Show nodes, the modes of their buckets, versions, peers and lag, and what is wrong.
 
-    A node tells what it knows of its peers; with several --url each is asked itself. Needs the
-    admin token. Exit status: 0 when all is well, 1 when something is wrong (a node out of reach,
-    fallback, a dead peer, lag, a version split), 2 for an error such as a wrong token.
+    A node tells what it knows of its peers; with several --url each is asked itself. Without the
+    admin token it shows what is public: not the node's own version, its roll-out and its Redis.
+    Exit status: 0 when all is well, 1 when something is wrong (a node out of reach, fallback, a
+    dead peer, lag, a version split), 2 for an error such as a wrong token.
     """
-    answers = asyncio.run(_ask(urls, token_of(token_file, token), timeout))
-    nodes = [Node.of(url, one) for url, one in answers.items() if not isinstance(one, str)]
+    secret = token_of(token_file, token)
+    answers = asyncio.run(_ask(urls, secret, timeout))
+    nodes = [NodeReport.of(url, one) for url, one in answers.items() if not isinstance(one, str)]
     wrong = [one for one in answers.values() if isinstance(one, str)] + faults(nodes, max_lag)
     if json_:
         asked = [{"url": url, **_as_dict(one)} for url, one in answers.items()]
         click.echo(json.dumps({"ok": not wrong, "wrong": wrong, "nodes": asked}))
     else:
         _print(nodes, wrong)
+        if secret is None:
+            click.echo(NO_TOKEN, err=True)
     sys.exit(WRONG if wrong else 0)
 
 
@@ -72,7 +79,7 @@ def _as_dict(answer: Answer) -> Mapping[str, Any]:
     return {"error": answer} if isinstance(answer, str) else answer
 
 
-def _print(nodes: list[Node], wrong: list[str]) -> None:
+def _print(nodes: list[NodeReport], wrong: list[str]) -> None:
     out = console()
     for node in nodes:
         region = f" ({node.region})" if node.region else ""
@@ -96,7 +103,7 @@ def _modes(what: str, modes: Mapping[str, str]) -> Table:
     return shown
 
 
-def _peers(node: Node) -> Table:
+def _peers(node: NodeReport) -> Table:
     lags = any(peer.lag is not None for peer in node.peers)
     configs = any(peer.config is not None for peer in node.peers)
     shown = table("  peer", "state", *["lag"] * lags, *["configuration"] * configs)

@@ -58,11 +58,11 @@ def top(
     ends it), a picture an interval elsewhere.
     """
     live = not json_ and not once and console().is_terminal
-    view = LiveView(keys, sort) if live else View(keys, sort, json_)
+    view = LiveLoadView(keys, sort) if live else LoadView(keys, sort, json_)
     asyncio.run(_watch(view, url, timeout, interval, once))
 
 
-async def _watch(view: View, url: str, timeout: float, interval: float, once: bool) -> None:
+async def _watch(view: LoadView, url: str, timeout: float, interval: float, once: bool) -> None:
     from crdtbucket.cli.node_client import NodeClient, NodeError  # aiohttp: where it is used
 
     stopped = asyncio.ensure_future(view.stop.wait())
@@ -98,7 +98,7 @@ def _keys(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     return tuple(one for one in answer.get("keys") or () if isinstance(one, dict))
 
 
-class View:
+class LoadView:
     """Pictures below each other: lines of JSON, or tables. `count`: how many keys are shown."""
 
     def __init__(self, count: int, sort: str, json_: bool) -> None:
@@ -125,7 +125,7 @@ class View:
         yield
 
 
-class LiveView(View):
+class LiveLoadView(LoadView):
     """One picture that changes, at a terminal; letters choose the order, and the end."""
 
     def __init__(self, count: int, sort: str) -> None:
@@ -221,4 +221,4 @@ def _bar(fill: float | None) -> Text:
     return Text.assemble(("\u2588" * full + "\u2591" * (BAR - full), style), f" {fill:4.0%}")
 
 
-__all__ = ["LiveView", "View", "picture", "top"]
+__all__ = ["LiveLoadView", "LoadView", "picture", "top"]

@@ -14,11 +14,11 @@ from crdtbucket.config.check import masked, validate
 from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
-from crdtbucket.config.model import FallbackScope, Identity, Mesh, Rating
+from crdtbucket.config.model import FallbackScope, IdentitySection, MeshSection, RatingSection
 from crdtbucket.config.redis_section import redis_config
 from crdtbucket.config.services import bucket_specs
-from crdtbucket.config.source import Node, Source, read_tree
-from crdtbucket.config.stages import Rollout
+from crdtbucket.config.source import Source, YamlNode, read_tree
+from crdtbucket.config.stages import RolloutSection
 from crdtbucket.errors import ConfigError, InvalidSpec, MeshError
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.rollout.staged import RolloutPlan
@@ -89,11 +89,13 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     tree = read_tree(file, source)
     expand(tree, os.environ if env is None else env, file.parent, source)
     layout = arrange(tree, source)
-    rating = validate(Rating, layout.rating, source) if layout.rating else Rating()
-    identity = validate(Identity, layout.identity, source) if layout.identity else Identity()
+    rating = validate(RatingSection, layout.rating, source) if layout.rating else RatingSection()
+    identity = (
+        validate(IdentitySection, layout.identity, source) if layout.identity else IdentitySection()
+    )
     buckets = bucket_specs(layout.services, layout.defaults, source)
     mesh = _mesh(layout.mesh, source) if layout.mesh else None
-    rollout = validate(Rollout, layout.rollout, source) if layout.rollout else None
+    rollout = validate(RolloutSection, layout.rollout, source) if layout.rollout else None
     redis = _redis(rating, layout.rating, source) if rating and layout.rating else None
     modes = ControllerSettings()
     if rating and layout.rating:
@@ -126,7 +128,7 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     )
 
 
-def _same_hash(mesh: MeshConfig, redis: RedisConfig, node: Node, source: Source) -> None:
+def _same_hash(mesh: MeshConfig, redis: RedisConfig, node: YamlNode, source: Source) -> None:
     try:
         shared_key(mesh, redis)
     except ConfigError:
@@ -135,8 +137,8 @@ def _same_hash(mesh: MeshConfig, redis: RedisConfig, node: Node, source: Source)
         source.report_at(place, "is another one than rating.bucket_backend.hash_secret", fix)
 
 
-def _mesh(node: Node, source: Source) -> MeshConfig | None:
-    mesh = validate(Mesh, node, source)
+def _mesh(node: YamlNode, source: Source) -> MeshConfig | None:
+    mesh = validate(MeshSection, node, source)
     if mesh is None:
         return None
     try:
@@ -156,14 +158,14 @@ def _mesh(node: Node, source: Source) -> MeshConfig | None:
         return None
 
 
-def _redis(rating: Rating, node: Node, source: Source) -> RedisConfig | None:
+def _redis(rating: RatingSection, node: YamlNode, source: Source) -> RedisConfig | None:
     place = node.entries.get("bucket_backend")
     if rating.bucket_backend is None or place is None:
         return None
     return redis_config(rating.bucket_backend, place, source)
 
 
-def _modes(given: dict[str, Any], node: Node, source: Source) -> ControllerSettings:
+def _modes(given: dict[str, Any], node: YamlNode, source: Source) -> ControllerSettings:
     faults: dict[str, InvalidSpec] = {}
     while (fault := _fault(given)) is not None and fault.field not in faults:
         faults[fault.field] = fault

@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from crdtbucket.config.model import Section, section_of
-from crdtbucket.config.source import Node, Source
-from crdtbucket.config.suggest import did_you_mean, unknown_key
-from crdtbucket.config.values import Fault
+from crdtbucket.config.section import Section, section_of
+from crdtbucket.config.source import Source, YamlNode, did_you_mean, unknown_key
+from crdtbucket.config.values import WrongValue
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import clipped
 
@@ -27,7 +26,7 @@ _TYPES = {
 }
 
 
-def validate(model: type[Model], node: Node, source: Source) -> Model | None:
+def validate(model: type[Model], node: YamlNode, source: Source) -> Model | None:
     """The section that `node` holds; None when it has faults, which are then in `source`."""
     try:
         return model.model_validate(node.plain())
@@ -37,7 +36,7 @@ def validate(model: type[Model], node: Node, source: Source) -> Model | None:
         return None
 
 
-def masked(text: str, node: Node) -> str:
+def masked(text: str, node: YamlNode) -> str:
     """`text` with every value that came from elsewhere shown as the file has it.
 
     So a secret that stands in a wrong place is not repeated in a message.
@@ -49,14 +48,14 @@ def masked(text: str, node: Node) -> str:
     return text
 
 
-def _report(details: ErrorDetails, model: type[Section], node: Node, source: Source) -> None:
+def _report(details: ErrorDetails, model: type[Section], node: YamlNode, source: Source) -> None:
     place, _ = node.find(details["loc"])
     kind = details["type"]
     cause: Any = details.get("ctx", {}).get("error")
     if kind == "extra_forbidden":
         message, fix = unknown_key(str(details["loc"][-1]), _known_keys(model, details["loc"]))
         source.report(message, fix, place.path, place.key_line, place.key_column)
-    elif isinstance(cause, (InvalidSpec, Fault)):
+    elif isinstance(cause, (InvalidSpec, WrongValue)):
         source.report_at(place, masked(cause.message, place), cause.fix)
     elif kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(details["ctx"]["expected"]))
@@ -67,7 +66,7 @@ def _report(details: ErrorDetails, model: type[Section], node: Node, source: Sou
         source.report_at(place, masked(message, place), fix)
 
 
-def report_missing(node: Node, location: tuple[str, ...], source: Source) -> None:
+def report_missing(node: YamlNode, location: tuple[str, ...], source: Source) -> None:
     """Note that a key below `node` is not there, or blank."""
     place, missing = node.find(location)
     name = location[-1]

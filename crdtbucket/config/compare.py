@@ -25,7 +25,7 @@ _CHOICES = {
     "on_table_full": "what a new key gets that finds no room",
     "on_outage": "what decides in an outage of Redis",
     "consistency": "this asks for a restart",
-    "plans": "the first that matches a key decides",
+    "overrides": "the first that matches a key decides",
 }
 
 
@@ -115,7 +115,7 @@ def _flat(config: Config) -> dict[tuple[str, str], Member]:
     found: dict[tuple[str, str], Member] = {}
     for spec in config.buckets:
         found[spec.key, ""] = (spec, None, "")
-        found |= {(spec.key, glob): (plan, spec, glob) for glob, plan in spec.plans}
+        found |= {(spec.key, glob): (plan, spec, glob) for glob, plan in spec.overrides}
     return found
 
 
@@ -152,7 +152,7 @@ def _values(member: Member, config: Config) -> dict[str, Any]:
     spec, owner, _ = member
     defaults = (owner and owner.consistency) or config.consistency, config.on_outage
     content = spec_content(spec, defaults)
-    return {**content, "plans": [glob for glob, _ in spec.plans]}
+    return {**content, "overrides": [glob for glob, _ in spec.overrides]}
 
 
 def _words(name: str, before: Any, after: Any, old: BucketSpec, new: BucketSpec) -> str:
@@ -171,7 +171,7 @@ def _words(name: str, before: Any, after: Any, old: BucketSpec, new: BucketSpec)
     if name == "shadow":
         effect = "denies no more: it decides, counts and admits" if after else "denies from then on"
         return f"shadow {before} -> {after}: {effect}"
-    if name == "plans":
+    if name == "overrides":
         before, after = ", ".join(before) or "none", ", ".join(after) or "none"
     return f"{name} {before} -> {after}: {_CHOICES[name]}"
 

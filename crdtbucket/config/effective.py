@@ -9,8 +9,10 @@ from typing import Any
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
 from crdtbucket.config import Config
-from crdtbucket.config.model import Backend, Connection, Mesh, Rating, Section, section_of
+from crdtbucket.config.model import MeshSection, RatingSection
+from crdtbucket.config.redis_section import BackendSection, ConnectionSection
 from crdtbucket.config.schema import is_span
+from crdtbucket.config.section import Section, section_of
 from crdtbucket.rollout.staged import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.redis_config import RedisConfig
@@ -32,16 +34,16 @@ def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any
         "version": config.version or None,
     }
     backend = None if config.redis is None else _backend(config.redis, hide)
-    rating = _settings(Rating, config, hide) | {
+    rating = _settings(RatingSection, config, hide) | {
         "consistency": config.consistency.value,
         "bucket_backend": backend,
-        "modes": _settings(section_type(Rating, "modes"), config.modes, hide),
+        "modes": _settings(section_type(RatingSection, "modes"), config.modes, hide),
     }
     tree = {
         **identity,
         "rating": rating,
         "services": {spec.name: _service(spec, config) for spec in config.buckets} or None,
-        "mesh": None if config.mesh is None else _settings(Mesh, config.mesh, hide),
+        "mesh": None if config.mesh is None else _settings(MeshSection, config.mesh, hide),
         "rollout": None if config.rollout is None else _rollout(config.rollout),
     }
     plain: dict[str, Any] = _plain(tree)
@@ -88,7 +90,7 @@ def _hidden(secret: str | bytes, hide: Hide) -> str:
 
 def _backend(redis: RedisConfig, hide: Hide) -> dict[str, Any]:
     defaults = {one.name: one.default for one in dataclasses.fields(redis)}
-    connection = _settings(Connection, redis, hide)
+    connection = _settings(ConnectionSection, redis, hide)
     for name in list(connection):
         # What is as it is by itself may not stand beside a url, and says nothing.
         if getattr(redis, name) == defaults[name] and not (name == "port" and redis.host):
@@ -103,13 +105,13 @@ def _backend(redis: RedisConfig, hide: Hide) -> dict[str, Any]:
             "nodes": redis.sentinels,
             "password": None if password is None else hide(password),
         }
-    rest = _settings(Backend, redis, hide)
+    rest = _settings(BackendSection, redis, hide)
     return {"type": "redis", "connection": connection, **rest}
 
 
 def _service(spec: BucketSpec, config: Config) -> dict[str, Any]:
     consistency = spec.consistency or config.consistency
-    plans = {glob: _rule(plan, config) for glob, plan in spec.plans}
+    plans = {glob: _rule(plan, config) for glob, plan in spec.overrides}
     return {**_rule(spec, config), "consistency": consistency.value, "keys": plans or None}
 
 

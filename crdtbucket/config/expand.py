@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from crdtbucket.config.source import Node, Source, is_unicode
+from crdtbucket.config.source import Source, YamlNode, is_unicode
 
 MAX_SECRET_BYTES = 64 * 1024
 
@@ -23,14 +23,14 @@ class _Missing(Exception):
     """A reference that has no value: the fault, and what to do."""
 
 
-def expand(tree: Node, env: Mapping[str, str], folder: Path, source: Source) -> None:
+def expand(tree: YamlNode, env: Mapping[str, str], folder: Path, source: Source) -> None:
     """Replace every reference in `tree`; relative files are looked for in `folder`."""
     for node in tree.walk():
         if isinstance(node.value, str) and "${" in node.value:
             _expand_node(node, env, folder, source)
 
 
-def _expand_node(node: Node, env: Mapping[str, str], folder: Path, source: Source) -> None:
+def _expand_node(node: YamlNode, env: Mapping[str, str], folder: Path, source: Source) -> None:
     faults: list[tuple[str, str]] = []
 
     def replacement(match: re.Match[str]) -> str:

@@ -38,8 +38,8 @@ def spec_content(spec: BucketSpec, defaults: Defaults) -> dict[str, Any]:
         "on_outage": on_outage,
         "shadow": spec.shadow,
         # In their order, as the first that matches decides.
-        "plans": [
-            (glob, spec_content(plan, (consistency, on_outage))) for glob, plan in spec.plans
+        "overrides": [
+            (glob, spec_content(plan, (consistency, on_outage))) for glob, plan in spec.overrides
         ],
     }
 

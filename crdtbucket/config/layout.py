@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crdtbucket.config.source import Node, Source
-from crdtbucket.config.suggest import unknown_key
+from crdtbucket.config.source import Source, YamlNode, unknown_key
 
 ROOT = "openclaw"
 IDENTITY = ("node", "region", "version", "shared")
@@ -22,17 +21,17 @@ SECTIONS = (*MAPPINGS, *IDENTITY)
 class Layout:
     """The parts of a file, each with the places that it came from."""
 
-    rating: Node | None = None
-    services: Node | None = None
-    defaults: Node | None = None
-    mesh: Node | None = None
-    rollout: Node | None = None
-    identity: Node | None = None
+    rating: YamlNode | None = None
+    services: YamlNode | None = None
+    defaults: YamlNode | None = None
+    mesh: YamlNode | None = None
+    rollout: YamlNode | None = None
+    identity: YamlNode | None = None
 
 
-def arrange(tree: Node, source: Source) -> Layout:
+def arrange(tree: YamlNode, source: Source) -> Layout:
     """Find the sections; unknown keys, wrong types and values given twice go to `source`."""
-    found: dict[str, Node] = {}
+    found: dict[str, YamlNode] = {}
     if _is_mapping(tree, source):
         inner = tree.entries.get(ROOT)
         _collect(tree, (*SECTIONS, ROOT), found, source)
@@ -43,13 +42,15 @@ def arrange(tree: Node, source: Source) -> Layout:
         if rating is not None and name in rating.entries:
             # `services` under `rating` is one reading of indentation that was lost.
             _add(found, name, rating.value.pop(name), source)
-    identity = Node({}, "", 1, 1, 1, 1)
+    identity = YamlNode({}, "", 1, 1, 1, 1)
     identity.value.update({key: found[key] for key in IDENTITY if key in found})
     sections = {name: found.get(name) for name in MAPPINGS}
     return Layout(**sections, identity=identity)
 
 
-def _collect(parent: Node, known: tuple[str, ...], found: dict[str, Node], source: Source) -> None:
+def _collect(
+    parent: YamlNode, known: tuple[str, ...], found: dict[str, YamlNode], source: Source
+) -> None:
     for name, child in parent.entries.items():
         if name not in known:
             message, fix = unknown_key(name, known)
@@ -58,7 +59,7 @@ def _collect(parent: Node, known: tuple[str, ...], found: dict[str, Node], sourc
             _add(found, name, child, source)
 
 
-def _add(found: dict[str, Node], name: str, node: Node, source: Source) -> None:
+def _add(found: dict[str, YamlNode], name: str, node: YamlNode, source: Source) -> None:
     if name in MAPPINGS and not _is_mapping(node, source):
         return
     if name not in found:
@@ -67,7 +68,7 @@ def _add(found: dict[str, Node], name: str, node: Node, source: Source) -> None:
         _merge(found[name], node, source)
 
 
-def _merge(first: Node, second: Node, source: Source) -> None:
+def _merge(first: YamlNode, second: YamlNode, source: Source) -> None:
     """Add what `second` has to `first`; the same thing given in both places is a fault."""
     if not (isinstance(first.value, dict) and isinstance(second.value, dict)):
         fix = f"it is also in line {first.line} as {first.path}; keep one"
@@ -80,7 +81,7 @@ def _merge(first: Node, second: Node, source: Source) -> None:
             first.value[name] = child
 
 
-def _is_mapping(node: Node, source: Source) -> bool:
+def _is_mapping(node: YamlNode, source: Source) -> bool:
     if node.value is None:
         node.value = {}  # a section with nothing in it is a section with its defaults
     if not isinstance(node.value, dict):

@@ -1,19 +1,16 @@
-"""The shape of each section of a configuration: keys, types and ranges.
-
-What stands below a key is its meaning in docs/configuration.md and in the JSON Schema.
-"""
+"""The sections of a configuration, but for those of Redis and of a roll-out."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, model_validator
 
+from crdtbucket.config.redis_section import BackendSection
+from crdtbucket.config.section import Section
 from crdtbucket.config.values import (
     Addresses,
     Duration,
-    Fault,
     Rate,
     Ratio,
     Seconds,
@@ -22,115 +19,19 @@ from crdtbucket.config.values import (
     SecretText,
     Share,
     Webhook,
+    WrongValue,
     named,
     whole,
 )
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import MAX_NODES, MAX_TOKENS, BucketSpec, OnOutage, OnTableFull
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
-from crdtbucket.strong.redis.redis_config import RedisConfig
 
 Consistency = Literal["strong", "eventual"]
 FallbackScope = Literal["node", "fleet"]
 
 
-class Section(BaseModel):
-    """A mapping with known keys; a key that is left blank counts as left out."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
-    )
-    settings: ClassVar[type | None] = None
-    """Whose defaults hold for keys that have none here."""
-    alone: ClassVar[str | None] = None
-    """The key that a value stands for that is no mapping."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_blanks(cls, data: Any) -> Any:
-        if data is None:
-            return {}
-        if isinstance(data, dict):
-            # An unknown key stays, so that it is refused even when blank.
-            return {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
-        return data if cls.alone is None or isinstance(data, list) else {cls.alone: data}
-
-
-class Tls(Section):
-    """Encryption towards Redis; `tls: true` alone where the system knows the authority."""
-
-    alone = "enabled"
-
-    enabled: bool = True
-    """`tls: true` says the same"""
-    ca: str | None = None
-    """file (PEM) of the authorities that sign its certificate; without one the system's"""
-    cert: str | None = None
-    """certificate file (PEM) that this node shows"""
-    key: str | None = None
-    """private key file (PEM) of `cert`"""
-
-
-class Sentinel(Section):
-    """The sentinels that know the primary."""
-
-    master: str | None = None
-    """the name under which the sentinels know the primary"""
-    nodes: Addresses | None = None
-    """their addresses: a list, or text with commas"""
-    password: SecretText | None = Field(default=None, repr=False)
-    """what the sentinels themselves ask for"""
-
-
-class Connection(Section):
-    """How to reach Redis; see `RedisConfig`, which checks what goes together."""
-
-    settings = RedisConfig
-
-    url: SecretText | None = Field(default=None, repr=False)
-    """in place of host, port and database: see [below](#where-redis-is)"""
-    host: str | None = None
-    """its host"""
-    port: Annotated[int, whole("port", 1, 65_535)] | None = None
-    """its port"""
-    username: str | None = None
-    """its user; without one the default user"""
-    password: SecretText | None = Field(default=None, repr=False)
-    """its password"""
-    db: Annotated[int, whole("db", 0, 99_999)] | None = None
-    """its database"""
-    tls: Tls | None = None
-    sentinel: Sentinel | None = None
-    cluster: bool | None = None
-    """whether it is a Redis Cluster"""
-    nodes: Addresses | None = None
-    """addresses of some of its nodes: a list, or text with commas"""
-
-
-class Backend(Section):
-    """The common store of strong consistency; see `RedisConfig`."""
-
-    settings = RedisConfig
-
-    type: Literal["redis"] = "redis"
-    """the common store of strong consistency; there is one kind"""
-    connection: Connection = Connection()
-    prefix: str | None = None
-    """begins the name of every Redis key; the same on all nodes"""
-    hash_secret: SecretText | None = Field(default=None, repr=False)
-    """keys the hash of bucket keys, as `mesh.hash_secret`, which holds where this is left out"""
-    deadline: Seconds | None = None
-    """how long a decision waits for Redis; then it is made here and settled later"""
-    connect_timeout: Seconds | None = None
-    """how long connecting may take"""
-    retention: Seconds | None = None
-    """how long a full key stays in Redis: longer than the longest outage"""
-    active_active: bool | None = None
-    """whether this Redis is a conflict-free replicated one, written to in several regions: strong
-    mode [refuses it](modes.md#what-strong-promises-and-what-it-does-not)"""
-
-
-class Modes(Section):
+class ModesSection(Section):
     """When Redis counts as slow or gone, and as back; see `ControllerSettings`."""
 
     settings = ControllerSettings
@@ -157,11 +58,11 @@ class Modes(Section):
     """what it grows to while they fail"""
 
 
-class Rating(Section):
+class RatingSection(Section):
     """What holds for all buckets, unless one says otherwise."""
 
     enabled: bool = True
-    """`false` makes `Limiter.from_file` refuse: there is nothing to limit"""
+    """`false` admits every call, and counts what the limits would have denied"""
     consistency: Consistency = "eventual"
     """[`strong` or `eventual`](modes.md), for every bucket that does not say otherwise"""
     on_outage: OnOutage = "quota"
@@ -177,11 +78,11 @@ class Rating(Section):
     many. A process that starts while Redis is gone has nothing else to go by"""
     webhook: Webhook | None = Field(default=None, repr=False)
     """an `https://` or `http://` URL to which [changes of mode](#webhook) are posted"""
-    bucket_backend: Backend | None = None
-    modes: Modes = Modes()
+    bucket_backend: BackendSection | None = None
+    modes: ModesSection = ModesSection()
 
 
-class Bucket(Section):
+class BucketSection(Section):
     """A bucket's numbers; see `BucketSpec`."""
 
     settings = BucketSpec
@@ -200,12 +101,12 @@ class Bucket(Section):
     """`deny` or `allow`"""
 
 
-class Rule(Section):
+class RuleSection(Section):
     """A limit in numbers, or as a rate string; what is left out is inherited."""
 
     settings = BucketSpec
 
-    bucket: Bucket | None = None
+    bucket: BucketSection | None = None
     limit: Rate | None = None
     """capacity and rate as a text such as `100/minute burst 20`"""
     on_outage: OnOutage | None = None
@@ -214,34 +115,34 @@ class Rule(Section):
     """whether calls that the limit denies are [admitted and counted](api.md#shadow)"""
 
     @model_validator(mode="after")
-    def _one_rate(self) -> Rule:
+    def _one_rate(self) -> RuleSection:
         rate = {"capacity", "refill_rate", "refill_interval"}
-        if self.limit is not None and rate & (self.bucket or Bucket()).model_fields_set:
-            raise Fault("has both bucket and limit", "keep one of them")
+        if self.limit is not None and rate & (self.bucket or BucketSection()).model_fields_set:
+            raise WrongValue("has both bucket and limit", "keep one of them")
         return self
 
 
-class Plan(Rule):
+class OverrideSection(RuleSection):
     """The limit of some keys of a bucket; a text alone is its `limit`."""
 
     alone = "limit"
 
 
-class Defaults(Rule):
+class DefaultsSection(RuleSection):
     """What every service inherits that does not say it itself."""
 
     consistency: Consistency | None = None
     """`strong` or `eventual`, in place of what `rating` says"""
 
 
-class Service(Defaults):
+class ServiceSection(DefaultsSection):
     """One named bucket, and the plans of some of its keys."""
 
-    keys: dict[str, Plan] | None = None
-    """limits for keys that match a glob, [below](#defaults-and-plans)"""
+    keys: dict[str, OverrideSection] | None = None
+    """limits for keys that match a glob, [below](#defaults-and-overrides)"""
 
 
-class Mesh(Section):
+class MeshSection(Section):
     """This node's part in the mesh; see `MeshConfig`, whose fields these are."""
 
     settings = MeshConfig
@@ -282,7 +183,7 @@ class Mesh(Section):
     """connections to peers, at most"""
 
 
-class Identity(Section):
+class IdentitySection(Section):
     """Who this node is, and which version of the definitions this file is."""
 
     node: Annotated[str, named("node")] | None = None
@@ -295,30 +196,15 @@ class Identity(Section):
     """a file that makes all processes of this host [one node](workers.md), or `auto`"""
 
 
-def section_of(field: FieldInfo) -> tuple[type[Section] | None, bool]:
-    """The section that a field holds, and whether it holds many of them, by name or in a list."""
-    options = [field.annotation, *get_args(field.annotation)]
-    options = [get_args(one)[0] if get_origin(one) is Annotated else one for one in options]
-    many = [one for one in options if get_origin(one) in (dict, list)]
-    for option in (*options, *(get_args(one)[-1] for one in many)):
-        if isinstance(option, type) and issubclass(option, Section):
-            return option, bool(many)
-    return None, False
-
-
 __all__ = [
-    "Backend",
-    "Bucket",
-    "Connection",
-    "Defaults",
+    "BucketSection",
+    "DefaultsSection",
     "FallbackScope",
-    "Identity",
-    "Mesh",
-    "Modes",
-    "Plan",
-    "Rating",
-    "Rule",
-    "Section",
-    "Service",
-    "section_of",
+    "IdentitySection",
+    "MeshSection",
+    "ModesSection",
+    "OverrideSection",
+    "RatingSection",
+    "RuleSection",
+    "ServiceSection",
 ]

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from crdtbucket._core import BucketCore, Table
+from crdtbucket.base.duration import span
 from crdtbucket.config import Config
 from crdtbucket.config.compare import limit_words
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -45,6 +46,8 @@ class Outlook:
     limit: str
     capacity: int
     per_second: float
+    refill_interval: str
+    """As the file has it: rates are shown for this time."""
     consistency: str
     on_outage: str
     seconds_to_full: float
@@ -60,13 +63,13 @@ class Outlook:
 
 def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
     """What each bucket of `config`, and each of its plans, means for fleets of these sizes."""
-    sizes, key_bytes = tuple(nodes), _bytes_of_a_key()
+    sizes, key_bytes = tuple(nodes), bytes_of_a_key()
     found = []
     for bucket in config.buckets:
         consistency = bucket.consistency or config.consistency
         if config.redis is None:  # as the limiter has it then
             consistency = Mode.EVENTUAL
-        for spec in (bucket, *(plan for _, plan in bucket.plans)):
+        for spec in (bucket, *(plan for _, plan in bucket.overrides)):
             on_outage = spec.on_outage or config.on_outage
             rule = on_outage if consistency is Mode.STRONG else "eventual"
             found.append(
@@ -75,6 +78,7 @@ def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
                     limit=limit_words(spec),
                     capacity=spec.capacity,
                     per_second=spec.rate_per_second,
+                    refill_interval=span(spec.interval_ns),
                     consistency=consistency.value,
                     on_outage=rule,
                     seconds_to_full=spec.capacity / spec.rate_per_second,
@@ -112,8 +116,8 @@ def _part(spec: BucketSpec, share: Fraction, least: int = 0) -> Share:
     return Share(capacity, float(Fraction(spec.rate_per_second) * share) if capacity else 0.0)
 
 
-def _bytes_of_a_key() -> int:
-    """Measured, as the core lays it out."""
+def bytes_of_a_key() -> int:
+    """What a key takes in the table that up to four nodes take of: measured."""
     keys = 64
     table = Table(max_keys=keys)
     core = BucketCore(table, BucketSpec("measured", 1, 1))
@@ -124,4 +128,4 @@ def _bytes_of_a_key() -> int:
     return used // keys
 
 
-__all__ = ["Fleet", "Outlook", "Share", "outlook"]
+__all__ = ["Fleet", "Outlook", "Share", "bytes_of_a_key", "outlook"]

@@ -1,14 +1,93 @@
-"""The shared Redis of a file, as the `RedisConfig` that is checked; each fault at its place."""
+"""The sections about Redis, and the `RedisConfig` that they describe; each fault at its place."""
 
 from __future__ import annotations
 
 import re
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from crdtbucket.config.check import masked
-from crdtbucket.config.model import Backend
-from crdtbucket.config.source import Node, Source
+from crdtbucket.config.section import Section
+from crdtbucket.config.source import Source, YamlNode
+from crdtbucket.config.values import Addresses, Seconds, SecretText, whole
 from crdtbucket.errors import ConfigError, Problem
 from crdtbucket.strong.redis.redis_config import RedisConfig
+
+
+class TlsSection(Section):
+    """Encryption towards Redis; `tls: true` alone where the system knows the authority."""
+
+    alone = "enabled"
+
+    enabled: bool = True
+    """`tls: true` says the same"""
+    ca: str | None = None
+    """file (PEM) of the authorities that sign its certificate; without one the system's"""
+    cert: str | None = None
+    """certificate file (PEM) that this node shows"""
+    key: str | None = None
+    """private key file (PEM) of `cert`"""
+
+
+class SentinelSection(Section):
+    """The sentinels that know the primary."""
+
+    master: str | None = None
+    """the name under which the sentinels know the primary"""
+    nodes: Addresses | None = None
+    """their addresses: a list, or text with commas"""
+    password: SecretText | None = Field(default=None, repr=False)
+    """what the sentinels themselves ask for"""
+
+
+class ConnectionSection(Section):
+    """How to reach Redis; see `RedisConfig`, which checks what goes together."""
+
+    settings = RedisConfig
+
+    url: SecretText | None = Field(default=None, repr=False)
+    """in place of host, port and database: see [below](#where-redis-is)"""
+    host: str | None = None
+    """its host"""
+    port: Annotated[int, whole("port", 1, 65_535)] | None = None
+    """its port"""
+    username: str | None = None
+    """its user; without one the default user"""
+    password: SecretText | None = Field(default=None, repr=False)
+    """its password"""
+    db: Annotated[int, whole("db", 0, 99_999)] | None = None
+    """its database"""
+    tls: TlsSection | None = None
+    sentinel: SentinelSection | None = None
+    cluster: bool | None = None
+    """whether it is a Redis Cluster"""
+    nodes: Addresses | None = None
+    """addresses of some of its nodes: a list, or text with commas"""
+
+
+class BackendSection(Section):
+    """The common store of strong consistency; see `RedisConfig`."""
+
+    settings = RedisConfig
+
+    type: Literal["redis"] = "redis"
+    """the common store of strong consistency; there is one kind"""
+    connection: ConnectionSection = ConnectionSection()
+    prefix: str | None = None
+    """begins the name of every Redis key; the same on all nodes"""
+    hash_secret: SecretText | None = Field(default=None, repr=False)
+    """keys the hash of bucket keys, as `mesh.hash_secret`, which holds where this is left out"""
+    deadline: Seconds | None = None
+    """how long a decision waits for Redis; then it is made here and settled later"""
+    connect_timeout: Seconds | None = None
+    """how long connecting may take"""
+    retention: Seconds | None = None
+    """how long a full key stays in Redis: longer than the longest outage"""
+    active_active: bool | None = None
+    """whether this Redis is a conflict-free replicated one, written to in several regions: strong
+    mode [refuses it](modes.md#what-strong-promises-and-what-it-does-not)"""
+
 
 # Fields of `RedisConfig` whose keys in a file are called otherwise, below `connection`.
 _KEYS = {
@@ -22,7 +101,7 @@ _KEYS = {
 _STEP = re.compile(r"[a-z_]+|\d+")
 
 
-def redis_config(backend: Backend, node: Node, source: Source) -> RedisConfig | None:
+def redis_config(backend: BackendSection, node: YamlNode, source: Source) -> RedisConfig | None:
     """What `node`, a `bucket_backend`, describes; None without an address, and for faults."""
     connection = backend.connection
     tls, sentinel = connection.tls, connection.sentinel
@@ -48,11 +127,11 @@ def redis_config(backend: Backend, node: Node, source: Source) -> RedisConfig | 
     return config if addressed else None
 
 
-def _report(problem: Problem, node: Node, source: Source) -> None:
+def _report(problem: Problem, node: YamlNode, source: Source) -> None:
     field, bracket, rest = problem.path.removeprefix("redis.").partition("[")
     key = _KEYS.get(field, field) + bracket + rest
     steps = tuple(int(step) if step.isdigit() else step for step in _STEP.findall(key))
-    location = steps if steps[0] in Backend.model_fields else ("connection", *steps)
+    location = steps if steps[0] in BackendSection.model_fields else ("connection", *steps)
     place, missing = node.find(location)
     message = f"{key} {problem.message}" if missing else problem.message
     # Masked first: a secret whose words were changed would not be found.
@@ -65,4 +144,4 @@ def _as_keys(text: str) -> str:
     return text.replace("=True", ": true")
 
 
-__all__ = ["redis_config"]
+__all__ = ["BackendSection", "ConnectionSection", "redis_config"]

@@ -17,15 +17,14 @@ from pydantic.fields import FieldInfo
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
 from crdtbucket.config.model import (
-    Defaults,
-    Identity,
-    Mesh,
-    Rating,
-    Section,
-    Service,
-    section_of,
+    DefaultsSection,
+    IdentitySection,
+    MeshSection,
+    RatingSection,
+    ServiceSection,
 )
-from crdtbucket.config.stages import Rollout
+from crdtbucket.config.section import Section, section_of
+from crdtbucket.config.stages import RolloutSection
 from crdtbucket.config.values import SECONDS, SECONDS_OR_NEVER, any_case
 
 TITLE = "crdtbucket configuration"
@@ -38,20 +37,20 @@ TRUTH = {"type": "string", "pattern": f"^({'|'.join(map(any_case, _WORDS))})$"}
 
 
 class _Definitions(Section):
-    defaults: Defaults | None = None
-    services: dict[str, Service] | None = None
+    defaults: DefaultsSection | None = None
+    services: dict[str, ServiceSection] | None = None
 
 
-class _Rating(Rating, _Definitions):
+class _Rating(RatingSection, _Definitions):
     """What holds for all buckets, and the buckets as well."""
 
 
-class _Openclaw(Identity, _Definitions):
+class _Openclaw(IdentitySection, _Definitions):
     """All sections; they may stand here or at the top."""
 
     rating: _Rating | None = None
-    mesh: Mesh | None = None
-    rollout: Rollout | None = None
+    mesh: MeshSection | None = None
+    rollout: RolloutSection | None = None
 
 
 class _File(_Openclaw):
@@ -97,9 +96,11 @@ def _metadata(annotation: Any) -> tuple[Any, ...]:
 def reference() -> Iterator[tuple[str, Any, str]]:
     """Every key with its path, default and meaning; sections that are alike are told once."""
     told: dict[tuple[type[Section], str], str] = {}
-    for kind, prefix in ((Identity, ""), (Rating, "rating."), (Service, "services.*."),
-                         (Defaults, "defaults."), (Mesh, "mesh."),
-                         (Rollout, "rollout.")):  # fmt: skip
+    sections: dict[str, type[Section]] = {
+        "": IdentitySection, "rating.": RatingSection, "services.*.": ServiceSection,
+        "defaults.": DefaultsSection, "mesh.": MeshSection, "rollout.": RolloutSection,
+    }  # fmt: skip
+    for prefix, kind in sections.items():
         yield from _rows(kind, prefix, told)
 
 

@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crdtbucket.config.check import masked, report_missing, validate
-from crdtbucket.config.model import Defaults, Plan, Rule, Service
-from crdtbucket.config.source import Node, Source
+from crdtbucket.config.model import DefaultsSection, OverrideSection, RuleSection, ServiceSection
+from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name, parse_rate
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, check_glob
 
-Layer = tuple[Rule, Node]
+Layer = tuple[RuleSection, YamlNode]
 """What one mapping of the file says, and where."""
 
 
 def bucket_specs(
-    services: Node | None, defaults: Node | None, source: Source
+    services: YamlNode | None, defaults: YamlNode | None, source: Source
 ) -> tuple[BucketSpec, ...]:
     """The buckets of `services`; what is wrong with them is in `source`."""
-    base = None if defaults is None else validate(Defaults, defaults, source)
+    base = None if defaults is None else validate(DefaultsSection, defaults, source)
     broken = defaults is not None and base is None
     layers: list[Layer] = [] if defaults is None or base is None else [(base, defaults)]
     specs: list[BucketSpec] = []
@@ -32,15 +32,15 @@ def bucket_specs(
         if twin != node.path:
             fix = f"{twin} has the same name, as every kind of hyphen is one; rename one"
             source.report("is given twice", fix, node.path, node.key_line, node.key_column)
-        service = validate(Service, node, source)
+        service = validate(ServiceSection, node, source)
         if service is None or broken:  # what it inherits is not known
             continue
         spec = _bucket(name, service, [*layers, (service, node)], source)
         if spec is not None:
             specs.append(spec)
-            count += 1 + len(spec.plans)
+            count += 1 + len(spec.overrides)
             if count > MAX_BUCKETS:
-                message = f"is one of more than {MAX_BUCKETS} buckets and plans"
+                message = f"is one of more than {MAX_BUCKETS} buckets and overrides"
                 source.report(message, FEWER, node.path, node.key_line, node.key_column)
                 break  # each later one would say the same
     return tuple(specs)
@@ -51,39 +51,41 @@ class _Rules:
     """What the layers say together, the later before the earlier, and where each thing stands."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    places: dict[str, Node] = field(default_factory=dict)
+    places: dict[str, YamlNode] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layers: Iterable[Layer]) -> _Rules:
         rules = cls()
         for rule, node in layers:
             if rule.limit is not None:
-                tokens, interval_ns, burst = parse_rate(rule.limit)
+                tokens, interval, burst = parse_rate(rule.limit)
                 rate = {"capacity": tokens if burst is None else burst, "refill_rate": tokens}
-                rules._say({**rate, "refill_interval": f"{interval_ns}ns"}, node, "limit")
+                rules._say({**rate, "refill_interval": interval}, node, "limit")
             if rule.bucket is not None:
                 rules._say(rule.bucket.model_dump(exclude_none=True), node, "bucket")
             own = rule.model_dump(exclude={"bucket", "limit", "keys"}, exclude_none=True)
             rules._say(own, node)
         return rules
 
-    def _say(self, values: dict[str, Any], node: Node, *steps: str) -> None:
+    def _say(self, values: dict[str, Any], node: YamlNode, *steps: str) -> None:
         self.values |= values
         for name in values:
             self.places[name], _ = node.find((*steps, name))
 
 
-def _bucket(name: str, service: Service, layers: list[Layer], source: Source) -> BucketSpec | None:
+def _bucket(
+    name: str, service: ServiceSection, layers: list[Layer], source: Source
+) -> BucketSpec | None:
     keys = layers[-1][1].entries.get("keys")
     plans = []
     for glob, plan in (service.keys or {}).items():
         assert keys is not None, "a service with plans has a place for them"
         plans.append((glob, _plan(name, glob, plan, keys.entries[glob], layers, source)))
-    return _spec(name, layers, source, plans=[(glob, spec) for glob, spec in plans if spec])
+    return _spec(name, layers, source, overrides=[(glob, spec) for glob, spec in plans if spec])
 
 
 def _plan(
-    name: str, glob: str, plan: Plan, node: Node, layers: list[Layer], source: Source
+    name: str, glob: str, plan: OverrideSection, node: YamlNode, layers: list[Layer], source: Source
 ) -> BucketSpec | None:
     if not plan.model_dump(exclude_none=True):
         fix = 'add "1000/minute burst 2000", bucket: or limit:'
@@ -121,9 +123,9 @@ def _spec(name: str, layers: list[Layer], source: Source, **more: Any) -> Bucket
         if error.field == "name":
             source.report(message, error.fix, node.path, node.key_line, node.key_column)
             return None
-        steps = ("keys",) if error.field == "plans" else ("bucket", error.field)
+        steps = ("keys",) if error.field == "overrides" else ("bucket", error.field)
         place = rules.places.get(error.field) or node.find(steps)[0]
-        if isinstance(rule, Plan) and not place.path.startswith(node.path):
+        if isinstance(rule, OverrideSection) and not place.path.startswith(node.path):
             message = f"{message} for {node.path}"
         source.report_at(place, message, error.fix)
         return None

@@ -5,7 +5,8 @@ YAML 1.2 (so `no` is text), one document, no tags of its own, duplicate keys ref
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ _SCALARS = ("null", "bool", "int", "float", "str")
 
 
 @dataclass
-class Node:
+class YamlNode:
     """One value of the file; `value` is a dict or list of nodes, or a plain scalar."""
 
     value: Any
@@ -40,7 +41,7 @@ class Node:
     """Line and column of each key of a mapping."""
 
     @property
-    def entries(self) -> dict[str, Node]:
+    def entries(self) -> dict[str, YamlNode]:
         """The children of a mapping; nothing for any other value."""
         return self.value if isinstance(self.value, dict) else {}
 
@@ -52,7 +53,7 @@ class Node:
             return [child.plain() for child in self.value]
         return self.value
 
-    def walk(self) -> Iterator[Node]:
+    def walk(self) -> Iterator[YamlNode]:
         """This node and all below it."""
         yield self
         children = self.value.values() if isinstance(self.value, dict) else self.value
@@ -60,9 +61,9 @@ class Node:
             for child in children:
                 yield from child.walk()
 
-    def find(self, location: tuple[int | str, ...]) -> tuple[Node, tuple[int | str, ...]]:
+    def find(self, location: tuple[int | str, ...]) -> tuple[YamlNode, tuple[int | str, ...]]:
         """The deepest node on the way to `location`, and the part that it does not have."""
-        node: Node = self
+        node: YamlNode = self
         for depth, step in enumerate(location):
             child = node._child(step)
             if child is None:
@@ -70,7 +71,7 @@ class Node:
             node = child
         return node, ()
 
-    def _child(self, step: int | str) -> Node | None:
+    def _child(self, step: int | str) -> YamlNode | None:
         if isinstance(self.value, dict):
             return self.value.get(step)
         inside = isinstance(self.value, list) and isinstance(step, int) and step < len(self.value)
@@ -90,7 +91,7 @@ class Source:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def report_at(self, node: Node, message: str, fix: str) -> None:
+    def report_at(self, node: YamlNode, message: str, fix: str) -> None:
         """Note a fault of a value; one of a whole section, or a blank, stands at its key."""
         at_key = node.value is None or isinstance(node.value, (dict, list))
         line = node.key_line if at_key else node.line
@@ -98,7 +99,7 @@ class Source:
         self.report(message, fix, node.path, line, column)
 
 
-def read_tree(path: Path, source: Source) -> Node:
+def read_tree(path: Path, source: Source) -> YamlNode:
     """The file's tree; faults of single values go to `source`, and what makes the file unreadable
     as a whole (missing, not UTF-8, broken YAML) is a `ConfigError` at once."""
     try:
@@ -122,6 +123,18 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def unknown_key(name: str, known: Iterable[str]) -> tuple[str, str]:
+    """The fault and the fix for a key that is not among `known`."""
+    return f"unknown key {name!r}", did_you_mean(name, known)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The nearest of the `known` words, or all of them when none is near."""
+    words = sorted(known)
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), words, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(words)}"
+
+
 def _decoded(data: bytes, file: str) -> str:
     try:
         return data.decode("utf-8-sig")
@@ -134,14 +147,14 @@ def _decoded(data: bytes, file: str) -> str:
 
 
 class _Reader:
-    """Turns the composed YAML into `Node`s."""
+    """Turns the composed YAML into `YamlNode`s."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._yaml = YAML(typ="safe", pure=True)
         self._count = 0
 
-    def read(self, text: str) -> Node:
+    def read(self, text: str) -> YamlNode:
         try:
             composed = self._yaml.compose(text)
         except YAMLError as error:
@@ -150,7 +163,7 @@ class _Reader:
             fault = Problem("too large or too deep", "nest less", "", self._source.file)
             raise ConfigError([fault]) from error
         if composed is None:
-            return Node({}, "", 1, 1, 1, 1)
+            return YamlNode({}, "", 1, 1, 1, 1)
         return self._node(composed, "", (1, 1), 0)
 
     def _syntax_problem(self, error: YAMLError, text: str) -> Problem:
@@ -169,14 +182,14 @@ class _Reader:
         fix = "correct the YAML here or just above"
         return Problem(f"not valid YAML: {what}", fix, "", self._source.file, line, column)
 
-    def _node(self, composed: Any, path: str, key: tuple[int, int], depth: int) -> Node:
+    def _node(self, composed: Any, path: str, key: tuple[int, int], depth: int) -> YamlNode:
         line, column = composed.start_mark.line + 1, composed.start_mark.column + 1
         self._count += 1
         if self._count > MAX_NODES or depth > MAX_DEPTH:
             fix = "an alias (*) may refer to itself or multiply; write the values out"
             fault = Problem("too large or too deep", fix, path, self._source.file, line, column)
             raise ConfigError([fault])
-        node = Node(None, path, line, column, *key)
+        node = YamlNode(None, path, line, column, *key)
         if isinstance(composed, MappingNode):
             node.value = self._mapping(composed, node, depth)
         elif isinstance(composed, SequenceNode):
@@ -188,8 +201,8 @@ class _Reader:
             node.value = self._scalar(composed, node)
         return node
 
-    def _mapping(self, composed: MappingNode, node: Node, depth: int) -> dict[str, Node]:
-        children: dict[str, Node] = {}
+    def _mapping(self, composed: MappingNode, node: YamlNode, depth: int) -> dict[str, YamlNode]:
+        children: dict[str, YamlNode] = {}
         for key_node, value_node in composed.value:
             place = key_node.start_mark.line + 1, key_node.start_mark.column + 1
             name = str(key_node.value) if isinstance(key_node, ScalarNode) else ""
@@ -208,7 +221,7 @@ class _Reader:
                 children[name] = self._node(value_node, path, place, depth + 1)
         return children
 
-    def _scalar(self, composed: ScalarNode, node: Node) -> Any:
+    def _scalar(self, composed: ScalarNode, node: YamlNode) -> Any:
         tag = str(composed.tag)
         if tag.rpartition(":")[2] not in _SCALARS or not tag.startswith("tag:yaml.org,2002:"):
             if tag.startswith("tag:yaml.org,2002:timestamp"):
@@ -227,4 +240,4 @@ class _Reader:
         return value
 
 
-__all__ = ["Node", "Source", "is_unicode", "read_tree"]
+__all__ = ["did_you_mean", "unknown_key", "YamlNode", "Source", "is_unicode", "read_tree"]

@@ -8,25 +8,25 @@ from typing import Annotated
 from pydantic import AfterValidator, model_validator
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.config.model import Section
-from crdtbucket.config.values import SECONDS, Fault, Ratio, named, whole
+from crdtbucket.config.section import Section
+from crdtbucket.config.values import SECONDS, Ratio, WrongValue, named, whole
 from crdtbucket.rollout import staged
 from crdtbucket.rollout.staged import EVERYWHERE, MAX_STAGES, RolloutPlan
 
 
 def _some(regions: list[str]) -> list[str]:
     if not regions:
-        raise Fault("names no region", "name one, or leave it out for all")
+        raise WrongValue("names no region", "name one, or leave it out for all")
     return regions
 
 
 def _some_time(hold: float) -> float:
     if not hold:
-        raise Fault("is 0", "write how long each stage lasts, such as 10m")
+        raise WrongValue("is 0", "write how long each stage lasts, such as 10m")
     return hold
 
 
-class Stage(Section):
+class StageSection(Section):
     """How far a new version reaches at one stage, all in all."""
 
     regions: Annotated[list[Annotated[str, named("region")]], AfterValidator(_some)] | None = None
@@ -40,42 +40,42 @@ class Stage(Section):
         return staged.Stage(tuple(self.regions or ()), self.percent)
 
 
-def _widening(stages: list[Stage]) -> list[Stage]:
+def _widening(stages: list[StageSection]) -> list[StageSection]:
     if not 1 <= len(stages) <= MAX_STAGES:
-        raise Fault(f"has {len(stages)} stages", f"write 1 to {MAX_STAGES}, each after a dash")
+        raise WrongValue(f"has {len(stages)} stages", f"write 1 to {MAX_STAGES}, each after a dash")
     for number, (before, after) in enumerate(itertools.pairwise(one.reach for one in stages), 2):
         regions = {*before.regions, *after.regions, ""}
         reach = [(before.percent_in(one), after.percent_in(one)) for one in regions]
         if any(now < then for then, now in reach):
-            raise Fault(
+            raise WrongValue(
                 f"stage {number} ({after}) takes back some of stage {number - 1} ({before})",
                 "let each stage name the regions of the one before, and no smaller percent",
             )
         if all(now == then for then, now in reach):
             fix = "remove one of them"
-            raise Fault(f"stages {number - 1} and {number} both reach {after}", fix)
+            raise WrongValue(f"stages {number - 1} and {number} both reach {after}", fix)
     return stages
 
 
-class HaltOn(Section):
+class HaltSection(Section):
     """What halts a roll-out by itself."""
 
     denied_ratio_rise: Ratio | None = None
     """the new version denies a share of its calls that is more than so much above the old one's"""
 
 
-class Rollout(Section):
+class RolloutSection(Section):
     """The stages by which the next version comes into force; see `RolloutPlan`."""
 
-    stages: Annotated[list[Stage], AfterValidator(_widening)] | None = None
+    stages: Annotated[list[StageSection], AfterValidator(_widening)] | None = None
     hold: Annotated[float, SECONDS, AfterValidator(_some_time)] | None = None
     """how long a stage lasts; until the command, if left out"""
-    halt_on: HaltOn | None = None
+    halt_on: HaltSection | None = None
 
     @model_validator(mode="after")
-    def _has_stages(self) -> Rollout:
+    def _has_stages(self) -> RolloutSection:
         if self.stages is None:
-            raise Fault("has no stages", "add stages: [{percent: 10}, {percent: 100}]")
+            raise WrongValue("has no stages", "add stages: [{percent: 10}, {percent: 100}]")
         return self
 
     @property
@@ -86,4 +86,4 @@ class Rollout(Section):
         return RolloutPlan(tuple(one.reach for one in self.stages or ()), hold_ns, rise)
 
 
-__all__ = ["Rollout"]
+__all__ = ["RolloutSection"]

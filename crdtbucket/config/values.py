@@ -27,7 +27,7 @@ from crdtbucket.strong.controller.notice import check_webhook
 _SHARE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) *(%?)", re.ASCII)
 
 
-class Fault(ValueError):
+class WrongValue(ValueError):
     """A wrong value: what is wrong, and what to write instead."""
 
     def __init__(self, message: str, fix: str) -> None:
@@ -37,7 +37,7 @@ class Fault(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Check:
+class ValueCheck:
     """Reads a value as the file has it; `schema` is what it may be, in JSON Schema."""
 
     function: Callable[[Any], Any]
@@ -54,7 +54,7 @@ class Check:
         return dict(self.schema)
 
 
-def whole(field: str, low: int, high: int) -> Check:
+def whole(field: str, low: int, high: int) -> ValueCheck:
     """Whole numbers of a range; `field` is what a message calls it."""
 
     def check(value: Any) -> int:
@@ -64,13 +64,15 @@ def whole(field: str, low: int, high: int) -> Check:
         return check_whole(field, value, low, high)
 
     digits = {"type": "string", "pattern": r"^\s*[0-9]+\s*$"}
-    return Check(check, {"anyOf": [{"type": "integer", "minimum": low, "maximum": high}, digits]})
+    return ValueCheck(
+        check, {"anyOf": [{"type": "integer", "minimum": low, "maximum": high}, digits]}
+    )
 
 
-def named(field: str) -> Check:
+def named(field: str) -> ValueCheck:
     """The name of a node or region."""
     schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}
-    return Check(lambda value: check_name(value, field), schema)
+    return ValueCheck(lambda value: check_name(value, field), schema)
 
 
 def any_case(word: str) -> str:
@@ -93,7 +95,7 @@ def _seconds_or_never(value: Any) -> float | str:
     try:
         return _seconds(value)
     except InvalidSpec as error:
-        raise Fault(f"is {clipped(value)}", f"{DURATION_HINT}, or {NEVER}") from error
+        raise WrongValue(f"is {clipped(value)}", f"{DURATION_HINT}, or {NEVER}") from error
 
 
 def _rate(value: Any) -> str:
@@ -105,14 +107,14 @@ def _share(value: Any) -> float:
     """A number as it is, or text as people and environments write it: "0.1", "10%"."""
     match = _SHARE.fullmatch(str(value))
     if isinstance(value, bool) or match is None:
-        raise Fault(f"is {clipped(value)}", 'write a number such as 0.1, or "10%"')
+        raise WrongValue(f"is {clipped(value)}", 'write a number such as 0.1, or "10%"')
     return float(match[1]) / (100 if match[2] else 1)
 
 
 def _ratio(value: Any) -> float:
     ratio = _share(value)
     if not 0 < ratio <= 1:
-        raise Fault(
+        raise WrongValue(
             f"is {clipped(value)}", 'write a share above 0 and up to 1, such as 0.1 or "10%"'
         )
     return ratio
@@ -121,7 +123,7 @@ def _ratio(value: Any) -> float:
 def _secret_text(value: Any) -> str:
     if not isinstance(value, str):
         # Unquoted digits lose their zeros in YAML, and the value must not be repeated here.
-        raise Fault("must be text", "put it in quotes")
+        raise WrongValue("must be text", "put it in quotes")
     return value
 
 
@@ -160,26 +162,26 @@ _PERCENT = {"type": "string", "pattern": "^[0-9.]+ *%?$"}
 _PART = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, _PERCENT]}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
-SECONDS = Check(_seconds, _SPAN)
-Duration = Annotated[str | int | float | timedelta, Check(_duration, _SPAN)]
+SECONDS = ValueCheck(_seconds, _SPAN)
+Duration = Annotated[str | int | float | timedelta, ValueCheck(_duration, _SPAN)]
 Seconds = Annotated[float, SECONDS]
-SECONDS_OR_NEVER = Check(_seconds_or_never, _SPAN_OR_NEVER)
+SECONDS_OR_NEVER = ValueCheck(_seconds_or_never, _SPAN_OR_NEVER)
 SecondsOrNever = Annotated[float | Literal["never"], SECONDS_OR_NEVER]
-Rate = Annotated[str, Check(_rate, {**_TEXT, "pattern": _RATE_PATTERN})]
-Share = Annotated[float, Check(_share, _PART)]
-Ratio = Annotated[float, Check(_ratio, _PART)]
-SecretText = Annotated[str, Check(_secret_text, _TEXT)]
-Secrets = Annotated[str | list[str], Check(_secrets, _TEXTS)]
-Addresses = Annotated[list[str], Check(_addresses, _TEXTS)]
-Webhook = Annotated[str, Check(check_webhook, {**_TEXT, "pattern": "^https?://"})]
+Rate = Annotated[str, ValueCheck(_rate, {**_TEXT, "pattern": _RATE_PATTERN})]
+Share = Annotated[float, ValueCheck(_share, _PART)]
+Ratio = Annotated[float, ValueCheck(_ratio, _PART)]
+SecretText = Annotated[str, ValueCheck(_secret_text, _TEXT)]
+Secrets = Annotated[str | list[str], ValueCheck(_secrets, _TEXTS)]
+Addresses = Annotated[list[str], ValueCheck(_addresses, _TEXTS)]
+Webhook = Annotated[str, ValueCheck(check_webhook, {**_TEXT, "pattern": "^https?://"})]
 
 __all__ = [
     "SECONDS",
     "SECONDS_OR_NEVER",
     "Addresses",
-    "Check",
+    "ValueCheck",
     "Duration",
-    "Fault",
+    "WrongValue",
     "Rate",
     "Ratio",
     "Seconds",

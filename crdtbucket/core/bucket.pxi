@@ -8,9 +8,29 @@ tokens) and `retry_after` (array of float seconds, 0 where allowed)."""
 cdef class BucketCore(_Replica):
     """A bucket of a table: decisions on its keys. Safe to call from any thread."""
 
+    def redirect(self, object choose):
+        """From now on `choose(key)` returns the bucket that decides on a key: this one, or another one that overrides it."""
+        self.choose = choose
+
+    def of(self, object key):
+        """The bucket that decides on a key: this one, or that of the key's override."""
+        return self if self.choose is None else self.choose(key)
+
+    def spec_of(self, object key):
+        """The definition that decides on a key."""
+        cdef uint64_t lo = 0, hi = 0
+        if self.choose is not None and self.of(key) is not self:
+            return self.of(key).spec_of(key)
+        if self.candidate is None:
+            return self.spec
+        self.locate(key, &lo, &hi)
+        return self.candidate if self.on_candidate(hi) else self.spec
+
     def take(self, object key, object cost=1):
         """Takes `cost` tokens (1 to the capacity) of `key` (str or bytes, 1 to 512 bytes; a str is its UTF-8). In process,
         no I/O. Returns a Decision. Raises InvalidKey, InvalidCost, CostExceedsCapacity."""
+        if self.choose is not None and self.of(key) is not self:
+            return self.of(key).take(key, cost)
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost)
@@ -26,6 +46,8 @@ cdef class BucketCore(_Replica):
 
     def peek(self, object key, object cost=1):
         """The Decision that a take would get now; nothing changes."""
+        if self.choose is not None and self.of(key) is not self:
+            return self.of(key).peek(key, cost)
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t)
@@ -99,9 +121,37 @@ cdef class BucketCore(_Replica):
         self.wake()
         return n
 
+    def reset_all(self):
+        """`reset` of every key of this bucket that is held; an override is a bucket of its own. Returns the hashes (low, high)
+        of the keys to which tokens came back. Looks at every key of the table: some 30 ns each."""
+        cdef uint32_t e, slot = 0
+        cdef int64_t n
+        cdef hot_t *hot
+        cdef definition_t *d
+        found = []
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        for e in range(self.t.h.bump):
+            self.table.enter()
+            self.follow()
+            hot, n = &self.t.hot[e], 0
+            if hot.flags & ENTRY_USED and self.t.definitions[hot.bucket].name_hash == self.salt:
+                d = self.definition(hot.hash_hi, &slot)
+                if entry_renew(self.t, e, slot, clock_ns(self.t)):
+                    n = reset(self.t, d, e, clock_ns(self.t))
+            place = (hot.hash_lo, hot.hash_hi) if n else None
+            self.table.leave()
+            if n:
+                self.t.counts[slot].refunded += n
+                found.append(place)
+        self.wake()
+        return found
+
     def settle(self, object key, object tokens):
         """Charges `tokens` (1 to 2^62) to `key` whatever its level: the true cost of something already served. May go into
         debt, down to `max_debt` below empty; what would go beyond is forgiven. Returns the tokens charged."""
+        if self.choose is not None and self.of(key) is not self:
+            return self.of(key).settle(key, tokens)
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n = whole_tokens(tokens, 1, MAX_SETTLE, "settle"), now = clock_ns(self.t), charged
         cdef uint32_t e, gone, slot
@@ -129,6 +179,8 @@ cdef class BucketCore(_Replica):
     def take_burst(self, object key, object calls, object cost=1):
         """`calls` (0 to 1,000,000) takes of `cost` at one moment, in one call: returns how many were allowed. Raises as `take`,
         and InvalidCost for another number of calls: all of them are decided before anything else goes on."""
+        if self.choose is not None and self.of(key) is not self:
+            return self.of(key).take_burst(key, calls, cost)
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t most = whole_number(calls, 0, MAX_BURST, "calls", "")
@@ -147,6 +199,14 @@ cdef class BucketCore(_Replica):
     def take_many(self, keys, costs=1):
         """A take of each key, in order, at one moment: `costs` is one cost or a sequence of as many. All arguments are checked
         before anything is taken. Returns `Decisions` of arrays."""
+        return self.take_here(keys, costs) if self.choose is None else self.take_apart(keys, costs)
+
+    def take_apart(self, keys, costs):
+        """`take_many` where keys may have other limits: buckets that allow for that have a method of their own."""
+        return self.take_here(keys, costs)
+
+    def take_here(self, keys, costs):
+        """`take_many` where this bucket decides on all keys."""
         if self.table.refusal is not None:
             raise self.table.refusal
         if isinstance(keys, (str, bytes)):

@@ -9,6 +9,8 @@ cdef class _Decider:
     cdef readonly object candidate
     """The definition that some keys have in its place, or None."""
     cdef public object mode
+    cdef object choose
+    """Returns the bucket that decides on a key; None where this one decides on all keys."""
     cdef table_t *t
     cdef definition_t *d
     cdef int64_t largest
@@ -56,14 +58,6 @@ cdef class _Decider:
             self.spec = self.candidate
         self.candidate = None
         self.measure()
-
-    def spec_of(self, object key):
-        """The definition that decides on a key."""
-        cdef uint64_t lo = 0, hi = 0
-        if self.candidate is None:
-            return self.spec
-        self.locate(key, &lo, &hi)
-        return self.candidate if self.on_candidate(hi) else self.spec
 
     def on_candidate(self, uint64_t hi):
         """Whether the candidate decides on the key whose hash has this high half."""

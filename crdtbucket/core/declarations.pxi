@@ -216,6 +216,7 @@ cdef extern from "core/core.h" nogil:
     void shift_all(table_t *, int64_t, int64_t)
     void columns_that_owe(const table_t *, int64_t, int64_t, int64_t, int64_t *)
     int64_t prune(table_t *, uint32_t, int64_t, int64_t)
+    void origin_return(table_t *, uint32_t)
     void drop_strange_epochs(table_t *)
     void set_name_bytes(node_name_t *, uint32_t)
     int node_has_name(const table_t *, uint32_t)

@@ -128,10 +128,11 @@ cdef class Table(_Sharing):
         return pruned >= 0
 
     def unmark(self, uint64_t epoch):
-        """Columns of this epoch count again, from what is stated of them: whoever was taken for dead runs."""
+        """Columns of this epoch count again, from what is stated of them: whoever was taken for dead runs. It is
+        announced to the peers again."""
         cdef uint32_t origin = origin_find(&self.t, epoch)
         if origin:
-            self.t.origins[origin].marked = 0
+            origin_return(&self.t, origin)
 
     def release(self, uint64_t epoch):
         """Forgets a marked epoch; its id may be used again."""

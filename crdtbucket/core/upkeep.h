@@ -171,6 +171,13 @@ static int64_t prune(table_t *t, uint32_t origin, int64_t from, int64_t most)
     return changed;
 }
 
+/* Columns of a marked origin count again: its process was taken for dead and runs. It is announced to the peers again. */
+static void origin_return(table_t *t, uint32_t origin)
+{
+    t->h->origins_changed += t->origins[origin].marked;
+    t->origins[origin].marked = 0;
+}
+
 static inline int node_has_name(const table_t *t, uint32_t node)
 {
     return !node || (node < t->h->named && LOAD(t->names[node].bytes));

@@ -17,7 +17,7 @@ _RECENT_NS = 1_200_000_000
 
 
 @dataclass(frozen=True)
-class Decided:
+class DecidedCall:
     """One call as it was decided. `at_ns` is at most `error_ns` late; `room` is in tokens;
     `known`: tokens that each region had taken, as far as the deciding one knew when it was asked;
     `mode`: under which rule it was decided."""
@@ -83,10 +83,10 @@ class Ledger:
         while account.recent[0][0] < report["at"] - _RECENT_NS:
             account.recent.popleft()
 
-    def decided(self) -> list[Decided]:
+    def decided(self) -> list[DecidedCall]:
         """All calls in the order of time."""
         return [
-            Decided(at, region, cost, allowed, error, room, self.by_region(known), mode)
+            DecidedCall(at, region, cost, allowed, error, room, self.by_region(known), mode)
             for at, region, cost, allowed, error, room, known, mode in sorted(
                 self._raw, key=lambda row: row[:2]
             )
@@ -168,4 +168,4 @@ def _since(sums: list[int], count: int) -> float:
     return float(_last(sums) - _upto(sums, count))
 
 
-__all__ = ["Account", "Decided", "Ledger"]
+__all__ = ["Account", "DecidedCall", "Ledger"]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from crdtbucket.demo.accounts import Decided
+from crdtbucket.demo.accounts import DecidedCall
 from crdtbucket.spec.mode import Mode
 
 
@@ -34,7 +34,7 @@ class Unheard:
         """One bucket that sees everything is full at this moment."""
         self._history = list(self._totals)
 
-    def admitted(self, call: Decided) -> int:
+    def admitted(self, call: DecidedCall) -> int:
         """Count an admission; tokens that the best informed of the nodes had not heard of."""
         # The own calls that were decided while this one waited for its answer count as well.
         gaps = (
@@ -60,7 +60,7 @@ class Untold:
     """Follows, in the order of time, the admissions that Redis has not been told of; tokens."""
 
     def __init__(self, regions: int) -> None:
-        self._pending: list[deque[Decided]] = [deque() for _ in range(regions)]
+        self._pending: list[deque[DecidedCall]] = [deque() for _ in range(regions)]
         self._strangers: set[int] = set()
 
     def lost(self) -> None:
@@ -73,7 +73,7 @@ class Untold:
         for pending in self._pending:
             pending.clear()
 
-    def admitted(self, call: Decided) -> int | None:
+    def admitted(self, call: DecidedCall) -> int | None:
         """Count an admission; tokens that Redis had not been told of when it decided on it. None
         when Redis did not decide, or cannot know that much."""
         pending = self._pending[call.region]

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from crdtbucket.demo.proxy import HOST, Proxy
+from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 
 NOWHERE = f"{HOST}:1"
 """What every region advertises. A node never calls its own address, so gossip shows nobody a way
 around the proxies."""
 
 
-class Network:
+class RegionNetwork:
     """Every region reaches every other through a proxy of its own for that way."""
 
     def __init__(self, ports: dict[str, int], delay: float) -> None:
         """`ports`: where each region listens. `delay`: one-way, seconds."""
         self._ways = {
-            (caller, called): Proxy(port, delay=delay)
+            (caller, called): FaultProxy(port, delay=delay)
             for caller in ports
             for called, port in ports.items()
             if caller != called
@@ -49,8 +49,8 @@ class Network:
         for proxy in self._touching(region):
             proxy.heal()
 
-    def _touching(self, region: str) -> Sequence[Proxy]:
+    def _touching(self, region: str) -> Sequence[FaultProxy]:
         return [proxy for pair, proxy in self._ways.items() if region in pair]
 
 
-__all__ = ["NOWHERE", "Network"]
+__all__ = ["NOWHERE", "RegionNetwork"]

@@ -10,14 +10,14 @@ from typing import Any
 
 from crdtbucket.demo.modes import DEADLINE_S, SLOW_S
 from crdtbucket.demo.processes import DemoError
-from crdtbucket.demo.proxy import HOST, Proxy
-from crdtbucket.demo.redis_process import Server
+from crdtbucket.demo.redis_process import RedisProcess
 from crdtbucket.errors import ConfigError, RedisUnavailable
 from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import read_owner
+from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 
 AUTO = "auto"
 ANSWER_S = 3.0
@@ -28,7 +28,7 @@ class DemoStore:
 
     def __init__(self, redis: str) -> None:
         """`redis`: "auto" or a URL. Raises `DemoError` when it cannot be used."""
-        self.server = Server() if redis == AUTO else None
+        self.server = RedisProcess() if redis == AUTO else None
         if self.server is not None:
             self._address, self._access = self.server.address, self.server.access
         else:
@@ -37,7 +37,7 @@ class DemoStore:
         # Of this run alone: the Redis at a URL may hold other limits.
         self.prefix = f"crdtbucket-demo-{secrets.token_hex(4)}:"
         address = self._address
-        self._proxy = Proxy(address.port, host=address.host, path=address.path)
+        self._proxy = FaultProxy(address.port, host=address.host, path=address.path)
 
     async def start(self) -> None:
         """Raises `DemoError` when it does not start, or does not answer."""
@@ -96,9 +96,9 @@ class DemoStore:
         with contextlib.suppress(DemoError):
             await self._ask("DEL", *keys)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> RedisConnection:
         try:
-            return await Connection.open(self._address, self._access, ANSWER_S)
+            return await RedisConnection.open(self._address, self._access, ANSWER_S)
         except RedisUnavailable as error:
             raise DemoError(f"--redis: {error}") from error
 

@@ -1,4 +1,4 @@
-"""The course of the demo: start, link, traffic, cut, heal, settle, judge; and leave nothing."""
+"""A run of the demo: start, link, make the calls of its course, settle, judge; leave nothing."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from crdtbucket.config import Config, load_config
 from crdtbucket.demo import words
 from crdtbucket.demo.accounts import Ledger
 from crdtbucket.demo.board import board
-from crdtbucket.demo.demo_network import NOWHERE, Network
+from crdtbucket.demo.courses import DELAY_S, Course, CutCourse, RedisCourse, until
+from crdtbucket.demo.demo_network import NOWHERE, RegionNetwork
 from crdtbucket.demo.processes import DemoError, RegionProcess, Report, free_port
 from crdtbucket.demo.region import BUCKET
-from crdtbucket.demo.traffic import CUT_REGION, REGIONS, Phase, Traffic, demo_trace, phases, plan
-from crdtbucket.demo.verdict import Verdict, judge
-from crdtbucket.demo.view import View
+from crdtbucket.demo.traffic import REGIONS, Traffic, demo_trace, plan
+from crdtbucket.demo.verdict import RunVerdict, judge
+from crdtbucket.demo.view import SilentRunView
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
 
 KEY = "tenant-42"
-DELAY_S = 0.04
 LINK_S = 20.0
 SETTLE_S = 5.0
 _LEAD_NS = 200_000_000
@@ -58,93 +58,56 @@ class Options:
 class Result:
     """What came of it."""
 
-    verdict: Verdict
+    verdict: RunVerdict
     traffic: Traffic
 
 
 class Demo:
-    """One run without a Redis. Nothing is left behind, however it ends."""
+    """One run. Nothing is left behind, however it ends."""
 
-    def __init__(self, options: Options, view: View) -> None:
+    def __init__(self, options: Options, view: SilentRunView) -> None:
+        """Raises `DemoError` when there is no Redis and one is asked for."""
         self.options, self.view = options, view
         self.ledger = Ledger(REGIONS)
         self.spec, self.mode = _bucket()
-        parts = self._parts(options.seconds)
+        redis = options.redis
+        self.course: Course = CutCourse() if redis is None else RedisCourse(redis)
+        parts = self.course.parts(options.seconds)
         self.traffic = plan(
             demo_trace(options.trace), self.spec, options.seconds, options.seed, parts
         )
-        self._cut: str | None = None
         self.start_ns = 0
-        self._cut_ns = (0, 0)
 
     async def run(self) -> Result:
         """Raises `Stopped`, `ProcessEnded`, `DemoError`."""
         self.view.say(words.title(self.spec, self.options.redis is not None))
         async with AsyncExitStack() as stack:
             stack.callback(self.view.close)
-            await self._prepare(stack)
+            await self.course.prepare(stack, self.ledger)
             ports = {region: free_port() for region in REGIONS}
-            network = Network(ports, DELAY_S)
+            network = RegionNetwork(ports, DELAY_S)
             stack.push_async_callback(network.stop)
             await network.start()
             regions = self._regions(ports, network)
             stack.push_async_callback(_stop_all, regions)
             for region in regions:
                 await region.start()
-            course = self._course(regions, network)
-            await _alongside(course, *(region.ended() for region in regions))
-        verdict = self._judge(MeshConfig(listen="127.0.0.1:0").gossip_interval_ns)
+            running = self._run(regions, network)
+            await _alongside(running, *(region.ended() for region in regions))
+        gossip_ns = MeshConfig(listen="127.0.0.1:0").gossip_interval_ns
+        calls = len(self.traffic.calls)
+        verdict = judge(self.ledger, self.spec, gossip_ns, self.course.happened(), calls)
         self.view.verdict(verdict)
         self.view.say("")
         self.view.say(words.AFTER)
         return Result(verdict, self.traffic)
 
-    # -- what a run with a Redis does otherwise
-
-    def _parts(self, seconds: float) -> list[Phase]:
-        return phases(seconds)
-
-    async def _prepare(self, stack: AsyncExitStack) -> None:
-        """What the regions need before they start."""
-
-    def _strong(self) -> dict[str, dict[str, Any]]:
-        """Arguments of a region's process."""
-        return {}
-
-    def _setting(self) -> str:
-        mode = self.ledger.accounts[0].latest
-        assert mode is not None
-        return words.setting(self.mode, mode["mode"], DELAY_S * 1000)
-
-    async def _happenings(self, network: Network) -> None:
-        phase = self.traffic.named("cut")
-        await until(self.start_ns + phase.start_ns)
-        network.cut(CUT_REGION)
-        self._cut, cut_ns = CUT_REGION, now_ns()
-        await until(self.start_ns + phase.end_ns)
-        network.heal(CUT_REGION)
-        self._cut, self._cut_ns = None, (cut_ns, now_ns())
-
-    async def _all_told(self) -> bool:
-        """Whether all calls are made and everybody knows of them."""
-        made = sum(len(account.times) for account in self.ledger.accounts)
-        return made == len(self.traffic.calls) and self.ledger.agreed()
-
-    def _switches(self) -> tuple[str, ...] | None:
-        return None
-
-    def _judge(self, gossip_ns: int) -> Verdict:
-        calls = len(self.traffic.calls)
-        return judge(self.ledger, self.spec, gossip_ns, self._cut_ns, calls)
-
-    # -- the course
-
-    def _regions(self, ports: dict[str, int], network: Network) -> list[RegionProcess]:
+    def _regions(self, ports: dict[str, int], network: RegionNetwork) -> list[RegionProcess]:
         secret = secrets.token_hex(16)
         return [
             RegionProcess(
                 name, ports[name], network.peers(name), secret, KEY, self._listener(place),
-                advertise=NOWHERE, **self._strong(),
+                advertise=NOWHERE, **self.course.arguments(),
             )
             for place, name in enumerate(REGIONS)
         ]  # fmt: skip
@@ -152,11 +115,11 @@ class Demo:
     def _listener(self, place: int) -> Callable[[Report], None]:
         return lambda report: self.ledger.report(place, report)
 
-    async def _course(self, regions: list[RegionProcess], network: Network) -> None:
+    async def _run(self, regions: list[RegionProcess], network: RegionNetwork) -> None:
         await linked(regions, LINK_S)
         trace = "the Azure LLM trace" if self.options.trace is None else str(self.options.trace)
         self.view.say("")
-        self.view.say(self._setting())
+        self.view.say(self.course.setting(self.mode, self.ledger))
         self.view.say(words.source(self.traffic, trace))
         self.start_ns = now_ns() + _LEAD_NS
         for place, region in enumerate(regions):
@@ -164,13 +127,19 @@ class Demo:
             await region.tell({"do": "go", "start": self.start_ns, "calls": calls})
         await _alongside(self._to_the_end(network), self._show())
 
-    async def _to_the_end(self, network: Network) -> None:
+    async def _to_the_end(self, network: RegionNetwork) -> None:
         """Until nothing is open; the verdict says if it fails."""
-        await self._happenings(network)
+        await self.course.happen(network, self.traffic, self.start_ns)
         await until(self.start_ns + self.traffic.phases[-1].end_ns)
         deadline = now_ns() + round(SETTLE_S * NS_PER_SECOND)
         while not await self._all_told() and now_ns() < deadline:  # noqa: ASYNC110 - a deadline
             await asyncio.sleep(_POLL_S)
+
+    async def _all_told(self) -> bool:
+        """Whether all calls are made and everybody knows of them."""
+        made = sum(len(account.times) for account in self.ledger.accounts)
+        told = made == len(self.traffic.calls) and self.ledger.agreed()
+        return told and await self.course.settled(self.ledger)
 
     async def _show(self) -> None:
         pause = 1.0 / self.view.frames_a_second
@@ -179,8 +148,8 @@ class Demo:
             now = now_ns()
             self.view.show(
                 board(
-                    self.ledger, self.spec, self.traffic, self.start_ns, now, self._cut,
-                    self._switches(),
+                    self.ledger, self.spec, self.traffic, self.start_ns, now,
+                    self.course.cut(), self.course.switches(self.ledger, self.start_ns),
                 )
             )  # fmt: skip
             await asyncio.sleep(pause)
@@ -220,13 +189,6 @@ async def _stop_all(regions: list[RegionProcess]) -> None:
     await asyncio.gather(*(region.stop() for region in regions))
 
 
-async def until(at_ns: int) -> None:
-    """Sleeps until this time on the clock of all processes."""
-    wait = at_ns - now_ns()
-    if wait > 0:
-        await asyncio.sleep(wait / NS_PER_SECOND)
-
-
 def _bucket() -> tuple[BucketSpec, str]:
     """The bucket in the shipped configuration, and the consistency that the file asks for."""
     with resources.as_file(resources.files("crdtbucket.demo") / "openclaw.yaml") as path:
@@ -236,13 +198,9 @@ def _bucket() -> tuple[BucketSpec, str]:
     return spec, config.consistency.value
 
 
-def run_demo(options: Options, view: View) -> Result:
+def run_demo(options: Options, view: SilentRunView) -> Result:
     """Run it to its end. Raises `Stopped` at SIGINT or SIGTERM, `ProcessEnded`, `DemoError`."""
-    if options.redis is None:
-        return asyncio.run(_with_signals(Demo(options, view)))
-    from crdtbucket.demo.strong_run import StrongDemo  # which builds on this module
-
-    return asyncio.run(_with_signals(StrongDemo(options, view)))
+    return asyncio.run(_with_signals(Demo(options, view)))
 
 
 async def _with_signals(demo: Demo) -> Result:
@@ -265,4 +223,4 @@ async def _with_signals(demo: Demo) -> Result:
         raise
 
 
-__all__ = ["Demo", "DemoError", "Options", "Result", "Stopped", "linked", "run_demo", "until"]
+__all__ = ["Demo", "DemoError", "Options", "Result", "Stopped", "linked", "run_demo"]

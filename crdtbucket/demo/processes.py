@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from crdtbucket.demo.proxy import HOST
 from crdtbucket.errors import CrdtbucketError
+from crdtbucket.testing.fault_proxy import HOST
 
 Report = dict[str, Any]
 LEAVE_S = 3.0

@@ -10,10 +10,10 @@ import tempfile
 
 from crdtbucket.base.address import Address
 from crdtbucket.demo.processes import DemoError, free_port
-from crdtbucket.demo.proxy import HOST
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.redis_connection import Connection
+from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.testing.fault_proxy import HOST
 
 PROGRAMS = ("redis-server", "valkey-server")
 START_S = 10.0
@@ -28,7 +28,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-class Server:
+class RedisProcess:
     """The same address and password over all its starts; each is empty."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Server:
 
     async def _answers(self) -> bool:
         try:
-            connection = await Connection.open(self.address, self.access, 1.0)
+            connection = await RedisConnection.open(self.address, self.access, 1.0)
         except RedisUnavailable:
             return False
         connection.abort()
@@ -90,4 +90,4 @@ class Server:
         return said.decode(errors="replace").strip() or "it printed nothing"
 
 
-__all__ = ["PROGRAMS", "Server"]
+__all__ = ["PROGRAMS", "RedisProcess"]

@@ -107,10 +107,10 @@ class Region:
         if not isinstance(self.bucket, StrongBucket):
             return None
         store = self.bucket.store
-        name = store.desk.name(self.bucket, self.bucket.hash(self.key))
+        name = store.ledger.names.key(self.bucket, self.bucket.hash(self.key))
         _, probe = store.registry.probe(ALL_SLOTS)
         return {
-            "unsettled": len(store.desk.owed.unsettled),
+            "unsettled": len(store.ledger.unsettled.pending),
             "key": name.decode(),
             "others": [store.registry.name.decode(), probe.key.decode()],
         }

@@ -34,7 +34,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Call:
+class PlannedCall:
     """A call: when (ns from the start), the number of its region, tokens of the bucket."""
 
     at_ns: int
@@ -50,7 +50,7 @@ class Traffic:
     capacity, which are in none of the other figures. `rounds`: times that the trace was begun.
     """
 
-    calls: list[Call]
+    calls: list[PlannedCall]
     phases: list[Phase]
     speed: float
     too_large: int
@@ -117,7 +117,9 @@ def plan(
     rng = random.Random(f"{seed}/demo")
     numbers = range(len(REGIONS))
     calls = [
-        Call(_unwarp(when * length_ns / last_ns, parts), rng.choices(numbers, WEIGHTS)[0], cost)
+        PlannedCall(
+            _unwarp(when * length_ns / last_ns, parts), rng.choices(numbers, WEIGHTS)[0], cost
+        )
         for when, cost in stretch
     ]
     return Traffic(calls, parts, last_ns / length_ns, too_large, rounds)
@@ -156,6 +158,6 @@ def _unwarp(amount: float, parts: list[Phase]) -> int:
 
 __all__ = [
     "BLOCK", "BURST", "CUT_REGION", "LOAD", "REGIONS", "WEIGHTS",
-    "Call", "Phase", "Traffic", "demo_trace", "phases", "plan",
+    "PlannedCall", "Phase", "Traffic", "demo_trace", "phases", "plan",
     "redis_phases",
 ]  # fmt: skip

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from types import MappingProxyType
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.demo.accounts import Decided, Ledger
+from crdtbucket.demo.accounts import DecidedCall, Ledger
 from crdtbucket.demo.demo_bound import Unheard, Untold
+from crdtbucket.demo.modes import ACTS, Followed, follow
 from crdtbucket.simulator.measure import Excess, Ideal
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -18,16 +21,12 @@ LEAST_RATIO = 0.9
 another moment make some per cent of a short run."""
 MOST_DARK_S = 3.0
 """Seconds for which a region that calls may get nothing."""
-
-
 LINKED, PARTED = "limit, links up", "limit in the cut"
-NOTE = """\
-The limit: capacity + rate x time, in any window. The bound: what the best informed
-region had not heard of when it admitted."""
+FALLBACK = f"limit, {Mode.FALLBACK}"
 
 
 @dataclass(frozen=True)
-class Check:
+class RunCheck:
     """One thing that must hold, with what was seen."""
 
     name: str
@@ -36,7 +35,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Limit:
+class LimitFigures:
     """How far the limit was passed in a part of the run, and the bound for it; % of capacity.
 
     `excess_percent` is None where nothing was admitted."""
@@ -47,33 +46,27 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RunVerdict:
     """What a run showed. Amounts are tokens of the bucket."""
 
     offered: int
     admitted: int
     ideal: int
     """What one bucket that sees every call admits."""
-    limits: dict[str, Limit]
+    limits: dict[str, LimitFigures]
     """The windows that end in each part of the run."""
     dark_seconds: dict[str, float]
     columns: list[tuple[int, ...] | None]
     """Tokens taken by each region, as each region holds them at the end."""
     told: tuple[int, ...]
     """The same as the processes say it, call by call."""
-    checks: list[Check]
+    records: tuple[int, ...] | None
+    """The same as Redis holds it at the end; None in a run without one."""
+    followed: list[Followed]
+    """How the modes of each region followed what was done to Redis."""
+    checks: list[RunCheck]
     note: str
     """How to read the checks."""
-
-    @property
-    def linked(self) -> Limit:
-        """The windows that end while all links are up."""
-        return self.limits[LINKED]
-
-    @property
-    def parted(self) -> Limit:
-        """The windows that end while a region is cut off, or in the second after."""
-        return self.limits[PARTED]
 
     @property
     def ratio(self) -> float:
@@ -86,36 +79,95 @@ class Verdict:
         return all(check.holds for check in self.checks)
 
 
-def judge(
-    ledger: Ledger, spec: BucketSpec, gossip_ns: int, cut_ns: tuple[int, int], expected: int
-) -> Verdict:
-    """The verdict. `cut_ns`: when a region was cut off and healed; `expected`: calls planned."""
-    calls = ledger.decided()
-    settings = Settings.of_bucket(spec, regions=len(ledger.regions), gossip_ns=gossip_ns)
+class Happened:
+    """What was done in a run, as far as the verdict depends on it. The base: nothing to Redis."""
 
-    def part(call: Decided) -> str:
-        # News of the cut is on its way for a moment after it.
-        apart = cut_ns[0] <= call.at_ns < cut_ns[1] + NS_PER_SECOND
+    note: str
+    parts: tuple[str, ...]
+    """Names of the parts of the run; each has a limit of its own."""
+    acts_ns: Mapping[str, int] = MappingProxyType({})
+    """When Redis was made slow, gone and back; it came back empty."""
+    records: Mapping[str, int] | None = None
+    """Tokens by epoch, as Redis holds them at the end; None in a run without one."""
+    ratio: float | None = None
+    """A node's share of the limit while Redis is gone; None in a run without one."""
+
+    def part(self, call: DecidedCall) -> str:
+        """The part of the run that a call belongs to."""
+        raise NotImplementedError
+
+
+class RegionCut(Happened):
+    """A region was cut off from the others for a while."""
+
+    note = """\
+The limit: capacity + rate x time, in any window. The bound: what the best informed
+region had not heard of when it admitted."""
+    parts = (LINKED, PARTED)
+
+    def __init__(self, start_ns: int, end_ns: int) -> None:
+        self._start_ns, self._end_ns = start_ns, end_ns
+
+    def part(self, call: DecidedCall) -> str:
+        """In the cut, or with all links up; updates are under way for a moment after the cut."""
+        apart = self._start_ns <= call.at_ns < self._end_ns + NS_PER_SECOND
         return PARTED if apart else LINKED
 
-    limits = limits_of(calls, settings, slack_of(ledger, spec, calls), (LINKED, PARTED), part)
-    ideal = Ideal(settings)
-    for call in calls:
-        ideal.offer(call.at_ns, 1, call.cost)
-    columns, told = columns_of(ledger), told_of(ledger)
-    dark = {name: dark_s(calls, place) for place, name in enumerate(ledger.regions)}
-    admitted = sum(call.cost for call in calls if call.allowed)
+
+class RedisOutage(Happened):
+    """Redis was made slow, gone and back."""
+
+    note = """\
+Admitted: outside of fallback. The limit: capacity + rate x time, in any window that ends
+in that mode; in fallback, in any window, the shares of all regions together. The bound:
+what neither the region that admitted nor, in strong mode, Redis had heard of."""
+    parts = tuple(f"limit, {mode}" for mode in Mode)
+
+    def __init__(
+        self, acts_ns: Mapping[str, int], records: Mapping[str, int], ratio: float
+    ) -> None:
+        self.acts_ns, self.records, self.ratio = acts_ns, records, ratio
+
+    def part(self, call: DecidedCall) -> str:
+        """The mode in which it was decided."""
+        return f"limit, {call.mode}"
+
+
+def judge(
+    ledger: Ledger, spec: BucketSpec, gossip_ns: int, happened: Happened, expected: int
+) -> RunVerdict:
+    """The verdict. `expected`: calls planned."""
+    calls = ledger.decided()
+    settings = Settings.of_bucket(spec, regions=len(ledger.regions), gossip_ns=gossip_ns)
+    limits = _limits(calls, settings, _slack(ledger, spec, calls), happened)
+    if happened.ratio is not None:
+        away = [call for call in calls if call.mode == Mode.FALLBACK.value]
+        limits[FALLBACK] = fallback_limit(away, settings, happened.ratio)
+    admitted, ideal = _admitted(calls, settings)
+    latest = [account.latest for account in ledger.accounts]
+    columns = [None if one is None else ledger.by_region(one["known"]) for one in latest]
+    told = tuple(ledger.total_admitted(region) for region in range(len(ledger.regions)))
+    records = None if happened.records is None else ledger.by_region(dict(happened.records))
+    strangers = sum((happened.records or {}).values()) - sum(records or ())
+    dark = {name: _dark_s(calls, place) for place, name in enumerate(ledger.regions)}
+    regions = len(ledger.regions) if happened.acts_ns else 0
+    followed = follow(ledger.switches, happened.acts_ns, regions)
+    made = f"{len(calls):,} of {expected:,} calls were made" if len(calls) != expected else ""
     checks = [
-        amount(admitted, ideal.admitted),
-        *(limit_check(name, limit) for name, limit in limits.items()),
-        _taken(told, columns, len(calls), expected),
-        starved(dark),
+        *([_modes(ledger.regions, followed)] if followed else []),
+        _amount(admitted, ideal),
+        *(_limit_check(name, limit) for name, limit in limits.items()),
+        _tokens(told, columns, None if records is None else (*records, strangers), made),
+        _starved(dark),
     ]
-    offered = sum(call.cost for call in calls)
-    return Verdict(offered, admitted, ideal.admitted, limits, dark, columns, told, checks, NOTE)
+    offered, outside = sum(call.cost for call in calls), sum(told) - admitted
+    return RunVerdict(
+        offered, sum(told), ideal + outside, limits, dark, columns, told, records, followed,
+        checks, happened.note,
+    )  # fmt: skip
 
 
-def slack_of(ledger: Ledger, spec: BucketSpec, calls: Iterable[Decided]) -> float:
+def _slack(ledger: Ledger, spec: BucketSpec, calls: Sequence[DecidedCall]) -> float:
     """Tokens that widen every bound: room kept for silent peers, debt forgiven, late times."""
     latest = [account.latest for account in ledger.accounts]
     forgiven = sum(report["forgiven"] for report in latest if report is not None)
@@ -123,159 +175,154 @@ def slack_of(ledger: Ledger, spec: BucketSpec, calls: Iterable[Decided]) -> floa
     return ledger.room + float(forgiven) + spec.rate_per_second * late_ns / NS_PER_SECOND
 
 
-def columns_of(ledger: Ledger) -> list[tuple[int, ...] | None]:
-    """Tokens taken by each region, as each region holds them at the end."""
-    latest = [account.latest for account in ledger.accounts]
-    return [None if one is None else ledger.by_region(one["known"]) for one in latest]
-
-
-def told_of(ledger: Ledger) -> tuple[int, ...]:
-    """Tokens taken by each region, as its process says it, call by call."""
-    return tuple(ledger.total_admitted(region) for region in range(len(ledger.regions)))
-
-
-def limits_of(
-    calls: Sequence[Decided],
-    settings: Settings,
-    slack: float,
-    parts: Sequence[str],
-    part: Callable[[Decided], str],
-    lost_ns: int | None = None,
-) -> dict[str, Limit]:
-    """Excess and bound at every admission, the worst for the windows that end in each part.
-
-    `part`: the one that an admission belongs to. `lost_ns`: when Redis came back empty."""
+def _limits(
+    calls: Sequence[DecidedCall], settings: Settings, slack: float, happened: Happened
+) -> dict[str, LimitFigures]:
+    """Excess and bound at every admission, the worst for the windows that end in each part."""
     unheard = Unheard(settings.regions, settings.gossip_ns)
     untold = Untold(settings.regions)
-    excess = Ending(settings)
-    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
+    excess, lost_ns = Excess(settings), happened.acts_ns.get("back")
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in happened.parts}
     for call in calls:
         if lost_ns is not None and call.at_ns >= lost_ns:
             untold.lost()
             lost_ns = None
         if not call.allowed:
             continue
-        if excess.full(call.at_ns):
+        if excess.debt(call.at_ns) == 0:
             unheard.full()
             untold.full()
         bounds = unheard.admitted(call), untold.admitted(call)
         bound = min(bound for bound in bounds if bound is not None) + slack
-        seen[part(call)].append((excess.add(call.at_ns, call.cost), bound))
-    return {name: worst(pairs, settings.capacity) for name, pairs in seen.items()}
+        excess.add(call.at_ns, call.cost)
+        seen[happened.part(call)].append((excess.ending(), bound))
+    return {name: _worst(pairs, settings.capacity) for name, pairs in seen.items()}
 
 
-def worst(pairs: Sequence[tuple[float, float]], capacity: int) -> Limit:
+def fallback_limit(away: Sequence[DecidedCall], settings: Settings, ratio: float) -> LimitFigures:
+    """Of what was admitted in fallback, against the shares of all nodes together."""
+    together = settings.regions * min(Fraction(str(ratio)), Fraction(1, settings.regions))
+    rate = settings.refill_rate * together
+    shares = replace(
+        settings,
+        capacity=int(settings.capacity * together),
+        refill_rate=rate.numerator,
+        interval_ns=settings.interval_ns * rate.denominator,
+    )
+    late_ns = max((call.error_ns for call in away), default=0)
+    slack = shares.rate_per_second * late_ns / NS_PER_SECOND
+    excess, pairs = Excess(shares), []
+    for call in away:
+        if call.allowed:
+            excess.add(call.at_ns, call.cost)
+            pairs.append((excess.ending(), slack))
+    return _worst(pairs, settings.capacity)
+
+
+def _worst(pairs: Sequence[tuple[float, float]], capacity: int) -> LimitFigures:
     """The largest excess and the largest bound of these, which are tokens."""
     if not pairs:
-        return Limit(None, 0.0, True)
-    return Limit(
+        return LimitFigures(None, 0.0, True)
+    return LimitFigures(
         100.0 * max(excess for excess, _ in pairs) / capacity,
         100.0 * max(bound for _, bound in pairs) / capacity,
         all(excess <= bound for excess, bound in pairs),
     )
 
 
-class Ending:
-    """The worst excess of the windows that end at an admission, tokens."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._all = Excess(settings)
-        self._unit, self._capacity = settings.interval_ns, settings.capacity
-        self._start: int | None = None
-
-    def full(self, at_ns: int) -> bool:
-        """Whether a bucket that was charged everything so far is full."""
-        return self._all.debt(self._since(at_ns)) == 0
-
-    def add(self, at_ns: int, tokens: int) -> float:
-        """Counts an admission; the worst excess of the windows that end with it."""
-        since = self._since(at_ns)
-        self._all.add(since, tokens)
-        return self._all.debt(since) / self._unit - self._capacity
-
-    def _since(self, at_ns: int) -> int:
-        if self._start is None:
-            self._start = at_ns
-        return at_ns - self._start
+def _admitted(calls: Sequence[DecidedCall], settings: Settings) -> tuple[int, int]:
+    """Tokens admitted outside of fallback, and what one bucket that sees every call admits there;
+    it is charged what fallback admits."""
+    ideal = Ideal(settings)
+    admitted = best = 0
+    for call in calls:
+        if call.mode != Mode.FALLBACK.value:
+            best += call.cost * ideal.offer(call.at_ns, 1, call.cost)
+            admitted += call.cost * call.allowed
+        elif call.allowed:
+            ideal.offer(call.at_ns, 1, call.cost)
+    return admitted, best
 
 
-def dark_s(calls: Sequence[Decided], region: int) -> float:
+def _dark_s(calls: Sequence[DecidedCall], region: int) -> float:
     """The longest time from a region's denial to its next admission, seconds; an outage, in which
     little is promised, ends it."""
     since: int | None = None
-    longest = at = 0
+    longest = 0
     for call in calls:
-        if call.region != region:
-            continue
-        at = call.at_ns
-        if call.mode == Mode.FALLBACK.value:
-            since = None
-            continue
-        if since is None and not call.allowed:
-            since = at
-        if since is not None:
-            longest = max(longest, at - since)
-        if call.allowed:
-            since = None
+        if call.region == region:
+            if since is None and not call.allowed:
+                since = call.at_ns
+            if call.mode == Mode.FALLBACK.value:
+                since = None
+            if since is not None:
+                longest = max(longest, call.at_ns - since)
+            if call.allowed:
+                since = None
     return longest / NS_PER_SECOND
 
 
-def amount(admitted: int, ideal: int) -> Check:
+# -- checks
+
+
+def _modes(regions: Sequence[str], followed: Sequence[Followed]) -> RunCheck:
+    faults = [
+        f"{name} {one.fault()}" for name, one in zip(regions, followed, strict=True) if one.fault()
+    ]
+    if faults:
+        return RunCheck("modes", False, "; ".join(faults))
+    seen = []
+    for act in ACTS:
+        delays = [one.delays[act.name] for one in followed]
+        seen.append(f"{act.name} -> {act.mode} in {max(delays):.1f} s")
+    return RunCheck("modes", True, f"{', '.join(seen)} at most")
+
+
+def _amount(admitted: int, ideal: int) -> RunCheck:
     """Enough was admitted."""
     ratio = admitted / ideal if ideal else 1.0
     text = f"{admitted:,}; one bucket that sees every call admits {ideal:,}: {100 * ratio:.1f} %"
-    return Check("admitted", ratio >= LEAST_RATIO, f"{text}, at least {100 * LEAST_RATIO:.0f} %")
+    return RunCheck("admitted", ratio >= LEAST_RATIO, f"{text}, at least {100 * LEAST_RATIO:.0f} %")
 
 
-def limit_check(name: str, limit: Limit) -> Check:
+def _limit_check(name: str, limit: LimitFigures) -> RunCheck:
     """The limit was kept in a part of the run."""
     excess = limit.excess_percent
     if excess is None:
-        return Check(name, True, "nothing was admitted")
+        return RunCheck(name, True, "nothing was admitted")
     seen = f"the worst window passed it by {excess:.1f} % of the capacity"
     if excess <= 0:
         seen = f"no window passed it; the nearest stayed {-excess:.1f} % of the capacity below"
-    return Check(name, limit.holds, f"{seen}; the bound is {limit.bound_percent:.1f} %")
+    return RunCheck(name, limit.holds, f"{seen}; the bound is {limit.bound_percent:.1f} %")
 
 
-def _taken(
-    told: tuple[int, ...], columns: list[tuple[int, ...] | None], made: int, expected: int
-) -> Check:
-    if made != expected:
-        return Check("no take lost", False, f"{made:,} of {expected:,} calls were made")
-    same = all(one == told for one in columns)
+def _tokens(
+    told: tuple[int, ...],
+    columns: Sequence[tuple[int, ...] | None],
+    records: tuple[int, ...] | None,
+    made: str,
+) -> RunCheck:
+    """Every token is counted once, by all. `records`: what Redis holds of the regions, and of
+    anybody else; `made`: what is wrong with the number of calls."""
+    name = "no take lost" if records is None else "every token"
+    if made:
+        return RunCheck(name, False, made)
     own = " + ".join(f"{one:,}" for one in told)
-    if same:
-        return Check("no take lost", True, f"{own} = {sum(told):,}, and all three hold just that")
+    if records in (None, (*told, 0)) and all(one == told for one in columns):
+        by = "so say the callers, all three nodes, and Redis"
+        told_by = ", and all three hold just that" if records is None else f": {by}"
+        return RunCheck(name, True, f"{own} = {sum(told):,}{told_by}")
     held = "; ".join("nothing" if one is None else str(list(one)) for one in columns)
-    return Check("no take lost", False, f"the processes took {own}, and hold {held}")
+    if records is None:
+        return RunCheck(name, False, f"the processes took {own}, and hold {held}")
+    text = f"the callers took {own}, the nodes hold {held}, Redis holds {list(records)}"
+    return RunCheck(name, False, text)
 
 
-def starved(dark: dict[str, float]) -> Check:
-    """Nobody got nothing for long."""
+def _starved(dark: dict[str, float]) -> RunCheck:
+    """No region was denied for long."""
     worst = max(dark, key=dark.__getitem__)
     text = f"nobody was denied for longer than {dark[worst]:.1f} s on end ({worst})"
-    return Check("no starvation", dark[worst] <= MOST_DARK_S, f"{text}; at most {MOST_DARK_S:g} s")
-
-
-__all__ = [
-    "LEAST_RATIO",
-    "LINKED",
-    "MOST_DARK_S",
-    "NOTE",
-    "PARTED",
-    "Check",
-    "Ending",
-    "Limit",
-    "Verdict",
-    "amount",
-    "columns_of",
-    "dark_s",
-    "judge",
-    "limit_check",
-    "limits_of",
-    "slack_of",
-    "starved",
-    "told_of",
-    "worst",
-]
+    return RunCheck(
+        "no starvation", dark[worst] <= MOST_DARK_S, f"{text}; at most {MOST_DARK_S:g} s"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crdtbucket.demo.board import Board
-from crdtbucket.demo.verdict import Verdict
+from crdtbucket.demo.verdict import RunVerdict
 from crdtbucket.demo.words import BANNERS, verdict_lines
 
 _STYLES = {
@@ -24,10 +23,10 @@ _BARS = " ▁▂▃▄▅▆▇█"
 _FULL_HEIGHT = 2.0
 
 
-class View(Protocol):
-    """What the run shows itself on."""
+class SilentRunView:
+    """Shows nothing: only the verdict is wanted, in another form. The other views show more."""
 
-    frames_a_second: float
+    frames_a_second = 1.0
 
     def say(self, text: str) -> None:
         """Some words, before or after the traffic."""
@@ -38,14 +37,17 @@ class View(Protocol):
     def close(self) -> None:
         """The traffic has ended, or the run was stopped."""
 
-    def verdict(self, verdict: Verdict) -> None:
-        """What it showed."""
+    def verdict(self, verdict: RunVerdict) -> None:
+        """What the run showed, line by line."""
+        for line, holds in verdict_lines(verdict):
+            self.say_check(line, holds)
+
+    def say_check(self, line: str, holds: bool | None) -> None:
+        """One line of the verdict; `holds` is None for plain words."""
 
 
-class PlainView:
+class PlainRunView(SilentRunView):
     """A line a second, for pipes and files."""
-
-    frames_a_second = 1.0
 
     def __init__(self) -> None:
         self._phase = ""
@@ -76,34 +78,12 @@ class PlainView:
         )
         self.say(f"{board.elapsed_s:5.1f}s {self._phase:6} {regions}")
 
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def verdict(self, verdict: Verdict) -> None:
-        """The checks, one a line."""
-        for line, _ in verdict_lines(verdict):
-            self.say(line)
+    def say_check(self, line: str, holds: bool | None) -> None:
+        """Print it."""
+        self.say(line)
 
 
-class SilentView:
-    """Shows nothing: only the verdict is wanted, in another form."""
-
-    frames_a_second = 1.0
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-    def show(self, board: Board) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-    def verdict(self, verdict: Verdict) -> None:
-        """Nothing."""
-
-
-class LiveView:
+class LiveRunView(SilentRunView):
     """A table in the terminal, drawn anew some times a second."""
 
     frames_a_second = 5.0
@@ -129,11 +109,10 @@ class LiveView:
             self._live.stop()
             self._live = None
 
-    def verdict(self, verdict: Verdict) -> None:
-        """The checks, one a line, in colours."""
-        for line, holds in verdict_lines(verdict):
-            style = "" if holds is None else "green" if holds else "bold red"
-            self._console.print(Text(line, style=style), highlight=False)
+    def say_check(self, line: str, holds: bool | None) -> None:
+        """Print it in colours."""
+        style = "" if holds is None else "green" if holds else "bold red"
+        self._console.print(Text(line, style=style), highlight=False)
 
 
 def picture(board: Board) -> Group:
@@ -204,12 +183,19 @@ def sparkline(board: Board) -> str:
     )
 
 
-def view_for(*, plain: bool, json: bool) -> View:
+def view_for(*, plain: bool, json: bool) -> SilentRunView:
     """The view that fits: silent for JSON, lines when asked for or when stdout is no terminal."""
     if json:
-        return SilentView()
+        return SilentRunView()
     console = Console()
-    return PlainView() if plain or not console.is_terminal else LiveView(console)
+    return PlainRunView() if plain or not console.is_terminal else LiveRunView(console)
 
 
-__all__ = ["LiveView", "PlainView", "SilentView", "View", "picture", "sparkline", "view_for"]
+__all__ = [
+    "LiveRunView",
+    "PlainRunView",
+    "SilentRunView",
+    "picture",
+    "sparkline",
+    "view_for",
+]

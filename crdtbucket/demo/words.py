@@ -8,9 +8,8 @@ from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.demo.modes import DEADLINE_S, PATIENCE, SLOW_S, Switch
-from crdtbucket.demo.strong_verdict import StrongVerdict
 from crdtbucket.demo.traffic import BLOCK, BURST, CUT_REGION, LOAD, REGIONS, WEIGHTS, Traffic
-from crdtbucket.demo.verdict import Verdict
+from crdtbucket.demo.verdict import LINKED, PARTED, RunVerdict
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 BANNERS = {
@@ -95,7 +94,7 @@ def source(traffic: Traffic, name: str) -> str:
     return text + "."
 
 
-def verdict_lines(verdict: Verdict) -> Iterator[tuple[str, bool | None]]:
+def verdict_lines(verdict: RunVerdict) -> Iterator[tuple[str, bool | None]]:
     """Lines for people; with each whether its check holds, None for plain words."""
     yield "", None
     yield f"Verdict: of {verdict.offered:,} tokens offered", None
@@ -113,7 +112,7 @@ def verdict_lines(verdict: Verdict) -> Iterator[tuple[str, bool | None]]:
         yield "The regions did not keep one limit.", False
 
 
-def as_dict(verdict: Verdict, seed: int, traffic: Traffic) -> dict[str, Any]:
+def as_dict(verdict: RunVerdict, seed: int, traffic: Traffic) -> dict[str, Any]:
     """The verdict for programs. Percentages are of the capacity."""
     return {
         "holds": verdict.holds,
@@ -124,27 +123,20 @@ def as_dict(verdict: Verdict, seed: int, traffic: Traffic) -> dict[str, Any]:
         "admitted": verdict.admitted,
         "ideal": verdict.ideal,
         "ratio": verdict.ratio,
-        **(
-            _redis_figures(verdict)
-            if isinstance(verdict, StrongVerdict)
-            else _mesh_figures(verdict)
-        ),
+        **_figures(verdict),
         "dark_seconds": verdict.dark_seconds,
         "taken": dict(zip(REGIONS, verdict.told, strict=True)),
         "checks": {check.name: check.holds for check in verdict.checks},
     }
 
 
-def _mesh_figures(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "excess_percent": verdict.linked.excess_percent,
-        "bound_percent": verdict.linked.bound_percent,
-        "excess_percent_cut": verdict.parted.excess_percent,
-        "bound_percent_cut": verdict.parted.bound_percent,
-    }
-
-
-def _redis_figures(verdict: StrongVerdict) -> dict[str, Any]:
+def _figures(verdict: RunVerdict) -> dict[str, Any]:
+    if verdict.records is None:
+        return {
+            f"{figure}{part}": getattr(verdict.limits[name], figure)
+            for name, part in ((LINKED, ""), (PARTED, "_cut"))
+            for figure in ("excess_percent", "bound_percent")
+        }
     return {
         "limits": {name: asdict(limit) for name, limit in verdict.limits.items()},
         "recorded": dict(zip(REGIONS, verdict.records, strict=True)),

@@ -22,6 +22,8 @@ class ServeSettings:
     them: the addresses that it listens on, localhost, and any address where it listens on all."""
     admin_token: str | None = field(default=None, repr=False)
     """What the admin side asks for; without one it is off."""
+    config: str | None = None
+    """The limiter's file, which the node examines when it is asked to; without one it refuses."""
     legacy_fields: bool = False
     """Answer with `X-RateLimit-*` too."""
     fallback_503: bool = False

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar, NoReturn, SupportsIndex
+import asyncio
+from array import array
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar, NoReturn, SupportsIndex
 
 from crdtbucket._core import BucketCore, Decision, Decisions, Table
-from crdtbucket.errors import InvalidCost
+from crdtbucket.errors import CrdtbucketError, InvalidCost
 from crdtbucket.limiter.reservations import Reservation, Reservations
 from crdtbucket.limiter.waiting import Lines, Waiters
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.overrides import Choice
 
 NOT_COPIED = (
     "cannot be pickled or copied: make one in each process, from the same definitions or file, "
@@ -21,11 +24,15 @@ NOT_COPIED = (
 class Bucket(BucketCore):
     """Decisions on the keys of one bucket; made by `Limiter`, safe to call from any thread.
 
-    `take`, `peek`, `settle` and `take_many` are the compiled core's own methods.
+    `take`, `peek`, `settle` and `take_many` are the compiled core's own methods. Each call goes to
+    the bucket that decides on its key: this one, or that of the first override whose glob matches
+    the key. What names no key, such as `counters` and `mode`, and `hash`, `columns`, `debt` and
+    `credit` are of this bucket alone; `of(key)` returns the one to ask for an overridden key.
     """
 
-    # The first two are of PlannedBucket, in this place so that strong buckets can be planned, too.
-    __slots__ = ("_choice", "_plans", "reservations", "waiters")
+    __slots__ = ("_overrides", "reservations", "waiters")
+
+    _overrides: frozenset[BucketCore]
 
     immediate: ClassVar[bool] = True
     """Whether decisions need no I/O, so that there is `take`."""
@@ -42,13 +49,24 @@ class Bucket(BucketCore):
         super().__init__(table, spec, min_debt=min_debt)
         self.waiters: Lines = Waiters(self, news_ns=news_ns)
         self.reservations = Reservations(self)
+        self._overrides = frozenset()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a bucket {NOT_COPIED}")
 
-    def of(self, key: str | bytes) -> Bucket:
-        """The bucket that decides on a key: this one, or that of the key's plan."""
-        return self
+    if TYPE_CHECKING:
+
+        def of(self, key: str | bytes) -> Bucket:
+            """The core's: the bucket that decides on a key, this one or that of its override."""
+            raise NotImplementedError
+
+    def set_overrides(self, overrides: Iterable[tuple[str, Bucket]]) -> None:
+        """From now on the first glob that matches a key says which bucket decides on it."""
+        pairs = tuple(overrides)
+        if pairs or self._overrides:
+            # Earlier ones stay in the set: their decisions may still be refunded here.
+            self._overrides |= {bucket for _, bucket in pairs}
+            self.redirect(Choice(pairs, self).of)
 
     async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
         """The decision of a `take`, in whatever mode the bucket is. Does not wait for tokens.
@@ -71,6 +89,32 @@ class Bucket(BucketCore):
         """
         return self.take_many(keys, costs)
 
+    def take_apart(
+        self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex]
+    ) -> Decisions:
+        """`take_many` of a bucket with overrides: the deciding buckets are taken from in turn."""
+        if isinstance(keys, (str, bytes)):
+            return self.take_here(keys, costs)  # which refuses
+        names = tuple(keys)
+        each = cost_of_each(names, costs)
+        places: dict[Bucket, list[int]] = {}
+        for place, name in enumerate(names):
+            places.setdefault(self.of(name), []).append(place)
+        if len(places) > 1:
+            for name, cost in zip(names, each, strict=True):
+                self.peek(name, cost)  # refuses what is wrong before anything is taken
+        size = len(names)
+        out = Decisions(array("b", bytes(size)), array("q", [0]) * size, array("d", [0]) * size)
+        for bucket, mine in places.items():
+            answers = bucket.take_here(
+                [names[place] for place in mine], [each[place] for place in mine]
+            )
+            for n, place in enumerate(mine):
+                out.allowed[place] = answers.allowed[n]
+                out.remaining[place] = answers.remaining[n]
+                out.retry_after[place] = answers.retry_after[n]
+        return out
+
     async def wait(self, key: str | bytes, cost: int = 1, timeout: float | None = None) -> Decision:
         """The allowed decision, as soon as there are tokens: first come first served per key.
 
@@ -83,7 +127,21 @@ class Bucket(BucketCore):
         carries the last denial: at the timeout, and at once when refill alone, for this caller
         and those before it, is known to take longer. Raises as `take` does.
         """
-        return await self.waiters.wait(key, cost, timeout)
+        return await self.of(key).waiters.wait(key, cost, timeout)
+
+    def wait_sync(self, key: str | bytes, cost: int = 1, timeout: float | None = None) -> Decision:
+        """`wait` for threads without an event loop: blocks until there are tokens.
+
+        Threads compete with each other for the tokens of a key; a refund wakes all of them. Raises
+        as `wait`, and `CrdtbucketError` in a thread whose event loop it would block.
+        """
+        if (bucket := self.of(key)) is not self:
+            return bucket.wait_sync(key, cost, timeout)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self.waiters.wait(key, cost, timeout))
+        raise CrdtbucketError("wait_sync would block the event loop here: `await bucket.wait(...)`")
 
     def reserve(self, key: str | bytes, estimate: int, ttl: float = 60.0) -> Reservation:
         """Sets `estimate` tokens aside while a `with` or `async with` block learns the true cost.
@@ -92,7 +150,7 @@ class Bucket(BucketCore):
         (above 0) after which the estimate goes back; at most a second late while the limiter is
         open, else when a reservation of this bucket is next used. See `Reservation`.
         """
-        return self.reservations.reserve(key, estimate, ttl)
+        return self.of(key).reservations.reserve(key, estimate, ttl)
 
     def refund(self, decision: Decision, tokens: SupportsIndex | None = None) -> int:
         """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket.
@@ -100,6 +158,8 @@ class Bucket(BucketCore):
         Returns the tokens that came back: 0 when the bucket has been full since, or its key or
         this node's epoch is gone. Raises `InvalidCost` when more would come back than was taken.
         """
+        if self._overrides and (bucket := decision.bucket) in self._overrides:
+            return bucket.refund(decision, tokens)
         given_back = super().refund(decision, tokens)
         if given_back and self.waiters:
             self.waiters.kick(decision.key)
@@ -111,10 +171,22 @@ class Bucket(BucketCore):
         At most what this process has taken of the key and not given back: other nodes hear of it
         as of any refund, and what only they have taken is theirs to give back.
         """
+        if (bucket := self.of(key)) is not self:
+            return bucket.reset(key)
         given_back = super().reset(key)
         if given_back and self.waiters:
             self.waiters.kick(key)
         return given_back
+
+    def reset_all(self) -> list[tuple[int, int]]:
+        """`reset` of every key that is held, for tests and operators; those of overrides are left.
+
+        Returns the hashes of the keys to which tokens came back. Looks at every key of the table:
+        some 30 ns each.
+        """
+        found = super().reset_all()
+        self.waiters.kick_all()
+        return found
 
     def __repr__(self) -> str:
         spec = self.spec
@@ -131,4 +203,11 @@ def cost_of_each(
     return each
 
 
-__all__ = ["Bucket", "cost_of_each"]
+def set_overrides(specs: Iterable[BucketSpec], buckets: Mapping[str, Bucket]) -> None:
+    """Connects each bucket with those of its overrides; `buckets` has all of them by key."""
+    for spec in specs:
+        pairs = [(glob, buckets[override.key]) for glob, override in spec.overrides]
+        buckets[spec.key].set_overrides(pairs)
+
+
+__all__ = ["Bucket", "cost_of_each", "set_overrides"]

@@ -29,30 +29,43 @@ def limited(
     nothing.
     """
 
+    _check_settings(bucket, key)
+    key_of, cost_of = key if callable(key) else None, cost if callable(cost) else None
+
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            name = getattr(function, "__qualname__", repr(function))
             fix = "limit the function that reads it, or take in its body"
-            raise InvalidSpec(f"{name} is a generator function", fix, "function")
+            raise InvalidSpec(f"{_name(function)} is a generator function", fix, "function")
 
         def asked(*args: P.args, **kwargs: P.kwargs) -> tuple[str | bytes, int]:
-            return (
-                key(*args, **kwargs) if callable(key) else key,
-                cost(*args, **kwargs) if callable(cost) else cost,
-            )
+            try:
+                return (
+                    key_of(*args, **kwargs) if key_of else cast("str | bytes", key),
+                    cost_of(*args, **kwargs) if cost_of else cast("int", cost),
+                )
+            except TypeError:
+                for what, ask in (("key", key_of), ("cost", cost_of)):
+                    _check_arguments(function, what, ask, args, kwargs)
+                raise
 
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def awaiting(*args: P.args, **kwargs: P.kwargs) -> Any:
-                _check(bucket, await bucket.acquire(*asked(*args, **kwargs)))
+                decision = await bucket.acquire(*asked(*args, **kwargs))
+                if not decision:
+                    raise _exceeded(bucket, decision)
                 return await function(*args, **kwargs)
 
             return cast("Callable[P, R]", awaiting)
 
+        take = bucket.take if bucket.immediate else bucket.acquire_sync
+
         @functools.wraps(function)
         def blocking(*args: P.args, **kwargs: P.kwargs) -> R:
-            _check(bucket, bucket.acquire_sync(*asked(*args, **kwargs)))
+            decision = take(*asked(*args, **kwargs))
+            if not decision:
+                raise _exceeded(bucket, decision)
             return function(*args, **kwargs)
 
         return blocking
@@ -60,14 +73,48 @@ def limited(
     return decorate
 
 
-def _check(bucket: Bucket, decision: Decision) -> None:
-    if not decision.allowed:
-        raise LimitExceeded(
-            f"bucket {bucket.spec.name!r} has {decision.remaining} of {decision.limit} tokens left "
-            f"for {decision.key!r}, and {decision.cost} were asked for; "
-            f"retry after {decision.retry_after:.3f} s",
-            decision,
-        )
+def _check_settings(bucket: object, key: object) -> None:
+    if not isinstance(bucket, Bucket):
+        fix = 'pass a bucket, such as limiter.bucket("api")'
+        raise InvalidSpec(f"the bucket of limited is {bucket!r}", fix, "bucket")
+    if not callable(key) and not isinstance(key, (str, bytes)):
+        fix = "pass text, or a function of the call's arguments"
+        raise InvalidSpec(f"key is {key!r}", fix, "key")
+
+
+def _check_arguments(
+    function: Callable[..., object],
+    what: str,
+    ask: Callable[..., object] | None,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> None:
+    """Says so when a key or cost function cannot be called as the limited function was."""
+    if ask is None:
+        return
+    signature = inspect.signature(ask)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidSpec(
+            f"the {what} function of {_name(function)} takes {signature}, and the call does not "
+            f"fit: {error}",
+            f"give it the parameters of {_name(function)}{inspect.signature(function)}",
+            what,
+        ) from error
+
+
+def _name(function: Callable[..., object]) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _exceeded(bucket: Bucket, decision: Decision) -> LimitExceeded:
+    return LimitExceeded(
+        f"bucket {bucket.spec.name!r} has {decision.remaining} of {decision.limit} tokens left "
+        f"for {decision.key!r}, and {decision.cost} were asked for; "
+        f"retry after {decision.retry_after:.3f} s",
+        decision,
+    )
 
 
 __all__ = ["limited"]

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from crdtbucket._core import Table
-from crdtbucket.errors import (
-    ConfigError,
-    CrdtbucketError,
-    MeshError,
-    Problem,
-    UnknownBucket,
-)
+from crdtbucket.errors import MeshError, UnknownBucket
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
-from crdtbucket.limiter.factory import Maker
-from crdtbucket.limiter.lifecycle import Lifecycle, State
-from crdtbucket.limiter.multi import AllDecision, AllReservation, Several, Wanted
-from crdtbucket.limiter.stats import bucket_stats, fleet_row, mesh_stats
+from crdtbucket.limiter.factory import Factory, checked_specs
+from crdtbucket.limiter.housekeeping import Housekeeping
+from crdtbucket.limiter.local_node import Identity, LocalNode
+from crdtbucket.limiter.multi import AllDecision, AllReservation, Multi, Wanted
+from crdtbucket.limiter.runtime import Runtime
+from crdtbucket.limiter.stats import bucket_stats
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.state_dir import StateDir
-from crdtbucket.rollout.host_rollout import HostRollout
-from crdtbucket.rollout.kept_version import recalled
+from crdtbucket.rollout.in_force import InForce
+from crdtbucket.rollout.limiter_file import ALONE, LimiterFile, rollout_places
 from crdtbucket.rollout.live_rollout import LiveRollout
-from crdtbucket.rollout.reload import Reload, runnable
-from crdtbucket.rollout.staged import Position, Status, row_of
-from crdtbucket.rollout.watching import FileWatch
-from crdtbucket.shared.table_file import path_for, shared_stats
+from crdtbucket.rollout.reload import Reload
+from crdtbucket.rollout.rollout_store import RolloutStore
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name, check_consistency, check_name
 from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.overrides import shadowed
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.redis.redis_config import RedisConfig
@@ -41,10 +34,7 @@ from crdtbucket.strong.redis.redis_config import RedisConfig
 if TYPE_CHECKING:
     from crdtbucket.config import Config
 
-LOG = logging.getLogger("crdtbucket")
 MAX_KEYS = 1_000_000
-ALONE = "local"
-"""The node name of a limiter without a mesh."""
 
 
 class Limiter:
@@ -69,7 +59,9 @@ class Limiter:
         degradation: Degradation | None = None,
         max_keys: int = MAX_KEYS,
         shared: str | os.PathLike[str] | None = None,
+        enabled: bool = True,
         _table: Table | None = None,
+        _file: LimiterFile | None = None,
     ) -> None:
         """Define the buckets; nothing is connected yet.
 
@@ -79,49 +71,39 @@ class Limiter:
         degradation: what strong buckets do when Redis is slow or gone. max_keys: keys that are
         held at once, 16 to 2^30, of all buckets. shared: a file in memory, such as
         "/dev/shm/crdtbucket-edge", or "auto": all processes of this host that name it are one node
-        and share one table; one of them speaks to the peers. Raises `InvalidSpec` for a name given
+        and share one table; one of them speaks to the peers. enabled: False admits every call, and
+        counts as usual what the limits would have denied. Raises `InvalidSpec` for a name given
         twice and for what strong mode cannot keep, `MeshError` without a node name,
         `SharedTableError` for a file that cannot be shared.
         """
         if mesh is not None and node is None:
             raise MeshError("a node of a mesh needs a name of its own: pass node=, such as 'eu-1'")
-        self._node = check_name(ALONE if node is None else node, "node")
-        self._region = check_name(region, "region") if region else ""
+        name = check_name(ALONE if node is None else node, "node")
+        identity = Identity(name, check_name(region, "region") if region else "", mesh)
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
-        self._tables = Tables(
-            shared, node=self._node, mesh=mesh, redis=config, max_keys=max_keys, main=_table
+        self._tables = tables = Tables(
+            shared, node=name, mesh=mesh, redis=config, max_keys=max_keys, main=_table
         )
-        self._table = self._tables.main
-        self._path = ""
-        self._watch: FileWatch | None = None
-        maker = Maker(self._tables, mesh, check_consistency(consistency))
-        defined = maker.define(buckets)
-        self._several = Several(self.bucket)
-        self._strong = maker.strong_side(
-            config, degradation or Degradation(), node=node, region=self._region
+        factory = Factory(tables, mesh, check_consistency(consistency))
+        defined = factory.define(buckets if enabled else shadowed(checked_specs(buckets)))
+        self._strong = strong = factory.strong_side(
+            config, degradation or Degradation(), node=node, region=identity.region
         )
-        self._reload = Reload(
-            self._tables,
-            self._strong,
-            make=maker.make,
-            kind=maker.kind,
-            least_debt=maker.least_debt,
-            started={"node": self._node, "region": self._region, "mesh": mesh, "redis": config},
-            buckets=defined,
-        )
-        self._lifecycle = Lifecycle(
-            self._tables,
-            maker.made,
-            node=self._node,
-            region=self._region,
-            mesh=mesh,
-            strong=self._strong,
+        self._multi = Multi(self._named)
+        self._node = LocalNode(identity, tables, factory.made, strong)
+        self._in_force = InForce(tables, factory, strong, defined, has_redis=config is not None)
+        store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
+        self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
+        started = {"node": node, "region": region, "mesh": mesh, "redis": config}
+        self._reload = Reload(self._in_force, self._rolling, started, _file)
+        upkeep = Housekeeping(
+            tables,
+            factory.made,
+            alone=mesh is None,
             relax=self._reload.beat,
+            save=self._node.save if self._node.keeps_state else None,
         )
-        self._reload.rolling.on_change = self._tell
-        if mesh is not None and mesh.state_dir is not None:
-            self._reload.rolling.state_dir = StateDir(mesh.state_dir, self._node)
-        self._lifecycle.on_rollout = self._reload.rolling.hear
+        self._runtime = Runtime(tables, self._node, strong, self._reload, self._rolling, upkeep)
 
     @classmethod
     def from_file(
@@ -140,87 +122,38 @@ class Limiter:
         """The limiter that a configuration file describes; arguments override the file.
 
         Where it asks for strong consistency and names no Redis, the limiter is eventual, and logs
-        it. `watch`: while the limiter is open, `reload` when the file's content has changed, and
-        on SIGHUP where it is opened in the main thread and nothing else hears that; what is refused
-        is logged. Raises `ConfigError` with every fault.
+        it. With `rating.enabled: false` it admits every call. `watch`: while the limiter is open,
+        `reload` when the file's content has changed, and on SIGHUP where it is opened in the main
+        thread and the program does not handle that signal; what is refused is logged. Raises
+        `ConfigError` with every fault.
         """
-        from crdtbucket.config import load_config  # reads YAML: only for those who have a file
-
-        place = os.path.abspath(path)
-
-        def take() -> None:
-            limiter.reload()
-
-        # Before it is read: a change in between is then seen as one.
-        watching = FileWatch(place, take) if watch else None
-        config = load_config(path)
-        if not config.enabled:
-            problem = Problem(
-                "is false, so there is nothing to limit",
-                "set it to true, or do not make a limiter",
-                "rating.enabled",
-                config.path,
-            )
-            raise ConfigError([problem])
-        store = redis or config.redis
-        # In the middle of a roll-out it starts with the version before, as far as that is known.
-        name, network = config.node if node is None else node, mesh or config.mesh
-        file = config.shared if shared is None else shared
-        first, position = _begun(config, name, network, file) or (config, None)
-        buckets, consistency = runnable(first, has_redis=store is not None)
-        if store is None and _wants_strong(first):
-            LOG.warning(
-                "%s asks for strong consistency and names no Redis: its buckets run in eventual "
-                "mode (give bucket_backend.connection a host or a url)",
-                config.path,
-            )
-        limiter = cls(
-            buckets,
-            node=name,
-            region=(config.region or "") if region is None else region,
-            mesh=network,
-            redis=store,
-            consistency=consistency,
-            degradation=Degradation(
-                first.on_outage,
-                first.fallback_ratio,
-                first.fallback_scope,
-                config.modes,
-                on_mode_change,
-                config.webhook,
-                first.expected_nodes,
-            ),
-            max_keys=max_keys,
-            shared=file,
-        )
-        limiter._path, limiter._watch = place, watching
-        limiter._reload.start(first)
-        if position is not None:
-            limiter._reload.rolling.begin(first, config, position)
-        limiter._tell()
-        return limiter
+        file = LimiterFile.read(path, node=node, mesh=mesh, shared=shared, watch=watch)
+        settings = file.settings(redis, on_mode_change)
+        if region is not None:
+            settings["region"] = region
+        return cls(**settings, max_keys=max_keys, _file=file)
 
     # -- looking
 
     @property
     def node(self) -> str:
         """This node's name."""
-        return self._node
+        return self._node.identity.node
 
     @property
     def region(self) -> str:
         """This node's region, "" when none was given."""
-        return self._region
+        return self._node.identity.region
 
     @property
     def buckets(self) -> Mapping[str, Bucket]:
-        """All buckets by their names as given, in the order of their definition; plans, too."""
-        return MappingProxyType({one.spec.name: one for one in self._reload.buckets.values()})
+        """All buckets by their names as given, in the order of their definition; overrides, too."""
+        return MappingProxyType({one.spec.name: one for one in self._in_force.buckets.values()})
 
     @property
     def address(self) -> str:
         """Where other nodes reach this one, "host:port"; "" while no mesh runs."""
-        mesh = self._lifecycle.mesh
+        mesh = self._node.mesh
         return "" if mesh is None else mesh.address
 
     def bucket(self, name: str) -> Bucket:
@@ -228,22 +161,36 @@ class Limiter:
 
         Raises `UnknownBucket`, which lists the names that there are.
         """
-        buckets = self._reload.buckets
+        buckets = self._in_force.buckets
         found = buckets.get(canonical_name(name)) if isinstance(name, str) else None
         if found is None:
             raise UnknownBucket(name, self.buckets)
         return found
+
+    def _named(self, name: str) -> Sequence[Bucket]:
+        """The bucket with this name, or else `name:1`, `name:2` and so on."""
+        buckets = self._in_force.buckets
+        found = buckets.get(name) if isinstance(name, str) else None
+        if found is not None:
+            return (found,)
+        group: list[Bucket] = []
+        key = canonical_name(name) if isinstance(name, str) else ""
+        while key not in buckets and (one := buckets.get(f"{key}:{len(group) + 1}")) is not None:
+            group.append(one)
+        return group or (self.bucket(name),)
 
     # -- several buckets at once
 
     def take_all(self, wanted: Iterable[Wanted]) -> AllDecision:
         """Takes from several buckets, all or nothing: (bucket, key) or (bucket, key, cost) each.
 
+        The name that `BucketSpec.parse_all` was given stands for all its buckets.
+
         What names the same key counts together. All arguments are checked before anything is
         taken. Raises as `take` and `bucket`, `InvalidKey` when nothing is asked for, and
         `AcquireRequired` for a strong bucket.
         """
-        return self._several.take(wanted)
+        return self._multi.take(wanted)
 
     async def acquire_all(self, wanted: Iterable[Wanted]) -> AllDecision:
         """`take_all` in whatever modes the buckets are; never waits for tokens.
@@ -251,33 +198,41 @@ class Limiter:
         Strong buckets are asked one after the other. What was taken goes back when another one
         denies, raises, or the caller is cancelled. Without strong ones nothing is awaited.
         """
-        return await self._several.acquire(wanted)
+        return await self._multi.acquire(wanted)
 
     def refund_all(self, answer: AllDecision) -> int:
         """Gives back all that is left of an allowed answer; returns the tokens that came back.
 
         Raises `InvalidCost` for a denied one.
         """
-        return self._several.refund(answer)
+        return self._multi.refund(answer)
 
     def reserve_all(self, wanted: Iterable[Wanted], ttl: float = 60.0) -> AllReservation:
         """Sets estimates of several buckets aside together while a `with` block learns the costs.
 
         `async with` where one of them is strong. `ttl` as in `Bucket.reserve`.
         """
-        return AllReservation(self._several, wanted, ttl)
+        return AllReservation(self._multi, wanted, ttl)
+
+    def reset_all(self) -> int:
+        """Gives every key of every bucket back what it lacks, for tests and operators.
+
+        Returns the number of keys to which tokens came back. As `Bucket.reset`: at most what this
+        process has taken of a key and not given back. Looks at every key once a bucket.
+        """
+        return sum(len(bucket.reset_all()) for bucket in self._in_force.buckets.values())
 
     # -- numbers
 
     def keys(self, bucket: str, limit: int = 100) -> list[str | bytes]:
         """Up to `limit` keys of a bucket that were taken here and are still held, in no order.
 
-        Keys with a plan are among those of their bucket; the plan's own name tells them apart. The
-        names of at most 10,000 keys are remembered; in a shared table only by the process that was
-        the first to take. Raises `UnknownBucket`.
+        Keys with an override are among those of their bucket; the override's own name tells them
+        apart. The names of at most 10,000 keys are remembered; in a shared table only by the
+        process that was the first to take. Raises `UnknownBucket`.
         """
         spec = self.bucket(bucket).spec
-        wanted = {spec.name, *(plan.name for _, plan in spec.plans)}
+        wanted = {spec.name, *(override.name for _, override in spec.overrides)}
         table = self.bucket(bucket).table
         names = list(table.names.values())  # a copy: other threads go on taking
         found = ((of, key) for of, key in names if of in wanted)
@@ -296,25 +251,16 @@ class Limiter:
         how old it lately was at most.
         """
         out: dict[str, Any] = {
-            "node": self._node,
-            "region": self._region,
-            "cautious": self._table.cautious_until > self._table.now(),
+            "node": self.node,
+            "region": self.region,
+            "cautious": self._tables.main.cautious_until > self._tables.main.now(),
             "config": self._reload.stats(),
-            "table": self._table.stats(),
+            "table": self._tables.main.stats(),
             "buckets": {name: bucket_stats(bucket) for name, bucket in self.buckets.items()},
+            **self._node.stats(),
         }
-        if self._tables.file is not None:
-            out["shared"] = shared_stats(self._tables.file, self._table)
-        rollout = self._reload.rolling.state
-        if rollout is not None:
+        if (rollout := self._rolling.state) is not None:
             out["rollout"] = rollout
-        mesh, machine = self._lifecycle.mesh, self._lifecycle.machine
-        if mesh is not None and machine is not None:
-            out |= mesh_stats(mesh, machine, self._table.now())
-        elif (view := self._lifecycle.view()) is not None:
-            out["shared"] |= {name: view.pop(name) for name in ("view_age", "omitted")}
-            del view["fleet"]
-            out |= view
         if self._strong is not None:
             out |= self._strong.stats()
         return out
@@ -326,13 +272,7 @@ class Limiter:
         `stage` of its configuration as it last told them, None where it told none; `rollout`:
         the version that it has newest and whether that is running, done, halted or rolled back.
         """
-        machine, view = self._lifecycle.machine, self._lifecycle.view()
-        if machine is None and view is not None:
-            return [fleet_row(*row) for row in view["fleet"]]
-        if machine is None:
-            running, position = self._reload.running, self._reload.rolling.position
-            return [fleet_row(self._node, self._region, "alive", running, row_of(position))]
-        return [fleet_row(*row) for row in machine.fleet(self._table.now())]
+        return self._node.fleet(self._rolling.running, self._rolling.position)
 
     # -- changing
 
@@ -347,20 +287,21 @@ class Limiter:
         the mesh, Redis, when modes change, and whether a bucket is strong stay for the limiter's
         life.
         """
-        self._reload.change(self._file_again() if config is None else config)
-        self._tell()
+        if config is None:
+            self._reload.change_to_file()
+        else:
+            self._reload.change(config)
 
     @property
     def rollout(self) -> LiveRollout:
         """The roll-out of the newest version: its `state`, None without one, and the commands
         `advance`, `halt` and `rollback`, which hold for all nodes that have the version."""
-        return self._reload.rolling
+        return self._rolling
 
     # -- opening and closing
 
     async def __aenter__(self) -> Limiter:
-        await self._lifecycle.open_on_loop()
-        self._start_watch()
+        await self._runtime.open_on_loop()
         return self
 
     async def __aexit__(
@@ -372,8 +313,7 @@ class Limiter:
         await self.aclose()
 
     def __enter__(self) -> Limiter:
-        self._lifecycle.open_in_thread()
-        self._start_watch()
+        self._runtime.open_in_thread()
         return self
 
     def __exit__(
@@ -391,76 +331,18 @@ class Limiter:
         that hears no more may not go on. Blocks for two seconds at most. For a limiter that
         was opened with `async with`, await `aclose` instead.
         """
-        try:
-            self._lifecycle.close()
-        finally:
-            self._stop_watch()
+        self._runtime.close()
 
     async def aclose(self) -> None:
         """`close` for a limiter that was opened with `async with`; on the same event loop."""
-        try:
-            await self._lifecycle.aclose()
-        finally:
-            self._stop_watch()
-
-    # -- inside
-
-    def _tell(self) -> None:
-        """Peers hear what is run here, and how far it is."""
-        self._lifecycle.tell(self._reload.running, self._reload.rolling.position)
-
-    def _start_watch(self) -> None:
-        if self._watch is not None:
-            self._watch.start()
-
-    def _stop_watch(self) -> None:
-        if self._watch is not None and self._lifecycle.state is State.CLOSED:
-            self._watch.stop()
-
-    def _file_again(self) -> Config:
-        from crdtbucket.config import load_config
-
-        config = self._reload.config
-        if config is None:
-            raise CrdtbucketError("this limiter came from no file: pass a configuration to reload")
-        try:
-            return load_config(self._path or config.path)
-        except ConfigError:
-            self._reload.counters["refused"] += 1
-            raise
+        await self._runtime.aclose()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a limiter {NOT_COPIED}")
 
     def __repr__(self) -> str:
         names = ", ".join(self.buckets)
-        return f"Limiter([{names}], node={self._node!r}, {self._lifecycle.state.value})"
-
-
-def _begun(
-    config: Config,
-    node: str | None,
-    mesh: MeshConfig | None,
-    shared: str | os.PathLike[str] | None,
-) -> tuple[Config, Position] | None:
-    """Where the roll-out of a file is in other processes of a shared table, or was in an earlier
-    life: the version before it, and how far. None when it is over, or was never begun."""
-    if config.rollout is None:
-        return None
-    found: list[tuple[Config, Position] | None] = []
-    if shared is not None:
-        found.append(HostRollout(path_for(shared, ALONE if node is None else node)).begun(config))
-    if node is not None and mesh is not None and mesh.state_dir is not None:
-        data = StateDir(mesh.state_dir, node).load_rollout()
-        found.append(None if data is None else recalled(data, config))
-    known = [one for one in found if one is not None]
-    furthest = max(known, key=lambda one: one[1], default=None)
-    return None if furthest is None or furthest[1].status is Status.DONE else furthest
-
-
-def _wants_strong(config: Config) -> bool:
-    asked = {config.consistency, *(spec.consistency for spec in config.buckets)}
-    return Mode.STRONG in asked
+        return f"Limiter([{names}], node={self.node!r}, {self._runtime.state.value})"
 
 
 __all__ = ["Limiter"]

@@ -1,4 +1,4 @@
-"""How definitions become the buckets of one limiter: their kind, room for debt, and store."""
+"""The factory: it makes the buckets of one limiter from their definitions."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from typing import TYPE_CHECKING
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.overridden_bucket import PlannedBucket, set_plans, with_plans
+from crdtbucket.limiter.bucket import Bucket, set_overrides
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
-from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS
+from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, with_overrides
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 if TYPE_CHECKING:
     from crdtbucket.strong.assembly import StrongSide
 
-# News is this old at most where the debt of a bucket is given room for it (ns).
-LAG_NS = NS_PER_SECOND // 5
+TRAVEL_NS = NS_PER_SECOND // 5
+"""The longest time that a change is on its way to a peer, as far as room for debt is concerned."""
 
 
-class Maker:
-    """Makes the buckets of one limiter."""
+class Factory:
+    """Makes the buckets of one limiter: of the right class, in the right table."""
 
     def __init__(self, tables: Tables, mesh: MeshConfig | None, consistency: Mode) -> None:
         """`consistency`: of buckets that do not say it themselves."""
@@ -36,37 +35,39 @@ class Maker:
         self._consistency = consistency
 
     def define(self, specs: Iterable[BucketSpec]) -> dict[str, Bucket]:
-        """The buckets of a new limiter and their plans, by key. Raises `InvalidSpec`."""
+        """The buckets of a new limiter and their overrides, by key. Raises `InvalidSpec`."""
         defined: dict[str, Bucket] = {}
-        for spec in specs:
-            self._define(spec, defined)
+        for spec in checked_specs(specs):
+            for one, owner in with_overrides([spec]):
+                if one.key in defined:
+                    fix = "rename one; all kinds of hyphens count as the same"
+                    raise InvalidSpec(f"two buckets are called {one.name!r}", fix, "name")
+                if len(defined) >= MAX_BUCKETS:
+                    raise InvalidSpec(f"buckets has {one.name!r} as one more", FEWER, "buckets")
+                defined[one.key] = self.make(one, owner)
+            set_overrides([spec], defined)
         return defined
 
     def make(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
-        """Defines a bucket, or a plan of `owner`."""
-        mesh = self._mesh
-        bucket = self.kind(owner, planned=bool(spec.plans))(
-            self._tables.of(self._is_strong(owner)),
+        """Makes a bucket, or the bucket of an override of `owner`."""
+        strong = (owner.consistency or self._consistency) is Mode.STRONG
+        kind = Bucket
+        if strong:  # Redis only where it is used
+            from crdtbucket.strong.strong_bucket import StrongBucket
+
+            kind = StrongBucket
+        bucket = kind(
+            self._tables.of(strong),
             spec,
             min_debt=self.least_debt(spec),
-            news_ns=None if mesh is None else mesh.gossip_interval_ns,
+            news_ns=None if self._mesh is None else self._mesh.gossip_interval_ns,
         )
         self.made.append(bucket)
         return bucket
 
     def least_debt(self, spec: BucketSpec) -> int:
-        """Tokens of debt that it needs room for at least."""
+        """Tokens of debt that a bucket of this definition needs room for at least."""
         return 0 if self._mesh is None else least_debt(spec, self._mesh)
-
-    def kind(self, spec: BucketSpec, *, planned: bool) -> type[Bucket]:
-        """The class of a bucket."""
-        if not self._is_strong(spec):
-            return PlannedBucket if planned else Bucket
-        # Redis only where it is used
-        from crdtbucket.strong.overridden_strong import PlannedStrongBucket
-        from crdtbucket.strong.strong_bucket import StrongBucket
-
-        return PlannedStrongBucket if planned else StrongBucket
 
     def strong_side(
         self,
@@ -76,8 +77,10 @@ class Maker:
         node: str | None,
         region: str,
     ) -> StrongSide | None:
-        """What asks Redis for the strong buckets made so far; None where there is none. Raises
-        `InvalidSpec`."""
+        """The part that asks Redis for the strong buckets made so far; None where there are none.
+
+        Raises `InvalidSpec`.
+        """
         buckets = [bucket for bucket in self.made if not bucket.immediate]
         if not buckets:
             return None
@@ -99,26 +102,24 @@ class Maker:
             region=region,
         )
 
-    def _define(self, spec: BucketSpec, defined: dict[str, Bucket]) -> None:
+
+def checked_specs(specs: Iterable[BucketSpec]) -> Iterable[BucketSpec]:
+    """The definitions as they were passed. Raises `InvalidSpec` for what is no list of them."""
+    fix = 'pass a list, such as Limiter([BucketSpec.parse("api", "100/minute")])'
+    if isinstance(specs, BucketSpec):
+        raise InvalidSpec("buckets is one BucketSpec and no list", fix, "buckets")
+    if isinstance(specs, (str, bytes)) or not isinstance(specs, Iterable):
+        raise InvalidSpec(f"buckets is {specs!r}", fix, "buckets")
+    for spec in specs:
         if not isinstance(spec, BucketSpec):
             fix = 'make one with BucketSpec(...) or BucketSpec.parse("name", "100/minute")'
             raise InvalidSpec(f"buckets contains {spec!r}, which is no BucketSpec", fix, "buckets")
-        for one, owner in with_plans([spec]):
-            if one.key in defined:
-                fix = "rename one; all kinds of hyphens count as the same"
-                raise InvalidSpec(f"two buckets are called {one.name!r}", fix, "name")
-            if len(defined) >= MAX_BUCKETS:
-                raise InvalidSpec(f"buckets has {one.name!r} as one more", FEWER, "buckets")
-            defined[one.key] = self.make(one, owner)
-        set_plans([spec], defined)
-
-    def _is_strong(self, spec: BucketSpec) -> bool:
-        return (spec.consistency or self._consistency) is Mode.STRONG
+        yield spec
 
 
 def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
-    """Tokens of debt that late news may need room for: four times what refills while it travels."""
-    return -(-4 * spec.refill_rate * (LAG_NS + mesh.gossip_interval_ns) // spec.interval_ns)
+    """Tokens of debt that late changes may need room for: four times what refills on their way."""
+    return -(-4 * spec.refill_rate * (TRAVEL_NS + mesh.gossip_interval_ns) // spec.interval_ns)
 
 
-__all__ = ["Maker", "least_debt"]
+__all__ = ["Factory", "checked_specs", "least_debt"]

@@ -27,16 +27,24 @@ SWEEP_BEATS = 32
 class Housekeeping:
     """One beat of upkeep, and two ways to repeat it."""
 
-    def __init__(self, tables: Tables, buckets: Sequence[Bucket], *, alone: bool) -> None:
-        """`buckets` may grow. `alone`: no mesh looks after the main table."""
+    def __init__(
+        self,
+        tables: Tables,
+        buckets: Sequence[Bucket],
+        *,
+        alone: bool,
+        relax: Callable[[], None] | None = None,
+        save: Callable[[], None] | None = None,
+    ) -> None:
+        """`buckets` may grow. `alone`: no mesh looks after the main table. `relax`: takes back what
+        a change of definitions needs for a time only. `save`: keeps a snapshot; it is called every
+        ten seconds, from a thread, as it takes its time."""
         self._tables = tables
         self._table = table = tables.main
         self._buckets = buckets
         self._alone = alone
-        self.relax: Callable[[], None] | None = None
-        """Takes back what a change of definitions needs for a time only."""
-        self.save: Callable[[], None] | None = None
-        """Keeps a snapshot; called every ten seconds, from a thread: it takes its time."""
+        self._relax = relax
+        self._save_state = save
         self._saved = table.now()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._saving: asyncio.Future[None] | None = None
@@ -52,14 +60,14 @@ class Housekeeping:
             due = bucket.reservations.expire()
             if due is not None:
                 delay = min(delay, max((due - now) / NS_PER_SECOND, SHORTEST_BEAT_S))
-        if self.relax is not None:
-            self.relax()
+        if self._relax is not None:
+            self._relax()
         for table in self._tables.deciding():
             if self._alone or table is not self._table:
                 _look_after(table)
-        if self.save is not None and now - self._saved >= SAVE_NS:
+        if self._save_state is not None and now - self._saved >= SAVE_NS:
             self._saved = now
-            self._save(self.save)
+            self._save(self._save_state)
         return delay
 
     def start_on_loop(self) -> None:
@@ -106,8 +114,8 @@ class Housekeeping:
 def _look_after(table: Table) -> None:
     if table.shared and not table.lead():
         return  # another process does
-    # Nobody has to hear of anything: what was attempted counts as sent, so that it can be
-    # evicted when it is full again.
+    # There are no peers: every change counts as sent, so that a key can be evicted when it is full
+    # again.
     table.collect()
     table.trim(table.version)
     table.sweep(max(SWEEP_LEAST, table.places // SWEEP_BEATS))

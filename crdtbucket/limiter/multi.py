@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from operator import index
 from types import TracebackType
 from typing import SupportsIndex
@@ -23,24 +23,37 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.reservations import Reservation, checked_actual
 
 Wanted = tuple[str, "str | bytes"] | tuple[str, "str | bytes", SupportsIndex]
-"""The name of a bucket, a key, and a cost (1 if left out)."""
+"""The name of a bucket, a key, and a cost (1 if left out). A name without a bucket of its own
+stands for the buckets `name:1`, `name:2` and so on, as `BucketSpec.parse_all` makes them."""
 
 
-@dataclass(frozen=True)
 class AllDecision:
     """The answer of `take_all` and `acquire_all`: truthy when everything was taken."""
 
+    __slots__ = ("decisions",)
+
     decisions: tuple[Decision, ...]
-    """One of each that was asked for, in order; what names the same key shares one. When the whole
-    is denied nothing was taken: then each says what it would get alone."""
-    binding: Decision
-    """The one to look at: denied, it takes longest; allowed, it has the least of its limit left.
-    A shadow binds only where all are shadows."""
+    """One of each bucket that was asked, in order; what names the same key shares one. When the
+    whole is denied nothing was taken: then each says what it would get alone."""
+
+    def __init__(self, decisions: tuple[Decision, ...]) -> None:
+        """Made by `Limiter`; it is not changed afterwards."""
+        self.decisions = decisions
+
+    @property
+    def binding(self) -> Decision:
+        """The one to look at: denied, it takes longest; allowed, it has the least of its limit
+        left. A shadow binds only where all are shadows."""
+        denied = [decision for decision in self.decisions if not decision.allowed]
+        if denied:
+            return max(denied, key=lambda one: one.retry_after_ns)
+        real = [one for one in self.decisions if not one.bucket.spec_of(one.key).shadow]
+        return min(real or self.decisions, key=lambda one: one.remaining / one.limit)
 
     @property
     def allowed(self) -> bool:
         """Whether everything was taken."""
-        return self.binding.allowed
+        return all(self.decisions)
 
     @property
     def retry_after(self) -> float:
@@ -48,7 +61,10 @@ class AllDecision:
         return self.binding.retry_after
 
     def __bool__(self) -> bool:
-        return self.allowed
+        return all(self.decisions)
+
+    def __repr__(self) -> str:
+        return f"AllDecision(allowed={self.allowed}, binding={self.binding!r})"
 
 
 class Part:
@@ -70,7 +86,7 @@ class Part:
         return self.decision.allowed, self.bucket.spec.key, self.bucket.hash(self.key)
 
 
-class Several:
+class Multi:
     """Takes of several buckets of one limiter.
 
     What decides in this process is taken last, at once and under a lock, so no such token is held
@@ -78,9 +94,9 @@ class Several:
     Whatever was taken goes back when another part is denied, fails, or the caller is cancelled.
     """
 
-    def __init__(self, bucket: Callable[[str], Bucket]) -> None:
-        """`bucket`: finds one by its name."""
-        self._bucket = bucket
+    def __init__(self, find: Callable[[str], Sequence[Bucket]]) -> None:
+        """`find`: the buckets with a name, one or more."""
+        self.find = find
         # Else two callers could each hold what the other needs. A signal handler may come between.
         self._lock = threading.RLock()
 
@@ -88,6 +104,9 @@ class Several:
         """All or nothing, without I/O; `Limiter.take_all` says the rest."""
         items = tuple(wanted)
         with self._lock:
+            plain = self._take_plain(items)
+            if plain is not None:
+                return plain
             parts = self._parts(items)
             for part in parts:
                 if not part.bucket.immediate:
@@ -129,6 +148,35 @@ class Several:
             raise
         return _answer(parts)
 
+    def _take_plain(self, items: Sequence[Wanted]) -> AllDecision | None:
+        """The common case: a bucket of this process for each item, all of them different, and
+        tokens for all. None for every other case, with nothing taken."""
+        calls: dict[Bucket, tuple[str | bytes, SupportsIndex]] = {}
+        for item in items:
+            if type(item) is not tuple or not 2 <= len(item) <= 3:
+                return None
+            buckets, key = self.find(item[0]), item[1]
+            cost = item[2] if len(item) == 3 else 1
+            for named in buckets:
+                bucket = named.of(key)
+                if bucket in calls or not bucket.immediate or not bucket.peek(key, cost):
+                    return None
+                calls[bucket] = key, cost
+        taken: list[Decision] = []
+        try:
+            for bucket, (key, cost) in calls.items():
+                decision = bucket.take(key, cost)
+                if not decision:  # another thread was faster
+                    break
+                taken.append(decision)
+            if taken and len(taken) == len(calls):
+                return AllDecision(tuple(taken))
+        except BaseException:
+            _refund(taken)
+            raise
+        _refund(taken)
+        return None
+
     def _parts(self, items: Sequence[Wanted]) -> Parts:
         """What is asked for, a part for each key. Everything is checked; nothing is taken."""
         parts = Parts()
@@ -136,8 +184,9 @@ class Several:
             if not isinstance(item, (tuple, list)) or not 2 <= len(item) <= 3:
                 raise InvalidKey(f"{item!r} is no (bucket, key) and no (bucket, key, cost)")
             name, key, cost = item if len(item) == 3 else (*item, 1)
-            bucket = self._bucket(name).of(key)
-            parts.add(bucket, key, cost, bucket.peek(key, cost))
+            for named in self.find(name):
+                bucket = named.of(key)
+                parts.add(bucket, key, cost, bucket.peek(key, cost))
         if not parts:
             raise InvalidKey("nothing is asked for: pass one (bucket, key, cost) or more")
         return parts
@@ -150,26 +199,27 @@ class AllReservation:
     gives back each one that was not committed.
     """
 
-    def __init__(self, several: Several, wanted: Iterable[Wanted], ttl: float) -> None:
+    def __init__(self, multi: Multi, wanted: Iterable[Wanted], ttl: float) -> None:
         """Nothing is taken yet."""
         if duration_ns(ttl, "ttl") == 0:
             raise InvalidSpec("ttl is 0", "give the seconds after which the work is lost", "ttl")
-        self._several = several
+        self._multi = multi
         self._wanted = tuple(wanted)
         self._ttl = ttl
         self._entered = False
+        self._groups: list[tuple[Reservation, ...]] = []
         self.reservations: tuple[Reservation, ...] = ()
         """One of each that was asked for, in order, once entered; what names the same key shares
         one."""
 
     def __enter__(self) -> AllReservation:
         self._begin()
-        self._hold(self._several.take(self._wanted))
+        self._hold(self._multi.take(self._wanted))
         return self
 
     async def __aenter__(self) -> AllReservation:
         self._begin()
-        self._hold(await self._several.acquire(self._wanted))
+        self._hold(await self._multi.acquire(self._wanted))
         return self
 
     def __exit__(
@@ -196,11 +246,12 @@ class AllReservation:
         """
         if not self.reservations:
             raise ReservationError("commit before the reservation was entered or granted")
-        if len(actual) != len(self.reservations):
-            raise InvalidCost(f"{len(actual)} costs for {len(self.reservations)} reservations")
+        if len(actual) != len(self._groups):
+            raise InvalidCost(f"{len(actual)} costs for {len(self._groups)} reservations")
         costs: dict[Reservation, int] = {}
-        for one, tokens in zip(self.reservations, actual, strict=True):
-            costs[one] = costs.get(one, 0) + checked_actual(tokens)
+        for group, tokens in zip(self._groups, actual, strict=True):
+            for one in group:
+                costs[one] = costs.get(one, 0) + checked_actual(tokens)
         for one, tokens in costs.items():
             one.commit(tokens)
 
@@ -222,6 +273,9 @@ class AllReservation:
             assert isinstance(bucket, Bucket)
             made[decision] = bucket.reservations.enter(decision, self._ttl)
         self.reservations = tuple(made[decision] for decision in answer.decisions)
+        left = iter(self.reservations)
+        for item in self._wanted:  # a name may stand for several buckets
+            self._groups.append(tuple(itertools.islice(left, len(self._multi.find(item[0])))))
 
 
 class Parts(list[Part]):
@@ -264,6 +318,11 @@ def _take(parts: Sequence[Part]) -> bool:
     return True
 
 
+def _refund(taken: Sequence[Decision]) -> None:
+    for decision in taken:
+        decision.bucket.refund(decision)
+
+
 def _give_back(held: list[Part]) -> None:
     while held:
         part = held.pop()
@@ -279,12 +338,7 @@ def _deny(held: list[Part]) -> None:
 
 
 def _answer(parts: Parts) -> AllDecision:
-    decisions = tuple(part.decision for part in parts.items)
-    denied = [decision for decision in decisions if not decision.allowed]
-    if denied:
-        return AllDecision(decisions, max(denied, key=lambda one: one.retry_after_ns))
-    real = [one for one in decisions if not one.bucket.spec_of(one.key).shadow] or decisions
-    return AllDecision(decisions, min(real, key=lambda one: one.remaining / one.limit))
+    return AllDecision(tuple(part.decision for part in parts.items))
 
 
-__all__ = ["AllDecision", "AllReservation", "Several", "Wanted"]
+__all__ = ["AllDecision", "AllReservation", "Multi", "Wanted"]

@@ -84,7 +84,7 @@ class Tables:
         if self._strong is not None:
             yield self._strong
 
-    def begin_life(self) -> None:
+    def begin_epoch(self) -> None:
         """To be called when the limiter opens: what a fork has copied counts under a new epoch, as
         no two processes may count under one."""
         if os.getpid() == self._process:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, cast
 
 from crdtbucket._core import BucketCore, Decision
 from crdtbucket.base.clock import NS_PER_SECOND
@@ -27,34 +28,24 @@ LOOK_AGAIN_NS = NS_PER_SECOND
 Hash = tuple[int, int]
 
 
-class Lines(Protocol):
-    """Those who wait for tokens of one bucket."""
+class WaitingLine(Protocol):
+    """The callers of one event loop that wait for tokens of one key, the earliest first."""
 
-    async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision: ...
-    def kick(self, key: str | bytes) -> None: ...
-    def kick_all(self) -> None: ...
+    loop: asyncio.AbstractEventLoop
+    hash: Hash
+
+    def kick(self) -> None:
+        """Look again soon; from any thread."""
+
     def __len__(self) -> int: ...
-    def __bool__(self) -> bool: ...
 
 
-class Waiters:
-    """All lines of one bucket."""
+class Lines(ABC):
+    """All lines of one bucket: each of one key and one event loop."""
 
-    def __init__(
-        self,
-        bucket: BucketCore,
-        *,
-        news_ns: int | None = None,
-        max_waiters: int = MAX_WAITERS,
-    ) -> None:
-        """`news_ns`: how often other nodes are heard (ns), None when there are no others.
-
-        Their news changes levels without a notice; a refund in this process calls `kick`.
-        """
-        self.news_ns = news_ns
+    def __init__(self, bucket: BucketCore) -> None:
         self._bucket = bucket
-        self._max_waiters = max_waiters
-        self._lines: dict[Hash, tuple[Line, ...]] = {}
+        self._lines: dict[Hash, tuple[WaitingLine, ...]] = {}
         self._lock = threading.Lock()  # for changes of `_lines`, from the loops of several threads
 
     def __len__(self) -> int:
@@ -64,19 +55,9 @@ class Waiters:
     def __bool__(self) -> bool:
         return bool(self._lines)
 
+    @abstractmethod
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
         """The allowed decision, once it is this caller's turn; `Bucket.wait` says the rest."""
-        timeout_ns = patience_ns(timeout)
-        loop = asyncio.get_running_loop()
-        line = self._line(key, loop) if self._lines else None
-        decision = self._bucket.take(key, cost) if line is None else self._bucket.peek(key, cost)
-        if line is None:
-            if decision.allowed:
-                return decision
-            line = Line(self, self._bucket, decision, loop)
-        # Nothing was awaited since the look-up, so no other caller of this loop came between.
-        line.check(decision, timeout_ns, self._max_waiters)
-        return await line.join(decision.cost, timeout_ns)
 
     def kick(self, key: str | bytes) -> None:
         """Tokens of `key` came back: its lines look again at once. Safe from any thread."""
@@ -89,13 +70,13 @@ class Waiters:
             for line in lines:
                 line.kick()
 
-    def open(self, line: Line) -> None:
-        """Count in a line that its first caller joins."""
+    def open(self, line: WaitingLine) -> None:
+        """Adds a line that its first caller joins."""
         with self._lock:
             self._lines[line.hash] = (*self._lines.get(line.hash, ()), line)
 
-    def close(self, line: Line) -> None:
-        """Forget a line that nobody stands in."""
+    def close(self, line: WaitingLine) -> None:
+        """Forgets a line in which nobody waits."""
         with self._lock:
             left = tuple(one for one in self._lines[line.hash] if one is not line)
             if left:
@@ -103,12 +84,46 @@ class Waiters:
             else:
                 del self._lines[line.hash]
 
-    def _line(self, key: str | bytes, loop: asyncio.AbstractEventLoop) -> Line | None:
+    def find(self, key: str | bytes, loop: asyncio.AbstractEventLoop) -> WaitingLine | None:
+        """The line of a key on an event loop."""
         lines = self._lines.get(self._bucket.hash(key), ())
         return next((line for line in lines if line.loop is loop), None)
 
 
-class Line:
+class Waiters(Lines):
+    """The callers that wait for a bucket which decides in this process."""
+
+    def __init__(
+        self,
+        bucket: BucketCore,
+        *,
+        news_ns: int | None = None,
+        max_waiters: int = MAX_WAITERS,
+    ) -> None:
+        """`news_ns`: how often updates of other nodes come (ns), None when there are no others.
+
+        An update changes levels without a notice; a refund in this process calls `kick`.
+        """
+        super().__init__(bucket)
+        self.news_ns = news_ns
+        self._max_waiters = max_waiters
+
+    async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
+        """As of `Lines`."""
+        timeout_ns = patience_ns(timeout)
+        loop = asyncio.get_running_loop()
+        line = cast("LocalLine | None", self.find(key, loop)) if self._lines else None
+        decision = self._bucket.take(key, cost) if line is None else self._bucket.peek(key, cost)
+        if line is None:
+            if decision.allowed:
+                return decision
+            line = LocalLine(self, self._bucket, decision, loop)
+        # Nothing was awaited since the look-up, so no other caller of this loop came between.
+        line.check(decision, timeout_ns, self._max_waiters)
+        return await line.join(decision.cost, timeout_ns)
+
+
+class LocalLine:
     """The callers of one event loop that wait for tokens of one key, the earliest first.
 
     Only the first one's cost is tried, so a later one never passes an earlier one. One timer is
@@ -250,4 +265,4 @@ def patience_ns(timeout: float | timedelta | None) -> int | None:
     return duration_ns(timeout, "timeout")
 
 
-__all__ = ["MAX_WAITERS", "Lines", "Waiters", "patience_ns"]
+__all__ = ["MAX_WAITERS", "Lines", "WaitingLine", "Waiters", "patience_ns"]

@@ -5,8 +5,8 @@ No label is ever a key of a bucket: there may be millions of those. docs/metrics
 
 from __future__ import annotations
 
-from crdtbucket.metrics import readings as read
-from crdtbucket.metrics.readings import PEER_STATES, Figure, Sample, Stats
+from crdtbucket.metrics import metric as read
+from crdtbucket.metrics.metric import PEER_STATES, MetricSpec, Sample, Stats
 from crdtbucket.spec.mode import Mode
 
 BUCKET = ("bucket",)
@@ -14,62 +14,62 @@ ENDPOINT = ("endpoint",)
 CONFIG_LABELS = ("version", "hash", "stage")
 
 NODE = (
-    Figure(
+    MetricSpec(
         "node_info",
         "Who this is; always 1.",
         lambda stats: [((stats["node"], stats["region"]), 1)],
         ("node", "region"),
     ),
-    Figure(
+    MetricSpec(
         "cautious",
         "1 while this node has not heard the mesh yet and serves only a part of its share.",
         lambda stats: [((), int(stats["cautious"]))],
     ),
 )
 BUCKETS = (
-    Figure(
+    MetricSpec(
         "decisions_total",
         "Decisions by mode: allowed, denied, or shadowed (admitted by a shadow beyond its limit).",
         read.decisions,
         ("bucket", "decision", "mode"),
     ),
-    Figure(
+    MetricSpec(
         "mode",
         "1 for the mode in which the bucket decides (strong, eventual, fallback), else 0.",
         read.each_by("buckets", read.mode),
         ("bucket", "mode"),
     ),
-    Figure(
+    MetricSpec(
         "fallback_active",
         "1 while the bucket decides by the rule of an outage.",
         read.each("buckets", lambda one: int(one["mode"] == Mode.FALLBACK)),
         BUCKET,
     ),
-    Figure(
+    MetricSpec(
         "capacity_tokens",
         "Tokens of a full bucket.",
         read.each("buckets", lambda one: one["spec"].capacity),
         BUCKET,
     ),
-    Figure(
+    MetricSpec(
         "refill_tokens_per_second",
         "Tokens that come back in a second.",
         read.each("buckets", lambda one: one["spec"].rate_per_second),
         BUCKET,
     ),
-    Figure(
+    MetricSpec(
         "fill_ratio",
         "Share of their tokens that the held keys have on average; 1: all are full.",
         read.each("buckets", lambda one: 1 - read.share(one["debt"], one) / max(one["keys"], 1)),
         BUCKET,
     ),
-    Figure(
+    MetricSpec(
         "lowest_fill_ratio",
         "Share of its tokens that the emptiest key has; below 0 in debt beyond the capacity.",
         read.each("buckets", lambda one: 1 - read.share(one["highest_debt"], one)),
         BUCKET,
     ),
-    Figure(
+    MetricSpec(
         "over_admission_bound_tokens",
         "Most that lag explains of the debt beyond the capacity: of each peer its capacity, and"
         " the refill since it was heard.",
@@ -104,7 +104,7 @@ BUCKETS = (
     ),
 )
 TABLE = (
-    Figure(
+    MetricSpec(
         "table_evictions_total",
         "Keys that went: full ones cost nothing, indebted ones forget their debt.",
         read.numbers("table", full="evicted_full", indebted="evicted_indebted"),
@@ -135,32 +135,32 @@ SHARED = read.plain(
     ("shared_repairs_total", "repairs", "Times a process died while it changed the table."),
 )
 MESH = (
-    Figure("peers", "Nodes known, by what is known of them.", read.peers, ("state",)),
-    Figure(
+    MetricSpec("peers", "Nodes known, by what is known of them.", read.peers, ("state",)),
+    MetricSpec(
         "replication_lag_seconds",
         "How old the newest complete round of a peer is, the time that it travelled included.",
         lambda stats: [((name,), lag) for name, lag in stats.get("lag", {}).items()],
         ("peer",),
     ),
-    Figure(
+    MetricSpec(
         "mesh_frames_total",
         "Sealed frames on the sockets: in or out.",
         read.numbers("mesh", **{"in": "frames_in", "out": "frames_out"}),
         ("direction",),
     ),
-    Figure(
+    MetricSpec(
         "mesh_bytes_total",
         "Bytes of those frames.",
         read.numbers("mesh", **{"in": "bytes_in", "out": "bytes_out"}),
         ("direction",),
     ),
-    Figure(
+    MetricSpec(
         "mesh_refused_total",
         "Connections and frames turned away, by reason.",
         read.refused,
         ("reason",),
     ),
-    Figure(
+    MetricSpec(
         "mesh_entries_total",
         "Entries received: merged, ignored (full there, unknown here), or of an unknown bucket.",
         read.numbers("mesh", merged="merged", ignored="ignored", unknown_bucket="unknown_bucket"),
@@ -194,30 +194,30 @@ MESH = (
         (
             "mesh_learned_tokens",
             "gained",
-            "Tokens learned from read.peers, less what they refunded.",
+            "Tokens learned from peers, less what they refunded.",
         ),
     ),
 )
 REDIS = (
-    Figure(
+    MetricSpec(
         "redis_mode",
         "1 for the mode in which the endpoint is (strong, eventual, fallback), else 0.",
         read.each_by("redis", read.mode),
         ("endpoint", "mode"),
     ),
-    Figure(
+    MetricSpec(
         "redis_mode_seconds_total",
         "Seconds spent in each mode.",
         read.each_by("redis", lambda one: one["mode_seconds"]),
         ("endpoint", "mode"),
     ),
-    Figure(
+    MetricSpec(
         "redis_failures_total",
         "Calls that failed for certain, by kind.",
         read.each_by("redis", lambda one: one["failed"]),
         ("endpoint", "kind"),
     ),
-    Figure(
+    MetricSpec(
         "redis_latency_seconds",
         "Time to an answer, late ones included.",
         read.each("redis", lambda one: (one["latency"], one["latency_sum"])),
@@ -249,14 +249,18 @@ REDIS = (
         ("strong_settled_tokens_total", "settled_tokens", "Tokens that settling brought."),
         ("strong_unsettled_keys", "unsettled", "Keys that Redis is still to be told of."),
         ("strong_denied_here_total", "denied_here", "Denials without asking Redis again."),
-        ("strong_returned_calls_total", "ghosts", "Calls found charged to nobody, and returned."),
+        (
+            "strong_unclaimed_charges_total",
+            "unclaimed_charges",
+            "Charges that no caller got, given back.",
+        ),
         ("strong_sharing_nodes", "sharing_nodes", "Processes that share the limits, this one too."),
         ("strong_refused", "refused", "1 while Redis is not used, as others hash keys otherwise."),
     ),
 )
 
 CONFIG = (
-    Figure(
+    MetricSpec(
         "config_info",
         "The configuration that runs: version, hash of its content, stage of its roll-out; 1.",
         lambda stats: (
@@ -266,13 +270,13 @@ CONFIG = (
         ),
         CONFIG_LABELS,
     ),
-    Figure(
+    MetricSpec(
         "config_reloads_total",
         "Configurations that were read again: taken over (applied), or refused for their faults.",
         read.numbers("config", applied="reloads", refused="refused"),
         ("result",),
     ),
-    Figure(
+    MetricSpec(
         "config_version",
         "Version of the configuration that runs.",
         read.number("config", "version"),
@@ -280,7 +284,7 @@ CONFIG = (
 )
 
 ROLLOUT = (
-    Figure(
+    MetricSpec(
         "rollout_status",
         "1 for how the newest version stands (running, done, halted, rolled_back), else 0.",
         read.rollout_status,
@@ -294,7 +298,7 @@ ROLLOUT = (
         ("rollout_percent", "percent", "Share of the keys of this node that it has, in percent."),
         ("rollout_halts_total", "halts", "Times that this node halted it for what it denied."),
     ),
-    Figure(
+    MetricSpec(
         "rollout_decisions_total",
         "Calls under the old and the new version, of buckets that have keys of both: admitted or"
         " denied.",
@@ -303,8 +307,17 @@ ROLLOUT = (
     ),
 )
 
-FIGURES: tuple[Figure, ...] = (*NODE, *BUCKETS, *TABLE, *SHARED, *MESH, *REDIS, *CONFIG, *ROLLOUT)
+METRICS: tuple[MetricSpec, ...] = (
+    *NODE,
+    *BUCKETS,
+    *TABLE,
+    *SHARED,
+    *MESH,
+    *REDIS,
+    *CONFIG,
+    *ROLLOUT,
+)
 """All of them; every name gets `PREFIX`."""
 PREFIX = "crdtbucket_"
 
-__all__ = ["FIGURES", "PEER_STATES", "PREFIX", "Figure", "Sample", "Stats"]
+__all__ = ["METRICS", "PEER_STATES", "PREFIX", "MetricSpec", "Sample", "Stats"]

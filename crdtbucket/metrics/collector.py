@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from crdtbucket._core import Table
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.metrics.catalogue import FIGURES, PREFIX, Figure, Stats
+from crdtbucket.metrics.catalogue import METRICS, PREFIX, MetricSpec, Stats
 
 if TYPE_CHECKING:
     from crdtbucket.limiter.facade import Limiter
@@ -36,7 +36,7 @@ class LimiterCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Every metric's name and help, without numbers."""
-        return (family(figure, None) for figure in FIGURES)
+        return (family(metric, None) for metric in METRICS)
 
     def collect(self) -> Iterator[Metric]:
         """Every metric as it stands at this moment; any thread may ask. Goes over all keys: some
@@ -56,7 +56,7 @@ class LimiterCollector(Collector):
             numbers.setdefault("mode", bucket.mode)
             level = levels[table].get(bucket.name_hash, NO_LEVEL)
             numbers |= dict(zip(LEVELS, level, strict=True))
-        return (family(figure, stats) for figure in FIGURES)
+        return (family(metric, stats) for metric in METRICS)
 
 
 def register(limiter: Limiter, registry: CollectorRegistry = REGISTRY) -> LimiterCollector:
@@ -75,18 +75,18 @@ def register(limiter: Limiter, registry: CollectorRegistry = REGISTRY) -> Limite
     return collector
 
 
-def family(figure: Figure, stats: Stats | None) -> Metric:
-    """A figure as prometheus_client has it; without `stats` its name and help alone."""
-    samples = figure.read(stats) if stats is not None else ()
-    name = PREFIX + figure.name
-    if figure.histogram:
-        histogram = HistogramMetricFamily(name, figure.help, labels=figure.labels)
+def family(metric: MetricSpec, stats: Stats | None) -> Metric:
+    """A metric as prometheus_client has it; without `stats` its name and help alone."""
+    samples = metric.read(stats) if stats is not None else ()
+    name = PREFIX + metric.name
+    if metric.histogram:
+        histogram = HistogramMetricFamily(name, metric.help, labels=metric.labels)
         for labels, (buckets, total) in samples:
             bounds = [("+Inf" if bound == math.inf else repr(bound), n) for bound, n in buckets]
             histogram.add_metric(labels, bounds, total)
         return histogram
-    kind = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
-    family = kind(name, figure.help, labels=figure.labels)
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    family = kind(name, metric.help, labels=metric.labels)
     for labels, value in samples:
         family.add_metric(labels, value)
     return family

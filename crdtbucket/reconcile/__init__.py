@@ -1,1 +1,1 @@
-"""Bringing the counters of all nodes and of Redis to their join, from outside the mesh."""
+"""Merges the counters of all nodes and of Redis, from outside the mesh."""

@@ -10,9 +10,9 @@ from crdtbucket.config import Config
 from crdtbucket.errors import ConfigError, Problem, RedisUnavailable
 from crdtbucket.mesh.mesh_config import MeshConfig, split_address
 from crdtbucket.mesh.transport.discovery import providers
-from crdtbucket.reconcile.buckets import Buckets
+from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.findings import Holder, Report
-from crdtbucket.reconcile.observed_peer import Caller, Peer, PeerFailed
+from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode, Observer
 from crdtbucket.reconcile.reconciliation import Reconciliation
 from crdtbucket.reconcile.records import Records
 
@@ -32,7 +32,7 @@ async def reconcile(
     """One run over all keys, or until `stopped()`.
 
     `name`: what nodes write into their logs. `peers`: whom to ask, "host:port"; without them those
-    of the file, and every member that they know. `timeout` (s): for each answer. `moved` is told
+    of the file, and every member that they know. `timeout` (s): for each answer. `moved` gets
     the part that is done. Raises `ConfigError` for a file without a mesh; what cannot be reached is
     in the report.
     """
@@ -40,9 +40,9 @@ async def reconcile(
     if mesh is None:
         fix = "add mesh: with the secret and the peers of the nodes"
         raise ConfigError([Problem("is missing", fix, "mesh", config.path)])
-    buckets = Buckets(config, mesh)
+    buckets = BucketIndex(config, mesh)
     report = Report(dry_run=dry_run)
-    async with Caller(mesh, buckets, name, timeout, shared_key(mesh, config.redis)) as caller:
+    async with Observer(mesh, buckets, name, timeout, shared_key(mesh, config.redis)) as caller:
         nodes = await _Meeting(caller, report).meet(mesh, peers)
         redis = await _open_redis(config, buckets, timeout, report)
         try:
@@ -56,18 +56,18 @@ async def reconcile(
 class _Meeting:
     """Calls nodes, and those that they name."""
 
-    def __init__(self, caller: Caller, report: Report) -> None:
+    def __init__(self, caller: Observer, report: Report) -> None:
         self._caller, self._report = caller, report
-        self._nodes: dict[str, Peer] = {}
+        self._nodes: dict[str, ObservedNode] = {}
         self._called: set[str] = set()
 
-    async def meet(self, mesh: MeshConfig, peers: Sequence[str]) -> list[Peer]:
+    async def meet(self, mesh: MeshConfig, peers: Sequence[str]) -> list[ObservedNode]:
         """All that could be met, by name; the report has the others."""
         found = [a for one in providers(peers or mesh.peers) for a in await one.addresses()]
         failed = await self._call(found)
         if not peers:
             # The node whose file this is, if it runs here; if not, others name it.
-            await self._call([_own(mesh)])
+            await self._call([own_address(mesh)])
             while new := self._members():
                 failed |= await self._call(new)
         named = {a: n for node in self._nodes.values() for n, a in node.members.items()}
@@ -87,7 +87,7 @@ class _Meeting:
         for address, met in zip(
             new, await asyncio.gather(*calls, return_exceptions=True), strict=True
         ):
-            if isinstance(met, PeerFailed):
+            if isinstance(met, ObservationFailed):
                 failed[address] = str(met)
             elif isinstance(met, BaseException):
                 raise met
@@ -109,7 +109,8 @@ class _Meeting:
                 self._report.holders.append(Holder(name, "node", address, error=error))
 
 
-def _own(mesh: MeshConfig) -> str:
+def own_address(mesh: MeshConfig) -> str:
+    """Where the node of this configuration is reached."""
     if mesh.advertise is not None:
         return mesh.advertise
     host, port = split_address(mesh.listen)
@@ -118,7 +119,7 @@ def _own(mesh: MeshConfig) -> str:
 
 
 async def _open_redis(
-    config: Config, buckets: Buckets, timeout: float, report: Report
+    config: Config, buckets: BucketIndex, timeout: float, report: Report
 ) -> Records | None:
     wanted = any(bucket.arguments is not None for bucket in buckets.by_key.values())
     if config.redis is None or not wanted:
@@ -133,4 +134,4 @@ async def _open_redis(
     return redis
 
 
-__all__ = ["reconcile"]
+__all__ = ["own_address", "reconcile"]

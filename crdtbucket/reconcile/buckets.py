@@ -20,12 +20,12 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Bucket:
+class ReconciledBucket:
     """One bucket of the file."""
 
     spec: BucketSpec
     position: int
-    """In the definitions that nodes are told."""
+    """Its place in the list of definitions that is sent to nodes."""
     ceiling: int
     """capacity + max_debt, in tokens."""
     arguments: Arguments | None
@@ -37,23 +37,23 @@ class Bucket:
         return math.ceil(tokens * q / p)
 
 
-News = tuple[Bucket, Columns, Fraction]
-"""What a holder is told of a key: its bucket, the columns, and the tokens owed."""
+KeyUpdate = tuple[ReconciledBucket, Columns, Fraction]
+"""What is sent to a holder about a key: its bucket, the columns, and the tokens owed."""
 
 
-class Buckets:
+class BucketIndex:
     """All of them, by the hash of the name (as nodes say it) and by the name (as Redis does)."""
 
     def __init__(self, config: Config, mesh: MeshConfig) -> None:
         table = Table(max_keys=16)
         redis = config.redis
-        self.by_hash: dict[int, Bucket] = {}
-        self.by_key: dict[str, Bucket] = {}
-        # A plan is a bucket of its own, with the consistency of its owner.
+        self.by_hash: dict[int, ReconciledBucket] = {}
+        self.by_key: dict[str, ReconciledBucket] = {}
+        # An override is a bucket of its own, with the consistency of its owner.
         specs = [
             (spec, (owner.consistency or config.consistency) is Mode.STRONG)
             for owner in config.buckets
-            for spec in (owner, *(plan for _, plan in owner.plans))
+            for spec in (owner, *(one for _, one in owner.overrides))
         ]
         for position, (spec, strong) in enumerate(specs):
             core = BucketCore(table, spec, min_debt=least_debt(spec, mesh))
@@ -61,9 +61,9 @@ class Buckets:
             # Strong mode refuses a Redis that loses writes of other regions.
             if strong and redis is not None and not redis.active_active:
                 arguments = Arguments(spec, core.max_debt, redis.retention_ms)
-            bucket = Bucket(spec, position, spec.capacity + core.max_debt, arguments)
+            bucket = ReconciledBucket(spec, position, spec.capacity + core.max_debt, arguments)
             self.by_hash[core.name_hash] = self.by_key[spec.key] = bucket
         self.definitions = tuple(table.all_definitions())
 
 
-__all__ = ["Bucket", "Buckets", "News", "Place"]
+__all__ = ["ReconciledBucket", "BucketIndex", "KeyUpdate", "Place"]

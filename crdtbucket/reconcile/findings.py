@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from crdtbucket.reconcile.merging import Joined, Lack
+from crdtbucket.reconcile.merging import Lack, MergedKey
 
 
 @dataclass(eq=False)
 class Holder:
-    """One node, or Redis: how far it was behind the join, and what became of telling it."""
+    """One node, or Redis: what it had not counted, and what became of sending it that."""
 
     name: str
     kind: str
@@ -60,11 +60,11 @@ class Report:
     """Keys of buckets that the file does not define: not looked at."""
     holders: list[Holder] = field(default_factory=list)
 
-    def differs(self, joined: Joined) -> None:
+    def differs(self, merged: MergedKey) -> None:
         """One key that some holder lacks something of."""
         self.differing_keys += 1
-        self.over_admitted += joined.over
-        self.forgiven += joined.forgiven
+        self.over_admitted += merged.over
+        self.forgiven += merged.forgiven
 
     @property
     def complete(self) -> bool:
@@ -87,7 +87,7 @@ class Report:
         if not self.differing_keys and self.complete:
             out.append("Nothing to do.")
         elif self.differing_keys:
-            out.append(f"All who answered {verb} to the join.")
+            out.append(f"All who answered {verb} up to date.")
         return out
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What the holders of one key know, joined; and what each of them lacks. Pure, and exact.
+"""Merges what all holders know of one key, and says what each of them lacks. Pure, and exact.
 
-A holder is a node or Redis. Columns join by maximum, as in every merge (docs/model.md): nothing is
+A holder is a node or Redis. Columns merge by maximum, as everywhere (docs/model.md): nothing is
 lowered, and the order of the holders does not matter.
 """
 
@@ -19,7 +19,7 @@ Columns = Mapping[Owner, Column]
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldKey:
     """A key as one holder has it: its columns, and the tokens that it says are owed."""
 
     columns: Columns
@@ -40,7 +40,7 @@ class Lack:
 
 
 @dataclass(frozen=True)
-class Joined:
+class MergedKey:
     """All that is known of a key.
 
     `owed`: tokens below full, at most, were there no ceiling: the least, over the holders, of the
@@ -55,7 +55,7 @@ class Joined:
 
     @property
     def debt(self) -> Fraction:
-        """Tokens that are owed after the joining."""
+        """Tokens that are owed after the merge."""
         return min(self.owed, Fraction(self.ceiling))
 
     @property
@@ -68,24 +68,24 @@ class Joined:
         """Tokens of those that lie beyond the ceiling of debt, and are never charged."""
         return max(0, math.ceil(self.owed - self.ceiling))
 
-    def lack(self, held: Held | None) -> Lack:
+    def lack(self, held: HeldKey | None) -> Lack:
         """What a holder lacks. One that does not have the key lacks no more than is owed: it was
         full there, and history costs nothing."""
         if held is None:
             return Lack(math.ceil(self.debt))
         taken = refunded = 0
         for owner, column in self.columns.items():
-            more, back = _news(column, held.columns.get(owner))
+            more, back = _uncounted(column, held.columns.get(owner))
             taken, refunded = taken + more, refunded + back
         return Lack(taken, refunded)
 
-    def charge(self, held: Held | None) -> int:
-        """Tokens by which a holder's debt rises when it learns the join, to the nearest."""
+    def charge(self, held: HeldKey | None) -> int:
+        """Tokens by which a holder's debt rises when it learns the rest, to the nearest."""
         return max(0, round(self.debt - (held.debt if held is not None else 0)))
 
 
-def join(holders: Iterable[Held], capacity: int, ceiling: int) -> Joined:
-    """The join of all that hold a key; there is one at least."""
+def merge_key(holders: Iterable[HeldKey], capacity: int, ceiling: int) -> MergedKey:
+    """Merges what all holders of a key know; there is one holder at least."""
     held = list(holders)
     columns: dict[Owner, Column] = {}
     for one in held:
@@ -93,27 +93,27 @@ def join(holders: Iterable[Held], capacity: int, ceiling: int) -> Joined:
             columns[owner] = highest(column, columns.get(owner))
     stating = [one for one in held if one.comparable] or held
     owed = min(one.debt + _gain(columns, one.columns) for one in stating)
-    return Joined(columns, max(owed, Fraction(0)), capacity, ceiling)
+    return MergedKey(columns, max(owed, Fraction(0)), capacity, ceiling)
 
 
 def highest(one: Column, other: Column | None) -> Column:
-    """The join of two columns of an owner: the higher birth wins whole."""
+    """Merges two columns of an owner: the higher birth wins whole."""
     if other is None or one[0] != other[0]:
         return one if other is None else max(one, other)
     return one[0], max(one[1], other[1]), max(one[2], other[2])
 
 
-def _news(column: Column, held: Column | None) -> tuple[int, int]:
-    """Tokens taken and refunded in the joined column that the holder has not counted."""
+def _uncounted(column: Column, held: Column | None) -> tuple[int, int]:
+    """Tokens taken and refunded in the merged column that the holder has not counted."""
     birth, taken, refunded = column
     if held is None or held[0] != birth:
         return taken, refunded
     return taken - held[1], refunded - held[2]
 
 
-def _gain(joined: Columns, held: Columns) -> int:
-    news = (_news(column, held.get(owner)) for owner, column in joined.items())
-    return sum(taken - refunded for taken, refunded in news)
+def _gain(merged: Columns, held: Columns) -> int:
+    uncounted = (_uncounted(column, held.get(owner)) for owner, column in merged.items())
+    return sum(taken - refunded for taken, refunded in uncounted)
 
 
-__all__ = ["Column", "Columns", "Held", "Joined", "Lack", "Owner", "highest", "join"]
+__all__ = ["Column", "Columns", "HeldKey", "MergedKey", "Lack", "Owner", "highest", "merge_key"]

@@ -1,8 +1,8 @@
-"""One run: all are asked for the keys of a range of hashes, the columns join, and whoever lacks
-some is told; then the next range.
+"""One run: reads the keys of a range of hashes from all holders, merges their columns, and sends
+each holder what it lacks; then the next range.
 
-Ranges are small, so that little changes between reading and telling, and a run may end after any:
-what was told are joins, and nothing depends on what was not.
+Ranges are small, so that little changes between reading and sending, and a run may end after any:
+what was sent only ever raises counts, and nothing depends on what was not.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.reconcile.buckets import Bucket, News, Place
+from crdtbucket.reconcile.buckets import KeyUpdate, Place, ReconciledBucket
 from crdtbucket.reconcile.findings import Holder, Report
-from crdtbucket.reconcile.merging import Held, Joined, Owner, join
-from crdtbucket.reconcile.observed_peer import LAST, WANTED, Peer, Seen, Told
+from crdtbucket.reconcile.merging import HeldKey, MergedKey, Owner, merge_key
+from crdtbucket.reconcile.observed_node import LAST, WANTED, MergeOutcome, ObservedNode, RangeAnswer
 from crdtbucket.reconcile.records import Records
 
 T = TypeVar("T")
-Keys = dict[Place, tuple[Bucket, Held]]
+Keys = dict[Place, tuple[ReconciledBucket, HeldKey]]
 
 
 class Party(Protocol):
@@ -33,23 +33,23 @@ class Party(Protocol):
         ...
 
     @property
-    def marks(self) -> set[int]:
+    def tombstones(self) -> set[int]:
         """Epochs whose columns count no more."""
         ...
 
-    async def have(self, places: Mapping[Place, Bucket]) -> Keys:
+    async def have(self, places: Mapping[Place, ReconciledBucket]) -> Keys:
         """Those of these keys that it holds."""
         ...
 
-    async def tell(self, told: Mapping[Place, News]) -> Told:
-        """Tells it these keys."""
+    async def send(self, updates: Mapping[Place, KeyUpdate]) -> MergeOutcome:
+        """Sends it these keys."""
         ...
 
 
 class Reconciliation:
     """Everybody who takes part in one run, and the report of it."""
 
-    def __init__(self, report: Report, nodes: list[Peer], redis: Records | None) -> None:
+    def __init__(self, report: Report, nodes: list[ObservedNode], redis: Records | None) -> None:
         """Gives `report` a holder for each."""
         self.report = report
         self._parties: dict[Holder, Party] = {}
@@ -58,14 +58,14 @@ class Reconciliation:
         if redis is not None:
             self._parties[Holder("redis", "redis", redis.address)] = redis
         report.holders += self._parties
-        self._recorded: list[tuple[Place, Bucket]] = []
+        self._recorded: list[tuple[Place, ReconciledBucket]] = []
 
     async def run(
         self,
         moved: Callable[[float], None] = lambda part: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Goes over all hashes, or until `stopped()`; `moved` is told the part that is done."""
+        """Goes over all hashes, or until `stopped()`; `moved` gets the part that is done."""
         began = time.monotonic()
         scans = {holder: one.places() for holder, one in self._redis().items()}
         for found in (await self._all(scans)).values():
@@ -92,15 +92,15 @@ class Reconciliation:
         held, buckets = await self._read(seen, upto, dict(recorded))
         self._strip(held)
         self.report.keys += len(buckets)
-        await self._tell(self._compare(held, buckets))
+        await self._send(self._compare(held, buckets))
         return upto
 
     async def _read(
-        self, seen: Mapping[Holder, Seen], upto: int, recorded: dict[Place, Bucket]
-    ) -> tuple[dict[Holder, Keys], dict[Place, Bucket]]:
+        self, seen: Mapping[Holder, RangeAnswer], upto: int, recorded: dict[Place, ReconciledBucket]
+    ) -> tuple[dict[Holder, Keys], dict[Place, ReconciledBucket]]:
         """What each holder has of the keys on which some holder states a debt, and these keys."""
         held: dict[Holder, Keys] = {}
-        indebted: dict[Place, Bucket] = {}
+        indebted: dict[Place, ReconciledBucket] = {}
         for holder, one in seen.items():
             self.report.unknown_keys += one.unknown
             held[holder] = {p: key for p, key in one.keys.items() if p[1] <= upto}
@@ -121,21 +121,21 @@ class Reconciliation:
 
     def _strip(self, held: dict[Holder, Keys]) -> None:
         """Takes out the columns of epochs that somebody has marked: they stand for nothing."""
-        marks = set[int]().union(*(one.marks for one in self._parties.values()))
-        if not marks:
+        tombstones = set[int]().union(*(one.tombstones for one in self._parties.values()))
+        if not tombstones:
             return
         for keys in held.values():
             for place, (bucket, one) in keys.items():
-                columns = {o: c for o, c in one.columns.items() if o[1] not in marks}
+                columns = {o: c for o, c in one.columns.items() if o[1] not in tombstones}
                 keys[place] = bucket, replace(one, columns=columns)
 
     # ---- comparing ----
 
     def _compare(
-        self, held: Mapping[Holder, Keys], buckets: Mapping[Place, Bucket]
-    ) -> dict[Holder, dict[Place, News]]:
-        """Reports who lacks what, and returns what each is to be told."""
-        news: dict[Holder, dict[Place, News]] = {holder: {} for holder in held}
+        self, held: Mapping[Holder, Keys], buckets: Mapping[Place, ReconciledBucket]
+    ) -> dict[Holder, dict[Place, KeyUpdate]]:
+        """Reports who lacks what, and returns what is to be sent to each."""
+        updates: dict[Holder, dict[Place, KeyUpdate]] = {holder: {} for holder in held}
         for place, bucket in buckets.items():
             holding = {
                 holder: keys[place][1] if place in keys else None
@@ -145,24 +145,24 @@ class Reconciliation:
             for holder, mine in holding.items():
                 holder.keys += mine is not None and mine.debt > 0
             if not _agree(list(holding.values())):
-                self._differing(place, bucket, holding, news)
-        return {holder: told for holder, told in news.items() if told}
+                self._differing(place, bucket, holding, updates)
+        return {holder: found for holder, found in updates.items() if found}
 
     def _differing(
         self,
         place: Place,
-        bucket: Bucket,
-        holding: Mapping[Holder, Held | None],
-        news: Mapping[Holder, dict[Place, News]],
+        bucket: ReconciledBucket,
+        holding: Mapping[Holder, HeldKey | None],
+        updates: Mapping[Holder, dict[Place, KeyUpdate]],
     ) -> None:
         """One key that is not the same everywhere."""
         found = [one for one in holding.values() if one is not None]
         if not found:
             return  # who had it failed meanwhile
-        joined = join(found, bucket.spec.capacity, bucket.ceiling)
+        merged = merge_key(found, bucket.spec.capacity, bucket.ceiling)
         differs = False
         for holder, mine in holding.items():
-            wanted = as_told(joined, mine, self._parties[holder].owner)
+            wanted = as_sent(merged, mine, self._parties[holder].owner)
             lack = wanted.lack(mine)
             if not lack:
                 continue
@@ -171,37 +171,39 @@ class Reconciliation:
             if holder.kind == "redis" and mine is not None and not mine.comparable:
                 holder.refused += 1  # the script would turn its level into the file's units
             else:
-                news[holder][place] = bucket, wanted.columns, wanted.debt
+                updates[holder][place] = bucket, wanted.columns, wanted.debt
         if differs:
-            self.report.differs(joined)
+            self.report.differs(merged)
 
-    # ---- telling ----
+    # ---- sending ----
 
-    async def _tell(self, news: Mapping[Holder, dict[Place, News]]) -> None:
+    async def _send(self, updates: Mapping[Holder, dict[Place, KeyUpdate]]) -> None:
         if self.report.dry_run:
             return
-        told = await self._all(
-            {holder: self._parties[holder].tell(one) for holder, one in news.items()}
+        outcomes = await self._all(
+            {holder: self._parties[holder].send(one) for holder, one in updates.items()}
         )
         again = {
             holder: self._parties[holder].have(
-                {place: one[0] for place, one in news[holder].items()}
+                {place: one[0] for place, one in updates[holder].items()}
             )
-            for holder in told
+            for holder in outcomes
         }
         for holder, keys in (await self._all(again)).items():
-            holder.refused += told[holder].refused
-            for place, (bucket, columns, owed) in news[holder].items():
-                wanted = Joined(columns, owed, bucket.spec.capacity, bucket.ceiling)
+            holder.refused += outcomes[holder].refused
+            for place, (bucket, columns, owed) in updates[holder].items():
+                wanted = MergedKey(columns, owed, bucket.spec.capacity, bucket.ceiling)
                 if place in keys:
                     holder.left_tokens += wanted.lack(keys[place][1]).taken
-                elif told[holder].dropped:
+                elif outcomes[holder].dropped:
                     holder.left_tokens += wanted.lack(None).taken
 
     # ---- who takes part ----
 
-    def _nodes(self) -> dict[Holder, Peer]:
-        return {holder: one for holder, one in self._parties.items() if isinstance(one, Peer)}
+    def _nodes(self) -> dict[Holder, ObservedNode]:
+        return {
+            holder: one for holder, one in self._parties.items() if isinstance(one, ObservedNode)
+        }
 
     def _redis(self) -> dict[Holder, Records]:
         return {holder: one for holder, one in self._parties.items() if isinstance(one, Records)}
@@ -221,7 +223,7 @@ class Reconciliation:
         return results
 
 
-def _agree(holding: list[Held | None]) -> bool:
+def _agree(holding: list[HeldKey | None]) -> bool:
     """Whether all hold the same columns, as nearly always."""
     first = holding[0] if holding else None
     return first is not None and all(
@@ -229,18 +231,18 @@ def _agree(holding: list[Held | None]) -> bool:
     )
 
 
-def as_told(joined: Joined, mine: Held | None, owner: Owner | None) -> Joined:
-    """The join as a holder is told it: of the running process of a node what the node said itself.
+def as_sent(merged: MergedKey, mine: HeldKey | None, owner: Owner | None) -> MergedKey:
+    """The merged key as it is sent to a holder: about its own running process it gets what it said.
 
-    Redis may be ahead of it by what is on its way, and a node that hears more of itself than it
+    Redis may be ahead of it by what is on its way, and a node that is sent more of itself than it
     knows takes that for another process with its name.
     """
-    if owner is None or owner not in joined.columns:
-        return joined
-    columns = {one: column for one, column in joined.columns.items() if one != owner}
+    if owner is None or owner not in merged.columns:
+        return merged
+    columns = {one: column for one, column in merged.columns.items() if one != owner}
     if mine is not None and owner in mine.columns:
         columns[owner] = mine.columns[owner]
-    return replace(joined, columns=columns)
+    return replace(merged, columns=columns)
 
 
-__all__ = ["Party", "Reconciliation", "as_told"]
+__all__ = ["Party", "Reconciliation", "as_sent"]

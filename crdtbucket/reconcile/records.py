@@ -13,18 +13,18 @@ from typing import Any, TypeVar
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import CrdtbucketError, RedisReplyError, RedisUnavailable
-from crdtbucket.reconcile.buckets import Bucket, Buckets, News, Place
-from crdtbucket.reconcile.merging import Columns, Held, Owner
-from crdtbucket.reconcile.observed_peer import Told
+from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, ReconciledBucket
+from crdtbucket.reconcile.merging import Columns, HeldKey, Owner
+from crdtbucket.reconcile.observed_node import MergeOutcome
 from crdtbucket.spec.bucket_spec import clipped
-from crdtbucket.strong.ledger import redis_key
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import Connection, ask, asked
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask, asked
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.script import Call, Column, Status
+from crdtbucket.strong.redis.script import Column, ScriptCall, ScriptStatus
+from crdtbucket.strong.store_names import redis_key
 
 CHUNK = 256
 """Keys that are asked for at a time."""
@@ -39,13 +39,13 @@ T = TypeVar("T")
 class Records:
     """The connections to all primaries."""
 
-    def __init__(self, config: RedisConfig, buckets: Buckets, timeout: float) -> None:
+    def __init__(self, config: RedisConfig, buckets: BucketIndex, timeout: float) -> None:
         """`timeout` (s): for each chunk of answers."""
         self._config, self._buckets, self._timeout = config, buckets, timeout
         self.owner: Owner | None = None
         """None: it is no node, and has no column of its own."""
-        self.marks: set[int] = set()
-        self._connections: list[Connection] = []
+        self.tombstones: set[int] = set()
+        self._connections: list[RedisConnection] = []
         self._slots: list[int | None] = []
         self._prefix = config.prefix.encode()
         self._name = re.compile(
@@ -64,7 +64,7 @@ class Records:
         access = server_access(self._config, tls, "crdtbucket:reconcile")
         for primary in layout.primaries:
             self._connections.append(
-                await Connection.open(
+                await RedisConnection.open(
                     primary.address, access, self._config.connect_timeout, scripts=[script.SOURCE]
                 )
             )
@@ -75,12 +75,12 @@ class Records:
         for connection in self._connections:
             connection.abort()
 
-    async def places(self) -> dict[Place, Bucket]:
+    async def places(self) -> dict[Place, ReconciledBucket]:
         """All keys of the file's strong buckets, in the order of their hashes; full ones too.
 
         Raises `RedisUnavailable`.
         """
-        found: dict[Place, Bucket] = {}
+        found: dict[Place, ReconciledBucket] = {}
         pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", self._prefix) + b"{*"
         for connection in self._connections:
             cursor = b"0"
@@ -95,19 +95,21 @@ class Records:
                     break
         return dict(sorted(found.items(), key=lambda item: item[0][1]))
 
-    def _place(self, name: bytes) -> tuple[Place, Bucket] | None:
+    def _place(self, name: bytes) -> tuple[Place, ReconciledBucket] | None:
         match = self._name.fullmatch(name)
         bucket = self._buckets.by_key.get(match[1].decode(errors="replace")) if match else None
         if match is None or bucket is None or bucket.arguments is None:
             return None
         return (int(match[3], 16), int(match[2], 16)), bucket
 
-    async def have(self, places: Mapping[Place, Bucket]) -> dict[Place, tuple[Bucket, Held]]:
+    async def have(
+        self, places: Mapping[Place, ReconciledBucket]
+    ) -> dict[Place, tuple[ReconciledBucket, HeldKey]]:
         """Those of these keys that it holds, full ones too; nothing is written.
 
         Raises `RedisUnavailable`, and `RedisReplyError` for a record that is none.
         """
-        found: dict[Place, tuple[Bucket, Held]] = {}
+        found: dict[Place, tuple[ReconciledBucket, HeldKey]] = {}
         for chunk in _chunks(places.items()):
             servers = {self._server(self._redis_key(*item)) for item in chunk}
             clocks = {server: asked(server, b"TIME") for server in servers}
@@ -121,27 +123,27 @@ class Records:
                     found[place] = bucket, held
         return found
 
-    async def tell(self, told: Mapping[Place, News]) -> Told:
+    async def send(self, updates: Mapping[Place, KeyUpdate]) -> MergeOutcome:
         """Raises its records to these columns. Raises as `have`."""
-        for chunk in _chunks(told.items()):
-            sent = [self._raise(place, *news) for place, news in chunk]
+        for chunk in _chunks(updates.items()):
+            sent = [self._raise(place, *update) for place, update in chunk]
             await self._within(_all(sent))
             for reply in sent:
                 answer = script.parse(reply.result())
-                if answer.status is not Status.ALLOWED:
+                if answer.status is not ScriptStatus.ALLOWED:
                     raise RedisReplyError(f"a settle of nothing ended as {answer.status.name}")
-        return Told(len(told), 0, 0)
+        return MergeOutcome(len(updates), 0, 0)
 
     def _raise(
-        self, place: Place, bucket: Bucket, columns: Columns, owed: Fraction
+        self, place: Place, bucket: ReconciledBucket, columns: Columns, owed: Fraction
     ) -> asyncio.Future[object]:
-        assert bucket.arguments is not None, "only strong buckets are told"
+        assert bucket.arguments is not None, "only strong buckets are in Redis"
         others = tuple(
             Column(script.owner_name(epoch, node), *counts)
             for (node, epoch), counts in columns.items()
         )
         name, debt = self._redis_key(place, bucket), bucket.debt_ns(owed)
-        call = Call(name, 0, _OWNER, 0, 0, 0, 0, debt, others)
+        call = ScriptCall(name, 0, _OWNER, 0, 0, 0, 0, debt, others)
         connection = self._server(name)
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
@@ -155,10 +157,10 @@ class Records:
         connection.send(bucket.arguments.command(call), replied)
         return future
 
-    def _redis_key(self, place: Place, bucket: Bucket) -> bytes:
+    def _redis_key(self, place: Place, bucket: ReconciledBucket) -> bytes:
         return redis_key(self._prefix, bucket.spec.key, place)
 
-    def _server(self, name: bytes) -> Connection:
+    def _server(self, name: bytes) -> RedisConnection:
         owner = self._slots[topology.slot(name)]
         if owner is None:
             text = f"no primary serves slot {topology.slot(name)} of the cluster"
@@ -205,7 +207,7 @@ def _time(reply: object) -> int:
     return int(reply[0]) * 1_000_000 + int(reply[1])
 
 
-def _held(reply: object, bucket: Bucket, now_us: int) -> Held | None:
+def _held(reply: object, bucket: ReconciledBucket, now_us: int) -> HeldKey | None:
     """What HGETALL says of a key; None when there is no such key."""
     if not isinstance(reply, list) or len(reply) % 2:
         raise RedisReplyError(f"a key of {bucket.spec.name!r} is no hash")
@@ -226,7 +228,7 @@ def _held(reply: object, bucket: Bucket, now_us: int) -> Held | None:
         birth, taken, refunded = map(int, record.groups())
         columns[_owner(owner)] = birth, taken, refunded
     debt = max(Fraction(0), owed_ns * p / q)
-    return Held(columns, debt, (q, p) == bucket.spec.emission)
+    return HeldKey(columns, debt, (q, p) == bucket.spec.emission)
 
 
 def _owner(name: bytes) -> Owner:

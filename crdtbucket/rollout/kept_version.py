@@ -90,13 +90,13 @@ def _plain(spec: BucketSpec) -> dict[str, Any]:
         **{name: getattr(spec, name) for name in NUMBERS},
         "refill_interval": f"{spec.interval_ns}ns",
         "consistency": None if spec.consistency is None else spec.consistency.value,
-        "plans": [(glob, _plain(plan)) for glob, plan in spec.plans],
+        "overrides": [(glob, _plain(one)) for glob, one in spec.overrides],
     }
 
 
 def _spec(content: dict[str, Any]) -> BucketSpec:
-    plans = [(glob, _spec(plan)) for glob, plan in content.pop("plans")]
-    return BucketSpec(**content, plans=plans)
+    overrides = [(glob, _spec(one)) for glob, one in content.pop("overrides")]
+    return BucketSpec(**content, overrides=overrides)
 
 
 __all__ = ["kept", "position_in", "recalled"]

@@ -2,50 +2,55 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
+from crdtbucket._core import Table
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.errors import CrdtbucketError, MeshError, Problem
-from crdtbucket.limiter.tables import Tables
-from crdtbucket.mesh.state_dir import StateDir
-from crdtbucket.rollout.host_rollout import HostRollout
-from crdtbucket.rollout.kept_version import kept
+from crdtbucket.errors import CrdtbucketError, Problem
+from crdtbucket.rollout.in_force import InForce
+from crdtbucket.rollout.rollout_store import RolloutStore
 from crdtbucket.rollout.staged import Counts, Position, Rollout, Status
-from crdtbucket.spec.bucket_spec import BucketSpec
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
-    from crdtbucket.rollout.reload import Reload
+
+Row = tuple[int, int, int, int, int]
+"""A position as it travels."""
 
 LOG = logging.getLogger("crdtbucket")
+
+
+class Peers(Protocol):
+    """The nodes that are told which configuration runs here."""
+
+    def tell(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
+        """From now on they are told this version, hash and stage, and how far its roll-out is."""
 
 
 class LiveRollout:
     """The roll-out of the newest version that this limiter has. From any thread.
 
-    A command holds for all nodes that have the version: they hear of it within a few seconds.
+    A command holds for all nodes that have the version: they learn of it within a few seconds.
     """
 
-    def __init__(self, reload: Reload, tables: Tables, region: str) -> None:
-        """`reload` brings configurations into force, and lends its lock."""
-        self.on_change: Callable[[], None] | None = None
-        """Told that peers should hear something new."""
-        self.state_dir: StateDir | None = None
-        """Where what is under way is kept, so that it is known after a restart."""
-        self._reload = reload
-        self._table = tables.main
-        self._host = None if tables.file is None else HostRollout(tables.file.path)
-        self._saved: Position | None = None
+    def __init__(
+        self, in_force: InForce, store: RolloutStore, table: Table, region: str, peers: Peers
+    ) -> None:
+        """`in_force` brings definitions into force, and lends its lock; `table` has the time."""
+        self._in_force = in_force
+        self._store = store
+        self._table = table
         self._region = region
-        self._lock = reload.lock
+        self._peers = peers
+        self._lock = in_force.lock
         self._rollout: Rollout | None = None
         self._before: Config | None = None
         self._target: Config | None = None
         self._followed: Position | None = None
-        self._heard: Position | None = None
+        self._advertised: Position | None = None
+        """The largest position of another version that a peer or process has told."""
         self._counted: Counts = {}
 
     # ---- looking ----
@@ -91,6 +96,14 @@ class LiveRollout:
         """Whether it is on its way."""
         return self._rollout is not None and self._rollout.active
 
+    @property
+    def running(self) -> tuple[int, int, int] | None:
+        """Version, hash and stage of what is in force, as peers are told; None without a file."""
+        position, config = self.position, self._in_force.config
+        if position is not None and self.active:
+            return (*position.of, position.stage + 1)
+        return None if config is None else (config.version, int(config.hash, 16), 0)
+
     # ---- commands ----
 
     def advance(self) -> None:
@@ -115,6 +128,10 @@ class LiveRollout:
 
     # ---- what moves it ----
 
+    def tell(self) -> None:
+        """Tells the peers what runs here, and how far it is."""
+        self._peers.tell(self.running, self.position)
+
     def begin(self, before: Config, target: Config, position: Position | None = None) -> None:
         """`target` is rolled out from now on; it was found fit to be. `position`: where it was in
         an earlier life of this node."""
@@ -124,7 +141,7 @@ class LiveRollout:
         self._rollout = Rollout(
             target.rollout, first, self._region, self._table.now(), self._counted
         )
-        for known in (position, self._heard):
+        for known in (position, self._advertised):
             if known is not None:
                 self._rollout.hear(known, self._table.now())
         self._exchange()
@@ -144,18 +161,16 @@ class LiveRollout:
         """Another configuration comes into force: what this one had begun goes."""
         if self.active:
             assert self._before is not None
-            self._reload.force(self._before)
+            self._in_force.force(self._before)
         if self._rollout is not None:
-            self._keep(None)
-        self._saved = None
+            self._store.clear()
         self._rollout = self._before = self._target = None
 
     def counted(self) -> None:
         """A version has come into force: what is denied under it counts from now on."""
-        buckets = self._reload.buckets.values()
-        self._counted = {one.spec.name: (one.decided()[0], None) for one in buckets}
+        self._counted = self._in_force.decided()
 
-    def hear(self, told: tuple[int, int, int, int, int]) -> None:
+    def hear(self, told: Row) -> None:
         """A peer has told its position."""
         version, content, changes, status, stage = told
         position = Position(version, content, changes, Status(status), stage)
@@ -165,7 +180,7 @@ class LiveRollout:
             elif self._rollout.hear(position, self._table.now()):
                 self._try_to_follow()
             elif position.of > self._rollout.position.of:
-                self._heard = position
+                self._advertised = position
 
     def beat(self) -> None:
         """To be called every second or so."""
@@ -175,16 +190,16 @@ class LiveRollout:
                 self._exchange()
                 counts: Counts = {
                     one.spec.name: one.decided()
-                    for one in list(self._reload.buckets.values())
+                    for one in list(self._in_force.buckets.values())
                     if one.candidate is not None
                 }
                 rollout.tick(self._table.now(), counts)
                 self._try_to_follow()  # again, where something was in the way before
-                self._save()  # of what another process has kept so far
+                self._save()  # again: this process may lead only now
 
     def refused(self, config: Config) -> Iterator[Problem]:
         """What forbids that `config` comes into force after what is."""
-        running, position = self._reload.config, self.position
+        running, position = self._in_force.config, self.position
         if position is not None and position.of == _identity(config):
             if position.status is Status.ROLLED_BACK:
                 yield Problem(
@@ -229,13 +244,13 @@ class LiveRollout:
         assert target is not None
         status = rollout.position.status
         if status is Status.DONE:
-            self._reload.force(target)
+            self._in_force.force(target)
         elif status is Status.ROLLED_BACK:
-            self._reload.force(before)
+            self._in_force.force(before)
         else:
-            if self._reload.config is target:  # it was everywhere, and somebody has halted it
-                self._reload.force(before)
-            self._reload.stage(before, target, rollout.percent / 100)
+            if self._in_force.config is target:  # it was everywhere, and somebody has halted it
+                self._in_force.force(before)
+            self._in_force.stage(before, target, rollout.percent / 100)
         if self._followed is not None:
             level = (
                 logging.WARNING if status in (Status.HALTED, Status.ROLLED_BACK) else logging.INFO
@@ -252,43 +267,28 @@ class LiveRollout:
         self._followed = rollout.position
         self._exchange()
         self._save()
-        if self.on_change is not None:
-            self.on_change()
+        self.tell()
 
     def _exchange(self) -> None:
-        """Tells the other processes of a shared table, and hears from them."""
+        """Tells the other processes of a shared table the position, and takes theirs."""
         rollout, before = self._rollout, self._before
-        if self._host is None or rollout is None or before is None:
+        if rollout is None or before is None:
             return
-        found = self._host.exchange(rollout.position, kept(before, rollout.position))
+        found = self._store.exchange(rollout.position, before)
         if found is None or rollout.hear(found, self._table.now()):
             return
         if found.of > rollout.position.of:
-            self._heard = found
+            self._advertised = found
 
     def _save(self) -> None:
-        """Keeps how far it is on disk; of the processes of a shared table the one that leads."""
-        rollout, before = self._rollout, self._before
-        if rollout is None or before is None or rollout.position == self._saved:
-            return
-        if self._table.shared and not self._table.leading:
-            return
-        self._saved = rollout.position
-        done = self._saved.status is Status.DONE
-        self._keep(None if done else kept(before, rollout.position))
-
-    def _keep(self, data: bytes | None) -> None:
-        if self.state_dir is not None:
-            try:
-                self.state_dir.save_rollout(data)
-            except MeshError as error:  # the roll-out goes on; a restart would not know of it
-                LOG.error("%s", error)
+        if self._rollout is not None and self._before is not None:
+            self._store.save(self._rollout.position, self._before)
 
     def _note(self, position: Position) -> None:
-        running = self._reload.config
-        known = self._heard
-        self._heard = position if known is None else known.joined(position)
-        if running is None or position.of != _identity(running) or self._heard == known:
+        running = self._in_force.config
+        known = self._advertised
+        self._advertised = position if known is None else known.joined(position)
+        if running is None or position.of != _identity(running) or self._advertised == known:
             return
         if position.status is not Status.DONE:
             LOG.warning(
@@ -299,7 +299,7 @@ class LiveRollout:
             )
 
     def _sides(self) -> Iterator[tuple[str, dict[str, dict[str, int]]]]:
-        for bucket in self._reload.buckets.values():
+        for bucket in self._in_force.buckets.values():
             old, new = bucket.decided()
             if new is not None:
                 sides = zip(("old", "new"), (old, new), strict=True)
@@ -309,13 +309,8 @@ class LiveRollout:
                 )
 
 
-def differs(old: BucketSpec, new: BucketSpec) -> bool:
-    """Whether keys of a bucket get other limits; which plans it has is another matter."""
-    return dataclasses.replace(old, plans=()) != dataclasses.replace(new, plans=())
-
-
 def _identity(config: Config) -> tuple[int, int]:
     return config.version, int(config.hash, 16)
 
 
-__all__ = ["LiveRollout", "differs"]
+__all__ = ["LiveRollout", "Peers"]

@@ -30,14 +30,20 @@ class FileWatch:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], take: Callable[[], None], *, period: float = PERIOD_S
+        self,
+        path: str | os.PathLike[str],
+        take: Callable[[], None],
+        *,
+        period: float = PERIOD_S,
+        taken: bytes | None = None,
     ) -> None:
         """`take` reads the file and brings it into force; what it raises is logged, once for each
-        content, and waits for the next. `period`: seconds between two looks."""
+        content, and waits for the next. `period`: seconds between two looks. `taken`: the
+        `content_of` the file that is in force; None: as it is now."""
         self.path = Path(path)
         self._take = take
         self._period = period
-        self._seen = self._taken = self._content()
+        self._seen = self._taken = self._content() if taken is None else taken
         # Filled by a signal handler, which may interrupt any code: a simple queue allows for that.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -97,10 +103,7 @@ class FileWatch:
             LOG.exception("%s could not be taken, and what was in force stays", self.path)
 
     def _content(self) -> bytes:
-        try:
-            return hashlib.blake2b(self.path.read_bytes()).digest()
-        except OSError:
-            return b""  # it may be on its way; after a second look it is refused like any content
+        return content_of(self.path)
 
     def _hear_hangup(self) -> None:
         main = threading.current_thread() is threading.main_thread()
@@ -112,4 +115,12 @@ class FileWatch:
         self.now()
 
 
-__all__ = ["FileWatch"]
+def content_of(path: str | os.PathLike[str]) -> bytes:
+    """Tells one content of a file from another; b"" where there is no file to read."""
+    try:
+        return hashlib.blake2b(Path(path).read_bytes()).digest()
+    except OSError:
+        return b""  # it may be on its way; after a second look it is refused like any content
+
+
+__all__ = ["FileWatch", "content_of"]

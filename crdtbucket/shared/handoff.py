@@ -24,7 +24,7 @@ FORMAT = 2
 Row = tuple[str, str, int, str, bool]
 
 
-class Notes(Protocol):
+class Handoff(Protocol):
     """A place that outlives the process. A write is there whole or not at all."""
 
     def read(self) -> bytes:
@@ -37,7 +37,7 @@ class Notes(Protocol):
 
 
 @dataclass(frozen=True)
-class Noted:
+class HandoffRecord:
     """What one process noted."""
 
     born: int
@@ -59,13 +59,13 @@ class Noted:
             yield link
 
 
-def dump(noted: Noted) -> bytes:
+def dump(noted: HandoffRecord) -> bytes:
     """The note as bytes, which tell when they were damaged."""
     packed: bytes = msgpack.packb((FORMAT, noted.born, noted.memory, noted.members))
     return zlib.crc32(packed).to_bytes(4, "big") + packed
 
 
-def load(data: bytes) -> Noted | None:
+def load(data: bytes) -> HandoffRecord | None:
     """The note in these bytes; None when nothing was written yet, and, with a warning, for what no
     process of this version has written: the node goes on without it, as one that has just begun."""
     if not data:
@@ -77,7 +77,7 @@ def load(data: bytes) -> Noted | None:
         form, *fields = msgpack.unpackb(packed, use_list=False)
         if form != FORMAT:
             raise ValueError(f"they have format {form}, this version has {FORMAT}")
-        return Noted(*fields)
+        return HandoffRecord(*fields)
     except (ValueError, TypeError) as error:
         LOG.warning("the notes in the shared table cannot be used, peers are asked anew: %s", error)
         return None
@@ -92,4 +92,4 @@ def member_rows(links: Iterable[Link]) -> tuple[Row, ...]:
     )
 
 
-__all__ = ["Noted", "Notes", "dump", "load", "member_rows"]
+__all__ = ["Handoff", "HandoffRecord", "dump", "load", "member_rows"]

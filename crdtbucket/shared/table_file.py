@@ -278,7 +278,7 @@ _FAULTS = {
 }
 
 
-class TableNotes:
+class TableHandoff:
     """The notes of the mesh, in the table itself."""
 
     def __init__(self, table: Table) -> None:
@@ -319,4 +319,4 @@ def _after_fork() -> None:
 
 os.register_at_fork(after_in_child=_after_fork)
 
-__all__ = ["AUTO", "Host", "SharedFile", "TableNotes", "path_for", "shared_stats"]
+__all__ = ["AUTO", "Host", "SharedFile", "TableHandoff", "path_for", "shared_stats"]

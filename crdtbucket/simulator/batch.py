@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 
 from crdtbucket.simulator.replay import replay
 from crdtbucket.simulator.rules import make_rule
@@ -69,38 +70,33 @@ def run_job(job: AnyJob) -> Outcome:
         return job.run()
 
 
-def run_all(
-    jobs: Sequence[AnyJob], processes: int, done: Callable[[AnyJob], None] | None = None
-) -> list[Outcome]:
+def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
     """All outcomes in the order of the jobs, however many processes share the work.
 
-    `done` is told of each job that ended, in this process. What a job raises is raised here, and
-    jobs that have not begun are dropped.
+    What a job raises is raised here; jobs that have not begun are dropped then.
     """
     if processes <= 1 or len(jobs) <= 1:
-        return list(_here(jobs, done))
+        yield from map(run_job, jobs)
+        return
     # Spawned, not forked: a fork copies the locks of whatever threads the caller runs.
     workers = min(processes, len(jobs))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(run_job, job) for job in jobs]
         try:
-            return [_wait(future, job, done) for future, job in zip(futures, jobs, strict=True)]
-        except BaseException:
+            with _deaf_to_interrupts():
+                futures = [pool.submit(run_job, job) for job in jobs]
             for future in futures:
-                future.cancel()
-            raise
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _here(jobs: Sequence[AnyJob], done: Callable[[AnyJob], None] | None) -> Iterator[Outcome]:
-    for job in jobs:
-        outcome = run_job(job)
-        if done is not None:
-            done(job)
-        yield outcome
-
-
-def _wait(future: Future[Outcome], job: AnyJob, done: Callable[[AnyJob], None] | None) -> Outcome:
-    outcome = future.result()
-    if done is not None:
-        done(job)
-    return outcome
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile never see Control-C, which reaches every process of a
+    terminal: the first one decides what becomes of it."""
+    resource_tracker.ensure_running()  # it would end the blocking when it is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

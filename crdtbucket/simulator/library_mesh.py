@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Fault, Scenario
+from crdtbucket.simulator.scenario import Scenario, ScenarioFault
 from crdtbucket.testing import SimulatedMesh
 
 
@@ -78,7 +78,7 @@ class LibraryMesh(SimulatedMesh):
 
 def absent(scenario: Scenario, names: tuple[str, ...]) -> set[str]:
     """Nodes that are not there from the start."""
-    crashes = (e for e in scenario.events if e.fault is Fault.CRASH and e.at_ns == 0)
+    crashes = (e for e in scenario.events if e.fault is ScenarioFault.CRASH and e.at_ns == 0)
     return {names[event.node] for event in crashes}
 
 

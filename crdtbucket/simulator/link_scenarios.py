@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Demand, Event, Factory, Fault, Scenario
+from crdtbucket.simulator.scenario import Demand, Event, Factory, Scenario, ScenarioFault
 
 
 def _steady(settings: Settings, load: float) -> Demand:
@@ -23,8 +23,8 @@ def cut_links(name: str, title: str, load: float, *, both: bool) -> Factory:
         ways = ((first, last), (last, first)) if both else ((first, last),)
         events: tuple[Event, ...] = ()
         if s.regions > 2:
-            cut = Event(round(20 * scale * NS), Fault.CUT, ways=ways)
-            events = (cut, Event(round(140 * scale * NS), Fault.HEAL))
+            cut = Event(round(20 * scale * NS), ScenarioFault.CUT, ways=ways)
+            events = (cut, Event(round(140 * scale * NS), ScenarioFault.HEAL))
         seconds = 180 * scale
         return Scenario(name, title, round(seconds * NS), _steady(s, load), events, light=load < 1)
 
@@ -37,9 +37,9 @@ def joiner_beside_dead(s: Settings, scale: float) -> Scenario:
     events: tuple[Event, ...] = ()
     if last:
         events = (
-            Event(0, Fault.CRASH, last),
-            Event(round(40 * scale * NS), Fault.CRASH, 0),
-            Event(round(41 * scale * NS), Fault.RESTART, last),
+            Event(0, ScenarioFault.CRASH, last),
+            Event(round(40 * scale * NS), ScenarioFault.CRASH, 0),
+            Event(round(41 * scale * NS), ScenarioFault.RESTART, last),
         )
     return Scenario(
         "joiner-beside-dead", "one killed, one joins, light load 0.6 r", round(160 * scale * NS),

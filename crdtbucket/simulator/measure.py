@@ -36,6 +36,10 @@ class Excess:
         """Tokens x interval missing from a bucket that was charged all this; 0 when it is full."""
         return max(0, self._y - self._rate * (now_ns - self._then) - self._low)
 
+    def ending(self) -> float:
+        """The worst excess of the windows that end with what was added last."""
+        return (self._y - self._low) / self._interval - self._capacity
+
     def tokens(self) -> float:
         """The worst excess; negative when no window came up to the limit."""
         return (self._worst or 0) / self._interval - self._capacity

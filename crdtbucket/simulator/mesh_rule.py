@@ -11,7 +11,7 @@ from crdtbucket.simulator.scenario import Scenario
 KEY = "one-key"
 
 
-class MeshNode(Protocol):
+class RuledNode(Protocol):
     """What is used of one node of a mesh."""
 
     @property
@@ -28,10 +28,10 @@ class MeshNode(Protocol):
         """Tokens that a full bucket keeps free for what silent peers may take."""
 
 
-class Mesh(Protocol):
+class RuledMesh(Protocol):
     """What is used of a mesh. Times are seconds."""
 
-    def node(self, name: str) -> MeshNode: ...
+    def node(self, name: str) -> RuledNode: ...
     def advance(self, seconds: float) -> None: ...
     def partition(self, *groups: set[str]) -> None: ...
     def sever(self, *groups: set[str]) -> None: ...
@@ -43,7 +43,7 @@ class Mesh(Protocol):
     def suspend(self, node: str, seconds: float) -> None: ...
 
 
-MakeMesh = Callable[[Scenario, Settings], Mesh]
+MakeMesh = Callable[[Scenario, Settings], RuledMesh]
 
 
 class MeshRule:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Fault, Scenario
+from crdtbucket.simulator.scenario import Scenario, ScenarioFault
 from crdtbucket.simulator.scenario_run import Outcome
 from crdtbucket.simulator.simulation_errors import MissingExtra, SimulationError
 
@@ -133,12 +133,12 @@ def _dress(axes: Any, scenario: Scenario) -> None:
         axes.spines[side].set_visible(False)
     start: float | None = None
     for event in scenario.events:
-        if event.fault in (Fault.PARTITION, Fault.CUT):
+        if event.fault in (ScenarioFault.PARTITION, ScenarioFault.CUT):
             start = event.at_ns / NS
-        elif event.fault is Fault.HEAL and start is not None:
+        elif event.fault is ScenarioFault.HEAL and start is not None:
             axes.axvspan(start, event.at_ns / NS, color="#f3e9d2", zorder=0)
-        elif event.fault is Fault.SUSPEND:
+        elif event.fault is ScenarioFault.SUSPEND:
             end = (event.at_ns + event.duration_ns) / NS
             axes.axvspan(event.at_ns / NS, end, color="#f3e9d2", zorder=0)
-        elif event.fault is Fault.RESTART:
+        elif event.fault is ScenarioFault.RESTART:
             axes.axvline(event.at_ns / NS, color="#cbb994", linewidth=0.8, zorder=0)

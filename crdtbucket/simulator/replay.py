@@ -7,7 +7,7 @@ from random import Random
 
 from crdtbucket.simulator.bound import InFlight
 from crdtbucket.simulator.measure import Darkness, Excess, Ideal, share_range
-from crdtbucket.simulator.rule import Rule, WatchedRule
+from crdtbucket.simulator.rule import SimulatedRule, WatchedRule
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import GRID_NS, Scenario
 from crdtbucket.simulator.scenario_run import Outcome, bound_percent
@@ -33,7 +33,7 @@ class Replayed(Outcome):
 class Replay:
     """The state of one replay: `call` through the trace, then `outcome`."""
 
-    def __init__(self, rule: Rule, trace: Trace, settings: Settings, speed: float) -> None:
+    def __init__(self, rule: SimulatedRule, trace: Trace, settings: Settings, speed: float) -> None:
         nodes, duration = settings.regions, round(trace.duration_ns / speed)
         self.rule, self.settings = rule, settings
         self.scenario = Scenario("replay", "replay", max(GRID_NS, duration), lambda _t, _n: 0.0)
@@ -101,7 +101,9 @@ class Replay:
         )
 
 
-def replay(rule: Rule, trace: Trace, settings: Settings, *, speed: float = 1.0) -> Replayed:
+def replay(
+    rule: SimulatedRule, trace: Trace, settings: Settings, *, speed: float = 1.0
+) -> Replayed:
     """Replay a trace, `speed` times as fast as it happened, its calls spread over the regions.
 
     A call goes to a region drawn from the seed, whatever the rule: every rule sees the same calls.

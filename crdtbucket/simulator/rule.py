@@ -9,7 +9,7 @@ from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import Scenario
 
 
-class Rule(Protocol):
+class SimulatedRule(Protocol):
     """One way of limiting, on all nodes at once. Times are ns since the scenario's start."""
 
     name: str
@@ -56,7 +56,7 @@ class Rule(Protocol):
 
 
 @runtime_checkable
-class WatchedRule(Rule, Protocol):
+class WatchedRule(SimulatedRule, Protocol):
     """A rule by which a node counts every take that it has heard of."""
 
     def heard(self, node: int) -> Sequence[int] | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
-from crdtbucket.simulator.mesh_rule import Mesh, MeshRule
-from crdtbucket.simulator.rule import Rule
+from crdtbucket.simulator.mesh_rule import MeshRule, RuledMesh
+from crdtbucket.simulator.rule import SimulatedRule
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import Scenario
 from crdtbucket.simulator.simulation_errors import SimulationError
@@ -16,26 +16,26 @@ NO_PREDICTION = "no-prediction"
 SHARED_BURSTS = "partition-burst-share"
 
 
-def _with_prediction(scenario: Scenario, settings: Settings) -> Mesh:
+def _with_prediction(scenario: Scenario, settings: Settings) -> RuledMesh:
     # Imported late: the baselines need no compiled core.
     from crdtbucket.simulator.library_mesh import with_prediction
 
     return with_prediction(scenario, settings)
 
 
-def _without_prediction(scenario: Scenario, settings: Settings) -> Mesh:
+def _without_prediction(scenario: Scenario, settings: Settings) -> RuledMesh:
     from crdtbucket.simulator.library_mesh import without_prediction
 
     return without_prediction(scenario, settings)
 
 
-def _with_shared_bursts(scenario: Scenario, settings: Settings) -> Mesh:
+def _with_shared_bursts(scenario: Scenario, settings: Settings) -> RuledMesh:
     from crdtbucket.simulator.library_mesh import with_shared_bursts
 
     return with_shared_bursts(scenario, settings)
 
 
-RULES: dict[str, Callable[[], Rule]] = {
+RULES: dict[str, Callable[[], SimulatedRule]] = {
     CRDTBUCKET: lambda: MeshRule(CRDTBUCKET, _with_prediction),
     NO_PREDICTION: lambda: MeshRule(NO_PREDICTION, _without_prediction),
     SHARED_BURSTS: lambda: MeshRule(SHARED_BURSTS, _with_shared_bursts),
@@ -47,7 +47,7 @@ COMPARED = tuple(name for name in RULES if name != SHARED_BURSTS)
 `crdtbucket` in partitions alone."""
 
 
-def make_rule(name: str) -> Rule:
+def make_rule(name: str) -> SimulatedRule:
     """A fresh rule. Raises SimulationError for a name that is none."""
     check_rules([name])
     return RULES[name]()

@@ -16,7 +16,7 @@ GRID_NS = 10_000_000
 """Demand is constant, and events take effect, on this grid."""
 
 
-class Fault(str, Enum):
+class ScenarioFault(str, Enum):
     """What can happen to nodes and links."""
 
     PARTITION = "partition"
@@ -39,7 +39,7 @@ class Event:
     """
 
     at_ns: int
-    fault: Fault
+    fault: ScenarioFault
     node: int = 0
     groups: tuple[tuple[int, ...], ...] = ()
     ways: tuple[tuple[int, int], ...] = ()

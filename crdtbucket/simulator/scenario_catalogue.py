@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from crdtbucket.simulator import burst_scenarios
 from crdtbucket.simulator.link_scenarios import cut_links, joiner_beside_dead
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Demand, Event, Factory, Fault, Scenario
+from crdtbucket.simulator.scenario import Demand, Event, Factory, Scenario, ScenarioFault
 from crdtbucket.simulator.simulation_errors import SimulationError
 
 _SKEW = (0.7, 0.2, 0.05, 0.05, 0.0)
@@ -134,7 +134,10 @@ def _late(name: str, title: str, wait: float) -> Factory:
 
         events: tuple[Event, ...] = ()
         if joiner:
-            events = (Event(0, Fault.CRASH, joiner), Event(_ns(joins), Fault.RESTART, joiner))
+            events = (
+                Event(0, ScenarioFault.CRASH, joiner),
+                Event(_ns(joins), ScenarioFault.RESTART, joiner),
+            )
         return Scenario(name, title, _ns(60 * scale), demand, events)
 
     return make
@@ -179,8 +182,8 @@ def _partition(length: int, kind: str, load: float = 2.0, alone: bool = False) -
         if s.regions > 1:
             groups = one_alone(s.regions) if alone else two_sides(s.regions)
             events = (
-                Event(_ns(start), Fault.PARTITION, groups=groups),
-                Event(_ns(end), Fault.HEAL),
+                Event(_ns(start), ScenarioFault.PARTITION, groups=groups),
+                Event(_ns(end), ScenarioFault.HEAL),
             )
         after = (70 if length > 100 else 60) * scale
         return Scenario(name, title, _ns(end + after), shape, events, light=load < 1)
@@ -202,8 +205,8 @@ def _restart(kind: str) -> Factory:
         events: list[Event] = []
         for number in range(1, 6):
             at = 10 * number * scale
-            events.append(Event(_ns(at), Fault.CRASH, 0))
-            events.append(Event(_ns(at + _DOWN_SECONDS), Fault.RESTART, 0))
+            events.append(Event(_ns(at), ScenarioFault.CRASH, 0))
+            events.append(Event(_ns(at + _DOWN_SECONDS), ScenarioFault.RESTART, 0))
         title = f"hot node restarts empty every {10 * scale:g} s, {kind} demand"
         return Scenario(f"restart-{kind}", title, _ns(60 * scale), shape, tuple(events))
 
@@ -215,8 +218,8 @@ def killed_and_replaced(s: Settings, scale: float) -> Scenario:
     events: list[Event] = []
     for number in range(1, 6):
         at, node = 30 * number * scale, number % s.regions
-        events.append(Event(_ns(at), Fault.CRASH, node))
-        events.append(Event(_ns(at + _DOWN_SECONDS), Fault.REPLACE, node))
+        events.append(Event(_ns(at), ScenarioFault.CRASH, node))
+        events.append(Event(_ns(at + _DOWN_SECONDS), ScenarioFault.REPLACE, node))
     title = f"a process killed and replaced under a new name every {30 * scale:g} s"
     return Scenario(
         "killed-and-replaced", title, _ns(180 * scale), _balanced(s, 2.0), tuple(events)
@@ -229,8 +232,8 @@ def isolated_by_reset(s: Settings, scale: float) -> Scenario:
     events: tuple[Event, ...] = ()
     if s.regions > 1:
         events = (
-            Event(_ns(start), Fault.SEVER, groups=one_alone(s.regions)),
-            Event(_ns(end), Fault.HEAL),
+            Event(_ns(start), ScenarioFault.SEVER, groups=one_alone(s.regions)),
+            Event(_ns(end), ScenarioFault.HEAL),
         )
     title = f"one region behind a device that resets, {end - start:g} s"
     return Scenario("isolated-by-reset", title, _ns(430 * scale), _balanced(s, 2.0), events)
@@ -239,7 +242,7 @@ def isolated_by_reset(s: Settings, scale: float) -> Scenario:
 def suspend_60s(s: Settings, scale: float) -> Scenario:
     """One region's process stands still for a minute, then goes on."""
     pause = Event(
-        _ns(60 * scale), Fault.SUSPEND, min(2, s.regions - 1), duration_ns=_ns(60 * scale)
+        _ns(60 * scale), ScenarioFault.SUSPEND, min(2, s.regions - 1), duration_ns=_ns(60 * scale)
     )
     title = "one node suspended 60 s"
     return Scenario("suspend-60s", title, _ns(300 * scale), _balanced(s, 2.0), (pause,))

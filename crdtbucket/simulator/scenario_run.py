@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from crdtbucket.simulator.arrivals import Block, arrivals
 from crdtbucket.simulator.bound import InFlight
 from crdtbucket.simulator.measure import Darkness, Excess, Ideal, share_range
-from crdtbucket.simulator.rule import Rule, WatchedRule
+from crdtbucket.simulator.rule import SimulatedRule, WatchedRule
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import GRID_NS, Event, Fault, Scenario
+from crdtbucket.simulator.scenario import GRID_NS, Event, Scenario, ScenarioFault
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Outcome:
 class Run:
     """The state of one run: `step` through the blocks of calls, then `outcome`."""
 
-    def __init__(self, rule: Rule, scenario: Scenario, settings: Settings) -> None:
+    def __init__(self, rule: SimulatedRule, scenario: Scenario, settings: Settings) -> None:
         nodes = settings.regions
         self.rule, self.scenario, self.settings = rule, scenario, settings
         self.excess, self.ideal = Excess(settings), Ideal(settings)
@@ -91,21 +91,21 @@ class Run:
             self._apply(event, now)
 
     def _apply(self, event: Event, now: int) -> None:
-        if event.fault is Fault.PARTITION:
+        if event.fault is ScenarioFault.PARTITION:
             self.rule.partition(event.groups)
-        elif event.fault is Fault.SEVER:
+        elif event.fault is ScenarioFault.SEVER:
             self.rule.sever(event.groups)
-        elif event.fault is Fault.CUT:
+        elif event.fault is ScenarioFault.CUT:
             self.rule.cut(event.ways)
-        elif event.fault is Fault.HEAL:
+        elif event.fault is ScenarioFault.HEAL:
             self.rule.heal()
-        elif event.fault is Fault.CRASH:
+        elif event.fault is ScenarioFault.CRASH:
             self.rule.crash(event.node)
             self._wakes[event.node] = None
-        elif event.fault is Fault.RESTART:
+        elif event.fault is ScenarioFault.RESTART:
             self.rule.restart(event.node)
             self._wakes[event.node] = now
-        elif event.fault is Fault.REPLACE:
+        elif event.fault is ScenarioFault.REPLACE:
             self.rule.replace(event.node)
             self._wakes[event.node] = now
         else:
@@ -137,7 +137,7 @@ class Run:
 
 
 def bound_percent(
-    rule: Rule, watch: InFlight | None, until_ns: int, settings: Settings
+    rule: SimulatedRule, watch: InFlight | None, until_ns: int, settings: Settings
 ) -> float | None:
     """The bound of a run in % of the capacity: watched, or the rule's own, or None."""
     if watch is not None:
@@ -147,7 +147,7 @@ def bound_percent(
 
 
 def simulate(
-    rule: Rule,
+    rule: SimulatedRule,
     scenario: Scenario,
     settings: Settings,
     *,

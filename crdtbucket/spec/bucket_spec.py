@@ -7,15 +7,15 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.duration import UNIT_NS, duration_ns, plain_unit
+from crdtbucket.base.duration import UNIT_NS, duration_ns, plain_unit, short_unit
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.mode import Mode
-from crdtbucket.spec.overrides import checked_plans
+from crdtbucket.spec.overrides import checked_overrides
 
 MAX_TOKENS = 2**53
 MAX_NODES = 1_000_000
@@ -39,6 +39,8 @@ _RATE = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 
+_SEVERAL = re.compile(r"\s*;\s*(?=\d)")
+
 OnTableFull = Literal["deny", "allow"]
 OnOutage = Literal["quota", "eventual", "deny", "allow"]
 
@@ -51,7 +53,7 @@ def canonical_name(name: str) -> str:
     return unicodedata.normalize("NFKC", name).translate(_HYPHENS)
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class BucketSpec:
     """The definition of one bucket: it holds `capacity` tokens and refills steadily.
 
@@ -80,9 +82,9 @@ class BucketSpec:
     """`Mode.STRONG` or `Mode.EVENTUAL`; None for what the limiter says."""
     on_outage: OnOutage | None
     """What decides while the common store is out of reach; None for what the limiter says."""
-    plans: tuple[tuple[str, BucketSpec], ...]
-    """Other limits for keys that match a glob: the first match wins. Each plan is a definition of
-    its own, called `name[glob]`."""
+    overrides: tuple[tuple[str, BucketSpec], ...]
+    """Other limits for keys that match a glob: the first match wins. Each override is a definition
+    of its own, called `name[glob]`."""
     shadow: bool
     """Whether calls that the limit denies are admitted all the same, and counted."""
 
@@ -98,16 +100,16 @@ class BucketSpec:
         on_table_full: OnTableFull = "deny",
         consistency: Mode | str | None = None,
         on_outage: OnOutage | None = None,
-        plans: Sequence[tuple[str, BucketSpec]] = (),
+        overrides: Sequence[tuple[str, BucketSpec]] = (),
         shadow: bool = False,
     ) -> None:
         """Check and keep a definition.
 
         `refill_interval` is text with a unit ("250ms", "1s", "5m", "2h", "1d"), a number of
         seconds, or a `timedelta`. `max_debt` is `capacity` when None. `consistency` is "strong"
-        or "eventual"; `on_outage` is "quota", "eventual", "deny" or "allow". `plans`: (glob, spec)
-        pairs, whose specs get their name, consistency and, where they say nothing, outage policy
-        and shadow from this one. Raises `InvalidSpec`, naming the field and the fix.
+        or "eventual"; `on_outage` is "quota", "eventual", "deny" or "allow". `overrides`: (glob,
+        spec) pairs, whose specs get their name, consistency and, where they say nothing, outage
+        policy and shadow from this one. Raises `InvalidSpec`, naming the field and the fix.
         """
         check_name(name)
         check_whole("capacity", capacity, 1, MAX_TOKENS)
@@ -144,7 +146,7 @@ class BucketSpec:
         }
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)  # the way past `frozen`, once
-        object.__setattr__(self, "plans", checked_plans(self, plans))
+        object.__setattr__(self, "overrides", checked_overrides(self, overrides))
 
     @classmethod
     def parse(
@@ -157,7 +159,7 @@ class BucketSpec:
         on_table_full: OnTableFull = "deny",
         consistency: Mode | str | None = None,
         on_outage: OnOutage | None = None,
-        plans: Sequence[tuple[str, BucketSpec]] = (),
+        overrides: Sequence[tuple[str, BucketSpec]] = (),
         shadow: bool = False,
     ) -> BucketSpec:
         """The bucket that a rate string describes, such as "100/minute" or "10/s burst 20".
@@ -165,20 +167,44 @@ class BucketSpec:
         The capacity is the burst; without one it is the amount itself, so "100/minute" lets
         100 pass at once and refills them over a minute. Raises `InvalidSpec` with the grammar.
         """
-        tokens, interval_ns, burst = parse_rate(rate)
+        tokens, interval, burst = parse_rate(rate)
         return cls(
             name,
             tokens if burst is None else burst,
             tokens,
-            f"{interval_ns}ns",
+            interval,
             max_debt=max_debt,
             max_keys=max_keys,
             on_table_full=on_table_full,
             consistency=consistency,
             on_outage=on_outage,
-            plans=plans,
+            overrides=overrides,
             shadow=shadow,
         )
+
+    @classmethod
+    def parse_all(cls, name: str, rates: str, **more: Any) -> tuple[BucketSpec, ...]:
+        """One bucket for each rate of "100/hour;10/second", called `name:1`, `name:2` and so on.
+
+        A single rate makes one bucket with the plain name. `Limiter.take_all([(name, key)])` takes
+        from all of them, or from none. `more`: as for `parse`. Raises `InvalidSpec`.
+        """
+        each = _SEVERAL.split(rates) if isinstance(rates, str) else [rates]
+        if len(each) == 1:
+            return (cls.parse(name, each[0], **more),)
+        return tuple(cls.parse(f"{name}:{n}", one, **more) for n, one in enumerate(each, 1))
+
+    def __repr__(self) -> str:
+        shown = [f"{self.name!r}"]
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name in ("capacity", "refill_rate", "refill_interval") or (
+                one.name in _DEFAULTS and value != _DEFAULTS[one.name]
+            ):
+                shown.append(f"{one.name}={value!r}")
+            elif one.name == "max_debt" and value != self.capacity:
+                shown.append(f"max_debt={value!r}")
+        return f"BucketSpec({', '.join(shown)})"
 
     @property
     def key(self) -> str:
@@ -204,8 +230,18 @@ class BucketSpec:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def parse_rate(rate: str) -> tuple[int, int, int | None]:
-    """(tokens, interval in ns, burst or None) of a rate string; `InvalidSpec` has the grammar."""
+_DEFAULTS = {
+    "max_keys": None,
+    "on_table_full": "deny",
+    "consistency": None,
+    "on_outage": None,
+    "overrides": (),
+    "shadow": False,
+}
+
+
+def parse_rate(rate: str) -> tuple[int, str, int | None]:
+    """(tokens, interval, burst or None) of a rate string; `InvalidSpec` has the grammar."""
     text = plain_unit(rate.strip()) if isinstance(rate, str) else ""
     match = _RATE.fullmatch(text)
     if match is None:
@@ -213,9 +249,10 @@ def parse_rate(rate: str) -> tuple[int, int, int | None]:
     unit = match["unit"].lower()
     if unit not in UNIT_NS:
         raise InvalidSpec(f"limit is {rate!r}", _unit_fix(unit), "limit")
-    interval_ns = duration_ns(f"{match['count'] or 1}{unit}", "limit")
+    interval = f"{match['count'] or 1}{short_unit(unit)}"
+    duration_ns(interval, "limit")
     burst = match["burst"]
-    return _tokens(match["tokens"]), interval_ns, None if burst is None else _tokens(burst)
+    return _tokens(match["tokens"]), interval, None if burst is None else _tokens(burst)
 
 
 def check_whole(field_name: str, value: int, low: int, high: int) -> int:
@@ -264,7 +301,7 @@ def _tokens(digits: str) -> int:
 
 def _rate_fix(rate: str) -> str:
     if len(re.findall(r"/|\bper\b", rate, re.IGNORECASE)) > 1:
-        return f"one bucket has one rate, so define a bucket for each; {RATE_HINT}"
+        return f"one bucket has one rate, so define a bucket for each (parse_all); {RATE_HINT}"
     if re.match(r"\d+\.\d", rate):
         return f'tokens are whole, so for half a token a second write "1/2s"; {RATE_HINT}'
     return RATE_HINT

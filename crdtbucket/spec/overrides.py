@@ -1,15 +1,15 @@
-"""Plans: other limits for some keys of a bucket, chosen by a glob that the key matches.
+"""Overrides: other limits for some keys of a bucket, chosen by a glob that the key matches.
 
 A glob is as in `fnmatch`, case-sensitive and on the whole key: `*`, `?`, `[a-z]`, `[!a-z]`; `[[]`,
 `[*]` and `[?]` stand for the characters themselves. A key given as bytes is looked at as UTF-8, so
-that it has the plan of the same key given as text; a byte that is no UTF-8 is one character.
+that it has the override of the same key given as text; a byte that is no UTF-8 is one character.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -19,37 +19,58 @@ from crdtbucket.errors import InvalidSpec
 if TYPE_CHECKING:
     from crdtbucket.spec.bucket_spec import BucketSpec
 
-MAX_PLANS = 1_000
+MAX_OVERRIDES = 1_000
 MAX_BUCKETS = 1_000
-"""Plans included: their definitions travel in one frame."""
-FEWER = f"at most {MAX_BUCKETS} buckets and plans; a glob can stand for a group of keys"
+"""Overrides included: their definitions travel in one frame."""
+FEWER = f"at most {MAX_BUCKETS} buckets and overrides; a glob can stand for a group of keys"
 REMEMBERED_KEYS = 65_536
 MAX_KEY_LENGTH = 512
-"""The core refuses longer keys, so no plan is looked up for them and none is remembered."""
+"""The core refuses longer keys, so no override is looked up for them and none is remembered."""
 
 T = TypeVar("T")
-Plan = tuple[str, "BucketSpec"]
+Override = tuple[str, "BucketSpec"]
 
 
-def checked_plans(owner: BucketSpec, plans: Iterable[Plan]) -> tuple[Plan, ...]:
-    """The plans of `owner`, each with its full name and what it shares with its bucket.
+def checked_overrides(owner: BucketSpec, overrides: Iterable[Override]) -> tuple[Override, ...]:
+    """The overrides of `owner`, each with its full name and what it shares with its bucket.
 
     Raises `InvalidSpec`.
     """
-    pairs = tuple(plans) if isinstance(plans, Iterable) and not isinstance(plans, str) else None
+    pairs = (
+        tuple(overrides)
+        if isinstance(overrides, Iterable) and not isinstance(overrides, str)
+        else None
+    )
     if pairs is None or not all(isinstance(p, Sequence) and len(p) == 2 for p in pairs):
-        raise _refused(f"plans is {plans!r}", "write [(glob, BucketSpec(...)), ...]")
-    if len(pairs) > MAX_PLANS:
-        raise _refused(f"{len(pairs)} plans", f"at most {MAX_PLANS}; a glob can stand for a group")
+        raise _refused(f"overrides is {overrides!r}", "write [(glob, BucketSpec(...)), ...]")
+    if len(pairs) > MAX_OVERRIDES:
+        raise _refused(
+            f"{len(pairs)} overrides", f"at most {MAX_OVERRIDES}; a glob can stand for a group"
+        )
     seen: set[str] = set()
     for glob, _ in pairs:
         check_glob(glob)
         if glob in seen:
-            raise _refused(f"two plans are for {glob!r}", "remove one; the first match wins")
+            raise _refused(f"two overrides are for {glob!r}", "remove one; the first match wins")
         if "*" in seen:
-            raise _refused(f"the plan for {glob!r} comes after '*'", "put it before: '*' takes all")
+            raise _refused(
+                f"the override for {glob!r} comes after '*'", "put it before: '*' takes all"
+            )
         seen.add(glob)
-    return tuple((glob, _plan(owner, glob, spec)) for glob, spec in pairs)
+    return tuple((glob, _override(owner, glob, spec)) for glob, spec in pairs)
+
+
+def with_overrides(specs: Iterable[BucketSpec]) -> Iterator[tuple[BucketSpec, BucketSpec]]:
+    """Every definition and the bucket that it belongs to; a bucket comes before its overrides."""
+    for spec in specs:
+        yield spec, spec
+        for _, override in spec.overrides:
+            yield override, spec
+
+
+def shadowed(specs: Iterable[BucketSpec]) -> tuple[BucketSpec, ...]:
+    """The same definitions as shadows, overrides included: they count and deny nobody."""
+    return tuple(replace(spec, shadow=True) for spec in specs)
 
 
 def check_glob(glob: str) -> None:
@@ -65,14 +86,16 @@ def check_glob(glob: str) -> None:
             raise _refused(f"glob {glob!r} has a '[' without a ']'", "write '[[]' for a '['")
 
 
-def _plan(owner: BucketSpec, glob: str, spec: BucketSpec) -> BucketSpec:
+def _override(owner: BucketSpec, glob: str, spec: BucketSpec) -> BucketSpec:
     if not isinstance(spec, type(owner)):
-        raise _refused(f"the plan for {glob!r} is {spec!r}", "make it with BucketSpec(...)")
-    if spec.plans:
-        raise _refused(f"the plan for {glob!r} has plans", "list them all in the bucket's plans")
+        raise _refused(f"the override for {glob!r} is {spec!r}", "make it with BucketSpec(...)")
+    if spec.overrides:
+        raise _refused(
+            f"the override for {glob!r} has overrides", "list them all in the bucket's overrides"
+        )
     if spec.consistency not in (None, owner.consistency):
-        fix = "leave it out: a plan has that of its bucket"
-        raise _refused(f"the plan for {glob!r} sets consistency", fix)
+        fix = "leave it out: an override has that of its bucket"
+        raise _refused(f"the override for {glob!r} sets consistency", fix)
     return replace(
         spec,
         name=f"{owner.name}[{glob}]",
@@ -83,7 +106,7 @@ def _plan(owner: BucketSpec, glob: str, spec: BucketSpec) -> BucketSpec:
 
 
 def _refused(message: str, fix: str) -> InvalidSpec:
-    return InvalidSpec(message, fix, "plans")
+    return InvalidSpec(message, fix, "overrides")
 
 
 class Choice(Generic[T]):
@@ -120,4 +143,13 @@ class Choice(Generic[T]):
         return self._chosen[exact] if exact < len(self._chosen) else self._otherwise
 
 
-__all__ = ["FEWER", "MAX_BUCKETS", "Choice", "Plan", "check_glob", "checked_plans"]
+__all__ = [
+    "FEWER",
+    "MAX_BUCKETS",
+    "Choice",
+    "Override",
+    "check_glob",
+    "checked_overrides",
+    "shadowed",
+    "with_overrides",
+]

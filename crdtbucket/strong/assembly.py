@@ -9,26 +9,25 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket._core import BucketCore
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong import last_epoch
+from crdtbucket.strong import previous_epoch
 from crdtbucket.strong.controller.degradation import Degradation, Scope
 from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook import Webhook
-from crdtbucket.strong.last_epoch import LastLife
-from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.ledger import Ledger
+from crdtbucket.strong.previous_epoch import PreviousEpoch
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.registry import Wish
+from crdtbucket.strong.redis.registry import WantedShare
 from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments
+from crdtbucket.strong.rules import RuleBook, Rules
 from crdtbucket.strong.store import Store
-from crdtbucket.strong.store_request import Rules
 from crdtbucket.strong.strong_bucket import StrongBucket
 
 if TYPE_CHECKING:
@@ -67,13 +66,12 @@ class StrongSide:
         self._node = node
         self._region = region
         self._quotas = tables.quotas
-        self._rules: dict[BucketCore, Rules] = {
-            bucket: self._rules_of(bucket.spec, bucket.max_debt) for bucket in self._buckets
-        }
-        self._candidates: dict[BucketCore, Rules | None] = {}
+        self._rules = RuleBook(
+            {bucket: self._rules_of(bucket.spec, bucket.max_debt) for bucket in self._buckets}
+        )
         self.store: Store | None = None
         self._machine: MeshNode | None = None
-        self._last_life: LastLife | None = None
+        self._previous_epoch: PreviousEpoch | None = None
         self._state_dir = ""
         self._webhook: Webhook | None = None
 
@@ -117,9 +115,7 @@ class StrongSide:
         if bucket.candidate is not None:
             candidate = self._rules_of(bucket.candidate, bucket.candidate_max_debt)
         known = bucket in self._rules
-        self._rules[bucket], self._candidates[bucket] = rules, candidate
-        if self.store is not None:
-            self.store.desk.follow(bucket, rules, candidate)
+        self._rules.follow(bucket, rules, candidate)
         if not known:
             self._buckets.append(bucket)
             if self.store is not None:
@@ -139,50 +135,47 @@ class StrongSide:
         if self._table is not self._tables.main:
             return  # the state is that of the main table alone
         self._state_dir = directory
-        self._last_life = None if kept is None else last_epoch.load(kept)
+        self._previous_epoch = None if kept is None else previous_epoch.load(kept)
 
-    def owed(self) -> bytes:
+    def unsettled_state(self) -> bytes:
         """What is to be kept for the next life. From any thread."""
         if self.store is None or self._table is not self._tables.main:
-            return last_epoch.dump(self._last_life or LastLife())
-        owed = list(self.store.desk.owed.unsettled.items())  # a copy, of one step
-        rows = tuple((bucket.name_hash, *place, tokens) for (bucket, place), tokens in owed)
-        return last_epoch.dump(LastLife(rows, self.store.servers()))
+            return previous_epoch.dump(self._previous_epoch or PreviousEpoch())
+        unsettled = list(self.store.ledger.unsettled.pending.items())  # a copy, of one step
+        rows = tuple((bucket.name_hash, *place, tokens) for (bucket, place), tokens in unsettled)
+        return previous_epoch.dump(PreviousEpoch(rows, self.store.servers()))
 
     async def start(self) -> None:
         """Connects to Redis, as far as that can be had."""
         machine = self._machine
         roster = Roster(self._table, self._node) if machine is None else machine.roster
-        desk = Desk(
+        ledger = Ledger(
             self._table,
             roster,
             self._node,
             self._rules,
             prefix=self._config.prefix.encode(),
             nodes=self._sharing,
+            on_unsettled=self._wake,
         )
-        for bucket, candidate in self._candidates.items():
-            desk.follow(bucket, self._rules[bucket], candidate)
         # Alone, with nobody to hear from, each process would spend the whole limit.
         degraded = Mode.FALLBACK if machine is None else Mode.EVENTUAL
+        previous = self._previous_epoch
         self.store = Store(
             self._config,
-            desk,
-            self._table,
-            node=self._node,
-            modes=self._degradation.modes,
-            degraded=degraded,
-            on_change=self._changed,
-            on_mode=self._set_mode,
-            wish=self._wish,
+            ledger,
+            self._node,
+            self._degradation.modes,
+            degraded,
+            self,
+            None if previous is None else dict(previous.servers),
         )
-        if self._last_life is not None:
-            desk.owed.resume(self._last_life.rows)
-            self.store.met = dict(self._last_life.servers)
+        if previous is not None:
+            ledger.unsettled.resume(previous.rows)
         if self._degradation.webhook is not None:
             self._webhook = Webhook(self._degradation.webhook)
         if machine is not None:
-            machine.on_away = desk.owed.push
+            machine.on_away = ledger.unsettled.push
         await self.store.start()
         self._warn_of_strangers(self.store)
         for bucket in self._buckets:
@@ -203,20 +196,20 @@ class StrongSide:
             return {}
         return {
             "strong": {
-                **store.desk.counters,
-                "unsettled": len(store.desk.owed.unsettled),
+                **store.ledger.counters,
+                "unsettled": len(store.ledger.unsettled.pending),
                 "sharing_nodes": self._nodes(),
                 "refused": int(bool(store.registry.conflict)),
             },
-            "redis": {str(address): one.stats() for address, one in store.endpoints.items()},
+            "redis": {address: one.stats() for address, one in store.endpoints.items()},
         }
 
     def _tell_what_is_left(self, store: Store) -> None:
-        owed = store.desk.owed
-        if not owed.unsettled:
+        unsettled = store.ledger.unsettled
+        if not unsettled.pending:
             return
-        keys = len(owed.unsettled)
-        what = f"{owed.tokens()} tokens of {keys} key{'' if keys == 1 else 's'}"
+        keys = len(unsettled.pending)
+        what = f"{unsettled.tokens()} tokens of {keys} key{'' if keys == 1 else 's'}"
         if self._state_dir:
             LOG.info(
                 "closed; Redis has not been told of %s: they are kept in %s, and settled when this "
@@ -232,6 +225,10 @@ class StrongSide:
                 "closed; Redis has not been told of %s: nobody will charge them. %s", what, fix
             )
 
+    def _wake(self) -> None:
+        if self.store is not None:
+            self.store.wake()
+
     def _nodes(self) -> int:
         """Processes that share the limits, as far as is known."""
         known = 1 if self._machine is None else self._machine.known()
@@ -242,16 +239,16 @@ class StrongSide:
         known = 1 if self._machine is None else self._machine.known()
         return known if self.store is None else self.store.registry.sharing(known)
 
-    def _wish(self) -> Wish:
+    def wanted_share(self) -> WantedShare:
+        """As of `StoreOwner`."""
         how = self._degradation
         ratio, fleet = float(how.fallback_ratio), how.fallback_scope == "fleet"
         group = self._quotas.epoch if self._quotas.shared else 0
-        return Wish(ratio, fleet, how.expected_nodes or 1, group)
+        return WantedShare(ratio, fleet, how.expected_nodes or 1, group)
 
     def _warn_of_strangers(self, store: Store) -> None:
         how = self._degradation
-        quotas = any(rules.on_outage == "quota" for rules in self._rules.values())
-        if store.registry.seen or how.expected_nodes is not None or not quotas:
+        if store.registry.seen or how.expected_nodes is not None or not self._rules.quotas:
             return
         ratio = float(how.fallback_ratio)
         LOG.warning(
@@ -263,17 +260,19 @@ class StrongSide:
             int(1 / ratio),
         )
 
-    def _set_mode(self, mode: Mode) -> None:
+    def worst_mode_changed(self, mode: Mode) -> None:
+        """As of `StoreOwner`."""
         for bucket in self._buckets:
             bucket.mode = mode
         if self._machine is not None:
             self._machine.away = mode is not Mode.STRONG
 
-    def _changed(self, endpoint: str, change: Change) -> None:
+    def endpoint_changed(self, address: str, change: Change) -> None:
+        """As of `StoreOwner`."""
         notice = ModeNotice(
             self._node,
             self._region,
-            endpoint,
+            address,
             change.before,
             change.after,
             change.reason,

@@ -1,43 +1,39 @@
-"""Decisions on their way to a server: written, or still waiting for room; and their deadlines."""
+"""Requests that were written to a server, and the timer of their deadlines."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
 
-from crdtbucket._core import BucketCore, Decision
-from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket._core import Decision
+from crdtbucket.base.clock import now_ns
+from crdtbucket.strong.look_timer import LookTimer
 from crdtbucket.strong.redis.redis_connection import Batch
-from crdtbucket.strong.store_request import Ask
-
-if TYPE_CHECKING:
-    from crdtbucket.strong.endpoint import Endpoint
-
-LOOK_S = 0.001
-"""Before an answer is called missing, the loop gets so long to read what the socket may hold."""
+from crdtbucket.strong.store_request import StoreRequest
 
 
-class Turn:
-    """One ask on its way: who waits, and since when."""
+class PendingRequest:
+    """One request that a caller waits for, and since when."""
 
-    __slots__ = ("ask", "done", "first", "future", "home", "out", "sent")
+    __slots__ = ("done", "first", "future", "home", "request", "sent", "unanswered")
 
-    def __init__(self, home: Endpoint, ask: Ask, future: asyncio.Future[Decision | None]) -> None:
+    def __init__(
+        self, home: object, request: StoreRequest, future: asyncio.Future[Decision | None]
+    ) -> None:
         self.home = home
-        """The endpoint that sees to its deadline."""
-        self.ask = ask
+        """Whose `Deadlines` watch it."""
+        self.request = request
         self.future = future
         self.first: Batch | None = None
-        """What it left with for the first time: its deadline counts from then."""
+        """The batch in which it was sent first: its deadline counts from then."""
         self.sent: Batch | None = None
-        """What it left with last."""
-        self.out = False
-        """It was sent, and no answer is here yet."""
+        """The batch in which it was sent last."""
+        self.unanswered = False
+        """It was sent, and no answer has come yet."""
         self.done = False
-        """Decided; an answer that comes later only tells how slow the server is, and that no more
-        is to come."""
+        """It is decided. A later answer only says how slow the server is, and that the server has
+        run the request."""
 
     @property
     def written_ns(self) -> int:
@@ -45,79 +41,62 @@ class Turn:
         return 0 if self.first is None else self.first.written_ns
 
 
-class Waiting(NamedTuple):
-    """A decision that waits for room in the window; nothing is asked or counted of it yet."""
+class Deadlines:
+    """The pending requests of one endpoint, in the order in which they were written."""
 
-    bucket: BucketCore
-    key: str | bytes
-    cost: int
-    future: asyncio.Future[Decision | None]
-
-
-class Turns:
-    """The turns of one endpoint in the order of their writing, and the timer of their deadlines."""
-
-    def __init__(self, home: Endpoint, deadline_ns: int, overdue: Callable[[Turn], None]) -> None:
-        """`overdue` is called for each turn whose deadline has passed, and is to give it up."""
+    def __init__(
+        self, home: object, deadline_ns: int, overdue: Callable[[PendingRequest], None]
+    ) -> None:
+        """`overdue` is called for each request whose deadline has passed, and is to give it up."""
         self._home = home
         self._deadline_ns = deadline_ns
         self._overdue = overdue
-        self._turns: deque[Turn] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._requests: deque[PendingRequest] = deque()
+        self._timer = LookTimer(self._due, self._expire)
 
     def __len__(self) -> int:
-        """Those that nobody has answered or given up."""
-        return sum(map(self._open, self._turns))
+        """Requests that are neither answered nor given up."""
+        return sum(map(self._open, self._requests))
 
-    def add(self, turn: Turn) -> None:
-        """One that is about to be written, the last one."""
-        self._turns.append(turn)
-        if self._timer is None:
-            self._arm()
+    def add(self, pending: PendingRequest) -> None:
+        """Watches a request that is about to be written after all others."""
+        self._requests.append(pending)
+        self._timer.arm()
 
-    def take_over(self, turn: Turn) -> None:
-        """One that was written to another server first; its deadline stays."""
-        self._turns.appendleft(turn)
-        if self._timer is None:
-            self._arm()
+    def take_over(self, pending: PendingRequest) -> None:
+        """Watches a request that was written to another server first; its deadline stays."""
+        pending.home = self._home
+        self._requests.appendleft(pending)
+        self._timer.arm()
 
     def let_go(self) -> None:
-        """Forgets those at the front that are decided: answers come in order, so it is mostly the
-        first, and what is let go now is used again soon."""
-        turns, home = self._turns, self._home
-        while turns and (turns[0].done or turns[0].home is not home):
-            turns.popleft()
+        """Forgets decided requests at the front. Answers come in order, so that is mostly the
+        first one, and its memory is used again soon."""
+        requests, home = self._requests, self._home
+        while requests and (requests[0].done or requests[0].home is not home):
+            requests.popleft()
 
-    def _open(self, turn: Turn) -> bool:
-        return not turn.done and turn.home is self._home
+    def _open(self, pending: PendingRequest) -> bool:
+        return not pending.done and pending.home is self._home
 
-    def _arm(self) -> None:
+    def _due(self) -> int | None:
         self.let_go()
-        self._timer = None
-        if self._turns:
-            written = self._turns[0].written_ns
-            passed = now_ns() - written if written else 0
-            delay = max(0, self._deadline_ns - passed) / NS_PER_SECOND
-            self._timer = asyncio.get_running_loop().call_later(delay, self._look)
-
-    def _look(self) -> None:
-        # The loop may be late: what the server has answered by now is read before any is given up.
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(LOOK_S, self._expire, now_ns())
+        if not self._requests:
+            return None
+        return (self._requests[0].written_ns or now_ns()) + self._deadline_ns
 
     def _expire(self, looked_ns: int) -> None:
         """Gives up what was overdue when the loop began to look, and is unanswered still."""
-        turns = self._turns
-        while turns:
-            turn = turns[0]
-            if not self._open(turn):
-                turns.popleft()
-            elif 0 < turn.written_ns <= looked_ns - self._deadline_ns:
-                turns.popleft()
-                self._overdue(turn)
+        requests = self._requests
+        while requests:
+            pending = requests[0]
+            if not self._open(pending):
+                requests.popleft()
+            elif 0 < pending.written_ns <= looked_ns - self._deadline_ns:
+                requests.popleft()
+                self._overdue(pending)
             else:
                 break
-        self._arm()
 
 
-__all__ = ["LOOK_S", "Turn", "Turns", "Waiting"]
+__all__ = ["Deadlines", "PendingRequest"]

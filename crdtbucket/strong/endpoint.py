@@ -1,448 +1,171 @@
-"""One Redis server that decides for some of the keys: its connection, its deadlines, its mode."""
+"""One Redis server that decides for some of the keys: its connection, its mode, its upkeep."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from crdtbucket._core import BucketCore, Decision
-from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.histogram import Histogram
-from crdtbucket.errors import CrdtbucketError, RedisReplyError
+from crdtbucket.base.address import Address
+from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.mode_controller import Change, Controller, Failure
-from crdtbucket.strong.deadlines import Turn, Turns, Waiting
-from crdtbucket.strong.ledger import Desk
-from crdtbucket.strong.redis import script
-from crdtbucket.strong.redis.redis_connection import Connection, ConnectionLost
+from crdtbucket.strong.deadlines import PendingRequest
+from crdtbucket.strong.dispatcher import Dispatcher
+from crdtbucket.strong.endpoint_health import EndpointHealth
+from crdtbucket.strong.ledger import Ledger
+from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.rights import explained
-from crdtbucket.strong.store_request import Ask, Item
-from crdtbucket.strong.supervisor import Keeper
-from crdtbucket.strong.window import Window
-
-if TYPE_CHECKING:
-    from crdtbucket.base.address import Address
-    from crdtbucket.strong.redis.access import Access
-    from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.resync import Resync
+from crdtbucket.strong.server_link import ServerLink
+from crdtbucket.strong.store_request import Item
+from crdtbucket.strong.supervisor import Probe, Supervisor
 
 LOG = logging.getLogger("crdtbucket.strong")
-ELSEWHERE = ("MOVED", "ASK")
-COUNTERS = ("answered", "late", "timed_out", "indeterminate", "cancelled")
-ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
 
-UNYIELDED = 64
-"""Decisions that are made without waiting for anything before other tasks get their turn."""
+class EndpointOwner(Protocol):
+    """What an endpoint asks and tells the object that knows all endpoints."""
+
+    def next_fence(self) -> int:
+        """A number above all that this process has used."""
+
+    def known_run_id(self, address: Address) -> str | None:
+        """The server at an address as an earlier epoch met it; see `Supervisor`."""
+
+    def owns(self, endpoint: Endpoint, name: bytes) -> bool:
+        """Whether a Redis key is decided at an endpoint."""
+
+    def barred(self) -> bool:
+        """Whether no server may be used, however well it is."""
+
+    def redirect(self, endpoint: Endpoint, pending: PendingRequest, error: RedisErrorReply) -> bool:
+        """Another server decides this (MOVED, ASK). Whether the request was sent there."""
+
+    def mode_changed(self, endpoint: Endpoint, change: Change) -> None:
+        """An endpoint has a new mode."""
 
 
 class Endpoint:
-    """Asks one server, one ask a decision and none twice.
-
-    Asks and answers of a connection keep their order, so that what is booked here never runs behind
-    the server's record. All of it runs on one event loop.
-    """
+    """The owner of what belongs to one server; its parts call each other's methods, and the
+    endpoint passes on what one part has to tell another."""
 
     def __init__(
         self,
         address: Address,
         access: Access,
         config: RedisConfig,
-        desk: Desk,
+        ledger: Ledger,
         controller: Controller,
-        probe: tuple[script.Arguments, script.Call],
-        *,
-        now: Callable[[], int],
-        fences: Iterator[int],
-        owns: Callable[[Endpoint, bytes], bool],
-        changed: Callable[[Endpoint, Change], None],
-        elsewhere: Callable[[Endpoint, Turn, RedisErrorReply], bool],
-        barred: Callable[[], bool] = lambda: False,
+        probe: Probe,
+        owner: EndpointOwner,
     ) -> None:
-        """`probe`: a call on a key of this node's own. `fences`: ordinals of connections. `owns`:
-        whether a Redis key is decided here. `changed` is told of a new mode; `elsewhere` gets what
-        another server decides (MOVED), and tells whether it was sent on. `barred`: whether nothing
-        may be asked, however well the server is."""
-        self.address = address
-        self.access = access
-        self.controller = controller
-        self.fence = 0
-        self.latency = Histogram()
-        self.counters = dict.fromkeys(COUNTERS, 0)
-        self.failed: dict[str, int] = {}
-        self.desk = desk
-        self.now = now
-        self._owns = owns
-        self._changed = changed
-        self._elsewhere = elsewhere
-        self._barred = barred
-        self._complained = ""
-        self._turns = Turns(self, config.deadline_ns, self._overdue)
-        self.connection: Connection | None = None
-        self._window = Window(controller.latency_limit_ns // 4)
-        self._waiting: deque[Waiting] = deque()
-        self._unyielded = 0
-        self.keeper = Keeper(
-            self,
-            access,
+        self.link = ServerLink(address, access, owner.next_fence, self)
+        self.health = EndpointHealth(self.link, controller, ledger.table.now, self)
+        self.dispatcher = Dispatcher(ledger, self.link, self.health, config.deadline_ns, self)
+        self.resync = Resync(ledger, self.link, self.dispatcher, self._owns)
+        self.supervisor = Supervisor(
+            ledger,
+            self.link,
+            self.dispatcher,
+            self.resync,
             config,
             probe,
-            fences=fences,
-            mine=self._mine,
-            outage_after=controller.outage_after,
+            owner.known_run_id(address),
         )
-        self._slow = False
-        self._mode_ns: dict[Mode, int] = {}
-        self._mode_since = now()
-        self._switches = 0
+        self._ledger = ledger
+        self._owner = owner
 
-    # ---- decisions ----
+    @property
+    def address(self) -> Address:
+        """Where the server is."""
+        return self.link.address
 
     @property
     def mode(self) -> Mode:
         """How decisions are made here now."""
-        return self.controller.mode
-
-    @property
-    def open_calls(self) -> int:
-        """Decisions that are asked for, or wait to be, and that nobody has made or given up."""
-        return len(self._turns) + len(self._waiting)
+        return self.health.mode
 
     def usable(self) -> bool:
-        """Whether a decision may be asked for now."""
-        strong = self.controller.mode is Mode.STRONG and self.connection is not None
-        return strong and not self._barred()
-
-    def may_settle(self) -> bool:
-        """Whether the server may be told of what it lacks."""
-        return not self._barred()
+        """Whether a request may be sent now."""
+        return self.dispatcher.usable()
 
     async def acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
-        """The server's decision, or within the deadline that of the rule for its absence; the
-        deadline begins when the call is written, for which it may wait behind others."""
-        if self._unyielded >= UNYIELDED:
-            self._unyielded = 0
-            await asyncio.sleep(0)
-        begun = self.begin(bucket, key, cost)
-        if isinstance(begun, Decision):
-            return begun
-        try:
-            decision = await begun
-        except asyncio.CancelledError:
-            self.abandon(begun)
-            raise
-        assert decision is not None, "an ask with a key ends with a decision"
-        return decision
+        """As `Dispatcher.acquire`."""
+        return await self.dispatcher.acquire(bucket, key, cost)
 
     def begin(
         self, bucket: BucketCore, key: str | bytes, cost: int
     ) -> Decision | asyncio.Future[Decision | None]:
-        """A decision that is made at once, or what will hold it. Raises as `take`."""
-        if not self.usable():
-            self._unyielded += 1
-            return self.desk.away(bucket, key, cost, self.away_mode())
-        connection = self.connection
-        room = connection is not None and connection.has_room(self._window.size)
-        if self._waiting or not room:
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.append(Waiting(bucket, key, cost, future))
-            return future
-        with self.desk.lock:
-            opened = self.desk.open(bucket, key, cost, self.fence)
-        if isinstance(opened, Decision):
-            self._unyielded += 1
-            return opened
-        self._unyielded = 0
-        return self.send(opened)
-
-    def abandon(self, future: asyncio.Future[Decision | None]) -> None:
-        """The caller of `begin` is gone: the tokens that nobody will use go back."""
-        self.counters["cancelled"] += 1
-        if not future.done():
-            future.cancel()
-        elif not future.cancelled() and future.exception() is None:
-            given = future.result()
-            if given is not None and given.allowed:
-                self.desk.give_back(given)
-
-    def admit(self) -> None:
-        """Those who waited for room are asked for while there is some, and decided here when the
-        server is not asked any more."""
-        waiting = self._waiting
-        while waiting:
-            usable, connection = self.usable(), self.connection
-            if usable and not (connection and connection.has_room(self._window.size)):
-                return
-            bucket, key, cost, future = waiting.popleft()
-            if future.done():
-                continue  # cancelled: nothing was asked
-            try:
-                opened: Ask | Decision
-                if usable:
-                    with self.desk.lock:
-                        opened = self.desk.open(bucket, key, cost, self.fence)
-                else:
-                    opened = self.desk.away(bucket, key, cost, self.away_mode())
-            except CrdtbucketError as error:
-                future.set_exception(error)
-                continue
-            if isinstance(opened, Decision):
-                future.set_result(opened)
-            else:
-                self._send(opened, future)
-
-    def away_mode(self) -> Mode:
-        """The rule for a decision that the server does not make."""
-        return self.controller.mode if self.controller.mode is not Mode.STRONG else Mode.FALLBACK
-
-    def send(self, ask: Ask) -> asyncio.Future[Decision | None]:
-        """Puts an ask on its way. The future ends within the deadline."""
-        future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
-        self._send(ask, future)
-        return future
-
-    def _send(self, ask: Ask, future: asyncio.Future[Decision | None]) -> None:
-        turn = Turn(self, ask, future)
-        self._turns.add(turn)
-        self.transmit(turn)
-
-    def transmit(self, turn: Turn, *, source: bool = False, asking: bool = False) -> None:
-        """Sends a turn's ask; with `source` the whole script, to a server that lost it; `asking`
-        for a slot on its way."""
-        connection = self.connection
-        if connection is None or connection.congested or connection.closed:
-            self._give_up(turn)
-            return
-        arguments = turn.ask.rules.arguments
-        call = turn.ask.call
-        command = arguments.eval_command(call) if source else arguments.command(call)
-        self.controller.asked(self.now())
-        if asking:
-            connection.send(ASKING, _ignore)
-        turn.sent = connection.send(command, partial(self._replied, turn))
-        turn.first = turn.first or turn.sent
-        turn.out = True
-
-    def _replied(self, turn: Turn, reply: object) -> None:
-        self._handle(turn, reply)
-        if self._waiting:
-            self.admit()
-
-    def _handle(self, turn: Turn, reply: object) -> None:
-        if isinstance(reply, ConnectionLost):
-            self._count_unknown(turn)
-            self._give_up(turn)
-            self.desk.adrift(turn.ask)
-            return
-        turn.out = False
-        if isinstance(reply, RedisErrorReply):
-            self._refused(turn, reply)
-            return
-        try:
-            answer = script.parse(reply)
-            assert turn.sent is not None
-            latency = turn.sent.latency_ns
-            late = turn.done
-            with self.desk.lock:
-                self.latency.add(latency)
-                self.counters["late" if late else "answered"] += 1
-            if self._waiting:
-                self._window.answered(latency)
-            # A denial, and a call that the script sends back, write nothing.
-            wrote = answer.status is script.Status.ALLOWED and turn.ask.cost > 0
-            self.note(self.controller.answered(self.now(), latency, late=late, wrote=wrote))
-            if late:
-                self.desk.ended(turn.ask, answer)
-                return
-            if answer.status is script.Status.FENCED:
-                self.renew_fence(turn.ask)
-                self.transmit(turn)
-                return
-            if (
-                answer.status is script.Status.UNKNOWN
-                and turn.ask.item not in self.desk.owed.unsettled
-            ):
-                self.keeper.distrust()  # it held a record once: it may have lost others
-            with self.desk.lock:
-                wanted = not turn.future.cancelled()
-                result = self.desk.answer(turn.ask, answer, self.fence, wanted)
-        except RedisReplyError as error:
-            self.fail(Failure.SCRIPT, str(error))
-            self._count_unknown(turn)
-            self._give_up(turn)
-            return
-        if isinstance(result, Ask):
-            turn.ask = result
-            self.transmit(turn)
-        elif result is None and turn.ask.key is not None:
-            self._give_up(turn)
-        else:
-            self._finish(turn, result)
-
-    def renew_fence(self, ask: Ask) -> None:
-        """A call was refused, as a younger connection has asked for its key: that of another server
-        from which the key has come here, or one of a thread."""
-        with self.desk.lock:
-            if ask.call.fence == self.fence:
-                self.fence = self.keeper.next_fence()
-            ask.call.fence = self.fence
-
-    def answered(
-        self, latency_ns: int, wrote: bool, tell: Callable[[Callable[[], None]], None]
-    ) -> None:
-        """A thread's own call was answered in time; `wrote`: as of the controller. What that leads
-        to is done by way of `tell`, on the event loop."""
-        change = self.controller.answered(self.now(), latency_ns, wrote=wrote)
-        with self.desk.lock:
-            self.latency.add(latency_ns)
-            self.counters["answered"] += 1
-        if change is not None or self.controller.slow is not self._slow:
-            tell(partial(self.note, change))
-
-    def lost_elsewhere(self, error: BaseException) -> None:
-        """A thread's own call has no answer: it came too late, or the connection ended."""
-        self.counters["indeterminate"] += 1
-        self.keeper.wake()
-        if isinstance(error, TimeoutError):
-            self.counters["timed_out"] += 1
-            self.note(self.controller.timed_out(self.now()))
-        elif isinstance(error, ConnectionLost):
-            self.fail(Failure(error.kind), str(error))
-        else:
-            self.counters["cancelled"] += 1
-
-    def _refused(self, turn: Turn, error: RedisErrorReply) -> None:
-        """An error reply: the call did not run, or changed nothing."""
-        assert turn.sent is not None
-        late, latency = turn.done, turn.sent.latency_ns
-        sent_on = error.code in ELSEWHERE and self._elsewhere(self, turn, error)
-        if not sent_on:
-            self.refused(error, latency, late=late)
-        else:
-            self.note(self.controller.answered(self.now(), latency, late=late))
-        if error.code == "NOSCRIPT" and not late:
-            self.transmit(turn, source=True)
-        elif not sent_on:
-            self._give_up(turn)
-
-    def refused(self, error: RedisErrorReply, latency_ns: int, *, late: bool) -> None:
-        """What an error reply says of the server. `late`: its deadline was over."""
-        if error.code == "NOSCRIPT":
-            # It is well, and only wants to be asked otherwise.
-            self.note(self.controller.answered(self.now(), latency_ns, late=late))
-        else:
-            self.fail(Failure(error.kind), explained(self.address, error))
-            if error.code == "READONLY":
-                self.keeper.turn_away()
-
-    def _count_unknown(self, turn: Turn) -> None:
-        """Whether the server ran this call is not known."""
-        if turn.sent is not None and not turn.done:
-            self.counters["indeterminate"] += 1
-
-    def _give_up(self, turn: Turn) -> None:
-        """Decides without the server, which may or may not have decided."""
-        if not turn.done:
-            wanted = not turn.future.cancelled()
-            self._finish(turn, self.desk.lost(turn.ask, self.away_mode(), wanted))
-            self.keeper.wake()
-        if not turn.out:
-            self.desk.ended(turn.ask)
-
-    def _finish(self, turn: Turn, decision: Decision | None) -> None:
-        turn.done = True
-        self._turns.let_go()
-        if not turn.future.done():
-            turn.future.set_result(decision)
-
-    def stats(self) -> dict[str, Any]:
-        """Numbers for people and metrics."""
-        now, seconds = self.now(), dict(self._mode_ns)
-        seconds[self.mode] = seconds.get(self.mode, 0) + now - self._mode_since
-        return {
-            "mode": str(self.mode),
-            "mode_seconds": {str(mode): ns / NS_PER_SECOND for mode, ns in seconds.items()},
-            "switches": self._switches,
-            "slow": self.controller.slow,
-            **self.counters,
-            "failed": dict(self.failed),
-            "latency": self.latency.cumulative(),
-            "latency_sum": self.latency.sum_ns / NS_PER_SECOND,
-            "open_calls": self.open_calls,
-            "evicts": int(self.keeper.facts.evicts),
-            "evicted": self.keeper.facts.evicted or 0,
-        }
-
-    def _overdue(self, turn: Turn) -> None:
-        self.counters["timed_out"] += 1
-        self._count_unknown(turn)
-        self._give_up(turn)
-        self.note(self.controller.timed_out(self.now()))
-
-    # ---- other servers ----
+        """As `Dispatcher.begin`."""
+        return self.dispatcher.begin(bucket, key, cost)
 
     def move(self, address: Address) -> None:
         """The server failed over: the same keys are decided at another address."""
-        self.address = address
-        self.controller.moved(self.now())
-        self.keeper.drop()
-        self.keeper.wake()
+        self.health.moved()
+        self.link.move(address)
+        self.dispatcher.admit()
+        self.supervisor.wake()
 
-    def take_over(self, turn: Turn, asking: bool) -> None:
-        """Asks here what another server did not decide; its deadline stays. `asking`: the slot is
-        on its way here."""
-        turn.home = self
-        turn.ask.call.fence = self.fence
-        self._turns.take_over(turn)
-        # Whether a server that takes over a slot has the script is not known before it is asked,
-        # and it would be asked in vain: ASKING holds for one command.
-        self.transmit(turn, source=asking, asking=asking)
-
-    def _mine(self, item: Item) -> bool:
-        return self._owns(self, self.desk.name(*item))
-
-    # ---- modes ----
-
-    def fail(self, failure: Failure, why: str) -> None:
-        self.failed[failure.value] = self.failed.get(failure.value, 0) + 1
-        if failure is Failure.AUTH and why != self._complained:
-            self._complained = why  # nothing but a person mends it, and retries would fill the log
-            LOG.error("%s", why)
+    def thread_lost(self, error: BaseException) -> None:
+        """A request of a thread has no answer: it came too late, or the connection ended."""
+        counters = self.dispatcher.counters
+        counters["indeterminate"] += 1
+        self.supervisor.wake()
+        if isinstance(error, TimeoutError):
+            counters["timed_out"] += 1
+            self.health.timed_out()
+        elif isinstance(error, RedisConnectionLost):
+            self.health.fail(Failure(error.kind), str(error))
         else:
-            LOG.debug("%s: %s", self.address, why)
-        self.note(self.controller.failed(self.now(), failure, why))
+            counters["cancelled"] += 1
 
-    def note(self, change: Change | None) -> None:
-        """What an answer, or time, has led to: a new mode, or that the server is slow."""
-        if self.controller.slow is not self._slow:
-            self._slow = not self._slow
-            if change is None:
-                self._tell_slow()
-        if change is not None:
-            now = self.now()
-            spent = self._mode_ns.get(change.before, 0) + now - self._mode_since
-            self._mode_ns[change.before] = spent
-            self._mode_since = now
-            self._switches += 1
-            self.keeper.wake()
-            self._changed(self, change)
-            self.admit()
+    def stats(self) -> dict[str, Any]:
+        """Figures for people and metrics."""
+        server = self.supervisor.facts
+        return {
+            **self.health.stats(),
+            **self.dispatcher.counters,
+            "open_calls": self.dispatcher.open_calls,
+            "evicts": int(server.evicts),
+            "evicted": server.evicted or 0,
+        }
 
-    def _tell_slow(self) -> None:
-        if self._slow:
-            why = "without a mesh an exact answer that is slow is worth more than the quota"
-            slowness = self.controller.slowness
-            LOG.warning("Redis %s: slow: %s; still strong, for %s", self.address, slowness, why)
-        else:
-            LOG.info("Redis %s: no longer slow", self.address)
+    def _owns(self, item: Item) -> bool:
+        return self._owner.owns(self, self._ledger.names.key(*item))
+
+    # ---- what the parts tell ----
+
+    def connection_lost(self, error: RedisUnavailable) -> None:
+        """As of `LinkListener`."""
+        self.health.fail(Failure(error.kind), str(error))
+        self.dispatcher.admit()
+        self.supervisor.wake()
+
+    def mode_changed(self, change: Change) -> None:
+        """As of `ModeListener`."""
+        self.supervisor.wake()
+        self._owner.mode_changed(self, change)
+        self.dispatcher.admit()
+
+    def barred(self) -> bool:
+        """As of `DispatchListener`, like those that follow."""
+        return self._owner.barred()
+
+    def request_given_up(self) -> None:
+        self.supervisor.wake()
+
+    def server_forgot(self) -> None:
+        self.supervisor.server_forgot()
+
+    def server_is_replica(self) -> None:
+        self.supervisor.server_is_replica()
+
+    def redirect(self, pending: PendingRequest, error: RedisErrorReply) -> bool:
+        return self._owner.redirect(self, pending, error)
 
 
-def _ignore(_: object) -> None:
-    """The reply to ASKING says nothing that the one to the call does not."""
-
-
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "EndpointOwner"]

@@ -1,9 +1,9 @@
-"""Calls under way over several connections of one process, by key. No I/O here.
+"""Requests in flight over several connections of one process, by key. No I/O here.
 
-On one connection answers come in the order in which the server ran the calls, so what is booked
-here never runs behind the server's record. A thread that asks over a connection of its own breaks
-that order: the record in its answer may hold tokens of calls whose answers are not booked yet.
-Which tokens these may be, and whether an answer was alone with its key, is known here.
+On one connection answers come in the order in which the server ran the requests, so the ledger is
+never behind the server's record. A thread that sends requests over its own connection breaks that
+order: the record in its answer may hold tokens of requests whose answers are not booked yet. This
+module says how many tokens these may be, and whether a request was alone with its key.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from crdtbucket.strong.store_request import Ask, Item
+    from crdtbucket.strong.store_request import Item, StoreRequest
 
 
-class Flight:
-    """The calls under way on one key."""
+class KeyInFlight:
+    """The requests in flight on one key."""
 
-    __slots__ = ("begun", "begun_by_threads", "by_threads", "calls", "thread_tokens", "tokens")
+    __slots__ = ("begun", "begun_by_threads", "by_threads", "requests", "thread_tokens", "tokens")
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.requests = 0
         self.by_threads = 0
         self.tokens = 0
         self.thread_tokens = 0
@@ -28,72 +28,81 @@ class Flight:
         self.begun_by_threads = 0
 
 
-class Flights:
-    """All of them, of one node. Calls of the event loop are not looked at by key until a thread is
-    about to ask. Under the lock of the books."""
+class InFlight:
+    """All requests in flight of one node, under the lock of the ledger. Requests of the event loop
+    are not counted by key until a thread is about to send one."""
 
     def __init__(self) -> None:
-        self.by_key = False
-        """Whether calls are looked at by key."""
         self.unseen = 0
-        """Calls under way that began before that."""
-        self._flights: dict[Item, Flight] = {}
+        """Requests in flight that began before they were counted by key."""
+        self._counted = False
+        self._by_key: dict[Item, KeyInFlight] = {}
 
-    def began(self, ask: Ask) -> None:
-        """A call is about to be written."""
-        ask.under_way = True
-        if not self.by_key:
+    @property
+    def ready_for_threads(self) -> bool:
+        """Whether every request in flight is counted by key."""
+        return self._counted and not self.unseen
+
+    def count_by_key(self) -> None:
+        """From now on requests are counted by key."""
+        self._counted = True
+
+    def began(self, request: StoreRequest) -> None:
+        """A request is about to be written."""
+        request.is_in_flight = True
+        if not self._counted:
             self.unseen += 1
             return
-        flight = self._flights.get(ask.item)
-        if flight is None:
-            flight = self._flights[ask.item] = Flight()
-        ask.flight = flight
-        flight.calls += 1
-        flight.begun += 1
-        if ask.threaded:
-            flight.by_threads += 1
-            flight.begun_by_threads += 1
-            flight.thread_tokens += ask.cost
-            ask.mark = flight.begun if flight.calls == 1 else -1
+        key = self._by_key.get(request.item)
+        if key is None:
+            key = self._by_key[request.item] = KeyInFlight()
+        request.key_in_flight = key
+        key.requests += 1
+        key.begun += 1
+        if request.threaded:
+            key.by_threads += 1
+            key.begun_by_threads += 1
+            key.thread_tokens += request.cost
+            request.mark = key.begun if key.requests == 1 else -1
         else:
-            flight.tokens += ask.cost
-            ask.mark = flight.begun_by_threads if not flight.by_threads else -1
+            key.tokens += request.cost
+            request.mark = key.begun_by_threads if not key.by_threads else -1
 
-    def ended(self, ask: Ask) -> None:
-        """Its answer is booked, or it was given up and is counted here. It may be told again."""
-        if not ask.under_way:
+    def ended(self, request: StoreRequest) -> None:
+        """The answer is booked, or the request was given up and is counted here. A second call for
+        the same request does nothing."""
+        if not request.is_in_flight:
             return
-        ask.under_way = False
-        flight, ask.flight = ask.flight, None
-        if flight is None:
+        request.is_in_flight = False
+        key, request.key_in_flight = request.key_in_flight, None
+        if key is None:
             self.unseen -= 1
             return
-        flight.calls -= 1
-        if ask.threaded:
-            flight.by_threads -= 1
-            flight.thread_tokens -= ask.cost
+        key.requests -= 1
+        if request.threaded:
+            key.by_threads -= 1
+            key.thread_tokens -= request.cost
         else:
-            flight.tokens -= ask.cost
-        if not flight.calls:
-            del self._flights[ask.item]
+            key.tokens -= request.cost
+        if not key.requests:
+            del self._by_key[request.item]
 
-    def unbooked(self, ask: Ask) -> int:
-        """Tokens of calls on other connections that the server may have charged before this one,
+    def unbooked(self, request: StoreRequest) -> int:
+        """Tokens of requests on other connections that the server may have charged before this one
         and that are not booked here."""
-        flight = ask.flight
-        if flight is not None and ask.threaded:
-            return flight.thread_tokens - ask.cost + flight.tokens
-        flight = flight or self._flights.get(ask.item)  # of one that was given up, answered late
-        return 0 if flight is None else flight.thread_tokens
+        key = request.key_in_flight
+        if key is not None and request.threaded:
+            return key.thread_tokens - request.cost + key.tokens
+        key = key or self._by_key.get(request.item)  # it was given up, and answered late
+        return 0 if key is None else key.thread_tokens
 
-    def alone(self, ask: Ask) -> bool:
-        """Whether no call on another connection was under way at the same time on its key, so that
-        the record of its answer can be compared with what is counted here."""
-        flight = ask.flight
-        if flight is None:
-            return not self.by_key
-        return ask.mark == (flight.begun if ask.threaded else flight.begun_by_threads)
+    def alone(self, request: StoreRequest) -> bool:
+        """Whether no request on another connection was in flight at the same time on its key, so
+        that the record in its answer can be compared with what is counted here."""
+        key = request.key_in_flight
+        if key is None:
+            return not self._counted
+        return request.mark == (key.begun if request.threaded else key.begun_by_threads)
 
 
-__all__ = ["Flight", "Flights"]
+__all__ = ["InFlight", "KeyInFlight"]

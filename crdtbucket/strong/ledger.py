@@ -1,8 +1,9 @@
-"""What one node states to the common store, and how it books the answers. No I/O here.
+"""What one node and the store owe each other. No I/O here.
 
-Redis is one more replica: every call carries the own column, so that any call settles what an
-earlier one left open. An answer that never came is counted as taken here, and as refunded too where
-the caller was denied; the next settle puts the store right. Nothing is ever asked twice.
+Redis is one more replica: every request carries this node's own column, so that any request
+settles what an earlier one left open. A request without an answer is counted as taken here, and as
+refunded too when the caller was denied; the next settling corrects the store. No request is sent
+twice.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from typing import Any, TypeVar, cast
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import RedisReplyError, WireError
 from crdtbucket.mesh.protocol.roster import Roster
-from crdtbucket.spec.bucket_spec import OnOutage
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.in_flight import Flights
-from crdtbucket.strong.owed import Owed
-from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.in_flight import InFlight
+from crdtbucket.strong.local_decisions import LocalDecisions, deny, took
 from crdtbucket.strong.redis import script
-from crdtbucket.strong.redis.script import Answer, Call, Column, Status
-from crdtbucket.strong.store_request import Ask, Place, Rules
+from crdtbucket.strong.redis.script import Column, ScriptAnswer, ScriptCall, ScriptStatus
+from crdtbucket.strong.rules import Place, RuleBook
+from crdtbucket.strong.store_names import StoreNames
+from crdtbucket.strong.store_request import StoreRequest
+from crdtbucket.strong.unsettled import Unsettled
 
-SECOND = 1_000_000_000
 SYNC_NS = 100_000_000
 """For so long after the store and this node compared all columns of a key, the own level alone may
 deny."""
@@ -36,69 +37,45 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _locked(method: Method) -> Method:
-    """One of these at a time: threads that ask by themselves book beside the event loop."""
+    """One of these at a time: threads that send requests themselves book beside the event loop."""
 
     @wraps(method)
-    def alone(self: Desk, *args: Any, **named: Any) -> Any:
+    def alone(self: Ledger, *args: Any, **named: Any) -> Any:
         with self.lock:
             return method(self, *args, **named)
 
     return cast("Method", alone)
 
 
-class Desk:
-    """The books of one node with one common store; its calls under the `lock`."""
+class Ledger:
+    """The ledger of one node with one store; its methods run under the `lock`."""
 
     def __init__(
         self,
         table: Table,
         roster: Roster,
         node: str,
-        rules: dict[BucketCore, Rules],
+        rules: RuleBook,
         *,
         prefix: bytes = b"crdtbucket:",
         nodes: Callable[[], int] = lambda: 1,
+        on_unsettled: Callable[[], None] = lambda: None,
     ) -> None:
-        """`nodes`: how many nodes share the limits, as far as is known here."""
-        self._table = table
-        self._roster = roster
-        self._node = node
-        self._rules = rules
-        self._nodes = nodes
-        self._prefix = prefix
-        self._prefixes: dict[BucketCore, bytes] = {}
-        self._candidates: dict[BucketCore, Rules] = {}
-        self._by_name: dict[int, BucketCore] = {}
+        """`nodes`: how many nodes share the limits, as far as is known here. `on_unsettled` is
+        called when a key is added to what the store lacks."""
+        self.table = table
+        self.names = StoreNames(table, roster, node, prefix)
         self.lock = threading.RLock()
         """Held while anything is counted or booked; never while anything is waited for."""
-        self.flights = Flights()
-        self.owed = Owed(table, self._by_name)
-        """What the store is still to be told."""
-        for bucket, its in rules.items():
-            self.follow(bucket, its)
+        self.in_flight = InFlight()
+        self.unsettled = Unsettled(table, rules.by_name, on_unsettled)
+        """What the store still lacks."""
+        self._rules = rules
+        self._local = LocalDecisions(rules, nodes)
         self._synced: dict[Place, int] = {}
-        self._owner = (0, b"")
         self.counters = dict.fromkeys(
-            ("denied_here", "ghosts", "settled_keys", "settled_tokens"), 0
+            ("denied_here", "unclaimed_charges", "settled_keys", "settled_tokens"), 0
         )
-
-    @_locked
-    def follow(self, bucket: BucketCore, rules: Rules, candidate: Rules | None = None) -> None:
-        """How a bucket talks from now on, be it new or defined anew, and how it does on the keys of
-        its candidate. What is under way goes on."""
-        self._rules[bucket] = rules
-        self._candidates.pop(bucket, None)
-        if candidate is not None:
-            self._candidates[bucket] = candidate
-        self._prefixes[bucket] = key_prefix(self._prefix, bucket.spec.key)
-        self._by_name[bucket.name_hash] = bucket
-
-    def _rules_for(self, bucket: BucketCore, place: Place) -> Rules:
-        """How the bucket talks on one key."""
-        candidate = self._candidates.get(bucket)
-        if candidate is not None and bucket.on_candidate(place[1]):
-            return candidate
-        return self._rules[bucket]
 
     # ---- decisions ----
 
@@ -110,292 +87,221 @@ class Desk:
         fence: int,
         *,
         threaded: bool = False,
-    ) -> Ask | Decision:
-        """What to ask the store, or the decision when it need not be asked. Raises as `take`.
-        `threaded`: over a connection of the thread that asks. Call it under the lock."""
-        stated = bucket.open_call(key, cost)
-        if stated is None:
+    ) -> StoreRequest | Decision:
+        """The request to send to the store, or the decision when none is needed. Raises as `take`.
+        `threaded`: it goes over a connection of the calling thread. Call it under the lock."""
+        opened = bucket.open_call(key, cost)
+        if opened is None:
             return bucket.take_as(key, cost, Mode.STRONG)  # no room: the table's own policy
         cost = index(cost)  # it is one: open_call has checked it
-        lo, hi, birth, taken, refunded, debt, wait = stated
+        lo, hi, birth, taken, refunded, debt, wait = opened
+        place = (lo, hi)
         if not wait:
-            place = (lo, hi)
-            call = Call(
-                self.name(bucket, place),
-                cost,
-                self._own_name(),
-                fence,
-                birth,
-                taken,
-                refunded,
-                debt,
-                None,
-            )
-            rules = self._rules_for(bucket, place)
-            return self._begin(Ask(bucket, key, cost, place, self._owner[0], call, rules), threaded)
-        if self._table.now() - self._synced.get((lo, hi), -(2**62)) < SYNC_NS:
+            epoch, owner = self.names.own()
+            name, rules = self.names.key(bucket, place), self._rules.of(bucket, place)
+            call = ScriptCall(name, cost, owner, fence, birth, taken, refunded, debt, None)
+            return self._begin(StoreRequest(bucket, key, cost, place, epoch, call, rules), threaded)
+        if self.table.now() - self._synced.get(place, -(2**62)) < SYNC_NS:
             self.counters["denied_here"] += 1
-            return self._deny(bucket, key, cost, Mode.STRONG)
-        whole = self._whole(bucket, (lo, hi), key, cost, fence)
+            return deny(bucket, key, cost, Mode.STRONG)
+        whole = self._whole(bucket, place, key, cost, fence)
         assert whole is not None, "open_call has made the entry"
         return self._begin(whole, threaded)
 
-    def _begin(self, ask: Ask, threaded: bool) -> Ask:
-        self._table.open_tokens += ask.cost
-        ask.threaded = threaded
-        self.flights.began(ask)
-        return ask
+    def _begin(self, request: StoreRequest, threaded: bool) -> StoreRequest:
+        self.table.open_tokens += request.cost
+        request.threaded = threaded
+        self.in_flight.began(request)
+        return request
 
-    def answer(
-        self, ask: Ask, answer: Answer, fence: int, wanted: bool = True
-    ) -> Decision | Ask | None:
-        """Books an answer: the decision, another ask to be sent at once, or None when the entry is
-        gone and the whole cannot be stated. `wanted`: somebody still waits; else what was taken is
-        given back. Raises `RedisReplyError`. Call it under the lock."""
-        if answer.status is Status.UNKNOWN:
-            whole = self._whole(ask.bucket, ask.place, ask.key, ask.cost, fence)
-            self.flights.ended(ask)
+    def book(
+        self, request: StoreRequest, answer: ScriptAnswer, fence: int, wanted: bool = True
+    ) -> Decision | StoreRequest | None:
+        """Books an answer. Returns the decision, or another request to send at once, or None when
+        the entry is gone and its columns cannot be sent. `wanted`: a caller still waits; else the
+        tokens go back. Raises `RedisReplyError`. Call it under the lock."""
+        if answer.status is ScriptStatus.UNKNOWN:
+            whole = self._whole(request.bucket, request.place, request.key, request.cost, fence)
+            self.in_flight.ended(request)
             if whole is not None:
-                whole.threaded = ask.threaded
-                self.flights.began(whole)
+                whole.threaded = request.threaded
+                self.in_flight.began(whole)
             return whole
-        allowed = answer.status is Status.ALLOWED
-        charged = ask.cost if allowed else 0
-        ahead = self._check_record(ask, answer, charged)
-        if ask.key is None:
-            self._join(ask, answer, ahead)
-            self.flights.ended(ask)
+        allowed = answer.status is ScriptStatus.ALLOWED
+        charged = request.cost if allowed else 0
+        ahead = self._check_record(request, answer, charged)
+        if request.key is None:
+            self._merge(request, answer, ahead)
+            self.in_flight.ended(request)
             return None
         short = 0
-        if ask.call.others is not None:
-            self._join(ask, answer, charged + ahead)
+        if request.call.others is not None:
+            self._merge(request, answer, charged + ahead)
             if allowed:
-                short = ask.bucket.shortage(*ask.place, ask.cost)
+                short = request.bucket.shortage(*request.place, request.cost)
         returned = charged if short or not wanted else 0
         if returned:
-            self.owed.add(*ask.item)
-        decision = ask.bucket.close_call(
-            ask.key,
-            ask.cost,
+            self.unsettled.add(*request.item)
+        decision = request.bucket.close_call(
+            request.key,
+            request.cost,
             allowed=allowed and not returned,
             taken=charged,
             refunded=returned,
             mode=Mode.STRONG,
-            debt=answer.debt_ns if self._is_current(ask) else None,
+            debt=answer.debt_ns if self._is_current(request) else None,
             wait=short,
         )
-        self._table.open_tokens -= ask.cost
-        self.flights.ended(ask)
+        self.table.open_tokens -= request.cost
+        self.in_flight.ended(request)
         if allowed and not returned:
-            self._rules_for(*ask.item).quota.charge(ask.key, ask.cost, self._nodes())
+            self._local.charge(self._rules.of(*request.item), request.key, request.cost)
         return decision
 
     @_locked
-    def lost(self, ask: Ask, mode: Mode, wanted: bool = True) -> Decision | None:
-        """Decides what the store did not answer in time, under the rule of `mode`: it may have
-        charged the cost or not, or charge it later, until `ended` or `adrift` is told. None for a
-        settle, which is due again, and when nobody waits."""
-        self.flights.ended(ask)
-        self.owed.add(*ask.item)
-        if ask.key is None:
+    def give_up(self, request: StoreRequest, mode: Mode, wanted: bool = True) -> Decision | None:
+        """Decides under `mode` what the store did not answer in time. The store may have charged
+        the cost, or may charge it later, until `ended` or `connection_ended` is called. None for a
+        settling, which stays due, and when no caller waits."""
+        self.in_flight.ended(request)
+        self.unsettled.add(*request.item)
+        if request.key is None:
             return None
-        decision = self.away(ask.bucket, ask.key, ask.cost, mode) if wanted else None
+        decision = None
+        if wanted:
+            decision = self.decide_here(request.bucket, request.key, request.cost, mode)
         if decision is None or not took(decision):
-            ask.bucket.void(*ask.place, ask.cost)
+            request.bucket.void(*request.place, request.cost)
         return decision
 
     @_locked
-    def ended(self, ask: Ask, answer: Answer | None = None) -> None:
-        """A call that was given up has been answered after all, or never went out. Its tokens are
-        counted here; what the store has beyond that came when a peer had told it so before."""
-        if answer is not None and answer.status in (Status.ALLOWED, Status.DENIED):
-            self._check_record(ask, answer, 0)
-        self._table.open_tokens -= ask.cost
+    def ended(self, request: StoreRequest, answer: ScriptAnswer | None = None) -> None:
+        """A request that was given up has been answered after all, or was never sent. Its tokens
+        are counted here; the store has more only where a peer had settled them before."""
+        if answer is not None and answer.status in (ScriptStatus.ALLOWED, ScriptStatus.DENIED):
+            self._check_record(request, answer, 0)
+        self.table.open_tokens -= request.cost
 
     @_locked
-    def withdraw(self, ask: Ask) -> None:
-        """A call that did not run, and is asked for in another way."""
-        self.flights.ended(ask)
-        self._table.open_tokens -= ask.cost
+    def withdraw(self, request: StoreRequest) -> None:
+        """The store did not run a request, and the decision is asked for in another way."""
+        self.in_flight.ended(request)
+        self.table.open_tokens -= request.cost
 
     @_locked
-    def adrift(self, ask: Ask) -> None:
-        """The connection of a call that was given up has ended: it may still be carried out, until
-        a later connection asks for its key."""
-        self.owed.add(*ask.item)  # another connection may have settled it since
-        if ask.cost:
-            self.owed.adrift(ask.item, ask.cost, ask.call.fence)
+    def connection_ended(self, request: StoreRequest) -> None:
+        """The connection of a request that was given up has ended: the store may still run it,
+        until a later connection sends a request for its key."""
+        self.unsettled.add(*request.item)  # another connection may have settled it since
+        if request.cost:
+            self.unsettled.may_still_run(request.item, request.cost, request.call.fence)
 
     @_locked
-    def away(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
-        """A decision without the store, under the rule of `mode`: eventual, or what the bucket does
-        in an outage."""
-        rules = self._rules_for(bucket, bucket.hash(key) if self._candidates else (0, 0))
-        rule: OnOutage = "eventual" if mode is Mode.EVENTUAL else rules.on_outage
-        if rule == "quota":
-            decision = self._from_quota(bucket, rules.quota, key, cost)
-        elif rule == "eventual":
-            decision = bucket.take_as(key, cost, Mode.EVENTUAL)
-        elif rule == "allow":
-            bucket.open_call(key, cost)  # checks both, and makes the entry
-            decision = bucket.close_call(
-                key, cost, allowed=True, taken=cost, refunded=0, mode=Mode.FALLBACK
-            )
-        else:
-            bucket.open_call(key, cost)
-            decision = self._deny(bucket, key, cost, Mode.FALLBACK)
+    def decide_here(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
+        """The decision without the store, under `mode`. What it takes is settled later."""
+        decision = self._local.decide(bucket, key, cost, mode)
         if took(decision):
-            if rule != "quota":
-                rules.quota.charge(key, cost, self._nodes())
-            self.owed.add(bucket, bucket.hash(key), cost)
+            self.unsettled.add(bucket, bucket.hash(key), cost)
         return decision
-
-    def _from_quota(
-        self, bucket: BucketCore, quota: Quota, key: str | bytes, cost: int
-    ) -> Decision:
-        if bucket.open_call(key, cost) is None:
-            return bucket.take_as(key, cost, Mode.FALLBACK)
-        share = quota.take(key, cost, self._nodes())
-        if share is None or not share.allowed:
-            wait = SECOND if share is None else share.retry_after_ns
-            return self._deny(bucket, key, cost, Mode.FALLBACK, wait)
-        decision = bucket.take_as(key, cost, Mode.FALLBACK)
-        if not took(decision):
-            quota.refund(share)
-        return decision
-
-    def _deny(
-        self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode, wait: int = 0
-    ) -> Decision:
-        return bucket.close_call(
-            key, cost, allowed=False, taken=0, refunded=0, mode=mode, wait=wait
-        )
 
     @_locked
-    def give_back(self, decision: Decision) -> None:
-        """Refunds a decision whose caller is gone."""
+    def fallback_policy(self, bucket: BucketCore, key: str | bytes) -> tuple[int, int] | None:
+        """As `LocalDecisions.policy`."""
+        return self._local.policy(bucket, key)
+
+    @_locked
+    def refund(self, decision: Decision) -> None:
+        """Gives back what was taken for a caller that waits no longer."""
         bucket = decision.bucket
         if bucket.refund(decision):
-            self.owed.add(bucket, bucket.hash(decision.key))
+            self.unsettled.add(bucket, bucket.hash(decision.key))
 
-    def _is_current(self, ask: Ask) -> bool:
-        """Whether the bucket is still defined as when it was asked for: else the debt of the answer
-        is in other units."""
-        return ask.rules.arguments.definition == self._rules_for(*ask.item).arguments.definition
+    def _is_current(self, request: StoreRequest) -> bool:
+        """Whether the bucket is still defined as in the request: else the debt of the answer is in
+        other units."""
+        current = self._rules.of(*request.item).arguments.definition
+        return request.rules.arguments.definition == current
 
     # ---- settling ----
 
     @_locked
-    def settle(self, bucket: BucketCore, place: Place, fence: int) -> Ask | None:
-        """The settle of one key; None, and nothing is owed, when it has no entry any more: then it
-        was full."""
-        ask = self._whole(bucket, place, None, 0, fence)
-        if ask is not None:
-            self.flights.began(ask)
-        elif (bucket, place) in self.owed.unsettled:
-            self.owed.dismiss((bucket, place))
-        return ask
+    def settle(self, bucket: BucketCore, place: Place, fence: int) -> StoreRequest | None:
+        """The request that settles one key. None when the key has no entry any more: then it was
+        full, and nothing is unsettled."""
+        request = self._whole(bucket, place, None, 0, fence)
+        if request is not None:
+            self.in_flight.began(request)
+        elif (bucket, place) in self.unsettled.pending:
+            self.unsettled.dismiss((bucket, place))
+        return request
 
     def _whole(
         self, bucket: BucketCore, place: Place, key: str | bytes | None, cost: int, fence: int
-    ) -> Ask | None:
-        """An ask that states all columns of a key, so that the store's debt afterwards stands for
-        them all."""
-        stated = bucket.stated(*place)
-        if stated is None:
+    ) -> StoreRequest | None:
+        """A request with all columns of a key, so that the store's debt afterwards covers them
+        all."""
+        entry = bucket.stated(*place)
+        if entry is None:
             return None
-        birth, taken, refunded, debt, others = stated
-        names = self._roster.names()
+        birth, taken, refunded, debt, others = entry
+        names = self.names.known()
         columns = tuple(
             Column(script.owner_name(epoch, names[node]), *counts)
             for node, epoch, *counts in others
             if node in names
         )
-        owner = self._own_name()
-        call = Call(
-            self.name(bucket, place), cost, owner, fence, birth, taken, refunded, debt, columns
-        )
-        rules = self._rules_for(bucket, place)
-        return Ask(bucket, key, cost, place, self._owner[0], call, rules)
+        epoch, owner = self.names.own()
+        name = self.names.key(bucket, place)
+        call = ScriptCall(name, cost, owner, fence, birth, taken, refunded, debt, columns)
+        return StoreRequest(bucket, key, cost, place, epoch, call, self._rules.of(bucket, place))
 
-    def _check_record(self, ask: Ask, answer: Answer, charged: int) -> int:
-        """Compares the own record in the store with what is counted here. Returns the tokens by
-        which it is ahead as calls of other connections are not booked yet."""
-        self.owed.asked(ask.item, ask.call.fence)
-        own = ask.bucket.own(*ask.place)
-        if own is None or own[0] != ask.birth or ask.epoch != self._table.epoch:
+    def _check_record(self, request: StoreRequest, answer: ScriptAnswer, charged: int) -> int:
+        """Compares this node's record in the store with what is counted here. Returns the tokens
+        by which the store is ahead because requests of other connections are not booked yet."""
+        self.unsettled.fenced(request.item, request.call.fence)
+        own = request.bucket.own(*request.place)
+        if own is None or own[0] != request.call.birth or request.epoch != self.table.epoch:
             return 0
         _, taken, refunded = own
         ahead = answer.taken - charged - taken
-        unbooked = min(max(0, ahead), self.flights.unbooked(ask))
-        ghost = ahead - unbooked
-        if ghost > 0:
-            # A call of an abandoned connection ran after all, and nobody got its tokens.
-            ask.bucket.void(*ask.place, ghost)
-            self.counters["ghosts"] += 1
-            self.owed.add(*ask.item)
+        unbooked = min(max(0, ahead), self.in_flight.unbooked(request))
+        unclaimed = ahead - unbooked
+        if unclaimed > 0:
+            # A request of an abandoned connection ran after all, and no caller got its tokens.
+            request.bucket.void(*request.place, unclaimed)
+            self.counters["unclaimed_charges"] += 1
+            self.unsettled.add(*request.item)
         elif (
-            self.owed.unsettled
+            self.unsettled.pending
             and ahead == 0
             and answer.refunded == refunded
-            and self.flights.alone(ask)
+            and self.in_flight.alone(request)
         ):
-            tokens = self.owed.unsettled.pop(ask.item, None)
+            tokens = self.unsettled.pending.pop(request.item, None)
             if tokens is not None:
                 self.counters["settled_keys"] += 1
                 self.counters["settled_tokens"] += tokens
         return unbooked
 
-    def _join(self, ask: Ask, answer: Answer, charged: int) -> None:
-        """Adopts the statement of the store as it was before the `charged` tokens: those of this
-        call, and of others that are not booked yet."""
-        arguments = ask.rules.arguments
+    def _merge(self, request: StoreRequest, answer: ScriptAnswer, charged: int) -> None:
+        """Adopts the store's entry as it was before the `charged` tokens: those of this request,
+        and of others that are not booked yet."""
+        arguments = request.rules.arguments
         before = max(0, answer.debt_ns - arguments.q * charged // arguments.p)
         columns = []
         try:
             for column in answer.columns:
                 taken = column.taken
-                if column.owner == ask.call.owner:
+                if column.owner == request.call.owner:
                     taken -= charged
-                origin = self._origin(column.owner)
+                origin = self.names.origin(column.owner)
                 columns.append((origin, column.birth, taken, column.refunded))
-            ask.bucket.adopt(*ask.place, before, self._is_current(ask), columns)
+            request.bucket.adopt(*request.place, before, self._is_current(request), columns)
         except WireError as error:
-            raise RedisReplyError(f"the record of a node cannot be joined: {error}") from error
+            raise RedisReplyError(f"the record of a node cannot be merged: {error}") from error
         if len(self._synced) >= REMEMBERED_SYNCS:
             self._synced.clear()
-        self._synced[ask.place] = self._table.now()
-
-    # ---- names ----
-
-    def name(self, bucket: BucketCore, place: Place) -> bytes:
-        """The Redis key of a bucket's key."""
-        return b"%s%016x%016x}" % (self._prefixes[bucket], place[1], place[0])
-
-    def _own_name(self) -> bytes:
-        epoch = self._table.epoch
-        if self._owner[0] != epoch:
-            self._owner = (epoch, script.owner_name(epoch, self._node))
-        return self._owner[1]
-
-    def _origin(self, owner: bytes) -> int:
-        epoch, node = script.read_owner(owner)
-        return self._table.origin(self._roster.node(node), epoch)
+        self._synced[request.place] = self.table.now()
 
 
-def took(decision: Decision) -> bool:
-    """Whether tokens were taken: a shadow admits what its limit denies."""
-    return decision.allowed and not decision.shadowed
-
-
-def key_prefix(prefix: bytes, bucket: str) -> bytes:
-    """How the Redis keys of a bucket begin."""
-    return b"%s{%s:" % (prefix, bucket.encode())
-
-
-def redis_key(prefix: bytes, bucket: str, place: Place) -> bytes:
-    """The Redis key of a bucket's key, known by its hash."""
-    return b"%s%016x%016x}" % (key_prefix(prefix, bucket), place[1], place[0])
-
-
-__all__ = ["Desk", "key_prefix", "redis_key"]
+__all__ = ["Ledger"]

@@ -51,7 +51,7 @@ class Quota:
                 max_keys=spec.max_keys,
             ),
         )
-        self._capacity = spec.capacity
+        self._spec = spec
         self._ratio = ratio
         self._fleet = fleet
         self._nodes = 0
@@ -61,7 +61,7 @@ class Quota:
         """The decision on `cost` tokens among `nodes` nodes; None when the share never holds so
         many. Its `remaining` is in parts of a token, times 1 / share."""
         price = self._price(cost, nodes)
-        if price > self._core.spec.capacity or cost * nodes > self._capacity:
+        if price > self._core.spec.capacity or cost * nodes > self._spec.capacity:
             return None
         return self._core.take(key, price)
 
@@ -69,17 +69,37 @@ class Quota:
         """Takes back what another rule denied."""
         self._core.refund(decision)
 
+    def debt_ns(self, key: str | bytes, nodes: int) -> int:
+        """The debt (ns) of the whole bucket in which as many whole tokens are left as of the
+        share of a key among `nodes` nodes."""
+        capacity = self._spec.capacity
+        left = self._core.peek(key, 1).remaining // self._token_price(nodes)
+        q, p = self._spec.emission
+        return (capacity - (min(left, capacity) if nodes <= capacity else 0)) * q // p
+
+    def policy(self, nodes: int) -> tuple[int, int]:
+        """The whole tokens that the share of one node among `nodes` holds at most, and the time
+        (ns) in which it fills."""
+        spec, shares = self._spec, self._token_price(nodes) / self._parts
+        tokens = self._core.spec.capacity // self._token_price(nodes)
+        tokens = tokens if nodes <= spec.capacity else 0
+        return tokens, math.ceil(tokens * shares * spec.interval_ns / spec.refill_rate)
+
     def charge(self, key: str | bytes, cost: int, nodes: int) -> None:
         """Counts tokens that another mode admitted; an empty share stays empty."""
         self._core.settle(key, min(self._price(cost, nodes), self._core.spec.capacity))
 
     def _price(self, cost: int, nodes: int) -> int:
+        price = self._token_price(nodes)
+        # In integers: every answer of the store is charged.
+        return -(-cost * price.numerator // price.denominator)
+
+    def _token_price(self, nodes: int) -> Fraction:
+        """Parts that one token costs among so many nodes."""
         if nodes != self._nodes:
             shares = nodes / self._ratio if self._fleet else max(1 / self._ratio, Fraction(nodes))
             self._nodes, self._parts_a_token = nodes, self._parts * shares
-        price = self._parts_a_token
-        # In integers: every answer of the store is charged.
-        return -(-cost * price.numerator // price.denominator)
+        return self._parts_a_token
 
 
 def _odd_name(bucket: str, parts: int) -> str:

@@ -1,21 +1,20 @@
-"""Tells one server, chunk by chunk, what it lacks: what was decided without it, or what it lost."""
+"""Sends one server, chunk by chunk, what it lacks: decisions made without it, or what it lost."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from crdtbucket.base.clock import NS_PER_SECOND
-
-if TYPE_CHECKING:
-    from crdtbucket.strong.endpoint import Endpoint
-    from crdtbucket.strong.store_request import Item
+from crdtbucket.strong.dispatcher import Dispatcher
+from crdtbucket.strong.ledger import Ledger
+from crdtbucket.strong.server_link import ServerLink
+from crdtbucket.strong.store_request import Item
 
 LOG = logging.getLogger("crdtbucket.strong")
 CHUNK = 32
-"""Keys told at once: few enough that a decision behind them is still quick."""
+"""Keys settled at once: few enough that a decision behind them is still quick."""
 AGAIN_NS = NS_PER_SECOND // 10
 LONGEST_PAUSE_NS = 5 * NS_PER_SECOND
 SHARE = 20
@@ -23,83 +22,99 @@ SHARE = 20
 PROGRESS_NS = 5 * NS_PER_SECOND
 
 
-class Settler:
-    """The settling of one endpoint's keys. All of it may be repeated, and broken off anywhere."""
+class Resync:
+    """The settling of one endpoint's keys. All of it may be repeated, and stopped anywhere."""
 
-    def __init__(self, endpoint: Endpoint, mine: Callable[[Item], bool]) -> None:
-        """`mine`: whether a key is decided at this endpoint."""
-        self.everything = False
-        """The server may have lost what it held: all keys that are not full are to be told."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        link: ServerLink,
+        dispatcher: Dispatcher,
+        owns: Callable[[Item], bool],
+    ) -> None:
+        """`owns`: whether a key is decided at this endpoint."""
         self.at = 0
         """When the next pass may begin (local ns)."""
-        self._endpoint = endpoint
-        self._desk = endpoint.desk
-        self._mine = mine
+        self._ledger = ledger
+        self._link = link
+        self._dispatcher = dispatcher
+        self._owns = owns
+        self._everything = False
 
     @property
     def due(self) -> bool:
-        """Whether there may be something to tell."""
-        return self.everything or bool(self._desk.owed.unsettled)
+        """Whether there may be something to send."""
+        return self._everything or bool(self._ledger.unsettled.pending)
+
+    @property
+    def everything_due(self) -> bool:
+        """Whether all keys that are not full are to be sent."""
+        return self._everything
+
+    def send_everything(self) -> None:
+        """The server may have lost what it held: all keys that are not full are to be sent."""
+        self._everything = True
 
     async def settle(self, seconds: float | None = None) -> bool:
-        """One pass over all that is due, ended after `seconds`, or when the server falls silent.
+        """One pass over all that is due, stopped after `seconds`, or when the server is silent.
 
-        False when it was ended. What was not told stays due.
+        False when it was stopped. What was not settled stays due.
         """
-        everything, self.everything = self.everything, False
-        now = self._endpoint.now
+        everything, self._everything = self._everything, False
+        now = self._ledger.table.now
         started = now()
         complete = False
         try:
             complete = await self._pass(everything, started, seconds)
         finally:
-            self.everything |= everything and not complete
+            self._everything |= everything and not complete
         ended = now()
         if self.due:
-            # Of another endpoint, or not answered: looking at all again costs time, too.
+            # Keys of another endpoint, or without an answer: looking at all again costs time, too.
             pause = SHARE * (ended - started) if complete else 0
             self.at = ended + min(max(pause, AGAIN_NS), LONGEST_PAUSE_NS)
         return complete
 
     async def _pass(self, everything: bool, started: int, seconds: float | None) -> bool:
-        endpoint, told, said = self._endpoint, 0, started
+        address, settled, logged = self._link.address, 0, started
         for chunk in self._chunks(everything):
-            if not await self._tell(chunk):
+            if not await self._settle_chunk(chunk):
                 return False
-            told += len(chunk)
-            now = endpoint.now()
+            settled += len(chunk)
+            now = self._ledger.table.now()
             if seconds is not None and now - started >= seconds * NS_PER_SECOND:
                 return False
-            if now - said >= PROGRESS_NS:
-                said = now
-                LOG.info("%s: %d keys settled so far", endpoint.address, told)
-        if told > CHUNK:
-            spent = (endpoint.now() - started) / NS_PER_SECOND
-            LOG.info("%s: %d keys settled in %.1f s", endpoint.address, told, spent)
+            if now - logged >= PROGRESS_NS:
+                logged = now
+                LOG.info("%s: %d keys settled so far", address, settled)
+        if settled > CHUNK:
+            spent = (self._ledger.table.now() - started) / NS_PER_SECOND
+            LOG.info("%s: %d keys settled in %.1f s", address, settled, spent)
         return True
 
     def _chunks(self, everything: bool) -> Iterator[list[Item]]:
-        owed = list(self._desk.owed.unsettled)
-        for start in range(0, len(owed), CHUNK):
-            yield owed[start : start + CHUNK]
+        unsettled = self._ledger.unsettled
+        pending = list(unsettled.pending)
+        for start in range(0, len(pending), CHUNK):
+            yield pending[start : start + CHUNK]
         if everything:
-            known = set(owed)
-            for found in self._desk.owed.indebted():
+            known = set(pending)
+            for found in unsettled.not_full():
                 yield [one for one in found if one not in known]
 
-    async def _tell(self, chunk: list[Item]) -> bool:
-        """Whether the server answered to all that it was told."""
-        endpoint = self._endpoint
-        if endpoint.connection is None:
+    async def _settle_chunk(self, chunk: list[Item]) -> bool:
+        """Whether the server answered all requests of a chunk."""
+        link, dispatcher = self._link, self._dispatcher
+        if link.connection is None:
             return False
-        asks = [self._desk.settle(*item, endpoint.fence) for item in chunk if self._mine(item)]
-        sent = [endpoint.send(ask) for ask in asks if ask is not None]
+        made = [self._ledger.settle(*item, link.fence) for item in chunk if self._owns(item)]
+        sent = [dispatcher.send(request) for request in made if request is not None]
         if not sent:
             await asyncio.sleep(0)  # a long table must not hold up decisions
             return True
-        before = endpoint.counters["answered"]
+        before = dispatcher.counters["answered"]
         await asyncio.wait(sent)
-        return endpoint.counters["answered"] - before >= len(sent)
+        return dispatcher.counters["answered"] - before >= len(sent)
 
 
-__all__ = ["Settler"]
+__all__ = ["SHARE", "Resync"]

@@ -1,46 +1,31 @@
-"""One question to the common store, and what it is about."""
+"""One request to the store, and the key that it is about."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from crdtbucket._core import BucketCore
-from crdtbucket.spec.bucket_spec import OnOutage
-from crdtbucket.strong.in_flight import Flight
-from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.redis.script import Arguments, Call
+from crdtbucket.strong.in_flight import KeyInFlight
+from crdtbucket.strong.redis.script import ScriptCall
+from crdtbucket.strong.rules import Place, Rules
 
-Place = tuple[int, int]
-"""The two halves of a key's hash."""
 Item = tuple[BucketCore, Place]
 
 
-@dataclass(frozen=True)
-class Rules:
-    """How one strong bucket talks and what it does in an outage."""
-
-    arguments: Arguments
-    on_outage: OnOutage
-    quota: Quota
-
-
-class Ask:
-    """One decision that the store is asked for, or one key that is settled with it (cost 0)."""
+class StoreRequest:
+    """A request for one decision, or for the settling of one key (cost 0)."""
 
     __slots__ = (
-        "birth",
         "bucket",
         "call",
         "cost",
         "epoch",
-        "flight",
+        "is_in_flight",
         "item",
         "key",
+        "key_in_flight",
         "mark",
         "place",
         "rules",
         "threaded",
-        "under_way",
     )
 
     def __init__(
@@ -50,27 +35,26 @@ class Ask:
         cost: int,
         place: Place,
         epoch: int,
-        call: Call,
+        call: ScriptCall,
         rules: Rules,
     ) -> None:
         self.bucket = bucket
         self.key = key
-        """None when the key is known by its hash alone, as settles are."""
+        """None when the key is known by its hash alone, as in a settling."""
         self.cost = cost
         self.place = place
         self.epoch = epoch
-        self.birth = call.birth
         self.call = call
         self.rules = rules
-        """Those of the bucket when it was made: the answer is in their definition."""
+        """The rules when the request was made: the answer is in their definition."""
         self.item = (bucket, place)
-        """What it is about."""
+        """The key that it is about."""
         self.threaded = False
         """Whether it goes over the connection of a thread, not over that of the event loop."""
-        self.under_way = False
-        self.flight: Flight | None = None
+        self.is_in_flight = False
+        self.key_in_flight: KeyInFlight | None = None
         self.mark = 0
-        """The last three are for `Flights`."""
+        """The last three belong to `InFlight`."""
 
 
-__all__ = ["Ask", "Item", "Place", "Rules"]
+__all__ = ["Item", "StoreRequest"]

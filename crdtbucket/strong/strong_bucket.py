@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NoReturn, SupportsIndex
 
 from crdtbucket._core import Decision, Decisions, Table
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import AcquireRequired, CrdtbucketError, InvalidKey
 from crdtbucket.limiter.bucket import Bucket, cost_of_each
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -65,7 +66,7 @@ class StrongBucket(Bucket):
         mode in which the bucket is. The deadline begins when the call is written: among very many
         it waits for room before that. Never waits for tokens. Raises as `take` of a plain
         bucket."""
-        return await self.store.acquire(self, key, cost)
+        return await self.store.acquire(self.of(key), key, cost)
 
     def acquire_sync(self, key: str | bytes, cost: int = 1) -> Decision:
         """`acquire` for threads without an event loop, over a connection of the thread: blocks
@@ -92,25 +93,45 @@ class StrongBucket(Bucket):
             array("d", (d.retry_after for d in decisions)),
         )
 
+    def fallback_policy(self, key: str | bytes) -> tuple[int, float] | None:
+        """The limit that this node applies to a key while Redis is unreachable: whole tokens, and
+        the seconds in which they come back. None when `on_outage` is not "quota"."""
+        bucket = self.of(key)
+        found = self.store.ledger.fallback_policy(bucket, key)
+        return None if found is None else (found[0], found[1] / NS_PER_SECOND)
+
     def refund(self, decision: Decision, tokens: SupportsIndex | None = None) -> int:
         """As `Bucket.refund`."""
+        if decision.bucket is not self:  # an override's, or a stranger's
+            return super().refund(decision, tokens)
         given_back = super().refund(decision, tokens)
         if given_back:
-            self.store.owe(self, decision.key)
+            self.store.unsettle(self, decision.key)
         return given_back
 
     def reset(self, key: str | bytes) -> int:
-        """As `Bucket.reset`; Redis hears of it within a moment."""
+        """As `Bucket.reset`; Redis is settled within a moment."""
+        if (bucket := self.of(key)) is not self:
+            return bucket.reset(key)
         given_back = super().reset(key)
         if given_back:
-            self.store.owe(self, key)
+            self.store.unsettle(self, key)
         return given_back
+
+    def reset_all(self) -> list[tuple[int, int]]:
+        """As `Bucket.reset_all`; Redis learns of it within a moment."""
+        found = super().reset_all()
+        for place in found:
+            self.store.unsettle_place(self, place)
+        return found
 
     def settle(self, key: str | bytes, tokens: SupportsIndex) -> int:
         """As `Bucket.settle`."""
+        if (bucket := self.of(key)) is not self:
+            return bucket.settle(key, tokens)
         charged = super().settle(key, tokens)
         if charged:
-            self.store.owe(self, key)
+            self.store.unsettle(self, key)
         return charged
 
 

@@ -1,9 +1,9 @@
-"""Decisions of threads without an event loop: each thread asks over a connection of its own.
+"""Decisions of threads without an event loop: each thread has a connection of its own.
 
-What is counted and booked is what the event loop counts and books, under one lock. A call whose
-answer does not come in time ends its connection; it is then adrift like any call of an ended
-connection, and a new fence keeps it out. What concerns the server's mode beyond plain answers is
-told to the event loop.
+Threads count and book in the same ledger as the event loop, under its lock. A request without an
+answer in time ends its connection: the server may still run it, as any request of an ended
+connection, and a new fence keeps it out. Whatever concerns the server's mode, beyond plain answers,
+is done on the event loop.
 """
 
 from __future__ import annotations
@@ -20,159 +20,180 @@ from crdtbucket._core import BucketCore, Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.strong.controller.mode_controller import Failure
-from crdtbucket.strong.endpoint import ELSEWHERE, Endpoint
-from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.dispatcher import ELSEWHERE
+from crdtbucket.strong.endpoint import Endpoint
+from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.blocking_connection import BlockingConnection
-from crdtbucket.strong.redis.redis_connection import Connection, ConnectionLost
+from crdtbucket.strong.redis.redis_connection import RedisConnection, RedisConnectionLost
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.store_request import Ask
+from crdtbucket.strong.store_request import StoreRequest
 
 IDLE_NS = NS_PER_SECOND
 """A connection that was not used for so long is looked at before it is used."""
 AGAIN_NS = NS_PER_SECOND
-"""After a connection that could not be made, the event loop is asked for so long."""
+"""After a connection that could not be made, the event loop decides for so long."""
 
 
-class Line(NamedTuple):
-    """A thread's way to one server; without a connection it could not be had."""
+class ThreadConnection(NamedTuple):
+    """A thread's connection to one server; None when the last attempt failed."""
 
     connection: BlockingConnection | None
-    beside: Connection | None
-    """The connection of the event loop then: with another one, the server may be another, too."""
+    beside: RedisConnection | None
+    """The connection of the event loop at that time. When that is a new one, the server may be
+    another one."""
     made_ns: int
 
 
-class Local(threading.local):
+class PerThread(threading.local):
     """What each thread has of its own."""
 
     def __init__(self) -> None:
-        self.lines: weakref.WeakKeyDictionary[Endpoint, Line] = weakref.WeakKeyDictionary()
+        self.lines: weakref.WeakKeyDictionary[Endpoint, ThreadConnection] = (
+            weakref.WeakKeyDictionary()
+        )
 
 
 class Threads:
     """All threads that ask for one limiter."""
 
-    def __init__(self, desk: Desk, loop: asyncio.AbstractEventLoop, deadline_ns: int) -> None:
-        self._desk = desk
+    def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop, deadline_ns: int) -> None:
+        self._ledger = ledger
         self._loop = loop
         self._deadline_ns = deadline_ns
-        self._local = Local()
+        self._local = PerThread()
         self._made: weakref.WeakSet[BlockingConnection] = weakref.WeakSet()
-        self._under_way = 0
+        self._in_flight = 0
         self._idle: asyncio.Event | None = None
 
     def acquire(
         self, endpoint: Endpoint, bucket: BucketCore, key: str | bytes, cost: int
     ) -> Decision | None:
-        """The decision; None when the event loop is to be asked for it. Raises as `take`."""
-        desk = self._desk
+        """The decision; None when the event loop is to make it. Raises as `take`."""
+        ledger = self._ledger
         if not endpoint.usable():
-            return desk.away(bucket, key, cost, endpoint.away_mode())
+            return ledger.decide_here(bucket, key, cost, endpoint.health.mode_without_store)
         if self._idle is not None:
             return None  # the limiter is being closed, as the event loop will say
-        if desk.flights.unseen or not desk.flights.by_key:
-            desk.flights.by_key = True
+        if not ledger.in_flight.ready_for_threads:
+            ledger.in_flight.count_by_key()
             return None
         connection = self._connection(endpoint)
         if connection is None:
             return None
-        with desk.lock:
-            opened = desk.open(bucket, key, cost, endpoint.fence, threaded=True)
+        with ledger.lock:
+            opened = ledger.open(bucket, key, cost, endpoint.link.fence, threaded=True)
             if isinstance(opened, Decision):
                 return opened
-            self._under_way += 1
+            self._in_flight += 1
         try:
-            endpoint.controller.asked(endpoint.now())
+            endpoint.health.asked()
             return self._ask(endpoint, connection, opened)
         finally:
-            with desk.lock:
-                self._under_way -= 1
-                if self._idle is not None and not self._under_way:
-                    self._tell(self._idle.set)
+            with ledger.lock:
+                self._in_flight -= 1
+                if self._idle is not None and not self._in_flight:
+                    self._on_loop(self._idle.set)
 
     async def stop(self) -> None:
-        """Waits until the calls under way have ended, which they do by their deadlines, and ends
+        """Waits until the requests in flight have ended, which they do by their deadlines, and ends
         the connections."""
         self._idle = asyncio.Event()
-        if self._under_way:
+        if self._in_flight:
             await self._idle.wait()
-        with self._desk.lock:
+        with self._ledger.lock:
             for connection in list(self._made):
                 connection.close()
 
-    # ---- a call ----
+    # ---- a request ----
 
-    def _ask(self, endpoint: Endpoint, connection: BlockingConnection, ask: Ask) -> Decision | None:
+    def _ask(
+        self, endpoint: Endpoint, connection: BlockingConnection, request: StoreRequest
+    ) -> Decision | None:
         started, left, source = now_ns(), self._deadline_ns, False
         while left > 0:
-            arguments, call = ask.rules.arguments, ask.call
+            arguments, call = request.rules.arguments, request.call
             command = arguments.eval_command(call) if source else arguments.command(call)
             try:
                 reply = connection.ask(command, left)
-            except (TimeoutError, ConnectionLost) as error:
-                return self._lost(endpoint, ask, error)
+            except (TimeoutError, RedisConnectionLost) as error:
+                return self._lost(endpoint, request, error)
             except BaseException as error:  # such as KeyboardInterrupt: nobody waits any more
-                self._lost(endpoint, ask, error)
+                self._lost(endpoint, request, error)
                 raise
             if isinstance(reply, RedisErrorReply):
                 if reply.code in ELSEWHERE:
-                    self._desk.withdraw(ask)
+                    self._ledger.withdraw(request)
                     return None
-                self._tell(partial(endpoint.refused, reply, connection.latency_ns, late=False))
+                self._on_loop(
+                    partial(endpoint.dispatcher.refused, reply, connection.latency_ns, late=False)
+                )
                 source = reply.code == "NOSCRIPT" and not source
                 if not source:
                     break
             else:
-                result = self._answered(endpoint, connection, ask, reply)
-                if not isinstance(result, Ask):
+                result = self._answered(endpoint, connection, request, reply)
+                if not isinstance(result, StoreRequest):
                     return result
-                ask = result
+                request = result
             left = self._deadline_ns - (now_ns() - started)
         # It did not run, or was answered and is to be asked again for which there is no time.
-        with self._desk.lock:
-            decision = self._desk.lost(ask, endpoint.away_mode())
-            self._desk.ended(ask)
+        with self._ledger.lock:
+            decision = self._ledger.give_up(request, endpoint.health.mode_without_store)
+            self._ledger.ended(request)
         return decision
 
     def _answered(
-        self, endpoint: Endpoint, connection: BlockingConnection, ask: Ask, reply: object
-    ) -> Decision | Ask | None:
+        self,
+        endpoint: Endpoint,
+        connection: BlockingConnection,
+        request: StoreRequest,
+        reply: object,
+    ) -> Decision | StoreRequest | None:
         """Books an answer: the decision, or what is to be asked next."""
-        desk = self._desk
+        ledger = self._ledger
         try:
             answer = script.parse(reply)
-            wrote = answer.status is script.Status.ALLOWED
-            endpoint.answered(connection.latency_ns, wrote, self._tell)
-            if answer.status is script.Status.FENCED:
-                endpoint.renew_fence(ask)
-                return ask
-            if answer.status is script.Status.UNKNOWN and ask.item not in desk.owed.unsettled:
-                self._tell(endpoint.keeper.distrust)
-            with desk.lock:
-                result = desk.answer(ask, answer, endpoint.fence)
+            wrote = answer.status is script.ScriptStatus.ALLOWED
+            with ledger.lock:
+                endpoint.health.observe(connection.latency_ns)
+                endpoint.dispatcher.counters["answered"] += 1
+            endpoint.health.answered_by_thread(connection.latency_ns, wrote, self._on_loop)
+            if answer.status is script.ScriptStatus.FENCED:
+                with ledger.lock:
+                    endpoint.link.renew_fence(request)
+                return request
+            if (
+                answer.status is script.ScriptStatus.UNKNOWN
+                and request.item not in ledger.unsettled.pending
+            ):
+                self._on_loop(endpoint.supervisor.server_forgot)
+            with ledger.lock:
+                result = ledger.book(request, answer, endpoint.link.fence)
         except RedisReplyError as error:
-            self._tell(partial(endpoint.fail, Failure.SCRIPT, str(error)))
+            self._on_loop(partial(endpoint.health.fail, Failure.SCRIPT, str(error)))
             result = None
         if result is None:
-            with desk.lock:
-                result = desk.lost(ask, endpoint.away_mode())
-                desk.ended(ask)
+            with ledger.lock:
+                result = ledger.give_up(request, endpoint.health.mode_without_store)
+                ledger.ended(request)
         return result
 
-    def _lost(self, endpoint: Endpoint, ask: Ask, error: BaseException) -> Decision | None:
-        """No answer came, and whether the call ran, or still will, is not known."""
-        wanted = isinstance(error, (TimeoutError, ConnectionLost))
-        desk = self._desk
-        with desk.lock:
-            decision = desk.lost(ask, endpoint.away_mode(), wanted)
-            desk.adrift(ask)
-            endpoint.fence = endpoint.keeper.next_fence()
-        self._tell(partial(endpoint.lost_elsewhere, error))
+    def _lost(
+        self, endpoint: Endpoint, request: StoreRequest, error: BaseException
+    ) -> Decision | None:
+        """No answer came, and it is not known whether the request ran, or still will."""
+        wanted = isinstance(error, (TimeoutError, RedisConnectionLost))
+        ledger = self._ledger
+        with ledger.lock:
+            decision = ledger.give_up(request, endpoint.health.mode_without_store, wanted)
+            ledger.connection_ended(request)
+            endpoint.link.raise_fence()
+        self._on_loop(partial(endpoint.thread_lost, error))
         return decision
 
-    def _tell(self, what: Callable[[], Any]) -> None:
-        """Has the event loop do something, if there is still one."""
+    def _on_loop(self, what: Callable[[], Any]) -> None:
+        """Runs something on the event loop, if there is still one."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(what)
 
@@ -181,7 +202,7 @@ class Threads:
     def _connection(self, endpoint: Endpoint) -> BlockingConnection | None:
         lines = self._local.lines
         line, now = lines.get(endpoint), now_ns()
-        if line is not None and line.beside is endpoint.connection:
+        if line is not None and line.beside is endpoint.link.connection:
             found = line.connection
             if found is not None and found.closed:
                 found = None
@@ -191,14 +212,14 @@ class Threads:
                 return found
         elif line is not None and line.connection is not None:
             line.connection.close()
-        beside, made = endpoint.connection, None
+        beside, made = endpoint.link.connection, None
         with contextlib.suppress(RedisUnavailable):  # the event loop's own attempts tell why
             made = BlockingConnection(
-                endpoint.address, endpoint.access, self._deadline_ns / NS_PER_SECOND
+                endpoint.address, endpoint.link.access, self._deadline_ns / NS_PER_SECOND
             )
-        lines[endpoint] = Line(made, beside, now)
+        lines[endpoint] = ThreadConnection(made, beside, now)
         if made is not None:
-            with self._desk.lock:
+            with self._ledger.lock:
                 self._made.add(made)
         return made
 

@@ -38,6 +38,15 @@ def test_every_question_and_picture_is_on_the_page() -> None:
         assert [what for found, what in places if found == kind] == list(names)
 
 
+def test_the_page_has_the_tables_that_its_claims_are_made_of(results: Results) -> None:
+    text = document.PAGE.read_text()
+    for claim in claims.CLAIMS.values():
+        titles = [one["title"] for one in document.shown(claim.question, results)]
+        for title in (claim.title, claim.title2 or claim.title):
+            assert any(f"**{one}**" in text for one in titles if one.startswith(title)), claim
+    assert len(document.shown("gossip", results)) == 1
+
+
 def test_every_claim_is_made_and_every_ratio_is_a_claim() -> None:
     made = {
         what

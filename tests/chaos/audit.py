@@ -37,7 +37,7 @@ def audit(fleet: Fleet, servers: Sequence[Server]) -> Audit:
     lines = sorted({line for client in fleet.clients for line in client.consumed})
     for line in lines:
         bucket = fleet.clients[0].bucket(line[0])
-        name = fleet.clients[0].bucket(line[0]).store.desk.name(bucket, bucket.hash(line[1]))
+        name = fleet.clients[0].bucket(line[0]).store.ledger.names.key(bucket, bucket.hash(line[1]))
         fields = _read(servers, name)
         for client in fleet.clients:
             wanted = client.consumed[line]

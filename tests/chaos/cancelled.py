@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from crdtbucket import RedisConfig
-from crdtbucket.demo.proxy import Proxy
+from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.chaos.audit import Audit, audit
 from tests.chaos.figure import Figure, Progress, exactly
 from tests.chaos.fleet import WIDE, Client, Fleet, fleet, until
@@ -83,7 +83,7 @@ async def _wait_a_while(dice: random.Random) -> None:
 async def scene(seed: int = 0) -> AsyncIterator[tuple[Fleet, Server]]:
     """Two nodes whose answers are on their way for some milliseconds, and keys in their bands."""
     with Server() as server:
-        proxy = Proxy(server.port, delay=0.001, seed=seed)
+        proxy = FaultProxy(server.port, delay=0.001, seed=seed)
         await proxy.start()
         proxy.there.jitter = proxy.back.jitter = 0.002
         try:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from crdtbucket import RedisConfig
-from crdtbucket.demo.proxy import Proxy
+from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.chaos.fleet import until
 from tests.strong.redis_groups import watched
 from tests.strong.redis_server import Server, free_port
@@ -135,7 +135,7 @@ async def reset_in_reply(seconds: float, program: str) -> AsyncIterator[Stage]:
     first."""
     dice = random.Random(1)
     with Server(program=program) as server:
-        proxy = Proxy(server.port)
+        proxy = FaultProxy(server.port)
         await proxy.start()
 
         async def fail() -> None:

@@ -83,10 +83,8 @@ class Client:
     def settled(self) -> bool:
         """Whether Redis has been told everything."""
         store = self.bucket(WIDE.name).store
-        idle = all(not endpoint.open_calls for endpoint in store.endpoints.values())
-        return (
-            self.strong and idle and not any(e.keeper.settler.due for e in store.endpoints.values())
-        )
+        idle = all(not endpoint.dispatcher.open_calls for endpoint in store.endpoints.values())
+        return self.strong and idle and not any(e.resync.due for e in store.endpoints.values())
 
     def book(self, bucket: str, key: str, decision: Decision) -> None:
         """A caller was told this."""

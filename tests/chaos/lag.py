@@ -21,8 +21,8 @@ class Lag:
 
     def __init__(self) -> None:
         self.worst_ns = 0
-        self._ends: list[int] = []
-        self._stolen: list[int] = []
+        self._late: list[tuple[int, int, int]] = []
+        """Begin and end of each time of being late, and how much of it was stolen."""
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Lag:
@@ -35,14 +35,21 @@ class Lag:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
+    def note(self, begin: int, end: int, stolen: int) -> None:
+        """The loop was late between these times, and another process had the processor for
+        `stolen` of them."""
+        self._late.append((begin, end, stolen))
+        self.worst_ns = max(self.worst_ns, stolen)
+
     def stolen_ns(self, begin: int, end: int) -> int:
-        """Within these two times (`time.perf_counter_ns`), as far as was seen."""
-        place = bisect.bisect_right(self._ends, begin)
+        """Within these two times (`time.perf_counter_ns`), as far as was seen. When the processor
+        was taken away while the loop was late is not known: at the worst moment for the caller."""
+        place = bisect.bisect_right(self._late, begin, key=lambda late: late[1])
         total = 0
-        while place < len(self._ends) and self._ends[place] - self._stolen[place] < end:
-            first = max(begin, self._ends[place] - self._stolen[place])
-            total += max(0, min(end, self._ends[place]) - first)
-            place += 1
+        for first, last, stolen in self._late[place:]:
+            if first >= end:
+                break
+            total += min(stolen, min(end, last) - max(begin, first))
         return total
 
     async def _watch(self) -> None:
@@ -53,9 +60,7 @@ class Lag:
             late = end - begin - round(PERIOD_S * 1e9)
             stolen = min(late, late - (time.thread_time_ns() - used))
             if stolen > LEAST_NS:
-                self._ends.append(end)
-                self._stolen.append(stolen)
-                self.worst_ns = max(self.worst_ns, stolen)
+                self.note(begin + round(PERIOD_S * 1e9), end, stolen)
 
 
 __all__ = ["Lag"]

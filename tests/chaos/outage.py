@@ -99,7 +99,7 @@ def _columns(client: Client) -> dict[str, Column]:
     own, stated = bucket.own(*place), bucket.stated(*place)
     assert own is not None
     assert stated is not None
-    names = client.bucket(SPEC.name).store.desk._roster.names()
+    names = client.bucket(SPEC.name).store.ledger.names.known()
     columns = {names[node]: (birth, *counts) for node, _, birth, *counts in stated[4]}
     return {**columns, client.name: own}  # type: ignore[dict-item]
 
@@ -118,7 +118,7 @@ def _agree(nodes: Fleet) -> bool:
 
 def _record(client: Client, server: Server) -> dict[str, Column]:
     bucket = client.bucket(SPEC.name)
-    flat = server.call("HGETALL", bucket.store.desk.name(bucket, bucket.hash(KEY)))
+    flat = server.call("HGETALL", bucket.store.ledger.names.key(bucket, bucket.hash(KEY)))
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     del fields[b"level"]
     found = {}

@@ -109,10 +109,10 @@ async def _work(
     bucket = client.bucket(WIDE.name)
     homes = {str(address): e for address, e in bucket.store.endpoints.items()}
     frozen = homes[f"{doomed.host}:{doomed.port}"]
-    slots = list(bucket.store._slots)
+    slots = list(bucket.store._places._slots)
     while not over.is_set():
         key = f"k{dice.randrange(HOT if dice.random() < 0.25 else KEYS)}"
-        other = slots[slot(bucket.store.desk.name(bucket, bucket.hash(key)))] is not frozen
+        other = slots[slot(bucket.store.ledger.names.key(bucket, bucket.hash(key)))] is not frozen
         begin = time.perf_counter_ns()
         decision = await nodes.timed(client, WIDE.name, key, 1)
         end = time.perf_counter_ns()

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from crdtbucket import RedisConfig
-from crdtbucket.demo.proxy import Proxy
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.chaos import faults
 from tests.chaos.figure import Figure, Progress, at_most
 from tests.chaos.fleet import Client, Fleet, fleet, until
@@ -37,9 +37,9 @@ async def loaded(config: RedisConfig) -> AsyncIterator[Fleet]:
 
 
 @contextlib.asynccontextmanager
-async def proxied(delay: float = 0.0) -> AsyncIterator[tuple[Proxy, Server, RedisConfig]]:
+async def proxied(delay: float = 0.0) -> AsyncIterator[tuple[FaultProxy, Server, RedisConfig]]:
     with Server() as server:
-        proxy = Proxy(server.port, delay=delay)
+        proxy = FaultProxy(server.port, delay=delay)
         await proxy.start()
         try:
             yield proxy, server, RedisConfig(host=proxy.host, port=proxy.port)
@@ -79,34 +79,34 @@ async def latency_spike() -> float:
     async with proxied() as (proxy, _, config), loaded(config) as nodes:
         await asyncio.sleep(1.5)
         proxy.delay = 0.015
-        await until_all(nodes, Mode.EVENTUAL, 10)
+        await until_all(nodes, Mode.EVENTUAL, 60)
         await asyncio.sleep(0.2)
         return max((switched(c, Mode.EVENTUAL) or 0.0) - evidence(c) for c in nodes.clients)
 
 
-async def outage(fail: Callable[[Proxy, Server], Awaitable[None]]) -> float:
+async def outage(fail: Callable[[FaultProxy, Server], Awaitable[None]]) -> float:
     """Seconds from a fault to fallback, of the slowest node."""
     async with proxied() as (proxy, server, config), loaded(config) as nodes:
         await asyncio.sleep(1.0)
         begin = time.monotonic()
         await fail(proxy, server)
-        await until_all(nodes, Mode.FALLBACK, 10)
+        await until_all(nodes, Mode.FALLBACK, 60)
         return max((switched(c, Mode.FALLBACK) or 0.0) - begin for c in nodes.clients)
 
 
-async def _refused(proxy: Proxy, _: Server) -> None:
+async def _refused(proxy: FaultProxy, _: Server) -> None:
     await proxy.down()
 
 
-async def _silent(proxy: Proxy, _: Server) -> None:
+async def _silent(proxy: FaultProxy, _: Server) -> None:
     proxy.cut()
 
 
-async def _frozen(_: Proxy, server: Server) -> None:
+async def _frozen(_: FaultProxy, server: Server) -> None:
     server.freeze()
 
 
-async def _read_only(_: Proxy, server: Server) -> None:
+async def _read_only(_: FaultProxy, server: Server) -> None:
     server.call("REPLICAOF", "127.0.0.1", 1)
 
 
@@ -132,6 +132,7 @@ async def flapping(seconds: float, period: float) -> int:
         while time.monotonic() < end:
             await proxy.down()
             await asyncio.sleep(period / 2)
+            await until_all(nodes, Mode.FALLBACK, 60)  # the first time it may take longer
             await proxy.up()
             await asyncio.sleep(period / 2)
         return max(_in_a_minute([at for at, _ in client.notices]) for client in nodes.clients)

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from click.testing import CliRunner, Result
 
-from crdtbucket.cli.main import cli
+from crdtbucket.cli.commands import cli
 
 Answer = web.Response | dict[str, Any]
 TOKEN = "a-token-of-this-test"

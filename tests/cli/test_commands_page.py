@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from crdtbucket.cli import node_client, node_health
-from crdtbucket.cli.main import cli
+from crdtbucket.cli.commands import cli
 from tests.test_docs import rows
 
 ROOT = Path(__file__).parents[2]

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from crdtbucket.cli.node_health import ConfigState, Node, Peer, faults
+from crdtbucket.cli.node_health import ConfigReport, NodeReport, PeerReport, faults
 
 
-def node(name: str = "eu-1", **more: Any) -> Node:
-    return Node(f"http://{name}", name, **more)
+def node(name: str = "eu-1", **more: Any) -> NodeReport:
+    return NodeReport(f"http://{name}", name, **more)
 
 
 def test_nothing_is_wrong() -> None:
     assert faults([node(ready=True, redis={"r:6379": "strong"})], 2.0) == []
-    peers = (Peer("us-1", "alive", 0.1), Peer("ap-1", "left", 300.0))
+    peers = (PeerReport("us-1", "alive", 0.1), PeerReport("ap-1", "left", 300.0))
     assert faults([node(modes={"a": "strong", "b": "eventual"}, peers=peers)], 2.0) == []
 
 
@@ -26,9 +26,9 @@ def test_nothing_is_wrong() -> None:
         ({"redis": {"r:6379": "eventual"}}, "eu-1: Redis r:6379 is slow or out of reach, mode ev"),
         ({"ready": False}, "eu-1 is not ready"),
         ({"cautious": True, "ready": False}, "eu-1 has not heard the mesh yet"),
-        ({"peers": (Peer("us-1", "dead", 90.0),)}, "eu-1: us-1 is dead, last heard 90 s ago"),
-        ({"peers": (Peer("us-1", "suspect"),)}, "eu-1: us-1 is suspect"),
-        ({"peers": (Peer("us-1", "alive", 2.1),)}, "eu-1: us-1 lags, its news is 2.1 s old"),
+        ({"peers": (PeerReport("us-1", "dead", 90.0),)}, "eu-1: us-1 is dead, last heard 90 s ago"),
+        ({"peers": (PeerReport("us-1", "suspect"),)}, "eu-1: us-1 is suspect"),
+        ({"peers": (PeerReport("us-1", "alive", 2.1),)}, "eu-1: us-1 lags, its news is 2.1 s old"),
     ],
 )
 def test_each_fault_is_a_sentence(wrong: dict[str, Any], words: str) -> None:
@@ -38,13 +38,16 @@ def test_each_fault_is_a_sentence(wrong: dict[str, Any], words: str) -> None:
 
 
 def test_a_version_split_names_who_runs_what() -> None:
-    old, new = ConfigState(1, "aaaaaaaa11"), ConfigState(2, "bbbbbbbb22", "stage 1")
-    peers = (Peer("us-1", "alive", 0.1, old), Peer("ap-1", "dead", 99.0, ConfigState(7, "c")))
+    old, new = ConfigReport(1, "aaaaaaaa11"), ConfigReport(2, "bbbbbbbb22", "stage 1")
+    peers = (
+        PeerReport("us-1", "alive", 0.1, old),
+        PeerReport("ap-1", "dead", 99.0, ConfigReport(7, "c")),
+    )
     found = faults([node(config=new, peers=peers)], 100.0)
     assert found[1:] == ["version split: eu-1 on 2 bbbbbbbb; us-1 on 1 aaaaaaaa"]
     # What us-1 says itself counts, whatever eu-1 heard of it before.
     assert not faults([node(config=new, peers=peers[:1]), node("us-1", config=new)], 100.0)
-    same_number = (Peer("us-1", "alive", 0.1, ConfigState(2, "dddddddd")),)
+    same_number = (PeerReport("us-1", "alive", 0.1, ConfigReport(2, "dddddddd")),)
     assert len(faults([node(config=new, peers=same_number)], 2.0)) == 1
 
 
@@ -57,14 +60,14 @@ def test_a_version_split_names_who_runs_what() -> None:
     ],
 )
 def test_the_name_of_a_configuration(answer: dict[str, Any], name: str) -> None:
-    read = ConfigState.of(answer)
+    read = ConfigReport.of(answer)
     assert read is not None
     assert read.name == name
 
 
 @pytest.mark.parametrize("answer", [None, {}, {"version": None, "hash": None, "stage": None}])
 def test_no_configuration(answer: Any) -> None:
-    assert ConfigState.of(answer) is None
+    assert ConfigReport.of(answer) is None
 
 
 def test_an_answer_is_read() -> None:
@@ -79,14 +82,14 @@ def test_an_answer_is_read() -> None:
             {"name": "ap-1", "state": "dead", "lag": None, "config": None},
         ],
     }  # fmt: skip
-    read = Node.of("http://here", answer)
-    assert read == Node(
+    read = NodeReport.of("http://here", answer)
+    assert read == NodeReport(
         "http://here", "eu-1", "eu",
         ready=True,
-        config=ConfigState(2, "0123456789abcdef"),
+        config=ConfigReport(2, "0123456789abcdef"),
         modes={"api": "strong", "b": "eventual"},
         redis={"r:6379": "strong"},
-        peers=(Peer("us-1", "alive", 0.2, ConfigState(1, "ab")), Peer("ap-1", "dead")),
+        peers=(PeerReport("us-1", "alive", 0.2, ConfigReport(1, "ab")), PeerReport("ap-1", "dead")),
     )  # fmt: skip
 
 
@@ -99,7 +102,7 @@ def test_an_answer_is_read() -> None:
     ],
 )
 def test_an_answer_of_another_shape_is_no_error_and_nothing_dangerous(answer: Any) -> None:
-    read = Node.of("http://here", answer)
+    read = NodeReport.of("http://here", answer)
     assert read.name == "http://here"
     assert "\x1b" not in repr(read)
     assert all("\x1b" not in peer.name for peer in read.peers)

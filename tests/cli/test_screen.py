@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 import pytest
 from click.testing import CliRunner
 
-from crdtbucket.cli.screen import console, name, table
+from crdtbucket.cli.screen import console, name, printable, seconds, table
 
 
 @click.command()
@@ -23,3 +25,28 @@ def test_names_are_whole_where_nobody_looks(columns: str | None) -> None:
     assert ("long-" * 40 + ":smile: [red]" in row) is (columns is None)
     assert head.rstrip().endswith("number")
     assert row.rstrip().endswith("7")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ai\u2011agent caf\u00e9 \u7a0e", "ai\u2011agent caf\u00e9 \u7a0e"),
+        ("\x1b[2J\r\n\x07", "\\x1b[2J\\r\\n\\x07"),
+        ("\u202egnp", "\\u202egnp"),  # turns around what follows
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0, "0 ms"), (0.00004, "0 ms"), (0.0015, "1.5 ms"), (0.08, "80 ms"), (0.25, "0.25 s"),
+        (9.94, "9.9 s"), (9.96, "10 s"), (119, "119 s"), (120, "2 min 0 s"),
+        (200.4, "3 min 20 s"), (7_500, "2 h 5 min"), (math.inf, "for ever"),
+    ],
+)  # fmt: skip
+def test_durations(value: float, words: str) -> None:
+    assert seconds(value) == words

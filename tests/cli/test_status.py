@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.fake_node import TOKEN, fake_node, problem, run
+from tests.cli.fake_node import TOKEN, fake_node, run
+from tests.http.serving import serving
 from tests.strong.redis_server import free_port
 
 CONFIG = {"version": 3, "hash": "0123456789abcdef", "stage": None, "reloads": 1, "refused": 0}
@@ -84,10 +85,24 @@ async def test_two_versions() -> None:
         assert "WRONG  version split: eu-1 on 3 01234567; us-1 on 2 ff" in done.output
 
 
-async def test_no_token_is_an_error_not_a_fault() -> None:
-    async with fake_node(GET_admin_status=problem(401, "no")) as node:
-        done = await run("status", "--url", node.url)
-        assert "wants the admin token" in str(done.exception)
+async def test_without_a_token_it_shows_what_is_public() -> None:
+    async with serving() as client:
+        done = await run("status", "--url", client.url)
+        assert done.exit_code == 0, done.output
+        assert done.stdout.startswith(f"local at {client.url}\n")
+        assert ["api", "eventual"] in [line.split() for line in done.stdout.splitlines()]
+        assert done.stdout.endswith("ok\n")
+        assert "only what is public is shown" in done.stderr
+        client.server.api.views.draining = True
+        done = await run("status", "--url", client.url, "--json")
+        assert done.exit_code == 1
+        assert "is not ready" in json.loads(done.stdout)["wrong"][0]
+
+
+async def test_a_wrong_token_is_an_error_not_a_fault() -> None:
+    async with fake_node(GET_admin_status=WELL) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN="guessed")
+        assert "refuses this token" in str(done.exception)
 
 
 async def test_it_is_readable_at_80_columns() -> None:

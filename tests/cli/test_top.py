@@ -117,7 +117,7 @@ class Terminal:
         loop.add_reader(self._own, self.read)
         try:
             await then(self)
-            return await asyncio.wait_for(process.wait(), 30)
+            return await asyncio.wait_for(process.wait(), 60)
         finally:
             loop.remove_reader(self._own)
             if process.returncode is None:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
-from crdtbucket.cli.main import cli
+from crdtbucket.cli.commands import cli
 from crdtbucket.config import load_config
 from crdtbucket.config.schema import json_schema
 from crdtbucket.errors import ConfigError
@@ -56,7 +56,7 @@ def test_check_of_a_file_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("rating: {enabled: false}\n" + OLD, "refuses to start"),
+        ("rating: {enabled: false}\n" + OLD, "nothing is denied"),
         ("node: a\n", "no bucket is defined"),
         ("rating: {consistency: strong}\n" + OLD, "no Redis is named"),
         (OLD.replace("}", ", consistency: strong}"), "no Redis is named"),
@@ -67,6 +67,17 @@ def test_check_notes_what_may_not_be_meant(text: str, note: str) -> None:
     result = run("check", "noted.yaml")
     assert result.exit_code == 0
     assert note in result.output
+
+
+@pytest.mark.parametrize("text", ["", "# later\n", "services:\n", "rating: {}\n"])
+def test_check_refuses_a_file_that_says_nothing(text: str) -> None:
+    Path("empty.yaml").write_text(text)
+    result = run("check", "empty.yaml")
+    assert result.exit_code == 1
+    assert result.output == (
+        "empty.yaml:1:1: says nothing (add services: with a bucket, such as "
+        "{api: {limit: 100/minute}})\n"
+    )
 
 
 def test_show_prints_a_file_that_can_be_loaded() -> None:
@@ -140,6 +151,16 @@ def test_plan_tells_what_changes_and_what_holds_then() -> None:
         "      1            100 + 20/s          100 + 20/s",
         "      4              25 + 5/s          400 + 80/s",
     ]
+
+
+def test_plan_speaks_in_the_units_of_the_file() -> None:
+    Path("hours.yaml").write_text("services:\n  batch: {limit: 60/h}\n  calls: {limit: 6/90s}\n")
+    printed = run("plan", "hours.yaml", "--nodes", "3").output
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    assert "3 20 + 20 per 1h 180 + 180 per 1h" in lines
+    assert "3 2 + 2 per 90s 18 + 18 per 90s" in lines
+    told = json.loads(run("plan", "hours.yaml", "--nodes", "3", "--json").output)
+    assert [one["refill_interval"] for one in told["buckets"]] == ["1h", "90s"]
 
 
 def test_plan_as_json() -> None:

@@ -56,7 +56,7 @@ def difference(folder: Path, old: str, new: str) -> Comparison:
         ("5/minute", "5/minute, shadow: true", "login", "changed",
          "shadow False -> True: denies no more: it decides, counts and admits"),
         ("'a*': 6", "b: 1/s, 'a*': 6", "login", "changed",
-         "plans a* -> b, a*: the first that matches a key decides"),
+         "overrides a* -> b, a*: the first that matches a key decides"),
         ("'a*': 6", "b: 1/s, 'a*': 6", "login[b]", "added",
          "new: 1/s, at most 1 at once; every key starts full"),
         ("'a*': 6", "'a*': 8", "login[a*]", "changed",

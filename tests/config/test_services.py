@@ -126,15 +126,15 @@ services:
     (spec,) = buckets(tmp_path, text, RATE="7/m")
     assert spec == BucketSpec(
         "api", 100, 10, max_debt=40, max_keys=7, consistency="eventual", on_outage="deny",
-        plans=[
+        overrides=[
             ("premium-*", BucketSpec("p", 2000, 1000, max_debt=40, max_keys=7)),
             ("tenant-7", BucketSpec("p", 300, 10, max_debt=40, max_keys=7, on_outage="allow")),
             ("tenant-8", BucketSpec("p", 7, 7, "1m", max_debt=1, max_keys=7)),
             ("internal-*", BucketSpec("p", 100, 10, max_debt=40, max_keys=7, shadow=True)),
         ],
     )  # fmt: skip
-    assert spec.plans[0][1].name == "api[premium-*]"
-    assert [plan.on_outage for _, plan in spec.plans] == ["deny", "allow", "deny", "deny"]
+    assert spec.overrides[0][1].name == "api[premium-*]"
+    assert [plan.on_outage for _, plan in spec.overrides] == ["deny", "allow", "deny", "deny"]
 
 
 def test_a_limiter_of_the_file_keeps_the_plans_and_shadows(tmp_path: Path) -> None:
@@ -155,11 +155,11 @@ def test_a_limiter_of_the_file_keeps_the_plans_and_shadows(tmp_path: Path) -> No
 def test_a_plan_may_be_called_like_a_key_of_the_file(tmp_path: Path) -> None:
     text = "services: {a: {limit: 1/s, keys: {bucket: 2/s, limit: 3/s, keys: 4/s}}}\n"
     (spec,) = buckets(tmp_path, text)
-    assert [(glob, plan.capacity) for glob, plan in spec.plans] == [
+    assert [(glob, plan.capacity) for glob, plan in spec.overrides] == [
         ("bucket", 2), ("limit", 3), ("keys", 4)
     ]  # fmt: skip
 
 
 def test_services_of_the_article_can_have_plans(tmp_path: Path) -> None:
     (spec,) = buckets(tmp_path, SERVICES + "    keys: {'tenant-*': 100/s}\n")
-    assert spec.plans[0][1].name == f"{NAME}[tenant-*]"
+    assert spec.overrides[0][1].name == f"{NAME}[tenant-*]"

@@ -61,7 +61,7 @@ def gone(pid: int) -> bool:
     return state == "Z"
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     """Returns as soon as it holds; fails when it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -13,7 +13,7 @@ from crdtbucket.demo.processes import DemoError
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from tests.demo.programs import anybody_listens
 from tests.strong.redis_server import PROGRAMS, Server
 
@@ -23,7 +23,7 @@ installed = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make 
 async def through_the_proxy(arguments: dict[str, Any], *words: str) -> object:
     config = RedisConfig(**arguments)
     (address,) = config.target.addresses
-    connection = await Connection.open(address, server_access(config, None), 5.0)
+    connection = await RedisConnection.open(address, server_access(config, None), 5.0)
     try:
         return await ask(connection, *words)
     finally:

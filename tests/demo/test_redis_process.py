@@ -10,18 +10,18 @@ import sys
 import pytest
 
 from crdtbucket.demo.processes import DemoError
-from crdtbucket.demo.redis_process import Server
+from crdtbucket.demo.redis_process import RedisProcess
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from tests.demo.programs import anybody_listens, eventually, gone
 from tests.strong.redis_server import PROGRAMS
 
 installed = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
 
 
-async def asked(server: Server, *words: str) -> object:
-    connection = await Connection.open(server.address, server.access, 5.0)
+async def asked(server: RedisProcess, *words: str) -> object:
+    connection = await RedisConnection.open(server.address, server.access, 5.0)
     try:
         return await ask(connection, *words)
     finally:
@@ -30,12 +30,12 @@ async def asked(server: Server, *words: str) -> object:
 
 @installed
 async def test_it_comes_back_empty_at_the_same_address_and_is_closed_to_others() -> None:
-    server = Server()
+    server = RedisProcess()
     try:
         await server.start()
         assert await asked(server, "SET", "a", "1") == b"OK"
         with pytest.raises(RedisUnavailable, match="password"):
-            await Connection.open(server.address, Access(), 5.0)
+            await RedisConnection.open(server.address, Access(), 5.0)
         await server.kill()
         assert not anybody_listens({server.address.port})
         await server.start()
@@ -48,7 +48,7 @@ async def test_it_comes_back_empty_at_the_same_address_and_is_closed_to_others()
 
 @installed
 async def test_a_start_that_fails_says_why_and_leaves_no_process() -> None:
-    first, second = Server(), Server()
+    first, second = RedisProcess(), RedisProcess()
     second.address, second.access = first.address, Access(password="another")
     await first.start()
     try:
@@ -62,14 +62,14 @@ async def test_a_start_that_fails_says_why_and_leaves_no_process() -> None:
 def test_it_says_what_to_do_where_none_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(DemoError, match="neither redis-server nor valkey-server"):
-        Server()
+        RedisProcess()
 
 
 PARENT = """
 import asyncio
-from crdtbucket.demo.redis_process import Server
+from crdtbucket.demo.redis_process import RedisProcess
 async def main():
-    server = Server()
+    server = RedisProcess()
     await server.start()
     print(server._process.pid, server.address.port, flush=True)
     await asyncio.sleep(60)

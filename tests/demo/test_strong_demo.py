@@ -17,7 +17,7 @@ import pytest
 from crdtbucket.base.address import Address
 from crdtbucket.demo.words import BANNERS
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from tests.demo.programs import ROOT, anybody_listens, children, eventually, gone, listening, start
 from tests.strong.redis_server import PROGRAMS, Server, free_port
 
@@ -30,7 +30,7 @@ CHECKS = [
 
 def test_one_limit_through_a_redis_that_is_slow_killed_and_back(tmp_path: Path) -> None:
     program = start("--redis", "auto", "--seconds", "20", tmp=tmp_path)
-    out, err = program.communicate(timeout=60)
+    out, err = program.communicate(timeout=120)
     assert (program.returncode, err) == (0, ""), out
     verdict = out[out.index("Verdict:") :]
     for check in CHECKS:
@@ -73,7 +73,7 @@ def test_a_redis_of_ones_own_is_cut_off_and_keeps_nothing_of_it(tmp_path: Path) 
         asyncio.run(asked(server, "SET", "mine", "1"))
         url = f"redis://:s3%3Acret@{server.host}:{server.port}/3"
         program = start("--redis", url, "--seconds", "16", "--json", tmp=tmp_path)
-        out, err = program.communicate(timeout=60)
+        out, err = program.communicate(timeout=120)
         assert (program.returncode, err) == (0, ""), out
         found = json.loads(out)
         assert found["holds"] is True
@@ -86,7 +86,7 @@ def test_a_redis_of_ones_own_is_cut_off_and_keeps_nothing_of_it(tmp_path: Path) 
 
 
 async def asked(server: Server, *words: str) -> object:
-    connection = await Connection.open(
+    connection = await RedisConnection.open(
         Address(server.host, server.port), Access(password="s3:cret", db=3), 5.0
     )
     try:
@@ -131,7 +131,7 @@ def interrupt(program: subprocess.Popen[str], phase: str) -> None:
     assert len(started) == (3 if phase == "gone" else 4)
     program.send_signal(signal.SIGINT)
     program.send_signal(signal.SIGINT)  # an impatient second one breaks nothing off
-    out, err = program.communicate(timeout=10)
+    out, err = program.communicate(timeout=120)
     assert program.returncode == 128 + signal.SIGINT
     assert err == "crdtbucket: stopped by SIGINT\n"
     assert "Verdict" not in out
@@ -142,7 +142,7 @@ def interrupt(program: subprocess.Popen[str], phase: str) -> None:
 def test_a_redis_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
     port = free_port()
     program = start("--redis", f"redis://user:s3cret@127.0.0.1:{port}", tmp=tmp_path)
-    out, err = program.communicate(timeout=20)
+    out, err = program.communicate(timeout=120)
     assert program.returncode == 1
     assert f"127.0.0.1:{port} cannot be reached" in err
     assert "s3cret" not in out + err
@@ -159,13 +159,13 @@ def test_a_redis_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
 )
 def test_a_redis_that_cannot_be_used_is_told(url: str, message: str, tmp_path: Path) -> None:
     program = start("--redis", url, tmp=tmp_path)
-    _, err = program.communicate(timeout=20)
+    _, err = program.communicate(timeout=120)
     assert program.returncode == 1
     assert message in err
 
 
 def test_a_run_that_is_too_short_for_its_switches_is_refused(tmp_path: Path) -> None:
     program = start("--redis", "auto", "--seconds", "9", tmp=tmp_path)
-    _, err = program.communicate(timeout=20)
+    _, err = program.communicate(timeout=120)
     assert program.returncode == 2
     assert "16 seconds or more" in err

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec
-from crdtbucket.demo.accounts import Decided, Ledger
-from crdtbucket.demo.strong_verdict import StrongVerdict, fallback_limit, judge_strong
+from crdtbucket.demo.accounts import DecidedCall, Ledger
 from crdtbucket.demo.traffic import Traffic
+from crdtbucket.demo.verdict import RedisOutage, RunVerdict, fallback_limit, judge
 from crdtbucket.demo.words import as_dict, verdict_lines
 from crdtbucket.simulator.run_settings import Settings
 
@@ -43,18 +43,16 @@ def report(place: int, calls: list[list[Any]], held: list[int], **more: Any) -> 
 
 def verdict(
     *reports: dict[str, Any], records: list[int], expected: int | None = None
-) -> StrongVerdict:
+) -> RunVerdict:
     ledger = Ledger([f"r{place}" for place in range(len(reports))])
     for place, one in enumerate(reports):
         ledger.report(place, one)
     made = sum(len(one["calls"]) for one in reports)
-    return judge_strong(
-        ledger, SPEC, 0.1, S // 10, ACTS_NS, made if expected is None else expected,
-        by_epoch(records),
-    )  # fmt: skip
+    happened = RedisOutage(ACTS_NS, by_epoch(records), 0.1)
+    return judge(ledger, SPEC, S // 10, happened, made if expected is None else expected)
 
 
-def failed(found: StrongVerdict) -> list[str]:
+def failed(found: RunVerdict) -> list[str]:
     return [check.name for check in found.checks if not check.holds]
 
 
@@ -62,7 +60,7 @@ EU = [[0, 60, 1, "strong", [0, 0]], [22 * S, 9, 1, "fallback", [60, 40]]]
 US = [[S, 40, 1, "strong", [0, 0]], [12 * S, 5, 1, "eventual", [60, 40]]]
 
 
-def a_run(eu: list[list[Any]] = EU, us: list[list[Any]] = US, **more: Any) -> StrongVerdict:
+def a_run(eu: list[list[Any]] = EU, us: list[list[Any]] = US, **more: Any) -> RunVerdict:
     held = [sum(cost * ok for _, cost, ok, *_ in calls) for calls in (eu, us)]
     fields: dict[str, Any] = {"records": held, **more}
     return verdict(report(0, eu, held), report(1, us, held), **fields)
@@ -128,8 +126,8 @@ def test_an_eventual_decision_may_pass_the_limit_by_what_it_had_not_heard() -> N
 
 def test_fallback_is_held_to_the_shares_of_all_and_no_more() -> None:
     # A tenth of 100 and of 10 a second for each of two.
-    def away(at: float, region: int, cost: int) -> Decided:
-        return Decided(round(at * S), region, cost, True, 0, 0.0, (0, 0), "fallback")
+    def away(at: float, region: int, cost: int) -> DecidedCall:
+        return DecidedCall(round(at * S), region, cost, True, 0, 0.0, (0, 0), "fallback")
 
     settings = Settings.of_bucket(SPEC, regions=2)
     assert fallback_limit([away(0, 0, 10), away(0, 1, 10)], settings, 0.1).holds

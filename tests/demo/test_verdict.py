@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec
-from crdtbucket.demo.accounts import Decided, Ledger
+from crdtbucket.demo.accounts import DecidedCall, Ledger
 from crdtbucket.demo.demo_bound import Unheard, Untold
-from crdtbucket.demo.verdict import Verdict, judge
+from crdtbucket.demo.verdict import LINKED, PARTED, RegionCut, RunVerdict, judge
 from crdtbucket.demo.words import verdict_lines
 
 S = 1_000_000_000
 SPEC = BucketSpec("b", 100, 10)
-NO_CUT = (10**18, 10**18)
+NO_CUT = RegionCut(10**18, 10**18)
 GOSSIP = S // 10
 
 
@@ -40,7 +40,7 @@ def by_epoch(known: list[int]) -> dict[str, int]:
     return {f"e{place}": taken for place, taken in enumerate(known)}
 
 
-def verdict(*reports: dict[str, Any], expected: int | None = None, cut: Any = NO_CUT) -> Verdict:
+def verdict(*reports: dict[str, Any], expected: int | None = None, cut: Any = NO_CUT) -> RunVerdict:
     ledger = Ledger([f"r{place}" for place in range(len(reports))])
     for place, one in enumerate(reports):
         ledger.report(place, one)
@@ -48,7 +48,7 @@ def verdict(*reports: dict[str, Any], expected: int | None = None, cut: Any = NO
     return judge(ledger, SPEC, GOSSIP, cut, made if expected is None else expected)
 
 
-def failed(found: Verdict) -> list[str]:
+def failed(found: RunVerdict) -> list[str]:
     return [check.name for check in found.checks if not check.holds]
 
 
@@ -59,14 +59,15 @@ def test_one_limit_kept_holds() -> None:
     assert failed(found) == []
     assert found.holds
     assert (found.offered, found.admitted, found.ideal) == (100, 100, 100)
-    assert found.linked.excess_percent == pytest.approx(-10)  # 100 in a second that allows 110
+    # 100 in a second that allows 110.
+    assert found.limits[LINKED].excess_percent == pytest.approx(-10)
 
 
 def test_more_than_the_limit_is_allowed_as_far_as_it_was_unheard() -> None:
     calls = [[S, 90, 1, [0, 0]]]
     found = verdict(report(0, [[0, 90, 1, [0, 0]]], [90, 90]), report(1, calls, [90, 90]))
-    assert found.linked.excess_percent == pytest.approx(70)
-    assert found.linked.bound_percent == pytest.approx(90)
+    assert found.limits[LINKED].excess_percent == pytest.approx(70)
+    assert found.limits[LINKED].bound_percent == pytest.approx(90)
     assert failed(found) == []
 
 
@@ -82,11 +83,13 @@ def test_what_a_cut_allows_does_not_excuse_what_came_before() -> None:
     # In the cut more may be unheard than the excess before it.
     eu = [[0, 90, 1, [0, 0]], [20 * S, 100, 1, [90, 90]]]
     us = [[S, 90, 1, [90, 0]], [20 * S + 1, 80, 1, [90, 90]]]
-    found = verdict(report(0, eu, [190, 170]), report(1, us, [190, 170]), cut=(19 * S, 21 * S))
+    found = verdict(
+        report(0, eu, [190, 170]), report(1, us, [190, 170]), cut=RegionCut(19 * S, 21 * S)
+    )
     assert failed(found) == ["limit, links up"]
-    assert found.parted.excess_percent == pytest.approx(80, abs=0.1)
+    assert found.limits[PARTED].excess_percent == pytest.approx(80, abs=0.1)
     # eu spoke a moment before us: what came since is less than all that us had not heard of.
-    assert found.parted.bound_percent == pytest.approx(80)
+    assert found.limits[PARTED].bound_percent == pytest.approx(80)
 
 
 def test_room_and_forgiven_debt_and_slow_clocks_widen_the_bound() -> None:
@@ -95,12 +98,12 @@ def test_room_and_forgiven_debt_and_slow_clocks_widen_the_bound() -> None:
         report(0, [[0, 90, 1, [0, 0]]], [90, 90]),
         {**report(1, [], [90, 90]), "calls": calls, "forgiven": 20, "room": 7.0},
     )
-    assert found.linked.bound_percent == pytest.approx(50)
+    assert found.limits[LINKED].bound_percent == pytest.approx(50)
     calls = [[S, S // 2, 90, 1, 0.0, by_epoch([90, 0]), "eventual"]]
     found = verdict(
         report(0, [[0, 90, 1, [0, 0]]], [90, 90]), {**report(1, [], [90, 90]), "calls": calls}
     )
-    assert found.linked.bound_percent == pytest.approx(5)
+    assert found.limits[LINKED].bound_percent == pytest.approx(5)
 
 
 def test_a_lost_take_and_a_minted_one_fail() -> None:
@@ -135,8 +138,8 @@ def test_admitting_too_little_fails() -> None:
     assert found.ratio == pytest.approx(0.8)
 
 
-def admission(at: int, region: int, cost: int, known: tuple[int, ...]) -> Decided:
-    return Decided(at, region, cost, True, 0, 0.0, known)
+def admission(at: int, region: int, cost: int, known: tuple[int, ...]) -> DecidedCall:
+    return DecidedCall(at, region, cost, True, 0, 0.0, known)
 
 
 def test_the_best_informed_of_late_speaks_for_all() -> None:
@@ -149,8 +152,8 @@ def test_the_best_informed_of_late_speaks_for_all() -> None:
     assert unheard.admitted(admission(9 * GOSSIP, 1, 7, (0, 14))) == 0
 
 
-def strong(at: int, region: int, cost: int, waited: int = 0) -> Decided:
-    return Decided(at, region, cost, True, waited, 0.0, (0, 0), "strong")
+def strong(at: int, region: int, cost: int, waited: int = 0) -> DecidedCall:
+    return DecidedCall(at, region, cost, True, waited, 0.0, (0, 0), "strong")
 
 
 def test_redis_has_not_heard_what_was_taken_without_it_until_its_taker_asks() -> None:

@@ -15,7 +15,14 @@ from crdtbucket.demo.board import Board, Row
 from crdtbucket.demo.demo_run import Demo, Options
 from crdtbucket.demo.modes import Switch
 from crdtbucket.demo.traffic import phases, redis_phases
-from crdtbucket.demo.view import LiveView, PlainView, SilentView, picture, sparkline, view_for
+from crdtbucket.demo.view import (
+    LiveRunView,
+    PlainRunView,
+    SilentRunView,
+    picture,
+    sparkline,
+    view_for,
+)
 
 
 def a_board(name: str = "cut", **more: object) -> Board:
@@ -49,7 +56,7 @@ def test_the_refill_is_half_the_height_and_nothing_is_blank() -> None:
 def test_plain_lines_say_a_phase_once_and_have_every_figure(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    view = PlainView()
+    view = PlainRunView()
     view.show(a_board())
     view.show(a_board())
     view.show(a_board("healed"))
@@ -92,7 +99,7 @@ def table_of(group: Group) -> list[Column]:
 def test_plain_lines_have_the_mode_and_say_a_change_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    view = PlainView()
+    view = PlainRunView()
     view.show(with_modes("slow", SAID[:1]))
     view.show(with_modes("slow"))
     view.show(with_modes("gone"))
@@ -113,7 +120,7 @@ def test_every_phase_has_words_and_a_colour() -> None:
 
 def test_the_live_view_gives_the_cursor_back() -> None:
     out = io.StringIO()
-    view = LiveView(Console(file=out, force_terminal=True, width=100))
+    view = LiveRunView(Console(file=out, force_terminal=True, width=100))
     view.show(a_board())
     assert "\x1b[?25l" in out.getvalue()
     view.close()
@@ -123,16 +130,16 @@ def test_the_live_view_gives_the_cursor_back() -> None:
 
 
 def test_the_view_fits_where_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(view_for(plain=False, json=True), SilentView)
-    assert isinstance(view_for(plain=False, json=False), PlainView)  # pytest has no terminal
+    assert isinstance(view_for(plain=False, json=True), SilentRunView)
+    assert isinstance(view_for(plain=False, json=False), PlainRunView)  # pytest has no terminal
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(Console, "is_terminal", True)
-    assert isinstance(view_for(plain=False, json=False), LiveView)
-    assert isinstance(view_for(plain=True, json=False), PlainView)
+    assert isinstance(view_for(plain=False, json=False), LiveRunView)
+    assert isinstance(view_for(plain=True, json=False), PlainRunView)
 
 
 def test_the_words_fit_and_say_the_mode() -> None:
-    demo = Demo(Options(), SilentView())
+    demo = Demo(Options(), SilentRunView())
     said = [
         words.title(demo.spec), words.setting("strong", "eventual", 40), words.AFTER,
         words.source(demo.traffic, "the Azure LLM trace"), words.title(demo.spec, redis=True),

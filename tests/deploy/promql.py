@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from crdtbucket.http.server.server_metrics import SERVER
-from crdtbucket.metrics.catalogue import FIGURES, PREFIX
+from crdtbucket.metrics.catalogue import METRICS, PREFIX
 
 STRINGS = re.compile(r'"[^"]*"|\'[^\']*\'')
 SELECTOR = re.compile(r"\{([^}]*)\}")
@@ -16,9 +16,9 @@ NAME = re.compile(r"[a-zA-Z_:][\w:]*(?!\s*\(|[\w:])")
 WORDS = {"and", "or", "unless", "bool", "group_left", "group_right"}
 
 EXPORTED = {
-    PREFIX + figure.name + suffix: figure.labels
-    for figure in (*FIGURES, *SERVER)
-    for suffix in (("_bucket", "_sum", "_count") if figure.histogram else ("",))
+    PREFIX + metric.name + suffix: metric.labels
+    for metric in (*METRICS, *SERVER)
+    for suffix in (("_bucket", "_sum", "_count") if metric.histogram else ("",))
 }
 """Labels by the names that a scrape shows."""
 

@@ -21,7 +21,7 @@ import pytest
 from tests.strong.redis_server import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-START_S = 30.0
+START_S = 60.0
 
 
 class Answer(NamedTuple):
@@ -41,7 +41,7 @@ class Example:
     def ask(
         self, path: str, method: str = "GET", body: str | None = None, **headers: str
     ) -> Answer:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             connection.request(method, path, body, named)
@@ -80,7 +80,7 @@ def served(name: str) -> Iterator[Example]:
 
 def stopped(process: subprocess.Popen[str]) -> str:
     """What it printed, all in all."""
-    for _ in range(5):  # wsgiref takes one that comes while it answers for an error of the answer
+    for _ in range(15):  # wsgiref takes one that comes while it answers for an error of the answer
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.communicate(timeout=4)[0]

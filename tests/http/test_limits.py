@@ -182,7 +182,7 @@ def test_an_impossible_cost_of_a_later_rule_takes_nothing(limiter: Limiter) -> N
 def test_plans_and_shadows() -> None:
     plan = BucketSpec("premium", 5, 1, "1h")
     shadow = BucketSpec("next", 1, 1, "1h", shadow=True)
-    api = BucketSpec("api", 2, 1, "1h", plans=[("premium-*", plan)])
+    api = BucketSpec("api", 2, 1, "1h", overrides=[("premium-*", plan)])
     rules = [Rule(name, key=lambda r: r.path[1:]) for name in ("api", "next")]
     limits = Limits(Limiter([api, shadow]), rules)
     verdicts = ask(limits, *[request("/premium-1")] * 2, request("/basic"))

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from crdtbucket import Limiter
-from crdtbucket.cli.main import cli
+from crdtbucket.cli.commands import cli
 from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server import bodies, calls
 from crdtbucket.http.server.server_metrics import SERVER

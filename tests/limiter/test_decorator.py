@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -92,6 +93,50 @@ def test_errors_of_the_callables_are_errors(bucket: Bucket) -> None:
         limited(bucket, key=lambda a: {}[a])(call)("a")
     with pytest.raises(CostExceedsCapacity):
         limited(bucket, key="k", cost=11)(call)("a")
+
+
+def test_key_and_cost_functions_need_the_parameters_of_the_function(bucket: Bucket) -> None:
+    @limited(bucket, key=lambda tenant: tenant, cost=lambda tenant, text: len(text))
+    def summary(tenant: str, text: str) -> str:
+        return text
+
+    with pytest.raises(
+        InvalidSpec, match=r"the key function of .*summary takes \(tenant\)"
+    ) as error:
+        summary("a", "b")
+    assert error.value.field == "key"
+    assert "(tenant: 'str', text: 'str')" in error.value.fix
+    assert isinstance(error.value.__cause__, TypeError)
+
+    @limited(bucket, key=lambda tenant: tenant, cost=lambda: 1)
+    def other(tenant: str) -> str:
+        return tenant
+
+    with pytest.raises(InvalidSpec, match="the cost function"):
+        other("a")
+
+
+def test_a_type_error_of_a_key_function_itself_is_left_as_it_is(bucket: Bucket) -> None:
+    @limited(bucket, key=lambda n: "a" + n)
+    def double(n: int) -> int:
+        return 2 * n
+
+    with pytest.raises(TypeError, match="str"):
+        double(1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ({"bucket": "api", "key": "k"}, r"limiter\.bucket"),
+        ({"bucket": Limiter([SPEC]), "key": "k"}, r"limiter\.bucket"),
+        ({"bucket": Limiter([SPEC]).bucket("calls"), "key": 7}, "pass text"),
+    ],
+)
+def test_wrong_settings_name_the_fix(settings: Any, hint: str) -> None:
+    bucket = settings.pop("bucket")
+    with pytest.raises(InvalidSpec, match=hint):
+        limited(bucket, **settings)
 
 
 def test_generator_functions_are_refused(bucket: Bucket) -> None:

@@ -16,7 +16,6 @@ import pytest
 from crdtbucket import (
     AcquireRequired,
     BucketSpec,
-    ConfigError,
     CrdtbucketError,
     InvalidSpec,
     Limiter,
@@ -178,11 +177,56 @@ def test_arguments_override_the_file(tmp_path: Path) -> None:
     assert (other.node, other.region) == ("us-1", "")
 
 
-def test_a_file_that_switches_limiting_off_is_no_limiter(tmp_path: Path) -> None:
+# -- the off switch
+
+
+def test_a_limiter_that_is_switched_off_admits_everything_and_counts() -> None:
+    overrides = [("gold-*", BucketSpec("x", 2, 1, "1d"))]
+    limiter = Limiter([BucketSpec("api", 1, 1, "1d", overrides=overrides)], enabled=False)
+    for name, key in (("api", "k"), ("api[gold-*]", "gold-1")):
+        bucket = limiter.bucket("api")
+        assert all(bucket.take(key) for _ in range(5))
+        counted = limiter.stats()["buckets"][name]
+        assert (counted["allowed"] + counted["shadowed"], counted["denied"]) == (5, 0)
+        assert counted["shadowed"] == 4 if name == "api" else 3
+
+
+def test_a_file_switches_limiting_off_and_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "limits.yaml"
-    file.write_text("rating:\n  enabled: false\nservices:\n  api:\n    limit: 10/s\n")
-    with pytest.raises(ConfigError, match=r"limits\.yaml: rating\.enabled: is false"):
-        Limiter.from_file(file)
+    text = "rating:\n  enabled: {}\nservices:\n  api:\n    limit: 2/d\n"
+    file.write_text(text.format("false"))
+    limiter = Limiter.from_file(file)
+    assert "rating.enabled is false: every call is admitted" in caplog.text
+    bucket = limiter.bucket("api")
+    assert [bucket.take("k").allowed for _ in range(4)] == [True] * 4
+    file.write_text(text.format("true"))
+    limiter.reload()
+    assert not bucket.take("k")  # what was taken before counts
+    file.write_text(text.format("false"))
+    limiter.reload()
+    assert bucket.take("k").shadowed
+    assert limiter.stats()["config"]["reloads"] == 2
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize("buckets", [SPEC, "100/minute", None, 7, ["100/minute"], [None]])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_what_is_no_list_of_definitions_names_the_fix(buckets: Any, enabled: bool) -> None:
+    with pytest.raises(InvalidSpec, match=r"BucketSpec\.parse\(") as caught:
+        Limiter(buckets, enabled=enabled)
+    assert caught.value.field == "buckets"
+
+
+def test_a_limiter_and_a_bucket_say_why_they_cannot_be_pickled() -> None:
+    limiter = Limiter([SPEC])
+    for one in (limiter, limiter.bucket("api")):
+        for copying in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="make one in each process"):
+                copying(one)
 
 
 # -- looking
@@ -326,8 +370,8 @@ def test_who_waits_hears_the_end_at_once(error: type[Exception]) -> None:
             waiting = asyncio.ensure_future(bucket.wait("a"))
             await asyncio.sleep(0.5)
             if error is NodeConflict:
-                limiter._table.refusal = NodeConflict("two are called eu-1")
-                limiter._lifecycle._refused(NodeConflict("two are called eu-1"))
+                limiter._tables.main.refusal = NodeConflict("two are called eu-1")
+                limiter._node._refused(NodeConflict("two are called eu-1"))
                 with pytest.raises(NodeConflict):
                     await waiting
         if error is LimiterClosed:
@@ -401,7 +445,6 @@ def test_upkeep_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> Non
 async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
     """It takes as long as the disk does, and decisions and gossip must not wait for it."""
     table = Table(max_keys=16, virtual=True)
-    housekeeping = Housekeeping(tables_of(table), [], alone=False)
     began, may_end = asyncio.Event(), threading.Event()
     saves: list[threading.Thread] = []
     loop = asyncio.get_running_loop()
@@ -411,11 +454,11 @@ async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
         loop.call_soon_threadsafe(began.set)
         assert may_end.wait(10)
 
-    housekeeping.save = save
+    housekeeping = Housekeeping(tables_of(table), [], alone=False, save=save)
     table.set_time(SAVE_NS)
     housekeeping.start_on_loop()
     try:
-        await asyncio.wait_for(began.wait(), 10)
+        await asyncio.wait_for(began.wait(), 60)
         table.set_time(2 * SAVE_NS)
         housekeeping.beat()  # the first one is still being written
     finally:

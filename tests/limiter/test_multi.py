@@ -28,13 +28,13 @@ from crdtbucket import (
     ReservationError,
     UnknownBucket,
 )
-from crdtbucket.limiter.multi import Several
+from crdtbucket.limiter.multi import Multi
 from tests.naive_limits import NaiveLimit
 from tests.virtual_loop import VirtualTime
 
 SPECS = (
     BucketSpec("a", 10, 1),
-    BucketSpec("b", 6, 1, plans=[("gold", BucketSpec("x", 30, 1))]),
+    BucketSpec("b", 6, 1, overrides=[("gold", BucketSpec("x", 30, 1))]),
     BucketSpec("watched", 4, 1, shadow=True),
 )
 CAPACITIES = {("b", "gold"): 30, "a": 10, "b": 6, "watched": 4}
@@ -257,7 +257,9 @@ def raced(time: VirtualTime) -> dict[str, Bucket]:
 
 
 def test_what_was_taken_before_a_lost_race_comes_back(raced: dict[str, Bucket]) -> None:
-    answer = Several(raced.__getitem__).take([("a", "k", 3), ("raced", "k", 2), ("b", "k", 4)])
+    answer = Multi(lambda name: [raced[name]]).take(
+        [("a", "k", 3), ("raced", "k", 2), ("b", "k", 4)]
+    )
     assert [decision.allowed for decision in answer.decisions] == [True, False, True]
     assert answer.binding.bucket is raced["raced"]
     assert [decision.remaining for decision in answer.decisions] == [10, 0, 10]
@@ -270,7 +272,7 @@ def test_an_error_in_the_middle_gives_back(
 ) -> None:
     monkeypatch.setattr(Raced, "error", CrdtbucketError("boom"))
     with pytest.raises(CrdtbucketError, match="boom"):
-        Several(raced.__getitem__).take([("a", "k", 3), ("raced", "k", 2)])
+        Multi(lambda name: [raced[name]]).take([("a", "k", 3), ("raced", "k", 2)])
     assert raced["a"].counters()["refunded"] == 3
     assert raced["a"].peek("k").remaining == 10
 
@@ -325,7 +327,7 @@ def test_two_calls_never_each_hold_what_the_other_needs(
 ) -> None:
     monkeypatch.setattr(Met, "meeting", threading.Barrier(2))
     buckets = {name: Met(time.table, BucketSpec(name, 1, 1)) for name in "ab"}
-    several = Several(buckets.__getitem__)
+    several = Multi(lambda name: [buckets[name]])
     answers: list[AllDecision] = []
     threads = [
         threading.Thread(target=lambda names=names: answers.append(several.take(names)))
@@ -370,7 +372,7 @@ class Mixed:
             name: kind(time.table, BucketSpec(name, capacity, 1, "30d"))
             for name, kind in kinds.items()
         }
-        self.several = Several(self.buckets.__getitem__)
+        self.several = Multi(lambda name: [self.buckets[name]])
         Remote.asked.clear()
 
     def left(self) -> list[int]:
@@ -523,3 +525,50 @@ def test_the_order_of_a_reservation(time: VirtualTime, limiter: Limiter) -> None
         assert caught.value.decision is not None
 
     time.run(main())
+
+
+# ---- one name for several rates ----
+
+
+SPEC_OF_ONE = BucketSpec("one", 9, 1, "1d")
+
+
+SPEC_OF_ONE = BucketSpec("one", 9, 1, "1d")
+
+
+def rates() -> Limiter:
+    return Limiter(BucketSpec.parse_all("api", "100/hour;10/second"))
+
+
+def test_one_take_takes_of_every_rate() -> None:
+    limiter = rates()
+    assert list(limiter.buckets) == ["api:1", "api:2"]
+    answer = limiter.take_all([("api", "k", 8)])
+    assert answer
+    assert [one.bucket.spec.name for one in answer.decisions] == ["api:1", "api:2"]
+    assert not limiter.take_all([("api", "k", 8)])
+    assert limiter.bucket("api:1").peek("k").remaining == 92
+    assert limiter.refund_all(answer) == 16
+
+
+def test_a_name_for_several_rates_goes_with_others() -> None:
+    limiter = Limiter([*BucketSpec.parse_all("api", "100/hour; 10/second"), SPEC_OF_ONE])
+    with limiter.reserve_all([("api", "k", 5), ("one", "k", 2)]) as held:
+        assert len(held.reservations) == 3
+        with pytest.raises(InvalidCost, match="3 costs for 2"):
+            held.commit(1, 2, 3)
+        held.commit(4, 1)
+    left = [limiter.bucket(name).peek("k").remaining for name in ("api:1", "api:2", "one")]
+    assert left == [96, 6, 8]
+
+
+def test_a_name_that_no_rate_has_is_unknown() -> None:
+    for wrong in ("ap", "api:3", 7):
+        with pytest.raises(UnknownBucket, match="api:1, api:2"):
+            rates().take_all([(wrong, "k")])  # type: ignore[list-item]
+
+
+def test_a_bucket_with_the_plain_name_is_that_bucket() -> None:
+    limiter = Limiter([BucketSpec("api", 5, 1), *BucketSpec.parse_all("api", "100/h;10/s")])
+    (decision,) = limiter.take_all([("api", "k")]).decisions
+    assert decision.limit == 5

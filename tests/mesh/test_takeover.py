@@ -51,8 +51,8 @@ class Host:
     def leader_dies(self, *, heard: bool = True) -> None:
         """No goodbye. `heard`: the kernel closes its sockets, and the peers see that."""
         self.node.node.on_wake = self.node.table.on_wake = None
-        self.node.life += 1  # what is under way to or from it is lost
-        self.node.woken = 0
+        self.node.epochs += 1  # what is under way to or from it is lost
+        self.node._tick_at = 0
         for name in self.others if heard else ():
             peer = self.mesh[name]
             local = peer.local_ns(self.mesh.now_ns)
@@ -70,7 +70,7 @@ class Host:
         node._wake()
         for name in order or self.others:
             if mesh[name].up:
-                mesh._connect("A", name, node.life, mesh[name].life)
+                mesh._connect("A", name, node.epochs, mesh[name].epochs)
 
     @property
     def others(self) -> list[str]:
@@ -297,7 +297,7 @@ def test_a_number_has_its_name_before_the_table_has_an_epoch_of_it() -> None:
     assert number not in {of for _, of, _, _ in mesh["A"].table.origins()}
 
 
-GOOD = handoff.dump(handoff.Noted(5, True, ()))
+GOOD = handoff.dump(handoff.HandoffRecord(5, True, ()))
 BAD = {
     "nothing": b"\xc1",
     "not ours": b"\xff" * 9,
@@ -318,7 +318,7 @@ def test_of_notes_that_cannot_be_read_there_is_a_warning(
 
 
 def test_notes_are_read_as_they_were_written() -> None:
-    noted = handoff.Noted(5, True, (("B", "eu", 7, "127.0.0.1:1", True),))
+    noted = handoff.HandoffRecord(5, True, (("B", "eu", 7, "127.0.0.1:1", True),))
     assert handoff.load(handoff.dump(noted)) == noted
     assert handoff.load(b"") is None
 

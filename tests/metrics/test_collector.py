@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from crdtbucket import BucketSpec, CrdtbucketError, Limiter, MeshConfig, RedisConfig
 from crdtbucket._core import Table
 from crdtbucket.config import Config
-from crdtbucket.metrics.catalogue import FIGURES, PEER_STATES, PREFIX
+from crdtbucket.metrics.catalogue import METRICS, PEER_STATES, PREFIX
 from crdtbucket.metrics.collector import LimiterCollector, register
 from crdtbucket.rollout.staged import RolloutPlan, Stage
 from tests.test_docs import rows
@@ -43,7 +43,7 @@ STRONG = {
     "settled_tokens": 9021,
     "unsettled": 9022,
     "denied_here": 9023,
-    "ghosts": 9024,
+    "unclaimed_charges": 9024,
     "sharing_nodes": 9025,
     "refused": 9026,
 }
@@ -275,7 +275,7 @@ def test_no_metric_is_labelled_by_key() -> None:
     registry = CollectorRegistry()
     register(limiter, registry)
     assert "a-key-of-its-own" not in generate_latest(registry).decode()
-    assert not [figure.name for figure in FIGURES if "key" in figure.labels]
+    assert not [metric.name for metric in METRICS if "key" in metric.labels]
 
 
 def kind_of(family: Metric) -> str:
@@ -284,18 +284,18 @@ def kind_of(family: Metric) -> str:
 
 def test_names_and_help_keep_the_conventions() -> None:
     described = list(LimiterCollector(Limiter([])).describe())
-    assert len({family.name for family in described}) == len(FIGURES) == len(described)
-    for figure, family in zip(FIGURES, described, strict=True):
-        assert family.name == PREFIX + figure.name.removesuffix("_total")
-        assert kind_of(family) == figure.kind
-        assert figure.help.endswith(".")
-        assert not any(unit in figure.name for unit in ("_ms", "_ns", "_kib", "milli"))
+    assert len({family.name for family in described}) == len(METRICS) == len(described)
+    for metric, family in zip(METRICS, described, strict=True):
+        assert family.name == PREFIX + metric.name.removesuffix("_total")
+        assert kind_of(family) == metric.kind
+        assert metric.help.endswith(".")
+        assert not any(unit in metric.name for unit in ("_ms", "_ns", "_kib", "milli"))
 
 
 def test_the_reference_is_the_code() -> None:
     told = [[cell.replace("`", "") for cell in row] for row in rows("docs/metrics.md", "Reference")]
     assert told == [
-        [PREFIX + one.name, one.kind, ", ".join(one.labels) or "none", one.help] for one in FIGURES
+        [PREFIX + one.name, one.kind, ", ".join(one.labels) or "none", one.help] for one in METRICS
     ]
 
 

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from crdtbucket import Limiter
-from crdtbucket.cli.main import cli
+from crdtbucket.cli.commands import cli
 from tests.mesh.network import eventually
 from tests.reconcile.fleet import config_file, counts, nodes
 from tests.strong.redis_server import Server, free_port
@@ -125,7 +125,7 @@ async def test_interrupted_it_reports_and_what_is_left_is_done_by_the_next(path:
             for one in limiters:
                 one.bucket("api").take(f"k{number}", 5)
         async with command(str(path), "--json", *peers(limiters)) as process:
-            await eventually(lambda: len(limiters[0]._lifecycle.mesh._observers), 30)  # type: ignore[union-attr]
+            await eventually(lambda: len(limiters[0]._node.mesh._observers), 30)  # type: ignore[union-attr]
             await eventually(lambda: limiters[1].stats()["mesh"]["merged"] > 0, 30)
             process.send_signal(signal.SIGINT)
             out, err = await asyncio.wait_for(process.communicate(), 60)

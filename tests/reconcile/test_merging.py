@@ -1,4 +1,4 @@
-"""The join of what several hold of a key: its laws, and what the report makes of it."""
+"""Merging what several hold of a key: its laws, and what the report makes of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.reconcile.findings import Holder, Report
-from crdtbucket.reconcile.merging import Column, Held, Joined, Lack, Owner, highest, join
-from crdtbucket.reconcile.reconciliation import as_told
+from crdtbucket.reconcile.merging import Column, HeldKey, Lack, MergedKey, Owner, highest, merge_key
+from crdtbucket.reconcile.reconciliation import as_sent
 
 CAPACITY, CEILING = 100, 200
 A: Owner = ("a", 1)
@@ -24,7 +24,7 @@ columns = st.builds(
 )
 owners = st.sampled_from([A, B, ("b", 3), ("c", 4)])
 holders = st.builds(
-    Held,
+    HeldKey,
     st.dictionaries(owners, columns),
     st.fractions(0, CEILING, max_denominator=7),
     st.booleans(),
@@ -32,25 +32,25 @@ holders = st.builds(
 several = st.lists(holders, min_size=1, max_size=4)
 
 
-def joined(held: list[Held]) -> Joined:
-    return join(held, CAPACITY, CEILING)
+def joined(held: list[HeldKey]) -> MergedKey:
+    return merge_key(held, CAPACITY, CEILING)
 
 
-def held(debt: int = 0, **counts: int) -> Held:
-    return Held({(name, 1): (1, taken, 0) for name, taken in counts.items()}, Fraction(debt))
+def held(debt: int = 0, **counts: int) -> HeldKey:
+    return HeldKey({(name, 1): (1, taken, 0) for name, taken in counts.items()}, Fraction(debt))
 
 
 @given(several, st.randoms(use_true_random=False))
-def test_the_order_of_the_holders_does_not_matter(found: list[Held], random: object) -> None:
+def test_the_order_of_the_holders_does_not_matter(found: list[HeldKey], random: object) -> None:
     shuffled = list(found)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert joined(shuffled) == joined(found)
 
 
 @given(several)
-def test_who_holds_the_join_lacks_nothing_and_is_charged_nothing(found: list[Held]) -> None:
+def test_who_holds_the_join_lacks_nothing_and_is_charged_nothing(found: list[HeldKey]) -> None:
     first = joined(found)
-    brought = [Held(first.columns, first.debt) for _ in found]
+    brought = [HeldKey(first.columns, first.debt) for _ in found]
     again = joined(brought)
     assert again.columns == first.columns
     assert again.debt == first.debt
@@ -60,7 +60,7 @@ def test_who_holds_the_join_lacks_nothing_and_is_charged_nothing(found: list[Hel
 
 
 @given(several)
-def test_nothing_is_lowered(found: list[Held]) -> None:
+def test_nothing_is_lowered(found: list[HeldKey]) -> None:
     together = joined(found).columns
     for one in found:
         for owner, column in one.columns.items():
@@ -71,7 +71,7 @@ def test_nothing_is_lowered(found: list[Held]) -> None:
 
 
 @given(several)
-def test_a_holder_with_columns_lacks_what_raises_it_to_the_join(found: list[Held]) -> None:
+def test_a_holder_with_columns_lacks_what_raises_it_to_the_join(found: list[HeldKey]) -> None:
     together = joined(found)
     for one in found:
         raised = {o: highest(c, one.columns.get(o)) for o, c in together.columns.items()}
@@ -110,8 +110,8 @@ def test_the_least_bound_is_the_debt() -> None:
 
 
 def test_a_level_of_another_definition_is_not_adopted() -> None:
-    other = Held({A: (1, 10, 0)}, Fraction(0), comparable=False)
-    mine = Held({A: (1, 10, 0)}, Fraction(10))
+    other = HeldKey({A: (1, 10, 0)}, Fraction(0), comparable=False)
+    mine = HeldKey({A: (1, 10, 0)}, Fraction(10))
     assert joined([other, mine]).owed == 10
     assert joined([other]).owed == 0
 
@@ -125,11 +125,11 @@ def test_who_was_full_lacks_no_more_than_is_owed() -> None:
 
 def test_a_node_is_told_of_its_running_process_what_it_said_itself() -> None:
     found = joined([held(20, a=10), held(20, a=15, b=5)])
-    behind = as_told(found, held(20, a=10), A)
+    behind = as_sent(found, held(20, a=10), A)
     assert behind.columns == {A: (1, 10, 0), ("b", 1): (1, 5, 0)}
     assert behind.lack(held(20, a=10)) == Lack(5)
-    assert A not in as_told(found, None, A).columns
-    assert as_told(found, None, None) == found
+    assert A not in as_sent(found, None, A).columns
+    assert as_sent(found, None, None) == found
 
 
 def test_the_report_counts_over_admission_once_a_key() -> None:

@@ -22,11 +22,13 @@ from crdtbucket import (
 from crdtbucket._core import Table
 from crdtbucket.config import Config
 from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.overridden_bucket import PlannedBucket
+from crdtbucket.limiter.factory import Factory
 from crdtbucket.limiter.tables import Tables
+from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.kept_version import kept, recalled
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
+from crdtbucket.rollout.rollout_store import RolloutStore
 from crdtbucket.rollout.staged import Position, RolloutPlan, Stage, Status, row_of
 from crdtbucket.testing import SimulatedMesh
 from tests.virtual_loop import VirtualTime
@@ -45,22 +47,44 @@ def version(number: int, *specs: BucketSpec, plan: RolloutPlan | None = None) ->
     return Config(f"v{number}.yaml", specs, version=number, rollout=plan)
 
 
-def reload_of(table: Table, region: str) -> Reload:
-    def kind(spec: BucketSpec, *, planned: bool) -> type[Bucket]:
-        return PlannedBucket if planned else Bucket
+class Limits(InForce):
+    """Buckets of a limiter without a mesh."""
 
-    return Reload(
-        Tables(None, node="a", mesh=None, redis=None, max_keys=table.max_keys, main=table),
-        None,
-        make=lambda spec, owner: kind(owner, planned=bool(spec.plans))(table, spec),
-        kind=kind,
-        least_debt=lambda spec: 0,
-        started={"node": None, "region": region, "mesh": None, "redis": None},
-        buckets={},
-    )
+    def __init__(self, table: Table) -> None:
+        tables = Tables(None, node="a", mesh=None, redis=None, max_keys=table.max_keys, main=table)
+        super().__init__(tables, Factory(tables, None, Mode.EVENTUAL), None, {}, has_redis=False)
 
 
-def of_new(reload: Reload, bucket: str = "api", capacity: int = 50) -> set[str]:
+class Nobody:
+    """No peers."""
+
+    def tell(self, *_: object) -> None:
+        pass
+
+
+class Reloaded(Reload):
+    """A limiter's configuration, and all that it moves."""
+
+    def __init__(self, table: Table, region: str) -> None:
+        self.limits = Limits(table)
+        self.rolling = LiveRollout(self.limits, RolloutStore(table), table, region, Nobody())
+        started = {"node": None, "region": region, "mesh": None, "redis": None}
+        super().__init__(self.limits, self.rolling, started)
+
+    @property
+    def buckets(self) -> dict[str, Bucket]:
+        return self.limits.buckets
+
+    @property
+    def config(self) -> Config | None:
+        return self.limits.config
+
+    @property
+    def running(self) -> tuple[int, int, int] | None:
+        return self.rolling.running
+
+
+def of_new(reload: Reloaded, bucket: str = "api", capacity: int = 50) -> set[str]:
     """The keys that are under the new version."""
     one = reload.buckets[bucket]
     return {key for key in KEYS if one.peek(key).limit == capacity}
@@ -71,7 +95,7 @@ class Node:
 
     def __init__(self, region: str = "eu") -> None:
         self.table = Table(virtual=True, hash_key=bytes(16))
-        self.reload = reload_of(self.table, region)
+        self.reload = Reloaded(self.table, region)
         self.reload.change(version(1, OLD))
 
     @property
@@ -200,7 +224,7 @@ def test_new_buckets_come_with_the_first_stage_that_is_here_and_old_ones_go_at_t
 def test_plans_change_by_their_keys_and_come_at_the_end() -> None:
     def api(*plans: tuple[str, int], capacity: int = 1_000) -> BucketSpec:
         return BucketSpec(
-            "api", capacity, 1_000, plans=[(g, BucketSpec("p", n, 5)) for g, n in plans]
+            "api", capacity, 1_000, overrides=[(g, BucketSpec("p", n, 5)) for g, n in plans]
         )
 
     node = Node()
@@ -326,7 +350,7 @@ def test_what_is_in_the_way_of_a_stage_is_tried_again(
         raise CrdtbucketError("no slot is free")
 
     with monkeypatch.context() as patched:
-        patched.setattr(node.reload, "stage", stage)
+        patched.setattr(node.reload.limits, "stage", stage)
         node.rolling.hear(row_of(further))
         node.wait(1)
     assert of_new(node.reload) == first
@@ -389,7 +413,7 @@ def test_what_cannot_change_is_refused_before_it_begins() -> None:
 
 def test_the_first_configuration_is_in_force_at_once() -> None:
     table = Table(virtual=True)
-    reload = reload_of(table, "eu")
+    reload = Reloaded(table, "eu")
     reload.change(version(1, OLD, plan=PLAN))
     assert reload.config.version == 1
     assert reload.rolling.state is None
@@ -446,14 +470,14 @@ class Fleet:
 
     def __init__(self, **options: Any) -> None:
         self.mesh = SimulatedMesh(["eu", "us", "ap"], [], latency=0.02, seed=11, **options)
-        self.reloads: dict[str, Reload] = {}
+        self.reloads: dict[str, Reloaded] = {}
         for name in self.mesh.nodes:
             self.start(name)
             self.reloads[name].change(version(1, OLD))
 
     def start(self, name: str) -> None:
         node = self.mesh[name]
-        reload = self.reloads[name] = reload_of(node.table, name)
+        reload = self.reloads[name] = Reloaded(node.table, name)
         node.node.members.on_rollout = reload.rolling.hear
 
     def wait(self, seconds: float) -> None:
@@ -574,9 +598,11 @@ def test_a_node_that_starts_again_is_where_it_was_and_hears_what_it_missed() -> 
     fleet.start("eu")
     target = version(2, NEW, plan=BY_COMMAND)
     before, position = recalled(memory, target)
-    fleet.reloads["eu"].start(before)
-    fleet.reloads["eu"].force(before)
-    fleet.reloads["eu"].rolling.begin(before, target, position)
+    eu = fleet.reloads["eu"]
+    eu.limits.begin(before)
+    eu.rolling.counted()
+    eu.limits.force(before)
+    eu.rolling.begin(before, target, position)
     assert fleet.reached()["eu"] == len(of_new(gone))  # stage 2, as when it ended
     fleet.wait(5)
     assert fleet.reached() == {"eu": 200, "us": 200, "ap": 200}
@@ -586,7 +612,7 @@ def test_a_node_that_starts_again_is_where_it_was_and_hears_what_it_missed() -> 
 def test_what_is_kept_is_what_comes_back(status: Status) -> None:
     plans = [("vip-*", BucketSpec("p", 7, 3, "90s", shadow=True))]
     specs = (
-        BucketSpec("a", 5, 3, "7s", max_debt=2, max_keys=9, on_table_full="allow", plans=plans),
+        BucketSpec("a", 5, 3, "7s", max_debt=2, max_keys=9, on_table_full="allow", overrides=plans),
         BucketSpec("b", 2**53, 10**9, on_outage="deny", consistency="strong"),
     )
     target = version(2, NEW, plan=PLAN)

@@ -164,7 +164,7 @@ def test_decisions_go_on_in_other_threads() -> None:
     for thread in threads:
         thread.join(30)
     assert not errors
-    assert bucket.columns("k")[0, limiter._table.epoch][1] == sum(taken)
+    assert bucket.columns("k")[0, limiter._tables.main.epoch][1] == sum(taken)
     assert limiter.stats()["config"]["reloads"] == 300
 
 
@@ -222,10 +222,9 @@ REDIS = RedisConfig(url="redis://user:hunter2hunter2@127.0.0.1:1/0")
 def test_what_holds_for_life_is_named_with_all_else_that_is_wrong() -> None:
     limiter = Limiter([API], node="eu-1", region="eu", mesh=MESH)
     mesh = MeshConfig(listen="127.0.0.1:7999", secret="another secret, of 16", peers=["a:1"])
-    config = config_of(OTHER, node="eu-2", region="us", mesh=mesh, redis=REDIS, enabled=False)
+    config = config_of(OTHER, node="eu-2", region="us", mesh=mesh, redis=REDIS)
     assert refused(limiter, config) == [
         "node", "region", "mesh.listen", "mesh.peers", "mesh.secret", "rating.bucket_backend",
-        "rating.enabled",
     ]  # fmt: skip
 
 
@@ -289,57 +288,57 @@ def test_more_than_a_table_holds_is_refused() -> None:
 # ---- plans and shadows ----
 
 
-def planned(capacity: int, **plans: int) -> BucketSpec:
+def api_with(capacity: int, **plans: int) -> BucketSpec:
     specs = [(glob, BucketSpec("plan", size, 1, "1d")) for glob, size in plans.items()]
-    return BucketSpec("api", capacity, 1, "1d", plans=specs)
+    return BucketSpec("api", capacity, 1, "1d", overrides=specs)
 
 
 def test_plans_come_change_and_go() -> None:
-    limiter = Limiter([planned(10)])
+    limiter = Limiter([api_with(10)])
     held = limiter.bucket("api")
     assert held.take("gold", 10)
-    limiter.reload(config_of(planned(10, gold=100)))
+    limiter.reload(config_of(api_with(10, gold=100)))
     assert limiter.bucket("api") is held
     assert list(limiter.buckets) == ["api", "api[gold]"]
     assert held.take("gold", 60).limit == 100
     assert held.take("other", 10).limit == 10
-    limiter.reload(config_of(planned(10, gold=80)))
+    limiter.reload(config_of(api_with(10, gold=80)))
     assert held.peek("gold").remaining == 20
-    limiter.reload(config_of(planned(10)))
+    limiter.reload(config_of(api_with(10)))
     assert held.peek("gold").remaining == 0  # as it was left under the bucket's own limit
     assert list(limiter.buckets) == ["api"]
-    limiter.reload(config_of(planned(10, gold=100)))
+    limiter.reload(config_of(api_with(10, gold=100)))
     assert held.peek("gold").remaining == 40
 
 
 def test_plans_of_a_strong_bucket_are_strong() -> None:
-    limiter = Limiter([planned(10)], node="n", redis=REDIS, consistency="strong")
+    limiter = Limiter([api_with(10)], node="n", redis=REDIS, consistency="strong")
     held = limiter.bucket("api")
-    limiter.reload(config_of(planned(10, gold=100), redis=REDIS, consistency=Mode.STRONG))
+    limiter.reload(config_of(api_with(10, gold=100), redis=REDIS, consistency=Mode.STRONG))
     assert limiter.bucket("api") is held
     assert not held.immediate
     assert not held.of("gold").immediate
     assert held.of("gold").spec.name == "api[gold]"
-    config = config_of(planned(10, gold=100), redis=REDIS)
+    config = config_of(api_with(10, gold=100), redis=REDIS)
     assert refused(limiter, config) == ["services.api.consistency"] * 2
 
 
 def test_a_plan_may_not_be_called_like_a_bucket() -> None:
     limiter = Limiter([API])
-    config = config_of(planned(10, gold=100), BucketSpec("api[gold]", 5, 5))
+    config = config_of(api_with(10, gold=100), BucketSpec("api[gold]", 5, 5))
     assert refused(limiter, config) == ["services.api[gold]"]
 
 
 def test_who_waits_has_the_plan_that_comes() -> None:
     time = VirtualTime()
-    limiter = limiter_in(time, planned(10))
+    limiter = limiter_in(time, api_with(10))
     bucket = limiter.bucket("api")
     bucket.take("gold", 10)
 
     async def main() -> None:
         waiting = asyncio.ensure_future(bucket.wait("gold", 10))
         await asyncio.sleep(0)
-        limiter.reload(config_of(planned(10, gold=100)))
+        limiter.reload(config_of(api_with(10, gold=100)))
         assert (await waiting).limit == 100
 
     time.run(main())

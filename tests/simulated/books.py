@@ -32,7 +32,7 @@ class Books:
         self._seen: dict[tuple[str, int, Place], tuple[int, int, dict[Owner, Column]]] = {}
         """When a node was looked at, ns, what it had evicted, and its columns."""
         self._marked: dict[tuple[str, int], dict[int, int]] = {}
-        """When an epoch was last seen marked in a life of a node, ns."""
+        """When an epoch was last seen marked in a process of a node, ns."""
         self._moved = self._parted = False
         """Whether something has happened since the last look; and whether some running nodes were
         seen at any time not to hear each other, not by relays either."""
@@ -67,7 +67,7 @@ class Books:
         """On the fastest clock: no node may ever see more than what that one refilled."""
         if place not in self.ideals:
             spec = self.plan.main if place[0] == "main" else self.plan.side
-            lag = self.mesh.latency + self.mesh.config.gossip_interval
+            lag = self.mesh.settings.latency + self.mesh.config.gossip_interval
             debt = max(spec.max_debt, round(4 * spec.rate_per_second * lag))
             ppm = [0.0, *(ppm for _, ppm in self.plan.clocks), *self._later()]
             self.ideals[place] = IdealBucket(spec, debt, ppm=round(max(ppm)))
@@ -140,7 +140,7 @@ class Books:
         marked = self._marks(node)
         stats = node.table.stats()
         evicted = stats["evicted_full"] + stats["evicted_indebted"]
-        before = self._seen.get((node.name, node.life, place))
+        before = self._seen.get((node.name, node.epochs, place))
         if before is not None and before[1] == evicted:
             for owner, old in before[2].items():
                 new = columns.get(owner)
@@ -152,7 +152,7 @@ class Books:
                     continue
                 if new is None or new < old:
                     self.view.broken("columns", f"{node.name} {place}: {owner} went {old} to {new}")
-        self._seen[node.name, node.life, place] = self.mesh.now_ns, evicted, columns
+        self._seen[node.name, node.epochs, place] = self.mesh.now_ns, evicted, columns
 
     def _began_anew(self, owner: Owner, place: Place, old: Column) -> bool:
         """Whether the owner has no such column any more: it has ended, so that its epoch was marked
@@ -171,7 +171,7 @@ class Books:
         where the mesh was in parts: what nobody had told of in its first rounds, and no relay hears
         then, is marked in half a minute. The next news of it take that back, and its columns come
         again later."""
-        marked = self._marked.setdefault((node.name, node.life), {})
+        marked = self._marked.setdefault((node.name, node.epochs), {})
         origins = node.table.origins()
         marked.update((epoch, self.mesh.now_ns) for _, _, epoch, gone in origins if gone)
         return marked

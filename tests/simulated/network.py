@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from crdtbucket.errors import NodeConflict
-from crdtbucket.testing import NS, RETRY_NS, SimulatedMesh, SimulatedNode
+from crdtbucket.testing.simulated_mesh import RETRY_NS, SimulatedMesh
+from crdtbucket.testing.simulated_node import NS, SimulatedNode
 
 Way = tuple[str, str]
 """(source, target) of frames."""
@@ -24,10 +25,10 @@ LAST_RETRY_NS = 2 * NS
 
 
 class Connection:
-    """One connection, known by identity; `lives` are those of the two processes, by name."""
+    """One connection, known by identity; `epochs` says which process of each name, by name."""
 
-    def __init__(self, lives: dict[str, int]) -> None:
-        self.lives = lives
+    def __init__(self, epochs: dict[str, int]) -> None:
+        self.epochs = epochs
         self.heard: dict[str, int] = {}
 
 
@@ -126,13 +127,7 @@ class Network(SimulatedMesh):
             if line is None:
                 continue  # as in the transport: nothing to send it on
             self.frames_sent += 1
-            copies = 2 if self.duplication and self.random.random() < self.duplication else 1
-            for _ in range(copies):
-                if self.loss and self.random.random() < self.loss:
-                    continue
-                at = self.now_ns + self._delay()
-                if not self.reordering or self.random.random() >= self.reordering:
-                    at = self._arrived[way] = max(at, self._arrived.get(way, 0))
+            for at in self.arrivals(way):
                 self.schedule(at, self._arrive, way, line, data)
 
     def _arrive(self, way: Way, line: Connection, data: bytes) -> None:
@@ -146,22 +141,18 @@ class Network(SimulatedMesh):
             return
         line.heard[target] = self.now_ns
         self._trace.update(f"{self.now_ns} {source} {target} {len(data)} ".encode() + data)
-        life = line.lives[target]
-        if node.suspended_until > self.now_ns:
-            node.held.append(lambda: node.receive(source, life, data))
-        else:
-            node.receive(source, life, data)
+        node.arrive(source, line.epochs[target], data)
 
     # ---- connections ----
 
-    def _connect(self, first: str, second: str, first_life: int, second_life: int) -> None:
+    def _connect(self, first: str, second: str, first_epochs: int, second_epochs: int) -> None:
         """Only at the start: every linked pair is connected."""
         if frozenset((first, second)) in self.linked:
             self._join(first, second)
 
     def _dial_all(self, name: str) -> None:
         for other in self.peers(name):
-            self._dial_later(name, other, 3 * round(self.latency * NS))
+            self._dial_later(name, other, 3 * round(self.settings.latency * NS))
 
     def _dial_later(self, first: str, second: str, after: int = RETRY_NS) -> None:
         pair = frozenset((first, second))
@@ -193,7 +184,7 @@ class Network(SimulatedMesh):
 
     def _join(self, first: str, second: str) -> bool:
         """A connection is made. False where a node refuses it since two share a name."""
-        line = Connection({name: self.nodes[name].life for name in (first, second)})
+        line = Connection({name: self.nodes[name].epochs for name in (first, second)})
         line.heard = {first: self.now_ns, second: self.now_ns}
         for here, there in ((first, second), (second, first)):
             if (here, there) in self.open:

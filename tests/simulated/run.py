@@ -62,7 +62,7 @@ class Run:
                 act(*args)
             self.mesh.advance_to(round(self.plan.seconds * SECOND))
             self.mesh.mend_all()
-            self.mesh.loss = self.mesh.duplication = self.mesh.reordering = 0.0
+            self.mesh.change_network(loss=0.0, duplication=0.0, reordering=0.0)
             self.oracle.finish()
         return self
 
@@ -152,14 +152,14 @@ class Run:
         decision = node.take(*place, cost)
         self.oracle.took(node, place, 1, cost, int(decision.allowed))
         if decision.allowed:
-            self.decisions.append((name, node.life, place, decision))
+            self.decisions.append((name, node.epochs, place, decision))
 
     def _refund(self, which: int, tokens: int | None) -> None:
         if not self.decisions:
             return
-        name, life, place, decision = self.decisions.pop(-1 - which % len(self.decisions))
+        name, epochs, place, decision = self.decisions.pop(-1 - which % len(self.decisions))
         node = self.ready(name)
-        if node is not None and node.life == life:
+        if node is not None and node.epochs == epochs:
             owner = (name, node.table.epoch)
             self.oracle.refunded(node, owner, place, node.refund(decision, tokens))
 
@@ -203,12 +203,12 @@ class Run:
         self.mesh.specs = [spec if s.name == spec.name else s for s in self.mesh.specs]
         for i, name in enumerate(list(self.mesh.nodes)):
             at = self.mesh.now_ns + round(i * step * SECOND)
-            self.mesh.schedule(at, self._define, name, self.mesh.nodes[name].life, spec, keeps)
+            self.mesh.schedule(at, self._define, name, self.mesh.nodes[name].epochs, spec, keeps)
 
-    def _define(self, name: str, life: int, spec: BucketSpec, keeps: bool) -> None:
+    def _define(self, name: str, epochs: int, spec: BucketSpec, keeps: bool) -> None:
         """`keeps`: what is owed under the old definition stays owed, as `Limiter.reload` has it."""
         node = self.mesh.nodes[name]
-        if node.up and node.life == life:
+        if node.up and node.epochs == epochs:
             node.table.set_time(node.local_ns(self.mesh.now_ns))
             bucket = node.buckets[spec.name]
             ceiling = max(spec.capacity + spec.max_debt, bucket.spec.capacity + bucket.max_debt)

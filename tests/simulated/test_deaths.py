@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 
@@ -13,6 +14,7 @@ from crdtbucket.simulator.scenario_run import simulate
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import NAMES, STILL, drive, mesh_of, total
+from tests.simulated.network import Network
 
 SPEC = BucketSpec("b", 500, 100)
 DEAD_S = 10.0
@@ -107,6 +109,71 @@ def test_who_is_heard_by_a_third_is_not_dead() -> None:
     mesh.crash("D")
     mesh.advance(DEAD_S + 2 * LATE_S)
     assert [forgotten(mesh, name) for name in "ABC"] == [{"D"}] * 3
+
+
+def ring(nodes: str) -> list[str]:
+    """The pairs of nodes that are linked in a ring."""
+    return [a + b for a, b in pairwise(nodes + nodes[0])]
+
+
+def graph(nodes: str, linked: Iterable[str]) -> Network:
+    """A mesh in which only these pairs of nodes are linked."""
+    return Network(nodes, [SPEC], linked=map(tuple, linked), latency=0.02, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "linked", "witnesses"),
+    [
+        ("ABCD", ["AC", "AD", "BC", "BD", "CD"], "ABC"),
+        ("ABCD", ring("ABCD"), "AC"),
+        ("ABCDEF", ring("ABCDEF"), "AE"),
+        ("ABCDE", ["AB", "BC", "CD", "DE"], "D"),
+    ],
+    ids=["a broken pair", "ring of 4", "ring of 6", "chain of 5"],
+)
+def test_a_death_is_noticed_where_relays_hear_the_others(
+    nodes: str, linked: list[str], witnesses: str
+) -> None:
+    """The last node is killed. Those that were linked with it hear few of the others themselves,
+    and the rest through relays."""
+    mesh, dead = graph(nodes, linked), nodes[-1]
+    drive(mesh, even(nodes, 2.0), 10)
+    mesh.die(dead, ends=True)
+    survivors = nodes[:-1]
+    drive(mesh, even(survivors, 2.0), DEAD_S + LATE_S)
+    assert [forgotten(mesh, name, nodes) for name in witnesses] == [{dead}] * len(witnesses)
+    assert total(drive(mesh, even(survivors, 2.0), 20)) >= 0.98 * 20 * SPEC.rate_per_second
+
+
+def test_whom_relays_hear_is_not_dead() -> None:
+    """A device resets the connection of one pair in a ring, and refuses its calls: each of the two
+    goes on hearing of the other through all the rest."""
+    mesh = graph("ABCDE", ring("ABCDE"))
+    mesh.advance(2.0)
+    mesh.reset_pairs([("A", "E")])
+    mesh.advance(60.0)
+    assert [forgotten(mesh, name) for name in "AE"] == [set(), set()]
+
+
+def test_whom_a_relay_heard_lately_is_not_dead() -> None:
+    """The way to D is broken for A, and D stands still for a while: only a silence as long as for
+    everybody else is a death."""
+    mesh = mesh_of(4, SPEC)
+    mesh.sever("A", "D")
+    mesh.advance(20)
+    mesh.suspend("D", DEAD_S - 3)
+    mesh.advance(DEAD_S)
+    assert forgotten(mesh, "A") == set()
+
+
+def test_relays_are_no_majority_once_they_are_cut_off() -> None:
+    """A ring falls apart into two of six and four of six."""
+    mesh = graph("ABCDEF", ring("ABCDEF"))
+    drive(mesh, even("ABCDEF", 0.2), 10)
+    mesh.reset_pairs([("A", "F"), ("B", "C")])
+    drive(mesh, even("ABCDEF", 0.2), 60)
+    assert [forgotten(mesh, name, "ABCDEF") for name in "AB"] == [set(), set()]
+    assert [forgotten(mesh, name, "ABCDEF") for name in "CF"] == [{"B"}, {"A"}]
 
 
 @pytest.mark.parametrize("load", [2.0, 0.6])

@@ -28,9 +28,9 @@ class Graph(SimulatedMesh):
         self.advance(12.0)
         self.lost = set(lost)
 
-    def _connect(self, first: str, second: str, first_life: int, second_life: int) -> None:
+    def _connect(self, first: str, second: str, first_epochs: int, second_epochs: int) -> None:
         if self.pairs is None or frozenset((first, second)) in self.pairs:
-            super()._connect(first, second, first_life, second_life)
+            super()._connect(first, second, first_epochs, second_epochs)
 
     def cut(self, first: str, second: str) -> bool:
         return first + second in self.lost or super().cut(first, second)

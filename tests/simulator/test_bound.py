@@ -4,7 +4,7 @@ import pytest
 
 from crdtbucket.simulator.rule import WatchedRule
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Event, Fault, Scenario
+from crdtbucket.simulator.scenario import Event, Scenario, ScenarioFault
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import simulate
 from tests.simulator.naive_mesh import NaiveMesh
@@ -47,9 +47,9 @@ def test_second_partition_adds_what_was_forgiven_after_the_first() -> None:
     settings = Settings(seed=1, capacity=500, refill_rate=500, max_debt=100)
     cut = ((0, 1), (2, 3, 4))
     events = [
-        Event((start + length) * NS, fault, groups=cut if fault is Fault.PARTITION else ())
+        Event((start + length) * NS, fault, groups=cut if fault is ScenarioFault.PARTITION else ())
         for start in (5, 30)
-        for length, fault in ((0, Fault.PARTITION), (15, Fault.HEAL))
+        for length, fault in ((0, ScenarioFault.PARTITION), (15, ScenarioFault.HEAL))
     ]
     scenario = Scenario("twice", "", 50 * NS, lambda _t, _n: 200.0, tuple(events))
     outcome = simulate(NaiveMesh(), scenario, settings)

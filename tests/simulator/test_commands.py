@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from crdtbucket.cli.main import cli, main
+from crdtbucket.cli.commands import cli
+from crdtbucket.cli.main import main
+from crdtbucket.simulator import batch
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 
+ROOT = Path(__file__).parents[2]
 FAST = ["--duration-scale", "0.05", "--jobs", "1", "--rules", "static-split,max-of-totals"]
 
 
@@ -59,6 +66,49 @@ def test_table_and_options() -> None:
     lines = result.stdout.splitlines()
     assert lines[0].split()[:4] == ["scenario", "rule", "offered", "admitted"]
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize(("interrupted", "printed"), [(1, 1), (0, 0)])
+def test_what_is_interrupted_prints_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, interrupted: int, printed: int
+) -> None:
+    begun = iter(range(10))
+
+    def run_until_interrupted(job: Any) -> Any:
+        if next(begun) == interrupted:
+            raise KeyboardInterrupt
+        return batch.Job.run(job)
+
+    monkeypatch.setattr(batch, "run_job", run_until_interrupted)
+    done = _run("simulate", "hot", *FAST, "--json")
+    assert done.exit_code == 130
+    assert len(json.loads(done.stdout)) == printed
+    assert done.stderr == f"crdtbucket: stopped after {printed} of 2 runs\n"
+
+
+def test_several_processes_are_interrupted_too() -> None:
+    # As in a terminal: the signal reaches the whole group.
+    running = subprocess.Popen(
+        [sys.executable, "-m", "crdtbucket.cli", "simulate", "hot", "--seeds", "2000",
+         "--jobs", "2", "--rules", "static-split", "--duration-scale", "0.05"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        while len(_children(running.pid)) < 3:  # the workers, and what keeps track of them
+            assert running.poll() is None
+            time.sleep(0.02)
+        os.killpg(running.pid, signal.SIGINT)
+        _, errors = running.communicate(timeout=100)
+    finally:
+        running.kill()
+        running.wait()
+    assert running.returncode == 130, errors
+    assert re.fullmatch(r"crdtbucket: stopped after \d+ of 2000 runs\n", errors)
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def test_list_names_every_scenario() -> None:

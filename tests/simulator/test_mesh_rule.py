@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from crdtbucket.simulator.mesh_rule import Mesh, MeshRule
+from crdtbucket.simulator.mesh_rule import MeshRule, RuledMesh
 from crdtbucket.simulator.rule import WatchedRule
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario
@@ -67,7 +67,7 @@ class _Mesh:
         self._rule.suspend(self._names.index(node), round(seconds * NS))
 
 
-def _make(scenario: Scenario, settings: Settings) -> Mesh:
+def _make(scenario: Scenario, settings: Settings) -> RuledMesh:
     return _Mesh(scenario, settings)
 
 

@@ -9,14 +9,14 @@ import pytest
 from crdtbucket import demo
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
 from crdtbucket.simulator.replay import replay
-from crdtbucket.simulator.rule import Rule
+from crdtbucket.simulator.rule import SimulatedRule
 from crdtbucket.simulator.rules import CRDTBUCKET, NO_PREDICTION, make_rule
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.simulation_errors import SimulationError
 from crdtbucket.simulator.trace import Trace, read_trace
 from tests.simulator.naive_mesh import NaiveMesh
 
-RULES: list[Callable[[], Rule]] = [StaticSplit, MaxOfTotals, NaiveMesh]
+RULES: list[Callable[[], SimulatedRule]] = [StaticSplit, MaxOfTotals, NaiveMesh]
 
 
 def _trace(calls: int, gap_ns: int, cost: int) -> Trace:
@@ -24,7 +24,7 @@ def _trace(calls: int, gap_ns: int, cost: int) -> Trace:
 
 
 @pytest.mark.parametrize("make", RULES)
-def test_same_seed_same_outcome_within_the_bound(make: Callable[[], Rule]) -> None:
+def test_same_seed_same_outcome_within_the_bound(make: Callable[[], SimulatedRule]) -> None:
     trace = _trace(3_000, NS // 100, 40)
     settings = Settings(capacity=4_000, refill_rate=2_000, seed=4)
     outcome = replay(make(), trace, settings)
@@ -58,7 +58,7 @@ def test_a_call_of_the_whole_capacity_is_not_too_large() -> None:
 def test_every_rule_sees_the_same_calls_and_seeds_spread_them_differently() -> None:
     trace = _trace(500, NS // 50, 10)
 
-    def shares(seed: int, make: Callable[[], Rule]) -> tuple[float | None, int]:
+    def shares(seed: int, make: Callable[[], SimulatedRule]) -> tuple[float | None, int]:
         outcome = replay(make(), trace, Settings(seed=seed, capacity=10_000))
         return outcome.dark_seconds, outcome.offered
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Fault, Scenario
+from crdtbucket.simulator.scenario import Scenario, ScenarioFault
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS, select, skewed_shares, two_sides
 from crdtbucket.simulator.simulation_errors import SimulationError
 
@@ -24,11 +24,11 @@ def test_every_scenario_works_for_any_number_of_regions(name: str, regions: int)
         for event in scenario.events:
             assert 0 <= event.at_ns < scenario.duration_ns
             assert 0 <= event.node < regions
-            if event.fault is Fault.PARTITION:
+            if event.fault is ScenarioFault.PARTITION:
                 assert sorted(n for group in event.groups for n in group) == list(range(regions))
                 assert all(event.groups)
             for source, target in event.ways:
-                assert event.fault is Fault.CUT
+                assert event.fault is ScenarioFault.CUT
                 assert source != target
                 assert {source, target} <= set(range(regions))
         for k in range(100):

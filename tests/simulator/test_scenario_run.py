@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
-from crdtbucket.simulator.rule import Rule
+from crdtbucket.simulator.rule import SimulatedRule
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Event, Fault, Scenario
+from crdtbucket.simulator.scenario import Event, Scenario, ScenarioFault
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import Outcome, simulate
 from tests.simulator.naive_mesh import NaiveMesh
 
-RULES: list[Callable[[], Rule]] = [StaticSplit, MaxOfTotals, NaiveMesh]
+RULES: list[Callable[[], SimulatedRule]] = [StaticSplit, MaxOfTotals, NaiveMesh]
 
 
-def _run(rule: Rule, name: str, scale: float = 1.0, **changes: int) -> Outcome:
+def _run(rule: SimulatedRule, name: str, scale: float = 1.0, **changes: int) -> Outcome:
     settings = Settings(**{"seed": 1, **changes})
     return simulate(rule, SCENARIOS[name](settings, scale), settings)
 
@@ -64,12 +64,12 @@ class Asked:
 
 def test_faults_reach_the_rule_and_down_nodes_are_asked_nothing() -> None:
     events = (
-        Event(NS, Fault.PARTITION, groups=((0,), (1,))),
-        Event(NS + NS // 2, Fault.CUT, ways=((0, 1),)),
-        Event(2 * NS, Fault.HEAL),
-        Event(3 * NS, Fault.CRASH, 1),
-        Event(4 * NS, Fault.RESTART, 1),
-        Event(5 * NS, Fault.SUSPEND, 0, duration_ns=NS),
+        Event(NS, ScenarioFault.PARTITION, groups=((0,), (1,))),
+        Event(NS + NS // 2, ScenarioFault.CUT, ways=((0, 1),)),
+        Event(2 * NS, ScenarioFault.HEAL),
+        Event(3 * NS, ScenarioFault.CRASH, 1),
+        Event(4 * NS, ScenarioFault.RESTART, 1),
+        Event(5 * NS, ScenarioFault.SUSPEND, 0, duration_ns=NS),
     )
     rule = Asked()
     scenario = Scenario("x", "x", 7 * NS, lambda _t, _n: 500.0, events)
@@ -92,7 +92,7 @@ def test_faults_reach_the_rule_and_down_nodes_are_asked_nothing() -> None:
 
 @pytest.mark.parametrize("make", RULES)
 @pytest.mark.parametrize("name", ["skewed", "loss-30", "restart-skewed", "partition-30s"])
-def test_same_seed_same_outcome(make: Callable[[], Rule], name: str) -> None:
+def test_same_seed_same_outcome(make: Callable[[], SimulatedRule], name: str) -> None:
     first = _run(make(), name, 0.1)
     assert first == _run(make(), name, 0.1)
     assert first != _run(make(), name, 0.1, seed=2)
@@ -138,7 +138,7 @@ def test_max_of_totals_admits_far_more_than_the_limit() -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("make", [StaticSplit, MaxOfTotals])
-def test_no_baseline_exceeds_its_own_bound(make: Callable[[], Rule], name: str) -> None:
+def test_no_baseline_exceeds_its_own_bound(make: Callable[[], SimulatedRule], name: str) -> None:
     outcome = _run(make(), name, 0.05, capacity=300, refill_rate=200)
     assert outcome.bound_percent is not None
     assert outcome.excess_percent <= outcome.bound_percent

@@ -282,3 +282,50 @@ def test_canonical_name_is_canonical(name: str) -> None:
 def test_case_and_compatible_letters() -> None:
     assert canonical_name("Chat") != canonical_name("chat")
     assert canonical_name("ｃｈａｔ") == "chat"  # noqa: RUF001 - full-width letters are the case
+
+
+# ---- several rates, and how a definition is shown ----
+
+
+def test_several_rates_are_several_buckets() -> None:
+    hour, second = BucketSpec.parse_all("api", "100/hour ;10/s; burst 20", shadow=True)
+    assert (hour.name, hour.capacity, hour.interval_ns) == ("api:1", 100, 3_600 * 10**9)
+    assert (second.name, second.capacity, second.refill_rate) == ("api:2", 20, 10)
+    assert hour.shadow
+    assert second.shadow
+
+
+def test_a_single_rate_keeps_the_plain_name() -> None:
+    assert BucketSpec.parse_all("api", "10/s") == (BucketSpec.parse("api", "10/s"),)
+
+
+@pytest.mark.parametrize("rates", ["", ";", "10/s;", "10/s;;20/m", "10/s, 20/m", None, 7])
+def test_wrong_rates_name_the_fix(rates: Any) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        BucketSpec.parse_all("api", rates)
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        (
+            BucketSpec.parse("api", "100/minute"),
+            "BucketSpec('api', capacity=100, refill_rate=100, refill_interval='1m')",
+        ),
+        (
+            BucketSpec.parse("api", "200 per 2.5 hours burst 7"),
+            "BucketSpec('api', capacity=7, refill_rate=200, refill_interval='2.5h')",
+        ),
+        (
+            BucketSpec("api", 5, 1, 2.5, max_debt=0, on_outage="deny", shadow=True),
+            (
+                "BucketSpec('api', capacity=5, refill_rate=1, refill_interval=2.5, max_debt=0, "
+                "on_outage='deny', shadow=True)"
+            ),
+        ),
+    ],
+)
+def test_a_definition_is_shown_as_it_was_written(spec: BucketSpec, shown: str) -> None:
+    assert repr(spec) == shown
+    assert eval(shown) == spec

@@ -1,4 +1,4 @@
-"""Plans: which keys they are for, and what a definition of them must be."""
+"""Overrides: which keys they are for, and what a definition of them must be."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plans", "hint"),
+    ("overrides", "hint"),
     [
         ("premium-*", "[(glob, BucketSpec(...)), ...]"),
         (7, "[(glob, BucketSpec(...)), ...]"),
@@ -84,41 +84,44 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ([("a*", SPEC), ("a*", SPEC)], "first match wins"),
         ([("*", SPEC), ("a*", SPEC)], "put it before"),
         ([("a*", "1000/s")], "BucketSpec(...)"),
-        ([("a*", replace(SPEC, plans=[("b*", SPEC)]))], "list them all"),
+        ([("a*", replace(SPEC, overrides=[("b*", SPEC)]))], "list them all"),
         ([("a*", replace(SPEC, consistency="strong"))], "leave it out"),
         ([(f"a{n}", SPEC) for n in range(1001)], "at most 1000"),
     ],
 )
-def test_wrong_plans_name_the_fix(plans: Any, hint: str) -> None:
+def test_wrong_plans_name_the_fix(overrides: Any, hint: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
-        BucketSpec("api", 10, 1, plans=plans)
+        BucketSpec("api", 10, 1, overrides=overrides)
     assert hint in str(caught.value)
-    assert caught.value.field in ("plans", "name")
+    assert caught.value.field in ("overrides", "name")
 
 
 def test_a_plan_is_a_definition_of_its_own_named_after_its_bucket() -> None:
     spec = BucketSpec.parse(
-        "api", "10/s", plans=[("b-*", SPEC), ("c", replace(SPEC, on_outage="deny"))], shadow=True
+        "api",
+        "10/s",
+        overrides=[("b-*", SPEC), ("c", replace(SPEC, on_outage="deny"))],
+        shadow=True,
     )
-    (_, first), (_, second) = spec.plans
+    (_, first), (_, second) = spec.overrides
     assert (first.name, second.name) == ("api[b-*]", "api[c]")
     assert (first.capacity, first.definition_hash) == (5, SPEC.definition_hash)
     assert first.shadow
 
 
 def test_a_plan_has_the_consistency_and_the_outage_policy_of_its_bucket() -> None:
-    plans = [("b", replace(SPEC, consistency="strong")), ("c", replace(SPEC, on_outage="deny"))]
-    spec = BucketSpec("api", 10, 1, consistency="strong", on_outage="allow", plans=plans)
-    (_, first), (_, second) = spec.plans
+    overrides = [("b", replace(SPEC, consistency="strong")), ("c", replace(SPEC, on_outage="deny"))]
+    spec = BucketSpec("api", 10, 1, consistency="strong", on_outage="allow", overrides=overrides)
+    (_, first), (_, second) = spec.overrides
     assert first.consistency is None
     assert (first.on_outage, second.on_outage) == ("allow", "deny")
     eventual = replace(spec, consistency=Mode.EVENTUAL)  # what a limiter without Redis makes of it
-    assert eventual.plans == spec.plans
+    assert eventual.overrides == spec.overrides
 
 
 def test_a_renamed_bucket_renames_its_plans_and_nothing_else_changes() -> None:
-    spec = BucketSpec("api", 10, 1, plans=[("b*", SPEC)])
+    spec = BucketSpec("api", 10, 1, overrides=[("b*", SPEC)])
     assert replace(replace(spec, name="x"), name="api") == spec
-    assert replace(spec, name="x").plans[0][1].name == "x[b*]"
+    assert replace(spec, name="x").overrides[0][1].name == "x[b*]"
     assert spec.definition_hash == BucketSpec("api", 10, 1).definition_hash
     assert spec != BucketSpec("api", 10, 1)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import hiredis
 
-from crdtbucket.strong.redis.script import SHA, SOURCE, Answer, Arguments, Call, parse
+from crdtbucket.strong.redis.script import SHA, SOURCE, Arguments, ScriptAnswer, ScriptCall, parse
 from tests.strong.redis_server import BOUND, Server
 from tests.strong.twin import Entry, Record, RedisTwin
 
@@ -44,7 +44,7 @@ class Stored(NamedTuple):
 class Backend(Protocol):
     now_us: int
 
-    def run(self, arguments: Arguments, call: Call) -> Answer: ...
+    def run(self, arguments: Arguments, call: ScriptCall) -> ScriptAnswer: ...
 
     def stored(self, key: bytes) -> Stored | None: ...
 
@@ -100,7 +100,7 @@ class TimedRedis:
         assert self.line.ask("SCRIPT", "LOAD", TIMED) == TIMED_SHA.encode()
         self._expires: dict[bytes, int] = {}
 
-    def run(self, arguments: Arguments, call: Call) -> Answer:
+    def run(self, arguments: Arguments, call: ScriptCall) -> ScriptAnswer:
         self._expire()
         second, us = divmod(self.now_us, 1_000_000)
         command = arguments.command(call)

@@ -16,17 +16,18 @@ from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, owner_name
-from crdtbucket.strong.store_request import Ask, Rules
+from crdtbucket.strong.rules import RuleBook, Rules
+from crdtbucket.strong.store_request import StoreRequest
 from tests.strong.backends import Backend
 
 KEY = "k"
 
 
 class Node:
-    """One process: its table, desk and ledger."""
+    """One process: its table and its ledger."""
 
     def __init__(self, name: str, epoch: int, spec: BucketSpec, us: int) -> None:
         self.name, self.fence = name, 1
@@ -36,7 +37,8 @@ class Node:
         self.bucket = BucketCore(self.table, spec)
         quota = Quota(self.quotas, spec, Fraction(1, 10), fleet=False)
         rules = Rules(Arguments(spec, spec.max_debt), "eventual", quota)
-        self.desk = Desk(self.table, Roster(self.table, name), name, {self.bucket: rules})
+        self.rules = RuleBook({self.bucket: rules})
+        self.ledger = Ledger(self.table, Roster(self.table, name), name, self.rules)
         self.place = self.bucket.hash(KEY)
         self.owner = owner_name(epoch, name)
         self.consumed = 0
@@ -68,7 +70,7 @@ class Books:
     taken; it was settled."""
     forgotten: set[bytes] = field(default_factory=set)
     """Of these the store may have lost counts since they are gone."""
-    flying: list[tuple[Node, Ask]] = field(default_factory=list)
+    flying: list[tuple[Node, StoreRequest]] = field(default_factory=list)
     images: list[Any] = field(default_factory=list)
     epochs: int = 0
 
@@ -81,29 +83,29 @@ class Books:
 
     def key(self) -> bytes:
         node = self.nodes[0]
-        return node.desk.name(node.bucket, node.place)
+        return node.ledger.names.key(node.bucket, node.place)
 
     # ---- what a node does ----
 
-    def ask(self, node: Node, ask: Ask) -> Decision | None:
+    def ask(self, node: Node, ask: StoreRequest) -> Decision | None:
         while True:
             answer = self.store.run(ask.rules.arguments, ask.call)
             self.after_run()
-            result = node.desk.answer(ask, answer, node.fence)
-            if not isinstance(result, Ask):
+            result = node.ledger.book(ask, answer, node.fence)
+            if not isinstance(result, StoreRequest):
                 return result
             ask = result
 
     def take(self, node: Node, cost: int) -> Decision | None:
-        opened = node.desk.open(node.bucket, KEY, cost, node.fence)
-        decision = self.ask(node, opened) if isinstance(opened, Ask) else opened
+        opened = node.ledger.open(node.bucket, KEY, cost, node.fence)
+        decision = self.ask(node, opened) if isinstance(opened, StoreRequest) else opened
         node.got(decision)
         return decision
 
-    def open(self, node: Node, cost: int) -> Ask | None:
+    def open(self, node: Node, cost: int) -> StoreRequest | None:
         """A call that has left, not run yet."""
-        opened = node.desk.open(node.bucket, KEY, cost, node.fence)
-        return opened if isinstance(opened, Ask) else None
+        opened = node.ledger.open(node.bucket, KEY, cost, node.fence)
+        return opened if isinstance(opened, StoreRequest) else None
 
     def lose(self, node: Node, cost: int, how: str, wanted: bool) -> None:
         """A call whose answer never comes: it `ran`, it was `lost`, or it runs `later`."""
@@ -116,7 +118,7 @@ class Books:
         elif how == "later":
             self.flying.append((node, ask))
         node.fence += 1
-        node.got(node.desk.lost(ask, Mode.FALLBACK, wanted))
+        node.got(node.ledger.give_up(ask, Mode.FALLBACK, wanted))
 
     def land(self) -> None:
         """The oldest call that was given up and still flies runs after all, unheard."""
@@ -126,16 +128,16 @@ class Books:
             self.after_run()
 
     def away(self, node: Node, cost: int) -> None:
-        node.got(node.desk.away(node.bucket, KEY, cost, Mode.EVENTUAL))
+        node.got(node.ledger.decide_here(node.bucket, KEY, cost, Mode.EVENTUAL))
 
     def give_back(self, node: Node) -> None:
         if node.latest:
             decision = node.latest.pop()
             node.consumed -= node.bucket.refund(decision)
-            node.desk.owed.add(node.bucket, node.place)
+            node.ledger.unsettled.add(node.bucket, node.place)
 
     def settle(self, node: Node) -> None:
-        ask = node.desk.settle(node.bucket, node.place, node.fence)
+        ask = node.ledger.settle(node.bucket, node.place, node.fence)
         if ask is not None:
             self.ask(node, ask)
 

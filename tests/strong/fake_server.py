@@ -11,7 +11,7 @@ import hiredis
 from crdtbucket.base.address import Address
 
 Command = list[bytes]
-Answer = Callable[[Command], bytes]
+ScriptAnswer = Callable[[Command], bytes]
 
 
 class FakeServer:
@@ -20,7 +20,7 @@ class FakeServer:
     `commands` are those that came, `writes` how many pieces they came in.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: ScriptAnswer) -> None:
         self.answer = answer
         self.commands: list[Command] = []
         self.writes = 0
@@ -53,7 +53,7 @@ def echo(command: Command) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def fake(answer: Answer = friendly) -> AsyncIterator[FakeServer]:
+async def fake(answer: ScriptAnswer = friendly) -> AsyncIterator[FakeServer]:
     server = FakeServer(answer)
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.address = Address("127.0.0.1", listener.sockets[0].getsockname()[1])

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.strong.redis.script import Column, Status, owner_name
+from crdtbucket.strong.redis.script import Column, ScriptStatus, owner_name
 
 NS = 1_000_000_000
 KEY = b"crdtbucket:{b:0}"
 A, B, C = (owner_name(epoch, node) for epoch, node in ((1, "a"), (2, "b"), (2**64 - 1, "c/ü")))
-DENIED, ALLOWED, UNKNOWN, FENCED = Status
+DENIED, ALLOWED, UNKNOWN, FENCED = ScriptStatus
 
 
 class Take(NamedTuple):
@@ -51,7 +51,7 @@ class Ask(NamedTuple):
     owner: bytes
     cost: int
     column: tuple[int, int, int]
-    status: Status
+    status: ScriptStatus
     debt_ns: int
     record: tuple[int, int]
     """Taken and refunded tokens, as answered."""

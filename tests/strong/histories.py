@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import MAX_SPAN_NS, BucketSpec
-from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments, Call, Column, owner_name
+from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments, Column, ScriptCall, owner_name
 
 KEY = b"crdtbucket:{b:0}"
 OWNERS = [owner_name(7 * i + 1, name) for i, name in enumerate(("a", "b/1", "c:c", "dé"))]
@@ -90,12 +90,12 @@ class History:
     """Turns operations into calls; `ask` carries one out and tells taken and refunded."""
 
     definitions: list[Arguments]
-    ask: Callable[[Arguments, Call], tuple[int, int]]
+    ask: Callable[[Arguments, ScriptCall], tuple[int, int]]
     move: Callable[[int], None]
     flush: Callable[[], None]
     forget: Callable[[bytes], None]
     processes: list[Process] = field(default_factory=lambda: [Process(one) for one in OWNERS])
-    made: list[tuple[Arguments, Call]] = field(default_factory=list)
+    made: list[tuple[Arguments, ScriptCall]] = field(default_factory=list)
 
     def run(self, ops: list[Any]) -> None:
         now = self.definitions[0]
@@ -144,7 +144,7 @@ class History:
     def call(
         self, now: Arguments, one: Process, cost: int, stated: int, others: list[Column] | None
     ) -> None:
-        made = Call(
+        made = ScriptCall(
             KEY,
             cost,
             one.owner,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from crdtbucket.strong.redis.topology import SLOTS
 from tests.mesh.network import eventually
-from tests.strong.redis_server import Server, free_port
+from tests.strong.redis_server import Server
 
 
 @contextlib.asynccontextmanager
@@ -47,8 +47,7 @@ async def cluster(
         nodes = [
             stack.enter_context(
                 Server(
-                    "cluster-enabled yes", "cluster-node-timeout 1000",
-                    f"cluster-port {free_port()}", *options, program=program,
+                    "cluster-enabled yes", "cluster-node-timeout 3000", *options, program=program
                 )
             )
             for _ in range(count)

@@ -13,6 +13,7 @@ from tests.chaos import cancelled, exact, outage, slots, switches
 from tests.chaos.audit import Audit
 from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import HASTY
+from tests.chaos.lag import Lag
 from tests.strong.redis_server import PROGRAMS
 
 
@@ -21,7 +22,7 @@ def balanced(books: Audit) -> bool:
 
 
 # In turn, where there is more than one.
-PROGRAM = dict(zip(FAULTS, itertools.cycle(PROGRAMS), strict=False))
+PROGRAM = dict(zip(FAULTS, itertools.cycle(PROGRAMS or ["redis-server"]), strict=False))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -42,7 +43,7 @@ async def test_cancelled_callers_leave_no_reply_and_no_token_behind() -> None:
 
 @pytest.mark.parametrize("fault", ["refused", "silent"])
 async def test_an_outage_is_told(fault: str) -> None:
-    assert await switches.outage(switches.OUTAGES[fault]) < 10
+    assert await switches.outage(switches.OUTAGES[fault]) < 60
 
 
 async def test_a_redis_that_flaps_is_left_and_not_asked_again_at_once() -> None:
@@ -59,3 +60,11 @@ async def test_a_frozen_node_of_a_cluster_takes_its_own_slots_along_and_no_other
     found = await slots.run(1.5, HASTY)
     assert found.strong > 0.98
     assert balanced(found.books), found.books
+
+
+def test_what_other_processes_took_is_found_wherever_it_lay_in_the_delay() -> None:
+    lag = Lag()
+    lag.note(100, 160, 30)
+    lag.note(200, 210, 10)
+    spans = [(0, 130), (130, 160), (110, 120), (0, 300), (160, 200), (205, 300)]
+    assert [lag.stolen_ns(*span) for span in spans] == [30, 30, 10, 40, 0, 5]

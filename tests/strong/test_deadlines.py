@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from crdtbucket.base.clock import now_ns
-from crdtbucket.strong.deadlines import Turn, Turns
+from crdtbucket.strong.deadlines import Deadlines, PendingRequest
 from crdtbucket.strong.redis.redis_connection import Batch
 from tests.mesh.network import eventually
 
@@ -15,19 +15,19 @@ HOME: Any = object()
 DEADLINE = 2 * MS
 
 
-def watched() -> tuple[Turns, list[Turn]]:
-    overdue: list[Turn] = []
+def watched() -> tuple[Deadlines, list[PendingRequest]]:
+    overdue: list[PendingRequest] = []
 
-    def give_up(turn: Turn) -> None:
+    def give_up(turn: PendingRequest) -> None:
         turn.done = True
         overdue.append(turn)
 
-    return Turns(HOME, DEADLINE, give_up), overdue
+    return Deadlines(HOME, DEADLINE, give_up), overdue
 
 
-def turn(*, written: bool = True, ago: int = 0) -> Turn:
+def turn(*, written: bool = True, ago: int = 0) -> PendingRequest:
     ask: Any = None
-    made = Turn(HOME, ask, asyncio.get_running_loop().create_future())
+    made = PendingRequest(HOME, ask, asyncio.get_running_loop().create_future())
     made.first = made.sent = Batch()
     if written:
         made.first.written_ns = now_ns() - ago

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.redis.script import Answer, Status
-from crdtbucket.strong.store_request import Ask
+from crdtbucket.strong.redis.script import ScriptAnswer, ScriptStatus
+from crdtbucket.strong.store_request import StoreRequest
 from tests.strong.backends import Twin
 from tests.strong.books import KEY, Books, Node
 
@@ -20,24 +20,25 @@ WIDE = BucketSpec("b", 1_000_000, 100)
 class Lines:
     """One node with a connection for its loop and one for each of some threads."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, count: bool = True) -> None:
         self.books = Books(Twin(), WIDE, count=1)
         self.node: Node = self.books.nodes[0]
-        self.node.desk.flights.by_key = True
-        self.open: dict[int, tuple[Ask, Answer | None]] = {}
+        if count:
+            self.node.ledger.in_flight.count_by_key()
+        self.open: dict[int, tuple[StoreRequest, ScriptAnswer | None]] = {}
         """By line, 0 is the loop's: the call under way, and its answer once the store ran it."""
         self.threads = threads
-        self.adrift: list[Ask] = []
+        self.adrift: list[StoreRequest] = []
 
     def begin(self, line: int, cost: int) -> None:
         if line in self.open:
             return
         node = self.node
         if not cost:
-            ask = node.desk.settle(node.bucket, node.place, node.fence) if line == 0 else None
+            ask = node.ledger.settle(node.bucket, node.place, node.fence) if line == 0 else None
         else:
-            opened = node.desk.open(node.bucket, KEY, cost, node.fence, threaded=line > 0)
-            assert isinstance(opened, Ask)
+            opened = node.ledger.open(node.bucket, KEY, cost, node.fence, threaded=line > 0)
+            assert isinstance(opened, StoreRequest)
             ask = opened
         if ask is not None:
             self.open[line] = ask, None
@@ -46,7 +47,7 @@ class Lines:
         if line in self.open and self.open[line][1] is None:
             ask = self.open[line][0]
             answer = self.books.store.run(ask.rules.arguments, ask.call)
-            if answer.status is Status.FENCED:
+            if answer.status is ScriptStatus.FENCED:
                 ask.call.fence = self.node.fence
                 return
             self.open[line] = ask, answer
@@ -56,8 +57,8 @@ class Lines:
         if ask is None or answer is None:
             return
         del self.open[line]
-        result = self.node.desk.answer(ask, answer, self.node.fence)
-        if isinstance(result, Ask):
+        result = self.node.ledger.book(ask, answer, self.node.fence)
+        if isinstance(result, StoreRequest):
             self.open[line] = result, None
         else:
             self.node.got(result)
@@ -67,8 +68,8 @@ class Lines:
         if line not in self.open:
             return
         ask, answer = self.open.pop(line)
-        self.node.got(self.node.desk.lost(ask, Mode.FALLBACK))
-        self.node.desk.adrift(ask)
+        self.node.got(self.node.ledger.give_up(ask, Mode.FALLBACK))
+        self.node.ledger.connection_ended(ask)
         self.node.fence += 1
         if answer is None:
             self.adrift.append(ask)
@@ -107,15 +108,15 @@ def play(ops: list[Any]) -> Lines:
 
 
 @given(st.lists(steps, min_size=10, max_size=60))
-def test_no_order_of_answers_looks_like_a_ghost(ops: list[Any]) -> None:
+def test_no_order_of_answers_looks_unclaimed(ops: list[Any]) -> None:
     lines = play(ops)
     event("some under way" if lines.open else "none under way")
     lines.finish()
-    assert lines.node.desk.counters["ghosts"] == 0
+    assert lines.node.ledger.counters["unclaimed_charges"] == 0
     own = lines.node.bucket.own(*lines.node.place)
     assert own is None or own[1:] == (lines.node.consumed, 0)
     lines.books.check()
-    assert lines.node.desk.owed.unsettled == {}
+    assert lines.node.ledger.unsettled.pending == {}
 
 
 @given(st.lists(lossy, min_size=10, max_size=60))
@@ -127,7 +128,7 @@ def test_lost_calls_of_any_line_are_settled_exactly(ops: list[Any]) -> None:
     for _ in range(2):
         lines.books.settle_all()
     lines.books.check()
-    assert lines.node.desk.owed.unsettled == {}
+    assert lines.node.ledger.unsettled.pending == {}
     assert lines.node.table.open_tokens == 0
 
 
@@ -140,20 +141,19 @@ def test_nothing_is_settled_while_the_store_may_differ(ops: list[Any]) -> None:
             lines.run(line)
             lines.book(line)
     lines.adrift.clear()  # they never run
-    if not lines.node.desk.owed.unsettled:
+    if not lines.node.ledger.unsettled.pending:
         lines.books.check()
 
 
 def test_calls_that_began_before_any_thread_are_waited_for() -> None:
-    lines = Lines(1)
-    flights = lines.node.desk.flights
-    flights.by_key = False
+    lines = Lines(1, count=False)
+    in_flight = lines.node.ledger.in_flight
     lines.begin(0, 3)
-    flights.by_key = True
-    assert flights.unseen == 1
+    in_flight.count_by_key()
+    assert in_flight.unseen == 1
     lines.run(0)
     lines.book(0)
-    assert flights.unseen == 0
+    assert in_flight.unseen == 0
 
 
 def test_an_answer_beside_others_settles_nothing() -> None:
@@ -167,6 +167,6 @@ def test_an_answer_beside_others_settles_nothing() -> None:
         lines.run(line)
     for line in (2, 3):
         lines.book(line)
-    assert lines.node.desk.owed.unsettled != {}
+    assert lines.node.ledger.unsettled.pending != {}
     lines.finish()
     lines.books.check()

@@ -28,7 +28,7 @@ MODES = ControllerSettings(
     outage_after=5.1,
 )
 SECRET, OTHER = "a secret of sixteen bytes", "another one, as long as it"
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 @pytest.fixture

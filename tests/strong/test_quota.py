@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket._core import Table
+from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import MAX_TOKENS, BucketSpec
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.local_decisions import LocalDecisions
 from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.redis.script import Arguments
+from crdtbucket.strong.rules import RuleBook, Rules
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND
@@ -100,6 +104,43 @@ def test_a_denial_says_when_the_share_holds_the_cost_again() -> None:
     assert denied.retry_after_ns == 300_000_000
     assert not node.take(299_999_999, 30, 1)
     assert node.take(300_000_000, 30, 1)
+
+
+@pytest.mark.parametrize(("nodes", "fleet"), [(1, False), (7, False), (40, False), (3, True)])
+def test_the_policy_says_what_the_share_grants(nodes: int, fleet: bool) -> None:
+    node = Node(spec_of(1_000, 250), fleet=fleet)
+    tokens, filled_ns = node.quota.policy(nodes)
+    assert node.drain(0, nodes, 2_000) == tokens
+    assert node.drain(filled_ns, nodes, 2_000) == tokens
+    assert node.drain(2 * filled_ns - filled_ns // tokens, nodes, 2_000) == tokens - 1
+
+
+def test_the_policy_of_a_share_that_grants_nothing() -> None:
+    assert Node(spec_of(10, 1)).quota.policy(11)[0] == 0
+
+
+def test_a_denial_in_fallback_shows_what_is_left_of_the_quota() -> None:
+    """The bucket itself has 93 of 100 tokens left: that is not what the caller can have."""
+    spec, table = spec_of(100, 100), Table(max_keys=16, virtual=True)
+    node, bucket = Node(spec), BucketCore(table, spec)
+    local = LocalDecisions(
+        RuleBook({bucket: Rules(Arguments(spec, 0), "quota", node.quota)}), lambda: 1
+    )
+
+    def decide(cost: int) -> Decision:
+        return local.decide(bucket, "k", cost, Mode.FALLBACK)
+
+    assert decide(7).remaining == 93
+    denied = decide(4)
+    assert (denied.allowed, denied.remaining, denied.mode) == (False, 3, Mode.FALLBACK)
+    assert denied.retry_after == pytest.approx(0.1)
+    more_than_the_quota_holds = decide(11)
+    assert (more_than_the_quota_holds.remaining, more_than_the_quota_holds.allowed) == (3, False)
+    assert local.policy(bucket, "k") == (10, SECOND)
+    table.set_time(SECOND // 10)
+    node.table.set_time(SECOND // 10)
+    assert decide(4)
+    assert decide(1).remaining == 0
 
 
 # -- shares under one token

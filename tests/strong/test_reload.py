@@ -15,7 +15,7 @@ from crdtbucket.rollout.staged import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
-from crdtbucket.strong.store_request import Rules
+from crdtbucket.strong.rules import Rules
 from tests.strong.backends import Twin as TwinBackend
 from tests.strong.books import Books, Node
 from tests.strong.redis_server import Server
@@ -85,16 +85,16 @@ async def test_keys_of_a_staged_version_are_asked_for_in_its_definition(server: 
             told = (decision.remaining, decision.limit, decision.mode)
             assert told == (limit - 90, limit, Mode.STRONG)
             assert bool(await bucket.acquire(key, 11)) is (limit == 200)
-            owed = 101 if limit == 200 else 90
-            assert (await behind.bucket("b").acquire(key, 1)).remaining == 200 - owed - 1
+            unsettled = 101 if limit == 200 else 90
+            assert (await behind.bucket("b").acquire(key, 1)).remaining == 200 - unsettled - 1
         new = next(key for key, limit in limits.items() if limit == 100)
         with pytest.raises(CostExceedsCapacity):
             await bucket.acquire(new, 101)
         for limiter in (one, two):
             limiter.rollout.rollback()
         for key, limit in limits.items():
-            owed = 102 if limit == 200 else 91
-            assert (await two.bucket("b").acquire(key, 1)).remaining == 200 - owed - 1
+            unsettled = 102 if limit == 200 else 91
+            assert (await two.bucket("b").acquire(key, 1)).remaining == 200 - unsettled - 1
 
 
 async def test_a_staged_version_says_what_its_keys_get_in_an_outage() -> None:
@@ -160,15 +160,15 @@ def test_an_answer_in_the_old_definition_lowers_no_level(before: str, after: str
     world.take(node, 60)
     for cost in (0, 10):
         key = None if cost == 0 else "k"
-        ask = node.desk._whole(node.bucket, node.place, key, cost, node.fence)
+        ask = node.ledger._whole(node.bucket, node.place, key, cost, node.fence)
         assert ask is not None
         answer = world.store.run(ask.rules.arguments, ask.call)
         node.bucket.define(new)
-        node.desk.follow(node.bucket, rules_of(node, new))
-        node.desk.answer(ask, answer, node.fence)
+        node.rules.follow(node.bucket, rules_of(node, new))
+        node.ledger.book(ask, answer, node.fence)
         assert node.bucket.peek("k").remaining == 40 - cost
         node.bucket.define(old)
-        node.desk.follow(node.bucket, rules_of(node, old))
+        node.rules.follow(node.bucket, rules_of(node, old))
     assert world.take(node, 30).remaining == 0
     assert world.take(node, 1) is not None
     assert not world.take(node, 1)

@@ -30,7 +30,7 @@ def place(limiter: Limiter, nodes: list[Server]) -> tuple[bytes, int, Server]:
     """The Redis key of `KEY`, its slot, and the server that has it."""
     bucket = limiter.bucket("api")
     assert isinstance(bucket, StrongBucket)
-    name = bucket.store.desk.name(bucket, bucket.hash(KEY))
+    name = bucket.store.ledger.names.key(bucket, bucket.hash(KEY))
     slot = topology.slot(name)
     return name, slot, next(one for one in nodes if one.call("CLUSTER", "COUNTKEYSINSLOT", slot))
 
@@ -65,7 +65,7 @@ async def test_a_key_on_its_way_is_asked_for_where_it_is_and_charged_once() -> N
             decisions.append(await bucket.acquire(KEY, 5))
             assert {(d.allowed, d.mode) for d in decisions} == {(True, Mode.STRONG)}
             assert decisions[-1].remaining == 1_000 - 5 * len(decisions)
-            assert not limiter.stats()["strong"]["ghosts"]
+            assert not limiter.stats()["strong"]["unclaimed_charges"]
             assert all(not one["failed"] for one in limiter.stats()["redis"].values())
         fields = target.call("HGETALL", name)
         records = [v.split() for k, v in zip(fields[::2], fields[1::2], strict=True) if b":" in k]
@@ -87,8 +87,8 @@ async def test_an_endpoint_that_only_sends_elsewhere_is_well() -> None:
             assert isinstance(bucket, StrongBucket)
             endpoint = next(e for a, e in bucket.store.endpoints.items() if str(a) == address)
             # Nothing is open there, so no time that passes can make it an outage.
-            assert endpoint.controller.next_tick(endpoint.now()) is None
-            assert endpoint.open_calls == 0
+            assert endpoint.health.controller.next_tick(endpoint.health.now()) is None
+            assert endpoint.dispatcher.open_calls == 0
 
 
 HASTY = Degradation(modes=ControllerSettings(outage_after=0.2))
@@ -132,4 +132,4 @@ async def test_a_server_that_sends_nowhere_is_out_of_order(reply: bytes) -> None
 
 def slot_of(bucket: Bucket, key: str) -> int:
     assert isinstance(bucket, StrongBucket)
-    return topology.slot(bucket.store.desk.name(bucket, bucket.hash(key)))
+    return topology.slot(bucket.store.ledger.names.key(bucket, bucket.hash(key)))

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.strong.redis.script import Arguments, Call, Status, owner_name
+from crdtbucket.strong.redis.script import Arguments, ScriptCall, ScriptStatus, owner_name
 from tests.core.specs import bucket_of
 from tests.strong import backends, histories
 from tests.strong import twin as twin_module
@@ -42,7 +42,7 @@ class Both:
         redis.now_us = START_US
         redis.flush()
 
-    def ask(self, arguments: Arguments, call: Call) -> tuple[int, int]:
+    def ask(self, arguments: Arguments, call: ScriptCall) -> tuple[int, int]:
         with self.definition_changed(arguments):
             expected = self.twin.run(arguments, call)
         answer = self.redis.run(arguments, call)
@@ -65,8 +65,8 @@ class Both:
         if held is None or held.emission == Fraction(arguments.q, arguments.p):
             yield
             return
-        refused = self.redis.run(arguments, Call(KEY, 0, PROBE, 1, 1, 1, 0, 1))
-        assert refused.status is Status.UNKNOWN
+        refused = self.redis.run(arguments, ScriptCall(KEY, 0, PROBE, 1, 1, 1, 0, 1))
+        assert refused.status is ScriptStatus.UNKNOWN
         exact = twin_module.rescaled
 
         def shown(debt: Fraction, old: Fraction, new: Fraction) -> Fraction:
@@ -159,11 +159,11 @@ class Alone:
         stated = self.debt
         decision = self.core.take("k", cost)
         status = self.call(cost, stated)
-        if bool(decision) != (status is Status.ALLOWED):
+        if bool(decision) != (status is ScriptStatus.ALLOWED):
             assert not self.exact
             entry, emission = self.twin.held(KEY), Fraction(self.arguments.q, self.arguments.p)
             over = entry.debt - emission * self.arguments.capacity
-            over += 0 if status is Status.ALLOWED else emission * cost
+            over += 0 if status is ScriptStatus.ALLOWED else emission * cost
             assert abs(over) <= self.steps + 1
             event("differs at the edge")
             return False
@@ -171,15 +171,15 @@ class Alone:
         event("allowed" if decision else "denied")
         return True
 
-    def call(self, cost: int, stated: int) -> Status:
-        plain = Call(
+    def call(self, cost: int, stated: int) -> ScriptStatus:
+        plain = ScriptCall(
             KEY, cost, histories.OWNERS[0], 1, 1, self.taken, self.refunded, debt_ns=stated
         )
         answer = self.twin.run(self.arguments, plain)
-        if answer.status is Status.UNKNOWN:
+        if answer.status is ScriptStatus.UNKNOWN:
             answer = self.twin.run(self.arguments, dataclasses.replace(plain, others=()))
             event("sent whole")
-        self.taken += cost if answer.status is Status.ALLOWED else 0
+        self.taken += cost if answer.status is ScriptStatus.ALLOWED else 0
         assert (answer.taken, answer.refunded) in ((self.taken, self.refunded), (0, 0))
         return answer.status
 

@@ -15,11 +15,11 @@ from crdtbucket.strong.redis.script import (
     MOST_COUNT,
     MOST_SECONDS,
     SHA,
-    Answer,
     Arguments,
-    Call,
     Column,
-    Status,
+    ScriptAnswer,
+    ScriptCall,
+    ScriptStatus,
     owner_name,
     parse,
     read_owner,
@@ -56,7 +56,7 @@ def test_a_call_is_the_command_that_it_says(
     key: bytes, cost: int, own: Column, fence: int, debt: int, rest: tuple[Column, ...] | None
 ) -> None:
     made = Arguments(SPEC, 50, 1234)
-    call = Call(key, cost, own.owner, fence, own.birth, own.taken, own.refunded, debt, rest)
+    call = ScriptCall(key, cost, own.owner, fence, own.birth, own.taken, own.refunded, debt, rest)
     for command, name in ((made.command(call), b"EVALSHA"), (made.eval_command(call), b"EVAL")):
         got = words(command)
         assert got[0] == name
@@ -88,7 +88,7 @@ def test_a_call_is_the_command_that_it_says(
 def test_a_number_that_has_no_place_is_an_error(wrong: dict[str, Any]) -> None:
     values = {"fence": 1, "birth": 1, "taken": 0, "refunded": 0, "debt_ns": 0, **wrong}
     with pytest.raises(ValueError, match="out of range"):
-        Arguments(SPEC, 0).command(Call(b"k", 1, owner_name(1, "n"), **values))
+        Arguments(SPEC, 0).command(ScriptCall(b"k", 1, owner_name(1, "n"), **values))
 
 
 def test_definitions_beyond_the_scripts_numbers_are_refused() -> None:
@@ -144,8 +144,8 @@ def test_an_answer_is_read_as_it_was_said(
 ) -> None:
     flat = [item for column in said for item in column]
     read = parse([status, s, ns, taken, refunded, *flat])
-    assert read == Answer(
-        Status(status), s * 10**9 + ns, taken, refunded, tuple(Column(*one) for one in said)
+    assert read == ScriptAnswer(
+        ScriptStatus(status), s * 10**9 + ns, taken, refunded, tuple(Column(*one) for one in said)
     )
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.redis.script import Arguments, Call, Column, Status
+from crdtbucket.strong.redis.script import Arguments, Column, ScriptCall, ScriptStatus
 from crdtbucket.strong.redis.topology import slot
-from crdtbucket.strong.store_request import Rules
+from crdtbucket.strong.rules import RuleBook, Rules
 from tests.strong import backends, books, golden
 from tests.strong.backends import Backend, Twin
 from tests.strong.books import KEY, Books
@@ -53,8 +53,12 @@ def test_settle_exact(ops: list[Any]) -> None:
     one.settle_all()
     one.check()
     for node in one.nodes:
-        assert node.desk.owed.unsettled == {}
-        event("ghosts" if node.desk.counters["ghosts"] else "no ghosts")
+        assert node.ledger.unsettled.pending == {}
+        event(
+            "unclaimed_charges"
+            if node.ledger.counters["unclaimed_charges"]
+            else "no unclaimed charges"
+        )
 
 
 @pytest.mark.parametrize("spec", [SMALL, LARGE], ids=["small", "large"])
@@ -89,7 +93,7 @@ def debt(store: Backend, key: bytes) -> Fraction:
 class Watched(Twin):
     """A twin that checks what a call whose record is missing may charge."""
 
-    def run(self, arguments: Arguments, call: Call) -> Any:
+    def run(self, arguments: Arguments, call: ScriptCall) -> Any:
         held = self.held(call.key)
         known = held.records if held else {}
         missing = call.owner not in known
@@ -97,7 +101,7 @@ class Watched(Twin):
         before, records = debt(self, call.key), dict(known)
         answer = super().run(arguments, call)
         if missing and strangers:
-            cost = call.cost if answer.status is Status.ALLOWED else 0
+            cost = call.cost if answer.status is ScriptStatus.ALLOWED else 0
             others = sum(max(0, one.taken - records[one.owner].taken) for one in call.others or ())
             token = Fraction(arguments.q, arguments.p)
             most = before + call.debt_ns + token * (cost + others)
@@ -138,9 +142,9 @@ def test_a_key_has_the_prefix_and_one_tag(prefix: bytes, name: str) -> None:
             Arguments(spec, 10), "deny", Quota(node.quotas, spec, Fraction(1, 2), fleet=False)
         )
     }
-    desk = Desk(node.table, Roster(node.table, "n"), "n", rules, prefix=prefix)
+    ledger = Ledger(node.table, Roster(node.table, "n"), "n", RuleBook(rules), prefix=prefix)
     place = (0x1234, 2**64 - 1)
-    key = desk.name(node.bucket, place)
+    key = ledger.names.key(node.bucket, place)
     assert key == prefix + b"{%b:ffffffffffffffff0000000000001234}" % name.encode()
     tag = key[key.index(b"{") + 1 : key.index(b"}", key.index(b"{"))]
     assert tag
@@ -152,12 +156,12 @@ def test_a_caller_with_a_lower_ceiling_forgives_nothing(store: Backend) -> None:
     It changes the level when it tells what it has taken."""
     large, small = (Arguments(BucketSpec("b", n, 10), n) for n in (1_000, 10))
     key = golden.KEY
-    assert store.run(large, Call(key, 1_000, A, 1, 1, 0, 0, 0)).status is Status.ALLOWED
+    assert store.run(large, ScriptCall(key, 1_000, A, 1, 1, 0, 0, 0)).status is ScriptStatus.ALLOWED
     for taken in range(1, 4):
-        told = store.run(small, Call(key, 0, B, 1, 1, taken, 0, 100 * MS * taken, ()))
-        assert told.status is Status.ALLOWED
+        told = store.run(small, ScriptCall(key, 0, B, 1, 1, taken, 0, 100 * MS * taken, ()))
+        assert told.status is ScriptStatus.ALLOWED
         assert debt(store, key) == 1_000 * 100 * MS
-    assert store.run(large, Call(key, 1, A, 1, 1, 1_000, 0, 0)).status is Status.DENIED
+    assert store.run(large, ScriptCall(key, 1, A, 1, 1, 1_000, 0, 0)).status is ScriptStatus.DENIED
 
 
 # ---- edge traces ----
@@ -176,9 +180,9 @@ def test_q_a_time_out_that_ran_and_was_denied(store: Backend) -> None:
     # what reconciles writes the join of all columns back, and nothing is behind any more
     own = Column(first.owner, 1, 50, 20)
     for owner in (second.owner, third.owner):
-        call = Call(one.key(), 0, owner, 1, 1, 0, 0, 300 * MS, (own,))
+        call = ScriptCall(one.key(), 0, owner, 1, 1, 0, 0, 300 * MS, (own,))
         answer = store.run(Arguments(EDGE, EDGE.max_debt), call)
-        assert answer == (Status.ALLOWED, 300 * MS, 0, 0, (own,))
+        assert answer == (ScriptStatus.ALLOWED, 300 * MS, 0, 0, (own,))
     assert store.stored(one.key()) == before
     one.check()
 
@@ -188,7 +192,7 @@ def test_r_a_flush_then_two_settles_at_once(store: Backend) -> None:
     first, second, _ = one.nodes
     one.take(first, 30)
     one.take(second, 25)
-    asks = [node.desk.settle(node.bucket, node.place, node.fence) for node in (first, second)]
+    asks = [node.ledger.settle(node.bucket, node.place, node.fence) for node in (first, second)]
     one.flush()
     for node, ask in zip((first, second), asks, strict=True):
         one.ask(node, ask)
@@ -208,7 +212,7 @@ def test_r_a_flush_after_days_charges_what_is_owed(store: Backend) -> None:
     one.settle_all()
     one.away(first, 3)
     one.away(second, 4)
-    asks = [node.desk.settle(node.bucket, node.place, node.fence) for node in (first, second)]
+    asks = [node.ledger.settle(node.bucket, node.place, node.fence) for node in (first, second)]
     one.flush()
     for node, ask in zip((first, second), asks, strict=True):
         one.ask(node, ask)
@@ -225,21 +229,21 @@ def test_s_a_failover_that_loses_a_second_with_30_calls_in_flight(store: Backend
     for node in one.nodes:
         for cost in range(1, 6):
             one.take(node, cost)
-    flights = [(node, one.open(node, cost)) for cost in range(1, 11) for node in one.nodes]
-    assert len(flights) == 30
-    for _, ask in flights[:15]:
+    in_flight = [(node, one.open(node, cost)) for cost in range(1, 11) for node in one.nodes]
+    assert len(in_flight) == 30
+    for _, ask in in_flight[:15]:
         assert ask is not None
         store.run(ask.rules.arguments, ask.call)
     one.fail_over(0)
-    for number, (node, ask) in enumerate(flights):
+    for number, (node, ask) in enumerate(in_flight):
         assert ask is not None
-        node.got(node.desk.lost(ask, Mode.FALLBACK, wanted=number % 2 == 0))
+        node.got(node.ledger.give_up(ask, Mode.FALLBACK, wanted=number % 2 == 0))
     for node in one.nodes:
         node.fence += 1
     one.settle_all()
     one.check()
     total = sum(one.charged().values())
-    assert total == 3 * (7 + 15) + sum(ask.cost for _, ask in flights[::2])
+    assert total == 3 * (7 + 15) + sum(ask.cost for _, ask in in_flight[::2])
     assert debt(store, one.key()) == (total - 21) * 10 * MS  # those of the first second are back
 
 
@@ -255,11 +259,12 @@ def test_w_a_settle_of_2_to_the_62_saturates(store: Backend) -> None:
     assert debt(store, one.key()) == 2_000 * MS
     one.check()
     # and the largest column that can be said, of an owner who states the most
-    call = Call(one.key(), 0, A, 1, 1, 2**53 - 1, 0, 2**62, ())
+    call = ScriptCall(one.key(), 0, A, 1, 1, 2**53 - 1, 0, 2**62, ())
     assert store.run(Arguments(EDGE, 100), call).debt_ns == 2_000 * MS
     one.tick(1_010_000)
     assert (
-        store.run(Arguments(EDGE, 100), Call(one.key(), 1, B, 1, 1, 0, 0, 0)).debt_ns == 1000 * MS
+        store.run(Arguments(EDGE, 100), ScriptCall(one.key(), 1, B, 1, 1, 0, 0, 0)).debt_ns
+        == 1000 * MS
     )
 
 
@@ -284,7 +289,7 @@ def test_a_level_that_a_plain_call_raised_is_lowered_for_good(store: Backend) ->
     one = Books(store, EDGE)
     arguments = Arguments(EDGE, EDGE.max_debt)
     key = one.key()
-    store.run(arguments, Call(key, 90, A, 1, 1, 0, 0, 0))
-    whole = Call(key, 0, B, 1, 1, 0, 0, 100 * MS, (Column(A, 1, 90, 0),))
+    store.run(arguments, ScriptCall(key, 90, A, 1, 1, 0, 0, 0))
+    whole = ScriptCall(key, 0, B, 1, 1, 0, 0, 100 * MS, (Column(A, 1, 90, 0),))
     assert store.run(arguments, whole).debt_ns == 100 * MS
-    assert store.run(arguments, Call(key, 5, A, 1, 1, 90, 0, 0)).debt_ns == 150 * MS
+    assert store.run(arguments, ScriptCall(key, 5, A, 1, 1, 90, 0, 0)).debt_ns == 150 * MS

@@ -8,8 +8,8 @@ import pytest
 
 from crdtbucket import BucketSpec, Decisions, Limiter, RedisConfig
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.owed import SCAN
 from crdtbucket.strong.redis import registry
+from crdtbucket.strong.unsettled import SCAN
 from tests.mesh.network import eventually
 from tests.strong.redis_groups import watched
 from tests.strong.redis_server import Server, free_port
@@ -83,7 +83,7 @@ async def test_a_limiter_closes_though_there_is_work_at_the_same_moment(turns: i
             decision = await bucket.acquire("k")
             await asyncio.sleep(0.05)  # the upkeep rests
             bucket.refund(decision)
-            bucket.store._look.set()
+            bucket.store._places.look.set()
             for _ in range(turns):
                 await asyncio.sleep(0)
             await asyncio.wait_for(limiter.aclose(), 5)
@@ -106,7 +106,7 @@ async def test_a_long_table_of_full_keys_does_not_hold_up_decisions() -> None:
                     await asyncio.sleep(0)
 
             counting = asyncio.create_task(count())
-            endpoint.keeper.settler.everything = True
-            assert await endpoint.keeper.settler.settle()
+            endpoint.resync.send_everything()
+            assert await endpoint.resync.settle()
             counting.cancel()
             assert turns >= 3_000 // SCAN

@@ -108,7 +108,7 @@ async def endpoint(limiter: Limiter) -> Endpoint:
 
 def planned(**more: Any) -> BucketSpec:
     plan = BucketSpec("any", 20, 1, "1h", **more)
-    return BucketSpec("b", 200, 1, "1h", plans=[("small-*", plan)])
+    return BucketSpec("b", 200, 1, "1h", overrides=[("small-*", plan)])
 
 
 # ---- decisions ----
@@ -142,7 +142,7 @@ async def test_two_limiters_share_the_limit_of_a_plan_exactly(server: Server) ->
 
 async def test_a_plan_refunds_waits_and_reserves_before_the_store(server: Server) -> None:
     plan = BucketSpec("any", 20, 10)
-    spec = BucketSpec("b", 200, 1, "1h", plans=[("small-*", plan)])
+    spec = BucketSpec("b", 200, 1, "1h", overrides=[("small-*", plan)])
     async with opened(server.url, spec) as limiter:
         bucket = limiter.bucket("b")
         decision = await bucket.acquire("small-1", 20)
@@ -300,7 +300,7 @@ def test_from_threads_without_an_event_loop(server: Server) -> None:
 
 
 def test_from_such_threads_a_key_has_its_plan(server: Server) -> None:
-    spec = BucketSpec("b", 10, 1, "1h", plans=[("big-*", BucketSpec("p", 100, 1, "1h"))])
+    spec = BucketSpec("b", 10, 1, "1h", overrides=[("big-*", BucketSpec("p", 100, 1, "1h"))])
     with Limiter([spec], node="n1", redis=server.url, consistency="strong") as limiter:
         bucket = limiter.bucket("b")
         assert bucket.acquire_sync("big-1", 60).remaining == 40
@@ -475,19 +475,19 @@ async def test_a_key_that_a_younger_connection_asked_for_is_asked_under_a_new_nu
         decisions = await asyncio.gather(*(bucket.acquire(KEY, 1) for _ in range(20)))
         assert [(d.allowed, d.mode) for d in decisions] == [(True, "strong")] * 20
         assert records(server) == {"n1": (21, 0)}
-        assert (await endpoint(limiter)).fence >= 5
+        assert (await endpoint(limiter)).link.fence >= 5
 
 
 async def test_a_frozen_server_runs_what_was_given_up_and_nothing_is_charged_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(supervisor, "DEAF_NS", 50_000_000)
+    monkeypatch.setattr(supervisor, "STUCK_NS", 50_000_000)
     modes = EAGER | {"latency_limit": 0.1, "outage_after": 0.15}
     with Server() as server:
         async with opened(server.url, modes=modes, deadline=0.05) as limiter:
             bucket = limiter.bucket("b")
             before = [await bucket.acquire(f"k{i}", 3) for i in range(10)]
-            first = (await endpoint(limiter)).fence
+            first = (await endpoint(limiter)).link.fence
             (name,) = limiter.stats()["redis"]
             server.freeze()
             during = []
@@ -501,7 +501,7 @@ async def test_a_frozen_server_runs_what_was_given_up_and_nothing_is_charged_twi
             admitted = 3 * sum(d.allowed for d in before + during + after)
             ((taken, refunded),) = records(server).values()
             assert taken - refunded == admitted
-            assert (await endpoint(limiter)).fence > first
+            assert (await endpoint(limiter)).link.fence > first
             stats = limiter.stats()
             assert 0 < stats["redis"][name]["timed_out"] <= stats["redis"][name]["indeterminate"]
             counted = {

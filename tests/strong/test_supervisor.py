@@ -14,7 +14,7 @@ from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
 
 STILL = BucketSpec("b", 100_000, 1, "1h", consistency="strong")
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 class Door:

@@ -47,7 +47,7 @@ def test_a_peer_that_tells_redis_of_a_lost_call_before_it_runs_makes_nobody_a_tw
         node.find_redis()
     world.mesh.advance(8.0)
     assert [node.sim.table.epoch for node in world.nodes] == epochs
-    assert sum(node.desk.counters["ghosts"] for node in world.nodes) > 0
+    assert sum(node.ledger.counters["unclaimed_charges"] for node in world.nodes) > 0
     (entry,) = world.redis.entries.values()
     kept = {owner: r.taken - r.refunded for owner, r in entry.records.items()}
     admitted = {owner_name(e, f"n{i}"): world.admitted[i] for i, e in enumerate(epochs)}
@@ -69,7 +69,7 @@ def test_two_of_five_without_redis_do_not_double_the_limit(on_outage: OnOutage) 
     ideal = 10_000 + 2_000 * 80
     assert sum(world.admitted) / ideal <= 1.02
     assert all(world.admitted[:2])
-    assert not any(node.desk.owed.unsettled for node in world.nodes)
+    assert not any(node.ledger.unsettled.pending for node in world.nodes)
 
 
 def test_redis_may_tell_peers_of_a_take_before_its_taker_has_the_answer() -> None:
@@ -81,7 +81,7 @@ def test_redis_may_tell_peers_of_a_take_before_its_taker_has_the_answer() -> Non
     for _ in range(20):
         world.mesh.advance(0.2)
         # A settle reads all records, and its node tells the mesh of them.
-        other.desk.owed.add(other.bucket, other.bucket.hash("k"))
+        other.ledger.unsettled.add(other.bucket, other.bucket.hash("k"))
         other.settle_all()
     world.mesh.advance(2.0)
     # That is no second process under the same epoch.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from crdtbucket.strong.redis.script import Answer, Arguments, Call, Column, Status
+from crdtbucket.strong.redis.script import Arguments, Column, ScriptAnswer, ScriptCall, ScriptStatus
 
 MANY_RECORDS = 64
 LONGEST_NS = 2**62 // 10**9 * 10**9
@@ -51,16 +51,16 @@ class RedisTwin:
         self._clock_us = clock_us
         self.entries: dict[bytes, Entry] = {}
 
-    def run(self, arguments: Arguments, call: Call) -> Answer:
+    def run(self, arguments: Arguments, call: ScriptCall) -> ScriptAnswer:
         """The answer of one call, which is carried out."""
         now_us = self._clock_us()
         held = self.held(call.key)
         entry = _advanced(held, arguments, now_us)
         own = entry.records.get(call.owner)
         if own is not None and own.fence > call.fence:
-            return _answer(Status.FENCED, entry, call)
+            return _answer(ScriptStatus.FENCED, entry, call)
         if call.others is None and _must_compare(own, arguments, call):
-            return _answer(Status.UNKNOWN, entry, call)
+            return _answer(ScriptStatus.UNKNOWN, entry, call)
 
         before = {owner: copy.copy(record) for owner, record in entry.records.items()}
         comparable = held is None or held.emission == entry.emission
@@ -152,7 +152,7 @@ def _joined(column: Column, record: Record | None) -> Record | None:
     return Record(column.birth, taken, refunded, record.fence, record.seen_s)
 
 
-def _must_compare(own: Record | None, arguments: Arguments, call: Call) -> bool:
+def _must_compare(own: Record | None, arguments: Arguments, call: ScriptCall) -> bool:
     """Whether the column alone does not tell what is owed: of what was taken long ago, refill has
     paid a part."""
     column = Column(call.owner, call.birth, call.taken, call.refunded)
@@ -163,7 +163,7 @@ def _must_compare(own: Record | None, arguments: Arguments, call: Call) -> bool:
     return brings > 0 and _emission(arguments) * min(brings, most) > call.debt_ns
 
 
-def _hear(entry: Entry, arguments: Arguments, call: Call, comparable: bool) -> bool:
+def _hear(entry: Entry, arguments: Arguments, call: ScriptCall, comparable: bool) -> bool:
     """The caller's news raise the records and the debt; whether the caller's level was adopted."""
     own = Column(call.owner, call.birth, call.taken, call.refunded)
     columns = {column.owner: column for column in (own, *(call.others or ()))}
@@ -195,16 +195,16 @@ def _hear(entry: Entry, arguments: Arguments, call: Call, comparable: bool) -> b
     return adopted < debt
 
 
-def _decide(entry: Entry, arguments: Arguments, call: Call) -> Status:
+def _decide(entry: Entry, arguments: Arguments, call: ScriptCall) -> ScriptStatus:
     if call.cost == 0:
-        return Status.ALLOWED
+        return ScriptStatus.ALLOWED
     after = entry.debt + entry.emission * call.cost
     if math.floor(after - entry.emission * arguments.capacity) > 0:
-        return Status.DENIED
+        return ScriptStatus.DENIED
     entry.debt = _clamped(after, entry)
     fresh = Record(call.birth, 0, 0, call.fence)
     entry.records.setdefault(call.owner, fresh).taken += call.cost
-    return Status.ALLOWED
+    return ScriptStatus.ALLOWED
 
 
 def _forget_old(entry: Entry, retention_ms: int, now_us: int) -> None:
@@ -215,12 +215,12 @@ def _forget_old(entry: Entry, retention_ms: int, now_us: int) -> None:
         entry.records = kept
 
 
-def _answer(status: Status, entry: Entry, call: Call) -> Answer:
+def _answer(status: ScriptStatus, entry: Entry, call: ScriptCall) -> ScriptAnswer:
     own = entry.records.get(call.owner, Record(0, 0, 0))
-    whole = call.others is not None and status in (Status.ALLOWED, Status.DENIED)
+    whole = call.others is not None and status in (ScriptStatus.ALLOWED, ScriptStatus.DENIED)
     columns = tuple(Column(e, r.birth, r.taken, r.refunded) for e, r in entry.records.items())
     debt_ns = math.ceil(entry.debt)
-    return Answer(status, debt_ns, own.taken, own.refunded, columns if whole else ())
+    return ScriptAnswer(status, debt_ns, own.taken, own.refunded, columns if whole else ())
 
 
 __all__ = ["Entry", "Record", "RedisTwin", "ttl_ms"]

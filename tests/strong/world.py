@@ -10,10 +10,11 @@ from typing import Any
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.ledger import Desk
+from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.redis.script import Answer, Arguments
-from crdtbucket.strong.store_request import Ask, Rules
+from crdtbucket.strong.redis.script import Arguments, ScriptAnswer
+from crdtbucket.strong.rules import RuleBook, Rules
+from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
 from tests.strong.twin import RedisTwin
 
@@ -23,10 +24,10 @@ RETENTION_MS = 3_600_000
 Done = Callable[[Decision], None]
 
 
-class Flight:
+class KeyInFlight:
     """An ask under way."""
 
-    def __init__(self, ask: Ask, done: Done | None) -> None:
+    def __init__(self, ask: StoreRequest, done: Done | None) -> None:
         self.ask, self.done, self.over = ask, done, False
 
     def end(self, decision: Decision | None) -> None:
@@ -35,7 +36,7 @@ class Flight:
 
 
 class StrongNode:
-    """One node: its desk, and whether it reaches Redis."""
+    """One node: its ledger, and whether it reaches Redis."""
 
     def __init__(self, world: World, sim: SimulatedNode, on_outage: OnOutage) -> None:
         self.world, self.sim = world, sim
@@ -47,24 +48,24 @@ class StrongNode:
         spec, debt = world.spec, self.bucket.max_debt
         quota = Quota(self.quotas, spec, Fraction(1, 10), fleet=False)
         self.arguments = Arguments(spec, debt, RETENTION_MS)
-        self.desk = Desk(
+        self.ledger = Ledger(
             sim.table,
             sim.node.roster,
             sim.name,
-            {self.bucket: Rules(self.arguments, on_outage, quota)},
+            RuleBook({self.bucket: Rules(self.arguments, on_outage, quota)}),
             nodes=sim.node.known,
         )
-        sim.node.on_away = self.desk.owed.push
-        self.flights: list[Flight] = []
+        sim.node.on_away = self.ledger.unsettled.push
+        self.in_flight: list[KeyInFlight] = []
         self._settle_later()
 
     def acquire(self, key: str, cost: int, done: Done) -> None:
         """A decision, now or when its answer is here."""
         self._present()
         if self.away:
-            done(self.desk.away(self.bucket, key, cost, Mode.FALLBACK))
+            done(self.ledger.decide_here(self.bucket, key, cost, Mode.FALLBACK))
             return
-        opened = self.desk.open(self.bucket, key, cost, self.fence)
+        opened = self.ledger.open(self.bucket, key, cost, self.fence)
         if isinstance(opened, Decision):
             done(opened)
         else:
@@ -76,7 +77,7 @@ class StrongNode:
         self.away = self.sim.node.away = True
         self.fence += 1
         for flight in self._give_up():
-            self.desk.adrift(flight.ask)
+            self.ledger.connection_ended(flight.ask)
 
     def time_out(self) -> None:
         """Redis is silent for too long: what is under way is given up, and heard late."""
@@ -87,17 +88,17 @@ class StrongNode:
         """Redis answers again."""
         self.away = self.sim.node.away = False
 
-    def _give_up(self) -> list[Flight]:
+    def _give_up(self) -> list[KeyInFlight]:
         self._present()
-        given_up, self.flights = self.flights, []
+        given_up, self.in_flight = self.in_flight, []
         for flight in given_up:
             flight.over = True
-            flight.end(self.desk.lost(flight.ask, Mode.FALLBACK))
+            flight.end(self.ledger.give_up(flight.ask, Mode.FALLBACK))
         return given_up
 
-    def _ask(self, ask: Ask, done: Done | None) -> None:
-        flight = Flight(ask, done)
-        self.flights.append(flight)
+    def _ask(self, ask: StoreRequest, done: Done | None) -> None:
+        flight = KeyInFlight(ask, done)
+        self.in_flight.append(flight)
         fence = self.fence
         half = self.world.rtt_ns // 2
 
@@ -105,16 +106,16 @@ class StrongNode:
             answer = self.world.redis.run(self.arguments, ask.call)
             self.world.later(half, hear, answer)
 
-        def hear(answer: Answer) -> None:
+        def hear(answer: ScriptAnswer) -> None:
             self._present()
             if fence != self.fence:
                 return
             if flight.over:
-                self.desk.ended(ask, answer)
+                self.ledger.ended(ask, answer)
                 return
-            self.flights.remove(flight)
-            result = self.desk.answer(ask, answer, fence)
-            if isinstance(result, Ask):
+            self.in_flight.remove(flight)
+            result = self.ledger.book(ask, answer, fence)
+            if isinstance(result, StoreRequest):
                 self._ask(result, done)
             else:
                 flight.end(result)
@@ -124,9 +125,9 @@ class StrongNode:
     def settle_all(self) -> None:
         """Tells Redis what it lacks."""
         self._present()
-        self.desk.owed.carry()
-        for item in list(self.desk.owed.unsettled):
-            ask = self.desk.settle(*item, self.fence)
+        self.ledger.unsettled.carry()
+        for item in list(self.ledger.unsettled.pending):
+            ask = self.ledger.settle(*item, self.fence)
             if ask is not None:
                 self._ask(ask, None)
 

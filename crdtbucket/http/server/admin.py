@@ -11,6 +11,7 @@ from aiohttp import web
 
 from crdtbucket.errors import ConfigError, CrdtbucketError
 from crdtbucket.http.refusal import Refusal, read
+from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import respond
 from crdtbucket.http.server.routes import Route
@@ -19,15 +20,19 @@ from crdtbucket.limiter.facade import Limiter
 
 AUDIT = logging.getLogger("crdtbucket.audit")
 PREFIX = "/admin/"
+DOCTOR_STEP_S = 1.5
+"""Of each step, so that the whole is done within the deadline of a request."""
 
 
 class Admin:
     """Everything under /admin/."""
 
-    def __init__(self, limiter: Limiter, views: Views, token: str | None) -> None:
+    def __init__(self, limiter: Limiter, views: Views, settings: ServeSettings) -> None:
         """Off without a token."""
         self._limiter = limiter
         self._views = views
+        self._config = settings.config
+        token = settings.admin_token
         self._token = None if token is None else token.encode()
 
     def routes(self) -> list[Route]:
@@ -36,6 +41,8 @@ class Admin:
         return [
             Route("GET", PREFIX + "status", "This node, its buckets and its peers", self.status,
                   replies.StatusReply, refusals=refusals, admin=True),
+            Route("GET", PREFIX + "doctor", "Whether what this node depends on is in order",
+                  self.doctor, replies.DoctorReply, refusals=(*refusals, 409), admin=True),
             Route("POST", PREFIX + "reset", "Fill a key", self.reset, replies.ResetReply,
                   bodies.Reset, refusals=(400, *refusals, 404, 413, 415), admin=True),
             Route("POST", PREFIX + "reload", "Read the configuration file again", self.reload,
@@ -76,6 +83,18 @@ class Admin:
             "config": stats["config"],
             "rollout": stats.get("rollout"),
         }
+
+    async def doctor(self, _: web.BaseRequest) -> web.StreamResponse:
+        """Examines the node's file, and from here everything that the file names."""
+        from crdtbucket.doctor.examination import examine  # for those who ask
+
+        if self._config is None:
+            raise Refusal(409, "this node was not started from a configuration file")
+        found = await examine(
+            self._config, node=self._limiter.node, timeout=DOCTOR_STEP_S, running=True
+        )
+        checks = [one.as_dict() for one in found]
+        return respond({"ok": all(one.level != "wrong" for one in found), "checks": checks})
 
     async def reset(self, request: web.BaseRequest) -> web.StreamResponse:
         """Gives back what is charged to a key, as far as this node has charged it."""

@@ -43,7 +43,7 @@ class Api:
         self.metrics = ServerMetrics(self.connections, self.calls)
         self.registry.register(self.metrics)
         self.views = Views(limiter, self.calls, self.registry, self.metrics, siblings)
-        self.admin = Admin(limiter, self.views, settings.admin_token)
+        self.admin = Admin(limiter, self.views, settings)
         self.routes: list[Route] = [
             *self.calls.routes(),
             *self.views.routes(),

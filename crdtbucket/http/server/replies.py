@@ -188,6 +188,21 @@ class StatusReply(PeersReply):
     rollout: RolloutReply | None = None
 
 
+class DoctorCheckInfo(Reply):
+    """One thing that was examined."""
+
+    subject: str
+    level: Literal["ok", "note", "wrong"]
+    text: Annotated[str, Field(description="What was found; with wrong, what to do.")]
+
+
+class DoctorReply(Reply):
+    """What the node found about itself and all that its file names."""
+
+    ok: Annotated[bool, Field(description="Nothing is wrong.")]
+    checks: list[DoctorCheckInfo]
+
+
 class HealthReply(Reply):
     """The process answers."""
 
@@ -236,6 +251,7 @@ __all__ = [
     "CommitReply",
     "ConfigInfo",
     "DecisionReply",
+    "DoctorReply",
     "HealthReply",
     "HeavyKeyInfo",
     "HeavyKeysReply",

@@ -13,50 +13,50 @@ from crdtbucket.base.histogram import Histogram
 from crdtbucket.http.server.calls import Calls
 from crdtbucket.http.server.connections import Connections
 from crdtbucket.metrics.collector import family
-from crdtbucket.metrics.readings import Figure, Sample, Stats
+from crdtbucket.metrics.metric import MetricSpec, Sample, Stats
 
 
 def _times(stats: Stats) -> list[Sample]:
     return [((path,), (one.cumulative(), one.sum_ns / 1e9)) for path, one in stats["times"]]
 
 
-SERVER: tuple[Figure, ...] = (
-    Figure(
+SERVER: tuple[MetricSpec, ...] = (
+    MetricSpec(
         "http_requests_total",
         "Requests answered, by path and status; the path is empty where there is none.",
         lambda stats: stats["requests"],
         ("path", "status"),
     ),
-    Figure(
+    MetricSpec(
         "http_request_seconds",
         "Time from the head of a request to its answer, by path.",
         _times,
         ("path",),
         histogram=True,
     ),
-    Figure(
+    MetricSpec(
         "http_refused_total",
         "Connections and requests refused: full (no place was free), slow (past a deadline), "
         "malformed (no HTTP).",
         lambda stats: [((reason,), count) for reason, count in stats["refused"].items()],
         ("reason",),
     ),
-    Figure(
+    MetricSpec(
         "http_connections",
         "Connections that are open.",
         lambda stats: [((), stats["connections"])],
     ),
-    Figure(
+    MetricSpec(
         "http_requests_open",
         "Requests that are not answered yet, this one too.",
         lambda stats: [((), stats["open"])],
     ),
-    Figure(
+    MetricSpec(
         "http_refundable_takes",
         "Takes that can be given back by their id.",
         lambda stats: [((), stats["takes"])],
     ),
-    Figure(
+    MetricSpec(
         "http_reservations",
         "Reservations known by their id, ended ones included.",
         lambda stats: [((), stats["reservations"])],
@@ -87,7 +87,7 @@ class ServerMetrics(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Every metric's name and help, without numbers."""
-        return (family(figure, None) for figure in SERVER)
+        return (family(metric, None) for metric in SERVER)
 
     def collect(self) -> Iterator[Metric]:
         """Every metric as it stands at this moment; any thread may ask."""

@@ -6,16 +6,17 @@ a peer counts as dead when all of this holds:
 
 1. its connection *ended*: the peer's side closed or reset it (this side did not give up waiting);
 2. for `ended_is_dead` since then, every call to it was refused, and one was just now;
-3. no connected peer hears it;
-4. more than half of the members are connected here, or it is the only one that is missing.
+3. no connected peer hears it, and no relay has heard it during that time;
+4. this node hears more than half of the members since then, directly or through relays; or this
+   peer is the only one that is missing.
 
 A device that resets connections and refuses calls looks the same from one node. Rules 3 and 4 are
-for that: the smaller side of a partition, and a node that is alone, declare nobody dead.
+for that: the smaller side of a partition, and a node that is alone, declare nobody dead. Relays
+count in both rules: in a ring or a chain, and beside a broken pair, few members are connected here.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -59,22 +60,26 @@ class Places:
 
     def __init__(self, keep_ns: int) -> None:
         self._keep_ns = keep_ns
-        self._empty: deque[int] = deque()
+        self._empty: dict[str, int] = {}
+        """Whose places are empty, in the order in which they were left, and since when (ns)."""
 
-    def left_empty(self, now: int) -> None:
-        """A connection is gone without a goodbye."""
-        self._empty.append(now)
+    def left_empty(self, name: str, now: int) -> None:
+        """The connection to this member is gone without a goodbye."""
+        self._empty[name] = now
 
-    def taken(self) -> None:
-        """A member is connected; or is known to be gone for good."""
-        if self._empty:
-            self._empty.popleft()
+    def taken(self, name: str) -> None:
+        """This member is connected, or is known to be gone for good. It takes its own place; a
+        newcomer takes the one that has been empty for longest."""
+        place = name if name in self._empty else next(iter(self._empty), None)
+        if place is not None:
+            del self._empty[place]
 
-    def empty(self, now: int) -> int:
-        """Places that are empty now."""
-        while self._empty and now - self._empty[0] > self._keep_ns:
-            self._empty.popleft()
-        return len(self._empty)
+    def empty(self, now: int) -> Collection[str]:
+        """The names of the members whose places are empty now."""
+        for name, since in list(self._empty.items()):
+            if now - since > self._keep_ns:
+                del self._empty[name]
+        return self._empty.keys()
 
 
 def is_majority(heard: int, missing: int) -> bool:

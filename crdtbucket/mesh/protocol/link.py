@@ -6,7 +6,7 @@ from array import array
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
-from crdtbucket.base.windowed_maximum import Lately
+from crdtbucket.base.windowed_maximum import WindowedMaximum
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.clock_watch import Offset
@@ -138,7 +138,7 @@ class Link:
     """When its process began, local ns."""
     stood: int = field(init=False)
     """The time that its newest complete round stood for, local ns; at first that of the link."""
-    gaps: Lately = field(default_factory=Lately)
+    gaps: WindowedMaximum = field(default_factory=WindowedMaximum)
     """How old (ns) its news had become when a complete round came."""
     peer_tables: OrderedDict[int, Resolved] = field(default_factory=OrderedDict)
     """Its announced tables by version, the newest few."""

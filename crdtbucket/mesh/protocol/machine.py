@@ -26,7 +26,7 @@ from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
 from crdtbucket.mesh.protocol.relays import Relays
 from crdtbucket.mesh.protocol.roster import Resolved, Roster
 from crdtbucket.mesh.protocol.rounds import Outbox
-from crdtbucket.shared.handoff import Noted, Notes, dump, load, member_rows
+from crdtbucket.shared.handoff import Handoff, HandoffRecord, dump, load, member_rows
 
 log = logging.getLogger("crdtbucket.mesh")
 
@@ -70,7 +70,7 @@ class MeshNode:
         address: str = "",
         seed: int | None = None,
         born: int | None = None,
-        notes: Notes | None = None,
+        notes: Handoff | None = None,
     ) -> None:
         """`notes`: of the processes that share the table; where one has written them, this node
         goes on from there. Raises MeshError for a table of another node."""
@@ -395,6 +395,7 @@ class MeshNode:
         else:
             values = observers.look(self.table, self._roster, frame)
             values["members"] = self.members.members(self.info, now)["members"]
+            values["config"] = self.members.config
         return wire.encode(
             wire.Frame(
                 epoch=self.table.epoch,
@@ -438,7 +439,7 @@ class MeshNode:
     def _note(self) -> None:
         if self._notes is None:
             return
-        noted = Noted(self._born, self.memory, member_rows(self.links.values()))
+        noted = HandoffRecord(self._born, self.memory, member_rows(self.links.values()))
         if noted != self._noted:
             self._noted = noted
             self._notes.write(dump(noted))

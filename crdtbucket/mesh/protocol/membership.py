@@ -38,6 +38,9 @@ REPEAT_NS = 10_000_000_000
 PATIENCE_NS = 1_000_000_000
 """After this, and two round trips, what a peer has not acknowledged of them is told again: in a
 chain each node waits for the news of the one before."""
+CAUGHT_UP = 4
+"""A silence is noticed, told and acted upon within this many times that after which it is one. An
+age that has come from relay to relay is told on for as long."""
 GONE = 128
 """So many peers that left or are forgotten are remembered: names that come and go would use up all
 numbers."""
@@ -103,7 +106,7 @@ class Membership:
             info = link.info
             self.links[info.name] = link
             self._table.set_node(link.node, info.epoch, False)
-            self._places.left_empty(now)
+            self._places.left_empty(info.name, now)
             self._know(info.name, info.region, info.epoch, info.address, now)
 
     def connected(self, peer: NodeInfo, now: int) -> None:
@@ -118,7 +121,7 @@ class Membership:
         node = self._roster.node(peer.name)
         self._table.origin(node, peer.epoch)
         if link is None or not link.connected:
-            self._places.taken()
+            self._places.taken(peer.name)
         if link is None:
             link = self.links[peer.name] = Link(peer, node, now)
             link.start_sync(self._table.version)
@@ -153,7 +156,7 @@ class Membership:
         link.connected, self._relays = False, None
         link.ending = Ending(now) if ended else None
         if not link.left:
-            self._places.left_empty(now)
+            self._places.left_empty(link.info.name, now)
         self._table.unheard(link.node)
         self.count(now)
 
@@ -292,7 +295,8 @@ class Membership:
             if now - link.heard >= DEAD_NS and not (link.left or link.forgotten)
         ]
         for link in sorted(silent, key=lambda link: link.heard):
-            if not self._heard_by_any(link.info.name, now):
+            relayed = now - link.relayed_at < DEAD_NS
+            if not relayed and not self._heard_by_any(link.info.name, now):
                 self.forget(link)
                 text = "%s: %s was silent for %.0f s and is forgotten: other nodes need its place"
                 log.warning(text, self._name, link.info.name, (now - link.heard) / 1e9)
@@ -303,14 +307,24 @@ class Membership:
         period, ending = self._ended_is_dead_ns, link.ending
         if period is None or ending is None or not ending.refused_for(period, now):
             return False
-        if self._heard_by_any(link.info.name, now):
+        if now - link.relayed_at < period or self._heard_by_any(link.info.name, now):
             return False
-        alive = self._alive(now)
-        linked = sum(
-            one.connected and not (one.left or one.forgotten) for one in self.links.values()
-        )
-        missing = linked - len(alive) + self._places.empty(now) + len(self._told_of())
-        return is_majority(1 + len(alive), missing)
+        missing, heard = self._names(now), self._heard_since(ending.since, now)
+        return is_majority(1 + len(heard), len(missing - heard))
+
+    def _names(self, now: int) -> set[str]:
+        """All members but this node, as far as they are known or have left a place empty."""
+        linked = {one.info.name for one in self.links.values() if one.connected}
+        linked = {name for name in linked if not self._is_gone(name)}
+        return linked | {*self._places.empty(now)} | self._told_of()
+
+    def _heard_since(self, since: int, now: int) -> set[str]:
+        """Members that were heard lately and after `since`, directly or through relays."""
+        lately = max(since, now - CAUGHT_UP * self.heard_ns)
+        heard = {one.info.name for one in self._alive(now) if one.heard > since}
+        heard |= {name for name, one in self.links.items() if one.relayed_at > lately}
+        owners = {self._roster.owner(e) for e, (at, _) in self.alive.items() if at > lately}
+        return {name for name in heard | owners if name is not None} - {self._name}
 
     def _alive(self, now: int) -> list[Link]:
         return [link for link in self.reachable() if now - link.heard < self.heard_ns]
@@ -330,7 +344,7 @@ class Membership:
     def remove(self, link: Link) -> None:
         """The peer is known to be gone for good."""
         if self.forget(link) and not link.connected:
-            self._places.taken()
+            self._places.taken(link.info.name)
 
     def _drop(self, link: Link) -> None:
         link.held = False

@@ -20,13 +20,10 @@ from collections.abc import Iterable, Iterator
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.link import NEVER, Link
-from crdtbucket.mesh.protocol.membership import Membership
+from crdtbucket.mesh.protocol.membership import CAUGHT_UP, Membership
 from crdtbucket.mesh.protocol.roster import Roster
 
 MS = 1_000_000
-CAUGHT_UP = 4
-"""A silence is noticed, told and acted upon within this many times that after which it is one. An
-age that has come from relay to relay is told on for as long."""
 
 
 class Relays:

@@ -16,7 +16,7 @@ from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.strong.controller.lateness import Newest
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.login import check, greeting, silent, unreachable
-from crdtbucket.strong.redis.redis_connection import ConnectionLost
+from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
 
 READ = 65_536
@@ -72,8 +72,8 @@ class BlockingConnection:
 
     def ask(self, command: bytes, patience_ns: int) -> object:
         """The reply to one command, an error as a value. `TimeoutError` when none is here after
-        `patience_ns`, `ConnectionLost` when the connection ended: it is closed then, and whether
-        the command ran is not known."""
+        `patience_ns`, `RedisConnectionLost` when the connection ended: it is closed then, and it is
+        not known whether the command ran."""
         try:
             self._wait_at_most(patience_ns)
             sent = now_ns()
@@ -134,7 +134,7 @@ class BlockingConnection:
         for step in steps:
             try:
                 reply = self._read(now_ns() + patience)
-            except ConnectionLost as lost:
+            except RedisConnectionLost as lost:
                 reply = lost
             check(self.address, access, step, reply)
 
@@ -142,7 +142,7 @@ class BlockingConnection:
         """The system ends a wait on the socket after this time; it costs a call only when new."""
         found = self._socket
         if found is None:
-            raise ConnectionLost(f"the connection to Redis at {self.address} was closed here")
+            raise RedisConnectionLost(f"the connection to Redis at {self.address} was closed here")
         if patience_ns == self._patience_ns:
             return
         self._patience_ns = patience_ns
@@ -195,13 +195,13 @@ class BlockingConnection:
         except GarbledReply as error:
             raise self._garbled(error) from error
 
-    def _lost(self, error: OSError | None) -> ConnectionLost:
+    def _lost(self, error: OSError | None) -> RedisConnectionLost:
         why = f" ({error})" if error else ""
-        return ConnectionLost(f"Redis at {self.address} closed the connection{why}")
+        return RedisConnectionLost(f"Redis at {self.address} closed the connection{why}")
 
-    def _garbled(self, error: GarbledReply) -> ConnectionLost:
+    def _garbled(self, error: GarbledReply) -> RedisConnectionLost:
         what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
-        return ConnectionLost(what, "script")
+        return RedisConnectionLost(what, "script")
 
 
 __all__ = ["BlockingConnection"]

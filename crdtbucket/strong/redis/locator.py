@@ -12,8 +12,8 @@ from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.topology import (
     ALL_SLOTS,
-    Layout,
     Primary,
+    Topology,
     ask_sentinel,
     asking,
     cluster_layout,
@@ -35,7 +35,7 @@ class Locator:
         self._tls = tls_context(config) if target.tls and tls is None else tls
         self._order: tuple[Address, ...] = target.addresses
 
-    async def locate(self) -> Layout:
+    async def locate(self) -> Topology:
         """Where they are now.
 
         The one that answered well last is asked first, then the sentinels or nodes of the settings,
@@ -46,7 +46,7 @@ class Locator:
         """
         target = self._config.target
         if not (target.master or target.cluster):
-            return Layout((Primary(target.addresses[0], ALL_SLOTS),))
+            return Topology((Primary(target.addresses[0], ALL_SLOTS),))
         failures: dict[Address, RedisUnavailable] = {}
         found = await self._first(self._order, failures)
         silent = {who for who, failure in failures.items() if failure.kind == "timed_out"}
@@ -61,9 +61,9 @@ class Locator:
 
     async def _first(
         self, order: Sequence[Address], failures: dict[Address, RedisUnavailable]
-    ) -> tuple[Address, Layout] | None:
+    ) -> tuple[Address, Topology] | None:
         """The first good answer, and whose it is; who failed is added to `failures`."""
-        asked: dict[asyncio.Task[Layout], Address] = {}
+        asked: dict[asyncio.Task[Topology], Address] = {}
         following = iter(order)
         more = True
         try:
@@ -89,7 +89,7 @@ class Locator:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
 
-    async def _ask(self, who: Address) -> Layout:
+    async def _ask(self, who: Address) -> Topology:
         config, tls = self._config, self._tls
         if config.target.master:
             return await ask_sentinel(who, config.target.master, config, tls)

@@ -15,13 +15,13 @@ from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained
 
 LOG = logging.getLogger("crdtbucket.strong")
-Ask = Callable[..., asyncio.Future[object]]
+SendCommand = Callable[..., asyncio.Future[object]]
 Step = tuple[str | int, ...]
 
 _AUTH, _NAME = "AUTH", "CLIENT"
 
 
-async def greet(address: Address, access: Access, scripts: Sequence[str], ask: Ask) -> None:
+async def greet(address: Address, access: Access, scripts: Sequence[str], ask: SendCommand) -> None:
     """Log in, choose the database, load scripts, and see that it serves: in one round trip.
 
     `ask` sends a command and returns its reply to come. Raises `RedisUnavailable`.

@@ -10,7 +10,7 @@ from functools import cached_property
 from crdtbucket.base.address import REDIS_PORT, SENTINEL_PORT, Address, read_address
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import ConfigError, Problem
-from crdtbucket.strong.redis.url import MAX_SEEDS, Target, parse_url
+from crdtbucket.strong.redis.url import MAX_SEEDS, RedisTarget, parse_url
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class RedisConfig:
             raise ConfigError(problems)
 
     @cached_property
-    def target(self) -> Target:
+    def target(self) -> RedisTarget:
         """The servers and the user, from the URL or from the fields."""
         if self.url is not None:
             found = parse_url(self.url)
@@ -95,7 +95,7 @@ class RedisConfig:
         else:
             addresses = [] if self.host is None else [Address(self.host, self.port)]
             addresses += [read_address(one) for one in self.nodes]
-        return Target(
+        return RedisTarget(
             tuple(addresses), self.username, self.password, self.db, self.tls,
             self.sentinel_master, self.cluster,
         )  # fmt: skip

@@ -22,6 +22,7 @@ from crdtbucket.strong.redis.login import greet, silent, unreachable
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
 
 OnReply = Callable[[object], None]
+OnLost = Callable[["RedisConnection", RedisUnavailable], None]
 WRITE_BUFFER = 256 * 1024
 """Bytes that wait for a server which does not read, beyond what the system buffers."""
 MAX_OPEN_CALLS = 16_384
@@ -29,7 +30,7 @@ FULL_BATCH = 64
 """So many commands of one turn of the loop leave at once, without waiting for those behind them."""
 
 
-class ConnectionLost(RedisUnavailable):
+class RedisConnectionLost(RedisUnavailable):
     """The connection ended with this call open: whether the command ran is not known."""
 
     def __init__(self, message: str, kind: str = "lost") -> None:
@@ -55,11 +56,12 @@ class Batch:
         return max(0, self.arrived_ns - self.written_ns)
 
 
-class Connection(asyncio.Protocol):
+class RedisConnection(asyncio.Protocol):
     """Made by `open`. Use it on its event loop only."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, on_lost: OnLost | None = None) -> None:
         self.address = address
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = ReplyReader()
@@ -73,9 +75,7 @@ class Connection(asyncio.Protocol):
         # waits for the others instead of travelling alone before them.
         self._several = False
         self._paused = False
-        self._lost: ConnectionLost | None = None
-        self.on_lost: Callable[[RedisUnavailable], None] | None = None
-        """Called once when the connection has ended, by either side, after every open call."""
+        self._lost: RedisConnectionLost | None = None
 
     @classmethod
     async def open(
@@ -85,14 +85,14 @@ class Connection(asyncio.Protocol):
         timeout: float,
         *,
         scripts: Sequence[str] = (),
-        on_lost: Callable[[RedisUnavailable], None] | None = None,
-    ) -> Connection:
+        on_lost: OnLost | None = None,
+    ) -> RedisConnection:
         """Connect, be let in, choose the database and load `scripts`, all within `timeout` s.
 
         `on_lost` is called once when the connection has ended, by either side, after every open
         call has been told. Raises `RedisUnavailable`.
         """
-        connection = cls(address)
+        connection = cls(address, on_lost)
         try:
             await within(timeout, connection._start(access, scripts))
             connection._check_open()
@@ -105,7 +105,6 @@ class Connection(asyncio.Protocol):
         except BaseException:
             connection.abort()
             raise
-        connection.on_lost = on_lost
         return connection
 
     # -- calls
@@ -113,11 +112,11 @@ class Connection(asyncio.Protocol):
     def send(self, command: bytes, on_reply: OnReply) -> Batch:
         """Send one command; `on_reply` gets its reply, however late, in the order of the sends.
 
-        A reply is what Redis answered, a `RedisErrorReply` included; or the `ConnectionLost` of a
-        call that was open at the end. Commands of one turn of the loop go out together; the first
-        at once, when none is open. Returns the batch in which it leaves, which tells when that was
-        and, within `on_reply`, what the answer took. Raises `ConnectionLost` when it has ended:
-        nothing was sent.
+        A reply is what Redis answered, a `RedisErrorReply` included, or `RedisConnectionLost` when
+        the connection ended first. Commands of one turn of the loop go out together; the first one
+        goes out at once when none is open. Returns the batch in which the command leaves, which
+        says when it was written and, within `on_reply`, how long the answer took. Raises
+        `RedisConnectionLost` when the connection has ended already: nothing was sent.
         """
         if self._lost is not None:
             self._check_open()
@@ -164,7 +163,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End it at once, waiting for nothing. Open calls are told in the loop's next turns."""
-        self._end(ConnectionLost(f"the connection to Redis at {self.address} was closed here"))
+        self._end(RedisConnectionLost(f"the connection to Redis at {self.address} was closed here"))
 
     # -- what the event loop calls
 
@@ -190,7 +189,7 @@ class Connection(asyncio.Protocol):
         except GarbledReply as error:
             # Which reply belongs to which call can no longer be told.
             what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
-            self._end(ConnectionLost(what, "script"))
+            self._end(RedisConnectionLost(what, "script"))
         if not calls:
             self._rest()
 
@@ -203,7 +202,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._lost is None:
             why = f" ({exc})" if exc else ""
-            self._lost = ConnectionLost(f"Redis at {self.address} closed the connection{why}")
+            self._lost = RedisConnectionLost(f"Redis at {self.address} closed the connection{why}")
         # One turn's work each, so that a callback that fails takes no other's answer away.
         for on_reply, _ in self._calls:
             self._loop.call_soon(on_reply, self._lost)
@@ -212,8 +211,8 @@ class Connection(asyncio.Protocol):
         self._rest()
         if self._newest is not None:
             self._newest.close()
-        if self.on_lost is not None:
-            self._loop.call_soon(self.on_lost, self._lost)
+        if self._on_lost is not None:
+            self._loop.call_soon(self._on_lost, self, self._lost)
 
     # --
 
@@ -258,16 +257,16 @@ class Connection(asyncio.Protocol):
 
     def _check_open(self) -> None:
         if self._lost is not None:
-            raise ConnectionLost(self._lost.message, self._lost.kind)
+            raise RedisConnectionLost(self._lost.message, self._lost.kind)
 
-    def _end(self, reason: ConnectionLost) -> None:
+    def _end(self, reason: RedisConnectionLost) -> None:
         if self._lost is None:
             self._lost = reason
         if self._transport is not None:
             self._transport.abort()
 
 
-def asked(connection: Connection, *words: bytes | str | int) -> asyncio.Future[object]:
+def asked(connection: RedisConnection, *words: bytes | str | int) -> asyncio.Future[object]:
     """The reply to come, an error as a value; cancelled, the reply is dropped when it comes."""
     future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
     connection.send(encode(*words), partial(_answer, future))
@@ -279,10 +278,10 @@ def _answer(future: asyncio.Future[object], reply: object) -> None:
         future.set_result(reply)
 
 
-async def ask(connection: Connection, *words: bytes | str | int) -> object:
+async def ask(connection: RedisConnection, *words: bytes | str | int) -> object:
     """Redis' reply to one command, for what is done now and then.
 
-    Raises `RedisErrorReply` for an error that Redis answered, and `ConnectionLost`. It waits
+    Raises `RedisErrorReply` for an error that Redis answered, and `RedisConnectionLost`. It waits
     without end: bound it from outside. Cancelled, its reply reaches nobody else.
     """
     reply = await asked(connection, *words)
@@ -295,8 +294,8 @@ __all__ = [
     "MAX_OPEN_CALLS",
     "WRITE_BUFFER",
     "Batch",
-    "Connection",
-    "ConnectionLost",
+    "RedisConnection",
+    "RedisConnectionLost",
     "ask",
     "asked",
 ]

@@ -16,7 +16,7 @@ from crdtbucket.errors import CrdtbucketError, RedisReplyError
 from crdtbucket.spec.bucket_spec import BucketSpec, clipped
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.login import LOG
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained
 
@@ -36,7 +36,7 @@ PROBE = script.Arguments(BucketSpec("probe", 1_000, 1_000), 0, 60_000)
 
 
 @dataclass(frozen=True)
-class Wish:
+class WantedShare:
     """What a process would grant of every limit when Redis is gone."""
 
     ratio: float = 0.1
@@ -53,7 +53,7 @@ class Registry:
     """One hash in Redis with a field for each process; see `registry.lua`."""
 
     def __init__(
-        self, prefix: str, node: str, table: Table, wish: Callable[[], Wish] = Wish
+        self, prefix: str, node: str, table: Table, wish: Callable[[], WantedShare] = WantedShare
     ) -> None:
         """`wish` is asked at every beat."""
         self.name = f"{prefix}nodes".encode()
@@ -65,11 +65,11 @@ class Registry:
         self.conflict = ""
         """Why this process may not use this Redis; empty when it may."""
         self._prefix = prefix.encode()
-        self._node = node
+        self.node = node
         self._table = table
         self._wish = wish
         self._print = fingerprint(table.hash_key)
-        self._granted: tuple[int, Wish] | None = None
+        self._granted: tuple[int, WantedShare] | None = None
         self._shown = b""
         self._complained = ""
         self._due = 0
@@ -100,7 +100,7 @@ class Registry:
         # As many as give a share that is no larger, by the rule of the quota.
         return max(nodes, -(-(most if asked.fleet else WHOLE) // share)) if share else NOTHING
 
-    async def beat(self, connection: Connection) -> bool:
+    async def beat(self, connection: RedisConnection) -> bool:
         """Shows this process and counts the others; whether that went well. What fails is logged,
         and due again like any."""
         self._due = self._table.now() + BEAT_NS
@@ -120,7 +120,7 @@ class Registry:
             return True
         return False
 
-    async def leave(self, connection: Connection) -> None:
+    async def leave(self, connection: RedisConnection) -> None:
         """This process ends: the others need not reckon with it. What fails is left to time."""
         try:
             await within(PATIENCE_S, ask(connection, "HDEL", self.name, self._field))
@@ -129,9 +129,9 @@ class Registry:
 
     @property
     def _field(self) -> bytes:
-        return script.owner_name(self._table.epoch, self._node)
+        return script.owner_name(self._table.epoch, self.node)
 
-    async def _show(self, connection: Connection) -> None:
+    async def _show(self, connection: RedisConnection) -> None:
         wish, using = self._wish(), 0 if self._granted is None else self._granted[0]
         field = self._field
         if self._shown not in (b"", field):  # of an epoch that is over: that one grants nothing
@@ -157,16 +157,18 @@ class Registry:
             "users of this Redis the same redis.hash_secret or mesh.hash_secret, or none of them"
         )
 
-    def probe(self, ranges: tuple[tuple[int, int], ...]) -> tuple[script.Arguments, script.Call]:
+    def probe(
+        self, ranges: tuple[tuple[int, int], ...]
+    ) -> tuple[script.Arguments, script.ScriptCall]:
         """A call on a key of this node's own in these slots, to see whether a server decides."""
-        node = self._node.encode()
+        node = self.node.encode()
         name = next(
             name
             for name in (b"%s{probe:%s:%d}" % (self._prefix, node, i) for i in range(10**7))
             if any(first <= topology.slot(name) <= last for first, last in ranges)
         )
-        owner = script.owner_name(self._table.epoch, self._node)
-        return PROBE, script.Call(name, 1, owner, 0, 1, 0, 0, 0, None)
+        owner = script.owner_name(self._table.epoch, self.node)
+        return PROBE, script.ScriptCall(name, 1, owner, 0, 1, 0, 0, 0, None)
 
 
 def _checked(reply: object) -> tuple[int, int, bytes, bytes]:
@@ -180,4 +182,4 @@ def _checked(reply: object) -> tuple[int, int, bytes, bytes]:
     raise RedisReplyError(f"the list of processes was answered with {clipped(reply)}")
 
 
-__all__ = ["BEAT_NS", "FORGOTTEN_S", "GONE_S", "NOTHING", "WHOLE", "Registry", "Wish"]
+__all__ = ["BEAT_NS", "FORGOTTEN_S", "GONE_S", "NOTHING", "WHOLE", "Registry", "WantedShare"]

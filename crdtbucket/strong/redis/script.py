@@ -24,7 +24,7 @@ MOST_SECONDS = 2**62 // NS_PER_SECOND
 DEFAULT_RETENTION_MS = 3_600_000
 
 
-class Status(IntEnum):
+class ScriptStatus(IntEnum):
     """How a call ended; numbered as in the script."""
 
     DENIED = 0
@@ -49,7 +49,7 @@ class Column:
 
 
 @dataclass(slots=True)  # not frozen: that would take four times as long to make, on every decision
-class Call:
+class ScriptCall:
     """One call on the Redis key `key`: the caller's column, then a cost to take, or 0 to settle.
 
     `fence` numbers the connections of the process; `debt_ns` is what the caller's level states.
@@ -68,20 +68,20 @@ class Call:
     others: tuple[Column, ...] | None = None
 
 
-class Answer(NamedTuple):
+class ScriptAnswer(NamedTuple):
     """What the script answered: the debt in ns, rounded up, and the caller's record as it is now.
 
     `columns` are those of all records when the call was whole, in no order; else empty.
     """
 
-    status: Status
+    status: ScriptStatus
     debt_ns: int
     taken: int
     refunded: int
     columns: tuple[Column, ...] = ()
 
 
-_STATUS = tuple(Status)  # indexing is quicker than calling the enumeration
+_STATUS = tuple(ScriptStatus)  # indexing is quicker than calling the enumeration
 _new = tuple.__new__  # as is this than calling the class, for one made on every decision
 _MOST = (len(_STATUS) - 1, MOST_SECONDS, NS_PER_SECOND - 1, MOST_COUNT, MOST_COUNT)
 _OWNER = re.compile(rb"([0-9a-f]{16}):(.{1,800})", re.DOTALL)
@@ -132,7 +132,7 @@ class Arguments:
         fixed = (self.capacity, max_debt, self.q, self.p, retention_ms)
         self._fixed = _words(*(b"%d" % number for number in fixed))
 
-    def command(self, call: Call) -> bytes:
+    def command(self, call: ScriptCall) -> bytes:
         """The bytes of EVALSHA. Raises `ValueError` when a number of the call is out of range."""
         if call.others is not None:
             return self._any(self._by_sha, call)
@@ -148,11 +148,11 @@ class Arguments:
             _numbers(call),
         )
 
-    def eval_command(self, call: Call) -> bytes:
+    def eval_command(self, call: ScriptCall) -> bytes:
         """The bytes of EVAL with the source, for a server that does not have the script."""
         return self._any(self._by_source, call)
 
-    def _any(self, script: bytes, call: Call) -> bytes:
+    def _any(self, script: bytes, call: ScriptCall) -> bytes:
         others = call.others
         columns = b"".join(_column(one) for one in others or ())
         return b"*%d\r\n%b%b%b%b%b$1\r\n%d\r\n%b" % (
@@ -167,7 +167,7 @@ class Arguments:
         )
 
 
-def parse(reply: object) -> Answer:
+def parse(reply: object) -> ScriptAnswer:
     """The answer in a reply, as hiredis gives it. Raises `RedisReplyError` for anything else."""
     if type(reply) is not list or len(reply) < 5 or len(reply) % 4 != 1:
         raise _no_answer(reply)
@@ -180,7 +180,7 @@ def parse(reply: object) -> Answer:
         reply = reply[:5]
     status, seconds, ns, taken, refunded = reply
     debt = seconds * NS_PER_SECOND + ns
-    return _new(Answer, (_STATUS[status], debt, taken, refunded, columns))
+    return _new(ScriptAnswer, (_STATUS[status], debt, taken, refunded, columns))
 
 
 def _read_column(reply: list[Any], start: int) -> Column:
@@ -200,7 +200,7 @@ def _no_answer(reply: object) -> RedisReplyError:
     )
 
 
-def _numbers(call: Call) -> bytes:
+def _numbers(call: ScriptCall) -> bytes:
     seconds, ns = divmod(call.debt_ns, NS_PER_SECOND)
     numbers = _CALL % (
         call.fence,
@@ -246,11 +246,11 @@ __all__ = [
     "DEFAULT_RETENTION_MS",
     "SHA",
     "SOURCE",
-    "Answer",
+    "ScriptAnswer",
     "Arguments",
-    "Call",
+    "ScriptCall",
     "Column",
-    "Status",
+    "ScriptStatus",
     "owner_name",
     "parse",
     "read_owner",

@@ -14,7 +14,7 @@ from crdtbucket.base.deadline import within
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access, sentinel_access, server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.resp import RedisErrorReply
 
 SLOTS = 16_384
@@ -28,7 +28,7 @@ class Primary(NamedTuple):
     ranges: tuple[tuple[int, int], ...]
 
 
-class Layout(NamedTuple):
+class Topology(NamedTuple):
     """All primaries. Slots of a cluster that nobody serves now stand with none."""
 
     primaries: tuple[Primary, ...]
@@ -49,11 +49,11 @@ ALL_SLOTS = ((0, SLOTS - 1),)
 
 async def ask_sentinel(
     sentinel: Address, master: str, config: RedisConfig, tls: ssl.SSLContext | None
-) -> Layout:
+) -> Topology:
     """The primary that a sentinel names, once it says that it is one. Raises `RedisUnavailable`."""
     timeout = config.connect_timeout
 
-    async def name_primary(connection: Connection) -> Address:
+    async def name_primary(connection: RedisConnection) -> Address:
         reply = await ask(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", master)
         if reply is None:
             text = (
@@ -69,10 +69,10 @@ async def ask_sentinel(
 
     primary = await asking(sentinel, sentinel_access(config, tls), timeout, name_primary)
     await asking(primary, server_access(config, tls), timeout, _check_primary)
-    return Layout((Primary(primary, ALL_SLOTS),))
+    return Topology((Primary(primary, ALL_SLOTS),))
 
 
-async def _check_primary(connection: Connection) -> None:
+async def _check_primary(connection: RedisConnection) -> None:
     # A sentinel that was cut off, or a failover just now: it may name who was the primary.
     reply = await ask(connection, "ROLE")
     if not isinstance(reply, list) or not reply or reply[0] != b"master":
@@ -85,7 +85,7 @@ async def _check_primary(connection: Connection) -> None:
         )
 
 
-async def cluster_layout(connection: Connection) -> Layout:
+async def cluster_layout(connection: RedisConnection) -> Topology:
     """What this node of a cluster knows of all. Raises `RedisUnavailable`."""
     reply = await ask(connection, "CLUSTER", "SLOTS")
     ranges: dict[Address, list[tuple[int, int]]] = {}
@@ -103,7 +103,7 @@ async def cluster_layout(connection: Connection) -> Layout:
             "down",
         )
     primaries = tuple(Primary(address, tuple(found)) for address, found in ranges.items())
-    return Layout(primaries, tuple(nodes))
+    return Topology(primaries, tuple(nodes))
 
 
 def _slot_ranges(
@@ -142,10 +142,10 @@ async def asking(
     address: Address,
     access: Access,
     timeout: float,
-    question: Callable[[Connection], Coroutine[Any, Any, T]],
+    question: Callable[[RedisConnection], Coroutine[Any, Any, T]],
 ) -> T:
     """What one server answers, on a connection for this alone. Raises `RedisUnavailable`."""
-    connection = await Connection.open(address, access, timeout)
+    connection = await RedisConnection.open(address, access, timeout)
     try:
         return await within(timeout, question(connection))
     except asyncio.TimeoutError as error:
@@ -188,7 +188,7 @@ def parse_moved(error: RedisErrorReply, asked: Address) -> tuple[int, Address]:
 
 __all__ = [
     "SLOTS",
-    "Layout",
+    "Topology",
     "Primary",
     "ALL_SLOTS",
     "ask_sentinel",

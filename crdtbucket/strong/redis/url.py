@@ -13,7 +13,7 @@ _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "red
 
 
 @dataclass(frozen=True)
-class Target:
+class RedisTarget:
     """Which servers to ask, and as whom. Its repr shows no secret."""
 
     addresses: tuple[Address, ...]
@@ -26,7 +26,7 @@ class Target:
     cluster: bool = False
 
 
-def parse_url(url: str) -> Target:
+def parse_url(url: str) -> RedisTarget:
     """What a URL says. `ValueError` says what is wrong, without a word of the URL but its scheme.
 
     Forms: redis://user:password@host:port/db, unix://user:password@/path?db=0,
@@ -49,7 +49,7 @@ def parse_url(url: str) -> Target:
     if scheme == "unix":
         if hosts or not path:
             raise ValueError("names no socket: write unix:///run/redis.sock")
-        return Target((Address(path=path),), username, password, _db(parts, ""))
+        return RedisTarget((Address(path=path),), username, password, _db(parts, ""))
     kind = scheme.partition("+")[2]
     addresses = _addresses(hosts, SENTINEL_PORT if kind == "sentinel" else REDIS_PORT)
     if not kind and len(addresses) > 1:
@@ -63,7 +63,7 @@ def parse_url(url: str) -> Target:
     if kind == "cluster" and db:
         raise ValueError("names a database, and a cluster has but 0")
     tls = scheme.startswith("rediss")
-    return Target(addresses, username, password, db, tls, master, kind == "cluster")
+    return RedisTarget(addresses, username, password, db, tls, master, kind == "cluster")
 
 
 def _credentials(netloc: str) -> tuple[str | None, str | None, str]:
@@ -97,4 +97,4 @@ def _db(parts: SplitResult, number: str) -> int:
     return int(number)
 
 
-__all__ = ["MAX_SEEDS", "Target", "parse_url"]
+__all__ = ["MAX_SEEDS", "RedisTarget", "parse_url"]

@@ -36,15 +36,16 @@ def test_the_last_refusal_must_be_recent() -> None:
 
 def test_a_place_is_empty_until_somebody_takes_it_or_its_time_is_over() -> None:
     places = Places(100)
-    places.taken()
-    assert places.empty(0) == 0
-    for now in (0, 10, 20):
-        places.left_empty(now)
-    assert places.empty(20) == 3
-    places.taken()
-    assert places.empty(110) == 2
-    assert places.empty(111) == 1
-    assert places.empty(121) == 0
+    places.taken("a")
+    assert set(places.empty(0)) == set()
+    for name, now in (("a", 0), ("b", 10), ("c", 20)):
+        places.left_empty(name, now)
+    assert set(places.empty(20)) == {"a", "b", "c"}
+    places.taken("b")
+    assert set(places.empty(20)) == {"a", "c"}
+    places.taken("d")
+    assert set(places.empty(120)) == {"c"}
+    assert set(places.empty(121)) == set()
 
 
 def test_more_than_half_must_be_heard_or_one_alone_be_missing() -> None:

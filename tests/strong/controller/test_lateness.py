@@ -19,7 +19,7 @@ from crdtbucket.strong.controller.lateness import (
     lateness_of,
 )
 from crdtbucket.strong.redis import redis_connection
-from crdtbucket.strong.redis.redis_connection import Connection
+from crdtbucket.strong.redis.redis_connection import RedisConnection
 from tests.mesh.network import eventually
 
 MS = 1_000_000
@@ -118,7 +118,7 @@ def test_no_timer_runs_while_nobody_waits(clock: VirtualClock) -> None:
 async def answered_after(clock: VirtualClock, waited: int, *, late: int, age: int | None) -> int:
     """The latency of a call that is read after `waited` ns, of which the loop was late for
     `late`, when the socket's newest bytes are `age` ns old."""
-    one = Connection(Address("test", 1))
+    one = RedisConnection(Address("test", 1))
     one.connection_made(Wire())
     one._newest = Aged(age)  # type: ignore[assignment]
     timers = Timers()

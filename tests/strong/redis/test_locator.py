@@ -12,11 +12,11 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis import locator as module
 from crdtbucket.strong.redis.locator import Locator
 from tests.mesh.network import eventually
-from tests.strong.fake_server import Answer, Command, FakeServer, fake, friendly
+from tests.strong.fake_server import Command, FakeServer, ScriptAnswer, fake, friendly
 from tests.strong.redis_groups import cluster, watched
 from tests.strong.redis_server import free_port
 
-BOUND_S = 30.0
+BOUND_S = 60.0
 MODES = ControllerSettings(stable_after=0.1, stable_after_failover=0.1, least_return_gap=0.0)
 
 
@@ -24,11 +24,11 @@ def bulk(*texts: bytes) -> bytes:
     return b"*%d\r\n" % len(texts) + b"".join(b"$%d\r\n%b\r\n" % (len(t), t) for t in texts)
 
 
-def says(name: bytes, reply: bytes) -> Answer:
+def says(name: bytes, reply: bytes) -> ScriptAnswer:
     return lambda command: reply if command[0] == name else friendly(command)
 
 
-def names(server: FakeServer) -> Answer:
+def names(server: FakeServer) -> ScriptAnswer:
     """What a sentinel says that names this server."""
     return says(b"SENTINEL", bulk(b"127.0.0.1", b"%d" % server.address.port))
 

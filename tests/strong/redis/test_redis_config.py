@@ -14,39 +14,39 @@ from hypothesis import strategies as st
 from crdtbucket import ConfigError, RedisConfig
 from crdtbucket.base.address import Address, read_address
 from crdtbucket.strong.redis.access import sentinel_access, server_access, tls_context
-from crdtbucket.strong.redis.url import Target, parse_url
+from crdtbucket.strong.redis.url import RedisTarget, parse_url
 
 HERE = (Address("10.0.0.5", 6379),)
 URLS = [
-    ("redis://10.0.0.5", Target(HERE)),
-    ("redis://10.0.0.5:6379/0", Target(HERE)),
-    ("REDIS://10.0.0.5/3", Target(HERE, db=3)),
-    ("redis://10.0.0.5?db=3", Target(HERE, db=3)),
-    ("redis://:pw@10.0.0.5", Target(HERE, password="pw")),
-    ("redis://me:p%40w%2F@10.0.0.5/2", Target(HERE, "me", "p@w/", 2)),
-    ("rediss://redis.example:6380", Target((Address("redis.example", 6380),), tls=True)),
-    ("redis://[fd00::5]:7000", Target((Address("fd00::5", 7000),))),
-    ("redis://[fd00::5]", Target((Address("fd00::5"),))),
-    ("unix:///run/redis.sock", Target((Address(path="/run/redis.sock"),))),
-    ("unix://me:pw@/run/a%20b?db=4", Target((Address(path="/run/a b"),), "me", "pw", 4)),
+    ("redis://10.0.0.5", RedisTarget(HERE)),
+    ("redis://10.0.0.5:6379/0", RedisTarget(HERE)),
+    ("REDIS://10.0.0.5/3", RedisTarget(HERE, db=3)),
+    ("redis://10.0.0.5?db=3", RedisTarget(HERE, db=3)),
+    ("redis://:pw@10.0.0.5", RedisTarget(HERE, password="pw")),
+    ("redis://me:p%40w%2F@10.0.0.5/2", RedisTarget(HERE, "me", "p@w/", 2)),
+    ("rediss://redis.example:6380", RedisTarget((Address("redis.example", 6380),), tls=True)),
+    ("redis://[fd00::5]:7000", RedisTarget((Address("fd00::5", 7000),))),
+    ("redis://[fd00::5]", RedisTarget((Address("fd00::5"),))),
+    ("unix:///run/redis.sock", RedisTarget((Address(path="/run/redis.sock"),))),
+    ("unix://me:pw@/run/a%20b?db=4", RedisTarget((Address(path="/run/a b"),), "me", "pw", 4)),
     (
         "redis+sentinel://me:pw@s1:1,s2,[fd00::5]:3/main/2",
-        Target(
+        RedisTarget(
             (Address("s1", 1), Address("s2", 26379), Address("fd00::5", 3)),
             "me", "pw", 2, master="main",
         ),
     ),
     (
         "rediss+sentinel://s1/main",
-        Target((Address("s1", 26379),), tls=True, master="main"),
+        RedisTarget((Address("s1", 26379),), tls=True, master="main"),
     ),
     (
         "redis+cluster://n1:7000,n2",
-        Target((Address("n1", 7000), Address("n2")), cluster=True),
+        RedisTarget((Address("n1", 7000), Address("n2")), cluster=True),
     ),
     (
         "rediss+cluster://:pw@n1",
-        Target((Address("n1"),), password="pw", tls=True, cluster=True),
+        RedisTarget((Address("n1"),), password="pw", tls=True, cluster=True),
     ),
 ]  # fmt: skip
 BAD_URLS = [
@@ -132,7 +132,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("url", "target"), URLS)
-def test_a_url_says_where_and_as_whom(url: str, target: Target) -> None:
+def test_a_url_says_where_and_as_whom(url: str, target: RedisTarget) -> None:
     assert parse_url(url) == target
     assert RedisConfig(url=url).target == target
 

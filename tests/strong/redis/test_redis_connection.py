@@ -22,8 +22,8 @@ from crdtbucket.base.address import Address
 from crdtbucket.strong.redis.access import Access, server_access, tls_context
 from crdtbucket.strong.redis.redis_connection import (
     MAX_OPEN_CALLS,
-    Connection,
-    ConnectionLost,
+    RedisConnection,
+    RedisConnectionLost,
     ask,
 )
 from crdtbucket.strong.redis.resp import (
@@ -55,12 +55,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 @contextlib.asynccontextmanager
 async def connected(
     to: Server | FakeServer | Address, access: Access | None = None, **options: Any
-) -> AsyncIterator[Connection]:
+) -> AsyncIterator[RedisConnection]:
     if isinstance(to, Server):
         to = Address(to.host, to.port)
     elif isinstance(to, FakeServer):
         to = to.address
-    connection = await Connection.open(to, access or Access(), 5.0, **options)
+    connection = await RedisConnection.open(to, access or Access(), 5.0, **options)
     try:
         yield connection
     finally:
@@ -85,8 +85,8 @@ class Wire(asyncio.Transport):
         self.aborted = True
 
 
-def wired() -> tuple[Connection, Wire]:
-    connection, wire = Connection(Address("test", 1)), Wire()
+def wired() -> tuple[RedisConnection, Wire]:
+    connection, wire = RedisConnection(Address("test", 1)), Wire()
     connection.connection_made(wire)
     return connection, wire
 
@@ -358,7 +358,7 @@ async def test_ask_raises_what_redis_answers_and_refuses_depth() -> None:
 async def test_a_loss_tells_every_open_call_in_order_then_the_owner() -> None:
     got: list[object] = []
     async with fake() as server:
-        async with connected(server, on_lost=lambda error: got.append("owner")) as connection:
+        async with connected(server, on_lost=lambda *_: got.append("owner")) as connection:
             server.answer = lambda command: b""
             for number in range(3):
                 connection.send(
@@ -367,9 +367,9 @@ async def test_a_loss_tells_every_open_call_in_order_then_the_owner() -> None:
             await eventually(lambda: len(server.commands) == 5)
             server.clients[0].transport.abort()
             await eventually(lambda: "owner" in got)
-            assert got == [*((number, ConnectionLost) for number in range(3)), "owner"]
+            assert got == [*((number, RedisConnectionLost) for number in range(3)), "owner"]
             assert connection.closed
-            with pytest.raises(ConnectionLost, match="closed the connection"):
+            with pytest.raises(RedisConnectionLost, match="closed the connection"):
                 connection.send(encode("X"), got.append)
         await turn()
     assert len(got) == 4  # an abort after the end tells nobody again
@@ -377,16 +377,19 @@ async def test_a_loss_tells_every_open_call_in_order_then_the_owner() -> None:
 
 async def test_an_abort_waits_for_nothing() -> None:
     got: list[object] = []
-    async with fake(echo) as server, connected(server, on_lost=got.append) as connection:
+    async with (
+        fake(echo) as server,
+        connected(server, on_lost=lambda _, error: got.append(error)) as connection,
+    ):
         server.answer = lambda command: b""
         connection.send(encode("X"), got.append)
         connection.send(encode("Y"), got.append)
         connection.abort()
         assert connection.closed
-        with pytest.raises(ConnectionLost, match="closed here"):
+        with pytest.raises(RedisConnectionLost, match="closed here"):
             connection.send(encode("Z"), got.append)
         await eventually(lambda: len(got) == 3)
-        assert [type(one) for one in got] == [ConnectionLost] * 3
+        assert [type(one) for one in got] == [RedisConnectionLost] * 3
         assert connection.open_calls == 0
 
 
@@ -397,7 +400,10 @@ async def test_a_callback_that_fails_takes_no_others_answer_away() -> None:
     def fail(reply: object) -> None:
         raise ZeroDivisionError
 
-    async with fake(echo) as server, connected(server, on_lost=got.append) as connection:
+    async with (
+        fake(echo) as server,
+        connected(server, on_lost=lambda _, error: got.append(error)) as connection,
+    ):
         server.answer = lambda command: b""
         for callback in (fail, got.append, fail, got.append):
             connection.send(encode("X"), callback)
@@ -417,7 +423,10 @@ async def test_a_callback_that_fails_takes_no_others_answer_away() -> None:
 )
 async def test_garbage_ends_the_connection_with_the_reason(stream: bytes, told: str) -> None:
     got: list[Any] = []
-    async with fake() as server, connected(server, on_lost=got.append) as connection:
+    async with (
+        fake() as server,
+        connected(server, on_lost=lambda _, error: got.append(error)) as connection,
+    ):
         server.answer = lambda command: stream
         connection.send(encode("X"), lambda reply: None)
         await eventually(lambda: got)
@@ -436,14 +445,16 @@ async def test_garbage_tells_the_calls_behind_it() -> None:
     connection.connection_lost(None)
     await turn()
     assert got[0] == 1
-    assert [type(one) for one in got[1:]] == [ConnectionLost] * 2
+    assert [type(one) for one in got[1:]] == [RedisConnectionLost] * 2
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 async def test_a_server_that_ends_in_mid_stream(how: str) -> None:
     with Server() as server:
         lost: list[object] = []
-        async with connected(server, scripts=[SOURCE], on_lost=lost.append) as connection:
+        async with connected(
+            server, scripts=[SOURCE], on_lost=lambda _, error: lost.append(error)
+        ) as connection:
             got: list[object] = []
             for number in range(5_000):
                 connection.send(encode("EVALSHA", SHA, 0, number), got.append)
@@ -453,9 +464,9 @@ async def test_a_server_that_ends_in_mid_stream(how: str) -> None:
             assert len(got) == 5_000
             known = [reply for reply in got if isinstance(reply, bytes)]
             assert known == [b"%d" % number for number in range(len(known))]
-            assert {type(reply) for reply in got[len(known) :]} <= {ConnectionLost}
+            assert {type(reply) for reply in got[len(known) :]} <= {RedisConnectionLost}
             with pytest.raises(RedisUnavailable) as refused:
-                await Connection.open(connection.address, Access(), 1.0)
+                await RedisConnection.open(connection.address, Access(), 1.0)
             assert refused.value.kind == "refused"
 
 
@@ -471,7 +482,7 @@ async def test_a_frozen_server_answers_late_and_in_order(server: Server) -> None
             assert got == []
             assert connection.open_calls == 1_001
             with pytest.raises(RedisUnavailable, match=r"did not answer within 0\.1 s") as slow:
-                await Connection.open(connection.address, Access(), 0.1)
+                await RedisConnection.open(connection.address, Access(), 0.1)
             assert slow.value.kind == "timed_out"
         finally:
             server.thaw()
@@ -522,7 +533,7 @@ async def test_wrong_passwords_and_rights_are_told_without_the_secret() -> None:
         ]
         for access, told in cases:
             with pytest.raises(RedisUnavailable, match=told) as caught:
-                await Connection.open(Address(server.host, server.port), access, 5.0)
+                await RedisConnection.open(Address(server.host, server.port), access, 5.0)
             assert caught.value.kind == "auth"
             assert "hunter2" not in f"{caught.value} {caught.value!r}"
             assert f"{server.host}:{server.port}" in str(caught.value)
@@ -534,7 +545,7 @@ async def test_wrong_passwords_and_rights_are_told_without_the_secret() -> None:
 
 async def test_a_password_where_none_is_asked_for(server: Server) -> None:
     with pytest.raises(RedisUnavailable, match="leave them out where it asks for none"):
-        await Connection.open(Address(server.host, server.port), Access(password="x"), 5.0)
+        await RedisConnection.open(Address(server.host, server.port), Access(password="x"), 5.0)
 
 
 @pytest.mark.parametrize(
@@ -560,7 +571,7 @@ async def test_a_refused_greeting_is_told(
     async with fake(refuse) as server:
         access = Access(password="hunter2", db=2)
         with pytest.raises(RedisUnavailable, match=told) as caught:
-            await Connection.open(server.address, access, 5.0, scripts=["x"])
+            await RedisConnection.open(server.address, access, 5.0, scripts=["x"])
         assert caught.value.kind == kind
         assert "hunter2" not in str(caught.value)
         # And nothing is left open.
@@ -570,7 +581,7 @@ async def test_a_refused_greeting_is_told(
 async def test_a_server_without_room_says_so() -> None:
     with Server("maxclients 1") as server, socket.create_connection((server.host, server.port)):
         with pytest.raises(RedisUnavailable, match="maxclients") as caught:
-            await Connection.open(Address(server.host, server.port), Access(), 5.0)
+            await RedisConnection.open(Address(server.host, server.port), Access(), 5.0)
         assert caught.value.kind == "refused"
 
 
@@ -591,7 +602,7 @@ async def test_where_nobody_listens(tmp_path: Path) -> None:
     ]
     for address, told in cases:
         with pytest.raises(RedisUnavailable, match=told) as caught:
-            await Connection.open(address, Access(), 5.0)
+            await RedisConnection.open(address, Access(), 5.0)
         assert caught.value.kind == "refused"
 
 
@@ -599,7 +610,9 @@ async def test_a_server_that_says_nothing_or_hangs_up() -> None:
     lost: list[object] = []
     async with fake(lambda command: b"") as server:
         with pytest.raises(RedisUnavailable, match="did not answer") as caught:
-            await Connection.open(server.address, Access(), 0.05, on_lost=lost.append)
+            await RedisConnection.open(
+                server.address, Access(), 0.05, on_lost=lambda _, error: lost.append(error)
+            )
         assert caught.value.kind == "timed_out"
 
         def hang_up(command: Command) -> bytes:
@@ -608,14 +621,16 @@ async def test_a_server_that_says_nothing_or_hangs_up() -> None:
 
         server.answer = hang_up
         with pytest.raises(RedisUnavailable, match="before it let us in") as caught:
-            await Connection.open(server.address, Access(), 5.0, on_lost=lost.append)
+            await RedisConnection.open(
+                server.address, Access(), 5.0, on_lost=lambda _, error: lost.append(error)
+            )
         assert caught.value.kind == "lost"
         assert lost == []  # whoever opens is told by the error
 
 
 async def test_a_cancelled_opening_leaves_nothing_open() -> None:
     async with fake(lambda command: b"") as server:
-        opening = asyncio.ensure_future(Connection.open(server.address, Access(), 5.0))
+        opening = asyncio.ensure_future(RedisConnection.open(server.address, Access(), 5.0))
         await eventually(lambda: server.commands)
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -661,9 +676,9 @@ async def test_tls_with_an_authority_of_our_own(tmp_path: Path) -> None:
         config = RedisConfig(url="rediss://h", tls_ca=authority.file)
         plain = Address(server.host, server.port)
         with pytest.raises(RedisUnavailable, match="Does its port speak TLS"):
-            await Connection.open(plain, server_access(config, tls_context(config)), 0.1)
+            await RedisConnection.open(plain, server_access(config, tls_context(config)), 0.1)
         with pytest.raises(RedisUnavailable, match="TLS"):
-            await Connection.open(Address("127.0.0.1", port), Access(), 5.0)
+            await RedisConnection.open(Address("127.0.0.1", port), Access(), 5.0)
 
 
 async def test_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
@@ -686,5 +701,5 @@ def test_a_key_that_is_not_the_certificates(tmp_path: Path) -> None:
 
 
 def test_errors_of_this_layer_are_ours() -> None:
-    for kind in (GarbledReply, RedisErrorReply, ConnectionLost, RedisUnavailable):
+    for kind in (GarbledReply, RedisErrorReply, RedisConnectionLost, RedisUnavailable):
         assert issubclass(kind, CrdtbucketError)

@@ -18,14 +18,14 @@ from crdtbucket.base.hashing import key_of
 from crdtbucket.strong.redis import registry as module
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.registry import (
     BEAT_NS,
     FORGOTTEN_S,
     GONE_S,
     NOTHING,
     Registry,
-    Wish,
+    WantedShare,
 )
 from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_server import PROGRAMS, Server
@@ -40,8 +40,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture
-async def connection(server: Server) -> AsyncIterator[Connection]:
-    opened = await Connection.open(Address(server.host, server.port), Access(), 5.0)
+async def connection(server: Server) -> AsyncIterator[RedisConnection]:
+    opened = await RedisConnection.open(Address(server.host, server.port), Access(), 5.0)
     yield opened
     opened.abort()
 
@@ -54,24 +54,24 @@ def prefix() -> str:
     return f"p{next(_prefixes)}:"
 
 
-async def second(connection: Connection) -> int:
+async def second(connection: RedisConnection) -> int:
     reply = await ask(connection, "TIME")
     assert isinstance(reply, list)
     return int(reply[0])
 
 
-async def beat(connection: Connection, *several: Registry) -> None:
+async def beat(connection: RedisConnection, *several: Registry) -> None:
     for one in several:
         assert await one.beat(connection)
 
 
-async def fields(connection: Connection, one: Registry) -> dict[bytes, list[bytes]]:
+async def fields(connection: RedisConnection, one: Registry) -> dict[bytes, list[bytes]]:
     flat = await ask(connection, "HGETALL", one.name)
     assert isinstance(flat, list)
     return {name: text.split() for name, text in zip(flat[::2], flat[1::2], strict=True)}
 
 
-async def test_processes_see_each_other(connection: Connection) -> None:
+async def test_processes_see_each_other(connection: RedisConnection) -> None:
     at = prefix()
     first, other = Registry(at, "a", table()), Registry(at, "b é", table())
     alone = Registry(prefix(), "a", table())
@@ -81,7 +81,7 @@ async def test_processes_see_each_other(connection: Connection) -> None:
     assert first.seen
 
 
-async def test_twelve_processes_of_one_name_are_twelve(connection: Connection) -> None:
+async def test_twelve_processes_of_one_name_are_twelve(connection: RedisConnection) -> None:
     at = prefix()
     several = [Registry(at, "web", table()) for _ in range(12)]
     await beat(connection, *several)
@@ -89,13 +89,15 @@ async def test_twelve_processes_of_one_name_are_twelve(connection: Connection) -
     assert {one.processes for one in several} == {12}
 
 
-async def test_a_process_is_counted_once_however_often_it_beats(connection: Connection) -> None:
+async def test_a_process_is_counted_once_however_often_it_beats(
+    connection: RedisConnection,
+) -> None:
     one = Registry(prefix(), "a", table())
     await beat(connection, one, one, one)
     assert one.processes == 1
 
 
-async def test_an_epoch_that_is_over_is_not_counted(connection: Connection) -> None:
+async def test_an_epoch_that_is_over_is_not_counted(connection: RedisConnection) -> None:
     clock = table()
     one = Registry(prefix(), "a", clock)
     await beat(connection, one)
@@ -104,7 +106,7 @@ async def test_an_epoch_that_is_over_is_not_counted(connection: Connection) -> N
     assert one.processes == 1
 
 
-async def test_who_leaves_is_not_counted(connection: Connection) -> None:
+async def test_who_leaves_is_not_counted(connection: RedisConnection) -> None:
     at = prefix()
     one, other = Registry(at, "a", table()), Registry(at, "b", table())
     await beat(connection, one, other)
@@ -114,7 +116,7 @@ async def test_who_leaves_is_not_counted(connection: Connection) -> None:
     assert one.sharing(1) == 1
 
 
-async def test_who_is_silent_is_not_counted_and_then_forgotten(connection: Connection) -> None:
+async def test_who_is_silent_is_not_counted_and_then_forgotten(connection: RedisConnection) -> None:
     one = Registry(prefix(), "a", table())
     now = await second(connection)
     ages = {
@@ -135,7 +137,7 @@ async def test_who_is_silent_is_not_counted_and_then_forgotten(connection: Conne
     assert left == {b"1:now", b"2:away", b"4:ahead", b"foreign", b"long", b"older"}
 
 
-async def test_a_beat_is_due_every_five_seconds(connection: Connection) -> None:
+async def test_a_beat_is_due_every_five_seconds(connection: RedisConnection) -> None:
     clock = table()
     one = Registry(prefix(), "a", clock)
     assert one.due()
@@ -160,7 +162,7 @@ def granted(one: Registry, ratio: Fraction, *, fleet: bool) -> Fraction:
 
 
 wishes = st.builds(
-    Wish,
+    WantedShare,
     st.sampled_from([0.1, 0.15, 0.3, 1.0, 0.001]),
     st.booleans(),
     st.sampled_from([1, 1, 3, 40]),
@@ -176,12 +178,12 @@ wishes = st.builds(
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_all_shares_together_are_never_more_than_the_whole(
-    server: Server, asked: list[Wish], ops: list[tuple[int, str]]
+    server: Server, asked: list[WantedShare], ops: list[tuple[int, str]]
 ) -> None:
     """At any moment, whatever answers are lost; it counts who has ever come and has not left."""
 
     async def run() -> None:
-        connection = await Connection.open(Address(server.host, server.port), Access(), 5.0)
+        connection = await RedisConnection.open(Address(server.host, server.port), Access(), 5.0)
         at, several = prefix(), []
         for number, wish in enumerate(asked):
             several.append(Registry(at, f"n{number}", table(), lambda wish=wish: wish))
@@ -211,7 +213,7 @@ def test_all_shares_together_are_never_more_than_the_whole(
     asyncio.run(run())
 
 
-async def lose_the_answer(connection: Connection, one: Registry) -> None:
+async def lose_the_answer(connection: RedisConnection, one: Registry) -> None:
     """The script runs, and nobody hears what it answered."""
     before = dict(vars(one))
     await beat(connection, one)
@@ -219,19 +221,21 @@ async def lose_the_answer(connection: Connection, one: Registry) -> None:
 
 
 async def test_a_share_is_given_up_when_that_is_heard_and_not_before(
-    connection: Connection,
+    connection: RedisConnection,
 ) -> None:
     at = prefix()
-    one, other = (Registry(at, name, table(), lambda: Wish(1.0)) for name in ("a", "b"))
+    one, other = (Registry(at, name, table(), lambda: WantedShare(1.0)) for name in ("a", "b"))
     await beat(connection, one, other)
     await lose_the_answer(connection, one)  # it goes on with all
     await beat(connection, other)
     assert (one.sharing(1), other.sharing(1)) == (1, NOTHING)
 
 
-async def test_shares_are_even_once_all_have_heard_of_each_other(connection: Connection) -> None:
+async def test_shares_are_even_once_all_have_heard_of_each_other(
+    connection: RedisConnection,
+) -> None:
     at = prefix()
-    several = [Registry(at, "web", table(), lambda: Wish(0.1)) for _ in range(12)]
+    several = [Registry(at, "web", table(), lambda: WantedShare(0.1)) for _ in range(12)]
     await beat(connection, *several)
     assert [one.sharing(1) for one in several[10:]] == [NOTHING, NOTHING]
     for _ in range(3):
@@ -239,10 +243,13 @@ async def test_shares_are_even_once_all_have_heard_of_each_other(connection: Con
     assert {one.sharing(1) for one in several} == {12}
 
 
-async def test_processes_that_share_their_quotas_are_one(connection: Connection) -> None:
+async def test_processes_that_share_their_quotas_are_one(connection: RedisConnection) -> None:
     at = prefix()
     hosts = [
-        [Registry(at, "web", table(), lambda host=host: Wish(1.0, group=host)) for _ in range(4)]
+        [
+            Registry(at, "web", table(), lambda host=host: WantedShare(1.0, group=host))
+            for _ in range(4)
+        ]
         for host in (17, 18)
     ]
     several = [one for host in hosts for one in host]
@@ -256,9 +263,9 @@ async def test_processes_that_share_their_quotas_are_one(connection: Connection)
     assert {one.sharing(1) for one in hosts[0]} == {1}
 
 
-async def test_who_gives_up_a_share_writes_that_at_once(connection: Connection) -> None:
+async def test_who_gives_up_a_share_writes_that_at_once(connection: RedisConnection) -> None:
     at = prefix()
-    one, other = (Registry(at, name, table(), lambda: Wish(1.0)) for name in ("a", "b"))
+    one, other = (Registry(at, name, table(), lambda: WantedShare(1.0)) for name in ("a", "b"))
     await beat(connection, one)
     assert not one.due()
     await beat(connection, other)
@@ -273,9 +280,9 @@ async def test_who_gives_up_a_share_writes_that_at_once(connection: Connection) 
 
 @pytest.mark.parametrize("fleet", [False, True])
 async def test_as_many_are_reckoned_with_as_are_expected(
-    connection: Connection, fleet: bool
+    connection: RedisConnection, fleet: bool
 ) -> None:
-    one = Registry(prefix(), "a", table(), lambda: Wish(0.5, fleet, 20))
+    one = Registry(prefix(), "a", table(), lambda: WantedShare(0.5, fleet, 20))
     assert one.sharing(1) == 20  # before Redis was ever met
     assert one.sharing(30) == 30
     await beat(connection, one)
@@ -291,7 +298,7 @@ def hashing(secret: bytes) -> Table:
 
 
 async def test_who_hashes_otherwise_than_a_process_that_is_served_is_refused(
-    connection: Connection,
+    connection: RedisConnection,
 ) -> None:
     at = prefix()
     first, same = Registry(at, "a", hashing(b"one")), Registry(at, "b", hashing(b"one"))
@@ -311,7 +318,7 @@ async def test_who_hashes_otherwise_than_a_process_that_is_served_is_refused(
 
 
 async def test_a_process_that_was_silent_for_a_minute_refuses_nobody(
-    connection: Connection,
+    connection: RedisConnection,
 ) -> None:
     one = Registry(prefix(), "a", hashing(b"one"))
     now = await second(connection)
@@ -358,7 +365,7 @@ async def test_a_wrong_answer_is_logged_and_the_count_stays(
     one.processes = 7
     monkeypatch.setattr(module, "PATIENCE_S", 5.0 if wrong else 0.05)
     async with fake(lambda c: wrong if c[0] == b"EVAL" else friendly(c)) as server:
-        connection = await Connection.open(server.address, Access(), 5.0)
+        connection = await RedisConnection.open(server.address, Access(), 5.0)
         assert not await one.beat(connection)
         connection.abort()
     assert (one.processes, one.seen, one.conflict) == (7, False, "")
@@ -369,7 +376,7 @@ async def test_a_wrong_answer_is_logged_and_the_count_stays(
 async def test_a_connection_that_is_gone_ends_nothing() -> None:
     one = Registry("p:", "a", table())
     async with fake() as server:
-        connection = await Connection.open(server.address, Access(), 5.0)
+        connection = await RedisConnection.open(server.address, Access(), 5.0)
         connection.abort()
         await one.beat(connection)
         await one.leave(connection)
@@ -378,7 +385,7 @@ async def test_a_connection_that_is_gone_ends_nothing() -> None:
 
 async def test_a_cancelled_beat_is_cancelled() -> None:
     async with fake(lambda c: b"" if c[0] == b"EVAL" else friendly(c)) as server:
-        connection = await Connection.open(server.address, Access(), 5.0)
+        connection = await RedisConnection.open(server.address, Access(), 5.0)
         beating = asyncio.create_task(Registry("p:", "a", table()).beat(connection))
         await asyncio.sleep(0)
         beating.cancel()

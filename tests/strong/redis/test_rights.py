@@ -21,7 +21,7 @@ COMMANDS = (
     "evalsha", "eval", "script|load", "hgetall", "hmget", "hlen", "hset", "hdel", "pexpire", "time",
     "info", "ping",
 )  # fmt: skip
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 def user(server: Server, missing: str = "", keys: str = "~crdtbucket:*") -> RedisConfig:

@@ -11,7 +11,15 @@ import hiredis
 import pytest
 
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.redis.script import SHA, SOURCE, Answer, Arguments, Call, Status, parse
+from crdtbucket.strong.redis.script import (
+    SHA,
+    SOURCE,
+    Arguments,
+    ScriptAnswer,
+    ScriptCall,
+    ScriptStatus,
+    parse,
+)
 from tests.core.specs import bucket_of
 from tests.strong import backends, golden
 from tests.strong.backends import Backend, Line, TimedRedis, Twin
@@ -34,9 +42,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield one
 
 
-def call(owner: bytes = A, cost: int = 0, taken: int = 0, refunded: int = 0, **more: Any) -> Call:
+def call(
+    owner: bytes = A, cost: int = 0, taken: int = 0, refunded: int = 0, **more: Any
+) -> ScriptCall:
     values = {"fence": 1, "birth": 1, "debt_ns": 0, **more}
-    return Call(KEY, cost, owner, taken=taken, refunded=refunded, **values)
+    return ScriptCall(KEY, cost, owner, taken=taken, refunded=refunded, **values)
 
 
 def arguments(case: Case, ask: golden.Ask | None = None) -> Arguments:
@@ -44,7 +54,7 @@ def arguments(case: Case, ask: golden.Ask | None = None) -> Arguments:
     return Arguments(spec, spec.max_debt, case.retention_ms)
 
 
-def run(case: Case, store: Backend) -> Iterator[tuple[Any, Answer]]:
+def run(case: Case, store: Backend) -> Iterator[tuple[Any, ScriptAnswer]]:
     """Each step of a case and its answer; the steps of one node as that node makes them."""
     start, taken, refunded = store.now_us, 0, 0
     for step in case.steps:
@@ -52,7 +62,7 @@ def run(case: Case, store: Backend) -> Iterator[tuple[Any, Answer]]:
         if isinstance(step, golden.Ask):
             birth, counted, back = step.column
             others = step.others
-            made = Call(
+            made = ScriptCall(
                 KEY, step.cost, step.owner, step.fence, birth, counted, back, step.stated_ns, others
             )
             yield step, store.run(arguments(case, step), made)
@@ -127,7 +137,7 @@ class TestGolden:
 
     def test_every_status_and_step_stands_in_the_table(self) -> None:
         steps = [step for case in CASES for step in case.steps]
-        assert {step.status for step in steps if isinstance(step, golden.Ask)} == set(Status)
+        assert {step.status for step in steps if isinstance(step, golden.Ask)} == set(ScriptStatus)
         assert {type(step) for step in steps} == {
             golden.Take,
             golden.Refund,
@@ -147,7 +157,7 @@ def test_what_is_timed_differs_in_the_clock_and_the_expiry_alone() -> None:
 
 
 class TestKeys:
-    def ask(self, line: Line, made: Call, spec: Arguments | None = None) -> Any:
+    def ask(self, line: Line, made: ScriptCall, spec: Arguments | None = None) -> Any:
         (reply,) = line.talk((spec or Arguments(PLAIN, 100)).command(made))
         return reply
 

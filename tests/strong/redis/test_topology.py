@@ -16,17 +16,17 @@ from crdtbucket import RedisConfig, RedisUnavailable
 from crdtbucket.base.address import Address
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.locator import Locator
-from crdtbucket.strong.redis.redis_connection import Connection, ask
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.topology import ALL_SLOTS, SLOTS, Layout, Primary, parse_moved, slot
+from crdtbucket.strong.redis.topology import ALL_SLOTS, SLOTS, Primary, Topology, parse_moved, slot
 from tests.certificates import Authority
 from tests.mesh.network import eventually
-from tests.strong.fake_server import Answer, Command, fake, friendly
+from tests.strong.fake_server import Command, ScriptAnswer, fake, friendly
 from tests.strong.redis_groups import cluster, watched
 from tests.strong.redis_server import PROGRAMS, Server, free_port
 
 
-async def locate(config: RedisConfig) -> Layout:
+async def locate(config: RedisConfig) -> Topology:
     return await Locator(config).locate()
 
 
@@ -58,7 +58,7 @@ def test_what_stands_in_the_first_braces_decides(key: bytes, same: bytes) -> Non
 
 def test_slots_of_a_layout() -> None:
     one, two = Address("h", 1), Address("h", 2)
-    layout = Layout((Primary(one, ((0, 0), (5, 9))), Primary(two, ((1, 4),))))
+    layout = Topology((Primary(one, ((0, 0), (5, 9))), Primary(two, ((1, 4),))))
     owners = layout.owners()
     assert owners[:11] == [0, 1, 1, 1, 1, 0, 0, 0, 0, 0, None]
     assert len(owners) == SLOTS
@@ -91,7 +91,7 @@ def test_a_moved_slot_that_says_nothing_is_refused(message: str) -> None:
 
 
 async def test_a_single_server_is_not_asked() -> None:
-    assert await locate(RedisConfig(host="nowhere.invalid")) == Layout(
+    assert await locate(RedisConfig(host="nowhere.invalid")) == Topology(
         (Primary(Address("nowhere.invalid"), ALL_SLOTS),)
     )
 
@@ -103,7 +103,7 @@ def bulks(*texts: bytes) -> bytes:
     return b"*%d\r\n" % len(texts) + b"".join(b"$%d\r\n%b\r\n" % (len(t), t) for t in texts)
 
 
-def says(name: bytes, reply: bytes) -> Answer:
+def says(name: bytes, reply: bytes) -> ScriptAnswer:
     def answer(command: Command) -> bytes:
         return reply if command[0] == name else friendly(command)
 
@@ -113,7 +113,7 @@ def says(name: bytes, reply: bytes) -> Answer:
 MASTER = says(b"ROLE", b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n")
 
 
-async def sentinel_says(reply: bytes, primary: Answer = MASTER) -> Layout:
+async def sentinel_says(reply: bytes, primary: ScriptAnswer = MASTER) -> Topology:
     async with fake(primary) as server, fake(friendly) as sentinel:
         port = b"%d" % server.address.port
         sentinel.answer = says(b"SENTINEL", reply.replace(b"PORT", bulks(port)[4:]))
@@ -222,12 +222,12 @@ async def test_a_failover_is_followed(program: str) -> None:
         assert (await locate(config)).primaries[0].address == at(primary)
         primary.kill()
         found = await eventually_located(config, at(replica))
-        connection = await Connection.open(found, Access(), 5.0)
+        connection = await RedisConnection.open(found, Access(), 5.0)
         assert await ask(connection, "SET", "k", "v") == b"OK"
         connection.abort()
 
 
-async def eventually_located(config: RedisConfig, wanted: Address, within: float = 20) -> Address:
+async def eventually_located(config: RedisConfig, wanted: Address, within: float = 60) -> Address:
     deadline = time.monotonic() + within
     while True:
         try:
@@ -243,7 +243,7 @@ async def eventually_located(config: RedisConfig, wanted: Address, within: float
 # -- a cluster, scripted
 
 
-async def slots_say(reply: bytes) -> Layout:
+async def slots_say(reply: bytes) -> Topology:
     async with fake(says(b"CLUSTER", reply)) as node:
         return await locate(RedisConfig(cluster=True, nodes=[str(node.address)]))
 
@@ -266,7 +266,7 @@ async def test_the_slots_of_a_cluster_are_read() -> None:
         + entry(200, 16_383, node(OTHER, 2))
         + entry(100, 150, node(HOST, 1))
     )
-    assert layout == Layout(
+    assert layout == Topology(
         (
             Primary(Address("h1", 1), ((0, 99), (100, 150))),
             Primary(Address("h2", 2), ((200, 16_383),)),
@@ -340,7 +340,7 @@ async def test_a_real_cluster_is_found_from_any_node(program: str) -> None:
 
 async def where(key: bytes, node: Address) -> tuple[int, Address] | None:
     """Where a node says that a key is; None: with itself."""
-    connection = await Connection.open(node, Access(), 5.0)
+    connection = await RedisConnection.open(node, Access(), 5.0)
     try:
         await ask(connection, "GET", key)
     except RedisErrorReply as error:

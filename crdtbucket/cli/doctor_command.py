@@ -1,0 +1,107 @@
+"""`crdtbucket doctor`: whether everything that a configuration depends on is in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from crdtbucket.cli.node_options import admin_options, token_of
+from crdtbucket.cli.options import FiniteRange
+from crdtbucket.cli.screen import printable
+
+WRONG = 1
+NODE_TIMEOUT_S = 15.0
+"""A node examines what it depends on for some seconds before it answers."""
+Checks = list[dict[str, str]]
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False), required=False)
+@click.option(
+    "--url", "urls", metavar="URL", multiple=True,
+    help="Also ask this node to examine itself, from where it runs; may be given several times.",
+)  # fmt: skip
+@click.option("--node", default=None, help="This node's name, instead of the file's.")
+@click.option(
+    "--listen", multiple=True, metavar="HOST:PORT",
+    help="Also look whether this address is free; may be given several times.",
+)  # fmt: skip
+@click.option(
+    "--timeout", type=FiniteRange(0.05, 60), default=3.0, show_default=True,
+    help="How long each step may take, seconds.",
+)  # fmt: skip
+@admin_options
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+def doctor(
+    file: str | None,
+    urls: tuple[str, ...],
+    node: str | None,
+    listen: tuple[str, ...],
+    timeout: float,
+    token_file: str | None,
+    token: str | None,
+    json_: bool,
+) -> None:
+    """Examine FILE and everything that it names: Redis, the peers, and this host.
+
+    Each line says ok, or WRONG and what to do. It takes no tokens; it writes one key to each
+    Redis, which is gone after a minute. With --url each node examines itself (it needs the admin
+    token); FILE may be left out then.
+
+    Exit status: 0 when nothing is wrong, 1 when something is, 2 for an error such as a wrong token.
+    """
+    if file is None and not urls:
+        raise click.UsageError("give FILE, or --url of a node that is to examine itself")
+    secret = token_of(token_file, token) if urls else None
+
+    async def examined() -> list[tuple[str, Checks]]:
+        found = []
+        if file is not None:
+            from crdtbucket.doctor.examination import examine  # the network, YAML and Redis
+
+            results = await examine(file, node=node, listen=listen, timeout=timeout)
+            found.append(("", [one.as_dict() for one in results]))
+        return found + await asyncio.gather(*(_ask(url, secret) for url in dict.fromkeys(urls)))
+
+    found = asyncio.run(examined())
+    well = all(one["level"] != "wrong" for _, checks in found for one in checks)
+    if json_:
+        rows = [{"node": name, **one} for name, checks in found for one in checks]
+        click.echo(json.dumps({"ok": well, "checks": rows}))
+    else:
+        for line in _lines(found):
+            click.echo(line)
+    sys.exit(0 if well else WRONG)
+
+
+async def _ask(url: str, token: str | None) -> tuple[str, Checks]:
+    from crdtbucket.cli.node_client import NodeClient, Unreachable  # aiohttp: where it is used
+
+    async with NodeClient(url, token, timeout=NODE_TIMEOUT_S) as node:
+        try:
+            answer = await node.doctor()
+        except Unreachable as error:
+            return node.url, [{"subject": "node", "level": "wrong", "text": str(error)}]
+        return node.url, [_plain(one) for one in answer["checks"] if isinstance(one, dict)]
+
+
+def _plain(check: dict[str, Any]) -> dict[str, str]:
+    """A line of a node's report, safe to show."""
+    return {name: printable(str(check.get(name, "wrong"))) for name in ("subject", "level", "text")}
+
+
+def _lines(found: Iterable[tuple[str, Checks]]) -> Iterable[str]:
+    for node, checks in found:
+        if node:
+            yield f"{node}:"
+        for one in checks:
+            label = one["level"].upper() if one["level"] == "wrong" else one["level"]
+            yield f"{label:5}  {one['subject']}: {one['text']}"
+
+
+__all__ = ["doctor"]

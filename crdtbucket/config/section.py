@@ -1,0 +1,47 @@
+"""A section of a configuration: a mapping whose keys, types and ranges are known.
+
+What stands below a key is its meaning in docs/configuration.md and in the JSON Schema.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.fields import FieldInfo
+
+
+class Section(BaseModel):
+    """A mapping with known keys; a key that is left blank counts as left out."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+    settings: ClassVar[type | None] = None
+    """Whose defaults hold for keys that have none here."""
+    alone: ClassVar[str | None] = None
+    """The key that a value stands for that is no mapping."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_blanks(cls, data: Any) -> Any:
+        if data is None:
+            return {}
+        if isinstance(data, dict):
+            # An unknown key stays, so that it is refused even when blank.
+            return {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
+        return data if cls.alone is None or isinstance(data, list) else {cls.alone: data}
+
+
+def section_of(field: FieldInfo) -> tuple[type[Section] | None, bool]:
+    """The section that a field holds, and whether it holds many of them, by name or in a list."""
+    options = [field.annotation, *get_args(field.annotation)]
+    options = [get_args(one)[0] if get_origin(one) is Annotated else one for one in options]
+    many = [one for one in options if get_origin(one) in (dict, list)]
+    for option in (*options, *(get_args(one)[-1] for one in many)):
+        if isinstance(option, type) and issubclass(option, Section):
+            return option, bool(many)
+    return None, False
+
+
+__all__ = ["Section", "section_of"]

@@ -1,0 +1,168 @@
+"""What happens in a run: a region is cut off, or Redis is made slow, is gone and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.demo import words
+from crdtbucket.demo.accounts import Ledger
+from crdtbucket.demo.demo_network import RegionNetwork
+from crdtbucket.demo.demo_redis import DemoStore
+from crdtbucket.demo.modes import ACTS, PATIENCE
+from crdtbucket.demo.traffic import CUT_REGION, Phase, Traffic, phases, redis_phases
+from crdtbucket.demo.verdict import Happened, RedisOutage, RegionCut
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.degradation import Degradation
+
+DELAY_S = 0.04
+
+
+class Course:
+    """One kind of run. The base does what both kinds have in common."""
+
+    async def prepare(self, stack: AsyncExitStack, ledger: Ledger) -> None:
+        """Starts what the regions need before they start."""
+
+    def parts(self, seconds: float) -> list[Phase]:
+        """The phases of the run."""
+        raise NotImplementedError
+
+    def arguments(self) -> dict[str, dict[str, Any]]:
+        """Arguments of a region's process."""
+        return {}
+
+    def setting(self, file_mode: str, ledger: Ledger) -> str:
+        """How the regions run, in words; `file_mode` is what the configuration asks for."""
+        raise NotImplementedError
+
+    async def happen(self, network: RegionNetwork, traffic: Traffic, start_ns: int) -> None:
+        """Does what is to be done, each at its time."""
+        raise NotImplementedError
+
+    async def settled(self, ledger: Ledger) -> bool:
+        """Whether all that happened is over, when the regions agree."""
+        return True
+
+    def happened(self) -> Happened:
+        """What was done, for the verdict."""
+        raise NotImplementedError
+
+    def cut(self) -> str | None:
+        """The region that is cut off now."""
+        return None
+
+    def switches(self, ledger: Ledger, start_ns: int) -> tuple[str, ...] | None:
+        """All changes of mode so far, in words; None in a run without Redis."""
+        return None
+
+
+class CutCourse(Course):
+    """The regions have no Redis, and one of them is cut off for a while."""
+
+    def __init__(self) -> None:
+        self._cut: str | None = None
+        self._cut_ns = RegionCut(0, 0)
+
+    def parts(self, seconds: float) -> list[Phase]:
+        """A burst, a cut, and the time after it."""
+        return phases(seconds)
+
+    def setting(self, file_mode: str, ledger: Ledger) -> str:
+        """In which mode they run, and why."""
+        latest = ledger.accounts[0].latest
+        assert latest is not None
+        return words.setting(file_mode, latest["mode"], DELAY_S * 1000)
+
+    async def happen(self, network: RegionNetwork, traffic: Traffic, start_ns: int) -> None:
+        """Cuts a region off, and heals the cut."""
+        phase = traffic.named("cut")
+        await until(start_ns + phase.start_ns)
+        network.cut(CUT_REGION)
+        self._cut, cut_ns = CUT_REGION, now_ns()
+        await until(start_ns + phase.end_ns)
+        network.heal(CUT_REGION)
+        self._cut, self._cut_ns = None, RegionCut(cut_ns, now_ns())
+
+    def happened(self) -> RegionCut:
+        """When the region was cut off."""
+        return self._cut_ns
+
+    def cut(self) -> str | None:
+        """The region that is cut off now."""
+        return self._cut
+
+
+class RedisCourse(Course):
+    """The regions ask a Redis, which is made slow, taken away and given back."""
+
+    def __init__(self, redis: str) -> None:
+        """Raises `DemoError` when there is no Redis to use."""
+        self.store = DemoStore(redis)
+        self._acts_ns: dict[str, int] = {}
+        self._records: dict[str, int] = {}
+
+    def parts(self, seconds: float) -> list[Phase]:
+        """A burst, then Redis is slow, gone, and back."""
+        return redis_phases(seconds)
+
+    async def prepare(self, stack: AsyncExitStack, ledger: Ledger) -> None:
+        """Starts the server, or asks it; in the end nothing of the run stays in it."""
+
+        async def remove() -> None:
+            latest = [account.latest for account in ledger.accounts]
+            told = [report["redis"] for report in latest if report is not None]
+            keys = {key for redis in told for key in (redis["key"], *redis["others"])}
+            await self.store.stop(sorted(keys))
+
+        stack.push_async_callback(remove)
+        await self.store.start()
+
+    def arguments(self) -> dict[str, dict[str, Any]]:
+        """How a region reaches Redis, and when it changes its mode."""
+        return {"redis": self.store.config(), "modes": PATIENCE}
+
+    def setting(self, file_mode: str, ledger: Ledger) -> str:
+        """Which Redis they use, and how patient they are with it."""
+        server = self.store.server
+        program = None if server is None else Path(server.program).name
+        return words.redis_setting(program, DELAY_S * 1000)
+
+    async def happen(self, network: RegionNetwork, traffic: Traffic, start_ns: int) -> None:
+        """Makes it slow, takes it away, and gives it back."""
+        for act in ACTS:
+            await until(start_ns + traffic.named(act.name).start_ns)
+            if act.name == "back":
+                await self.store.back()
+            self._acts_ns[act.name] = now_ns()
+            if act.name == "slow":
+                self.store.slow()
+            elif act.name == "gone":
+                await self.store.gone()
+
+    async def settled(self, ledger: Ledger) -> bool:
+        """Whether Redis decides again, and holds what the regions hold."""
+        latest = [account.latest for account in ledger.accounts]
+        reports = [report for report in latest if report is not None]
+        if any(one["mode"] != Mode.STRONG or one["redis"]["unsettled"] for one in reports):
+            return False
+        self._records = await self.store.records(reports[0]["redis"]["key"])
+        return self._records == {epoch: n for epoch, n in reports[0]["known"].items() if n}
+
+    def happened(self) -> RedisOutage:
+        """When Redis was slow, gone and back, and what it holds."""
+        return RedisOutage(self._acts_ns, self._records, Degradation().fallback_ratio)
+
+    def switches(self, ledger: Ledger, start_ns: int) -> tuple[str, ...]:
+        """All changes of mode so far."""
+        return tuple(words.switch_line(one, start_ns) for one in ledger.switches)
+
+
+async def until(at_ns: int) -> None:
+    """Sleeps until this time on the clock of all processes."""
+    wait = at_ns - now_ns()
+    if wait > 0:
+        await asyncio.sleep(wait / NS_PER_SECOND)

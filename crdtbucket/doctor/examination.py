@@ -1,0 +1,55 @@
+"""One examination of a configuration file: everything that it depends on, in one report."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+
+from crdtbucket.config import Config, load_config
+from crdtbucket.doctor.diagnosis import Diagnosis, ok, wrong
+from crdtbucket.doctor.host_examination import examine_host
+from crdtbucket.doctor.mesh_examination import examine_mesh
+from crdtbucket.doctor.redis_examination import examine_redis
+from crdtbucket.errors import ConfigError
+
+
+async def examine(
+    path: str | os.PathLike[str],
+    *,
+    node: str | None = None,
+    listen: tuple[str, ...] = (),
+    timeout: float = 3.0,
+    running: bool = False,
+) -> list[Diagnosis]:
+    """Examines the file at `path`, and from this host everything that it names.
+
+    node: the node's name, instead of the file's. listen: addresses that a server on this host
+    wants. timeout: seconds of each step. running: whether this process is the node itself. Nothing
+    is raised for what is wrong. A key is written to each Redis, and gone after a minute.
+    """
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        return [wrong("file", problem) for problem in error.problems]
+    if node is not None:
+        config = replace(config, node=node)
+    parts = [examine_host(config, listen, timeout, running=running)]
+    if config.redis is not None:
+        parts.append(examine_redis(config.redis, config.modes, timeout))
+    if config.mesh is not None:
+        parts.append(examine_mesh(config, config.mesh, timeout))
+    found = await asyncio.gather(*parts)
+    return [_file(config), *(one for part in found for one in part)]
+
+
+def _file(config: Config) -> Diagnosis:
+    if not config.buckets:
+        return wrong("file", "no bucket is defined: add services:")
+    if config.mesh is not None and config.node is None:
+        return wrong("file", "a node of a mesh needs a name of its own: add node:, or give --node")
+    count = len(config.buckets)
+    return ok("file", f"{count} bucket(s), version {config.version}, hash {config.hash}")
+
+
+__all__ = ["examine"]

@@ -1,0 +1,183 @@
+"""Whether this host has what a node needs: free ports, a shared file, a folder, memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Iterator
+
+from crdtbucket._core import HEADER_BYTES, is_ours
+from crdtbucket.base.hashing import shared_key
+from crdtbucket.config import Config
+from crdtbucket.config.outlook import bytes_of_a_key, outlook
+from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
+from crdtbucket.errors import SharedTableError
+from crdtbucket.limiter.facade import MAX_KEYS
+from crdtbucket.mesh.mesh_config import MeshConfig, split_address
+from crdtbucket.reconcile.asked_fleet import own_address
+from crdtbucket.reconcile.buckets import BucketIndex
+from crdtbucket.reconcile.observed_node import ObservationFailed, Observer
+from crdtbucket.rollout.limiter_file import ALONE
+from crdtbucket.shared.table_file import SharedFile, path_for
+
+MEMORY = "/proc/meminfo"
+GROUP = "/sys/fs/cgroup"
+MIB = 1 << 20
+
+
+async def examine_host(
+    config: Config, listen: tuple[str, ...], timeout: float, *, running: bool
+) -> list[Diagnosis]:
+    """`listen`: addresses, "host:port", that a server wants besides that of the mesh. `running`:
+    whether this process is the node of the file, and holds its ports and its table itself."""
+    found = [_port(address) for address in listen]
+    mesh = config.mesh
+    if mesh is not None:
+        found.append(await _mesh_port(config, mesh, timeout, running=running))
+        if mesh.state_dir is not None:
+            found.append(_folder(os.fspath(mesh.state_dir)))
+    needed = memory_needed(config)
+    if config.shared is not None:
+        found += _shared(path_for(config.shared, config.node or ALONE), needed, running=running)
+    held = _resident() if running else 0
+    found.append(memory_answer(needed, available_memory(), held))
+    return found
+
+
+def _port(address: str) -> Diagnosis:
+    """Whether an address can be listened on."""
+    subject = f"port {address}"
+    try:
+        host, port = split_address(address)
+        family, kind, _, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            probe.listen(1)
+    except ValueError as error:
+        return wrong(subject, f'the address {error}: write "host:port"')
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            text = "another process listens there: stop it, or choose another port"
+            return wrong(subject, text)
+        text = f"cannot be listened on ({error.strerror}): name an address of this host"
+        return wrong(subject, text)
+    return ok(subject, "is free")
+
+
+async def _mesh_port(
+    config: Config, mesh: MeshConfig, timeout: float, *, running: bool
+) -> Diagnosis:
+    found = _port(mesh.listen)
+    if found.level == "ok" or "another process" not in found.text:
+        return found
+    if not running:
+        key = shared_key(mesh, config.redis)
+        async with Observer(mesh, BucketIndex(config, mesh), "doctor", timeout, key) as caller:
+            try:
+                peer = await caller.call(own_address(mesh))
+            except ObservationFailed:
+                return found
+            if peer.name != config.node:
+                return wrong(found.subject, f"node {peer.name!r} listens there: {found.text}")
+    return ok(found.subject, "the node of this file listens there already")
+
+
+def _folder(path: str) -> Diagnosis:
+    subject = f"state_dir {path}"
+    nearest = os.path.abspath(path)
+    while not os.path.exists(nearest):
+        nearest = os.path.dirname(nearest)
+    if not os.path.isdir(nearest):
+        return wrong(subject, f"{nearest} is no folder: remove it, or name another one")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return wrong(subject, f"{nearest} may not be written to by this user: allow it")
+    return ok(subject, "can be written to")
+
+
+def _shared(path: str, needed: int, *, running: bool) -> Iterator[Diagnosis]:
+    """Looks at the file of a shared table, and never makes one."""
+    subject = f"shared {path}"
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        yield wrong(subject, f"{folder} is no folder: name a file in /dev/shm")
+        return
+    if os.path.lexists(path):
+        yield _table(subject, path)
+    elif os.access(folder, os.W_OK | os.X_OK):
+        yield ok(subject, "does not exist yet, and can be made")
+    else:
+        yield wrong(subject, f"{folder} may not be written to by this user: name another file")
+    if not running:
+        space = os.statvfs(folder)
+        free = space.f_bavail * space.f_frsize
+        yield _room(f"{subject} room", "its file system", needed, free)
+
+
+def _table(subject: str, path: str) -> Diagnosis:
+    try:
+        file = SharedFile(path)
+    except SharedTableError as error:
+        return wrong(subject, f"{error.fault}: {error.fix}")
+    try:
+        first = os.pread(file.fd, HEADER_BYTES, 0)
+    finally:
+        file.close()
+    if first and not is_ours(first):
+        fix = "name a file that does not exist yet, or remove this one if nobody needs it"
+        return wrong(subject, f"is another program's file: {fix}")
+    return ok(subject, "is a table" if first else "is empty")
+
+
+def memory_needed(config: Config) -> int:
+    """Bytes that a full table takes: of the buckets' `max_keys`, or of as many keys as it holds."""
+    limits = [row.max_keys for row in outlook(config, ())]
+    keys = sum(limit or MAX_KEYS for limit in limits)
+    return min(keys, MAX_KEYS) * bytes_of_a_key()
+
+
+def memory_answer(needed: int, available: int | None, held: int = 0) -> Diagnosis:
+    """Compares the memory of a full table with what the host, or this process' group, has left.
+    `held`: bytes that this process has already."""
+    if available is None:
+        return note("memory", f"a full table takes {needed // MIB:,} MiB; what is free is not told")
+    return _room("memory", "this host", needed, available + held)
+
+
+def _room(subject: str, of: str, needed: int, free: int) -> Diagnosis:
+    text = f"a full table takes {needed // MIB:,} MiB, and {of} has {free // MIB:,} MiB left"
+    if needed <= free:
+        return ok(subject, text)
+    return wrong(subject, f"{text}: give each bucket max_keys, or the node more memory")
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still take; None where the system does not tell."""
+    free = re.search(r"^MemAvailable: +(\d+) kB$", _text(MEMORY), re.MULTILINE)
+    found = [] if free is None else [int(free[1]) * 1024]
+    limit, used = _text(f"{GROUP}/memory.max"), _text(f"{GROUP}/memory.current")
+    if limit.strip().isdigit() and used.strip().isdigit():  # "max" is no bound
+        found.append(int(limit) - int(used))
+    return min(found, default=None)
+
+
+def _resident() -> int:
+    """Bytes that this process has."""
+    pages = _text("/proc/self/statm").split()
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
+
+
+def _text(path: str) -> str:
+    """A file of the system; empty where there is no such file."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+__all__ = ["available_memory", "examine_host", "memory_answer", "memory_needed"]

@@ -1,0 +1,218 @@
+"""What one primary is asked: what it is, what it allows, what time it has, and how fast it is."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
+
+from crdtbucket._core import Table
+from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.doctor.diagnosis import Level
+from crdtbucket.errors import CrdtbucketError, RedisReplyError
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.redis_connection import RedisConnection, asked
+from crdtbucket.strong.redis.registry import Registry
+from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.rights import explained, is_denied
+from crdtbucket.strong.redis.script import SHA, SOURCE, parse
+from crdtbucket.strong.redis.server_facts import read_facts
+from crdtbucket.strong.redis.topology import Primary
+
+OLDEST = 7
+"""The first version of Redis whose scripts do what ours need."""
+BEHIND_S = 10
+"""A replica that was not heard for longer would lose what it lacks in a failover."""
+CLOCK_S = 1.0
+"""A clock that is off by more is no matter of the network."""
+LEAST_CALLS, CALLS = 20, 200
+"""Decisions whose latency is measured: the second number, or fewer when they are slow."""
+Answer = tuple[str, Level, str]
+"""What was asked about, how it is, and the words."""
+
+
+class RedisQuestions:
+    """Asked over one connection; each method raises `CrdtbucketError` when that ends."""
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        primary: Primary,
+        config: RedisConfig,
+        modes: ControllerSettings,
+        seconds: float,
+    ) -> None:
+        """`seconds`: for how long latency is measured, about."""
+        self._seconds = seconds
+        self._connection, self._address = connection, primary.address
+        self._config, self._modes = config, modes
+        registry = Registry(config.prefix, "doctor", Table(max_keys=16))
+        self._arguments, self._call = registry.probe(primary.ranges)
+
+    async def facts(self) -> Sequence[Answer]:
+        """What it says of itself: version, role, replicas, and whether it forgets keys."""
+        reply = await asked(self._connection, "INFO")
+        if isinstance(reply, RedisErrorReply):
+            text = "INFO is not allowed to this user: version, role and memory cannot be told"
+            return [("facts", "note", text)]
+        if not isinstance(reply, bytes):
+            raise _error(reply, "INFO")
+        lines = reply.decode(errors="replace").splitlines()
+        told = dict(line.split(":", 1) for line in lines if ":" in line)
+        policy = read_facts(reply)
+        kept: Answer = ("memory", "ok", f"{policy.policy or 'no policy'}, it forgets no keys")
+        return [
+            _version(told),
+            _role(told),
+            *_replicas(told),
+            ("memory", "wrong", policy.warning) if policy.evicts else kept,
+        ]
+
+    async def rights(self) -> Sequence[Answer]:
+        """Whether this user may run every command that a limiter needs, on its keys."""
+        key = self._call.key + b":rights"
+        commands: dict[str, tuple[bytes | str | int, ...]] = {
+            "PING": (), "TIME": (), "SCRIPT LOAD": (SOURCE,), "EVAL": ("return 1", 1, key),
+            "EVALSHA": (SHA, 1, key), "HSET": (key, "a", "1"), "PEXPIRE": (key, 60_000),
+            "HGETALL": (key,), "HMGET": (key, "a"), "HLEN": (key,), "HDEL": (key, "a"),
+        }  # fmt: skip
+        denied = []
+        for name, words in commands.items():
+            reply = await asked(self._connection, *name.split(), *words)
+            if not isinstance(reply, RedisErrorReply):
+                if isinstance(reply, CrdtbucketError):
+                    raise reply
+            elif is_denied(reply.message) and "key" in reply.message:
+                return [("rights", "wrong", explained(self._address, reply))]
+            elif is_denied(reply.message) or "unknown command" in reply.message:
+                denied.append(name)
+        if not denied:
+            return [("rights", "ok", f"{len(commands)} commands are allowed")]
+        fix = " ".join(f"+{name.lower().replace(' ', '|')}" for name in denied)
+        text = f"{', '.join(denied)} may not be run: allow them (ACL SETUSER ... {fix})"
+        return [("rights", "wrong", text)]
+
+    async def decides(self) -> Sequence[Answer]:
+        """Whether its script decides: a call on a key of its own, which is gone after a minute."""
+        reply, _ = await self._ask(self._arguments.eval_command(self._call))
+        if isinstance(reply, RedisErrorReply):
+            return [("script", "wrong", explained(self._address, reply))]
+        parse(reply)
+        return [("script", "ok", "it decides")]
+
+    async def clock(self) -> Sequence[Answer]:
+        """How far its clock is off from this host's."""
+        before = time.time()
+        reply = await asked(self._connection, "TIME")
+        after = time.time()
+        if not isinstance(reply, list) or len(reply) != 2:
+            raise _error(reply, "TIME")
+        return [clock_answer(int(reply[0]) + int(reply[1]) / 1e6, before, after)]
+
+    async def latency(self) -> Sequence[Answer]:
+        """How long decisions take."""
+        samples: list[int] = []
+        until = now_ns() + round(self._seconds * NS_PER_SECOND)
+        while len(samples) < CALLS and (len(samples) < LEAST_CALLS or now_ns() < until):
+            reply, latency_ns = await self._ask(self._arguments.command(self._call))
+            if isinstance(reply, RedisErrorReply):
+                return []  # the script was found not to decide
+            samples.append(latency_ns)
+        return [latency_answer(samples, self._modes.latency_limit, self._config.deadline)]
+
+    async def _ask(self, command: bytes) -> tuple[object, int]:
+        """The reply, and what it took without the time for which it lay unread here."""
+        future: asyncio.Future[tuple[object, int]] = asyncio.get_running_loop().create_future()
+
+        def replied(reply: object) -> None:
+            if not future.done():
+                future.set_result((reply, batch.latency_ns))
+
+        batch = self._connection.send(command, replied)
+        reply, latency_ns = await future
+        if isinstance(reply, CrdtbucketError) and not isinstance(reply, RedisErrorReply):
+            raise reply
+        return reply, latency_ns
+
+
+QUESTIONS: tuple[Callable[[RedisQuestions], Coroutine[Any, Any, Sequence[Answer]]], ...] = (
+    RedisQuestions.facts,
+    RedisQuestions.rights,
+    RedisQuestions.decides,
+    RedisQuestions.clock,
+    RedisQuestions.latency,
+)
+
+
+def clock_answer(theirs: float, before: float, after: float) -> Answer:
+    """Compares a clock that was read between `before` and `after` (s)."""
+    off = theirs - before if theirs < before else max(0.0, theirs - after)
+    if abs(off) <= CLOCK_S:
+        return "clock", "ok", "it agrees with this host's"
+    side = "ahead of" if off > 0 else "behind"
+    text = (
+        f"it is {abs(off):.1f} s {side} this host's: a failover between servers with such clocks "
+        "refills every bucket too early or too late. Run NTP on both"
+    )
+    return "clock", "wrong", text
+
+
+def latency_answer(samples: Sequence[int], limit: float, deadline: float) -> Answer:
+    """Compares latencies (ns) with `latency_limit` and `deadline` (s)."""
+    ranked = sorted(samples)
+    p50, p99 = (ranked[len(ranked) * part // 100] / NS_PER_SECOND for part in (50, 99))
+    told = f"p50 {p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms"
+    fix = "raise it, or use a Redis that is nearer"
+    if p99 > deadline:
+        of = f"bucket_backend.deadline is {deadline * 1e3:g} ms"
+        return "latency", "wrong", f"{told}, and {of}, so it would often be given up: {fix}"
+    if p99 > limit:
+        of = f"modes.latency_limit is {limit * 1e3:g} ms"
+        return "latency", "wrong", f"{told}, and {of}, so it would count as slow: {fix}"
+    return "latency", "ok", f"{told}, within {limit * 1e3:g} ms"
+
+
+def _version(told: dict[str, str]) -> Answer:
+    name = "Valkey" if "valkey_version" in told else "Redis"
+    version = told.get("valkey_version") or told.get("redis_version", "?")
+    compatible = re.match(r"\d+", told.get("redis_version", ""))
+    if compatible is None or int(compatible[0]) >= OLDEST:
+        return "version", "ok", f"{name} {version}"
+    return "version", "wrong", f"{name} {version}: upgrade it to {OLDEST} or newer"
+
+
+def _role(told: dict[str, str]) -> Answer:
+    if told.get("role", "master") == "master":
+        return "role", "ok", "it is a primary"
+    where = f"{told.get('master_host', '?')}:{told.get('master_port', '?')}"
+    return "role", "wrong", f"it is a replica of {where}, and takes no writes: name the primary"
+
+
+def _replicas(told: dict[str, str]) -> Iterator[Answer]:
+    if told.get("role") != "master":
+        return
+    rows = [value for name, value in told.items() if re.fullmatch(r"slave\d+", name)]
+    found = [dict(part.partition("=")[::2] for part in row.split(",")) for row in rows]
+    for one in found:
+        lag = one.get("lag", "0")
+        if one.get("state") != "online" or (lag.isdigit() and int(lag) > BEHIND_S):
+            who = f"replica {one.get('ip')}:{one.get('port')}"
+            text = f"{who} is {one.get('state')} and was heard {lag} s ago: a failover to it would "
+            yield "replication", "wrong", text + "lose what it lacks. Look at its log"
+            return
+    if found:
+        yield "replication", "ok", f"{len(found)} replica(s) follow"
+    else:
+        yield "replication", "note", "no replica: while it is gone the rule for an outage decides"
+
+
+def _error(reply: object, command: str) -> CrdtbucketError:
+    if isinstance(reply, CrdtbucketError):
+        return reply
+    return RedisReplyError(f"{command} was answered with something else: is it really a Redis?")
+
+
+__all__ = ["QUESTIONS", "RedisQuestions", "clock_answer", "latency_answer"]

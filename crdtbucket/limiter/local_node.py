@@ -1,0 +1,257 @@
+"""This limiter's node of the mesh: its protocol, its network, and the state that outlives it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crdtbucket.errors import NodeConflict
+from crdtbucket.limiter.background import Service
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.stats import fleet_row, mesh_stats
+from crdtbucket.limiter.tables import Tables
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.state_dir import StateDir
+from crdtbucket.rollout.staged import Position, row_of
+from crdtbucket.shared.table_file import TableHandoff, shared_stats
+
+if TYPE_CHECKING:
+    from crdtbucket.mesh.protocol.machine import MeshNode
+    from crdtbucket.mesh.transport.network import Mesh
+    from crdtbucket.strong.assembly import StrongSide
+
+LOG = logging.getLogger("crdtbucket")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The name and the region of a node, and its part in the mesh, if it has one."""
+
+    node: str
+    region: str = ""
+    mesh: MeshConfig | None = None
+
+
+class LocalNode:
+    """Makes the mesh of one limiter, and keeps its state. Without a mesh it does nothing."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        tables: Tables,
+        buckets: Sequence[Bucket],
+        strong: StrongSide | None = None,
+    ) -> None:
+        """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis."""
+        self.identity = identity
+        self.machine: MeshNode | None = None
+        """The protocol of this node, once it was opened with a mesh."""
+        self.mesh: Mesh | None = None
+        """The network while it runs."""
+        self._tables = tables
+        self._table = tables.main
+        self._file = tables.file
+        self._buckets = buckets
+        self._strong = strong
+        self._running: tuple[int, int, int] | None = None
+        self._position: Position | None = None
+        self._state: StateDir | None = None
+        self._saving = threading.Lock()  # over the state's use: snapshots are written in a thread
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether snapshots are kept."""
+        mesh = self.identity.mesh
+        return mesh is not None and mesh.state_dir is not None
+
+    def tell(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
+        """Peers are told from now on that this configuration is run (version, hash, stage), and how
+        far its roll-out is."""
+        self._running, self._position = running, position
+        if self.machine is not None:
+            self.machine.runs, self.machine.rollout = running, row_of(position)
+
+    def service(self, hear: Callable[[tuple[int, int, int, int, int]], None]) -> Service | None:
+        """What is to run for the mesh; None without one. `hear` is told how far a version is at a
+        peer. Raises `MeshError` for a state directory that cannot be used."""
+        config, file = self.identity.mesh, self._file
+        if config is None:
+            return None
+        # The network is imported only where there is one.
+        from crdtbucket.mesh.transport.network import Mesh
+
+        def make() -> Mesh:
+            protocol = self._protocol(config, hear)
+            mesh = Mesh(protocol, config, self._table.now, hash_key=self._table.hash_key)
+            mesh.on_conflict = self._name_used
+            self.mesh = mesh
+            return mesh
+
+        if file is None:
+            return make()
+        from crdtbucket.shared.leadership import Leadership
+
+        return Leadership(self._table, file, make, self.tell_address, self._show)
+
+    def view(self) -> dict[str, Any] | None:
+        """What the process that leads shows of the mesh to the others of its table.
+
+        None in the one that leads, or has no mesh, and before there is any.
+        """
+        if self.identity.mesh is None or self._file is None or self.mesh is not None:
+            return None
+        from crdtbucket.shared import leader_view
+
+        return leader_view.read(self._table)
+
+    def fleet(
+        self, running: tuple[int, int, int] | None, position: Position | None
+    ) -> list[dict[str, Any]]:
+        """This node and each peer with the configuration that it runs, by name."""
+        machine, view = self.machine, self.view()
+        if machine is not None:
+            return [fleet_row(*row) for row in machine.fleet(self._table.now())]
+        if view is not None:
+            return [fleet_row(*row) for row in view["fleet"]]
+        me = self.identity
+        return [fleet_row(me.node, me.region, "alive", running, row_of(position))]
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers of the mesh and of the shared table, as far as there are any."""
+        out: dict[str, Any] = {}
+        if self._file is not None:
+            out["shared"] = shared_stats(self._file, self._table)
+        mesh, machine = self.mesh, self.machine
+        if mesh is not None and machine is not None:
+            out |= mesh_stats(mesh, machine, self._table.now())
+        elif (view := self.view()) is not None:
+            out["shared"] |= {name: view.pop(name) for name in ("view_age", "omitted")}
+            del view["fleet"]
+            out |= view
+        return out
+
+    def save(self) -> None:
+        """Keeps a snapshot, if there is a state directory. It takes as long as the disk does."""
+        with self._saving:
+            if self._state is None or self.machine is None:
+                return
+            if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
+                self._state.save_owed(self._strong.unsettled_state())
+            self._state.save_snapshot(self.machine.snapshot())
+
+    def release(self) -> None:
+        """Keeps a last snapshot and gives the state directory up."""
+        if self._state is None:
+            return
+        try:
+            self.save()
+        finally:
+            with self._saving:
+                self._give_state_up()
+
+    def fail(self) -> None:
+        """The start did not succeed: nothing is left behind."""
+        self.mesh = None
+        self._give_state_up()
+
+    def end(self) -> None:
+        """The limiter is closed: its mesh is shown no more."""
+        self.mesh = None
+
+    def tell_address(self) -> None:
+        """Peers are told where this node listens, now that it does."""
+        # ":port" means that no host but this one knows its host.
+        mesh, machine = self.mesh, self.machine
+        if mesh is not None and machine is not None and not mesh.address.startswith(":"):
+            machine.address = mesh.address
+
+    def wake_waiters(self) -> None:
+        """Every caller that waits for tokens looks again."""
+        for bucket in self._buckets:
+            bucket.waiters.kick_all()
+
+    def _show(self) -> None:
+        from crdtbucket.shared import leader_view
+
+        mesh, machine = self.mesh, self.machine
+        if mesh is not None and machine is not None:
+            now = self._table.now()
+            leader_view.publish(self._table, mesh_stats(mesh, machine, now), machine.fleet(now))
+
+    def _protocol(
+        self, config: MeshConfig, hear: Callable[[tuple[int, int, int, int, int]], None]
+    ) -> MeshNode:
+        from crdtbucket.mesh.protocol.machine import MeshNode
+
+        handoff = None if self._file is None else TableHandoff(self._table)
+        goes_on = handoff is not None and bool(handoff.read())  # another process began this epoch
+        node = MeshNode(
+            self._table,
+            config,
+            name=self.identity.node,
+            region=self.identity.region,
+            address=config.advertise or "",
+            notes=handoff,
+        )
+        node.on_conflict = self._refused
+        node.runs, node.rollout = self._running, row_of(self._position)
+        node.members.on_rollout = hear
+        self.machine = node
+        if config.state_dir is not None:
+            self._take_state(StateDir(config.state_dir, self.identity.node), node, goes_on=goes_on)
+        return node
+
+    def _take_state(self, state: StateDir, node: MeshNode, *, goes_on: bool) -> None:
+        state.open()
+        self._state = state
+        # The epoch of a shared table may be recorded already: by a process that was killed since.
+        lives = state.begin_life(self._table.epoch, goes_on=self._file is not None)
+        saved = None if goes_on else state.load_snapshot()
+        if saved is not None:
+            self._restore(saved, node, lives)
+        if self._strong is not None:
+            self._strong.resume(None if saved is None else state.load_owed(), state.directory)
+
+    def _restore(self, saved: bytes, node: MeshNode, lives: int) -> None:
+        from crdtbucket.mesh.snapshot import OtherFormat
+
+        try:
+            keys = node.restore(saved)
+        except OtherFormat as error:
+            LOG.warning(
+                "%s starts its epoch no. %d without memory, as its %s; the next snapshot replaces "
+                "it. For a moment it serves its share of each limit, and then its peers tell it",
+                self.identity.node,
+                lives,
+                error,
+            )
+            return
+        LOG.info(
+            "%s starts its epoch no. %d with %d keys of the last one%s",
+            self.identity.node,
+            lives,
+            keys,
+            ": the machine has started anew since, so that peers may know better"
+            if self._table.suspects
+            else "",
+        )
+
+    def _give_state_up(self) -> None:
+        if self._state is not None:
+            self._state.close()
+            self._state = None
+
+    def _name_used(self, conflict: NodeConflict) -> None:
+        # A peer says so, or was met: the one that never was a part of the mesh came later.
+        if self.machine is not None and not self.machine.memory:
+            self.machine.refuse(conflict)
+
+    def _refused(self, _: NodeConflict) -> None:
+        # The machine has made every decision raise: those who wait for tokens must notice it, too.
+        self.wake_waiters()
+
+
+__all__ = ["Identity", "LocalNode"]

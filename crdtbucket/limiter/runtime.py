@@ -1,0 +1,217 @@
+"""The runtime of a limiter: new, open on an event loop or in a thread, closed for good."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import weakref
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from crdtbucket.errors import CrdtbucketError, LimiterClosed, LimiterNotOpen
+from crdtbucket.limiter.background import Background, Service, running
+from crdtbucket.limiter.housekeeping import Housekeeping
+from crdtbucket.limiter.local_node import LocalNode
+from crdtbucket.limiter.tables import Tables
+from crdtbucket.rollout.live_rollout import LiveRollout
+from crdtbucket.rollout.reload import Reload
+
+if TYPE_CHECKING:
+    from crdtbucket.strong.assembly import StrongSide
+
+
+class RuntimeState(enum.Enum):
+    """Where a limiter stands; the value completes "this limiter is ..."."""
+
+    NEW = "not opened"
+    OPENING = "being opened"
+    ON_LOOP = "open on an event loop"
+    IN_THREAD = "open in a thread"
+    LEFT_BEHIND = "open in the process that this one was forked from"
+    CLOSED = "closed"
+
+
+UNOPENED = (
+    "this limiter is a node of a mesh and is not open, so it would limit alone: decide inside "
+    "`async with limiter:`, or `with limiter:` where there is no event loop (the middleware for "
+    "web frameworks opens it by itself)"
+)
+FORKED = (
+    "this process was forked after the limiter had been opened, whose threads and connections are "
+    "the parent's, so it would limit alone: make the limiter before the fork and open it after "
+    "that, in each process, with shared= so that all have one table"
+)
+
+
+class Runtime:
+    """Owns what runs beside the decisions: the mesh, the side of Redis, upkeep, the file's watch.
+
+    It starts them, stops them, and refuses decisions while they do not run.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        node: LocalNode,
+        strong: StrongSide | None,
+        reload: Reload,
+        rolling: LiveRollout,
+        upkeep: Housekeeping,
+    ) -> None:
+        """Nothing runs yet. `strong`: the side of the buckets that ask Redis."""
+        self.state = RuntimeState.NEW
+        self._tables = tables
+        self._node = node
+        self._strong = strong
+        self._reload = reload
+        self._rolling = rolling
+        self._upkeep = upkeep
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_loop: AsyncExitStack | None = None
+        self._in_thread: Background | None = None
+        if node.identity.mesh is not None:
+            tables.refuse(LimiterNotOpen(UNOPENED))
+        _all.add(self)
+
+    async def open_on_loop(self) -> None:
+        """Joins the mesh on the running event loop. Raises `MeshError`; it may be tried again."""
+        self._begin()
+        try:
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(running(self._services()))
+                self._on_loop = stack.pop_all()
+            self._node.tell_address()
+        except BaseException:
+            self._fail()
+            raise
+        self._loop = asyncio.get_running_loop()
+        self._upkeep.start_on_loop()
+        self._opened(RuntimeState.ON_LOOP)
+
+    def open_in_thread(self) -> None:
+        """Joins the mesh in a thread. Raises `MeshError`; it may be tried again."""
+        self._begin()
+        try:
+            services = self._services()
+            if services:
+                thread = Background(f"crdtbucket mesh {self._node.identity.node}", services)
+                thread.start()
+                self._in_thread = thread
+            self._node.tell_address()
+        except BaseException:
+            self._fail()
+            raise
+        self._upkeep.start_thread()
+        self._opened(RuntimeState.IN_THREAD)
+
+    def close(self) -> None:
+        """Ends everything, unless it runs on an event loop."""
+        state = self.state
+        if state in (RuntimeState.ON_LOOP, RuntimeState.OPENING):
+            raise CrdtbucketError(f"this limiter is {state.value}: await aclose() there")
+        if state is RuntimeState.CLOSED:
+            return
+        if state is RuntimeState.LEFT_BEHIND:
+            self._leave_to_the_parent()
+            return
+        try:
+            self._end()
+            if self._in_thread is not None:
+                self._in_thread.stop()
+            self._release()
+        finally:
+            self._reload.stop_watch()
+
+    async def aclose(self) -> None:
+        """Ends everything, on the event loop on which it runs."""
+        if self.state is RuntimeState.IN_THREAD:
+            await asyncio.to_thread(self.close)
+            self._reload.stop_watch()  # once more: a signal handler goes only in the main thread
+            return
+        if self.state is not RuntimeState.ON_LOOP:
+            self.close()
+            return
+        if asyncio.get_running_loop() is not self._loop:
+            raise CrdtbucketError("close a limiter on the event loop on which it was opened")
+        try:
+            self._end()
+            if self._on_loop is not None:
+                await self._on_loop.aclose()
+            await asyncio.to_thread(self._release)
+        finally:
+            self._reload.stop_watch()
+
+    def after_fork(self) -> None:
+        """In the child of a fork: what was open stays the parent's alone."""
+        open_states = (RuntimeState.ON_LOOP, RuntimeState.IN_THREAD, RuntimeState.OPENING)
+        if self.state not in open_states:
+            return
+        if self._node.identity.mesh is None and self._strong is None:
+            return  # nothing connects it with others: a copy decides as well as the original
+        self.state = RuntimeState.LEFT_BEHIND
+        self._tables.refuse(LimiterNotOpen(FORKED))
+
+    def _begin(self) -> None:
+        if self.state is RuntimeState.CLOSED:
+            raise LimiterClosed("this limiter was closed: make a new one")
+        if self.state is not RuntimeState.NEW:
+            raise CrdtbucketError(f"this limiter is {self.state.value} already: open it once")
+        self._tables.begin_epoch()
+        self.state = RuntimeState.OPENING
+
+    def _services(self) -> list[Service]:
+        """What is to run beside the decisions, in the order of its start."""
+        services: list[Service] = []
+        mesh = self._node.service(self._rolling.hear)
+        if mesh is not None:
+            services.append(mesh)
+        if self._strong is not None:
+            self._strong.join(self._node.machine)
+            services.append(self._strong)
+        return services
+
+    def _opened(self, state: RuntimeState) -> None:
+        self.state = state
+        self._tables.admit()
+        self._reload.start_watch()
+
+    def _fail(self) -> None:
+        self.state = RuntimeState.NEW
+        self._node.fail()
+
+    def _end(self) -> None:
+        self.state = RuntimeState.CLOSED
+        # First of all: peers would never learn of what is taken after the last message to them.
+        self._tables.refuse(LimiterClosed("the limiter is closed"))
+        self._node.end()
+        self._node.wake_waiters()
+        self._upkeep.stop()
+
+    def _release(self) -> None:
+        try:
+            self._node.release()
+        finally:
+            self._tables.close()
+
+    def _leave_to_the_parent(self) -> None:
+        # No goodbye, no snapshot, nothing to stop: all of that is the parent's.
+        self.state = RuntimeState.CLOSED
+        self._node.end()
+        self._tables.refuse(LimiterClosed("the limiter is closed"))
+        self._tables.close()
+        self._reload.stop_watch()
+
+
+_all: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for one in list(_all):
+        one.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+__all__ = ["Runtime", "RuntimeState"]

@@ -1,0 +1,303 @@
+"""One node of the mesh as an observer sees it: reads its entries, and sends it others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import aiohttp
+
+from crdtbucket.base.clock import now_ns
+from crdtbucket.base.deadline import within
+from crdtbucket.errors import MeshError, WireError
+from crdtbucket.mesh.mesh_config import MeshConfig, is_loopback, split_address
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol import entries, wire
+from crdtbucket.mesh.transport import mesh_tls
+from crdtbucket.mesh.transport.dialer import connect, http_session
+from crdtbucket.mesh.transport.handshake import greet_as_observer
+from crdtbucket.mesh.transport.hello import NONCE_BYTES, Role
+from crdtbucket.mesh.transport.peer_connection import (
+    ConnectionLost,
+    WebSocket,
+    describe_bye,
+    hang_up,
+    receive_bytes,
+)
+from crdtbucket.mesh.transport.session import Handshake, HandshakeError, Keyring, Kind
+from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, ReconciledBucket
+from crdtbucket.reconcile.merging import HeldKey, Owner
+
+LAST = 2**64 - 1
+OBSERVER = 1
+"""The epoch in an observer's frames, which nobody reads: it counts nothing."""
+WANTED = 1024
+"""Hashes that are asked for in one frame."""
+ENTRY_BYTES, COLUMN_BYTES = 40, 23
+"""What an entry takes at most: beside its columns, and for each."""
+MOST_OWNERS = 128
+"""Processes named in one frame, so that its header stays small."""
+_HASH = struct.Struct("<QQ")
+
+
+class ObservationFailed(MeshError):
+    """A node did not answer, or not as it should; it is not asked again in this run."""
+
+
+@dataclass
+class RangeAnswer:
+    """What one answer said: keys by their hashes, and the last hash (high half) that it covers."""
+
+    keys: dict[Place, tuple[ReconciledBucket, HeldKey]]
+    upto: int
+    unknown: int = 0
+    """Keys of buckets that the file does not define."""
+
+
+class MergeOutcome(NamedTuple):
+    """What became of entries that a node was sent."""
+
+    merged: int
+    refused: int
+    """Columns that rose faster than the limit allows, and were not believed."""
+    dropped: int
+    """Entries, or columns of them, for which there was no room."""
+
+
+class ObserverLink:
+    """One authenticated WebSocket to a node: a frame out, the frame that answers it back."""
+
+    def __init__(self, ws: WebSocket, shake: Handshake, epoch: int) -> None:
+        self._ws, self._shake = ws, shake
+        self.epoch = epoch
+        """The node's running epoch, as it said last."""
+        self._seq = 0
+
+    async def ask(self, timeout: float, **values: Any) -> wire.Frame:
+        """The answer to a frame, within `timeout` s. Raises `ObservationFailed`."""
+        try:
+            return await within(timeout, self._ask(values))
+        except asyncio.TimeoutError as error:
+            raise ObservationFailed(f"no answer within {timeout:g} s") from error
+        except (ConnectionLost, ConnectionError, WireError) as error:
+            raise ObservationFailed(str(error) or type(error).__name__) from error
+
+    async def _ask(self, values: dict[str, Any]) -> wire.Frame:
+        self._seq += 1
+        asked = wire.Frame(
+            epoch=OBSERVER, to_epoch=self.epoch, seq=self._seq, sent=now_ns(), **values
+        )
+        await self._ws.send_bytes(self._shake.session.seal(Kind.FRAME, wire.encode(asked)))
+        while True:
+            kind, body = self._shake.session.open(await receive_bytes(self._ws))
+            if kind == Kind.BYE:
+                raise ConnectionLost(f"it says {describe_bye(body)}")
+            frame = wire.decode(body)
+            if frame.ack == self._seq:
+                self.epoch = frame.epoch
+                return frame
+
+    async def close(self) -> None:
+        """Hangs up."""
+        await hang_up(self._ws)
+
+
+@dataclass
+class ObservedNode:
+    """A node that is observed."""
+
+    address: str
+    name: str
+    instance: int
+    line: ObserverLink
+    buckets: BucketIndex
+    timeout: float
+    members: dict[str, str] = field(default_factory=dict)
+    """Addresses by name of the members that it knows, itself among them."""
+    tombstones: set[int] = field(default_factory=set)
+    """Epochs whose columns count no more, here."""
+    config: wire.Config | None = None
+    """Which configuration it runs: its version, its hash, and the stage of its roll-out."""
+    clock: int = 0
+    """Its clock (ns) when it sent its last answer."""
+
+    async def look(self, first: int) -> RangeAnswer:
+        """Its indebted keys in the order of hashes from `first` on, as many as one answer has.
+
+        Raises `ObservationFailed`.
+        """
+        asked = {"payload_kind": wire.RANGE, "items": (first, LAST)}
+        seen = self._read(await self.line.ask(self.timeout, **asked))
+        if seen.upto < first:
+            raise ObservationFailed("its answer covers nothing of what was asked")
+        return seen
+
+    @property
+    def owner(self) -> Owner:
+        """Its running process."""
+        return self.name, self.line.epoch
+
+    async def have(self, places: Iterable[Place]) -> dict[Place, tuple[ReconciledBucket, HeldKey]]:
+        """Those of these keys that it holds, full ones too. Raises `ObservationFailed`."""
+        wanted = sorted(places, key=lambda place: place[1])
+        found: dict[Place, tuple[ReconciledBucket, HeldKey]] = {}
+        while wanted:
+            seen = await self._want(wanted[:WANTED])
+            found |= seen.keys
+            covered = min(seen.upto, wanted[:WANTED][-1][1])
+            left = [place for place in wanted if place[1] > covered]
+            if len(left) == len(wanted):
+                raise ObservationFailed("its answers cover nothing of what was asked")
+            wanted = left
+        return found
+
+    async def meet(self) -> None:
+        """Learns whom it knows. Raises `ObservationFailed`."""
+        await self._want([])
+
+    async def _want(self, places: list[Place]) -> RangeAnswer:
+        payload = b"".join(_HASH.pack(*place) for place in places)
+        asked = {"payload_kind": wire.WANT, "payload": payload}
+        return self._read(await self.line.ask(self.timeout, **asked))
+
+    async def send(self, updates: Mapping[Place, KeyUpdate]) -> MergeOutcome:
+        """Sends it these keys, each with its columns and the tokens owed.
+
+        Raises `ObservationFailed`.
+        """
+        total = MergeOutcome(0, 0, 0)
+        for payload, origins in self._frames(updates):
+            tables = wire.Tables(1, origins, self.buckets.definitions)
+            answer = await self.line.ask(
+                self.timeout, payload=payload, tables_version=1, tables=tables
+            )
+            if answer.told is None:
+                raise ObservationFailed("it did not say what it merged")
+            total = MergeOutcome(*(a + b for a, b in zip(total, answer.told, strict=True)))
+        return total
+
+    def _read(self, frame: wire.Frame) -> RangeAnswer:
+        self.members |= {name: address for name, _, _, address in frame.members or ()}
+        self.tombstones |= set(frame.marks or ())
+        self.config, self.clock = frame.config, frame.sent
+        if frame.items is None:
+            raise ObservationFailed("it did not say what its answer covers")
+        seen = RangeAnswer({}, frame.items[1])
+        tables = frame.tables
+        if not frame.payload or tables is None:
+            return seen
+        defined = [
+            (bucket, bucket is not None and digest == bucket.spec.definition_hash, q, p)
+            for name, digest, q, p in tables.definitions
+            for bucket in (self.buckets.by_hash.get(name),)
+        ]
+        try:
+            for one in entries.read(frame.payload, len(defined), len(tables.origins)):
+                bucket, same, q, p = defined[one.definition]
+                if bucket is None:
+                    seen.unknown += 1
+                    continue
+                columns = {tables.origins[column[0]]: column[1:] for column in one.columns}
+                held = HeldKey(columns, Fraction(one.debt_ns * p, q), same)
+                seen.keys[one.lo, one.hi] = bucket, held
+        except WireError as error:
+            raise ObservationFailed(str(error)) from error
+        return seen
+
+    def _frames(self, updates: Mapping[Place, KeyUpdate]) -> Iterator[tuple[bytes, wire.Origins]]:
+        """Entries in frames that hold neither too many bytes nor too many owners."""
+        out = bytearray()
+        owners: dict[Owner, int] = {}
+        for place, (bucket, columns, owed) in updates.items():
+            space = ENTRY_BYTES + COLUMN_BYTES * len(columns)
+            crowded = len(owners.keys() | columns.keys()) > MOST_OWNERS
+            if out and (crowded or len(out) + space > wire.MAX_PAYLOAD):
+                yield bytes(out), tuple(owners)
+                out, owners = bytearray(), {}
+            numbered = [
+                (owners.setdefault(owner, len(owners)), *counts)
+                for owner, counts in columns.items()
+            ]
+            entry = entries.Entry(
+                *place, bucket.position, bucket.debt_ns(owed), tuple(sorted(numbered))
+            )
+            out += entries.write(entry)
+        if out:
+            yield bytes(out), tuple(owners)
+
+
+class Observer:
+    """Calls nodes as an observer; what it opened is closed with it."""
+
+    def __init__(
+        self,
+        config: MeshConfig,
+        buckets: BucketIndex,
+        name: str,
+        timeout: float,
+        hash_key: bytes | None = None,
+    ) -> None:
+        """`name`: what the nodes write into their logs. `timeout` (s): for each answer.
+        `hash_key`: of the hash of bucket keys, where it is not that of the mesh alone."""
+        self._buckets = buckets
+        self._timeout = timeout
+        self._keys = Keyring(config, hash_key)
+        self._context = mesh_tls.dialer_context(config)
+        self._authenticated = bool(config.secrets) or (
+            config.tls_cert is not None and config.tls_verify_peer
+        )
+        self._me = NodeInfo(name, "", 1, "", 0)
+        self._instance = int.from_bytes(os.urandom(8), "big")
+        self._lines: list[ObserverLink] = []
+
+    async def __aenter__(self) -> Observer:
+        self._http = http_session()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(line.close() for line in self._lines))
+        await self._http.close()
+
+    async def call(self, address: str) -> ObservedNode:
+        """The node at this address. Raises `ObservationFailed`."""
+        try:
+            return await within(self._timeout, self._call(address))
+        except asyncio.TimeoutError as error:
+            raise ObservationFailed(f"no answer within {self._timeout:g} s") from error
+        except (aiohttp.ClientError, OSError, ConnectionLost, WireError, HandshakeError) as error:
+            raise ObservationFailed(str(error) or type(error).__name__) from error
+
+    async def _call(self, address: str) -> ObservedNode:
+        if not self._authenticated and not is_loopback(split_address(address)[0]):
+            raise ObservationFailed(
+                "nothing would prove who answers: set mesh.secret, or mutual TLS"
+            )
+        ws = await connect(self._http, address, self._context)
+        try:
+            shake = Handshake(
+                self._keys,
+                self._me,
+                instance=self._instance,
+                nonce=os.urandom(NONCE_BYTES),
+                dialer=True,
+                role=Role.OBSERVER,
+            )
+            info = await greet_as_observer(ws, shake)
+        except BaseException:
+            await hang_up(ws)
+            raise
+        line = ObserverLink(ws, shake, info.epoch)
+        self._lines.append(line)
+        peer = ObservedNode(
+            address, info.name, shake.peer_instance, line, self._buckets, self._timeout
+        )
+        await peer.meet()
+        return peer
+
+
+__all__ = ["Observer", "ObservedNode", "ObservationFailed", "RangeAnswer", "MergeOutcome"]

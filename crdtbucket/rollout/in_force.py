@@ -1,0 +1,210 @@
+"""The buckets and the configuration in force, and how other definitions take their place."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from crdtbucket.limiter.bucket import Bucket, set_overrides
+from crdtbucket.limiter.factory import Factory
+from crdtbucket.limiter.tables import Tables
+from crdtbucket.rollout.staged import Counts
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.overrides import shadowed, with_overrides
+
+if TYPE_CHECKING:
+    from crdtbucket.config import Config
+    from crdtbucket.strong.assembly import StrongSide
+
+LOG = logging.getLogger("crdtbucket")
+
+
+@dataclasses.dataclass
+class RaisedCeiling:
+    """A bucket whose ceiling of debt is higher than its definition says."""
+
+    bucket: Bucket
+    until: int
+    """When the debt from before the change is paid (local ns)."""
+
+
+class InForce:
+    """The buckets of one limiter and their definitions. It knows nothing of stages and versions."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        factory: Factory,
+        strong: StrongSide | None,
+        buckets: dict[str, Bucket],
+        *,
+        has_redis: bool,
+    ) -> None:
+        """`buckets`: those of a new limiter, by key. `has_redis`: whether it was given a Redis."""
+        self.buckets = buckets
+        """Those in force, by key; replaced as a whole."""
+        self.config: Config | None = None
+        """The configuration in force, None until there was one."""
+        self.lock = threading.RLock()
+        """Held over each change."""
+        self.tables = tables
+        self.strong = strong
+        self._factory = factory
+        self._has_redis = has_redis
+        self._removed: dict[str, Bucket] = {}
+        self._raised: dict[str, RaisedCeiling] = {}
+
+    # ---- looking ----
+
+    def known(self, key: str) -> Bucket | None:
+        """The bucket with this key, in force or removed earlier."""
+        return self.buckets.get(key) or self._removed.get(key)
+
+    def runnable(self, config: Config) -> tuple[tuple[BucketSpec, ...], Mode]:
+        """The buckets of a configuration as they run here, and their consistency."""
+        return runnable(config, has_redis=self._has_redis or config.redis is not None)
+
+    def decided(self) -> Counts:
+        """How many calls each bucket has admitted and denied under its definition."""
+        return {one.spec.name: (one.decided()[0], None) for one in self.buckets.values()}
+
+    def ceiling(self, spec: BucketSpec) -> int:
+        """Tokens that a key of the bucket may owe. A lower ceiling would forgive present debt, and
+        a later change back would give that out again."""
+        need = spec.capacity + max(spec.max_debt, self._factory.least_debt(spec))
+        known = self.known(spec.key)
+        if known is None or known.spec == spec:
+            return need
+        held = known.spec.capacity + known.max_debt
+        strong = self.strong
+        return max(need, held if strong is None or known not in strong else strong.most(held))
+
+    # ---- changing; the lock is held ----
+
+    def begin(self, config: Config) -> None:
+        """States which configuration the limiter was made from."""
+        self.config = config
+
+    def force(self, config: Config) -> None:
+        """Brings a configuration into force that was found fit before."""
+        specs, _ = self.runnable(config)
+        if self.strong is not None:
+            self.strong.outages(
+                config.on_outage,
+                config.fallback_ratio,
+                config.fallback_scope,
+                config.expected_nodes,
+            )
+        buckets = {one.key: self._defined(one, owner) for one, owner in with_overrides(specs)}
+        set_overrides(specs, buckets)
+        gone = {key: one for key, one in self.buckets.items() if key not in buckets}
+        self._removed = {
+            key: one for key, one in (self._removed | gone).items() if key not in buckets
+        }
+        self.buckets = buckets
+        _wake_waiters([*buckets.values(), *gone.values()])
+        before, self.config = self.config, config
+        LOG.info(
+            "configuration %d (%s) is in force%s: %d buckets%s%s",
+            config.version,
+            config.hash,
+            "" if before is None else f" after {before.version} ({before.hash})",
+            len(buckets),
+            "".join(f", {one.spec.name} removed" for one in gone.values()),
+            "" if config.enabled else "; rating.enabled is false, so that nothing is denied",
+        )
+
+    def stage(self, before: Config, target: Config, share: float) -> None:
+        """Puts a share of the keys of each bucket that changes under its new definition. New
+        buckets come at once; all other differences come at the end."""
+        specs, _ = self.runnable(target)
+        kept = {one.key for one in before.buckets}
+        buckets = dict(self.buckets)
+        for spec, owner in with_overrides(specs):
+            bucket = buckets.get(spec.key)
+            if bucket is None:
+                if share and owner.key not in kept:
+                    buckets[spec.key] = self._defined(spec, owner)
+            elif differs(bucket.spec, spec) and (share or bucket.candidate is not None):
+                self._stage(bucket, spec, share)
+        set_overrides((one for one in specs if one.key in buckets.keys() - kept), buckets)
+        self.buckets = buckets
+        _wake_waiters(buckets.values())
+
+    def relax(self) -> None:
+        """Puts ceilings that were raised for a time back to what the definitions say. To be called
+        every second or so, without the lock."""
+        now = self.tables.main.now()
+        if not any(now >= one.until for one in list(self._raised.values())):
+            return
+        with self.lock:
+            for key, one in list(self._raised.items()):
+                if now >= one.until:
+                    del self._raised[key]
+                    spec = one.bucket.spec
+                    one.bucket.define(spec, min_debt=self._factory.least_debt(spec))
+                    self._follow(one.bucket)
+
+    def _defined(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
+        bucket = self.known(spec.key)
+        if bucket is not None and bucket.candidate is not None:
+            bucket.unstage(keep=bucket.candidate == spec)
+            self._note_ceiling(bucket)
+        if bucket is None:
+            bucket = self._factory.make(spec, owner)
+        elif bucket.spec != spec:
+            ceiling = self.ceiling(spec)
+            bucket.define(spec, min_debt=ceiling - spec.capacity)
+            self._note_ceiling(bucket)
+        self._follow(bucket)
+        return bucket
+
+    def _stage(self, bucket: Bucket, spec: BucketSpec, share: float) -> None:
+        # Keys go back and forth between the two, so that both have the ceiling of either.
+        ceiling = self.ceiling(spec)
+        if bucket.candidate is not None:
+            ceiling = max(ceiling, bucket.candidate.capacity + bucket.candidate_max_debt)
+        bucket.define(bucket.spec, min_debt=ceiling - bucket.spec.capacity)
+        bucket.stage(spec, share, min_debt=ceiling - spec.capacity)
+        self._raised.pop(spec.key, None)
+        self._follow(bucket)
+
+    def _note_ceiling(self, bucket: Bucket) -> None:
+        """Remembers a ceiling that is higher than the definition says, until the debt is paid."""
+        spec, ceiling = bucket.spec, bucket.spec.capacity + bucket.max_debt
+        self._raised.pop(spec.key, None)
+        if ceiling > spec.capacity + max(spec.max_debt, self._factory.least_debt(spec)):
+            q, p = spec.emission
+            until = self.tables.main.now() + -(-q * ceiling // p)
+            self._raised[spec.key] = RaisedCeiling(bucket, until)
+
+    def _follow(self, bucket: Bucket) -> None:
+        if self.strong is not None:
+            self.strong.follow(bucket)
+
+
+def runnable(config: Config, *, has_redis: bool) -> tuple[tuple[BucketSpec, ...], Mode]:
+    """The buckets that run, and their consistency: all are eventual without a Redis to ask, and
+    all are shadows where `rating.enabled` is false."""
+    specs, consistency = config.buckets, config.consistency
+    if not has_redis:
+        specs = tuple(dataclasses.replace(one, consistency=None) for one in specs)
+        consistency = Mode.EVENTUAL
+    return (specs if config.enabled else shadowed(specs)), consistency
+
+
+def differs(old: BucketSpec, new: BucketSpec) -> bool:
+    """Whether keys of a bucket get other limits, its overrides aside."""
+    return dataclasses.replace(old, overrides=()) != dataclasses.replace(new, overrides=())
+
+
+def _wake_waiters(buckets: Iterable[Bucket]) -> None:
+    for bucket in buckets:
+        bucket.waiters.kick_all()
+
+
+__all__ = ["InForce", "differs", "runnable"]

@@ -1,0 +1,133 @@
+"""The configuration file from which a limiter is made."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.state_dir import StateDir
+from crdtbucket.rollout.in_force import runnable
+from crdtbucket.rollout.rollout_store import HostRollout, begun
+from crdtbucket.rollout.staged import Position
+from crdtbucket.rollout.watching import content_of
+from crdtbucket.shared.table_file import path_for
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.strong.redis.redis_config import RedisConfig
+
+if TYPE_CHECKING:
+    from crdtbucket.config import Config
+
+LOG = logging.getLogger("crdtbucket")
+ALONE = "local"
+"""The node name of a limiter without a mesh."""
+
+
+@dataclass(frozen=True)
+class LimiterFile:
+    """A file as it was when the limiter was made, with the arguments that override it."""
+
+    path: str
+    content: bytes
+    """Its `content_of`, from before it was read: a change in between is then seen as one."""
+    config: Config
+    first: Config
+    """The version to begin with: the one before, while the file's own is being rolled out."""
+    position: Position | None
+    """How far that roll-out is; None where there is none."""
+    node: str | None
+    mesh: MeshConfig | None
+    shared: str | os.PathLike[str] | None
+    watch: bool
+    """Whether the file is watched while the limiter is open."""
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        node: str | None,
+        mesh: MeshConfig | None,
+        shared: str | os.PathLike[str] | None,
+        watch: bool,
+    ) -> LimiterFile:
+        """Reads a file; arguments that are not None override it. Raises `ConfigError`."""
+        from crdtbucket.config import load_config  # reads YAML: only for those who have a file
+
+        content = content_of(path)
+        config = load_config(path)
+        node = config.node if node is None else node
+        mesh = mesh or config.mesh
+        shared = config.shared if shared is None else shared
+        first, position = config, None
+        if config.rollout is not None:
+            known = begun(config, *rollout_places(node, mesh, shared))
+            first, position = known or (config, None)
+        return cls(
+            os.path.abspath(path), content, config, first, position, node, mesh, shared, watch
+        )
+
+    def settings(
+        self,
+        redis: RedisConfig | str | None,
+        on_mode_change: Callable[[ModeNotice], None] | None,
+    ) -> dict[str, Any]:
+        """The arguments of the limiter, by name. `redis` overrides the file's."""
+        config, first = self.config, self.first
+        store = redis or config.redis
+        buckets, consistency = runnable(first, has_redis=store is not None)
+        if store is None and _wants_strong(first):
+            LOG.warning(
+                "%s asks for strong consistency and names no Redis: its buckets run in eventual "
+                "mode (give bucket_backend.connection a host or a url)",
+                config.path,
+            )
+        if not config.enabled:
+            LOG.warning(
+                "%s: rating.enabled is false: every call is admitted, and what the limits would "
+                "have denied is counted",
+                config.path,
+            )
+        return {
+            "buckets": buckets,
+            "node": self.node,
+            "region": config.region or "",
+            "mesh": self.mesh,
+            "redis": store,
+            "consistency": consistency,
+            "degradation": Degradation(
+                first.on_outage,
+                first.fallback_ratio,
+                first.fallback_scope,
+                config.modes,
+                on_mode_change,
+                config.webhook,
+                first.expected_nodes,
+            ),
+            "shared": self.shared,
+        }
+
+
+def rollout_places(
+    node: str | None, mesh: MeshConfig | None, shared: str | os.PathLike[str] | None
+) -> tuple[HostRollout | None, StateDir | None]:
+    """Where a node keeps a roll-out: beside its shared table, and in its state directory."""
+    host = None
+    if shared is not None:
+        host = HostRollout(path_for(shared, ALONE if node is None else node))
+    if node is None or mesh is None or mesh.state_dir is None:
+        return host, None
+    return host, StateDir(mesh.state_dir, node)
+
+
+def _wants_strong(config: Config) -> bool:
+    asked = {config.consistency, *(spec.consistency for spec in config.buckets)}
+    return Mode.STRONG in asked
+
+
+__all__ = ["ALONE", "LimiterFile", "rollout_places"]

@@ -1,0 +1,112 @@
+"""The reasons why a configuration cannot come into force while a limiter works."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from crdtbucket._core import Table
+from crdtbucket.errors import InvalidSpec, Problem
+from crdtbucket.rollout.in_force import InForce
+from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, with_overrides
+
+if TYPE_CHECKING:
+    from crdtbucket.config import Config
+
+FIXED = {
+    "node": "node",
+    "region": "region",
+    "mesh": "mesh",
+    "redis": "rating.bucket_backend",
+    "modes": "rating.modes",
+    "webhook": "rating.webhook",
+}
+"""Fields of a configuration that hold for the life of a limiter, and what a file calls them."""
+
+
+def fixed(config: Config, running: Config | None, started: Mapping[str, Any]) -> Iterator[Problem]:
+    """Settings that would change and cannot. `started`: those of a limiter without a file."""
+    for field, path in FIXED.items():
+        new = getattr(config, field)
+        if running is not None:
+            old = getattr(running, field)
+        else:
+            old = started.get(field, new)
+            new = old if new is None else new
+        for where in _differences(path, old, new):
+            yield Problem(
+                "cannot change while the limiter works",
+                "put it back, or restart this process",
+                where,
+                config.path,
+            )
+
+
+def unfit(config: Config, now: InForce) -> Iterator[Problem]:
+    """Buckets that cannot become what `config` says; `now` has those that are in force."""
+    specs, consistency = now.runnable(config)
+    changed, seen = Counter[Table](), set[str]()
+    for spec, owner in with_overrides(specs):
+        path = f"services.{owner.name}"
+        strong = (owner.consistency or consistency) is Mode.STRONG
+        known = now.known(spec.key)
+        if spec.key in seen:
+            fix = "rename one; all kinds of hyphens count as the same"
+            yield Problem(f"two buckets are called {spec.name!r}", fix, path, config.path)
+        seen.add(spec.key)
+        if known is not None and known.immediate is strong:
+            yield Problem(
+                f"cannot become {'strong' if strong else 'eventual'} while the limiter works",
+                "leave its consistency, give the bucket another name, or restart this process",
+                f"{path}.consistency",
+                config.path,
+            )
+        elif strong and now.strong is None:
+            yield Problem(
+                "is strong, and this limiter began without any strong bucket",
+                "restart this process, or set consistency: eventual",
+                f"{path}.consistency",
+                config.path,
+            )
+        elif strong and now.strong is not None:
+            try:
+                now.strong.arguments(spec, now.ceiling(spec) - spec.capacity)
+            except InvalidSpec as error:
+                yield Problem(error.message, error.fix, f"{path}.{error.field}", config.path)
+        changed[now.tables.of(strong)] += known is None or known.spec != spec
+    if len(seen) > MAX_BUCKETS:
+        yield Problem(f"has {len(seen)} buckets and overrides", FEWER, "services", config.path)
+    yield from _without_room(config, changed)
+
+
+def _without_room(config: Config, changed: Mapping[Table, int]) -> Iterator[Problem]:
+    # A ceiling that is raised for a time takes a second definition later; stages raise that of the
+    # old definition as well.
+    each = 2 if config.rollout is None else 3
+    for table, count in changed.items():
+        if each * count > table.free_definitions:
+            yield Problem(
+                f"changes {count} buckets, and there is room for "
+                f"{table.free_definitions // each} changes now",
+                "try again in a minute; with so many buckets, change fewer at a time",
+                "services",
+                config.path,
+            )
+
+
+def _differences(path: str, old: object, new: object) -> Iterator[str]:
+    """Paths at which two settings differ; never the values, which may be secret."""
+    if old == new:
+        return
+    if not dataclasses.is_dataclass(old) or type(old) is not type(new):
+        yield path
+        return
+    for field in dataclasses.fields(old):
+        if getattr(old, field.name) != getattr(new, field.name):
+            yield f"{path}.{field.name}"
+
+
+__all__ = ["fixed", "unfit"]

@@ -1,0 +1,330 @@
+"""Sends requests to one server, books the answers, and decides here what stays unanswered."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Protocol
+
+from crdtbucket._core import BucketCore, Decision
+from crdtbucket.errors import CrdtbucketError, RedisReplyError
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.mode_controller import Failure
+from crdtbucket.strong.deadlines import Deadlines, PendingRequest
+from crdtbucket.strong.endpoint_health import EndpointHealth
+from crdtbucket.strong.ledger import Ledger
+from crdtbucket.strong.redis import script
+from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
+from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.room_queue import QueuedRequest, RoomQueue
+from crdtbucket.strong.server_link import ServerLink
+from crdtbucket.strong.store_request import StoreRequest
+from crdtbucket.strong.window import Window
+
+ELSEWHERE = ("MOVED", "ASK")
+COUNTERS = ("answered", "late", "timed_out", "indeterminate", "cancelled")
+ASKING = b"*1\r\n$6\r\nASKING\r\n"
+UNYIELDED = 64
+"""Decisions that are made without waiting for anything before other tasks may run."""
+
+
+class DispatchListener(Protocol):
+    """What the dispatcher asks and tells the endpoint that it belongs to."""
+
+    def barred(self) -> bool:
+        """Whether no request may be sent, however well the server is."""
+
+    def request_given_up(self) -> None:
+        """A request was decided here, so its key is to be settled."""
+
+    def server_forgot(self) -> None:
+        """The server lacks a record that it held: it may have lost others."""
+
+    def server_is_replica(self) -> None:
+        """The server takes no writes."""
+
+    def redirect(self, pending: PendingRequest, error: RedisErrorReply) -> bool:
+        """Another server decides this (MOVED, ASK). Whether the request was sent there."""
+
+
+class Dispatcher:
+    """One request for each decision, and none twice.
+
+    Requests and answers of a connection keep their order, so that the ledger is never behind the
+    server's record. All of it runs on one event loop.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        link: ServerLink,
+        health: EndpointHealth,
+        deadline_ns: int,
+        listener: DispatchListener,
+    ) -> None:
+        self.counters = dict.fromkeys(COUNTERS, 0)
+        self._ledger = ledger
+        self._link = link
+        self.health = health
+        self._listener = listener
+        self._deadlines = Deadlines(self, deadline_ns, self._overdue)
+        self._queue = RoomQueue(deadline_ns, self._silent)
+        self._window = Window(health.controller.latency_limit_ns // 4)
+        self._unyielded = 0
+
+    @property
+    def open_calls(self) -> int:
+        """Decisions that were asked for and are neither made nor given up."""
+        return len(self._deadlines) + len(self._queue)
+
+    def usable(self) -> bool:
+        """Whether a request may be sent now."""
+        strong = self.health.controller.mode is Mode.STRONG and self._link.connection is not None
+        return strong and not self.barred()
+
+    def barred(self) -> bool:
+        """Whether no request may be sent, however well the server is."""
+        return self._listener.barred()
+
+    # ---- decisions ----
+
+    async def acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
+        """The server's decision, or within the deadline that of the mode without it. The deadline
+        begins when the request is written, for which it may wait behind others."""
+        if self._unyielded >= UNYIELDED:
+            self._unyielded = 0
+            await asyncio.sleep(0)
+        begun = self.begin(bucket, key, cost)
+        if isinstance(begun, Decision):
+            return begun
+        try:
+            decision = await begun
+        except asyncio.CancelledError:
+            self.abandon(begun)
+            raise
+        assert decision is not None, "a request with a key ends with a decision"
+        return decision
+
+    def begin(
+        self, bucket: BucketCore, key: str | bytes, cost: int
+    ) -> Decision | asyncio.Future[Decision | None]:
+        """A decision that is made at once, or the future of one. Raises as `take`."""
+        if not self.usable():
+            self._unyielded += 1
+            return self._decide_here(bucket, key, cost)
+        connection = self._link.connection
+        room = connection is not None and connection.has_room(self._window.size)
+        if self._queue or not room:
+            return self._queue.add(bucket, key, cost)
+        with self._ledger.lock:
+            opened = self._ledger.open(bucket, key, cost, self._link.fence)
+        if isinstance(opened, Decision):
+            self._unyielded += 1
+            return opened
+        self._unyielded = 0
+        return self.send(opened)
+
+    def abandon(self, future: asyncio.Future[Decision | None]) -> None:
+        """The caller of `begin` is gone: tokens that nobody will use go back."""
+        self.counters["cancelled"] += 1
+        if not future.done():
+            future.cancel()
+        elif not future.cancelled() and future.exception() is None:
+            given = future.result()
+            if given is not None and given.allowed:
+                self._ledger.refund(given)
+
+    def admit(self) -> None:
+        """Sends queued requests while there is room, and decides them here when the server is not
+        in use any more."""
+        while self._queue:
+            usable, connection = self.usable(), self._link.connection
+            if usable and not (connection and connection.has_room(self._window.size)):
+                return
+            queued = self._queue.pop()
+            if not queued.future.done():  # else it was cancelled
+                self._admit_one(queued, usable)
+
+    def _admit_one(self, queued: QueuedRequest, usable: bool) -> None:
+        bucket, key, cost, future, _ = queued
+        try:
+            opened: StoreRequest | Decision
+            if usable:
+                with self._ledger.lock:
+                    opened = self._ledger.open(bucket, key, cost, self._link.fence)
+            else:
+                opened = self._decide_here(bucket, key, cost)
+        except CrdtbucketError as error:
+            future.set_exception(error)
+            return
+        if isinstance(opened, Decision):
+            future.set_result(opened)
+        else:
+            self._send(opened, future)
+
+    def _silent(self, queued: QueuedRequest) -> None:
+        self._admit_one(queued, usable=False)
+
+    def _decide_here(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
+        return self._ledger.decide_here(bucket, key, cost, self.health.mode_without_store)
+
+    # ---- requests ----
+
+    def send(self, request: StoreRequest) -> asyncio.Future[Decision | None]:
+        """Sends a request. The future ends within the deadline."""
+        future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
+        self._send(request, future)
+        return future
+
+    def _send(self, request: StoreRequest, future: asyncio.Future[Decision | None]) -> None:
+        pending = PendingRequest(self, request, future)
+        self._deadlines.add(pending)
+        self._transmit(pending)
+
+    def take_over(self, pending: PendingRequest, asking: bool) -> None:
+        """Sends what another server did not decide; its deadline stays. `asking`: the slot is
+        being moved to this server."""
+        pending.request.call.fence = self._link.fence
+        self._deadlines.take_over(pending)
+        # Whether a server that takes over a slot has the script is not known before it is asked,
+        # and it would be asked in vain: ASKING holds for one command.
+        self._transmit(pending, source=asking, asking=asking)
+
+    def _transmit(
+        self, pending: PendingRequest, *, source: bool = False, asking: bool = False
+    ) -> None:
+        """Sends a request; with `source` the whole script, to a server that lacks it; `asking` for
+        a slot that is being moved."""
+        connection = self._link.connection
+        if connection is None or connection.congested or connection.closed:
+            self._give_up(pending)
+            return
+        arguments = pending.request.rules.arguments
+        call = pending.request.call
+        command = arguments.eval_command(call) if source else arguments.command(call)
+        self.health.asked()
+        if asking:
+            connection.send(ASKING, _ignore)
+        pending.sent = connection.send(command, partial(self._replied, pending))
+        pending.first = pending.first or pending.sent
+        pending.unanswered = True
+
+    def _replied(self, pending: PendingRequest, reply: object) -> None:
+        if self._queue:
+            self._queue.answered()
+        self._handle(pending, reply)
+        if self._queue:
+            self.admit()
+
+    def _handle(self, pending: PendingRequest, reply: object) -> None:
+        if isinstance(reply, RedisConnectionLost):
+            self._count_unknown(pending)
+            self._give_up(pending)
+            self._ledger.connection_ended(pending.request)
+            return
+        pending.unanswered = False
+        if isinstance(reply, RedisErrorReply):
+            self._refused(pending, reply)
+            return
+        late = pending.done
+        try:
+            result = self._answered(pending, script.parse(reply))
+        except RedisReplyError as error:
+            self.health.fail(Failure.SCRIPT, str(error))
+            self._count_unknown(pending)
+            self._give_up(pending)
+            return
+        if late:
+            return
+        if isinstance(result, StoreRequest):
+            pending.request = result
+            self._transmit(pending)
+        elif result is None and pending.request.key is not None:
+            self._give_up(pending)
+        else:
+            self._finish(pending, result)
+
+    def _answered(
+        self, pending: PendingRequest, answer: script.ScriptAnswer
+    ) -> Decision | StoreRequest | None:
+        """Books an answer. Returns what `Ledger.book` does, or the same request to be sent again.
+        Raises `RedisReplyError`."""
+        ledger, request = self._ledger, pending.request
+        assert pending.sent is not None
+        latency, late = pending.sent.latency_ns, pending.done
+        with ledger.lock:
+            self.health.observe(latency)
+            self.counters["late" if late else "answered"] += 1
+        if self._queue:
+            self._window.answered(latency)
+        # A denial, and a request that the script sends back, write nothing.
+        wrote = answer.status is script.ScriptStatus.ALLOWED and request.cost > 0
+        self.health.answered(latency, late=late, wrote=wrote)
+        if late:
+            ledger.ended(request, answer)
+            return None
+        if answer.status is script.ScriptStatus.FENCED:
+            with ledger.lock:
+                self._link.renew_fence(request)
+            return request
+        unknown = answer.status is script.ScriptStatus.UNKNOWN
+        if unknown and request.item not in ledger.unsettled.pending:
+            self._listener.server_forgot()
+        with ledger.lock:
+            wanted = not pending.future.cancelled()
+            return ledger.book(request, answer, self._link.fence, wanted)
+
+    def _refused(self, pending: PendingRequest, error: RedisErrorReply) -> None:
+        """An error reply: the request did not run, or changed nothing."""
+        assert pending.sent is not None
+        late, latency = pending.done, pending.sent.latency_ns
+        sent_on = error.code in ELSEWHERE and self._listener.redirect(pending, error)
+        if sent_on:
+            self.health.answered(latency, late=late)
+        else:
+            self.refused(error, latency, late=late)
+        if error.code == "NOSCRIPT" and not late:
+            self._transmit(pending, source=True)
+        elif not sent_on:
+            self._give_up(pending)
+
+    def refused(self, error: RedisErrorReply, latency_ns: int, *, late: bool) -> None:
+        """The server answered with an error, which was not redirected."""
+        self.health.refused(error, latency_ns, late=late)
+        if error.code == "READONLY":
+            self._listener.server_is_replica()
+
+    # ---- endings ----
+
+    def _count_unknown(self, pending: PendingRequest) -> None:
+        if not pending.done:
+            self.counters["indeterminate"] += 1
+
+    def _give_up(self, pending: PendingRequest) -> None:
+        """Decides without the server, which may or may not have decided."""
+        if not pending.done:
+            wanted = not pending.future.cancelled()
+            mode = self.health.mode_without_store
+            self._finish(pending, self._ledger.give_up(pending.request, mode, wanted))
+            self._listener.request_given_up()
+        if not pending.unanswered:
+            self._ledger.ended(pending.request)
+
+    def _finish(self, pending: PendingRequest, decision: Decision | None) -> None:
+        pending.done = True
+        self._deadlines.let_go()
+        if not pending.future.done():
+            pending.future.set_result(decision)
+
+    def _overdue(self, pending: PendingRequest) -> None:
+        self.counters["timed_out"] += 1
+        self._count_unknown(pending)
+        self._give_up(pending)
+        self.health.timed_out()
+
+
+def _ignore(_: object) -> None:
+    """The reply to ASKING says nothing that the one to the request does not."""
+
+
+__all__ = ["ELSEWHERE", "DispatchListener", "Dispatcher"]

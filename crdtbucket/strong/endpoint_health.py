@@ -1,0 +1,147 @@
+"""What the answers of one server say of it: its mode, its latency, its failures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.histogram import Histogram
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.mode_controller import Change, Controller, Failure
+from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.rights import explained
+from crdtbucket.strong.server_link import ServerLink
+
+LOG = logging.getLogger("crdtbucket.strong")
+
+
+class ModeListener(Protocol):
+    """What wants to know of the modes of an endpoint."""
+
+    def mode_changed(self, change: Change) -> None:
+        """The endpoint has a new mode."""
+
+
+class EndpointHealth:
+    """Feeds the mode controller of one endpoint and keeps its figures."""
+
+    def __init__(
+        self,
+        link: ServerLink,
+        controller: Controller,
+        now: Callable[[], int],
+        listener: ModeListener,
+    ) -> None:
+        self.controller = controller
+        self.now = now
+        self._link = link
+        self._listener = listener
+        self._latency = Histogram()
+        self._failed: dict[str, int] = {}
+        self._complained = ""
+        self._slow = False
+        self._mode_ns: dict[Mode, int] = {}
+        self._mode_since = now()
+        self._switches = 0
+
+    @property
+    def mode(self) -> Mode:
+        """How decisions are made at this endpoint now."""
+        return self.controller.mode
+
+    @property
+    def mode_without_store(self) -> Mode:
+        """The mode of a decision that the server does not make."""
+        return self.mode if self.mode is not Mode.STRONG else Mode.FALLBACK
+
+    def asked(self) -> None:
+        """A request is about to be sent."""
+        self.controller.asked(self.now())
+
+    def observe(self, latency_ns: int) -> None:
+        """Counts the latency of an answer. Call it under the lock of the ledger."""
+        self._latency.add(latency_ns)
+
+    def answered(self, latency_ns: int, *, late: bool, wrote: bool = True) -> None:
+        """A good answer came; `late` and `wrote` as of `Controller.answered`."""
+        self.note(self.controller.answered(self.now(), latency_ns, late=late, wrote=wrote))
+
+    def answered_by_thread(
+        self, latency_ns: int, wrote: bool, on_loop: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """A request of a thread was answered in time. What follows from that is done by `on_loop`,
+        on the event loop."""
+        change = self.controller.answered(self.now(), latency_ns, wrote=wrote)
+        if change is not None or self.controller.slow is not self._slow:
+            on_loop(lambda: self.note(change))
+
+    def timed_out(self) -> None:
+        """A request passed its deadline without an answer."""
+        self.note(self.controller.timed_out(self.now()))
+
+    def fail(self, failure: Failure, why: str) -> None:
+        """A request certainly got no good answer."""
+        self._failed[failure.value] = self._failed.get(failure.value, 0) + 1
+        if failure is Failure.AUTH and why != self._complained:
+            self._complained = why  # only a person can mend it, and retries would fill the log
+            LOG.error("%s", why)
+        else:
+            LOG.debug("%s: %s", self._link.address, why)
+        self.note(self.controller.failed(self.now(), failure, why))
+
+    def refused(self, error: RedisErrorReply, latency_ns: int, *, late: bool) -> None:
+        """The server answered with an error. `late`: after the deadline."""
+        if error.code == "NOSCRIPT":  # the server is well, and only lacks the script
+            self.answered(latency_ns, late=late)
+        else:
+            self.fail(Failure(error.kind), explained(self._link.address, error))
+
+    def moved(self) -> None:
+        """The endpoint has another server: what is known of the old one does not count."""
+        self.controller.moved(self.now())
+
+    def tick(self) -> None:
+        """Looks at what the passing of time alone has changed."""
+        self.note(self.controller.tick(self.now()))
+
+    def note(self, change: Change | None) -> None:
+        """Passes a change of mode on, and logs when the server becomes slow or is so no longer."""
+        if self.controller.slow is not self._slow:
+            self._slow = not self._slow
+            if change is None:
+                self._log_slowness()
+        if change is not None:
+            now = self.now()
+            spent = self._mode_ns.get(change.before, 0) + now - self._mode_since
+            self._mode_ns[change.before] = spent
+            self._mode_since = now
+            self._switches += 1
+            self._listener.mode_changed(change)
+
+    def _log_slowness(self) -> None:
+        address = self._link.address
+        if self._slow:
+            why = "without a mesh an exact answer that is slow is worth more than the quota"
+            slowness = self.controller.slowness
+            LOG.warning("Redis %s: slow: %s; still strong, because %s", address, slowness, why)
+        else:
+            LOG.info("Redis %s: no longer slow", address)
+
+    def stats(self) -> dict[str, Any]:
+        """Figures for people and metrics."""
+        seconds = dict(self._mode_ns)
+        seconds[self.mode] = seconds.get(self.mode, 0) + self.now() - self._mode_since
+        return {
+            "mode": str(self.mode),
+            "mode_seconds": {str(mode): ns / NS_PER_SECOND for mode, ns in seconds.items()},
+            "switches": self._switches,
+            "slow": self.controller.slow,
+            "failed": dict(self._failed),
+            "latency": self._latency.cumulative(),
+            "latency_sum": self._latency.sum_ns / NS_PER_SECOND,
+        }
+
+
+__all__ = ["EndpointHealth", "ModeListener"]

@@ -1,0 +1,255 @@
+"""Where the Redis primaries are, and which endpoint decides which key."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol
+
+from crdtbucket._core import BucketCore
+from crdtbucket.base.address import Address
+from crdtbucket.errors import RedisUnavailable
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.controller.mode_controller import Change, ControllerSettings
+from crdtbucket.strong.controller.shared_controller import SharedController
+from crdtbucket.strong.deadlines import PendingRequest
+from crdtbucket.strong.endpoint import Endpoint
+from crdtbucket.strong.ledger import Ledger
+from crdtbucket.strong.redis import topology
+from crdtbucket.strong.redis.access import server_access, tls_context
+from crdtbucket.strong.redis.locator import Locator
+from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.registry import Registry
+from crdtbucket.strong.redis.resp import RedisErrorReply
+
+LOG = logging.getLogger("crdtbucket.strong")
+SEVERITY = {
+    Mode.STRONG: logging.INFO,
+    Mode.EVENTUAL: logging.WARNING,
+    Mode.FALLBACK: logging.CRITICAL,
+}
+WORST = (Mode.FALLBACK, Mode.EVENTUAL, Mode.STRONG)
+Ranges = tuple[tuple[int, int], ...]
+
+
+class EndpointsListener(Protocol):
+    """What wants to know of all endpoints."""
+
+    def endpoint_changed(self, endpoint: Endpoint, change: Change) -> None:
+        """An endpoint has a new mode."""
+
+    def barred(self) -> bool:
+        """Whether no server may be used, however well it is."""
+
+
+class Endpoints:
+    """One endpoint for each primary. `locate` finds out where they are now."""
+
+    def __init__(
+        self,
+        config: RedisConfig,
+        ledger: Ledger,
+        registry: Registry,
+        modes: ControllerSettings,
+        degraded: Mode,
+        listener: EndpointsListener,
+        met: Mapping[str, str] | None,
+    ) -> None:
+        """`degraded`: the mode when Redis is slow. `met`: see `Store`."""
+        self.by_address: dict[Address, Endpoint] = {}
+        self.look = asyncio.Event()
+        """Set when the primaries may be elsewhere by now."""
+        self._config = config
+        self._tls = tls_context(config)
+        self._locator = Locator(config, self._tls)
+        self._ledger = ledger
+        self._registry = registry
+        self._modes = modes
+        self._degraded = degraded
+        self._listener = listener
+        self._met = met
+        self._unknown = ""
+        self._warned = False
+        self._fences = itertools.count(1)
+        self._slots: list[Endpoint | None] = [None] * topology.SLOTS
+        self._only: Endpoint | None = None
+        self._running = False
+        self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
+
+    # ---- life ----
+
+    async def connect(self) -> None:
+        """Connects to every primary that is known, as far as that is possible."""
+        await asyncio.gather(*(one.supervisor.connect() for one in self.by_address.values()))
+
+    async def run(self) -> None:
+        """Settles what an earlier epoch left unsettled, then starts the upkeep of all endpoints."""
+        # The earlier epoch comes first, before this one takes anything.
+        for endpoint in self.by_address.values():
+            if endpoint.usable():
+                await endpoint.supervisor.settle_briefly()
+        self._running = True
+        for endpoint in self.by_address.values():
+            self._supervise(endpoint)
+
+    def cancel(self) -> list[asyncio.Task[None]]:
+        """Ends the upkeep; the tasks that are ending."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    async def stop(self) -> None:
+        """Settles what can be settled quickly, and closes the connections."""
+        await asyncio.gather(*(one.supervisor.stop() for one in self.by_address.values()))
+
+    def wake(self) -> None:
+        """Something is to be settled."""
+        for endpoint in self.by_address.values():
+            if endpoint.usable():  # else a probe comes first, at its own time
+                endpoint.supervisor.wake()
+
+    # ---- which endpoint ----
+
+    def of(self, bucket: BucketCore, key: str | bytes) -> Endpoint | None:
+        """Where a key is decided; None when that is not known."""
+        if self._only is not None:
+            return self._only
+        return self.at(self._ledger.names.key(bucket, bucket.hash(key)))
+
+    def at(self, name: bytes) -> Endpoint | None:
+        """Where a Redis key is held; None when that is not known."""
+        return self._only or self._slots[topology.slot(name)]
+
+    @property
+    def worst_mode(self) -> Mode:
+        """The worst mode of all endpoints; fallback while none is known."""
+        modes = {endpoint.mode for endpoint in self.by_address.values()} or {Mode.FALLBACK}
+        return next(mode for mode in WORST if mode in modes)
+
+    async def locate(self) -> None:
+        """Finds out where the primaries are, and follows them."""
+        try:
+            found = await self._locator.locate()
+        except RedisUnavailable as error:
+            if not self.by_address and str(error) != self._unknown:
+                self._unknown = str(error)
+                LOG.critical("no Redis primary is known: %s", error)
+            return
+        self._unknown = ""
+        gone = {a: e for a, e in self.by_address.items() if a not in dict(found.primaries)}
+        slots: list[Endpoint | None] = [None] * topology.SLOTS
+        for address, ranges in found.primaries:
+            endpoint = self.by_address.get(address) or self._successor(address, ranges, gone)
+            for first, last in ranges:
+                slots[first : last + 1] = [endpoint] * (last + 1 - first)
+        self._slots = slots
+        for address, endpoint in gone.items():
+            del self.by_address[address]
+            await self._drop(endpoint)
+        self._only = next(iter(self.by_address.values())) if len(found.primaries) == 1 else None
+
+    def _successor(
+        self, address: Address, ranges: Ranges, gone: dict[Address, Endpoint]
+    ) -> Endpoint:
+        """The endpoint that goes on at a new address, after a failover, or a new one."""
+        for old, endpoint in gone.items():
+            if self._slots[ranges[0][0]] is endpoint:
+                LOG.info("the primary at %s went on to %s", old, address)
+                del gone[old], self.by_address[old]
+                endpoint.move(address)
+                break
+        else:
+            endpoint = self._new(address, ranges)
+            if self._running:
+                self._supervise(endpoint)
+        self.by_address[address] = endpoint
+        return endpoint
+
+    def _new(self, address: Address, ranges: Ranges) -> Endpoint:
+        now = self._ledger.table.now()
+        return Endpoint(
+            address,
+            server_access(self._config, self._tls, f"crdtbucket:{self._registry.node}"),
+            self._config,
+            self._ledger,
+            SharedController(self._modes, now, self._degraded),
+            self._registry.probe(ranges),
+            self,
+        )
+
+    def _supervise(self, endpoint: Endpoint) -> None:
+        self._tasks[endpoint] = asyncio.create_task(logged(endpoint.supervisor.run))
+
+    async def _drop(self, endpoint: Endpoint) -> None:
+        task = self._tasks.pop(endpoint, None)
+        if task is not None:
+            task.cancel()
+        await endpoint.supervisor.stop()
+
+    # ---- what endpoints ask and tell ----
+
+    def next_fence(self) -> int:
+        """As of `EndpointOwner`, like those that follow."""
+        return next(self._fences)
+
+    def known_run_id(self, address: Address) -> str | None:
+        # Another server than the one that the previous epoch met may lack what that one held.
+        return "" if self._met is None else self._met.get(str(address))
+
+    def owns(self, endpoint: Endpoint, name: bytes) -> bool:
+        return self._only is not None or self._slots[topology.slot(name)] is endpoint
+
+    def barred(self) -> bool:
+        return self._listener.barred()
+
+    def redirect(self, endpoint: Endpoint, pending: PendingRequest, error: RedisErrorReply) -> bool:
+        self.look.set()
+        if not self._config.target.cluster and not self._warned:
+            self._warned = True
+            LOG.warning(
+                "Redis at %s is a node of a cluster, and was given as a single server (%s): set "
+                "cluster=True, or redis+cluster:// in the url",
+                endpoint.address,
+                error,
+            )
+        try:
+            _, address = topology.parse_moved(error, endpoint.address)
+        except RedisUnavailable as wrong:
+            LOG.info("%s", wrong)
+            return False
+        other = self.by_address.get(address)
+        if pending.done or other is None or not other.usable():
+            return False
+        other.dispatcher.take_over(pending, error.code == "ASK")
+        return True
+
+    def mode_changed(self, endpoint: Endpoint, change: Change) -> None:
+        LOG.log(
+            SEVERITY[change.after],
+            "Redis %s: %s -> %s: %s",
+            endpoint.address,
+            change.before,
+            change.after,
+            change.reason,
+        )
+        if change.after is not Mode.STRONG:
+            self.look.set()
+        self._listener.endpoint_changed(endpoint, change)
+
+
+async def logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs what nobody waits for. An exception, which is a bug, is logged."""
+    try:
+        await work()
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        LOG.exception("a bug in the limiter's work for Redis")
+        raise
+
+
+__all__ = ["Endpoints", "EndpointsListener", "logged"]

@@ -1,0 +1,92 @@
+"""Decisions that a strong bucket makes without the store, while that is slow or unreachable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crdtbucket._core import BucketCore, Decision
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.spec.bucket_spec import OnOutage
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.rules import RuleBook, Rules
+
+
+class LocalDecisions:
+    """Decides under the rule of a mode, and charges the quotas for what every mode admits."""
+
+    def __init__(self, rules: RuleBook, nodes: Callable[[], int]) -> None:
+        """`nodes`: how many nodes share the limits, as far as is known here."""
+        self._rules = rules
+        self._nodes = nodes
+
+    def decide(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
+        """The decision under `mode`: eventual, or fallback, in which the bucket's own `on_outage`
+        applies. Raises as `take`."""
+        rules = self._rules.of_key(bucket, key)
+        rule: OnOutage = "eventual" if mode is Mode.EVENTUAL else rules.on_outage
+        if rule == "quota":
+            return self._from_quota(bucket, rules.quota, key, cost)
+        if rule == "eventual":
+            decision = bucket.take_as(key, cost, Mode.EVENTUAL)
+        else:
+            bucket.open_call(key, cost)  # checks both arguments, and makes the entry
+            if rule == "deny":
+                return deny(bucket, key, cost, Mode.FALLBACK)
+            decision = bucket.close_call(
+                key, cost, allowed=True, taken=cost, refunded=0, mode=Mode.FALLBACK
+            )
+        if took(decision):
+            self.charge(rules, key, cost)
+        return decision
+
+    def policy(self, bucket: BucketCore, key: str | bytes) -> tuple[int, int] | None:
+        """What the quota of a key grants at most, as of `Quota.policy`; None where the bucket does
+        something else in an outage."""
+        rules = self._rules.of_key(bucket, key)
+        return rules.quota.policy(self._nodes()) if rules.on_outage == "quota" else None
+
+    def charge(self, rules: Rules, key: str | bytes, cost: int) -> None:
+        """Counts tokens in the quota that something else than the quota admitted."""
+        rules.quota.charge(key, cost, self._nodes())
+
+    def _from_quota(
+        self, bucket: BucketCore, quota: Quota, key: str | bytes, cost: int
+    ) -> Decision:
+        opened = bucket.open_call(key, cost)
+        if opened is None:
+            return bucket.take_as(key, cost, Mode.FALLBACK)
+        nodes = self._nodes()
+        share = quota.take(key, cost, nodes)
+        if share is None or not share.allowed:
+            # The caller sees what is left of the quota, which is what binds, not of the bucket.
+            debt = max(opened[5], quota.debt_ns(key, nodes))
+            wait = NS_PER_SECOND if share is None else share.retry_after_ns
+            return deny(bucket, key, cost, Mode.FALLBACK, wait, debt)
+        decision = bucket.take_as(key, cost, Mode.FALLBACK)
+        if not took(decision):
+            quota.refund(share)
+        return decision
+
+
+def deny(
+    bucket: BucketCore,
+    key: str | bytes,
+    cost: int,
+    mode: Mode,
+    wait: int = 0,
+    debt: int | None = None,
+) -> Decision:
+    """A denial. `wait`: ns that the caller waits at least. `debt`: ns that the decision shows as
+    taken; None for what the bucket itself has taken."""
+    return bucket.close_call(
+        key, cost, allowed=False, taken=0, refunded=0, mode=mode, debt=debt, wait=wait
+    )
+
+
+def took(decision: Decision) -> bool:
+    """Whether tokens were taken: a shadow admits what its limit denies."""
+    return decision.allowed and not decision.shadowed
+
+
+__all__ = ["LocalDecisions", "deny", "took"]

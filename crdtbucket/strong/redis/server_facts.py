@@ -1,0 +1,75 @@
+"""What a server says of itself: whether it is another one than before, and whether it evicts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
+from crdtbucket.strong.redis.resp import RedisErrorReply
+
+SECTIONS = ("server", "memory", "stats")
+_LINE = re.compile(
+    rb"^(run_id|maxmemory|maxmemory_policy|evicted_keys):([\w-]{1,64})\r?$", re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """Of one server, as of now; None and empty for what it does not tell."""
+
+    run_id: str | None = None
+    """A text that it has until it is restarted."""
+    max_memory: int | None = None
+    """Bytes that it may use; 0: no bound."""
+    policy: str = ""
+    """Its maxmemory-policy."""
+    evicted: int | None = None
+    """Keys that it has evicted since it was started."""
+
+    @property
+    def evicts(self) -> bool:
+        """Whether it forgets keys when its memory is full. All of ours have a time to live, so the
+        policies that evict only such keys hit them, too."""
+        return bool(self.max_memory) and self.policy not in ("", "noeviction")
+
+    @property
+    def warning(self) -> str:
+        """What that means, and what to do; empty when it does not evict."""
+        if not self.evicts:
+            return ""
+        return (
+            f"its maxmemory-policy is {self.policy}, so it forgets keys when its memory "
+            f"({self.max_memory} bytes) is full: what was taken of them may be granted again, "
+            "until a node that took of them tells it. Set maxmemory-policy noeviction, and let no "
+            "other program fill this Redis"
+        )
+
+
+async def facts(connection: RedisConnection) -> ServerFacts:
+    """Asks a server. Raises `RedisConnectionLost`."""
+    try:
+        reply = await ask(connection, "INFO", *SECTIONS)
+    except RedisErrorReply:
+        return ServerFacts()  # not allowed to this user
+    return read_facts(reply)
+
+
+def read_facts(reply: object) -> ServerFacts:
+    """What an answer to INFO says."""
+    if not isinstance(reply, bytes):
+        return ServerFacts()
+    found = {name.decode(): value.decode() for name, value in _LINE.findall(reply)}
+    return ServerFacts(
+        found.get("run_id"),
+        _number(found.get("maxmemory", "")),
+        found.get("maxmemory_policy", ""),
+        _number(found.get("evicted_keys", "")),
+    )
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+__all__ = ["ServerFacts", "facts", "read_facts"]

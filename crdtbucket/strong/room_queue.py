@@ -1,0 +1,71 @@
+"""Decisions that wait for room in the window of one server; nothing is counted of them yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from crdtbucket._core import BucketCore, Decision
+from crdtbucket.base.clock import now_ns
+from crdtbucket.strong.look_timer import LookTimer
+
+
+class QueuedRequest(NamedTuple):
+    """One of them, and since when it waits (`clock.now_ns`)."""
+
+    bucket: BucketCore
+    key: str | bytes
+    cost: int
+    future: asyncio.Future[Decision | None]
+    since_ns: int
+
+
+class RoomQueue:
+    """First come, first served. As long as the server answers, a caller waits for its place; a
+    server that answers nothing for a deadline is waited for no longer."""
+
+    def __init__(self, deadline_ns: int, silent: Callable[[QueuedRequest], None]) -> None:
+        """`silent` is called for each request that has waited for a deadline in which the server
+        answered nothing, and is to decide it."""
+        self._deadline_ns = deadline_ns
+        self._silent = silent
+        self._queue: deque[QueuedRequest] = deque()
+        self._answered_ns = 0
+        self._timer = LookTimer(self._due, self._expire)
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(
+        self, bucket: BucketCore, key: str | bytes, cost: int
+    ) -> asyncio.Future[Decision | None]:
+        """A new one at the end, and the future of its decision."""
+        future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
+        self._queue.append(QueuedRequest(bucket, key, cost, future, now_ns()))
+        self._timer.arm()
+        return future
+
+    def pop(self) -> QueuedRequest:
+        """The first one, which waits no longer."""
+        return self._queue.popleft()
+
+    def answered(self) -> None:
+        """The server has answered something."""
+        self._answered_ns = now_ns()
+
+    def _waited_since(self) -> int:
+        return max(self._queue[0].since_ns, self._answered_ns)
+
+    def _due(self) -> int | None:
+        return self._waited_since() + self._deadline_ns if self._queue else None
+
+    def _expire(self, looked_ns: int) -> None:
+        while self._queue and self._waited_since() <= looked_ns - self._deadline_ns:
+            queued = self._queue.popleft()
+            if not queued.future.done():  # else it was cancelled
+                self._silent(queued)
+
+
+__all__ = ["QueuedRequest", "RoomQueue"]

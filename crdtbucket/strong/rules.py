@@ -1,0 +1,67 @@
+"""How each strong bucket talks to the store, and what it does in an outage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crdtbucket._core import BucketCore
+from crdtbucket.spec.bucket_spec import OnOutage
+from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.redis.script import Arguments
+
+Place = tuple[int, int]
+"""The two halves of a key's hash."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of one definition of one bucket."""
+
+    arguments: Arguments
+    on_outage: OnOutage
+    quota: Quota
+
+
+class RuleBook:
+    """The rules of all strong buckets. A change is one assignment, so any thread may read."""
+
+    def __init__(self, rules: Mapping[BucketCore, Rules] | None = None) -> None:
+        self.by_name: dict[int, BucketCore] = {}
+        """The buckets by the hashes of their names."""
+        self._rules: dict[BucketCore, Rules] = {}
+        self._candidates: dict[BucketCore, Rules] = {}
+        for bucket, its in (rules or {}).items():
+            self.follow(bucket, its)
+
+    def __contains__(self, bucket: object) -> bool:
+        return bucket in self._rules
+
+    def follow(self, bucket: BucketCore, rules: Rules, candidate: Rules | None = None) -> None:
+        """From now on a bucket, new or redefined, follows `rules`, and on the keys of its candidate
+        definition those of `candidate`. Requests in flight keep their rules."""
+        if candidate is None:
+            self._candidates.pop(bucket, None)
+        else:
+            self._candidates[bucket] = candidate
+        self._rules[bucket] = rules
+        self.by_name[bucket.name_hash] = bucket
+
+    def of(self, bucket: BucketCore, place: Place) -> Rules:
+        """The rules of one key, by its hash."""
+        candidate = self._candidates.get(bucket)
+        if candidate is not None and bucket.on_candidate(place[1]):
+            return candidate
+        return self._rules[bucket]
+
+    def of_key(self, bucket: BucketCore, key: str | bytes) -> Rules:
+        """The rules of one key. It is hashed only while some bucket has a candidate."""
+        return self.of(bucket, bucket.hash(key) if self._candidates else (0, 0))
+
+    @property
+    def quotas(self) -> bool:
+        """Whether a bucket falls back to its quota."""
+        return any(rules.on_outage == "quota" for rules in self._rules.values())
+
+
+__all__ = ["Place", "RuleBook", "Rules"]

@@ -1,0 +1,81 @@
+"""The event loop's connection to one server, and the fence of the requests on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from crdtbucket.base.address import Address
+from crdtbucket.errors import RedisUnavailable
+from crdtbucket.strong.redis import script
+from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.strong.store_request import StoreRequest
+
+
+class LinkListener(Protocol):
+    """What wants to know of the end of a connection."""
+
+    def connection_lost(self, error: RedisUnavailable) -> None:
+        """The connection in use ended, and not because it was dropped here."""
+
+
+class ServerLink:
+    """At most one connection at a time. Each has a fence, a number above those of all before it,
+    so that the script refuses what an earlier connection still carries."""
+
+    def __init__(
+        self,
+        address: Address,
+        access: Access,
+        next_fence: Callable[[], int],
+        listener: LinkListener,
+    ) -> None:
+        self.address = address
+        self.access = access
+        self.connection: RedisConnection | None = None
+        self.fence = 0
+        self._next_fence = next_fence
+        self._listener = listener
+
+    async def open(self, timeout: float) -> RedisConnection:
+        """A new connection, which is not in use yet. Raises `RedisUnavailable`."""
+        return await RedisConnection.open(
+            self.address, self.access, timeout, scripts=[script.SOURCE], on_lost=self._lost
+        )
+
+    def use(self, connection: RedisConnection) -> None:
+        """Requests go over this connection from now on."""
+        self.fence = self._next_fence()
+        self.connection = connection
+
+    def drop(self) -> None:
+        """Ends the connection, which is no failure of the server."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.abort()
+
+    def move(self, address: Address) -> None:
+        """The server is at another address from now on."""
+        self.address = address
+        self.drop()
+
+    def raise_fence(self) -> None:
+        """Keeps out every request that was sent before. Call it under the lock of the ledger."""
+        self.fence = self._next_fence()
+
+    def renew_fence(self, request: StoreRequest) -> None:
+        """A request was refused, because a later connection has sent one for its key: that of
+        another server, from which the key has come here, or that of a thread. Call it under the
+        lock of the ledger."""
+        if request.call.fence == self.fence:
+            self.raise_fence()
+        request.call.fence = self.fence
+
+    def _lost(self, connection: RedisConnection, error: RedisUnavailable) -> None:
+        if connection is self.connection:
+            self.connection = None
+            self._listener.connection_lost(error)
+
+
+__all__ = ["LinkListener", "ServerLink"]

@@ -1,0 +1,128 @@
+"""A TCP proxy that is the network between two processes, and fails in the ways of networks.
+
+It delays, throttles, stalls, cuts, resets and refuses, while it runs. The processes at its ends are
+untouched: they call the proxy's port in place of the other's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from crdtbucket.testing.carried_connection import CarriedConnection, Way
+
+HOST = "127.0.0.1"
+
+
+class FaultProxy:
+    """Carries connections from a free port to a server; one event loop, `start` to `stop`."""
+
+    def __init__(
+        self, port: int = 0, *, host: str = HOST, path: str = "", delay: float = 0.0, seed: int = 0
+    ) -> None:
+        """`port` and `host`, or the `path` of a unix socket: where calls are carried to. `delay`:
+        seconds, each way. `seed`: of the jitter."""
+        self.host, self.target, self.path = host, port, path
+        self.there = Way(delay)
+        """From the caller to the server."""
+        self.back = Way(delay)
+        """From the server to the caller."""
+        self.port = 0
+        """Where to call it, once started; the same ever after."""
+        self.random = random.Random(seed)
+        self.passing = True
+        """False in a cut."""
+        self._server: asyncio.Server | None = None
+        self._carried: set[CarriedConnection] = set()
+        self._fuse: tuple[int, Callable[[CarriedConnection], None]] | None = None
+
+    async def start(self) -> None:
+        """Listen on a port of the loopback interface."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._accept, HOST, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Close the port and every connection: from now on callers are refused."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        await self.reset()
+        await server.wait_closed()
+
+    @property
+    def delay(self) -> float:
+        """Seconds that each way takes."""
+        return self.there.delay
+
+    @delay.setter
+    def delay(self, seconds: float) -> None:
+        self.there.delay = self.back.delay = seconds
+
+    @property
+    def connections(self) -> int:
+        """Connections that are carried now, or wait to be."""
+        return len(self._carried)
+
+    # -- faults
+
+    async def down(self) -> None:
+        """Refuse new connections and reset the others, as when the server has died."""
+        await self.stop()
+
+    async def up(self) -> None:
+        """Listen again, on the same port. Nothing when it is not down."""
+        if self._server is None:
+            await self.start()
+
+    def cut(self) -> None:
+        """Nothing passes from now on, and nobody is told: no byte, no end, no new connection."""
+        self.passing = False
+
+    def heal(self) -> None:
+        """Everything passes again, what was held back first; stalled connections go on too."""
+        self.passing = True
+        for carried in list(self._carried):
+            carried.resume()
+
+    async def reset(self) -> None:
+        """End every connection at once, by RST; what was on its way is lost."""
+        for carried in list(self._carried):
+            carried.end()
+        await asyncio.sleep(0)  # the sockets are closed in the loop's next turn
+
+    def reset_after(self, size: int) -> None:
+        """Once: let `size` more bytes to callers pass, then reset the connection of the last."""
+        self._fuse = size, CarriedConnection.end
+
+    def stall_after(self, size: int) -> None:
+        """Once: let `size` more bytes to callers pass, then hold back what the last one's server
+        says, until `heal`."""
+        self._fuse = size, CarriedConnection.stall
+
+    # -- inside
+
+    def _accept(self) -> asyncio.Protocol:
+        carried = CarriedConnection(self)
+        self._carried.add(carried)
+        return carried.caller
+
+    def forget(self, carried: CarriedConnection) -> None:
+        """This connection has ended."""
+        self._carried.discard(carried)
+
+    def limit(self, size: int) -> tuple[int, Callable[[CarriedConnection], None] | None]:
+        """How many of `size` bytes to a caller may pass, and what befalls the connection then."""
+        if self._fuse is None:
+            return size, None
+        left, action = self._fuse
+        if size < left:
+            self._fuse = left - size, action
+            return size, None
+        self._fuse = None
+        return left, action
+
+
+__all__ = ["HOST", "FaultProxy", "Way"]

@@ -1,0 +1,195 @@
+"""One node of a simulated mesh: the real table and protocol, under the mesh's simulated time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.errors import CrdtbucketError, UnknownBucket
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol.machine import Frames, MeshNode
+from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
+from crdtbucket.testing.simulation_settings import SimulationSettings
+
+B = TypeVar("B", bound=BucketCore)
+NS = 1_000_000_000
+START_NS = 1_000 * NS
+"""What a clock without an offset shows at the start."""
+
+
+class SimulatedWorld(Protocol):
+    """The mesh, as one of its nodes sees it."""
+
+    settings: SimulationSettings
+    config: MeshConfig
+    specs: list[BucketSpec]
+    boots: dict[str, bytes]
+    random: random.Random
+    now_ns: int
+
+    def schedule(self, at: int, act: Callable[..., None], *args: object) -> None: ...
+
+    def send(self, source: SimulatedNode, frames: Frames) -> None: ...
+
+
+class SimulatedNode:
+    """One node: takes and looks at its buckets at the mesh's present time."""
+
+    def __init__(self, mesh: SimulatedWorld, name: str, offset_ns: int, drift_ppm: float) -> None:
+        self._mesh = mesh
+        self.name = name
+        self._offset, self._ppb = START_NS + offset_ns, round(drift_ppm * 1000)
+        self.up = False
+        self.suspended_until = 0
+        self.epochs = 0
+        """How many processes there have been under this name."""
+        self.saved: bytes | None = None
+        """What the process that was killed last had in memory, as a snapshot."""
+        self._waiting: list[Callable[[], None]] = []
+        """Frames that arrived while the process stands still, to be received afterwards."""
+        self._tick_at = 0
+        """When the next tick is scheduled; 0 for not at all."""
+        self.start(None)
+
+    # ---- for users ----
+
+    def take(self, bucket: str, key: str | bytes, cost: int = 1) -> Decision:
+        """A take of `cost` tokens here and now."""
+        return self.bucket(bucket).take(key, cost)
+
+    def take_burst(self, bucket: str, key: str | bytes, calls: int, cost: int = 1) -> int:
+        """`calls` takes at once; how many were allowed."""
+        return self.bucket(bucket).take_burst(key, calls, cost)
+
+    def peek(self, bucket: str, key: str | bytes, cost: int = 1) -> Decision:
+        """The Decision that a take would get; `remaining` is the level in whole tokens."""
+        return self.bucket(bucket).peek(key, cost)
+
+    def refund(self, decision: Decision, tokens: int | None = None) -> int:
+        """Gives tokens of a decision back; how many came back."""
+        self._present()
+        return self._by_decision(decision).refund(decision, tokens)
+
+    def settle(self, bucket: str, key: str | bytes, tokens: int) -> int:
+        """Charges the true cost of something served."""
+        return self.bucket(bucket).settle(key, tokens)
+
+    def columns(self, bucket: str, key: str | bytes) -> dict[str, tuple[int, int]]:
+        """What is counted here for the key: {node: (taken, refunded)}, a node's epochs summed."""
+        names = self.node.names()
+        out: dict[str, tuple[int, int]] = {}
+        core = self.bucket(bucket)
+        core = core.of(key) if isinstance(core, Bucket) else core
+        for (number, _), (_, taken, refunded) in core.columns(key).items():
+            before = out.get(names[number], (0, 0))
+            out[names[number]] = (before[0] + taken, before[1] + refunded)
+        return out
+
+    def bucket(self, name: str) -> BucketCore:
+        """The bucket itself, its clock set to the present."""
+        self._present()
+        try:
+            return self.buckets[canonical_name(name)]
+        except KeyError:
+            raise UnknownBucket(name, self.buckets) from None
+
+    # ---- for the mesh ----
+
+    def local_ns(self, now: int) -> int:
+        """This node's clock at a time of the mesh."""
+        return self._offset + now + now * self._ppb // NS
+
+    def mesh_ns(self, local: int) -> int:
+        """The first time of the mesh at which this node's clock shows `local` or later."""
+        return -(-(local - self._offset) * NS // (NS + self._ppb))
+
+    def start(self, memory: bytes | None) -> None:
+        """Starts a new process under this name, with or without a snapshot."""
+        mesh = self._mesh
+        self.epochs += 1
+        self._tick_at = 0  # a tick of the process before finds nobody
+        epoch = mesh.random.getrandbits(64) | 1
+        self.table = Table(
+            max_keys=mesh.settings.max_keys, hash_key=bytes(16), virtual=True, epoch=epoch
+        )
+        self.table.set_time(self.local_ns(mesh.now_ns))
+        self.buckets: dict[str, BucketCore] = {}
+        for spec in mesh.specs:
+            if spec.overrides:
+                self._define(Bucket, spec).set_overrides(
+                    (glob, self._define(Bucket, one)) for glob, one in spec.overrides
+                )
+            else:
+                self._define(BucketCore, spec)
+        seed = mesh.random.getrandbits(64)
+        self.node = MeshNode(self.table, mesh.config, name=self.name, region=self.name, seed=seed)
+        self.table.configure(predict=mesh.settings.prediction)
+        self.node.on_wake = self._wake
+        if memory is not None:
+            self.node.restore(memory, mesh.boots.get(self.name))
+        self.up = True
+        self._wake()
+
+    def _define(self, kind: type[B], spec: BucketSpec) -> B:
+        mesh = self._mesh
+        lag = mesh.settings.latency + mesh.config.gossip_interval
+        debt = round(4 * spec.rate_per_second * lag)
+        bucket = self.buckets[spec.key] = kind(self.table, spec, min_debt=debt)
+        return bucket
+
+    def _present(self) -> None:
+        if not self.up:
+            raise CrdtbucketError(f"node {self.name!r} is down")
+        if self.suspended_until > self._mesh.now_ns:
+            raise CrdtbucketError(f"node {self.name!r} is suspended")
+        self.table.set_time(self.local_ns(self._mesh.now_ns))
+
+    def _by_decision(self, decision: Decision) -> BucketCore:
+        bucket: BucketCore = decision.bucket
+        if bucket.table is not self.table:
+            raise CrdtbucketError("the decision is another node's, or of an earlier process")
+        return bucket
+
+    def _wake(self) -> None:
+        due = self.mesh_ns(self.node.next_tick(self.local_ns(self._mesh.now_ns)))
+        if not self._mesh.now_ns < self._tick_at <= due:
+            self._tick_at = max(due, self._mesh.now_ns)
+            self._mesh.schedule(self._tick_at, self._tick, self.epochs)
+
+    def _tick(self, epochs: int) -> None:
+        mesh = self._mesh
+        if epochs != self.epochs or not self.up or mesh.now_ns != self._tick_at:
+            return
+        if self.suspended_until > mesh.now_ns:
+            self._tick_at = self.suspended_until
+            mesh.schedule(self._tick_at, self._tick, epochs)
+            return
+        while self._waiting:
+            self._waiting.pop(0)()
+        local = self.local_ns(mesh.now_ns)
+        self.table.set_time(local)
+        mesh.send(self, self.node.tick(local))
+        self._tick_at = 0
+        self._wake()
+
+    def arrive(self, source: str, epochs: int, data: bytes) -> None:
+        """A frame arrives at the process of this number: it is received now, or when the process
+        goes on."""
+        if self.suspended_until > self._mesh.now_ns:
+            self._waiting.append(lambda: self._receive(source, epochs, data))
+        else:
+            self._receive(source, epochs, data)
+
+    def _receive(self, source: str, epochs: int, data: bytes) -> None:
+        if epochs != self.epochs or not self.up or source not in self.node.links:
+            return
+        local = self.local_ns(self._mesh.now_ns)
+        self.table.set_time(local)
+        self._mesh.send(self, self.node.receive(source, data, local))
+        self._wake()
+
+
+__all__ = ["NS", "START_NS", "SimulatedNode"]

@@ -1,0 +1,68 @@
+"""How a simulated mesh is set up: its network, its members' configuration, and its clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.mesh.mesh_config import MeshConfig
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """Checked when made: raises `CrdtbucketError` for a number that is out of its range.
+
+    Times are seconds; probabilities and the jitter are fractions from 0 to 1.
+    """
+
+    latency: float = 0.08
+    """How long a frame takes one way, up to 60."""
+    jitter: float = 0.5
+    """By up to this fraction of the latency a frame takes less or more."""
+    loss: float = 0.0
+    """Probability that a frame is lost."""
+    duplication: float = 0.0
+    """Probability that a frame arrives twice."""
+    reordering: float = 0.0
+    """Probability that a frame may overtake earlier ones; the others wait for these, as on TCP."""
+    seed: int = 0
+    """The same seed gives the same run."""
+    clock_offsets: Mapping[str, float] = field(default_factory=dict)
+    """By node: how far its clock is ahead at the start."""
+    clock_drift_ppm: Mapping[str, float] = field(default_factory=dict)
+    """By node: how much too fast its clock runs."""
+    gossip_interval: float = 0.1
+    """This and the next four are settings of `MeshConfig`."""
+    partition_trust: float | None = None
+    partition_burst: Literal["whole", "share"] = "whole"
+    forget_after: float = 900.0
+    ended_is_dead: float | Literal["never"] = 10.0
+    prediction: bool = True
+    """False switches the prediction of peers off, for comparison."""
+    max_keys: int = 10_000
+    """Keys that each node has room for."""
+    down: Iterable[str] = ()
+    """Nodes that do not run at the start."""
+
+    def __post_init__(self) -> None:
+        fractions = ("jitter", "loss", "duplication", "reordering")
+        for name, most in {"latency": 60.0, **dict.fromkeys(fractions, 1.0)}.items():
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                raise CrdtbucketError(f"{name} is {value!r}: it must be 0 to {most:g}")
+
+    def mesh_config(self, members: int) -> MeshConfig:
+        """The configuration of each of so many members."""
+        return MeshConfig(
+            peers=[f"127.0.0.1:{i + 1}" for i in range(members - 1)],
+            gossip_interval=self.gossip_interval,
+            partition_trust=self.partition_trust,
+            partition_burst=self.partition_burst,
+            forget_after=self.forget_after,
+            ended_is_dead=self.ended_is_dead,
+        )
+
+
+__all__ = ["SimulationSettings"]

@@ -1,0 +1,68 @@
+"""The program itself: what it needs, what it says of itself, and what a shell completes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crdtbucket import __version__
+
+ROOT = Path(__file__).parents[2]
+HIDE = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name == {package!r} or name.startswith({package!r} + "."):
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+from crdtbucket.cli.main import main
+main()
+"""
+
+
+def program(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """A run of Python with these arguments."""
+    return subprocess.run(
+        [sys.executable, *words],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, **env}, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("package", ["click", "rich"])
+def test_without_the_extra_it_says_what_to_install(package: str) -> None:
+    done = program("-c", HIDE.format(package=package), "status")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"crdtbucket: the command line needs {package}")
+    assert done.stderr.endswith(": pip install 'crdtbucket[cli]'\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_else_is_missing_is_shown_as_it_is() -> None:
+    done = program("-c", HIDE.format(package="crdtbucket.cli.top"), "status")
+    assert done.returncode == 1
+    assert "No module named 'crdtbucket.cli.top'" in done.stderr
+    assert "pip install" not in done.stderr
+
+
+def test_the_version() -> None:
+    done = program("-m", "crdtbucket.cli", "--version")
+    assert (done.returncode, done.stdout) == (0, f"crdtbucket {__version__}\n")
+
+
+def test_a_shell_can_complete_it() -> None:
+    folder = Path(sys.executable).parent
+    if not (folder / "crdtbucket").exists():
+        pytest.skip("the program is not installed here")
+    found = subprocess.run(
+        [folder / "crdtbucket"],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "_CRDTBUCKET_COMPLETE": "bash_complete",
+             "COMP_WORDS": "crdtbucket st", "COMP_CWORD": "1"},
+    )  # fmt: skip
+    assert found.stdout.split() == ["plain,status"]

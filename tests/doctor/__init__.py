@@ -1,0 +1,1 @@
+"""The doctor finds each fault, at real servers and nodes."""

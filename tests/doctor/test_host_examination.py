@@ -1,0 +1,119 @@
+"""What a host lacks is found."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from crdtbucket import Limiter, MeshConfig
+from crdtbucket.config import Config, load_config
+from crdtbucket.doctor.diagnosis import Diagnosis
+from crdtbucket.doctor.host_examination import (
+    available_memory,
+    examine_host,
+    memory_answer,
+    memory_needed,
+)
+from tests.strong.redis_server import free_port
+
+SECRET = "a secret of these tests"
+API = "node: eu-1\nservices: {api: {limit: 100/minute}}\n"
+MIB = 1 << 20
+
+
+def config(folder: Path, text: str = "") -> Config:
+    path = folder / "crdtbucket.yaml"
+    path.write_text(API + text)
+    return load_config(path)
+
+
+async def examined(found: Config, *listen: str, running: bool = False) -> dict[str, Diagnosis]:
+    rows = await examine_host(found, listen, 20.0, running=running)
+    return {one.subject.partition(" ")[0] + one.subject.rpartition(" room")[1]: one for one in rows}
+
+
+async def test_a_free_port_and_one_that_is_taken(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        found = await examined(config(tmp_path), address)
+        assert found["port"].subject == f"port {address}"
+        assert found["port"].text.startswith("another process listens there: stop it")
+        mesh = f"mesh: {{secret: {SECRET}, listen: '{address}'}}\n"
+        assert (await examined(config(tmp_path, mesh)))["port"].level == "wrong"
+        assert (await examined(config(tmp_path, mesh), running=True))["port"].level == "ok"
+    found = await examined(config(tmp_path), f"127.0.0.1:{free_port()}")
+    assert found["port"].text == "is free"
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [("127.0.0.1", "has no port"), ("192.0.2.1:7000", "name an address of this host")],
+)
+async def test_an_address_that_is_not_of_this_host(tmp_path: Path, address: str, text: str) -> None:
+    found = await examined(config(tmp_path), address)
+    assert found["port"].level == "wrong"
+    assert text in found["port"].text
+
+
+async def test_the_node_of_the_file_may_run_already(tmp_path: Path) -> None:
+    port = free_port()
+    file = config(tmp_path, f"mesh: {{secret: {SECRET}, listen: '127.0.0.1:{port}'}}\n")
+    for name, level in (("eu-1", "ok"), ("us-1", "wrong")):
+        mesh = MeshConfig(listen=f"127.0.0.1:{port}", secret=SECRET)
+        async with Limiter.from_file(file.path, node=name, mesh=mesh):
+            assert (await examined(file))["port"].level == level
+
+
+async def test_a_shared_file(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    file = config(tmp_path, f"shared: {path}\n")
+    found = await examined(file)
+    assert (found["shared"].level, found["shared room"].level) == ("ok", "ok")
+    assert not path.exists()
+    with Limiter.from_file(file.path):
+        assert (await examined(file))["shared"].text == "is a table"
+    path.chmod(0o644)
+    assert (await examined(file))["shared"].text.endswith(f": chmod 600 {path}")
+    path.chmod(0o600)
+    path.write_text("a letter")
+    found = await examined(file)
+    assert "another program's file" in found["shared"].text
+    assert path.read_text() == "a letter"
+    found = await examined(config(tmp_path, f"shared: {tmp_path}/none/table\n"))
+    assert found["shared"].text == f"{tmp_path}/none is no folder: name a file in /dev/shm"
+
+
+async def test_a_folder_for_the_state(tmp_path: Path) -> None:
+    for folder, level in ((tmp_path / "new" / "er", "ok"), (tmp_path / "file" / "er", "wrong")):
+        (tmp_path / "file").touch()
+        mesh = f"mesh: {{secret: {SECRET}, state_dir: {folder}, listen: '127.0.0.1:{free_port()}'}}"
+        assert (await examined(config(tmp_path, mesh)))["state_dir"].level == level
+        assert not folder.exists()
+
+
+def test_memory_is_that_of_a_full_table(tmp_path: Path) -> None:
+    whole = memory_needed(config(tmp_path))
+    assert 64_000_000 <= whole <= 512_000_000
+    path = tmp_path / "small.yaml"
+    path.write_text("services: {a: {limit: 1/s, bucket: {max_keys: 1000}}}\n")
+    assert memory_needed(load_config(path)) == whole // 1_000
+
+
+def test_too_little_memory() -> None:
+    assert memory_answer(200 * MIB, 300 * MIB).level == "ok"
+    found = memory_answer(200 * MIB, 100 * MIB)
+    assert found.level == "wrong"
+    assert found.text == (
+        "a full table takes 200 MiB, and this host has 100 MiB left: give each bucket max_keys, "
+        "or the node more memory"
+    )
+    assert memory_answer(200 * MIB, 100 * MIB, held=150 * MIB).level == "ok"
+    assert memory_answer(200 * MIB, None).level == "note"
+
+
+def test_the_memory_that_is_left_is_known_here() -> None:
+    assert (available_memory() or 0) > MIB

@@ -1,0 +1,139 @@
+"""Each thing that can be wrong with a peer is found, at real nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crdtbucket import Limiter, MeshConfig
+from crdtbucket.config import Config, load_config
+from crdtbucket.doctor.diagnosis import Diagnosis
+from crdtbucket.doctor.mesh_examination import clock_error, compare_configs, examine_mesh
+from tests.certificates import Authority
+from tests.strong.redis_server import free_port
+
+SECRET = "a secret of these tests"
+FILE = """\
+version: 3
+node: me
+services: {{api: {{limit: 100/minute}}}}
+mesh: {{peers: [{peers}], {more}}}
+"""
+MS = 1_000_000
+
+
+def config(folder: Path, *peers: str | None, more: str = f"secret: {SECRET}") -> Config:
+    path = folder / "crdtbucket.yaml"
+    path.write_text(FILE.format(peers=", ".join(f'"{one}"' for one in peers), more=more))
+    return load_config(path)
+
+
+async def examined(found: Config) -> dict[str, Diagnosis]:
+    """What was found, by the last word of the subject."""
+    assert found.mesh is not None
+    return {
+        one.subject.rpartition(" ")[2]: one for one in await examine_mesh(found, found.mesh, 20.0)
+    }
+
+
+def node(file: Config, name: str = "eu-1", **settings: object) -> Limiter:
+    mesh = MeshConfig(**{"listen": "127.0.0.1:0", "secret": SECRET, **settings})  # type: ignore[arg-type]
+    return Limiter.from_file(file.path, node=name, mesh=mesh)
+
+
+async def test_a_peer_that_is_in_order(tmp_path: Path) -> None:
+    async with node(config(tmp_path)) as peer:
+        found = await examined(config(tmp_path, peer.address))
+    assert [*found] == ["name", "port", "handshake", "configuration", "clock"]
+    assert {one.level for one in found.values()} == {"ok"}
+    assert found["handshake"].text == "node 'eu-1' proves the secret"
+    assert "it runs the same, version 3" in found["configuration"].text
+
+
+async def test_a_name_and_a_port_that_lead_nowhere(tmp_path: Path) -> None:
+    found = await examined(config(tmp_path, "nobody.invalid:7946"))
+    assert [(one.subject, one.level) for one in found.values()] == [
+        ("peer nobody.invalid:7946 name", "wrong")
+    ]
+    found = await examined(config(tmp_path, f"127.0.0.1:{free_port()}"))
+    assert found["port"].text == (
+        "it cannot be reached (Connection refused): start the node, or correct mesh.peers"
+    )
+    found = await examined(config(tmp_path, "dns+nobody.invalid:7946"))
+    assert found["dns+nobody.invalid:7946"].level == "wrong"
+
+
+async def test_all_addresses_of_a_name_are_called(tmp_path: Path) -> None:
+    async with node(config(tmp_path)) as peer:
+        port = peer.address.rpartition(":")[2]
+        found = await examined(config(tmp_path, f"dns+localhost:{port}"))
+    assert found[f"dns+localhost:{port}"].level == "ok"
+    assert found["handshake"].subject.startswith("peer ")
+
+
+async def test_another_secret(tmp_path: Path) -> None:
+    async with node(config(tmp_path)) as peer:
+        found = await examined(config(tmp_path, peer.address, more="secret: another-secret-0123"))
+    assert found["handshake"].level == "wrong"
+    assert "check mesh.secret" in found["handshake"].text
+    assert "another-secret" not in found["handshake"].text
+
+
+async def test_another_hash_secret(tmp_path: Path) -> None:
+    async with node(config(tmp_path)) as peer:
+        more = f"secret: {SECRET}, hash_secret: other"
+        found = await examined(config(tmp_path, peer.address, more=more))
+    assert "mesh.hash_secret" in found["handshake"].text
+
+
+async def test_tls_that_is_not_trusted(tmp_path: Path) -> None:
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    mine, other = ours.issue("me"), ours.issue("eu-1")
+    async with node(config(tmp_path), **other, tls_ca=ours.file) as peer:
+        for authority, level in ((ours, "ok"), (theirs, "wrong")):
+            more = ", ".join(f"{name}: {value}" for name, value in mine.items())
+            file = config(tmp_path, peer.address, more=f"{more}, tls_ca: {authority.file}")
+            found = await examined(file)
+            assert found["TLS"].level == level
+    assert "give the authority that signed it as mesh.tls_ca" in found["TLS"].text
+
+
+async def test_two_peers_with_one_name(tmp_path: Path) -> None:
+    async with node(config(tmp_path)) as one, node(config(tmp_path)) as two:
+        file = config(tmp_path, one.address, two.address)
+        assert file.mesh is not None
+        found = await examine_mesh(file, file.mesh, 20.0)
+    assert found[-1].level == "wrong"
+    assert "'eu-1' is the name of the process at" in found[-1].text
+
+
+async def test_a_file_without_peers(tmp_path: Path) -> None:
+    assert (await examined(config(tmp_path)))["mesh"].level == "note"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "level"),
+    [
+        (None, "note"),
+        ((2, 0xFF, 0), "note"),
+        ((4, 0xFF, 1), "note"),
+        ((3, 0xFF, 0), "wrong"),
+        ("the same", "ok"),
+    ],
+)
+def test_configurations(tmp_path: Path, theirs: object, level: str) -> None:
+    file = config(tmp_path)
+    other = (9, int(file.hash, 16), 0) if theirs == "the same" else theirs
+    assert compare_configs(file, other)[0] == level  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "moved"),
+    [(5_000, 0), (5_011, 0), (4_989, 0), (5_113, 100), (4_887, 100)],
+)
+def test_clocks_that_run_apart(ahead: int, moved: int) -> None:
+    # Theirs is ahead by 5 s, known to 10 ms; a second later by so many ms, known as well.
+    first = (0, 5_000 * MS, 5_010 * MS)
+    second = (1_000 * MS, ahead * MS, (ahead + 10) * MS)
+    assert clock_error(first, second) == moved * MS

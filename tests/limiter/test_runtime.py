@@ -1,0 +1,179 @@
+"""A limiter decides while it is connected with the others, and at no other time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crdtbucket import BucketSpec, Limiter, LimiterClosed, LimiterNotOpen, MeshConfig
+from crdtbucket.errors import MeshError
+from crdtbucket.mesh.state_dir import StateDir
+from tests.lives import SECRET
+from tests.strong.redis_server import free_port
+
+SPEC = BucketSpec("api", 100, 1, "1h")
+WITHIN_S = 60.0
+DECISIONS: dict[str, Callable[[Limiter], object]] = {
+    "take": lambda one: one.bucket("api").take("k"),
+    "peek": lambda one: one.bucket("api").peek("k"),
+    "settle": lambda one: one.bucket("api").settle("k", 1),
+    "reset": lambda one: one.bucket("api").reset("k"),
+    "burst": lambda one: one.bucket("api").take_burst("k", 2),
+    "many": lambda one: one.bucket("api").take_many(["k"]),
+    "all": lambda one: one.take_all([("api", "k")]),
+    "acquire": lambda one: asyncio.run(one.bucket("api").acquire("k")),
+    "acquire in a thread": lambda one: one.bucket("api").acquire_sync("k"),
+    "acquire many": lambda one: asyncio.run(one.bucket("api").acquire_many(["k"])),
+    "acquire all": lambda one: asyncio.run(one.acquire_all([("api", "k")])),
+    "wait": lambda one: asyncio.run(one.bucket("api").wait("k", timeout=0)),
+    "reserve": lambda one: one.bucket("api").reserve("k", 1).__enter__(),
+    "reserve all": lambda one: one.reserve_all([("api", "k")]).__enter__(),
+}
+LOOKS: dict[str, Callable[[Limiter], object]] = {
+    "stats": lambda one: one.stats(),
+    "fleet": lambda one: one.fleet(),
+    "keys": lambda one: one.keys("api"),
+    "buckets": lambda one: dict(one.buckets),
+    "bucket": lambda one: one.bucket("api").spec,
+    "text": repr,
+}
+
+
+def node(**settings: Any) -> Limiter:
+    mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET)
+    return Limiter([SPEC], node="a", **{"mesh": mesh, **settings})
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("call", DECISIONS)
+def test_a_node_that_was_not_opened_decides_nothing(
+    call: str, shared: bool, tmp_path: Path
+) -> None:
+    limiter = node(shared=str(tmp_path / "table") if shared else None)
+    with pytest.raises(LimiterNotOpen, match=r"is not open, so it would limit alone.*async with"):
+        DECISIONS[call](limiter)
+    for look in LOOKS.values():
+        look(limiter)
+    with limiter:
+        DECISIONS[call](limiter)
+    with pytest.raises(LimiterClosed):
+        DECISIONS[call](limiter)
+    limiter.close()
+
+
+def test_without_a_mesh_it_need_not_be_opened() -> None:
+    limiter = node(mesh=None)
+    for call in DECISIONS.values():
+        call(limiter)
+
+
+def test_one_that_could_not_be_opened_decides_nothing() -> None:
+    port = free_port()
+    with node(mesh=MeshConfig(listen=f"127.0.0.1:{port}", secret=SECRET)) as first:
+        second = Limiter(
+            [SPEC], node="b", mesh=MeshConfig(listen=f"127.0.0.1:{port}", secret=SECRET)
+        )
+        # As a second worker of one node that shares no table would.
+        with pytest.raises(MeshError, match=r"in use.*set `shared: auto`.*one node"), second:
+            pass
+        with pytest.raises(LimiterNotOpen):
+            second.bucket("api").take("k")
+        assert first.bucket("api").take("k")
+        second.close()
+        with pytest.raises(LimiterClosed):
+            second.bucket("api").take("k")
+
+
+def in_child(work: Callable[[], object]) -> str:
+    """What a forked child says, or its exception; it is killed if it says nothing."""
+    reads, writes = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            said = str(work())
+        except BaseException as error:  # noqa: BLE001 - it is told to the parent
+            said = f"{type(error).__name__}: {error}"
+        os.write(writes, said.encode())
+        os._exit(0)
+    os.close(writes)
+    try:
+        with os.fdopen(reads) as pipe:
+            assert select.select([pipe], [], [], WITHIN_S)[0], "the child is stuck"
+            return pipe.read()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_child_forked_while_it_is_open_decides_nothing(shared: bool, tmp_path: Path) -> None:
+    path = str(tmp_path / "table") if shared else None
+    with node(shared=path) as limiter:
+        assert limiter.bucket("api").take("k", 10)
+        for call in DECISIONS.values():
+            said = in_child(lambda call=call: call(limiter))  # type: ignore[misc]
+            assert said.startswith("LimiterNotOpen: this process was forked after"), said
+        for look in LOOKS.values():
+            assert "Error" not in in_child(lambda look=look: look(limiter))  # type: ignore[misc]
+        assert limiter.bucket("api").peek("k").remaining == 90
+
+
+def test_a_child_forked_on_an_event_loop_decides_nothing() -> None:
+    async def main() -> str:
+        async with node() as limiter:
+            return in_child(lambda: limiter.bucket("api").take("k"))
+
+    assert asyncio.run(main()).startswith("LimiterNotOpen: this process was forked after")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_child_ends_its_use_and_nothing_of_the_parents(shared: bool, tmp_path: Path) -> None:
+    """No goodbye to the peers, no snapshot in the parent's place, and the name stays in use."""
+    path = str(tmp_path / "table") if shared else None
+    place = tmp_path / "state"
+    mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET, state_dir=str(place))
+    with node(mesh=mesh, shared=path) as limiter:
+        assert limiter.bucket("api").take("k", 10)
+        said = in_child(lambda: (limiter.close(), limiter.close()))
+        assert said == "(None, None)"
+        assert StateDir(place, "a").load_snapshot() is None
+        assert limiter.bucket("api").take("k", 10)
+        if shared:
+            assert limiter.stats()["shared"]["processes"] == 1
+    assert StateDir(place, "a").load_snapshot()
+
+
+def test_a_limiter_made_before_a_fork_is_opened_after_it(tmp_path: Path) -> None:
+    """As gunicorn does with --preload."""
+    limiter = node(shared=str(tmp_path / "table"))
+
+    def work() -> int:
+        with limiter:
+            return limiter.bucket("api").take_burst("k", 30)
+
+    assert [in_child(work) for _ in range(4)] == ["30", "30", "30", "10"]
+
+
+def test_a_child_may_open_a_limiter_of_its_own_on_the_same_table(tmp_path: Path) -> None:
+    path = str(tmp_path / "table")
+
+    def work() -> int:
+        with node(shared=path) as own:
+            return own.bucket("api").take_burst("k", 90)
+
+    with node(shared=path) as limiter:
+        assert limiter.bucket("api").take("k", 20)
+        assert in_child(work) == "80"
+        assert not limiter.bucket("api").take("k")
+
+
+def test_a_local_limiter_goes_on_in_a_child() -> None:
+    with node(mesh=None) as limiter:
+        assert in_child(lambda: limiter.bucket("api").take_burst("k", 200)) == "100"

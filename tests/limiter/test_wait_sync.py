@@ -1,0 +1,103 @@
+"""Threads without an event loop that wait for tokens."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from crdtbucket import (
+    BucketSpec,
+    CostExceedsCapacity,
+    CrdtbucketError,
+    Limiter,
+    LimiterClosed,
+    WaitTimeout,
+)
+from tests.strong.redis_server import Server
+
+DAILY = BucketSpec("api", 5, 1, "1d", overrides=[("gold", BucketSpec("x", 50, 1, "1d"))])
+BOUND = 60.0
+
+
+def until_waiting(limiter: Limiter, callers: int, name: str = "api") -> None:
+    """Blocks until so many callers wait."""
+    pause = threading.Event()
+    for _ in range(6_000):
+        if len(limiter.bucket(name).waiters) == callers:
+            return
+        pause.wait(0.01)
+    raise AssertionError("nobody waits")
+
+
+def test_tokens_that_are_there_are_taken_at_once() -> None:
+    bucket = Limiter([DAILY]).bucket("api")
+    assert bucket.wait_sync("k", 5)
+    with pytest.raises(WaitTimeout) as error:
+        bucket.wait_sync("k", timeout=0)
+    assert error.value.decision is not None
+    assert error.value.decision.remaining == 0
+
+
+def test_it_returns_when_the_refill_is_there() -> None:
+    bucket = Limiter([BucketSpec("api", 1, 20)]).bucket("api")
+    assert all(bucket.wait_sync("k", timeout=BOUND).allowed for _ in range(4))
+
+
+def test_what_takes_too_long_is_told_at_once() -> None:
+    bucket = Limiter([DAILY]).bucket("api")
+    bucket.take("k", 5)
+    with pytest.raises(WaitTimeout, match="or more"):
+        bucket.wait_sync("k", timeout=3_600)
+
+
+def test_it_waits_under_the_override_of_the_key() -> None:
+    bucket = Limiter([DAILY]).bucket("api")
+    assert bucket.wait_sync("gold", 50, timeout=0).limit == 50
+    with pytest.raises(CostExceedsCapacity):
+        bucket.wait_sync("k", 50)
+
+
+def test_a_refund_wakes_a_thread() -> None:
+    limiter = Limiter([DAILY])
+    bucket = limiter.bucket("api")
+    taken = bucket.take("k", 5)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(bucket.wait_sync, "k", 5)
+        until_waiting(limiter, 1)
+        bucket.refund(taken)
+        assert waiting.result(BOUND)
+
+
+def test_closing_the_limiter_ends_the_wait() -> None:
+    limiter = Limiter([DAILY])
+    bucket = limiter.bucket("api")
+    bucket.take("k", 5)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(bucket.wait_sync, "k", 5)
+        until_waiting(limiter, 1)
+        limiter.close()
+        with pytest.raises(LimiterClosed):
+            waiting.result(BOUND)
+
+
+async def test_an_event_loop_is_not_blocked() -> None:
+    bucket = Limiter([DAILY]).bucket("api")
+    with pytest.raises(CrdtbucketError, match="would block the event loop"):
+        bucket.wait_sync("k")
+    assert bucket.peek("k").remaining == 5
+
+
+def test_a_strong_bucket_waits_too() -> None:
+    with Server() as server:
+        redis = f"redis://127.0.0.1:{server.port}"
+        spec = BucketSpec("api", 5, 1, "1d")
+        with Limiter([spec], node="a", redis=redis, consistency="strong") as limiter:
+            bucket = limiter.bucket("api")
+            taken = bucket.wait_sync("k", 5, timeout=BOUND)
+            with ThreadPoolExecutor(1) as threads:
+                waiting = threads.submit(bucket.wait_sync, "k", 5)
+                until_waiting(limiter, 1)
+                bucket.refund(taken)
+                assert waiting.result(BOUND)

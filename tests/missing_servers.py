@@ -1,0 +1,42 @@
+"""Tests that need a real Redis are skipped where none is installed, and counted at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.strong.redis_server import NotInstalled
+
+REASONS = ("redis-server", "empty parameter set")
+"""What the reason of such a skip contains; the second one is for a test of each kind of server."""
+
+
+class MissingServers:
+    """Turns the error of a server that is not installed into a skip."""
+
+    def __init__(self) -> None:
+        self.skipped = 0
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self) -> Iterator[None]:
+        yield from self._skipping()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Iterator[None]:
+        yield from self._skipping()
+
+    def _skipping(self) -> Iterator[None]:
+        try:
+            yield
+        except NotInstalled as error:
+            pytest.skip(str(error))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and any(reason in report.longreprtext for reason in REASONS):
+            self.skipped += 1
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.skipped:
+            told = f"{self.skipped} tests were skipped because no redis-server is installed: "
+            terminalreporter.write_line(told + "run `make redis`, or install it", yellow=True)

@@ -1,0 +1,281 @@
+"""A version that is rolled out in the processes of a shared table: all of them are at one stage."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crdtbucket import Limiter
+from crdtbucket.rollout.rollout_store import ROLLOUT_SUFFIX, HostRollout
+from crdtbucket.rollout.staged import Position, Status
+from tests.strong.redis_server import free_port
+
+KEYS = [f"key-{number}" for number in range(200)]
+OLD, NEW = 1_000, 50
+BOUND_S = 60.0
+STAGES = "rollout: {stages: [{percent: 10}, {percent: 50}, {}]}"
+CONFIG = """
+node: edge-1
+version: {version}
+services: {{api: {{limit: 1/hour burst {capacity}}}}}
+{more}
+"""
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    """Waits until something is so, and fails when it never is."""
+    deadline = time.monotonic() + BOUND_S
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+class Host:
+    """The configuration file and the shared table of a host."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.table = folder / "edge.yaml", str(folder / "table")
+        self.write(1, OLD)
+
+    def write(self, version: int, capacity: int, more: str = "") -> None:
+        self.file.write_text(CONFIG.format(version=version, capacity=capacity, more=more))
+
+    def worker(self) -> Limiter:
+        return Limiter.from_file(self.file, shared=self.table)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def under_new(limiter: Limiter) -> set[str]:
+    """The keys that the new version decides on."""
+    return {key for key in KEYS if limiter.bucket("api").peek(key).limit == NEW}
+
+
+def status(limiter: Limiter) -> tuple[int, str]:
+    state = limiter.rollout.state
+    assert state is not None
+    return state["stage"], state["status"]
+
+
+def test_a_command_in_one_process_moves_all(host: Host) -> None:
+    with host.worker() as one, host.worker() as other:
+        host.write(2, NEW, STAGES)
+        for limiter in (one, other):
+            limiter.reload()
+            assert status(limiter) == (1, "running")
+        first = under_new(one)
+        assert first == under_new(other)
+        assert 5 <= len(first) <= 40
+        one.rollout.advance()
+        until(lambda: status(other) == (2, "running"), "the other process follows")
+        second = under_new(other)
+        assert first < second == under_new(one)
+        other.rollout.halt()
+        until(lambda: status(one) == (2, "halted"), "the halt is heard")
+        other.rollout.rollback()
+        until(lambda: status(one) == (2, "rolled back"), "the roll-back is heard")
+        assert under_new(one) == under_new(other) == set()
+
+
+def test_it_comes_to_its_end_everywhere(host: Host) -> None:
+    with host.worker() as one, host.worker() as other:
+        host.write(2, NEW, STAGES)
+        one.reload()
+        other.reload()
+        for limiter in (one, other, one):
+            limiter.rollout.advance()
+            at = limiter.rollout.position
+            until(
+                lambda at=at: one.rollout.position == other.rollout.position == at, "both are there"
+            )
+        for limiter in (one, other):
+            assert status(limiter)[1] == "done"
+            assert under_new(limiter) == set(KEYS)
+            assert limiter.stats()["config"]["version"] == 2
+
+
+def test_a_process_that_has_not_read_the_file_decides_as_the_others_do(host: Host) -> None:
+    with host.worker() as one, host.worker() as late:
+        host.write(2, NEW, STAGES)
+        one.reload()
+        one.rollout.advance()
+        assert under_new(late) == under_new(one)
+        late.reload()
+        assert status(late) == (2, "running"), "it begins where the others are"
+        assert under_new(late) == under_new(one)
+
+
+def test_a_process_that_starts_again_begins_where_the_others_are(host: Host) -> None:
+    with host.worker() as one:
+        host.write(2, NEW, STAGES)
+        one.reload()
+        staged = under_new(one)
+        with host.worker() as again:
+            assert status(again) == (1, "running")
+            assert under_new(again) == staged == under_new(one)
+            again.rollout.rollback()
+            until(lambda: status(one)[1] == "rolled back", "the roll-back is heard")
+        with host.worker() as once_more:
+            assert under_new(once_more) == set()
+            assert under_new(one) == set()
+
+
+def test_all_processes_that_start_again_go_on(host: Host) -> None:
+    with host.worker() as one:
+        host.write(2, NEW, STAGES)
+        one.reload()
+        one.rollout.advance()
+        staged = under_new(one)
+    with host.worker() as again:
+        assert status(again) == (2, "running")
+        assert under_new(again) == staged
+        again.rollout.advance()
+        again.rollout.advance()
+    with host.worker() as last:
+        assert under_new(last) == set(KEYS)
+        assert last.rollout.state is None
+
+
+def test_denials_in_any_process_halt_it(host: Host) -> None:
+    with host.worker() as one, host.worker() as other:
+        more = STAGES[:-1] + ", halt_on: {denied_ratio_rise: 20%}}"
+        host.write(2, 1, more.replace("percent: 10}", "percent: 40}"))
+        one.reload()
+        other.reload()
+
+        def halted() -> bool:
+            other.bucket("api").take_many(KEYS)
+            return status(one)[1] == status(other)[1] == "halted"
+
+        until(halted, "both are halted")
+
+
+@pytest.mark.timeout(300)
+def test_over_a_mesh_of_hosts_with_processes(tmp_path: Path) -> None:
+    """A command in a process that does not speak to the peers reaches those of another host."""
+    ports = free_port(), free_port()
+    hosts = []
+    for number, port in enumerate(ports):
+        folder = tmp_path / f"host-{number}"
+        folder.mkdir()
+        host = Host(folder)
+        mesh = f'mesh: {{listen: "127.0.0.1:{port}", peers: ["127.0.0.1:{ports[1 - number]}"]}}'
+
+        def write(
+            version: int, capacity: int, more: str = "", host: Host = host, mesh: str = mesh
+        ) -> None:
+            Host.write(host, version, capacity, f"{mesh}\n{more}")
+            text = host.file.read_text().replace("edge-1", f"edge-{host.table[-7]}")
+            host.file.write_text(text)
+
+        host.write = write  # type: ignore[method-assign]
+        host.write(1, OLD)
+        hosts.append(host)
+    with (
+        hosts[0].worker() as a,
+        hosts[0].worker() as b,
+        hosts[1].worker() as c,
+        hosts[1].worker() as d,
+    ):
+        all_of_them = (a, b, c, d)
+        assert [x.stats()["shared"]["leading"] for x in all_of_them] == [1, 0, 1, 0]
+        for host in hosts:
+            host.write(2, NEW, STAGES)
+        for limiter in all_of_them:
+            limiter.reload()
+        b.rollout.advance()
+        until(
+            lambda: all(status(x) == (2, "running") for x in all_of_them),
+            "the command is everywhere",
+        )
+        d.rollout.rollback()
+        until(
+            lambda: all(status(x)[1] == "rolled back" for x in all_of_them),
+            "the roll-back is everywhere",
+        )
+        assert not any(under_new(x) for x in all_of_them)
+
+
+def test_a_worker_killed_in_a_roll_out_leaves_it_to_the_others(host: Host) -> None:
+    code = f"""
+import time
+from crdtbucket import Limiter
+with Limiter.from_file({str(host.file)!r}, shared={host.table!r}) as limiter:
+    print("open", flush=True)
+    input()
+    limiter.reload()
+    limiter.rollout.advance()
+    print("advanced", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "open\n"
+        with host.worker() as one:
+            host.write(2, NEW, STAGES)
+            one.reload()
+            print(file=worker.stdin, flush=True)
+            assert worker.stdout.readline() == "advanced\n"
+            worker.kill()
+            until(lambda: status(one) == (2, "running"), "its command stays")
+            one.rollout.rollback()
+            assert under_new(one) == set()
+
+
+# ---- the file ----
+
+
+def place(stage: int) -> tuple[Position, bytes]:
+    position = Position(2, 77, stage, Status.RUNNING, stage)
+    return position, f'{{"format": 1, "position": [2, 77, {stage}, 0, {stage}]}}'.encode()
+
+
+def test_the_largest_position_stays(tmp_path: Path) -> None:
+    file = HostRollout(str(tmp_path / "table"))
+    (first, its), (second, more) = place(0), place(1)
+    assert file.exchange(second, more) is None
+    assert file.exchange(first, its) == second
+    assert file.exchange(second, more) == second
+    assert Path(file.path).read_bytes() == more
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"format": 9}', b"\xff" * 100, b'{"format": 1}']
+)
+def test_a_damaged_file_is_written_anew(tmp_path: Path, content: bytes) -> None:
+    file = HostRollout(str(tmp_path / "table"))
+    Path(file.path).write_bytes(content)
+    Path(file.path).chmod(0o600)
+    position, its = place(1)
+    assert file.exchange(position, its) is None
+    assert file.exchange(position, its) == position
+
+
+def test_a_file_that_cannot_be_used_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = HostRollout(str(tmp_path / "table"))
+    os.symlink(tmp_path / "elsewhere", file.path)
+    position, its = place(1)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            assert file.exchange(position, its) is None
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert ROLLOUT_SUFFIX in caplog.text
+    assert not (tmp_path / "elsewhere").exists()
+    os.unlink(file.path)
+    assert file.exchange(position, its) is None
+    assert file.exchange(position, its) == position

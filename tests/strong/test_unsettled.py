@@ -1,0 +1,226 @@
+"""What Redis was not told of is not lost with the process: it is kept on disk, or counted aloud."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode, RedisConfig
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.errors import MeshError
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.previous_epoch import PreviousEpoch, dump, load
+from crdtbucket.strong.unsettled import Unsettled
+from tests.mesh.network import eventually
+from tests.strong.redis_server import Server
+
+STILL = BucketSpec("b", 1_000, 1, "1h", consistency="strong")
+MODES = ControllerSettings(
+    stable_after=0.1,
+    stable_after_failover=0.1,
+    least_return_gap=0.0,
+    probe_interval=0.02,
+    longest_probe_interval=0.05,
+    latency_limit=5.0,
+    outage_after=5.1,
+)
+BOUND_S = 60.0
+
+
+def limiter(
+    server: Server, folder: Path | None, node: str = "n1", *specs: BucketSpec, **mesh: str
+) -> Limiter:
+    return Limiter(
+        specs or [STILL],
+        node=node,
+        mesh=None if folder is None else MeshConfig(listen="127.0.0.1:0", state_dir=folder, **mesh),  # type: ignore[arg-type]
+        redis=RedisConfig(url=server.url, deadline=10.0),
+        degradation=Degradation(modes=MODES),
+    )
+
+
+async def charged(server: Server, key: str = "k") -> int:
+    """What Redis charges for a key, as a stranger to all earlier takes is told."""
+    async with limiter(server, None, "judge") as judge:
+        decision = await judge.bucket("b").acquire(key)
+        assert decision.mode is Mode.STRONG
+        judge.bucket("b").refund(decision)
+        return STILL.capacity - decision.remaining - 1
+
+
+async def close_in_fallback(one: Limiter, server: Server, keys: int = 1) -> int:
+    """Takes while strong, then in an outage, and closes within it; how much was consumed."""
+    async with one:
+        bucket = one.bucket("b")
+        got = 20 * (await bucket.acquire("k", 20)).allowed
+        server.freeze()
+        if server.process is not None:
+            server.kill()
+        await eventually(lambda: bucket.mode is Mode.FALLBACK, BOUND_S)
+        for number in range(20):
+            decision = await bucket.acquire("k" if number % keys == 0 else f"k{number}", 5)
+            got += decision.cost * decision.allowed * (decision.key == "k")
+    return got
+
+
+async def settled(one: Limiter) -> None:
+    await eventually(
+        lambda: one.bucket("b").mode is Mode.STRONG and not one.stats()["strong"]["unsettled"],
+        BOUND_S,
+    )
+
+
+async def test_the_next_life_settles_what_was_taken_in_an_outage_exactly(tmp_path: Path) -> None:
+    """Redis comes back empty: what it knew is owed again, too."""
+    with Server() as server:
+        consumed = await close_in_fallback(limiter(server, tmp_path), server)
+        assert consumed > 20
+        server.start()
+        async with limiter(server, tmp_path) as one:
+            first = await one.bucket("b").acquire("k")  # knows of it already
+            assert (first.mode, first.remaining) == (Mode.STRONG, 1_000 - consumed - 1)
+            one.bucket("b").refund(first)
+            await settled(one)
+            assert await charged(server) == consumed
+            await one.bucket("b").acquire("k", 7)
+            assert await charged(server) == consumed + 7
+
+
+async def test_a_redis_that_kept_its_records_is_told_the_difference(tmp_path: Path) -> None:
+    with Server() as server:
+        async with limiter(server, tmp_path) as one:
+            bucket = one.bucket("b")
+            assert await bucket.acquire("k", 20)
+            server.freeze()
+            (endpoint,) = bucket.store.endpoints.values()  # type: ignore[attr-defined]
+            endpoint.supervisor.drop()
+            took = [await bucket.acquire("k", 5) for _ in range(30)]
+            assert {decision.mode for decision in took} == {Mode.FALLBACK}
+            consumed = 20 + 5 * sum(decision.allowed for decision in took)
+            assert consumed > 20
+        server.thaw()
+        async with limiter(server, tmp_path) as one:
+            await settled(one)
+            assert await charged(server) == consumed
+
+
+async def test_a_server_that_lost_what_the_last_life_had_told_is_told_again(
+    tmp_path: Path,
+) -> None:
+    with Server() as server:
+        async with limiter(server, tmp_path) as one:
+            assert await one.bucket("b").acquire("k", 20)
+        server.restart()
+        async with limiter(server, tmp_path) as one:
+            await eventually(lambda: server.call("KEYS", "crdtbucket:{b:*"), BOUND_S)
+            await settled(one)
+            assert await charged(server) == 20
+
+
+async def test_what_one_life_cannot_settle_the_one_after_it_does(tmp_path: Path) -> None:
+    with Server() as server:
+        consumed = await close_in_fallback(limiter(server, tmp_path), server)
+        async with limiter(server, tmp_path) as one:  # Redis is still gone
+            await eventually(lambda: one.bucket("b").mode is Mode.FALLBACK, BOUND_S)
+            assert one.stats()["strong"]["unsettled"] == 1
+        server.start()
+        async with limiter(server, tmp_path) as one:
+            await settled(one)
+        assert await charged(server) == consumed
+
+
+async def test_a_bucket_that_is_no_longer_defined_owes_nothing(tmp_path: Path) -> None:
+    other = BucketSpec("other", 10, 1, consistency="strong")
+    with Server() as server:
+        await close_in_fallback(limiter(server, tmp_path), server)
+        server.start()
+        async with limiter(server, tmp_path, "n1", other) as one:
+            assert one.stats()["strong"]["unsettled"] == 0
+            assert (await one.bucket("other").acquire("k")).mode is Mode.STRONG
+
+
+async def test_with_a_state_dir_the_log_says_that_it_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Server() as server, caplog.at_level(logging.INFO, "crdtbucket.strong"):
+        consumed = await close_in_fallback(limiter(server, tmp_path), server)
+    lines = [r for r in caplog.records if "not been told" in r.getMessage()]
+    assert [r.levelno for r in lines] == [logging.INFO]
+    assert f"{consumed - 20} tokens of 1 key" in lines[0].getMessage()
+    assert str(tmp_path) in lines[0].getMessage()
+
+
+async def test_without_a_state_dir_the_log_warns_of_the_tokens_that_are_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Server() as server, caplog.at_level(logging.INFO, "crdtbucket.strong"):
+        consumed = await close_in_fallback(limiter(server, None), server)
+    lines = [r for r in caplog.records if "not been told" in r.getMessage()]
+    assert [r.levelno for r in lines] == [logging.WARNING]
+    assert f"{consumed - 20} tokens of 1 key" in lines[0].getMessage()
+    assert "mesh.state_dir" in lines[0].getMessage()
+
+
+async def test_what_is_settled_before_the_end_is_no_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Server() as server, caplog.at_level(logging.INFO, "crdtbucket.strong"):
+        async with limiter(server, None) as one:
+            bucket = one.bucket("b")
+            bucket.refund(await bucket.acquire("k", 20), 5)
+        assert await charged(server) == 15
+    assert not [r for r in caplog.records if "not been told" in r.getMessage()]
+
+
+# ---- what is kept ----
+
+
+def test_what_is_kept_is_read_back() -> None:
+    life = PreviousEpoch(((1, 2**64 - 1, 0, 5), (3, 4, 5, 0)), (("10.0.0.1:6379", "abc"),))
+    assert load(dump(life)) == life
+    assert load(dump(PreviousEpoch())) == PreviousEpoch()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        b"\x93\x01\x90",
+        msgpack.packb((2, (), ())),
+        msgpack.packb((1, ((1, 2, 3),), ())),
+        msgpack.packb((1, ((1, 2, 3, -1),), ())),
+        msgpack.packb((1, ((1, 2, 3, "4"),), ())),
+        msgpack.packb((1, (), (("a",),))),
+        msgpack.packb((1, (), (("a", b"b"),))),
+        msgpack.packb((1, 5, ())),
+        msgpack.packb(7),
+    ],
+)
+def test_a_damaged_file_is_refused_with_what_to_do(data: bytes) -> None:
+    with pytest.raises(MeshError, match=r"\.owed file in mesh\.state_dir"):
+        load(data)
+
+
+# ---- calls that are adrift ----
+
+
+def test_what_is_adrift_ends_with_a_younger_call_and_not_with_an_older_one() -> None:
+    table = Table(max_keys=16, virtual=True)
+    bucket = BucketCore(table, BucketSpec("b", 10, 1))
+    unsettled, item = Unsettled(table, {}), (bucket, bucket.hash("k"))
+    table.open_tokens = 12
+    unsettled.may_still_run(item, 5, 3)
+    unsettled.may_still_run(item, 7, 4)
+    unsettled.fenced((bucket, bucket.hash("other")), 9)
+    unsettled.fenced(item, 3)
+    unsettled.fenced(item, 4)
+    assert table.open_tokens == 12
+    unsettled.fenced(item, 5)
+    assert table.open_tokens == 0
+    unsettled.fenced(item, 6)
+    assert table.open_tokens == 0

@@ -1,0 +1,80 @@
+"""Which tests belong to which tier, told by where they are and by what their modules use.
+
+`slow`: only `make check` runs them. `processes`: real processes, sockets, servers or threads decide
+when something happens, so a test depends on the machine's scheduling as well as on the code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SLOW = (
+    "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports",
+    "tests/demo/test_demo.py",
+    "tests/demo/test_strong_demo.py",
+    "tests/deploy/test_deploy.py::test_a_rule_that_is_wrong_fails_its_test",
+    "tests/native/",
+    "tests/rollout/test_host_rollout.py",
+    "tests/simulated/test_faults.py::test_seeds",
+    "tests/simulated/test_snapshots.py::test_what_has_refilled_since_costs_nothing",
+    "tests/simulated/test_snapshots.py::test_what_others_have_seen_refill",
+    "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound",
+    "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound",
+    "tests/simulator/test_library_mesh.py::test_prediction_takes_most_of_a_cold_burst_away",
+    "tests/simulator/test_replay.py::test_a_trace_of_real_calls",
+    "tests/strong/test_chaos.py",
+    "tests/test_compositions.py::test_cell",
+    "tests/test_compositions.py::test_what_is_forgotten_is_seen",
+    "tests/test_real_processes.py",
+    "tests/test_restarts.py",
+    "tests/test_walk.py::test_the_walk",
+    "tests/test_workers.py",
+)
+"""Beginnings of the names of tests."""
+STILL_FAST = (
+    "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports[take_many]",
+    "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports[convergence]",
+    "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound[partition-30s]",
+    "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound[cut-way-crdt",
+    "tests/strong/test_chaos.py::test_cancelled_callers",
+    "tests/strong/test_chaos.py::test_what_other_processes_took",
+    "tests/test_compositions.py::test_cell[mesh-clean_restart]",
+    "tests/test_compositions.py::test_cell[strong_shared-killed_and_restarted]",
+    "tests/test_workers.py::test_a_limit_is_one_limit_however_many_workers_serve[gunicorn-2]",
+)
+"""Samples of the slow ones, so that `make test` touches every surface."""
+SLOW_TIMEOUT_S = 900
+OF_THE_MACHINE = {
+    "Server",
+    "ThreadPoolExecutor",
+    "fake",
+    "fake_node",
+    "free_port",
+    "multiprocessing",
+    "running",
+    "serving",
+    "socket",
+    "subprocess",
+    "threading",
+}
+"""A test module that has one of these names depends on scheduling."""
+
+
+def tiers(path: Path, test: str, names: set[str]) -> list[str]:
+    """The markers of a test."""
+    where = f"{path.relative_to(ROOT).as_posix()}::{test}"
+    slow = where.startswith(SLOW) and not where.startswith(STILL_FAST)
+    return ["slow"] * slow + ["processes"] * bool(names & OF_THE_MACHINE)
+
+
+@pytest.hookimpl(tryfirst=True)  # before those of other tiers are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        names = set(vars(getattr(item, "module", item)))
+        for marker in tiers(item.path, item.name, names):
+            item.add_marker(marker)
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))  # a decorator's stays the closest
