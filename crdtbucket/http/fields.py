@@ -62,7 +62,8 @@ class Policy:
         rest_ns = decision.debt
         if whole > 0:
             rest_ns += -whole * self.interval_ns // self.refill_rate
-        return min(-(-rest_ns // NS_PER_SECOND), MAX_INTEGER) if rest_ns > 0 else 0
+        t = -(-rest_ns // NS_PER_SECOND) if rest_ns > 0 else 0
+        return min(t, MAX_INTEGER)
 
 
 _policies: dict[int, Policy] = {}
@@ -90,16 +91,17 @@ def rate_limit_fields(
     `Retry-After`, at least 1 and never before `t`. `legacy` and `jitter_s` as of `FieldOptions`.
     """
     policy = policy_of(spec)
-    remaining = decision.remaining
-    if decision.allowed:
+    remaining, allowed = decision.remaining, decision.allowed
+    if allowed:
         t = policy.next_token(decision, remaining)
     else:
         t = seconds(decision.retry_after, least=1)
+    left = min(remaining, MAX_INTEGER)
     fields = {
         "RateLimit-Policy": policy.text,
-        "RateLimit": f"{policy.name};r={min(remaining, MAX_INTEGER)};t={t}",
+        "RateLimit": f"{policy.name};r={left};t={t}",
     }
-    if not decision.allowed:
+    if not allowed:
         late = random.uniform(0, jitter_s) if jitter_s > 0 else 0.0
         fields["Retry-After"] = str(seconds(t + late))
     if legacy:

@@ -172,6 +172,17 @@ def test_a_policy_stands_once_in_a_list(limiter: Limiter) -> None:
     assert fields["RateLimit"] == '"api";r=1;t=3600'
 
 
+def test_a_name_of_several_rates_takes_from_all_of_them() -> None:
+    limiter = Limiter(BucketSpec.parse_all("api", "10/hour;2/minute"))
+    limits = Limits(limiter, Rule("api"))
+    verdicts = ask(limits, *[request()] * 3)
+    assert [v.allowed for v in verdicts] == [True, True, False]
+    assert [left(limits, name, "203.0.113.9") for name in ("api:1", "api:2")] == [8, 0]
+    assert verdicts[2].fields["RateLimit"].startswith('"api:1";r=8;')
+    with pytest.raises(UnknownBucket):
+        Limits(limiter, Rule("other"))
+
+
 def test_an_impossible_cost_of_a_later_rule_takes_nothing(limiter: Limiter) -> None:
     limits = Limits(limiter, [Rule("tenant"), Rule("api", cost=4)])
     with pytest.raises(CostExceedsCapacity):
