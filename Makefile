@@ -40,7 +40,8 @@ BIN := $(VENV)/bin
 PYTEST = $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal --durations 10 $(PYTEST_ARGS)
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-NATIVE := $(wildcard crdtbucket/*.pyx crdtbucket/core/*.pxi crdtbucket/core/*.h)
+C_FILES := $(wildcard crdtbucket/core/*.h crdtbucket/core/*/*.h tests/native/*.[ch])
+NATIVE := setup.py $(wildcard crdtbucket/*.pyx crdtbucket/core/*.h crdtbucket/core/*/*.h crdtbucket/core/*/*.pxi)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -99,6 +100,7 @@ docs-scaling: $(STAMPS)/dev
 lint: $(STAMPS)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
 types: $(STAMPS)/dev
 	$(BIN)/mypy
@@ -106,6 +108,7 @@ types: $(STAMPS)/dev
 format: $(STAMPS)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(C_FILES)
 
 # A new interpreter in .venv makes every later stamp stale.
 $(STAMPS)/venv:

@@ -9,7 +9,7 @@ from itertools import count
 from benchmarks.fixed_window import FixedWindows
 from benchmarks.measure import Case, Comparison, Scale
 from crdtbucket.simulator.rule import SimulatedRule
-from crdtbucket.simulator.rules import make_rule
+from crdtbucket.simulator.rule_catalogue import make_rule
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import simulate

@@ -100,7 +100,7 @@ class Held:
         with stopwatch() as elapsed:
             size = len(snapshot.dump(table, roster))
             saved = elapsed()
-            table.mark(DEAD_EPOCH)
+            table.add_tombstone(DEAD_EPOCH)
             pruned = elapsed() - saved
         table.release(DEAD_EPOCH)
         gc.collect()

@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=False, auto_pickle=False
-"""The compiled core: one table of keys, decisions, merges. Rules are in core/*.h; here arguments are checked and the
-interpreter is spoken to, in core/*.pxi.
+"""The compiled core: one table of keys, decisions, merges. Its rules are C headers in core/memory, core/level,
+core/merge and core/repair; core/binding checks arguments and speaks to the interpreter.
 
 A take of a key that is held is lock-free and runs under the GIL. Whatever adds, removes or rewrites entries holds the GIL and
 the table's lock; bulk calls hold only the lock.
@@ -28,16 +28,17 @@ cdef array _INTS = array("q")
 cdef array _FLOATS = array("d")
 cdef array _UINTS = array("I")
 
-include "core/declarations.pxi"
-include "core/arguments.pxi"
-include "core/memory.pxi"
-include "core/definitions.pxi"
-include "core/nodes.pxi"
-include "core/outbox.pxi"
-include "core/inbox.pxi"
-include "core/sharing.pxi"
-include "core/table.pxi"
-include "core/decision.pxi"
-include "core/decide.pxi"
-include "core/replica.pxi"
-include "core/bucket.pxi"
+include "core/binding/declarations.pxi"
+include "core/binding/arguments.pxi"
+include "core/binding/memory.pxi"
+include "core/binding/definitions.pxi"
+include "core/binding/nodes.pxi"
+include "core/binding/outbox.pxi"
+include "core/binding/inbox.pxi"
+include "core/binding/sharing.pxi"
+include "core/binding/table.pxi"
+include "core/binding/decision.pxi"
+include "core/binding/decide.pxi"
+include "core/binding/replica.pxi"
+include "core/binding/bucket.pxi"
+include "core/binding/take_all.pxi"

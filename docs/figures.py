@@ -90,7 +90,9 @@ _OTHERS_HEAD = ("scenario", *BASELINES)
 
 _PAGE = """# Accuracy
 
-Written by `make docs-figures`, from [accuracy.json](accuracy.json). Do not edit.
+For somebody who asks how far off the limit may be. Afterwards you know it for each scenario, also
+for those in which it is worst. Written by `make docs-figures`, from
+[accuracy.json](accuracy.json). Do not edit.
 
 Five regions, 80 ms one way with 50 % jitter, a round every 100 ms; a bucket of 10,000 tokens
 with 2,000 tokens/s. [simulator.md](simulator.md) says what each column and each rule means, and

@@ -96,10 +96,10 @@ def use(table: Table) -> None:
     table.collect()
     table.trim(table.version // 2)
     table.sweep()
-    table.digest(0, 2**64 - 1, loud=True)
+    table.digest(0, 2**64 - 1, all_entries=True)
     table.survey()
     table.stats()
-    table.read_notes()
+    table.read_handoff()
     table.verify()
 
 

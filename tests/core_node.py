@@ -165,7 +165,7 @@ class CoreNode:
 
     def hear(self, owner: str) -> None:
         self.table.set_node(self.id_of(owner), PHANTOM_EPOCH - self.id_of(owner), False)
-        self.table.heard(self.id_of(owner), 2**60)
+        self.table.set_last_seen(self.id_of(owner), 2**60)
 
     def slot(self) -> tuple[int, int, int, int]:
         (slot, _, _, q, p) = self.table.definitions()[-1]
@@ -311,7 +311,7 @@ class CoreNode:
         assert heard.dropped == heard.refused_columns == heard.unknown_bucket == 0
         self.forgiven += self.definition.emission * (self.counted_forgiven() - forgiven)
         self.forgiven += self.first_sight_forgiven(message, slots, known)
-        if heard.twin:
+        if heard.duplicate_epoch:
             spare = next(self.epochs, None)
             if spare is not None:
                 self.table.spare_epoch(spare)
@@ -391,7 +391,7 @@ class CoreNode:
     def strip(self, column: tuple[str, int]) -> None:
         name, epoch = column
         self.table.origin(self.id_of(name), epoch)
-        self.table.mark(epoch)
+        self.table.add_tombstone(epoch)
 
     def change_definition(self, definition: Definition, now: int) -> None:
         self.waste(now)

@@ -71,7 +71,7 @@ class Victim:
             if "more" not in str(error):
                 raise
             return False
-        assert self.node.table.digest(0, 2**64 - 1, loud=True)[0] <= len(self.node.table)
+        assert self.node.table.digest(0, 2**64 - 1, all_entries=True)[0] <= len(self.node.table)
         return True
 
 

@@ -199,8 +199,8 @@ MUTATIONS = (
     Mutation(
         "adoption_aged_by_travel_time",
         "core",
-        "adopt = stated + token_units(d, g->lacks), out;",
-        "adopt = stated - (i128)50000000 * d->p + token_units(d, g->lacks), out;",
+        "adopt = advertised + token_units(d, g->lacks), out;",
+        "adopt = advertised - (i128)50000000 * d->p + token_units(d, g->lacks), out;",
         suite("test_core_contract", "error_at_most_in_flight or stated_debt"),
     ),
     Mutation(
@@ -227,10 +227,10 @@ MUTATIONS = (
     Mutation(
         "prediction_in_the_statement",
         "core",
-        "    uint32_t count = stated_columns(",
+        "    uint32_t count = advertised_columns(",
         "    const definition_t *d = &t->definitions[hot->bucket];\n"
         "    debt += (int64_t)(entry_far(t, e, d, to->now) / d->p);\n"
-        "    uint32_t count = stated_columns(",
+        "    uint32_t count = advertised_columns(",
         suite("test_core_contract", "stated_debt"),
     ),
     Mutation(
@@ -250,7 +250,7 @@ MUTATIONS = (
     Mutation(
         "early_eviction",
         "core",
-        "\n           && is_full(t, e, word, now);",
+        " && is_full(t, e, word, now);",
         ";",
         (*PYTEST, "tests/simulated/test_invariants.py", "-k", "idle_key"),
     ),
@@ -271,7 +271,7 @@ MUTATIONS = (
     Mutation(
         "snapshot_without_debt",
         "core",
-        "base_for(d, stated_units(d, &aged, wd), 0, now));",
+        "base_for(d, advertised_units(d, &aged, wd), 0, now));",
         "base_for(d, 0, 0, now));",
         suite("simulated/test_traces", "test_g"),
     ),
@@ -355,15 +355,15 @@ MUTATIONS = (
     Mutation(
         "who_returned_is_not_announced_again",
         "core",
-        "    t->h->origins_changed += t->origins[origin].marked;\n",
+        "    t->h->origins_changed += t->origins[origin].tombstone;\n",
         "",
         suite("simulated/test_returned", "behind_a_bridge"),
     ),
     Mutation(
         "places_of_the_dead_are_gone",
         "mesh",
-        "            self._places.left_empty(link.info.name, now)\n        self._table.unheard",
-        "            pass\n        self._table.unheard",
+        "            self._places.left_empty(link.info.name, now)\n        self._table.set_disc",
+        "            pass\n        self._table.set_disc",
         suite("simulated/test_deaths", "one_by_one"),
     ),
     Mutation(
@@ -446,8 +446,8 @@ MUTATIONS = (
     Mutation(
         "columns_raised_by_anybody",
         "core",
-        "joined->taken = x->taken > taken ? x->taken : taken;",
-        "joined->taken = x->taken + (x->taken > taken);",
+        "    if (same_generation && taken > x->taken)\n        rising->taken = taken;",
+        "    if (same_generation)\n        rising->taken = x->taken + (x->taken > taken);",
         seeds(16),
     ),
     Mutation(
@@ -953,15 +953,15 @@ MUTATIONS = (
     Mutation(
         "rises_judged_by_the_limit_of_now",
         "core",
-        "i < d->earliers && d->earlier[i].until > since; i++) {",
+        "i < d->earlier_count && d->earlier[i].until > since; i++) {",
         "i < 0; i++) {",
         (*PYTEST, "tests/core/test_earlier.py", "-k", "lowered or slots"),
     ),
     Mutation(
         "limits_that_were_gone_excuse_for_ever",
         "core",
-        "i < d->earliers && d->earlier[i].until > since; i++) {",
-        "i < d->earliers; i++) {",
+        "i < d->earlier_count && d->earlier[i].until > since; i++) {",
+        "i < d->earlier_count; i++) {",
         (*PYTEST, "tests/core/test_earlier.py", "-k", "explains_nothing"),
     ),
     Mutation(
@@ -988,14 +988,14 @@ MUTATIONS = (
     Mutation(
         "credit_at_the_rate_of_now",
         "core",
-        "i < d->earliers && d->earlier[i].until > from; i++) {",
+        "i < d->earlier_count && d->earlier[i].until > from; i++) {",
         "i < 0; i++) {",
         (*PYTEST, "tests/simulated/test_changes.py", "-k", "credit"),
     ),
     Mutation(
         "late_history_counts",
         "core",
-        " || (m->late && !same_birth))",
+        " || (m->late && !same_generation))",
         ")",
         (*PYTEST, "tests/core/test_merge.py", "-k", "late_count_of_another"),
     ),
@@ -1016,14 +1016,14 @@ MUTATIONS = (
     Mutation(
         "whatever_is_merged_is_sent_on",
         "core",
-        "    if (news)\n        log_append(t, e);\n",
-        "    if (news || m->relays)\n        log_append(t, e);\n",
+        "    if (update)\n        log_append(t, e);\n",
+        "    if (update || m->relays)\n        log_append(t, e);\n",
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "quiet and chain and 4"),
     ),
     Mutation(
         "news_is_not_sent_on",
         "core",
-        "        news |= m->relays && m->relays[node];\n",
+        "        update |= m->relays && m->relays[node];\n",
         "",
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "quiet and chain and 4"),
     ),
@@ -1093,8 +1093,8 @@ MUTATIONS = (
     Mutation(
         "relayed_tokens_in_few_bits",
         "core",
-        "    return relayed < 0 || heard_later(n, c->c->heard[c->i]) ? 0 : relayed;",
-        "    return relayed < 0 || heard_later(n, c->c->heard[c->i])\n"
+        "    return relayed < 0 || seen_later(n, c->c->last_seen[c->i]) ? 0 : relayed;",
+        "    return relayed < 0 || seen_later(n, c->c->last_seen[c->i])\n"
         "               ? 0 : (int64_t)unpack_rate(pack_rate((double)relayed) & ~15);",
         suite("core/test_relayed", "however_small"),
     ),
@@ -1122,7 +1122,7 @@ MUTATIONS = (
     Mutation(
         "anybody_spends_the_credit",
         "core",
-        "    return node && now - t->nodes[node].heard > t->h->near_ns;",
+        "    return node && now - t->nodes[node].last_seen > t->h->near_ns;",
         "    return node != 0;",
         suite("test_core_contract", "credit_is_spent"),
     ),
@@ -1165,7 +1165,7 @@ MUTATIONS = (
     Mutation(
         "relayed_rates_older_than_the_own",
         "core",
-        "        if (column_rated(&c) && (int32_t)(stamp_of(at) - c.c->heard[c.i]) <= 0)\n"
+        "        if (column_rated(&c) && (int32_t)(stamp_of(at) - c.c->last_seen[c.i]) <= 0)\n"
         "            continue;\n",
         "",
         suite("core/test_relayed", "older_ones"),
@@ -1173,15 +1173,15 @@ MUTATIONS = (
     Mutation(
         "relayed_rates_with_a_silence",
         "core",
-        "\n           && now - at <= t->h->near_ns;",
+        " && now - at <= t->h->near_ns;",
         ";",
         suite("core/test_relayed", "nothing_was_kept"),
     ),
     Mutation(
         "relayed_rates_of_whoever_is_heard",
         "core",
-        "n->known && !n->connected && ",
-        "n->known && ",
+        "n->known && !n->connected\n",
+        "n->known\n",
         suite("core/test_relayed", "heard_here"),
     ),
     Mutation(
@@ -1229,7 +1229,7 @@ MUTATIONS = (
     Mutation(
         "last_moment_of_a_silent_peer_goes_on",
         "core",
-        "    return age > t->h->near_ns ? slow : unpack_rate(",
+        "    return age > t->h->near_ns\n               ? slow\n               : unpack_rate(",
         "    return unpack_rate(",
         suite("core/test_predict", "single_call"),
     ),
@@ -1243,15 +1243,15 @@ MUTATIONS = (
     Mutation(
         "storms_buy_shares",
         "core",
-        "{ return smaller(rate, CLAIM_MOST * d->per_second); }",
-        "{ return d->per_second > 0 ? rate : 0.0; }",
+        "    return smaller(rate, CLAIM_MOST * d->per_second);",
+        "    return d->per_second > 0 ? rate : 0.0;",
         suite("simulated/test_demand", "storm_of_retries and not 1000"),
     ),
     Mutation(
         "nothing_left_to_the_reserves_of_others",
         "core",
-        "    p->kept = p->overload * ",
-        "    p->kept = 0 * p->overload * ",
+        "    p->kept = p->overload\n",
+        "    p->kept = 0 * p->overload\n",
         suite("simulated/test_demand", "does_not_wait_long"),
     ),
     Mutation(
@@ -1306,8 +1306,8 @@ MUTATIONS = (
     Mutation(
         "one_call_stands_for_a_slow_round",
         "core",
-        "{ return larger(FAST_NS, (double)t->h->near_ns / FAST_PART); }",
-        "{ return t->h->near_ns ? FAST_NS : FAST_PART; }",
+        "    return larger(FAST_NS, (double)t->h->near_ns / FAST_PART);",
+        "    return t->h->near_ns ? FAST_NS : FAST_PART;",
         suite("simulated/test_demand", "where_rounds_are_slow"),
     ),
     Mutation(

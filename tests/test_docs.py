@@ -14,6 +14,8 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
@@ -66,7 +68,7 @@ from crdtbucket.mesh.transport import (
 from crdtbucket.mesh.transport.peer_connection import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
 from crdtbucket.reconcile import findings
 from crdtbucket.simulator.outcome_report import COLUMNS
-from crdtbucket.simulator.rules import RULES
+from crdtbucket.simulator.rule_catalogue import RULES
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.strong import resync, supervisor
 from crdtbucket.strong.controller import mode_controller, outage, webhook
@@ -311,6 +313,30 @@ def test_tests_that_are_named_exist(path: Path) -> None:
         assert (ROOT / name).exists(), f"{path.name}: {name}"
 
 
+# ---- the site ----
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=named)
+def test_a_page_opens_with_its_reader_and_what_they_will_know(path: Path) -> None:
+    title, opening = path.read_text().split("\n\n", 2)[:2]
+    assert re.fullmatch(r"# [^\n]+", title)
+    assert re.match(r"For (somebody|everybody|whoever|a \w+ programmer) ?", opening), opening
+    assert re.search(r"[Aa]fterwards|In about", opening), opening
+
+
+@pytest.mark.timeout(300)
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx")
+    pytest.importorskip("furo")
+    pytest.importorskip("myst_parser")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", ROOT / "docs", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built = {path.stem for path in tmp_path.glob("*.html")}
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= built
+    assert "CostExceedsCapacity" in (tmp_path / "reference.html").read_text()
+
+
 # ---- the house ----
 
 
@@ -343,7 +369,7 @@ def test_every_public_name_is_documented_and_no_other() -> None:
 TOLD_KINDS = [Limiter, Bucket, StrongBucket, Decision, Decisions, AllDecision, AllReservation]
 TOLD_KINDS += [ModeNotice]
 # A bucket's half of the talk with Redis; its caller is the ledger alone.
-TALK = ["open_call", "close_call", "take_as", "own", "void", "stated", "adopt", "shortage"]
+TALK = ["open_call", "close_call", "take_as", "own", "void", "advertised", "adopt", "shortage"]
 TALK += ["name_hash", "attach", "store", "redirect", "set_overrides", "take_apart", "take_here"]
 
 
@@ -624,14 +650,14 @@ def in_core(header: str, name: str) -> float:
 
 SECOND = 1e9
 TOLD = [
-    ("model.md", f"a *fast* rate ({in_core('predict.h', 'FAST_NS') / 1e6:g} ms)"),
-    ("model.md", f"a *slow* rate ({in_core('predict.h', 'SLOW_NS') / SECOND:g} s"),
-    ("model.md", f"time constant of {in_core('predict.h', 'PEAK_NS') / SECOND:g} s"),
-    ("model.md", f"for at most `{in_core('predict.h', 'CLAIM_MOST'):g}r`"),
+    ("model.md", f"a *fast* rate ({in_core('level/peer_rates.h', 'FAST_NS') / 1e6:g} ms)"),
+    ("model.md", f"a *slow* rate ({in_core('level/peer_rates.h', 'SLOW_NS') / SECOND:g} s"),
+    ("model.md", f"time constant of {in_core('level/peer_rates.h', 'PEAK_NS') / SECOND:g} s"),
+    ("model.md", f"for at most `{in_core('level/peer_rates.h', 'CLAIM_MOST'):g}r`"),
     ("model.md", f"at least {horizon.NEAR_NS / SECOND:g} s; `far`"),
-    ("model.md", f"idle for {in_core('mapping.h', 'grace_ns') / SECOND:g} s"),
-    ("security.md", f"evicted after {in_core('mapping.h', 'grace_ns') / SECOND:g} s"),
-    ("model.md", f"next {in_core('room.h', 'VICTIM_SAMPLE'):g}"),
+    ("model.md", f"idle for {in_core('memory/mapping.h', 'grace_ns') / SECOND:g} s"),
+    ("security.md", f"evicted after {in_core('memory/mapping.h', 'grace_ns') / SECOND:g} s"),
+    ("model.md", f"next {in_core('level/evict.h', 'VICTIM_SAMPLE'):g}"),
     ("model.md", f"at least {machine.FLUSH_GAP_NS / 1e6:g} ms apart"),
     ("model.md", f"or after {machine.CAUTION_NS / SECOND:g} s"),
     ("model.md", f"trip is above {link.STALE_NS / SECOND:g} s"),
@@ -641,10 +667,10 @@ TOLD = [
     ("wire.md", f"silent for over {membership.HOLD_NS / SECOND:g} s"),
     ("wire.md", f"all hashes in {anti_entropy.PERIOD_NS / SECOND:g} s"),
     ("wire.md", f"slices of about {anti_entropy.SLICE:,} keys"),
-    ("wire.md", f"{in_core('digest.h', 'QUIET_NS') / SECOND:g} s). A peer whose own digest"),
+    ("wire.md", f"{in_core('merge/digest.h', 'QUIET_NS') / SECOND:g} s). A peer whose own digest"),
     ("wire.md", f"again every\n{membership.REPEAT_NS / SECOND:g} s"),
     ("wire.md", f"remembered for {pruning.KEPT_NS / SECOND / 60:g} minutes"),
-    ("wire.md", f"number of columns, at most {in_core('layout.h', 'MAX_COLUMNS'):g}"),
+    ("wire.md", f"number of columns, at most {in_core('memory/layout.h', 'MAX_COLUMNS'):g}"),
     ("wire.md", f"one frame holds and about {observers.SLICE:,};"),
     ("wire.md", f"At most {network.MAX_OBSERVERS} observers"),
     ("wire.md", f"silent for {network.OBSERVER_SILENT_S:g} s is hung up on"),

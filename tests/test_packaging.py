@@ -30,13 +30,10 @@ def pyproject() -> dict[str, Any]:
     return loaded
 
 
-def test_the_core_depends_on_every_file_of_it(pyproject: dict[str, Any]) -> None:
-    (core,) = pyproject["tool"]["setuptools"]["ext-modules"]
-    files = (path for path in (ROOT / "crdtbucket" / "core").iterdir() if path.is_file())
-    assert sorted(core["depends"]) == sorted(str(path.relative_to(ROOT)) for path in files)
-
-
 def test_every_included_file_is_included_once() -> None:
+    """The patterns of setup.py and the Makefile name these two kinds of files."""
+    kinds = {path.suffix for path in ROOT.glob("crdtbucket/core/**/*") if path.is_file()}
+    assert kinds == {".h", ".pxi"}
     source = (ROOT / "crdtbucket" / "_core.pyx").read_text()
     there = {
         str(path.relative_to(ROOT / "crdtbucket")) for path in ROOT.glob("crdtbucket/**/*.pxi")
@@ -142,3 +139,46 @@ def test_all_ways_to_name_the_supported_pythons_agree(pyproject: dict[str, Any])
     assert workflow["jobs"]["suite"]["strategy"]["matrix"]["python"] == told
     assert f"for version in {' '.join(told)}; do" in (ROOT / ".ci" / "run").read_text()
     assert pyproject["project"]["requires-python"] == f">={told[0]}"
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_run_what_there_is(path: Path) -> None:
+    jobs = YAML(typ="safe").load(path)["jobs"]
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    lines = [
+        line
+        for job in jobs.values()
+        for step in job["steps"]
+        for line in str(step.get("run", "")).splitlines()
+    ]
+    assert lines
+    for line in lines:
+        words = line.split()
+        if words[0] == "make":
+            assert {word for word in words[1:] if "=" not in word} <= targets, line
+        for word in words:
+            if word.startswith(("tests/", ".ci/")):
+                assert (ROOT / word).exists(), line
+    for job in jobs.values():
+        assert set(job.get("needs", [])) <= set(jobs)
+
+
+def test_only_publishing_may_write_to_the_index() -> None:
+    release = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "release.yml")
+    trusted = [
+        name for name, job in release["jobs"].items() if "id-token" in job.get("permissions", {})
+    ]
+    assert trusted == ["publish"]
+    assert release["permissions"] == {"contents": "read"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((ROOT / ".github").rglob("*.yml")), ROOT / ".pre-commit-config.yaml"],
+    ids=lambda path: path.name,
+)
+def test_files_for_the_forge_are_yaml(path: Path) -> None:
+    assert YAML(typ="safe").load(path)

@@ -4,7 +4,7 @@ The hash hides the names of keys from peers and from Redis, and all who share a 
 alike. A secret key keeps callers, who choose the names, from building two names of one hash, which
 would share one limit. Nodes that share a Redis need not share a mesh, nor its secret. Unless they
 are given one secret for this purpose, they use a key that everybody knows, with a hash of which
-nobody can build collisions even so (see `core/hash.h`).
+nobody can build collisions even so (see `core/memory/hash.h`).
 """
 
 from __future__ import annotations

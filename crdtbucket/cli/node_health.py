@@ -19,7 +19,7 @@ class ConfigReport:
     hash: str = ""
     stage: str = ""
     rollout: str = ""
-    """How the newest version of the node stands, where that is no matter of course."""
+    """How the newest version of the node stands, where that is not simply running."""
 
     @classmethod
     def of(cls, answer: Any, rollout: Any = None) -> ConfigReport | None:
@@ -108,7 +108,7 @@ def _halted(rollout: Mapping[str, Any]) -> str:
 
 
 def faults(nodes: Iterable[NodeReport], max_lag: float) -> list[str]:
-    """Each thing that is wrong, as a sentence. max_lag: seconds a peer's news may be behind."""
+    """Each thing that is wrong, as a sentence. max_lag: how old a peer's last update may be, s."""
     nodes = tuple(nodes)
     found = [sentence for node in nodes for sentence in _faults_of(node, max_lag)]
     return [*found, *_split(nodes)]
@@ -129,10 +129,10 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
         yield f"{node.name}: {node.halted}"
     for peer in node.peers:
         if peer.state in SILENT:
-            heard = "" if peer.lag is None else f", last heard {seconds(peer.lag)} ago"
-            yield f"{node.name}: {peer.name} is {peer.state}{heard}"
+            last_seen = "" if peer.lag is None else f", last seen {seconds(peer.lag)} ago"
+            yield f"{node.name}: {peer.name} is {peer.state}{last_seen}"
         elif peer.state == "alive" and peer.lag is not None and peer.lag > max_lag:
-            yield f"{node.name}: {peer.name} lags, its news is {seconds(peer.lag)} old"
+            yield f"{node.name}: {peer.name} lags, its last update is {seconds(peer.lag)} old"
 
 
 def _split(nodes: Iterable[NodeReport]) -> Iterable[str]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from crdtbucket.simulator.rules import COMPARED, RULES, check_rules
+from crdtbucket.simulator.rule_catalogue import COMPARED, RULES, check_rules
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.simulation_errors import SimulationError
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name

@@ -29,7 +29,7 @@ Answer = Mapping[str, Any] | str
 @click.command()
 @click.option(
     "--max-lag", type=FiniteRange(0, 3600), default=2.0, show_default=True,
-    help="How old a peer's news may be before it counts as wrong, seconds.",
+    help="How old a peer's last update may be before it counts as wrong, seconds.",
 )  # fmt: skip
 @admin_options
 @nodes_options

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crdtbucket.base.hashing import shared_key
-from crdtbucket.config.check import masked, validate
+from crdtbucket.config.check import masked, report_problem, validate
 from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
@@ -89,17 +88,13 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     tree = read_tree(file, source)
     expand(tree, os.environ if env is None else env, file.parent, source)
     layout = arrange(tree, source)
-    rating = validate(RatingSection, layout.rating, source) if layout.rating else RatingSection()
-    identity = (
-        validate(IdentitySection, layout.identity, source) if layout.identity else IdentitySection()
-    )
+    rating = validate(RatingSection, layout.rating, source)
+    identity = validate(IdentitySection, layout.identity, source)
     buckets = bucket_specs(layout.services, layout.defaults, source)
     mesh = _mesh(layout.mesh, source) if layout.mesh else None
     rollout = validate(RolloutSection, layout.rollout, source) if layout.rollout else None
-    redis = _redis(rating, layout.rating, source) if rating and layout.rating else None
-    modes = ControllerSettings()
-    if rating and layout.rating:
-        modes = _modes(rating.modes.model_dump(exclude_none=True), layout.rating, source)
+    redis = _redis(rating, layout.rating, source) if rating else None
+    modes = _modes(rating, layout.rating, source) if rating else ControllerSettings()
     if layout.rollout and identity and not identity.version:
         fix = "add version: with a whole number that is higher than the last one"
         source.report_at(layout.rollout, "needs a version, so that nodes know which is newer", fix)
@@ -145,11 +140,7 @@ def _mesh(node: YamlNode, source: Source) -> MeshConfig | None:
         return MeshConfig(**mesh.model_dump(exclude_none=True))
     except ConfigError as error:
         for problem in error.problems:
-            steps = re.findall(r"[a-z_]+|\d+", problem.path.removeprefix("mesh."))
-            location = tuple(int(step) if step.isdigit() else step for step in steps)
-            place, missing = node.find(location)
-            message = problem.message if not missing else f"{missing[0]} {problem.message}"
-            source.report_at(place, masked(message, place), problem.fix)
+            report_problem(problem, problem.path.removeprefix("mesh."), node, source)
         return None
     except MeshError as error:
         place, _ = node.find(("listen",))
@@ -165,7 +156,8 @@ def _redis(rating: RatingSection, node: YamlNode, source: Source) -> RedisConfig
     return redis_config(rating.bucket_backend, place, source)
 
 
-def _modes(given: dict[str, Any], node: YamlNode, source: Source) -> ControllerSettings:
+def _modes(rating: RatingSection, node: YamlNode, source: Source) -> ControllerSettings:
+    given = rating.modes.model_dump(exclude_none=True)
     faults: dict[str, InvalidSpec] = {}
     while (fault := _fault(given)) is not None and fault.field not in faults:
         faults[fault.field] = fault

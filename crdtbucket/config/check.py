@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -11,11 +12,12 @@ from pydantic_core import ErrorDetails
 from crdtbucket.config.section import Section, section_of
 from crdtbucket.config.source import Source, YamlNode, did_you_mean, unknown_key
 from crdtbucket.config.values import WrongValue
-from crdtbucket.errors import InvalidSpec
+from crdtbucket.errors import InvalidSpec, Problem
 from crdtbucket.spec.bucket_spec import clipped
 
 Model = TypeVar("Model", bound=Section)
 
+_STEP = re.compile(r"[a-z_]+|\d+")
 _TYPES = {
     "string_type": ("must be text", "put it in quotes"),
     "bool_type": ("must be true or false", "write true or false"),
@@ -66,6 +68,20 @@ def _report(details: ErrorDetails, model: type[Section], node: YamlNode, source:
         source.report_at(place, masked(message, place), fix)
 
 
+def report_problem(
+    problem: Problem, key: str, node: YamlNode, source: Source, words: Callable[[str], str] = str
+) -> None:
+    """Note a fault that settings made of `node` have, at `key` below it, such as "peers[2]".
+
+    `words` turns words for those who write Python into words for those who write the file.
+    """
+    steps = tuple(int(step) if step.isdigit() else step for step in _STEP.findall(key))
+    place, missing = node.find(steps)
+    message = f"{key} {problem.message}" if missing else problem.message
+    # Masked first: a secret whose words were changed would not be found.
+    source.report_at(place, words(masked(message, place)), words(problem.fix))
+
+
 def report_missing(node: YamlNode, location: tuple[str, ...], source: Source) -> None:
     """Note that a key below `node` is not there, or blank."""
     place, missing = node.find(location)
@@ -87,4 +103,4 @@ def _known_keys(model: type[Section], location: tuple[int | str, ...]) -> list[s
     return list(model.model_fields)
 
 
-__all__ = ["masked", "report_missing", "validate"]
+__all__ = ["masked", "report_missing", "report_problem", "validate"]

@@ -21,12 +21,12 @@ SECTIONS = (*MAPPINGS, *IDENTITY)
 class Layout:
     """The parts of a file, each with the places that it came from."""
 
-    rating: YamlNode | None = None
+    rating: YamlNode
+    identity: YamlNode
     services: YamlNode | None = None
     defaults: YamlNode | None = None
     mesh: YamlNode | None = None
     rollout: YamlNode | None = None
-    identity: YamlNode | None = None
 
 
 def arrange(tree: YamlNode, source: Source) -> Layout:
@@ -42,10 +42,9 @@ def arrange(tree: YamlNode, source: Source) -> Layout:
         if rating is not None and name in rating.entries:
             # `services` under `rating` is one reading of indentation that was lost.
             _add(found, name, rating.value.pop(name), source)
-    identity = YamlNode({}, "", 1, 1, 1, 1)
-    identity.value.update({key: found[key] for key in IDENTITY if key in found})
-    sections = {name: found.get(name) for name in MAPPINGS}
-    return Layout(**sections, identity=identity)
+    identity = YamlNode({key: found[key] for key in IDENTITY if key in found}, "", 1, 1, 1, 1)
+    sections = {name: found.get(name) for name in MAPPINGS if name != "rating"}
+    return Layout(rating or YamlNode({}, "rating", 1, 1, 1, 1), identity, **sections)
 
 
 def _collect(

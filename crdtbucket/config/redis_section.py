@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from crdtbucket.config.check import masked
+from crdtbucket.config.check import report_problem
 from crdtbucket.config.section import Section
 from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.config.values import Addresses, Seconds, SecretText, whole
@@ -98,7 +98,6 @@ _KEYS = {
     "sentinel_password": "sentinel.password",
     "sentinels": "sentinel.nodes",
 }
-_STEP = re.compile(r"[a-z_]+|\d+")
 
 
 def redis_config(backend: BackendSection, node: YamlNode, source: Source) -> RedisConfig | None:
@@ -130,12 +129,8 @@ def redis_config(backend: BackendSection, node: YamlNode, source: Source) -> Red
 def _report(problem: Problem, node: YamlNode, source: Source) -> None:
     field, bracket, rest = problem.path.removeprefix("redis.").partition("[")
     key = _KEYS.get(field, field) + bracket + rest
-    steps = tuple(int(step) if step.isdigit() else step for step in _STEP.findall(key))
-    location = steps if steps[0] in BackendSection.model_fields else ("connection", *steps)
-    place, missing = node.find(location)
-    message = f"{key} {problem.message}" if missing else problem.message
-    # Masked first: a secret whose words were changed would not be found.
-    source.report_at(place, _as_keys(masked(message, place)), _as_keys(problem.fix))
+    inner = node if field in BackendSection.model_fields else node.find(("connection",))[0]
+    report_problem(problem, key, inner, source, _as_keys)
 
 
 def _as_keys(text: str) -> str:

@@ -87,7 +87,8 @@ def rate_limit_fields(
     """The header fields that say how a client stands after a decision.
 
     `w` of the policy is the time in which an empty bucket fills; `t` is when the next token comes,
-    or when the denied cost could pass. All times are whole seconds, rounded up. A denial has
+    or when the denied cost could pass. A denial by the quota of an outage shows the policy of that
+    quota. All times are whole seconds, rounded up. A denial has
     `Retry-After`, at least 1 and never before `t`. `legacy` and `jitter_s` as of `FieldOptions`.
     """
     policy = policy_of(spec)
@@ -96,9 +97,11 @@ def rate_limit_fields(
         t = policy.next_token(decision, remaining)
     else:
         t = seconds(decision.retry_after, least=1)
+    grant = None if allowed else _fallback_grant(decision)
+    shown = policy.text if grant is None else f"{policy.name};q={grant[0]};w={grant[1]}"
     left = min(remaining, MAX_INTEGER)
     fields = {
-        "RateLimit-Policy": policy.text,
+        "RateLimit-Policy": shown,
         "RateLimit": f"{policy.name};r={left};t={t}",
     }
     if not allowed:
@@ -109,6 +112,16 @@ def rate_limit_fields(
         fields["X-RateLimit-Remaining"] = str(remaining)
         fields["X-RateLimit-Reset"] = str(seconds(decision.reset_after))
     return fields
+
+
+def _fallback_grant(decision: Decision) -> tuple[int, int] | None:
+    """Tokens that this node grants while the store is unreachable, and the whole seconds in which
+    they come back; None where another rule than that quota decided."""
+    if decision.mode is not Mode.FALLBACK:
+        return None
+    policy = getattr(decision.bucket, "fallback_policy", None)  # strong buckets have one
+    found = None if policy is None else policy(decision.key)
+    return None if found is None else (found[0], seconds(found[1], least=1))
 
 
 def seconds(value: float, least: int = 0) -> int:
@@ -131,12 +144,16 @@ def problem(
     """
     reduced = reduced_capacity and decision.mode is Mode.FALLBACK
     wait = seconds(decision.retry_after, least=1)
+    grant = _fallback_grant(decision)
+    left = f"{decision.remaining} of {decision.limit if grant is None else grant[0]} left"
+    if grant is not None:
+        alone = f"this node alone grants {grant[0]} in {grant[1]} s"
+        left = f"the store is unreachable, and {alone}: {left}"
     document: dict[str, Any] = {
         "type": TYPES + ("temporary-reduced-capacity" if reduced else "quota-exceeded"),
         "title": "Capacity is reduced for a while" if reduced else "Quota exceeded",
         "status": 503 if reduced else 429,
-        "detail": f"{spec.key}: {decision.remaining} of {decision.limit} left and "
-        f"{decision.cost} asked for; retry in {wait} s",
+        "detail": f"{spec.key}: {left} and {decision.cost} asked for; retry in {wait} s",
         "violated-policies": [spec.key],
     }
     if instance is not None:

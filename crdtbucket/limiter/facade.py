@@ -256,7 +256,7 @@ class Limiter:
         out: dict[str, Any] = {
             "node": self.node,
             "region": self.region,
-            "cautious": self._tables.main.cautious_until > self._tables.main.now(),
+            "cautious": self._tables.main.warming_up_until > self._tables.main.now(),
             "config": self._reload.stats(),
             "table": self._tables.main.stats(),
             "buckets": {name: bucket_stats(bucket) for name, bucket in self.buckets.items()},

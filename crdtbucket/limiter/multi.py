@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from operator import index
 from types import TracebackType
 from typing import SupportsIndex
 
-from crdtbucket._core import Decision
-from crdtbucket.base.duration import duration_ns
+from crdtbucket._core import Decision, take_all
 from crdtbucket.errors import (
     AcquireRequired,
     InvalidCost,
     InvalidKey,
-    InvalidSpec,
     ReservationDenied,
     ReservationError,
 )
 from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.reservations import Reservation, checked_actual
+from crdtbucket.limiter.reservations import Reservation, checked_actual, ttl_ns
 
 Wanted = tuple[str, "str | bytes"] | tuple[str, "str | bytes", SupportsIndex]
 """The name of a bucket, a key, and a cost (1 if left out). A name without a bucket of its own
 stands for the buckets `name:1`, `name:2` and so on, as `BucketSpec.parse_all` makes them."""
+
+Asked = tuple[Bucket, "str | bytes", SupportsIndex]
 
 
 class AllDecision:
@@ -89,31 +88,24 @@ class Part:
 class Multi:
     """Takes of several buckets of one limiter.
 
-    What decides in this process is taken last, at once and under a lock, so no such token is held
-    while a common store is asked; it is looked at first, so that the store is not asked in vain.
-    Whatever was taken goes back when another part is denied, fails, or the caller is cancelled.
+    What decides in this process is taken last and at one moment, so no such token is held while a
+    common store is asked; it is looked at first, so that the store is not asked in vain. Whatever
+    was taken goes back when another part is denied, fails, or the caller is cancelled.
     """
 
     def __init__(self, find: Callable[[str], Sequence[Bucket]]) -> None:
         """`find`: the buckets with a name, one or more."""
         self.find = find
-        # Else two callers could each hold what the other needs. A signal handler may come between.
-        self._lock = threading.RLock()
 
     def take(self, wanted: Iterable[Wanted]) -> AllDecision:
         """All or nothing, without I/O; `Limiter.take_all` says the rest."""
-        items = tuple(wanted)
-        with self._lock:
-            plain = self._take_plain(items)
-            if plain is not None:
-                return plain
-            parts = self._parts(items)
-            for part in parts:
-                if not part.bucket.immediate:
-                    name = part.bucket.spec.name
-                    raise AcquireRequired(name, "take_all", "limiter.acquire_all([...])")
-            _take(parts)
-        return _answer(parts)
+        asked = self._asked(wanted)
+        for bucket, _, _ in asked:
+            if not bucket.immediate:
+                self._parts(asked)  # what is wrong is told first
+                name = bucket.spec.name
+                raise AcquireRequired(name, "take_all", "limiter.acquire_all([...])")
+        return AllDecision(take_all(asked))
 
     def refund(self, answer: AllDecision) -> int:
         """Gives back all that is left of an allowed answer; returns the tokens that came back."""
@@ -124,14 +116,15 @@ class Multi:
 
     async def acquire(self, wanted: Iterable[Wanted]) -> AllDecision:
         """All or nothing, in whatever modes the buckets are."""
-        items = tuple(wanted)
-        with self._lock:
-            parts = self._parts(items)
-            here = [part for part in parts if part.bucket.immediate]
-            there = [part for part in parts if not part.bucket.immediate]
-            early = not there or not all(part.decision for part in here)
-            if early and not _take(here):
-                return _answer(parts)
+        asked = self._asked(wanted)
+        if all(bucket.immediate for bucket, _, _ in asked):
+            return AllDecision(take_all(asked))
+        parts = self._parts(asked)
+        here = [part for part in parts if part.bucket.immediate]
+        there = [part for part in parts if not part.bucket.immediate]
+        early = not all(part.decision for part in here)
+        if early and not _take(here):
+            return _answer(parts)
         held = list(here) if early else []
         try:
             for part in sorted(there, key=Part.order):
@@ -140,55 +133,30 @@ class Multi:
                     _deny(held)
                     return _answer(parts)
                 held.append(part)
-            with self._lock:
-                if not early and not _take(here):
-                    _deny(held)
+            if not early and not _take(here):
+                _deny(held)
         except BaseException:
             _give_back(held)
             raise
         return _answer(parts)
 
-    def _take_plain(self, items: Sequence[Wanted]) -> AllDecision | None:
-        """The common case: a bucket of this process for each item, all of them different, and
-        tokens for all. None for every other case, with nothing taken."""
-        calls: dict[Bucket, tuple[str | bytes, SupportsIndex]] = {}
-        for item in items:
-            if type(item) is not tuple or not 2 <= len(item) <= 3:
-                return None
-            buckets, key = self.find(item[0]), item[1]
-            cost = item[2] if len(item) == 3 else 1
-            for named in buckets:
-                bucket = named.of(key)
-                if bucket in calls or not bucket.immediate or not bucket.peek(key, cost):
-                    return None
-                calls[bucket] = key, cost
-        taken: list[Decision] = []
-        try:
-            for bucket, (key, cost) in calls.items():
-                decision = bucket.take(key, cost)
-                if not decision:  # another thread was faster
-                    break
-                taken.append(decision)
-            if taken and len(taken) == len(calls):
-                return AllDecision(tuple(taken))
-        except BaseException:
-            _refund(taken)
-            raise
-        _refund(taken)
-        return None
-
-    def _parts(self, items: Sequence[Wanted]) -> Parts:
-        """What is asked for, a part for each key. Everything is checked; nothing is taken."""
-        parts = Parts()
-        for item in items:
+    def _asked(self, wanted: Iterable[Wanted]) -> list[Asked]:
+        """The bucket that decides, the key and the cost of each item. Raises `InvalidKey`."""
+        asked: list[Asked] = []
+        for item in wanted:
             if not isinstance(item, (tuple, list)) or not 2 <= len(item) <= 3:
                 raise InvalidKey(f"{item!r} is no (bucket, key) and no (bucket, key, cost)")
-            name, key, cost = item if len(item) == 3 else (*item, 1)
-            for named in self.find(name):
-                bucket = named.of(key)
-                parts.add(bucket, key, cost, bucket.peek(key, cost))
-        if not parts:
+            key, cost = item[1], item[2] if len(item) == 3 else 1
+            asked += [(bucket.of(key), key, cost) for bucket in self.find(item[0])]
+        if not asked:
             raise InvalidKey("nothing is asked for: pass one (bucket, key, cost) or more")
+        return asked
+
+    def _parts(self, asked: Sequence[Asked]) -> Parts:
+        """What is asked for, a part for each key. Everything is checked; nothing is taken."""
+        parts = Parts()
+        for bucket, key, cost in asked:
+            parts.add(bucket, key, cost, bucket.peek(key, cost))
         return parts
 
 
@@ -201,8 +169,7 @@ class AllReservation:
 
     def __init__(self, multi: Multi, wanted: Iterable[Wanted], ttl: float) -> None:
         """Nothing is taken yet."""
-        if duration_ns(ttl, "ttl") == 0:
-            raise InvalidSpec("ttl is 0", "give the seconds after which the work is lost", "ttl")
+        ttl_ns(ttl)
         self._multi = multi
         self._wanted = tuple(wanted)
         self._ttl = ttl
@@ -303,24 +270,11 @@ class Parts(list[Part]):
 
 def _take(parts: Sequence[Part]) -> bool:
     """Takes all or nothing, without I/O."""
-    taken: list[Part] = []
-    try:
-        # A denial is a take as well, for it is demand that other nodes are to hear of.
-        for part in sorted(parts, key=lambda part: -part.decision.retry_after_ns):
-            part.decision = part.bucket.take(part.key, part.cost)
-            if not part.decision:
-                _deny(taken)
-                return False
-            taken.append(part)
-    except BaseException:
-        _give_back(taken)
-        raise
-    return True
-
-
-def _refund(taken: Sequence[Decision]) -> None:
-    for decision in taken:
-        decision.bucket.refund(decision)
+    if parts:
+        decisions = take_all([(part.bucket, part.key, part.cost) for part in parts])
+        for part, decision in zip(parts, decisions, strict=True):
+            part.decision = decision
+    return all(part.decision for part in parts)
 
 
 def _give_back(held: list[Part]) -> None:

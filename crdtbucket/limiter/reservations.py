@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import heapq
 import logging
 import threading
@@ -24,13 +25,17 @@ REPEAT_NS = 60 * NS_PER_SECOND
 SWEEP_FROM = 1_024
 
 
-class State(enum.Enum):
+class ReservationState(enum.Enum):
     """Where a reservation stands."""
 
     NEW = "not entered"
     HELD = "its estimate is taken"
     RETURNED = "left, or past its time, without a commit: the estimate was given back"
     COMMITTED = "its true cost is charged"
+
+
+NEW, HELD = ReservationState.NEW, ReservationState.HELD
+RETURNED, COMMITTED = ReservationState.RETURNED, ReservationState.COMMITTED
 
 
 class Reservation:
@@ -51,7 +56,7 @@ class Reservation:
         self.ttl_ns = ttl_ns
         self.deadline_ns = 0
         """Local time at which the estimate goes back, once entered (ns)."""
-        self.state = State.NEW
+        self.state = NEW
         self.decision: Decision | None = None
         """The decision on the estimate, once entered."""
         self.actual: int | None = None
@@ -93,7 +98,7 @@ class Reservation:
         self._book.commit(self, checked_actual(actual))
 
     def _begin(self) -> None:
-        if self.state is not State.NEW or self.decision is not None:
+        if self.state is not NEW or self.decision is not None:
             raise ReservationError("a reservation is entered once: make another with reserve()")
 
     def __repr__(self) -> str:
@@ -103,8 +108,19 @@ class Reservation:
         )
 
 
+@functools.lru_cache(typed=True)
+def ttl_ns(ttl: float) -> int:
+    """The time after which an estimate goes back. Raises `InvalidSpec`."""
+    ns = duration_ns(ttl, "ttl")
+    if ns == 0:
+        raise InvalidSpec("ttl is 0", "give the seconds after which the work is lost", "ttl")
+    return ns
+
+
 def checked_actual(actual: int) -> int:
     """A true cost, when it is one. Raises `InvalidCost`."""
+    if type(actual) is int and 0 <= actual <= MAX_SETTLE:
+        return actual
     if isinstance(actual, bool) or not hasattr(actual, "__index__"):
         raise InvalidCost(f"actual must be a whole number of tokens (int), not {actual!r}")
     tokens = actual.__index__()
@@ -136,10 +152,7 @@ class Reservations:
 
     def reserve(self, key: str | bytes, estimate: int, ttl: float) -> Reservation:
         """A reservation that is not entered yet."""
-        ttl_ns = duration_ns(ttl, "ttl")
-        if ttl_ns == 0:
-            raise InvalidSpec("ttl is 0", "give the seconds after which the work is lost", "ttl")
-        return Reservation(self, key, estimate, ttl_ns)
+        return Reservation(self, key, estimate, ttl_ns(ttl))
 
     def enter(self, decision: Decision, ttl: float) -> Reservation:
         """A reservation of an estimate that was taken already."""
@@ -159,7 +172,7 @@ class Reservations:
         with self._lock:
             now = self.bucket.table.now()
             self._expire(now)
-            one.state = State.HELD
+            one.state = HELD
             one.deadline_ns = now + one.ttl_ns
             self._serial += 1
             heapq.heappush(self._due, (one.deadline_ns, self._serial, one))
@@ -167,9 +180,11 @@ class Reservations:
 
     def leave(self, one: Reservation) -> None:
         """The block ends: an estimate that was not committed goes back."""
+        if one.state is COMMITTED and len(self._due) <= SWEEP_FROM:
+            return
         with self._lock:
             self._expire(self.bucket.table.now())
-            if one.state is State.HELD:
+            if one.state is HELD:
                 self._give_back(one)
             self._tidy()
 
@@ -178,17 +193,17 @@ class Reservations:
         with self._lock:
             now = self.bucket.table.now()
             self._expire(now)
-            if one.state is State.NEW:
+            if one.state is NEW:
                 raise ReservationError("commit before the reservation was entered or granted")
-            if one.state is State.COMMITTED:
+            if one.state is COMMITTED:
                 if one.actual != actual:
                     raise ReservationError(
                         f"committed with {one.actual} tokens already, not with {actual}"
                     )
                 return
-            late = one.state is State.RETURNED
+            late = one.state is RETURNED
             self._charge(one, actual, 0 if late else one.estimate)
-            one.state, one.actual = State.COMMITTED, actual
+            one.state, one.actual = COMMITTED, actual
             if late:
                 self._count_late(one, actual, now)
             else:
@@ -204,7 +219,7 @@ class Reservations:
     def _expire(self, now: int) -> None:
         while self._due and self._due[0][0] <= now:
             one = heapq.heappop(self._due)[2]
-            if one.state is State.HELD:
+            if one.state is HELD:
                 self.expired += 1
                 self._give_back(one)
 
@@ -213,7 +228,7 @@ class Reservations:
         self.reserved += by * one.estimate
 
     def _give_back(self, one: Reservation) -> None:
-        one.state = State.RETURNED
+        one.state = RETURNED
         self._count(one, -1)
         if one.decision is not None:
             self.bucket.refund(one.decision)
@@ -229,7 +244,7 @@ class Reservations:
     def _tidy(self) -> None:
         # Costs as much as the commits since the last time, so nothing on average.
         if len(self._due) > SWEEP_FROM and len(self._due) > 2 * self.held:
-            self._due = [item for item in self._due if item[2].state is State.HELD]
+            self._due = [item for item in self._due if item[2].state is HELD]
             heapq.heapify(self._due)
 
     def _count_late(self, one: Reservation, actual: int, now: int) -> None:
@@ -249,4 +264,4 @@ class Reservations:
         self._unsaid = 0
 
 
-__all__ = ["Reservation", "Reservations", "State", "checked_actual"]
+__all__ = ["Reservation", "Reservations", "ReservationState", "checked_actual"]

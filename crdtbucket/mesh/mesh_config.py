@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.setting_checks import key_pair_problem, seconds_problem, whole_problem
 from crdtbucket.errors import ConfigError, MeshError, Problem
 
 Secret = str | bytes
@@ -158,29 +158,25 @@ class MeshConfig:
             yield from _secret_problem("hash_secret", self.hash_secret, 1)
 
     def _tls_problems(self) -> Iterator[Problem]:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            missing = "tls_key" if self.tls_key is None else "tls_cert"
-            yield _problem(missing, "is missing", "set tls_cert and tls_key together")
-        elif self.tls_ca is not None and self.tls_cert is None:
+        yield from key_pair_problem("mesh", self.tls_cert, self.tls_key)
+        if self.tls_ca is not None and self.tls_cert is None and self.tls_key is None:
             yield _problem("tls_cert", "is missing", "mutual TLS needs tls_cert and tls_key too")
 
     def _number_problems(self) -> Iterator[Problem]:
-        yield from _seconds_problem("gossip_interval", self.gossip_interval, 0.01, 10.0)
-        yield from _seconds_problem("forget_after", self.forget_after, 1.0, _MONTH_S)
+        yield from seconds_problem("mesh.gossip_interval", self.gossip_interval, 0.01, 10.0)
+        yield from seconds_problem("mesh.forget_after", self.forget_after, 1.0, _MONTH_S)
         if isinstance(self.ended_is_dead, str):
             if self.ended_is_dead != NEVER:
                 fix = f"write seconds from 1 to {_MONTH_S:g}, or {NEVER}"
                 yield _problem("ended_is_dead", f"is {self.ended_is_dead!r}", fix)
         else:
-            yield from _seconds_problem("ended_is_dead", self.ended_is_dead, 1.0, _MONTH_S)
+            yield from seconds_problem("mesh.ended_is_dead", self.ended_is_dead, 1.0, _MONTH_S)
         if self.partition_burst not in ("whole", "share"):
             fix = 'write "whole" or "share"'
             yield _problem("partition_burst", f"is {self.partition_burst!r}", fix)
         if self.partition_trust is not None:
-            yield from _seconds_problem("partition_trust", self.partition_trust, 0.0, _MONTH_S)
-        peers = self.max_peers
-        if isinstance(peers, bool) or not isinstance(peers, int) or not 1 <= peers <= 1024:
-            yield _problem("max_peers", f"is {peers!r}", "write a whole number from 1 to 1024")
+            yield from seconds_problem("mesh.partition_trust", self.partition_trust, 0.0, _MONTH_S)
+        yield from whole_problem("mesh.max_peers", self.max_peers, 1, 1024)
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -232,12 +228,6 @@ def _secret_problem(name: str, secret: object, least: int) -> Iterator[Problem]:
     ) < least:
         fix = f"use {least} random bytes or more, such as `openssl rand -hex 16` prints"
         yield _problem(name, f"has {size} bytes, which can be guessed", fix)
-
-
-def _seconds_problem(name: str, value: float, low: float, high: float) -> Iterator[Problem]:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        yield _problem(name, f"is {value!r}", f"write seconds from {low:g} to {high:g}")
 
 
 def _has_dns_prefix(peer: object) -> bool:

@@ -87,7 +87,7 @@ BUCKETS = (
         ("highest_debt_tokens", "highest_debt", "Tokens that the emptiest key lacks to full."),
         (
             "over_admission_tokens",
-            "excess",
+            "over_admission",
             "Most debt beyond the capacity that news, or a rule of an outage, gave a key lately.",
         ),
         ("keys", "keys", "Keys of the bucket that are held."),

@@ -286,11 +286,11 @@ class TableHandoff:
 
     def read(self) -> bytes:
         """What was written last in this life of the node."""
-        return self._table.read_notes()
+        return self._table.read_handoff()
 
     def write(self, data: bytes) -> None:
         """Replaces it."""
-        self._table.write_notes(data)
+        self._table.write_handoff(data)
 
 
 def shared_stats(file: SharedFile, table: Table) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
 
 from crdtbucket.simulator.replay import replay
-from crdtbucket.simulator.rules import make_rule
+from crdtbucket.simulator.rule_catalogue import make_rule
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import Outcome, simulate

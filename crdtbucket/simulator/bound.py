@@ -60,7 +60,7 @@ class _View:
         self.unsure = 0
 
 
-class InFlight:
+class Undelivered:
     """Watches one run of a rule by which every node counts all that it has heard of."""
 
     def __init__(self, scenario: Scenario, settings: Settings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from crdtbucket.simulator.bound import InFlight
+from crdtbucket.simulator.bound import Undelivered
 from crdtbucket.simulator.measure import Darkness, Excess, Ideal, share_range
 from crdtbucket.simulator.rule import SimulatedRule, WatchedRule
 from crdtbucket.simulator.run_settings import NS, Settings
@@ -43,7 +43,9 @@ class Replay:
         self.calls = [0, 0]
         rule.start(self.scenario, settings)
         self._up = [True] * nodes
-        self._watch = InFlight(self.scenario, settings) if isinstance(rule, WatchedRule) else None
+        self._watch = (
+            Undelivered(self.scenario, settings) if isinstance(rule, WatchedRule) else None
+        )
         self._cell = -1
         self._before = [0] * nodes
 

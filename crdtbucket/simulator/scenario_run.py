@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from crdtbucket.simulator.arrivals import Block, arrivals
-from crdtbucket.simulator.bound import InFlight
+from crdtbucket.simulator.bound import Undelivered
 from crdtbucket.simulator.measure import Darkness, Excess, Ideal, share_range
 from crdtbucket.simulator.rule import SimulatedRule, WatchedRule
 from crdtbucket.simulator.run_settings import NS, Settings
@@ -48,7 +48,7 @@ class Run:
         self._wakes: list[int | None] = [0] * nodes
         self._up = [True] * nodes
         rule.start(scenario, settings)
-        self._watch = InFlight(scenario, settings) if isinstance(rule, WatchedRule) else None
+        self._watch = Undelivered(scenario, settings) if isinstance(rule, WatchedRule) else None
 
     def step(self, block: Block) -> None:
         """One cell of the grid: events first, then its calls."""
@@ -137,7 +137,7 @@ class Run:
 
 
 def bound_percent(
-    rule: SimulatedRule, watch: InFlight | None, until_ns: int, settings: Settings
+    rule: SimulatedRule, watch: Undelivered | None, until_ns: int, settings: Settings
 ) -> float | None:
     """The bound of a run in % of the capacity: watched, or the rule's own, or None."""
     if watch is not None:

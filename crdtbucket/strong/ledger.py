@@ -240,7 +240,7 @@ class Ledger:
     ) -> StoreRequest | None:
         """A request with all columns of a key, so that the store's debt afterwards covers them
         all."""
-        entry = bucket.stated(*place)
+        entry = bucket.advertised(*place)
         if entry is None:
             return None
         birth, taken, refunded, debt, others = entry

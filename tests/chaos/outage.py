@@ -96,7 +96,7 @@ async def _work(
 def _columns(client: Client) -> dict[str, Column]:
     bucket = client.bucket(SPEC.name)
     place = bucket.hash(KEY)
-    own, stated = bucket.own(*place), bucket.stated(*place)
+    own, stated = bucket.own(*place), bucket.advertised(*place)
     assert own is not None
     assert stated is not None
     names = client.bucket(SPEC.name).store.ledger.names.known()

@@ -26,9 +26,12 @@ def test_nothing_is_wrong() -> None:
         ({"redis": {"r:6379": "eventual"}}, "eu-1: Redis r:6379 is slow or out of reach, mode ev"),
         ({"ready": False}, "eu-1 is not ready"),
         ({"cautious": True, "ready": False}, "eu-1 has not heard the mesh yet"),
-        ({"peers": (PeerReport("us-1", "dead", 90.0),)}, "eu-1: us-1 is dead, last heard 90 s ago"),
+        ({"peers": (PeerReport("us-1", "dead", 90.0),)}, "eu-1: us-1 is dead, last seen 90 s ago"),
         ({"peers": (PeerReport("us-1", "suspect"),)}, "eu-1: us-1 is suspect"),
-        ({"peers": (PeerReport("us-1", "alive", 2.1),)}, "eu-1: us-1 lags, its news is 2.1 s old"),
+        (
+            {"peers": (PeerReport("us-1", "alive", 2.1),)},
+            "eu-1: us-1 lags, its last update is 2.1 s old",
+        ),
     ],
 )
 def test_each_fault_is_a_sentence(wrong: dict[str, Any], words: str) -> None:

@@ -49,7 +49,7 @@ async def test_what_is_wrong_stands_at_the_end_and_in_the_status() -> None:
         assert done.exit_code == 1
         fallback, dead = done.output.splitlines()[-2:]
         assert fallback.startswith("WRONG  eu-1: ai-agent-inference is in fallback")
-        assert dead == "WRONG  eu-1: us-1 is dead, last heard 75 s ago"
+        assert dead == "WRONG  eu-1: us-1 is dead, last seen 75 s ago"
 
 
 async def test_a_node_out_of_reach_is_wrong_and_the_others_are_shown() -> None:

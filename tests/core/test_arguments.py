@@ -144,7 +144,7 @@ def test_a_real_table_keeps_its_own_time() -> None:
 
 REFUSED: dict[str, Callable[[Table], object]] = {
     "node of an origin": lambda t: t.origin(1024, 5),
-    "node that was heard": lambda t: t.heard(1024, 5),
+    "node that was heard": lambda t: t.set_last_seen(1024, 5),
     "node that is given up": lambda t: t.forget(2**31),
     "node that is set": lambda t: t.set_node(1024, 5, True),
     "entry that is touched": lambda t: t.touch([0, 64]),
@@ -216,10 +216,11 @@ def forged() -> Decision:
 
 STATES: list[Any] = [(), (1,), None, [], (1,) * 40, (None,) * 12, {}]
 FORGERIES: dict[str, Callable[[], object]] = {
-    "pickled": lambda: pickle.dumps(made()),
-    "copied": lambda: copy.copy(made()),
-    "copied whole": lambda: copy.deepcopy(made()),
     "a decision of nothing": lambda: repr(forged()),
+    "its bucket": lambda: forged().bucket,
+    "its key": lambda: forged().key,
+    "its plain values": lambda: forged().as_dict(),
+    "pickled": lambda: pickle.dumps(forged()),
     "its limit": lambda: forged().limit,
     "its rest": lambda: forged().remaining,
     "given back": lambda: bucket_of(SPEC).refund(forged()),

@@ -75,7 +75,7 @@ class TestColumns:
         send(a, b)
         send(a, c)
         b.bucket.take("k", 10)
-        assert b.table.mark(a.epoch)
+        assert b.table.add_tombstone(a.epoch)
         assert b.bucket.peek("k").remaining == 60
         assert {e for _, e in b.bucket.columns("k")} == {b.epoch}
         send(a, b)
@@ -88,7 +88,7 @@ class TestColumns:
         old = a.epoch
         a.bucket.take("k", 30)
         a.table.open_epoch(77)
-        assert a.table.mark(old)
+        assert a.table.add_tombstone(old)
         a.table.release(old)
         reused = a.table.origin(1, b.epoch)
         assert reused

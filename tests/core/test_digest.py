@@ -139,11 +139,11 @@ def test_what_is_in_flight_is_left_out_unless_asked_for() -> None:
     peer.table.collect()
     peer.table.set_time(10 * SECOND)
     assert peer.table.digest(0, LAST)[0] == 0  # in the log
-    assert peer.table.digest(0, LAST, loud=True)[0] == 1
+    assert peer.table.digest(0, LAST, all_entries=True)[0] == 1
     peer.table.trim(peer.table.version)
     assert peer.table.digest(0, LAST)[0] == 1
     peer.table.set_time(50 * SECOND)
-    assert peer.table.digest(0, LAST, loud=True)[0] == 0  # full
+    assert peer.table.digest(0, LAST, all_entries=True)[0] == 0  # full
 
 
 def test_an_empty_or_backward_range_is_empty() -> None:

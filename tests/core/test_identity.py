@@ -25,7 +25,7 @@ class TestOwnEpoch:
         image.bucket.take("k", 10)
         b.bucket.take("k", 5)
         merged = send(b, image)
-        assert merged.twin
+        assert merged.duplicate_epoch
         assert image.epoch != epoch
         mine = {e: p for (_, e), (_, p, _) in image.bucket.columns("k").items()}
         assert mine == {epoch: 40, b.epoch: 5}
@@ -44,7 +44,7 @@ class TestOwnEpoch:
         image.table.open_epoch(epoch)
         assert send(b, image) is None  # b has nothing of its own to say
         b.table.touch(range(len(b.table)))
-        assert send(b, image).twin
+        assert send(b, image).duplicate_epoch
         assert image.epoch != epoch
         assert image.bucket.peek("k").remaining == 60
         assert sum(p for _, p, _ in image.bucket.columns("k").values()) == 40
@@ -55,7 +55,7 @@ class TestOwnEpoch:
         a.bucket.take("k", 40)
         send(a, b)
         b.bucket.take("k", 5)
-        assert not send(b, a).twin
+        assert not send(b, a).duplicate_epoch
         assert a.epoch == epoch
 
     def test_an_entry_made_anew_starts_a_higher_birth(self) -> None:
@@ -117,7 +117,7 @@ class TestRestore:
         a.bucket.take("k", 60)
         payload, places = self.saved(a)
         ids = b.understood(places)
-        assert b.table.mark(a.epoch)
+        assert b.table.add_tombstone(a.epoch)
         assert b.table.restore(payload, a.definitions_for(b), ids) == 1
         assert b.bucket.peek("k").remaining == 40
         b.table.release(a.epoch)

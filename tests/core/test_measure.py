@@ -140,11 +140,11 @@ class TestExcess:
         a.bucket.take("k", 90)
         b.bucket.take("k", 40)
         send(b, a)
-        assert a.bucket.counters()["excess"] == 30
+        assert a.bucket.counters()["over_admission"] == 30
         for now, excess in [(MINUTE - 1, 30), (2 * MINUTE - 1, 30), (2 * MINUTE, 0)]:
             a.table.set_time(now)
-            assert a.bucket.counters()["excess"] == excess
-        assert b.bucket.counters()["excess"] == 0
+            assert a.bucket.counters()["over_admission"] == excess
+        assert b.bucket.counters()["over_admission"] == 0
 
     def test_the_highest_of_both_minutes_counts_and_a_gap_forgets(self) -> None:
         a, b = peers(2, SPEC)
@@ -155,7 +155,7 @@ class TestExcess:
             a.bucket.take("k", mine)
             b.bucket.take("k", news)
             send(b, a)
-            excess: int = a.bucket.counters()["excess"]
+            excess: int = a.bucket.counters()["over_admission"]
             return excess
 
         assert meet(0, 90, 40) == 30
@@ -169,7 +169,7 @@ class TestExcess:
             one.bucket.take("k", 100)
         send(b, a)
         send(c, a)
-        assert a.bucket.counters()["excess"] == 120
+        assert a.bucket.counters()["over_admission"] == 120
         assert a.bucket.counters()["forgiven"] == 180
 
     def test_no_news_no_take_and_no_settle_is_any(self) -> None:
@@ -179,7 +179,7 @@ class TestExcess:
         send(b, a)
         a.bucket.settle("k", 50)
         send(b, a)
-        assert a.bucket.counters()["excess"] == 0
+        assert a.bucket.counters()["over_admission"] == 0
 
 
 def test_decisions_are_counted_by_mode() -> None:
@@ -221,4 +221,4 @@ def test_what_is_booked_beyond_the_capacity_is_excess() -> None:
     bucket.take("k", 70)
     bucket.open_call("k", 100)
     bucket.close_call("k", 100, allowed=True, taken=100, refunded=0, mode=Mode.FALLBACK)
-    assert bucket.counters()["excess"] == 70
+    assert bucket.counters()["over_admission"] == 70

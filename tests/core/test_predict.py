@@ -15,7 +15,7 @@ SPEC = BucketSpec("b", 1000, 100)
 def heard(peer: Peer, now: int) -> None:
     """A complete round of node 0, 100 ms after it was sent."""
     peer.table.set_time(now)
-    peer.table.heard(peer.node_of(0), now - 100 * MS)
+    peer.table.set_last_seen(peer.node_of(0), now - 100 * MS)
 
 
 @pytest.mark.parametrize("days", [1, 24, 27, 40, 51])
@@ -71,7 +71,7 @@ def calls_of(a: Peer, b: Peer, start: int, until: int, every: int, cost: int = 1
         now += 100 * MS
         for peer in (a, b):
             peer.table.set_time(now)
-        b.table.heard(b.node_of(0), now)
+        b.table.set_last_seen(b.node_of(0), now)
         send(a, b)
     return now
 

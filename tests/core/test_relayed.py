@@ -51,7 +51,7 @@ class Trio:
         self.round()
 
     def round(self) -> None:
-        self.b.table.heard(self.b.node_of(2), self.now)
+        self.b.table.set_last_seen(self.b.node_of(2), self.now)
 
     def relay(self) -> None:
         """`b` hears of what `c` took from `a`, who heard it."""
@@ -174,7 +174,7 @@ class TestRates:
             trio.pass_time(100 * MS)
             if rate:
                 trio.c.bucket.take("k", rate // 10)
-            trio.a.table.heard(trio.a.node_of(2), trio.now)
+            trio.a.table.set_last_seen(trio.a.node_of(2), trio.now)
             send(trio.c, trio.a)
         trio.pass_time(late)
         trio.relay()
@@ -223,7 +223,7 @@ class TestRates:
         trio.b.table.configure(near_ns=300 * MS)
         trio.pass_time(100 * MS)
         trio.c.bucket.take("k", 1)
-        trio.a.table.heard(trio.a.node_of(2), trio.now)
+        trio.a.table.set_last_seen(trio.a.node_of(2), trio.now)
         send(trio.c, trio.a)
         trio.pass_time(400 * MS)
         credit = trio.credit()

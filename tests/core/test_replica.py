@@ -50,7 +50,7 @@ class TestStating:
         other = BucketCore(one.table, BucketSpec("other", 50, 1_000))
         one.take("k", 90)
         place, debt = one.hash("k"), one.debt("k")
-        assert other.own(*place) is other.stated(*place) is None
+        assert other.own(*place) is other.advertised(*place) is None
         assert not other.void(*place, 5)
         assert not other.adopt(*place, 0, True, [])
         assert (one.debt("k"), one.own(*place)) == (debt, (1, 90, 0))
@@ -81,13 +81,13 @@ class TestStating:
     def test_all_columns_are_stated_but_for_marked_ones(self) -> None:
         one = bucket()
         place = one.hash("k")
-        assert one.stated(*place) is None
+        assert one.advertised(*place) is None
         one.open_call("k")
         first, second = one.table.origin(3, 33), one.table.origin(4, 44)
         assert one.adopt(*place, 0, True, [(first, 1, 7, 2), (second, 5, 1, 0)])
-        assert one.stated(*place) == (1, 0, 0, 0, [(4, 44, 5, 1, 0), (3, 33, 1, 7, 2)])
-        one.table.mark(33)
-        assert one.stated(*place) == (1, 0, 0, 0, [(4, 44, 5, 1, 0)])
+        assert one.advertised(*place) == (1, 0, 0, 0, [(4, 44, 5, 1, 0), (3, 33, 1, 7, 2)])
+        one.table.add_tombstone(33)
+        assert one.advertised(*place) == (1, 0, 0, 0, [(4, 44, 5, 1, 0)])
 
 
 class TestBooking:
@@ -243,7 +243,7 @@ def test_a_suspect_key_states_what_was_taken_in_this_life_to_the_store() -> None
     """Its columns are facts; how much of them is left to pay, the store knows better."""
     bucket = suspect_bucket()
     bucket.take("k", 5)
-    _, taken, _, debt, others = bucket.stated(*bucket.hash("k"))
+    _, taken, _, debt, others = bucket.advertised(*bucket.hash("k"))
     assert (taken, debt) == (5, 5 * 3600 * 10**9)
     assert [column[3:] for column in others] == [(60, 0)]
 
@@ -253,7 +253,7 @@ def test_the_store_settles_what_is_suspect(debt: int, left: int) -> None:
     bucket = suspect_bucket()
     bucket.take("k", 5)
     place = bucket.hash("k")
-    birth, taken, _, _, _ = bucket.stated(*place)
+    birth, taken, _, _, _ = bucket.advertised(*place)
     own = next(o for o, _, epoch, _ in bucket.table.origins() if epoch == bucket.table.epoch)
     stated = (debt + 5) * 3600 * 10**9
     old = next(o for o, _, _, _ in bucket.table.origins() if o != own)

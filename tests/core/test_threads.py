@@ -119,7 +119,7 @@ def test_takes_beside_merges_rounds_refunds_and_sweeps() -> None:
         for _ in range(200):
             table.collect()
             table.encode_log(0, table.version, here.announced()[0], 1 << 18)
-            table.digest(0, 2**64 - 1, loud=True)
+            table.digest(0, 2**64 - 1, all_entries=True)
             table.trim(table.version)
             assert table.sweep() == 0
 

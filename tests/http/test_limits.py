@@ -298,3 +298,15 @@ def test_a_strong_bucket_of_a_limiter_that_is_not_open_is_an_error() -> None:
     limiter = Limiter([strong], node="n", redis="redis://127.0.0.1:1")
     with pytest.raises(CrdtbucketError, match="not open"):
         Limits(limiter, Rule("api")).acquire_sync(request())
+
+
+def test_without_a_store_denials_show_what_this_node_grants() -> None:
+    strong = BucketSpec("api", 100, 1, "1h", consistency="strong")
+    with Limiter([strong], node="n", redis="redis://127.0.0.1:1") as limiter:
+        verdicts = ask(Limits(limiter, Rule("api")), *[request()] * 11)
+        granted = sum(map(bool, verdicts))
+        denied = verdicts[-1]
+        assert str(denied.decisions[0].mode) == "fallback"
+        assert denied.fields["RateLimit-Policy"].startswith(f'"api";q={granted};w=')
+        document = json.loads(Limits(limiter, Rule("api")).answer(request(), denied).body)
+        assert f"this node alone grants {granted} in " in document["detail"]

@@ -17,7 +17,6 @@ from crdtbucket import (
     Bucket,
     BucketSpec,
     CostExceedsCapacity,
-    CrdtbucketError,
     Decision,
     InvalidCost,
     InvalidKey,
@@ -235,46 +234,6 @@ def test_a_binding_shadow_would_be_no_limit(limiter: Limiter) -> None:
 
 
 # ---- others that take meanwhile ----
-
-
-class Raced(Bucket):
-    """Loses a race: somebody else takes between the look and the take."""
-
-    __slots__ = ()
-    error: Exception | None = None
-
-    def take(self, key: Any, cost: Any = 1) -> Decision:
-        if self.error is not None:
-            raise self.error
-        super().take(key, self.spec.capacity)
-        return super().take(key, cost)
-
-
-@pytest.fixture
-def raced(time: VirtualTime) -> dict[str, Bucket]:
-    raced = Raced(time.table, BucketSpec("raced", 5, 1))
-    return {"a": time.bucket(10, 1, "a"), "b": time.bucket(10, 1, "b"), "raced": raced}
-
-
-def test_what_was_taken_before_a_lost_race_comes_back(raced: dict[str, Bucket]) -> None:
-    answer = Multi(lambda name: [raced[name]]).take(
-        [("a", "k", 3), ("raced", "k", 2), ("b", "k", 4)]
-    )
-    assert [decision.allowed for decision in answer.decisions] == [True, False, True]
-    assert answer.binding.bucket is raced["raced"]
-    assert [decision.remaining for decision in answer.decisions] == [10, 0, 10]
-    assert raced["a"].counters()["refunded"] == 3
-    assert raced["b"].counters()["granted"] == 0
-
-
-def test_an_error_in_the_middle_gives_back(
-    raced: dict[str, Bucket], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Raced, "error", CrdtbucketError("boom"))
-    with pytest.raises(CrdtbucketError, match="boom"):
-        Multi(lambda name: [raced[name]]).take([("a", "k", 3), ("raced", "k", 2)])
-    assert raced["a"].counters()["refunded"] == 3
-    assert raced["a"].peek("k").remaining == 10
 
 
 def test_threads_with_opposite_orders_get_all_there_is_and_no_more() -> None:

@@ -361,11 +361,11 @@ def test_what_is_held_back_for_others_is_looked_at_with_their_next_news() -> Non
 
     async def main() -> None:
         # A node without memory serves its share of 10 tokens only, until it hears the others.
-        crowd.time.table.configure(members=5, cautious_until=crowd.time.now_ns + 2 * 10**9)
+        crowd.time.table.configure(members=5, warming_up_until=crowd.time.now_ns + 2 * 10**9)
         assert crowd.bucket.take(KEY, 1)
         await crowd.call("a", 8, timeout=1.5)
         await asyncio.sleep(0.25)
-        crowd.time.table.configure(cautious_until=0)
+        crowd.time.table.configure(warming_up_until=0)
         await crowd.all()
 
     crowd.time.run(main())

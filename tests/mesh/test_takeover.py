@@ -133,7 +133,7 @@ def test_who_takes_over_goes_on_without_caution_and_counts_the_silent() -> None:
     node = mesh["A"]
     assert node.table.now() - node.node.info.age_ns == born  # nobody is older who came meanwhile
     assert node.node.memory
-    assert node.table.cautious_until <= node.table.now()
+    assert node.table.warming_up_until <= node.table.now()
     assert node.node.known() == 3
     mesh.advance(0.3)
     assert {name: node.node.status(name, node.table.now()) for name in "BC"} == {
@@ -234,7 +234,7 @@ def test_a_node_that_was_cautious_stays_it_under_the_next_leader() -> None:
     host.leader_dies()
     host.another_leads()
     assert not mesh["A"].node.memory
-    assert mesh["A"].table.cautious_until > mesh["A"].table.now()
+    assert mesh["A"].table.warming_up_until > mesh["A"].table.now()
 
 
 def test_marks_of_dead_epochs_are_given_up_in_time_by_whoever_took_over() -> None:
@@ -247,7 +247,7 @@ def test_marks_of_dead_epochs_are_given_up_in_time_by_whoever_took_over() -> Non
     mesh["A"].bucket("b").reset("k")
     epochs = {epoch for _, _, epoch, _ in mesh["A"].table.origins()}
     (dead,) = epochs - {mesh[name].node.info.epoch for name in "AB"} - {0}
-    mesh["A"].table.mark(dead)
+    mesh["A"].table.add_tombstone(dead)
     host.leader_dies()
     host.another_leads()
     assert dead in mesh["A"].node.members._pruner.marks

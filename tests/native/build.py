@@ -58,7 +58,7 @@ def build(
 ) -> Path:
     """Compiles one of the programs here; returns its path. Raises NoSanitizer."""
     include = f"-I{sysconfig.get_path('include')}"
-    base = [*(command or compiler()), "-std=gnu11", "-g", *flags, include]
+    base = [*(command or compiler()), "-std=gnu11", "-D_GNU_SOURCE", "-g", *flags, include]
     if any("sanitize" in flag for flag in flags) and not probe(base, target):
         raise NoSanitizer(" ".join(flags))
     base += [*WARNINGS, str(HERE / f"{program}.c"), "-o", str(target)]

@@ -1,21 +1,25 @@
-/* Kills a process after every instruction of each operation on a shared table, and proves what is left.
+/* Kills a process after every instruction of each operation on a shared table, and proves what is
+ * left.
  *
- * A child does the operation step by step. At each instant at which the table differs from the one before, the kill is made on
- * a copy: the copy is repaired as the next one to lock it would, and must verify, hold every key as before the operation or as
- * after it, and serve every key at once; and once more with takes of another process between the kill and the repair. Besides,
- * N children an operation are killed for real, so that the kernel hands the lock on: after every instruction where N is large.
+ * A child does the operation step by step. At each instant at which the table differs from the one
+ * before, the kill is made on a copy: the copy is repaired as the next one to lock it would, and
+ * must verify, hold every key as before the operation or as after it, and serve every key at once;
+ * and once more with takes of another process between the kill and the repair. Besides, N children
+ * an operation are killed for real, so that the kernel hands the lock on: after every instruction
+ * where N is large.
  *
  *   everykill [--only TEXT] [--kills N]
  *
  * Exits with 77 where processes may not be traced.
  */
-#include "operations.h"
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
-static table_t table, copy;           /* what the child works on, and what is judged */
+#include "operations.h"
+
+static table_t table, copy; /* what the child works on, and what is judged */
 static view_t before, after;
 static char *pristine;
 static const operation_t *operation;
@@ -98,7 +102,8 @@ static void take_meanwhile(table_t *t, int64_t told[BUCKETS][KEYS])
             outcome_t o;
             key_hash(NAME[b], k, &lo, &hi);
             uint32_t e = table_find(t, lo, hi);
-            if (entry_open(t, e, lo, hi, slot, &word) && take(t, &t->definitions[slot], e, 1, clock_ns(t), word, &o) == ALLOWED)
+            if (entry_open(t, e, lo, hi, slot, &word)
+                && take(t, &t->definitions[slot], e, 1, clock_ns(t), word, &o) == ALLOWED)
                 told[b][k]++;
         }
     }
@@ -117,24 +122,29 @@ static void untake(view_t *v, int64_t told[BUCKETS][KEYS], const table_t *t)
                 fail("a take that was told is lost", v);
             const hot_t *hot = &t->hot[e];
             int own = 0;
-            while (own < x->count && (x->column[own].epoch != t->origins[hot->origin].epoch || x->column[own].birth != hot->birth))
+            while (own < x->count
+                   && (x->column[own].epoch != t->origins[hot->origin].epoch
+                       || x->column[own].generation != hot->generation))
                 own++;
             if (own == x->count || x->column[own].taken < told[b][k])
                 fail("a take that was told is lost", v);
             x->column[own].taken -= told[b][k];
             if (!x->column[own].taken && !x->column[own].refunded) {
-                memmove(&x->column[own], &x->column[own + 1], sizeof(view_column_t) * (size_t)(x->count - own - 1));
+                memmove(&x->column[own], &x->column[own + 1],
+                        sizeof(view_column_t) * (size_t)(x->count - own - 1));
                 x->count--;
             }
             const definition_t *d = &t->definitions[hot->bucket];
-            x->debt_ns = (int64_t)units_to_ns(d, debt_units(d, hot->base, entry_net(t, e), clock_ns(t)) - told[b][k] * d->q);
+            x->debt_ns = (int64_t)units_to_ns(
+                d, debt_units(d, hot->base, entry_net(t, e), clock_ns(t)) - told[b][k] * d->q);
             x->debt_ns = x->debt_ns < 0 ? 0 : x->debt_ns;
             if (!(x->exists = x->count || x->debt_ns))
                 x->q = x->capacity = 0;
         }
 }
 
-/* Every key decides at once; two rounds through the lock are the most that an entry of another epoch and definition needs. */
+/* Every key decides at once; two rounds through the lock are the most that an entry of another
+ * epoch and definition needs. */
 static void expect_served(table_t *t)
 {
     for (int b = 0; b < BUCKETS; b++) {
@@ -195,7 +205,7 @@ static void judge_copy(pid_t child)
 
 /* ---- the child, step by step ---- */
 
-#define UNTRACED 77                   /* exit status where no process may be traced */
+#define UNTRACED 77 /* exit status where no process may be traced */
 
 static pid_t start_child(void)
 {
@@ -301,12 +311,13 @@ static void interrupt(long kills)
     rig_create(&table, operation->max_keys);
     rig_create(&copy, operation->max_keys);
     survey_regions(operation->max_keys);
-    pristine = calloc(1, table.size);        /* only what is used is ever touched */
+    pristine = calloc(1, table.size); /* only what is used is ever touched */
     operation->prepare(&table);
     know_the_ends();
     long instants = kill_on_copies(), steps = step;
     kill_for_real(steps, kills < steps ? kills : steps);
-    printf("%-45s %6ld instructions %5ld states %5ld kills\n", operation->name, steps, instants, kills < steps ? kills : steps);
+    printf("%-45s %6ld instructions %5ld states %5ld kills\n", operation->name, steps, instants,
+           kills < steps ? kills : steps);
     fflush(stdout);
     free(pristine);
     rig_destroy(&table);

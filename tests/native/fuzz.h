@@ -1,9 +1,10 @@
-/* What a fuzz target is made of: bytes that are read as choices and, without libFuzzer, a driver of its own.
+/* What a fuzz target is made of: bytes that are read as choices and, without libFuzzer, a driver of
+ * its own.
  *
  *   program [--runs N] [--seed N] [FILE ...]
  *
- * gives each file to the target, then N inputs made of them by chance, always the same for a seed. An input that fails is
- * printed in hexadecimal.
+ * gives each file to the target, then N inputs made of them by chance, always the same for a seed.
+ * An input that fails is printed in hexadecimal.
  */
 #ifndef FUZZ_H
 #define FUZZ_H
@@ -25,7 +26,10 @@ typedef struct {
 
 static inline size_t bytes_left(const bytes_t *b) { return (size_t)(b->end - b->at); }
 
-static inline uint32_t choose(bytes_t *b, uint32_t ways) { return b->at < b->end ? *b->at++ % ways : 0; }
+static inline uint32_t choose(bytes_t *b, uint32_t ways)
+{
+    return b->at < b->end ? *b->at++ % ways : 0;
+}
 
 static inline uint64_t choose_word(bytes_t *b, size_t bytes)
 {
@@ -42,10 +46,14 @@ static inline uint64_t choose_number(bytes_t *b)
 {
     uint32_t how = choose(b, 256);
     switch (how & 3) {
-    case 0: return how >> 2;
-    case 1: return choose_word(b, 2);
-    case 2: return (UINT64_C(1) << (how >> 2)) + choose(b, 256) - 128;
-    default: return choose_word(b, 8);
+    case 0:
+        return how >> 2;
+    case 1:
+        return choose_word(b, 2);
+    case 2:
+        return (UINT64_C(1) << (how >> 2)) + choose(b, 256) - 128;
+    default:
+        return choose_word(b, 8);
     }
 }
 
@@ -54,7 +62,7 @@ static inline uint64_t choose_number(bytes_t *b)
 #ifndef LIBFUZZER
 #define DRIVER_MOST 4096
 #define DRIVER_FILES 8192
-#define DRIVER_PATIENCE 20            /* s for one input */
+#define DRIVER_PATIENCE 20 /* s for one input */
 
 void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
@@ -101,10 +109,12 @@ static void driver_read(const char *path)
     fclose(file);
 }
 
-/* The end of a file, of one that is whole when `from_start`, takes the place of what stands at `at` and later. */
+/* The end of a file, of one that is whole when `from_start`, takes the place of what stands at `at`
+ * and later. */
 static void driver_copy(size_t at, int from_start)
 {
-    size_t which = driver_dice(driver.files), from = from_start ? 0 : driver_dice(driver.sizes[which] + 1);
+    size_t which = driver_dice(driver.files),
+           from = from_start ? 0 : driver_dice(driver.sizes[which] + 1);
     size_t size = driver.sizes[which] - from;
     if (size > DRIVER_MOST - at)
         size = DRIVER_MOST - at;
@@ -126,13 +136,13 @@ static void driver_change(void)
         if (at < size)
             now[at] = driver_dice(2) ? edges[driver_dice(sizeof edges)] : (uint8_t)driver_dice(256);
         break;
-    case 2:                                             /* without some */
+    case 2: /* without some */
         if (at + length < size) {
             memmove(now + at, now + at + length, size - at - length);
             driver.size -= length;
         }
         break;
-    case 3:                                             /* with some more */
+    case 3: /* with some more */
         if (size + length <= DRIVER_MOST) {
             memmove(now + at + length, now + at, size - at);
             for (size_t i = 0; i < length; i++)

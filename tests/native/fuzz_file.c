@@ -1,11 +1,11 @@
 /* A table's file with anything written over it.
  *
- * Who comes alone looks through it: it is refused, or it verifies and whatever is then done with it stays within its regions,
- * ends, and leaves a table that verifies. Who joins others looks at the header alone: it is refused, or all that it says lies
- * within the regions.
+ * Who comes alone looks through it: it is refused, or it verifies and whatever is then done with it
+ * stays within its regions, ends, and leaves a table that verifies. Who joins others looks at the
+ * header alone: it is refused, or all that it says lies within the regions.
  *
- * The bytes: how it is opened, how many places are written over, for each the region, the manner, the place and a word; then a
- * script for what is done with it.
+ * The bytes: how it is opened, how many places are written over, for each the region, the manner,
+ * the place and a word; then a script for what is done with it.
  */
 #include "script_run.h"
 
@@ -35,8 +35,9 @@ static void state(table_t *t, uint32_t slot, int key)
     rig_merge(t, &s, 1);
 }
 
-/* Something of all kinds: entries that were freed, columns in blocks, refunds, what is unsent, definitions that were replaced, a
- * candidate, a column that was closed, the name of a peer, notes. */
+/* Something of all kinds: entries that were freed, columns in blocks, refunds, what is unsent,
+ * definitions that were replaced, a candidate, a column that was closed, the name of a peer, notes.
+ */
 static void fill(table_t *t)
 {
     script_fill(t);
@@ -67,7 +68,7 @@ static void fill(table_t *t)
     memcpy(t->names[PEER].text, "peer", 4);
     t->names[PEER].bytes = 4;
     memcpy(t->notes, "notes", 5);
-    t->h->notes_bytes[0] = 5;
+    t->h->handoff_bytes[0] = 5;
     t->h->notes = 1;
 }
 
@@ -77,18 +78,30 @@ static size_t written(const stage_t *s, int region)
     const table_t *t = &s->t;
     size_t most = s->size[region], used = (size_t)t->h->bump + 2;
     switch (region) {
-    case 0: return sizeof *t->h;
-    case 1: return sizeof *t->journal;
-    case 2: return 8 * sizeof *t->definitions;
-    case 3: return 8 * sizeof *t->nodes;
-    case 4: return 16 * sizeof *t->origins;
-    case 5: return 4 * sizeof *t->workers;
-    case 9: return 64;
-    case 10: return 8 * sizeof *t->counts;
-    case 11: return used * sizeof *t->hot;
-    case 12: return used * sizeof *t->cold;
-    case 15: return ((size_t)t->h->blocks_bump + 2) * sizeof *t->blocks;
-    default: return most < 512 ? most : 512;
+    case 0:
+        return sizeof *t->h;
+    case 1:
+        return sizeof *t->journal;
+    case 2:
+        return 8 * sizeof *t->definitions;
+    case 3:
+        return 8 * sizeof *t->nodes;
+    case 4:
+        return 16 * sizeof *t->origins;
+    case 5:
+        return 4 * sizeof *t->workers;
+    case 9:
+        return 64;
+    case 10:
+        return 8 * sizeof *t->counts;
+    case 11:
+        return used * sizeof *t->hot;
+    case 12:
+        return used * sizeof *t->cold;
+    case 15:
+        return ((size_t)t->h->blocks_bump + 2) * sizeof *t->blocks;
+    default:
+        return most < 512 ? most : 512;
     }
 }
 
@@ -115,7 +128,7 @@ static void write_over(const stage_t *s, bytes_t *in, int header_alone)
 }
 
 /* As the binding does for the first process of a node. */
-static void begin_life(table_t *t)
+static void begin_epoch(table_t *t)
 {
     table_lock(t);
     for (uint32_t i = 1; i < MAX_NODES; i++) {
@@ -123,12 +136,12 @@ static void begin_life(table_t *t)
             forget_node(t, i, clock_ns(t));
         memset(&t->nodes[i], 0, sizeof t->nodes[i]);
     }
-    t->h->cautious_until = INT64_MIN;
+    t->h->warming_up_until = INT64_MIN;
     t->h->members = 1;
     t->h->open_tokens = 0;
     t->h->notes = t->h->refused = 0;
     t->h->view_bytes[0] = t->h->view_bytes[1] = 0;
-    drop_strange_epochs(t);
+    drop_unknown_epochs(t);
     t->h->spare_epoch = EPOCH + 1;
     open_epoch(t);
     for (uint32_t i = 0; i < t->h->definitions; i++)
@@ -140,7 +153,7 @@ static void open_alone(table_t *t, bytes_t *in)
 {
     if (table_resume(t, STAGE_KEYS))
         return;
-    begin_life(t);
+    begin_epoch(t);
     script_run(t, *in, NULL);
     table_lock(t);
     collect_all(t);
@@ -166,12 +179,14 @@ static void open_with_others(const table_t *t)
         sum += t->definitions[i].name_hash;
     for (uint32_t i = 0; i < h->named; i++)
         sum += t->names[i].bytes;
-    for (int64_t i = 0; h->notes && i < h->notes_bytes[h->notes - 1]; i += 4096)
-        sum += t->notes[(h->notes - 1) * (size_t)NOTES_BYTES + (size_t)i];
+    for (int64_t i = 0; h->notes && i < h->handoff_bytes[h->notes - 1]; i += 4096)
+        sum += t->notes[(h->notes - 1) * (size_t)HANDOFF_BYTES + (size_t)i];
     for (int k = 0; k < SCRIPT_KEYS; k++)
         sum += rig_find(t, SCRIPT_NAME(0), k);
-    sum += t->origins[h->own_origin].epoch + (h->free_entry == NONE ? 0 : t->hot[h->free_entry].word)
-           + (h->free_last == NONE ? 0 : t->hot[h->free_last].word) + (h->free_block == NONE ? 0 : t->blocks[h->free_block].next);
+    sum += t->origins[h->own_origin].epoch
+           + (h->free_entry == NONE ? 0 : t->hot[h->free_entry].word)
+           + (h->free_last == NONE ? 0 : t->hot[h->free_last].word)
+           + (h->free_block == NONE ? 0 : t->blocks[h->free_block].next);
     __asm__ volatile("" ::"r"(sum));
 }
 

@@ -1,5 +1,6 @@
-/* Any bytes as the entries of a frame: refused, or read in the one way in which they can be written, and merged. Then what the
- * table states is read back whole. The first bytes say of whom the frame is, and how much its tables announce. */
+/* Any bytes as the entries of a frame: refused, or read in the one way in which they can be
+ * written, and merged. Then what the table states is read back whole. The first bytes say of whom
+ * the frame is, and how much its tables announce. */
 #include "script.h"
 
 static stage_t busy, empty;
@@ -26,8 +27,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     table_t *t = stage_set(&busy);
     uint32_t how = choose(&in, 256), peer = 1 + how % SCRIPT_PEERS, origins = choose(&in, 16);
-    wire_tables_t tables = {1 + (how >> 6) % SCRIPT_BUCKETS, origins ? origins : MAX_ORIGINS, positions_alike()};
-    merge_context_t m = {.source = peer, .source_origin = t->nodes[peer].origin, .at = clock_ns(t), .newer = how >> 2 & 1,
+    wire_tables_t tables = {1 + (how >> 6) % SCRIPT_BUCKETS, origins ? origins : MAX_ORIGINS,
+                            positions_alike()};
+    merge_context_t m = {.source = peer,
+                         .source_origin = t->nodes[peer].origin,
+                         .at = clock_ns(t),
+                         .newer = how >> 2 & 1,
                          .joining = how >> 3 & 1};
     read_t f;
     merge_out_t out;
@@ -38,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (int i = 0; i < MAX_ORIGINS; i++)
             used[i] = (uint16_t)(t->origins[i].used ? i : 0);
         read_free(&f);
-        tables.origin = used;                           /* epochs that are not followed here */
+        tables.origin = used; /* epochs that are not followed here */
         read_frame(&f, in.at, bytes_left(&in), &tables);
         script_definitions(t, how >> 5, wd);
         look_at(t, &before);
@@ -46,7 +51,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         look_at(t, &after);
         check_table(t);
         check_rise(t, &before, &after);
-        CHECK(out.r.merged + out.r.ignored + out.r.unknown_bucket + out.r.dropped_full == f.n || out.r.dropped_full,
+        CHECK(out.r.merged + out.r.ignored + out.r.unknown_bucket + out.r.dropped_full == f.n
+                  || out.r.dropped_full,
               "entries of the frame are lost");
         free(out.answers);
         check_statement(t, &empty);

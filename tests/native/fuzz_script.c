@@ -1,8 +1,8 @@
-/* Any operations in any order: after each the table verifies, debts lie within their bounds and columns have only risen, and at
- * the end who joins hears the whole of it. */
+/* Any operations in any order: after each the table verifies, debts lie within their bounds and
+ * columns have only risen, and at the end who joins hears the whole of it. */
 #include "script_run.h"
 
-#define FEW_BLOCKS 24                 /* so that columns find no room now and then */
+#define FEW_BLOCKS 24 /* so that columns find no room now and then */
 
 static stage_t busy, empty;
 static snapshot_t seen[2];

@@ -1,20 +1,24 @@
-/* Threads or processes do everything at once on one shared table; then every token is accounted for.
+/* Threads or processes do everything at once on one shared table; then every token is accounted
+ * for.
  *
  *   hammer [--workers N] [--rounds N] [--seed N] [--processes] [--flow]
  *
- * The clock stands still, so that a limit of C admits exactly C; with --flow it runs, and a limit admits no more than C and
- * its refill. Threads share one mapping, as a sanitizer needs it; processes have their own counters as workers have.
+ * The clock stands still, so that a limit of C admits exactly C; with --flow it runs, and a limit
+ * admits no more than C and its refill. Threads share one mapping, as a sanitizer needs it;
+ * processes have their own counters as workers have.
  */
-#include "rig.h"
 #include <stdatomic.h>
 #include <sys/wait.h>
 
+#include "rig.h"
+
 enum { HOT, WIDE, MESH, CHURN, BUCKETS };
-#define TRACKED 32                    /* keys of each bucket but CHURN whose tokens are counted */
+#define TRACKED 32 /* keys of each bucket but CHURN whose tokens are counted */
 #define MAX_KEYS 512
 #define CHURNED 4096
 #define HOT_CAPACITY (1 << 20)
-#define BURST 50                      /* takes for each other deed, so that they meet on the same line */
+/* Takes for each other deed, so that they meet on the same line. */
+#define BURST 50
 
 static const uint64_t NAME[BUCKETS] = {11, 12, 13, 14};
 
@@ -29,11 +33,11 @@ typedef struct {
     uint64_t seed;
     int number, flow, processes;
     int64_t rounds;
-    uint32_t slot[BUCKETS];           /* as it knows the definitions */
-    outcome_t last;                   /* of a take that may be refunded */
+    uint32_t slot[BUCKETS]; /* as it knows the definitions */
+    outcome_t last;         /* of a take that may be refunded */
     int last_bucket, last_key;
     int64_t last_cost;
-    table_t peer;                     /* private: what a peer has */
+    table_t peer; /* private: what a peer has */
     uint8_t *frame;
 } hammer_worker_t;
 
@@ -50,7 +54,8 @@ static uint64_t dice(hammer_worker_t *w)
 
 static void take_one(hammer_worker_t *w, int bucket)
 {
-    int key = bucket == HOT ? 0 : (int)(dice(w) % (bucket == CHURN ? CHURNED : TRACKED)), locked, evicted = 0;
+    int key = bucket == HOT ? 0 : (int)(dice(w) % (bucket == CHURN ? CHURNED : TRACKED)), locked,
+        evicted = 0;
     int64_t n = bucket == HOT ? 1 : 1 + (int64_t)(dice(w) % 3);
     outcome_t o;
     if (rig_take(&w->t, NAME[bucket], &w->slot[bucket], key, n, &o, &locked, &evicted) != ALLOWED) {
@@ -75,10 +80,11 @@ static void give_back(hammer_worker_t *w)
     if (!w->last_cost || w->last_bucket == HOT)
         return;
     table_lock(t);
-    uint32_t slot = definition_current(t, NAME[w->last_bucket]), e = rig_find(t, NAME[w->last_bucket], w->last_key);
-    if (e != NONE && still_charged(t, e, w->last.birth, w->last.origin, slot))
-        told->told[w->last_bucket][w->last_key] -= refund_if_charged(t, &t->definitions[slot], e, w->last.full_count,
-                                                                     w->last_cost, clock_ns(t));
+    uint32_t slot = definition_current(t, NAME[w->last_bucket]),
+             e = rig_find(t, NAME[w->last_bucket], w->last_key);
+    if (e != NONE && still_charged(t, e, w->last.generation, w->last.origin, slot))
+        told->told[w->last_bucket][w->last_key] -= refund_if_charged(
+            t, &t->definitions[slot], e, w->last.full_count, w->last_cost, clock_ns(t));
     table_unlock(t);
     w->last_cost = 0;
 }
@@ -112,17 +118,19 @@ static void merge_frame(hammer_worker_t *w)
     for (int i = 0; i < 4; i++)
         take_simply(p, 0, (int)(dice(w) % TRACKED), 1);
     p->virtual_ns += SECOND / 100;
-    collect_all(p);                      /* so that rates are stated, and predicted here */
+    collect_all(p); /* so that rates are stated, and predicted here */
     log_trim(p, p->h->version);
     memset(position, 0xff, sizeof position);
     position[p->h->own_origin] = 0;
-    size_t size = encode_entries(p, NULL, &from, p->h->bump, position, clock_ns(p), w->frame, SIZE, &count);
+    size_t size =
+        encode_entries(p, NULL, &from, p->h->bump, position, clock_ns(p), w->frame, SIZE, &count);
     table_lock(t);
     origin[0] = (uint16_t)origin_find(t, PEER_EPOCH + (uint64_t)w->number);
     wire_tables_t tables = {1, 1, origin};
     wire_definition_t definition = {definition_current(t, NAME[MESH]), 0, p->definitions[0].q, 1};
     merge_context_t m = {.source = PEER, .source_origin = origin[0], .at = clock_ns(t), .newer = 1};
-    CHECK(parse_entries(w->frame, size, &tables, entries, TRACKED, columns) == count, "%ld entries", (long)count);
+    CHECK(parse_entries(w->frame, size, &tables, entries, TRACKED, columns) == count, "%ld entries",
+          (long)count);
     merge_entries(t, entries, count, &definition, &m, clock_ns(t), &out);
     refresh_far(t);
     table_unlock(t);
@@ -136,7 +144,8 @@ static void encode_some(hammer_worker_t *w)
     for (int i = 0; i < MAX_ORIGINS; i++)
         position[i] = (uint16_t)i;
     table_lock(&w->t);
-    encode_log(&w->t, &version, w->t.h->version, position, clock_ns(&w->t), w->frame, 1 << 14, &count);
+    encode_log(&w->t, &version, w->t.h->version, position, clock_ns(&w->t), w->frame, 1 << 14,
+               &count);
     if (dice(w) % 4 == 0)
         log_trim(&w->t, version);
     table_unlock(&w->t);
@@ -172,9 +181,14 @@ static void keep_up(hammer_worker_t *w)
     uint32_t gone[64];
     table_lock(&w->t);
     switch (dice(w) % 3) {
-    case 0: sweep(&w->t, 64, clock_ns(&w->t), gone); break;
-    case 1: collect_all(&w->t); break;
-    default: collect_flush(&w->t, clock_ns(&w->t));
+    case 0:
+        sweep(&w->t, 64, clock_ns(&w->t), gone);
+        break;
+    case 1:
+        collect_all(&w->t);
+        break;
+    default:
+        collect_flush(&w->t, clock_ns(&w->t));
     }
     table_unlock(&w->t);
 }
@@ -182,7 +196,8 @@ static void keep_up(hammer_worker_t *w)
 static void redefine_one(hammer_worker_t *w)
 {
     if (told->definitions++ < 200)
-        rig_define(&w->t, NAME[MESH + dice(w) % 2], 1000 + (int64_t)(dice(w) % 100), SECOND / 1000, 1 + (int64_t)(dice(w) % 3));
+        rig_define(&w->t, NAME[MESH + dice(w) % 2], 1000 + (int64_t)(dice(w) % 100), SECOND / 1000,
+                   1 + (int64_t)(dice(w) % 3));
 }
 
 static void open_another_epoch(hammer_worker_t *w)
@@ -197,13 +212,13 @@ static void open_another_epoch(hammer_worker_t *w)
 static void *die_with_the_lock(void *t)
 {
     table_lock(t);
-    return NULL;                      /* the next one to lock it repairs while others take */
+    return NULL; /* the next one to lock it repairs while others take */
 }
 
 static void lose_one(hammer_worker_t *w)
 {
     pthread_t thread;
-#ifdef __SANITIZE_THREAD__              /* it does not follow a lock whose holder is gone */
+#ifdef __SANITIZE_THREAD__ /* it does not follow a lock whose holder is gone */
     table_lock(&w->t);
     table_repair(&w->t);
     table_unlock(&w->t);
@@ -291,16 +306,17 @@ static void settle_accounts(table_t *t, int flow)
         told->told[HOT][0]++;
     for (int b = 0; b < CHURN; b++)
         for (int k = 0; k < TRACKED; k++)
-            CHECK(counted(t, b, k) == told->told[b][k], "bucket %d, key %d: %ld counted, %ld told", b, k,
-                  (long)counted(t, b, k), (long)told->told[b][k]);
-    for (int k = 0; k < CHURNED; k++)                   /* some went with an entry; none came from another key */
-        CHECK(counted(t, CHURN, k) <= told->told_churn[k], "key %d: %ld counted, %ld told", k, (long)counted(t, CHURN, k),
-              (long)told->told_churn[k]);
+            CHECK(counted(t, b, k) == told->told[b][k], "bucket %d, key %d: %ld counted, %ld told",
+                  b, k, (long)counted(t, b, k), (long)told->told[b][k]);
+    /* Some went with an entry; none came from another key. */
+    for (int k = 0; k < CHURNED; k++)
+        CHECK(counted(t, CHURN, k) <= told->told_churn[k], "key %d: %ld counted, %ld told", k,
+              (long)counted(t, CHURN, k), (long)told->told_churn[k]);
     hot = told->told[HOT][0];
     int64_t refilled = flow ? told->clock / (SECOND / 1000) : 0;
     CHECK(flow ? hot <= HOT_CAPACITY + refilled : hot == HOT_CAPACITY, "%ld admitted", (long)hot);
-    printf("%ld of %d admitted, %ld evicted, %ld repairs, %u epochs\n", (long)hot, HOT_CAPACITY, (long)told->churned,
-           (long)t->h->repairs, (unsigned)told->epochs);
+    printf("%ld of %d admitted, %ld evicted, %ld repairs, %u epochs\n", (long)hot, HOT_CAPACITY,
+           (long)told->churned, (long)t->h->repairs, (unsigned)told->epochs);
 }
 
 /* ---- starting it ---- */
@@ -352,7 +368,9 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         processes |= !strcmp(argv[i], "--processes");
         flow |= !strcmp(argv[i], "--flow");
-        int64_t *value = !strcmp(argv[i], "--rounds") ? &rounds : !strcmp(argv[i], "--seed") ? &seed : NULL;
+        int64_t *value = !strcmp(argv[i], "--rounds") ? &rounds
+                         : !strcmp(argv[i], "--seed") ? &seed
+                                                      : NULL;
         if (value && i + 1 < argc)
             *value = atoll(argv[++i]);
         else if (!strcmp(argv[i], "--workers") && i + 1 < argc)
@@ -361,7 +379,7 @@ int main(int argc, char **argv)
     told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     rig_create(&t, MAX_KEYS);
     t.nodes[PEER].known = 1;
-    t.nodes[PEER].heard = NOW;
+    t.nodes[PEER].last_seen = NOW;
     rig_define(&t, NAME[HOT], HOT_CAPACITY, SECOND / 1000, 1);
     rig_define(&t, NAME[WIDE], INT64_C(1) << 30, SECOND, 1);
     rig_define(&t, NAME[MESH], 1000, SECOND / 1000, 1);

@@ -2,12 +2,13 @@
  *
  *   noise [--rounds N] [--seed N]
  *
- * A frame is parsed or refused; one that is parsed is merged, and the table verifies. A table in which bits were flipped is
- * refused by whoever opens it alone, or every operation on it ends within its memory: pages around it may not be touched, and
- * an alarm ends what does not end.
+ * A frame is parsed or refused; one that is parsed is merged, and the table verifies. A table in
+ * which bits were flipped is refused by whoever opens it alone, or every operation on it ends
+ * within its memory: pages around it may not be touched, and an alarm ends what does not end.
  */
-#include "rig.h"
 #include <signal.h>
+
+#include "rig.h"
 
 #define NAME_ONE 5
 #define NAME_TWO 6
@@ -50,18 +51,25 @@ static size_t some_frame(const table_t *t, uint8_t *frame)
     int64_t from = (int64_t)dice(60), count;
     for (int i = 0; i < MAX_ORIGINS; i++)
         position[i] = (uint16_t)i;
-    return encode_entries(t, NULL, &from, t->h->bump, position, clock_ns(t), frame, 80 + dice(dice(4) ? 100 : FRAME - 80),
-                          &count);
+    return encode_entries(t, NULL, &from, t->h->bump, position, clock_ns(t), frame,
+                          80 + dice(dice(4) ? 100 : FRAME - 80), &count);
 }
 
 static size_t spoil(uint8_t *frame, size_t size)
 {
     for (uint64_t i = 1 + dice(4); i && size; i--)
         switch (dice(4)) {
-        case 0: frame[dice(size)] ^= (uint8_t)(1 << dice(8)); break;
-        case 1: frame[dice(size)] = (uint8_t)dice(256); break;
-        case 2: size = dice(size + 1); break;
-        default: frame[dice(size)] = 0xff;
+        case 0:
+            frame[dice(size)] ^= (uint8_t)(1 << dice(8));
+            break;
+        case 1:
+            frame[dice(size)] = (uint8_t)dice(256);
+            break;
+        case 2:
+            size = dice(size + 1);
+            break;
+        default:
+            frame[dice(size)] = 0xff;
         }
     return size;
 }
@@ -79,7 +87,8 @@ static int give_frame(table_t *t, const uint8_t *bytes, size_t size)
     memcpy(frame, bytes, size);
     int64_t n = parse_entries(frame, size, &tables, entries, most, columns);
     if (n > 0) {
-        wire_definition_t wd[2] = {{0, (uint32_t)dice(2), SECOND, 1}, {1, 1, 1 + (int64_t)dice(1000), 1 + (int64_t)dice(9)}};
+        wire_definition_t wd[2] = {{0, (uint32_t)dice(2), SECOND, 1},
+                                   {1, 1, 1 + (int64_t)dice(1000), 1 + (int64_t)dice(9)}};
         merge_context_t m = {.source = PEER, .source_origin = 2, .at = clock_ns(t), .newer = 1};
         merge_out_t out = {scratch, scratch + most, scratch + 2 * most, {0}};
         table_lock(t);
@@ -106,7 +115,8 @@ static long noise_in_frames(long rounds)
     for (long i = 0; i < rounds; i++) {
         t.virtual_ns += (int64_t)dice(SECOND / 50);
         merged += give_frame(&t, frame, spoil(frame, some_frame(&t, frame)));
-        if (i % 1000 == 999) {                          /* anew, or its columns are all at their largest */
+        /* Anew, or its columns are all at their largest. */
+        if (i % 1000 == 999) {
             rig_destroy(&t);
             rig_create(&t, 128);
             fill(&t);
@@ -131,10 +141,20 @@ static int file_of(table_t *t, size_t *size)
 /* Where something stands: bits of what is empty are flipped for nothing as a rule. */
 static void flip_bits(const table_t *t)
 {
-    char *regions[] = {(char *)t->h, (char *)t->journal, (char *)t->definitions, (char *)t->nodes, (char *)t->origins,
-                       (char *)t->hot, (char *)t->cold, (char *)t->blocks, (char *)t->index, (char *)t->log_entry};
-    size_t sizes[] = {sizeof *t->h, 128, 3 * sizeof *t->definitions, 64, 128, 90 * sizeof *t->hot, 90 * sizeof *t->cold,
-                      40 * sizeof *t->blocks, 200 * 8, 90 * 4};
+    char *regions[] = {(char *)t->h,        (char *)t->journal, (char *)t->definitions,
+                       (char *)t->nodes,    (char *)t->origins, (char *)t->hot,
+                       (char *)t->cold,     (char *)t->blocks,  (char *)t->index,
+                       (char *)t->log_entry};
+    size_t sizes[] = {sizeof *t->h,
+                      128,
+                      3 * sizeof *t->definitions,
+                      64,
+                      128,
+                      90 * sizeof *t->hot,
+                      90 * sizeof *t->cold,
+                      40 * sizeof *t->blocks,
+                      200 * 8,
+                      90 * 4};
     for (uint64_t i = 1 + dice(3); i; i--) {
         size_t region = dice(sizeof regions / sizeof *regions);
         uint64_t *word = (uint64_t *)regions[region] + dice(sizes[region] / 8);
@@ -176,10 +196,13 @@ static long noise_in_tables(long rounds)
         table_t made, t;
         size_t size;
         int fd = file_of(&made, &size);
-        char *around = mmap(NULL, size + (64 << 20), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        char *around = mmap(NULL, size + (64 << 20), PROT_NONE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         CHECK(around != MAP_FAILED && !table_map(&t, fd, 128, 1), "errno %d", errno);
         munmap(t.memory, size);
-        CHECK(mmap(around + (32 << 20), size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED, "no map");
+        CHECK(mmap(around + (32 << 20), size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0)
+                  != MAP_FAILED,
+              "no map");
         plan_t plan = plan_table(128);
         table_attach(&t, around + (32 << 20), &plan, 128);
         t.virtual_ns = NOW;

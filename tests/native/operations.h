@@ -9,23 +9,26 @@ typedef struct {
     int64_t max_keys;
     void (*prepare)(table_t *t);
     void (*run)(table_t *t);
-    int64_t returned;                 /* tokens that it gives back */
-    int mends;                        /* it finishes what another began */
+    int64_t returned; /* tokens that it gives back */
+    int mends;        /* it finishes what another began */
 } operation_t;
 
 /* Leaves the table as a process does that is killed in `run` once `now` holds. */
 static void die_in(table_t *t, void (*run)(table_t *), int (*now)(const table_t *));
 
-#define Q SECOND                      /* one token a second */
+#define Q SECOND /* one token a second */
 
-static uint32_t slot_of(const table_t *t, int bucket) { return definition_current(t, NAME[bucket]); }
+static uint32_t slot_of(const table_t *t, int bucket)
+{
+    return definition_current(t, NAME[bucket]);
+}
 
 static void add_peer(table_t *t, int lives)
 {
     for (int i = 0; i < lives; i++)
         origin_add(t, PEER, PEER_EPOCH + (uint64_t)i);
     t->nodes[PEER].known = 1;
-    t->nodes[PEER].heard = t->virtual_ns;
+    t->nodes[PEER].last_seen = t->virtual_ns;
 }
 
 static void prepare_plain(table_t *t)
@@ -105,16 +108,21 @@ static uint32_t life(const table_t *t, int i) { return origin_find(t, PEER_EPOCH
 
 static void run_merge(table_t *t)
 {
-    statement_t s[3] = {{slot_of(t, 0), 1, 60 * Q, 2, {{life(t, 0), 1, 40, 0}, {life(t, 1), 4, 9, 0}}},
-                        {slot_of(t, 0), 21, 3 * Q, 1, {{life(t, 2), 1, 3, 0}}},
-                        {slot_of(t, 0), 5, 3 * Q, 1, {{life(t, 2), 1, 3, 0}}}};
+    statement_t s[3] = {
+        {slot_of(t, 0), 1, 60 * Q, 2, {{life(t, 0), 1, 40, 0}, {life(t, 1), 4, 9, 0}}},
+        {slot_of(t, 0), 21, 3 * Q, 1, {{life(t, 2), 1, 3, 0}}},
+        {slot_of(t, 0), 5, 3 * Q, 1, {{life(t, 2), 1, 3, 0}}}};
     rig_merge(t, s, 3);
 }
 
 /* Raises what stands there, part of it with refunds, so that columns move to where these fit. */
 static void run_merge_refunds(table_t *t)
 {
-    statement_t s = {slot_of(t, 0), 1, 60 * Q, 3, {{life(t, 0), 1, 50, 7}, {life(t, 1), 4, 12, 2}, {life(t, 2), 1, 6, 1}}};
+    statement_t s = {slot_of(t, 0),
+                     1,
+                     60 * Q,
+                     3,
+                     {{life(t, 0), 1, 50, 7}, {life(t, 1), 4, 12, 2}, {life(t, 2), 1, 6, 1}}};
     rig_merge(t, &s, 1);
 }
 
@@ -137,7 +145,7 @@ static void run_adopt_less(table_t *t)
 {
     statement_t s = {slot_of(t, 0), 1, 2 * Q, 1, {{life(t, 0), 1, 40, 0}}};
     uint32_t e = rig_find(t, NAME[0], 1);
-    s.column[1] = (wire_column_t){t->hot[e].origin, t->hot[e].birth, entry_net(t, e), 0};
+    s.column[1] = (wire_column_t){t->hot[e].origin, t->hot[e].generation, entry_net(t, e), 0};
     s.columns = 2;
     rig_merge(t, &s, 1);
 }
@@ -263,7 +271,7 @@ static void run_trim(table_t *t)
 static void run_prune(table_t *t)
 {
     table_lock(t);
-    t->origins[life(t, 0)].marked = prune(t, life(t, 0), 0, t->h->bump) >= 0;
+    t->origins[life(t, 0)].tombstone = prune(t, life(t, 0), 0, t->h->bump) >= 0;
     table_unlock(t);
 }
 
@@ -289,10 +297,19 @@ static void run_forget(table_t *t)
     table_unlock(t);
 }
 
-static int is_joining(const table_t *t) { return t->journal->kind == JOURNAL_JOIN && t->blocks[1].next != NONE; }
+static int is_joining(const table_t *t)
+{
+    return t->journal->kind == JOURNAL_MERGE && t->blocks[1].next != NONE;
+}
 static int is_rewriting(const table_t *t) { return t->journal->kind == JOURNAL_REWRITE; }
-static int is_defining(const table_t *t) { return t->journal->kind == JOURNAL_DEFINE && !t->counts[2].allowed; }
-static int is_inserting(const table_t *t) { return t->h->bump > 8 && (t->hot[8].flags & ENTRY_USED); }
+static int is_defining(const table_t *t)
+{
+    return t->journal->kind == JOURNAL_DEFINE && !t->counts[2].allowed;
+}
+static int is_inserting(const table_t *t)
+{
+    return t->h->bump > 8 && (t->hot[8].flags & ENTRY_USED);
+}
 
 static void prepare_dead_in_merge(table_t *t)
 {

@@ -1,13 +1,14 @@
-/* What must hold of a table whatever was done with it, and of what it states: written anew here, from what is promised. */
+/* What must hold of a table whatever was done with it, and of what it states: written anew here,
+ * from what is promised. */
 #ifndef PROMISES_H
 #define PROMISES_H
 
 #include "spelling.h"
 #include "stage.h"
 
-#define WATCHED 24                    /* columns of an entry that are compared */
+#define WATCHED 24 /* columns of an entry that are compared */
 #define STATED_BYTES (1 << 16)
-#define ROUNDINGS 100                 /* each by less than a ns; no script does so much */
+#define ROUNDINGS 100 /* each by less than a ns; no script does so much */
 
 /* ---- a table ---- */
 
@@ -16,11 +17,12 @@ static uint32_t columns_of(const table_t *t, uint32_t e, wire_column_t *out, uin
     const hot_t *hot = &t->hot[e];
     uint32_t count = 1;
     int64_t refunded = own_refunded(t, e);
-    out[0] = (wire_column_t){hot->origin, hot->birth, entry_net(t, e) + refunded, refunded};
+    out[0] = (wire_column_t){hot->origin, hot->generation, entry_net(t, e) + refunded, refunded};
     column_t c = {0};
     while (count < most && column_next(t, e, &c))
         if (column_origin(&c) != hot->origin)
-            out[count++] = (wire_column_t){column_origin(&c), c.c->birth[c.i], column_taken(&c), column_refunded(&c)};
+            out[count++] = (wire_column_t){column_origin(&c), c.c->generation[c.i],
+                                           column_taken(&c), column_refunded(&c)};
     return count;
 }
 
@@ -67,13 +69,16 @@ static const wire_column_t *seen_column(const seen_t *x, uint32_t origin)
 
 static int as_large(const wire_column_t *a, const wire_column_t *b)
 {
-    return a->birth > b->birth || (a->birth == b->birth && a->taken >= b->taken && a->refunded >= b->refunded);
+    return a->generation > b->generation
+           || (a->generation == b->generation && a->taken >= b->taken
+               && a->refunded >= b->refunded);
 }
 
 /* Columns only rise, but for those of an epoch that was marked. */
 static void check_rise(const table_t *t, const snapshot_t *before, const snapshot_t *after)
 {
-    if (before->inserted != after->inserted)             /* a key may have been forgotten, and come anew */
+    /* A key may have been forgotten, and come anew. */
+    if (before->inserted != after->inserted)
         return;
     for (uint32_t e = 0; e < STAGE_KEYS; e++) {
         const seen_t *x = &before->entry[e], *y = &after->entry[e];
@@ -82,28 +87,35 @@ static void check_rise(const table_t *t, const snapshot_t *before, const snapsho
         CHECK(x->lo == y->lo && x->hi == y->hi, "entry %u is another key's", e);
         for (uint32_t i = 0; i < x->count; i++) {
             const wire_column_t *c = &x->column[i], *is = seen_column(y, c->origin);
-            CHECK(t->origins[c->origin].marked || !(c->taken || c->refunded) || (is && as_large(is, c)),
-                  "entry %u: (%u %u %ld %ld) became (%u %ld %ld)", e, c->origin, c->birth, (long)c->taken, (long)c->refunded,
-                  is ? is->birth : 0, is ? (long)is->taken : 0, is ? (long)is->refunded : 0);
+            CHECK(t->origins[c->origin].tombstone || !(c->taken || c->refunded)
+                      || (is && as_large(is, c)),
+                  "entry %u: (%u %u %ld %ld) became (%u %ld %ld)", e, c->origin, c->generation,
+                  (long)c->taken, (long)c->refunded, is ? is->generation : 0,
+                  is ? (long)is->taken : 0, is ? (long)is->refunded : 0);
         }
     }
 }
 
-/* `base` is whole ns: a debt may lie above the ceiling by what a clamp rounds, and each closing of a column since. */
+/* `base` is whole ns: a debt may lie above the ceiling by what a clamp rounds, and each closing of
+ * a column since. */
 static void check_table(const table_t *t)
 {
     const char *wrong = table_verify(t);
     CHECK(!wrong, "%s", wrong);
-    CHECK(t->h->entries <= t->h->max_keys && t->h->blocks_used <= t->h->max_blocks, "more than fits");
+    CHECK(t->h->entries <= t->h->max_keys && t->h->blocks_used <= t->h->max_blocks,
+          "more than fits");
     for (uint32_t e = 0; e < t->h->bump; e++) {
         const hot_t *hot = &t->hot[e];
         const definition_t *d = &t->definitions[hot->bucket];
         if (!(hot->flags & ENTRY_USED))
             continue;
         i128 debt = debt_units(d, hot->base, entry_net(t, e), t->virtual_ns);
-        CHECK(debt <= cap_units(d) + ROUNDINGS * slack_units(d), "entry %u: its debt is above the ceiling by %ld ns", e,
+        CHECK(debt <= cap_units(d) + ROUNDINGS * slack_units(d),
+              "entry %u: its debt is above the ceiling by %ld ns", e,
               (long)((debt - cap_units(d)) / d->p));
-        CHECK(own_refunded(t, e) >= 0 && entry_net(t, e) + own_refunded(t, e) <= (int64_t)TOKEN_MASK, "entry %u: its column", e);
+        CHECK(own_refunded(t, e) >= 0
+                  && entry_net(t, e) + own_refunded(t, e) <= (int64_t)TOKEN_MASK,
+              "entry %u: its column", e);
         CHECK(hot->near_class <= 63, "entry %u: near class %u", e, hot->near_class);
     }
 }
@@ -113,12 +125,14 @@ static void check_table(const table_t *t)
 static size_t statement_of(const table_t *t, uint8_t *out)
 {
     int64_t from = 0, count;
-    size_t size = encode_entries(t, NULL, &from, t->h->bump, positions_alike(), clock_ns(t), out, STATED_BYTES, &count);
+    size_t size = encode_entries(t, NULL, &from, t->h->bump, positions_alike(), clock_ns(t), out,
+                                 STATED_BYTES, &count);
     CHECK(from == t->h->bump, "%d bytes are too few", STATED_BYTES);
     return size;
 }
 
-/* Units of debt that a key has where it was unknown: what its columns charge, but not more than is stated. */
+/* Units of debt that a key has where it was unknown: what its columns charge, but not more than is
+ * stated. */
 static i128 debt_at_first_sight(const definition_t *d, const wire_entry_t *w)
 {
     i128 charged = 0, stated = (i128)w->debt_ns * d->p, cap = cap_units(d);
@@ -132,15 +146,19 @@ static i128 debt_at_first_sight(const definition_t *d, const wire_entry_t *w)
 static void check_same_entry(const table_t *t, const wire_entry_t *said, const wire_entry_t *back)
 {
     const definition_t *d = &t->definitions[said->definition];
-    CHECK(said->lo == back->lo && said->hi == back->hi && said->definition == back->definition, "another key");
-    CHECK((i128)back->debt_ns == units_to_ns(d, debt_at_first_sight(d, said)), "a debt of %ld ns came back as %ld ns",
-          (long)said->debt_ns, (long)back->debt_ns);
-    CHECK(said->columns == back->columns, "%u columns came back as %u", said->columns, back->columns);
+    CHECK(said->lo == back->lo && said->hi == back->hi && said->definition == back->definition,
+          "another key");
+    CHECK((i128)back->debt_ns == units_to_ns(d, debt_at_first_sight(d, said)),
+          "a debt of %ld ns came back as %ld ns", (long)said->debt_ns, (long)back->debt_ns);
+    CHECK(said->columns == back->columns, "%u columns came back as %u", said->columns,
+          back->columns);
     for (uint32_t i = 0; i < said->columns; i++)
-        CHECK(!memcmp(&said->column[i], &back->column[i], sizeof *said->column), "column %u came back as another", i);
+        CHECK(!memcmp(&said->column[i], &back->column[i], sizeof *said->column),
+              "column %u came back as another", i);
 }
 
-static void merge_all(table_t *t, const read_t *f, const wire_definition_t *wd, const merge_context_t *how, merge_out_t *out)
+static void merge_all(table_t *t, const read_t *f, const wire_definition_t *wd,
+                      const merge_context_t *how, merge_out_t *out)
 {
     uint32_t *scratch = block_of((size_t)f->most * 3 * sizeof *scratch);
     *out = (merge_out_t){scratch, scratch + f->most, scratch + 2 * f->most, {0}};
@@ -152,7 +170,8 @@ static void merge_all(table_t *t, const read_t *f, const wire_definition_t *wd, 
           "more came of the frame than it has");
 }
 
-/* The definitions and epochs of `t` in an empty table, where all of them are a peer's. 0 when there is no room for its own. */
+/* The definitions and epochs of `t` in an empty table, where all of them are a peer's. 0 when there
+ * is no room for its own. */
 static int prepare_joiner(const table_t *t, table_t *joiner, wire_definition_t *wd)
 {
     uint32_t own = 0;
@@ -176,7 +195,8 @@ static int prepare_joiner(const table_t *t, table_t *joiner, wire_definition_t *
     return own != 0;
 }
 
-/* What a table states is read back as it stands; who joins and hears it states the same; and heard back it changes nothing. */
+/* What a table states is read back as it stands; who joins and hears it states the same; and heard
+ * back it changes nothing. */
 static void check_statement(table_t *t, stage_t *empty)
 {
     static uint8_t said[STATED_BYTES], back[STATED_BYTES];
@@ -191,16 +211,19 @@ static void check_statement(table_t *t, stage_t *empty)
     CHECK(f.n >= 0, "it states what cannot be read");
     table_t *joiner = stage_set(empty);
     if (prepare_joiner(t, joiner, wd)) {
-        merge_context_t m = {.source = PEER, .source_origin = t->h->own_origin, .at = clock_ns(t), .newer = 1};
+        merge_context_t m = {
+            .source = PEER, .source_origin = t->h->own_origin, .at = clock_ns(t), .newer = 1};
         merge_all(joiner, &f, wd, &m, &out);
         free(out.answers);
         check_table(joiner);
-        CHECK(!out.r.refused_columns && !out.r.dropped_full && out.r.merged == f.n, "a part of it is refused");
+        CHECK(!out.r.refused_columns && !out.r.dropped_full && out.r.merged == f.n,
+              "a part of it is refused");
         uint16_t positions[MAX_ORIGINS];
         memcpy(positions, positions_alike(), sizeof positions);
         positions[joiner->h->own_origin] = UINT16_MAX;
         int64_t from = 0, count;
-        size = encode_entries(joiner, NULL, &from, joiner->h->bump, positions, clock_ns(t), back, STATED_BYTES, &count);
+        size = encode_entries(joiner, NULL, &from, joiner->h->bump, positions, clock_ns(t), back,
+                              STATED_BYTES, &count);
         read_frame(&g, back, size, &tables);
         int64_t j = 0;
         for (int64_t i = 0; i < f.n; i++)
@@ -217,11 +240,13 @@ static void check_statement(table_t *t, stage_t *empty)
     look_at(t, &after);
     check_table(t);
     check_rise(t, &before, &after);
-    CHECK(!out.r.gained && !out.r.twin, "an echo of the own statement brings %ld tokens", (long)out.r.gained);
+    CHECK(!out.r.gained && !out.r.duplicate_epoch, "an echo of the own statement brings %ld tokens",
+          (long)out.r.gained);
     for (uint32_t e = 0; e < STAGE_KEYS; e++) {
         const seen_t *x = &before.entry[e], *y = &after.entry[e];
         i128 moved = y->debt - x->debt, slack = slack_units(&t->definitions[y->bucket]);
-        CHECK(!x->used || !y->used || x->debt < 0 || (moved <= slack && -moved <= ROUNDINGS * slack),
+        CHECK(!x->used || !y->used || x->debt < 0
+                  || (moved <= slack && -moved <= ROUNDINGS * slack),
               "an echo moved the level of entry %u by %ld", e, (long)moved);
     }
     read_free(&f);

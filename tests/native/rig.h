@@ -1,27 +1,26 @@
-/* A shared table for the native tests, and what the binding does around the core, without an interpreter. */
+/* A shared table for the native tests, and what the binding does around the core, without an
+ * interpreter. */
 #ifndef RIG_H
 #define RIG_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE                   /* before any header */
-#endif
 #include <Python.h>
+
 #include "../../crdtbucket/core/core.h"
 
 #define KEYS 24
 #define NOW (1000 * SECOND)
-#define EPOCH UINT64_C(0xe0)          /* that a rig begins under */
-#define PEER 1                        /* node, whose epochs are PEER_EPOCH and on */
+#define EPOCH UINT64_C(0xe0) /* that a rig begins under */
+#define PEER 1               /* node, whose epochs are PEER_EPOCH and on */
 #define PEER_EPOCH UINT64_C(0xa0)
 
-#define CHECK(condition, ...)                                           \
-    do {                                                                \
-        if (!(condition)) {                                             \
+#define CHECK(condition, ...)                                               \
+    do {                                                                    \
+        if (!(condition)) {                                                 \
             fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-            fprintf(stderr, __VA_ARGS__);                               \
-            fputc('\n', stderr);                                        \
-            abort();                                                    \
-        }                                                               \
+            fprintf(stderr, __VA_ARGS__);                                   \
+            fputc('\n', stderr);                                            \
+            abort();                                                        \
+        }                                                                   \
     } while (0)
 
 static const uint64_t HASH_KEY[2] = {17, 23};
@@ -66,8 +65,15 @@ static void rig_destroy(table_t *t)
 /* Capacity and T = q / p ns a token. Returns the slot. */
 static uint32_t rig_define(table_t *t, uint64_t name, int64_t capacity, int64_t q, int64_t p)
 {
-    definition_t made = {.q = q, .p = p, .capacity = capacity, .max_debt = capacity, .name_hash = name, .next = NONE, .candidate = NONE,
-                         .quota = INT64_MAX, .per_second = 1e9 * (double)p / (double)q};
+    definition_t made = {.q = q,
+                         .p = p,
+                         .capacity = capacity,
+                         .max_debt = capacity,
+                         .name_hash = name,
+                         .next = NONE,
+                         .candidate = NONE,
+                         .quota = INT64_MAX,
+                         .per_second = 1e9 * (double)p / (double)q};
     made.full_ns = (int64_t)((i128)q * capacity / p);
     made.cap_ns = (int64_t)((i128)q * 2 * capacity / p);
     made.flush_tokens = capacity / 20 + 1;
@@ -92,19 +98,22 @@ static uint32_t rig_find(const table_t *t, uint64_t name, int key)
     return table_find(t, lo, hi);
 }
 
-/* As the binding decides; `slot` follows the bucket's definition when the lock is held. `locked` counts how often it was, and
- * `evicted` the entries that went for it. */
-static int rig_take(table_t *t, uint64_t name, uint32_t *follow, int key, int64_t n, outcome_t *o, int *locked, int *evicted)
+/* As the binding decides; `slot` follows the bucket's definition when the lock is held. `locked`
+ * counts how often it was, and `evicted` the entries that went for it. */
+static int rig_take(table_t *t, uint64_t name, uint32_t *follow, int key, int64_t n, outcome_t *o,
+                    int *locked, int *evicted)
 {
     uint32_t slot = *follow, e, gone;
     definition_t *d = &t->definitions[slot];
     uint64_t lo, hi, word;
     key_hash(name, key, &lo, &hi);
     e = table_find(t, lo, hi);
-    for (*locked = 0; !entry_open(t, e, lo, hi, slot, &word) || take(t, d, e, n, clock_ns(t), word, o) == NEEDS_LOCK;) {
+    for (*locked = 0; !entry_open(t, e, lo, hi, slot, &word)
+                      || take(t, d, e, n, clock_ns(t), word, o) == NEEDS_LOCK;) {
         ++*locked;
         table_lock(t);
-        if ((slot = definition_current(t, name)) == NONE) { /* a process would define its bucket again */
+        /* A process would define its bucket again. */
+        if ((slot = definition_current(t, name)) == NONE) {
             table_unlock(t);
             return DENIED;
         }
@@ -141,13 +150,18 @@ static void rig_merge(table_t *t, const statement_t *statements, int64_t n)
     wire_definition_t definitions[8];
     uint32_t scratch[4][8];
     merge_out_t out = {scratch[0], scratch[1], scratch[2], {0}};
-    merge_context_t m = {.source = PEER, .source_origin = origin_find(t, PEER_EPOCH), .at = clock_ns(t), .newer = 1};
+    merge_context_t m = {
+        .source = PEER, .source_origin = origin_find(t, PEER_EPOCH), .at = clock_ns(t), .newer = 1};
     for (int64_t i = 0; i < n; i++) {
         const statement_t *s = &statements[i];
         const definition_t *d = &t->definitions[s->slot];
         definitions[i] = (wire_definition_t){s->slot, 1, d->q, d->p};
-        entries[i] = (wire_entry_t){.definition = (uint32_t)i, .columns = s->columns, .debt_ns = s->debt_ns, .fast = 7,
-                                    .slow = 9, .column = s->column};
+        entries[i] = (wire_entry_t){.definition = (uint32_t)i,
+                                    .columns = s->columns,
+                                    .debt_ns = s->debt_ns,
+                                    .fast = 7,
+                                    .slow = 9,
+                                    .column = s->column};
         key_hash(d->name_hash, s->key, &entries[i].lo, &entries[i].hi);
     }
     table_lock(t);

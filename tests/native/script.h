@@ -1,12 +1,13 @@
-/* A script of operations, read from bytes: everything that a process does with a table, as the binding does it. */
+/* A script of operations, read from bytes: everything that a process does with a table, as the
+ * binding does it. */
 #ifndef SCRIPT_H
 #define SCRIPT_H
 
-#include "promises.h"
 #include "fuzz.h"
+#include "promises.h"
 
 #define SCRIPT_BUCKETS 3
-#define SCRIPT_KEYS 60                /* more than fit */
+#define SCRIPT_KEYS 60 /* more than fit */
 #define SCRIPT_PEERS 3
 #define SCRIPT_NAME(bucket) (UINT64_C(101) + (bucket))
 #define SCRIPT_EPOCH(peer, life) (UINT64_C(0xa00) * (peer) + (life))
@@ -23,7 +24,8 @@ typedef struct {
 typedef struct {
     table_t *t;
     bytes_t in;
-    int damaged;                      /* the table may hold any numbers, so that answers mean nothing */
+    /* The table may hold any numbers, so that answers mean nothing. */
+    int damaged;
     uint32_t decisions;
     decision_t decision[SCRIPT_DECISIONS];
 } script_t;
@@ -35,8 +37,11 @@ static void script_fill(table_t *t)
     rig_define(t, SCRIPT_NAME(2), 1000000, 1000, 7);
     for (uint32_t peer = 1; peer <= SCRIPT_PEERS; peer++)
         for (uint32_t life = 0; life < 2; life++)
-            t->nodes[peer] = (node_t){.heard = NOW, .known = 1, .connected = peer > 1,
-                                      .origin = (uint16_t)origin_add(t, peer, SCRIPT_EPOCH(peer, life))};
+            t->nodes[peer] =
+                (node_t){.last_seen = NOW,
+                         .known = 1,
+                         .connected = peer > 1,
+                         .origin = (uint16_t)origin_add(t, peer, SCRIPT_EPOCH(peer, life))};
 }
 
 /* ---- takes and what follows on them ---- */
@@ -74,7 +79,8 @@ static void script_take(script_t *s)
     x.left = script_cost(s, d);
     int64_t now = clock_ns(t);
     for (int locked = 0; (e = entry_at_hand(t, x.lo, x.hi, x.slot, &word)) == NONE
-                         || take(t, d, e, x.left, now, word, &x.o) == NEEDS_LOCK; locked++) {
+                         || take(t, d, e, x.left, now, word, &x.o) == NEEDS_LOCK;
+         locked++) {
         CHECK(locked < 3, "a key is stuck");
         table_lock(t);
         int got = entry_for_take(t, d, x.slot, x.lo, x.hi, x.left, now, &e, &gone);
@@ -83,8 +89,12 @@ static void script_take(script_t *s)
             return;
     }
     CHECK(is_attempted(t, e), "an attempt is not marked");
-    CHECK(s->damaged || x.o.allowed || x.o.wait_ns > 0, "denied, to come back after %ld ns", (long)x.o.wait_ns);
-    CHECK(s->damaged || (x.o.debt_ns >= 0 && (!x.o.allowed || (i128)x.o.debt_ns * d->p + x.o.rest <= full_units(d) + slack_units(d))),
+    CHECK(s->damaged || x.o.allowed || x.o.wait_ns > 0, "denied, to come back after %ld ns",
+          (long)x.o.wait_ns);
+    CHECK(s->damaged
+              || (x.o.debt_ns >= 0
+                  && (!x.o.allowed
+                      || (i128)x.o.debt_ns * d->p + x.o.rest <= full_units(d) + slack_units(d))),
           "a debt of %ld ns", (long)x.o.debt_ns);
     if (x.o.allowed)
         s->decision[s->decisions++ % SCRIPT_DECISIONS] = x;
@@ -100,7 +110,7 @@ static void script_refund(script_t *s)
     x->left -= n;
     table_lock(t);
     uint32_t e = table_find(t, x->lo, x->hi);
-    if (e != NONE && still_charged(t, e, x->o.birth, x->o.origin, x->slot))
+    if (e != NONE && still_charged(t, e, x->o.generation, x->o.origin, x->slot))
         refund_if_charged(t, &t->definitions[x->slot], e, x->o.full_count, n, clock_ns(t));
     table_unlock(t);
 }
@@ -130,12 +140,23 @@ static void script_on_entry(script_t *s)
     table_lock(t);
     if ((e = script_entry(s, what > 1, &d)) != NONE)
         switch (what) {
-        case 0: reset(t, d, e, clock_ns(t)); break;
-        case 1: peek(t, d, e, 1 + n % d->capacity, clock_ns(t), &o); break;
-        case 2: settle(t, d, e, n, clock_ns(t)); break;
-        case 3: book(t, d, e, n % most, n % most, clock_ns(t)); break;
-        case 4: book(t, d, e, n % most, 0, clock_ns(t)); break;
-        default: count_offered(t, d, e, n % most, 0);
+        case 0:
+            reset(t, d, e, clock_ns(t));
+            break;
+        case 1:
+            peek(t, d, e, 1 + n % d->capacity, clock_ns(t), &o);
+            break;
+        case 2:
+            settle(t, d, e, n, clock_ns(t));
+            break;
+        case 3:
+            book(t, d, e, n % most, n % most, clock_ns(t));
+            break;
+        case 4:
+            book(t, d, e, n % most, 0, clock_ns(t));
+            break;
+        default:
+            count_offered(t, d, e, n % most, 0);
         }
     table_unlock(t);
 }
@@ -153,7 +174,7 @@ static wire_column_t script_column(script_t *s, const table_t *t, const wire_col
     if (how & 2)
         c.refunded += (int64_t)(choose_number(&s->in) & TOKEN_MASK);
     if (how & 4)
-        c.birth += choose(&s->in, 4) - (c.birth > 0);
+        c.generation += choose(&s->in, 4) - (c.generation > 0);
     if (how & 8)
         c.taken -= (int64_t)choose(&s->in, 100);
     c.origin += !c.origin && t->h->own_origin == 0;
@@ -167,7 +188,8 @@ static uint8_t *script_state(script_t *s, uint8_t *out)
     wire_column_t column[WATCHED + 8], sorted[WATCHED + 8];
     wire_entry_t w = {.column = sorted};
     uint64_t name = script_key(s, &w.lo, &w.hi);
-    uint32_t how = choose(&s->in, 16), e = table_find(t, w.lo, w.hi), count = 0, slot = script_slot(t, name, w.hi);
+    uint32_t how = choose(&s->in, 16), e = table_find(t, w.lo, w.hi), count = 0,
+             slot = script_slot(t, name, w.hi);
     w.definition = slot == NONE ? 0 : slot;
     if (e != NONE && (how & 1)) {
         count = columns_of(t, e, column, WATCHED);
@@ -207,7 +229,7 @@ static size_t script_frame(script_t *s, uint8_t *frame)
 {
     uint8_t *end = frame;
     uint32_t entries = choose(&s->in, 5);
-    if (!entries) {                                     /* as it stands in the script */
+    if (!entries) { /* as it stands in the script */
         size_t size = choose(&s->in, 200);
         size = size < bytes_left(&s->in) ? size : bytes_left(&s->in);
         memcpy(frame, s->in.at, size);
@@ -227,10 +249,10 @@ static uint32_t script_join(table_t *t, uint32_t peer, uint64_t epoch)
     if (!origin)
         origin = origin_add(t, peer, epoch);
     if (!n->known)
-        n->heard = clock_ns(t);
+        n->last_seen = clock_ns(t);
     n->known = 1;
     n->origin = (uint16_t)origin;
-    t->origins[origin].marked = 0;                      /* it is back */
+    t->origins[origin].tombstone = 0; /* it is back */
     return origin;
 }
 
@@ -243,11 +265,15 @@ static void script_receive(script_t *s)
     uint32_t how = choose(&s->in, 128), peer = 1 + how % SCRIPT_PEERS;
     if (!t->nodes[peer].known)
         script_join(t, peer, SCRIPT_EPOCH(peer, 1));
-    merge_context_t m = {.source = peer, .source_origin = t->nodes[peer].origin, .at = clock_ns(t) - choose(&s->in, 200) * SECOND / 100,
-                         .newer = how & 1, .joining = how >> 1 & 1};
+    merge_context_t m = {.source = peer,
+                         .source_origin = t->nodes[peer].origin,
+                         .at = clock_ns(t) - choose(&s->in, 200) * SECOND / 100,
+                         .newer = how & 1,
+                         .joining = how >> 1 & 1};
     for (uint32_t i = 0; i < MAX_ORIGINS; i++)
         origins[i] = (uint16_t)(t->origins[i].used ? i : 0);
-    if (how & 64)                                       /* a snapshot of the running epoch is refused */
+    /* A snapshot of the running epoch is refused. */
+    if (how & 64)
         origins[t->h->own_origin] = 0;
     wire_tables_t tables = {t->h->definitions, MAX_ORIGINS, origins};
     size_t size = script_frame(s, frame);
@@ -259,7 +285,8 @@ static void script_receive(script_t *s)
     if (f.n > 0 && how & 64) {
         table_lock(t);
         for (int64_t i = 0; i < f.n; i++)
-            restore_entry(t, &f.entries[i], &wd[f.entries[i].definition], i % 3 ? -1 : 0, clock_ns(t));
+            restore_entry(t, &f.entries[i], &wd[f.entries[i].definition], i % 3 ? -1 : 0,
+                          clock_ns(t));
         table_unlock(t);
     } else if (f.n > 0) {
         merge_all(t, &f, wd, &m, &out);

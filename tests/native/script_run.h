@@ -12,19 +12,31 @@ static void script_define(script_t *s)
 {
     table_t *t = s->t;
     uint64_t name = SCRIPT_NAME(choose(&s->in, SCRIPT_BUCKETS));
-    int64_t p = 1 + choose(&s->in, 7), q = p + (int64_t)(choose_number(&s->in) & UINT32_MAX); /* 1 G/s at most */
-    int64_t capacity = 1 + (int64_t)(choose_number(&s->in) & 0xfffff), quota = choose(&s->in, 8) * 5;
+    /* 1 G/s at most. */
+    int64_t p = 1 + choose(&s->in, 7), q = p + (int64_t)(choose_number(&s->in) & UINT32_MAX);
+    int64_t capacity = 1 + (int64_t)(choose_number(&s->in) & 0xfffff),
+            quota = choose(&s->in, 8) * 5;
     uint32_t how = choose(&s->in, 8), slot, old;
-    definition_t made = {.q = q, .p = p, .capacity = capacity, .max_debt = capacity * (how & 1), .name_hash = name, .next = NONE,
-                         .candidate = NONE, .quota = quota ? quota : INT64_MAX, .per_second = 1e9 * (double)p / (double)q,
-                         .flush_tokens = capacity / 20 + 1, .definition_hash = name ^ (uint64_t)q, .staged = how >> 1 & 1};
+    definition_t made = {.q = q,
+                         .p = p,
+                         .capacity = capacity,
+                         .max_debt = capacity * (how & 1),
+                         .name_hash = name,
+                         .next = NONE,
+                         .candidate = NONE,
+                         .quota = quota ? quota : INT64_MAX,
+                         .per_second = 1e9 * (double)p / (double)q,
+                         .flush_tokens = capacity / 20 + 1,
+                         .definition_hash = name ^ (uint64_t)q,
+                         .staged = how >> 1 & 1};
     made.full_ns = (int64_t)((i128)q * capacity / p);
     made.cap_ns = (int64_t)((i128)q * (capacity + made.max_debt) / p);
     table_lock(t);
     old = definition_current(t, name);
-    if (made.staged && old != NONE) {                   /* for some of its keys */
+    if (made.staged && old != NONE) { /* for some of its keys */
         slot = t->definitions[old].candidate;
-        if ((slot == NONE || !same_definition(&t->definitions[slot], &made)) && (old = definition_free_slot(t, clock_ns(t))) != NONE) {
+        if ((slot == NONE || !same_definition(&t->definitions[slot], &made))
+            && (old = definition_free_slot(t, clock_ns(t))) != NONE) {
             definition_place(t, old, &made, slot, clock_ns(t));
             slot = old;
         }
@@ -33,10 +45,11 @@ static void script_define(script_t *s)
     } else if ((slot = definition_free_slot(t, clock_ns(t))) != NONE) {
         uint32_t candidate = old == NONE ? NONE : t->definitions[old].candidate;
         made.staged = 0;
-        if (candidate != NONE)                          /* as the binding: the candidate ends first */
-            definition_join(t, candidate, old, clock_ns(t));
+        /* As the binding: the candidate ends first. */
+        if (candidate != NONE)
+            definition_retire(t, candidate, old, clock_ns(t));
         if (old != NONE) {
-            made.earliers = t->definitions[old].earliers;
+            made.earlier_count = t->definitions[old].earlier_count;
             memcpy(made.earlier, t->definitions[old].earlier, sizeof made.earlier);
             earlier_follow(&made, &t->definitions[old], 1, clock_ns(t));
         }
@@ -52,7 +65,7 @@ static void script_unstage(script_t *s)
     table_lock(t);
     base = definition_current(t, SCRIPT_NAME(choose(&s->in, SCRIPT_BUCKETS)));
     if (base != NONE && (candidate = t->definitions[base].candidate) != NONE)
-        definition_join(t, keep ? base : candidate, keep ? candidate : base, clock_ns(t));
+        definition_retire(t, keep ? base : candidate, keep ? candidate : base, clock_ns(t));
     table_unlock(t);
 }
 
@@ -86,7 +99,7 @@ static void script_peer(script_t *s)
         script_join(t, peer, epoch);
         n->connected = how & 1;
         if (how & 4)
-            n->heard = clock_ns(t);
+            n->last_seen = clock_ns(t);
     }
     refresh_far(t);
     table_unlock(t);
@@ -100,13 +113,13 @@ static void script_mark(script_t *s)
         return;
     for (int i = 1; i <= SCRIPT_PEERS; i++)
         if (t->nodes[i].known && t->nodes[i].origin == origin)
-            return;                                     /* it lives */
-    if (t->origins[origin].marked) {
+            return; /* it lives */
+    if (t->origins[origin].tombstone) {
         t->origins[origin].used = 0;
         return;
     }
     table_lock(t);
-    t->origins[origin].marked = prune(t, origin, 0, t->h->bump) >= 0;
+    t->origins[origin].tombstone = prune(t, origin, 0, t->h->bump) >= 0;
     table_unlock(t);
 }
 
@@ -115,12 +128,17 @@ static void script_header(script_t *s)
     header_t *h = s->t->h;
     switch (choose(&s->in, 4)) {
     case 0:
-        h->cautious_since = clock_ns(s->t);
-        h->cautious_until = h->cautious_since + choose(&s->in, 40) * SECOND / 10;
+        h->warming_up_since = clock_ns(s->t);
+        h->warming_up_until = h->warming_up_since + choose(&s->in, 40) * SECOND / 10;
         break;
-    case 1: h->members = 1 + choose(&s->in, 9); break;
-    case 2: h->trust_ns = choose(&s->in, 2) ? INT64_MAX : choose(&s->in, 60) * SECOND; break;
-    default: h->predict = choose(&s->in, 2);
+    case 1:
+        h->members = 1 + choose(&s->in, 9);
+        break;
+    case 2:
+        h->trust_ns = choose(&s->in, 2) ? INT64_MAX : choose(&s->in, 60) * SECOND;
+        break;
+    default:
+        h->predict = choose(&s->in, 2);
     }
 }
 
@@ -134,27 +152,41 @@ static void script_upkeep(script_t *s)
     static digest_item_t items[STAGE_KEYS + DIGEST_SLACK];
     table_lock(t);
     switch (what) {
-    case 0: collect_all(t); break;
-    case 1: collect_flush(t, clock_ns(t)); break;
-    case 2: log_trim(t, t->h->version - choose(&s->in, 8)); break;
-    case 3: sweep(t, choose(&s->in, STAGE_KEYS), clock_ns(t), gone); break;
-    case 4: open_epoch(t); break;
+    case 0:
+        collect_all(t);
+        break;
+    case 1:
+        collect_flush(t, clock_ns(t));
+        break;
+    case 2:
+        log_trim(t, t->h->version - choose(&s->in, 8));
+        break;
+    case 3:
+        sweep(t, choose(&s->in, STAGE_KEYS), clock_ns(t), gone);
+        break;
+    case 4:
+        open_epoch(t);
+        break;
     case 5:
-    case 8: table_repair(t); break;                     /* as if one had been killed: all of it follows from the entries */
+    /* As if one had been killed: all of it follows from the entries. */
+    case 8:
+        table_repair(t);
+        break;
     case 6:
         first = choose_word(&s->in, 8);
         last = choose_word(&s->in, 8);
-        digest_range(t, first < last ? first : last, first < last ? last : first, choose(&s->in, STAGE_KEYS), clock_ns(t),
-                     what & 1, items, &sum, &debt, &next);
+        digest_range(t, first < last ? first : last, first < last ? last : first,
+                     choose(&s->in, STAGE_KEYS), clock_ns(t), what & 1, items, &sum, &debt, &next);
         break;
-    default: t->h->open_tokens = choose(&s->in, 100);
+    default:
+        t->h->open_tokens = choose(&s->in, 100);
     }
     table_unlock(t);
 }
 
 static void script_adopt(script_t *s)
 {
-    static weighed_t scratch;
+    static comparison_t scratch;
     table_t *t = s->t;
     wire_column_t column[8];
     definition_t *d;
@@ -162,7 +194,9 @@ static void script_adopt(script_t *s)
     int64_t debt = (int64_t)(choose_number(&s->in) & (UINT64_MAX >> 2));
     for (uint32_t origin = 1; origin < 8; origin++)
         if (t->origins[origin].used && choose(&s->in, 2)) {
-            column[count] = (wire_column_t){origin, choose(&s->in, 3), (int64_t)(choose_number(&s->in) & (UINT64_MAX >> 11)), 0};
+            column[count] =
+                (wire_column_t){origin, choose(&s->in, 3),
+                                (int64_t)(choose_number(&s->in) & (UINT64_MAX >> 11)), 0};
             column[count].refunded = column[count].taken / (1 + choose(&s->in, 9));
             count++;
         }
@@ -172,15 +206,20 @@ static void script_adopt(script_t *s)
     table_unlock(t);
 }
 
-/* 32 places, by a number of five bits: inputs that are kept still mean the same when one of many is given to a new operation. */
+/* 32 places, by a number of five bits: inputs that are kept still mean the same when one of many is
+ * given to a new operation. */
 static void (*const DEEDS[32])(script_t *s) = {
-    script_take, script_take, script_take, script_take, script_take, script_take, script_refund, script_refund,
-    script_receive, script_receive, script_receive, script_receive, script_receive, script_receive, script_receive, script_on_entry,
-    script_on_entry, script_on_entry, script_clock, script_clock, script_upkeep, script_upkeep, script_upkeep, script_define,
-    script_define, script_unstage, script_peer, script_peer, script_mark, script_header, script_adopt, script_adopt,
+    script_take,     script_take,     script_take,     script_take,    script_take,
+    script_take,     script_refund,   script_refund,   script_receive, script_receive,
+    script_receive,  script_receive,  script_receive,  script_receive, script_receive,
+    script_on_entry, script_on_entry, script_on_entry, script_clock,   script_clock,
+    script_upkeep,   script_upkeep,   script_upkeep,   script_define,  script_define,
+    script_unstage,  script_peer,     script_peer,     script_mark,    script_header,
+    script_adopt,    script_adopt,
 };
 
-/* Does what the bytes say, and calls `after` each time; without it the table is one that was damaged. */
+/* Does what the bytes say, and calls `after` each time; without it the table is one that was
+ * damaged. */
 static void script_run(table_t *t, bytes_t in, void (*after)(table_t *t))
 {
     script_t s = {.t = t, .in = in, .damaged = !after};

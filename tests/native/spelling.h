@@ -27,7 +27,7 @@ static uint8_t *write_entry(uint8_t *out, const wire_entry_t *w)
     out = write_number(out, w->columns);
     for (const wire_column_t *c = w->column; c < w->column + w->columns; c++) {
         out = write_number(out, c->origin);
-        out = write_number(out, c->birth);
+        out = write_number(out, c->generation);
         out = write_number(out, (uint64_t)c->taken);
         if (w->flags & WIRE_REFUNDS)
             out = write_number(out, (uint64_t)c->refunded);
@@ -35,7 +35,8 @@ static uint8_t *write_entry(uint8_t *out, const wire_entry_t *w)
     return out;
 }
 
-/* A frame as it is read here, in memory of just its size, so that a sanitizer sees a byte too far. */
+/* A frame as it is read here, in memory of just its size, so that a sanitizer sees a byte too far.
+ */
 typedef struct {
     int64_t n, most;
     uint8_t *bytes;
@@ -60,8 +61,9 @@ static void read_frame(read_t *f, const uint8_t *bytes, size_t size, const wire_
     f->origin = block_of(tables->origins * sizeof *f->origin);
     memcpy(f->bytes, bytes, size);
     memcpy(f->origin, tables->origin, tables->origins * sizeof *f->origin);
-    f->n = parse_entries(f->bytes, size, &(wire_tables_t){tables->definitions, tables->origins, f->origin}, f->entries, f->most,
-                         f->columns);
+    f->n = parse_entries(f->bytes, size,
+                         &(wire_tables_t){tables->definitions, tables->origins, f->origin},
+                         f->entries, f->most, f->columns);
 }
 
 static void read_free(read_t *f)
@@ -82,18 +84,22 @@ static const uint16_t *positions_alike(void)
 
 static void check_entry(const wire_entry_t *w, const wire_tables_t *tables)
 {
-    CHECK(w->definition < tables->definitions && w->columns <= MAX_COLUMNS && w->debt_ns >= 0 && w->debt_ns >> 62 == 0,
-          "definition %u, %u columns, a debt of %ld ns", w->definition, w->columns, (long)w->debt_ns);
+    CHECK(w->definition < tables->definitions && w->columns <= MAX_COLUMNS && w->debt_ns >= 0
+              && w->debt_ns >> 62 == 0,
+          "definition %u, %u columns, a debt of %ld ns", w->definition, w->columns,
+          (long)w->debt_ns);
     for (uint32_t i = 0; i < w->columns; i++) {
         const wire_column_t *c = &w->column[i];
-        CHECK(c->origin < tables->origins && (!i || c->origin > c[-1].origin), "column %u is of %u", i, c->origin);
-        CHECK(c->refunded >= 0 && c->refunded <= c->taken && c->taken >> TOKEN_BITS == 0, "column %u: (%ld %ld)", i,
-              (long)c->taken, (long)c->refunded);
+        CHECK(c->origin < tables->origins && (!i || c->origin > c[-1].origin), "column %u is of %u",
+              i, c->origin);
+        CHECK(c->refunded >= 0 && c->refunded <= c->taken && c->taken >> TOKEN_BITS == 0,
+              "column %u: (%ld %ld)", i, (long)c->taken, (long)c->refunded);
     }
 }
 
 /* Bytes that are understood lie within all bounds, and can be written in one way only. */
-static void check_spelling(const uint8_t *bytes, size_t size, uint32_t definitions, uint32_t origins)
+static void check_spelling(const uint8_t *bytes, size_t size, uint32_t definitions,
+                           uint32_t origins)
 {
     wire_tables_t tables = {definitions, origins, positions_alike()};
     read_t f;
@@ -104,7 +110,8 @@ static void check_spelling(const uint8_t *bytes, size_t size, uint32_t definitio
             check_entry(&f.entries[i], &tables);
             out = write_entry(out, &f.entries[i]);
         }
-        CHECK((size_t)(out - again) == size && !memcmp(again, bytes, size), "the frame has another spelling, too");
+        CHECK((size_t)(out - again) == size && !memcmp(again, bytes, size),
+              "the frame has another spelling, too");
         free(again);
     }
     read_free(&f);

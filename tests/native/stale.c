@@ -1,5 +1,5 @@
-/* A take that was stopped after it had read an entry's word, and goes on when the entry is another one: it must leave all as it
- * is, and decide anew. */
+/* A take that was stopped after it had read an entry's word, and goes on when the entry is another
+ * one: it must leave all as it is, and decide anew. */
 #include "rig.h"
 
 #define SMALL 21
@@ -8,7 +8,7 @@
 typedef struct {
     table_t t;
     uint32_t entry, small, large;
-    uint64_t word;                    /* as the take has read it */
+    uint64_t word; /* as the take has read it */
 } stopped_t;
 
 static void stop_a_take(stopped_t *s, int64_t p)
@@ -32,7 +32,8 @@ static void give_to_another(stopped_t *s, int64_t debt)
     table_unlock(&s->t);
     take_simply(&s->t, s->large, 2, 900);
     CHECK(rig_find(&s->t, LARGE, 2) == s->entry, "another entry");
-    statement_t owed = {s->large, 2, debt, 1, {{origin_find(&s->t, PEER_EPOCH), 1, debt / SECOND, 0}}};
+    statement_t owed = {
+        s->large, 2, debt, 1, {{origin_find(&s->t, PEER_EPOCH), 1, debt / SECOND, 0}}};
     if (debt)
         rig_merge(&s->t, &owed, 1);
 }
@@ -57,7 +58,7 @@ static void go_on(stopped_t *s, const char *what)
 
 int main(void)
 {
-    for (int64_t p = 1; p < 4; p += 2)                  /* whole ns a token, and fractions */
+    for (int64_t p = 1; p < 4; p += 2) /* whole ns a token, and fractions */
         for (int64_t later = 0; later < 1000; later += 300) {
             stopped_t s;
             stop_a_take(&s, p);

@@ -1,4 +1,5 @@
-/* What a table says, apart from how it lies in memory: what must be as before an operation or as after it. */
+/* What a table says, apart from how it lies in memory: what must be as before an operation or as
+ * after it. */
 #ifndef VIEW_H
 #define VIEW_H
 
@@ -11,11 +12,12 @@ static const uint64_t NAME[BUCKETS] = {101, 102, 103};
 
 typedef struct {
     uint64_t epoch;
-    int64_t birth, taken, refunded;
+    int64_t generation, taken, refunded;
 } view_column_t;
 
 typedef struct {
-    int exists;                       /* and is not full without a column, which is the same as not to exist */
+    /* And is not full without a column, which is the same as not to exist. */
+    int exists;
     int unsent;
     int64_t q, capacity, debt_ns;
     int count;
@@ -23,14 +25,15 @@ typedef struct {
 } view_key_t;
 
 typedef struct {
-    uint64_t epoch;                   /* the running one */
-    int64_t allowed[BUCKETS];         /* decisions, as the metrics say */
-    int current[BUCKETS];             /* definitions of the name that nothing replaced */
+    uint64_t epoch;           /* the running one */
+    int64_t allowed[BUCKETS]; /* decisions, as the metrics say */
+    int current[BUCKETS];     /* definitions of the name that nothing replaced */
     int epochs;
     view_key_t key[BUCKETS][KEYS];
 } view_t;
 
-static void view_add(const table_t *t, view_key_t *v, uint32_t origin, int64_t birth, int64_t taken, int64_t refunded)
+static void view_add(const table_t *t, view_key_t *v, uint32_t origin, int64_t generation,
+                     int64_t taken, int64_t refunded)
 {
     if (!taken && !refunded)
         return;
@@ -39,7 +42,7 @@ static void view_add(const table_t *t, view_key_t *v, uint32_t origin, int64_t b
     uint64_t epoch = t->origins[origin].epoch;
     for (; at > 0 && v->column[at - 1].epoch > epoch; at--)
         v->column[at] = v->column[at - 1];
-    v->column[at] = (view_column_t){epoch, birth, taken, refunded};
+    v->column[at] = (view_column_t){epoch, generation, taken, refunded};
 }
 
 static void view_key(const table_t *t, uint32_t e, view_key_t *v)
@@ -49,13 +52,15 @@ static void view_key(const table_t *t, uint32_t e, view_key_t *v)
     column_t c = {0};
     int64_t refunded = own_refunded(t, e), net = entry_net(t, e);
     i128 debt = debt_units(d, hot->base, net, t->virtual_ns);
-    CHECK(!hot->birth || hot->origin != t->h->own_origin || hot->birth <= t->h->births, "birth %u of %u", hot->birth,
-          t->h->births);
+    CHECK(!hot->generation || hot->origin != t->h->own_origin
+              || hot->generation <= t->h->generations,
+          "generation %u of %u", hot->generation, t->h->generations);
     v->debt_ns = debt < 0 ? 0 : (int64_t)units_to_ns(d, debt);
-    view_add(t, v, hot->origin, hot->birth, net + refunded, refunded);
+    view_add(t, v, hot->origin, hot->generation, net + refunded, refunded);
     while (column_next(t, e, &c))
         if (column_origin(&c) != hot->origin)
-            view_add(t, v, column_origin(&c), c.c->birth[c.i], column_taken(&c), column_refunded(&c));
+            view_add(t, v, column_origin(&c), c.c->generation[c.i], column_taken(&c),
+                     column_refunded(&c));
     v->exists = v->count || v->debt_ns;
     v->unsent = (hot->flags & ENTRY_IN_LOG) || is_attempted(t, e);
     v->q = v->exists ? d->q : 0;
@@ -71,7 +76,8 @@ static void view_of(const table_t *t, view_t *v)
     for (int b = 0; b < BUCKETS; b++) {
         counts_t sum;
         for (uint32_t i = 0; i < t->h->definitions; i++)
-            v->current[b] += t->definitions[i].name_hash == NAME[b] && t->definitions[i].next == NONE;
+            v->current[b] +=
+                t->definitions[i].name_hash == NAME[b] && t->definitions[i].next == NONE;
         uint32_t slot = definition_current(t, NAME[b]);
         if (slot == NONE)
             continue;
@@ -87,12 +93,14 @@ static void view_of(const table_t *t, view_t *v)
 
 static int same_level(const view_key_t *a, const view_key_t *b)
 {
-    return a->exists == b->exists && a->q == b->q && a->capacity == b->capacity && a->debt_ns == b->debt_ns;
+    return a->exists == b->exists && a->q == b->q && a->capacity == b->capacity
+           && a->debt_ns == b->debt_ns;
 }
 
 static int same_key(const view_key_t *a, const view_key_t *b)
 {
-    return same_level(a, b) && a->count == b->count && !memcmp(a->column, b->column, sizeof(view_column_t) * (size_t)a->count);
+    return same_level(a, b) && a->count == b->count
+           && !memcmp(a->column, b->column, sizeof(view_column_t) * (size_t)a->count);
 }
 
 /* As `a`, but that as many tokens again were taken and given back: nobody's level moved. */
@@ -100,7 +108,8 @@ static int taken_and_returned(const view_key_t *a, const view_key_t *b, int64_t 
 {
     view_key_t moved = *a;
     for (int i = 0; i < a->count; i++) {
-        moved.column[i] = (view_column_t){a->column[i].epoch, a->column[i].birth, a->column[i].taken + n, a->column[i].refunded + n};
+        moved.column[i] = (view_column_t){a->column[i].epoch, a->column[i].generation,
+                                          a->column[i].taken + n, a->column[i].refunded + n};
         if (same_key(&moved, b))
             return 1;
         moved.column[i] = a->column[i];
@@ -108,8 +117,10 @@ static int taken_and_returned(const view_key_t *a, const view_key_t *b, int64_t 
     return 0;
 }
 
-/* What is neither as before an operation nor as after it, or NULL. `returned`: tokens that it gives back. */
-static const char *judge(const view_t *before, const view_t *after, const view_t *is, int64_t returned)
+/* What is neither as before an operation nor as after it, or NULL. `returned`: tokens that it gives
+ * back. */
+static const char *judge(const view_t *before, const view_t *after, const view_t *is,
+                         int64_t returned)
 {
     if (is->epoch != before->epoch && is->epoch != after->epoch)
         return "it runs under an epoch that nobody opened";
@@ -120,7 +131,8 @@ static const char *judge(const view_t *before, const view_t *after, const view_t
             return "a bucket has two definitions";
         for (int k = 0; k < KEYS; k++) {
             const view_key_t *x = &before->key[b][k], *y = &after->key[b][k], *z = &is->key[b][k];
-            if (!same_key(x, z) && !same_key(y, z) && !(returned && taken_and_returned(x, z, returned)))
+            if (!same_key(x, z) && !same_key(y, z)
+                && !(returned && taken_and_returned(x, z, returned)))
                 return "a key is neither as before nor as after";
             if (z->exists && same_key(x, z) && x->unsent && y->unsent && !z->unsent)
                 return "what was to be sent is forgotten";
@@ -133,15 +145,18 @@ static void view_print(const char *title, const view_t *v)
 {
     fprintf(stderr, "%s: epoch %lx\n", title, (unsigned long)v->epoch);
     for (int b = 0; b < BUCKETS; b++) {
-        fprintf(stderr, " bucket %d: %d current, %ld allowed\n", b, v->current[b], (long)v->allowed[b]);
+        fprintf(stderr, " bucket %d: %d current, %ld allowed\n", b, v->current[b],
+                (long)v->allowed[b]);
         for (int k = 0; k < KEYS; k++) {
             const view_key_t *x = &v->key[b][k];
             if (!x->exists)
                 continue;
-            fprintf(stderr, "  key %d: q %ld debt %ld unsent %d", k, (long)x->q, (long)x->debt_ns, x->unsent);
+            fprintf(stderr, "  key %d: q %ld debt %ld unsent %d", k, (long)x->q, (long)x->debt_ns,
+                    x->unsent);
             for (int i = 0; i < x->count; i++)
-                fprintf(stderr, " (%lx %ld %ld %ld)", (unsigned long)x->column[i].epoch, (long)x->column[i].birth,
-                        (long)x->column[i].taken, (long)x->column[i].refunded);
+                fprintf(stderr, " (%lx %ld %ld %ld)", (unsigned long)x->column[i].epoch,
+                        (long)x->column[i].generation, (long)x->column[i].taken,
+                        (long)x->column[i].refunded);
             fputc('\n', stderr);
         }
     }

@@ -165,9 +165,9 @@ async def test_columns_of_a_marked_epoch_are_nobodys_lack(path: Path) -> None:
         async with nodes(path, "dead") as (dead,):
             dead.bucket("api").take("k", 50)
             await run(path, [a, b, dead])
-            epoch = dead._table.epoch
+            epoch = dead._tables.main.epoch
         assert counts(a, "api", "k") == counts(b, "api", "k") != {}
-        assert a._table.mark(epoch)
+        assert a._tables.main.add_tombstone(epoch)
         assert counts(a, "api", "k") == {}
         report = await run(path, [a, b])
         assert (report.keys, report.differing_keys) == (1, 0)
@@ -179,7 +179,7 @@ async def test_columns_of_a_marked_epoch_are_nobodys_lack(path: Path) -> None:
 async def test_under_traffic_no_decision_is_lost(path: Path, server: Server) -> None:
     names = "abc"
     async with nodes(path, *names) as limiters:
-        epochs = [one._table.epoch for one in limiters]
+        epochs = [one._tables.main.epoch for one in limiters]
         admitted = dict.fromkeys(("api", "strong"), 0)
         rng = random.Random(3)
         running = True
@@ -203,7 +203,7 @@ async def test_under_traffic_no_decision_is_lost(path: Path, server: Server) -> 
         await run(path, limiters)
         last = await run(path, limiters)
         assert last.differing_keys == 0
-        assert [one._table.epoch for one in limiters] == epochs
+        assert [one._tables.main.epoch for one in limiters] == epochs
         for bucket, total in admitted.items():
             assert total > 300
             for one in limiters:
@@ -451,7 +451,7 @@ async def test_a_cut_mesh_is_told_and_heals_without_charging_twice(path: Path) -
         assert report.complete
         for one in limiters:
             assert one.bucket("api").debt("k") // 60_000_000_000 in (299, 300)  # type: ignore[operator]
-            assert one._table.stats()["refused_columns"] == 0
+            assert one._tables.main.stats()["refused_columns"] == 0
         frames = [one.stats()["mesh"]["frames"] for one in limiters]
         for proxy in proxies:
             proxy.heal()

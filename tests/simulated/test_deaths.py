@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from crdtbucket.simulator.rules import CRDTBUCKET, make_rule
+from crdtbucket.simulator.rule_catalogue import CRDTBUCKET, make_rule
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import simulate

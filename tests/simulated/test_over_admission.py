@@ -22,7 +22,7 @@ def bound(mesh: SimulatedMesh, name: str) -> float:
 
 
 def excess(mesh: SimulatedMesh, name: str) -> int:
-    found: int = mesh[name].bucket("b").counters()["excess"]
+    found: int = mesh[name].bucket("b").counters()["over_admission"]
     return found
 
 

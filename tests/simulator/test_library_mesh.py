@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.simulator.library_mesh import LibraryMesh, absent
-from crdtbucket.simulator.rules import CRDTBUCKET, NO_PREDICTION, RULES, check_rules, make_rule
+from crdtbucket.simulator.rule_catalogue import (
+    CRDTBUCKET,
+    NO_PREDICTION,
+    RULES,
+    check_rules,
+    make_rule,
+)
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import Outcome, simulate

@@ -10,7 +10,7 @@ from crdtbucket import demo
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
 from crdtbucket.simulator.replay import replay
 from crdtbucket.simulator.rule import SimulatedRule
-from crdtbucket.simulator.rules import CRDTBUCKET, NO_PREDICTION, make_rule
+from crdtbucket.simulator.rule_catalogue import CRDTBUCKET, NO_PREDICTION, make_rule
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.simulation_errors import SimulationError
 from crdtbucket.simulator.trace import Trace, read_trace

@@ -121,7 +121,7 @@ class MeshNode:
             self.members.take_over(noted.links(now, self._roster.node), now)
         if config.peers and not (noted is not None and noted.memory):
             self._out.flags |= wire.JOINING
-            table.configure(cautious_until=now + CAUTION_NS, members=self.members.expected)
+            table.configure(warming_up_until=now + CAUTION_NS, members=self.members.expected)
         else:
             self.remember(now)
 
@@ -373,7 +373,7 @@ class MeshNode:
                 "limits go. If this goes on, compare the configuration of both nodes: crdtbucket "
                 "config show",
             )
-        if merged.twin:
+        if merged.duplicate_epoch:
             log.warning(
                 "%s: larger counts of epoch %x were heard, epoch %x is opened",
                 self.name,
@@ -420,7 +420,7 @@ class MeshNode:
             return
         link.gaps.add(now - link.stood, now)
         link.stood = max(link.stood, stood)
-        self.table.heard(link.node, stood)
+        self.table.set_last_seen(link.node, stood)
         if addressed and self._suspect and self._has_memory(link):
             self._settle(cancelled=True)
         self._relays.hear(link, stood, now)
@@ -431,7 +431,7 @@ class MeshNode:
         """The levels held are the mesh's: no caution is needed any more."""
         self.memory = True
         self._out.flags &= ~wire.JOINING
-        self.table.configure(cautious_until=NEVER)
+        self.table.configure(warming_up_until=NEVER)
         self.members.expected = 1
         self.members.count(now)
         self._note()

@@ -157,7 +157,7 @@ class Membership:
         link.ending = Ending(now) if ended else None
         if not link.left:
             self._places.left_empty(link.info.name, now)
-        self._table.unheard(link.node)
+        self._table.set_disconnected(link.node)
         self.count(now)
 
     def call_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
@@ -255,7 +255,7 @@ class Membership:
                 del self.links[link.info.name]  # or names that come and go use up all numbers
                 continue
             if link.connected and silent >= self.heard_ns:
-                self._table.unheard(link.node)
+                self._table.set_disconnected(link.node)
             unreached = 0 if link.reached is None else now - link.reached
             if link.held and max(silent, unreached) > HOLD_NS:
                 link.held = False

@@ -117,7 +117,7 @@ class Pruner:
     def returned(self, epoch: int) -> None:
         """A process that was taken for dead is heard: its columns count again."""
         if self.marks.pop(epoch, None) is not None:
-            self._table.unmark(epoch)
+            self._table.remove_tombstone(epoch)
 
     def _make_room(self, known: int, now: int) -> None:
         crowded = known > CROWDED
@@ -134,7 +134,7 @@ class Pruner:
 
     def _mark(self, epoch: int, now: int) -> None:
         self._dead.pop(epoch, None)
-        if self._table.mark(epoch):
+        if self._table.add_tombstone(epoch):
             self.marks[epoch] = now
 
     def _release(self, epoch: int) -> None:

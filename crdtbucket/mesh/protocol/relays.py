@@ -106,7 +106,7 @@ class Relays:
             directly = other.connected and now - other.heard < self._members.heard_ns
             if not directly and at > other.relayed_at:
                 other.relayed_at, other.relay = at, link.info.name
-                self._table.heard(other.node, at)
+                self._table.set_last_seen(other.node, at)
         link.round_ages = ()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from crdtbucket.base.address import REDIS_PORT, SENTINEL_PORT, Address, read_address
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.setting_checks import key_pair_problem, seconds_problem, whole_problem
 from crdtbucket.errors import ConfigError, Problem
 from crdtbucket.strong.redis.url import MAX_SEEDS, RedisTarget, parse_url
 
@@ -180,9 +180,7 @@ class RedisConfig:
                 yield _problem(name, "stands in the url too", "give it once")
 
     def _tls_problems(self) -> Iterator[Problem]:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            missing = "tls_key" if self.tls_key is None else "tls_cert"
-            yield _problem(missing, "is missing", "set tls_cert and tls_key together")
+        yield from key_pair_problem("redis", self.tls_cert, self.tls_key)
         scheme = self.url.partition("://")[0].lower() if isinstance(self.url, str) else ""
         if (self.tls_ca or self.tls_cert) and not (self.tls or scheme.startswith("rediss")):
             fix = "set tls=True, or rediss:// in the url"
@@ -191,11 +189,11 @@ class RedisConfig:
             yield _problem("tls", "is asked for on a unix socket", "leave it out")
 
     def _number_problems(self) -> Iterator[Problem]:
-        yield from _whole_problem("port", self.port, 1, 65_535)
-        yield from _whole_problem("db", self.db, 0, 99_999)
-        yield from _seconds_problem("deadline", self.deadline, 0.001, 10.0)
-        yield from _seconds_problem("connect_timeout", self.connect_timeout, 0.01, 60.0)
-        yield from _seconds_problem("retention", self.retention, 60.0, 31_622_400.0)
+        yield from whole_problem("redis.port", self.port, 1, 65_535)
+        yield from whole_problem("redis.db", self.db, 0, 99_999)
+        yield from seconds_problem("redis.deadline", self.deadline, 0.001, 10.0)
+        yield from seconds_problem("redis.connect_timeout", self.connect_timeout, 0.01, 60.0)
+        yield from seconds_problem("redis.retention", self.retention, 60.0, 31_622_400.0)
 
 
 def _address_problems(name: str, addresses: object) -> Iterator[Problem]:
@@ -214,17 +212,6 @@ def _address_problems(name: str, addresses: object) -> Iterator[Problem]:
             read_address(one)
         except ValueError as error:
             yield _problem(f"{name}[{number}]", f"{error}: {one!r}", fix)
-
-
-def _whole_problem(name: str, value: object, low: int, high: int) -> Iterator[Problem]:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        yield _problem(name, f"is {value!r}", f"write a whole number from {low} to {high}")
-
-
-def _seconds_problem(name: str, value: float, low: float, high: float) -> Iterator[Problem]:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        yield _problem(name, f"is {value!r}", f"write seconds from {low:g} to {high:g}")
 
 
 def _problem(name: str, message: str, fix: str) -> Problem:

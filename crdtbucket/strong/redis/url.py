@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -37,14 +38,13 @@ def parse_url(url: str) -> RedisTarget:
     if scheme not in _SCHEMES:
         known = ", ".join(f"{name}://" for name in _SCHEMES)
         raise ValueError(f"has no scheme that is known here ({known})")
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        # Not its own text: it may quote the URL.
-        raise ValueError("has brackets that are no IPv6 address") from error
+    # Several hosts are no host to newer Pythons, which refuse an IPv6 address among them.
+    after = url.partition("://")[2]
+    netloc = re.split("[/?#]", after, maxsplit=1)[0]
+    parts = urlsplit(f"{scheme}://{after[len(netloc) :]}")
     if parts.fragment or "@" in parts.path + parts.query:
         raise ValueError("has a user or password with one of / ? # @: write %2F %3F %23 %40")
-    username, password, hosts = _credentials(parts.netloc)
+    username, password, hosts = _credentials(netloc)
     path = unquote(parts.path)
     if scheme == "unix":
         if hosts or not path:

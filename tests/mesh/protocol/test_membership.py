@@ -47,9 +47,9 @@ class Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.table, name)
 
-    def unheard(self, node: int) -> None:
+    def set_disconnected(self, node: int) -> None:
         self.silent.append(node)
-        self.table.unheard(node)
+        self.table.set_disconnected(node)
 
     def configure(self, *, members: int) -> None:
         self.members.append(members)
@@ -110,7 +110,7 @@ def test_a_process_too_many_is_refused_and_leaves_nothing() -> None:
     with pytest.raises(WireError):
         members.connected(NodeInfo("n0", "", 9, "", 0), HEARD_NS)
     assert members.links["n0"].info.epoch == 100
-    table.table.mark(101)
+    table.table.add_tombstone(101)
     table.table.release(101)
     members.connected(PEER, 0)
     assert members.links["peer"].connected
@@ -266,7 +266,7 @@ def test_a_link_that_is_down_needs_no_room() -> None:
     """The epoch of a peer may have been given up while the link stood, and the table be full."""
     members, table = membership()
     members.connected(PEER, 0)
-    table.table.mark(PEER.epoch)
+    table.table.add_tombstone(PEER.epoch)
     table.table.release(PEER.epoch)
     for i in range(wire.MAX_ORIGINS - 2):
         table.table.origin(1, 1000 + i)
@@ -391,7 +391,7 @@ def test_names_may_come_and_go_for_ever() -> None:
     for i in range(2_000):
         members.connected(NodeInfo(f"pod-{i}", "", 100 + i, "", 0), now)
         members.disconnected(members.links[f"pod-{i}"], now)
-        table.table.mark(100 + i)
+        table.table.add_tombstone(100 + i)
         table.table.release(100 + i)
         now += CONFIG.forget_after_ns
         members.age(now)

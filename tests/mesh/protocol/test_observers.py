@@ -118,7 +118,7 @@ def test_answers_name_the_members_and_the_marks() -> None:
     assert answer.marks is None
     epoch = 99
     eu.table.origin(1, epoch)
-    assert eu.table.mark(epoch)
+    assert eu.table.add_tombstone(epoch)
     assert ask_range(eu).marks == (epoch,)
     assert ask_range(eu).ack == 7
 

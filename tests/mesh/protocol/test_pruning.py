@@ -200,7 +200,7 @@ def test_columns_go_and_the_level_stays() -> None:
 def test_marks_in_the_table_are_released_in_their_time_by_a_later_life() -> None:
     table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=1)
     table.origin(1, 7)
-    assert table.mark(7)
+    assert table.add_tombstone(7)
     pruner = Pruner(table, 0)
     assert pruner.marks == {7: 0}
     pruner.step([], {1}, KEPT_NS + 1)

@@ -1,0 +1,31 @@
+"""Checks that settings of different parts have in common; each yields the problem that it finds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from crdtbucket.errors import Problem
+
+
+def seconds_problem(path: str, value: float, low: float, high: float) -> Iterator[Problem]:
+    """A span that is no finite number of a range."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        yield Problem(f"is {value!r}", f"write seconds from {low:g} to {high:g}", path)
+
+
+def whole_problem(path: str, value: object, low: int, high: int) -> Iterator[Problem]:
+    """A number that is not a whole one of a range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        yield Problem(f"is {value!r}", f"write a whole number from {low} to {high}", path)
+
+
+def key_pair_problem(section: str, cert: str | None, key: str | None) -> Iterator[Problem]:
+    """A certificate without its private key, or a key without its certificate."""
+    if (cert is None) != (key is None):
+        missing = "tls_key" if key is None else "tls_cert"
+        yield Problem("is missing", "set tls_cert and tls_key together", f"{section}.{missing}")
+
+
+__all__ = ["key_pair_problem", "seconds_problem", "whole_problem"]

@@ -1,0 +1,409 @@
+# A bucket, as its users see it.
+
+Decisions = namedtuple("Decisions", "allowed remaining retry_after", module="crdtbucket._core")
+Decisions.__doc__ = """Answers of `take_many`, in the order of the keys: `allowed` (array of 0 and 1), `remaining` (array of whole
+tokens) and `retry_after` (array of float seconds, 0 where allowed)."""
+
+
+cdef class BucketCore(_Replica):
+    """A bucket of a table: decisions on its keys. Safe to call from any thread."""
+
+    def redirect(self, object choose):
+        """From now on `choose(key)` returns the bucket that decides on a key: this one, or another one that overrides it."""
+        self.choose = choose
+
+    def of(self, object key):
+        """The bucket that decides on a key: this one, or that of the key's override."""
+        return self if self.choose is None else self.choose(key)
+
+    def spec_of(self, object key):
+        """The definition that decides on a key."""
+        cdef uint64_t lo = 0, hi = 0
+        if self.choose is not None and self.of(key) is not self:
+            return self.of(key).spec_of(key)
+        if self.candidate is None:
+            return self.spec
+        self.locate(key, &lo, &hi)
+        return self.candidate if self.on_candidate(hi) else self.spec
+
+    def take(self, object key, object cost=1):
+        """Takes `cost` tokens (1 to the capacity) of `key` (str or bytes, 1 to 512 bytes; a str is its UTF-8). In process,
+        no I/O. Returns a Decision. Raises InvalidKey, InvalidCost, CostExceedsCapacity."""
+        if self.choose is not None and self.of(key) is not self:
+            return self.of(key).take(key, cost)
+        cdef uint64_t lo = 0, hi = 0
+        cdef outcome_t o
+        cdef int64_t n = self.cost_of(cost)
+        cdef uint32_t slot
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        prefetch_slot(self.t, hi)
+        slot = self.fitting(hi, n)
+        self.decide(key, lo, hi, &slot, n, clock_ns(self.t), &o)
+        self.count(slot, o.allowed, n)
+        return self.answer(key, n, slot, &o)
+
+    def peek(self, object key, object cost=1):
+        """The Decision that a take would get now; nothing changes."""
+        if self.choose is not None and self.of(key) is not self:
+            return self.of(key).peek(key, cost)
+        cdef uint64_t lo = 0, hi = 0
+        cdef outcome_t o
+        cdef int64_t n = self.cost_of(cost)
+        cdef uint32_t slot
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        slot = self.fitting(hi, n)
+        self.look(lo, hi, &slot, n, clock_ns(self.t), &o)
+        return self.answer(key, n, slot, &o)
+
+    cdef void look(self, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now, outcome_t *o) noexcept:
+        """What a take would get now. `slot` is the definition's; it may be another one afterwards."""
+        cdef uint32_t e
+        cdef definition_t *d
+        self.table.enter()
+        self.follow()
+        d = self.definition(hi, slot)
+        e = table_find(self.t, lo, hi)
+        if e != <uint32_t>NONE and self.t.hot[e].bucket != slot[0]:
+            entry_renew(self.t, e, slot[0], now)
+        peek(self.t, d, e, n, now, o)
+        self.table.leave()
+
+    def refund(self, Decision decision not None, object tokens=None):
+        """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket. Returns the tokens that came
+        back: 0 when the bucket has been full or forgiven since (they were back already), the key or epoch is gone, or it is
+        shadowed.
+        Raises InvalidCost when more would come back than was taken."""
+        cdef int64_t n, left = decision.cost - decision.given_back
+        cdef uint64_t lo = 0, hi = 0
+        if decision._bucket is not self:
+            raise InvalidCost(f"the decision is of bucket {decision.owner().spec.name!r}, not of {self.spec.name!r}")
+        if not decision.allowed:
+            raise InvalidCost("a denied decision took nothing that could be refunded")
+        if tokens is None and not left:
+            return 0
+        n = left if tokens is None else whole_tokens(tokens, 1, MAX_COST, "refund")
+        if n > left:
+            raise InvalidCost(f"refund of {n} tokens, but only {left} of the {decision.cost} taken are left to give back")
+        decision.given_back += n
+        if decision.shadowed:
+            return 0
+        self.locate(decision._key, &lo, &hi)
+        return self.give_back(lo, hi, decision.generation, decision.origin, decision.full_count, n)
+
+    cdef int64_t give_back(self, uint64_t lo, uint64_t hi, uint32_t generation, uint16_t origin,
+                           uint32_t full_count, int64_t n):
+        """Gives back `n` tokens of a take by what its outcome says of the entry. Returns the tokens that came back."""
+        cdef int64_t now = clock_ns(self.t)
+        cdef uint32_t e, slot
+        cdef definition_t *d
+        self.table.enter()
+        e = table_find(self.t, lo, hi)
+        d = self.definition(hi, &slot)
+        if e == <uint32_t>NONE or not still_charged(self.t, e, generation, origin, slot):
+            n = 0
+        else:
+            # full meanwhile: the advance inside settles it
+            n = refund_if_charged(self.t, d, e, full_count, n, now)
+        self.table.leave()
+        self.t.counts[slot].refunded += n
+        return n
+
+    def reset(self, object key):
+        """Gives `key` back what it lacks, but no more than was taken here and not given back: peers hear of it as of any
+        refund. Returns the tokens that came back. What only others have taken is theirs to give back."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef int64_t n, now = clock_ns(self.t)
+        cdef uint32_t e, slot
+        cdef definition_t *d
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        self.table.enter()
+        e = table_find(self.t, lo, hi)
+        self.follow()
+        d = self.definition(hi, &slot)
+        n = reset(self.t, d, e, now) if e != <uint32_t>NONE and entry_renew(self.t, e, slot, now) else 0
+        self.table.leave()
+        self.t.counts[slot].refunded += n
+        self.wake()
+        return n
+
+    def reset_all(self):
+        """`reset` of every key of this bucket that is held; an override is a bucket of its own. Returns the hashes (low, high)
+        of the keys to which tokens came back. Looks at every key of the table: some 30 ns each."""
+        cdef uint32_t e, slot = 0
+        cdef int64_t n
+        cdef hot_t *hot
+        cdef definition_t *d
+        found = []
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        for e in range(self.t.h.bump):
+            self.table.enter()
+            self.follow()
+            hot, n = &self.t.hot[e], 0
+            if hot.flags & ENTRY_USED and self.t.definitions[hot.bucket].name_hash == self.salt:
+                d = self.definition(hot.hash_hi, &slot)
+                if entry_renew(self.t, e, slot, clock_ns(self.t)):
+                    n = reset(self.t, d, e, clock_ns(self.t))
+            place = (hot.hash_lo, hot.hash_hi) if n else None
+            self.table.leave()
+            if n:
+                self.t.counts[slot].refunded += n
+                found.append(place)
+        self.wake()
+        return found
+
+    def settle(self, object key, object tokens):
+        """Charges `tokens` (1 to 2^62) to `key` whatever its level: the true cost of something already served. May go into
+        debt, down to `max_debt` below empty; what would go beyond is forgiven. Returns the tokens charged."""
+        if self.choose is not None and self.of(key) is not self:
+            return self.of(key).settle(key, tokens)
+        cdef uint64_t lo = 0, hi = 0
+        cdef int64_t n = whole_tokens(tokens, 1, MAX_SETTLE, "settle"), now = clock_ns(self.t), charged
+        cdef uint32_t e, gone, slot
+        cdef definition_t *d
+        cdef int got
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        self.table.enter()
+        self.follow()
+        d = self.definition(hi, &slot)
+        charged = 0
+        got = entry_for_take(self.t, d, slot, lo, hi, 1, now, &e, &gone)
+        if got == ALLOWED:
+            charged = settle(self.t, d, e, n, now)
+        self.table.leave()
+        self.table.forget_name(gone)
+        if got != ALLOWED:
+            return 0
+        self.note_name(e, key)
+        self.t.counts[slot].granted += charged
+        self.wake()
+        return charged
+
+    def take_burst(self, object key, object calls, object cost=1):
+        """`calls` (0 to 1,000,000) takes of `cost` at one moment, in one call: returns how many were allowed. Raises as `take`,
+        and InvalidCost for another number of calls: all of them are decided before anything else goes on."""
+        if self.choose is not None and self.of(key) is not self:
+            return self.of(key).take_burst(key, calls, cost)
+        cdef uint64_t lo = 0, hi = 0
+        cdef outcome_t o
+        cdef int64_t most = whole_number(calls, 0, MAX_BURST, "calls", "")
+        cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t), i, allowed = 0
+        cdef uint32_t slot
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        slot = self.fitting(hi, n)
+        for i in range(most):
+            if self.decide(key, lo, hi, &slot, n, now, &o) or self.t.definitions[slot].shadow:
+                allowed += 1
+            self.count(slot, o.allowed, n)
+        return allowed
+
+    def take_many(self, keys, costs=1):
+        """A take of each key, in order, at one moment: `costs` is one cost or a sequence of as many. All arguments are checked
+        before anything is taken. Returns `Decisions` of arrays."""
+        return self.take_here(keys, costs) if self.choose is None else self.take_apart(keys, costs)
+
+    def take_apart(self, keys, costs):
+        """`take_many` where keys may have other limits: buckets that allow for that have a method of their own."""
+        return self.take_here(keys, costs)
+
+    def take_here(self, keys, costs):
+        """`take_many` where this bucket decides on all keys."""
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        if isinstance(keys, (str, bytes)):
+            raise InvalidKey(f"keys is one key, {keys!r}: pass a sequence of keys")
+        keys = tuple(keys)
+        cdef Py_ssize_t count = len(keys), i
+        cdef bint single = not hasattr(costs, "__iter__")
+        if not single:
+            costs = tuple(costs)
+            if len(costs) != count:
+                raise InvalidCost(f"{len(costs)} costs for {count} keys")
+        cdef array allowed = clone(_BYTES, count, False), remaining = clone(_INTS, count, False)
+        cdef array retry = clone(_FLOATS, count, False)
+        if not count:
+            return Decisions(allowed, remaining, retry)
+        cdef take_item_t *items = <take_item_t *>PyMem_Malloc(count * sizeof(take_item_t))
+        if not items:
+            raise MemoryError
+        cdef many_t m
+        cdef int64_t one = self.cost_of(costs) if single else 0
+        try:
+            for i in range(count):
+                key_view(<object>PyTuple_GET_ITEM(keys, i), &items[i].data, &items[i].size)
+                items[i].cost = one
+            if not single:
+                for i in range(count):
+                    items[i].cost = self.cost_of(costs[i])
+            if self.d.candidate_below:
+                self.check_costs(items, count)
+            m.t, m.slot, m.salt = self.t, self.slot, self.salt
+            m.items, m.count, m.now = items, count, clock_ns(self.t)
+            m.allowed, m.remaining, m.retry = allowed.data.as_schars, <int64_t *>remaining.data.as_longlongs, retry.data.as_doubles
+            m.at = m.hashed = 0
+            for i in range(2):
+                m.allowed_sum[i] = m.denied_sum[i] = m.granted[i] = 0
+            while m.at < count:
+                m.stopped = 0
+                take_items(&m)
+                if m.stopped:
+                    self.take_item(keys[m.at], &m)
+                elif m.at < count:
+                    self.table.pause()
+            for i in range(count):
+                if m.items[i].unnamed and many_holds(&m, &m.items[i]):
+                    self.note_name(m.items[i].entry, keys[i])
+            self.count_many(&m)
+        finally:
+            PyMem_Free(items)
+        self.wake()
+        return Decisions(allowed, remaining, retry)
+
+    cdef int check_costs(self, take_item_t *items, Py_ssize_t count) except -1:
+        """No cost is above the capacity of its own key."""
+        cdef Py_ssize_t i
+        for i in range(count):
+            keyed_hash(self.t.h.hash_key, self.salt, items[i].data, items[i].size, &items[i].lo, &items[i].hi)
+            self.fitting(items[i].hi, items[i].cost)
+        return 0
+
+    cdef void count_many(self, many_t *m):
+        """Counts what each of the two definitions has decided, where it stands by now."""
+        cdef counts_t *counts
+        cdef uint32_t slot
+        cdef int side
+        cdef int64_t i
+        for side in range(2):
+            slot = self.d.candidate if side and self.d.candidate != <uint32_t>NONE else self.slot
+            counts = &self.t.counts[slot]
+            counts.allowed += m.allowed_sum[side]
+            counts.granted += m.granted[side]
+            if not self.t.definitions[slot].shadow:
+                counts.denied += m.denied_sum[side]
+                continue
+            counts.shadowed += m.denied_sum[side]
+            for i in range(m.count):
+                if m.items[i].side == side:
+                    m.allowed[i], m.retry[i] = 1, 0.0
+
+    cdef int take_item(self, object key, many_t *m) except -1:
+        cdef outcome_t o
+        cdef take_item_t *item = &m.items[m.at]
+        cdef uint32_t slot = definition_for(self.t, self.slot, item.hi)
+        memset(&o, 0, sizeof(o))
+        self.decide(key, item.lo, item.hi, &slot, item.cost, m.now, &o)
+        item.unnamed, item.side = 0, slot != self.slot
+        many_store(m, &self.t.definitions[slot], item.side, &o)
+        m.slot = self.slot
+        return 0
+
+    def columns(self, object key):
+        """What is counted for the key: {(node id, epoch): (generation, taken, refunded)}."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef column_t c
+        cdef uint32_t e, origin
+        self.locate(key, &lo, &hi)
+        e = table_find(self.t, lo, hi)
+        out = {}
+        if e == <uint32_t>NONE:
+            return out
+        cdef hot_t *hot = &self.t.hot[e]
+        refunded = own_refunded(self.t, e)
+        taken = entry_net(self.t, e) + refunded
+        if taken:
+            out[(self.t.origins[hot.origin].node, self.t.origins[hot.origin].epoch)] = (hot.generation, taken, refunded)
+        memset(&c, 0, sizeof(c))
+        while column_next(self.t, e, &c):
+            origin = column_origin(&c)
+            if origin == hot.origin or not column_taken(&c):
+                continue
+            out[(self.t.origins[origin].node, self.t.origins[origin].epoch)] = (
+                column_generation(&c), column_taken(&c), column_refunded(&c))
+        return out
+
+    def debt(self, object key):
+        """The signed debt of a key in ns, as held (not advanced); None when it has no entry. For tests and diagnosis."""
+        cdef uint64_t lo = 0, hi = 0
+        self.locate(key, &lo, &hi)
+        cdef uint32_t e = table_find(self.t, lo, hi)
+        return None if e == <uint32_t>NONE else signed_debt_ns(self.t, e, clock_ns(self.t))
+
+    def credit(self, object key):
+        """Tokens that are kept free now for what silent peers may be taking of the key."""
+        cdef uint64_t lo = 0, hi = 0
+        self.locate(key, &lo, &hi)
+        cdef uint32_t e = table_find(self.t, lo, hi)
+        return 0.0 if e == <uint32_t>NONE else far_tokens(self.t, e, clock_ns(self.t))
+
+    def hash(self, object key):
+        """The keyed hash of a key in this bucket, (low, high) 64 bits each."""
+        cdef uint64_t lo = 0, hi = 0
+        self.locate(key, &lo, &hi)
+        return lo, hi
+
+    @property
+    def max_debt(self):
+        """Tokens below empty that the level may reach: the definition's, or more where a mesh needs the room."""
+        return self.d.max_debt
+
+    @property
+    def candidate_max_debt(self):
+        """The same of the candidate, 0 without one."""
+        return 0 if self.candidate is None else self.t.definitions[self.d.candidate].max_debt
+
+    @property
+    def name_hash(self):
+        """64 bits that name the bucket in the table and on the wire."""
+        return self.salt
+
+    def counters(self):
+        """Since the bucket was made: decisions, also by mode, and tokens granted, refunded, forgiven. `over_admission`: the most
+        tokens by which the debt of a key passed the capacity, of the last one to two minutes. A candidate's are in the sums."""
+        cdef definition_t *d
+        cdef definition_t *other
+        cdef counts_t c
+        cdef int i
+        self.table.enter()
+        self.follow()
+        counts_total(self.t, self.slot, &c)
+        self.table.leave()
+        d = other = self.d
+        if d.candidate != <uint32_t>NONE:
+            other = &self.t.definitions[d.candidate]
+        modes = {str(mode): dict(zip(("denied", "allowed", "shadowed"), c.decided[i]))
+                 for i, mode in enumerate((Mode.STRONG, Mode.FALLBACK))}
+        sums = {"allowed": c.allowed, "denied": c.denied, "shadowed": c.shadowed}
+        modes[str(Mode.EVENTUAL)] = {name: total - sum(one[name] for one in modes.values()) for name, total in sums.items()}
+        both = 0 if other is d else 1
+        return {**sums, "modes": modes, "granted": c.granted, "refunded": c.refunded,
+                "forgiven": d.forgiven + both * other.forgiven, "refused_full": d.refused_full + both * other.refused_full,
+                "keys": d.entries + both * other.entries,
+                "over_admission": max(over_admitted_tokens(d, clock_ns(self.t)), over_admitted_tokens(other, clock_ns(self.t)))}
+
+    def decided(self):
+        """How many calls each definition has admitted and denied: (admitted, denied) of the bucket's own and of its
+        candidate, of which None are known where there is none."""
+        cdef counts_t all, c
+        self.table.enter()
+        self.follow()
+        counts_total(self.t, self.slot, &all)
+        cdef uint32_t other = self.d.candidate
+        if other != <uint32_t>NONE:
+            c = self.t.definitions[other].past
+            counts_gather(self.t, other, &c)
+        self.table.leave()
+        total = all.allowed + all.shadowed, all.denied
+        if other == <uint32_t>NONE:
+            return total, None
+        its = c.allowed + c.shadowed, c.denied
+        return (total[0] - its[0], total[1] - its[1]), its

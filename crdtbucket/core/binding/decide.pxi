@@ -1,0 +1,209 @@
+# A take, from a key to its decision.
+
+
+cdef class _Decider:
+    """A bucket's place in its table, and how one take of it is decided."""
+
+    cdef readonly Table table
+    cdef readonly object spec
+    cdef readonly object candidate
+    """The definition that some keys have in its place, or None."""
+    cdef public object mode
+    cdef object choose
+    """Returns the bucket that decides on a key; None where this one decides on all keys."""
+    cdef table_t *t
+    cdef definition_t *d
+    cdef int64_t largest
+    cdef uint32_t slot
+    cdef uint64_t salt
+
+    def __cinit__(self, *args, **kwargs):
+        # Of a subclass all arguments come here. Without a table every method would read what is not there.
+        if not isinstance(args[0] if args else kwargs.get("table"), Table):
+            raise TypeError("a bucket is made of a table and a definition: Bucket(table, spec)")
+
+    def __init__(self, Table table not None, spec, *, int64_t min_debt=0):
+        self.table = table
+        self.t = &table.t
+        self.mode = Mode.EVENTUAL
+        self.define(spec, min_debt=min_debt)
+
+    def define(self, spec, *, int64_t min_debt=0):
+        """Gives the bucket a new definition; tokens of debt are kept."""
+        self.slot = self.table.define(spec, min_debt=min_debt)
+        self.d = &self.t.definitions[self.slot]
+        self.salt = self.d.name_hash
+        self.spec = spec
+        self.measure()
+
+    def stage(self, spec, double share, *, int64_t min_debt=0):
+        """Gives a share (0 to 1) of the keys another definition of the same name, the candidate: those whose hash is low
+        enough, so the same ones on all nodes of a mesh. Tokens of debt are kept, and a larger share has all keys of a smaller
+        one. `min_debt`: as in `define`."""
+        if not 0 <= share <= 1:
+            raise CrdtbucketError(f"a share is 0 to 1, not {share}")
+        if spec.key != self.spec.key:
+            raise CrdtbucketError(f"{spec.name!r} is no definition of {self.spec.name!r}")
+        self.table.stage(spec, int(share * (1 << 63)), min_debt=min_debt)
+        self.candidate = spec
+        self.measure()
+
+    def unstage(self, *, bint keep):
+        """With `keep` the candidate becomes the definition of all keys, else it is dropped. Tokens of debt are kept."""
+        if self.candidate is None:
+            return
+        self.slot = self.table.unstage(self.spec, keep)
+        self.d = &self.t.definitions[self.slot]
+        if keep:
+            self.spec = self.candidate
+        self.candidate = None
+        self.measure()
+
+    def on_candidate(self, uint64_t hi):
+        """Whether the candidate decides on the key whose hash has this high half."""
+        return bool((hi >> 1) < self.d.candidate_below)
+
+    cdef void measure(self) noexcept:
+        cdef uint32_t other = self.d.candidate
+        self.largest = self.d.capacity
+        if other != <uint32_t>NONE and self.t.definitions[other].capacity > self.largest:
+            self.largest = self.t.definitions[other].capacity
+
+    cdef inline definition_t *definition(self, uint64_t hi, uint32_t *slot):
+        """The definition that decides on the key with this hash."""
+        slot[0] = definition_for(self.t, self.slot, hi)
+        return self.d if slot[0] == self.slot else &self.t.definitions[slot[0]]
+
+    cdef inline uint32_t fitting(self, uint64_t hi, int64_t n) except? 0xffffffff:
+        """The slot of that definition, for a cost that `cost_of` has let pass."""
+        cdef uint32_t slot = definition_for(self.t, self.slot, hi)
+        if slot != self.slot or self.largest != self.d.capacity:
+            if n > self.t.definitions[slot].capacity:       # unless another process has replaced it
+                self.table.enter()
+                self.follow()
+                self.table.leave()
+                slot = definition_for(self.t, self.slot, hi)
+                if n > self.t.definitions[slot].capacity:
+                    raise CostExceedsCapacity(n, self.t.definitions[slot].capacity)
+        return slot
+
+    cdef inline void follow(self) noexcept:
+        """Another process may have given the bucket a new definition, and the slot of this one to another bucket. The lock is
+        held."""
+        cdef uint32_t slot = definition_newest(self.t, self.slot)
+        if self.t.definitions[slot].name_hash != self.salt:
+            slot = definition_current(self.t, self.salt)
+        if slot != <uint32_t>NONE:
+            self.slot = slot
+            self.d = &self.t.definitions[slot]
+            self.measure()
+
+    cdef inline int locate(self, object key, uint64_t *lo, uint64_t *hi) except -1:
+        cdef const uint8_t *data = NULL
+        cdef Py_ssize_t size = 0
+        key_view(key, &data, &size)
+        keyed_hash(self.t.h.hash_key, self.salt, data, size, lo, hi)
+        return 0
+
+    cdef inline int64_t cost_of(self, object cost) except -1:
+        cdef int overflow
+        cdef int64_t n
+        if cost is _ONE and self.d.capacity:
+            return 1
+        if PyLong_CheckExact(cost):
+            n = PyLong_AsLongLongAndOverflow(cost, &overflow)
+            if 0 < n <= self.largest:
+                return n
+        n = whole_tokens(cost, 1, MAX_COST, "cost")
+        if n > self.largest:                                # unless another process has raised it
+            self.table.enter()
+            self.follow()
+            self.table.leave()
+        if n > self.largest:
+            raise CostExceedsCapacity(n, self.largest)
+        return n
+
+    cdef inline Decision answer(self, object key, int64_t n, uint32_t slot, outcome_t *o):
+        cdef Decision decision = Decision.__new__(Decision)
+        decision._bucket = self
+        decision._key = key
+        decision.mode = self.mode
+        decision.shadowed = not o.allowed and self.t.definitions[slot].shadow
+        decision.allowed = o.allowed or decision.shadowed
+        decision.cost = n
+        decision.debt_ns = o.debt_ns
+        decision.rest = o.rest
+        decision.wait_ns = 0 if decision.allowed else o.wait_ns
+        decision.given_back = 0
+        decision.full_count = o.full_count
+        decision.generation = o.generation
+        decision.origin = o.origin
+        decision.slot = slot
+        return decision
+
+    cdef int new_entry(self, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now, uint32_t *e,
+                       outcome_t *o) except -2:
+        """The rare half of a take: an entry is made or renewed, under the definition of `slot`. ALLOWED, or DENIED with the
+        outcome filled in."""
+        cdef uint32_t gone
+        cdef definition_t *d
+        cdef int got
+        self.table.enter()
+        self.follow()
+        d = self.definition(hi, slot)                   # only now: others may have changed it meanwhile
+        got = entry_for_take(self.t, d, slot[0], lo, hi, n, now, e, &gone)
+        self.table.leave()
+        self.table.forget_name(gone)
+        if got == ALLOWED:
+            return ALLOWED
+        memset(o, 0, sizeof(outcome_t))
+        o.wait_ns = warm_up_wait(self.t, d, n, now)
+        if o.wait_ns > 0:
+            return DENIED
+        if d.allow_when_full:
+            o.allowed = 1
+        else:
+            o.wait_ns = self.t.h.grace_ns
+        return DENIED
+
+    cdef inline void note_name(self, uint32_t e, object key):
+        if not self.t.hot[e].flags & ENTRY_NAMED:
+            atomic_or(&self.t.hot[e].flags, ENTRY_NAMED)
+            if len(self.table.names) < self.table.max_names:
+                self.table.names[e] = (self.spec.name, key)
+
+    cdef inline int decide(self, object key, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now,
+                           outcome_t *o) except -2:
+        """`slot` is the definition's; it may be another one afterwards."""
+        cdef uint64_t word
+        cdef uint32_t e
+        while True:
+            e = entry_at_hand(self.t, lo, hi, slot[0], &word)
+            if e != <uint32_t>NONE and take(self.t, &self.t.definitions[slot[0]], e, n, now, word, o) != NEEDS_LOCK:
+                break
+            if self.new_entry(lo, hi, slot, n, now, &e, o) == DENIED:
+                return o.allowed
+        self.note_name(e, key)
+        return o.allowed
+
+    cdef inline void count(self, uint32_t slot, int allowed, int64_t n):
+        cdef counts_t *counts = &self.t.counts[slot]
+        if allowed:
+            counts.allowed += 1
+            counts.granted += n
+        elif self.t.definitions[slot].shadow:
+            counts.shadowed += 1
+        else:
+            counts.denied += 1
+        self.wake()
+
+    cdef void count_mode(self, uint32_t slot, bint allowed, mode):
+        """A decision that was counted was not made in eventual mode."""
+        cdef definition_t *d = &self.t.definitions[slot]
+        if mode is not Mode.EVENTUAL:
+            self.t.counts[slot].decided[mode is not Mode.STRONG][1 if allowed else 2 if d.shadow else 0] += 1
+
+    cdef inline void wake(self):
+        if self.t.h.flush_wanted == 1 and self.table.on_wake is not None:
+            self.t.h.flush_wanted = 2
+            self.table.on_wake()

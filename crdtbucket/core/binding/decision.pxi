@@ -1,0 +1,132 @@
+# One answer.
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(256)
+cdef class Decision:
+    """One answer: truthy when allowed.
+
+    allowed; limit: the capacity in tokens; remaining: whole tokens left; retry_after: seconds until the same cost would pass
+    if nothing else happened, 0 when it passed; reset_after: seconds until the bucket is full; mode: how it was decided;
+    shadowed: the limit denies it and took nothing, but its bucket is a shadow, so it is allowed.
+
+    It can be pickled. What comes out of a pickle has all of these, but no bucket: nothing can be refunded with it.
+    """
+
+    cdef readonly bint allowed, shadowed
+    cdef readonly int64_t cost
+    cdef _Decider _bucket
+    cdef object _key
+    """Out of a pickle: (name of the bucket, key, limit, remaining)."""
+    cdef int64_t debt_ns, rest, wait_ns, given_back
+    cdef uint32_t full_count, generation, slot
+    cdef uint16_t origin
+    cdef readonly object mode
+
+    def __init__(self):
+        raise TypeError("decisions come from a bucket")
+
+    cdef _Decider owner(self):
+        """The bucket that decided. Raises TypeError where there is none."""
+        if self._bucket is None:
+            self.loaded()
+            raise TypeError("this decision came out of a pickle, so its bucket is not known: keep the decision of the take")
+        return self._bucket
+
+    cdef tuple loaded(self):
+        """(name of the bucket, key, limit, remaining) out of a pickle. Raises TypeError for what `__new__` alone has made."""
+        if self._key is None:
+            raise TypeError("decisions come from a bucket, and this one does not")
+        return self._key
+
+    def __bool__(self):
+        return self.allowed
+
+    @property
+    def key(self):
+        return self._key if self._bucket is not None else self.loaded()[1]
+
+    @property
+    def bucket(self):
+        """The bucket that decided. Raises TypeError when the decision came out of a pickle."""
+        return self.owner()
+
+    @property
+    def limit(self):
+        if self._bucket is None:
+            return self.loaded()[2]
+        return self._bucket.t.definitions[self.slot].capacity
+
+    @property
+    def remaining(self):
+        if self._bucket is None:
+            return self.loaded()[3]
+        cdef int64_t left = tokens_left_ns(&self._bucket.t.definitions[self.slot], self.debt_ns, self.rest)
+        return left if left > 0 else 0
+
+    @property
+    def retry_after(self):
+        return self.wait_ns / 1e9
+
+    @property
+    def reset_after(self):
+        return self.debt_ns / 1e9
+
+    @property
+    def retry_after_ns(self):
+        return self.wait_ns
+
+    @property
+    def debt(self):
+        """The confirmed debt in ns: the time until the bucket is full."""
+        return self.debt_ns + (self.rest > 0)
+
+    cdef str bucket_name(self):
+        return self.loaded()[0] if self._bucket is None else self._bucket.spec.name
+
+    def as_dict(self):
+        """The decision in plain values, as for `json.dumps`: `bucket` (its name), `key` (bytes as text, those that are no UTF-8
+        with backslashes), `allowed`, `shadowed`, `mode`, tokens as `cost`, `limit` and `remaining`, seconds as `retry_after`
+        and `reset_after`."""
+        key = self.key
+        return {
+            "bucket": self.bucket_name(), "key": key.decode(errors="backslashreplace") if isinstance(key, bytes) else str(key),
+            "allowed": self.allowed, "shadowed": self.shadowed, "mode": str(self.mode), "cost": self.cost, "limit": self.limit,
+            "remaining": self.remaining, "retry_after": self.retry_after, "reset_after": self.reset_after,
+        }
+
+    def __reduce__(self):
+        return _loaded_decision, (self.bucket_name(), self.key, self.allowed, self.shadowed, str(self.mode), self.cost,
+                                  self.limit, self.remaining, self.wait_ns, self.debt_ns, self.rest > 0)
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __repr__(self):
+        return (f"Decision(allowed={self.allowed}, limit={self.limit}, remaining={self.remaining}, "
+                f"retry_after={self.retry_after:.6g}, reset_after={self.reset_after:.6g}, mode={str(self.mode)!r}"
+                f"{', shadowed=True' if self.shadowed else ''})")
+
+
+def _loaded_decision(*state):
+    """A decision out of a pickle. Raises ValueError for a state that no decision has."""
+    if len(state) != 11:
+        raise ValueError(f"a pickled decision has 11 values, not {len(state)}")
+    name, key, allowed, shadowed, mode, cost, limit, remaining, wait, debt, rest = state
+    numbers = cost, limit, remaining, wait, debt
+    if (
+        type(name) is not str or type(key) not in (str, bytes) or type(mode) is not str
+        or not all(type(flag) is bool for flag in (allowed, shadowed, rest)) or not all(type(n) is int for n in numbers)
+        or not (1 <= cost <= MAX_COST and 0 <= remaining <= limit <= INT64_MAX and 1 <= limit)
+        or not (0 <= wait <= INT64_MAX and 0 <= debt < INT64_MAX) or (allowed and wait) or (shadowed and not allowed)
+    ):
+        raise ValueError(f"no decision has the state {state!r}")
+    cdef Decision made = Decision.__new__(Decision)
+    made._key = (name, key, limit, remaining)
+    made.allowed, made.shadowed, made.mode, made.cost = allowed, shadowed, Mode(mode), cost
+    made.wait_ns, made.debt_ns, made.rest, made.given_back = wait, debt, rest, 0
+    return made

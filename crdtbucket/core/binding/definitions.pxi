@@ -1,0 +1,160 @@
+# The definitions of a table's buckets.
+
+
+cdef uint64_t name_hash(bytes name):
+    cdef uint64_t lo, hi
+    cdef uint64_t key[2]
+    key[0] = 0x6372647462756b65u
+    key[1] = 0x6275636b65746e61u
+    keyed_hash(key, 0, <const uint8_t *>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &lo, &hi)
+    return lo
+
+
+cdef class _Definitions(_Memory):
+    def define(self, spec, *, int64_t min_debt=0):
+        """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the same name is replaced, and
+        its keys follow when they are next touched: debt in tokens is kept. `min_debt`: tokens that `max_debt` is raised to.
+        The same definition again changes nothing. Raises CrdtbucketError when no slot is free.
+        """
+        cdef definition_t made
+        cdef definition_t *before = NULL
+        cdef uint32_t old
+        cdef int64_t slot
+        name = self._made(spec, min_debt, &made)
+        self.enter()
+        try:
+            old = slot = definition_current(&self.t, made.name_hash)
+            if old != <uint32_t>NONE:
+                before = &self.t.definitions[old]
+                made.candidate, made.candidate_below, made.staged_ns = before.candidate, before.candidate_below, before.staged_ns
+            if old == <uint32_t>NONE or not same_definition(before, &made):
+                slot = self._replace(old, &made)
+        finally:
+            self.leave()
+        self.slots[name] = slot
+        return slot
+
+    def stage(self, spec, uint64_t below, *, int64_t min_debt=0):
+        """Makes `spec` the candidate of the bucket of its name, which has a definition, and returns its slot: the keys whose
+        hash, its high half halved, lies below `below` (0 to 2^63) are its. They move when they are next touched, with their
+        debt in tokens, as of now. An earlier candidate is replaced. Raises as `define`."""
+        cdef definition_t made
+        cdef uint32_t slot, base
+        self._made(spec, min_debt, &made)
+        made.staged = 1
+        self.enter()
+        try:
+            base = definition_current(&self.t, made.name_hash)
+            slot = self.t.definitions[base].candidate
+            if slot == <uint32_t>NONE or not same_definition(&self.t.definitions[slot], &made):
+                slot = self._replace(slot, &made)
+            definition_stage(&self.t, base, slot, below, clock_ns(&self.t))
+        finally:
+            self.leave()
+        return slot
+
+    def unstage(self, spec, bint keep):
+        """Ends the candidate of a bucket: with `keep` it is the definition of all keys now, else the earlier one is again.
+        Returns the slot that is left; what the other one counted stands there."""
+        name = spec.key.encode()
+        cdef uint32_t base, candidate, left
+        self.enter()
+        base = left = definition_current(&self.t, name_hash(name))
+        candidate = self.t.definitions[base].candidate
+        if candidate != <uint32_t>NONE:
+            left = candidate if keep else base
+            definition_retire(&self.t, base if keep else candidate, left, clock_ns(&self.t))
+        self.leave()
+        self.slots[name] = left
+        return left
+
+    cdef bytes _made(self, spec, int64_t min_debt, definition_t *made):
+        """Fills in a definition; returns the name that it is known by."""
+        q, p = spec.emission
+        cdef int64_t debt = max(spec.max_debt, min_debt)
+        if q * (spec.capacity + debt) >= p << 62:
+            debt = max(spec.max_debt, (p << 62) // q - spec.capacity - 1)
+        name = spec.key.encode()
+        memset(made, 0, sizeof(definition_t))
+        made.q, made.p = q, p
+        made.capacity, made.max_debt = spec.capacity, debt
+        made.full_ns = q * spec.capacity // p
+        made.cap_ns = q * (spec.capacity + debt) // p
+        made.per_second = spec.rate_per_second
+        made.name_hash = name_hash(name)
+        made.definition_hash = spec.definition_hash
+        made.quota = spec.max_keys if spec.max_keys is not None else INT64_MAX
+        made.allow_when_full = spec.on_table_full == "allow"
+        made.shadow = spec.shadow
+        made.next = made.candidate = <uint32_t>NONE
+        return name
+
+    cdef int64_t _replace(self, uint32_t old, definition_t *made) except -1:
+        """Places a definition, which goes on where `old`, or NONE, has counted. Returns its slot. The lock is held."""
+        cdef int64_t slot = self._free_slot()
+        cdef definition_t *before = NULL
+        cdef int64_t now = clock_ns(&self.t)
+        if old != <uint32_t>NONE:
+            before = &self.t.definitions[old]
+            made.earlier_count, made.earlier = before.earlier_count, before.earlier
+            earlier_follow(made, before, 1, now)
+            made.forgiven, made.refused_full = before.forgiven, before.refused_full
+            made.over_admitted, made.over_admitted_before, made.over_admitted_minute = before.over_admitted, before.over_admitted_before, before.over_admitted_minute
+            before.forgiven = before.refused_full = 0
+        definition_place(&self.t, slot, made, old, now)
+        self._refresh_flush()
+        return slot
+
+    cdef int64_t _free_slot(self) except -1:
+        cdef uint32_t slot = definition_free_slot(&self.t, clock_ns(&self.t))
+        if slot == <uint32_t>NONE:
+            raise CrdtbucketError(f"{MAX_DEFINITIONS} definitions are in use, or were within the last minute: define fewer "
+                                  "buckets, or change them less often")
+        return slot
+
+    @property
+    def free_definitions(self):
+        """How many definitions there is room for now."""
+        return definitions_free(&self.t, clock_ns(&self.t))
+
+    cdef void _refresh_flush(self):
+        cdef uint32_t i
+        for i in range(self.t.h.definitions):
+            self.t.definitions[i].flush_tokens = max(1, self.t.definitions[i].capacity // (20 * max(1, self.t.h.members)))
+
+    def definitions(self):
+        """The current ones: (slot, name hash, definition hash, q, p) each."""
+        cdef uint32_t i
+        cdef definition_t *d
+        out = []
+        for i in range(self.t.h.definitions):
+            d = &self.t.definitions[i]
+            if d.name_hash and d.next == <uint32_t>NONE and not d.staged:
+                out.append((i, d.name_hash, d.definition_hash, d.q, d.p))
+        return out
+
+    def definition(self, uint32_t slot):
+        """Of the one in a slot: (bucket, capacity, definition hash, q, p). Raises CrdtbucketError for a slot that is not in
+        use."""
+        cdef definition_t *d = &self.t.definitions[slot]
+        if slot >= self.t.h.definitions or not d.name_hash:
+            raise CrdtbucketError(f"no definition {slot}")
+        named = next((name for name, _ in self.slots.items() if name_hash(name) == d.name_hash), b"?")
+        return named.decode(), d.capacity, d.definition_hash, d.q, d.p
+
+    def candidates(self):
+        """Of the buckets that have one: {name hash: definition hash of the candidate}."""
+        cdef uint32_t i
+        return {self.t.definitions[i].name_hash: self.t.definitions[self.t.definitions[i].candidate].definition_hash
+                for i in range(self.t.h.definitions) if self.t.definitions[i].candidate != <uint32_t>NONE}
+
+    @property
+    def definition_count(self):
+        """Definitions ever made."""
+        return self.t.h.defined
+
+    def all_definitions(self):
+        """Of every slot, replaced ones too: (name hash, definition hash, q, p)."""
+        cdef uint32_t i
+        return [(self.t.definitions[i].name_hash, self.t.definitions[i].definition_hash, self.t.definitions[i].q,
+                 self.t.definitions[i].p) for i in range(self.t.h.definitions)]

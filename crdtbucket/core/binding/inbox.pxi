@@ -1,0 +1,160 @@
+# What is received: merges, snapshots.
+
+Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns capped_columns dropped gained duplicate_epoch "
+                    "answers touched mixed",
+                    module="crdtbucket._core")
+Merged.__doc__ = """What a bulk merge did: counts, whether the own epoch was heard with larger counts (`duplicate_epoch`), and arrays of
+entries that the sender should hear (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
+have entries in it and are of a bucket that is defined otherwise here."""
+
+
+cdef array uints(uint32_t *items, uint32_t count):
+    cdef array out = clone(_UINTS, count, False)
+    if count:
+        memcpy(out.data.as_voidptr, items, count * sizeof(uint32_t))
+    return out
+
+
+cdef tuple mixed_in(const wire_definition_t *wd, uint32_t count, const wire_entry_t *parsed, int64_t n):
+    """The definitions that entries stand under and that a bucket here has otherwise; there are hardly ever any."""
+    cdef int64_t i
+    cdef uint32_t at
+    mixed = {at for at in range(count) if wd[at].bucket != <uint32_t>NONE and not wd[at].same and not wd[at].candidate_same}
+    return tuple(sorted(mixed & {parsed[i].definition for i in range(n)})) if mixed else ()
+
+
+cdef class _Inbox(_Outbox):
+    def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
+              int64_t at, bint newer=True, bint joining=False, bint late=False,
+              const uint8_t[::1] relays=None, bint memory=False):
+        """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
+        the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
+        origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `set_last_seen`; `newer`: its rates count;
+        `joining`: answer all that is held; `late`: it was too long under way, so only columns that are held here rise;
+        `relays`: a byte for each node id, not 0 when some peer does not hear it: what rises in its columns is marked to be sent;
+        `memory`: the sender knows what the mesh owes, which settles what is suspect here. Raises WireError, and changes nothing, when malformed. Returns `Merged`."""
+        cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
+        cdef merge_context_t m
+        cdef merge_out_t out
+        cdef wire_definition_t *wd
+        cdef wire_tables_t tables
+        cdef wire_entry_t *parsed
+        cdef wire_column_t *columns
+        cdef uint32_t *scratch
+        cdef uint32_t count = len(definitions), known = origins.shape[0]
+        if relays is not None and relays.shape[0] != MAX_NODES:
+            raise CrdtbucketError(f"{MAX_NODES} bytes say which nodes are relayed, not {relays.shape[0]}")
+        if not payload.shape[0]:
+            return Merged(0, 0, 0, 0, 0, 0, 0, False, clone(_UINTS, 0, False), clone(_UINTS, 0, False), ())
+        self.check_origins(origins)
+        memset(&out, 0, sizeof(out))
+        wd = <wire_definition_t *>PyMem_Malloc((count + 1) * sizeof(wire_definition_t))
+        parsed = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
+        columns = <wire_column_t *>PyMem_Malloc((payload.shape[0] // COLUMN_MIN_BYTES + 1) * sizeof(wire_column_t))
+        scratch = <uint32_t *>PyMem_Malloc(3 * most * sizeof(uint32_t))
+        try:
+            if not wd or not parsed or not columns or not scratch:
+                raise MemoryError
+            self.read_definitions(definitions, wd)
+            tables.definitions, tables.origins, tables.origin = count, known, &origins[0] if known else NULL
+            n = parse_entries(&payload[0], payload.shape[0], &tables, parsed, most, columns)
+            if n < 0:
+                raise WireError("malformed entries")
+            mixed = mixed_in(wd, count, parsed, n)
+            out.answers, out.touched, out.gone = scratch, scratch + most, scratch + 2 * most
+            memset(&m, 0, sizeof(m))
+            m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
+            m.tables = &tables
+            m.source_origin = self.origin(node, epoch)
+            m.relays = &relays[0] if relays is not None else NULL
+            for i in range(0, n, SLICE):
+                if i:
+                    self.pause()
+                self.enter()
+                wire_definitions_follow(&self.t, wd, count)
+                merge_entries(&self.t, parsed + i, min(n - i, SLICE), wd, &m, now, &out)
+                self.leave()
+            for i in range(out.r.gone_count):
+                self.forget_name(out.gone[i])
+            if out.r.merged:
+                refresh_far(&self.t)
+            return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
+                          out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch), uints(out.answers, out.r.answer_count),
+                          uints(out.touched, out.r.touched_count), mixed)
+        finally:
+            PyMem_Free(wd)
+            PyMem_Free(parsed)
+            PyMem_Free(columns)
+            PyMem_Free(scratch)
+
+    cdef read_definitions(self, definitions, wire_definition_t *wd):
+        cdef uint32_t i = 0
+        for slot, same, q, p in definitions:
+            if slot >= self.t.h.definitions:
+                raise CrdtbucketError(f"no definition {slot}")
+            if not (0 < q < 1 << 63 and 0 < p < 1 << 63):
+                raise CrdtbucketError(f"{q}/{p} ns a token is no rate")
+            wd[i].bucket = <uint32_t>NONE if slot < 0 else <uint32_t>slot
+            wd[i].same = same & 1
+            wd[i].q, wd[i].p = q, p
+            wd[i].candidate_same = same >> 1 & 1
+            wd[i].candidate = <uint32_t>NONE if slot < 0 else self.t.definitions[<uint32_t>slot].candidate
+            wd[i].candidate_below = 0
+            i += 1
+
+    def settle_suspects(self, bint cancelled):
+        """What was restored from a snapshot of unknown age stands from now on and is told to all; or with `cancelled` it goes,
+        but for what was taken in this life. Returns how many keys there were."""
+        cdef int64_t settled = 0, place, now = clock_ns(&self.t)
+        for place in range(0, self.t.h.bump, SLICE):
+            if place:
+                self.pause()
+            self.enter()
+            settled += settle_suspects(&self.t, place, SLICE, cancelled, now)
+            self.leave()
+        return settled
+
+    @property
+    def suspects(self):
+        """How many keys are suspect: restored from a snapshot of unknown age, and nobody with memory has spoken of them."""
+        cdef int64_t i, count = 0
+        for i in range(self.t.h.bump):
+            count += (self.t.hot[i].flags & (ENTRY_USED | ENTRY_SUSPECT)) == (ENTRY_USED | ENTRY_SUSPECT)
+        return count
+
+    def restore(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, age=0):
+        """Entries of a snapshot, encoded by `encode_indebted`, that is `age` ns old: their debt has fallen since, and those
+        that are full by now are left out. With None it is not known how old it is: what comes of it is suspect. Entries that
+        are held stay as they are. Returns how many were restored."""
+        cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)
+        cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, i, done = 0, now = clock_ns(&self.t)
+        if not payload.shape[0]:
+            return 0
+        self.check_origins(origins)
+        for i in range(origins.shape[0]):
+            if origins[i] == self.t.h.own_origin:
+                raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
+        cdef wire_definition_t *wd = <wire_definition_t *>PyMem_Malloc((len(definitions) + 1) * sizeof(wire_definition_t))
+        cdef wire_tables_t tables
+        cdef wire_entry_t *parsed = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
+        cdef wire_column_t *columns = <wire_column_t *>PyMem_Malloc(
+            (payload.shape[0] // COLUMN_MIN_BYTES + 1) * sizeof(wire_column_t))
+        try:
+            if not wd or not parsed or not columns:
+                raise MemoryError
+            self.read_definitions(definitions, wd)
+            tables.definitions, tables.origins = len(definitions), origins.shape[0]
+            tables.origin = &origins[0] if origins.shape[0] else NULL
+            n = parse_entries(&payload[0], payload.shape[0], &tables, parsed, most, columns)
+            if n < 0:
+                raise WireError("malformed snapshot")
+            self.enter()
+            wire_definitions_follow(&self.t, wd, tables.definitions)
+            for i in range(n):
+                done += restore_entry(&self.t, &parsed[i], wd + parsed[i].definition, since, now)
+            self.leave()
+            return done
+        finally:
+            PyMem_Free(wd)
+            PyMem_Free(parsed)
+            PyMem_Free(columns)

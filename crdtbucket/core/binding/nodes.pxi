@@ -1,0 +1,179 @@
+# Who is in the mesh, and under which epochs takes count.
+
+
+cdef class _Nodes(_Definitions):
+    @property
+    def epoch(self):
+        """The running epoch: takes count under it."""
+        return self.t.origins[self.t.h.own_origin].epoch
+
+    def open_epoch(self, uint64_t epoch):
+        """Takes count under `epoch` (64 bits, not 0, never used before) from now on; older counts stay."""
+        cdef int done
+        self.t.h.spare_epoch = epoch
+        self.enter()
+        done = open_epoch(&self.t)
+        self.leave()
+        if not done:
+            raise CrdtbucketError("too many epochs are remembered")
+
+    def spare_epoch(self, uint64_t epoch):
+        """The epoch to open when larger counts of the running one are heard."""
+        self.t.h.spare_epoch = epoch
+
+    def origin(self, uint32_t node, uint64_t epoch):
+        """The id of (node, epoch), made when it is new. Raises WireError when the epoch is another node's, or when there is
+        no room for more."""
+        self.check_node(node)
+        self.enter()
+        cdef uint32_t found = origin_find(&self.t, epoch)
+        if not found:
+            found = origin_add(&self.t, node, epoch)
+        self.leave()
+        if not found:
+            raise WireError("more epochs than can be told apart")
+        if self.t.origins[found].node != node:
+            raise WireError("an epoch is stated of two nodes")
+        return found
+
+    @property
+    def released(self):
+        """How many origin ids were given up."""
+        return self.t.h.released
+
+    @property
+    def origins_version(self):
+        """Changes whenever the set of origins does."""
+        return self.t.h.origins_changed
+
+    def node_names(self):
+        """Names of the nodes by their numbers, whichever process gave them."""
+        cdef uint32_t i
+        return {i: PyBytes_FromStringAndSize(<const char *>self.t.names[i].text, self.t.names[i].bytes).decode()
+                for i in range(self.t.h.named) if self.t.names[i].bytes}
+
+    def name_node(self, uint32_t node, str name not None):
+        """Gives a number that has none its name, before the first epoch of the node is told to the table; "" takes it back, which no
+        epoch may need any more. Raises CrdtbucketError when there is no memory for it, or the number is another node's."""
+        self.check_node(node)
+        cdef bytes text = name.encode()
+        cdef node_name_t *at = &self.t.names[node]
+        if len(text) > NAME_BYTES:
+            raise CrdtbucketError(f"a node's name has at most {NAME_BYTES} bytes, not {len(text)}")
+        if node >= self.t.h.named:
+            if not text:
+                return
+            if not back(&self.t, &self.t.names[self.t.h.named], (node + 1 - self.t.h.named) * sizeof(node_name_t)):
+                raise CrdtbucketError("no memory for the name of one more node: the file system is full")
+            memset(&self.t.names[self.t.h.named], 0, (node + 1 - self.t.h.named) * sizeof(node_name_t))
+            self.t.h.named = node + 1
+        if text and at.bytes:
+            raise CrdtbucketError(f"node {node} has a name already")
+        if text:
+            memcpy(at.text, PyBytes_AS_STRING(text), len(text))
+        set_name_bytes(at, len(text))
+
+    def origins(self):
+        """(id, node, epoch, marked) of each."""
+        cdef uint32_t i
+        return [(i, self.t.origins[i].node, self.t.origins[i].epoch, bool(self.t.origins[i].tombstone))
+                for i in range(1, MAX_ORIGINS) if self.t.origins[i].used]
+
+    cdef check_node(self, uint32_t node):
+        if node >= MAX_NODES:
+            raise CrdtbucketError(f"node ids are below {MAX_NODES}, not {node}")
+
+    def set_node(self, uint32_t node, uint64_t epoch, bint connected):
+        """A member: its running epoch, and whether it is heard here directly. Returns its origin id."""
+        cdef uint32_t origin = self.origin(node, epoch)
+        cdef node_t *n = &self.t.nodes[node]
+        if not n.known:
+            n.known = 1
+            n.last_seen = clock_ns(&self.t)
+        n.origin = <uint16_t>origin
+        n.connected = connected
+        refresh_far(&self.t)
+        return origin
+
+    def set_disconnected(self, uint32_t node):
+        """This member is not heard here directly any more. Needs no origin, so it never lacks room."""
+        self.check_node(node)
+        self.t.nodes[node].connected = 0
+
+    def set_last_seen(self, uint32_t node, int64_t at):
+        """A complete round of `node` stood for the time `at` (receipt less half the round trip, local ns)."""
+        self.check_node(node)
+        cdef node_t *n = &self.t.nodes[node]
+        if at <= n.last_seen:
+            return
+        n.last_seen = at
+        refresh_far(&self.t)
+
+    def relay(self, uint32_t node, bint yes):
+        """Whether the rates of `node` go on with the entries sent from here: some peer does not hear it."""
+        self.check_node(node)
+        self.enter()
+        self.t.h.relayed += yes - self.t.nodes[node].relayed
+        self.t.nodes[node].relayed = yes
+        self.leave()
+
+    def forget(self, uint32_t node):
+        """The node is given up: what is predicted of it becomes debt."""
+        self.check_node(node)
+        self.enter()
+        forget_node(&self.t, node, clock_ns(&self.t))
+        self.t.nodes[node].connected = 0
+        self.t.nodes[node].known = 0
+        refresh_far(&self.t)
+        self.leave()
+
+    def configure(self, *, members=None, warming_up_until=None, predict=None, trust_ns=None, near_ns=None,
+                  shared_bursts=None):
+        """Sets what the mesh knows: live members with this one, until when (ns) only a share is served, whether peers are
+        predicted, for how long (ns) a silent one is, from which age (ns) on, above 0, it counts as silent, and whether the
+        sides of a partition share the capacity of a full bucket."""
+        if members is not None:
+            self.t.h.members = max(1, members)
+            self._refresh_flush()
+        if warming_up_until is not None:
+            self.t.h.warming_up_since = clock_ns(&self.t)
+            self.t.h.warming_up_until = warming_up_until
+        if predict is not None:
+            self.t.h.predict = predict
+        if trust_ns is not None:
+            self.t.h.trust_ns = trust_ns
+        if shared_bursts is not None:
+            self.t.h.shared_bursts = shared_bursts
+        if near_ns is not None:
+            if near_ns <= 0:
+                raise CrdtbucketError(f"near_ns is {near_ns}: it must be above 0")
+            self.enter()
+            set_near(&self.t, near_ns)
+            self.leave()
+
+    @property
+    def near_ns(self):
+        """From which age (ns) of its newest news on a peer counts as silent."""
+        return self.t.h.near_ns
+
+    @property
+    def open_tokens(self):
+        """Tokens that a common store was asked for and that are not counted here yet, of all keys."""
+        return self.t.h.open_tokens
+
+    @open_tokens.setter
+    def open_tokens(self, int64_t tokens):
+        self.t.h.open_tokens = tokens
+
+    @property
+    def refused(self):
+        """Whether no process may serve under this node's name in this life."""
+        return bool(self.t.h.refused)
+
+    @refused.setter
+    def refused(self, bint yes):
+        self.t.h.refused = yes
+
+    @property
+    def warming_up_until(self):
+        return self.t.h.warming_up_until

@@ -1,0 +1,129 @@
+# What is to be sent.
+
+COLLECT_CHUNK = 65_536  # some 3 ms
+
+
+cdef class _Outbox(_Nodes):
+    @property
+    def version(self):
+        """The newest version in the log."""
+        return self.t.h.version
+
+    @property
+    def flush_wanted(self):
+        """Whether some key has taken so much that it should not wait for the round."""
+        return bool(self.t.h.flush_wanted)
+
+    def collect(self, bint flush=False):
+        """Gives versions and rates to the keys attempted since the last round (with `flush` to those that asked for an early
+        flush). Returns how many."""
+        cdef int64_t count = 0, place = 0, some
+        if not flush:
+            while place >= 0:
+                some, place = self.collect_some(place)
+                count += some
+            return count
+        cdef int64_t now = clock_ns(&self.t)
+        self.enter()
+        count = collect_flush(&self.t, now)
+        self.leave()
+        return count
+
+    def collect_some(self, int64_t place, int64_t most=COLLECT_CHUNK):
+        """A part of a round's `collect`, of about `most` keys, from `place` on, 0 at first: (how many were, where to go on
+        or -1 at the end). No take waits longer than for such a part."""
+        cdef int64_t count = 0, now = clock_ns(&self.t)
+        if place < 0 or place % 64:
+            raise CrdtbucketError(f"no round goes on from {place}")
+        while place >= 0 and count < most:
+            self.enter()
+            count += collect_round(&self.t, &place, min(most - count, SLICE), now)
+            self.leave()
+            self.pause()
+        if self.t.h.generations > 0xf0000000u:
+            self.open_epoch(self.t.h.spare_epoch)
+        return count, place
+
+    def touch(self, entries):
+        """Makes entries dirty for every link, as an attempt does (relaying)."""
+        cdef array places = array("I", entries)
+        cdef uint32_t e
+        for e in places:
+            if e >= self.t.h.bump:
+                raise CrdtbucketError(f"no entry {e}")
+        self.enter()
+        for e in places:
+            if self.t.hot[e].flags & ENTRY_USED:
+                log_append(&self.t, e)
+        self.leave()
+
+    def trim(self, uint64_t version):
+        """Every link that counts has acknowledged up to `version`."""
+        self.enter()
+        log_trim(&self.t, version)
+        self.leave()
+
+    def encode_log(self, uint64_t after, uint64_t upto, const uint16_t[::1] positions, size_t size):
+        """Entries with a version above `after`, at most `upto`, in at most `size` bytes: (bytes, last version covered,
+        entries). `positions[origin]` is its place in the announced table, 0xffff for none."""
+        cdef int64_t count = 0, now = clock_ns(&self.t)
+        cdef size_t used
+        self.check_positions(positions)
+        cdef uint8_t *out = <uint8_t *>PyMem_Malloc(size)
+        if not out:
+            raise MemoryError
+        try:
+            with nogil:
+                table_lock(&self.t)
+                used = encode_log(&self.t, &after, upto, &positions[0], now, out, size, &count)
+                table_unlock(&self.t)
+            return PyBytes_FromStringAndSize(<char *>out, used), after, count
+        finally:
+            PyMem_Free(out)
+
+    def encode_entries(self, const uint32_t[::1] entries, int64_t start, const uint16_t[::1] positions, size_t size):
+        """The given entries from position `start` on, in at most `size` bytes: (bytes, next position, entries)."""
+        return self._encode(&entries[0] if entries.shape[0] else NULL, start, entries.shape[0], positions, size)
+
+    def encode_indebted(self, int64_t start, const uint16_t[::1] positions, size_t size):
+        """All indebted entries from place `start` on: (bytes, next place or -1 at the end, entries)."""
+        cdef int64_t end = self.t.h.bump
+        data, place, count = self._encode(NULL, start, end, positions, size)
+        return data, -1 if place >= end else place, count
+
+    cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, const uint16_t[::1] positions, size_t size):
+        cdef int64_t count = 0, now = clock_ns(&self.t), i
+        cdef size_t used = 0
+        self.check_positions(positions)
+        if start < 0:
+            raise CrdtbucketError(f"positions start at 0, not {start}")
+        if entries:
+            for i in range(start, end):
+                if entries[i] >= self.t.h.bump:
+                    raise CrdtbucketError(f"no entry {entries[i]}")
+        cdef uint8_t *out = <uint8_t *>PyMem_Malloc(size)
+        if not out:
+            raise MemoryError
+        try:
+            if start < end:
+                with nogil:
+                    table_lock(&self.t)
+                    used = encode_entries(&self.t, entries, &start, end, &positions[0], now, out, size, &count)
+                    table_unlock(&self.t)
+            return PyBytes_FromStringAndSize(<char *>out, used), start, count
+        finally:
+            PyMem_Free(out)
+
+    cdef check_positions(self, const uint16_t[::1] positions):
+        cdef Py_ssize_t i
+        if positions.shape[0] != MAX_ORIGINS:
+            raise CrdtbucketError(f"positions must have {MAX_ORIGINS} items")
+        for i in range(MAX_ORIGINS):
+            if MAX_ORIGINS <= positions[i] < 0xffff:
+                raise CrdtbucketError(f"positions are below {MAX_ORIGINS}, not {positions[i]}")
+
+    cdef check_origins(self, const uint16_t[::1] origins):
+        cdef Py_ssize_t i
+        for i in range(origins.shape[0]):
+            if origins[i] >= MAX_ORIGINS or (origins[i] and not self.t.origins[origins[i]].used):
+                raise CrdtbucketError(f"no origin {origins[i]}")

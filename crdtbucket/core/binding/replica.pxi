@@ -1,0 +1,198 @@
+# A bucket's half of a talk with a common store that decides.
+
+
+cdef class BucketCore
+
+
+cdef class _Replica(_Decider):
+    cdef int current(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) noexcept:
+        """Finds the entry of a hash and brings it up to date; 0 when there is none of this bucket, or no memory for that. The
+        lock is held, or another process could give the entry to another key."""
+        cdef uint32_t e = table_find(self.t, lo, hi)
+        self.follow()
+        entry[0] = e
+        if e == <uint32_t>NONE:
+            return 0
+        if self.t.definitions[self.t.hot[e].bucket].name_hash != self.salt:
+            entry[0] = <uint32_t>NONE
+            return 0
+        return entry_renew(self.t, e, definition_for(self.t, self.slot, hi), now)
+
+    cdef uint32_t obtain(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) noexcept:
+        """As `current`, but makes an entry where there is none. Returns what was evicted for it, or NONE."""
+        cdef uint32_t gone = <uint32_t>NONE, slot
+        cdef definition_t *d
+        if not self.current(lo, hi, now, entry):
+            d = self.definition(hi, &slot)
+            entry_for_take(self.t, d, slot, lo, hi, 1, now, entry, &gone)
+        return gone
+
+    def open_call(self, object key, object cost=1):
+        """What a call to the common store states of a key, (low hash, high hash, generation, taken, refunded, debt in ns, wait in
+        ns): the own column, the confirmed debt, and how long the confirmed level here keeps `cost` from passing (0: not at
+        all). The key has an entry from now on; None when there is no room for one. Raises as `take`."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t)
+        cdef uint32_t e, gone
+        cdef own_state_t s
+        if self.table.refusal is not None:
+            raise self.table.refusal
+        self.locate(key, &lo, &hi)
+        self.fitting(hi, n)
+        self.table.enter()
+        gone = self.obtain(lo, hi, now, &e)
+        if e != <uint32_t>NONE:
+            own_state(self.t, e, n, now, &s)
+        self.table.leave()
+        self.table.forget_name(gone)
+        if e == <uint32_t>NONE:
+            return None
+        self.note_name(e, key)
+        return lo, hi, s.generation, s.taken, s.refunded, s.debt_ns, s.wait_ns
+
+    def close_call(self, object key, int64_t cost, *, bint allowed, int64_t taken, int64_t refunded, mode, debt=None,
+                   int64_t wait=0):
+        """Books what a call came to, and returns its Decision: `taken` and `refunded` tokens are counted here. `debt`: what
+        the store stated after it (ns), None for the confirmed debt here. `wait`: ns that a denied caller waits at least.
+        `cost` and the key are as in `open_call`."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef int64_t now = clock_ns(self.t)
+        cdef uint32_t e, slot, gone = <uint32_t>NONE
+        cdef definition_t *d
+        cdef outcome_t o
+        cdef own_state_t s
+        self.locate(key, &lo, &hi)
+        d = self.definition(hi, &slot)
+        memset(&o, 0, sizeof(o))
+        memset(&s, 0, sizeof(s))
+        o.allowed = allowed
+        self.table.enter()
+        if taken:
+            gone = self.obtain(lo, hi, now, &e)
+        else:
+            self.current(lo, hi, now, &e)
+        if e != <uint32_t>NONE:
+            if taken or refunded:
+                d = &self.t.definitions[self.t.hot[e].bucket]
+                book(self.t, d, e, taken, refunded, now)
+            count_offered(self.t, d, e, cost, allowed)
+            own_state(self.t, e, cost, now, &s)
+            o.entry, o.generation, o.origin, o.full_count = e, s.generation, self.t.hot[e].origin, self.t.hot[e].full_count
+        self.table.leave()
+        self.table.forget_name(gone)
+        o.debt_ns = s.debt_ns if debt is None else debt
+        if not allowed:
+            o.wait_ns = max(wait_for(d, o.debt_ns, cost), s.wait_ns, wait)
+        cdef Decision decision = self.answer(key, cost, slot, &o)
+        decision.mode = mode
+        self.count(slot, allowed, cost)
+        self.count_mode(slot, allowed, mode)
+        return decision
+
+    def take_as(self, object key, object cost, mode):
+        """A take whose Decision says `mode`."""
+        cdef Decision decision = BucketCore.take(self, key, cost)  # a strong bucket has no take of its own
+        decision.mode = mode
+        self.count_mode(decision.slot, decision.allowed and not decision.shadowed, mode)
+        return decision
+
+    def own(self, uint64_t lo, uint64_t hi):
+        """The own column of a key, by its hash: (generation, taken, refunded). None when the key has no entry."""
+        cdef uint32_t e
+        cdef own_state_t s
+        cdef int known
+        self.table.enter()
+        known = self.current(lo, hi, clock_ns(self.t), &e)
+        if known:
+            own_state(self.t, e, 0, 0, &s)
+        self.table.leave()
+        return (s.generation, s.taken, s.refunded) if known else None
+
+    def void(self, uint64_t lo, uint64_t hi, int64_t tokens):
+        """Counts `tokens` as taken and refunded: the common store has charged them to nobody. False when the entry is gone, or
+        there is no memory for it."""
+        cdef int64_t now = clock_ns(self.t)
+        cdef uint32_t e
+        cdef int done
+        self.table.enter()
+        done = self.current(lo, hi, now, &e) and book(
+            self.t, &self.t.definitions[self.t.hot[e].bucket], e, tokens, tokens, now)
+        self.table.leave()
+        return bool(done)
+
+    def advertised(self, uint64_t lo, uint64_t hi):
+        """All that this node states of a key, by its hash: (generation, taken, refunded, debt in ns, columns of others), each
+        column (node id, epoch, generation, taken, refunded). None when the key has no entry. Of a suspect
+        one the debt is what was taken in this life: the store knows better what is left of the rest."""
+        cdef int64_t now = clock_ns(self.t)
+        cdef uint32_t e, origin
+        cdef own_state_t s
+        cdef column_t c
+        cdef wire_column_t held[MAX_ORIGINS]                # Python's objects are made later: their finalizers may take
+        cdef uint32_t count = 0, i
+        cdef int known
+        memset(&c, 0, sizeof(c))
+        self.table.enter()
+        known = self.current(lo, hi, now, &e)
+        if known:
+            own_state(self.t, e, 0, now, &s)
+            if self.t.hot[e].flags & ENTRY_SUSPECT:
+                s.debt_ns = min(s.debt_ns, taken_ns(self.t, e))
+            while column_next(self.t, e, &c) and count < MAX_ORIGINS:
+                origin = column_origin(&c)
+                if origin == self.t.hot[e].origin or self.t.origins[origin].tombstone or not column_generation(&c):
+                    continue
+                held[count].origin, held[count].generation = origin, column_generation(&c)
+                held[count].taken, held[count].refunded = column_taken(&c), column_refunded(&c)
+                count += 1
+        self.table.leave()
+        if not known:
+            return None
+        others = [(self.t.origins[held[i].origin].node, self.t.origins[held[i].origin].epoch, held[i].generation, held[i].taken,
+                   held[i].refunded) for i in range(count)]
+        return s.generation, s.taken, s.refunded, s.debt_ns, others
+
+    def adopt(self, uint64_t lo, uint64_t hi, int64_t debt, bint same, columns):
+        """Joins the store's statement of a key: its debt (ns) and the columns for which that stands, each (origin id, generation,
+        taken, refunded), the own one included. `same`: the debt is in this definition, so it may be adopted. False when the
+        key has no entry."""
+        cdef int64_t now = clock_ns(self.t)
+        cdef uint32_t e, count = 0
+        cdef int known
+        cdef comparison_t *scratch
+        cdef wire_column_t *wire
+        columns = tuple(columns)
+        if len(columns) > MAX_ORIGINS:
+            raise WireError(f"{len(columns)} columns of one key, at most {MAX_ORIGINS} can be told apart")
+        scratch = <comparison_t *>PyMem_Calloc(1, sizeof(comparison_t))
+        wire = <wire_column_t *>PyMem_Malloc((len(columns) + 1) * sizeof(wire_column_t))
+        try:
+            if not scratch or not wire:
+                raise MemoryError
+            for origin, generation, taken, refunded in columns:
+                if not (0 < origin < MAX_ORIGINS and 0 <= refunded <= taken <= MAX_COST):
+                    raise WireError(f"({origin}, {generation}, {taken}, {refunded}) is no column")
+                wire[count].origin, wire[count].generation = origin, generation
+                wire[count].taken, wire[count].refunded = taken, refunded
+                count += 1
+            self.table.enter()
+            known = self.current(lo, hi, now, &e)
+            if known:
+                adopt(self.t, e, debt, same, wire, count, scratch, now)
+            self.table.leave()
+        finally:
+            PyMem_Free(scratch)
+            PyMem_Free(wire)
+        return bool(known)
+
+    def shortage(self, uint64_t lo, uint64_t hi, int64_t cost):
+        """How long (ns) the confirmed level of a key keeps `cost` from passing, 0 when it does not."""
+        cdef uint32_t e
+        cdef own_state_t s
+        s.wait_ns = 0
+        self.table.enter()
+        e = table_find(self.t, lo, hi)
+        if e != <uint32_t>NONE:
+            own_state(self.t, e, cost, clock_ns(self.t), &s)
+        self.table.leave()
+        return s.wait_ns

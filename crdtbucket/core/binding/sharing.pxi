@@ -1,0 +1,197 @@
+# A table that several processes of a host use at once: its header, who uses it, who leads.
+
+
+def read_header(const uint8_t[::1] data):
+    """What the first bytes of a file say of a table, as a dict; None when it is none, or was never finished."""
+    cdef const header_t *h = <const header_t *>&data[0] if data.shape[0] >= <Py_ssize_t>sizeof(header_t) else NULL
+    if not h or h.magic != TABLE_MAGIC:
+        return None
+    return {
+        "layout": h.layout, "boot": PyBytes_FromStringAndSize(<const char *>h.boot, 16), "pid_space": h.pid_space,
+        "time_space": h.time_space, "owner": h.owner, "size": h.size, "max_keys": h.max_keys,
+        "hash_key": PyBytes_FromStringAndSize(<const char *>h.hash_key, 16),
+    }
+
+
+def is_ours(const uint8_t[::1] data):
+    """Whether a file that begins with these bytes is a table, of whatever layout and state, or was to become one."""
+    cdef uint64_t magic
+    if data.shape[0] < <Py_ssize_t>sizeof(magic):
+        return False
+    memcpy(&magic, &data[0], sizeof(magic))
+    return magic == TABLE_MAGIC or magic == TABLE_UNFINISHED
+
+
+HEADER_BYTES = sizeof(header_t)
+LAYOUT = TABLE_LAYOUT
+MAX_VIEW_BYTES = VIEW_BYTES
+
+
+def table_size(int64_t max_keys):
+    """(bytes of a table's file, of these that it takes from the start)."""
+    cdef plan_t p = plan_table(max_keys)
+    return p.size, p.begun
+
+
+def table_damage(int fd, int64_t max_keys, bint alone):
+    """What keeps the table in a file of the right size from being used; None when nothing does. `alone`: no other process uses
+    it. Then it is looked through, about 0.1 us a key, and what a killed process left is mended."""
+    cdef table_t t
+    cdef const char *wrong
+    cdef int error = table_map(&t, fd, max_keys, 1)
+    if error:
+        raise OSError(error, os.strerror(error))
+    with nogil:
+        wrong = table_resume(&t, max_keys) if alone else header_fault(&t, max_keys)
+        table_close(&t)
+    return None if wrong is NULL else wrong.decode()
+
+
+cdef int64_t started(int64_t pid) except -2:
+    """When a process started, in clock ticks since boot; -1 when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return -1
+
+
+cdef class _Sharing(_Inbox):
+    cdef readonly bint leading
+    """Whether this process holds the lead."""
+
+    cdef bint leads(self) noexcept:
+        return self.leading
+
+    def verify(self):
+        """Checks all that must be true of the table: for tests and diagnosis. Raises CrdtbucketError."""
+        cdef const char *wrong
+        self.enter()
+        wrong = table_verify(&self.t)
+        self.leave()
+        if wrong:
+            raise CrdtbucketError(f"the table is damaged: {wrong.decode()}")
+
+    @property
+    def shared(self):
+        """Whether other processes may use the table."""
+        return bool(is_shared(&self.t))
+
+    @property
+    def repairs(self):
+        """How often a process died while it changed the table, and the next one mended that."""
+        return self.t.h.repairs
+
+    def claim(self):
+        """Counts decisions for this process from now on. Raises CrdtbucketError when too many processes use the table."""
+        cdef int64_t pid = os.getpid(), since = started(os.getpid())
+        cdef int i, free = -1, backed = 1
+        cdef worker_t seen
+        cdef worker_t *w
+        for i in range(MAX_WORKERS):
+            w = &self.t.workers[i]
+            seen = w[0]
+            if seen.pid and started(seen.pid) == seen.started:
+                continue                                    # asked without the lock: files are read for it
+            self.enter()
+            if w.pid == seen.pid and w.started == seen.started:
+                backed = back_counts(&self.t, i)
+                if backed:
+                    free = i
+                    w.pid, w.started = pid, since
+                    self.t.counts = self.t.all_counts + free * MAX_DEFINITIONS
+            self.leave()
+            if free >= 0 or not backed:
+                break
+        if not backed:
+            raise CrdtbucketError("no memory for the counters of one more process: the file system is full")
+        if free < 0:
+            raise CrdtbucketError(f"{MAX_WORKERS} processes use the table: start fewer, or give each group its own")
+
+    def unclaim(self):
+        """This process ends its use; what it counted stays."""
+        self.enter()
+        self.t.workers[(self.t.counts - self.t.all_counts) // MAX_DEFINITIONS].started = 0
+        self.leave()
+
+    def workers(self):
+        """Numbers of the processes that use the table now."""
+        return [self.t.workers[i].pid for i in range(MAX_WORKERS)
+                if self.t.workers[i].pid and started(self.t.workers[i].pid) == self.t.workers[i].started]
+
+    def after_fork(self, int fd):
+        """In a child: the file under a description of its own, and counters of its own."""
+        cdef int error = table_remap(&self.t, fd)
+        if error:
+            raise OSError(error, os.strerror(error))
+        self.leading = False
+        self.claim()
+
+    def lead(self):
+        """Tries to become the one process that speaks to the peers; True when it is. The thread that asked holds the lead until
+        `yield_lead` or its end: then another process gets it."""
+        if self.leading:
+            return True
+        if not lead_trylock(&self.t):
+            return False
+        self.leading = True
+        self.t.h.leader = os.getpid()
+        return True
+
+    def yield_lead(self):
+        """Gives the lead back; in the thread that got it."""
+        if self.leading:
+            self.leading = False
+            self.t.h.leader = 0
+            lead_unlock(&self.t)
+
+    @property
+    def hash_key(self):
+        """The key of the hash of bucket keys: 16 bytes."""
+        return PyBytes_FromStringAndSize(<const char *>self.t.h.hash_key, 16)
+
+    @property
+    def leader(self):
+        """The number of the process that speaks to the peers, or last did; 0 for none."""
+        return self.t.h.leader
+
+    def read_handoff(self):
+        """What the process that leads, or led last in this life of the node, left for the next; b"" for nothing."""
+        cdef uint32_t at = self.t.h.handoff
+        if not at:
+            return b""
+        return PyBytes_FromStringAndSize(<const char *>self.t.handoff + (at - 1) * HANDOFF_BYTES, self.t.h.handoff_bytes[at - 1])
+
+    def write_handoff(self, bytes data not None):
+        """Replaces the notes; they are there whole, or the old ones are."""
+        cdef uint32_t place = 1 if self.t.h.handoff == 1 else 0
+        cdef uint8_t *at = self.t.handoff + place * HANDOFF_BYTES
+        if len(data) > HANDOFF_BYTES or not back(&self.t, at, len(data) + 1):
+            raise CrdtbucketError(f"no room for a hand-over of {len(data)} bytes, at most {HANDOFF_BYTES} in a table")
+        memcpy(at, PyBytes_AS_STRING(data), len(data))
+        self.t.h.handoff_bytes[place] = len(data)
+        set_handoff(self.t.h, place + 1)
+
+    def write_view(self, bytes data not None):
+        """Shows other processes what this one, which leads, knows of the mesh, in place of what it showed before."""
+        cdef uint8_t *at = self.t.view + view_next(&self.t) * VIEW_BYTES
+        if len(data) > VIEW_BYTES or not back(&self.t, at, len(data) + 1):
+            raise CrdtbucketError(f"no room for a view of {len(data)} bytes, at most {MAX_VIEW_BYTES} in a table")
+        memcpy(at, PyBytes_AS_STRING(data), len(data))
+        view_show(&self.t, len(data))
+
+    def read_view(self):
+        """What the process that leads showed last in this life of the node, whole; b"" for nothing."""
+        cdef int64_t got = -1
+        cdef uint8_t *copy
+        if not self.t.h.view_bytes[0] and not self.t.h.view_bytes[1]:
+            return b""
+        copy = <uint8_t *>PyMem_Malloc(VIEW_BYTES)
+        if not copy:
+            raise MemoryError
+        try:
+            while got < 0:  # the leader shows one a second
+                got = view_copy(&self.t, copy)
+            return PyBytes_FromStringAndSize(<const char *>copy, got)
+        finally:
+            PyMem_Free(copy)

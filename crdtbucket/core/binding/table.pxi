@@ -1,0 +1,240 @@
+# The table, whole: how it is opened, kept and looked at.
+
+
+cdef class Table(_Sharing):
+    """One node's keys of all buckets, in one memory mapping. Times are integer ns of CLOCK_BOOTTIME, or of `set_time`."""
+
+    def __cinit__(self, *, int64_t max_keys=1_000_000, bytes hash_key=None, bint virtual=False, double grace=15.0,
+                  int max_names=10_000, epoch=None, int fd=-1, host=None, bint join=False):
+        """`fd`: of a file that other processes map, too; the table does not close it. It is empty, and `host` is then what the
+        header is to say: (boot id, pid space, time space, owner); or it is a table that was checked. `join`: others use it now,
+        so its epoch goes on."""
+        cdef uint64_t key[2]
+        cdef int error
+        cdef bint made = True
+        if not 16 <= max_keys <= 1 << 30:
+            raise CrdtbucketError(f"max_keys must be 16 to {1 << 30}, not {max_keys}")
+        if not 0 <= grace <= 1e9:
+            raise CrdtbucketError(f"grace must be 0 to 1e9 s, not {grace}")
+        if fd >= 0 and not SHARED_TABLES:
+            raise CrdtbucketError(f"tables of several processes need Linux, and this is {os.uname().sysname}: without `shared` "
+                                  "each process has a table of its own")
+        hash_key = os.urandom(16) if hash_key is None else hash_key
+        if len(hash_key) != 16:
+            raise CrdtbucketError(f"hash_key must be 16 bytes, not {len(hash_key)}")
+        memcpy(key, PyBytes_AS_STRING(hash_key), 16)
+        if fd < 0:
+            error = table_open(&self.t, max_keys, key, virtual)
+        elif os.fstat(fd).st_size:
+            made = False
+            error = table_map(&self.t, fd, max_keys, virtual)
+        else:
+            error = table_create(&self.t, fd, max_keys, key, virtual)
+        if error:
+            raise OSError(error, os.strerror(error)) if fd >= 0 else MemoryError(
+                f"no memory for {max_keys} keys: {os.strerror(error)}")
+        self.opened = 1
+        self.t.ticker = &_TICKER
+        self.names = {}
+        self.max_names = max_names
+        self.slots = {}
+        if virtual:
+            self.t.virtual_ns = 0
+        if made:
+            self.t.h.grace_ns = <int64_t>(grace * 1e9)
+            if host is not None:
+                boot, pid_space, time_space, owner = host
+                self.describe(boot, pid_space, time_space, owner)
+        if fd >= 0:
+            self.claim()
+        else:
+            self.t.workers[0].pid = 1
+        if not join:
+            self.begin_epoch(int.from_bytes(os.urandom(8), "little") | 1 if epoch is None else epoch)
+
+    cdef describe(self, bytes boot, uint64_t pid_space, uint64_t time_space, uint64_t owner):
+        memcpy(self.t.h.boot, PyBytes_AS_STRING(boot), 16)
+        self.t.h.pid_space, self.t.h.time_space, self.t.h.owner = pid_space, time_space, owner
+
+    cdef begin_epoch(self, epoch):
+        """Nobody used the table before this: takes count under a new epoch, and of the peers nothing is known but their columns."""
+        cdef uint32_t i
+        self.enter()
+        for i in range(1, MAX_NODES):
+            if self.t.nodes[i].known:
+                forget_node(&self.t, i, clock_ns(&self.t))
+            memset(&self.t.nodes[i], 0, sizeof(node_t))
+        self.t.h.warming_up_until = -(1 << 63)
+        self.t.h.members = 1
+        self.t.h.open_tokens = 0
+        self.t.h.handoff = self.t.h.refused = 0
+        self.t.h.view_bytes[0] = self.t.h.view_bytes[1] = 0
+        drop_unknown_epochs(&self.t)
+        self.leave()
+        self.t.h.spare_epoch = int.from_bytes(os.urandom(8), "little") | 1
+        self.open_epoch(epoch)
+
+    # ---- upkeep ----
+
+    def sweep(self, int64_t most=4096):
+        """Looks at the next `most` entries and evicts full ones that were sent and are idle. Returns how many."""
+        most = max(0, min(most, self.t.h.bump))
+        cdef uint32_t *gone = <uint32_t *>PyMem_Malloc(most * sizeof(uint32_t))
+        cdef int64_t n, i
+        if not gone:
+            raise MemoryError
+        self.enter()
+        n = sweep(&self.t, most, clock_ns(&self.t), gone)
+        self.leave()
+        for i in range(n):
+            self.forget_name(gone[i])
+        PyMem_Free(gone)
+        return n
+
+    def shift(self, int64_t ns):
+        """The clock jumped by `ns` against the peers': levels stay where they were, at most at their ceiling of debt."""
+        self.enter()
+        shift_all(&self.t, ns, clock_ns(&self.t))
+        self.leave()
+
+    @property
+    def longest_debt(self):
+        """The longest time to full of any definition, in ns: after it a take is history."""
+        cdef uint32_t i
+        return max((self.t.definitions[i].cap_ns for i in range(self.t.h.definitions)), default=0)
+
+    def owing(self, int64_t place):
+        """Of the entries from `place` on, as many as may be looked at in one go: the epochs that have a column in one that owes,
+        each with the longest time (ns) in which such a bucket fills from its ceiling of debt; and the next place, -1 at
+        the end. O(entries looked at)."""
+        cdef int64_t longest[MAX_ORIGINS]
+        cdef uint32_t i
+        memset(longest, 0, sizeof(longest))
+        place = max(0, place)
+        self.enter()
+        columns_that_owe(&self.t, place, SLICE, clock_ns(&self.t), longest)
+        self.leave()
+        found = {self.t.origins[i].epoch: longest[i] for i in range(1, MAX_ORIGINS) if longest[i] and self.t.origins[i].used}
+        place += SLICE
+        return found, place if place < self.t.h.bump else -1
+
+    def add_tombstone(self, uint64_t epoch):
+        """Columns of this dead epoch count no more, here: every live peer knows its final counts. Levels do not move."""
+        cdef uint32_t origin = origin_find(&self.t, epoch)
+        if not origin or origin == self.t.h.own_origin:
+            return False
+        cdef int64_t pruned
+        self.enter()
+        pruned = prune(&self.t, origin, 0, self.t.h.bump)
+        self.t.origins[origin].tombstone = pruned >= 0
+        self.leave()
+        return pruned >= 0
+
+    def remove_tombstone(self, uint64_t epoch):
+        """Columns of this epoch count again, from what is stated of them: whoever was taken for dead runs. It is
+        announced to the peers again."""
+        cdef uint32_t origin = origin_find(&self.t, epoch)
+        if origin:
+            origin_return(&self.t, origin)
+
+    def release(self, uint64_t epoch):
+        """Forgets a marked epoch; its id may be used again."""
+        cdef uint32_t origin = origin_find(&self.t, epoch)
+        if origin and self.t.origins[origin].tombstone:
+            self.t.origins[origin].used = 0
+            self.t.h.origins_changed += 1
+            self.t.h.released += 1
+
+    def digest(self, uint64_t first, uint64_t last, int64_t most=INT64_MAX, bint all_entries=False):
+        """Of indebted quiet entries (with `all_entries` of all) whose hash (high half) is in [first, last]: (entries, sum of fingerprints, sum of debts in ns,
+        where to go on or 0), at most about `most`."""
+        cdef uint64_t total = 0, debt = 0, following = 0
+        cdef int64_t count, now = clock_ns(&self.t)
+        with nogil:
+            table_lock(&self.t)
+            count = digest_range(&self.t, first, last, most, now, all_entries, NULL, &total, &debt, &following)
+            table_unlock(&self.t)
+        return count, total, debt, following
+
+    def digest_items(self, uint64_t first, uint64_t last, int64_t most, bint all_entries=False):
+        """The entries of such a range, 32 bytes each: hash (16), fingerprint, debt in ns (little-endian)."""
+        cdef uint64_t total = 0, debt = 0, following = 0
+        cdef int64_t count, now = clock_ns(&self.t)
+        most = max(0, min(most, self.t.h.max_keys))
+        cdef digest_item_t *items = <digest_item_t *>PyMem_Malloc((most + DIGEST_SLACK) * sizeof(digest_item_t))
+        if not items:
+            raise MemoryError
+        try:
+            self.enter()
+            count = digest_range(&self.t, first, last, most, now, all_entries, items, &total, &debt, &following)
+            self.leave()
+            count = min(count, most + DIGEST_SLACK)
+            return PyBytes_FromStringAndSize(<char *>items, count * sizeof(digest_item_t))
+        finally:
+            PyMem_Free(items)
+
+    def hashes(self, entries):
+        """(name hash of the bucket, low and high half of the key's hash) of each of these entries that is still in use."""
+        cdef uint32_t e
+        out = []
+        for e in entries:
+            if e < self.t.h.bump and self.t.hot[e].flags & ENTRY_USED:
+                out.append((self.t.definitions[self.t.hot[e].bucket].name_hash, self.t.hot[e].hash_lo, self.t.hot[e].hash_hi))
+        return out
+
+    def find(self, uint64_t lo, uint64_t hi):
+        """The entry with this hash, or -1."""
+        cdef uint32_t e = table_find(&self.t, lo, hi)
+        return -1 if e == <uint32_t>NONE else <int64_t>e
+
+    # ---- looking ----
+
+    def __len__(self):
+        return self.t.h.entries
+
+    @property
+    def max_keys(self):
+        """Keys that fit at once."""
+        return self.t.h.max_keys
+
+    @property
+    def places(self):
+        """Entries ever used at once: `encode_indebted` goes over so many places."""
+        return self.t.h.bump
+
+    def survey(self, int64_t most=1 << 22):
+        """How full the keys of each bucket are: {name hash: (keys without a whole token, tokens lacking to full of all keys,
+        of the key that lacks most)}. Looks at `most` keys, of a larger table at others each time, and takes these for all.
+        About 4 ns a key, without the interpreter's lock; no take waits longer than for some 20 us of it."""
+        cdef int64_t places = self.t.h.bump, now = clock_ns(&self.t), at = self.surveyed, done
+        cdef uint32_t i, count = self.t.h.definitions
+        cdef double share = 1.0
+        cdef survey_t *s = <survey_t *>PyMem_Calloc(count + 1, sizeof(survey_t))
+        if not s:
+            raise MemoryError
+        most = max(1, min(most, places))
+        try:
+            survey_open(&self.t, s, count)
+            if places:
+                share = <double>most / <double>places
+                self.surveyed = (at + most) % places
+                for done in range(0, most, SURVEY_CHUNK):
+                    with nogil:
+                        table_lock(&self.t)
+                        survey_places(&self.t, at + done, min(most - done, SURVEY_CHUNK), now, s, count)
+                        table_unlock(&self.t)
+                        let_others_in(&self.t)
+            return {self.t.definitions[i].name_hash: (round(s[i].empty / share), s[i].debt / share, s[i].highest)
+                    for i in range(count) if s[i].owner == i}
+        finally:
+            PyMem_Free(s)
+
+    def stats(self):
+        """Counters of the table: a dict of integers."""
+        cdef header_t *h = self.t.h
+        return {
+            "keys": h.entries, "max_keys": h.max_keys, "bytes": table_bytes(&self.t), "inserted": h.inserted,
+            "evicted_full": h.evicted_full, "evicted_indebted": h.evicted_indebted, "refused_full": h.refused_full,
+            "refused_columns": h.refused_columns, "forgotten": h.forgotten, "unlogged": h.unlogged,
+            "version": h.version,
+        }

@@ -1,0 +1,126 @@
+# Takes of several buckets at once: all of them, or none.
+
+
+cdef struct part_t:
+    PyObject *bucket
+    PyObject *key
+    uint64_t lo, hi
+    int64_t cost
+    uint32_t slot
+    outcome_t o
+
+
+def take_all(wanted):
+    """Takes from several buckets of one table at one moment, all of it or nothing. `wanted`: a (bucket, key, cost) each; costs of
+    one key add up. Returns a tuple of as many Decisions, in their order; what names the same key shares one. When one is
+    denied, nothing is taken: then each says what it would get alone, and the one that waits longest counts as denied.
+    All arguments are checked before anything is taken. Raises as `take`, and TypeError for buckets of several tables."""
+    cdef tuple items = tuple(wanted)
+    cdef Py_ssize_t count = len(items), parts, i
+    if not count:
+        return ()
+    cdef part_t *part = <part_t *>PyMem_Calloc(count, sizeof(part_t))
+    cdef Py_ssize_t *place = <Py_ssize_t *>PyMem_Malloc(count * sizeof(Py_ssize_t))
+    held = []
+    try:
+        if not part or not place:
+            raise MemoryError
+        parts = read_parts(items, part, place, held)
+        take_parts(part, parts)
+        answers = [(<BucketCore>part[i].bucket).answer(<object>part[i].key, part[i].cost, part[i].slot, &part[i].o)
+                   for i in range(parts)]
+        return tuple([answers[place[i]] for i in range(count)])
+    finally:
+        PyMem_Free(part)
+        PyMem_Free(place)
+
+
+cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list held) except -1:
+    """Fills in a part for each key that is named, and which part each item is of. Returns how many parts there are. `held` keeps
+    alive what they point to."""
+    cdef BucketCore bucket
+    cdef Table table = None
+    cdef Py_ssize_t parts = 0, at, i
+    cdef uint64_t lo = 0, hi = 0
+    cdef int64_t n
+    for i in range(len(items)):
+        bucket, key, cost = items[i]
+        if bucket is None or (table is not None and bucket.table is not table):
+            raise TypeError("only buckets of one table can be taken from together: pass those of one limiter")
+        table = bucket.table
+        n = bucket.cost_of(cost)
+        bucket.locate(key, &lo, &hi)
+        at = 0
+        while at < parts and not (part[at].lo == lo and part[at].hi == hi and (<BucketCore>part[at].bucket).salt == bucket.salt):
+            at += 1
+        if at == parts:
+            held.append((bucket, key))
+            part[at].bucket, part[at].key, part[at].lo, part[at].hi = <PyObject *>bucket, <PyObject *>key, lo, hi
+            parts += 1
+        part[at].cost += n
+        if part[at].cost > bucket.largest:
+            raise CostExceedsCapacity(part[at].cost, bucket.largest)
+        part[at].slot = bucket.fitting(hi, part[at].cost)
+        place[i] = at
+    if table.refusal is not None:
+        raise table.refusal
+    return parts
+
+
+cdef int take_parts(part_t *part, Py_ssize_t parts) except -1:
+    """Takes all of the parts or none, and leaves the outcome of each. What would be denied, as it seems, is asked first, so that
+    hardly ever is anything taken for it that has to be given back."""
+    cdef int64_t now = clock_ns((<BucketCore>part[0].bucket).t)
+    cdef Py_ssize_t first = 0, taken = 0, i, at
+    for i in range(parts):
+        look_at_part(&part[i], now)
+        if part[i].o.wait_ns > part[first].o.wait_ns:
+            first = i
+    try:
+        while taken < parts and take_part(&part[turn(taken, first)], now):
+            taken += 1
+    except BaseException:
+        give_back_parts(part, taken, first)
+        raise
+    if taken < parts:
+        give_back_parts(part, taken, first)
+    for i in range(min(taken + 1, parts)):              # last, since it may call for a flush
+        at = turn(i, first)
+        (<BucketCore>part[at].bucket).count(part[at].slot, part[at].o.allowed, part[at].cost)
+    if taken and taken < parts:
+        for i in range(parts):
+            if i != taken:
+                look_at_part(&part[turn(i, first)], now)
+    return 0
+
+
+cdef Py_ssize_t turn(Py_ssize_t step, Py_ssize_t first) noexcept:
+    """Which part is taken at a step: `first`, then the others in their order."""
+    return first if not step else step - 1 if step <= first else step
+
+
+cdef bint is_shadow(part_t *part) noexcept:
+    return (<BucketCore>part.bucket).t.definitions[part.slot].shadow
+
+
+cdef void look_at_part(part_t *part, int64_t now) noexcept:
+    """The outcome that a take would have now. A shadow denies nobody, so nobody waits for it."""
+    (<BucketCore>part.bucket).look(part.lo, part.hi, &part.slot, part.cost, now, &part.o)
+    if is_shadow(part):
+        part.o.wait_ns = 0
+
+
+cdef int take_part(part_t *part, int64_t now) except -1:
+    """One take. 0 when it is denied, and its bucket is no shadow."""
+    cdef BucketCore bucket = <BucketCore>part.bucket
+    return bucket.decide(<object>part.key, part.lo, part.hi, &part.slot, part.cost, now, &part.o) or is_shadow(part)
+
+
+cdef int give_back_parts(part_t *part, Py_ssize_t taken, Py_ssize_t first) except -1:
+    cdef Py_ssize_t step
+    cdef part_t *one
+    for step in range(taken):
+        one = &part[turn(step, first)]
+        if one.o.allowed:
+            (<BucketCore>one.bucket).give_back(one.lo, one.hi, one.o.generation, one.o.origin, one.o.full_count, one.cost)
+    return 0

@@ -1,0 +1,32 @@
+/* The text of a key, in place. */
+#ifndef CRDTBUCKET_BINDING_TEXT_H
+#define CRDTBUCKET_BINDING_TEXT_H
+
+#include <Python.h>
+#include <stdint.h>
+
+#include "../memory/atomics.h"
+
+/* The bytes of a str (as UTF-8) or bytes, in place. 0 for anything else, and for a str that has no
+ * UTF-8; no error is left. */
+static inline int text_view(PyObject *key, const uint8_t **data, Py_ssize_t *size)
+{
+    if (LIKELY(PyUnicode_Check(key))) {
+        if (LIKELY(PyUnicode_IS_COMPACT_ASCII(key))) {
+            *data = (const uint8_t *)PyUnicode_1BYTE_DATA(key);
+            *size = PyUnicode_GET_LENGTH(key);
+            return 1;
+        }
+        *data = (const uint8_t *)PyUnicode_AsUTF8AndSize(key, size);
+        if (!*data)
+            PyErr_Clear();
+        return *data != NULL;
+    }
+    if (!PyBytes_Check(key))
+        return 0;
+    *data = (const uint8_t *)PyBytes_AS_STRING(key);
+    *size = PyBytes_GET_SIZE(key);
+    return 1;
+}
+
+#endif

@@ -1,0 +1,91 @@
+/* Changes of a level that are no decision: refund, reset, settle. */
+#ifndef CRDTBUCKET_LEVEL_GIVE_BACK_H
+#define CRDTBUCKET_LEVEL_GIVE_BACK_H
+
+#include "take.h"
+
+/* Gives `n` tokens back. The caller has checked that the bucket was neither full nor forgiven since
+ * the take. 0 when memory for the refund's column is at its limit. */
+static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    column_t c;
+    i128 least = entry_least(t, e, d, now);
+    advance(t, e, d, least, now);
+    if (!column_find(t, e, hot->origin, &c)) {
+        if (!column_new(t, e, hot->origin, 1, &c))
+            return 0;
+    } else if (!column_widen(t, e, &c))
+        return 0;
+    ADD(c.block->refunded[c.i], (uint64_t)n);
+    ADD(hot->averaged_net, -n);
+    ADD(hot->word, -(uint64_t)n);
+    advance(t, e, d, least, now);
+    mark_attempted(t, e);
+    return 1;
+}
+
+/* Whether the take of a decision still stands in the column that is counted now. */
+static inline int still_charged(const table_t *t, uint32_t e, uint32_t generation, uint16_t origin,
+                                uint32_t bucket)
+{
+    const hot_t *hot = &t->hot[e];
+    return hot->generation == generation && hot->origin == origin && origin == t->h->own_origin
+           && hot->bucket == bucket;
+}
+
+/* A refund of a take after which the bucket was full or forgiven is worth nothing: time gave the
+ * tokens back. */
+static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32_t full_count,
+                                 int64_t n, int64_t now)
+{
+    advance(t, e, d, entry_least(t, e, d, now), now);
+    if (LOAD(t->hot[e].full_count) != full_count || own_refunded(t, e) >= TOKEN_ROLL)
+        return 0;
+    return refund(t, d, e, n, now) ? n : 0;
+}
+
+/* Gives back what makes the bucket full, but no more than this node has taken and not given back.
+ * Returns the tokens. */
+static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    advance(t, e, d, entry_least(t, e, d, now), now);
+    int64_t net = entry_net(t, e);
+    i128 tokens = (debt_units(d, LOAD(hot->base), net, now) + d->q - 1) / d->q;
+    int64_t n = tokens < net ? (int64_t)tokens : net;
+    if (n <= 0 || own_refunded(t, e) >= TOKEN_ROLL || !refund(t, d, e, n, now))
+        return 0;
+    /* No take from before comes back a second time. */
+    ADD(hot->full_count, 1);
+    return n;
+}
+
+/* Charges `n` tokens even when the level has fewer. What would lie beyond the ceiling of debt is
+ * forgiven and is not counted either, so that the column rises no faster than peers believe.
+ * Returns the tokens that were charged. */
+static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    int64_t most = d->capacity + d->max_debt, charged;
+    uint64_t word;
+    i128 least = entry_least(t, e, d, now);
+    do {
+        advance(t, e, d, least, now);
+        word = LOAD(hot->word);
+        i128 room =
+            (cap_units(d) - debt_units(d, LOAD(hot->base), net_of(word), now) + slack_units(d))
+            / d->q;
+        charged = room > most ? most : room > 0 ? (int64_t)room : 0;
+        if (charged > n)
+            charged = n;
+        /* A column has no more room, and is closed after this. */
+        if (charged > 4 * TOKEN_ROLL)
+            charged = 4 * TOKEN_ROLL;
+    } while (!CAS(hot->word, word, word + (uint64_t)charged));
+    ADD_SATURATED(d->forgiven, n - charged);
+    count_offered(t, d, e, charged, 1);
+    return charged;
+}
+
+#endif

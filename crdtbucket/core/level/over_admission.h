@@ -1,0 +1,36 @@
+/* Over-admission: how far debts passed the capacity. It is measured for people alone; no decision
+ * reads it. */
+#ifndef CRDTBUCKET_LEVEL_OVER_ADMISSION_H
+#define CRDTBUCKET_LEVEL_OVER_ADMISSION_H
+
+#include "units.h"
+
+#define MINUTE (60 * SECOND)
+
+/* A debt (units) was raised, not by a take of this node's level: keeps the most by which one passed
+ * the capacity within the running minute and the one before. The table's lock is held. */
+static inline void note_over_admission(definition_t *d, i128 debt, int64_t now)
+{
+    if (LIKELY(debt < full_units(d) + d->q))
+        return;
+    i128 over = (debt - full_units(d)) / d->q;
+    int64_t minute = now / MINUTE;
+    if (minute != d->over_admitted_minute) {
+        d->over_admitted_before = minute == d->over_admitted_minute + 1 ? d->over_admitted : 0;
+        d->over_admitted = 0;
+        d->over_admitted_minute = minute;
+    }
+    if (over > d->over_admitted)
+        d->over_admitted = over > INT64_MAX ? INT64_MAX : (int64_t)over;
+}
+
+static inline int64_t over_admitted_tokens(const definition_t *d, int64_t now)
+{
+    int64_t minutes = now / MINUTE - d->over_admitted_minute;
+    if (minutes > 1)
+        return 0;
+    return minutes == 1 || d->over_admitted > d->over_admitted_before ? d->over_admitted
+                                                                      : d->over_admitted_before;
+}
+
+#endif

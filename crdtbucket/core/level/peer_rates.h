@@ -1,0 +1,172 @@
+/* The rates that peers advertise of a key, as they count now. */
+#ifndef CRDTBUCKET_LEVEL_PEER_RATES_H
+#define CRDTBUCKET_LEVEL_PEER_RATES_H
+
+#include <math.h>
+
+#include "../memory/columns.h"
+#include "earlier_limits.h"
+#include "packed_rate.h"
+
+/* The library's calls, which also care for what is no number, cost more than all around them. */
+static inline double larger(double a, double b) { return a > b ? a : b; }
+static inline double smaller(double a, double b) { return a < b ? a : b; }
+
+/* Time constants of the two averages, the fast one at least. */
+#define FAST_NS 50e6
+/* Of the near horizon: the fast one where rounds are slow or far. */
+#define FAST_PART 12.0
+#define SLOW_NS 120e9
+#define PEAK_NS 5e9 /* and that by which the memory of a burst fades */
+/* Weight of one second: a single call is no rate of calls in its millisecond. */
+#define SEEN_LEAST 0.0083
+/* Refill rates that the demand of one node counts for in shares: a storm buys no more. */
+#define CLAIM_MOST 2.0
+
+/* The time constant of fast rates. A fast rate stands until the next update: where updates are slow
+ * to come, one call must not count for as many as fit between two of them. */
+static inline double fast_ns(const table_t *t)
+{
+    return larger(FAST_NS, (double)t->h->near_ns / FAST_PART);
+}
+
+/* Tokens admitted since the last averaging. */
+static inline int64_t admitted_since(const hot_t *hot)
+{
+    return net_of(LOAD(hot->word)) - LOAD(hot->averaged_net);
+}
+
+/* A node's offered rate as far as it counts in shares. Below this demand is shared in proportion,
+ * so that every call has the same chance, as in one bucket; beyond it more calls, such as a storm
+ * of retries, get no more. */
+static inline double claim(const definition_t *d, double rate)
+{
+    return smaller(rate, CLAIM_MOST * d->per_second);
+}
+
+GLANCES static inline double own_slow_claim(const cold_t *c, const definition_t *d)
+{
+    return claim(d, (double)c->slow / larger(c->weight, SEEN_LEAST));
+}
+
+/* Part of the refill that demand of `claims` tokens/s in all gets of what it asks for. */
+static inline double refill_share(const definition_t *d, double claims)
+{
+    return claims > 0 ? smaller(1.0, d->per_second / claims) : 1.0;
+}
+
+/* 73 minutes; what seems to be further ahead is old, since stamps wrap after 52 days. */
+#define STAMPS_AHEAD (UINT32_C(1) << 22)
+
+/* Whether the newest complete round of a node came after the time `seen`, a stamp of one of its
+ * columns. */
+GLANCES static inline int seen_later(const node_t *n, uint32_t last_seen)
+{
+    return last_seen - stamp_of(n->last_seen) >= STAMPS_AHEAD;
+}
+
+/* Net tokens that others relayed since the newest update of the owner itself. No sum of them is
+ * kept: they are what the column has now beyond its count at that update. When a later round of the
+ * owner came without the key, nobody has relayed anything since: it would have moved `known`. */
+GLANCES static inline int64_t relayed_tokens(const node_t *n, const column_t *c)
+{
+    int64_t relayed = (int64_t)((uint64_t)column_net(c) - c->c->known[c->i]);
+    return relayed < 0 || seen_later(n, c->c->last_seen[c->i]) ? 0 : relayed;
+}
+
+/* How far an advertised rate has faded, because complete rounds came without the key. */
+GLANCES static inline double fade(const node_t *n, uint32_t last_seen, double constant_ns)
+{
+    if (!seen_later(n, last_seen))
+        return 1.0;
+    double x = (double)(n->last_seen - stamp_ns(last_seen, n->last_seen)) / constant_ns;
+    return x < 40 ? exp(-x) : 0.0;
+}
+
+/* The age of the newest update of a column's owner: of a complete round, or of its own entry of
+ * this key. */
+GLANCES static inline int64_t age_of(const node_t *n, const column_t *c, int64_t now)
+{
+    int64_t own_entry = stamp_ns(c->c->last_seen[c->i], now),
+            age = now - (n->last_seen > own_entry ? n->last_seen : own_entry);
+    return age > 0 ? age : 0;
+}
+
+GLANCES static inline double slow_rate(const node_t *n, const column_t *c)
+{
+    return unpack_rate(c->c->slow[c->i]) * fade(n, c->c->last_seen[c->i], SLOW_NS);
+}
+
+/* A peer that is silent beyond the near horizon is predicted by its slow rate. Its last known 50 ms
+ * may have held a single call, and that rate would be held back during the whole partition. */
+GLANCES static inline double fast_rate(const table_t *t, const node_t *n, const column_t *c,
+                                       double slow, int64_t age)
+{
+    return age > t->h->near_ns
+               ? slow
+               : unpack_rate(c->c->fast[c->i]) * fade(n, c->c->last_seen[c->i], fast_ns(t));
+}
+
+/* What is left at `now` of a peak of `since`. */
+GLANCES static inline double remembered(uint16_t peak, int64_t since, int64_t now)
+{
+    return peak && now - since < 40 * PEAK_NS
+               ? unpack_rate(peak) * exp((double)(since - now) / PEAK_NS)
+               : 0.0;
+}
+
+/* A cost in a byte, rounded up by a quarter at most: four classes from each power of two to the
+ * next. */
+static inline uint8_t cost_class(int64_t n)
+{
+    if (n <= 1)
+        return 0;
+    int exponent = 63 - __builtin_clzll((uint64_t)n);
+    int64_t quarters = (n << 2) >> exponent;
+    return (uint8_t)(4 * exponent + (int)(quarters - 4) + (quarters << exponent < n << 2));
+}
+
+static inline double cost_of_class(uint8_t class)
+{
+    return ldexp((double)(4 + (class & 3)) / 4.0, class >> 2);
+}
+
+/* Most tokens that a reserve holds, see below. */
+GLANCES static inline double reserve_most(const table_t *t, const definition_t *d, double cost)
+{
+    return larger(cost, (double)d->capacity / (200.0 * (double)t->h->members));
+}
+
+/* Tokens that a silent peer took from `from` to `to`, of all whose demand counts for `claims`.
+ * Before the present limit its demand counts by the largest one that held then. */
+GLANCES static inline double far_taken(const definition_t *d, double slow, double claims,
+                                       int64_t near, int64_t from, int64_t to)
+{
+    double seconds = seconds_granted(d, claims, near, from, to), present = seconds,
+           rate = d->per_second;
+    for (uint32_t i = d->earlier_count; i--;)
+        if (d->earlier[i].of_all && d->earlier[i].until > from) {
+            rate = larger(rate, d->earlier[i].per_second);
+            present = d->earlier[i].until < to
+                          ? seconds_granted(d, claims, near, d->earlier[i].until, to)
+                          : 0;
+        }
+    return claim(d, slow) * present + smaller(slow, CLAIM_MOST * rate) * (seconds - present);
+}
+
+/* Tokens that a column's owner took before the near horizon, without those that others relayed. The
+ * demand of all nodes is `claims`. */
+GLANCES static inline double column_far(const table_t *t, const definition_t *d, const column_t *c,
+                                        double claims, int64_t now)
+{
+    const header_t *h = t->h;
+    const node_t *n = &t->nodes[t->origins[column_origin(c)].node];
+    int64_t age = age_of(n, c, now), far = (age < h->trust_ns ? age : h->trust_ns) - h->near_ns;
+    if (far <= 0)
+        return 0;
+    double taken =
+        far_taken(d, slow_rate(n, c), claims, h->near_ns, now - h->near_ns - far, now - h->near_ns);
+    return larger(0.0, taken - (double)relayed_tokens(n, c));
+}
+
+#endif

@@ -1,0 +1,179 @@
+/* Predicts what the other nodes are taking right now. Predictions are rates, and never become
+ * state. See docs/model.md, "Prediction". */
+#ifndef CRDTBUCKET_LEVEL_PREDICT_H
+#define CRDTBUCKET_LEVEL_PREDICT_H
+
+#include "peer_rates.h"
+#include "units.h"
+
+typedef struct {
+    /* Tokens that silent peers took since the near horizon, their share of the refill. */
+    double far;
+    double held; /* tokens of a full bucket that are left to silent peers */
+    double near; /* tokens offered to peers within the near horizon */
+    /* Mean near age, weighted by their fast rates and by their slow ones. */
+    double near_ns, slow_ns;
+    double fast_sum; /* offered rates of the peers, tokens/s */
+    /* The same, and the slow ones, as far as they count in shares. */
+    double fast_claims, slow_claims;
+    /* 0: all together ask for the refill rate or less, by slow rates; 1: for twice as much. */
+    double overload;
+    /* Own fast rate in past bursts, where those of the peers count, tokens/s. */
+    double own_peak;
+    double kept; /* tokens left to the reserves of the peers, in overload */
+    /* Peers with rates, and those of them that are not silent. */
+    int rated, not_silent;
+} prediction_t;
+
+/* In overload, and the more the deeper it is: a burst is expected again, as high as it was, and the
+ * peers' reserves are left to them. Below the refill rate neither is, since it would deny calls for
+ * which there are tokens. */
+GLANCES static inline void foresee_overload(const table_t *t, uint32_t e, const definition_t *d,
+                                            prediction_t *p, int64_t now)
+{
+    const cold_t *cold = &t->cold[e];
+    p->overload = smaller(1.0, (p->slow_claims + own_slow_claim(cold, d)) / d->per_second - 1.0);
+    if (p->overload <= 0) {
+        p->overload = 0;
+        return;
+    }
+    p->kept = p->overload
+              * smaller(p->not_silent * reserve_most(t, d, 1.0), ((double)d->capacity - 1.0) / 4.0);
+    double peak = p->overload * remembered(cold->peak, stamp_ns(cold->peak_at, now), now),
+           tokens = peak * p->slow_ns / 1e9;
+    if (tokens > p->near) {
+        p->near = tokens;
+        p->near_ns = p->slow_ns;
+        p->fast_claims = smaller(peak, CLAIM_MOST * d->per_second * p->rated);
+        p->own_peak = p->overload * remembered(cold->own_peak, cold->rated_ns, now);
+    }
+}
+
+/* Tokens of a full bucket that are left to silent peers, whose demand is this part of all. The
+ * other side may be as quiet as this one, and full as well, and each side may take what it finds.
+ * This node keeps an equal part of what it and all `peers` with rates have, and a token, at least.
+ */
+GLANCES static inline double left_to_silent(const definition_t *d, double part, int peers)
+{
+    double capacity = (double)d->capacity, own = larger(1.0, capacity / (1.0 + peers));
+    return smaller(part * capacity, larger(0.0, capacity - own));
+}
+
+/* The far credit of all silent peers, in tokens. `claims` is the demand of all nodes. */
+GLANCES static double far_sum(const table_t *t, uint32_t e, const definition_t *d, double claims,
+                              int64_t now)
+{
+    double sum = 0;
+    column_t c = {0};
+    while (column_next(t, e, &c))
+        if (column_rated(&c))
+            sum += column_far(t, d, &c, claims, now);
+    return sum;
+}
+
+GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definition_t *d,
+                                    int64_t now)
+{
+    prediction_t out = {0};
+    const header_t *h = t->h;
+    double near_rate = 0, slow_near = 0, slow_sum = 0, silent_claims = 0;
+    if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
+        return out;
+    column_t c = {0};
+    while (column_next(t, e, &c)) {
+        if (!column_rated(&c))
+            continue;
+        const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
+        int64_t age = age_of(n, &c, now), near = age < h->near_ns ? age : h->near_ns;
+        double slow = slow_rate(n, &c), fast = fast_rate(t, n, &c, slow, age);
+        out.slow_claims += claim(d, slow);
+        silent_claims += age > h->near_ns ? claim(d, slow) : 0;
+        out.fast_sum += fast;
+        out.fast_claims += claim(d, fast);
+        near_rate += fast * (double)near;
+        slow_near += slow * (double)near;
+        slow_sum += slow;
+        out.rated++;
+        out.not_silent += slow > 0 && age <= h->near_ns;
+    }
+    if (now >= LOAD(h->far_free_until))
+        out.far = far_sum(t, e, d, out.slow_claims + own_slow_claim(&t->cold[e], d), now);
+    out.near = near_rate / 1e9;
+    out.near_ns = out.fast_sum > 0 ? near_rate / out.fast_sum : 0;
+    out.slow_ns = slow_sum > 0 ? slow_near / slow_sum : 0;
+    foresee_overload(t, e, d, &out, now);
+    if (UNLIKELY(h->shared_bursts && silent_claims > 0 && now >= LOAD(h->far_free_until)))
+        out.held = left_to_silent(
+            d, silent_claims / (out.slow_claims + own_slow_claim(&t->cold[e], d)), out.rated);
+    return out;
+}
+
+/* Far credit in units, 0 while no peer is silent. */
+static inline i128 far_units(const definition_t *d, double far)
+{
+    /* A long partition grants many capacities. */
+    double limit = 0x1p61 * (double)d->p, units = far * (double)d->q;
+    if (far <= 0)
+        return 0;
+    return (i128)(units < limit ? units : limit);
+}
+
+/* The debt of a full bucket, in units. It is below zero by what silent peers may have taken, and
+ * above that by the tokens that are left to them. */
+static inline i128 least_units(const definition_t *d, const prediction_t *p)
+{
+    return far_units(d, p->held) - far_units(d, p->far);
+}
+
+static inline double far_tokens(const table_t *t, uint32_t e, int64_t now)
+{
+    return predict(t, e, &t->definitions[t->hot[e].bucket], now).far;
+}
+
+static inline i128 entry_far(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
+{
+    if (LIKELY(now < LOAD(t->h->far_free_until)) || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
+        return 0;
+    return far_units(d, predict(t, e, d, now).far);
+}
+
+static inline i128 entry_least(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
+{
+    if (LIKELY(now < LOAD(t->h->far_free_until)) || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
+        return 0;
+    prediction_t p = predict(t, e, d, now);
+    return least_units(d, &p);
+}
+
+/* The limit is lowered while peers are silent: from now on they are predicted at what the old limit
+ * granted of their demand. That share cannot be computed later, when the demand has changed. */
+static inline void keep_granted(const table_t *t, uint32_t e, const definition_t *old, int64_t now)
+{
+    column_t c = {0};
+    double q = predict(t, e, old, now).slow_claims + own_slow_claim(&t->cold[e], old);
+    while (q > old->per_second && column_next(t, e, &c))
+        if (age_of(&t->nodes[t->origins[column_origin(&c)].node], &c, now) > t->h->near_ns)
+            c.c->slow[c.i] =
+                pack_rate(claim(old, unpack_rate(c.c->slow[c.i])) * old->per_second / q);
+}
+
+/* What peers may be taking within the near horizon, with `conf` confirmed tokens: my proportional
+ * share stays mine. */
+GLANCES static inline double near_tokens(const table_t *t, uint32_t e, const prediction_t *p,
+                                         double conf, int64_t now)
+{
+    const hot_t *hot = &t->hot[e];
+    const cold_t *cold = &t->cold[e];
+    if (p->near <= 0)
+        return p->kept;
+    double since = (double)(now - cold->rated_ns), own = unpack_rate(cold->fast);
+    double recent = smaller(since, p->near_ns);
+    double mine = (since > 0 ? (double)admitted_since(hot) * recent / since : 0)
+                  + unpack_rate(cold->granted) * (p->near_ns - recent) / 1e9;
+    double claimed = claim(&t->definitions[hot->bucket], larger(own, p->own_peak)),
+           all = claimed + p->fast_claims;
+    double share = all > 0 ? claimed / all : 1.0;
+    return larger(p->kept, smaller(p->near, (1.0 - share) * larger(0.0, conf + mine)));
+}
+
+#endif

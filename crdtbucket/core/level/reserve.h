@@ -1,0 +1,46 @@
+/* The reserve: what a small caller may take although the prediction leaves nothing. See
+ * docs/model.md, "Prediction". */
+#ifndef CRDTBUCKET_LEVEL_RESERVE_H
+#define CRDTBUCKET_LEVEL_RESERVE_H
+
+#include <math.h>
+
+#include "peer_rates.h"
+
+/* Tokens/s by which the reserve refills: this node's share of the refill. A small caller gets half
+ * of what it asks for at least, up to a twentieth of the refill, so that it waits no longer the
+ * more the others ask. A node whose demand is beyond what counts, such as a storm of retries, gets
+ * half of the refill at most, or it would leave nothing for the reserves of others. */
+GLANCES static inline double reserve_rate(const table_t *t, const cold_t *cold,
+                                          const definition_t *d, double slow_claims)
+{
+    double own = own_slow_claim(cold, d), share = own * refill_share(d, own + slow_claims);
+    double least = smaller(own / 2.0, d->per_second / larger(20.0, 2.0 * (double)t->h->members));
+    double most = own < CLAIM_MOST * d->per_second ? d->per_second : d->per_second / 2.0;
+    return smaller(most, larger(share, least));
+}
+
+/* Tokens that a small caller may take although the prediction leaves none (else it is dark for
+ * ever). It grows up to what a call of `cost` needs, and what it has grown to for a larger one
+ * stays: rounds are shorter than the time that takes. */
+GLANCES static inline double reserve_tokens(const table_t *t, uint32_t e, const definition_t *d,
+                                            double slow_claims, double cost, int64_t now)
+{
+    const cold_t *cold = &t->cold[e];
+    double most = reserve_most(t, d, cost);
+    double rate = reserve_rate(t, cold, d, slow_claims);
+    double kept = (cold->reserve < 0 ? most : cold->reserve) - (double)admitted_since(&t->hot[e]);
+    double held = kept + rate * (double)(now - cold->rated_ns) / 1e9;
+    return smaller(larger(most, kept), larger(0.0, held));
+}
+
+/* ns until the reserve holds `cost`, if nothing is taken meanwhile. */
+GLANCES static inline double reserve_wait(const table_t *t, uint32_t e, const definition_t *d,
+                                          double slow_claims, double cost, int64_t now)
+{
+    double rate = reserve_rate(t, &t->cold[e], d, slow_claims);
+    double lacks = cost - reserve_tokens(t, e, d, slow_claims, cost, now);
+    return lacks <= 0 ? 1.0 : rate > 0 ? lacks / rate * 1e9 + 1.0 : INFINITY;
+}
+
+#endif

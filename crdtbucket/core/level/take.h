@@ -1,0 +1,287 @@
+/* Decisions: take and peek. */
+#ifndef CRDTBUCKET_LEVEL_TAKE_H
+#define CRDTBUCKET_LEVEL_TAKE_H
+
+#include <math.h>
+
+#include "evict.h"
+#include "predict.h"
+#include "reserve.h"
+
+typedef struct {
+    /* Confirmed debt after the decision: ns and, in 1/p ns, what is beyond. */
+    int64_t debt_ns, rest;
+    /* Denied: until the same cost would pass if nothing else happened. */
+    int64_t wait_ns;
+    uint32_t entry, full_count, generation;
+    uint16_t origin, bucket;
+    int allowed;
+} outcome_t;
+
+enum { ALLOWED = 1, DENIED = 0, NEEDS_LOCK = -1 };
+
+static inline void outcome_debt(const definition_t *d, outcome_t *o, i128 units)
+{
+    if (units < 0)
+        units = 0;
+    if (d->p == 1) {
+        o->debt_ns = (int64_t)units;
+        o->rest = 0;
+    } else {
+        o->debt_ns = (int64_t)(units / d->p);
+        o->rest = (int64_t)(units % d->p);
+    }
+}
+
+static inline void count_offered(table_t *t, definition_t *d, uint32_t e, int64_t n, int allowed)
+{
+    hot_t *hot = &t->hot[e];
+    if (!allowed && only_here(t))
+        STORE(hot->denied, hot->denied + n);
+    else if (!allowed)
+        ADD(hot->denied, n);
+    else if (UNLIKELY(admitted_since(hot) >= d->flush_tokens) && !(LOAD(hot->flags) & ENTRY_FLUSH)
+             && !(OR(hot->flags, ENTRY_FLUSH) & ENTRY_FLUSH)) {
+        uint32_t slot = ADD(t->h->flush_count, 1);
+        if (slot < FLUSH_SLOTS)
+            STORE(t->flush[slot], e);
+        STORE(t->h->flush_wanted, 1);
+    }
+    mark_attempted(t, e);
+}
+
+static inline i128 clamped(const definition_t *d, i128 units)
+{
+    i128 cap = cap_units(d);
+    return units < 0 ? 0 : units > cap ? cap : units;
+}
+
+/* Units that must be free beside the cost, because of predictions. `conf_debt` is the confirmed
+ * debt with the far credit added. */
+static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const prediction_t *p,
+                      i128 conf_debt, int64_t n, int64_t now)
+{
+    double q = (double)d->q, conf = (double)d->capacity - (double)conf_debt / q;
+    double near = near_tokens(t, e, p, conf, now);
+    if (near <= 0)
+        return 0;
+    if (conf_debt + token_units(d, n) <= full_units(d) + slack_units(d) && conf - near < (double)n
+        && reserve_tokens(t, e, d, p->slow_claims, (double)n, now) >= (double)n)
+        return 0;
+    return (i128)ceil(near * q - 1e-9 * q);
+}
+
+/* How long (ns) until a node without memory may have taken `taken` tokens of a key, 0 when it may
+ * now. Its share is C / R, but it does not take it at once: the bucket may well be empty, so a
+ * quarter is free and the rest comes at three quarters of the refill rate. */
+static inline int64_t warm_up_wait(const table_t *t, const definition_t *d, int64_t taken,
+                                   int64_t now)
+{
+    const header_t *h = t->h;
+    int64_t until = LOAD(h->warming_up_until);
+    if (LIKELY(now >= until))
+        return 0;
+    int64_t members = LOAD(h->members), share, at_once;
+    if (members < 1)
+        members = 1;
+    share = d->capacity / members;
+    at_once = d->capacity / (4 * members);
+    if (at_once < 1)
+        at_once = 1;
+    if (taken > share)
+        return until - now;
+    if (taken <= at_once)
+        return 0;
+    i128 due = LOAD(h->warming_up_since)
+               + (4 * (i128)(taken - at_once) * d->q + 3 * d->p - 1) / (3 * (i128)d->p);
+    return due <= now ? 0 : due < until ? (int64_t)due - now : until - now;
+}
+
+/* A decision stands while the entry has the revision that `word` shows; else it is made anew. */
+static inline int decided(const hot_t *hot, uint64_t word, int allowed)
+{
+    return LIKELY(same_revision(word, LOAD(hot->word))) ? allowed : NEEDS_LOCK;
+}
+
+/* How long (ns) a call waits that lacks `over` units, of which `back` are held back. */
+static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
+                           const prediction_t *p, i128 over, i128 back, int64_t n, int64_t now)
+{
+    i128 wait = over / d->p;
+    /* Only a prediction is in the way: the reserve gets past it. */
+    if (over - back <= slack_units(d)) {
+        double soon = reserve_wait(t, e, d, p->slow_claims, (double)n, now);
+        if (soon < (double)wait)
+            wait = (i128)soon;
+    }
+    return wait > INT64_MAX ? INT64_MAX : (int64_t)wait;
+}
+
+static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now,
+                     uint64_t first, outcome_t *o)
+{
+    hot_t *hot = &t->hot[e];
+    for (;;) {
+        prediction_t p = predict(t, e, d, now);
+        i128 far = far_units(d, p.far);
+        i128 debt = advance_in(t, e, first, d, least_units(d, &p), now);
+        uint64_t word = LOAD(hot->word);
+        if (UNLIKELY(!same_revision(first, word)))
+            return NEEDS_LOCK;
+        int64_t net = net_of(word), base = LOAD(hot->base);
+        debt = debt_units(d, base, net, now);
+        i128 conf_debt = clamped(d, debt + far), cost = token_units(d, n), full = full_units(d);
+        i128 back = held_back(t, e, d, &p, conf_debt, n, now);
+        i128 over = conf_debt + back + cost - full;
+        if (over <= slack_units(d)
+            && UNLIKELY((o->wait_ns = warm_up_wait(t, d, net + n, now)) > 0)) {
+            outcome_debt(d, o, debt);
+            return decided(hot, word, DENIED);
+        }
+        if (over > slack_units(d)) {
+            o->wait_ns = denied_wait(t, e, d, &p, over, back, n, now);
+            outcome_debt(d, o, debt);
+            if (cost_class(n) > LOAD(hot->wanted))
+                STORE(hot->wanted, cost_class(n));
+            return decided(hot, word, DENIED);
+        }
+        /* Before the take: what fills the bucket later, it must not hide. */
+        o->full_count = LOAD(hot->full_count);
+        if (CAS(hot->word, word, word + (uint64_t)n)) {
+            outcome_debt(d, o, debt + cost);
+            return ALLOWED;
+        }
+    }
+}
+
+/* Raises the base of a full bucket, so that its debt is 0. DENIED: another take changed the entry,
+ * and `*word` is what it is now. NEEDS_LOCK: the entry has another revision than `first`. */
+static inline int keep_full(const table_t *t, hot_t *hot, int64_t base, int64_t raised,
+                            uint64_t first, uint64_t *word)
+{
+    if (only_here(t)) {
+        STORE(hot->full_count, hot->full_count + 1);
+        STORE(hot->base, raised);
+        return ALLOWED;
+    }
+    /* This is read after the base, so the base belonged to this revision and this net. */
+    uint64_t latest = LOAD(hot->word);
+    if (UNLIKELY(latest != *word)) {
+        if (!same_revision(first, latest))
+            return NEEDS_LOCK;
+        *word = latest;
+        return DENIED;
+    }
+    /* Before the base: a refund may come to nothing, never to too much. */
+    ADD(hot->full_count, 1);
+    return CAS(hot->base, base, raised) ? ALLOWED : DENIED;
+}
+
+/* Decides on an entry that was found open, with its word as it was then. NEEDS_LOCK: it has become
+ * another since. */
+static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now,
+                             uint64_t word, outcome_t *o)
+{
+    hot_t *hot = &t->hot[e];
+    const header_t *h = t->h;
+    if (UNLIKELY(d->p != 1 || now < LOAD(h->warming_up_until)
+                 || (now >= LOAD(h->far_free_until) && (LOAD(hot->flags) & ENTRY_RATED))))
+        return take_slow(t, d, e, n, now, word, o);
+    for (uint64_t first = word;;) {
+        int64_t base = LOAD(hot->base);
+        uint64_t charged = (word & TOKEN_MASK) * (uint64_t)d->q;
+        int64_t debt = (int64_t)((uint64_t)base + charged - (uint64_t)now);
+        /* Full: the usual case of a lightly used key. */
+        if (debt < 0) {
+            int filled = keep_full(t, hot, base, (int64_t)((uint64_t)now - charged), first, &word);
+            if (UNLIKELY(filled != ALLOWED)) {
+                if (filled == NEEDS_LOCK)
+                    return NEEDS_LOCK;
+                continue;
+            }
+            debt = 0;
+        } else if (UNLIKELY(debt > d->cap_ns))
+            return take_slow(t, d, e, n, now, first, o);
+        int near_class = LOAD(hot->near_class);
+        int64_t near = near_class ? INT64_C(1) << (near_class - 1) : 0;
+        int64_t room = d->full_ns - debt - n * d->q;
+        if (LIKELY(room >= 0) && (!near_class || (near <= d->capacity && near * d->q <= room))) {
+            /* Before the take: what fills the bucket later, it must not hide. */
+            o->full_count = LOAD(hot->full_count);
+            if (LIKELY(word_swap(t, hot, &word, word + (uint64_t)n))) {
+                o->debt_ns = debt + n * d->q;
+                o->rest = 0;
+                return ALLOWED;
+            }
+            if (UNLIKELY(!same_revision(first, word)))
+                return NEEDS_LOCK;
+            continue;
+        }
+        if (near_class)
+            return take_slow(t, d, e, n, now, first, o);
+        o->wait_ns = -room;
+        o->debt_ns = debt;
+        o->rest = 0;
+        return decided(hot, first, DENIED);
+    }
+}
+
+/* The entry of a key for a take here, made when there is none. DENIED: there is no room, or a node
+ * without memory may not serve so much. */
+static int entry_for_take(table_t *t, definition_t *d, uint32_t bucket, uint64_t lo, uint64_t hi,
+                          int64_t n, int64_t now, uint32_t *entry, uint32_t *gone)
+{
+    uint32_t e = table_find(t, lo, hi);
+    *gone = NONE;
+    *entry = e;
+    if (LIKELY(e != NONE && entry_current(t, e, bucket)))
+        return ALLOWED;
+    if (e != NONE)
+        return entry_renew(t, e, bucket, now) ? ALLOWED : DENIED;
+    if (warm_up_wait(t, d, n, now) > 0)
+        return DENIED;
+    *entry = entry_obtain(t, lo, hi, bucket, 1, now, gone);
+    return *entry == NONE ? DENIED : ALLOWED;
+}
+
+/* NEEDS_LOCK: the entry has become another since `word` was read. */
+static inline int take(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now,
+                       uint64_t word, outcome_t *o)
+{
+    hot_t *hot = &t->hot[e];
+    o->entry = e;
+    /* When the entry changes to another revision meanwhile, the take is not decided. */
+    o->generation = LOAD(hot->generation);
+    o->origin = LOAD(hot->origin);
+    o->allowed = take_level(t, d, e, n, now, word, o);
+    if (LIKELY(o->allowed >= 0))
+        count_offered(t, d, e, n, o->allowed);
+    return o->allowed;
+}
+
+/* The answer that a take would get now; nothing is stored. */
+static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64_t now,
+                 outcome_t *o)
+{
+    prediction_t p = {0};
+    i128 debt = 0, far = 0, full = full_units(d);
+    *o = (outcome_t){.entry = e};
+    if (e != NONE) {
+        p = predict(t, e, d, now);
+        far = far_units(d, p.far);
+        debt = debt_units(d, LOAD(t->hot[e].base), entry_net(t, e), now);
+        i128 least = least_units(d, &p);
+        debt = debt < least ? least : debt;
+    }
+    i128 conf_debt = clamped(d, debt + far);
+    i128 back = held_back(t, e, d, &p, conf_debt, n, now),
+         over = conf_debt + back + token_units(d, n) - full;
+    o->allowed = over <= slack_units(d);
+    if (!o->allowed)
+        o->wait_ns = (int64_t)(over / d->p);
+    else if ((o->wait_ns = warm_up_wait(t, d, (e == NONE ? 0 : entry_net(t, e)) + n, now)) > 0)
+        o->allowed = 0;
+    outcome_debt(d, o, clamped(d, debt));
+}
+
+#endif

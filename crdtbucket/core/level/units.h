@@ -1,0 +1,98 @@
+/* Integer arithmetic of the level, exact: 128 bits inside, modular 64 bits in state.
+ *
+ * Debt is counted in units of 1/p ns, in which T is the integer q. `net` and `base` may wrap; their
+ * combination does not, since a debt is always far below 2^62 ns.
+ */
+#ifndef CRDTBUCKET_LEVEL_UNITS_H
+#define CRDTBUCKET_LEVEL_UNITS_H
+
+#include "../memory/atomics.h"
+#include "../memory/layout.h"
+
+/* floor(T * net) modulo 2^64 and, in 1/p ns, what the floor cut off (0 .. p-1). */
+static inline uint64_t scaled(const definition_t *d, int64_t net, int64_t *rest)
+{
+    if (LIKELY(d->p == 1)) {
+        *rest = 0;
+        return (uint64_t)net * (uint64_t)d->q;
+    }
+    i128 product = (i128)net * d->q;
+    if (LIKELY(product == (int64_t)product && product >= 0)) {
+        uint64_t small = (uint64_t)product;
+        *rest = (int64_t)(small % (uint64_t)d->p);
+        return small / (uint64_t)d->p;
+    }
+    i128 quotient = product / d->p, remainder = product % d->p;
+    if (remainder < 0) {
+        remainder += d->p;
+        quotient -= 1;
+    }
+    *rest = (int64_t)remainder;
+    return (uint64_t)quotient;
+}
+
+/* ceil(x / p) for a debt in units. */
+static inline i128 units_to_ns(const definition_t *d, i128 units)
+{
+    if (d->p == 1)
+        return units;
+    i128 quotient = units / d->p;
+    return quotient + (quotient * d->p < units);
+}
+
+/* Signed debt in units at `now`: T * (what was charged) less the time that passed. */
+static inline i128 debt_units(const definition_t *d, int64_t base, int64_t net, int64_t now)
+{
+    int64_t rest, ns = (int64_t)((uint64_t)base + scaled(d, net, &rest) - (uint64_t)now);
+    if (LIKELY(d->p == 1))
+        return ns;
+    return (i128)ns * d->p + rest;
+}
+
+/* The base at which the debt is `units` (rounded up to a whole ns of base) for a column of `net`.
+ */
+static inline int64_t base_for(const definition_t *d, i128 units, int64_t net, int64_t now)
+{
+    int64_t rest;
+    uint64_t charged = scaled(d, net, &rest);
+    return (int64_t)((uint64_t)now + (uint64_t)(int64_t)units_to_ns(d, units - rest) - charged);
+}
+
+static inline i128 token_units(const definition_t *d, int64_t tokens)
+{
+    return (i128)tokens * d->q;
+}
+static inline i128 full_units(const definition_t *d) { return (i128)d->capacity * d->q; }
+static inline i128 cap_units(const definition_t *d)
+{
+    return LIKELY(d->p == 1) ? d->cap_ns : ((i128)d->capacity + d->max_debt) * d->q;
+}
+
+/* The debt as it is advertised to peers: in ns, rounded up, from 0 to the ceiling. */
+static inline int64_t advertised_debt(const definition_t *d, int64_t base, int64_t net, int64_t now)
+{
+    i128 debt = debt_units(d, base, net, now), cap = cap_units(d);
+    return (int64_t)units_to_ns(d, debt < 0 ? 0 : debt > cap ? cap : debt);
+}
+
+/* `base` is whole ns, so a clamp leaves a debt too large by less than 1 ns. Whether a cost passes,
+ * and what is left, is seen through that: never late, early by less than 1 ns, and nothing is
+ * minted, since the charge itself is exact. */
+static inline i128 slack_units(const definition_t *d) { return d->p - 1; }
+
+/* Tokens left under a confirmed debt, rounded down; negative in debt beyond the capacity. */
+static inline int64_t tokens_left(const definition_t *d, i128 debt)
+{
+    i128 room = full_units(d) - (debt > slack_units(d) ? debt - slack_units(d) : 0);
+    if (LIKELY(d->p == 1 && room >= 0))
+        return (int64_t)((uint64_t)room / (uint64_t)d->q);
+    i128 quotient = room / d->q;
+    return (int64_t)(quotient - (quotient * d->q > room));
+}
+
+static inline int64_t tokens_left_ns(const definition_t *d, int64_t ns, int64_t rest)
+{
+    return tokens_left(d, (i128)ns * d->p + rest);
+}
+
+#endif

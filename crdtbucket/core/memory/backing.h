@@ -1,0 +1,63 @@
+/* Memory that a shared file sets aside before it is touched: a full file system must fail here, not
+ * kill a process later. */
+#ifndef CRDTBUCKET_MEMORY_BACKING_H
+#define CRDTBUCKET_MEMORY_BACKING_H
+
+#include "platform.h"
+#include "regions.h"
+
+/* Memory for `bytes` at `start`. A private table has it. */
+static int back(const table_t *t, const void *start, size_t bytes)
+{
+    size_t at = (size_t)((const char *)start - (const char *)t->h);
+    return !is_shared(t) || set_memory_aside(t->fd, at, bytes) == 0;
+}
+
+/* Sets memory aside for more entries. 0 when there is none. */
+static int back_entries(table_t *t)
+{
+    header_t *h = t->h;
+    int64_t from = h->backed_entries,
+            to = from + GROW_ENTRIES < h->max_keys ? from + GROW_ENTRIES : h->max_keys;
+    size_t more = (size_t)(to - from);
+    if (!back(t, &t->hot[from], more * sizeof(hot_t))
+        || !back(t, &t->cold[from], more * sizeof(cold_t)))
+        return 0;
+    h->backed_entries = to;
+    return 1;
+}
+
+/* The same for the log. */
+static int back_log(table_t *t)
+{
+    header_t *h = t->h;
+    int64_t from = h->backed_log, most = log_slots(h->max_keys),
+            to = from + (from / 2 > GROW_LOG ? from / 2 : GROW_LOG);
+    if (to > most)
+        to = most;
+    size_t more = (size_t)(to - from);
+    if (!more || !back(t, &t->log_version[from], more * 8)
+        || !back(t, &t->log_entry[from], more * 4))
+        return 0;
+    h->backed_log = to;
+    return 1;
+}
+
+static int back_counts(const table_t *t, int worker)
+{
+    return back(t, &t->all_counts[(size_t)worker * MAX_DEFINITIONS],
+                sizeof(counts_t) * MAX_DEFINITIONS);
+}
+
+static int back_blocks(table_t *t)
+{
+    header_t *h = t->h;
+    int64_t from = h->backed_blocks,
+            to = from + GROW_BLOCKS < h->max_blocks ? from + GROW_BLOCKS : h->max_blocks;
+    if (!back(t, &t->blocks[from], (size_t)(to - from) * sizeof(block_t)))
+        return 0;
+    h->backed_blocks = to;
+    return 1;
+}
+
+#endif

@@ -1,0 +1,177 @@
+/* The columns of an entry: some in its record, more in blocks, which alone hold refunds. */
+#ifndef CRDTBUCKET_MEMORY_COLUMNS_H
+#define CRDTBUCKET_MEMORY_COLUMNS_H
+
+#include <string.h>
+
+#include "backing.h"
+#include "entry_word.h"
+
+typedef struct {
+    columns_t *c;
+    block_t *block; /* NULL inline */
+    int i;
+    int blocks; /* walked so far */
+} column_t;
+
+/* A reader without the lock may step onto freed ones. */
+#define MAX_BLOCKS_WALKED (MAX_ORIGINS / INLINE_COLUMNS + 2)
+
+GLANCES static inline uint32_t column_origin(const column_t *c)
+{
+    return (uint32_t)(c->c->taken[c->i] >> TOKEN_BITS);
+}
+static inline int64_t column_taken(const column_t *c)
+{
+    return (int64_t)(c->c->taken[c->i] & TOKEN_MASK);
+}
+static inline int64_t column_refunded(const column_t *c)
+{
+    return c->block ? (int64_t)c->block->refunded[c->i] : 0;
+}
+GLANCES static inline int64_t column_net(const column_t *c)
+{
+    return column_taken(c) - column_refunded(c);
+}
+GLANCES static inline int column_rated(const column_t *c)
+{
+    return c->c->fast[c->i] | c->c->slow[c->i];
+}
+
+/* Steps through the slots of an entry that hold a column: start with {NULL}, ends with 0. */
+GLANCES static inline int column_next(const table_t *t, uint32_t e, column_t *c)
+{
+    cold_t *cold = &t->cold[e];
+    if (!c->c) {
+        c->c = &cold->columns;
+        c->block = NULL;
+        c->i = -1;
+    }
+    for (;;) {
+        if (++c->i == INLINE_COLUMNS) {
+            uint32_t next = c->block ? c->block->next : cold->overflow;
+            if (next == NONE || next >= t->h->max_blocks || ++c->blocks > MAX_BLOCKS_WALKED)
+                return 0;
+            c->block = &t->blocks[next];
+            c->c = &c->block->columns;
+            c->i = 0;
+        }
+        if (c->c->taken[c->i])
+            return 1;
+    }
+}
+
+static inline int column_find(const table_t *t, uint32_t e, uint32_t origin, column_t *c)
+{
+    *c = (column_t){0};
+    while (column_next(t, e, c))
+        if (column_origin(c) == origin)
+            return 1;
+    return 0;
+}
+
+static inline uint32_t block_new(table_t *t)
+{
+    header_t *h = t->h;
+    uint32_t b = h->free_block;
+    if (b != NONE)
+        h->free_block = t->blocks[b].next;
+    else if (h->blocks_bump < h->backed_blocks
+             || (h->blocks_bump < h->max_blocks && back_blocks(t)))
+        b = (uint32_t)h->blocks_bump++;
+    else
+        return NONE;
+    h->blocks_used++;
+    memset(&t->blocks[b], 0, sizeof(block_t));
+    t->blocks[b].next = NONE;
+    return b;
+}
+
+/* A free slot for a column; with `refunds` one that can hold them. 0 when memory is at its limit.
+ */
+static inline int column_slot(table_t *t, uint32_t e, int refunds, column_t *c)
+{
+    cold_t *cold = &t->cold[e];
+    if (!refunds)
+        for (int i = 0; i < INLINE_COLUMNS; i++)
+            if (!cold->columns.taken[i]) {
+                *c = (column_t){&cold->columns, NULL, i, 0};
+                return 1;
+            }
+    for (uint32_t b = cold->overflow; b != NONE; b = t->blocks[b].next)
+        for (int i = 0; i < INLINE_COLUMNS; i++)
+            if (!t->blocks[b].columns.taken[i]) {
+                *c = (column_t){&t->blocks[b].columns, &t->blocks[b], i, 0};
+                return 1;
+            }
+    uint32_t b = block_new(t);
+    if (b == NONE)
+        return 0;
+    STORE(t->blocks[b].next, cold->overflow);
+    STORE(cold->overflow, b);
+    *c = (column_t){&t->blocks[b].columns, &t->blocks[b], 0, 0};
+    return 1;
+}
+
+/* A column of `origin` in a free slot, without tokens. 0 when memory is at its limit. */
+static inline int column_new(table_t *t, uint32_t e, uint32_t origin, int refunds, column_t *c)
+{
+    if (!column_slot(t, e, refunds, c))
+        return 0;
+    c->c->generation[c->i] = c->c->last_seen[c->i] = 0;
+    c->c->fast[c->i] = c->c->slow[c->i] = 0;
+    c->c->known[c->i] = 0;
+    if (c->block)
+        c->block->refunded[c->i] = 0;
+    STORE(c->c->taken[c->i], (uint64_t)origin << TOKEN_BITS);
+    return 1;
+}
+
+/* Moves a column to where refunds fit: there it is whole before it is seen. 0 when memory is at its
+ * limit. */
+static inline int column_widen(table_t *t, uint32_t e, column_t *c)
+{
+    column_t wide;
+    if (c->block)
+        return 1;
+    if (!column_slot(t, e, 1, &wide))
+        return 0;
+    wide.block->refunded[wide.i] = 0;
+    wide.c->generation[wide.i] = c->c->generation[c->i];
+    wide.c->last_seen[wide.i] = c->c->last_seen[c->i];
+    wide.c->fast[wide.i] = c->c->fast[c->i];
+    wide.c->slow[wide.i] = c->c->slow[c->i];
+    wide.c->known[wide.i] = c->c->known[c->i];
+    STORE(wide.c->taken[wide.i], c->c->taken[c->i]);
+    STORE(c->c->taken[c->i], 0);
+    *c = wide;
+    return 1;
+}
+
+static inline void columns_free(table_t *t, uint32_t e)
+{
+    uint32_t b = t->cold[e].overflow;
+    while (b != NONE) {
+        uint32_t next = t->blocks[b].next;
+        t->blocks[b].next = t->h->free_block;
+        t->h->free_block = b;
+        t->h->blocks_used--;
+        b = next;
+    }
+    t->cold[e].overflow = NONE;
+    memset(&t->cold[e].columns, 0, sizeof(columns_t));
+}
+
+/* Refunds of the own running column: kept in a column of its own origin, whose `taken` is unused.
+ */
+static inline int64_t own_refunded(const table_t *t, uint32_t e)
+{
+    column_t c;
+    if (t->cold[e].overflow == NONE || !column_find(t, e, t->hot[e].origin, &c))
+        return 0;
+    return column_refunded(&c);
+}
+
+static inline uint32_t column_generation(const column_t *c) { return c->c->generation[c->i]; }
+
+#endif

@@ -1,0 +1,145 @@
+/* What a table holds: entries that never move, found by the index, and the origins that they count
+ * for. */
+#ifndef CRDTBUCKET_MEMORY_ENTRIES_H
+#define CRDTBUCKET_MEMORY_ENTRIES_H
+
+#include "backing.h"
+#include "columns.h"
+#include "index.h"
+
+/* The entry that was freed first. So a take that began long ago hardly ever meets the same revision
+ * again. */
+static inline uint32_t entry_free_one(table_t *t)
+{
+    header_t *h = t->h;
+    uint32_t e = h->free_entry;
+    if (e != NONE) {
+        h->free_entry = (uint32_t)t->hot[e].hash_lo;
+        if (h->free_entry == NONE)
+            h->free_last = NONE;
+    } else if (h->bump < h->backed_entries || (h->bump < h->max_keys && back_entries(t)))
+        e = (uint32_t)h->bump++;
+    return e;
+}
+
+static inline void entry_free(table_t *t, uint32_t e)
+{
+    header_t *h = t->h;
+    STORE(t->hot[e].hash_lo, NONE);
+    STORE(t->hot[e].hash_hi, 0);
+    if (h->free_last == NONE)
+        h->free_entry = e;
+    else
+        t->hot[h->free_last].hash_lo = e;
+    h->free_last = e;
+}
+
+static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket,
+                                    int64_t now)
+{
+    header_t *h = t->h;
+    uint32_t e = entry_free_one(t);
+    if (e == NONE)
+        return NONE;
+    hot_t *hot = &t->hot[e];
+    cold_t *cold = &t->cold[e];
+    uint64_t revision = (LOAD(hot->word) + REVISION_ONE) & REVISION_MASK;
+    STORE(hot->word, revision | BUSY);
+    memset(cold, 0, sizeof *cold);
+    cold->overflow = NONE;
+    cold->rated_ns = now;
+    cold->reserve = -1.0f; /* the reserve starts full */
+    h->generations++;
+    STORE(hot->hash_lo, lo);
+    STORE(hot->hash_hi, hi);
+    STORE(hot->base, now);
+    STORE(hot->averaged_net, 0);
+    STORE(hot->denied, 0);
+    STORE(hot->full_count, h->generations);
+    STORE(hot->generation, h->generations);
+    STORE(hot->bucket, (uint16_t)bucket);
+    STORE(hot->origin, (uint16_t)h->own_origin);
+    STORE(hot->near_class, 0);
+    STORE(hot->wanted, 0);
+    STORE(hot->flags, ENTRY_USED);
+    /* From here on it can be taken from: a repair keeps it. */
+    STORE(hot->word, revision);
+    index_insert(t, e);
+    h->entries++;
+    h->inserted++;
+    t->definitions[bucket].entries++;
+    return e;
+}
+
+/* The entry is BUSY: nobody takes from it any more. */
+static inline void entry_remove(table_t *t, uint32_t e)
+{
+    STORE(t->hot[e].flags, 0);
+    IN_ORDER();
+    clear_attempted(t, e);
+    index_remove(t, e);
+    columns_free(t, e);
+    t->definitions[t->hot[e].bucket].entries--;
+    entry_free(t, e);
+    t->h->entries--;
+}
+
+/* ---- origins ---- */
+
+static inline uint32_t origin_find(const table_t *t, uint64_t epoch)
+{
+    for (uint32_t i = 1; i < MAX_ORIGINS; i++)
+        if (t->origins[i].used && t->origins[i].epoch == epoch)
+            return i;
+    return 0;
+}
+
+static inline uint32_t origin_add(table_t *t, uint32_t node, uint64_t epoch)
+{
+    for (uint32_t i = 1; i < MAX_ORIGINS; i++)
+        if (!t->origins[i].used) {
+            t->origins[i] = (origin_t){.epoch = epoch, .node = (uint16_t)node};
+            STORE(t->origins[i].used, 1);
+            t->h->origins_changed++;
+            return i;
+        }
+    return 0;
+}
+
+static inline uint64_t epoch_after(uint64_t epoch)
+{
+    return epoch * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+}
+
+/* Counts takes under the spare epoch from now on. The counts of the old epoch stay and are merged
+ * like those of any other. */
+static inline int open_epoch(table_t *t)
+{
+    header_t *h = t->h;
+    uint64_t epoch = h->spare_epoch;
+    /* One was killed before a next one stood there. */
+    if (epoch == t->origins[h->own_origin].epoch)
+        epoch = epoch_after(epoch);
+    /* A process that was killed before it opened the epoch may have added it already. */
+    uint32_t fresh = origin_find(t, epoch);
+    if (!fresh && !(fresh = origin_add(t, 0, epoch)))
+        return 0;
+    STORE(h->own_origin, fresh);
+    /* Later: no generation of the old epoch is given twice. */
+    STORE(h->generations, 0);
+    STORE(h->spare_epoch, epoch_after(epoch));
+    return 1;
+}
+
+static int64_t table_bytes(const table_t *t)
+{
+    const header_t *h = t->h;
+    return (int64_t)(sizeof(header_t) + h->index_slots * 8 + h->max_keys / 8
+                     + h->bump * (int64_t)(sizeof(hot_t) + sizeof(cold_t))
+                     + h->blocks_bump * (int64_t)sizeof(block_t)
+                     + (int64_t)(h->log_tail - h->log_head) * 12);
+}
+
+static inline void atomic_or(uint16_t *flags, uint16_t bits) { OR(*flags, bits); }
+
+#endif

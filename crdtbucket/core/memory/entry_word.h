@@ -1,0 +1,89 @@
+/* An entry's word, base and attempt bit, and how one or several processors change them. */
+#ifndef CRDTBUCKET_MEMORY_ENTRY_WORD_H
+#define CRDTBUCKET_MEMORY_ENTRY_WORD_H
+
+#include "regions.h"
+
+static inline uint32_t stamp_of(int64_t ns) { return (uint32_t)((uint64_t)ns >> STAMP_SHIFT); }
+
+/* The time of a stamp, at most 2^31 stamps (26 days) before `now`; anything else counts as that
+ * old. */
+static inline int64_t stamp_ns(uint32_t stamp, int64_t now)
+{
+    int32_t past = (int32_t)(stamp_of(now) - stamp);
+    if (past < -1000)
+        past = INT32_MAX;
+    return now - past * (INT64_C(1) << STAMP_SHIFT);
+}
+
+static inline int64_t net_of(uint64_t word) { return (int64_t)(word & TOKEN_MASK); }
+static inline int64_t entry_net(const table_t *t, uint32_t e)
+{
+    return net_of(LOAD(t->hot[e].word));
+}
+/* Whether an entry still has the revision that `word` shows, and is not being changed. */
+static inline int same_revision(uint64_t word, uint64_t later)
+{
+    return !((word ^ later) & (BUSY | REVISION_MASK));
+}
+
+/* Replaces a word that was `*word`; else 0, and `*word` is what it is now. */
+static inline int word_swap(const table_t *t, hot_t *hot, uint64_t *word, uint64_t next)
+{
+    if (!only_here(t))
+        return CAS(hot->word, *word, next);
+    STORE(hot->word, next);
+    return 1;
+}
+
+/* Counts that the bucket was full or forgiven. Before its base moves: a refund may come to nothing,
+ * never to too much. */
+static inline void count_full(const table_t *t, hot_t *hot)
+{
+    if (only_here(t))
+        STORE(hot->full_count, hot->full_count + 1);
+    else
+        ADD(hot->full_count, 1);
+}
+
+/* Replaces a base that was `base`; else 0. */
+static inline int base_swap(const table_t *t, hot_t *hot, int64_t base, int64_t next)
+{
+    if (!only_here(t))
+        return CAS(hot->base, base, next);
+    STORE(hot->base, next);
+    return 1;
+}
+
+/* Fetches what a round and a merge touch of an entry; a record may lie on three lines. */
+static inline void fetch_entry(const table_t *t, uint32_t e)
+{
+    const char *cold = (const char *)&t->cold[e];
+    __builtin_prefetch(&t->hot[e], 1);
+    __builtin_prefetch(cold, 1);
+    __builtin_prefetch(cold + 64, 1);
+    __builtin_prefetch(cold + sizeof(cold_t) - 1, 1);
+}
+
+/* ---- attempts since the last round ---- */
+
+/* One bit, and neither a list nor a count: a process that is killed here has set the bit or has
+ * not. */
+static inline void mark_attempted(table_t *t, uint32_t e)
+{
+    uint64_t *word = &t->attempts[e >> 6], bit = UINT64_C(1) << (e & 63);
+    if (!(__atomic_load_n(word, __ATOMIC_SEQ_CST) & bit))
+        OR(*word, bit);
+}
+
+static inline int is_attempted(const table_t *t, uint32_t e)
+{
+    return (int)(LOAD(t->attempts[e >> 6]) >> (e & 63)) & 1;
+}
+
+static inline void clear_attempted(table_t *t, uint32_t e)
+{
+    AND(t->attempts[e >> 6], ~(UINT64_C(1) << (e & 63)));
+}
+
+#endif

@@ -1,0 +1,82 @@
+/* Changes of several words of an entry, which happen whole: they stand in the journal first. */
+#ifndef CRDTBUCKET_MEMORY_JOURNAL_H
+#define CRDTBUCKET_MEMORY_JOURNAL_H
+
+#include "columns.h"
+
+/* What is to happen stands there: from here on it will. */
+static inline void journal_write(journal_t *j, uint32_t kind)
+{
+    STORE(j->kind, kind);
+    IN_ORDER();
+}
+
+/* Raises a stored column to what `x` says. `c` is the column when it was `found`. 0 when memory is
+ * at its limit. */
+static inline int column_raise(table_t *t, uint32_t e, const wire_column_t *x, column_t *c,
+                               int found)
+{
+    if (!found && !column_new(t, e, x->origin, x->refunded != 0, c))
+        return 0;
+    if (x->refunded && !column_widen(t, e, c))
+        return 0;
+    c->c->generation[c->i] = x->generation;
+    if (c->block)
+        c->block->refunded[c->i] = (uint64_t)x->refunded;
+    c->c->taken[c->i] = ((uint64_t)x->origin << TOKEN_BITS) | (uint64_t)x->taken;
+    return 1;
+}
+
+static inline int column_store(table_t *t, uint32_t e, const wire_column_t *x)
+{
+    column_t c;
+    return column_raise(t, e, x, &c, column_find(t, e, x->origin, &c));
+}
+
+/* Finishes a rewrite that stands in the journal, for the first or a second time, and lets takes
+ * continue. 0 when memory is at its limit. */
+static inline int rewrite_apply(table_t *t)
+{
+    const journal_t *j = t->journal;
+    hot_t *hot = &t->hot[j->entry];
+    int done = 1;
+    for (uint32_t i = 0; i < j->columns; i++)
+        done &= column_store(t, j->entry, &j->column[i]);
+    STORE(hot->base, j->base);
+    STORE(hot->averaged_net, j->averaged_net);
+    STORE(hot->bucket, j->bucket);
+    STORE(hot->origin, j->origin);
+    STORE(hot->generation, j->generation);
+    /* Its old decisions were in other units, or of another epoch. */
+    ADD(hot->full_count, 1);
+    STORE(hot->word, j->word);
+    STORE(t->journal->kind, JOURNAL_NONE);
+    return done;
+}
+
+/* Begins a rewrite: takes wait from here on. What is to stand in the entry is filled in by the
+ * caller. */
+static inline journal_t *rewrite_begin(table_t *t, uint32_t e)
+{
+    journal_t *j = t->journal;
+    hot_t *hot = &t->hot[e];
+    uint64_t word = OR(hot->word, BUSY);
+    j->entry = e;
+    j->base = LOAD(hot->base);
+    j->word = (word & TOKEN_MASK) | ((word + REVISION_ONE) & REVISION_MASK);
+    j->generation = hot->generation;
+    j->bucket = hot->bucket;
+    j->origin = hot->origin;
+    j->columns = 0;
+    return j;
+}
+
+static inline int rewrite_end(table_t *t)
+{
+    journal_t *j = t->journal;
+    j->averaged_net = t->hot[j->entry].averaged_net - (entry_net(t, j->entry) - net_of(j->word));
+    journal_write(j, JOURNAL_REWRITE);
+    return rewrite_apply(t);
+}
+
+#endif

@@ -1,0 +1,294 @@
+/* What lies in memory. There are no pointers in it, so that several processes can map the same
+ * bytes.
+ *
+ * One mapping holds, one after the other: the header, the journal, the definitions, the nodes, the
+ * origins, the processes that use it, the flushes that were asked for, the attempt bits, the index,
+ * the names of the nodes, the leader's hand-over, the leader's view of the mesh, the counters of
+ * each process, and per entry (a bucket's key) a hot cache line, a cold record and two slots in the
+ * log of unsent versions, and last the overflow blocks. Regions are sized for `max_keys` at
+ * creation and touched only as they are used, so the table grows and no entry ever moves.
+ *
+ * A take, in any process and without a lock, moves an entry's `word` and `base` by compare-and-swap
+ * and adds to its counters. Everything else is written under the table's lock. A process may be
+ * killed at any instruction: the next process that takes the lock is told, and repairs the table
+ * (repair/repair.h). */
+#ifndef CRDTBUCKET_MEMORY_LAYOUT_H
+#define CRDTBUCKET_MEMORY_LAYOUT_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+#define INLINE_COLUMNS 4
+#define MAX_DEFINITIONS 4096
+/* More than origins, so that an epoch that is remembered never lacks a number. */
+#define MAX_NODES 1024
+#define MAX_COLUMNS 512         /* of one entry in a frame */
+#define MAX_WORKERS 128         /* processes that use a table at once */
+#define NAME_BYTES 800          /* of a node's name: 200 characters */
+#define HANDOFF_BYTES (2 << 20) /* what the leader may leave to the next */
+#define VIEW_BYTES (1 << 20)    /* what the leader shows the others of the mesh */
+#define MAX_ORIGINS 512         /* 9 bits beside 55 bits of tokens */
+#define TOKEN_BITS 55
+/* A column this large is closed and its owner opens a new epoch. */
+#define TOKEN_ROLL (INT64_C(1) << 52)
+#define TOKEN_MASK ((UINT64_C(1) << TOKEN_BITS) - 1)
+#define BUSY (UINT64_C(1) << 63) /* of an entry's word */
+#define REVISION_MASK (UINT64_C(0xff) << TOKEN_BITS)
+#define REVISION_ONE (UINT64_C(1) << TOKEN_BITS)
+#define STAMP_SHIFT 20 /* a stamp is a time in units of 2^20 ns, 1.05 ms */
+/* Entries of long work, some 0.5 ms, for which other threads and processes wait. */
+#define SLICE 8192
+#define NONE UINT32_MAX
+#define SECOND INT64_C(1000000000)
+#define MILLISECOND INT64_C(1000000)
+
+typedef __int128 i128;
+typedef unsigned __int128 u128;
+
+enum entry_flags {
+    ENTRY_USED = 1,
+    ENTRY_IN_LOG = 4, /* its newest version is not acknowledged by every link */
+    ENTRY_RATED = 8,  /* some peer advertises that it takes from this key */
+    ENTRY_FLUSH = 16, /* asked for an early flush */
+    ENTRY_NAMED = 32, /* its key was offered to the list of names */
+    /* It comes from a snapshot of unknown age: it limits here, and is not sent to anybody. */
+    ENTRY_SUSPECT = 64
+};
+
+/* The cache line that a take touches. The level is never stored: the theoretical arrival time is
+ * `base` + T * net. So one compare-and-swap of `word` is the decision and the count at once, and
+ * `base` moves only when time or peers move it.
+ *
+ * The low bits of `word` are net: the tokens taken less those refunded by `origin` in this
+ * `generation`. Above them stands the entry's revision, a number that changes whenever the entry
+ * becomes another key's, or its definition or origin changes. A take that began before finds
+ * another revision and decides anew. BUSY: the entry is being changed, or has no key, and a take
+ * waits for the lock. */
+typedef struct {
+    uint64_t hash_lo, hash_hi;
+    int64_t base; /* local ns */
+    uint64_t word;
+    /* `net` at the last averaging: the tokens since then are net - averaged_net. */
+    int64_t averaged_net;
+    int64_t denied; /* tokens denied since then */
+    /* Times this entry was full or forgiven: a refund is worth nothing after. */
+    uint32_t full_count;
+    uint32_t generation;
+    uint16_t bucket; /* definition */
+    uint16_t flags;
+    /* Whose column `net` is: this process' origin when it last took. */
+    uint16_t origin;
+    /* 0: no prediction; k: peers may take at most 2^(k-1) tokens within the near horizon. */
+    uint8_t near_class;
+    /* Largest cost denied beside peers since the last averaging, see `cost_class`. */
+    uint8_t wanted;
+} hot_t;
+
+/* A column: tokens taken by one origin. `taken` packs the origin above the count, 0 means no
+ * column. */
+typedef struct {
+    uint64_t taken[INLINE_COLUMNS];
+    uint32_t generation[INLINE_COLUMNS];
+    /* Stamp of the newest update of the owner, to which `known` belongs. */
+    uint32_t last_seen[INLINE_COLUMNS];
+    /* The offered rates that it advertises: averages over 50 ms and 120 s, tokens/s, small floats.
+     */
+    uint16_t fast[INLINE_COLUMNS];
+    uint16_t slow[INLINE_COLUMNS];
+    /* Net tokens in the newest update of the owner; what is beyond them was relayed by others. */
+    uint64_t known[INLINE_COLUMNS];
+} columns_t;
+
+typedef struct {
+    int64_t rated_ns; /* last averaging */
+    /* Own offered rate over 120 s, and how much of the window has been seen. */
+    float slow, weight;
+    /* What a small caller may take past the prediction, tokens, at rated_ns. */
+    float reserve;
+    uint16_t fast, granted; /* own offered and admitted rates over 50 ms */
+    uint32_t version;       /* low half of the newest version in the log */
+    uint32_t overflow;      /* first block, or NONE */
+    uint32_t peak_at;       /* stamp of `peak` */
+    /* Highest fast rates of late, of the peers together and of this node. */
+    uint16_t peak, own_peak;
+    columns_t columns; /* never with refunds */
+} cold_t;
+
+typedef struct {
+    columns_t columns;
+    uint32_t next;
+    uint32_t reserved;
+    uint64_t refunded[INLINE_COLUMNS];
+} block_t;
+
+/* Decisions under one definition in one process, which alone writes them. */
+typedef struct {
+    int64_t allowed, denied, shadowed, granted, refunded;
+    /* Of the decisions those in strong, then in fallback mode: denied, allowed, shadowed. */
+    int64_t decided[2][3];
+    int64_t reserved;
+} counts_t;
+
+/* A process that uses the table. */
+typedef struct {
+    /* As in /proc/PID/stat, so that a number used again is another process; 0 is free. */
+    int64_t pid, started;
+} worker_t;
+
+/* A limit that a bucket had before. */
+typedef struct {
+    int64_t until;            /* local ns: its keys came under another one */
+    double burst, per_second; /* tokens at once, and refill */
+    /* It was that of all keys; 0: of a candidate's share of them, which came back. */
+    uint32_t of_all;
+    uint32_t reserved;
+} earlier_t;
+
+/* How many earlier limits are kept apart; the oldest ones are merged into one. */
+#define EARLIER 4
+
+/* A bucket's definition. T = q / p ns a token. */
+typedef struct {
+    int64_t q, p;
+    int64_t capacity, max_debt;
+    int64_t full_ns, cap_ns; /* floor(T * capacity), floor(T * (capacity + max_debt)) */
+    uint64_t name_hash, definition_hash;
+    double per_second;
+    int64_t flush_tokens;   /* admitted and unsent tokens that ask for an early flush */
+    int64_t quota, entries; /* entries allowed and held */
+    int64_t forgiven, refused_full;
+    counts_t past; /* under earlier definitions whose slots are used again */
+    /* Most tokens of debt beyond the capacity: this minute, the one before. */
+    int64_t over_admitted, over_admitted_before, over_admitted_minute;
+    uint32_t next;                    /* the definition that replaced this one, or NONE */
+    uint16_t allow_when_full, shadow; /* shadow: what is denied is admitted all the same */
+    int64_t replaced_ns;              /* when it did */
+    /* Keys whose hash (high half, halved) lies below it are the candidate's; 0: none are. */
+    uint64_t candidate_below;
+    int64_t staged_ns; /* when that last changed */
+    /* This one is another's candidate, or was until that was dropped. */
+    uint32_t staged;
+    /* A second definition of the bucket, of some of its keys, or NONE. */
+    uint32_t candidate;
+    uint32_t earlier_count, reserved;
+    earlier_t earlier[EARLIER]; /* the newest first */
+} definition_t;
+
+typedef struct {
+    /* Local ns, receipt of the newest complete round less half the round trip. */
+    int64_t last_seen;
+    uint16_t origin; /* its running one */
+    uint8_t known, connected, rated;
+    /* Some connected peer is not connected to it, so this node relays its rates. */
+    uint8_t relayed;
+    uint8_t reserved[2];
+} node_t;
+
+/* The name of a node. It is written before the first epoch of the node is, so that an epoch in the
+ * table never lacks its owner, and `bytes` last: 0 is a number that names nobody. */
+typedef struct {
+    uint32_t bytes;
+    uint8_t text[NAME_BYTES];
+} node_name_t;
+
+typedef struct {
+    uint64_t epoch;
+    uint16_t node;
+    uint8_t used, tombstone;
+    uint32_t reserved;
+} origin_t;
+
+/* A column as frames and the journal hold it. */
+typedef struct {
+    /* Its place on the wire; read, the origin here, 0 when it is not followed. */
+    uint32_t origin, generation;
+    int64_t taken, refunded;
+} wire_column_t;
+
+/* A change of several words that must happen whole: written here first, so that a repair can finish
+ * it. */
+enum journal_kind { JOURNAL_NONE, JOURNAL_MERGE, JOURNAL_REWRITE, JOURNAL_DEFINE };
+
+typedef struct {
+    uint32_t kind;
+    uint32_t entry;
+    int64_t base;
+    /* Of a rewrite, as the word, bucket, origin and generation are. */
+    int64_t averaged_net;
+    uint64_t word;
+    uint32_t generation;
+    uint16_t bucket, origin;
+    uint32_t columns; /* that rise to what stands here */
+    wire_column_t column[MAX_COLUMNS];
+    /* Of a definition, and of the one that it replaces, or NONE. */
+    uint32_t slot, old;
+    /* Of the definition that is in the slot now: the one that is in force in its place, or NONE,
+     * and its next one. */
+    uint32_t successor, successor_next;
+    uint32_t defined;
+    counts_t past; /* of the successor, with what was counted in the slot */
+    definition_t made;
+} journal_t;
+
+typedef struct {
+    uint64_t magic, layout; /* the magic is written last */
+    /* Times are of this boot, and numbers of processes of these namespaces. */
+    uint8_t boot[16];
+    uint64_t pid_space, time_space;
+    uint64_t owner; /* names whose table it is */
+    uint64_t size;
+    uint64_t hash_key[2];
+    int64_t max_keys, index_slots, max_blocks;
+
+    /* Read by every take, rarely written. */
+    __attribute__((aligned(64))) int64_t grace_ns;
+    int64_t near_ns, trust_ns;
+    /* Until then no peer is silent, and no entry has far credit. */
+    int64_t far_free_until;
+    /* A node without memory serves its share until then. */
+    int64_t warming_up_since, warming_up_until;
+    int64_t members; /* live peers and this node */
+    uint32_t own_origin;
+    uint32_t predict;
+    uint32_t shared_bursts; /* sides of a partition share the capacity, too */
+    __attribute__((aligned(64))) uint32_t flush_wanted;
+
+    __attribute__((aligned(64))) pthread_mutex_t lock;
+    int32_t waiting; /* in line for the lock now */
+    uint32_t served; /* those that ever got it so */
+    /* Held by the one process that speaks to the peers. */
+    __attribute__((aligned(64))) pthread_mutex_t lead;
+
+    __attribute__((aligned(64))) int64_t averaged_ns; /* last round */
+    /* Number of the process that has the lead, or had it when it died. */
+    int64_t leader;
+    /* Asked of a common store, which may have counted them before they are here. */
+    int64_t open_tokens;
+    uint64_t log_head, log_tail, version;
+    /* The epoch to open when a peer sends larger counts of the own epoch than this node has. */
+    uint64_t spare_epoch;
+    int64_t entries, bump, blocks_bump, blocks_used;
+    int64_t backed_entries, backed_blocks, backed_log; /* for which there is memory */
+    uint32_t free_entry, free_last, free_block;
+    uint32_t generations;
+    uint32_t definitions; /* slots in use */
+    uint32_t defined;     /* definitions ever made */
+    uint32_t sweep_cursor;
+    uint32_t flush_count;
+    uint32_t origins_changed; /* counts changes of the set of origins */
+    uint32_t released;        /* origins given up: their ids may mean others now */
+    uint32_t named;           /* numbers below it may have names, and memory for them */
+    uint32_t relayed;         /* nodes whose rates are relayed from here */
+    uint32_t refused;         /* another running process has this node's name */
+    /* 0: none; else 1 + the place, of two, that has the leader's hand-over. */
+    uint32_t handoff;
+    int64_t handoff_bytes[2];
+    /* Of what the leader shows; the last bit says in which of two places it is. */
+    uint64_t view_version;
+    int64_t view_bytes[2];
+    uint32_t repairs; /* after a process died with the lock */
+    int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten,
+        unlogged;
+} header_t;
+
+#endif

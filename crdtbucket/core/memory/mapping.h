@@ -1,0 +1,148 @@
+/* A table's memory: its own, or a file that several processes map. */
+#ifndef CRDTBUCKET_MEMORY_MAPPING_H
+#define CRDTBUCKET_MEMORY_MAPPING_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "platform.h"
+#include "regions.h"
+
+/* Only for the regions that fill from their start: a huge page is then never mostly empty. */
+static inline void advise_huge(char *start, size_t bytes)
+{
+    if (bytes >= HUGE_PAGE)
+        advise_huge_pages(start, bytes);
+}
+
+static void table_attach(table_t *t, char *m, const plan_t *p, int64_t max_keys)
+{
+    advise_huge(m + p->index, (size_t)p->slots * 8);
+    advise_huge(m + p->hot, (size_t)max_keys * sizeof(hot_t));
+    advise_huge(m + p->cold, (size_t)max_keys * sizeof(cold_t));
+    t->h = (header_t *)m;
+    t->journal = (journal_t *)(m + p->journal);
+    t->definitions = (definition_t *)(m + p->definitions);
+    t->nodes = (node_t *)(m + p->nodes);
+    t->view = (uint8_t *)m + p->view;
+    t->origins = (origin_t *)(m + p->origins);
+    t->workers = (worker_t *)(m + p->workers);
+    t->names = (node_name_t *)(m + p->names);
+    t->handoff = (uint8_t *)m + p->handoff;
+    t->all_counts = t->counts = (counts_t *)(m + p->counts);
+    t->flush = (uint32_t *)(m + p->flush);
+    t->attempts = (uint64_t *)(m + p->attempts);
+    t->index = (uint64_t *)(m + p->index);
+    t->hot = (hot_t *)(m + p->hot);
+    t->cold = (cold_t *)(m + p->cold);
+    t->log_version = (uint64_t *)(m + p->log_version);
+    t->log_entry = (uint32_t *)(m + p->log_entry);
+    t->blocks = (block_t *)(m + p->blocks);
+}
+
+static int table_begin(table_t *t, const plan_t *p, int64_t max_keys, const uint64_t hash_key[2])
+{
+    header_t *h = t->h;
+    int error = mutex_init(&h->lock, is_shared(t));
+    if (error || (error = mutex_init(&h->lead, is_shared(t))))
+        return error;
+    h->layout = TABLE_LAYOUT;
+    memcpy(h->hash_key, hash_key, 16);
+    h->size = p->size;
+    h->max_keys = max_keys;
+    h->index_slots = p->slots;
+    h->max_blocks = p->max_blocks;
+    h->backed_entries = is_shared(t) ? 0 : max_keys;
+    h->backed_blocks = is_shared(t) ? 0 : p->max_blocks;
+    h->backed_log = is_shared(t) ? 0 : log_slots(max_keys);
+    h->grace_ns = 15 * SECOND;
+    h->near_ns = SECOND / 2;
+    h->trust_ns = INT64_MAX;
+    h->far_free_until = INT64_MAX;
+    h->warming_up_until = INT64_MIN;
+    h->members = 1;
+    h->predict = 1;
+    h->free_entry = h->free_last = h->free_block = NONE;
+    h->version = 1;
+    __atomic_store_n(&h->magic, TABLE_MAGIC, __ATOMIC_RELEASE);
+    return 0;
+}
+
+/* A table in memory of its own. Returns an errno or 0. */
+static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], int is_virtual)
+{
+    plan_t p = plan_table(max_keys);
+    memset(t, 0, sizeof *t);
+    t->fd = -1;
+    t->size = p.size + HUGE_PAGE;
+    char *m = mmap(NULL, t->size, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (m == MAP_FAILED)
+        return errno;
+    t->memory = m;
+    t->is_virtual = is_virtual;
+    table_attach(t, (char *)(((uintptr_t)m + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1)), &p,
+                 max_keys);
+    return table_begin(t, &p, max_keys, hash_key);
+}
+
+/* Maps a file of `fd` that is as long as the plan says. Returns an errno or 0. */
+static int table_map(table_t *t, int fd, int64_t max_keys, int is_virtual)
+{
+    plan_t p = plan_table(max_keys);
+    memset(t, 0, sizeof *t);
+    char *m = mmap(NULL, p.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (m == MAP_FAILED)
+        return errno;
+    t->memory = m;
+    t->size = p.size;
+    t->fd = fd;
+    t->is_virtual = is_virtual;
+    table_attach(t, m, &p, max_keys);
+    return 0;
+}
+
+/* An empty file becomes a table. What is used from the start gets its memory now: a file system
+ * that is full must say so here, since a page that cannot be had later kills the process. Returns
+ * an errno or 0. */
+static int table_create(table_t *t, int fd, int64_t max_keys, const uint64_t hash_key[2],
+                        int is_virtual)
+{
+    plan_t p = plan_table(max_keys);
+    /* Before anything else, so that a process that is killed here leaves no file that might be
+     * somebody else's. */
+    uint64_t ours = TABLE_UNFINISHED;
+    int error;
+    if (pwrite(fd, &ours, sizeof ours, 0) != (ssize_t)sizeof ours)
+        return errno ? errno : ENOSPC;
+    if (ftruncate(fd, (off_t)p.size))
+        return errno;
+    if ((error = set_memory_aside(fd, 0, p.begun))
+        || (error = table_map(t, fd, max_keys, is_virtual)))
+        return error;
+    return table_begin(t, &p, max_keys, hash_key);
+}
+
+/* Maps the same file under another description of it, in place: a mapping keeps a description, and
+ * its locks, alive. */
+static int table_remap(table_t *t, int fd)
+{
+    if (mmap(t->memory, t->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0)
+        == MAP_FAILED)
+        return errno;
+    t->fd = fd;
+    return 0;
+}
+
+static void table_close(table_t *t)
+{
+    if (t->memory)
+        munmap(t->memory, t->size);
+    memset(t, 0, sizeof *t);
+    t->fd = -1;
+}
+
+#endif

@@ -1,0 +1,89 @@
+/* What only some systems have, and its counterpart on the others. */
+#ifndef CRDTBUCKET_MEMORY_PLATFORM_H
+#define CRDTBUCKET_MEMORY_PLATFORM_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <time.h>
+
+/* A table in a file that several processes map needs mutexes that survive the death of their owner,
+ * memory that is set aside before it is touched, and /proc to tell processes apart. Only Linux has
+ * all three. */
+#ifdef __linux__
+#define SHARED_TABLES 1
+#else
+#define SHARED_TABLES 0
+#endif
+
+/* A clock that goes on while the machine sleeps: refill does not stop then. On macOS the monotonic
+ * clock is that. */
+#ifdef CLOCK_BOOTTIME
+#define BOOT_CLOCK CLOCK_BOOTTIME
+#else
+#define BOOT_CLOCK CLOCK_MONOTONIC
+#endif
+
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+
+/* Huge pages are an optimisation alone: where there are none, nothing is lost. */
+static inline void advise_huge_pages(void *start, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    (void)madvise(start, bytes, MADV_HUGEPAGE);
+#else
+    (void)start;
+    (void)bytes;
+#endif
+}
+
+/* Sets memory of a shared file aside. Returns an errno or 0. */
+static inline int set_memory_aside(int fd, size_t at, size_t bytes)
+{
+#if SHARED_TABLES
+    return posix_fallocate(fd, (off_t)at, (off_t)bytes);
+#else
+    (void)fd, (void)at, (void)bytes;
+    return ENOTSUP;
+#endif
+}
+
+/* Makes a mutex. When the owner of a shared one dies, the next owner is told so. Returns an errno
+ * or 0. */
+static inline int mutex_init(pthread_mutex_t *mutex, int shared)
+{
+    pthread_mutexattr_t how;
+    int error = pthread_mutexattr_init(&how);
+    if (error)
+        return error;
+#if SHARED_TABLES
+    if (shared) {
+        pthread_mutexattr_setpshared(&how, PTHREAD_PROCESS_SHARED);
+        pthread_mutexattr_setrobust(&how, PTHREAD_MUTEX_ROBUST);
+    }
+#else
+    error = shared ? ENOTSUP : 0;
+#endif
+    if (!error)
+        error = pthread_mutex_init(mutex, &how);
+    pthread_mutexattr_destroy(&how);
+    return error;
+}
+
+/* Whether `error`, the answer of a lock, says that the mutex was got from an owner that died. It
+ * can be used again then. */
+static inline int mutex_inherited(pthread_mutex_t *mutex, int error)
+{
+#if SHARED_TABLES
+    return error == EOWNERDEAD && !pthread_mutex_consistent(mutex);
+#else
+    (void)mutex, (void)error;
+    return 0;
+#endif
+}
+
+#endif

@@ -1,0 +1,116 @@
+/* The regions of a table and where each begins. */
+#ifndef CRDTBUCKET_MEMORY_REGIONS_H
+#define CRDTBUCKET_MEMORY_REGIONS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "atomics.h"
+#include "layout.h"
+#include "ticks.h"
+
+typedef struct {
+    header_t *h;
+    journal_t *journal;
+    definition_t *definitions;
+    node_t *nodes;
+    node_name_t *names; /* of the nodes, by their numbers */
+    /* Two places, HANDOFF_BYTES each, for the process that leads next. */
+    uint8_t *handoff;
+    /* Two places, VIEW_BYTES each, of what the others see of the mesh. */
+    uint8_t *view;
+    origin_t *origins;
+    worker_t *workers;
+    counts_t *all_counts; /* MAX_DEFINITIONS of each worker */
+    counts_t *counts;     /* this process' own */
+    uint32_t *flush;      /* entries that asked for an early flush */
+    uint64_t *attempts;   /* a bit an entry: attempted since the last round */
+    /* Tag << 32 | entry + 1, 0 is empty; the slot follows the high half of the hash. */
+    uint64_t *index;
+    hot_t *hot;
+    cold_t *cold;
+    uint64_t *log_version; /* versions not acknowledged by every link, rising */
+    uint32_t *log_entry;
+    block_t *blocks;
+    void *memory;
+    size_t size;
+    int64_t virtual_ns; /* the time when `is_virtual` */
+    int is_virtual;
+    ticker_t *ticker; /* this process' clock */
+    int fd;           /* of a shared table, else -1 */
+} table_t;
+
+#define FLUSH_SLOTS 4096
+/* Room for the columns of 50 nodes in every entry; touched only as it is used. */
+#define BLOCKS_A_KEY 12
+#define TABLE_MAGIC UINT64_C(0x63726474626b7431)
+/* Stands in its place until the table is whole. */
+#define TABLE_UNFINISHED UINT64_C(0x63726474626b7430)
+#define TABLE_LAYOUT 9
+/* Memory of a shared table is set aside for so many more at a time. */
+#define GROW_ENTRIES 8192
+#define GROW_BLOCKS 4096
+#define GROW_LOG 1024 /* or by half of what it has */
+
+static inline int64_t clock_ns(const table_t *t)
+{
+    return UNLIKELY(t->is_virtual) ? t->virtual_ns : ticks_ns(t->ticker);
+}
+
+static inline int is_shared(const table_t *t) { return t->fd >= 0; }
+/* Whether no other processor changes entries. Whoever does holds the interpreter's lock, so in a
+ * private table plain loads and stores do, at a fraction of what locked operations cost. */
+static inline int only_here(const table_t *t) { return LIKELY(!is_shared(t)); }
+
+#define HUGE_PAGE ((size_t)2 << 20)
+#define PAGE ((size_t)4096)
+
+static inline size_t place(size_t *offset, size_t bytes)
+{
+    size_t step = bytes >= HUGE_PAGE ? HUGE_PAGE : PAGE; /* where huge pages can begin */
+    size_t at = *offset = (*offset + step - 1) & ~(step - 1);
+    *offset += bytes;
+    return at;
+}
+
+/* Offsets of the regions that are not in the header's own page. */
+typedef struct {
+    size_t journal, definitions, nodes, origins, workers, flush, attempts, index, begun, names,
+        handoff, view, counts, hot, cold, log_version, log_entry, blocks, size;
+    int64_t slots, max_blocks;
+} plan_t;
+
+/* Most places of the log: more than twice the keys, so that when it is full half of them at least
+ * are to be had. */
+static inline int64_t log_slots(int64_t max_keys) { return 2 * max_keys + 64; }
+
+static plan_t plan_table(int64_t max_keys)
+{
+    plan_t p = {.slots = max_keys + max_keys / 4 + 16};
+    size_t at = 0;
+    p.max_blocks = max_keys * BLOCKS_A_KEY < UINT32_MAX ? max_keys * BLOCKS_A_KEY : UINT32_MAX - 1;
+    place(&at, sizeof(header_t));
+    p.journal = place(&at, sizeof(journal_t));
+    p.definitions = place(&at, sizeof(definition_t) * MAX_DEFINITIONS);
+    p.nodes = place(&at, sizeof(node_t) * MAX_NODES);
+    p.origins = place(&at, sizeof(origin_t) * MAX_ORIGINS);
+    p.workers = place(&at, sizeof(worker_t) * MAX_WORKERS);
+    p.flush = place(&at, sizeof(uint32_t) * FLUSH_SLOTS);
+    p.attempts = place(&at, ((size_t)max_keys + 63) / 64 * 8);
+    p.index = place(&at, (size_t)p.slots * 8);
+    /* What lies before is used from the start. */
+    p.begun = at;
+    p.names = place(&at, sizeof(node_name_t) * MAX_NODES);
+    p.handoff = place(&at, 2 * HANDOFF_BYTES);
+    p.view = place(&at, 2 * VIEW_BYTES);
+    p.counts = place(&at, sizeof(counts_t) * MAX_DEFINITIONS * MAX_WORKERS);
+    p.hot = place(&at, (size_t)max_keys * sizeof(hot_t));
+    p.cold = place(&at, (size_t)max_keys * sizeof(cold_t));
+    p.log_version = place(&at, (size_t)log_slots(max_keys) * 8);
+    p.log_entry = place(&at, (size_t)log_slots(max_keys) * 4);
+    p.blocks = place(&at, (size_t)p.max_blocks * sizeof(block_t));
+    p.size = (at + PAGE - 1) & ~(PAGE - 1);
+    return p;
+}
+
+#endif

@@ -1,0 +1,89 @@
+/* A common store that decides, as one more replica: what is advertised to it, what is booked after
+ * its answer, what is merged from it. See docs/modes.md. */
+#ifndef CRDTBUCKET_MERGE_COMMON_STORE_H
+#define CRDTBUCKET_MERGE_COMMON_STORE_H
+
+#include "../level/give_back.h"
+#include "merge.h"
+
+typedef struct {
+    uint32_t generation;
+    int64_t taken, refunded; /* own column under the running epoch */
+    int64_t debt_ns;         /* confirmed debt, rounded up */
+    /* Until the confirmed level alone lets the cost pass, 0 when it does now. */
+    int64_t wait_ns;
+} own_state_t;
+
+/* What stands here of an entry that is current, and whether its confirmed level has `n` tokens;
+ * nothing is stored. */
+static void own_state(const table_t *t, uint32_t e, int64_t n, int64_t now, own_state_t *s)
+{
+    const hot_t *hot = &t->hot[e];
+    const definition_t *d = &t->definitions[hot->bucket];
+    int64_t net = entry_net(t, e);
+    i128 debt = clamped(d, debt_units(d, LOAD(hot->base), net, now));
+    i128 over = debt + token_units(d, n) - full_units(d);
+    s->generation = hot->generation;
+    s->refunded = own_refunded(t, e);
+    s->taken = net + s->refunded;
+    s->debt_ns = (int64_t)units_to_ns(d, debt);
+    s->wait_ns = over > slack_units(d) ? (int64_t)(over / d->p) : 0;
+}
+
+/* The debt (ns) of all that was taken under this epoch, as if nothing had been refilled. */
+static int64_t taken_ns(const table_t *t, uint32_t e)
+{
+    int64_t net = entry_net(t, e);
+    const definition_t *d = &t->definitions[t->hot[e].bucket];
+    i128 units = token_units(d, net > 0 ? net : 0), cap = cap_units(d);
+    return (int64_t)units_to_ns(d, units < cap ? units : cap);
+}
+
+/* Counts `taken` and `refunded` tokens in the own column without regard to the level, because the
+ * store has decided. When both are equal the level stays, and what a call without an answer may
+ * have taken comes back at the next settle. What lies beyond the ceiling of debt is forgiven, but
+ * stays counted. 0 when memory for the refunds is at its limit. */
+static int book(table_t *t, definition_t *d, uint32_t e, int64_t taken, int64_t refunded,
+                int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    column_t c;
+    i128 least = entry_least(t, e, d, now);
+    if (refunded) {
+        if (!column_find(t, e, hot->origin, &c)) {
+            if (!column_new(t, e, hot->origin, 1, &c))
+                return 0;
+        } else if (!column_widen(t, e, &c))
+            return 0;
+        ADD(c.block->refunded[c.i], (uint64_t)refunded);
+    }
+    advance(t, e, d, least, now);
+    ADD(hot->word, (uint64_t)(taken - refunded));
+    note_over_admission(d, debt_units(d, LOAD(hot->base), entry_net(t, e), now), now);
+    advance(t, e, d, least, now);
+    mark_attempted(t, e);
+    return 1;
+}
+
+/* Merges what the store advertises, like an entry of a peer, but without the checks of trust: each
+ * node wrote its own columns there. The columns are of different origins. */
+static void adopt(table_t *t, uint32_t e, int64_t debt_ns, int same, const wire_column_t *columns,
+                  uint32_t count, comparison_t *scratch, int64_t now)
+{
+    const definition_t *d = &t->definitions[t->hot[e].bucket];
+    merge_context_t m = {.at = now, .common = 1};
+    merge_result_t r = {0};
+    wire_definition_t wd = {
+        .bucket = t->hot[e].bucket, .same = (uint32_t)same, .q = d->q, .p = d->p};
+    wire_entry_t w = {.columns = count, .debt_ns = debt_ns, .column = columns};
+    merge_levels(t, e, &w, &wd, &m, now, scratch, &r);
+}
+
+/* How long (ns) a debt keeps `n` tokens from passing. */
+static inline int64_t wait_for(const definition_t *d, int64_t debt_ns, int64_t n)
+{
+    i128 over = (i128)debt_ns * d->p + token_units(d, n) - full_units(d);
+    return over > slack_units(d) ? (int64_t)units_to_ns(d, over) : 0;
+}
+
+#endif

@@ -1,0 +1,236 @@
+/* What an entry of the wire brings to the columns held here, and what it lacks of them. See
+ * docs/model.md, "Merge". */
+#ifndef CRDTBUCKET_MERGE_COMPARE_H
+#define CRDTBUCKET_MERGE_COMPARE_H
+
+#include "../level/earlier_limits.h"
+#include "../memory/columns.h"
+#include "wire.h"
+
+typedef struct {
+    uint32_t source; /* node that sent the frame */
+    uint32_t source_origin;
+    int64_t at;  /* receipt less half the round trip, local ns */
+    int newer;   /* no later frame of this source was seen: its rates count */
+    int joining; /* the source has no memory: answer what is held */
+    /* The source knows the debts of the mesh, so its entries settle what is suspect here. */
+    int memory;
+    /* Too long under way: counts alone, on columns that are held. */
+    int late;
+    const uint8_t
+        *relays; /* by node: some peer is not connected to it; NULL: all are connected to all */
+    const wire_tables_t *tables; /* of its positions; NULL where no rates are relayed */
+    /* The source is the common store, in which every node writes its own column. */
+    int common;
+} merge_context_t;
+
+#define MAX_HELD (MAX_ORIGINS + 2 * INLINE_COLUMNS)
+
+/* The columns of an entry, copied, with mine as it counts now: each of the wire's meets its own in
+ * one step. */
+typedef struct {
+    uint64_t taken[MAX_HELD];
+    int64_t refunded[MAX_HELD];
+    uint32_t generation[MAX_HELD];
+    uint8_t shown[MAX_HELD]; /* by the sender, or nothing to be shown */
+    /* Of an origin; believed when the column there is of that origin: never cleared. */
+    uint16_t place[MAX_ORIGINS];
+    uint32_t count, own; /* mine is the last one, its origin is `own` */
+} held_t;
+
+/* Tokens that a wire entry and the columns here have over one another, and the columns that rise.
+ */
+typedef struct {
+    /* Gains of the merged columns over mine: on columns that I hold (same generation), and on
+     * others. */
+    int64_t brings_held, brings_lacking;
+    /* Of both, on columns of nodes that were silent here: the credit was kept for them. */
+    int64_t brings_silent;
+    int64_t lacks; /* gain of mine over theirs */
+    uint32_t raised_count;
+    uint32_t refused; /* columns of others that rise by less than is advertised */
+    uint32_t capped;  /* columns of the sender that rise by more than is counted */
+    int earlier;      /* a rise that the definition of now does not explain */
+    /* Under another definition, whose capacity is not known here. */
+    int mixed;
+    wire_column_t *raised; /* in the journal, which is to say them to a repair */
+    held_t held;
+} comparison_t;
+
+static inline uint64_t packed(uint32_t origin, int64_t taken)
+{
+    return (uint64_t)origin << TOKEN_BITS | (uint64_t)taken;
+}
+
+/* Tokens in (generation, taken, refunded) that a holder of the other has not counted. */
+static inline int64_t gain(uint32_t xb, int64_t xp, int64_t xn, int held, uint32_t yb, int64_t yp,
+                           int64_t yn)
+{
+    if (!held || yb != xb)
+        return xp - xn;
+    return (xp > yp ? xp - yp : 0) - (xn > yn ? xn - yn : 0);
+}
+
+#define MOST_TOKENS (INT64_C(1) << 61)
+
+/* Adds tokens of one column, below 2^TOKEN_BITS, to a sum that stays below 2^62: it is far beyond
+ * every ceiling of debt then. */
+static inline void add_tokens(int64_t *sum, int64_t tokens)
+{
+    if (LIKELY(*sum < MOST_TOKENS))
+        *sum += tokens;
+}
+
+/* Only its owner raises a column while that owner is connected here. */
+static inline int trusted(const table_t *t, const merge_context_t *m, uint32_t origin)
+{
+    uint32_t node = t->origins[origin].node;
+    return m->common || node == m->source || node == 0 || !t->nodes[node].connected
+           || t->nodes[node].origin != origin;
+}
+
+/* The tokens of a column's rise that count. Since the last update of its owner on this key, a
+ * column can have risen only as far as the limits of that time allow. What a relay advertises
+ * beyond that is left out. What the owner itself advertises is stored, because no later update of
+ * it would be believed otherwise, but it counts only up to that bound. A column that its owner has
+ * never advertised here is not checked. */
+static int64_t believed(const table_t *t, uint32_t e, const definition_t *d,
+                        const merge_context_t *m, wire_column_t *x, int64_t rise, int64_t now,
+                        comparison_t *g)
+{
+    column_t c;
+    if (LIKELY(rise <= d->capacity) || !column_find(t, e, x->origin, &c) || !c.c->last_seen[c.i])
+        return rise;
+    int64_t since = stamp_ns(c.c->last_seen[c.i], now);
+    double most = rise_allowed(d, since, now);
+    g->earlier |= rose_under_earlier(d, (double)rise, since, now);
+    if ((double)rise <= most)
+        return rise;
+    if (t->origins[x->origin].node == m->source) {
+        g->capped++;
+        return (int64_t)most;
+    }
+    g->refused++;
+    x->taken -= rise - (int64_t)most;
+    return (int64_t)most;
+}
+
+static inline void held_add(held_t *h, const columns_t *c, const uint64_t *refunded)
+{
+    for (int i = 0; i < INLINE_COLUMNS; i++) {
+        uint32_t at = h->count++;
+        h->taken[at] = c->taken[i];
+        h->refunded[at] = refunded ? (int64_t)refunded[i] : 0;
+        h->generation[at] = c->generation[i];
+        h->shown[at] = !c->taken[i];
+        h->place[c->taken[i] >> TOKEN_BITS] = (uint16_t)at;
+    }
+}
+
+static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t net)
+{
+    const hot_t *hot = &t->hot[e];
+    const cold_t *cold = &t->cold[e];
+    int64_t refunded = 0;
+    h->own = hot->origin;
+    h->count = 0;
+    held_add(h, &cold->columns, NULL);
+    if (UNLIKELY(cold->overflow != NONE)) {
+        for (uint32_t b = cold->overflow; b != NONE && h->count + INLINE_COLUMNS < MAX_HELD;
+             b = t->blocks[b].next)
+            held_add(h, &t->blocks[b].columns, t->blocks[b].refunded);
+        uint32_t stored = h->place[h->own]; /* my refunds */
+        if (stored < h->count && h->taken[stored] >> TOKEN_BITS == h->own) {
+            refunded = h->refunded[stored];
+            h->shown[stored] = 1;
+        }
+    }
+    uint32_t at = h->count++;
+    h->taken[at] = packed(h->own, net + refunded);
+    h->refunded[at] = refunded;
+    h->generation[at] = hot->generation;
+    h->shown[at] = 0;
+    h->place[h->own] = (uint16_t)at;
+}
+
+/* Whether a node has been silent here beyond the near horizon, so that credit is kept for it. This
+ * node itself never is. */
+static inline int is_silent(const table_t *t, uint32_t node, int64_t now)
+{
+    return node && now - t->nodes[node].last_seen > t->h->near_ns;
+}
+
+/* A column that differs from the one here, if there is one. */
+static void compare_column(const table_t *t, uint32_t e, const merge_context_t *m,
+                           const definition_t *d, const wire_column_t *x, int64_t now,
+                           comparison_t *g)
+{
+    held_t *h = &g->held;
+    uint32_t at = h->place[x->origin];
+    int held = at < h->count && h->taken[at] >> TOKEN_BITS == x->origin;
+    if (!x->origin || t->origins[x->origin].tombstone)
+        return;
+    uint32_t generation = held ? h->generation[at] : 0;
+    int64_t taken = held ? (int64_t)(h->taken[at] & TOKEN_MASK) : 0,
+            refunded = held ? h->refunded[at] : 0;
+    int same_generation = held && x->generation == generation;
+    if (held && !h->shown[at]) {
+        add_tokens(&g->lacks,
+                   gain(generation, taken, refunded, 1, x->generation, x->taken, x->refunded));
+        h->shown[at] = 1;
+    }
+    if (held
+        && (x->generation < generation
+            || (same_generation && x->taken <= taken && x->refunded <= refunded)))
+        return;
+    /* Never larger there than here; history, for all I know. */
+    if (x->origin == h->own || (m->late && !same_generation))
+        return;
+    if (!trusted(t, m, x->origin)) {
+        /* Their level contains refunds that will be counted here when the owner advertises them;
+         * they must not count twice. */
+        if (same_generation && x->refunded > refunded)
+            add_tokens(&g->lacks, x->refunded - refunded);
+        return;
+    }
+    wire_column_t *rising = &g->raised[g->raised_count];
+    *rising = *x;
+    if (same_generation && taken > x->taken)
+        rising->taken = taken;
+    if (same_generation && refunded > x->refunded)
+        rising->refunded = refunded;
+    int64_t brought =
+        gain(x->generation, rising->taken, rising->refunded, held, generation, taken, refunded);
+    if (same_generation && !m->common && !g->mixed)
+        brought = believed(t, e, d, m, rising, brought, now, g);
+    g->raised_count++;
+    add_tokens(same_generation ? &g->brings_held : &g->brings_lacking, brought);
+    if (is_silent(t, t->origins[x->origin].node, now))
+        add_tokens(&g->brings_silent, brought);
+}
+
+/* Compares all columns of an entry against those of the wire; mine has `net`. */
+static void compare_columns(const table_t *t, uint32_t e, int64_t net, const wire_entry_t *w,
+                            const merge_context_t *m, const definition_t *d, int64_t now,
+                            comparison_t *g)
+{
+    held_t *h = &g->held;
+    g->brings_held = g->brings_lacking = g->brings_silent = g->lacks = 0;
+    g->raised_count = g->refused = g->capped = 0;
+    g->earlier = 0;
+    g->raised = t->journal->column;
+    held_open(h, t, e, net);
+    for (const wire_column_t *x = w->column; x < w->column + w->columns; x++) {
+        uint32_t at = h->place[x->origin];
+        if (LIKELY(at < h->count && h->taken[at] == packed(x->origin, x->taken)
+                   && h->generation[at] == x->generation && h->refunded[at] == x->refunded))
+            h->shown[at] = 1;
+        else
+            compare_column(t, e, m, d, x, now, g);
+    }
+    for (uint32_t at = 0; at < h->count; at++)
+        if (!h->shown[at] && !t->origins[h->taken[at] >> TOKEN_BITS].tombstone)
+            add_tokens(&g->lacks, (int64_t)(h->taken[at] & TOKEN_MASK) - h->refunded[at]);
+}
+
+#endif

@@ -1,0 +1,150 @@
+/* Whole frames: the bulk forms of encode and merge. */
+#ifndef CRDTBUCKET_MERGE_FRAME_H
+#define CRDTBUCKET_MERGE_FRAME_H
+
+#include "encode.h"
+#include "merge.h"
+
+/* Encodes live items of the log above `*version`, up to `upto`, until `size` bytes are used.
+ * `*version` becomes the last one covered. Returns the bytes; `*count` the entries. */
+static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto,
+                         const uint16_t *position, int64_t now, uint8_t *out, size_t size,
+                         int64_t *count)
+{
+    encoder_t to = {t, position, now, NOT_FADED};
+    uint8_t *start = out;
+    uint64_t tail = t->h->log_tail, i = log_after(t, *version);
+    *count = 0;
+    if (upto > t->h->version)
+        upto = t->h->version; /* what comes later is not covered */
+    for (; i < tail && t->log_version[i] <= upto; i++) {
+        if (i + 8 < tail) {
+            __builtin_prefetch(&t->hot[t->log_entry[i + 8]]);
+            __builtin_prefetch(&t->cold[t->log_entry[i + 8]]);
+            __builtin_prefetch((const char *)&t->cold[t->log_entry[i + 8]] + 64);
+        }
+        if (log_live(t, i) && !(LOAD(t->hot[t->log_entry[i]].flags) & ENTRY_SUSPECT)) {
+            /* A suspect one gets a new version when it is none any more. */
+            uint32_t e = t->log_entry[i];
+            if ((size_t)(out - start) + entry_space(t, e) > size)
+                return (size_t)(out - start);
+            out = put_entry(&to, e, out);
+            ++*count;
+        }
+        *version = t->log_version[i];
+    }
+    if (*version < upto)
+        *version = upto;
+    return (size_t)(out - start);
+}
+
+/* Encodes the given entries, or with `entries` NULL the indebted ones from `*from` on, until `size`
+ * bytes are used. */
+static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t *from, int64_t upto,
+                             const uint16_t *position, int64_t now, uint8_t *out, size_t size,
+                             int64_t *count)
+{
+    encoder_t to = {t, position, now, NOT_FADED};
+    uint8_t *start = out;
+    *count = 0;
+    for (; *from < upto; ++*from) {
+        uint32_t e = entries ? entries[*from] : (uint32_t)*from;
+        const hot_t *hot = &t->hot[e];
+        if ((LOAD(hot->flags) & (ENTRY_USED | ENTRY_SUSPECT)) != ENTRY_USED)
+            continue;
+        if (!entries
+            && debt_units(&t->definitions[hot->bucket], LOAD(hot->base), entry_net(t, e), now) <= 0)
+            continue;
+        if ((size_t)(out - start) + entry_space(t, e) > size)
+            break;
+        out = put_entry(&to, e, out);
+        ++*count;
+    }
+    return (size_t)(out - start);
+}
+
+/* Parses all entries of a frame before anything is changed: into `out` for `most` entries and
+ * `columns` for as many as the bytes can hold, size / COLUMN_MIN_BYTES. Returns how many, or -1
+ * when malformed. */
+static int64_t parse_entries(const uint8_t *in, size_t size, const wire_tables_t *tables,
+                             wire_entry_t *out, int64_t most, wire_column_t *columns)
+{
+    const uint8_t *end = in + size;
+    int64_t n = 0;
+    while (in < end) {
+        if (n == most || !(in = get_entry(in, end, tables, columns, &out[n])))
+            return -1;
+        columns += out[n++].columns;
+    }
+    return n;
+}
+
+/* How many processes of a node have columns here. */
+static int epochs_of(const table_t *t, uint32_t node)
+{
+    int epochs = 0;
+    for (uint32_t i = 1; i < MAX_ORIGINS; i++)
+        epochs += t->origins[i].node == node;
+    return epochs;
+}
+
+#define MERGE_BLOCK 16
+
+/* A bulk merge: what of the table comes next is fetched a block at a time, first the places in the
+ * index, then the lines that they lead to, since what waits on memory (and on the page tables)
+ * overlaps only when little else stands between. */
+typedef struct {
+    table_t *t;
+    const wire_entry_t *entries;
+    int64_t n;
+    uint32_t guesses[2][MERGE_BLOCK]; /* entries that they probably are */
+} bulk_t;
+
+static inline int64_t bulk_end(const bulk_t *b, int64_t from)
+{
+    return from + MERGE_BLOCK < b->n ? from + MERGE_BLOCK : b->n;
+}
+
+static void bulk_fetch_slots(const bulk_t *b, int64_t from)
+{
+    for (int64_t i = from; i < bulk_end(b, from); i++) {
+        const uint64_t *slot = &b->t->index[home_slot(b->t, b->entries[i].hi)];
+        __builtin_prefetch(slot);
+        __builtin_prefetch(slot + 8); /* some are found on the next line */
+    }
+}
+
+static void bulk_fetch_lines(bulk_t *b, int64_t from)
+{
+    const table_t *t = b->t;
+    for (int64_t i = from; i < bulk_end(b, from); i++) {
+        const wire_entry_t *w = &b->entries[i];
+        uint32_t e = table_guess(t, w->lo, w->hi);
+        b->guesses[from / MERGE_BLOCK % 2][i - from] = e;
+        if (e != NONE)
+            fetch_entry(t, e);
+    }
+}
+
+/* Merges parsed entries. */
+static void merge_entries(table_t *t, const wire_entry_t *entries, int64_t n,
+                          const wire_definition_t *definitions, const merge_context_t *m,
+                          int64_t now, merge_out_t *out)
+{
+    bulk_t b = {t, entries, n, {{0}}};
+    comparison_t comparison;
+    memset(comparison.held.place, 0, sizeof comparison.held.place);
+    int epochs = epochs_of(t, m->source);
+    bulk_fetch_slots(&b, 0);
+    bulk_fetch_lines(&b, 0);
+    bulk_fetch_slots(&b, MERGE_BLOCK);
+    for (int64_t from = 0; from < n; from += MERGE_BLOCK) {
+        bulk_fetch_lines(&b, from + MERGE_BLOCK);
+        bulk_fetch_slots(&b, from + 2 * MERGE_BLOCK);
+        for (int64_t i = from; i < bulk_end(&b, from); i++)
+            merge_entry(t, &entries[i], b.guesses[from / MERGE_BLOCK % 2][i - from],
+                        &definitions[entries[i].definition], m, epochs, now, &comparison, out);
+    }
+}
+
+#endif

@@ -1,0 +1,163 @@
+/* The merge of an entry that a peer sent with the entry that this node holds. See docs/model.md,
+ * "Merge". */
+#ifndef CRDTBUCKET_MERGE_MERGE_H
+#define CRDTBUCKET_MERGE_MERGE_H
+
+#include "../level/evict.h"
+#include "../level/over_admission.h"
+#include "merged_debt.h"
+#include "store.h"
+#include "suspect.h"
+
+/* Larger counts of the own running epoch: somebody else runs under it, or this process lost some.
+ * What a common store was asked for, and peers may have read there, is neither. */
+static int own_is_behind(const table_t *t, uint32_t e, const wire_column_t *x)
+{
+    const hot_t *hot = &t->hot[e];
+    if (hot->origin != x->origin)
+        return 1;
+    int64_t refunded = own_refunded(t, e), taken = entry_net(t, e) + refunded;
+    return x->generation > hot->generation
+           || (x->generation == hot->generation
+               && (x->taken > taken + t->h->open_tokens || x->refunded > refunded));
+}
+
+/* Where a bulk merge leaves what concerns its caller; each has room for one item an entry of the
+ * frame. */
+typedef struct {
+    uint32_t *answers; /* entries to answer the sender with */
+    uint32_t *touched;
+    uint32_t *gone; /* evicted for new ones */
+    merge_result_t r;
+} merge_out_t;
+
+/* The wire's column of an origin, or NULL. */
+static const wire_column_t *wire_column_of(const wire_entry_t *w, uint32_t origin)
+{
+    for (const wire_column_t *x = w->column; x < w->column + w->columns; x++)
+        if (x->origin == origin)
+            return x;
+    return NULL;
+}
+
+/* The entry that a wire entry is merged into, as it has to be for that; NONE when it is not:
+ * ignored or dropped. `guess` is the entry that it probably is. */
+static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, uint32_t bucket,
+                            const merge_context_t *m, int64_t now, merge_out_t *out, int *existed)
+{
+    merge_result_t *r = &out->r;
+    uint32_t e = entry_holds(t, guess, w->lo, w->hi) ? guess : table_find(t, w->lo, w->hi), gone;
+    *existed = e != NONE;
+    if (!*existed && (!w->debt_ns || m->late)) {
+        r->ignored++;
+        return NONE;
+    }
+    if (!*existed) {
+        e = entry_obtain(t, w->lo, w->hi, bucket, 1, now, &gone);
+        if (gone != NONE)
+            out->gone[r->gone_count++] = gone;
+    }
+    const wire_column_t *own = wire_column_of(w, t->h->own_origin);
+    if (e != NONE && own && own_is_behind(t, e, own)) {
+        if (open_epoch(t))
+            r->duplicate_epoch = 1;
+        else
+            e = NONE;
+    }
+    if (e == NONE || (!entry_current(t, e, bucket) && !entry_renew(t, e, bucket, now))) {
+        r->dropped_full++;
+        return NONE;
+    }
+    return e;
+}
+
+/* The debt after a merge within [least, ceiling]; `debt` is the one before. Counts what is
+ * forgiven, and that the bucket was full or forgiven. */
+static i128 clamp_merged(const table_t *t, hot_t *hot, definition_t *d, i128 debt, i128 after,
+                         i128 least, int64_t now)
+{
+    i128 cap = cap_units(d);
+    if (after > debt)
+        note_over_admission(d, after, now);
+    if (after > cap) {
+        ADD_SATURATED(d->forgiven, (int64_t)((after - cap) / d->q));
+        after = cap;
+        count_full(t, hot);
+    }
+    if (after < least) {
+        after = least;
+        if (least > 0)
+            count_full(t, hot);
+    }
+    if (after <= 0 && debt > 0)
+        count_full(t, hot);
+    return after;
+}
+
+/* Merges the columns and the debt of a wire entry into an entry that is current. Returns whether to
+ * answer the sender, who advertises a debt, that the key is full here. */
+static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wire_definition_t *wd,
+                        const merge_context_t *m, int64_t now, comparison_t *g, merge_result_t *r)
+{
+    hot_t *hot = &t->hot[e];
+    definition_t *d = &t->definitions[hot->bucket];
+    if (UNLIKELY(LOAD(hot->flags) & ENTRY_SUSPECT) && (m->memory || m->common))
+        suspect_cancel(t, e, now);
+    i128 far = entry_far(t, e, d, now),
+         least = UNLIKELY(t->h->shared_bursts) ? entry_least(t, e, d, now) : -far;
+    advance(t, e, d, least, now);
+    /* One net throughout: a take that comes between stays charged. */
+    int64_t base = LOAD(hot->base), net = entry_net(t, e);
+    i128 debt = debt_units(d, base, net, now);
+    g->mixed = !wd->same;
+    compare_columns(t, e, net, w, m, d, now, g);
+    if (UNLIKELY(g->refused)) {
+        r->refused_columns += g->refused;
+        t->h->refused_columns += g->refused;
+    }
+    r->capped_columns += g->capped;
+    i128 rest = far > 0 && g->brings_silent > 0 ? far_of_others(t, e, d, g, now) : 0;
+    i128 advertised = advertised_units(d, w, wd),
+         after = merged_debt(d, debt, advertised, g, wd, rest);
+    if (UNLIKELY(g->earlier))
+        after = charged_at_most(d, debt, after, wd->same ? advertised : 0);
+    after = clamp_merged(t, hot, d, debt, after, least, now);
+    journal_t *j = t->journal;
+    j->entry = e;
+    j->base = after == debt ? base : base_for(d, after, net, now);
+    j->columns = g->raised_count;
+    journal_write(j, JOURNAL_MERGE);
+    if (after != debt)
+        base_move(t, hot, base, j->base);
+    store_columns(t, e, m, g, r);
+    STORE(j->kind, JOURNAL_NONE);
+    return debt <= slack_units(d) && advertised > 0 && after < advertised;
+}
+
+static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess,
+                        const wire_definition_t *wd, const merge_context_t *m, int epochs,
+                        int64_t now, comparison_t *g, merge_out_t *out)
+{
+    merge_result_t *r = &out->r;
+    int existed;
+    if (wd->bucket == NONE) {
+        r->unknown_bucket++;
+        return;
+    }
+    wire_definition_t its;
+    wd = wire_definition_for(wd, w->hi, &its);
+    uint32_t e = merge_place(t, w, guess, wd->bucket, m, now, out, &existed);
+    if (e == NONE)
+        return;
+    int full_here = merge_levels(t, e, w, wd, m, now, g, r);
+    if (m->newer)
+        store_rates(t, e, m, w, epochs, r);
+    if (UNLIKELY(w->relayed_count))
+        store_relayed_rates(t, e, m, w, now, r);
+    r->merged++;
+    if (m->joining || (existed && full_here))
+        out->answers[r->answer_count++] = e;
+    out->touched[r->touched_count++] = e;
+}
+
+#endif

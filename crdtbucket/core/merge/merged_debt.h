@@ -1,0 +1,69 @@
+/* The debt after a merge. See docs/model.md, "Merge". */
+#ifndef CRDTBUCKET_MERGE_MERGED_DEBT_H
+#define CRDTBUCKET_MERGE_MERGED_DEBT_H
+
+#include "../level/predict.h"
+#include "compare.h"
+#include "wire_definitions.h"
+
+/* Whether an entry raises a column of a node. */
+static int brings_of(const table_t *t, const comparison_t *g, uint32_t node)
+{
+    for (const wire_column_t *x = g->raised; x < g->raised + g->raised_count; x++)
+        if (t->origins[x->origin].node == node)
+            return 1;
+    return 0;
+}
+
+/* Credit, in units, that is kept for silent nodes of which an entry brings nothing. */
+static i128 far_of_others(const table_t *t, uint32_t e, const definition_t *d,
+                          const comparison_t *g, int64_t now)
+{
+    double claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d), tokens = 0;
+    column_t c = {0};
+    while (column_next(t, e, &c))
+        if (column_rated(&c) && !brings_of(t, g, t->origins[column_origin(&c)].node))
+            tokens += column_far(t, d, &c, claims, now);
+    return far_units(d, tokens);
+}
+
+/* The debt after the merge, in units, before the clamp. `debt` is signed; `rest`: credit kept for
+ * others than those of whom the entry brings something. */
+static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const comparison_t *g,
+                        const wire_definition_t *w, i128 rest)
+{
+    int64_t brings = g->brings_held + g->brings_lacking;
+    i128 count = debt + token_units(d, brings), adopt = advertised + token_units(d, g->lacks), out;
+    if (!w->same) {
+        i128 lacking = token_units(d, g->brings_lacking);
+        out = debt + token_units(d, g->brings_held) + (lacking < advertised ? lacking : advertised);
+    } else
+        out = count < adopt ? count : adopt;
+    /* A burst at the end of a partition is not hidden by the credit. */
+    if (debt < 0 && g->brings_silent > 0 && advertised > 0) {
+        i128 brought = token_units(d, g->brings_silent),
+             least = advertised < brought ? advertised : brought;
+        if (adopt < least)
+            least = adopt;
+        if (out < least - rest)
+            out = least - rest;
+    }
+    return out;
+}
+
+/* The charge for takes that were made, in part, under an earlier limit. How much of them that limit
+ * has refilled is not known, so they empty the bucket and charge no more: at the present rate, what
+ * a larger limit admitted would block the key for hours. What is beyond that is forgiven, unless
+ * this node or the sender owes it already. */
+static i128 charged_at_most(definition_t *d, i128 debt, i128 after, i128 advertised)
+{
+    i128 most = full_units(d);
+    most = debt > most ? debt : advertised > most ? advertised : most;
+    if (after <= most)
+        return after;
+    ADD_SATURATED(d->forgiven,
+                  (int64_t)((after - most) / d->q > INT64_MAX ? INT64_MAX : (after - most) / d->q));
+    return most;
+}
+
+#endif

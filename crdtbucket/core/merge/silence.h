@@ -1,0 +1,84 @@
+/* Silent and forgotten nodes, and clocks that jump. */
+#ifndef CRDTBUCKET_MERGE_SILENCE_H
+#define CRDTBUCKET_MERGE_SILENCE_H
+
+#include "../level/rates.h"
+#include "../level/renew.h"
+
+/* Computes from when on some peer with rates is silent beyond the near horizon. */
+static void refresh_far(table_t *t)
+{
+    int64_t until = INT64_MAX;
+    for (int i = 1; i < MAX_NODES; i++)
+        if (t->nodes[i].known && t->nodes[i].rated && t->nodes[i].last_seen + t->h->near_ns < until)
+            until = t->nodes[i].last_seen + t->h->near_ns;
+    STORE(t->h->far_free_until, until);
+}
+
+/* Moves the near horizon. A longer one raises the bound by which takes skip the prediction. */
+static void set_near(table_t *t, int64_t ns)
+{
+    int64_t before = t->h->near_ns;
+    STORE(t->h->near_ns, ns);
+    for (int64_t e = 0; ns > before && e < t->h->bump; e++)
+        if (LOAD(t->hot[e].flags) & ENTRY_RATED)
+            refresh_near_class(t, (uint32_t)e);
+    refresh_far(t);
+}
+
+/* A node is given up: what was predicted of it becomes debt, so that the level does not move, and
+ * its rates go. */
+static void forget_node(table_t *t, uint32_t node, int64_t now)
+{
+    for (int64_t i = 0; i < t->h->bump; i++) {
+        uint32_t e = (uint32_t)i;
+        column_t c = {0};
+        int rated = 0;
+        if (!(LOAD(t->hot[e].flags) & ENTRY_RATED))
+            continue;
+        while (!rated && column_next(t, e, &c))
+            rated = t->origins[column_origin(&c)].node == node && (c.c->fast[c.i] | c.c->slow[c.i]);
+        if (!rated)
+            continue;
+        follow_definition(t, e, now);
+        definition_t *d = &t->definitions[t->hot[e].bucket];
+        i128 before = entry_far(t, e, d, now);
+        advance(t, e, d, entry_least(t, e, d, now), now);
+        int64_t base = LOAD(t->hot[e].base), net = entry_net(t, e);
+        i128 debt = debt_units(d, base, net, now);
+        c = (column_t){0};
+        while (column_next(t, e, &c))
+            if (t->origins[column_origin(&c)].node == node)
+                c.c->fast[c.i] = c.c->slow[c.i] = 0;
+        refresh_near_class(t, e);
+        i128 after = debt + before - entry_far(t, e, d, now), cap = cap_units(d);
+        base_move(t, &t->hot[e], base, base_for(d, after < cap ? after : cap, net, now));
+    }
+    t->nodes[node].rated = 0;
+    t->h->forgotten++;
+    refresh_far(t);
+}
+
+/* The clock jumped by `ns` against the peers': levels stay where they were, and none is beyond the
+ * ceiling of debt, so that no number of jumps in a row turns a debt around. */
+static void shift_all(table_t *t, int64_t ns, int64_t now)
+{
+    for (int64_t i = 0; i < t->h->bump; i++) {
+        hot_t *hot = &t->hot[i];
+        const definition_t *d = &t->definitions[hot->bucket];
+        if (!(LOAD(hot->flags) & ENTRY_USED))
+            continue;
+        ADD(hot->base, ns);
+        int64_t base = LOAD(hot->base), net = entry_net(t, (uint32_t)i);
+        if (debt_units(d, base, net, now) > cap_units(d))
+            base_move(t, hot, base, base_for(d, cap_units(d), net, now));
+    }
+    for (uint32_t i = 0; i < t->h->definitions; i++) {
+        t->definitions[i].replaced_ns += ns;
+        t->definitions[i].staged_ns += ns;
+        for (uint32_t j = 0; j < t->definitions[i].earlier_count; j++)
+            t->definitions[i].earlier[j].until += ns;
+    }
+}
+
+#endif

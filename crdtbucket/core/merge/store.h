@@ -1,0 +1,160 @@
+/* What a merge writes: columns that rose, and rates. */
+#ifndef CRDTBUCKET_MERGE_STORE_H
+#define CRDTBUCKET_MERGE_STORE_H
+
+#include "../level/rates.h"
+#include "../level/unsent_log.h"
+#include "../memory/journal.h"
+#include "compare.h"
+
+typedef struct {
+    int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained;
+    uint32_t answer_count, touched_count, gone_count;
+    /* The sender has larger counts of the own running epoch. */
+    int duplicate_epoch;
+} merge_result_t;
+
+/* Column `c` of a silent node was raised by a relay; it had `net` tokens before. The column by
+ * which that node is predicted, this one or one of another epoch, keeps the count of the owner's
+ * newest update. */
+static void note_relayed(table_t *t, uint32_t e, uint32_t node, const column_t *c, int64_t net,
+                         int64_t brought)
+{
+    const node_t *n = &t->nodes[node];
+    column_t rated = *c;
+    if (!column_rated(&rated)) {
+        rated = (column_t){0};
+        do {
+            if (!column_next(t, e, &rated))
+                return;
+        } while (!column_rated(&rated) || t->origins[column_origin(&rated)].node != node);
+    }
+    int i = rated.i, same = rated.c == c->c && i == c->i;
+    int64_t before = same ? net : column_net(&rated);
+    /* Its rounds came without the key, so that was its count then. */
+    if (seen_later(n, rated.c->last_seen[i])) {
+        double fast = unpack_rate(rated.c->fast[i]) * fade(n, rated.c->last_seen[i], fast_ns(t));
+        double slow = unpack_rate(rated.c->slow[i]) * fade(n, rated.c->last_seen[i], SLOW_NS);
+        rated.c->fast[i] = pack_rate(fast);
+        rated.c->slow[i] = pack_rate(slow);
+        rated.c->known[i] = (uint64_t)before;
+        rated.c->last_seen[i] = stamp_of(n->last_seen);
+        if (!column_rated(&rated))
+            refresh_near_class(t, e);
+    }
+    /* This is 0, except for a new generation or another epoch. */
+    rated.c->known[i] += (uint64_t)(column_net(&rated) - before - brought);
+}
+
+/* Stores the columns that rose. A column that rose is sent on to the peers that are not connected
+ * to its owner, and nothing else of a merge is. A column rises once on every node, so whatever the
+ * links are, it reaches every node after finitely many steps, and then nothing is sent. */
+static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, const comparison_t *g,
+                          merge_result_t *r)
+{
+    int update = 0;
+    for (const wire_column_t *x = g->raised; x < g->raised + g->raised_count; x++) {
+        column_t c;
+        /* Again: an earlier one may have moved it. */
+        int found = column_find(t, e, x->origin, &c);
+        int64_t net = found ? column_net(&c) : 0,
+                before = found && c.c->generation[c.i] == x->generation ? net : 0;
+        if (!column_raise(t, e, x, &c, found)) {
+            r->dropped_full++;
+            continue;
+        }
+        uint32_t node = t->origins[x->origin].node;
+        int64_t brought = x->taken - x->refunded - before;
+        update |= m->relays && m->relays[node];
+        r->gained += brought;
+        if (node && node != m->source && t->nodes[node].rated)
+            note_relayed(t, e, node, &c, net, brought);
+    }
+    if (update)
+        log_append(t, e);
+}
+
+/* Only one epoch of a node has rates at a time. Returns whether another one had any. */
+static int clear_other_rates(table_t *t, uint32_t e, uint32_t node, uint32_t origin)
+{
+    column_t c = {0};
+    int changed = 0;
+    while (column_next(t, e, &c))
+        if (column_rated(&c) && column_origin(&c) != origin
+            && t->origins[column_origin(&c)].node == node) {
+            c.c->fast[c.i] = c.c->slow[c.i] = 0;
+            changed = 1;
+        }
+    return changed;
+}
+
+static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const wire_entry_t *w,
+                        int epochs, merge_result_t *r)
+{
+    column_t own;
+    int changed = epochs > 1 && clear_other_rates(t, e, m->source, m->source_origin),
+        had = column_find(t, e, m->source_origin, &own);
+    if (!had && (w->fast | w->slow) && !t->origins[m->source_origin].tombstone) {
+        had = column_new(t, e, m->source_origin, 0, &own);
+        r->dropped_full += !had;
+    }
+    if (had) {
+        changed |= own.c->fast[own.i] != w->fast || own.c->slow[own.i] != w->slow;
+        own.c->fast[own.i] = w->fast;
+        own.c->slow[own.i] = w->slow;
+        own.c->last_seen[own.i] = stamp_of(m->at);
+        own.c->known[own.i] = (uint64_t)column_net(&own);
+        t->nodes[m->source].rated = 1;
+    }
+    if (changed) {
+        note_peak(t, e, m->at);
+        refresh_near_class(t, e);
+    }
+}
+
+/* Whether the rates that a relay advertises of a node, as of the time `at`, are an update: the node
+ * is known here and not connected, and was not silent for the relay either. So no rates come with a
+ * silence for which no credit was kept. */
+static int is_relayed_update(const table_t *t, const merge_context_t *m, uint32_t origin,
+                             int64_t at, int64_t now)
+{
+    uint32_t node = t->origins[origin].node;
+    const node_t *n = &t->nodes[node];
+    return origin && node && node != m->source && n->known && !n->connected
+           && !t->origins[origin].tombstone && now - at <= t->h->near_ns;
+}
+
+static void store_relayed_rates(table_t *t, uint32_t e, const merge_context_t *m,
+                                const wire_entry_t *w, int64_t now, merge_result_t *r)
+{
+    const uint8_t *in = w->relayed;
+    int changed = 0;
+    for (uint32_t i = 0; i < w->relayed_count; i++) {
+        wire_rates_t x = {0};
+        in = get_relayed(in, in + 9, &x); /* it was checked, and has no more bytes */
+        uint32_t origin = m->tables->origin[x.origin];
+        int64_t at = m->at - x.age_ms * MILLISECOND;
+        column_t c;
+        if (!is_relayed_update(t, m, origin, at, now))
+            continue;
+        if (!column_find(t, e, origin, &c) && !column_new(t, e, origin, 0, &c)) {
+            r->dropped_full++;
+            continue;
+        }
+        if (column_rated(&c) && (int32_t)(stamp_of(at) - c.c->last_seen[c.i]) <= 0)
+            continue;
+        clear_other_rates(t, e, t->origins[origin].node, origin);
+        c.c->fast[c.i] = x.fast;
+        c.c->slow[c.i] = x.slow;
+        c.c->last_seen[c.i] = stamp_of(at);
+        c.c->known[c.i] = (uint64_t)column_net(&c);
+        t->nodes[t->origins[origin].node].rated = 1;
+        changed = 1;
+    }
+    if (changed) {
+        note_peak(t, e, m->at);
+        refresh_near_class(t, e);
+    }
+}
+
+#endif

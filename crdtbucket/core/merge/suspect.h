@@ -1,0 +1,31 @@
+/* Suspect entries: they come from a snapshot of unknown age. */
+#ifndef CRDTBUCKET_MERGE_SUSPECT_H
+#define CRDTBUCKET_MERGE_SUSPECT_H
+
+#include "../level/rates.h"
+#include "../level/renew.h"
+#include "../level/unsent_log.h"
+
+/* From now on the entry is like any other, and is sent to peers. */
+static void unsuspect(table_t *t, uint32_t e)
+{
+    AND(t->hot[e].flags, (uint16_t)~ENTRY_SUSPECT);
+    log_append(t, e);
+}
+
+/* Drops what a snapshot said of an entry. What was taken under this epoch stays, as if the key had
+ * been unknown before. */
+static void suspect_cancel(table_t *t, uint32_t e, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    const definition_t *d = &t->definitions[hot->bucket];
+    int64_t base = LOAD(hot->base), net = entry_net(t, e);
+    i128 debt = debt_units(d, base, net, now), own = token_units(d, net > 0 ? net : 0);
+    if (debt > own)
+        base_move(t, hot, base, base_for(d, own, net, now));
+    columns_free(t, e);
+    refresh_near_class(t, e);
+    unsuspect(t, e);
+}
+
+#endif

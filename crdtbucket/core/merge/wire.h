@@ -1,0 +1,169 @@
+/* Entries on the wire. All integers are LEB128 varints but for the hash (16 bytes) and the rates (2
+ * bytes each):
+ *
+ *   hash, flags, definition, debt in ns (rounded up), [fast rate, slow rate], columns, { origin,
+ * generation, taken, [refunded] }*, [nodes, { origin, age in ms, fast rate, slow rate }*]
+ *
+ * `definition` and `origin` are positions in the tables of the frame or the link. See docs/wire.md.
+ */
+#ifndef CRDTBUCKET_MERGE_WIRE_H
+#define CRDTBUCKET_MERGE_WIRE_H
+
+#include <string.h>
+
+#include "../memory/layout.h"
+
+enum wire_flags { WIRE_REFUNDS = 1, WIRE_RATES = 2, WIRE_RELAYED = 4, WIRE_KNOWN = 7 };
+
+#define ENTRY_MIN_BYTES 20
+#define COLUMN_MIN_BYTES 3
+
+typedef struct {
+    uint64_t lo, hi;
+    uint32_t definition, columns;
+    int64_t debt_ns;
+    uint16_t fast, slow;
+    uint16_t relayed_count; /* nodes whose rates come with it */
+    uint8_t flags;
+    const wire_column_t *column;
+    const uint8_t *relayed; /* these, as they came, but checked */
+} wire_entry_t;
+
+static inline uint8_t *put_varint(uint8_t *out, uint64_t value)
+{
+    while (value >= 0x80) {
+        *out++ = (uint8_t)value | 0x80;
+        value >>= 7;
+    }
+    *out++ = (uint8_t)value;
+    return out;
+}
+
+/* NULL when it is cut off, longer than 64 bits or not in its shortest form. */
+static inline const uint8_t *get_varint(const uint8_t *in, const uint8_t *end, uint64_t *value)
+{
+    uint64_t v = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+        if (in == end)
+            return NULL;
+        uint8_t byte = *in++;
+        if (shift == 63 && byte > 1)
+            return NULL;
+        v |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            if (!byte && shift)
+                return NULL;
+            *value = v;
+            return in;
+        }
+    }
+    return NULL;
+}
+
+static inline const uint8_t *get_column(const uint8_t *in, const uint8_t *end, int refunds,
+                                        wire_column_t *c)
+{
+    uint64_t origin, generation, taken, refunded = 0;
+    if (!(in = get_varint(in, end, &origin)) || origin >= MAX_ORIGINS
+        || !(in = get_varint(in, end, &generation)) || generation > UINT32_MAX
+        || !(in = get_varint(in, end, &taken)) || taken > TOKEN_MASK)
+        return NULL;
+    if (refunds && (!(in = get_varint(in, end, &refunded)) || refunded > taken))
+        return NULL;
+    *c = (wire_column_t){(uint32_t)origin, (uint32_t)generation, (int64_t)taken, (int64_t)refunded};
+    return in;
+}
+
+/* What a relay advertises of a node on one key: its rates, and how old they are. */
+typedef struct {
+    uint32_t origin;
+    uint32_t age_ms;
+    uint16_t fast, slow;
+} wire_rates_t;
+
+#define MOST_AGE_MS 65535
+
+static inline const uint8_t *get_relayed(const uint8_t *in, const uint8_t *end, wire_rates_t *r)
+{
+    uint64_t origin, age;
+    if (!(in = get_varint(in, end, &origin)) || origin >= MAX_ORIGINS
+        || !(in = get_varint(in, end, &age)) || age > MOST_AGE_MS || end - in < 4)
+        return NULL;
+    r->origin = (uint32_t)origin;
+    r->age_ms = (uint32_t)age;
+    memcpy(&r->fast, in, 2);
+    memcpy(&r->slow, in + 2, 2);
+    return in + 4;
+}
+
+/* How a frame's positions are understood here. */
+typedef struct {
+    uint32_t definitions, origins; /* how many are announced */
+    const uint16_t *origin;        /* here, at each position */
+} wire_tables_t;
+
+/* Checks the relayed rates at the end of an entry, which are read when they are needed. NULL when
+ * malformed. */
+static const uint8_t *skip_relayed(const uint8_t *in, const uint8_t *end,
+                                   const wire_tables_t *tables, wire_entry_t *e)
+{
+    uint64_t count;
+    wire_rates_t r;
+    uint32_t last = 0;
+    if (!(in = get_varint(in, end, &count)) || !count || count > MAX_COLUMNS)
+        return NULL;
+    e->relayed = in;
+    e->relayed_count = (uint16_t)count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!(in = get_relayed(in, end, &r)) || r.origin >= tables->origins
+            || (i && r.origin <= last))
+            return NULL;
+        last = r.origin;
+    }
+    return in;
+}
+
+/* Reads one entry and checks all of it; `column` has room for its columns. NULL when malformed. */
+static const uint8_t *get_entry(const uint8_t *in, const uint8_t *end, const wire_tables_t *tables,
+                                wire_column_t *column, wire_entry_t *e)
+{
+    uint64_t definition, debt, columns;
+    if (end - in < ENTRY_MIN_BYTES)
+        return NULL;
+    memcpy(&e->lo, in, 8);
+    memcpy(&e->hi, in + 8, 8);
+    e->flags = in[16];
+    in += 17;
+    if (e->flags & ~WIRE_KNOWN || !(in = get_varint(in, end, &definition))
+        || definition >= tables->definitions || !(in = get_varint(in, end, &debt))
+        || debt >= UINT64_C(1) << 62)
+        return NULL;
+    e->definition = (uint32_t)definition;
+    e->debt_ns = (int64_t)debt;
+    e->fast = e->slow = 0;
+    if (e->flags & WIRE_RATES) {
+        if (end - in < 4)
+            return NULL;
+        memcpy(&e->fast, in, 2);
+        memcpy(&e->slow, in + 2, 2);
+        in += 4;
+    }
+    if (!(in = get_varint(in, end, &columns)) || columns > MAX_COLUMNS)
+        return NULL;
+    e->columns = (uint32_t)columns;
+    e->column = column;
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < columns; i++, column++) {
+        if (!(in = get_column(in, end, e->flags & WIRE_REFUNDS, column))
+            || column->origin >= tables->origins)
+            return NULL;
+        if (i && column->origin <= last) /* rising, so none stands twice */
+            return NULL;
+        last = column->origin;
+        column->origin = tables->origin[last];
+    }
+    e->relayed_count = 0;
+    return e->flags & WIRE_RELAYED ? skip_relayed(in, end, tables, e) : in;
+}
+
+#endif

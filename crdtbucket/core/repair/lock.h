@@ -1,0 +1,67 @@
+/* The table's lock. */
+#ifndef CRDTBUCKET_REPAIR_LOCK_H
+#define CRDTBUCKET_REPAIR_LOCK_H
+
+#include <errno.h>
+#include <sched.h>
+
+#include "../memory/platform.h"
+#include "repair.h"
+
+static inline void lock_inherited(table_t *t, int error)
+{
+    if (UNLIKELY(error) && mutex_inherited(&t->h->lock, error)) {
+        table_repair(t);
+        t->h->repairs++;
+    }
+}
+
+static inline void table_lock(table_t *t) { lock_inherited(t, pthread_mutex_lock(&t->h->lock)); }
+
+static inline int table_trylock(table_t *t)
+{
+    int error = pthread_mutex_trylock(&t->h->lock);
+    if (error == EBUSY)
+        return 0;
+    lock_inherited(t, error);
+    return 1;
+}
+
+static inline void table_unlock(table_t *t) { pthread_mutex_unlock(&t->h->lock); }
+
+/* For callers that hold up others while they wait. */
+static inline void lock_in_line(table_t *t)
+{
+    ADD(t->h->waiting, 1);
+    table_lock(t);
+    /* Else it was counted among those that were killed. */
+    if (LOAD(t->h->waiting) > 0)
+        ADD(t->h->waiting, -1);
+    ADD(t->h->served, 1);
+}
+
+/* Lets waiting callers take the lock that was just released. A mutex is not fair: this thread would
+ * get it again first. */
+static inline void let_others_in(table_t *t)
+{
+    header_t *h = t->h;
+    uint32_t served = LOAD(h->served);
+    for (int turns = 0; LOAD(h->waiting) > 0 && LOAD(h->served) == served; turns++) {
+        if (turns == 1000) {
+            STORE(h->waiting, 0); /* one was killed in line */
+            return;
+        }
+        sched_yield();
+    }
+}
+
+/* Gets the lead of the mesh, without waiting: 0 while another process has it. */
+static inline int lead_trylock(table_t *t)
+{
+    int error = pthread_mutex_trylock(&t->h->lead);
+    return !error || mutex_inherited(&t->h->lead, error);
+}
+
+static inline void lead_unlock(table_t *t) { pthread_mutex_unlock(&t->h->lead); }
+
+#endif

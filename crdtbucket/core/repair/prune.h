@@ -1,0 +1,103 @@
+/* Dead epochs and their columns. */
+#ifndef CRDTBUCKET_REPAIR_PRUNE_H
+#define CRDTBUCKET_REPAIR_PRUNE_H
+
+#include "../level/rates.h"
+#include "../level/renew.h"
+
+/* Of the next `most` entries from `from`, those that owe: raises `longest` of each origin with a
+ * column there to the time in which that bucket fills from the ceiling of debt. What the other
+ * columns count has come back by time, here. */
+static void columns_that_owe(const table_t *t, int64_t from, int64_t most, int64_t now,
+                             int64_t *longest)
+{
+    for (int64_t i = from; i < from + most && i < t->h->bump; i++) {
+        const hot_t *hot = &t->hot[i];
+        column_t c = {0};
+        if (!(LOAD(hot->flags) & ENTRY_USED))
+            continue;
+        const definition_t *d = &t->definitions[hot->bucket];
+        if (debt_units(d, LOAD(hot->base), entry_net(t, (uint32_t)i), now) <= slack_units(d))
+            continue;
+        if (longest[hot->origin] < d->cap_ns)
+            longest[hot->origin] = d->cap_ns;
+        while (column_next(t, (uint32_t)i, &c))
+            if (longest[column_origin(&c)] < d->cap_ns)
+                longest[column_origin(&c)] = d->cap_ns;
+    }
+}
+
+/* Drops the columns of an origin with a tombstone; levels do not move. Returns how many of the next
+ * `most` entries from `from` on have changed, -1 when there is no memory to close a column that an
+ * entry still counts under. */
+static int64_t prune(table_t *t, uint32_t origin, int64_t from, int64_t most)
+{
+    int64_t changed = 0;
+    for (int64_t i = from; i < from + most && i < t->h->bump; i++) {
+        column_t c;
+        if (!(LOAD(t->hot[i].flags) & ENTRY_USED))
+            continue;
+        if (t->hot[i].origin == origin && !own_column_close(t, (uint32_t)i, t->h->own_origin))
+            return -1;
+        if (!column_find(t, (uint32_t)i, origin, &c))
+            continue;
+        c.c->taken[c.i] = 0;
+        c.c->fast[c.i] = c.c->slow[c.i] = 0;
+        if (c.block)
+            c.block->refunded[c.i] = 0;
+        refresh_near_class(t, (uint32_t)i);
+        changed++;
+    }
+    return changed;
+}
+
+/* Columns of an origin with a tombstone count again: its process was taken for dead and runs. It is
+ * announced to the peers again. */
+static void origin_return(table_t *t, uint32_t origin)
+{
+    t->h->origins_changed += t->origins[origin].tombstone;
+    t->origins[origin].tombstone = 0;
+}
+
+static inline int node_has_name(const table_t *t, uint32_t node)
+{
+    return !node || (node < t->h->named && LOAD(t->names[node].bytes));
+}
+
+/* Drops a dead epoch with its columns; levels do not move. Peers that still hold columns of it send
+ * them again. */
+static int origin_drop(table_t *t, uint32_t origin)
+{
+    origin_t *o = &t->origins[origin];
+    if (!o->used || origin == t->h->own_origin)
+        return 0;
+    if (!o->tombstone && prune(t, origin, 0, t->h->bump) < 0)
+        return 0;
+    o->tombstone = 0;
+    STORE(o->used, 0);
+    t->h->origins_changed++;
+    t->h->released++;
+    return 1;
+}
+
+/* Makes room before a node begins a new epoch with the table of its last one. An epoch cannot be
+ * sent to anybody when the name of its owner is lost, and nobody needs it when the node never had a
+ * peer. The new epoch needs a place of its own: epochs with a tombstone are dropped first, then the
+ * node's own earlier ones, then any. */
+static void drop_unknown_epochs(table_t *t)
+{
+    uint32_t used = 0, crowded = MAX_ORIGINS / 8 * 7;
+    int alone = t->h->named <= 1;
+    for (uint32_t i = 1; i < MAX_ORIGINS; i++) {
+        if (t->origins[i].used && (alone || !node_has_name(t, t->origins[i].node)))
+            origin_drop(t, i);
+        used += t->origins[i].used;
+    }
+    for (int pass = 0; pass < 3; pass++)
+        for (uint32_t i = 1; i < MAX_ORIGINS && used > (pass < 2 ? crowded : MAX_ORIGINS - 2); i++)
+            if (t->origins[i].used
+                && (pass == 2 || (pass ? !t->origins[i].node : t->origins[i].tombstone)))
+                used -= (uint32_t)origin_drop(t, i);
+}
+
+#endif

@@ -1,0 +1,106 @@
+/* What is mended when a process died while it held the table's lock. */
+#ifndef CRDTBUCKET_REPAIR_REPAIR_H
+#define CRDTBUCKET_REPAIR_REPAIR_H
+
+#include "../level/renew.h"
+#include "../level/unsent_log.h"
+
+/* Blocks that no used entry leads to are free. */
+static void repair_blocks(table_t *t)
+{
+    header_t *h = t->h;
+    for (int64_t b = 0; b < h->blocks_bump; b++)
+        t->blocks[b].reserved = 0;
+    h->blocks_used = 0;
+    for (int64_t e = 0; e < h->bump; e++) {
+        if (!(LOAD(t->hot[e].flags) & ENTRY_USED)) {
+            STORE(t->cold[e].overflow, NONE);
+            continue;
+        }
+        for (uint32_t *link = &t->cold[e].overflow; *link != NONE; link = &t->blocks[*link].next) {
+            if (*link >= h->blocks_bump || t->blocks[*link].reserved) {
+                STORE(*link, NONE);
+                break;
+            }
+            t->blocks[*link].reserved = 1;
+            h->blocks_used++;
+        }
+    }
+    h->free_block = NONE;
+    for (int64_t b = h->blocks_bump - 1; b >= 0; b--)
+        if (!t->blocks[b].reserved) {
+            t->blocks[b].next = h->free_block;
+            h->free_block = (uint32_t)b;
+        }
+}
+
+/* A column that was being moved to a block with room for refunds stands twice: the new place
+ * counts. Columns of an epoch with a tombstone do not count. */
+static void repair_columns(table_t *t, uint32_t e)
+{
+    columns_t *inside = &t->cold[e].columns;
+    column_t c = {0};
+    while (column_next(t, e, &c)) {
+        uint32_t origin = column_origin(&c);
+        if (t->origins[origin].tombstone)
+            STORE(c.c->taken[c.i], 0);
+        for (int i = 0; c.block && i < INLINE_COLUMNS; i++)
+            if (inside->taken[i] && inside->taken[i] >> TOKEN_BITS == origin)
+                STORE(inside->taken[i], 0);
+    }
+}
+
+/* Finishes the change that stands in the journal: a rewrite as it stands, unless takes continue
+ * already; a merge by maximum, because time has passed. */
+static void repair_journal(table_t *t)
+{
+    journal_t *j = t->journal;
+    hot_t *hot = &t->hot[j->entry];
+    if (j->kind == JOURNAL_DEFINE)
+        define_apply(t);
+    else if (j->kind != JOURNAL_NONE)
+        repair_columns(t, j->entry);
+    if (j->kind == JOURNAL_REWRITE && (LOAD(hot->word) & BUSY))
+        rewrite_apply(t);
+    else if (j->kind == JOURNAL_MERGE) {
+        int64_t base = LOAD(hot->base);
+        if ((int64_t)((uint64_t)j->base - (uint64_t)base) > 0)
+            base_move(t, hot, base, j->base);
+        for (uint32_t i = 0; i < j->columns; i++)
+            column_store(t, j->entry, &j->column[i]);
+    }
+    STORE(j->kind, JOURNAL_NONE);
+}
+
+/* Computes everything anew that follows from the entries. Takes continue meanwhile; a take that
+ * finds no entry waits for the lock. */
+static void table_repair(table_t *t)
+{
+    header_t *h = t->h;
+    repair_blocks(t);
+    repair_journal(t);
+    for (int64_t i = 0; i < h->index_slots; i++)
+        STORE(t->index[i], 0);
+    for (uint32_t i = 0; i < h->definitions; i++)
+        t->definitions[i].entries = 0;
+    h->free_entry = h->free_last = NONE;
+    h->entries = 0;
+    h->log_head = h->log_tail = 0;
+    for (uint32_t e = 0; e < h->bump; e++) {
+        if (!(LOAD(t->hot[e].flags) & ENTRY_USED)) {
+            OR(t->hot[e].word, BUSY);
+            clear_attempted(t, e);
+            entry_free(t, e);
+            continue;
+        }
+        AND(t->hot[e].word, ~BUSY);
+        repair_columns(t, e);
+        index_insert(t, e);
+        h->entries++;
+        t->definitions[t->hot[e].bucket].entries++;
+        if ((LOAD(t->hot[e].flags) & ENTRY_IN_LOG) && !log_append(t, e))
+            AND(t->hot[e].flags, (uint16_t)~ENTRY_IN_LOG);
+    }
+}
+
+#endif

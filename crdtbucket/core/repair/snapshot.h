@@ -1,0 +1,60 @@
+/* Entries out of a snapshot. */
+#ifndef CRDTBUCKET_REPAIR_SNAPSHOT_H
+#define CRDTBUCKET_REPAIR_SNAPSHOT_H
+
+#include "../merge/merge.h"
+
+/* An entry out of a snapshot that is `age` ns old; one that has refilled since is left out. Below
+ * 0: of unknown age. Then its debt, which is not aged, is an upper bound, and suspect until
+ * somebody with memory, or nobody, has spoken of it. */
+static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definition_t *wd,
+                         int64_t age, int64_t now)
+{
+    uint32_t gone;
+    column_t c;
+    wire_entry_t aged = *w;
+    aged.debt_ns -= age > 0 ? age : 0;
+    if (wd->bucket == NONE || aged.debt_ns <= 0 || table_find(t, w->lo, w->hi) != NONE)
+        return 0;
+    wire_definition_t its;
+    wd = wire_definition_for(wd, w->hi, &its);
+    definition_t *d = &t->definitions[wd->bucket];
+    uint32_t e = entry_obtain(t, w->lo, w->hi, wd->bucket, 0, now, &gone);
+    if (e == NONE)
+        return 0;
+    for (const wire_column_t *x = w->column; x < w->column + w->columns; x++) {
+        if (!x->origin || t->origins[x->origin].tombstone
+            || !column_new(t, e, x->origin, x->refunded != 0, &c))
+            continue;
+        c.c->taken[c.i] |= (uint64_t)x->taken;
+        c.c->generation[c.i] = x->generation;
+        if (c.block)
+            c.block->refunded[c.i] = (uint64_t)x->refunded;
+    }
+    base_move(t, &t->hot[e], now, base_for(d, advertised_units(d, &aged, wd), 0, now));
+    if (age < 0)
+        OR(t->hot[e].flags, ENTRY_SUSPECT);
+    return 1;
+}
+
+/* Settles the suspect entries among the next `most` from `from` on: they stand from now on, or with
+ * `cancelled` they are dropped, except for what was taken under this epoch. Returns how many there
+ * were. */
+static int64_t settle_suspects(table_t *t, int64_t from, int64_t most, int cancelled, int64_t now)
+{
+    int64_t settled = 0;
+    for (int64_t i = from; i < from + most && i < t->h->bump; i++) {
+        hot_t *hot = &t->hot[i];
+        if ((LOAD(hot->flags) & (ENTRY_USED | ENTRY_SUSPECT)) != (ENTRY_USED | ENTRY_SUSPECT))
+            continue;
+        follow_definition(t, (uint32_t)i, now);
+        if (cancelled)
+            suspect_cancel(t, (uint32_t)i, now);
+        else
+            unsuspect(t, (uint32_t)i);
+        settled++;
+    }
+    return settled;
+}
+
+#endif
