@@ -29,6 +29,7 @@ QUESTIONS = (
     "convergence",
     "join",
     "accuracy",
+    "surfaces",
     "sidecar",
     "scrape",
     "growth",
