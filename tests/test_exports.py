@@ -34,7 +34,7 @@ LAYERS = [
     strong.endpoint_health strong.endpoints strong.look_timer strong.resync strong.room_queue
     strong.server_link strong.store strong.supervisor strong.threads
     strong.controller.webhook strong.controller.lateness limiter.tables""",
-    """limiter rollout strong.strong_bucket strong.assembly
+    """limiter rollout strong.strong_bucket strong.strong_side
     strong.strong_waiting reconcile doctor""",
     "testing simulator cli demo http",
 ]

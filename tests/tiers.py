@@ -18,7 +18,7 @@ SLOW = (
     "tests/deploy/test_containers.py::test_the_regions",
     "tests/deploy/test_deploy.py::test_a_rule_that_is_wrong_fails_its_test",
     "tests/native/",
-    "tests/rollout/test_host_rollout.py",
+    "tests/rollout/test_rollout_store.py",
     "tests/simulated/test_faults.py::test_seeds",
     "tests/simulated/test_snapshots.py::test_what_has_refilled_since_costs_nothing",
     "tests/simulated/test_snapshots.py::test_what_others_have_seen_refill",

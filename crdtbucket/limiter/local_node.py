@@ -21,7 +21,7 @@ from crdtbucket.shared.table_file import TableHandoff, shared_stats
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol.machine import MeshNode
     from crdtbucket.mesh.transport.network import Mesh
-    from crdtbucket.strong.assembly import StrongSide
+    from crdtbucket.strong.strong_side import StrongSide
 
 LOG = logging.getLogger("crdtbucket")
 
