@@ -75,7 +75,8 @@ class Policy:
         rest_ns = decision.debt
         if whole > 0:
             rest_ns += -whole * self.interval_ns // self.refill_rate
-        return min(-(-rest_ns // NS_PER_SECOND), MAX_INTEGER) if rest_ns > 0 else 0
+        t = -(-rest_ns // NS_PER_SECOND) if rest_ns > 0 else 0
+        return min(t, MAX_INTEGER)
 
 
 _policies: dict[int, Policy] = {}
@@ -104,8 +105,8 @@ def rate_limit_fields(
     quota, which is what binds. `legacy` and `jitter_s` as of `FieldOptions`.
     """
     policy = policy_of(spec)
-    remaining = decision.remaining
-    if decision.allowed:
+    remaining, allowed = decision.remaining, decision.allowed
+    if allowed:
         t = policy.next_token(decision, remaining)
     else:
         t = seconds(decision.retry_after, least=1)
@@ -114,7 +115,7 @@ def rate_limit_fields(
         "RateLimit-Policy": policy.text if share is None else policy.of_share(*share),
         "RateLimit": f"{policy.name};r={min(remaining, MAX_INTEGER)};t={t}",
     }
-    if not decision.allowed:
+    if not allowed:
         late = random.uniform(0, jitter_s) if jitter_s > 0 else 0.0
         fields["Retry-After"] = str(seconds(t + late))
     if legacy:
@@ -154,16 +155,15 @@ def problem(
     reduced = reduced_capacity and decision.mode is Mode.FALLBACK
     wait = seconds(decision.retry_after, least=1)
     share = fallback_share(decision)
-    limit, why = decision.limit, ""
+    left = f"{decision.remaining} of {decision.limit if share is None else share[0]} left"
     if share is not None:
-        limit = share[0]
-        why = "; the shared store is unreachable, so a part of the limit applies"
+        alone = f"this node alone grants {share[0]} in {seconds(share[1], least=1)} s"
+        left = f"the store is unreachable, and {alone}: {left}"
     document: dict[str, Any] = {
         "type": TYPES + ("temporary-reduced-capacity" if reduced else "quota-exceeded"),
         "title": "Capacity is reduced for a while" if reduced else "Quota exceeded",
         "status": 503 if reduced else 429,
-        "detail": f"{spec.key}: {decision.remaining} of {limit} left and "
-        f"{decision.cost} asked for; retry in {wait} s{why}",
+        "detail": f"{spec.key}: {left} and {decision.cost} asked for; retry in {wait} s",
         "violated-policies": [spec.key],
     }
     if instance is not None:

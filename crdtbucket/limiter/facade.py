@@ -162,7 +162,10 @@ class Limiter:
         Raises `UnknownBucket`, which lists the names that there are.
         """
         buckets = self._in_force.buckets
-        found = buckets.get(canonical_name(name)) if isinstance(name, str) else None
+        if not isinstance(name, str):
+            raise UnknownBucket(name, self.buckets)
+        # Most callers write the canonical name, which takes longer to make than to look up.
+        found = buckets.get(name) or buckets.get(canonical_name(name))
         if found is None:
             raise UnknownBucket(name, self.buckets)
         return found

@@ -30,7 +30,7 @@ FORKS.set_forkserver_preload(
         "crdtbucket.http.server.serving",
         "crdtbucket.shared.leadership",
         "crdtbucket.shared.leader_view",
-        "crdtbucket.mesh.protocol.interface",
+        "crdtbucket.mesh.protocol.protocol_node",
         "crdtbucket.strong.strong_side",
     ]
 )
