@@ -12,8 +12,8 @@ from benchmarks.tables import Side
 from crdtbucket.mesh import snapshot
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import anti_entropy
-from crdtbucket.mesh.protocol.link import Link
-from crdtbucket.mesh.protocol.machine import SWEEP
+from crdtbucket.mesh.protocol.gossip import SWEEP
+from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.roster import Roster
 
 QUESTION = "what does a round cost against keys held and keys changed?"
@@ -82,7 +82,7 @@ class Held:
         """Us: what a round sweeps, and the digest for a link."""
         table = self.side.table
         now = table.now()
-        link = Link(NodeInfo("peer", "", 9, "", 0), 1, now)
+        link = PeerState(NodeInfo("peer", "", 9, "", 0), 1, now)
         with stopwatch() as elapsed:
             table.sweep(SWEEP)
             swept = elapsed()

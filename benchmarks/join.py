@@ -13,8 +13,8 @@ from benchmarks.environment import place
 from benchmarks.measure import Case, Comparison, Scale, lateness
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.protocol.machine import MeshNode
-from crdtbucket.mesh.transport.network import Mesh
+from crdtbucket.mesh.protocol.mesh_node import MeshNode
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 QUESTION = "how long until a node that joins holds all keys, and how late do the event loops get?"
@@ -24,13 +24,15 @@ LONGEST_S = 120.0
 
 
 @asynccontextmanager
-async def _running(name: str, max_keys: int, *peers: str) -> AsyncIterator[tuple[Table, Mesh]]:
+async def _running(
+    name: str, max_keys: int, *peers: str
+) -> AsyncIterator[tuple[Table, MeshNetwork]]:
     config = MeshConfig(listen="127.0.0.1:0", peers=peers, secret="a secret of this benchmark")
     table = Table(max_keys=max_keys, hash_key=bytes(16))
     bucket = BucketCore(table, SPEC)
     for first in range(0, 0 if peers else max_keys, CHUNK):
         bucket.take_many([f"user:{i}" for i in range(first, min(first + CHUNK, max_keys))])
-    mesh = Mesh(MeshNode(table, config, name=name), config)
+    mesh = MeshNetwork(MeshNode(table, config, name=name), config)
     await mesh.start()
     try:
         yield table, mesh

@@ -22,7 +22,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.entries import Entry, write
-from crdtbucket.mesh.protocol.machine import MeshNode
+from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 NS = 1_000_000_000
@@ -116,11 +116,11 @@ class Fleet:
         owners = [(peer.name, peer.epoch) for peer in linked]
         owners.append((self.node.name, self.table.epoch))
         definitions = tuple(self.table.all_definitions())
-        self.tables = wire.Tables(1, tuple(owners), definitions)
+        self.tables = wire.AnnouncedTables(1, tuple(owners), definitions)
         self.hot_slot, self.many_slot = self._slot(self.hot), self._slot(self.many)
         self.linked = len(linked)
         members = tuple((peer.name, "eu", peer.epoch, f"{peer.name}:7946") for peer in linked)
-        self.news: dict[str, Any] = {"members": members[: wire.MAX_MEMBERS], "unheard": ()}
+        self.news: dict[str, Any] = {"members": members[: wire.MAX_MEMBERS], "unseen": ()}
         self._payload: tuple[int, bytes] = (-1, b"")
         self._key = 0
 

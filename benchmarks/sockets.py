@@ -7,14 +7,14 @@ import time
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.protocol.machine import MeshNode
-from crdtbucket.mesh.transport.network import Mesh
+from crdtbucket.mesh.protocol.mesh_node import MeshNode
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 
 LONGEST_S = 30.0
 
 
 async def _run(nodes: int, seconds: float) -> tuple[float, float]:
-    meshes: list[Mesh] = []
+    meshes: list[MeshNetwork] = []
     machines: list[MeshNode] = []
     try:
         for number in range(nodes):
@@ -25,7 +25,7 @@ async def _run(nodes: int, seconds: float) -> tuple[float, float]:
             )
             table = Table(max_keys=1000, hash_key=bytes(16), epoch=number + 1)
             machine = MeshNode(table, config, name=f"n{number}")
-            mesh = Mesh(machine, config)
+            mesh = MeshNetwork(machine, config)
             await mesh.start()
             meshes.append(mesh)
             machines.append(machine)

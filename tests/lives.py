@@ -26,7 +26,7 @@ class Life:
         self.node = node
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
-            ["crdtbucket", "crdtbucket.mesh.transport.network", "tests.lives"]
+            ["crdtbucket", "crdtbucket.mesh.transport.mesh_network", "tests.lives"]
         )
         self._line, theirs = context.Pipe()
         self.process = context.Process(

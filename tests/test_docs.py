@@ -50,11 +50,14 @@ from crdtbucket.cli.config_command import config
 from crdtbucket.limiter import housekeeping, waiting
 from crdtbucket.mesh.protocol import (
     anti_entropy,
+    gossip,
     horizon,
-    link,
-    machine,
+    member_directory,
+    member_updates,
     membership,
+    node_memory,
     observers,
+    peer_state,
     pruning,
     wire,
 )
@@ -62,7 +65,7 @@ from crdtbucket.mesh.transport import (
     admission,
     counters,
     discovery,
-    network,
+    mesh_network,
     session,
 )
 from crdtbucket.mesh.transport.peer_connection import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
@@ -452,7 +455,7 @@ async def test_stats_have_the_keys_that_are_told() -> None:
         stats["shared"] |= {"view_age": 0.0, "omitted": 0}  # of one that does not lead
         alone.close()
     assert set(names("docs/api.md", "Stats")) == stat_keys(stats)
-    parts = {"node", "region", "cautious", "config", "table", "buckets", "peers", "mesh"}
+    parts = {"node", "region", "warming_up", "config", "table", "buckets", "peers", "mesh"}
     parts |= {"lag", "longest_lag", "strong", "redis", "shared"}
     assert set(stats) == parts
 
@@ -566,7 +569,8 @@ def test_kinds_of_payload_flags_sealed_frames_and_reasons() -> None:
     payloads = {"entries": wire.ENTRIES, "items": wire.ITEMS, "want": wire.WANT}
     payloads["range"] = wire.RANGE
     assert numbered("docs/wire.md", "Payload kinds") == payloads
-    flags = {"joining": wire.JOINING, "leaving": wire.LEAVING, "away": wire.AWAY}
+    flags = {"joining": wire.JOINING, "leaving": wire.LEAVING}
+    flags["store_unreachable"] = wire.STORE_UNREACHABLE
     assert numbered("docs/wire.md", "Flags") == flags
     kinds = {kind.name: kind.value for kind in session.Kind}
     assert numbered("docs/wire.md", "Sealed frames") == kinds
@@ -658,22 +662,22 @@ TOLD = [
     ("model.md", f"idle for {in_core('memory/mapping.h', 'grace_ns') / SECOND:g} s"),
     ("security.md", f"evicted after {in_core('memory/mapping.h', 'grace_ns') / SECOND:g} s"),
     ("model.md", f"next {in_core('level/evict.h', 'VICTIM_SAMPLE'):g}"),
-    ("model.md", f"at least {machine.FLUSH_GAP_NS / 1e6:g} ms apart"),
-    ("model.md", f"or after {machine.CAUTION_NS / SECOND:g} s"),
-    ("model.md", f"trip is above {link.STALE_NS / SECOND:g} s"),
+    ("model.md", f"at least {gossip.FLUSH_GAP_NS / 1e6:g} ms apart"),
+    ("model.md", f"or after {node_memory.WARM_UP_NS / SECOND:g} s"),
+    ("model.md", f"trip is above {peer_state.STALE_NS / SECOND:g} s"),
     ("model.md", f"and {pruning.SETTLED_NS / SECOND:g} s have passed,"),
-    ("wire.md", f"heard within {membership.HEARD_NS / SECOND:g} s"),
+    ("wire.md", f"heard within {member_directory.ALIVE_NS / SECOND:g} s"),
     ("wire.md", f"within {membership.DEAD_NS / SECOND:g} s), `dead`"),
     ("wire.md", f"silent for over {membership.HOLD_NS / SECOND:g} s"),
     ("wire.md", f"all hashes in {anti_entropy.PERIOD_NS / SECOND:g} s"),
     ("wire.md", f"slices of about {anti_entropy.SLICE:,} keys"),
     ("wire.md", f"{in_core('merge/digest.h', 'QUIET_NS') / SECOND:g} s). A peer whose own digest"),
-    ("wire.md", f"again every\n{membership.REPEAT_NS / SECOND:g} s"),
+    ("wire.md", f"again every\n{member_updates.REPEAT_NS / SECOND:g} s"),
     ("wire.md", f"remembered for {pruning.KEPT_NS / SECOND / 60:g} minutes"),
     ("wire.md", f"number of columns, at most {in_core('memory/layout.h', 'MAX_COLUMNS'):g}"),
     ("wire.md", f"one frame holds and about {observers.SLICE:,};"),
-    ("wire.md", f"At most {network.MAX_OBSERVERS} observers"),
-    ("wire.md", f"silent for {network.OBSERVER_SILENT_S:g} s is hung up on"),
+    ("wire.md", f"At most {mesh_network.MAX_OBSERVERS} observers"),
+    ("wire.md", f"silent for {mesh_network.OBSERVER_SILENT_S:g} s is hung up on"),
     ("security.md", f"{admission.HANDSHAKE_S:g} s, {admission.MAX_UNPROVEN_BYTES // 1024} KiB"),
     (
         "security.md",
@@ -685,8 +689,8 @@ TOLD = [
         "security.md",
         f"{MAX_QUEUED_FRAMES} frames or {MAX_QUEUED_BYTES >> 20} MiB",
     ),
-    ("security.md", f"after {network.STUCK_S:g} s without progress"),
-    ("security.md", f"{network.SILENT_S:g} s, then the link ends"),
+    ("security.md", f"after {mesh_network.STUCK_S:g} s without progress"),
+    ("security.md", f"{mesh_network.SILENT_S:g} s, then the link ends"),
     ("security.md", f"summed up every {counters.REPEAT_S:g} s"),
     ("security.md", f"a snapshot every {housekeeping.SAVE_NS / SECOND:g} s"),
     ("api.md", f"At most {waiting.MAX_WAITERS:,} callers wait for a key"),

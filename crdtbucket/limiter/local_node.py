@@ -19,9 +19,9 @@ from crdtbucket.rollout.staged import Position, row_of
 from crdtbucket.shared.table_file import TableHandoff, shared_stats
 
 if TYPE_CHECKING:
-    from crdtbucket.mesh.protocol.machine import MeshNode
-    from crdtbucket.mesh.transport.network import Mesh
-    from crdtbucket.strong.assembly import StrongSide
+    from crdtbucket.mesh.protocol.mesh_node import MeshNode
+    from crdtbucket.mesh.transport.mesh_network import MeshNetwork
+    from crdtbucket.strong.strong_side import StrongSide
 
 LOG = logging.getLogger("crdtbucket")
 
@@ -49,7 +49,7 @@ class LocalNode:
         self.identity = identity
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
-        self.mesh: Mesh | None = None
+        self.mesh: MeshNetwork | None = None
         """The network while it runs."""
         self._tables = tables
         self._table = tables.main
@@ -72,7 +72,7 @@ class LocalNode:
         far its roll-out is."""
         self._running, self._position = running, position
         if self.machine is not None:
-            self.machine.runs, self.machine.rollout = running, row_of(position)
+            self.machine.advertise(running, row_of(position))
 
     def service(self, hear: Callable[[tuple[int, int, int, int, int]], None]) -> Service | None:
         """What is to run for the mesh; None without one. `hear` is told how far a version is at a
@@ -81,12 +81,17 @@ class LocalNode:
         if config is None:
             return None
         # The network is imported only where there is one.
-        from crdtbucket.mesh.transport.network import Mesh
+        from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 
-        def make() -> Mesh:
+        def make() -> MeshNetwork:
             protocol = self._protocol(config, hear)
-            mesh = Mesh(protocol, config, self._table.now, hash_key=self._table.hash_key)
-            mesh.on_conflict = self._name_used
+            mesh = MeshNetwork(
+                protocol,
+                config,
+                self._table.now,
+                hash_key=self._table.hash_key,
+                on_conflict=self._name_used,
+            )
             self.mesh = mesh
             return mesh
 
@@ -184,7 +189,7 @@ class LocalNode:
     def _protocol(
         self, config: MeshConfig, hear: Callable[[tuple[int, int, int, int, int]], None]
     ) -> MeshNode:
-        from crdtbucket.mesh.protocol.machine import MeshNode
+        from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
         handoff = None if self._file is None else TableHandoff(self._table)
         goes_on = handoff is not None and bool(handoff.read())  # another process began this epoch
@@ -194,11 +199,11 @@ class LocalNode:
             name=self.identity.node,
             region=self.identity.region,
             address=config.advertise or "",
-            notes=handoff,
+            handoff=handoff,
         )
         node.on_conflict = self._refused
-        node.runs, node.rollout = self._running, row_of(self._position)
-        node.members.on_rollout = hear
+        node.advertise(self._running, row_of(self._position))
+        node.on_rollout = hear
         self.machine = node
         if config.state_dir is not None:
             self._take_state(StateDir(config.state_dir, self.identity.node), node, goes_on=goes_on)
@@ -208,7 +213,7 @@ class LocalNode:
         state.open()
         self._state = state
         # The epoch of a shared table may be recorded already: by a process that was killed since.
-        lives = state.begin_life(self._table.epoch, goes_on=self._file is not None)
+        lives = state.begin_epoch(self._table.epoch, handed_over=self._file is not None)
         saved = None if goes_on else state.load_snapshot()
         if saved is not None:
             self._restore(saved, node, lives)

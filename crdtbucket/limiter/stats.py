@@ -10,8 +10,8 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.rollout.staged import Status
 
 if TYPE_CHECKING:
-    from crdtbucket.mesh.protocol.machine import MeshNode
-    from crdtbucket.mesh.transport.network import Mesh
+    from crdtbucket.mesh.protocol.mesh_node import MeshNode
+    from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 
 
 def bucket_stats(bucket: Bucket) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def bucket_stats(bucket: Bucket) -> dict[str, Any]:
     }
 
 
-def mesh_stats(mesh: Mesh, machine: MeshNode, now: int) -> dict[str, Any]:
+def mesh_stats(mesh: MeshNetwork, machine: MeshNode, now: int) -> dict[str, Any]:
     """States and lags (s) of the peers, and counters of the mesh. `now`: local ns."""
     lags = sorted(machine.members.lags(now).items())
     return {

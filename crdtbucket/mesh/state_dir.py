@@ -1,4 +1,4 @@
-"""What a node keeps on disk: that its name is in use on this host, its lives, and a snapshot."""
+"""What a node keeps on disk: a lock on its name, its epoch, a snapshot, and what is unfinished."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class StateDir:
         self._dir = Path(directory)
         stem = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", name)
         self._name = name
-        self._lock_path, self._life_path, self._snapshot_path, self._rollout_path = (
-            self._dir / f"{stem}{suffix}" for suffix in (".lock", ".life", ".snapshot", ".rollout")
+        self._lock_path, self._epoch_path, self._snapshot_path, self._rollout_path = (
+            self._dir / f"{stem}{suffix}" for suffix in (".lock", ".epoch", ".snapshot", ".rollout")
         )
         self._owed_path = self._dir / f"{stem}.owed"
         self._lock: int | None = None
@@ -57,22 +57,22 @@ class StateDir:
             ) from None
         self._lock = lock
 
-    def begin_life(self, epoch: int, *, goes_on: bool = False) -> int:
-        """Records a new epoch before anything is counted under it. Returns the number of lives.
+    def begin_epoch(self, epoch: int, *, handed_over: bool = False) -> int:
+        """Records a new epoch before anything is counted under it. Returns how many there were.
 
-        With `goes_on` it may be that of the last life: another process of this node has ended.
+        With `handed_over` it may be the last one again: another process of this node has ended.
         Raises MeshError when the epoch is one that was used before.
         """
-        lives, last = self._read_life()
-        if goes_on and epoch == last:
-            return lives
+        number, last = self._read_epoch()
+        if handed_over and epoch == last:
+            return number
         if epoch == last:
             raise MeshError(f"epoch {epoch:x} was used before")
         self._write(
-            self._life_path,
-            json.dumps({"name": self._name, "lives": lives + 1, "epoch": epoch}).encode(),
+            self._epoch_path,
+            json.dumps({"name": self._name, "number": number + 1, "epoch": epoch}).encode(),
         )
-        return lives + 1
+        return number + 1
 
     def load_snapshot(self) -> bytes | None:
         """The last snapshot saved, or None."""
@@ -86,7 +86,7 @@ class StateDir:
         self._write(self._snapshot_path, data)
 
     def load_owed(self) -> bytes | None:
-        """What the last life had still to tell the common store, or None."""
+        """What the epoch before had still to send to the common store, or None."""
         try:
             return self._owed_path.read_bytes()
         except FileNotFoundError:
@@ -123,15 +123,15 @@ class StateDir:
             os.close(self._lock)
             self._lock = None
 
-    def _read_life(self) -> tuple[int, int]:
+    def _read_epoch(self) -> tuple[int, int]:
         try:
-            life = json.loads(self._life_path.read_bytes())
-            return int(life["lives"]), int(life["epoch"])
+            found = json.loads(self._epoch_path.read_bytes())
+            return int(found["number"]), int(found["epoch"])
         except FileNotFoundError:
             return 0, 0
         except (ValueError, KeyError, TypeError) as error:
             raise MeshError(
-                f"{self._life_path} is damaged ({error}): remove it to start afresh"
+                f"{self._epoch_path} is damaged ({error}): remove it to start afresh"
             ) from error
 
     def _write(self, path: Path, data: bytes) -> None:

@@ -20,10 +20,10 @@ from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import entries, wire
 from crdtbucket.mesh.transport import mesh_tls
 from crdtbucket.mesh.transport.dialer import connect, http_session
-from crdtbucket.mesh.transport.handshake import greet_as_observer
+from crdtbucket.mesh.transport.handshake import handshake_as_observer
 from crdtbucket.mesh.transport.hello import NONCE_BYTES, Role
 from crdtbucket.mesh.transport.peer_connection import (
-    ConnectionLost,
+    PeerConnectionLost,
     WebSocket,
     describe_bye,
     hang_up,
@@ -84,7 +84,7 @@ class ObserverLink:
             return await within(timeout, self._ask(values))
         except asyncio.TimeoutError as error:
             raise ObservationFailed(f"no answer within {timeout:g} s") from error
-        except (ConnectionLost, ConnectionError, WireError) as error:
+        except (PeerConnectionLost, ConnectionError, WireError) as error:
             raise ObservationFailed(str(error) or type(error).__name__) from error
 
     async def _ask(self, values: dict[str, Any]) -> wire.Frame:
@@ -96,7 +96,7 @@ class ObserverLink:
         while True:
             kind, body = self._shake.session.open(await receive_bytes(self._ws))
             if kind == Kind.BYE:
-                raise ConnectionLost(f"it says {describe_bye(body)}")
+                raise PeerConnectionLost(f"it says {describe_bye(body)}")
             frame = wire.decode(body)
             if frame.ack == self._seq:
                 self.epoch = frame.epoch
@@ -172,18 +172,18 @@ class ObservedNode:
         """
         total = MergeOutcome(0, 0, 0)
         for payload, origins in self._frames(updates):
-            tables = wire.Tables(1, origins, self.buckets.definitions)
+            tables = wire.AnnouncedTables(1, origins, self.buckets.definitions)
             answer = await self.line.ask(
                 self.timeout, payload=payload, tables_version=1, tables=tables
             )
-            if answer.told is None:
+            if answer.merge_result is None:
                 raise ObservationFailed("it did not say what it merged")
-            total = MergeOutcome(*(a + b for a, b in zip(total, answer.told, strict=True)))
+            total = MergeOutcome(*(a + b for a, b in zip(total, answer.merge_result, strict=True)))
         return total
 
     def _read(self, frame: wire.Frame) -> RangeAnswer:
         self.members |= {name: address for name, _, _, address in frame.members or ()}
-        self.tombstones |= set(frame.marks or ())
+        self.tombstones |= set(frame.tombstones or ())
         self.config, self.clock = frame.config, frame.sent
         if frame.items is None:
             raise ObservationFailed("it did not say what its answer covers")
@@ -269,7 +269,13 @@ class Observer:
             return await within(self._timeout, self._call(address))
         except asyncio.TimeoutError as error:
             raise ObservationFailed(f"no answer within {self._timeout:g} s") from error
-        except (aiohttp.ClientError, OSError, ConnectionLost, WireError, HandshakeError) as error:
+        except (
+            aiohttp.ClientError,
+            OSError,
+            PeerConnectionLost,
+            WireError,
+            HandshakeError,
+        ) as error:
             raise ObservationFailed(str(error) or type(error).__name__) from error
 
     async def _call(self, address: str) -> ObservedNode:
@@ -287,7 +293,7 @@ class Observer:
                 dialer=True,
                 role=Role.OBSERVER,
             )
-            info = await greet_as_observer(ws, shake)
+            info = await handshake_as_observer(ws, shake)
         except BaseException:
             await hang_up(ws)
             raise

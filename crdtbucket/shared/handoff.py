@@ -17,7 +17,7 @@ from typing import Protocol
 import msgpack
 
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.protocol.link import Link
+from crdtbucket.mesh.protocol.peer_state import PeerState
 
 LOG = logging.getLogger("crdtbucket.mesh")
 FORMAT = 2
@@ -48,12 +48,12 @@ class HandoffRecord:
     """Peers that are members: name, region, epoch, address, and whether all that it may lack stands
     in the table's log."""
 
-    def links(self, now: int, number: Callable[[str], int]) -> Iterable[Link]:
+    def links(self, now: int, number: Callable[[str], int]) -> Iterable[PeerState]:
         """The links to these members as they are before any of them is made again. `number`: of a
         name in the table."""
         for name, region, epoch, address, logged in self.members:
             info = NodeInfo(name, region, epoch, address, 0)
-            link = Link(info, number(name), now, connected=False)
+            link = PeerState(info, number(name), now, connected=False)
             if logged:  # from the log's beginning on: no member lacks what stood before that
                 link.sync_place = -1
             yield link
@@ -83,10 +83,16 @@ def load(data: bytes) -> HandoffRecord | None:
         return None
 
 
-def member_rows(links: Iterable[Link]) -> tuple[Row, ...]:
+def member_rows(links: Iterable[PeerState]) -> tuple[Row, ...]:
     """The members among these links, as rows."""
     return tuple(
-        (one.info.name, one.info.region, one.info.epoch, one.info.address, one.held and one.synced)
+        (
+            one.info.name,
+            one.info.region,
+            one.info.epoch,
+            one.info.address,
+            one.log_kept and one.synced,
+        )
         for one in links
         if not (one.left or one.forgotten)
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from crdtbucket._core import Table
 from crdtbucket.errors import MeshError, NodeConflict
-from crdtbucket.mesh.transport.network import Mesh
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.shared.table_file import SharedFile
 
 LOG = logging.getLogger("crdtbucket")
@@ -33,7 +33,7 @@ class Leadership:
         self,
         table: Table,
         file: SharedFile,
-        make: Callable[[], Mesh],
+        make: Callable[[], MeshNetwork],
         started: Callable[[], None],
         show: Callable[[], None],
     ) -> None:
@@ -44,7 +44,7 @@ class Leadership:
         self._make = make
         self._started = started
         self._show = show
-        self._mesh: Mesh | None = None
+        self._mesh: MeshNetwork | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -59,8 +59,7 @@ class Leadership:
             self._task.cancel()
             await asyncio.wait([self._task])
         if self._mesh is not None:
-            self._mesh.goes_on = not self._file.alone()
-            await self._mesh.stop()
+            await self._mesh.stop(handed_over=not self._file.alone())
         self._table.yield_lead()
 
     async def _begin(self) -> None:

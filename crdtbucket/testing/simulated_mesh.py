@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from crdtbucket.errors import CrdtbucketError, NodeConflict
-from crdtbucket.mesh.protocol.machine import Frames
+from crdtbucket.mesh.protocol.protocol_node import Frames
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing.simulated_node import NS, SimulatedNode
 from crdtbucket.testing.simulation_settings import SimulationSettings
@@ -66,7 +66,7 @@ class SimulatedMesh:
             for second in names[i + 1 :]:
                 self._connect(first, second, self.nodes[first].epochs, self.nodes[second].epochs)
         for node in self.nodes.values():
-            if node.up:  # a mesh that has been running: only what starts later is cautious
+            if node.up:  # a mesh that has been running: only what starts later is warming up
                 node.node.remember(node.local_ns(0))
 
     def __getitem__(self, name: str) -> SimulatedNode:
@@ -294,7 +294,7 @@ class SimulatedMesh:
         if not answered:
             silent = peer.suspended_until > self.now_ns if peer.up else False
             refused = self._resets if self.cut(name, other) else not silent
-            node.node.call_failed(other, "", node.local_ns(self.now_ns), refused=refused)
+            node.node.dial_failed(other, "", node.local_ns(self.now_ns), refused=refused)
 
 
 def _check_names(known: Iterable[str], *names: str) -> None:

@@ -10,7 +10,8 @@ from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import CrdtbucketError, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.protocol.machine import Frames, MeshNode
+from crdtbucket.mesh.protocol.mesh_node import MeshNode
+from crdtbucket.mesh.protocol.protocol_node import Frames
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
 from crdtbucket.testing.simulation_settings import SimulationSettings
 
@@ -127,7 +128,7 @@ class SimulatedNode:
         seed = mesh.random.getrandbits(64)
         self.node = MeshNode(self.table, mesh.config, name=self.name, region=self.name, seed=seed)
         self.table.configure(predict=mesh.settings.prediction)
-        self.node.on_wake = self._wake
+        self.node.set_waker(self._wake)
         if memory is not None:
             self.node.restore(memory, mesh.boots.get(self.name))
         self.up = True
@@ -179,11 +180,12 @@ class SimulatedNode:
         """A frame arrives at the process of this number: it is received now, or when the process
         goes on."""
         if self.suspended_until > self._mesh.now_ns:
-            self._waiting.append(lambda: self._receive(source, epochs, data))
+            self._waiting.append(lambda: self.receive(source, epochs, data))
         else:
-            self._receive(source, epochs, data)
+            self.receive(source, epochs, data)
 
-    def _receive(self, source: str, epochs: int, data: bytes) -> None:
+    def receive(self, source: str, epochs: int, data: bytes) -> None:
+        """Receives a frame now, if it is still for the process that runs."""
         if epochs != self.epochs or not self.up or source not in self.node.links:
             return
         local = self.local_ns(self._mesh.now_ns)

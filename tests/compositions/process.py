@@ -30,8 +30,8 @@ FORKS.set_forkserver_preload(
         "crdtbucket.http.server.serving",
         "crdtbucket.shared.leadership",
         "crdtbucket.shared.leader_view",
-        "crdtbucket.mesh.protocol.interface",
-        "crdtbucket.strong.assembly",
+        "crdtbucket.mesh.protocol.protocol_node",
+        "crdtbucket.strong.strong_side",
     ]
 )
 BOUND_S = 60.0

@@ -16,11 +16,12 @@ from crdtbucket import (
     InvalidSpec,
     Limiter,
     Mode,
+    RedisConfig,
     UnknownBucket,
 )
 from crdtbucket.http import Answer, FieldOptions, Limits, Request, Rule, Verdict
 from crdtbucket.http.middleware.wsgi import WSGIRequest
-from tests.strong.redis_server import Server
+from tests.strong.redis_server import Server, free_port
 
 API = BucketSpec("api", 3, 1, "1h")
 TENANT = BucketSpec("tenant", 10, 1, "1h")
@@ -249,6 +250,24 @@ def test_fallback_is_503_where_asked_for(limiter: Limiter, reduced: bool, status
     assert not decisions[3].allowed
     verdict = Verdict(False, ((limits.rules[0], decisions[3]),), decisions[3])
     assert limits.answer(request(), verdict).status == status
+
+
+async def test_a_denial_in_fallback_shows_the_quota_and_says_why() -> None:
+    api = BucketSpec("api", 100, 100, "1h", on_outage="quota")
+    nobody = RedisConfig(host="127.0.0.1", port=free_port())
+    async with Limiter([api], node="n", redis=nobody, consistency="strong") as limiter:
+        limits = Limits(limiter, Rule("api", cost=6), fields=FieldOptions(legacy=True))
+        assert (await limits.acquire(request())).allowed
+        verdict = await limits.acquire(request())
+        assert not verdict.allowed
+        shown = ("RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining")
+        assert [verdict.fields[name] for name in shown] == ['"api";q=10;w=3600', "10", "4"]
+        assert 2 * 360 - 100 < int(verdict.fields["Retry-After"]) <= 2 * 360
+        detail = json.loads(limits.answer(request(), verdict).body)["detail"]
+        assert detail.startswith(
+            "api: the store is unreachable, and this node alone grants 10 in 3600"
+        )
+        assert "4 of 10 left and 6 asked for; retry in " in detail
 
 
 # -- what goes back

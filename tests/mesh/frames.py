@@ -12,11 +12,11 @@ from pathlib import Path
 
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.wire import Frame, Tables
+from crdtbucket.mesh.protocol.wire import AnnouncedTables, Frame
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 GOLDEN = Path(__file__).parent / "golden"
-TABLES = Tables(
+TABLES = AnnouncedTables(
     3, (("eu", 17), ("us", 2**64 - 1)), ((5, 6, 10_000_000, 1), (7, 2**64 - 1, 10**9, 7))
 )
 
@@ -81,8 +81,8 @@ def kinds() -> dict[str, Frame]:
             **base,
             seq=5,
             members=(("eu", "Europe", 17, "10.0.0.1:7946"), ("us", "", 18, "")),
-            unheard=("us",),
-            marks=(4, 2**64 - 1),
+            unseen=("us",),
+            tombstones=(4, 2**64 - 1),
         ),
         "goodbye": Frame(**base, seq=6, flags=wire.LEAVING, round=9, part=0, parts=1),
         "digest": Frame(**base, seq=7, digest=(0, 2**64 - 1, 12, 2**63, 10**12)),
@@ -91,7 +91,7 @@ def kinds() -> dict[str, Frame]:
         "range": Frame(**base, seq=10, payload_kind=wire.RANGE, items=(5, 2**64 - 1)),
         "config": Frame(**base, seq=12, config=(7, 2**64 - 1, 2)),
         "rollout": Frame(**base, seq=13, config=(7, 5, 2), rollout=(7, 5, 2**63 - 1, 3, 1)),
-        "told": Frame(**base, seq=11, ack=10, told=(1, 0, 2**62)),
+        "merge_result": Frame(**base, seq=11, ack=10, merge_result=(1, 0, 2**62)),
         "ages": Frame(**base, seq=14, round=8, parts=1, ages=((5, 0), (2**64 - 1, 65_535))),
         "relayed": Frame(**base, seq=15, tables_version=3, payload=relayed()),
     }

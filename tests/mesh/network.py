@@ -11,7 +11,7 @@ from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import NodeConflict, WireError
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.transport.network import Mesh
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 
 FAR_NS = 3_600_000_000_000
 
@@ -34,7 +34,7 @@ class RecordingNode:
         self.events: list[tuple[str, str]] = []
         self.ends: list[tuple[str, bool]] = []
         """Who was disconnected, and whether the other side had ended the connection."""
-        self.failed_calls: list[tuple[str, str, bool]] = []
+        self.failed_dials: list[tuple[str, str, bool]] = []
         self.frames: list[tuple[str, bytes]] = []
         self.ticks = 0
         self.rounds = True
@@ -44,6 +44,9 @@ class RecordingNode:
         self.addresses: list[str] = []
         self._interval_ns = interval_ns
         self._next = now_ns()
+
+    def set_waker(self, wake: Callable[[], None] | None) -> None:
+        self.on_wake = wake
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         if peer.name == self.info.name:
@@ -58,8 +61,8 @@ class RecordingNode:
         self.events.append(("disconnected", name))
         self.ends.append((name, ended))
 
-    def call_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
-        self.failed_calls.append((name, address, refused))
+    def dial_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
+        self.failed_dials.append((name, address, refused))
 
     def receive(self, name: str, frame: bytes, now: int) -> list[tuple[str, bytes]]:
         assert name in self.linked
@@ -86,7 +89,7 @@ class RecordingNode:
     def next_tick(self, now: int) -> int:
         return now if self.outbox else self._next
 
-    def twin(self, peer: NodeInfo) -> NodeConflict:
+    def duplicate_name(self, peer: NodeInfo) -> NodeConflict:
         return NodeConflict(f"two processes are called {peer.name}")
 
     def leave(self, now: int) -> list[tuple[str, bytes]]:
@@ -109,9 +112,9 @@ def config(*peers: str, **settings: object) -> MeshConfig:
 
 
 @contextlib.asynccontextmanager
-async def running(*meshes: Mesh) -> AsyncIterator[None]:
+async def running(*meshes: MeshNetwork) -> AsyncIterator[None]:
     """Start these in order, and stop all of them at the end."""
-    started: list[Mesh] = []
+    started: list[MeshNetwork] = []
     try:
         for mesh in meshes:
             await mesh.start()
@@ -124,11 +127,11 @@ async def running(*meshes: Mesh) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def pair(
     a: RecordingNode, b: RecordingNode, settings_a: object = None, settings_b: object = None
-) -> AsyncIterator[tuple[Mesh, Mesh]]:
+) -> AsyncIterator[tuple[MeshNetwork, MeshNetwork]]:
     """Two linked nodes, `b` calling `a`."""
-    mesh_a = Mesh(a, config(**(settings_a or {})))  # type: ignore[arg-type]
+    mesh_a = MeshNetwork(a, config(**(settings_a or {})))  # type: ignore[arg-type]
     async with running(mesh_a):
-        mesh_b = Mesh(b, config(mesh_a.address, **(settings_b or {})))  # type: ignore[arg-type]
+        mesh_b = MeshNetwork(b, config(mesh_a.address, **(settings_b or {})))  # type: ignore[arg-type]
         async with running(mesh_b):
             await eventually(lambda: b.info.name in a.linked and a.info.name in b.linked)
             yield mesh_a, mesh_b

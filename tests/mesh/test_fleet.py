@@ -8,9 +8,9 @@ import pytest
 
 from crdtbucket import BucketSpec
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.rollout.reload import MAX_BUCKETS
+from crdtbucket.spec.overrides import MAX_BUCKETS
 from crdtbucket.testing import SimulatedMesh
-from tests.mesh.protocol.test_machine import frames_to, local
+from tests.mesh.protocol.test_mesh_node import frames_to, local
 
 OLD = BucketSpec("b", 1_000, 100)
 NEW = BucketSpec("b", 50, 5)
@@ -32,11 +32,11 @@ def runs(mesh: SimulatedMesh, name: str) -> dict[str, wire.Config | None]:
 def test_all_hear_what_each_runs_and_that_it_changed() -> None:
     mesh = mesh_of(3)
     for number, name in enumerate("ABC"):
-        mesh[name].node.runs = (number, 2**64 - 1, 0)
+        mesh[name].node.advertise((number, 2**64 - 1, 0), None)
     mesh.advance(2.5)
     expected = {"A": (0, 2**64 - 1, 0), "B": (1, 2**64 - 1, 0), "C": (2, 2**64 - 1, 0)}
     assert [runs(mesh, name) for name in "ABC"] == [expected] * 3
-    mesh["B"].node.runs = (7, 5, 0)
+    mesh["B"].node.advertise((7, 5, 0), None)
     mesh.advance(2.5)
     assert [runs(mesh, name) for name in "ABC"] == [expected | {"B": (7, 5, 0)}] * 3
 
@@ -44,14 +44,14 @@ def test_all_hear_what_each_runs_and_that_it_changed() -> None:
 def test_a_lost_frame_is_made_good() -> None:
     mesh = mesh_of(2, loss=0.6)
     mesh.advance(3.0)
-    mesh["A"].node.runs = (1, 2, 0)
+    mesh["A"].node.advertise((1, 2, 0), None)
     mesh.advance(60.0)
     assert runs(mesh, "B")["A"] == (1, 2, 0)
 
 
 def test_who_tells_none_is_known_without() -> None:
     mesh = mesh_of(2)
-    mesh["A"].node.runs = (1, 2, 0)
+    mesh["A"].node.advertise((1, 2, 0), None)
     mesh.advance(2.5)
     assert runs(mesh, "A") == {"A": (1, 2, 0), "B": None}
     rows = mesh["A"].node.fleet(local(mesh, "A"))
@@ -61,7 +61,7 @@ def test_who_tells_none_is_known_without() -> None:
 def test_an_older_frame_that_comes_later_undoes_nothing() -> None:
     mesh = mesh_of(2)
     got = frames_to(mesh, "B")
-    mesh["A"].node.runs = (1, 2, 0)
+    mesh["A"].node.advertise((1, 2, 0), None)
     mesh.advance(2.5)
     node, link = mesh["B"].node, mesh["B"].node.links["A"]
     frame = next(f for f in map(wire.decode, got) if f.config is not None)
@@ -74,7 +74,7 @@ def test_an_older_frame_that_comes_later_undoes_nothing() -> None:
 
 def test_a_new_process_tells_its_own() -> None:
     mesh = mesh_of(2)
-    mesh["A"].node.runs = (1, 2, 0)
+    mesh["A"].node.advertise((1, 2, 0), None)
     mesh.advance(2.5)
     mesh.restart("A", "empty")
     mesh.advance(2.5)
@@ -130,7 +130,7 @@ def test_a_roll_out_admits_no_more_than_the_larger_limit(stages: list[str], back
             admitted += sum(mesh[name].take_burst("b", "k", 10) for name in "ABCD")
     seconds = (mesh.now_ns - start) / 10**9
     # Who runs the small limit counts what the others take, but never adopts their level, so that
-    # each of the two groups may have had its own rate; what is unheard is a tenth of a second.
+    # each of the two groups may have had its own rate; what is unseen is a tenth of a second.
     assert admitted <= 1_000 + 100 * seconds + (50 + 5 * seconds) + 4 * 100
     mesh.advance(5.0)
     counted = [sum(taken for taken, _ in mesh[name].columns("b", "k").values()) for name in "ABCD"]

@@ -41,29 +41,29 @@ def test_a_second_process_of_the_name_is_refused(tmp_path: Path) -> None:
 def test_lives_are_counted_and_an_epoch_is_never_used_twice(tmp_path: Path) -> None:
     state = StateDir(tmp_path, "eu-1")
     state.open()
-    assert state.begin_life(7) == 1
-    assert state.begin_life(8) == 2
+    assert state.begin_epoch(7) == 1
+    assert state.begin_epoch(8) == 2
     with pytest.raises(MeshError, match="used before"):
-        state.begin_life(8)
+        state.begin_epoch(8)
 
 
 def test_a_damaged_life_says_what_to_do(tmp_path: Path) -> None:
     state = StateDir(tmp_path, "eu-1")
     state.open()
-    state.begin_life(7)
-    (tmp_path / "eu-1.life").write_text("{")
-    with pytest.raises(MeshError, match=r"eu-1\.life.*remove it"):
-        state.begin_life(8)
+    state.begin_epoch(7)
+    (tmp_path / "eu-1.epoch").write_text("{")
+    with pytest.raises(MeshError, match=r"eu-1\.epoch.*remove it"):
+        state.begin_epoch(8)
 
 
 def test_names_cannot_leave_the_directory(tmp_path: Path) -> None:
     inside = tmp_path / "in"
     state = StateDir(inside, "../evil/..")
     state.open()
-    state.begin_life(1)
+    state.begin_epoch(1)
     state.close()
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
-    assert json.loads((inside / "..%2fevil%2f...life").read_text())["name"] == "../evil/.."
+    assert json.loads((inside / "..%2fevil%2f...epoch").read_text())["name"] == "../evil/.."
 
 
 def test_files_are_private(tmp_path: Path) -> None:

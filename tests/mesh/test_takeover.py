@@ -10,8 +10,8 @@ import pytest
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.protocol.machine import MeshNode
-from crdtbucket.mesh.transport.network import Mesh
+from crdtbucket.mesh.protocol.mesh_node import MeshNode
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.shared import handoff
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
@@ -63,10 +63,12 @@ class Host:
         """Another process runs the mesh on the same table, and links with the peers."""
         mesh, node = self.mesh, self.node
         node.table.set_time(node.local_ns(mesh.now_ns))
-        node.node = MeshNode(node.table, mesh.config, name="A", region="A", seed=9, notes=self.kept)
+        node.node = MeshNode(
+            node.table, mesh.config, name="A", region="A", seed=9, handoff=self.kept
+        )
         if remembers:
             node.node.remember(node.local_ns(mesh.now_ns))
-        node.node.on_wake = node._wake
+        node.node.set_waker(node._wake)
         node._wake()
         for name in order or self.others:
             if mesh[name].up:
@@ -250,7 +252,7 @@ def test_marks_of_dead_epochs_are_given_up_in_time_by_whoever_took_over() -> Non
     mesh["A"].table.add_tombstone(dead)
     host.leader_dies()
     host.another_leads()
-    assert dead in mesh["A"].node.members._pruner.marks
+    assert dead in mesh["A"].node.members._pruner.tombstones
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -346,13 +348,13 @@ def test_whose_notes_are_lost_goes_on_and_asks_the_peers(lost: bytes, order: str
 def test_the_table_of_another_node_is_refused() -> None:
     mesh = mesh_of()
     with pytest.raises(MeshError, match="used by node 'A', not 'C'"):
-        MeshNode(mesh["A"].table, mesh.config, name="C", notes=Kept())
+        MeshNode(mesh["A"].table, mesh.config, name="C", handoff=Kept())
 
 
 # -- over real sockets
 
 
-async def killed(mesh: Mesh) -> None:
+async def killed(mesh: MeshNetwork) -> None:
     """What the kernel does with the sockets of a process."""
     mesh._running = False
     mesh._driver.stop()
@@ -372,13 +374,13 @@ async def test_peers_take_the_next_leader_at_once(dials: bool) -> None:
     buckets = [BucketCore(table, STILL) for table in tables]
     kept = Kept()
 
-    def process(of: int) -> Mesh:
+    def process(of: int) -> MeshNetwork:
         calls = [places[1 - of]] if dials is (of == 0) else []
         config = MeshConfig(listen=places[of], peers=calls, secret="a secret of this test")
         noting = kept if of == 0 else None
-        node = MeshNode(tables[of], config, name="AB"[of], notes=noting)
+        node = MeshNode(tables[of], config, name="AB"[of], handoff=noting)
         nodes[of] = node
-        return Mesh(node, config, tables[of].now)
+        return MeshNetwork(node, config, tables[of].now)
 
     def agreed(taken: int) -> bool:
         return [bucket.peek("k").remaining for bucket in buckets] == [1000 - taken] * 2

@@ -15,8 +15,8 @@ from crdtbucket import Limiter, MeshConfig
 from crdtbucket.base.hashing import PUBLIC_KEY
 from crdtbucket.config import load_config
 from crdtbucket.errors import ConfigError
-from crdtbucket.mesh.transport import network
-from crdtbucket.mesh.transport.peer_connection import Link
+from crdtbucket.mesh.transport import mesh_network
+from crdtbucket.mesh.transport.peer_connection import PeerConnection
 from crdtbucket.mesh.transport.session import Handshake
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observed_node import ObservationFailed, Observer
@@ -272,20 +272,20 @@ async def test_a_node_that_does_not_answer_is_given_up_in_time(
 ) -> None:
     async with nodes(path, "a", "b", "mute") as limiters:
         many(limiters[:2])
-        offer = Link.offer
+        offer = PeerConnection.offer
         monkeypatch.setattr(
-            Link, "offer", lambda link, data: None if link in mute else offer(link, data)
+            PeerConnection, "offer", lambda link, data: None if link in mute else offer(link, data)
         )
-        mute: set[Link] = set()
-        real = network.Mesh.admit_observer
+        mute: set[PeerConnection] = set()
+        real = mesh_network.MeshNetwork.admit_observer
 
-        def admit(mesh: network.Mesh, *args: Any) -> Link:
+        def admit(mesh: mesh_network.MeshNetwork, *args: Any) -> PeerConnection:
             link = real(mesh, *args)
             if mesh is limiters[2]._node.mesh:
                 mute.add(link)
             return link
 
-        monkeypatch.setattr(network.Mesh, "admit_observer", admit)
+        monkeypatch.setattr(mesh_network.MeshNetwork, "admit_observer", admit)
         report = await run(path, limiters, timeout=0.3)
         assert holder(report, limiters[2].address).error == "no answer within 0.3 s"
         assert report.differing_keys == 5_000
@@ -322,12 +322,12 @@ async def test_a_node_of_an_earlier_version_is_not_asked(
 ) -> None:
     async with nodes(path, "a") as limiters:
 
-        def earlier(mesh: network.Mesh, *, dialer: bool) -> Handshake:
+        def earlier(mesh: mesh_network.MeshNetwork, *, dialer: bool) -> Handshake:
             return Handshake(
                 mesh._keys, mesh._me(), instance=1, nonce=bytes(32), dialer=dialer, role=None
             )
 
-        monkeypatch.setattr(network.Mesh, "handshake", earlier)
+        monkeypatch.setattr(mesh_network.MeshNetwork, "handshake", earlier)
         report = await run(path, limiters)
         assert "knows no observers" in str(holder(report, limiters[0].address).error)
         assert limiters[0].stats()["peers"] == {}
@@ -387,7 +387,7 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
     config = load_config(path)
     assert config.mesh is not None
     async with nodes(path, "a") as (a,), AsyncExitStack() as stack:
-        for _ in range(network.MAX_OBSERVERS):
+        for _ in range(mesh_network.MAX_OBSERVERS):
             caller = await stack.enter_async_context(
                 Observer(config.mesh, BucketIndex(config, config.mesh), "a", 2.0, PUBLIC_KEY)
             )
@@ -434,7 +434,7 @@ async def test_a_cut_mesh_is_told_and_heals_without_charging_twice(path: Path) -
             limiter = Limiter.from_file(path, node=name, mesh=mesh)
             limiters.append(await stack.enter_async_context(limiter))
         a, b = limiters
-        await eventually(lambda: not (a.stats()["cautious"] or b.stats()["cautious"]))
+        await eventually(lambda: not (a.stats()["warming_up"] or b.stats()["warming_up"]))
         for proxy in proxies:
             proxy.cut()
         await eventually(lambda: a.stats()["peers"] == {"b": "suspect"})

@@ -478,7 +478,7 @@ class Fleet:
     def start(self, name: str) -> None:
         node = self.mesh[name]
         reload = self.reloads[name] = Reloaded(node.table, name)
-        node.node.members.on_rollout = reload.rolling.hear
+        node.node.on_rollout = reload.rolling.hear
 
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds)):
@@ -487,8 +487,7 @@ class Fleet:
                 node = self.mesh[name]
                 node.table.set_time(node.local_ns(self.mesh.now_ns))
                 reload.beat()
-                node.node.runs = reload.running
-                node.node.rollout = row_of(reload.rolling.position)
+                node.node.advertise(reload.running, row_of(reload.rolling.position))
 
     def load(self, config: Config, names: Any = ("eu", "us", "ap")) -> None:
         for name in names:

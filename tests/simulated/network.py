@@ -239,7 +239,7 @@ class Network(SimulatedMesh):
 
     def _dial_failed(self, here: str, there: str, *, refused: bool) -> None:
         """A dial made no connection: it was refused at once, or nothing answered."""
-        self.nodes[here].node.call_failed(there, "", self._at(here), refused=refused)
+        self.nodes[here].node.dial_failed(there, "", self._at(here), refused=refused)
 
     def _at(self, name: str) -> int:
         node = self.nodes[name]

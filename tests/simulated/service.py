@@ -280,7 +280,7 @@ class Service:
         before."""
         plan, nodes = self.plan, len(self.mesh.nodes)
         forgiven = 2 * (self._forgiven() - window.forgiven)  # whole tokens each time, rounded down
-        most = window.unheard + forgiven + plan.cost * nodes + 0.1 * plan.main.capacity
+        most = window.unseen + forgiven + plan.cost * nodes + 0.1 * plan.main.capacity
         evicted = any(n.table.stats()["evicted_indebted"] for n in self.mesh.nodes.values())
         if evicted:
             return  # more keys owe than the table holds: what was taken of some is not known

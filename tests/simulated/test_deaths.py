@@ -42,7 +42,7 @@ def test_a_killed_process_is_forgotten_in_ten_seconds_and_no_sooner() -> None:
     mesh.advance(0.5 + LATE_S)
     assert [forgotten(mesh, name) for name in "AB"] == [{"C"}, {"C"}]
     assert mesh["A"].node.status("C", mesh["A"].table.now()) == "dead"
-    assert "C" not in mesh["A"].node.members.known
+    assert "C" not in mesh["A"].node.members.directory.known
 
 
 def test_the_last_of_two_forgets_the_other() -> None:

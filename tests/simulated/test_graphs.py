@@ -169,7 +169,7 @@ def test_who_never_tells_whom_it_hears_is_told_that_others_run(
 ) -> None:
     """Its greeting names only the one that it is linked with."""
     mesh = Network("ABC", [SPEC], linked=["AB", "BC"], latency=0.02, seed=1)
-    monkeypatch.setattr(mesh["A"].node.members, "news", lambda link, now: {})
+    monkeypatch.setattr(mesh["A"].node.members.updates, "due_for", lambda link, now: {})
     for _ in range(60):
         mesh["C"].take("b", "k", 5)
         mesh.advance(1.0)
@@ -177,7 +177,7 @@ def test_who_never_tells_whom_it_hears_is_told_that_others_run(
             marked and epoch == mesh["C"].table.epoch
             for _, _, epoch, marked in mesh["A"].table.origins()
         )
-    assert mesh["C"].table.epoch in mesh["A"].node.members.alive
+    assert mesh["C"].table.epoch in mesh["A"].node.members.directory.running_elsewhere
 
 
 def test_an_end_that_died_is_not_told_of_for_ever() -> None:
@@ -187,10 +187,10 @@ def test_an_end_that_died_is_not_told_of_for_ever() -> None:
         mesh["A"].take("b", "k", 15)
         mesh.advance(1.0)
     epoch = mesh["D"].table.epoch
-    assert epoch in mesh["A"].node.members.alive
+    assert epoch in mesh["A"].node.members.directory.running_elsewhere
     mesh["D"].up = False
     for _ in range(60):
         mesh["A"].take("b", "k", 15)
         mesh.advance(1.0)
-    assert epoch not in mesh["A"].node.members.alive
+    assert epoch not in mesh["A"].node.members.directory.running_elsewhere
     assert set(mesh["A"].columns("b", "k")) == {"A"}

@@ -62,7 +62,7 @@ def test_stated_debt_has_no_prediction_and_is_never_aged() -> None:
     node = mesh["A"]
     credit, debt = node.bucket("b").credit("k"), node.peek("b", "k").debt
     assert credit > 1000
-    _, positions = node.node._roster.announced()
+    _, positions = node.node.roster.announced()
     entry = array("I", [node.table.find(*node.bucket("b").hash("k"))])
     payload, _, _ = node.table.encode_entries(entry, 0, positions, 1000)
     assert payload[18] == 0
@@ -134,8 +134,8 @@ def test_cold_burst_admits_little_more_than_the_capacity(size: int) -> None:
     mesh = mesh_of(size, FAST, latency=0.05, jitter=0.0)
     names = [f"{n}" for n in "ABCDE"[:size]]
     result = drive(mesh, dict.fromkeys(names, 4000.0), 2.0)
-    unheard = (size - 1) * 4000 * 0.17  # until the first flush has come: 50 ms, a round, and back
-    assert 2900 <= total(result) <= 1000 + 2000 + unheard
+    unseen = (size - 1) * 4000 * 0.17  # until the first flush has come: 50 ms, a round, and back
+    assert 2900 <= total(result) <= 1000 + 2000 + unseen
 
 
 def test_nothing_taken_is_lost_over_any_restart() -> None:

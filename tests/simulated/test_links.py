@@ -72,7 +72,7 @@ def test_what_a_relay_knows_of_an_idle_node_counts() -> None:
 
 
 def test_a_relay_tells_rates_so_that_shares_stay_fair() -> None:
-    """... when demand moves after the cut: C, unheard by A, wants three times as much as A."""
+    """... when demand moves after the cut: C, unseen by A, wants three times as much as A."""
     mesh = mesh_of(3, SPEC)
     steady(mesh, 2.0, 10.0)
     mesh.drop_frames(("A", "C"), ("C", "A"))

@@ -13,7 +13,7 @@ HOUR = BucketSpec("b", 1000, 1000, "1h")
 
 def test_who_is_not_linked_with_it_counts_it_again() -> None:
     """A device cuts A off from B and C. D comes, linked with A alone, and A takes both others for
-    dead: their marks are told to D, and so must it be that they are back."""
+    dead: their tombstones are told to D, and so must it be that they are back."""
     mesh = Network("ABC", [QUICK, HOUR], linked=["AB", "AC", "BC"], latency=0.02, seed=1)
     mesh.advance(2.0)
     for name in "BC":

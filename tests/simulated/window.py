@@ -28,7 +28,7 @@ class Window:
         """Tokens given out beyond what one bucket would have had, at most."""
         self.owed = 0
         """Tokens that had been given out beyond the limit when it began."""
-        self.unheard = 0
+        self.unseen = 0
         """Tokens given out within `late`, at most."""
         self.forgiven = 0
         """What the nodes had dropped at the ceiling of debt when it began."""
@@ -40,4 +40,4 @@ class Window:
         self._unheard.append((now, tokens))
         while self._unheard[0][0] < now - self._late:
             self._unheard.popleft()
-        self.unheard = max(self.unheard, sum(tokens for _, tokens in self._unheard))
+        self.unseen = max(self.unseen, sum(tokens for _, tokens in self._unheard))

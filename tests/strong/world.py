@@ -13,8 +13,8 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, ScriptAnswer
-from crdtbucket.strong.rules import RuleBook, Rules
 from crdtbucket.strong.store_request import StoreRequest
+from crdtbucket.strong.store_rules import RuleBook, Rules
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
 from tests.strong.twin import RedisTwin
 
@@ -55,7 +55,7 @@ class StrongNode:
             RuleBook({self.bucket: Rules(self.arguments, on_outage, quota)}),
             nodes=sim.node.known,
         )
-        sim.node.on_away = self.ledger.unsettled.push
+        sim.node.on_store_unreachable = self.ledger.unsettled.push
         self.in_flight: list[KeyInFlight] = []
         self._settle_later()
 
@@ -74,19 +74,19 @@ class StrongNode:
     def lose_redis(self) -> None:
         """Cut off from Redis, its connection ended: what is under way is given up and runs,
         unheard."""
-        self.away = self.sim.node.away = True
+        self.away = self.sim.node.store_unreachable = True
         self.fence += 1
         for flight in self._give_up():
             self.ledger.connection_ended(flight.ask)
 
     def time_out(self) -> None:
         """Redis is silent for too long: what is under way is given up, and heard late."""
-        self.away = self.sim.node.away = True
+        self.away = self.sim.node.store_unreachable = True
         self._give_up()
 
     def find_redis(self) -> None:
         """Redis answers again."""
-        self.away = self.sim.node.away = False
+        self.away = self.sim.node.store_unreachable = False
 
     def _give_up(self) -> list[KeyInFlight]:
         self._present()

@@ -77,7 +77,7 @@ class Admin:
         return {
             **self._views.peers_now(),
             "ready": not self._views.not_ready(),
-            "cautious": stats["cautious"],
+            "warming_up": stats["warming_up"],
             "buckets": self._views.buckets_now(),
             "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
             "config": stats["config"],

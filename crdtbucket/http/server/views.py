@@ -141,7 +141,7 @@ class Views:
         """Why no traffic should come here; "" when it should."""
         if self.draining:
             return "this node is about to end"
-        if self._limiter.stats()["cautious"]:
+        if self._limiter.stats()["warming_up"]:
             return "this node has not heard the mesh yet, and serves only a part of its share"
         for bucket in self._limiter.buckets.values():
             try:

@@ -11,26 +11,29 @@ import struct
 from typing import Any
 
 from crdtbucket._core import Table
-from crdtbucket.mesh.protocol.link import Link
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.rounds import Outbox
 
 PERIOD_NS = 10_000_000_000
 SLICE = 1024
 """Entries of a slice, about."""
 MOST_PLACES = 2**19
-"""Of the room for keys, held or not, that a slice goes over at most."""
+"""A slice goes over so many places of the table at most, used or not."""
 MOST_ITEMS = 5000
-"""Items in an answer; a slice that holds more here is gone over in its own turn."""
+"""Items in an answer; what a slice holds beyond that is compared in a later pass."""
 TOLERANCE_NS = 1_000_000_000
-"""Debts of an entry that differ by less are the same: they were stated at different times."""
+"""Debts of an entry that differ by less count as equal: they were measured at different times."""
 LAST = 2**64 - 1
 _ITEM = struct.Struct("<QQQQ")
 
 
-def next_digest(table: Table, link: Link, now: int) -> dict[str, Any]:
-    """The digest that is due for this link, as fields of a frame; empty when none is."""
+def next_digest(table: Table, link: PeerState, now: int) -> dict[str, Any]:
+    """The next digest for this link, as fields of a frame; empty when none is due."""
     if now < link.digest_due:
         return {}
-    # By the keys that are held, not by those that owe: where few do, one slice would be the table.
+    # By the keys that are held, not by those that owe: else one slice would be the whole table
+    # where few keys owe.
     slices = 1 + max(len(table) // SLICE, table.max_keys // MOST_PLACES)
     first = link.digest_from
     last = min(LAST, first + (LAST + 1) // slices)
@@ -42,8 +45,27 @@ def next_digest(table: Table, link: Link, now: int) -> dict[str, Any]:
     return {"digest": (first, last, count, total, min(debt, 2**64 - 1))}
 
 
+def respond(table: Table, out: Outbox, link: PeerState, frame: wire.Frame, now: int) -> list[bytes]:
+    """The frames that answer what a frame of this peer says of a range: its digest, its items, or
+    the hashes that it asks for."""
+    frames: list[bytes] = []
+    if frame.digest is not None and differs(table, frame.digest):
+        first, last = frame.digest[:2]
+        payload = items(table, first, last)
+        kind = wire.ITEMS
+        frames.append(out.frame(link, now, payload=payload, payload_kind=kind, items=(first, last)))
+    if frame.payload_kind == wire.ITEMS and frame.items is not None:
+        send, want = compare(table, *frame.items, frame.payload)
+        frames += out.entries(link, send, now)
+        if want:
+            frames.append(out.frame(link, now, payload=want, payload_kind=wire.WANT))
+    elif frame.payload_kind == wire.WANT:
+        frames += out.entries(link, wanted(table, frame.payload), now)
+    return frames
+
+
 def differs(table: Table, digest: tuple[int, int, int, int, int]) -> bool:
-    """Whether the own digest of that range is another one."""
+    """Whether this table has another digest of that range."""
     first, last, count, total, debt = digest
     mine, my_total, my_debt, _ = table.digest(first, last)
     return mine != count or my_total != total or abs(my_debt - debt) > TOLERANCE_NS * max(1, count)
@@ -55,8 +77,8 @@ def items(table: Table, first: int, last: int) -> bytes:
 
 
 def compare(table: Table, first: int, last: int, theirs: bytes) -> tuple[list[int], bytes]:
-    """Entries here that the sender of these items lacks or has differently, and the hashes to ask
-    it for."""
+    """Compares the items of a peer with those here. Returns the entries that the peer lacks or has
+    differently, and the hashes of those to ask it for."""
     known = {(lo, hi): (print_, debt) for lo, hi, print_, debt in _ITEM.iter_unpack(theirs)}
     send, want = [], bytearray()
     for lo, hi, print_, debt in _ITEM.iter_unpack(items(table, first, last)):

@@ -1,4 +1,4 @@
-"""A clock that jumps: noticed against the peers' clocks, and undone, so that no level moves.
+"""Notices a jump of the own clock by the peers' clocks, so that it is undone and no level moves.
 
 Each frame shows the sender's clock, and its delay only ever makes that look late; so the largest
 difference within a window is the truest. Clocks drift apart, by at most some hundred ppm each: that
@@ -18,14 +18,14 @@ JUMP_NS = 1_000_000_000
 DRIFT_PPM = 1_000
 """Two clocks may run apart by so much: each is off by 500 ppm at most."""
 MOST_NS = 2**58
-"""Two clocks that differ by more, nine years, show nothing: a peer states nonsense."""
+"""A peer whose clock differs by more (nine years) is ignored: its frames are wrong."""
 UNCONFIRMED_WINDOWS = 5
-"""What one peer's clock shows of a jump, and the others do not confirm within so many windows, was
-a jump of that peer's clock."""
+"""A jump that one peer's clock shows, and that the others do not confirm within so many windows,
+was a jump of that peer's clock."""
 
 
 @dataclass
-class Offset:
+class ClockOffset:
     """How far a peer's clock is ahead of this one (ns). Times are ns of this one."""
 
     base: int | None = None
@@ -83,7 +83,7 @@ class Offset:
         self.unconfirmed = 0
 
 
-def jump(offsets: Iterable[Offset]) -> int:
+def jump(offsets: Iterable[ClockOffset]) -> int:
     """By how much (ns) the own clock jumped forward, 0 for not at all.
 
     Judged by the median of the peers. Against a single one it cannot be told whose clock it was:

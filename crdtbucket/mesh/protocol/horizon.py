@@ -1,4 +1,4 @@
-"""From which age of its news on a peer counts as silent: it follows the network."""
+"""From which age of its newest round on a peer counts as silent: this follows the network."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from crdtbucket._core import Table
 
 NEAR_NS = 500_000_000
-"""A peer that was heard within this time is never taken for silent, however quick the mesh is."""
+"""A peer that was heard within this time never counts as silent, however quick the mesh is."""
 ROUNDS = 3
-"""So many rounds of a peer, and a round trip, may be missing before it is taken for silent."""
+"""So many rounds of a peer, and a round trip, may be missing before it counts as silent."""
 STEP_NS = 50_000_000
-"""The horizon moves in such steps, since a longer one makes the table look at all of its keys."""
+"""The horizon moves in such steps: each move makes the table look at all of its keys."""
 WINDOW_NS = 10_000_000_000
-"""Of the round trips the longest of the last one to two windows counts."""
+"""The longest round trip of the last one to two windows counts."""
 
 
 class NearHorizon:

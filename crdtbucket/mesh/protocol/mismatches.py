@@ -1,16 +1,16 @@
-"""Buckets that a peer defines otherwise than this node: told once, in words, until it changes."""
+"""Warns of buckets that a peer defines differently: once for each difference, in plain words."""
 
 from __future__ import annotations
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
-from crdtbucket.mesh.protocol.roster import Resolved
+from crdtbucket.mesh.protocol.roster import ResolvedTables
 
 LASTS_NS = 5_000_000_000
-"""A difference that lasts for so long is told. What is under way while all nodes are reloaded, and
-keys that were not touched since, still stand under a definition that was replaced."""
+"""A difference that lasts for so long is logged. While all nodes are reloaded, frames on their
+way and keys that were not touched since are still under a definition that was replaced."""
 MOST = 4_096
-"""Differences that are told apart; beyond that the oldest are forgotten."""
+"""So many differences are distinguished; beyond that the oldest are forgotten."""
 
 
 class Mismatches:
@@ -24,7 +24,7 @@ class Mismatches:
         self._since: dict[tuple[str, int, int, int], int] = {}
         """When a peer first stated keys so: (peer, bucket, definition there, definition here)."""
 
-    def stated(self, peer: str, resolved: Resolved, mixed: tuple[int, ...], now: int) -> None:
+    def stated(self, peer: str, resolved: ResolvedTables, mixed: tuple[int, ...], now: int) -> None:
         """The peer has sent keys under these of its definitions (places in its table), each of a
         bucket that is defined otherwise here."""
         for place in mixed:

@@ -1,7 +1,7 @@
-"""Answers to observers: they look at what is counted here, bring columns, and are no members.
+"""Answers to observers, which read what is counted here, send columns, and are no members.
 
 Nothing is kept of an observer. It asks for entries by a range of hashes (`RANGE`) or by the hashes
-(`WANT`), and tells entries (`ENTRIES`); each frame gets one answer. What it tells is believed like
+(`WANT`), and sends entries (`ENTRIES`); each frame gets one answer. What it sends is believed like
 what a peer relays: never about a node that is connected here, and no more than the limit allows.
 """
 
@@ -18,7 +18,7 @@ from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.roster import Roster
 
 SLICE = 1024
-"""Entries of an answer, about."""
+"""An answer has about so many entries."""
 LAST = 2**64 - 1
 _ITEM = struct.Struct("<QQ16x")
 _HASH = struct.Struct("<QQ")
@@ -50,7 +50,7 @@ def look(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
         "tables_version": tables.version,
         "tables": tables,
         "items": (min(first, last), last),
-        "marks": _marks(table) or None,
+        "tombstones": _tombstones(table) or None,
     }
 
 
@@ -73,8 +73,8 @@ def tell(table: Table, roster: Roster, frame: wire.Frame) -> Merged:
     )
 
 
-def _marks(table: Table) -> tuple[int, ...]:
-    return tuple(epoch for _, _, epoch, gone in table.origins() if gone)[: wire.MAX_MARKS]
+def _tombstones(table: Table) -> tuple[int, ...]:
+    return tuple(epoch for _, _, epoch, gone in table.origins() if gone)[: wire.MAX_TOMBSTONES]
 
 
 __all__ = ["look", "tell"]

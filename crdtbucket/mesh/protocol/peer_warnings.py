@@ -9,7 +9,7 @@ LOG = logging.getLogger("crdtbucket.mesh")
 REPEAT_NS = 600_000_000_000
 """A warning about the same peer and cause is logged again after this, with what came meanwhile."""
 MOST = 4_096
-"""Peers and causes that are told apart; beyond that the oldest are forgotten."""
+"""So many peers and causes are distinguished; beyond that the oldest are forgotten."""
 
 
 @dataclass
@@ -20,7 +20,7 @@ class _Logged:
 
 
 class PeerWarnings:
-    """What one node has to say of its peers. Times are ns of one clock."""
+    """The warnings of one node about its peers. Times are ns of one clock."""
 
     def __init__(self) -> None:
         self._logged: dict[tuple[str, object], _Logged] = {}

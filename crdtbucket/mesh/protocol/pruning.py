@@ -1,7 +1,7 @@
-"""Old epochs: a dead one whose final counts every live peer has is marked, and its columns go.
+"""Prunes old epochs: a dead one gets a tombstone when every live peer has its final counts.
 
-A mark says that the columns of an epoch count no more; levels do not move. Marks are told to the
-peers, and their ids are used again after a while.
+A tombstone says that the columns of an epoch count no more; they are removed, and levels do not
+move. Tombstones are sent to the peers, and their ids are used again after a while.
 """
 
 from __future__ import annotations
@@ -12,47 +12,47 @@ from dataclasses import dataclass
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.link import Link
+from crdtbucket.mesh.protocol.peer_state import PeerState
 
 log = logging.getLogger("crdtbucket.mesh")
 
 SETTLED_NS = 30_000_000_000
-"""An epoch is not marked before it has been dead for so long; and, where it has a column on a key
-that owes, for the longest time to full of such a bucket: a newcomer that hears a level without
+"""An epoch gets no tombstone before it has been dead for so long; and, where it has a column on a
+key that owes, for the longest time to full of such a bucket: a newcomer that gets a level without
 the columns behind it would otherwise count less than is owed, and everybody would adopt that.
 Where the keys are full, its columns are history."""
 ROUNDS = 12
-"""Nor before so many rounds: that it runs may come from relay to relay, where frames are lost."""
+"""Nor before so many rounds: that it runs may be passed on by relays, where frames are lost."""
 PASSES = 2
-"""Full passes of anti-entropy that must have come since with every live peer of that time: they
-spread its final counts. Who came later was sent them with all the rest."""
+"""So many full passes of anti-entropy must have been made since with every peer that was live
+then: they spread its final counts. A peer that came later was sent them with all the rest."""
 KEPT_NS = 900_000_000_000
-"""A mark is remembered for so long."""
+"""A tombstone is remembered for so long."""
 CROWDED = wire.MAX_ORIGINS * 7 // 8
-"""From so many epochs on the oldest are marked and released early: new nodes must find room."""
+"""From so many epochs on the oldest are pruned and released early: new nodes must find room."""
 
 
 @dataclass
-class _Dead:
-    """An epoch that nobody runs under any more. Times are local ns."""
+class _DeadEpoch:
+    """An epoch under which no process runs any more. Times are local ns."""
 
     since: int
     passes: dict[int, int]
-    """Passes that there had been with each live peer, by its epoch."""
+    """How many passes there had been with each live peer, by its epoch."""
     spread: int | None = None
     """When every live peer had its final counts."""
     settles: int | None = None
-    """From when on it may be marked; None while the keys have not been looked at since."""
+    """From when on it may get its tombstone; None while the keys have not been looked at since."""
 
 
 class Pruner:
-    """Decides which epochs are marked, and when a mark is forgotten."""
+    """Decides which epochs get a tombstone, and when it is released."""
 
     def __init__(self, table: Table, now: int, interval_ns: int = 0) -> None:
-        """Goes on with the marks that are in the table. `interval_ns`: between two rounds."""
+        """Goes on with the tombstones that are in the table. `interval_ns`: between two rounds."""
         self._table = table
         self._settled_ns = max(SETTLED_NS, ROUNDS * interval_ns)
-        self._dead: dict[int, _Dead] = {}
+        self._dead: dict[int, _DeadEpoch] = {}
         self._place = -1
         """Where the look at all keys under way goes on, -1 while none is."""
         self._begun = 0
@@ -60,16 +60,16 @@ class Pruner:
         """What it has found: the longest time to full of a bucket, by epoch."""
         self._crowded = False
         self._running = 0
-        self.marks = {epoch: now for _, _, epoch, marked in table.origins() if marked}
-        """Marked epochs, the oldest first, and when they were marked, as far as that is known."""
+        self.tombstones = {epoch: now for _, _, epoch, marked in table.origins() if marked}
+        """Epochs with a tombstone, the oldest first, and since when, as far as that is known."""
 
     @property
     def crowded(self) -> bool:
         """Whether there is hardly room for more epochs, although all dead ones go."""
         return self._running > CROWDED
 
-    def step(self, links: Iterable[Link], running: set[int], now: int) -> tuple[int, ...]:
-        """Marks what can be marked, releases what is old; returns the marks to tell."""
+    def step(self, links: Iterable[PeerState], running: set[int], now: int) -> tuple[int, ...]:
+        """Prunes what can be pruned, and releases old tombstones; returns those to advertise."""
         live = {link.info.epoch: link for link in links if link.connected and not link.left}
         known = self._table.origins()
         dead = {epoch for _, _, epoch, marked in known if not marked} - running
@@ -77,7 +77,7 @@ class Pruner:
         for epoch in dead:
             if epoch not in self._dead:
                 passes = {peer: link.passes for peer, link in live.items()}
-                self._dead[epoch] = _Dead(now, passes)
+                self._dead[epoch] = _DeadEpoch(now, passes)
             one = self._dead[epoch]
             settled = now - one.since >= self._settled_ns
             if one.spread is None and settled and _has_spread(one, live):
@@ -86,14 +86,14 @@ class Pruner:
         for epoch, one in list(self._dead.items()):
             if one.settles is not None and now >= one.settles:
                 self._mark(epoch, now)
-        self._running = len(known) - len(self._dead) - len(self.marks)
+        self._running = len(known) - len(self._dead) - len(self.tombstones)
         self._make_room(len(known), now)
-        for epoch in [e for e, at in self.marks.items() if now - at > KEPT_NS]:
+        for epoch in [e for e, at in self.tombstones.items() if now - at > KEPT_NS]:
             self._release(epoch)
-        return tuple(self.marks)[-wire.MAX_MARKS :]
+        return tuple(self.tombstones)[-wire.MAX_TOMBSTONES :]
 
     def _look(self, now: int) -> None:
-        """Goes on with a look at all keys: in which of them does a dead epoch stand that owe?"""
+        """Goes on looking through all keys for those that owe and have a column of a dead epoch."""
         if self._place < 0:
             if not any(one.spread is not None for one in self._dead.values()):
                 return
@@ -108,23 +108,22 @@ class Pruner:
                 settles = one.since + self._settled_ns + self._owing.get(epoch, 0)
                 one.settles = settles if one.settles is None else min(settles, one.settles)
 
-    def told(self, epoch: int, running: set[int], now: int) -> None:
-        """A peer says that this epoch is dead and counted everywhere; a running one is never
-        believed dead."""
-        if epoch not in running and epoch not in self.marks:
+    def advertised(self, epoch: int, running: set[int], now: int) -> None:
+        """A peer advertises a tombstone of this epoch; it is not believed of a running one."""
+        if epoch not in running and epoch not in self.tombstones:
             self._mark(epoch, now)
 
     def returned(self, epoch: int) -> None:
-        """A process that was taken for dead is heard: its columns count again."""
-        if self.marks.pop(epoch, None) is not None:
+        """A process that was taken for dead runs: its columns count again."""
+        if self.tombstones.pop(epoch, None) is not None:
             self._table.remove_tombstone(epoch)
 
     def _make_room(self, known: int, now: int) -> None:
         crowded = known > CROWDED
         if crowded and not self._crowded:
-            log.warning("%d epochs are known: from here on old ones are dropped early", known)
+            log.warning("%d epochs are known: from here on old ones are pruned early", known)
         self._crowded = crowded
-        for epoch in list(self.marks)[: max(0, known - CROWDED)]:
+        for epoch in list(self.tombstones)[: max(0, known - CROWDED)]:
             self._release(epoch)
             known -= 1
         by_age = sorted(self._dead, key=lambda epoch: self._dead[epoch].since)
@@ -135,14 +134,14 @@ class Pruner:
     def _mark(self, epoch: int, now: int) -> None:
         self._dead.pop(epoch, None)
         if self._table.add_tombstone(epoch):
-            self.marks[epoch] = now
+            self.tombstones[epoch] = now
 
     def _release(self, epoch: int) -> None:
-        del self.marks[epoch]
+        del self.tombstones[epoch]
         self._table.release(epoch)
 
 
-def _has_spread(dead: _Dead, live: dict[int, Link]) -> bool:
+def _has_spread(dead: _DeadEpoch, live: dict[int, PeerState]) -> bool:
     """Whether each live peer has the final counts of an epoch."""
     return all(
         link.passes >= dead.passes[epoch] + PASSES if epoch in dead.passes else link.synced

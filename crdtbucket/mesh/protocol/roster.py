@@ -15,23 +15,23 @@ MAX_NODES = 1024
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """A peer's announced tables as understood here."""
+class ResolvedTables:
+    """The tables that a peer has announced, with local numbers."""
 
-    tables: wire.Tables
+    tables: wire.AnnouncedTables
     origins: array[int]
     """Local origin ids at its positions."""
     definitions: tuple[tuple[int, int, int, int], ...]
     """(local slot or -1, equals: 1 the definition here, 2 its candidate, 3 both; its q, its p)."""
     key: tuple[int, int]
-    """State of the local numbers for which this holds."""
+    """The state of the local numbers for which this holds."""
 
 
 class Roster:
     """Ids of the nodes that this one knows of; 0 is itself. Ids of dropped nodes are used again.
 
-    Names and ids stand in the table beside the epochs that they own, so whoever opens the table, in
-    this life of the node or the next, means the same nodes by the same ids.
+    Names and ids are in the table beside the epochs that they own, so every process that opens the
+    table, under this epoch of the node or the next, means the same nodes by the same ids.
     """
 
     def __init__(self, table: Table, name: str) -> None:
@@ -48,8 +48,8 @@ class Roster:
             raise MeshError(
                 f"this table is used by node {owner!r}, not {name!r}: give it that name"
             )
-        self._announced: tuple[wire.Tables, array[int], tuple[int, int] | None]
-        self._announced = wire.Tables(0, (), ()), array("H"), None
+        self._announced: tuple[wire.AnnouncedTables, array[int], tuple[int, int] | None]
+        self._announced = wire.AnnouncedTables(0, (), ()), array("H"), None
         self._owners: tuple[int, dict[int, str]] = -1, {}
 
     def node(self, name: str) -> int:
@@ -87,7 +87,7 @@ class Roster:
             self._owners = tables.version, {known: name for name, known in tables.origins}
         return self._owners[1].get(epoch)
 
-    def announced(self) -> tuple[wire.Tables, array[int]]:
+    def announced(self) -> tuple[wire.AnnouncedTables, array[int]]:
         """What positions in the entries sent from here mean, and the position of each origin.
 
         May be called from two threads (a snapshot's is one): what is built becomes valid at once.
@@ -103,11 +103,13 @@ class Roster:
         for place, (origin, _, _) in enumerate(origins):
             positions[origin] = place
         owners = _shared(((name, epoch) for _, name, epoch in origins), tables.origins)
-        tables = wire.Tables(tables.version + 1, owners, tuple(self._table.all_definitions()))
+        tables = wire.AnnouncedTables(
+            tables.version + 1, owners, tuple(self._table.all_definitions())
+        )
         self._announced = tables, positions, key
         return tables, positions
 
-    def resolve(self, tables: wire.Tables) -> Resolved:
+    def resolve(self, tables: wire.AnnouncedTables) -> ResolvedTables:
         """A peer's tables in local numbers. Raises WireError when an epoch is stated of two nodes,
         or when there is no room for more."""
         origins = array("H")
@@ -123,7 +125,7 @@ class Roster:
             definitions.append((mine[0] if mine else -1, same, q, p))
         own, _ = self.announced()
         tables = replace(tables, origins=_shared(tables.origins, own.origins))
-        return Resolved(tables, origins, tuple(definitions), self.key)
+        return ResolvedTables(tables, origins, tuple(definitions), self.key)
 
     @property
     def key(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What goes out in frames of bounded size: rounds, early flushes, answers, a joiner's full sync."""
+"""Builds the frames that a node sends: rounds, early flushes, answers, and full syncs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.link import Link, Sent
+from crdtbucket.mesh.protocol.acknowledgements import Sent
+from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.roster import Roster
 
 ROUND_BYTES = 16 * wire.MAX_PAYLOAD
@@ -30,11 +31,11 @@ class Outbox:
         self.entries_sent = 0
         """Entries sent so far, each counted once a peer that it went to."""
 
-    def frame(self, link: Link, now: int, sent: Sent | None = None, **values: Any) -> bytes:
+    def frame(self, link: PeerState, now: int, sent: Sent | None = None, **values: Any) -> bytes:
         """One frame to a peer, with the acknowledgements and times that every frame carries."""
         sent = sent or Sent()
         if "members" in values:
-            sent.news = link.news_sent
+            sent.updates = link.updates_sent
         tables, _ = self._roster.announced()
         if (
             values.get("payload")
@@ -65,7 +66,11 @@ class Outbox:
         self._chunks.clear()
 
     def round(
-        self, link: Link, now: int, extra: dict[str, Any], ages: tuple[tuple[int, int], ...] = ()
+        self,
+        link: PeerState,
+        now: int,
+        extra: dict[str, Any],
+        ages: tuple[tuple[int, int], ...] = (),
     ) -> list[bytes]:
         """The frames of a round: every key that is dirty for the peer, or as many as fit. `extra`
         goes with the first, or before it where that has to bring the tables; `ages` only with a
@@ -115,7 +120,7 @@ class Outbox:
             out.append(self.frame(link, now, sent, **values))
         return out
 
-    def flush(self, link: Link, after: int, now: int) -> list[bytes]:
+    def flush(self, link: PeerState, after: int, now: int) -> list[bytes]:
         """Only what an early flush gave new versions."""
         head, out = self._table.version, []
         while after < head:
@@ -127,7 +132,7 @@ class Outbox:
         return out
 
     def entries(
-        self, link: Link, entries: Iterable[int], now: int, most: int = 2**31
+        self, link: PeerState, entries: Iterable[int], now: int, most: int = 2**31
     ) -> list[bytes]:
         """Given entries, whatever their state, in at most `most` frames."""
         _, positions = self._roster.announced()
@@ -143,7 +148,14 @@ class Outbox:
             out.append(self.frame(link, now, payload=payload))
         return out
 
-    def _sync(self, link: Link, now: int) -> dict[int, bytes]:
+    def answer(self, link: PeerState, now: int) -> list[bytes]:
+        """The entries that are to be sent in answer to those of the peer."""
+        link.answered_at = now
+        frames = self.entries(link, link.answers, now)
+        link.answers = {}
+        return frames
+
+    def _sync(self, link: PeerState, now: int) -> dict[int, bytes]:
         """The next chunks of a full sync by their places, and those that seem lost."""
         patience = SYNC_PATIENCE_NS + 2 * link.round_trip
         _, positions = self._roster.announced()

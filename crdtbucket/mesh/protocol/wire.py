@@ -27,7 +27,7 @@ MAX_NAME = 200
 MAX_MEMBERS = 256
 MAX_ORIGINS = 512
 MAX_DEFINITIONS = 4096
-MAX_MARKS = 256
+MAX_TOMBSTONES = 256
 MAX_AGES = 64
 MAX_AGE_MS = 65_535
 ACK_BITS = 256
@@ -41,9 +41,9 @@ ENTRIES, ITEMS, WANT, RANGE = 0, 1, 2, 3
 """What the payload holds: entries, digest items (32 bytes each), hashes that are asked for (16
 bytes each), or nothing: an observer asks for the entries of the range in `items`."""
 
-JOINING, LEAVING, AWAY = 1, 2, 4
-"""Flags: the sender has no memory yet; the sender says goodbye; the sender is cut off from the
-common store, so that what it takes stands in the mesh alone."""
+JOINING, LEAVING, STORE_UNREACHABLE = 1, 2, 4
+"""Flags: the sender is warming up; the sender says goodbye; the sender cannot reach the common
+store, so that what it takes is counted in the mesh alone."""
 
 Origins = tuple[tuple[str, int], ...]
 Definitions = tuple[tuple[int, int, int, int], ...]
@@ -53,7 +53,7 @@ Rollout = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Tables:
+class AnnouncedTables:
     """What the positions inside entries mean. Sent until the peer has acknowledged its version."""
 
     version: int
@@ -86,21 +86,21 @@ class Frame:
     """Parts of the round when it is complete, else 0."""
     flags: int = 0
     tables_version: int = 0
-    tables: Tables | None = None
+    tables: AnnouncedTables | None = None
     payload_kind: int = ENTRIES
     members: tuple[Member, ...] | None = None
     """(name, region, epoch, address) of the members that the sender knows."""
-    unheard: tuple[str, ...] | None = None
-    """Live members that the sender does not hear itself."""
+    unseen: tuple[str, ...] | None = None
+    """Members among these that the sender does not hear itself."""
     digest: tuple[int, int, int, int, int] | None = None
     """(first, last, entries, sum of fingerprints, sum of debts in ns) of a range of hashes."""
     items: tuple[int, int] | None = None
     """The range that a payload of items covers; between a node and an observer: the range of which
     entries are asked for, or that the entries of an answer cover."""
-    marks: tuple[int, ...] | None = None
-    """Dead epochs whose columns count no more."""
-    told: tuple[int, int, int] | None = None
-    """What became of the entries that an observer told: how many were merged, how many columns were
+    tombstones: tuple[int, ...] | None = None
+    """Tombstones: dead epochs whose columns count no more."""
+    merge_result: tuple[int, int, int] | None = None
+    """What became of the entries of an observer: how many were merged, how many columns were
     refused, and for how much there was no room."""
     config: Config | None = None
     """Which configuration the sender runs: its version, its hash, and the stage of its roll-out."""
@@ -117,8 +117,8 @@ class Frame:
 _NUMBERS = {
     "epoch": 1, "to_epoch": 2, "seq": 3, "sent": 4, "echo": 5, "hold": 6, "ack": 7, "ack_bits": 8,
     "round": 9, "part": 10, "parts": 11, "flags": 12, "tables_version": 13, "tables": 14,
-    "payload_kind": 15, "members": 16, "unheard": 17, "digest": 18, "items": 19, "marks": 20,
-    "told": 21, "config": 22, "rollout": 23, "ages": 24,
+    "payload_kind": 15, "members": 16, "unseen": 17, "digest": 18, "items": 19, "tombstones": 20,
+    "merge_result": 21, "config": 22, "rollout": 23, "ages": 24,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
 _ENCODED = [(name, number, _DEFAULTS[name]) for name, number in _NUMBERS.items()]
@@ -191,8 +191,8 @@ def decode(data: bytes) -> Frame:
     return frame
 
 
-def check_tables(value: object) -> Tables:
-    """Tables out of untrusted (version, origins, definitions). Raises WireError."""
+def check_tables(value: object) -> AnnouncedTables:
+    """AnnouncedTables out of untrusted (version, origins, definitions). Raises WireError."""
     return _tables("tables", value)
 
 
@@ -234,7 +234,7 @@ def _definition(name: str, row: object) -> tuple[Any, ...]:
     return _row(name, row, _u64, _u64, _whole(1, _I63), _whole(1, _I63))
 
 
-def _tables(name: str, value: object) -> Tables:
+def _tables(name: str, value: object) -> AnnouncedTables:
     version, origins, definitions = _row(
         name,
         value,
@@ -245,7 +245,7 @@ def _tables(name: str, value: object) -> Tables:
     owners = tuple(_epoch_owner(name, row) for row in origins)
     if len({epoch for _, epoch in owners}) != len(owners):
         raise WireError("an epoch stands twice")
-    return Tables(version, owners, tuple(_definition(name, row) for row in definitions))
+    return AnnouncedTables(version, owners, tuple(_definition(name, row) for row in definitions))
 
 
 def _ack_bits(name: str, value: object) -> int:
@@ -289,15 +289,15 @@ _CHECKS: dict[str, Any] = {
     "tables": _tables,
     "payload_kind": _whole(0, 3),
     "members": _members,
-    "unheard": lambda name, value: tuple(
+    "unseen": lambda name, value: tuple(
         _text(name, v) for v in _sequence(name, value, MAX_MEMBERS)
     ),
     "digest": _digest,
     "items": _range,
-    "marks": lambda name, value: tuple(
-        _whole(1, _U64)(name, v) for v in _sequence(name, value, MAX_MARKS)
+    "tombstones": lambda name, value: tuple(
+        _whole(1, _U64)(name, v) for v in _sequence(name, value, MAX_TOMBSTONES)
     ),
-    "told": lambda name, value: _row(name, value, *(_whole(0, _I63),) * 3),
+    "merge_result": lambda name, value: _row(name, value, *(_whole(0, _I63),) * 3),
     "config": lambda name, value: _row(name, value, _whole(0, _I63), _u64, _whole(0, 65_535)),
     "rollout": lambda name, value: _row(
         name,

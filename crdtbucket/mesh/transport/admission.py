@@ -1,8 +1,8 @@
-"""What stands before the HTTP server: limits and a deadline for connections not yet authenticated.
+"""Admission of connections: limits and a deadline for those that have not authenticated yet.
 
-The HTTP server gives a client that says nothing all the time it likes. Here every TCP connection
+The HTTP server gives a client that sends nothing all the time it likes. Here every TCP connection
 has three seconds, from its first packet, to get through TLS, the upgrade and the handshake; and it
-may send only so much until then. Refusing costs one small object and no task.
+may send only 16 KiB until then. A refusal costs one small object and no task.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ MAX_UNPROVEN_PER_ADDRESS = 32
 MAX_UNPROVEN_BYTES = 16_384
 
 
-class Doorkeeper:
-    """Counts the connections behind all gates of a listener and says which may enter."""
+class Admission:
+    """Counts the connections of a listener, and says whether one more is accepted."""
 
     def __init__(self, max_peers: int, refusals: Refusals) -> None:
         self.refusals = refusals
-        self.gates: set[Gate] = set()
+        self.connections: set[AcceptedConnection] = set()
         self._max_open = max_peers + MAX_UNPROVEN
         self._unproven: dict[str, int] = {}
 
-    def full_for(self, source: str) -> str | None:
-        """Why a connection from `source` may not enter now; None when it may."""
-        if len(self.gates) >= self._max_open:
+    def reason_against(self, source: str) -> str | None:
+        """Why a connection from `source` is not accepted now; None when it is."""
+        if len(self.connections) >= self._max_open:
             return "too_many_connections"
         if sum(self._unproven.values()) >= MAX_UNPROVEN:
             return "too_many_unproven"
@@ -42,36 +42,36 @@ class Doorkeeper:
             return "too_many_from_address"
         return None
 
-    def entered(self, gate: Gate) -> None:
-        """Count a connection that was let in, as one not yet authenticated."""
-        self.gates.add(gate)
-        self._unproven[gate.source] = self._unproven.get(gate.source, 0) + 1
+    def accepted(self, connection: AcceptedConnection) -> None:
+        """Counts a connection that was accepted, as one that has not authenticated."""
+        self.connections.add(connection)
+        self._unproven[connection.source] = self._unproven.get(connection.source, 0) + 1
 
-    def proven(self, gate: Gate) -> None:
-        """It authenticated, or is gone: it no longer counts as one that has not."""
-        left = self._unproven.get(gate.source, 0) - 1
+    def proven(self, connection: AcceptedConnection) -> None:
+        """The connection has authenticated, or is gone: it no longer counts as one that has not."""
+        left = self._unproven.get(connection.source, 0) - 1
         if left > 0:
-            self._unproven[gate.source] = left
+            self._unproven[connection.source] = left
         else:
-            self._unproven.pop(gate.source, None)
+            self._unproven.pop(connection.source, None)
 
 
-class Gate(asyncio.Protocol):
-    """The protocol of one accepted connection; passes everything on to the HTTP server's."""
+class AcceptedConnection(asyncio.Protocol):
+    """The protocol of one accepted connection; passes everything on to that of the HTTP server."""
 
     def __init__(
         self,
-        keeper: Doorkeeper,
+        admission: Admission,
         server: Server,
         context: ssl.SSLContext | None,
-        gates: dict[RequestHandler, Gate],
+        by_handler: dict[RequestHandler, AcceptedConnection],
     ) -> None:
         self.source = ""
         self.remote = ""
-        self._keeper = keeper
+        self._admission = admission
         self._server = server
         self._context = context
-        self._by_handler = gates
+        self._by_handler = by_handler
         self._inner: RequestHandler | None = None
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -80,7 +80,7 @@ class Gate(asyncio.Protocol):
         self._early = b""
         self._tls_reads = False
         self._refused = False
-        self._called = False
+        self._requested = False
 
     # -- what asyncio calls
 
@@ -89,15 +89,15 @@ class Gate(asyncio.Protocol):
         host, port = transport.get_extra_info("peername", ("unknown", 0))[:2]
         self.remote = f"{host}:{port}"
         self.source = source_of(host)
-        refused = self._keeper.full_for(self.source)
+        refused = self._admission.reason_against(self.source)
         if refused is not None:
             self._refused = True
-            self._keeper.refusals.add(
+            self._admission.refusals.add(
                 refused, f"refused a connection from {self.remote}: {refused.replace('_', ' ')}"
             )
             self._transport.abort()
             return
-        self._keeper.entered(self)
+        self._admission.accepted(self)
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(HANDSHAKE_S, self._expire)
         if self._context is None:
@@ -129,9 +129,9 @@ class Gate(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._bytes and not (self._called or self._refused):
-            # The HTTP server has answered already, if it was a call at all.
-            self._refuse_once("http", "it sent no call of this protocol")
+        if self._bytes and not (self._requested or self._refused):
+            # The HTTP server has answered already, if it was a request at all.
+            self._refuse_once("http", "it sent no request of this protocol")
         self._leave()
         if self._inner is not None:
             del self._by_handler[self._inner]
@@ -148,19 +148,19 @@ class Gate(asyncio.Protocol):
 
     # -- what the listener calls
 
-    def called(self) -> None:
-        """A whole HTTP request came: whatever is wrong with it, others say it."""
-        self._called = True
+    def requested(self) -> None:
+        """A whole HTTP request has come: whatever is wrong with it is reported elsewhere."""
+        self._requested = True
 
     def prove(self) -> None:
-        """The peer authenticated itself: the deadline and the limits of strangers end."""
+        """The peer has authenticated: the deadline and the limits end."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-            self._keeper.proven(self)
+            self._admission.proven(self)
 
     def refuse(self, reason: str, text: str) -> None:
-        """Count, log, and cut the connection; only the first reason counts."""
+        """Counts, logs, and cuts the connection; only the first reason counts."""
         if not self._refused:
             self._refuse_once(reason, text)
             self.cut()
@@ -179,7 +179,7 @@ class Gate(asyncio.Protocol):
 
     def _refuse_once(self, reason: str, text: str) -> None:
         self._refused = True
-        self._keeper.refusals.add(reason, f"refused a connection from {self.remote}: {text}")
+        self._admission.refusals.add(reason, f"refused a connection from {self.remote}: {text}")
 
     def _serve(self, transport: asyncio.Transport) -> None:
         self._inner = self._server()
@@ -211,8 +211,8 @@ class Gate(asyncio.Protocol):
         self.refuse("handshake_timeout", f"not authenticated within {HANDSHAKE_S:g} s")
 
     def _leave(self) -> None:
-        if self in self._keeper.gates:
-            self._keeper.gates.discard(self)
+        if self in self._admission.connections:
+            self._admission.connections.discard(self)
             self.prove()
 
 
@@ -229,12 +229,12 @@ def source_of(host: str) -> str:
     return host
 
 
-def gate_factory(
-    keeper: Doorkeeper, server: Server, context: ssl.SSLContext | None
-) -> tuple[Callable[[], Gate], dict[RequestHandler, Gate]]:
-    """A protocol factory for `create_server`, and the gates by the HTTP handler behind them."""
-    gates: dict[RequestHandler, Gate] = {}
-    return lambda: Gate(keeper, server, context, gates), gates
+def admission_factory(
+    admission: Admission, server: Server, context: ssl.SSLContext | None
+) -> tuple[Callable[[], AcceptedConnection], dict[RequestHandler, AcceptedConnection]]:
+    """A protocol factory for `create_server`, and the connections by their HTTP handlers."""
+    by_handler: dict[RequestHandler, AcceptedConnection] = {}
+    return lambda: AcceptedConnection(admission, server, context, by_handler), by_handler
 
 
-__all__ = ["HANDSHAKE_S", "Doorkeeper", "Gate", "gate_factory", "source_of"]
+__all__ = ["HANDSHAKE_S", "AcceptedConnection", "Admission", "admission_factory", "source_of"]

@@ -1,4 +1,4 @@
-"""The calling side: keeps trying every known address until the node behind it is linked."""
+"""The dialing side: tries every known address again and again until its node is linked."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from crdtbucket.errors import WireError
 from crdtbucket.mesh.mesh_config import is_loopback, split_address
 from crdtbucket.mesh.transport.admission import HANDSHAKE_S
 from crdtbucket.mesh.transport.counters import LOG, MeshCounters, Refusals
-from crdtbucket.mesh.transport.handshake import Host, greet_as_dialer
+from crdtbucket.mesh.transport.handshake import MeshEndpoint, handshake_as_dialer
 from crdtbucket.mesh.transport.listener import PATH, QUIET
 from crdtbucket.mesh.transport.peer_connection import (
     CLOSE_S,
     MAX_MESSAGE,
-    ConnectionLost,
-    Link,
+    PeerConnection,
+    PeerConnectionLost,
     WebSocket,
     hang_up,
     is_refusal,
@@ -35,7 +35,7 @@ OWN_PAUSE_S = 60.0
 
 
 def http_session() -> aiohttp.ClientSession:
-    """What calls to nodes are made with."""
+    """The HTTP client that dials nodes."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -75,8 +75,8 @@ class Backoff:
         self._pause = FIRST_PAUSE_S
 
 
-class Target:
-    """One address that is called until its node is linked."""
+class DialTarget:
+    """One address that is dialled until its node is linked."""
 
     def __init__(self, address: str, rng: random.Random) -> None:
         self.address = address
@@ -88,20 +88,21 @@ class Target:
 
 
 class Dialer:
-    """Calls all addresses it is told of; a link that ends is called again."""
+    """Dials all addresses of `update`; where a link has ended, it dials again."""
 
     def __init__(
         self,
-        host: Host,
+        host: MeshEndpoint,
         counters: MeshCounters,
         refusals: Refusals,
         context: ssl.SSLContext | None,
-        serve: Callable[[Link], Awaitable[None]],
+        serve: Callable[[PeerConnection], Awaitable[None]],
         *,
         authenticated: bool,
         rng: random.Random,
     ) -> None:
-        """`authenticated` says whether peers prove themselves; if not, only loopback is called."""
+        """`serve(link)` runs a link until it ends. `authenticated` says whether peers prove
+        themselves; if not, only loopback addresses are dialled."""
         self._host = host
         self._counters = counters
         self._refusals = refusals
@@ -109,74 +110,76 @@ class Dialer:
         self._serve_link = serve
         self._authenticated = authenticated
         self._rng = rng
-        self._targets: dict[str, tuple[Target, asyncio.Task[None]]] = {}
+        self._targets: dict[str, tuple[DialTarget, asyncio.Task[None]]] = {}
         self._serving: set[asyncio.Future[None]] = set()
         self._http: aiohttp.ClientSession | None = None
 
     def start(self) -> None:
-        """Be ready to call."""
+        """Gets ready to dial."""
         self._http = http_session()
 
     def update(self, addresses: Iterable[str]) -> None:
-        """Call these addresses from now on, and no others. Links that exist are left alone."""
+        """Dials these addresses from now on, and no others. Links that exist are left alone."""
         wanted = set(addresses)
         for address in self._targets.keys() - wanted:
             _, task = self._targets.pop(address)
             task.cancel()
         for address in sorted(wanted - self._targets.keys()):
-            if self._may_call(address):
-                target = Target(address, self._rng)
-                task = asyncio.create_task(self._pursue(target), name=f"mesh dial {address}")
+            if self._may_dial(address):
+                target = DialTarget(address, self._rng)
+                task = asyncio.create_task(self._keep_dialling(target), name=f"mesh dial {address}")
                 self._targets[address] = (target, task)
 
     def lost(self, name: str) -> None:
-        """The link to this node has ended: call it again."""
+        """The link to this node has ended: it is dialled again."""
         for target, _ in self._targets.values():
             if target.name == name:
                 target.wake.set()
 
     async def cease(self) -> None:
-        """Call nobody any more. Who has our proof gets a second to answer it."""
-        verdicts = asyncio.ensure_future(self._host.pursuits.end())
+        """Dials nobody any more. A listener that has our proof gets a second to answer it."""
+        verdicts = asyncio.ensure_future(self._host.pending_dials.end())
         await asyncio.wait({verdicts}, timeout=CLOSE_S)
         tasks = [verdicts, *(task for _, task in self._targets.values())]
         self._targets.clear()
         await _cancelled(tasks)
 
     async def stop(self) -> None:
-        """End all calls and their links at once."""
+        """Ends all dials and their links at once."""
         tasks = [*(task for _, task in self._targets.values()), *self._serving]
         self._targets.clear()
         await _cancelled(tasks)
         if self._http is not None:
             await self._http.close()
 
-    def _may_call(self, address: str) -> bool:
+    def _may_dial(self, address: str) -> bool:
         try:
             host, _ = split_address(address)
         except ValueError as error:
-            self._refusals.add("address", f"not calling an address that {error}")
+            self._refusals.add("address", f"not dialling an address that {error}")
             return False
         if self._authenticated or is_loopback(host):
             return True
         self._refusals.add(
             "unauthenticated",
-            f"not calling {address}: nothing would prove who answers; set mesh.secret, or tls_cert,"
-            " tls_key and tls_ca",
+            f"not dialling {address}: nothing would prove who answers; set mesh.secret, or "
+            "tls_cert, tls_key and tls_ca",
         )
         return False
 
-    async def _pursue(self, target: Target) -> None:
+    async def _keep_dialling(self, target: DialTarget) -> None:
         while True:
             if target.name and self._host.links.get(target.name) is not None:
                 target.wake.clear()
                 await target.wake.wait()
-                pause = target.backoff.next()  # both ends lost it: a spread start, one call wins
+                pause = (
+                    target.backoff.next()
+                )  # both ends lost it: they start at different times, so that one dial wins
             else:
-                pause = await self._call(target)
+                pause = await self._dial(target)
             await asyncio.sleep(pause)
 
-    async def _call(self, target: Target) -> float:
+    async def _dial(self, target: DialTarget) -> float:
         """One attempt; returns the pause before the next (s)."""
         if len(self._host.links) >= self._host.max_peers:
             return LAST_PAUSE_S
@@ -186,7 +189,7 @@ class Dialer:
             return self._refused(target, error)
         except asyncio.TimeoutError:
             return self._failed(target, f"no answer within {HANDSHAKE_S:g} s", refused=False)
-        except (aiohttp.ClientError, OSError, ConnectionLost, WireError) as error:
+        except (aiohttp.ClientError, OSError, PeerConnectionLost, WireError) as error:
             text = str(error) or type(error).__name__
             return self._failed(target, text, refused=is_refusal(error))
         self._met(target, link.peer.name)
@@ -195,36 +198,36 @@ class Dialer:
         target.backoff.reset()
         return 0.0
 
-    async def _attempt(self, address: str) -> Link:
+    async def _attempt(self, address: str) -> PeerConnection:
         if self._http is None:
             raise RuntimeError("the dialer has not been started")
         ws = await connect(self._http, address, self._context)
         try:
-            link = await greet_as_dialer(ws, self._host, split_address(address)[0])
+            link = await handshake_as_dialer(ws, self._host, split_address(address)[0])
         except BaseException:
             # Cancelled too: a WebSocket that nobody serves must not stay open.
             await hang_up(ws)
             raise
-        # Served from here on, even if who waits for this attempt is cancelled at this moment.
+        # Served from here on, even if the task that waits for this attempt is cancelled just now.
         serving = asyncio.ensure_future(self._serve_link(link))
         self._serving.add(serving)
         serving.add_done_callback(self._serving.discard)
         return link
 
-    def _met(self, target: Target, name: str) -> None:
-        """A node has proved itself at this address: if it is another one than before, that one is
-        not there any more."""
+    def _met(self, target: DialTarget, name: str) -> None:
+        """A node has proved itself at this address: if it is not the one that was met before, that
+        one does not run there any more."""
         if target.name and target.name != name:
-            self._host.call_failed(target.name, "", refused=True)
+            self._host.dial_failed(target.name, "", refused=True)
 
-    def _refused(self, target: Target, error: HandshakeError) -> float:
-        if error.heard and error.peer is not None:
+    def _refused(self, target: DialTarget, error: HandshakeError) -> float:
+        if error.from_peer and error.peer is not None:
             self._met(target, error.peer.name)
-        self._host.call_failed("" if error.peer is None else error.peer.name, "", refused=False)
+        self._host.dial_failed("" if error.peer is None else error.peer.name, "", refused=False)
         target.name = error.peer.name if error.peer is not None else target.name
         who = f"{error.peer.name!r} at " if error.peer is not None else ""
-        if error.heard and error.reason is Reason.CONFLICT:
-            self._host.told_of_conflict(error)
+        if error.from_peer and error.reason is Reason.CONFLICT:
+            self._host.conflict_reported(error)
         if error.reason is Reason.SELF:
             LOG.debug("%s is this node itself", target.address)
             target.name = ""
@@ -238,9 +241,9 @@ class Dialer:
         )
         return target.backoff.next()
 
-    def _failed(self, target: Target, why: str, *, refused: bool) -> float:
+    def _failed(self, target: DialTarget, why: str, *, refused: bool) -> float:
         self._counters.dials_failed += 1
-        self._host.call_failed(target.name, target.address, refused=refused)
+        self._host.dial_failed(target.name, target.address, refused=refused)
         LOG.log(
             logging.DEBUG if target.failing else logging.WARNING,
             "cannot reach %s: %s; trying again, at most %g s apart",

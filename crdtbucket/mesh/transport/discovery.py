@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
 from crdtbucket.base.deadline import within
@@ -93,12 +93,36 @@ def providers(peers: Iterable[str]) -> list[Discovery]:
     return found + [DnsDiscovery(*split_address(name)) for name in names]
 
 
+class Discovered:
+    """The addresses that several sources name, each asked again every `REFRESH_S` seconds or so."""
+
+    def __init__(self, sources: Sequence[Discovery], rng: random.Random) -> None:
+        self._found: list[list[str]] = [[] for _ in sources]
+        self._sources, self._rng = sources, rng
+
+    @property
+    def addresses(self) -> list[str]:
+        """All addresses, in the order of the sources."""
+        return [address for found in self._found for address in found]
+
+    def searches(self, changed: Callable[[], None]) -> list[Coroutine[Any, Any, None]]:
+        """A task for each source, which runs for ever and calls `changed` after each answer."""
+        return [self._search(number, changed) for number in range(len(self._sources))]
+
+    async def _search(self, number: int, changed: Callable[[], None]) -> None:
+        while True:
+            self._found[number] = await self._sources[number].addresses()
+            changed()
+            await asyncio.sleep(refresh_delay(self._rng))
+
+
 def refresh_delay(rng: random.Random) -> float:
     """Seconds until a source is asked again, spread so that nodes do not ask in step."""
     return REFRESH_S * rng.uniform(0.8, 1.2)
 
 
 __all__ = [
+    "Discovered",
     "Discovery",
     "DnsDiscovery",
     "StaticDiscovery",

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.mesh.protocol.interface import Frames, Node
+from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
 from crdtbucket.mesh.transport.counters import LOG, Refusals
 
 # Between two ticks, so that a protocol that always wants to be called at once cannot own the loop.
@@ -20,7 +20,7 @@ class Driver:
 
     def __init__(
         self,
-        node: Node,
+        node: ProtocolNode,
         clock_ns: Callable[[], int],
         refusals: Refusals,
         send: Callable[[Frames], None],
@@ -37,16 +37,16 @@ class Driver:
         self._running = False
 
     def start(self) -> None:
-        """Begin; `Node.on_wake` is set."""
+        """Begins; the node wakes this driver from now on."""
         self._loop = asyncio.get_running_loop()
         self._running = True
-        self._node.on_wake = self._wake
+        self._node.set_waker(self._wake)
         self.schedule()
 
     def stop(self) -> None:
         """No tick comes after this."""
         self._running = False
-        self._node.on_wake = None
+        self._node.set_waker(None)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -76,7 +76,7 @@ class Driver:
         self.schedule()
 
     def _wake(self) -> None:
-        """`Node.on_wake`: any thread may call it, often; the loop is told once."""
+        """Any thread may call it, often; the loop is woken once."""
         if self._wake_pending:
             return
         self._wake_pending = True

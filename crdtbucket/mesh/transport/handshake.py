@@ -1,7 +1,7 @@
 """The handshake as it runs over a WebSocket, for either side.
 
-dialer -> hello, listener -> hello, dialer -> PROVE, listener -> ACCEPT or BYE. Whoever finds a
-reason against the link that its peer cannot find too says it in a sealed BYE.
+dialer -> hello, listener -> hello, dialer -> PROVE, listener -> ACCEPT or BYE. An end that finds
+a reason against the link, which its peer cannot find itself, states it in a sealed BYE.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ from crdtbucket.errors import WireError
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.transport.hello import Role
 from crdtbucket.mesh.transport.link_table import LinkTable
-from crdtbucket.mesh.transport.peer_connection import Link, WebSocket, describe_bye, receive_bytes
+from crdtbucket.mesh.transport.peer_connection import (
+    PeerConnection,
+    WebSocket,
+    describe_bye,
+    receive_bytes,
+)
 from crdtbucket.mesh.transport.session import Handshake, HandshakeError, Kind, Reason, Session
 
-# What each reason tells a node that hears it from a peer in place of ACCEPT.
-_HEARD = {
+# What each reason means when a peer sends it in place of ACCEPT.
+_FROM_PEER = {
     Reason.LEAVING: "it is shutting down",
     Reason.HANDOVER: "another process of it goes on",
     Reason.DUPLICATE: "it is linked already",
@@ -28,9 +33,9 @@ _HEARD = {
 }
 
 
-class Pursuits:
-    """The calls of this node that are proving themselves: the peer may count such a call as a link
-    already, though its verdict has not come."""
+class PendingDials:
+    """The dials of this node that have sent their proof and have no answer yet: the peer may count
+    such a dial as a link already."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
@@ -40,7 +45,8 @@ class Pursuits:
 
     @contextmanager
     def begin(self, peer: NodeInfo) -> Iterator[None]:
-        """From the proof to the verdict. Raises `HandshakeError` when no proof may be sent."""
+        """Encloses the time from the proof to its answer. Raises `HandshakeError` when no proof may
+        be sent."""
         if self._ended:
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
         if peer.name in self._names:
@@ -55,28 +61,28 @@ class Pursuits:
                 self._none.set()
 
     async def end(self) -> None:
-        """No other call proves itself from now on; returns when every verdict has come."""
+        """No more proofs are sent from now on; returns when every answer has come."""
         self._ended = True
         await self._none.wait()
 
 
-class Host(Protocol):
-    """The node on whose behalf links are made."""
+class MeshEndpoint(Protocol):
+    """The node for which the handshake makes links."""
 
-    links: LinkTable[Link]
-    pursuits: Pursuits
+    links: LinkTable[PeerConnection]
+    pending_dials: PendingDials
     max_peers: int
 
     def handshake(self, *, dialer: bool) -> Handshake:
         """A fresh handshake."""
         ...
 
-    def told_of_conflict(self, error: HandshakeError) -> None:
-        """A peer says that this node's name is used by another process."""
+    def conflict_reported(self, error: HandshakeError) -> None:
+        """A peer says that another process uses this node's name."""
         ...
 
-    def call_failed(self, name: str, address: str, *, refused: bool) -> None:
-        """A call made no link: see `Node.call_failed`."""
+    def dial_failed(self, name: str, address: str, *, refused: bool) -> None:
+        """A dial made no link: see `ProtocolNode.dial_failed`."""
         ...
 
     def admit(
@@ -87,36 +93,37 @@ class Host(Protocol):
         *,
         instance: int,
         dialed: bool,
-        mark: int,
-    ) -> Link:
-        """A link, in the table and sending; raises `HandshakeError` when there is to be none."""
+        serial: int,
+    ) -> PeerConnection:
+        """Makes the connection a link, which is in the table and sends. Raises `HandshakeError`
+        when there is to be none."""
         ...
 
-    def admit_observer(self, ws: WebSocket, session: Session, peer: NodeInfo) -> Link:
-        """A link that is sending, and in no table; raises as `admit`."""
+    def admit_observer(self, ws: WebSocket, session: Session, peer: NodeInfo) -> PeerConnection:
+        """Makes the connection a link that sends and is in no table; raises as `admit`."""
         ...
 
 
-async def greet_as_listener(ws: WebSocket, host: Host, remote: str) -> Link:
-    """The link with whoever called from host `remote`.
+async def handshake_as_listener(ws: WebSocket, host: MeshEndpoint, remote: str) -> PeerConnection:
+    """The link with the node that dialled from the host `remote`.
 
-    Raises `HandshakeError`, `WireError` for a proof that fails, and `ConnectionLost`.
+    Raises `HandshakeError`, `WireError` for a proof that fails, and `PeerConnectionLost`.
     """
     shake = host.handshake(dialer=False)
     heard = await receive_bytes(ws)
     try:
-        peer = shake.hear(heard)
+        peer = shake.read_hello(heard)
     except HandshakeError as error:
         if error.reason is not Reason.MALFORMED:
             await ws.send_bytes(shake.hello)  # from it the peer sees what is wrong
         raise
-    mark = host.links.mark()
+    serial = host.links.serial()
     await ws.send_bytes(shake.hello)
     kind, body = await _open(ws, shake.session)
     if kind == Kind.BYE:
         raise _refusal(body, peer)
     if kind != Kind.PROVE:
-        raise HandshakeError(Reason.MALFORMED, f"it sent kind {kind} for a proof", peer)
+        raise HandshakeError(Reason.MALFORMED, f"it sent kind {kind} as its proof", peer)
     try:
         if shake.peer_role is Role.OBSERVER:
             return host.admit_observer(ws, shake.session, peer)
@@ -126,52 +133,55 @@ async def greet_as_listener(ws: WebSocket, host: Host, remote: str) -> Link:
             reachable(peer, remote),
             instance=shake.peer_instance,
             dialed=False,
-            mark=mark,
+            serial=serial,
         )
     except HandshakeError as error:
         await _tell(ws, shake.session, error.reason)
         raise
 
 
-async def greet_as_dialer(ws: WebSocket, host: Host, remote: str) -> Link:
-    """The link with the node that was called at host `remote`; raises as `greet_as_listener`."""
+async def handshake_as_dialer(ws: WebSocket, host: MeshEndpoint, remote: str) -> PeerConnection:
+    """The link with the node that was dialled at host `remote`; raises as
+    `handshake_as_listener`."""
     shake = host.handshake(dialer=True)
     await ws.send_bytes(shake.hello)
-    peer = reachable(shake.hear(await receive_bytes(ws)), remote)
+    peer = reachable(shake.read_hello(await receive_bytes(ws)), remote)
     try:
         linked = host.links.get(peer.name)
         if linked is not None and linked.instance == shake.peer_instance:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
-        with host.pursuits.begin(peer):
+        with host.pending_dials.begin(peer):
             await ws.send_bytes(shake.session.seal(Kind.PROVE))
             kind, body = await _open(ws, shake.session)
             if kind == Kind.BYE:
                 raise _refusal(body, peer)
             if kind != Kind.ACCEPT:
-                raise HandshakeError(Reason.MALFORMED, f"it sent kind {kind} for a verdict", peer)
+                raise HandshakeError(
+                    Reason.MALFORMED, f"it sent kind {kind} as an answer to the proof", peer
+                )
             return host.admit(
                 ws,
                 shake.session,
                 peer,
                 instance=shake.peer_instance,
                 dialed=True,
-                mark=0,
+                serial=0,
             )
     except HandshakeError as error:
-        if not error.heard:
+        if not error.from_peer:
             await _tell(ws, shake.session, error.reason)
         raise
 
 
-async def greet_as_observer(ws: WebSocket, shake: Handshake) -> NodeInfo:
-    """The node that was called, which from now on answers what `shake.session` seals.
+async def handshake_as_observer(ws: WebSocket, shake: Handshake) -> NodeInfo:
+    """The node that was dialled, which from now on answers what `shake.session` seals.
 
-    Raises `HandshakeError`, `WireError` and `ConnectionLost`.
+    Raises `HandshakeError`, `WireError` and `PeerConnectionLost`.
     """
     await ws.send_bytes(shake.hello)
-    peer = shake.hear(await receive_bytes(ws))
+    peer = shake.read_hello(await receive_bytes(ws))
     if shake.peer_role is None:
-        # It would take this for a member, and divide its limits by one more.
+        # It would count this observer as a member, and divide its limits by one more.
         await _tell(ws, shake.session, Reason.VERSION)
         text = "it runs a version that knows no observers: upgrade it"
         raise HandshakeError(Reason.VERSION, text, peer)
@@ -180,7 +190,9 @@ async def greet_as_observer(ws: WebSocket, shake: Handshake) -> NodeInfo:
     if kind == Kind.BYE:
         raise _refusal(body, peer)
     if kind != Kind.ACCEPT:
-        raise HandshakeError(Reason.MALFORMED, f"it sent kind {kind} for a verdict", peer)
+        raise HandshakeError(
+            Reason.MALFORMED, f"it sent kind {kind} as an answer to the proof", peer
+        )
     return peer
 
 
@@ -214,15 +226,15 @@ def _refusal(body: bytes, peer: NodeInfo) -> HandshakeError:
         reason = Reason(body[0])
     except (IndexError, ValueError):
         reason = Reason.INTERNAL  # of a later version
-    text = _HEARD.get(reason, f"it refuses: {describe_bye(body)}")
-    return HandshakeError(reason, text, peer, heard=True)
+    text = _FROM_PEER.get(reason, f"it refuses: {describe_bye(body)}")
+    return HandshakeError(reason, text, peer, from_peer=True)
 
 
 __all__ = [
-    "Host",
-    "Pursuits",
-    "greet_as_dialer",
-    "greet_as_listener",
-    "greet_as_observer",
+    "MeshEndpoint",
+    "PendingDials",
+    "handshake_as_dialer",
+    "handshake_as_listener",
+    "handshake_as_observer",
     "reachable",
 ]

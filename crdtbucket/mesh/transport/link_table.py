@@ -1,4 +1,4 @@
-"""Which connection to a peer is the one: a rule that both ends apply to the same outcome."""
+"""Decides which of several connections to a peer is its link; both ends come to the same result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Linked(Protocol):
 L = TypeVar("L", bound=Linked)
 
 
-class Verdict(enum.Enum):
+class LinkVerdict(enum.Enum):
     """What becomes of a new connection to a peer."""
 
     NEW = "there is no other"
@@ -38,9 +38,9 @@ class LinkTable(Generic[L]):
 
     Both nodes of a pair may call at the same time; then the call of the node whose name sorts
     first stays. In every other case a second connection means that its maker has lost the first,
-    which this end may not have noticed yet. `mark` tells the cases apart: a dialer that had a link
-    when it saw the listener's hello would not have gone on, and it had every link that this end
-    already had before it sent that hello.
+    which this end may not have noticed yet. `serial` tells the cases apart: a dialer that had a
+    link when it saw the listener's hello would not have gone on, and it had every link that this
+    end already had before it sent that hello.
     """
 
     def __init__(self, own_name: str) -> None:
@@ -60,23 +60,25 @@ class LinkTable(Generic[L]):
         """All links, in no order that means anything."""
         return [link for _, link in self._links.values()]
 
-    def mark(self) -> int:
-        """A point in time: take it before sending a hello as listener."""
+    def serial(self) -> int:
+        """The number of the newest link: a listener takes it before it sends its hello."""
         return self._serial
 
-    def judge(self, peer: NodeInfo, instance: int, *, dialed: bool, mark: int) -> Verdict:
+    def judge(self, peer: NodeInfo, instance: int, *, dialed: bool, serial: int) -> LinkVerdict:
         """What to do with a connection to `peer` that is about to become a link."""
         entry = self._links.get(peer.name)
         if entry is None:
-            return Verdict.NEW
-        serial, old = entry
+            return LinkVerdict.NEW
+        made, old = entry
         if old.instance != instance:
-            return Verdict.OTHER_PROCESS
+            return LinkVerdict.OTHER_PROCESS
         if old.dialed == dialed:
-            return Verdict.REPLACE  # a dialer makes one attempt at a time, so it lost the first
-        if not dialed and serial <= mark:
-            return Verdict.REPLACE
-        return Verdict.REPLACE if dialed == (self._own_name < peer.name) else Verdict.DUPLICATE
+            return LinkVerdict.REPLACE  # a dialer makes one attempt at a time, so it lost the first
+        if not dialed and made <= serial:
+            return LinkVerdict.REPLACE
+        return (
+            LinkVerdict.REPLACE if dialed == (self._own_name < peer.name) else LinkVerdict.DUPLICATE
+        )
 
     def put(self, link: L) -> None:
         """Make `link` the one to its peer."""
@@ -92,4 +94,4 @@ class LinkTable(Generic[L]):
         return True
 
 
-__all__ = ["LinkTable", "Verdict"]
+__all__ = ["LinkTable", "LinkVerdict"]

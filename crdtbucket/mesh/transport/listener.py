@@ -1,4 +1,4 @@
-"""The listening side: a WebSocket server that turns callers into links."""
+"""The listening side: a WebSocket server that turns connections of peers into links."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from aiohttp.web import (
 )
 
 from crdtbucket.errors import MeshError, WireError
-from crdtbucket.mesh.transport.admission import Doorkeeper, Gate, gate_factory
+from crdtbucket.mesh.transport.admission import AcceptedConnection, Admission, admission_factory
 from crdtbucket.mesh.transport.counters import LOG, Refusals
-from crdtbucket.mesh.transport.handshake import Host, greet_as_listener
+from crdtbucket.mesh.transport.handshake import MeshEndpoint, handshake_as_listener
 from crdtbucket.mesh.transport.peer_connection import (
     MAX_MESSAGE,
-    ConnectionLost,
-    Link,
     Oversize,
+    PeerConnection,
+    PeerConnectionLost,
     hang_up,
 )
 from crdtbucket.mesh.transport.session import HandshakeError, Reason
 
 PATH = "/crdtbucket/mesh"
-# The kernel holds this many for us: in a flood, a peer should wait its turn, not be dropped.
+# The kernel queues so many connections: in a flood, a peer should wait its turn, not be dropped.
 KERNEL_QUEUE = 512
-# And one turn of the event loop accepts this many at most, so that a flood cannot stall it.
+# One turn of the event loop accepts so many at most, so that a flood cannot stall it.
 ACCEPTS_A_TURN = 32
 # Reasons that are a normal part of two nodes finding each other.
 QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING, Reason.HANDOVER})
@@ -48,7 +48,7 @@ else:
 
 
 class _HttpLog(_Adapter):
-    """Bad HTTP is a stranger's mistake: it is counted, and no reason for a traceback in the log."""
+    """Logs bad HTTP without a traceback: it is the mistake of a client, and is counted."""
 
     def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
         self.debug(msg, *args)
@@ -72,21 +72,21 @@ class Listener:
 
     def __init__(
         self,
-        host: Host,
+        host: MeshEndpoint,
         refusals: Refusals,
         max_peers: int,
         context: ssl.SSLContext | None,
-        serve: Callable[[Link], Awaitable[None]],
+        serve: Callable[[PeerConnection], Awaitable[None]],
     ) -> None:
         """`serve(link)` runs a link until it ends."""
         self._host = host
         self._refusals = refusals
-        self._keeper = Doorkeeper(max_peers, refusals)
+        self._admission = Admission(max_peers, refusals)
         self._context = context
         self._serve_link = serve
         self._server: asyncio.Server | None = None
         self._http: Server | None = None
-        self._gates: dict[RequestHandler, Gate] = {}
+        self._by_handler: dict[RequestHandler, AcceptedConnection] = {}
 
     async def start(self, address: str, port: int) -> int:
         """Listen; returns the port, a free one where `port` is 0. Raises `MeshError`."""
@@ -100,7 +100,7 @@ class Listener:
             max_field_size=2048,
             auto_decompress=False,
         )
-        factory, self._gates = gate_factory(self._keeper, self._http, self._context)
+        factory, self._by_handler = admission_factory(self._admission, self._http, self._context)
         loop = asyncio.get_running_loop()
         sock: socket.socket | None = None
         try:
@@ -129,61 +129,65 @@ class Listener:
     async def stop(self) -> None:
         """Cut what is still connected and wait until nothing runs."""
         self.refuse_new()
-        gates = list(self._keeper.gates)
-        for gate in gates:
-            gate.cut()
-        await asyncio.gather(*(gate.settled() for gate in gates))
+        connections = list(self._admission.connections)
+        for connection in connections:
+            connection.cut()
+        await asyncio.gather(*(connection.settled() for connection in connections))
         if self._http is not None:
             await self._http.shutdown(1.0)
 
     async def _handle(self, request: BaseRequest) -> StreamResponse:
-        gate = self._gates.get(request.protocol)
-        if gate is None:
+        connection = self._by_handler.get(request.protocol)
+        if connection is None:
             raise ConnectionResetError("closed meanwhile")
-        gate.called()
+        connection.requested()
         ws = WebSocketResponse(timeout=0.5, compress=False, max_msg_size=MAX_MESSAGE)
         # A browser names the page's origin: no page may talk to a mesh on its user's machine.
         stranger = request.path != PATH or "Origin" in request.headers
         if stranger or not ws.can_prepare(request).ok:
-            self._refusals.add("http", f"refused {gate.remote}: not a call of this protocol")
+            self._refusals.add(
+                "http", f"refused {connection.remote}: not a request of this protocol"
+            )
             response = Response(status=404, text="not found\n")
             response.force_close()
             return response
         try:
             await ws.prepare(request)
-            await self._greet(ws, gate)
+            await self._shake_hands(ws, connection)
         except ConnectionError as error:
-            LOG.debug("%s hung up: %s", gate.remote, error)
+            LOG.debug("%s hung up: %s", connection.remote, error)
         finally:
             await hang_up(ws)
-            gate.cut()
+            connection.cut()
         return ws
 
-    async def _greet(self, ws: WebSocketResponse, gate: Gate) -> None:
-        remote = gate.remote.rpartition(":")[0]
+    async def _shake_hands(self, ws: WebSocketResponse, connection: AcceptedConnection) -> None:
+        remote = connection.remote.rpartition(":")[0]
         try:
-            link = await greet_as_listener(ws, self._host, remote)
+            link = await handshake_as_listener(ws, self._host, remote)
         except HandshakeError as error:
-            self._explain(error, gate)
+            self._explain(error, connection)
             return
         except (Oversize, WireError) as error:
-            gate.refuse("oversize" if isinstance(error, Oversize) else "malformed", str(error))
+            connection.refuse(
+                "oversize" if isinstance(error, Oversize) else "malformed", str(error)
+            )
             return
-        except ConnectionLost as error:
-            LOG.debug("%s hung up during the handshake: %s", gate.remote, error)
+        except PeerConnectionLost as error:
+            LOG.debug("%s hung up during the handshake: %s", connection.remote, error)
             return
-        gate.prove()
+        connection.prove()
         await self._serve_link(link)
 
-    def _explain(self, error: HandshakeError, gate: Gate) -> None:
+    def _explain(self, error: HandshakeError, connection: AcceptedConnection) -> None:
         who = f"{error.peer.name!r} at " if error.peer is not None else ""
-        if error.heard and error.reason is Reason.CONFLICT:
-            self._host.told_of_conflict(error)
+        if error.from_peer and error.reason is Reason.CONFLICT:
+            self._host.conflict_reported(error)
         if error.reason in QUIET:
-            LOG.debug("no link with %s%s: %s", who, gate.remote, error)
+            LOG.debug("no link with %s%s: %s", who, connection.remote, error)
             return
         reason = error.reason.name.lower()
-        self._refusals.add(reason, f"refused a peer, {who}{gate.remote}: {error}")
+        self._refusals.add(reason, f"refused a peer, {who}{connection.remote}: {error}")
 
 
 def _bound_socket(

@@ -39,16 +39,17 @@ _SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTD
 _REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE}
 
 
-class ConnectionLost(Exception):
+class PeerConnectionLost(Exception):
     """The WebSocket ended or broke; the text says how."""
 
 
-class Oversize(ConnectionLost):
+class Oversize(PeerConnectionLost):
     """The peer sent a message above the limit."""
 
 
 async def receive_bytes(ws: WebSocket) -> bytes:
-    """The next binary message; raises `ConnectionLost`, `Oversize`, or `WireError` for all else."""
+    """The next binary message. Raises `PeerConnectionLost`, `Oversize`, or `WireError` for all
+    else."""
     message = await ws.receive()
     if message.type is WSMsgType.BINARY:
         data: bytes = message.data
@@ -58,13 +59,13 @@ async def receive_bytes(ws: WebSocket) -> bytes:
             raise Oversize(str(message.data))
         if isinstance(message.data, WebSocketError):
             raise WireError(f"no WebSocket: {message.data}")
-        raise ConnectionLost(str(message.data or ws.exception() or "broken"))
+        raise PeerConnectionLost(str(message.data or ws.exception() or "broken"))
     if message.type is WSMsgType.TEXT:
         raise WireError("a text message where frames are binary")
-    raise ConnectionLost("closed by the peer" if message.type is WSMsgType.CLOSE else "closed")
+    raise PeerConnectionLost("closed by the peer" if message.type is WSMsgType.CLOSE else "closed")
 
 
-class Link:
+class PeerConnection:
     """An authenticated connection. Sends never block the caller; a slow peer loses frames."""
 
     def __init__(
@@ -122,7 +123,7 @@ class Link:
         since = self._sending_since
         return 0.0 if since is None else self._loop.time() - since
 
-    async def run(self, on_frame: Callable[[Link, bytes], None]) -> None:
+    async def run(self, on_frame: Callable[[PeerConnection, bytes], None]) -> None:
         """Hand every frame to `on_frame` until the link ends; `ended_because` then says why.
 
         Raises `WireError` when the stream itself can no longer be trusted.
@@ -131,7 +132,7 @@ class Link:
         while not self._closing:
             try:
                 data = await receive_bytes(self._ws)
-            except ConnectionLost as error:
+            except PeerConnectionLost as error:
                 self.ended_because = self.ended_because or str(error)
                 if isinstance(error, Oversize):
                     raise WireError(f"a message above {MAX_SEALED} bytes") from error
@@ -223,7 +224,7 @@ def is_refusal(error: BaseException) -> bool:
     closed the connection at once, as the proxy of a process does that has ended."""
     if isinstance(error, Oversize) or is_silence(error):
         return False
-    kinds = (ConnectionError, ConnectionLost, ServerDisconnectedError)
+    kinds = (ConnectionError, PeerConnectionLost, ServerDisconnectedError)
     return any(
         isinstance(one, kinds) or getattr(one, "errno", None) in _REFUSALS for one in _causes(error)
     )
@@ -274,8 +275,8 @@ async def hang_up(ws: WebSocket) -> None:
 
 __all__ = [
     "MAX_MESSAGE",
-    "ConnectionLost",
-    "Link",
+    "PeerConnectionLost",
+    "PeerConnection",
     "Oversize",
     "WebSocket",
     "break_socket",

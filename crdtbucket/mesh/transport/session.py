@@ -63,12 +63,12 @@ class HandshakeError(MeshError):
     """
 
     def __init__(
-        self, reason: Reason, message: str, peer: NodeInfo | None = None, *, heard: bool = False
+        self, reason: Reason, message: str, peer: NodeInfo | None = None, *, from_peer: bool = False
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.peer = peer
-        self.heard = heard
+        self.from_peer = from_peer
 
 
 def hash_key(config: MeshConfig) -> bytes:
@@ -143,7 +143,7 @@ class Handshake:
             raise RuntimeError("there is no session before the peer's hello was heard")
         return self._session
 
-    def hear(self, data: bytes) -> NodeInfo:
+    def read_hello(self, data: bytes) -> NodeInfo:
         """Who the peer claims to be; believe it once a frame of `session` opens.
 
         Raises `HandshakeError`: both sides come to the same verdict from the two hellos.

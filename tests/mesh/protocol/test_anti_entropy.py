@@ -10,7 +10,7 @@ from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import anti_entropy
 from crdtbucket.mesh.protocol.anti_entropy import LAST, SLICE, TOLERANCE_NS
-from crdtbucket.mesh.protocol.link import Link
+from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 
@@ -29,11 +29,11 @@ def filled(keys: int, epoch: int = 7, cost: int = 10) -> Table:
     return table
 
 
-def link() -> Link:
-    return Link(NodeInfo("peer", "", 9, "", 0), 1, 0)
+def link() -> PeerState:
+    return PeerState(NodeInfo("peer", "", 9, "", 0), 1, 0)
 
 
-def digests(table: Table, peer: Link) -> list[tuple[int, int, int, int, int]]:
+def digests(table: Table, peer: PeerState) -> list[tuple[int, int, int, int, int]]:
     """Of one pass over all hashes."""
     out = []
     while True:

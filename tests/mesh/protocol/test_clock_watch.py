@@ -10,7 +10,7 @@ from crdtbucket.mesh.protocol.clock_watch import (
     MOST_NS,
     UNCONFIRMED_WINDOWS,
     WINDOW_NS,
-    Offset,
+    ClockOffset,
     jump,
 )
 
@@ -19,7 +19,7 @@ STEP = 100 * MS
 
 
 def feed(
-    offsets: list[Offset],
+    offsets: list[ClockOffset],
     start: int,
     steps: int,
     *,
@@ -36,13 +36,13 @@ def feed(
 
 
 def test_nothing_is_said_while_the_clocks_agree() -> None:
-    offsets = [Offset(), Offset(), Offset()]
+    offsets = [ClockOffset(), ClockOffset(), ClockOffset()]
     feed(offsets, 0, 100)
     assert jump(offsets) == 0
 
 
 def test_an_own_jump_forward_is_measured() -> None:
-    offsets = [Offset(), Offset(), Offset()]
+    offsets = [ClockOffset(), ClockOffset(), ClockOffset()]
     at = feed(offsets, 0, 50)
     feed(offsets, at, 50, own=5_000 * MS)
     assert abs(jump(offsets) - 5_000 * MS) < 100 * MS
@@ -50,14 +50,14 @@ def test_an_own_jump_forward_is_measured() -> None:
 
 def test_an_own_jump_back_is_measured_against_several_peers_only() -> None:
     for peers, expected in ((3, -5_000 * MS), (1, 0)):
-        offsets = [Offset() for _ in range(peers)]
+        offsets = [ClockOffset() for _ in range(peers)]
         at = feed(offsets, 100 * WINDOW_NS, 50)
         feed(offsets, at, 100, own=-5_000 * MS)
         assert abs(jump(offsets) - expected) < 100 * MS
 
 
 def test_one_peer_that_jumps_moves_nobody_else() -> None:
-    offsets = [Offset(), Offset(), Offset()]
+    offsets = [ClockOffset(), ClockOffset(), ClockOffset()]
     at = feed(offsets, 0, 50)
     feed(offsets[:1], at, 50, own=-9_000 * MS)
     feed(offsets[1:], at, 50)
@@ -65,7 +65,7 @@ def test_one_peer_that_jumps_moves_nobody_else() -> None:
 
 
 def test_a_burst_of_late_frames_after_a_pause_is_no_jump() -> None:
-    offsets = [Offset(), Offset(), Offset()]
+    offsets = [ClockOffset(), ClockOffset(), ClockOffset()]
     at = feed(offsets, 0, 50)
     for offset in offsets:  # three seconds of frames, all read at once
         for step in range(30):
@@ -75,7 +75,7 @@ def test_a_burst_of_late_frames_after_a_pause_is_no_jump() -> None:
 
 
 def test_a_settled_jump_is_not_reported_again() -> None:
-    offsets = [Offset(), Offset(), Offset()]
+    offsets = [ClockOffset(), ClockOffset(), ClockOffset()]
     at = feed(offsets, 0, 50)
     at = feed(offsets, at, 50, own=5_000 * MS)
     by = jump(offsets)
@@ -85,7 +85,7 @@ def test_a_settled_jump_is_not_reported_again() -> None:
     assert jump(offsets) == 0
 
 
-def drifted(offsets: list[Offset], start: int, seconds: int, ppm: int) -> tuple[int, int]:
+def drifted(offsets: list[ClockOffset], start: int, seconds: int, ppm: int) -> tuple[int, int]:
     """Frames each 100 ms while the own clock is fast by so many ppm, jumps undone. Returns the time
     after, and how much was undone."""
     undone = 0
@@ -103,21 +103,21 @@ def drifted(offsets: list[Offset], start: int, seconds: int, ppm: int) -> tuple[
 
 @pytest.mark.parametrize("ppm", [-1_000, -400, -200, 200, 400, 1_000])
 def test_a_drift_is_followed_for_hours(ppm: int) -> None:
-    offsets = [Offset(), Offset()]
+    offsets = [ClockOffset(), ClockOffset()]
     assert drifted(offsets, 0, 3 * 3600, ppm)[1] == 0
 
 
 @pytest.mark.parametrize("ppm", [-1_000, -400, 400, 1_000])
 @pytest.mark.parametrize("hours", [1, 12])
 def test_a_drift_through_a_partition_is_no_jump(ppm: int, hours: int) -> None:
-    offsets = [Offset(), Offset()]
+    offsets = [ClockOffset(), ClockOffset()]
     at, _ = drifted(offsets, 0, 61, ppm)  # it ends in the middle of a window
     assert drifted(offsets, at + hours * 3600 * 1_000 * MS, 60, ppm)[1] == 0
 
 
 @pytest.mark.parametrize("by", [-5_000 * MS, 5_000 * MS])
 def test_a_jump_beside_a_drift_is_one(by: int) -> None:
-    offsets = [Offset(), Offset(), Offset()]
+    offsets = [ClockOffset(), ClockOffset(), ClockOffset()]
     at, _ = drifted(offsets, 0, 3600, 400)
     for now in range(at, at + 6_000 * MS, STEP):
         own = now * 400 // 1_000_000 + by
@@ -127,7 +127,7 @@ def test_a_jump_beside_a_drift_is_one(by: int) -> None:
 
 
 def test_a_jump_in_a_long_silence_is_one_where_no_drift_explains_it() -> None:
-    offsets = [Offset(), Offset(), Offset()]
+    offsets = [ClockOffset(), ClockOffset(), ClockOffset()]
     at = feed(offsets, 0, 50)
     hour = 3600 * 1_000 * MS
     explained = hour * DRIFT_PPM // 1_000_000
@@ -135,14 +135,14 @@ def test_a_jump_in_a_long_silence_is_one_where_no_drift_explains_it() -> None:
         (explained + 500 * MS, 0),
         (explained + 2_000 * MS, explained + 2_000 * MS),
     ):
-        seen = [Offset(**vars(offset)) for offset in offsets]
+        seen = [ClockOffset(**vars(offset)) for offset in offsets]
         feed(seen, at + hour, 50, own=by)
         assert abs(jump(seen) - expected) < 100 * MS
 
 
 def test_a_faster_drift_is_corrected_in_steps() -> None:
     """By what is beyond the drift that is followed."""
-    offsets, seconds, ppm = [Offset(), Offset()], 3000, 1_500
+    offsets, seconds, ppm = [ClockOffset(), ClockOffset()], 3000, 1_500
     _, undone = drifted(offsets, 0, seconds, ppm)
     beyond = seconds * 1_000 * MS * (ppm - DRIFT_PPM) // 1_000_000
     assert undone > 0
@@ -150,7 +150,7 @@ def test_a_faster_drift_is_corrected_in_steps() -> None:
 
 
 def test_what_one_peer_shows_alone_for_long_is_that_peers_clock() -> None:
-    offsets = [Offset(), Offset(), Offset()]
+    offsets = [ClockOffset(), ClockOffset(), ClockOffset()]
     at = feed(offsets, 0, 50)
     jumped, others = offsets[:1], offsets[1:]
     later = (UNCONFIRMED_WINDOWS + 3) * WINDOW_NS // STEP
@@ -164,12 +164,12 @@ def test_what_one_peer_shows_alone_for_long_is_that_peers_clock() -> None:
 
 def test_nonsense_is_no_clock() -> None:
     for extreme in (2**63 - 1, -(2**63), MOST_NS + 1):
-        offset = Offset()
+        offset = ClockOffset()
         at = feed([offset], 0, 50)
         for step in range(100):
             offset.sample(extreme, at + step * STEP)
         assert jump([offset]) == 0
-        first = Offset()
+        first = ClockOffset()
         for step in range(50):
             first.sample(extreme, step * STEP)
         feed([first], 50 * STEP, 50)

@@ -10,7 +10,7 @@ from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.protocol import mismatches, wire
 from crdtbucket.mesh.protocol.mismatches import LASTS_NS, Mismatches
 from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
-from crdtbucket.mesh.protocol.roster import Resolved
+from crdtbucket.mesh.protocol.roster import ResolvedTables
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 HERE = BucketSpec("api", 100, 20)
@@ -22,12 +22,12 @@ def compared() -> tuple[Mismatches, Table]:
     return Mismatches(table, "me", PeerWarnings()), table
 
 
-def announced(table: Table, *specs: BucketSpec) -> Resolved:
+def announced(table: Table, *specs: BucketSpec) -> ResolvedTables:
     """A peer whose definitions, all of this one bucket, are these."""
     ((slot, name, mine, _, _),) = table.definitions()
     rows = tuple((name, spec.definition_hash, *spec.emission) for spec in specs)
     known = tuple((slot, int(row[1] == mine), *row[2:]) for row in rows)
-    return Resolved(wire.Tables(1, (), rows), array("H"), known, (0, 0))
+    return ResolvedTables(wire.AnnouncedTables(1, (), rows), array("H"), known, (0, 0))
 
 
 def test_one_line_for_each_peer_when_it_lasts(caplog: pytest.LogCaptureFixture) -> None:

@@ -49,7 +49,7 @@ def tell(node: SimulatedNode, key: str, debt_ns: int, **counts: int) -> wire.Fra
         node,
         payload=entries.write(entry),
         tables_version=1,
-        tables=wire.Tables(1, owners, definitions),
+        tables=wire.AnnouncedTables(1, owners, definitions),
     )
 
 
@@ -115,11 +115,11 @@ def test_answers_name_the_members_and_the_marks() -> None:
     answer = ask_range(eu)
     assert answer.members is not None
     assert {name for name, *_ in answer.members} == {"eu", "us"}
-    assert answer.marks is None
+    assert answer.tombstones is None
     epoch = 99
     eu.table.origin(1, epoch)
     assert eu.table.add_tombstone(epoch)
-    assert ask_range(eu).marks == (epoch,)
+    assert ask_range(eu).tombstones == (epoch,)
     assert ask_range(eu).ack == 7
 
 
@@ -131,10 +131,10 @@ def test_what_is_told_is_merged_like_what_is_relayed() -> None:
     eu = simulated["eu"]
     eu.take("api", "k", 100)
     answer = tell(eu, "k", SPEC.emission[0] * 400, us=300)
-    assert answer.told == (1, 0, 0)
+    assert answer.merge_result == (1, 0, 0)
     assert eu.columns("api", "k") == {"eu": (100, 0), "us": (300, 0)}
     assert eu.peek("api", "k").remaining == 600
-    assert tell(eu, "k", SPEC.emission[0] * 400, us=300).told == (1, 0, 0)
+    assert tell(eu, "k", SPEC.emission[0] * 400, us=300).merge_result == (1, 0, 0)
     assert eu.peek("api", "k").remaining == 600
 
 
@@ -155,7 +155,7 @@ def test_more_than_the_limit_allows_is_refused_and_said() -> None:
     simulated.partition(["eu"], ["us"])
     simulated.advance(2)
     answer = tell(simulated["eu"], "k", SPEC.emission[0] * 900, us=10**6)
-    assert answer.told == (1, 1, 0)
+    assert answer.merge_result == (1, 1, 0)
     taken, refunded = simulated["eu"].columns("api", "k")["us"]
     most = 2 * SPEC.capacity + 4 * SPEC.capacity + 1.25 * SPEC.rate_per_second * (2 + 5)
     assert 10 < taken < most, "the plausible part is counted"
@@ -166,7 +166,7 @@ def test_own_counts_that_are_told_smaller_change_nothing() -> None:
     eu = mesh("eu")["eu"]
     eu.take("api", "k", 100)
     epoch = eu.table.epoch
-    assert tell(eu, "k", 1, eu=50).told == (1, 0, 0)
+    assert tell(eu, "k", 1, eu=50).merge_result == (1, 0, 0)
     assert eu.table.epoch == epoch
     assert eu.columns("api", "k") == {"eu": (100, 0)}
 
@@ -176,7 +176,7 @@ def observable(node: SimulatedNode) -> Any:
     now = node.table.now()
     return (
         sorted(node.node.links),
-        node.node.members.members(node.node.info, now),
+        node.node.members.advertised(node.node.info, now),
         node.node.known(),
         node.node.names(),
         node.table.origins(),
@@ -228,7 +228,7 @@ def test_wrong_frames_change_nothing() -> None:
         wire.encode(dataclasses.replace(good, payload=b"x")),  # no tables
         wire.encode(
             dataclasses.replace(
-                good, payload=b"x" * 30, tables_version=1, tables=wire.Tables(1, (), ())
+                good, payload=b"x" * 30, tables_version=1, tables=wire.AnnouncedTables(1, (), ())
             )
         ),
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.link import Link
+from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.pruning import CROWDED, KEPT_NS, PASSES, ROUNDS, SETTLED_NS, Pruner
 from crdtbucket.spec.bucket_spec import BucketSpec
 
@@ -24,11 +24,11 @@ def table_with(*dead: int) -> Table:
     return table
 
 
-def link(name: str = "peer", epoch: int = 9) -> Link:
-    return Link(NodeInfo(name, "", epoch, "", 0), 1, 0)
+def link(name: str = "peer", epoch: int = 9) -> PeerState:
+    return PeerState(NodeInfo(name, "", epoch, "", 0), 1, 0)
 
 
-def passed(peer: Link) -> Link:
+def passed(peer: PeerState) -> PeerState:
     peer.passes += PASSES
     return peer
 
@@ -146,20 +146,20 @@ def test_an_epoch_that_comes_back_to_life_starts_again() -> None:
 def test_a_running_epoch_is_never_believed_dead() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
-    pruner.told(7, {7}, 0)
-    pruner.told(5, {7, 5}, 0)
-    assert pruner.marks == {}
-    pruner.told(5, {7}, 0)
-    assert list(pruner.marks) == [5]
+    pruner.advertised(7, {7}, 0)
+    pruner.advertised(5, {7, 5}, 0)
+    assert pruner.tombstones == {}
+    pruner.advertised(5, {7}, 0)
+    assert list(pruner.tombstones) == [5]
 
 
 def test_a_marked_epoch_that_is_heard_again_counts() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
-    pruner.told(5, {7}, 0)
+    pruner.advertised(5, {7}, 0)
     pruner.returned(5)
     pruner.returned(6)
-    assert pruner.marks == {}
+    assert pruner.tombstones == {}
     assert [marked for _, _, epoch, marked in table.origins() if epoch == 5] == [False]
     assert pruner.step([], {7, 5}, KEPT_NS + 1) == ()
     assert 5 in {epoch for _, _, epoch, _ in table.origins()}
@@ -170,9 +170,9 @@ def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
     pruner = Pruner(table, 0)
     for epoch in range(100, 100 + 4 * wire.MAX_ORIGINS):
         assert table.origin(1, epoch), epoch
-        pruner.told(epoch, {7}, 0)
+        pruner.advertised(epoch, {7}, 0)
         told = pruner.step([], {7}, 0)
-        assert len(told) <= wire.MAX_MARKS
+        assert len(told) <= wire.MAX_TOMBSTONES
         assert told[-1] == epoch
     assert len(table.origins()) <= CROWDED + 1
 
@@ -180,7 +180,7 @@ def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
 def test_a_mark_is_forgotten_when_it_is_old() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
-    pruner.told(5, {7}, 0)
+    pruner.advertised(5, {7}, 0)
     assert pruner.step([], {7}, KEPT_NS) == (5,)
     assert pruner.step([], {7}, KEPT_NS + 1) == ()
     assert [epoch for _, _, epoch, _ in table.origins()] == [7]
@@ -192,7 +192,7 @@ def test_columns_go_and_the_level_stays() -> None:
     bucket.take("k", 30)
     table.open_epoch(8)
     bucket.take("k", 20)
-    Pruner(table, 0).told(7, {8}, 0)
+    Pruner(table, 0).advertised(7, {8}, 0)
     assert bucket.columns("k") == {(0, 8): (bucket.columns("k")[0, 8][0], 20, 0)}
     assert bucket.peek("k").remaining == 50
 
@@ -202,6 +202,6 @@ def test_marks_in_the_table_are_released_in_their_time_by_a_later_life() -> None
     table.origin(1, 7)
     assert table.add_tombstone(7)
     pruner = Pruner(table, 0)
-    assert pruner.marks == {7: 0}
+    assert pruner.tombstones == {7: 0}
     pruner.step([], {1}, KEPT_NS + 1)
     assert 7 not in {epoch for _, _, epoch, _ in table.origins()}

@@ -10,7 +10,7 @@ from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.wire import Frame
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
-from tests.mesh.protocol.test_machine import frames_to
+from tests.mesh.protocol.test_mesh_node import frames_to
 
 SPEC = BucketSpec("b", 1000, 100)
 MS = 1_000_000
@@ -34,7 +34,7 @@ def newest(mesh: SimulatedMesh, name: str, other: str) -> float:
     """How old (s) the newest news is that a node has of another one, itself or by a relay."""
     node = mesh[name].node
     link = node.links[other]
-    return (mesh[name].local_ns(mesh.now_ns) - max(link.stood, link.relayed_at)) / SECOND
+    return (mesh[name].local_ns(mesh.now_ns) - max(link.round_time, link.relayed_at)) / SECOND
 
 
 def test_where_all_hear_each_other_no_age_is_stated() -> None:
@@ -66,15 +66,15 @@ def test_whom_a_peer_has_not_told_of_it_does_not_hear() -> None:
     mesh.advance(1.0)
     node, now = mesh["B"].node, mesh["B"].local_ns(mesh.now_ns)
     link, epoch = node.links["A"], mesh["C"].table.epoch
-    assert node.members.not_hearing(link) == ()
+    assert node.members.visibility.unseen_by(link) == ()
     assert node._relays.ages(link, now) == ()
-    link.told = frozenset("AB")
-    assert node.members.not_hearing(link) == ("C",)
+    link.advertised = frozenset("AB")
+    assert node.members.visibility.unseen_by(link) == ("C",)
     assert [row[0] for row in node._relays.ages(link, now)] == [epoch]
-    link.unheard = ("C", "D")
-    assert node.members.not_hearing(link) == ("C", "D")
-    link.told, link.unheard = None, ()
-    assert node.members.not_hearing(link) == ()
+    link.unseen = ("C", "D")
+    assert node.members.visibility.unseen_by(link) == ("C", "D")
+    link.advertised, link.unseen = None, ()
+    assert node.members.visibility.unseen_by(link) == ()
 
 
 def test_news_of_a_member_that_the_relay_does_not_hear_either_are_not_stated() -> None:
@@ -211,7 +211,7 @@ def test_more_members_than_fit_take_turns() -> None:
     mesh.advance(1.0)
     link = mesh["B"].node.links["A"]
     names = tuple(f"member {i}" for i in range(wire.MAX_AGES))
-    link.unheard = (*names, "C")
+    link.unseen = (*names, "C")
     relays, now = mesh["B"].node._relays, mesh["B"].local_ns(mesh.now_ns)
     stated = [relays.ages(link, now) for _ in range(4)]
     assert [bool(rows) for rows in stated].count(True) >= 1
@@ -222,7 +222,7 @@ def test_who_left_has_no_age() -> None:
     mesh = mesh_of()
     mesh.advance(1.0)
     link = mesh["B"].node.links["C"]
-    mesh["B"].node.links["A"].unheard = ("C",)
+    mesh["B"].node.links["A"].unseen = ("C",)
     now = mesh["B"].local_ns(mesh.now_ns)
     assert mesh["B"].node._relays.ages(mesh["B"].node.links["A"], now)
     for gone in (dataclasses.replace(link, left=True), dataclasses.replace(link, forgotten=True)):
@@ -235,7 +235,7 @@ def test_no_age_is_told_on_that_a_frame_cannot_state() -> None:
     node = mesh["A"].node
     mesh.advance(1.0)
     link, now = node.links["B"], mesh["A"].local_ns(mesh.now_ns)
-    link.unheard = ("C",)
+    link.unseen = ("C",)
     for epoch, age in ((7, 0), (8, wire.MAX_AGE_MS - 1), (9, wire.MAX_AGE_MS)):
-        node.members.is_alive(epoch, now - age * MS, "C")
+        node.members.directory.relayed(epoch, now - age * MS, "C")
     assert node._relays.ages(link, now) == ((7, 0), (8, wire.MAX_AGE_MS - 1))

@@ -32,7 +32,7 @@ def test_the_owners_that_all_peers_state_are_held_once() -> None:
     roster = Roster(table, "me")
     stated = [("me", 7), *((f"n{i}", 100 + i) for i in range(5))]
     first, second = (
-        roster.resolve(wire.Tables(1, tuple((name, epoch) for name, epoch in stated), ()))
+        roster.resolve(wire.AnnouncedTables(1, tuple((name, epoch) for name, epoch in stated), ()))
         for _ in range(2)
     )
     table.origin(roster.node("late"), 200)
@@ -44,9 +44,11 @@ def test_the_owners_that_all_peers_state_are_held_once() -> None:
         assert list(resolved.origins) == [table.origin(roster.node(n), e) for n, e in stated]
 
 
-def interrupted(roster: Roster, at: tuple[int, ...]) -> list[tuple[wire.Tables, array[int]]]:
+def interrupted(
+    roster: Roster, at: tuple[int, ...]
+) -> list[tuple[wire.AnnouncedTables, array[int]]]:
     """What `announced` returns, and what it returns to calls within it after so many lines."""
-    seen: list[tuple[wire.Tables, array[int]]] = []
+    seen: list[tuple[wire.AnnouncedTables, array[int]]] = []
     lines = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.link import Link
+from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.rounds import ROUND_BYTES, SYNC_FRAMES, Outbox
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -21,7 +21,7 @@ class Sender:
         self.bucket = BucketCore(self.table, SPEC)
         roster = Roster(self.table, "me")
         self.out = Outbox(self.table, roster)
-        self.link = Link(NodeInfo("peer", "", 9, "", 0), roster.node("peer"), 0)
+        self.link = PeerState(NodeInfo("peer", "", 9, "", 0), roster.node("peer"), 0)
         self.link.start_sync(self.table.version)
 
     def round(self) -> list[wire.Frame]:

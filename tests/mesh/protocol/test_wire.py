@@ -107,7 +107,7 @@ def test_field_numbers_are_the_known_ones() -> None:
     """A number keeps its meaning for ever: this list may only grow."""
     names = "epoch to_epoch seq sent echo hold ack ack_bits round part parts flags "
     names += "tables_version tables "
-    names += "payload_kind members unheard digest items marks told config rollout ages"
+    names += "payload_kind members unseen digest items tombstones told config rollout ages"
     assert {name: i + 1 for i, name in enumerate(names.split())} == wire._NUMBERS
 
 
@@ -228,7 +228,7 @@ def test_sizes_at_their_limits() -> None:
 
 def test_the_largest_tables_fit_with_a_full_payload() -> None:
     most, longest = 2**64 - 1, "n" * MAX_NAME_LENGTH
-    tables = wire.Tables(
+    tables = wire.AnnouncedTables(
         most,
         tuple((longest, most - i) for i in range(wire.MAX_ORIGINS)),
         tuple((most - i, most - i, 2**63 - 1 - i, 2**62) for i in range(wire.MAX_DEFINITIONS)),

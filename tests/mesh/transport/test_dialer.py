@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.transport import dialer, network, peer_connection
-from crdtbucket.mesh.transport.network import Mesh
+from crdtbucket.mesh.transport import dialer, mesh_network, peer_connection
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.network import RecordingNode, config, eventually, pair, running
 
 SECRET = "a secret of these tests"
@@ -60,46 +60,48 @@ async def test_what_an_answer_says(
 ) -> None:
     monkeypatch.setattr(dialer, "HANDSHAKE_S", 3.0 if refused else 0.3)
     node = RecordingNode("a")
-    async with answering(answer) as address, running(Mesh(node, config(address))):
-        await eventually(lambda: len(node.failed_calls) > 1, within=30)
-        assert set(node.failed_calls) == {("", address, refused)}
+    async with answering(answer) as address, running(MeshNetwork(node, config(address))):
+        await eventually(lambda: len(node.failed_dials) > 1, within=30)
+        assert set(node.failed_dials) == {("", address, refused)}
 
 
 async def test_a_port_that_nobody_listens_on_refuses() -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
-    mesh_b = Mesh(b, config())
+    mesh_b = MeshNetwork(b, config())
     await mesh_b.start()
-    async with running(Mesh(a, config(mesh_b.address))):
+    async with running(MeshNetwork(a, config(mesh_b.address))):
         await eventually(lambda: a.linked)
         await mesh_b.stop()
-        await eventually(lambda: a.failed_calls, within=30)
+        await eventually(lambda: a.failed_dials, within=30)
         assert a.ends == [("b", True)]
-        assert a.failed_calls[0] == ("b", mesh_b.address, True)
+        assert a.failed_dials[0] == ("b", mesh_b.address, True)
 
 
 async def test_another_node_at_the_address_says_that_the_first_is_not_there() -> None:
     a, b, other = RecordingNode("a"), RecordingNode("b"), RecordingNode("other")
-    mesh_b = Mesh(b, config())
+    mesh_b = MeshNetwork(b, config())
     await mesh_b.start()
-    async with running(Mesh(a, config(mesh_b.address))):
+    async with running(MeshNetwork(a, config(mesh_b.address))):
         await eventually(lambda: a.linked)
         await mesh_b.stop()
-        async with running(Mesh(other, MeshConfig(listen=mesh_b.address, secret=SECRET))):
+        async with running(MeshNetwork(other, MeshConfig(listen=mesh_b.address, secret=SECRET))):
             await eventually(lambda: "other" in a.linked, within=30)
-            await eventually(lambda: ("b", "", True) in a.failed_calls, within=30)
-            assert not any(name == "other" for name, _, _ in a.failed_calls)
+            await eventually(lambda: ("b", "", True) in a.failed_dials, within=30)
+            assert not any(name == "other" for name, _, _ in a.failed_dials)
 
 
 async def test_a_peer_that_answers_and_refuses_is_there() -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
-    mesh_b = Mesh(b, config(max_peers=1))
+    mesh_b = MeshNetwork(b, config(max_peers=1))
     await mesh_b.start()
-    first, second = (Mesh(node, config(mesh_b.address)) for node in (RecordingNode("first"), a))
+    first, second = (
+        MeshNetwork(node, config(mesh_b.address)) for node in (RecordingNode("first"), a)
+    )
     async with running(first):
         await eventually(lambda: b.linked)
         async with running(second):
-            await eventually(lambda: a.failed_calls, within=30)
-            assert a.failed_calls[0] == ("b", "", False)
+            await eventually(lambda: a.failed_dials, within=30)
+            assert a.failed_dials[0] == ("b", "", False)
     await mesh_b.stop()
 
 
@@ -116,16 +118,16 @@ async def test_a_connection_that_the_other_side_breaks_has_ended() -> None:
 async def test_a_connection_that_this_side_gives_up_has_not_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(network, "WATCH_S", 0.05)
+    monkeypatch.setattr(mesh_network, "WATCH_S", 0.05)
     a, b = RecordingNode("a"), RecordingNode("b")
     async with pair(a, b):
         b.rounds = False
-        monkeypatch.setattr(network, "SILENT_S", 0.3)
+        monkeypatch.setattr(mesh_network, "SILENT_S", 0.3)
         await eventually(lambda: ("b", False) in a.ends, within=30)
 
 
 def test_errors_of_a_network_that_gives_nothing_back_are_silence() -> None:
-    lost = peer_connection.ConnectionLost("broken")
+    lost = peer_connection.PeerConnectionLost("broken")
     lost.__cause__ = TimeoutError(110, "Connection timed out")
     unreachable = OSError(113, "No route to host")
     for silence in (lost, unreachable, TimeoutError()):
@@ -133,7 +135,7 @@ def test_errors_of_a_network_that_gives_nothing_back_are_silence() -> None:
         assert not peer_connection.is_refusal(silence)
     for refusal in (
         ConnectionRefusedError(111, "refused"),
-        peer_connection.ConnectionLost("closed"),
+        peer_connection.PeerConnectionLost("closed"),
     ):
         assert not peer_connection.is_silence(refusal)
         assert peer_connection.is_refusal(refusal)

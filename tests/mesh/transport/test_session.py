@@ -39,17 +39,17 @@ def shakes(
 
 def sessions(dialer: MeshConfig, listener: MeshConfig) -> tuple[Session, Session]:
     a, b = shakes(dialer, listener)
-    assert b.hear(a.hello) == EU
-    assert a.hear(b.hello) == US
+    assert b.read_hello(a.hello) == EU
+    assert a.read_hello(b.hello) == US
     return a.session, b.session
 
 
 def verdicts(dialer: MeshConfig, listener: MeshConfig) -> tuple[Reason, Reason]:
     a, b = shakes(dialer, listener)
     with pytest.raises(HandshakeError) as at_listener:
-        b.hear(a.hello)
+        b.read_hello(a.hello)
     with pytest.raises(HandshakeError) as at_dialer:
-        a.hear(b.hello)
+        a.read_hello(b.hello)
     assert at_listener.value.peer == EU
     assert at_dialer.value.peer == US
     return at_dialer.value.reason, at_listener.value.reason
@@ -94,7 +94,7 @@ def test_of_several_common_secrets_the_dialers_first_is_used() -> None:
     chosen = []
     for dialer in (["x", "y"], ["y", "x"]):
         a, b = shakes(secrets(*dialer), secrets("x", "y"))
-        b.hear(a.hello)
+        b.read_hello(a.hello)
         ours = Keyring(secrets(*dialer))
         theirs = hello_message.decode(b.hello)
         chosen.append(ours.common(theirs, dialer=True))
@@ -128,7 +128,7 @@ def test_both_sides_find_the_same_fault(
 def test_a_node_that_calls_itself_knows_it() -> None:
     a, b = shakes(secrets("s"), secrets("s"), instances=(9, 9))
     with pytest.raises(HandshakeError) as caught:
-        b.hear(a.hello)
+        b.read_hello(a.hello)
     assert caught.value.reason is Reason.SELF
 
 
@@ -138,15 +138,15 @@ def test_a_later_version_is_named_in_the_error() -> None:
     later[4:6] = bytes([VERSION + 1, VERSION + 2])
     text = f"versions {VERSION + 1} to {VERSION + 2}"
     with pytest.raises(HandshakeError, match=text) as caught:
-        b.hear(bytes(later))
+        b.read_hello(bytes(later))
     assert caught.value.reason is Reason.VERSION
 
 
 def test_a_hello_may_grow_in_later_versions() -> None:
     a, b = shakes(secrets("s"), secrets("s"))
     grown = a.hello + b"something new"
-    assert b.hear(grown) == EU
-    a.hear(b.hello)
+    assert b.read_hello(grown) == EU
+    a.read_hello(b.hello)
     with pytest.raises(WireError):  # and it is authenticated: the dialer did not send that
         b.session.open(a.session.seal(Kind.PROVE))
 
@@ -154,9 +154,9 @@ def test_a_hello_may_grow_in_later_versions() -> None:
 def test_a_hello_of_an_earlier_version_is_read_and_has_no_role() -> None:
     a, b = shakes(secrets("s"), secrets("s"))
     first = a.hello[:-1]  # it ended before the role
-    assert b.hear(first) == EU
+    assert b.read_hello(first) == EU
     assert b.peer_role is None
-    a.hear(b.hello)
+    a.read_hello(b.hello)
     assert a.peer_role is Role.MEMBER
     assert hello_message.decode(first).encode() == first
 
@@ -171,15 +171,15 @@ def test_an_observer_says_that_it_is_one() -> None:
         role=Role.OBSERVER,
     )
     _, b = shakes(secrets("s"), secrets("s"))
-    b.hear(a.hello)
+    b.read_hello(a.hello)
     assert b.peer_role is Role.OBSERVER
     with pytest.raises(HandshakeError, match="role 2, which is of a later version"):
-        b.hear(a.hello[:-1] + b"\2")
+        b.read_hello(a.hello[:-1] + b"\2")
 
 
 def test_every_changed_bit_of_a_hello_ends_the_handshake() -> None:
     a, b = shakes(secrets("s"), secrets("s"))
-    a.hear(b.hello)
+    a.read_hello(b.hello)
     proof = a.session.seal(Kind.PROVE)
     for bit in range(len(a.hello) * 8):
         changed = bytearray(a.hello)
@@ -189,7 +189,7 @@ def test_every_changed_bit_of_a_hello_ends_the_handshake() -> None:
         )
         assert listener.hello == b.hello
         try:
-            listener.hear(bytes(changed))
+            listener.read_hello(bytes(changed))
         except HandshakeError:
             continue
         with pytest.raises(WireError):
@@ -199,11 +199,11 @@ def test_every_changed_bit_of_a_hello_ends_the_handshake() -> None:
 def test_a_recorded_conversation_is_worthless_later() -> None:
     keys = secrets("s")
     a, b = shakes(keys, keys)
-    b.hear(a.hello)
-    a.hear(b.hello)
+    b.read_hello(a.hello)
+    a.read_hello(b.hello)
     recorded = [a.hello, a.session.seal(Kind.PROVE)]
     _, later = shakes(keys, keys)
-    later.hear(recorded[0])
+    later.read_hello(recorded[0])
     with pytest.raises(WireError):
         later.session.open(recorded[1])
 

@@ -23,13 +23,20 @@ from crdtbucket.errors import MeshError, NodeConflict, WireError
 from crdtbucket.limiter.background import Background
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.transport import admission, dialer, driver, mesh_tls, network, peer_connection
+from crdtbucket.mesh.transport import (
+    admission,
+    dialer,
+    driver,
+    mesh_network,
+    mesh_tls,
+    peer_connection,
+)
 from crdtbucket.mesh.transport.counters import MeshCounters
 from crdtbucket.mesh.transport.dialer import Backoff
 from crdtbucket.mesh.transport.handshake import reachable
-from crdtbucket.mesh.transport.link_table import LinkTable, Verdict
+from crdtbucket.mesh.transport.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.transport.listener import PATH
-from crdtbucket.mesh.transport.network import Mesh
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.mesh.transport.session import (
     MAX_FRAME,
     Handshake,
@@ -71,9 +78,9 @@ async def test_an_answer_goes_out_at_once() -> None:
 
 async def test_three_nodes_meet_by_gossiped_addresses() -> None:
     nodes = [RecordingNode(name) for name in "abc"]
-    first = Mesh(nodes[0], config())
+    first = MeshNetwork(nodes[0], config())
     async with running(first):
-        others = [Mesh(node, config(first.address)) for node in nodes[1:]]
+        others = [MeshNetwork(node, config(first.address)) for node in nodes[1:]]
         async with running(*others):
             nodes[1].addresses = [others[1].address]
             await eventually(lambda: all(len(node.linked) == 2 for node in nodes))
@@ -85,7 +92,7 @@ async def test_both_call_and_exactly_one_link_stays() -> None:
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     nodes = [RecordingNode(name, interval_ns=10_000_000) for name in "ab"]
     meshes = [
-        Mesh(node, MeshConfig(listen=mine, peers=[other], secret="s" * 16))
+        MeshNetwork(node, MeshConfig(listen=mine, peers=[other], secret="s" * 16))
         for node, mine, other in zip(nodes, addresses, reversed(addresses), strict=True)
     ]
     async with running(*meshes):
@@ -104,10 +111,10 @@ async def test_both_call_and_exactly_one_link_stays() -> None:
 
 async def test_two_addresses_of_one_node_make_one_link() -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
-    mesh_a = Mesh(a, config())
+    mesh_a = MeshNetwork(a, config())
     async with running(mesh_a):
         port = mesh_a.address.rpartition(":")[2]
-        mesh_b = Mesh(b, config(mesh_a.address, f"localhost:{port}"))
+        mesh_b = MeshNetwork(b, config(mesh_a.address, f"localhost:{port}"))
         async with running(mesh_b):
             await eventually(lambda: b.linked)
             await eventually(lambda: mesh_b.counters.frames_in > 5)
@@ -119,7 +126,7 @@ async def test_a_node_that_finds_itself_is_silent_about_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     a = RecordingNode("a")
-    mesh = Mesh(a, config())
+    mesh = MeshNetwork(a, config())
     async with running(mesh):
         port = mesh.address.rpartition(":")[2]
         a.addresses = [f"localhost:{port}"]
@@ -132,16 +139,16 @@ async def test_a_node_that_finds_itself_is_silent_about_it(
 
 async def test_a_lost_peer_is_linked_again_when_it_is_back() -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
-    mesh_b = Mesh(b, config())
+    mesh_b = MeshNetwork(b, config())
     await mesh_b.start()
-    mesh_a = Mesh(a, config(mesh_b.address))
+    mesh_a = MeshNetwork(a, config(mesh_b.address))
     async with running(mesh_a):
         await eventually(lambda: a.linked)
         await mesh_b.stop()
         await eventually(lambda: not a.linked)
         again = RecordingNode("b", epoch=2)
         async with running(
-            Mesh(again, MeshConfig(listen=mesh_b.address, secret="a secret of these tests"))
+            MeshNetwork(again, MeshConfig(listen=mesh_b.address, secret="a secret of these tests"))
         ):
             await eventually(lambda: a.linked, within=60)
             assert a.linked["b"].epoch == 2
@@ -161,19 +168,19 @@ async def test_a_node_that_leaves_before_its_first_call_is_answered_says_goodbye
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answer = asyncio.Event()
-    send = peer_connection.Link._send_one
+    send = peer_connection.PeerConnection._send_one
 
-    async def send_when_told(link: peer_connection.Link, kind: Kind, body: bytes) -> None:
+    async def send_when_told(link: peer_connection.PeerConnection, kind: Kind, body: bytes) -> None:
         if kind is Kind.ACCEPT:
             await answer.wait()
         await send(link, kind, body)
 
-    monkeypatch.setattr(peer_connection.Link, "_send_one", send_when_told)
+    monkeypatch.setattr(peer_connection.PeerConnection, "_send_one", send_when_told)
     a, b = RecordingNode("a"), RecordingNode("b")
     b.last_words = [("a", b"goodbye")]
-    mesh_a = Mesh(a, config())
+    mesh_a = MeshNetwork(a, config())
     async with running(mesh_a):
-        mesh_b = Mesh(b, config(mesh_a.address))
+        mesh_b = MeshNetwork(b, config(mesh_a.address))
         async with running(mesh_b):
             await eventually(lambda: "b" in a.linked)
             assert not b.linked
@@ -187,12 +194,12 @@ async def test_a_node_that_leaves_waits_a_second_for_answers_and_sends_no_more_p
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dialer, "CLOSE_S", 0.05)
-    mesh = Mesh(RecordingNode("alone"), config())
+    mesh = MeshNetwork(RecordingNode("alone"), config())
     peer = NodeInfo("mute", "", 1, "", 0)
     async with running(mesh):
-        with mesh.pursuits.begin(peer):
+        with mesh.pending_dials.begin(peer):
             await mesh.stop()
-        with pytest.raises(HandshakeError) as refused, mesh.pursuits.begin(peer):
+        with pytest.raises(HandshakeError) as refused, mesh.pending_dials.begin(peer):
             raise AssertionError
         assert refused.value.reason is Reason.LEAVING
 
@@ -203,8 +210,7 @@ async def test_a_process_whose_node_goes_on_in_another_one_says_no_goodbye() -> 
     async with pair(a, b) as (mesh_a, mesh_b):
         link = mesh_a.links.get("b")
         assert link is not None
-        mesh_b.goes_on = True
-        await mesh_b.stop()
+        await mesh_b.stop(handed_over=True)
         await eventually(lambda: not a.linked)
         assert a.frames == []
         assert link.ended_because == "the peer says handover"
@@ -212,10 +218,10 @@ async def test_a_process_whose_node_goes_on_in_another_one_says_no_goodbye() -> 
 
 async def test_links_are_made_up_to_max_peers() -> None:
     hub = RecordingNode("hub")
-    mesh = Mesh(hub, config(max_peers=1))
+    mesh = MeshNetwork(hub, config(max_peers=1))
     async with running(mesh):
         leaves = [RecordingNode(name) for name in "ab"]
-        async with running(*(Mesh(leaf, config(mesh.address)) for leaf in leaves)):
+        async with running(*(MeshNetwork(leaf, config(mesh.address)) for leaf in leaves)):
             await eventually(lambda: mesh.counters.refused.get("busy"))
             assert len(hub.linked) == 1
 
@@ -229,9 +235,9 @@ class Crowded(RecordingNode):
 
 async def test_a_node_that_knows_too_many_says_that_it_is_full() -> None:
     hub, leaf = Crowded("hub"), RecordingNode("leaf")
-    mesh = Mesh(hub, config())
+    mesh = MeshNetwork(hub, config())
     async with running(mesh):
-        caller = Mesh(leaf, config(mesh.address))
+        caller = MeshNetwork(leaf, config(mesh.address))
         async with running(caller):
             await eventually(lambda: mesh.counters.refused.get("busy"))
             await eventually(lambda: caller.counters.refused.get("busy"))
@@ -245,9 +251,9 @@ async def test_a_wrong_secret_is_refused_and_both_logs_name_the_peer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     a, b = RecordingNode("eu-1"), RecordingNode("us-1")
-    mesh_a = Mesh(a, config())
+    mesh_a = MeshNetwork(a, config())
     async with running(mesh_a):
-        mesh_b = Mesh(b, config(mesh_a.address, secret="another one, and long"))
+        mesh_b = MeshNetwork(b, config(mesh_a.address, secret="another one, and long"))
         async with running(mesh_b):
             await eventually(lambda: mesh_b.counters.refused.get("secret"))
             await eventually(lambda: mesh_a.counters.refused.get("secret"))
@@ -262,9 +268,9 @@ async def test_a_wrong_secret_is_refused_and_both_logs_name_the_peer(
 
 async def test_another_hash_key_is_said_on_both_sides() -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
-    mesh_a = Mesh(a, config(hash_secret="one"))
+    mesh_a = MeshNetwork(a, config(hash_secret="one"))
     async with running(mesh_a):
-        mesh_b = Mesh(b, config(mesh_a.address, hash_secret="two"))
+        mesh_b = MeshNetwork(b, config(mesh_a.address, hash_secret="two"))
         async with running(mesh_b):
             await eventually(lambda: mesh_a.counters.refused.get("hash_key"))
             await eventually(lambda: mesh_b.counters.refused.get("hash_key"))
@@ -285,12 +291,10 @@ async def test_rotation_old_and_new_secrets_link() -> None:
 
 async def test_two_processes_with_one_name_are_both_told() -> None:
     one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
-    mesh_one = Mesh(one, config())
     told: dict[int, list[NodeConflict]] = {1: [], 2: []}
-    mesh_one.on_conflict = told[1].append
+    mesh_one = MeshNetwork(one, config(), on_conflict=told[1].append)
     async with running(mesh_one):
-        mesh_two = Mesh(two, config(mesh_one.address))
-        mesh_two.on_conflict = told[2].append
+        mesh_two = MeshNetwork(two, config(mesh_one.address), on_conflict=told[2].append)
         async with running(mesh_two):
             await eventually(lambda: told[1] and told[2])
             assert not mesh_one.links.all()
@@ -301,8 +305,7 @@ async def test_a_second_process_with_a_peers_name_does_not_push_it_out() -> None
     async with pair(a, first) as (mesh_a, _):
         second = RecordingNode("b", epoch=2)
         told: list[NodeConflict] = []
-        mesh = Mesh(second, config(mesh_a.address))
-        mesh.on_conflict = told.append
+        mesh = MeshNetwork(second, config(mesh_a.address), on_conflict=told.append)
         async with running(mesh):
             await eventually(lambda: told)
             assert a.linked["b"].epoch == 1
@@ -313,7 +316,7 @@ async def test_a_second_process_with_a_peers_name_does_not_push_it_out() -> None
 async def test_without_a_secret_only_loopback_is_called() -> None:
     node = RecordingNode("a")
     node.addresses = ["192.0.2.1:7946"]
-    mesh = Mesh(node, config(secret=None))
+    mesh = MeshNetwork(node, config(secret=None))
     async with running(mesh):
         await eventually(lambda: mesh.counters.refused.get("unauthenticated"))
         assert mesh.counters.dials_failed == 0
@@ -325,9 +328,9 @@ def test_without_a_secret_only_loopback_is_listened_on() -> None:
 
 
 async def test_a_taken_port_is_a_clear_error() -> None:
-    mesh = Mesh(RecordingNode("a"), config())
+    mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
-        second = Mesh(RecordingNode("b"), MeshConfig(listen=mesh.address))
+        second = MeshNetwork(RecordingNode("b"), MeshConfig(listen=mesh.address))
         with pytest.raises(MeshError, match=r"cannot listen on mesh\.listen"):
             await second.start()
 
@@ -356,7 +359,9 @@ class Puppet:
 
 
 @contextlib.asynccontextmanager
-async def puppet(mesh: Mesh, name: str = "puppet", **settings: object) -> AsyncIterator[Puppet]:
+async def puppet(
+    mesh: MeshNetwork, name: str = "puppet", **settings: object
+) -> AsyncIterator[Puppet]:
     """A linked puppet."""
     keys = Keyring(config(**settings))
     shake = Handshake(
@@ -369,7 +374,7 @@ async def puppet(mesh: Mesh, name: str = "puppet", **settings: object) -> AsyncI
         ) as ws,
     ):
         await ws.send_bytes(shake.hello)
-        shake.hear(await ws.receive_bytes())
+        shake.read_hello(await ws.receive_bytes())
         await ws.send_bytes(shake.session.seal(Kind.PROVE))
         kind, _ = shake.session.open(await ws.receive_bytes())
         assert kind == Kind.ACCEPT
@@ -378,22 +383,22 @@ async def puppet(mesh: Mesh, name: str = "puppet", **settings: object) -> AsyncI
 
 async def test_bad_frames_are_counted_and_a_few_close_the_link() -> None:
     a = RecordingNode("a")
-    mesh = Mesh(a, config())
+    mesh = MeshNetwork(a, config())
     async with running(mesh), puppet(mesh) as peer:
         await peer.frame(b"bad")
         await peer.frame(b"good")
         await eventually(lambda: a.frames == [("puppet", b"good")])
-        for _ in range(network.BAD_FRAMES - 1):
+        for _ in range(mesh_network.BAD_FRAMES - 1):
             await peer.frame(b"bad")
         await peer.closed()
         await eventually(lambda: not a.linked)
-        assert mesh.counters.refused == {"frame": network.BAD_FRAMES}
+        assert mesh.counters.refused == {"frame": mesh_network.BAD_FRAMES}
 
 
 @pytest.mark.parametrize("how", ["flip", "replay", "cut", "skip"])
 async def test_a_frame_that_is_not_as_sealed_closes_the_link(how: str) -> None:
     a = RecordingNode("a")
-    mesh = Mesh(a, config())
+    mesh = MeshNetwork(a, config())
     async with running(mesh), puppet(mesh) as peer:
         sealed = peer.session.seal(Kind.FRAME, b"good")
         if how == "flip":
@@ -414,7 +419,7 @@ async def test_a_frame_that_is_not_as_sealed_closes_the_link(how: str) -> None:
 @pytest.mark.parametrize("text", [False, True])
 async def test_oversize_and_text_close_the_link(text: bool) -> None:
     a = RecordingNode("a")
-    mesh = Mesh(a, config())
+    mesh = MeshNetwork(a, config())
     async with running(mesh), puppet(mesh) as peer:
         if text:
             await peer.ws.send_str("hello")
@@ -444,7 +449,7 @@ async def test_a_tick_that_raises_is_logged_and_called_again(
 ) -> None:
     monkeypatch.setattr(driver, "TICK_RETRY_S", 0.02)
     node = RecordingNode("a")
-    mesh = Mesh(node, config())
+    mesh = MeshNetwork(node, config())
     good = node.tick
     calls = []
 
@@ -462,10 +467,10 @@ async def test_a_tick_that_raises_is_logged_and_called_again(
 
 
 async def test_a_silent_peer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "SILENT_S", 0.2)
-    monkeypatch.setattr(network, "WATCH_S", 0.05)
+    monkeypatch.setattr(mesh_network, "SILENT_S", 0.2)
+    monkeypatch.setattr(mesh_network, "WATCH_S", 0.05)
     a = RecordingNode("a")
-    mesh = Mesh(a, config())
+    mesh = MeshNetwork(a, config())
     async with running(mesh), puppet(mesh) as peer:
         await peer.closed()
         await eventually(lambda: not a.linked)
@@ -474,8 +479,8 @@ async def test_a_silent_peer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_peer_that_stops_reading_is_closed_and_stalls_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(network, "STUCK_S", 0.5)
-    monkeypatch.setattr(network, "WATCH_S", 0.05)
+    monkeypatch.setattr(mesh_network, "STUCK_S", 0.5)
+    monkeypatch.setattr(mesh_network, "WATCH_S", 0.05)
     a, b = RecordingNode("a"), RecordingNode("b")
     async with pair(a, b) as (mesh_a, _), puppet(mesh_a) as peer:
         # The puppet reads nothing from here on, so that its queue of received frames fills.
@@ -529,7 +534,9 @@ async def test_the_queue_to_a_slow_peer_is_bounded_and_keeps_the_newest(
     hellos = (b"d", b"l")
     ours, theirs = (Session(b"k" * 32, *hellos, dialer=dialer) for dialer in (True, False))
     peer = NodeInfo("slow", "", 1, "", 0)
-    link = peer_connection.Link(ws, ours, peer, instance=1, dialed=True, counters=counters)
+    link = peer_connection.PeerConnection(
+        ws, ours, peer, instance=1, dialed=True, counters=counters
+    )
     link.start(accept=False)
     total = 3 * peer_connection.MAX_QUEUED_FRAMES
     for number in range(total):
@@ -545,14 +552,14 @@ async def test_the_queue_to_a_slow_peer_is_bounded_and_keeps_the_newest(
 
 async def test_a_peer_killed_outright_is_noticed() -> None:
     a = RecordingNode("a")
-    mesh = Mesh(a, config())
+    mesh = MeshNetwork(a, config())
     async with running(mesh):
         script = (
             "import asyncio, sys\n"
             "from tests.mesh.network import RecordingNode, config\n"
-            "from crdtbucket.mesh.transport.network import Mesh\n"
+            "from crdtbucket.mesh.transport.mesh_network import MeshNetwork\n"
             "async def main():\n"
-            "    await Mesh(RecordingNode('victim'), config(sys.argv[1])).start()\n"
+            "    await MeshNetwork(RecordingNode('victim'), config(sys.argv[1])).start()\n"
             "    await asyncio.Event().wait()\n"
             "asyncio.run(main())\n"
         )
@@ -599,7 +606,7 @@ async def test_a_slow_connection_is_closed_in_time(
     said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "HANDSHAKE_S", 0.3)
-    mesh = Mesh(RecordingNode("a"), config())
+    mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
         host, port = mesh.address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -614,7 +621,7 @@ async def test_a_drip_of_bytes_does_not_extend_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(admission, "HANDSHAKE_S", 0.3)
-    mesh = Mesh(RecordingNode("a"), config())
+    mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
         host, port = mesh.address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -630,7 +637,7 @@ async def test_a_drip_of_bytes_does_not_extend_the_deadline(
 
 
 async def test_much_before_the_handshake_is_refused() -> None:
-    mesh = Mesh(RecordingNode("a"), config())
+    mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
         host, port = mesh.address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -644,7 +651,7 @@ async def test_much_before_the_handshake_is_refused() -> None:
     ("path", "headers"), [("/", {}), (PATH, {}), (PATH, {"Origin": "http://evil.example"})]
 )
 async def test_other_http_gets_a_404(path: str, headers: dict[str, str]) -> None:
-    mesh = Mesh(RecordingNode("a"), config())
+    mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh), aiohttp.ClientSession() as http:
         if headers:
             with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
@@ -669,7 +676,7 @@ async def test_other_http_gets_a_404(path: str, headers: dict[str, str]) -> None
     ids=["zeros", "TLS", "no host", "cut off", "bad frame", "unmasked text"],
 )
 async def test_garbage_on_the_port_is_counted(said: bytes, reason: str) -> None:
-    mesh = Mesh(RecordingNode("a"), config())
+    mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
         host, port = mesh.address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -683,7 +690,7 @@ async def test_garbage_on_the_port_is_counted(said: bytes, reason: str) -> None:
 
 @pytest.mark.parametrize("first", [b"", b"\0" * 100, b"CBKM" + b"\xff" * 300])
 async def test_garbage_for_a_hello_is_refused(first: bytes) -> None:
-    mesh = Mesh(RecordingNode("a"), config())
+    mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh), aiohttp.ClientSession() as http:
         async with http.ws_connect(f"http://{mesh.address}{PATH}") as ws:
             await ws.send_bytes(first)
@@ -747,7 +754,7 @@ async def test_after_a_flood_the_door_is_open_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(admission, "HANDSHAKE_S", 0.3)
     monkeypatch.setattr(admission, "MAX_UNPROVEN_PER_ADDRESS", 2)
     a = RecordingNode("a")
-    mesh = Mesh(a, config())
+    mesh = MeshNetwork(a, config())
     async with running(mesh):
         host, port = mesh.address.split(":")
         writers = [(await asyncio.open_connection(host, int(port)))[1] for _ in range(5)]
@@ -755,7 +762,7 @@ async def test_after_a_flood_the_door_is_open_again(monkeypatch: pytest.MonkeyPa
         await eventually(lambda: mesh.counters.refused.get("handshake_timeout") == 2)
         for writer in writers:
             writer.close()
-        async with running(Mesh(RecordingNode("b"), config(mesh.address))):
+        async with running(MeshNetwork(RecordingNode("b"), config(mesh.address))):
             await eventually(lambda: a.linked)
 
 
@@ -792,10 +799,10 @@ async def test_tls_that_takes_any_certificate_with_a_secret(tmp_path: Path) -> N
 async def test_mutual_tls_refuses_certificates_of_another_authority(tmp_path: Path) -> None:
     ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
     a, b = RecordingNode("a"), RecordingNode("b")
-    mesh_a = Mesh(a, config(**ours.issue("a"), tls_ca=ours.file))
+    mesh_a = MeshNetwork(a, config(**ours.issue("a"), tls_ca=ours.file))
     async with running(mesh_a):
         # It trusts our node, so only our node's check stands in its way.
-        mesh_b = Mesh(b, config(mesh_a.address, **theirs.issue("b"), tls_ca=ours.file))
+        mesh_b = MeshNetwork(b, config(mesh_a.address, **theirs.issue("b"), tls_ca=ours.file))
         async with running(mesh_b):
             await eventually(lambda: mesh_a.counters.refused.get("tls"))
             await eventually(lambda: mesh_b.counters.dials_failed)
@@ -806,9 +813,9 @@ async def test_mutual_tls_refuses_certificates_of_another_authority(tmp_path: Pa
 async def test_mutual_tls_refuses_to_call_a_node_of_another_authority(tmp_path: Path) -> None:
     ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
     a, b = RecordingNode("a"), RecordingNode("b")
-    mesh_a = Mesh(a, config(**theirs.issue("a"), tls_ca=ours.file))
+    mesh_a = MeshNetwork(a, config(**theirs.issue("a"), tls_ca=ours.file))
     async with running(mesh_a):
-        mesh_b = Mesh(b, config(mesh_a.address, **ours.issue("b"), tls_ca=ours.file))
+        mesh_b = MeshNetwork(b, config(mesh_a.address, **ours.issue("b"), tls_ca=ours.file))
         async with running(mesh_b):
             await eventually(lambda: mesh_b.counters.dials_failed)
             assert not a.events
@@ -821,7 +828,7 @@ async def test_a_connection_that_never_speaks_tls_is_closed(
 ) -> None:
     monkeypatch.setattr(admission, "HANDSHAKE_S", 0.3)
     authority = Authority(tmp_path, "ca")
-    mesh = Mesh(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))
+    mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))
     async with running(mesh):
         host, port = mesh.address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -837,7 +844,7 @@ async def test_a_certificate_file_that_cannot_be_read_is_named(broken: str, tmp_
     authority = Authority(tmp_path, "ca")
     settings = {**authority.issue("a"), "tls_ca": authority.file, broken: str(tmp_path / "gone")}
     with pytest.raises(MeshError, match=f"mesh.{broken} .*gone"):
-        await Mesh(RecordingNode("a"), config(**settings)).start()
+        await MeshNetwork(RecordingNode("a"), config(**settings)).start()
 
 
 def test_an_encrypted_key_is_an_error_and_no_prompt(tmp_path: Path) -> None:
@@ -871,7 +878,7 @@ async def test_a_wake_from_another_thread_ticks_before_the_interval() -> None:
 
 async def test_a_node_that_always_wants_a_tick_leaves_time_for_others() -> None:
     node = RecordingNode("a", interval_ns=0)
-    mesh = Mesh(node, config())
+    mesh = MeshNetwork(node, config())
     async with running(mesh):
         started, ticks = time.monotonic(), node.ticks
         await eventually(lambda: node.ticks > ticks + 20)
@@ -881,10 +888,10 @@ async def test_a_node_that_always_wants_a_tick_leaves_time_for_others() -> None:
 
 def test_mesh_in_a_thread_exchanges_frames_and_ends() -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
-    mesh = Mesh(a, config())
+    mesh = MeshNetwork(a, config())
     first = Background("crdtbucket mesh a", [mesh])
     first.start()
-    second = Background("crdtbucket mesh b", [Mesh(b, config(mesh.address))])
+    second = Background("crdtbucket mesh b", [MeshNetwork(b, config(mesh.address))])
     second.start()
     try:
         b.outbox.append(("a", b"from a thread"))
@@ -906,7 +913,9 @@ def test_mesh_in_a_thread_raises_in_the_caller() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        mesh = Mesh(RecordingNode("a"), MeshConfig(listen=f"127.0.0.1:{taken.getsockname()[1]}"))
+        mesh = MeshNetwork(
+            RecordingNode("a"), MeshConfig(listen=f"127.0.0.1:{taken.getsockname()[1]}")
+        )
         with pytest.raises(MeshError, match="cannot listen"):
             Background("crdtbucket mesh a", [mesh]).start()
 
@@ -927,30 +936,30 @@ def test_crossed_calls_end_in_the_same_connection_at_both_ends(listener_first: b
     at_a: LinkTable[FakeLink] = LinkTable("a")
     at_b: LinkTable[FakeLink] = LinkTable("b")
     b, a = NodeInfo("b", "", 1, "", 0), NodeInfo("a", "", 1, "", 0)
-    mark_a, mark_b = at_a.mark(), at_b.mark()
+    mark_a, mark_b = at_a.serial(), at_b.serial()
     if listener_first:  # both listeners accept before any dialer hears of it
-        assert at_b.judge(a, 1, dialed=False, mark=mark_b) is Verdict.NEW
+        assert at_b.judge(a, 1, dialed=False, serial=mark_b) is LinkVerdict.NEW
         at_b.put(FakeLink("a", 1, dialed=False))  # X
-        assert at_a.judge(b, 2, dialed=False, mark=mark_a) is Verdict.NEW
+        assert at_a.judge(b, 2, dialed=False, serial=mark_a) is LinkVerdict.NEW
         at_a.put(FakeLink("b", 2, dialed=False))  # Y
-        assert at_a.judge(b, 2, dialed=True, mark=0) is Verdict.REPLACE  # X arrives at a
-        assert at_b.judge(a, 1, dialed=True, mark=0) is Verdict.DUPLICATE  # Y arrives at b
+        assert at_a.judge(b, 2, dialed=True, serial=0) is LinkVerdict.REPLACE  # X arrives at a
+        assert at_b.judge(a, 1, dialed=True, serial=0) is LinkVerdict.DUPLICATE  # Y arrives at b
     else:  # Y is complete at both before b decides on X
         at_a.put(FakeLink("b", 2, dialed=False))
         at_b.put(FakeLink("a", 1, dialed=True))
-        assert at_b.judge(a, 1, dialed=False, mark=mark_b) is Verdict.REPLACE
-        assert at_a.judge(b, 2, dialed=True, mark=0) is Verdict.REPLACE
+        assert at_b.judge(a, 1, dialed=False, serial=mark_b) is LinkVerdict.REPLACE
+        assert at_a.judge(b, 2, dialed=True, serial=0) is LinkVerdict.REPLACE
 
 
 def test_a_call_by_a_peer_that_lost_its_end_replaces_the_stale_link() -> None:
     at_b: LinkTable[FakeLink] = LinkTable("b")
     stale = FakeLink("c", 3, dialed=True)  # b's own call would win a race with c
     at_b.put(stale)
-    mark = at_b.mark()
+    mark = at_b.serial()
     peer = stale.peer
-    assert at_b.judge(peer, 3, dialed=False, mark=mark) is Verdict.REPLACE
-    assert at_b.judge(peer, 4, dialed=False, mark=mark) is Verdict.OTHER_PROCESS
-    assert at_b.judge(peer, 3, dialed=False, mark=mark - 1) is Verdict.DUPLICATE
+    assert at_b.judge(peer, 3, dialed=False, serial=mark) is LinkVerdict.REPLACE
+    assert at_b.judge(peer, 4, dialed=False, serial=mark) is LinkVerdict.OTHER_PROCESS
+    assert at_b.judge(peer, 3, dialed=False, serial=mark - 1) is LinkVerdict.DUPLICATE
     fresh = FakeLink("c", 3, dialed=False)
     at_b.put(fresh)
     assert not at_b.remove(stale)
@@ -995,12 +1004,12 @@ def test_what_counts_as_one_address(host: str, source: str) -> None:
     assert admission.source_of(host) == source
 
 
-async def test_a_mesh_that_stops_begins_no_dial() -> None:
-    mesh = Mesh(RecordingNode("alone"), config())
+async def test_a_mesh_that_stops_begins_no_dial(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = MeshNetwork(RecordingNode("alone"), config())
     await mesh.start()
     stopping = asyncio.create_task(mesh.stop())
     await asyncio.sleep(0)
-    mesh._found[0] = ["127.0.0.1:9"]
+    monkeypatch.setattr(type(mesh._discovered), "addresses", ["127.0.0.1:9"])
     mesh._aim()  # what gossip or discovery does while the dialer stops
     await stopping
     assert not mesh._dialer._targets

@@ -10,23 +10,16 @@ from hypothesis import strategies as st
 
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.acknowledgements import Received, Sent, VersionRanges
 from crdtbucket.mesh.protocol.clock_watch import jump
-from crdtbucket.mesh.protocol.link import (
-    HELD_UP_NS,
-    MAX_UNACKED,
-    STALE_NS,
-    Link,
-    Ranges,
-    Received,
-    Sent,
-)
+from crdtbucket.mesh.protocol.peer_state import MAX_UNACKED, PAUSED_NS, STALE_NS, PeerState
 
 INFO = NodeInfo("peer", "region", 7, "", 0)
 FRAME = wire.Frame(epoch=7, to_epoch=1, seq=1, sent=0)
 
 
-def link() -> Link:
-    return Link(INFO, 1, 0)
+def link() -> PeerState:
+    return PeerState(INFO, 1, 0)
 
 
 def frame(**values: object) -> wire.Frame:
@@ -38,7 +31,7 @@ def frame(**values: object) -> wire.Frame:
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=20), st.integers(0, 10))
 def test_ranges_are_the_set_of_versions(added: list[tuple[int, int]], prefix: int) -> None:
-    ranges, known = Ranges(prefix), set(range(1, prefix + 1))
+    ranges, known = VersionRanges(prefix), set(range(1, prefix + 1))
     for after, upto in added:
         ranges.add(after, upto)
         known |= set(range(after + 1, upto + 1))
@@ -131,7 +124,7 @@ def test_a_new_life_forgets_what_was_agreed_but_not_the_sequence() -> None:
     peer.acknowledge(frame(ack=1))
     peer.received.add(12)
     peer.complete(frame(round=5, parts=1), 1)
-    peer.new_life(NodeInfo("peer", "", 8, "", 0))
+    peer.restarted(NodeInfo("peer", "", 8, "", 0))
     assert (peer.acked.prefix, peer.tables_acked, peer.received.highest, peer.completed) == (
         0,
         0,
@@ -171,7 +164,7 @@ def test_a_pause_hardly_moves_the_round_trip() -> None:
     peer = link()
     for trip in (40_000_000, 4_900_000_000, 3_900_000_000, 2_900_000_000, 1_900_000_000):
         peer.measure(frame(echo=0, hold=0), trip)
-    assert peer.round_trip <= 40_000_000 + 4 * HELD_UP_NS // 8
+    assert peer.round_trip <= 40_000_000 + 4 * PAUSED_NS // 8
 
 
 @pytest.mark.parametrize(("trip", "fresh"), [(STALE_NS, True), (STALE_NS + 1, False)])

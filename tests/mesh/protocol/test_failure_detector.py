@@ -3,33 +3,35 @@ meshes."""
 
 from __future__ import annotations
 
-from crdtbucket.mesh.protocol.endings import RECENT_NS, Ending, Places, hears, is_majority
+from crdtbucket.mesh.protocol.ended_connection import RECENT_NS, EndedConnection
+from crdtbucket.mesh.protocol.failure_detector import Places, is_majority
+from crdtbucket.mesh.protocol.member_directory import may_see
 
 SECOND = 10**9
 PERIOD = 10 * SECOND
 
 
 def test_calls_must_be_refused_for_the_whole_time() -> None:
-    ending = Ending(0)
+    ending = EndedConnection(0)
     assert not ending.refused_for(PERIOD, PERIOD)  # nobody has called
-    ending.called(SECOND, refused=True)
+    ending.dialed(SECOND, refused=True)
     assert not ending.refused_for(PERIOD, PERIOD - 1)
     assert ending.refused_for(PERIOD, PERIOD)
 
 
 def test_a_call_that_nobody_answers_starts_the_time_anew() -> None:
-    ending = Ending(0)
-    ending.called(SECOND, refused=True)
-    ending.called(4 * SECOND, refused=False)
-    ending.called(5 * SECOND, refused=True)
+    ending = EndedConnection(0)
+    ending.dialed(SECOND, refused=True)
+    ending.dialed(4 * SECOND, refused=False)
+    ending.dialed(5 * SECOND, refused=True)
     assert not ending.refused_for(PERIOD, 14 * SECOND - 1)
-    ending.called(13 * SECOND, refused=True)
+    ending.dialed(13 * SECOND, refused=True)
     assert ending.refused_for(PERIOD, 14 * SECOND)
 
 
 def test_the_last_refusal_must_be_recent() -> None:
-    ending = Ending(0)
-    ending.called(SECOND, refused=True)
+    ending = EndedConnection(0)
+    ending.dialed(SECOND, refused=True)
     assert ending.refused_for(PERIOD, SECOND + RECENT_NS)
     assert not ending.refused_for(PERIOD, SECOND + RECENT_NS + 1)
 
@@ -55,7 +57,7 @@ def test_more_than_half_must_be_heard_or_one_alone_be_missing() -> None:
 
 
 def test_who_has_told_nothing_may_hear_anybody() -> None:
-    assert hears(None, (), "a")
-    assert hears({"a", "b"}, ("b",), "a")
-    assert not hears({"a", "b"}, ("b",), "b")
-    assert not hears({"a"}, (), "c")
+    assert may_see(None, (), "a")
+    assert may_see({"a", "b"}, ("b",), "a")
+    assert not may_see({"a", "b"}, ("b",), "b")
+    assert not may_see({"a"}, (), "c")

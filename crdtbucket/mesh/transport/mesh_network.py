@@ -11,22 +11,23 @@ import os
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from typing import Protocol
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import MeshError, NodeConflict, WireError
 from crdtbucket.mesh.mesh_config import MeshConfig, split_address
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.protocol.interface import Frames, Node
+from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
 from crdtbucket.mesh.transport import mesh_tls
 from crdtbucket.mesh.transport.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.transport.dialer import Dialer
-from crdtbucket.mesh.transport.discovery import Discovery, providers, refresh_delay
+from crdtbucket.mesh.transport.discovery import Discovered, Discovery, providers
 from crdtbucket.mesh.transport.driver import Driver
-from crdtbucket.mesh.transport.handshake import Pursuits
+from crdtbucket.mesh.transport.handshake import PendingDials
 from crdtbucket.mesh.transport.hello import NONCE_BYTES
-from crdtbucket.mesh.transport.link_table import LinkTable, Verdict
+from crdtbucket.mesh.transport.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.transport.listener import Listener
-from crdtbucket.mesh.transport.peer_connection import Link, WebSocket
+from crdtbucket.mesh.transport.peer_connection import PeerConnection, WebSocket
 from crdtbucket.mesh.transport.session import Handshake, HandshakeError, Keyring, Reason, Session
 
 SILENT_S = 15.0
@@ -39,31 +40,34 @@ WATCH_S = 0.5
 ALIVE_S = 1.0
 
 
-class Mesh:
+class ConflictHandler(Protocol):
+    """Called when another process uses this node's name, at every attempt to link with it."""
+
+    def __call__(self, conflict: NodeConflict, /) -> None: ...
+
+
+class MeshNetwork:
     """Connects one node with its peers between `start` and `stop`, both on one event loop."""
 
     def __init__(
         self,
-        node: Node,
+        node: ProtocolNode,
         config: MeshConfig,
         clock_ns: Callable[[], int] = now_ns,
         *,
         discoveries: Iterable[Discovery] | None = None,
         rng: random.Random | None = None,
         hash_key: bytes | None = None,
+        on_conflict: ConflictHandler | None = None,
     ) -> None:
         """`discoveries` replaces the sources made from `config.peers`; `hash_key` the key of the
         hash of bucket keys that `config` alone stands for. Raises `MeshError`."""
         self.counters = MeshCounters()
-        self.links: LinkTable[Link] = LinkTable(node.info.name)
-        self.pursuits = Pursuits()
+        self.links: LinkTable[PeerConnection] = LinkTable(node.info.name)
+        self.pending_dials = PendingDials()
         self.max_peers = config.max_peers
         self.address = ""
         """What others are told to call, once started; ":port" when only they can see the host."""
-        self.on_conflict: Callable[[NodeConflict], None] | None = None
-        """Called when another process uses this node's name, at every attempt to link with it."""
-        self.goes_on = False
-        """Whether another process goes on with this node, so that a stop is no goodbye."""
         self._node = node
         self._config = config
         self._clock = clock_ns
@@ -71,9 +75,10 @@ class Mesh:
         self._instance = int.from_bytes(os.urandom(8), "big")
         self._refusals = Refusals(self.counters)
         self._rng = rng or random.Random()
-        self._sources = list(providers(config.peers) if discoveries is None else discoveries)
-        self._found: dict[int, list[str]] = {}
-        self._observers: set[Link] = set()
+        self._on_conflict = on_conflict
+        sources = list(providers(config.peers) if discoveries is None else discoveries)
+        self._discovered = Discovered(sources, self._rng)
+        self._observers: set[PeerConnection] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._driver = Driver(node, clock_ns, self._refusals, self._dispatch)
         self._running = False
@@ -105,13 +110,13 @@ class Mesh:
         self._running = True
         self._driver.start()
         self._spawn(self._watch())
-        for number, source in enumerate(self._sources):
-            self._spawn(self._discover(number, source))
+        for search in self._discovered.searches(self._aim):
+            self._spawn(search)
         LOG.info("node %s listens on %s:%d", self._node.info.name, host, port)
 
-    async def stop(self) -> None:
-        """Say goodbye to all peers at once, unless the node goes on elsewhere, and close; within
-        two seconds or so."""
+    async def stop(self, *, handed_over: bool = False) -> None:
+        """Says goodbye to all peers at once, and closes; within two seconds or so. `handed_over`:
+        another process goes on with this node, so there is no goodbye."""
         if not self._running:
             return
         self._running = False
@@ -119,10 +124,10 @@ class Mesh:
         self._listener.refuse_new()
         try:
             await self._dialer.cease()
-            if not self.goes_on:
+            if not handed_over:
                 self._dispatch(self._node.leave(self._clock()))
         finally:
-            reason = Reason.HANDOVER if self.goes_on else Reason.LEAVING
+            reason = Reason.HANDOVER if handed_over else Reason.LEAVING
             links = [*self.links.all(), *self._observers]
             closing = [link.close(reason, "this process ends") for link in links]
             await asyncio.gather(*closing)
@@ -132,7 +137,7 @@ class Mesh:
                 task.cancel()
             if self._background:
                 await asyncio.wait(self._background)
-            how = "goes on in another process" if self.goes_on else "has left"
+            how = "goes on in another process" if handed_over else "has left"
             LOG.info("node %s %s", self._node.info.name, how)
 
     # -- for listener and dialer
@@ -147,17 +152,17 @@ class Mesh:
             dialer=dialer,
         )
 
-    def told_of_conflict(self, error: HandshakeError) -> None:
+    def conflict_reported(self, error: HandshakeError) -> None:
         """A peer says that this node's name is used by another process."""
         peer = error.peer
         if peer is not None and peer.name == self._node.info.name:
-            self._own_name_used(self._node.twin(peer))
+            self._own_name_used(self._node.duplicate_name(peer))
         else:
             self._own_name_used(NodeConflict(f"{self._me().name!r}: {error}"))
 
-    def call_failed(self, name: str, address: str, *, refused: bool) -> None:
+    def dial_failed(self, name: str, address: str, *, refused: bool) -> None:
         """A call made no link."""
-        self._node.call_failed(name, address, self._clock(), refused=refused)
+        self._node.dial_failed(name, address, self._clock(), refused=refused)
 
     def admit(
         self,
@@ -167,25 +172,27 @@ class Mesh:
         *,
         instance: int,
         dialed: bool,
-        mark: int,
-    ) -> Link:
+        serial: int,
+    ) -> PeerConnection:
         """Make an authenticated connection the link to `peer`; raises `HandshakeError`."""
         # A peer that took our proof may have linked us already, and is to hear the goodbye.
         if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
         old = self.links.get(peer.name)
-        verdict = self.links.judge(peer, instance, dialed=dialed, mark=mark)
-        if verdict is Verdict.DUPLICATE:
+        verdict = self.links.judge(peer, instance, dialed=dialed, serial=serial)
+        if verdict is LinkVerdict.DUPLICATE:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
         if old is None and len(self.links) >= self.max_peers:
             raise HandshakeError(Reason.BUSY, f"there are {self.max_peers} peers already", peer)
-        if old is not None and (verdict is Verdict.REPLACE or old.silent_for() > ALIVE_S):
+        if old is not None and (verdict is LinkVerdict.REPLACE or old.silent_for() > ALIVE_S):
             self._drop(old)
         # Where the old link lives, the node decides which of two processes it believes.
         self._introduce(peer)
         if old is not None:
             self._spawn(old.close(Reason.DUPLICATE, "another connection took its place"))
-        link = Link(ws, session, peer, instance=instance, dialed=dialed, counters=self.counters)
+        link = PeerConnection(
+            ws, session, peer, instance=instance, dialed=dialed, counters=self.counters
+        )
         self.links.put(link)
         link.start(accept=not dialed)
         self.counters.connections += 1
@@ -193,14 +200,14 @@ class Mesh:
         self._driver.schedule()
         return link
 
-    def admit_observer(self, ws: WebSocket, session: Session, peer: NodeInfo) -> Link:
+    def admit_observer(self, ws: WebSocket, session: Session, peer: NodeInfo) -> PeerConnection:
         """Make an authenticated connection a link to an observer; raises `HandshakeError`."""
         if not self._running:
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
         if len(self._observers) >= MAX_OBSERVERS:
             text = f"there are {MAX_OBSERVERS} observers already"
             raise HandshakeError(Reason.BUSY, text, peer)
-        link = Link(ws, session, peer, instance=0, dialed=False, counters=self.counters)
+        link = PeerConnection(ws, session, peer, instance=0, dialed=False, counters=self.counters)
         self._observers.add(link)
         link.start(accept=True)
         LOG.info("%s observes this node", peer.name)
@@ -222,8 +229,8 @@ class Mesh:
 
     def _own_name_used(self, error: NodeConflict) -> None:
         LOG.error("%s: give every process a node name of its own", error)
-        if self.on_conflict is not None:
-            self.on_conflict(error)
+        if self._on_conflict is not None:
+            self._on_conflict(error)
 
     def _me(self) -> NodeInfo:
         info = self._node.info
@@ -231,7 +238,7 @@ class Mesh:
 
     # -- links
 
-    async def _serve(self, link: Link) -> None:
+    async def _serve(self, link: PeerConnection) -> None:
         """Run a link until it ends; whatever a peer does, nothing is raised."""
         name = link.peer.name
         try:
@@ -251,11 +258,11 @@ class Mesh:
             self._observers.discard(link)
             await link.finish()
 
-    def _drop(self, link: Link) -> None:
+    def _drop(self, link: PeerConnection) -> None:
         if self.links.remove(link):
             self._node.disconnected(link.peer.name, self._clock(), ended=link.ended_there)
 
-    def _heard(self, link: Link, frame: bytes) -> None:
+    def _heard(self, link: PeerConnection, frame: bytes) -> None:
         name = link.peer.name
         if self.links.get(name) is not link:
             return  # its place was taken: the peer has moved on, too
@@ -270,7 +277,7 @@ class Mesh:
         self._dispatch(answers)
         self._driver.schedule()
 
-    def _observed(self, link: Link, frame: bytes) -> None:
+    def _observed(self, link: PeerConnection, frame: bytes) -> None:
         try:
             link.offer(self._node.observe(frame, self._clock()))
         except WireError as error:
@@ -300,17 +307,11 @@ class Mesh:
             self._aim()
             await asyncio.sleep(WATCH_S)
 
-    async def _discover(self, number: int, source: Discovery) -> None:
-        while True:
-            self._found[number] = await source.addresses()
-            self._aim()
-            await asyncio.sleep(refresh_delay(self._rng))
-
     def _aim(self) -> None:
+        """Tells the dialer which addresses are to be dialled."""
         if not self._running:
             return  # a dial begun now would outlive the dialer
-        wanted = [address for found in self._found.values() for address in found]
-        wanted += [address for address in self._node.known_addresses() if address]
+        wanted = [*self._discovered.addresses, *filter(None, self._node.known_addresses())]
         # Gossip may name any number of places; what is configured comes first.
         unique = [one for one in dict.fromkeys(wanted) if one != self.address]
         self._dialer.update(unique[: 4 * self.max_peers])
@@ -334,4 +335,4 @@ def _advertised(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-__all__ = ["Mesh"]
+__all__ = ["MeshNetwork"]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh.node_info import NodeInfo
 
-Frames = Iterable[tuple[str, bytes]]
+Frames = list[tuple[str, bytes]]
+"""Names of peers, and what to send to each."""
 
 
-class Node(Protocol):
+class Waker(Protocol):
+    """Called, from any thread, when `next_tick` of a node has moved earlier."""
+
+    def __call__(self) -> None: ...
+
+
+class ProtocolNode(Protocol):
     """What a transport needs of a node. Times are absolute ns of the clock that both share."""
 
-    on_wake: Callable[[], None] | None
-    """Set by the transport; to be called, from any thread, when `next_tick` moved earlier."""
+    def set_waker(self, wake: Waker | None) -> None:
+        """From now on `wake` is called; None: nobody is."""
+        ...
 
     @property
     def info(self) -> NodeInfo:
@@ -32,13 +39,13 @@ class Node(Protocol):
         False when it fell silent, or broke a rule, and this side closed it."""
         ...
 
-    def call_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
+    def dial_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
         """A call to `address` made no link. `name`: of the node last met there, "" for none.
         `refused`: the host refused it or closed it at once, or another node answers there; False
         when nobody answered in time, or when the answer does not say that the node is gone."""
         ...
 
-    def receive(self, name: str, frame: bytes, now: int) -> list[tuple[str, bytes]]:
+    def receive(self, name: str, frame: bytes, now: int) -> Frames:
         """A frame came from peer `name`; returns frames to send. Raises `WireError`."""
         ...
 
@@ -46,7 +53,7 @@ class Node(Protocol):
         """A frame came from an observer; returns the one answer to it. Raises `WireError`."""
         ...
 
-    def tick(self, now: int) -> list[tuple[str, bytes]]:
+    def tick(self, now: int) -> Frames:
         """Frames to send at this time."""
         ...
 
@@ -54,11 +61,11 @@ class Node(Protocol):
         """When `tick` is to be called next."""
         ...
 
-    def twin(self, peer: NodeInfo) -> NodeConflict:
+    def duplicate_name(self, peer: NodeInfo) -> NodeConflict:
         """Another process runs under this node's name; the younger of the two refuses to serve."""
         ...
 
-    def leave(self, now: int) -> list[tuple[str, bytes]]:
+    def leave(self, now: int) -> Frames:
         """The last frames to send."""
         ...
 
@@ -67,4 +74,4 @@ class Node(Protocol):
         ...
 
 
-__all__ = ["Frames", "Node"]
+__all__ = ["Frames", "ProtocolNode", "Waker"]

@@ -145,7 +145,7 @@ def test_a_round_of_many_keys_takes_several_ticks(monkeypatch: pytest.MonkeyPatc
     bucket.take_many([f"k{n}" for n in range(80_000)])
     now = local(mesh, "A") + NS
     one.table.set_time(now)
-    monkeypatch.setattr("crdtbucket.mesh.protocol.machine.TICK_BYTES", 1)
+    monkeypatch.setattr("crdtbucket.mesh.protocol.gossip.TICK_BYTES", 1)
     sent = []
     while one.node.next_tick(now) <= now:
         sent.append({name for name, _ in one.node.tick(now)})
@@ -219,7 +219,7 @@ def test_a_peer_silent_beyond_the_hold_is_told_all_when_it_is_back() -> None:
     mesh.partition(["A"], ["B"])
     mesh["A"].take("b", "k", 40)
     mesh.advance(70.0)
-    assert not mesh["A"].node.links["B"].held
+    assert not mesh["A"].node.links["B"].log_kept
     mesh.heal()
     mesh.advance(2.0)
     assert mesh["B"].peek("b", "k").remaining == 60
@@ -228,7 +228,7 @@ def test_a_peer_silent_beyond_the_hold_is_told_all_when_it_is_back() -> None:
 def test_members_are_known_by_gossip() -> None:
     mesh = mesh_of(3)
     mesh.advance(2.5)
-    known = set(mesh["A"].node.members.known)
+    known = set(mesh["A"].node.members.directory.known)
     assert known == {"B", "C"}
 
 
@@ -296,8 +296,8 @@ def test_the_first_frame_of_one_who_was_taken_for_dead_counts() -> None:
     members, epoch = mesh["A"].node.members, mesh["B"].table.epoch
     mesh["B"].take("b", "k", 50)
     members.forget(members.links["B"])
-    told = wire.Frame(epoch=mesh["C"].table.epoch, to_epoch=0, seq=1, sent=0, marks=(epoch,))
-    members.hear(members.links["C"], told, local(mesh, "A"))
+    told = wire.Frame(epoch=mesh["C"].table.epoch, to_epoch=0, seq=1, sent=0, tombstones=(epoch,))
+    members.receive(members.links["C"], told, local(mesh, "A"))
     assert members.links["B"].forgotten
     assert [row for row in mesh["A"].table.origins() if row[2] == epoch and row[3]]
     mesh.advance(0.1)

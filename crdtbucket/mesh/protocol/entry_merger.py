@@ -1,0 +1,139 @@
+"""Merges the entries that peers send into the table, and counts and reports what became of them."""
+
+from __future__ import annotations
+
+import logging
+
+from crdtbucket._core import Merged, Table
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.mismatches import Mismatches
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
+from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
+from crdtbucket.mesh.protocol.visibility import Visibility
+
+log = logging.getLogger("crdtbucket.mesh")
+
+REMEMBERED_TABLES = 4
+"""So many versions of the tables that a peer has announced are remembered."""
+MERGE_COUNTERS = (
+    "merged",
+    "ignored",
+    "unknown_bucket",
+    "refused_columns",
+    "capped_columns",
+    "dropped",
+    "gained",
+)
+
+
+class EntryMerger:
+    """Merges entries for the node `name`. Times are local ns."""
+
+    def __init__(self, table: Table, roster: Roster, visibility: Visibility, name: str) -> None:
+        self._table, self._roster, self._visibility, self._name = table, roster, visibility, name
+        self._warnings = PeerWarnings()
+        self._mismatches = Mismatches(table, name, self._warnings)
+        self.counters = dict.fromkeys(("frames", "duplicates", "stale", *MERGE_COUNTERS), 0)
+
+    def tables_of(self, link: PeerState, frame: wire.Frame) -> ResolvedTables | None:
+        """The tables by which the entries of this frame are to be read, with local numbers; None
+        while they have not come. Remembers those that the frame brings."""
+        if frame.tables is not None:
+            link.peer_tables[frame.tables.version] = self._roster.resolve(frame.tables)
+            while len(link.peer_tables) > REMEMBERED_TABLES:
+                link.peer_tables.popitem(last=False)
+        known = link.peer_tables.get(frame.tables_version)
+        if known is not None and known.key != self._roster.key:
+            known = link.peer_tables[frame.tables_version] = self._roster.resolve(known.tables)
+        return known
+
+    def merge(
+        self,
+        link: PeerState,
+        frame: wire.Frame,
+        resolved: ResolvedTables,
+        now: int,
+        *,
+        memory: bool,
+    ) -> Merged:
+        """Merges the entries of a frame that has just come. `memory`: the peer knows what the mesh
+        owes, so what it does not state of suspect debts is not owed."""
+        epoch = self._table.epoch
+        merged = self._table.merge(
+            frame.payload,
+            resolved.definitions,
+            resolved.origins,
+            node=link.node,
+            epoch=frame.epoch,
+            at=now - link.round_trip // 2,
+            newer=frame.seq > link.received.highest,
+            joining=bool(frame.flags & wire.JOINING),
+            relays=self._visibility.relay_mask(),
+            memory=memory,
+        )
+        self.count(merged, link.info.name, epoch, now)
+        self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
+        return merged
+
+    def merge_late(self, link: PeerState, frame: wire.Frame, now: int) -> None:
+        """Takes the counts of a frame that was under way for too long, and nothing else of it: they
+        happened, whenever that was, and a link that is always so slow would bring none. What it
+        says of keys and columns that are not held here may have refilled long ago."""
+        if not frame.payload or frame.payload_kind != wire.ENTRIES:
+            return
+        resolved = self.tables_of(link, frame)
+        if resolved is None:
+            return
+        epoch = self._table.epoch
+        merged = self._table.merge(
+            frame.payload,
+            resolved.definitions,
+            resolved.origins,
+            node=link.node,
+            epoch=frame.epoch,
+            at=now,
+            newer=False,
+            late=True,
+            relays=self._visibility.relay_mask(),
+        )
+        self.count(merged, link.info.name, epoch, now)
+
+    def count(self, merged: Merged, who: str, epoch: int, now: int) -> None:
+        """Counts what a merge has done with the entries of `who`, and warns of what was not
+        believed. `epoch`: the running one before the merge."""
+        for what in MERGE_COUNTERS:
+            self.counters[what] += getattr(merged, what)
+        if merged.refused_columns:
+            self._warnings.repeated(
+                who,
+                "relayed",
+                now,
+                merged.refused_columns,
+                f"{self._name}: {who} relays counts of other nodes that no limit known here allows "
+                f"(on {merged.refused_columns} keys); the part that is plausible is counted. If "
+                "this goes on, look for a node with a larger limit for these buckets, or for one "
+                "that is no node of this mesh and has its secret",
+            )
+        if merged.capped_columns:
+            self._warnings.repeated(
+                who,
+                "own",
+                now,
+                merged.capped_columns,
+                f"{self._name}: {who} took more than any limit known here allows (on "
+                f"{merged.capped_columns} keys); the counts are kept, and charged as far as these "
+                "limits go. If this goes on, compare the configuration of both nodes: crdtbucket "
+                "config show",
+            )
+        if merged.duplicate_epoch:
+            log.warning(
+                "%s: a peer has larger counts of epoch %x than this process; it goes on under the "
+                "new epoch %x",
+                self._name,
+                epoch,
+                self._table.epoch,
+            )
+
+
+__all__ = ["MERGE_COUNTERS", "EntryMerger"]

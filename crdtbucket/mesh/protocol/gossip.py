@@ -1,0 +1,153 @@
+"""When a node sends what: a round to every peer in each interval, early flushes, first rounds.
+
+A round of many keys takes several ticks, so that none of them holds up the event loop for long.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from crdtbucket._core import Table
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol import anti_entropy, wire
+from crdtbucket.mesh.protocol.membership import Membership
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.protocol_node import Frames
+from crdtbucket.mesh.protocol.relays import Relays
+from crdtbucket.mesh.protocol.rounds import Outbox
+
+FLUSH_GAP_NS = 10_000_000
+"""Least time between two early flushes, and between two answers to a peer."""
+SWEEP = 4096
+"""Places of the table that each round looks at for entries to evict."""
+TICK_BYTES = 1 << 20
+"""After so many bytes a tick ends, and the round goes on in the next."""
+
+
+class GossipSchedule:
+    """The sending side of one node. Times are local ns."""
+
+    def __init__(
+        self,
+        table: Table,
+        members: Membership,
+        relays: Relays,
+        out: Outbox,
+        interval_ns: int,
+        rng: random.Random,
+    ) -> None:
+        self._table, self._members, self._relays, self._out = table, members, relays, out
+        self._interval_ns = interval_ns
+        now = table.now()
+        self._next_round = now + rng.randrange(interval_ns)
+        self._last_send = now - FLUSH_GAP_NS
+        self._collecting = -1
+        """Where the round under way goes on to collect, -1 when all is collected."""
+        self._unsent: list[PeerState] = []
+        """Links that the round under way has still to go to, the next one last."""
+        self._new_links: dict[str, None] = {}
+        """Peers that are to get a first round."""
+
+    def greet(self, name: str) -> None:
+        """A link to this peer is up: it gets a round at once, since a joiner serves only its share
+        until that comes."""
+        self._new_links[name] = None
+
+    def next_tick(self, now: int) -> int:
+        """When `tick` has something to do."""
+        if self._new_links or self._under_way:
+            return now
+        if self._table.flush_wanted:
+            return min(self._next_round, max(now, self._last_send + FLUSH_GAP_NS))
+        return self._next_round
+
+    def tick(self, me: NodeInfo, now: int, prepare: Callable[[int], None]) -> Frames:
+        """A round when one is due, an early flush when one is asked for. `prepare` is called before
+        a round begins."""
+        if now >= self._next_round and not self._under_way:
+            passed = (now - self._next_round) // self._interval_ns
+            self._next_round += self._interval_ns * (1 + passed)
+            prepare(now)
+            self._collecting = 0
+        if self._under_way:
+            return self._go_on(me, now)
+        if self._new_links:
+            return self._first_rounds(me, now)
+        if self._table.flush_wanted and now - self._last_send >= FLUSH_GAP_NS:
+            return self._flush(now)
+        return []
+
+    def leave(self, now: int) -> Frames:
+        """The last frames: all that is not acknowledged, and goodbye."""
+        self._out.flags |= wire.LEAVING
+        self._table.collect()
+        self._out.start()
+        return [
+            (link.info.name, data)
+            for link in self._members.reachable()
+            for data in self._out.round(link, now, {})
+        ]
+
+    @property
+    def _under_way(self) -> bool:
+        return self._collecting >= 0 or bool(self._unsent)
+
+    def _go_on(self, me: NodeInfo, now: int) -> Frames:
+        if self._collecting >= 0:
+            _, self._collecting = self._table.collect_some(self._collecting)
+            if self._collecting >= 0:
+                return []
+            self._last_send = now
+            self._relays.step()
+            self._out.start()
+            self._members.prepare_updates(me, now)
+            self._unsent = self._members.reachable()
+            self._unsent.reverse()
+        out: list[tuple[str, bytes]] = []
+        size = 0
+        while self._unsent and size < TICK_BYTES:
+            link = self._unsent.pop()
+            if not link.connected:
+                continue
+            updates = self._members.updates.due_for(link, now)
+            extra = {**updates, **anti_entropy.next_digest(self._table, link, now)}
+            frames = self._out.round(link, now, extra, self._relays.ages(link, now))
+            if link.answers:
+                frames += self._out.answer(link, now)
+            out += [(link.info.name, data) for data in frames]
+            size += sum(map(len, frames))
+        if not self._unsent:
+            self._table.trim(self._acknowledged())
+            self._table.sweep(SWEEP)
+        return out
+
+    def _first_rounds(self, me: NodeInfo, now: int) -> Frames:
+        names, self._new_links = self._new_links, {}
+        self._table.collect()
+        self._out.start()
+        return [
+            (link.info.name, data)
+            for link in self._members.reachable(names)
+            for data in self._out.round(link, now, self._members.advertised(me, now))
+        ]
+
+    def _flush(self, now: int) -> Frames:
+        before = self._table.version
+        self._table.collect(True)
+        self._last_send = now
+        self._out.start()
+        return [
+            (link.info.name, data)
+            for link in self._members.reachable()
+            for data in self._out.flush(link, before, now)
+        ]
+
+    def _acknowledged(self) -> int:
+        """The version up to which every peer whose log is kept has acknowledged."""
+        links = self._members.links.values()
+        kept = [link.acked.prefix for link in links if link.log_kept and not link.left]
+        return min(kept, default=self._table.version)
+
+
+__all__ = ["FLUSH_GAP_NS", "SWEEP", "TICK_BYTES", "GossipSchedule"]

@@ -1,0 +1,124 @@
+"""The members that a node has learned of from its peers: their addresses, and which of them run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
+
+ALIVE_NS = 1_000_000_000
+"""A peer that was heard within this time, or within three rounds, speaks for its own column; after
+that it is suspect."""
+CAUGHT_UP = 4
+"""A silence is noticed, advertised and acted upon within this many times that after which it is
+one. An age that has come from relay to relay is passed on for as long."""
+
+
+class MemberDirectory:
+    """What is known of the members by name and by epoch. Times are local ns."""
+
+    def __init__(self, config: MeshConfig, name: str) -> None:
+        """`name`: of this node."""
+        self._name = name
+        self._forget_after_ns = config.forget_after_ns
+        self.alive_ns = max(ALIVE_NS, 3 * config.gossip_interval_ns)
+        """A peer that was heard within this time is not silent: where rounds are slow, it sends
+        nothing between two of them."""
+        self.links: dict[str, PeerState] = {}
+        """Peers that this node has, or had, a link to."""
+        self.known: dict[str, wire.Member] = {}
+        """Members, by name; not this node itself."""
+        self._advertised_at: dict[str, int] = {}
+        """When somebody that hears them itself last advertised them."""
+        self.running_elsewhere: dict[int, tuple[int, str]] = {}
+        """Epochs of processes without a link here that relays hear: as of when, and the relay."""
+
+    def learn(self, member: wire.Member, now: int) -> None:
+        """A member is advertised by somebody that hears it."""
+        name, region, epoch, address = member
+        known = self.known.get(name)
+        if name == self._name or (known is None and not self._make_room()):
+            return
+        if known is not None and not address:
+            address = known[3]  # a node that does not know where it is reached takes nothing back
+        self.known[name] = (name, region, epoch, address)
+        self._advertised_at[name] = now
+
+    def forget(self, name: str) -> None:
+        """This member is gone."""
+        self.known.pop(name, None)
+        self._advertised_at.pop(name, None)
+
+    def expire(self, now: int) -> None:
+        """Forgets the members, and the epochs behind relays, of which nothing new has come for
+        `forget_after`. A member with a link is forgotten by the silence of the link."""
+        for name, at in list(self._advertised_at.items()):
+            old = now - at > self._forget_after_ns
+            if old and (name not in self.links or self.is_gone(name)):
+                self.forget(name)
+        for epoch, (at, _) in list(self.running_elsewhere.items()):
+            if now - at > self._forget_after_ns:
+                del self.running_elsewhere[epoch]
+
+    def relayed(self, epoch: int, at: int, relay: str) -> None:
+        """The peer `relay` heard, itself or by others, at the time `at` a process to which there is
+        no link here: it is another node's, a later one of a peer, or taken for dead."""
+        if at > self.running_elsewhere.get(epoch, (NEVER, ""))[0]:
+            self.running_elsewhere[epoch] = at, relay
+
+    def addresses(self) -> list[str]:
+        """Where the members that are known can be dialled."""
+        return [address for _, _, _, address in self.known.values() if address]
+
+    def is_gone(self, name: str) -> bool:
+        """Whether this is a peer that said goodbye or is forgotten."""
+        link = self.links.get(name)
+        return link is not None and (link.left or link.forgotten)
+
+    def has_left(self, name: str, epoch: int) -> bool:
+        """Whether this very process said goodbye."""
+        link = self.links.get(name)
+        return link is not None and link.left and link.info.epoch == epoch
+
+    def only_advertised(self) -> set[str]:
+        """Members to which there is no link here, and that a peer which is not gone itself hears,
+        as far as it has said. A joiner may know one that has just died: that is no member."""
+        peers = [
+            link
+            for name, link in self.links.items()
+            if link.advertised is not None and not self.is_gone(name)
+        ]
+        return {
+            name
+            for name in self.known.keys() - self.links.keys()
+            if any(may_see(link.advertised, link.unseen, name) for link in peers)
+        }
+
+    def running(self, own_epoch: int) -> set[int]:
+        """Epochs under which a process runs, as far as is known; `own_epoch`: of this node."""
+        gone = {name for name in self.links if self.is_gone(name)}
+        epochs = {link.info.epoch for name, link in self.links.items() if name not in gone}
+        advertised = {self.known[name][2] for name in self.only_advertised()}
+        return epochs | advertised | self.running_elsewhere.keys() | {own_epoch}
+
+    def _make_room(self) -> bool:
+        """Whether one more member can be advertised. One that is silent makes room; its link
+        remembers it."""
+        if len(self.known) < wire.MAX_MEMBERS - 1:
+            return True
+        linked = {name for name, link in self.links.items() if link.connected}
+        silent = [name for name in self.known if name in self.links and name not in linked]
+        if silent:
+            self.forget(min(silent, key=lambda name: self._advertised_at[name]))
+        return bool(silent)
+
+
+def may_see(advertised: Collection[str] | None, unseen: Collection[str], name: str) -> bool:
+    """Whether a peer that has advertised these members (None before the first time), some of them
+    as unseen, may hear the member `name`."""
+    return advertised is None or (name in advertised and name not in unseen)
+
+
+__all__ = ["ALIVE_NS", "CAUGHT_UP", "MemberDirectory", "may_see"]

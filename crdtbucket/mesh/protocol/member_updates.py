@@ -1,0 +1,98 @@
+"""Updates about the members and the dead epochs, which nodes send each other with their rounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crdtbucket._core import Table
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.member_directory import MemberDirectory
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.pruning import Pruner
+from crdtbucket.mesh.protocol.roster import Roster
+
+GOSSIP_NS = 1_000_000_000
+"""Members and tombstones are looked at this often, and sent when they changed."""
+REPEAT_NS = 10_000_000_000
+"""They are sent again this often, since a member that nobody advertises is forgotten."""
+PATIENCE_NS = 1_000_000_000
+"""After this, and two round trips, updates that a peer has not acknowledged are sent again: in a
+chain each node waits for the updates of the one before."""
+REPEATED_MEMBERS = 64
+"""Of more members the updates are repeated as many times more seldom, so that what a link carries
+does not grow with the mesh."""
+
+
+class MemberUpdates:
+    """What one node sends and receives of these updates. Times are local ns."""
+
+    def __init__(
+        self, table: Table, directory: MemberDirectory, roster: Roster, pruner: Pruner, now: int
+    ) -> None:
+        self._table, self._directory, self._links = table, directory, directory.links
+        self._roster, self._pruner = roster, pruner
+        self._next_gossip = now
+        self._latest: dict[str, Any] = {}
+        """What was advertised last, as fields of a frame."""
+        self.config: wire.Config | None = None
+        """Version, hash and stage of the configuration that this node runs; None for none."""
+        self.rollout: wire.Rollout | None = None
+        """The state of the newest version that this node has."""
+
+    def advertise(self, config: wire.Config | None, rollout: wire.Rollout | None) -> None:
+        """From now on peers are told this of the configuration that the node runs, and of the
+        newest version that it has."""
+        self.config, self.rollout = config, rollout
+
+    def receive(self, link: PeerState, frame: wire.Frame, now: int) -> None:
+        """Takes what a frame says of members, configurations and dead epochs."""
+        for member in frame.members or ():
+            # Only a peer that hears a member is believed: otherwise the mesh would advertise dead
+            # members for ever.
+            name, _, epoch, _ = member
+            if name not in (frame.unseen or ()) and not self._directory.has_left(name, epoch):
+                self._directory.learn(member, now)
+        if frame.config is not None and frame.seq > link.config_seq:
+            link.config, link.rollout, link.config_seq = frame.config, frame.rollout, frame.seq
+        if frame.tombstones:
+            running = self._directory.running(self._table.epoch)
+            for epoch in frame.tombstones:
+                self._pruner.advertised(epoch, running, now)
+
+    def are_due(self, now: int) -> bool:
+        """Whether it is time to look at them again."""
+        return now >= self._next_gossip
+
+    def prepare(self, members: dict[str, Any], now: int) -> None:
+        """Collects the updates; what changed since the last time is due for every link. `members`:
+        what `Membership.advertised` returns."""
+        self._next_gossip = now + GOSSIP_NS
+        self._directory.expire(now)
+        running = self._directory.running(self._table.epoch)
+        tombstones = self._pruner.step(self._links.values(), running, now)
+        self._roster.drop_strangers(self._links.keys() | self._directory.known.keys())
+        latest = {**members, **({"tombstones": tombstones} if tombstones else {})}
+        if self.config is not None:
+            latest["config"] = self.config
+        if self.rollout is not None:
+            latest["rollout"] = self.rollout
+        if latest != self._latest:
+            self._latest = latest
+            for link in self._links.values():
+                link.updates_due = now
+
+    def due_for(self, link: PeerState, now: int) -> dict[str, Any]:
+        """The updates that are due for this link, as fields of a frame; empty when none are."""
+        if now >= link.updates_due:
+            members = len(self._latest.get("members", ()))
+            link.updates_due = now + REPEAT_NS * max(1, -(-members // REPEATED_MEMBERS))
+            link.updates_sent += 1
+        else:
+            acknowledged = link.updates_acked >= link.updates_sent
+            if acknowledged or now < link.updates_lost or not link.log_kept:
+                return {}
+        link.updates_lost = now + PATIENCE_NS + 2 * link.round_trip
+        return self._latest
+
+
+__all__ = ["GOSSIP_NS", "PATIENCE_NS", "REPEATED_MEMBERS", "REPEAT_NS", "MemberUpdates"]

@@ -1,0 +1,363 @@
+"""The protocol of one node as a pure machine: frames and times go in, frames come out.
+
+It has no clock, no socket and no thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from crdtbucket._core import Table
+from crdtbucket.errors import MeshError, NodeConflict
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol import anti_entropy, clock_watch, observers, wire
+from crdtbucket.mesh.protocol.entry_merger import EntryMerger
+from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS, GossipSchedule
+from crdtbucket.mesh.protocol.horizon import NearHorizon
+from crdtbucket.mesh.protocol.membership import FleetRow, Membership
+from crdtbucket.mesh.protocol.node_memory import NodeMemory
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.protocol_node import Frames, Waker
+from crdtbucket.mesh.protocol.relays import Relays
+from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
+from crdtbucket.mesh.protocol.rounds import Outbox
+from crdtbucket.shared.handoff import Handoff
+
+log = logging.getLogger("crdtbucket.mesh")
+
+
+class MeshNode:
+    """One node of the mesh over one table. Times are ns of the table's clock.
+
+    Calls must not overlap; takes on the table may come from any thread meanwhile.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        config: MeshConfig,
+        *,
+        name: str,
+        region: str = "",
+        address: str = "",
+        seed: int | None = None,
+        handoff: Handoff | None = None,
+    ) -> None:
+        """`handoff`: of the processes that share the table; where one has written a record, this
+        node goes on from there. Raises MeshError for a table of another node."""
+        self.table = table
+        self.name, self.region, self.address = name, region, address
+        self._waker: Waker | None = None
+        self.on_conflict: Callable[[NodeConflict], None] | None = None
+        self.on_rollout: Callable[[wire.Rollout], None] | None = None
+        """Called with the state of a newer version that a peer advertises."""
+        self.on_store_unreachable: Callable[[array[int]], None] | None = None
+        """Called with the entries that a peer has sent that cannot reach the common store."""
+        rng, now, interval_ns = random.Random(seed), table.now(), config.gossip_interval_ns
+        self.roster = Roster(table, name)
+        self.members = Membership(table, config, self.roster, name, now)
+        self.links = self.members.links
+        self._out = Outbox(table, self.roster)
+        self._relays = Relays(table, self.members, self.roster)
+        self._merger = EntryMerger(table, self.roster, self.members.visibility, name)
+        out, relays = self._out, self._relays
+        self._gossip = GossipSchedule(table, self.members, relays, out, interval_ns, rng)
+        self._memory = NodeMemory(table, self.roster, self.members, self._out, handoff)
+        trust = config.partition_trust_ns
+        table.configure(
+            trust_ns=2**63 - 1 if trust is None else trust,
+            shared_bursts=config.partition_burst == "share",
+        )
+        self._horizon = NearHorizon(table, interval_ns, now)
+        table.on_wake = self._wake
+        table.spare_epoch(rng.getrandbits(64) | 1)
+        self._memory.begin(len(config.peers), now)
+
+    # ---- links ----
+
+    @property
+    def info(self) -> NodeInfo:
+        """This node, as of now."""
+        age_ns = self.table.now() - self._memory.started
+        return NodeInfo(self.name, self.region, self.table.epoch, self.address, age_ns)
+
+    def connected(self, peer: NodeInfo, now: int) -> None:
+        """An authenticated link is up. Raises NodeConflict when two running processes share a
+        name, and the younger of two that are called like this node refuses to serve; WireError
+        when there is no room for another process."""
+        if peer.name == self.name:
+            raise self.duplicate_name(peer)
+        self.members.connected(peer, now)
+        self._gossip.greet(peer.name)
+        self._wake()
+        log.info("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
+
+    def duplicate_name(self, peer: NodeInfo) -> NodeConflict:
+        """Another process runs under this node's name. The younger of the two refuses to serve."""
+        conflict = NodeConflict(
+            f"another running process is called {self.name!r} (region {peer.region!r}, "
+            f"address {peer.address!r}): give each node its own name"
+        )
+        mine = self.info
+        if (mine.age_ns, mine.epoch) < (peer.age_ns, peer.epoch):
+            self.refuse(conflict)
+        return conflict
+
+    def refuse(self, conflict: NodeConflict) -> None:
+        """Stops serving: every decision raises `conflict` from now on."""
+        self.table.refusal = conflict
+        self.table.refused = True  # the other processes that share the table refuse, too
+        log.error("%s", conflict)
+        if self.on_conflict is not None:
+            self.on_conflict(conflict)
+
+    def disconnected(self, name: str, now: int, *, ended: bool = False) -> None:
+        """The link to this peer is gone; what was taken since is kept for it. `ended`: the peer's
+        side closed or reset it, this side has not given up waiting."""
+        link = self.links.get(name)
+        if link is None or not link.connected:
+            return
+        self.members.disconnected(link, now, ended=ended)
+        log.info("%s: link to %s is down", self.name, name)
+
+    def dial_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
+        """A dial made no link. `name`: of the node last met at this address, "" for none.
+        `refused`: at once, by the host or by what runs there now; False when nobody answered in
+        time, or the answer does not say that this node is gone."""
+        self.members.detector.dial_failed(name, address, now, refused=refused)
+
+    def forget(self, name: str) -> None:
+        """Discovery says that this node is gone for good."""
+        link = self.links.get(name)
+        if link is not None:
+            self.members.remove(link)
+
+    # ---- what is known ----
+
+    def names(self) -> dict[int, str]:
+        """Names of the nodes that this one knows of, by their ids in the table."""
+        return self.roster.names()
+
+    def known_addresses(self) -> list[str]:
+        """Where the members that are known can be dialled."""
+        return self.members.directory.addresses()
+
+    def status(self, name: str, now: int) -> str:
+        """alive, suspect, dead or left."""
+        return self.members.status(name, now)
+
+    def fleet(self, now: int) -> list[FleetRow]:
+        """This node and all peers, by name, each with the configuration that it runs."""
+        return self.members.fleet(self.info, now)
+
+    def known(self) -> int:
+        """Members that share the limits, this node and silent ones included."""
+        return self.members.known()
+
+    @property
+    def entries_sent(self) -> int:
+        """Entries sent so far, each counted once a peer that it went to."""
+        return self._out.entries_sent
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What became of frames and entries so far."""
+        return self._merger.counters
+
+    # ---- what peers are told ----
+
+    def advertise(self, config: wire.Config | None, rollout: wire.Rollout | None) -> None:
+        """From now on peers are told which configuration this node runs (version, hash, stage), and
+        the state of the newest version that it has."""
+        self.members.updates.advertise(config, rollout)
+
+    @property
+    def store_unreachable(self) -> bool:
+        """Whether this node cannot reach the common store, which peers are told."""
+        return bool(self._out.flags & wire.STORE_UNREACHABLE)
+
+    @store_unreachable.setter
+    def store_unreachable(self, unreachable: bool) -> None:
+        flag = wire.STORE_UNREACHABLE
+        self._out.flags = self._out.flags & ~flag | (flag if unreachable else 0)
+
+    # ---- in ----
+
+    def receive(self, name: str, data: bytes, now: int) -> Frames:
+        """Takes a frame of the authenticated peer `name`; returns frames to send at once.
+
+        Raises WireError on a bad one, which then has changed nothing but the time at which the
+        peer was last seen.
+        """
+        link = self.links.get(name)
+        if link is None:
+            raise MeshError(f"no link to {name!r}")
+        frame = wire.decode(data)
+        self.counters["frames"] += 1
+        addressed = frame.to_epoch == self.table.epoch
+        if addressed and not link.measure(frame, now):
+            self.counters["stale"] += 1
+            self._merger.merge_late(link, frame, now)
+            return []
+        if link.received.seen(frame.seq):
+            self.counters["duplicates"] += 1
+            return []
+        if link.forgotten:
+            self.members.returned(frame.epoch)
+        out: list[bytes] = []
+        if frame.payload and frame.payload_kind == wire.ENTRIES:
+            resolved = self._merger.tables_of(link, frame)
+            if resolved is None:
+                return []  # its tables have not come yet: not acknowledged, so they will
+            out += self._merge(link, frame, resolved, now)
+        elif frame.tables is not None:
+            self._merger.tables_of(link, frame)
+        self._arrived(link, frame, addressed, now)
+        out += anti_entropy.respond(self.table, self._out, link, frame, now)
+        return [(name, answer) for answer in out]
+
+    def _arrived(self, link: PeerState, frame: wire.Frame, addressed: bool, now: int) -> None:
+        """All but the payload of a frame that has been merged."""
+        self._follow_epoch(link, frame)
+        link.received.add(frame.seq)
+        link.last_seen = max(link.last_seen, now)
+        self.table.set_node(link.node, link.info.epoch, link.connected)
+        if addressed:
+            link.acknowledge(frame)
+        self._complete_round(link, frame, addressed, now)
+        visibility = self.members.visibility
+        unseen = {*visibility.unseen_by(link)}
+        self.members.receive(link, frame, now)
+        if frame.rollout is not None and self.on_rollout is not None:
+            self.on_rollout(frame.rollout)
+        self._relays.begin(sorted({*visibility.unseen_by(link)} - unseen), now)
+
+    def _follow_epoch(self, link: PeerState, frame: wire.Frame) -> None:
+        """The peer may go on under a new epoch in the same process; older frames do not undo it."""
+        if frame.epoch == link.info.epoch or frame.seq <= link.received.highest:
+            return
+        self.table.set_node(link.node, frame.epoch, link.connected)
+        link.info = replace(link.info, epoch=frame.epoch)
+
+    def _merge(
+        self, link: PeerState, frame: wire.Frame, resolved: ResolvedTables, now: int
+    ) -> list[bytes]:
+        memory = self._memory.peer_has_memory(link)
+        merged = self._merger.merge(link, frame, resolved, now, memory=memory)
+        self._relays.merged(link, merged.touched, now)
+        if frame.flags & wire.STORE_UNREACHABLE and self.on_store_unreachable is not None:
+            self.on_store_unreachable(merged.touched)
+        link.answers.update(dict.fromkeys(merged.answers))
+        if link.answers and now - link.answered_at >= FLUSH_GAP_NS:
+            return self._out.answer(link, now)
+        return []
+
+    def _complete_round(
+        self, link: PeerState, frame: wire.Frame, addressed: bool, now: int
+    ) -> None:
+        round_time = link.complete(frame, now - link.round_trip // 2)
+        if round_time is None:
+            return
+        link.round_gaps.add(now - link.round_time, now)
+        link.round_time = max(link.round_time, round_time)
+        self.table.set_last_seen(link.node, round_time)
+        self._relays.round_completed(link, round_time, now)
+        if addressed:
+            self._memory.round_completed(link, now)
+
+    def observe(self, data: bytes, now: int) -> bytes:
+        """The answer to a frame of an authenticated observer, which is no member and of which
+        nothing is kept. Raises WireError on a bad one, which then has changed nothing."""
+        frame = wire.decode(data)
+        if frame.payload_kind == wire.ENTRIES:
+            epoch = self.table.epoch
+            merged = observers.tell(self.table, self.roster, frame)
+            self._merger.count(merged, "an observer", epoch, now)
+            result = merged.merged, merged.refused_columns, merged.dropped
+            values: dict[str, Any] = {"merge_result": result}
+        else:
+            values = observers.look(self.table, self.roster, frame)
+            values["members"] = self.members.advertised(self.info, now)["members"]
+            values["config"] = self.members.updates.config
+        return wire.encode(
+            wire.Frame(
+                epoch=self.table.epoch,
+                to_epoch=frame.epoch,
+                seq=frame.seq,
+                sent=now,
+                ack=frame.seq,
+                **values,
+            )
+        )
+
+    # ---- out ----
+
+    def next_tick(self, now: int) -> int:
+        """When `tick` has something to do, absolute ns."""
+        return self._gossip.next_tick(now)
+
+    def set_waker(self, wake: Waker | None) -> None:
+        """See `ProtocolNode.set_waker`."""
+        self._waker = wake
+
+    def tick(self, now: int) -> Frames:
+        """A round when one is due, an early flush when one is asked for."""
+        return self._gossip.tick(self.info, now, self._before_round)
+
+    def _before_round(self, now: int) -> None:
+        self._memory.settle_when_due(now)
+        self.members.age(now)
+        self._undo_jump()
+        trips = (link.round_trip for link in self.links.values() if link.connected)
+        self._horizon.follow(trips, now)
+        self.members.count(now)
+        self._memory.note()  # before the log loses what a member has acknowledged
+
+    def _undo_jump(self) -> None:
+        offsets = [link.clock for link in self.links.values() if link.connected]
+        by = clock_watch.jump(offsets)
+        if by:
+            log.warning(
+                "%s: the clock jumped by %.3f s against the peers'; levels stay where they were",
+                self.name,
+                by / 1e9,
+            )
+            self.table.shift(by)
+            for offset in offsets:
+                offset.settle(-by)
+
+    def leave(self, now: int) -> Frames:
+        """The last frames: all that is not acknowledged, and goodbye."""
+        return self._gossip.leave(now)
+
+    def _wake(self) -> None:
+        if self._waker is not None:
+            self._waker()
+
+    # ---- memory ----
+
+    @property
+    def memory(self) -> bool:
+        """Whether the levels held here are the mesh's; otherwise the node is warming up."""
+        return self._memory.complete
+
+    def remember(self, now: int) -> None:
+        """The levels held are the mesh's: no warming up is needed any more."""
+        self._memory.remember(now)
+
+    def snapshot(self) -> bytes:
+        """See `NodeMemory.snapshot`."""
+        return self._memory.snapshot()
+
+    def restore(self, data: bytes, boot: bytes | None = None) -> int:
+        """See `NodeMemory.restore`."""
+        return self._memory.restore(data, boot)
+
+
+__all__ = ["MeshNode"]

@@ -1,0 +1,133 @@
+"""What a node knows of the time before it began: from a snapshot, from its peers, or from the
+process that led the shared table before.
+
+A node that began without memory is *warming up*: it serves only its share of each limit until its
+first complete round from a peer, or for two seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from crdtbucket._core import Table
+from crdtbucket.mesh import snapshot
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.membership import Membership
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.mesh.protocol.rounds import Outbox
+from crdtbucket.shared.handoff import Handoff, HandoffRecord, dump, load, member_rows
+
+log = logging.getLogger("crdtbucket.mesh")
+
+WARM_UP_NS = 2_000_000_000
+"""A node without memory serves its share of a key for at most so long."""
+SETTLED_NS = 1_000_000_000
+"""So long after that time, what a peer without memory has restored stands."""
+NEVER = -(2**63)
+
+
+class NodeMemory:
+    """The memory of one node. Times are local ns."""
+
+    def __init__(
+        self,
+        table: Table,
+        roster: Roster,
+        members: Membership,
+        out: Outbox,
+        handoff: Handoff | None,
+    ) -> None:
+        """`handoff`: of the processes that share the table; None where none do."""
+        self._table, self._roster, self._members, self._out = table, roster, members, out
+        self._name = roster.names()[0]
+        now = table.now()
+        self._handoff = handoff
+        self._record = load(handoff.read()) if handoff is not None else None
+        self.started = now if self._record is None else self._record.born
+        """When this node began, in whichever of the processes that share the table."""
+        self.complete = False
+        """Whether a complete round for this process has come, so that levels are the mesh's."""
+        self._restored = b""
+        """The snapshot that this node began with, while some of it is suspect."""
+        self._suspect, self._suspect_since = table.suspects > 0, now
+        """Whether something is: it stands after a while, unless a peer with memory answers."""
+
+    def begin(self, peers: int, now: int) -> None:
+        """Goes on from the record of another process; or warms up, where there are `peers` to
+        ask."""
+        record = self._record
+        if record is not None:
+            self._members.take_over(record.links(now, self._roster.node), now)
+        if peers and not (record is not None and record.memory):
+            self._out.flags |= wire.JOINING
+            self._table.configure(warming_up_until=now + WARM_UP_NS, members=1 + peers)
+        else:
+            self.remember(now)
+
+    def remember(self, now: int) -> None:
+        """The levels held are the mesh's: the node has warmed up."""
+        self.complete = True
+        self._out.flags &= ~wire.JOINING
+        self._table.configure(warming_up_until=NEVER)
+        self._members.expect(1, now)
+        self.note()
+
+    def round_completed(self, link: PeerState, now: int) -> None:
+        """A complete round for this process has come from a peer."""
+        if self.peer_has_memory(link):
+            self._settle(cancelled=True)
+        if not self.complete:
+            self.remember(now)
+
+    def settle_when_due(self, now: int) -> None:
+        """After two seconds without a peer that knew better, suspect debts stand."""
+        if self._suspect and now - self._suspect_since >= WARM_UP_NS:
+            self._settle(cancelled=False)
+
+    def peer_has_memory(self, link: PeerState) -> bool:
+        """Whether something is suspect here, and this peer knows what the mesh owes: when this node
+        began, the peer had run for longer than anything could have been suspect there. Of nodes
+        that start together none has memory."""
+        ran = self._suspect_since - link.started
+        return self._suspect and ran >= WARM_UP_NS + SETTLED_NS
+
+    def note(self) -> None:
+        """Writes down what the process that leads next needs, when it has changed."""
+        if self._handoff is None:
+            return
+        rows = member_rows(self._members.links.values())
+        record = HandoffRecord(self.started, self.complete, rows)
+        if record != self._record:
+            self._record = record
+            self._handoff.write(dump(record))
+
+    def snapshot(self) -> bytes:
+        """What is counted and owed here, to start from after a restart. As long as something of
+        the snapshot before is suspect, that one: a new one would be of this boot, and believed."""
+        return self._restored or snapshot.dump(self._table, self._roster)
+
+    def restore(self, data: bytes, boot: bytes | None = None) -> int:
+        """Takes a snapshot of an earlier epoch; returns how many keys came back. `boot`: what names
+        the boot of this machine, if not the machine. Raises OtherFormat for one of another version
+        of the library, MeshError when it is none."""
+        restored = snapshot.load(self._table, self._roster, data, boot)
+        if self._table.suspects:
+            self._restored = data
+            self._suspect, self._suspect_since = True, self._table.now()
+        return restored
+
+    def _settle(self, *, cancelled: bool) -> None:
+        settled = self._table.settle_suspects(cancelled)
+        self._restored, self._suspect = b"", False
+        log.info(
+            "%s: %d keys of a snapshot whose age is not known %s",
+            self._name,
+            settled,
+            "are full or unknown to the peers, and full here"
+            if cancelled
+            else "owe what it says: no peer has answered that knew better",
+        )
+
+
+__all__ = ["SETTLED_NS", "WARM_UP_NS", "NodeMemory"]

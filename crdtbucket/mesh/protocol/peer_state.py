@@ -1,0 +1,264 @@
+"""What a node keeps of one peer: which of its frames have arrived, what it has acknowledged and
+advertised, and how far away it is.
+
+It is a plain record. The parts of one node (membership, rounds, relays, anti-entropy) read and
+write it; nobody else does.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+from crdtbucket.base.windowed_maximum import WindowedMaximum
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.acknowledgements import NOTHING, Received, Sent, VersionRanges
+from crdtbucket.mesh.protocol.clock_watch import ClockOffset
+from crdtbucket.mesh.protocol.ended_connection import EndedConnection
+from crdtbucket.mesh.protocol.roster import ResolvedTables
+
+MAX_UNACKED = 4096
+"""Frames whose acknowledgement is awaited; older ones count as lost."""
+NEVER = -(2**62)
+RECENT_FRAMES = 512
+"""The entries of so many frames of a peer are remembered for a while."""
+STALE_NS = 5_000_000_000
+"""A frame whose round trip took longer says nothing about the present."""
+PAUSED_NS = 500_000_000
+"""A frame whose round trip took so much longer than usual says nothing about clocks: this node or
+the peer was paused, and where rounds are slow no other frame shows that."""
+UNREACHED_NS = 1_000_000_000
+"""When the newest frame that a peer has acknowledged is older than this and a round trip, frames
+may not be reaching it."""
+
+
+@dataclass
+class PeerState:
+    """The state that is kept for one peer, over reconnections. Times are local ns."""
+
+    info: NodeInfo
+    """The process that runs now, as far as is known."""
+    node: int
+    """Its id in the table."""
+    last_seen: int
+    """When its newest frame came, or the link was made."""
+    connected: bool = True
+    ending: EndedConnection | None = None
+    """How its last connection ended, and which dials were refused since. None while it is
+    connected, and when this side gave up waiting for it."""
+    left: bool = False
+    """Whether it said goodbye."""
+    forgotten: bool = False
+    """Whether it counts as dead, or was silent for so long that it is no member any more."""
+    log_kept: bool = True
+    """Whether the log of versions is kept for it. If not, it gets a full sync when it returns."""
+
+    seq: int = 0
+    """The sequence number of the newest frame sent to it."""
+    sent: OrderedDict[int, Sent] = field(default_factory=OrderedDict)
+    """Frames that it has not acknowledged, by sequence number."""
+    acked: VersionRanges = field(default_factory=VersionRanges)
+    cursor: int = 0
+    """The version at which a round that did not fit into its budget ended; 0 for none."""
+    tables_acked: int = 0
+    """The newest version of this node's tables that it has acknowledged."""
+    received: Received = field(default_factory=Received)
+
+    echo: int | None = None
+    """The newest `sent` stamp that came from it, on its clock."""
+    echo_at: int = 0
+    """When that came."""
+    round_trip: int = 0
+    """Smoothed, ns; 0 while unknown."""
+    clock: ClockOffset = field(default_factory=ClockOffset)
+
+    round_sent: int = 0
+    """The number of the newest round sent to it."""
+    round: int = 0
+    """The number of its round that is arriving."""
+    round_parts: set[int] = field(default_factory=set)
+    """The parts of that round that have arrived."""
+    round_at: int = 0
+    """When the first of these came, less half the round trip."""
+    round_ages: tuple[tuple[int, int], ...] = ()
+    """The ages that came with that round."""
+    completed: int = 0
+    """The number of its newest complete round."""
+    round_time: int = field(init=False)
+    """Up to this time its complete rounds tell all that it counted; at first that of the link."""
+    round_gaps: WindowedMaximum = field(default_factory=WindowedMaximum)
+    """How old (ns) its newest complete round had become when the next one came."""
+
+    reached: int | None = None
+    """When the newest frame was sent that it has acknowledged, or when the first frame came from
+    it; None before. A link may be silent one way."""
+    tried: tuple[int, int] = (-1, 0)
+    """The newest version when all that it lacks was sent last, and when that was."""
+    started: int = field(init=False)
+    """When its process began."""
+
+    peer_tables: OrderedDict[int, ResolvedTables] = field(default_factory=OrderedDict)
+    """The tables that it has announced, by version, the newest few."""
+    answers: dict[int, None] = field(default_factory=dict)
+    """Entries that are to be sent to it in answer to its own."""
+    answered_at: int = NEVER
+
+    advertised: frozenset[str] | None = None
+    """The members that it has advertised; None before the first time."""
+    unseen: tuple[str, ...] = ()
+    """Those of them that it does not hear itself."""
+    ages_from: int = 0
+    """From which of these on the next round tells it ages, when they do not all fit."""
+    relayed_at: int = NEVER
+    """Up to this time other peers have relayed all that it counted."""
+    relay: str = ""
+    """Which of them did."""
+    recent_entries: deque[tuple[int, array[int]]] = field(
+        default_factory=lambda: deque(maxlen=RECENT_FRAMES)
+    )
+    """When its newest entries came, and which they were."""
+
+    config: wire.Config | None = None
+    """Version, hash and stage of the configuration that it runs; None while it has not said."""
+    rollout: wire.Rollout | None = None
+    """The state of the newest version that it has, as it said together with that."""
+    config_seq: int = 0
+    """The sequence number of the frame with these two."""
+
+    sync_place: int = 0
+    """The next place of the full sync, -1 when all is sent."""
+    sync_waiting: dict[int, int] = field(default_factory=dict)
+    """Chunks of the full sync that are not acknowledged: place -> when they were sent."""
+
+    updates_due: int = 0
+    """When member updates are to be sent to it."""
+    updates_sent: int = 0
+    """How often they were due so far: the number that the last ones carry."""
+    updates_acked: int = 0
+    """The newest such number that it has acknowledged."""
+    updates_lost: int = NEVER
+    """From when on updates that are not acknowledged count as lost."""
+
+    digest_from: int = 0
+    """The hash at which the next digest begins."""
+    digest_due: int = 0
+    passes: int = 0
+    """How many times the digests have gone over all hashes."""
+
+    def __post_init__(self) -> None:
+        self.round_time = self.last_seen
+        self.started = self.last_seen - self.info.age_ns
+
+    @property
+    def synced(self) -> bool:
+        """Whether it has acknowledged a full sync."""
+        return self.sync_place < 0 and not self.sync_waiting
+
+    def restarted(self, info: NodeInfo) -> None:
+        """The peer's process is another one: nothing that was agreed with the old one holds."""
+        fresh = PeerState(info, self.node, self.last_seen, connected=self.connected, seq=self.seq)
+        fresh.round_gaps = self.round_gaps
+        self.__dict__.update(fresh.__dict__)
+
+    def connected_again(self, info: NodeInfo, now: int, digest_due: int) -> None:
+        """A link to this process of the peer is up; its first digest is due at that time."""
+        self.info, self.last_seen, self.started = info, now, now - info.age_ns
+        self.connected = self.log_kept = True
+        self.left = self.forgotten = False
+        self.ending = self.reached = None
+        self.tried, self.digest_due = (-1, 0), digest_due
+
+    def renumber(self) -> None:
+        """A link was made again. The peer may be an image that was reverted, or a process that took
+        over from another one. It counts frames, rounds and time from where it stands, so what it
+        says now is no duplicate; nor does it have the tables that were acknowledged."""
+        self.received, self.echo = Received(), None
+        self.round = self.completed = self.config_seq = self.tables_acked = 0
+        self.round_parts = set()
+
+    def try_again(self, version: int, now: int) -> bool:
+        """Whether to send now all that the peer lacks; `version` is the newest one. While no frame
+        reaches it and nothing is new, that happens once a second."""
+        if (
+            self.tried[0] == version
+            and self.reached is not None
+            and now - self.reached > UNREACHED_NS + self.round_trip
+            and now - self.tried[1] < UNREACHED_NS
+        ):
+            return False
+        self.tried = version, now
+        return True
+
+    def start_sync(self, version: int) -> None:
+        """Begins to send all indebted keys, which covers all versions up to this one."""
+        self.acked = VersionRanges(version)
+        self.cursor = version
+        self.sync_place = 0
+        self.sync_waiting = {}
+
+    def acknowledge(self, frame: wire.Frame) -> None:
+        """Takes the acknowledgements in a frame of the peer."""
+        for seq in [s for s in self.sent if s <= frame.ack]:
+            below = frame.ack - seq
+            if below > wire.ACK_BITS:
+                del self.sent[seq]  # lost
+            elif below == 0 or frame.ack_bits >> (below - 1) & 1:
+                done = self.sent.pop(seq)
+                self.acked.add(done.after, done.upto)
+                self.tables_acked = max(self.tables_acked, done.tables_version)
+                self.updates_acked = max(self.updates_acked, done.updates)
+                if done.sync_from >= 0:
+                    self.sync_waiting.pop(done.sync_from, None)
+
+    def expect(self, sent: Sent) -> int:
+        """Returns the sequence number of the next frame, and remembers what it carries."""
+        self.seq += 1
+        if sent != NOTHING:
+            self.sent[self.seq] = sent
+        if len(self.sent) > MAX_UNACKED:
+            self.sent.popitem(last=False)
+        return self.seq
+
+    def measure(self, frame: wire.Frame, now: int) -> bool:
+        """Takes the round trip and the clock from a frame. Returns False when the frame was under
+        way for so long that it says nothing about the present."""
+        stale = paused = False
+        if self.reached is None:
+            self.reached = now
+        if frame.echo is not None:
+            self.reached = max(self.reached, frame.echo)
+            trip = now - frame.echo - frame.hold
+            stale = trip > STALE_NS
+            paused = trip - self.round_trip > PAUSED_NS
+            if 0 < trip <= STALE_NS:
+                longer = min(trip - self.round_trip, PAUSED_NS)  # or a pause would shift clocks
+                self.round_trip += longer // 8 if self.round_trip else trip
+        if not (stale or paused):
+            self.clock.sample(frame.sent - now + self.round_trip // 2, now)
+        if self.echo is None or frame.sent > self.echo:
+            self.echo, self.echo_at = frame.sent, now
+        return not stale
+
+    def complete(self, frame: wire.Frame, at: int) -> int | None:
+        """Takes one part of a complete round. Returns None while others are missing, then the time
+        up to which the round tells all that the peer counted."""
+        if not frame.parts or frame.round <= self.completed:
+            return None
+        if frame.round > self.round:
+            self.round, self.round_parts, self.round_at = frame.round, set(), at
+            self.round_ages = ()
+        if frame.round < self.round:
+            return None
+        self.round_parts.add(frame.part)
+        if frame.ages is not None:
+            self.round_ages = frame.ages
+        self.round_at = min(self.round_at, at)
+        if len(self.round_parts) < frame.parts:
+            return None
+        self.completed = frame.round
+        return self.round_at
+
+
+__all__ = ["NEVER", "PeerState"]

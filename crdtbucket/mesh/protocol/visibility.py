@@ -1,0 +1,69 @@
+"""Which members each peer hears, as it advertises, and so whose counts this node must relay."""
+
+from __future__ import annotations
+
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.member_directory import MemberDirectory, may_see
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.roster import MAX_NODES, Roster
+
+Names = tuple[str, ...]
+
+
+class Visibility:
+    """Answers who does not hear whom. Every merge asks, so the answers are kept until something
+    changes."""
+
+    def __init__(self, directory: MemberDirectory, roster: Roster) -> None:
+        self._links, self._roster = directory.links, roster
+        self._mask: bytes | None = None
+        """What `relay_mask` returns; None when that may have changed."""
+        self._numbered = -1
+        """The state of the roster for which the mask holds."""
+        self._unseen_by: dict[str, tuple[frozenset[str] | None, Names, Names]] = {}
+        """By peer: what it advertised, whom of these it did not hear, and what `unseen_by` returns
+        for that."""
+
+    def changed(self, *, links: bool = False) -> None:
+        """A link is up or down; `links`: there is one more, or another process behind one."""
+        self._mask = None
+        if links:
+            self._unseen_by.clear()
+
+    def update(self, link: PeerState, frame: wire.Frame) -> None:
+        """Takes from a frame which members the peer advertises, and which of them it does not
+        hear."""
+        if frame.unseen is not None and frame.unseen != link.unseen:
+            link.unseen, self._mask = frame.unseen, None
+        if frame.members is not None:
+            advertised = frozenset(name for name, _, _, _ in frame.members)
+            if advertised != link.advertised:
+                link.advertised, self._mask = advertised, None
+
+    def unseen_by(self, link: PeerState) -> Names:
+        """Members with a link here that this peer does not hear: it says so, or it has advertised
+        its members and not these. It may have no link to them, and so learn of them late."""
+        advertised, unseen, names = self._unseen_by.get(link.info.name, (None, (), ()))
+        if advertised is not link.advertised or unseen is not link.unseen:
+            missing = () if link.advertised is None else self._links.keys() - link.advertised
+            names = (*link.unseen, *sorted({*missing} - {link.info.name, *link.unseen}))
+            self._unseen_by[link.info.name] = link.advertised, link.unseen, names
+        return names
+
+    def relay_mask(self) -> bytes:
+        """A byte for each node id, not 0 when some connected peer does not hear that node: it says
+        so, or it has never advertised it."""
+        if self._mask is None or self._numbered != self._roster.changes:
+            self._numbered = self._roster.changes
+            mask = bytearray(b"\1") * MAX_NODES  # nobody hears a node without a name
+            links = [link for link in self._links.values() if link.connected]
+            for number, name in self._roster.names().items():
+                mask[number] = not all(
+                    name == link.info.name or may_see(link.advertised, link.unseen, name)
+                    for link in links
+                )
+            self._mask = bytes(mask)
+        return self._mask
+
+
+__all__ = ["Visibility"]
