@@ -8,6 +8,11 @@ import sys
 
 from aiohttp import web
 
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
+
 ANSWER = {
     "allowed": True,
     "limit": 1_000_000_000,
@@ -33,4 +38,6 @@ if __name__ == "__main__":
     app = web.Application()
     app.router.add_post("/v1/take", take)
     app.router.add_get("/healthz", healthz)
-    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)
+    options = {"host": "127.0.0.1", "port": int(sys.argv[1]), "print": None, "access_log": None}
+    loop = uvloop.new_event_loop() if uvloop else None  # as the sidecar does
+    web.run_app(app, loop=loop, **options)

@@ -13,7 +13,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("crdtbucket", "limits", "throttled-py", "pyrate-limiter", "token-bucket", "aiolimiter",
-            "msgpack", "aiohttp", "redis", "hiredis")  # fmt: skip
+            "msgpack", "aiohttp", "redis", "hiredis", "starlette", "fastapi", "flask", "slowapi",
+            "flask-limiter", "fastapi-limiter", "uvloop")  # fmt: skip
 PROGRAMS = {"redis-server": ["redis-server", "--version"], "wrk": ["wrk", "--version"]}
 WRITTEN = ("benchmarks/results", "docs/benchmarks.md", "docs/img", "README.md")
 """What a report changes itself."""

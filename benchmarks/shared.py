@@ -83,7 +83,7 @@ async def evalsha(url: str) -> AsyncIterator[Ask]:
 
         async def ask(key: str) -> bool:
             answer = await redis.evalsha(script.SHA, *arguments(key))
-            return bool(answer[0] == script.Status.ALLOWED)
+            return bool(answer[0] == script.ScriptStatus.ALLOWED)
 
         yield ask
 

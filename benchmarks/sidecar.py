@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.environment import ROOT, place
 from benchmarks.measure import Case, Comparison, Scale
@@ -77,9 +79,16 @@ def batched(bucket: str) -> Load:
     return Load("/v1/take-many", [dict(body) for body in bodies], decisions=BATCH)
 
 
+class Started(NamedTuple):
+    """A server that answers."""
+
+    address: str
+    process: int
+
+
 @contextmanager
-def started(port: int, *command: str) -> Iterator[str]:
-    """A server that answers, on the core of this process; its address."""
+def started(port: int, *command: str) -> Iterator[Started]:
+    """A server that answers, on the core of this process."""
     server = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT)
     try:
         place(server.pid, beside=False)
@@ -88,7 +97,7 @@ def started(port: int, *command: str) -> Iterator[str]:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{' '.join(command)} does not answer")
             time.sleep(0.02)
-        yield address
+        yield Started(address, server.pid)
     finally:
         server.terminate()
         try:
@@ -155,8 +164,42 @@ def _found(pattern: str, text: str) -> tuple[str, ...]:
     return match.groups()
 
 
+def cpu_seconds(process: int) -> float:
+    """CPU time of a process and of those that it has forked."""
+    folder = Path(f"/proc/{process}")
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    children = (folder / f"task/{process}/children").read_text().split()
+    return own + sum(cpu_seconds(int(child)) for child in children)
+
+
+def by_workers(scale: Scale, folder: Path) -> Comparison:
+    """The same take, served by one process and by two, over a shared table each."""
+    seconds = scale.pick(2, 1, 1)
+
+    def run(workers: int) -> tuple[float, ...]:
+        port = free_port()
+        shared = folder / "shared.yaml"  # one worker has a shared table as well
+        shared.write_text(f"{CONFIG}shared: {folder / f'table-{port}'}\n")
+        words = ("crdtbucket.cli.main", "serve", "--config", str(shared), "--node", "bench")
+        options = ("--listen", f"127.0.0.1:{port}", "--log-level", "warning")
+        with started(port, *words, *options, "--workers", str(workers)) as server:
+            send(server.address, single("plenty"))
+            before = cpu_seconds(server.process)
+            each = wrk(server.address, single("plenty"), seconds, folder)[1]
+            return (each * seconds / (cpu_seconds(server.process) - before), each)
+
+    return Comparison(
+        f"{CONNECTIONS} connections, workers",
+        ("decisions a server-CPU-second", "decisions a second"),
+        [Case(f"{count} worker{'s' * (count > 1)}", partial(run, count)) for count in (1, 2)],
+        note="the workers and wrk share the cores: the first column is what counts",
+        repeats=scale.pick(5, 3, 1),
+    )
+
+
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """One decision a request, allowed and denied, and a hundred."""
+    """One decision a request, allowed and denied, and a hundred; and several workers."""
     title = f"{CONNECTIONS} connections, keep-alive, {KEYS:,} keys"
     units = ("decisions a second", "requests a second", "ms, median", "ms, p99")
     if shutil.which("wrk") is None:
@@ -168,10 +211,12 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
         config = folder / "limits.yaml"
         config.write_text(CONFIG)
         ports = free_port(), free_port()
-        bare = stack.enter_context(started(ports[0], "benchmarks.bare_server", str(ports[0])))
+        bare = stack.enter_context(
+            started(ports[0], "benchmarks.bare_server", str(ports[0]))
+        ).address
         serve = ("crdtbucket.cli.main", "serve", "--config", str(config), "--node", "bench")
         options = ("--listen", f"127.0.0.1:{ports[1]}", "--log-level", "warning")
-        ours = stack.enter_context(started(ports[1], *serve, *options))
+        ours = stack.enter_context(started(ports[1], *serve, *options)).address
         loads = {
             "aiohttp that parses and answers, no limiter": (bare, single("plenty")),
             "take, allowed": (ours, single("plenty")),
@@ -189,3 +234,4 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
             note="wall time; the server and wrk on a core each where there are two; one process",
             repeats=scale.pick(7, 3, 1),
         )
+        yield by_workers(scale, folder)

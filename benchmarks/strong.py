@@ -143,7 +143,7 @@ def by_batch(bench: Bench, scale: Scale) -> Comparison:
         for key in some:
             pipe.evalsha(script.SHA, *shared.arguments(key))
         answers = await pipe.execute()
-        if not all(answer[0] == script.Status.ALLOWED for answer in answers):
+        if not all(answer[0] == script.ScriptStatus.ALLOWED for answer in answers):
             raise AssertionError("not all were allowed")
 
     async def acquire_many(some: list[str]) -> None:

@@ -29,7 +29,7 @@ async def linked(limiters: list[Limiter]) -> None:
     while True:
         states = [limiter.stats() for limiter in limiters]
         heard = [list(state["peers"].values()).count("alive") for state in states]
-        if min(heard) == others and not any(state["cautious"] for state in states):
+        if min(heard) == others and not any(state["warming_up"] for state in states):
             return
         await asyncio.sleep(0.02)
 

@@ -633,7 +633,7 @@ MUTATIONS = (
         suite("strong/test_deadlines", "not_written"),
     ),
     Mutation(
-        "refunds_are_lost_in_the_join_of_columns",
+        "refunds_are_lost_when_columns_merge",
         "reconcile",
         "return one[0], max(one[1], other[1]), max(one[2], other[2])",
         "return one[0], max(one[1], other[1]), one[2]",
@@ -642,7 +642,7 @@ MUTATIONS = (
     Mutation(
         "callers_wait_for_room_at_a_silent_server",
         "strong",
-        "return self._waited_since() + self._deadline_ns if self._queue else None",
+        "return self._waited_since() + self._deadline_ns if self.requests else None",
         "return None",
         suite("strong/test_load", "no_longer_than_a_deadline"),
     ),
@@ -652,6 +652,13 @@ MUTATIONS = (
         "debt = max(opened[5], quota.debt_ns(key, nodes))",
         "debt = opened[5]",
         suite("strong/test_quota", "left_of_the_quota"),
+    ),
+    Mutation(
+        "headers_in_fallback_promise_the_whole_limit",
+        "http",
+        "return bucket.fallback_policy(decision.key)",
+        "return None",
+        suite("http/test_limits", "shows_the_quota"),
     ),
     Mutation(
         "any_number_in_flight",
@@ -708,6 +715,13 @@ MUTATIONS = (
         "            await self._idle.wait()",
         "            pass",
         suite("strong/test_threads", "closing_waits"),
+    ),
+    Mutation(
+        "threads_begin_calls_while_the_limiter_closes",
+        "strong",
+        "            if self._idle is not None:\n                return None",
+        "            if False:\n                return None",
+        suite("strong/test_threads", "meets_the_closing"),
     ),
     Mutation(
         "forked_children_wait_for_a_copied_lock",
@@ -901,7 +915,7 @@ MUTATIONS = (
     Mutation(
         "what_wrote_nothing_taken_for_health",
         "strong",
-        "            self._outage.heard()\n",
+        "            self._outage.answered_without_write()\n",
         "            self._outage.clear()\n",
         suite("strong/redis/test_rights", "denials_do_not_hide"),
     ),

@@ -455,7 +455,7 @@ async def test_stats_have_the_keys_that_are_told() -> None:
         stats["shared"] |= {"view_age": 0.0, "omitted": 0}  # of one that does not lead
         alone.close()
     assert set(names("docs/api.md", "Stats")) == stat_keys(stats)
-    parts = {"node", "region", "cautious", "config", "table", "buckets", "peers", "mesh"}
+    parts = {"node", "region", "warming_up", "config", "table", "buckets", "peers", "mesh"}
     parts |= {"lag", "longest_lag", "strong", "redis", "shared"}
     assert set(stats) == parts
 

@@ -47,7 +47,7 @@ async def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
 def peers(limiter: Limiter) -> list[str]:
     """The peers that are alive, once this node knows what they know."""
     stats = limiter.stats()
-    if stats["cautious"]:
+    if stats["warming_up"]:
         return []
     return [name for name, state in stats["peers"].items() if state == "alive"]
 
@@ -236,13 +236,13 @@ async def test_the_fleet_shows_who_runs_what(tmp_path: Path) -> None:
 async def test_a_node_whose_peers_are_silent_says_that_it_is_cautious() -> None:
     # Nothing listens on the discard port.
     async with node("eu-1", "127.0.0.1:9") as eu:
-        assert eu.stats()["cautious"]
+        assert eu.stats()["warming_up"]
         bucket = eu.bucket("ai-agent-inference")
         assert bucket.take(KEY, 10)
         assert not bucket.take(KEY, 200)  # more than half of the capacity: not its share alone
-        # Two seconds without an answer: there is nobody to be cautious for.
+        # Two seconds without an answer: there is nobody to wait for.
         assert (await bucket.wait(KEY, 200, timeout=5)).allowed
-        assert not eu.stats()["cautious"]
+        assert not eu.stats()["warming_up"]
 
 
 async def test_a_limiter_with_a_state_directory_remembers_what_is_owed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from crdtbucket import BucketSpec
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
-from crdtbucket.demo.accounts import Ledger
+from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.demo_run import linked
 from crdtbucket.demo.processes import RegionProcess
 from crdtbucket.simulator.measure import Excess, Ideal
@@ -32,7 +32,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.ports = {name: free_port() for name in NAMES}
-        self.ledger = Ledger(NAMES)
+        self.ledger = Accounts(NAMES)
         self.processes = [self.process(name) for name in NAMES]
 
     def process(self, name: str) -> RegionProcess:
@@ -58,7 +58,7 @@ async def load(process: RegionProcess, start_ns: int, from_ns: int) -> None:
     await process.tell({"do": "go", "start": start_ns, "calls": calls})
 
 
-async def eventually_agreed(ledger: Ledger, start_ns: int) -> None:
+async def eventually_agreed(ledger: Accounts, start_ns: int) -> None:
     await asyncio.sleep(max(0, start_ns + LOAD_NS - now_ns()) / NS_PER_SECOND)
     deadline = now_ns() + 60 * NS_PER_SECOND
     while not ledger.agreed():
@@ -93,7 +93,7 @@ async def test_a_process_killed_under_load_and_restarted_empty_keeps_the_limit()
     judge(ledger, dead_told, back_ns)
 
 
-def judge(ledger: Ledger, dead_told: int, back_ns: int) -> None:
+def judge(ledger: Accounts, dead_told: int, back_ns: int) -> None:
     (dead, alive) = ledger.accounts[1].epochs  # one epoch a life
     known = [columns(account.latest) for account in ledger.accounts]
     assert known[0] == known[1] == known[2]

@@ -18,8 +18,8 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, ScriptAnswer, ScriptStatus
-from crdtbucket.strong.rules import RuleBook, Rules
 from crdtbucket.strong.store_request import StoreRequest
+from crdtbucket.strong.store_rules import RuleBook, Rules
 from tests.naive_limits import NaiveLimit
 from tests.strong.backends import Twin
 from tests.virtual_loop import VirtualTime

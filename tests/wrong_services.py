@@ -238,7 +238,7 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "6:19: services.a.keys.b.shadow: is false in a bucket that is a shadow "
-                "(leave it out here, or give shadow to the plans that need it)"
+                "(leave it out here, or give shadow to the overrides that need it)"
             ),
         ],
     ),

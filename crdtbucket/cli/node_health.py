@@ -64,7 +64,7 @@ class NodeReport:
     url: str
     name: str
     region: str = ""
-    cautious: bool = False
+    warming_up: bool = False
     ready: bool | None = None
     config: ConfigReport | None = None
     modes: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class NodeReport:
             url,
             _text(answer.get("node")) or url,
             _text(answer.get("region")),
-            answer.get("cautious") is True,
+            answer.get("warming_up") is True,
             answer.get("ready") if isinstance(answer.get("ready"), bool) else None,
             ConfigReport.of(answer.get("config"), answer.get("rollout")),
             {_text(one.get("name")): _text(one.get("mode")) for one in _list(answer, "buckets")},
@@ -115,7 +115,7 @@ def faults(nodes: Iterable[NodeReport], max_lag: float) -> list[str]:
 
 
 def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
-    if node.cautious:
+    if node.warming_up:
         yield f"{node.name} has not heard the mesh yet and serves only a part of its share"
     elif node.ready is False:
         yield f"{node.name} is not ready: it is about to end, or may not serve"

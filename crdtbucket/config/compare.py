@@ -41,7 +41,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class BucketChange:
-    """What becomes of one bucket, or of a plan (`bucket[glob]`), in words and values."""
+    """What becomes of one bucket, or of an override (`bucket[glob]`), in words and values."""
 
     bucket: str
     change: Literal["added", "removed", "changed"]
@@ -107,15 +107,15 @@ def _buckets(old: Config, new: Config) -> Iterator[BucketChange]:
 
 
 Member = tuple[BucketSpec, "BucketSpec | None", str]
-"""A bucket, or a plan with its owner and glob."""
+"""A bucket, or an override with its owner and glob."""
 
 
 def _flat(config: Config) -> dict[tuple[str, str], Member]:
-    """Every bucket, and after it every plan of it."""
+    """Every bucket, and after it every override of it."""
     found: dict[tuple[str, str], Member] = {}
     for spec in config.buckets:
         found[spec.key, ""] = (spec, None, "")
-        found |= {(spec.key, glob): (plan, spec, glob) for glob, plan in spec.overrides}
+        found |= {(spec.key, glob): (override, spec, glob) for glob, override in spec.overrides}
     return found
 
 
@@ -132,7 +132,9 @@ def _removed(spec: BucketSpec, owner: BucketSpec | None, glob: str) -> BucketCha
     if owner is None:
         words = "gone: callers that name it get UnknownBucket"
     else:
-        words = f"gone: keys that match {glob} go to another plan or to {owner.name}, where what "
+        words = (
+            f"gone: keys that match {glob} go to another override or to {owner.name}, where what "
+        )
         words += "they used here does not count"
     return BucketChange(spec.name, "removed", (words,), {})
 

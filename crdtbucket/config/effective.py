@@ -111,8 +111,8 @@ def _backend(redis: RedisConfig, hide: Hide) -> dict[str, Any]:
 
 def _service(spec: BucketSpec, config: Config) -> dict[str, Any]:
     consistency = spec.consistency or config.consistency
-    plans = {glob: _rule(plan, config) for glob, plan in spec.overrides}
-    return {**_rule(spec, config), "consistency": consistency.value, "keys": plans or None}
+    overrides = {glob: _rule(override, config) for glob, override in spec.overrides}
+    return {**_rule(spec, config), "consistency": consistency.value, "keys": overrides or None}
 
 
 def _rule(spec: BucketSpec, config: Config) -> dict[str, Any]:

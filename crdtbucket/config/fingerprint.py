@@ -39,7 +39,8 @@ def spec_content(spec: BucketSpec, defaults: Defaults) -> dict[str, Any]:
         "shadow": spec.shadow,
         # In their order, as the first that matches decides.
         "overrides": [
-            (glob, spec_content(plan, (consistency, on_outage))) for glob, plan in spec.overrides
+            (glob, spec_content(override, (consistency, on_outage)))
+            for glob, override in spec.overrides
         ],
     }
 

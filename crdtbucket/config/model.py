@@ -136,7 +136,7 @@ class DefaultsSection(RuleSection):
 
 
 class ServiceSection(DefaultsSection):
-    """One named bucket, and the plans of some of its keys."""
+    """One named bucket, and the overrides of some of its keys."""
 
     keys: dict[str, OverrideSection] | None = None
     """limits for keys that match a glob, [below](#defaults-and-overrides)"""

@@ -40,7 +40,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Outlook:
-    """One bucket, or a plan of its keys."""
+    """One bucket, or an override of its keys."""
 
     bucket: str
     limit: str
@@ -62,14 +62,14 @@ class Outlook:
 
 
 def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
-    """What each bucket of `config`, and each of its plans, means for fleets of these sizes."""
+    """What each bucket of `config`, and each of its overrides, means for fleets of these sizes."""
     sizes, key_bytes = tuple(nodes), bytes_of_a_key()
     found = []
     for bucket in config.buckets:
         consistency = bucket.consistency or config.consistency
         if config.redis is None:  # as the limiter has it then
             consistency = Mode.EVENTUAL
-        for spec in (bucket, *(plan for _, plan in bucket.overrides)):
+        for spec in (bucket, *(override for _, override in bucket.overrides)):
             on_outage = spec.on_outage or config.on_outage
             rule = on_outage if consistency is Mode.STRONG else "eventual"
             found.append(

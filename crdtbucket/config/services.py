@@ -77,29 +77,36 @@ def _bucket(
     name: str, service: ServiceSection, layers: list[Layer], source: Source
 ) -> BucketSpec | None:
     keys = layers[-1][1].entries.get("keys")
-    plans = []
-    for glob, plan in (service.keys or {}).items():
-        assert keys is not None, "a service with plans has a place for them"
-        plans.append((glob, _plan(name, glob, plan, keys.entries[glob], layers, source)))
-    return _spec(name, layers, source, overrides=[(glob, spec) for glob, spec in plans if spec])
+    overrides = []
+    for glob, override in (service.keys or {}).items():
+        assert keys is not None, "a service with overrides has a place for them"
+        overrides.append(
+            (glob, _override(name, glob, override, keys.entries[glob], layers, source))
+        )
+    return _spec(name, layers, source, overrides=[(glob, spec) for glob, spec in overrides if spec])
 
 
-def _plan(
-    name: str, glob: str, plan: OverrideSection, node: YamlNode, layers: list[Layer], source: Source
+def _override(
+    name: str,
+    glob: str,
+    override: OverrideSection,
+    node: YamlNode,
+    layers: list[Layer],
+    source: Source,
 ) -> BucketSpec | None:
-    if not plan.model_dump(exclude_none=True):
+    if not override.model_dump(exclude_none=True):
         fix = 'add "1000/minute burst 2000", bucket: or limit:'
         source.report("has no limit", fix, node.path, node.key_line, node.key_column)
         return None
-    if plan.shadow is False and _Rules.of(layers).values.get("shadow"):
-        fix = "leave it out here, or give shadow to the plans that need it"
+    if override.shadow is False and _Rules.of(layers).values.get("shadow"):
+        fix = "leave it out here, or give shadow to the overrides that need it"
         source.report_at(node.entries["shadow"], "is false in a bucket that is a shadow", fix)
     try:
         check_glob(glob)
     except InvalidSpec as error:
         source.report(error.message, error.fix, node.path, node.key_line, node.key_column)
         return None
-    return _spec(name, [*layers, (plan, node)], source, consistency=None)
+    return _spec(name, [*layers, (override, node)], source, consistency=None)
 
 
 def _spec(name: str, layers: list[Layer], source: Source, **more: Any) -> BucketSpec | None:

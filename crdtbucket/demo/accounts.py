@@ -49,7 +49,7 @@ class Account:
     recent: deque[tuple[int, dict[str, int]]] = field(default_factory=deque)
 
 
-class Ledger:
+class Accounts:
     """Collects the reports of the regions, numbered as in `regions`."""
 
     def __init__(self, regions: Sequence[str]) -> None:
@@ -168,4 +168,4 @@ def _since(sums: list[int], count: int) -> float:
     return float(_last(sums) - _upto(sums, count))
 
 
-__all__ = ["Account", "DecidedCall", "Ledger"]
+__all__ = ["Account", "DecidedCall", "Accounts"]

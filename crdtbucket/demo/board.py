@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.demo.accounts import Ledger
+from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.traffic import Phase, Traffic
 from crdtbucket.spec.bucket_spec import BucketSpec
 
@@ -53,7 +53,7 @@ class Board:
 
 
 def board(
-    ledger: Ledger,
+    ledger: Accounts,
     spec: BucketSpec,
     traffic: Traffic,
     start_ns: int,
@@ -84,7 +84,7 @@ def board(
     )
 
 
-def _row(ledger: Ledger, place: int, now_ns: int, full_at: int, cut: str | None) -> Row:
+def _row(ledger: Accounts, place: int, now_ns: int, full_at: int, cut: str | None) -> Row:
     name, latest = ledger.regions[place], ledger.accounts[place].latest
     offered, admitted = ledger.rates(place, now_ns)
     peers = {} if latest is None else latest["peers"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.demo import words
-from crdtbucket.demo.accounts import Ledger
+from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.demo_network import RegionNetwork
 from crdtbucket.demo.demo_redis import DemoStore
 from crdtbucket.demo.modes import ACTS, PATIENCE
@@ -24,7 +24,7 @@ DELAY_S = 0.04
 class Course:
     """One kind of run. The base does what both kinds have in common."""
 
-    async def prepare(self, stack: AsyncExitStack, ledger: Ledger) -> None:
+    async def prepare(self, stack: AsyncExitStack, ledger: Accounts) -> None:
         """Starts what the regions need before they start."""
 
     def parts(self, seconds: float) -> list[Phase]:
@@ -35,7 +35,7 @@ class Course:
         """Arguments of a region's process."""
         return {}
 
-    def setting(self, file_mode: str, ledger: Ledger) -> str:
+    def setting(self, file_mode: str, ledger: Accounts) -> str:
         """How the regions run, in words; `file_mode` is what the configuration asks for."""
         raise NotImplementedError
 
@@ -43,7 +43,7 @@ class Course:
         """Does what is to be done, each at its time."""
         raise NotImplementedError
 
-    async def settled(self, ledger: Ledger) -> bool:
+    async def settled(self, ledger: Accounts) -> bool:
         """Whether all that happened is over, when the regions agree."""
         return True
 
@@ -55,7 +55,7 @@ class Course:
         """The region that is cut off now."""
         return None
 
-    def switches(self, ledger: Ledger, start_ns: int) -> tuple[str, ...] | None:
+    def switches(self, ledger: Accounts, start_ns: int) -> tuple[str, ...] | None:
         """All changes of mode so far, in words; None in a run without Redis."""
         return None
 
@@ -71,7 +71,7 @@ class CutCourse(Course):
         """A burst, a cut, and the time after it."""
         return phases(seconds)
 
-    def setting(self, file_mode: str, ledger: Ledger) -> str:
+    def setting(self, file_mode: str, ledger: Accounts) -> str:
         """In which mode they run, and why."""
         latest = ledger.accounts[0].latest
         assert latest is not None
@@ -109,7 +109,7 @@ class RedisCourse(Course):
         """A burst, then Redis is slow, gone, and back."""
         return redis_phases(seconds)
 
-    async def prepare(self, stack: AsyncExitStack, ledger: Ledger) -> None:
+    async def prepare(self, stack: AsyncExitStack, ledger: Accounts) -> None:
         """Starts the server, or asks it; in the end nothing of the run stays in it."""
 
         async def remove() -> None:
@@ -125,7 +125,7 @@ class RedisCourse(Course):
         """How a region reaches Redis, and when it changes its mode."""
         return {"redis": self.store.config(), "modes": PATIENCE}
 
-    def setting(self, file_mode: str, ledger: Ledger) -> str:
+    def setting(self, file_mode: str, ledger: Accounts) -> str:
         """Which Redis they use, and how patient they are with it."""
         server = self.store.server
         program = None if server is None else Path(server.program).name
@@ -143,7 +143,7 @@ class RedisCourse(Course):
             elif act.name == "gone":
                 await self.store.gone()
 
-    async def settled(self, ledger: Ledger) -> bool:
+    async def settled(self, ledger: Accounts) -> bool:
         """Whether Redis decides again, and holds what the regions hold."""
         latest = [account.latest for account in ledger.accounts]
         reports = [report for report in latest if report is not None]
@@ -156,7 +156,7 @@ class RedisCourse(Course):
         """When Redis was slow, gone and back, and what it holds."""
         return RedisOutage(self._acts_ns, self._records, Degradation().fallback_ratio)
 
-    def switches(self, ledger: Ledger, start_ns: int) -> tuple[str, ...]:
+    def switches(self, ledger: Accounts, start_ns: int) -> tuple[str, ...]:
         """All changes of mode so far."""
         return tuple(words.switch_line(one, start_ns) for one in ledger.switches)
 

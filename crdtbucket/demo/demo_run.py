@@ -15,7 +15,7 @@ from typing import Any
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.config import Config, load_config
 from crdtbucket.demo import words
-from crdtbucket.demo.accounts import Ledger
+from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.board import board
 from crdtbucket.demo.courses import DELAY_S, Course, CutCourse, RedisCourse, until
 from crdtbucket.demo.demo_network import NOWHERE, RegionNetwork
@@ -68,7 +68,7 @@ class Demo:
     def __init__(self, options: Options, view: SilentRunView) -> None:
         """Raises `DemoError` when there is no Redis and one is asked for."""
         self.options, self.view = options, view
-        self.ledger = Ledger(REGIONS)
+        self.ledger = Accounts(REGIONS)
         self.spec, self.mode = _bucket()
         redis = options.redis
         self.course: Course = CutCourse() if redis is None else RedisCourse(redis)
@@ -166,7 +166,7 @@ async def linked(regions: list[RegionProcess], seconds: float) -> None:
 
 def _ready(region: RegionProcess, others: int) -> bool:
     latest = region.latest
-    if latest is None or latest["cautious"]:
+    if latest is None or latest["warming_up"]:
         return False
     return list(latest["peers"].values()).count("alive") == others
 

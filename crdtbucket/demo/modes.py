@@ -9,13 +9,13 @@ from itertools import pairwise
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.spec.mode import Mode
 
-SLOW_S = 0.04
+SLOW_S = 0.1
 """By how much each way to the slow Redis is delayed, seconds."""
-DEADLINE_S = 0.2
+DEADLINE_S = 0.5
 """Of a decision: above the round trip to the slow Redis, which so goes on deciding for a moment."""
 PATIENCE = {
     # A machine that runs all three regions is now and then late itself.
-    "latency_limit": 0.04,
+    "latency_limit": 0.1,
     # The smallest region makes some seven calls a second.
     "least_samples": 3,
     "stable_after": 2.0,

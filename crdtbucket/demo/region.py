@@ -91,7 +91,7 @@ class Region:
             "epoch": f"{self.bucket.table.epoch:x}",
             "mode": decision.mode.value,
             "remaining": decision.remaining,
-            "cautious": stats["cautious"],
+            "warming_up": stats["warming_up"],
             "peers": stats["peers"],
             "known": self.known(),
             "room": self.room(),

@@ -8,7 +8,7 @@ from fractions import Fraction
 from types import MappingProxyType
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.demo.accounts import DecidedCall, Ledger
+from crdtbucket.demo.accounts import Accounts, DecidedCall
 from crdtbucket.demo.demo_bound import Unheard, Untold
 from crdtbucket.demo.modes import ACTS, Followed, follow
 from crdtbucket.simulator.measure import Excess, Ideal
@@ -134,7 +134,7 @@ what neither the region that admitted nor, in strong mode, Redis had heard of.""
 
 
 def judge(
-    ledger: Ledger, spec: BucketSpec, gossip_ns: int, happened: Happened, expected: int
+    ledger: Accounts, spec: BucketSpec, gossip_ns: int, happened: Happened, expected: int
 ) -> RunVerdict:
     """The verdict. `expected`: calls planned."""
     calls = ledger.decided()
@@ -167,7 +167,7 @@ def judge(
     )  # fmt: skip
 
 
-def _slack(ledger: Ledger, spec: BucketSpec, calls: Sequence[DecidedCall]) -> float:
+def _slack(ledger: Accounts, spec: BucketSpec, calls: Sequence[DecidedCall]) -> float:
     """Tokens that widen every bound: room kept for silent peers, debt forgiven, late times."""
     latest = [account.latest for account in ledger.accounts]
     forgiven = sum(report["forgiven"] for report in latest if report is not None)

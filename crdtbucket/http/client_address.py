@@ -36,12 +36,7 @@ def client_address(
     nothing. An entry that is no address ends the reading. Raises `InvalidKey` when there is no
     address at all, `InvalidSpec` for a trusted proxy that is none.
     """
-    proxies = tuple(trusted)
-    if not proxies and peer:
-        found = _key_of(peer)
-        if found is not None:
-            return found
-    unix, networks = _parsed_proxies(proxies)
+    unix, networks = _parsed_proxies(tuple(trusted))
     address = _address(peer or "")
     believed = unix if address is None else _within(address, networks)
     entries = iter(_from_the_end(forwarded_for))
@@ -120,10 +115,12 @@ def _grouped(address: Address) -> str:
 
 
 @functools.lru_cache(maxsize=CACHED)
-def _key_of(peer: str) -> str | None:
-    """The key of a peer that is no proxy, None where it has no address."""
+def key_of_peer(peer: str | None) -> str | None:
+    """The key of a peer where no proxy is trusted; None where it has no address."""
+    if peer is None:
+        return None
     address = _address(peer)
     return None if address is None else _grouped(address)
 
 
-__all__ = ["Network", "check_trusted", "client_address"]
+__all__ = ["Network", "check_trusted", "client_address", "key_of_peer"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote
 
 from crdtbucket._core import Decision
@@ -39,6 +39,14 @@ class FieldOptions:
     all at once."""
 
 
+@runtime_checkable
+class HasQuota(Protocol):
+    """A bucket that grants a quota while its store is unreachable, as a strong bucket does."""
+
+    def fallback_policy(self, key: str | bytes) -> tuple[int, float] | None:
+        """The tokens of the quota, and the seconds in which they come back; None without one."""
+
+
 class Policy:
     """What the fields say of a bucket's definition, whatever the decision."""
 
@@ -55,6 +63,11 @@ class Policy:
         """The bucket's name as a quoted string of a structured field, which has ASCII only."""
         self.text = f"{self.name};q={min(spec.capacity, MAX_INTEGER)};w={min(window, MAX_INTEGER)}"
 
+    def of_share(self, tokens: int, full_s: float) -> str:
+        """The text for a smaller limit that applies for a while."""
+        window = min(seconds(full_s, least=1), MAX_INTEGER)
+        return f"{self.name};q={min(tokens, MAX_INTEGER)};w={window}"
+
     def next_token(self, decision: Decision, remaining: int) -> int:
         """Whole seconds until the next token comes."""
         # Until full it takes the rest of one token, and the whole of those above it.
@@ -62,7 +75,8 @@ class Policy:
         rest_ns = decision.debt
         if whole > 0:
             rest_ns += -whole * self.interval_ns // self.refill_rate
-        return min(-(-rest_ns // NS_PER_SECOND), MAX_INTEGER) if rest_ns > 0 else 0
+        t = -(-rest_ns // NS_PER_SECOND) if rest_ns > 0 else 0
+        return min(t, MAX_INTEGER)
 
 
 _policies: dict[int, Policy] = {}
@@ -87,26 +101,37 @@ def rate_limit_fields(
 
     `w` of the policy is the time in which an empty bucket fills; `t` is when the next token comes,
     or when the denied cost could pass. All times are whole seconds, rounded up. A denial has
-    `Retry-After`, at least 1 and never before `t`. `legacy` and `jitter_s` as of `FieldOptions`.
+    `Retry-After`, at least 1 and never before `t`. In fallback a denial shows the policy of the
+    quota, which is what binds. `legacy` and `jitter_s` as of `FieldOptions`.
     """
     policy = policy_of(spec)
-    remaining = decision.remaining
-    if decision.allowed:
+    remaining, allowed = decision.remaining, decision.allowed
+    if allowed:
         t = policy.next_token(decision, remaining)
     else:
         t = seconds(decision.retry_after, least=1)
+    share = fallback_share(decision)
     fields = {
-        "RateLimit-Policy": policy.text,
+        "RateLimit-Policy": policy.text if share is None else policy.of_share(*share),
         "RateLimit": f"{policy.name};r={min(remaining, MAX_INTEGER)};t={t}",
     }
-    if not decision.allowed:
+    if not allowed:
         late = random.uniform(0, jitter_s) if jitter_s > 0 else 0.0
         fields["Retry-After"] = str(seconds(t + late))
     if legacy:
-        fields["X-RateLimit-Limit"] = str(decision.limit)
+        fields["X-RateLimit-Limit"] = str(decision.limit if share is None else share[0])
         fields["X-RateLimit-Remaining"] = str(remaining)
         fields["X-RateLimit-Reset"] = str(seconds(decision.reset_after))
     return fields
+
+
+def fallback_share(decision: Decision) -> tuple[int, float] | None:
+    """The tokens, and the seconds in which they come back, of the quota that has denied in
+    fallback; None for any other decision."""
+    bucket = decision.bucket
+    if decision.allowed or decision.mode is not Mode.FALLBACK or not isinstance(bucket, HasQuota):
+        return None
+    return bucket.fallback_policy(decision.key)
 
 
 def seconds(value: float, least: int = 0) -> int:
@@ -129,12 +154,16 @@ def problem(
     """
     reduced = reduced_capacity and decision.mode is Mode.FALLBACK
     wait = seconds(decision.retry_after, least=1)
+    share = fallback_share(decision)
+    left = f"{decision.remaining} of {decision.limit if share is None else share[0]} left"
+    if share is not None:
+        alone = f"this node alone grants {share[0]} in {seconds(share[1], least=1)} s"
+        left = f"the store is unreachable, and {alone}: {left}"
     document: dict[str, Any] = {
         "type": TYPES + ("temporary-reduced-capacity" if reduced else "quota-exceeded"),
         "title": "Capacity is reduced for a while" if reduced else "Quota exceeded",
         "status": 503 if reduced else 429,
-        "detail": f"{spec.key}: {decision.remaining} of {decision.limit} left and "
-        f"{decision.cost} asked for; retry in {wait} s",
+        "detail": f"{spec.key}: {left} and {decision.cost} asked for; retry in {wait} s",
         "violated-policies": [spec.key],
     }
     if instance is not None:
@@ -142,4 +171,12 @@ def problem(
     return document
 
 
-__all__ = ["PROBLEM_TYPE", "FieldOptions", "policy_of", "problem", "rate_limit_fields", "seconds"]
+__all__ = [
+    "PROBLEM_TYPE",
+    "FieldOptions",
+    "fallback_share",
+    "policy_of",
+    "problem",
+    "rate_limit_fields",
+    "seconds",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -213,8 +215,17 @@ def _checked(limiter: Limiter, rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]
     for rule in each:
         if not isinstance(rule, Rule):
             raise InvalidSpec(f"rules has {rule!r}", f"write Rule({rule!r})", "rules")
-        limiter.bucket(rule.bucket)  # an unknown name is reported now
-    return each
+    return tuple(part for rule in each for part in _parts(limiter, rule))
+
+
+def _parts(limiter: Limiter, rule: Rule) -> list[Rule]:
+    """The rule; of a name with several rates, a rule for each of them. Raises `UnknownBucket`."""
+    names = (f"{rule.bucket}:{n}" for n in itertools.count(1))
+    several = list(itertools.takewhile(limiter.buckets.__contains__, names))
+    if several and rule.bucket not in limiter.buckets:
+        return [dataclasses.replace(rule, bucket=name) for name in several]
+    limiter.bucket(rule.bucket)
+    return [rule]
 
 
 def _pressure(decision: Decision) -> tuple[int, float]:

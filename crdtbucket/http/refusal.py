@@ -21,10 +21,10 @@ from crdtbucket.errors import (
     UnknownBucket,
 )
 from crdtbucket.http.fields import PROBLEM_TYPE
+from crdtbucket.http.json_answer import JSON, JsonAnswer
 from crdtbucket.http.server.bodies import RequestBody
 
 B = TypeVar("B", bound=RequestBody)
-JSON = "application/json"
 MAX_FAULTS = 20
 """Faults that one answer lists."""
 IN_WORDS = 5
@@ -47,7 +47,7 @@ class Refusal(Exception):
         self.errors = tuple(errors)[:MAX_FAULTS]
         self.headers = dict(headers or {})
 
-    def response(self) -> web.Response:
+    def response(self) -> JsonAnswer:
         """As application/problem+json."""
         document: dict[str, Any] = {
             "type": "about:blank",
@@ -62,14 +62,9 @@ class Refusal(Exception):
 
 def problem_response(
     document: Mapping[str, Any], headers: Mapping[str, str] | None = None
-) -> web.Response:
+) -> JsonAnswer:
     """The response with a problem document's own status."""
-    return web.Response(
-        body=json.dumps(document).encode(),
-        status=document["status"],
-        content_type=PROBLEM_TYPE,
-        headers=headers,
-    )
+    return JsonAnswer(json.dumps(document), headers or {}, document["status"], PROBLEM_TYPE)
 
 
 async def read(request: web.BaseRequest, kind: type[B]) -> B:
@@ -134,4 +129,4 @@ def refusal_of(error: Exception) -> Refusal | None:
     return None
 
 
-__all__ = ["JSON", "Refusal", "in_words", "problem_response", "read", "refusal_of"]
+__all__ = ["Refusal", "in_words", "problem_response", "read", "refusal_of"]

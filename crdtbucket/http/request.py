@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from crdtbucket.http.client_address import Network, client_address
+from crdtbucket.http.client_address import Network, client_address, key_of_peer
 
 
 class Request(ABC):
@@ -51,9 +51,11 @@ class Request(ABC):
     @property
     def address(self) -> str:
         """The client's address, as `client_address` finds it with the trusted proxies."""
-        trusted = self._trusted
-        forwarded = self._values("x-forwarded-for") if trusted else None
-        return client_address(self.peer, forwarded, trusted)
+        peer, trusted = self.peer, self._trusted
+        if not trusted:
+            key = key_of_peer(peer)
+            return client_address(peer, None, ()) if key is None else key
+        return client_address(peer, self._values("x-forwarded-for"), trusted)
 
     def header(self, name: str) -> str | None:
         """The value of a header field in any case, None without one; of several, joined by ", ".

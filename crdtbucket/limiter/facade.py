@@ -162,7 +162,10 @@ class Limiter:
         Raises `UnknownBucket`, which lists the names that there are.
         """
         buckets = self._in_force.buckets
-        found = buckets.get(canonical_name(name)) if isinstance(name, str) else None
+        if not isinstance(name, str):
+            raise UnknownBucket(name, self.buckets)
+        # Most callers write the canonical name, which takes longer to make than to look up.
+        found = buckets.get(name) or buckets.get(canonical_name(name))
         if found is None:
             raise UnknownBucket(name, self.buckets)
         return found
@@ -246,14 +249,14 @@ class Limiter:
         `shared`: who uses the table of several processes, and which of them leads (its number); in
         one that does not lead, how old (s) the leader's view of the peers is, and of how many peers
         that view has no room.
-        `cautious`: this node has no memory yet and serves only its share. `peers`: each peer's
+        `warming_up`: this node has no memory yet and serves only its share. `peers`: each peer's
         state, one of alive, suspect, dead, left; `lag`: how old its news is (s), `longest_lag`:
         how old it lately was at most.
         """
         out: dict[str, Any] = {
             "node": self.node,
             "region": self.region,
-            "cautious": self._tables.main.warming_up_until > self._tables.main.now(),
+            "warming_up": self._tables.main.warming_up_until > self._tables.main.now(),
             "config": self._reload.stats(),
             "table": self._tables.main.stats(),
             "buckets": {name: bucket_stats(bucket) for name, bucket in self.buckets.items()},

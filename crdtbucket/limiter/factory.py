@@ -17,7 +17,7 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 if TYPE_CHECKING:
-    from crdtbucket.strong.assembly import StrongSide
+    from crdtbucket.strong.strong_side import StrongSide
 
 TRAVEL_NS = NS_PER_SECOND // 5
 """The longest time that a change is on its way to a peer, as far as room for debt is concerned."""
@@ -91,7 +91,7 @@ class Factory:
         if node is None:
             fix = "pass node=, a name of this process's own, such as 'eu-1'"
             raise InvalidSpec(f"{names}: strong consistency without a node name", fix, "node")
-        from crdtbucket.strong.assembly import StrongSide
+        from crdtbucket.strong.strong_side import StrongSide
 
         return StrongSide(
             config,

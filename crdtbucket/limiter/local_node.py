@@ -21,7 +21,7 @@ from crdtbucket.shared.table_file import TableHandoff, shared_stats
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol.mesh_node import MeshNode
     from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-    from crdtbucket.strong.assembly import StrongSide
+    from crdtbucket.strong.strong_side import StrongSide
 
 LOG = logging.getLogger("crdtbucket")
 

@@ -100,10 +100,10 @@ class Multi:
     def take(self, wanted: Iterable[Wanted]) -> AllDecision:
         """All or nothing, without I/O; `Limiter.take_all` says the rest."""
         asked = self._asked(wanted)
-        for bucket, _, _ in asked:
-            if not bucket.immediate:
+        for one in asked:
+            if not one[0].immediate:
                 self._parts(asked)  # what is wrong is told first
-                name = bucket.spec.name
+                name = one[0].spec.name
                 raise AcquireRequired(name, "take_all", "limiter.acquire_all([...])")
         return AllDecision(take_all(asked))
 
@@ -143,11 +143,13 @@ class Multi:
     def _asked(self, wanted: Iterable[Wanted]) -> list[Asked]:
         """The bucket that decides, the key and the cost of each item. Raises `InvalidKey`."""
         asked: list[Asked] = []
+        find = self.find
         for item in wanted:
             if not isinstance(item, (tuple, list)) or not 2 <= len(item) <= 3:
                 raise InvalidKey(f"{item!r} is no (bucket, key) and no (bucket, key, cost)")
             key, cost = item[1], item[2] if len(item) == 3 else 1
-            asked += [(bucket.of(key), key, cost) for bucket in self.find(item[0])]
+            for bucket in find(item[0]):
+                asked.append((bucket.of(key), key, cost))  # noqa: PERF401 - most have one
         if not asked:
             raise InvalidKey("nothing is asked for: pass one (bucket, key, cost) or more")
         return asked
@@ -240,6 +242,9 @@ class AllReservation:
             assert isinstance(bucket, Bucket)
             made[decision] = bucket.reservations.enter(decision, self._ttl)
         self.reservations = tuple(made[decision] for decision in answer.decisions)
+        if len(self.reservations) == len(self._wanted):
+            self._groups = [(one,) for one in self.reservations]
+            return
         left = iter(self.reservations)
         for item in self._wanted:  # a name may stand for several buckets
             self._groups.append(tuple(itertools.islice(left, len(self._multi.find(item[0])))))

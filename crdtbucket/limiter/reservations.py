@@ -171,12 +171,14 @@ class Reservations:
             )
         with self._lock:
             now = self.bucket.table.now()
-            self._expire(now)
+            if self._due and self._due[0][0] <= now:
+                self._expire(now)
             one.state = HELD
             one.deadline_ns = now + one.ttl_ns
             self._serial += 1
             heapq.heappush(self._due, (one.deadline_ns, self._serial, one))
-            self._count(one, 1)
+            self.held += 1
+            self.reserved += one.estimate
 
     def leave(self, one: Reservation) -> None:
         """The block ends: an estimate that was not committed goes back."""
@@ -192,7 +194,8 @@ class Reservations:
         """Charge the true cost."""
         with self._lock:
             now = self.bucket.table.now()
-            self._expire(now)
+            if self._due and self._due[0][0] <= now:
+                self._expire(now)
             if one.state is NEW:
                 raise ReservationError("commit before the reservation was entered or granted")
             if one.state is COMMITTED:

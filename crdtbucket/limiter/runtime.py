@@ -18,7 +18,7 @@ from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
 
 if TYPE_CHECKING:
-    from crdtbucket.strong.assembly import StrongSide
+    from crdtbucket.strong.strong_side import StrongSide
 
 
 class RuntimeState(enum.Enum):

@@ -21,9 +21,9 @@ NODE = (
         ("node", "region"),
     ),
     MetricSpec(
-        "cautious",
+        "warming_up",
         "1 while this node has not heard the mesh yet and serves only a part of its share.",
-        lambda stats: [((), int(stats["cautious"]))],
+        lambda stats: [((), int(stats["warming_up"]))],
     ),
 )
 BUCKETS = (

@@ -18,7 +18,7 @@ from crdtbucket.spec.overrides import shadowed, with_overrides
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
-    from crdtbucket.strong.assembly import StrongSide
+    from crdtbucket.strong.strong_side import StrongSide
 
 LOG = logging.getLogger("crdtbucket")
 

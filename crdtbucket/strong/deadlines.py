@@ -71,7 +71,7 @@ class Deadlines:
 
     def let_go(self) -> None:
         """Forgets decided requests at the front. Answers come in order, so that is mostly the
-        first one, and its memory is used again soon."""
+        first one; its memory is used again soon."""
         requests, home = self._requests, self._home
         while requests and (requests[0].done or requests[0].home is not home):
             requests.popleft()

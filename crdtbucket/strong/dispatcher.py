@@ -62,6 +62,7 @@ class Dispatcher:
         deadline_ns: int,
         listener: DispatchListener,
     ) -> None:
+        self.barred = listener.barred
         self.counters = dict.fromkeys(COUNTERS, 0)
         self._ledger = ledger
         self._link = link
@@ -69,22 +70,19 @@ class Dispatcher:
         self._listener = listener
         self._deadlines = Deadlines(self, deadline_ns, self._overdue)
         self._queue = RoomQueue(deadline_ns, self._silent)
+        self._waiting = self._queue.requests
         self._window = Window(health.controller.latency_limit_ns // 4)
         self._unyielded = 0
 
     @property
     def open_calls(self) -> int:
         """Decisions that were asked for and are neither made nor given up."""
-        return len(self._deadlines) + len(self._queue)
+        return len(self._deadlines) + len(self._waiting)
 
     def usable(self) -> bool:
         """Whether a request may be sent now."""
         strong = self.health.controller.mode is Mode.STRONG and self._link.connection is not None
         return strong and not self.barred()
-
-    def barred(self) -> bool:
-        """Whether no request may be sent, however well the server is."""
-        return self._listener.barred()
 
     # ---- decisions ----
 
@@ -114,7 +112,7 @@ class Dispatcher:
             return self._decide_here(bucket, key, cost)
         connection = self._link.connection
         room = connection is not None and connection.has_room(self._window.size)
-        if self._queue or not room:
+        if self._waiting or not room:
             return self._queue.add(bucket, key, cost)
         with self._ledger.lock:
             opened = self._ledger.open(bucket, key, cost, self._link.fence)
@@ -137,7 +135,7 @@ class Dispatcher:
     def admit(self) -> None:
         """Sends queued requests while there is room, and decides them here when the server is not
         in use any more."""
-        while self._queue:
+        while self._waiting:
             usable, connection = self.usable(), self._link.connection
             if usable and not (connection and connection.has_room(self._window.size)):
                 return
@@ -210,10 +208,10 @@ class Dispatcher:
         pending.unanswered = True
 
     def _replied(self, pending: PendingRequest, reply: object) -> None:
-        if self._queue:
+        if self._waiting:
             self._queue.answered()
         self._handle(pending, reply)
-        if self._queue:
+        if self._waiting:
             self.admit()
 
     def _handle(self, pending: PendingRequest, reply: object) -> None:
@@ -255,7 +253,7 @@ class Dispatcher:
         with ledger.lock:
             self.health.observe(latency)
             self.counters["late" if late else "answered"] += 1
-        if self._queue:
+        if self._waiting:
             self._window.answered(latency)
         # A denial, and a request that the script sends back, write nothing.
         wrote = answer.status is script.ScriptStatus.ALLOWED and request.cost > 0

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from typing import Any, Protocol
 
-from crdtbucket._core import BucketCore, Decision
 from crdtbucket.base.address import Address
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode
@@ -23,8 +20,6 @@ from crdtbucket.strong.resync import Resync
 from crdtbucket.strong.server_link import ServerLink
 from crdtbucket.strong.store_request import Item
 from crdtbucket.strong.supervisor import Probe, Supervisor
-
-LOG = logging.getLogger("crdtbucket.strong")
 
 
 class EndpointOwner(Protocol):
@@ -63,6 +58,8 @@ class Endpoint:
         probe: Probe,
         owner: EndpointOwner,
     ) -> None:
+        # Asked for every decision, so without a method of this class between.
+        self.barred = owner.barred
         self.link = ServerLink(address, access, owner.next_fence, self)
         self.health = EndpointHealth(self.link, controller, ledger.table.now, self)
         self.dispatcher = Dispatcher(ledger, self.link, self.health, config.deadline_ns, self)
@@ -92,16 +89,6 @@ class Endpoint:
     def usable(self) -> bool:
         """Whether a request may be sent now."""
         return self.dispatcher.usable()
-
-    async def acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
-        """As `Dispatcher.acquire`."""
-        return await self.dispatcher.acquire(bucket, key, cost)
-
-    def begin(
-        self, bucket: BucketCore, key: str | bytes, cost: int
-    ) -> Decision | asyncio.Future[Decision | None]:
-        """As `Dispatcher.begin`."""
-        return self.dispatcher.begin(bucket, key, cost)
 
     def move(self, address: Address) -> None:
         """The server failed over: the same keys are decided at another address."""
@@ -151,11 +138,8 @@ class Endpoint:
         self._owner.mode_changed(self, change)
         self.dispatcher.admit()
 
-    def barred(self) -> bool:
-        """As of `DispatchListener`, like those that follow."""
-        return self._owner.barred()
-
     def request_given_up(self) -> None:
+        """As of `DispatchListener`, like those that follow."""
         self.supervisor.wake()
 
     def server_forgot(self) -> None:

@@ -66,7 +66,9 @@ class EndpointHealth:
 
     def answered(self, latency_ns: int, *, late: bool, wrote: bool = True) -> None:
         """A good answer came; `late` and `wrote` as of `Controller.answered`."""
-        self.note(self.controller.answered(self.now(), latency_ns, late=late, wrote=wrote))
+        change = self.controller.answered(self.now(), latency_ns, late=late, wrote=wrote)
+        if change is not None or self.controller.slow is not self._slow:
+            self.note(change)
 
     def answered_by_thread(
         self, latency_ns: int, wrote: bool, on_loop: Callable[[Callable[[], None]], None]

@@ -58,6 +58,7 @@ class Endpoints:
         met: Mapping[str, str] | None,
     ) -> None:
         """`degraded`: the mode when Redis is slow. `met`: see `Store`."""
+        self.barred = listener.barred
         self.by_address: dict[Address, Endpoint] = {}
         self.look = asyncio.Event()
         """Set when the primaries may be elsewhere by now."""
@@ -78,7 +79,7 @@ class Endpoints:
         self._running = False
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
 
-    # ---- life ----
+    # ---- start and stop ----
 
     async def connect(self) -> None:
         """Connects to every primary that is known, as far as that is possible."""
@@ -202,9 +203,6 @@ class Endpoints:
 
     def owns(self, endpoint: Endpoint, name: bytes) -> bool:
         return self._only is not None or self._slots[topology.slot(name)] is endpoint
-
-    def barred(self) -> bool:
-        return self._listener.barred()
 
     def redirect(self, endpoint: Endpoint, pending: PendingRequest, error: RedisErrorReply) -> bool:
         self.look.set()

@@ -28,7 +28,7 @@ class KeyInFlight:
         self.begun_by_threads = 0
 
 
-class InFlight:
+class RequestsInFlight:
     """All requests in flight of one node, under the lock of the ledger. Requests of the event loop
     are not counted by key until a thread is about to send one."""
 
@@ -105,4 +105,4 @@ class InFlight:
         return request.mark == (key.begun if request.threaded else key.begun_by_threads)
 
 
-__all__ = ["InFlight", "KeyInFlight"]
+__all__ = ["RequestsInFlight", "KeyInFlight"]

@@ -18,13 +18,13 @@ from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import RedisReplyError, WireError
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.in_flight import InFlight
+from crdtbucket.strong.in_flight import RequestsInFlight
 from crdtbucket.strong.local_decisions import LocalDecisions, deny, took
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.script import Column, ScriptAnswer, ScriptCall, ScriptStatus
-from crdtbucket.strong.rules import Place, RuleBook
 from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
+from crdtbucket.strong.store_rules import Place, RuleBook
 from crdtbucket.strong.unsettled import Unsettled
 
 SYNC_NS = 100_000_000
@@ -67,7 +67,7 @@ class Ledger:
         self.names = StoreNames(table, roster, node, prefix)
         self.lock = threading.RLock()
         """Held while anything is counted or booked; never while anything is waited for."""
-        self.in_flight = InFlight()
+        self.in_flight = RequestsInFlight()
         self.unsettled = Unsettled(table, rules.by_name, on_unsettled)
         """What the store still lacks."""
         self._rules = rules

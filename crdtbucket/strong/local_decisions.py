@@ -9,7 +9,7 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.spec.bucket_spec import OnOutage
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.rules import RuleBook, Rules
+from crdtbucket.strong.store_rules import RuleBook, Rules
 
 
 class LocalDecisions:

@@ -1,4 +1,4 @@
-"""What a node with a state directory keeps for its next life of what Redis was not told of."""
+"""What a node with a state directory keeps for its next epoch: the keys still to be settled."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class PreviousEpoch:
-    """The end of a life: the counts themselves are in the snapshot of the table."""
+    """The end of an epoch. The counts themselves are in the snapshot of the table."""
 
     rows: tuple[Row, ...] = ()
-    """Keys that Redis was still to be told of."""
+    """Keys that were still to be settled with Redis."""
     servers: tuple[tuple[str, str], ...] = ()
-    """Each server by its address, and the text by which a restart of it is noticed."""
+    """Each server by its address, and its run id, by which a restart is noticed."""
 
 
-def dump(life: PreviousEpoch) -> bytes:
+def dump(epoch: PreviousEpoch) -> bytes:
     """As bytes."""
-    packed: bytes = msgpack.packb((FORMAT, life.rows, life.servers))
+    packed: bytes = msgpack.packb((FORMAT, epoch.rows, epoch.servers))
     return packed
 
 
@@ -36,15 +36,15 @@ def load(data: bytes) -> PreviousEpoch:
             raise ValueError(f"format {form}, this version reads {FORMAT}")
         for row in rows:
             if len(row) != 4 or not all(type(n) is int and 0 <= n < 2**64 for n in row):
-                raise ValueError("a key of it is none")
+                raise ValueError("a row is malformed")
         for pair in servers:
             if len(pair) != 2 or not all(isinstance(one, str) for one in pair):
-                raise ValueError("a server of it is none")
+                raise ValueError("a server is malformed")
         return PreviousEpoch(rows, servers)
     except (ValueError, TypeError) as error:
         raise MeshError(
-            f"what the last life had still to tell Redis cannot be read ({error}): remove the "
-            "node's .owed file in mesh.state_dir to start without it"
+            f"what the previous epoch left to settle with Redis cannot be read ({error}): remove "
+            "the node's .owed file in mesh.state_dir to start without it"
         ) from error
 
 

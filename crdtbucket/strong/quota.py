@@ -1,4 +1,4 @@
-"""The static quota of an outage: a small share of a bucket that is this node's alone."""
+"""The static quota of an outage: a small share of a bucket that this node alone grants."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Quota:
     Redis is gone. What costs more than the share ever holds, or more than an equal part of the
     capacity, is denied until Redis is back: whole tokens cannot be split, and the limit binds.
 
-    As it is charged for what other modes admit, it is no second bucket to be had by flapping.
+    The quota is charged for what every other mode admits too, so a switch of modes grants nothing
+    twice.
     """
 
     def __init__(self, table: Table, spec: BucketSpec, ratio: Fraction, *, fleet: bool) -> None:
@@ -42,7 +43,7 @@ class Quota:
         self._core = BucketCore(
             table,
             BucketSpec(
-                # Where tokens have other parts, what is owed in the old ones says nothing.
+                # Where tokens have other parts, the debt in the old parts is meaningless.
                 spec.name if self._parts == FINEST else _odd_name(spec.key, self._parts),
                 max(spec.capacity * self._parts, one),
                 rate,

@@ -31,39 +31,37 @@ class RoomQueue:
         answered nothing, and is to decide it."""
         self._deadline_ns = deadline_ns
         self._silent = silent
-        self._queue: deque[QueuedRequest] = deque()
+        self.requests: deque[QueuedRequest] = deque()
+        """Those that wait, the first one first; to be changed by the queue alone."""
         self._answered_ns = 0
         self._timer = LookTimer(self._due, self._expire)
-
-    def __len__(self) -> int:
-        return len(self._queue)
 
     def add(
         self, bucket: BucketCore, key: str | bytes, cost: int
     ) -> asyncio.Future[Decision | None]:
         """A new one at the end, and the future of its decision."""
         future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
-        self._queue.append(QueuedRequest(bucket, key, cost, future, now_ns()))
+        self.requests.append(QueuedRequest(bucket, key, cost, future, now_ns()))
         self._timer.arm()
         return future
 
     def pop(self) -> QueuedRequest:
         """The first one, which waits no longer."""
-        return self._queue.popleft()
+        return self.requests.popleft()
 
     def answered(self) -> None:
         """The server has answered something."""
         self._answered_ns = now_ns()
 
     def _waited_since(self) -> int:
-        return max(self._queue[0].since_ns, self._answered_ns)
+        return max(self.requests[0].since_ns, self._answered_ns)
 
     def _due(self) -> int | None:
-        return self._waited_since() + self._deadline_ns if self._queue else None
+        return self._waited_since() + self._deadline_ns if self.requests else None
 
     def _expire(self, looked_ns: int) -> None:
-        while self._queue and self._waited_since() <= looked_ns - self._deadline_ns:
-            queued = self._queue.popleft()
+        while self.requests and self._waited_since() <= looked_ns - self._deadline_ns:
+            queued = self.requests.popleft()
             if not queued.future.done():  # else it was cancelled
                 self._silent(queued)
 

@@ -65,14 +65,14 @@ class Store:
         self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met)
         self._config = config
         self._owner = owner
-        self._told: Mode | None = None
+        self._last_mode: Mode | None = None
         self._upkeep: asyncio.Task[None] | None = None
-        self._introduced = False
+        self._registered = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loops_thread = 0
         self._threads: Threads | None = None
 
-    # ---- life ----
+    # ---- start and stop ----
 
     async def start(self) -> None:
         """Connects, or learns within the time-out that it cannot: that is a mode, no error."""
@@ -84,7 +84,7 @@ class Store:
         await self._register()
         await self._places.run()
         self._upkeep = asyncio.create_task(logged(self._keep))
-        self._tell_mode()
+        self._report_mode()
 
     async def stop(self) -> None:
         """Settles what is unsettled, if the store serves, and closes the connections."""
@@ -123,7 +123,7 @@ class Store:
         if asyncio.get_running_loop() is self._loop:
             endpoint = self._places.of(bucket, key)
             if endpoint is not None:
-                return await endpoint.acquire(bucket, key, cost)
+                return await endpoint.dispatcher.acquire(bucket, key, cost)
             return await self._acquire(bucket, key, cost)
         return await self._on_own_loop(self._acquire(bucket, key, cost), self._give_back)
 
@@ -143,7 +143,7 @@ class Store:
                 if endpoint is None:
                     found.append(self.ledger.decide_here(bucket, key, cost, Mode.FALLBACK))
                     continue
-                one = endpoint.begin(bucket, key, cost)
+                one = endpoint.dispatcher.begin(bucket, key, cost)
                 found.append(one)
                 if not isinstance(one, Decision):
                     begun.append((endpoint, one))
@@ -167,7 +167,7 @@ class Store:
         if endpoint is None:
             await asyncio.sleep(0)  # nothing is waited for, so other tasks may run
             return self.ledger.decide_here(bucket, key, cost, Mode.FALLBACK)
-        return await endpoint.acquire(bucket, key, cost)
+        return await endpoint.dispatcher.acquire(bucket, key, cost)
 
     async def _on_own_loop(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
         """Runs on the store's own loop what another one waits for."""
@@ -242,14 +242,14 @@ class Store:
             if look.is_set() or not served:
                 look.clear()
                 await self._places.locate()
-                self._tell_mode()
+                self._report_mode()
 
     async def _register(self) -> None:
         endpoint = self._places.at(self.registry.name)
         connection = None if endpoint is None else endpoint.link.connection
         if endpoint is None or connection is None or not self.registry.due():
             return
-        before, self._introduced = self.registry.conflict, True
+        before, self._registered = self.registry.conflict, True
         if not await self.registry.beat(connection):
             # Where nobody asks for decisions, this may be the first sign of a failover.
             self._places.look.set()
@@ -259,25 +259,25 @@ class Store:
             else:
                 LOG.info("Redis %s is used: all processes hash alike now", endpoint.address)
             self.wake()
-        self._tell_mode()
+        self._report_mode()
 
     def barred(self) -> bool:
         """Whether no server may be used, however well it is: this process may hash otherwise than
         the others. While the server with their list is unreachable, the last known answer holds."""
-        if self._introduced:
+        if self._registered:
             return bool(self.registry.conflict)
         holder = self._places.at(self.registry.name)
         return holder is not None and holder.link.connection is not None
 
     def endpoint_changed(self, endpoint: Endpoint, change: Change) -> None:
         """As of `EndpointsListener`."""
-        self._tell_mode()
+        self._report_mode()
         self._owner.endpoint_changed(str(endpoint.address), change)
 
-    def _tell_mode(self) -> None:
+    def _report_mode(self) -> None:
         mode = self.mode
-        if mode is not self._told:
-            self._told = mode
+        if mode is not self._last_mode:
+            self._last_mode = mode
             self._owner.worst_mode_changed(mode)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.strong.redis import script
-from crdtbucket.strong.rules import Place
+from crdtbucket.strong.store_rules import Place
 
 
 class StoreNames:

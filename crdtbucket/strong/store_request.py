@@ -5,7 +5,7 @@ from __future__ import annotations
 from crdtbucket._core import BucketCore
 from crdtbucket.strong.in_flight import KeyInFlight
 from crdtbucket.strong.redis.script import ScriptCall
-from crdtbucket.strong.rules import Place, Rules
+from crdtbucket.strong.store_rules import Place, Rules
 
 Item = tuple[BucketCore, Place]
 
@@ -54,7 +54,7 @@ class StoreRequest:
         self.is_in_flight = False
         self.key_in_flight: KeyInFlight | None = None
         self.mark = 0
-        """The last three belong to `InFlight`."""
+        """The last three belong to `RequestsInFlight`."""
 
 
 __all__ = ["Item", "StoreRequest"]

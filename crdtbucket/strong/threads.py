@@ -39,7 +39,7 @@ class ThreadConnection(NamedTuple):
     """A thread's connection to one server; None when the last attempt failed."""
 
     connection: BlockingConnection | None
-    beside: RedisConnection | None
+    loops_connection: RedisConnection | None
     """The connection of the event loop at that time. When that is a new one, the server may be
     another one."""
     made_ns: int
@@ -49,7 +49,7 @@ class PerThread(threading.local):
     """What each thread has of its own."""
 
     def __init__(self) -> None:
-        self.lines: weakref.WeakKeyDictionary[Endpoint, ThreadConnection] = (
+        self.connections: weakref.WeakKeyDictionary[Endpoint, ThreadConnection] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -73,8 +73,6 @@ class Threads:
         ledger = self._ledger
         if not endpoint.usable():
             return ledger.decide_here(bucket, key, cost, endpoint.health.mode_without_store)
-        if self._idle is not None:
-            return None  # the limiter is being closed, as the event loop will say
         if not ledger.in_flight.ready_for_threads:
             ledger.in_flight.count_by_key()
             return None
@@ -82,6 +80,8 @@ class Threads:
         if connection is None:
             return None
         with ledger.lock:
+            if self._idle is not None:
+                return None  # the limiter is being closed, as the event loop will say
             opened = ledger.open(bucket, key, cost, endpoint.link.fence, threaded=True)
             if isinstance(opened, Decision):
                 return opened
@@ -98,8 +98,10 @@ class Threads:
     async def stop(self) -> None:
         """Waits until the requests in flight have ended, which they do by their deadlines, and ends
         the connections."""
-        self._idle = asyncio.Event()
-        if self._in_flight:
+        with self._ledger.lock:  # no request begins after this
+            self._idle = asyncio.Event()
+            busy = self._in_flight > 0
+        if busy:
             await self._idle.wait()
         with self._ledger.lock:
             for connection in list(self._made):
@@ -200,24 +202,24 @@ class Threads:
     # ---- connections ----
 
     def _connection(self, endpoint: Endpoint) -> BlockingConnection | None:
-        lines = self._local.lines
-        line, now = lines.get(endpoint), now_ns()
-        if line is not None and line.beside is endpoint.link.connection:
-            found = line.connection
+        connections = self._local.connections
+        known, now = connections.get(endpoint), now_ns()
+        if known is not None and known.loops_connection is endpoint.link.connection:
+            found = known.connection
             if found is not None and found.closed:
                 found = None
-            elif found is None and now - line.made_ns < AGAIN_NS:
+            elif found is None and now - known.made_ns < AGAIN_NS:
                 return None
             if found is not None and (now - found.used_ns < IDLE_NS or found.alive()):
                 return found
-        elif line is not None and line.connection is not None:
-            line.connection.close()
-        beside, made = endpoint.link.connection, None
+        elif known is not None and known.connection is not None:
+            known.connection.close()
+        loops_connection, made = endpoint.link.connection, None
         with contextlib.suppress(RedisUnavailable):  # the event loop's own attempts tell why
             made = BlockingConnection(
                 endpoint.address, endpoint.link.access, self._deadline_ns / NS_PER_SECOND
             )
-        lines[endpoint] = ThreadConnection(made, beside, now)
+        connections[endpoint] = ThreadConnection(made, loops_connection, now)
         if made is not None:
             with self._ledger.lock:
                 self._made.add(made)

@@ -1,8 +1,9 @@
 """How many calls may be in flight at a server: enough to keep it busy, but no more.
 
 A server answers the calls of a connection one after another, so a call waits for all that were
-written before it. That wait is ours and not the server's: so many calls are in flight that it stays
-small beside the limit on latency, and the others wait unwritten, where no deadline runs yet.
+written before it. That wait is caused here and not by the server. So the number of calls in
+flight is bounded such that the wait stays small beside the limit on latency; the other calls wait
+unwritten, where no deadline runs yet.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class SimulatedMesh:
             for second in names[i + 1 :]:
                 self._connect(first, second, self.nodes[first].epochs, self.nodes[second].epochs)
         for node in self.nodes.values():
-            if node.up:  # a mesh that has been running: only what starts later is cautious
+            if node.up:  # a mesh that has been running: only what starts later is warming up
                 node.node.remember(node.local_ns(0))
 
     def __getitem__(self, name: str) -> SimulatedNode:

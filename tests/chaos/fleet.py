@@ -199,7 +199,7 @@ async def fleet(
 def _linked(client: Client, nodes: int) -> bool:
     stats = client.limiter.stats()
     alive = [state for state in stats.get("peers", {}).values() if state == "alive"]
-    return not stats["cautious"] and ("peers" not in stats or len(alive) == nodes - 1)
+    return not stats["warming_up"] and ("peers" not in stats or len(alive) == nodes - 1)
 
 
 async def until(holds: Callable[[], bool], seconds: float) -> float:

@@ -13,7 +13,7 @@ from tests.strong.redis_server import free_port
 
 CONFIG = {"version": 3, "hash": "0123456789abcdef", "stage": None, "reloads": 1, "refused": 0}
 WELL: dict[str, Any] = {
-    "node": "eu-1", "region": "eu", "cautious": False, "config": CONFIG,
+    "node": "eu-1", "region": "eu", "warming_up": False, "config": CONFIG,
     "ready": True, "redis": {"redis.internal:6379": "strong"},
     "buckets": [{"name": "ai-agent-inference", "mode": "strong", "capacity": 10_000}],
     "peers": [{"name": "us-1", "state": "alive", "lag": 0.12, "config": CONFIG}],

@@ -31,7 +31,7 @@ FORKS.set_forkserver_preload(
         "crdtbucket.shared.leadership",
         "crdtbucket.shared.leader_view",
         "crdtbucket.mesh.protocol.protocol_node",
-        "crdtbucket.strong.assembly",
+        "crdtbucket.strong.strong_side",
     ]
 )
 BOUND_S = 60.0

@@ -63,8 +63,8 @@ def difference(folder: Path, old: str, new: str) -> Comparison:
          ("refill 6 per 60s -> 8 per 60s (+33%): what was used stays used and comes back at that "
          "rate")),
         ("'a*': 6/minute", "", "login[a*]", "removed",
-         ("gone: keys that match a* go to another plan or to login, where what they used here does "
-         "not count")),
+         ("gone: keys that match a* go to another override or to login, where what they used "
+          "here does not count")),
         ("login", "logon", "login", "removed",
          "gone: callers that name it get UnknownBucket"),
         ("login", "logon", "logon", "added",

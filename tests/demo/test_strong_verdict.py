@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec
-from crdtbucket.demo.accounts import DecidedCall, Ledger
+from crdtbucket.demo.accounts import Accounts, DecidedCall
 from crdtbucket.demo.traffic import Traffic
 from crdtbucket.demo.verdict import RedisOutage, RunVerdict, fallback_limit, judge
 from crdtbucket.demo.words import as_dict, verdict_lines
@@ -44,7 +44,7 @@ def report(place: int, calls: list[list[Any]], held: list[int], **more: Any) -> 
 def verdict(
     *reports: dict[str, Any], records: list[int], expected: int | None = None
 ) -> RunVerdict:
-    ledger = Ledger([f"r{place}" for place in range(len(reports))])
+    ledger = Accounts([f"r{place}" for place in range(len(reports))])
     for place, one in enumerate(reports):
         ledger.report(place, one)
     made = sum(len(one["calls"]) for one in reports)

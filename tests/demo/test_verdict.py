@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec
-from crdtbucket.demo.accounts import DecidedCall, Ledger
+from crdtbucket.demo.accounts import Accounts, DecidedCall
 from crdtbucket.demo.demo_bound import Unheard, Untold
 from crdtbucket.demo.verdict import LINKED, PARTED, RegionCut, RunVerdict, judge
 from crdtbucket.demo.words import verdict_lines
@@ -41,7 +41,7 @@ def by_epoch(known: list[int]) -> dict[str, int]:
 
 
 def verdict(*reports: dict[str, Any], expected: int | None = None, cut: Any = NO_CUT) -> RunVerdict:
-    ledger = Ledger([f"r{place}" for place in range(len(reports))])
+    ledger = Accounts([f"r{place}" for place in range(len(reports))])
     for place, one in enumerate(reports):
         ledger.report(place, one)
     made = sum(len(one["calls"]) for one in reports)
@@ -187,7 +187,7 @@ def test_own_calls_that_were_decided_while_one_waited_are_unheard_too() -> None:
 
 
 def test_a_restarted_process_is_the_same_region() -> None:
-    ledger = Ledger(["r0", "r1"])
+    ledger = Accounts(["r0", "r1"])
     ledger.report(0, report(0, [[0, 10, 1, [0, 0]]], [10, 0]))
     ledger.report(0, {**report(0, [[S, 5, 1, [10, 0]]], []), "epoch": "e9"})
     ledger.report(1, report(1, [], []))
@@ -196,7 +196,7 @@ def test_a_restarted_process_is_the_same_region() -> None:
 
 
 def test_lag_is_the_age_of_the_oldest_take_that_was_not_heard() -> None:
-    ledger = Ledger(["r0", "r1"])
+    ledger = Accounts(["r0", "r1"])
     calls = [[97 * S, 10, 1, [0, 0]], [98 * S, 10, 1, [10, 0]], [99 * S, 10, 1, [20, 0]]]
     ledger.report(0, report(0, calls, [30, 0]))
     ledger.report(1, report(1, [], [10, 0]))

@@ -21,7 +21,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import crdtbucket
-from crdtbucket.cli.main import cli
+from crdtbucket.cli.commands import cli
 from tests.strong.redis_server import Server, free_port
 
 ROOT = Path(__file__).parents[2]

@@ -85,9 +85,11 @@ def test_the_test_client_of_starlette_has_a_key() -> None:
 def test_caches_are_bounded_and_hold_no_long_text() -> None:
     with pytest.raises(InvalidKey):
         client_address("1" * (module.LONGEST + 1), None, ())
+    assert [module.key_of_peer(one) for one in (None, "", "x", "::1")] == [None] * 3 + ["::/64"]
     for n in range(module.CACHED + 100):
-        client_address(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", None, ())
-    for cache in (module._parsed, module._key_of):
+        address = f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"
+        assert module.key_of_peer(address) == client_address(address, None, ()) == address
+    for cache in (module._parsed, module.key_of_peer):
         assert cache.cache_info().currsize <= module.CACHED
     before = module._parsed.cache_info().misses
     client_address("10.0.0.1", "9" * 1000, ["10.0.0.0/8"])

@@ -202,3 +202,22 @@ def test_policies_are_kept_with_a_bound() -> None:
     ]
     assert len(fields_module._policies) <= fields_module.POLICIES
     assert policy_of(specs[-1]) is policy_of(specs[-1])
+
+
+class WithQuota(BucketCore):
+    """A bucket that grants three tokens in 90 s while the store is unreachable."""
+
+    def fallback_policy(self, key: str) -> tuple[int, float]:
+        return 3, 89.5
+
+
+def test_a_denial_in_fallback_shows_the_policy_of_the_quota() -> None:
+    spec = BucketSpec("api", 1, 1, "1h")
+    bucket = WithQuota(Table(virtual=True), spec)
+    allowed, denied = (bucket.take_as("k", 1, Mode.FALLBACK) for _ in range(2))
+    assert rate_limit_fields(allowed, spec)["RateLimit-Policy"] == '"api";q=1;w=3600'
+    assert rate_limit_fields(denied, spec)["RateLimit-Policy"] == '"api";q=3;w=90'
+    detail = problem(denied, spec)["detail"]
+    assert detail.startswith("api: the store is unreachable, and this node alone grants 3 in 90 s")
+    other = take(bucket)  # in another mode
+    assert rate_limit_fields(other, spec)["RateLimit-Policy"] == '"api";q=1;w=3600'

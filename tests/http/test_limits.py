@@ -16,11 +16,12 @@ from crdtbucket import (
     InvalidSpec,
     Limiter,
     Mode,
+    RedisConfig,
     UnknownBucket,
 )
 from crdtbucket.http import Answer, FieldOptions, Limits, Request, Rule, Verdict
 from crdtbucket.http.middleware.wsgi import WSGIRequest
-from tests.strong.redis_server import Server
+from tests.strong.redis_server import Server, free_port
 
 API = BucketSpec("api", 3, 1, "1h")
 TENANT = BucketSpec("tenant", 10, 1, "1h")
@@ -172,6 +173,17 @@ def test_a_policy_stands_once_in_a_list(limiter: Limiter) -> None:
     assert fields["RateLimit"] == '"api";r=1;t=3600'
 
 
+def test_a_name_of_several_rates_takes_from_all_of_them() -> None:
+    limiter = Limiter(BucketSpec.parse_all("api", "10/hour;2/minute"))
+    limits = Limits(limiter, Rule("api"))
+    verdicts = ask(limits, *[request()] * 3)
+    assert [v.allowed for v in verdicts] == [True, True, False]
+    assert [left(limits, name, "203.0.113.9") for name in ("api:1", "api:2")] == [8, 0]
+    assert verdicts[2].fields["RateLimit"].startswith('"api:1";r=8;')
+    with pytest.raises(UnknownBucket):
+        Limits(limiter, Rule("other"))
+
+
 def test_an_impossible_cost_of_a_later_rule_takes_nothing(limiter: Limiter) -> None:
     limits = Limits(limiter, [Rule("tenant"), Rule("api", cost=4)])
     with pytest.raises(CostExceedsCapacity):
@@ -240,6 +252,24 @@ def test_fallback_is_503_where_asked_for(limiter: Limiter, reduced: bool, status
     assert limits.answer(request(), verdict).status == status
 
 
+async def test_a_denial_in_fallback_shows_the_quota_and_says_why() -> None:
+    api = BucketSpec("api", 100, 100, "1h", on_outage="quota")
+    nobody = RedisConfig(host="127.0.0.1", port=free_port())
+    async with Limiter([api], node="n", redis=nobody, consistency="strong") as limiter:
+        limits = Limits(limiter, Rule("api", cost=6), fields=FieldOptions(legacy=True))
+        assert (await limits.acquire(request())).allowed
+        verdict = await limits.acquire(request())
+        assert not verdict.allowed
+        shown = ("RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining")
+        assert [verdict.fields[name] for name in shown] == ['"api";q=10;w=3600', "10", "4"]
+        assert 2 * 360 - 100 < int(verdict.fields["Retry-After"]) <= 2 * 360
+        detail = json.loads(limits.answer(request(), verdict).body)["detail"]
+        assert detail.startswith(
+            "api: the store is unreachable, and this node alone grants 10 in 3600"
+        )
+        assert "4 of 10 left and 6 asked for; retry in " in detail
+
+
 # -- what goes back
 
 
@@ -287,3 +317,15 @@ def test_a_strong_bucket_of_a_limiter_that_is_not_open_is_an_error() -> None:
     limiter = Limiter([strong], node="n", redis="redis://127.0.0.1:1")
     with pytest.raises(CrdtbucketError, match="not open"):
         Limits(limiter, Rule("api")).acquire_sync(request())
+
+
+def test_without_a_store_denials_show_what_this_node_grants() -> None:
+    strong = BucketSpec("api", 100, 1, "1h", consistency="strong")
+    with Limiter([strong], node="n", redis="redis://127.0.0.1:1") as limiter:
+        verdicts = ask(Limits(limiter, Rule("api")), *[request()] * 11)
+        granted = sum(map(bool, verdicts))
+        denied = verdicts[-1]
+        assert str(denied.decisions[0].mode) == "fallback"
+        assert denied.fields["RateLimit-Policy"].startswith(f'"api";q={granted};w=')
+        document = json.loads(Limits(limiter, Rule("api")).answer(request(), denied).body)
+        assert f"this node alone grants {granted} in " in document["detail"]

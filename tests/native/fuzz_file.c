@@ -67,9 +67,9 @@ static void fill(table_t *t)
     t->h->named = PEER + 1;
     memcpy(t->names[PEER].text, "peer", 4);
     t->names[PEER].bytes = 4;
-    memcpy(t->notes, "notes", 5);
+    memcpy(t->handoff, "notes", 5);
     t->h->handoff_bytes[0] = 5;
-    t->h->notes = 1;
+    t->h->handoff = 1;
 }
 
 /* What of a region has anything to say. */
@@ -139,7 +139,7 @@ static void begin_epoch(table_t *t)
     t->h->warming_up_until = INT64_MIN;
     t->h->members = 1;
     t->h->open_tokens = 0;
-    t->h->notes = t->h->refused = 0;
+    t->h->handoff = t->h->refused = 0;
     t->h->view_bytes[0] = t->h->view_bytes[1] = 0;
     drop_unknown_epochs(t);
     t->h->spare_epoch = EPOCH + 1;
@@ -179,8 +179,8 @@ static void open_with_others(const table_t *t)
         sum += t->definitions[i].name_hash;
     for (uint32_t i = 0; i < h->named; i++)
         sum += t->names[i].bytes;
-    for (int64_t i = 0; h->notes && i < h->handoff_bytes[h->notes - 1]; i += 4096)
-        sum += t->notes[(h->notes - 1) * (size_t)HANDOFF_BYTES + (size_t)i];
+    for (int64_t i = 0; h->handoff && i < h->handoff_bytes[h->handoff - 1]; i += 4096)
+        sum += t->handoff[(h->handoff - 1) * (size_t)HANDOFF_BYTES + (size_t)i];
     for (int k = 0; k < SCRIPT_KEYS; k++)
         sum += rig_find(t, SCRIPT_NAME(0), k);
     sum += t->origins[h->own_origin].epoch

@@ -30,11 +30,11 @@ static void stage_map(stage_t *s, int fd)
     size_t header = 0,
            *from[] = {&header,        &p.journal,   &p.definitions, &p.nodes, &p.origins,
                       &p.workers,     &p.flush,     &p.attempts,    &p.index, &p.names,
-                      &p.notes,       &p.view,      &p.counts,      &p.hot,   &p.cold,
+                      &p.handoff,     &p.view,      &p.counts,      &p.hot,   &p.cold,
                       &p.log_version, &p.log_entry, &p.blocks};
     size_t *to[] = {&header,          &apart.journal, &apart.definitions, &apart.nodes,
                     &apart.origins,   &apart.workers, &apart.flush,       &apart.attempts,
-                    &apart.index,     &apart.names,   &apart.notes,       &apart.view,
+                    &apart.index,     &apart.names,   &apart.handoff,     &apart.view,
                     &apart.counts,    &apart.hot,     &apart.cold,        &apart.log_version,
                     &apart.log_entry, &apart.blocks};
     int regions = (int)(sizeof from / sizeof *from);

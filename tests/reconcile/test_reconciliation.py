@@ -434,7 +434,7 @@ async def test_a_cut_mesh_is_told_and_heals_without_charging_twice(path: Path) -
             limiter = Limiter.from_file(path, node=name, mesh=mesh)
             limiters.append(await stack.enter_async_context(limiter))
         a, b = limiters
-        await eventually(lambda: not (a.stats()["cautious"] or b.stats()["cautious"]))
+        await eventually(lambda: not (a.stats()["warming_up"] or b.stats()["warming_up"]))
         for proxy in proxies:
             proxy.cut()
         await eventually(lambda: a.stats()["peers"] == {"b": "suspect"})

@@ -19,8 +19,8 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, owner_name
-from crdtbucket.strong.rules import RuleBook, Rules
 from crdtbucket.strong.store_request import StoreRequest
+from crdtbucket.strong.store_rules import RuleBook, Rules
 from tests.strong.backends import Backend
 
 KEY = "k"

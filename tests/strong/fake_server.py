@@ -41,12 +41,12 @@ class FakeServer:
 
 
 def friendly(command: Command) -> bytes:
-    """What every Redis says to a greeting."""
+    """What every Redis answers to a handshake."""
     return b"+PONG\r\n" if command[0] == b"PING" else b"+OK\r\n"
 
 
 def echo(command: Command) -> bytes:
-    """A greeting is answered; other commands get their last word back."""
+    """A handshake is answered; the answer to another command is its last word."""
     if command[0] in (b"PING", b"CLIENT", b"AUTH", b"SELECT"):
         return friendly(command)
     return b"$%d\r\n%b\r\n" % (len(command[-1]), command[-1])

@@ -15,7 +15,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import LocalDecisions
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
-from crdtbucket.strong.rules import RuleBook, Rules
+from crdtbucket.strong.store_rules import RuleBook, Rules
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND

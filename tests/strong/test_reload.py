@@ -15,7 +15,7 @@ from crdtbucket.rollout.staged import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
-from crdtbucket.strong.rules import Rules
+from crdtbucket.strong.store_rules import Rules
 from tests.strong.backends import Twin as TwinBackend
 from tests.strong.books import Books, Node
 from tests.strong.redis_server import Server

@@ -17,7 +17,7 @@ from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, Column, ScriptCall, ScriptStatus
 from crdtbucket.strong.redis.topology import slot
-from crdtbucket.strong.rules import RuleBook, Rules
+from crdtbucket.strong.store_rules import RuleBook, Rules
 from tests.strong import backends, books, golden
 from tests.strong.backends import Backend, Twin
 from tests.strong.books import KEY, Books

@@ -17,6 +17,8 @@ from crdtbucket import BucketSpec, CrdtbucketError, Decision, Limiter, Mode, Red
 from crdtbucket.errors import LimiterNotOpen
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.endpoint import Endpoint
+from crdtbucket.strong.redis.blocking_connection import BlockingConnection
 from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.certificates import Authority
 from tests.strong.redis.test_redis_connection import tls_server
@@ -268,6 +270,26 @@ def test_closing_waits_for_the_calls_of_threads(server: Server) -> None:
     taken, refunded = records(server)["n1"]
     assert len(kept) == 6
     assert taken - refunded == net + sum(kept)
+
+
+def test_a_call_that_meets_the_closing_is_left_to_the_event_loop(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread has a connection by then, and has begun nothing."""
+    with limiter(server.url) as one:
+        bucket = one.bucket("b")
+        warm(bucket)
+        threads, connection = bucket.store._threads, bucket.store._threads._connection
+        (endpoint,) = bucket.store.endpoints.values()
+
+        def closed_meanwhile(endpoint: Endpoint) -> BlockingConnection | None:
+            found: BlockingConnection | None = connection(endpoint)
+            asyncio.run_coroutine_threadsafe(threads.stop(), threads._loop).result(BOUND)
+            return found
+
+        monkeypatch.setattr(threads, "_connection", closed_meanwhile)
+        assert threads.acquire(endpoint, bucket, "k", 1) is None
+        assert threads._in_flight == 0
 
 
 def test_the_connections_of_threads_end_with_them(server: Server) -> None:

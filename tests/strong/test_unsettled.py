@@ -148,7 +148,7 @@ async def test_with_a_state_dir_the_log_says_that_it_is_kept(
 ) -> None:
     with Server() as server, caplog.at_level(logging.INFO, "crdtbucket.strong"):
         consumed = await close_in_fallback(limiter(server, tmp_path), server)
-    lines = [r for r in caplog.records if "not been told" in r.getMessage()]
+    lines = [r for r in caplog.records if "not settled with Redis" in r.getMessage()]
     assert [r.levelno for r in lines] == [logging.INFO]
     assert f"{consumed - 20} tokens of 1 key" in lines[0].getMessage()
     assert str(tmp_path) in lines[0].getMessage()
@@ -159,7 +159,7 @@ async def test_without_a_state_dir_the_log_warns_of_the_tokens_that_are_lost(
 ) -> None:
     with Server() as server, caplog.at_level(logging.INFO, "crdtbucket.strong"):
         consumed = await close_in_fallback(limiter(server, None), server)
-    lines = [r for r in caplog.records if "not been told" in r.getMessage()]
+    lines = [r for r in caplog.records if "not settled with Redis" in r.getMessage()]
     assert [r.levelno for r in lines] == [logging.WARNING]
     assert f"{consumed - 20} tokens of 1 key" in lines[0].getMessage()
     assert "mesh.state_dir" in lines[0].getMessage()
@@ -173,7 +173,7 @@ async def test_what_is_settled_before_the_end_is_no_warning(
             bucket = one.bucket("b")
             bucket.refund(await bucket.acquire("k", 20), 5)
         assert await charged(server) == 15
-    assert not [r for r in caplog.records if "not been told" in r.getMessage()]
+    assert not [r for r in caplog.records if "not settled with Redis" in r.getMessage()]
 
 
 # ---- what is kept ----

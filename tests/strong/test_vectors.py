@@ -13,7 +13,7 @@ import pytest
 
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.protocol.roster import Roster
-from crdtbucket.reconcile.merging import Held, join
+from crdtbucket.reconcile.merging import HeldKey, merge_key
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.script import Arguments, Column, ScriptCall, read_owner
 from tests.strong import backends
@@ -35,12 +35,12 @@ def test_the_file_is_what_its_command_writes() -> None:
 
 def in_python(held: Holder, sent: Holder) -> Holder:
     holders = [
-        Held(
+        HeldKey(
             {read_owner(o.encode())[::-1]: tuple(c) for o, c in one["columns"].items()}, one["debt"]
         )
         for one in (held, sent)
     ]
-    found = join(holders, SPEC.capacity, SPEC.capacity + SPEC.max_debt)
+    found = merge_key(holders, SPEC.capacity, SPEC.capacity + SPEC.max_debt)
     columns = {f"{epoch:016x}:{node}": list(c) for (node, epoch), c in found.columns.items()}
     return {"debt": found.debt, "columns": columns}
 

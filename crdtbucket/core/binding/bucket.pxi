@@ -1,10 +1,5 @@
 # A bucket, as its users see it.
 
-Decisions = namedtuple("Decisions", "allowed remaining retry_after", module="crdtbucket._core")
-Decisions.__doc__ = """Answers of `take_many`, in the order of the keys: `allowed` (array of 0 and 1), `remaining` (array of whole
-tokens) and `retry_after` (array of float seconds, 0 where allowed)."""
-
-
 cdef class BucketCore(_Replica):
     """A bucket of a table: decisions on its keys. Safe to call from any thread."""
 
@@ -113,7 +108,7 @@ cdef class BucketCore(_Replica):
         return n
 
     def reset(self, object key):
-        """Gives `key` back what it lacks, but no more than was taken here and not given back: peers hear of it as of any
+        """Gives `key` back what it lacks, but no more than was taken here and not given back: peers learn of it as of any
         refund. Returns the tokens that came back. What only others have taken is theirs to give back."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n, now = clock_ns(self.t)
@@ -189,7 +184,7 @@ cdef class BucketCore(_Replica):
 
     def take_burst(self, object key, object calls, object cost=1):
         """`calls` (0 to 1,000,000) takes of `cost` at one moment, in one call: returns how many were allowed. Raises as `take`,
-        and InvalidCost for another number of calls: all of them are decided before anything else goes on."""
+        and InvalidCost for another number of calls: all of them are decided before any other call."""
         if self.choose is not None and self.of(key) is not self:
             return self.of(key).take_burst(key, calls, cost)
         cdef uint64_t lo = 0, hi = 0
@@ -210,102 +205,15 @@ cdef class BucketCore(_Replica):
     def take_many(self, keys, costs=1):
         """A take of each key, in order, at one moment: `costs` is one cost or a sequence of as many. All arguments are checked
         before anything is taken. Returns `Decisions` of arrays."""
-        return self.take_here(keys, costs) if self.choose is None else self.take_apart(keys, costs)
+        return take_keys(self, keys, costs) if self.choose is None else self.take_apart(keys, costs)
 
     def take_apart(self, keys, costs):
         """`take_many` where keys may have other limits: buckets that allow for that have a method of their own."""
-        return self.take_here(keys, costs)
+        return take_keys(self, keys, costs)
 
     def take_here(self, keys, costs):
         """`take_many` where this bucket decides on all keys."""
-        if self.table.refusal is not None:
-            raise self.table.refusal
-        if isinstance(keys, (str, bytes)):
-            raise InvalidKey(f"keys is one key, {keys!r}: pass a sequence of keys")
-        keys = tuple(keys)
-        cdef Py_ssize_t count = len(keys), i
-        cdef bint single = not hasattr(costs, "__iter__")
-        if not single:
-            costs = tuple(costs)
-            if len(costs) != count:
-                raise InvalidCost(f"{len(costs)} costs for {count} keys")
-        cdef array allowed = clone(_BYTES, count, False), remaining = clone(_INTS, count, False)
-        cdef array retry = clone(_FLOATS, count, False)
-        if not count:
-            return Decisions(allowed, remaining, retry)
-        cdef take_item_t *items = <take_item_t *>PyMem_Malloc(count * sizeof(take_item_t))
-        if not items:
-            raise MemoryError
-        cdef many_t m
-        cdef int64_t one = self.cost_of(costs) if single else 0
-        try:
-            for i in range(count):
-                key_view(<object>PyTuple_GET_ITEM(keys, i), &items[i].data, &items[i].size)
-                items[i].cost = one
-            if not single:
-                for i in range(count):
-                    items[i].cost = self.cost_of(costs[i])
-            if self.d.candidate_below:
-                self.check_costs(items, count)
-            m.t, m.slot, m.salt = self.t, self.slot, self.salt
-            m.items, m.count, m.now = items, count, clock_ns(self.t)
-            m.allowed, m.remaining, m.retry = allowed.data.as_schars, <int64_t *>remaining.data.as_longlongs, retry.data.as_doubles
-            m.at = m.hashed = 0
-            for i in range(2):
-                m.allowed_sum[i] = m.denied_sum[i] = m.granted[i] = 0
-            while m.at < count:
-                m.stopped = 0
-                take_items(&m)
-                if m.stopped:
-                    self.take_item(keys[m.at], &m)
-                elif m.at < count:
-                    self.table.pause()
-            for i in range(count):
-                if m.items[i].unnamed and many_holds(&m, &m.items[i]):
-                    self.note_name(m.items[i].entry, keys[i])
-            self.count_many(&m)
-        finally:
-            PyMem_Free(items)
-        self.wake()
-        return Decisions(allowed, remaining, retry)
-
-    cdef int check_costs(self, take_item_t *items, Py_ssize_t count) except -1:
-        """No cost is above the capacity of its own key."""
-        cdef Py_ssize_t i
-        for i in range(count):
-            keyed_hash(self.t.h.hash_key, self.salt, items[i].data, items[i].size, &items[i].lo, &items[i].hi)
-            self.fitting(items[i].hi, items[i].cost)
-        return 0
-
-    cdef void count_many(self, many_t *m):
-        """Counts what each of the two definitions has decided, where it stands by now."""
-        cdef counts_t *counts
-        cdef uint32_t slot
-        cdef int side
-        cdef int64_t i
-        for side in range(2):
-            slot = self.d.candidate if side and self.d.candidate != <uint32_t>NONE else self.slot
-            counts = &self.t.counts[slot]
-            counts.allowed += m.allowed_sum[side]
-            counts.granted += m.granted[side]
-            if not self.t.definitions[slot].shadow:
-                counts.denied += m.denied_sum[side]
-                continue
-            counts.shadowed += m.denied_sum[side]
-            for i in range(m.count):
-                if m.items[i].side == side:
-                    m.allowed[i], m.retry[i] = 1, 0.0
-
-    cdef int take_item(self, object key, many_t *m) except -1:
-        cdef outcome_t o
-        cdef take_item_t *item = &m.items[m.at]
-        cdef uint32_t slot = definition_for(self.t, self.slot, item.hi)
-        memset(&o, 0, sizeof(o))
-        self.decide(key, item.lo, item.hi, &slot, item.cost, m.now, &o)
-        item.unnamed, item.side = 0, slot != self.slot
-        many_store(m, &self.t.definitions[slot], item.side, &o)
-        m.slot = self.slot
-        return 0
+        return take_keys(self, keys, costs)
 
     def columns(self, object key):
         """What is counted for the key: {(node id, epoch): (generation, taken, refunded)}."""

@@ -90,7 +90,7 @@ cdef class _Definitions(_Memory):
         return name
 
     cdef int64_t _replace(self, uint32_t old, definition_t *made) except -1:
-        """Places a definition, which goes on where `old`, or NONE, has counted. Returns its slot. The lock is held."""
+        """Places a definition in the place of `old`, or NONE, whose counters it takes over. Returns its slot. The lock is held."""
         cdef int64_t slot = self._free_slot()
         cdef definition_t *before = NULL
         cdef int64_t now = clock_ns(&self.t)

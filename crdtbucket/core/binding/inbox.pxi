@@ -3,8 +3,8 @@
 Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns capped_columns dropped gained duplicate_epoch "
                     "answers touched mixed",
                     module="crdtbucket._core")
-Merged.__doc__ = """What a bulk merge did: counts, whether the own epoch was heard with larger counts (`duplicate_epoch`), and arrays of
-entries that the sender should hear (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
+Merged.__doc__ = """What a bulk merge did: counts, whether the sender had larger counts of the own epoch (`duplicate_epoch`), and arrays of
+entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
 have entries in it and are of a bucket that is defined otherwise here."""
 
 
@@ -31,8 +31,9 @@ cdef class _Inbox(_Outbox):
         the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `set_last_seen`; `newer`: its rates count;
         `joining`: answer all that is held; `late`: it was too long under way, so only columns that are held here rise;
-        `relays`: a byte for each node id, not 0 when some peer does not hear it: what rises in its columns is marked to be sent;
-        `memory`: the sender knows what the mesh owes, which settles what is suspect here. Raises WireError, and changes nothing, when malformed. Returns `Merged`."""
+        `relays`: a byte for each node id, not 0 when some peer is not connected to it: columns of it that rise are sent on;
+        `memory`: the sender knows the debts of the mesh, which settles what is suspect here. Raises WireError, and changes nothing,
+        when malformed. Returns `Merged`."""
         cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
         cdef merge_context_t m
         cdef merge_out_t out
@@ -103,8 +104,8 @@ cdef class _Inbox(_Outbox):
             i += 1
 
     def settle_suspects(self, bint cancelled):
-        """What was restored from a snapshot of unknown age stands from now on and is told to all; or with `cancelled` it goes,
-        but for what was taken in this life. Returns how many keys there were."""
+        """Keys that were restored from a snapshot of unknown age stand from now on and are sent to all peers; with `cancelled`
+        they are dropped, except for what was taken under this epoch. Returns how many keys there were."""
         cdef int64_t settled = 0, place, now = clock_ns(&self.t)
         for place in range(0, self.t.h.bump, SLICE):
             if place:

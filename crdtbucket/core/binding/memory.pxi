@@ -9,7 +9,8 @@ cdef class Table
 
 
 cdef class _Memory:
-    """What every part of a table uses. The parts inherit from each other so that each stands in a file of its own."""
+    """What every part of a table uses. A compiled class can stand neither in several files nor in included ones, so each part
+    of `Table` inherits from the one before it; nothing else does."""
 
     cdef table_t t
     cdef int64_t surveyed
@@ -60,7 +61,7 @@ cdef class _Memory:
         table_unlock(&self.t)
 
     cdef void pause(self) noexcept:
-        """Between two slices of long work: who waits for the table's lock, or the interpreter's, comes first."""
+        """Between two slices of long work: callers that wait for the table's lock, or the interpreter's, come first."""
         with nogil:
             let_others_in(&self.t)
 

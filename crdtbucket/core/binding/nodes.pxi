@@ -1,4 +1,4 @@
-# Who is in the mesh, and under which epochs takes count.
+# The nodes of the mesh, and the epochs under which takes count.
 
 
 cdef class _Nodes(_Definitions):
@@ -18,7 +18,7 @@ cdef class _Nodes(_Definitions):
             raise CrdtbucketError("too many epochs are remembered")
 
     def spare_epoch(self, uint64_t epoch):
-        """The epoch to open when larger counts of the running one are heard."""
+        """Sets the epoch to open when a peer has larger counts of the running one."""
         self.t.h.spare_epoch = epoch
 
     def origin(self, uint32_t node, uint64_t epoch):
@@ -33,7 +33,7 @@ cdef class _Nodes(_Definitions):
         if not found:
             raise WireError("more epochs than can be told apart")
         if self.t.origins[found].node != node:
-            raise WireError("an epoch is stated of two nodes")
+            raise WireError("two nodes are named as the owner of one epoch")
         return found
 
     @property
@@ -53,8 +53,8 @@ cdef class _Nodes(_Definitions):
                 for i in range(self.t.h.named) if self.t.names[i].bytes}
 
     def name_node(self, uint32_t node, str name not None):
-        """Gives a number that has none its name, before the first epoch of the node is told to the table; "" takes it back, which no
-        epoch may need any more. Raises CrdtbucketError when there is no memory for it, or the number is another node's."""
+        """Gives a number that has none its name, before the first epoch of the node is added to the table; "" takes it back, when
+        no epoch needs it any more. Raises CrdtbucketError when there is no memory for it, or the number is another node's."""
         self.check_node(node)
         cdef bytes text = name.encode()
         cdef node_name_t *at = &self.t.names[node]
@@ -74,7 +74,7 @@ cdef class _Nodes(_Definitions):
         set_name_bytes(at, len(text))
 
     def origins(self):
-        """(id, node, epoch, marked) of each."""
+        """(id, node, epoch, whether it has a tombstone) of each."""
         cdef uint32_t i
         return [(i, self.t.origins[i].node, self.t.origins[i].epoch, bool(self.t.origins[i].tombstone))
                 for i in range(1, MAX_ORIGINS) if self.t.origins[i].used]
@@ -84,7 +84,7 @@ cdef class _Nodes(_Definitions):
             raise CrdtbucketError(f"node ids are below {MAX_NODES}, not {node}")
 
     def set_node(self, uint32_t node, uint64_t epoch, bint connected):
-        """A member: its running epoch, and whether it is heard here directly. Returns its origin id."""
+        """Records a member: its running epoch, and whether it is connected here directly. Returns its origin id."""
         cdef uint32_t origin = self.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         if not n.known:
@@ -96,12 +96,12 @@ cdef class _Nodes(_Definitions):
         return origin
 
     def set_disconnected(self, uint32_t node):
-        """This member is not heard here directly any more. Needs no origin, so it never lacks room."""
+        """Records that a member is not connected here directly any more. Needs no origin, so it never lacks room."""
         self.check_node(node)
         self.t.nodes[node].connected = 0
 
     def set_last_seen(self, uint32_t node, int64_t at):
-        """A complete round of `node` stood for the time `at` (receipt less half the round trip, local ns)."""
+        """Records that a complete round of `node` stood for the time `at` (receipt less half the round trip, local ns)."""
         self.check_node(node)
         cdef node_t *n = &self.t.nodes[node]
         if at <= n.last_seen:
@@ -110,7 +110,7 @@ cdef class _Nodes(_Definitions):
         refresh_far(&self.t)
 
     def relay(self, uint32_t node, bint yes):
-        """Whether the rates of `node` go on with the entries sent from here: some peer does not hear it."""
+        """Sets whether the rates of `node` are relayed with the entries that are sent: some peer is not connected to it."""
         self.check_node(node)
         self.enter()
         self.t.h.relayed += yes - self.t.nodes[node].relayed
@@ -153,7 +153,7 @@ cdef class _Nodes(_Definitions):
 
     @property
     def near_ns(self):
-        """From which age (ns) of its newest news on a peer counts as silent."""
+        """A peer counts as silent when its newest update is older than this (ns)."""
         return self.t.h.near_ns
 
     @property
@@ -167,7 +167,7 @@ cdef class _Nodes(_Definitions):
 
     @property
     def refused(self):
-        """Whether no process may serve under this node's name in this life."""
+        """Whether no process may serve under this node's name in this epoch."""
         return bool(self.t.h.refused)
 
     @refused.setter

@@ -30,11 +30,11 @@ cdef class _Outbox(_Nodes):
         return count
 
     def collect_some(self, int64_t place, int64_t most=COLLECT_CHUNK):
-        """A part of a round's `collect`, of about `most` keys, from `place` on, 0 at first: (how many were, where to go on
+        """A part of a round's `collect`, of about `most` keys, from `place` on, 0 at first: (how many were, where to continue
         or -1 at the end). No take waits longer than for such a part."""
         cdef int64_t count = 0, now = clock_ns(&self.t)
         if place < 0 or place % 64:
-            raise CrdtbucketError(f"no round goes on from {place}")
+            raise CrdtbucketError(f"no round continues from {place}")
         while place >= 0 and count < most:
             self.enter()
             count += collect_round(&self.t, &place, min(most - count, SLICE), now)

@@ -28,7 +28,7 @@ cdef class _Replica(_Decider):
         return gone
 
     def open_call(self, object key, object cost=1):
-        """What a call to the common store states of a key, (low hash, high hash, generation, taken, refunded, debt in ns, wait in
+        """What a call to the common store advertises of a key, (low hash, high hash, generation, taken, refunded, debt in ns, wait in
         ns): the own column, the confirmed debt, and how long the confirmed level here keeps `cost` from passing (0: not at
         all). The key has an entry from now on; None when there is no room for one. Raises as `take`."""
         cdef uint64_t lo = 0, hi = 0
@@ -53,7 +53,7 @@ cdef class _Replica(_Decider):
     def close_call(self, object key, int64_t cost, *, bint allowed, int64_t taken, int64_t refunded, mode, debt=None,
                    int64_t wait=0):
         """Books what a call came to, and returns its Decision: `taken` and `refunded` tokens are counted here. `debt`: what
-        the store stated after it (ns), None for the confirmed debt here. `wait`: ns that a denied caller waits at least.
+        the store advertised after it (ns), None for the confirmed debt here. `wait`: ns that a denied caller waits at least.
         `cost` and the key are as in `open_call`."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t now = clock_ns(self.t)
@@ -121,9 +121,9 @@ cdef class _Replica(_Decider):
         return bool(done)
 
     def advertised(self, uint64_t lo, uint64_t hi):
-        """All that this node states of a key, by its hash: (generation, taken, refunded, debt in ns, columns of others), each
+        """All that this node advertises of a key, by its hash: (generation, taken, refunded, debt in ns, columns of others), each
         column (node id, epoch, generation, taken, refunded). None when the key has no entry. Of a suspect
-        one the debt is what was taken in this life: the store knows better what is left of the rest."""
+        one the debt is what was taken under this epoch: the store knows better what is left of the rest."""
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, origin
         cdef own_state_t s
@@ -153,7 +153,7 @@ cdef class _Replica(_Decider):
         return s.generation, s.taken, s.refunded, s.debt_ns, others
 
     def adopt(self, uint64_t lo, uint64_t hi, int64_t debt, bint same, columns):
-        """Joins the store's statement of a key: its debt (ns) and the columns for which that stands, each (origin id, generation,
+        """Merges what the store advertises of a key: its debt (ns) and the columns that this debt contains, each (origin id, generation,
         taken, refunded), the own one included. `same`: the debt is in this definition, so it may be adopted. False when the
         key has no entry."""
         cdef int64_t now = clock_ns(self.t)

@@ -1,4 +1,4 @@
-# A table that several processes of a host use at once: its header, who uses it, who leads.
+# A table that several processes of a host use at once: its header, its processes, and the one that leads.
 
 
 def read_header(const uint8_t[::1] data):
@@ -128,7 +128,7 @@ cdef class _Sharing(_Inbox):
         self.claim()
 
     def lead(self):
-        """Tries to become the one process that speaks to the peers; True when it is. The thread that asked holds the lead until
+        """Tries to become the one process that is connected to the peers; True when it is. The thread that asked holds the lead until
         `yield_lead` or its end: then another process gets it."""
         if self.leading:
             return True
@@ -152,18 +152,18 @@ cdef class _Sharing(_Inbox):
 
     @property
     def leader(self):
-        """The number of the process that speaks to the peers, or last did; 0 for none."""
+        """The number of the process that leads, or led last; 0 for none."""
         return self.t.h.leader
 
     def read_handoff(self):
-        """What the process that leads, or led last in this life of the node, left for the next; b"" for nothing."""
+        """What the process that leads, or led last in this epoch of the node, left for the next leader; b"" for nothing."""
         cdef uint32_t at = self.t.h.handoff
         if not at:
             return b""
         return PyBytes_FromStringAndSize(<const char *>self.t.handoff + (at - 1) * HANDOFF_BYTES, self.t.h.handoff_bytes[at - 1])
 
     def write_handoff(self, bytes data not None):
-        """Replaces the notes; they are there whole, or the old ones are."""
+        """Replaces the hand-over to the next leader, whole or not at all."""
         cdef uint32_t place = 1 if self.t.h.handoff == 1 else 0
         cdef uint8_t *at = self.t.handoff + place * HANDOFF_BYTES
         if len(data) > HANDOFF_BYTES or not back(&self.t, at, len(data) + 1):
@@ -181,7 +181,7 @@ cdef class _Sharing(_Inbox):
         view_show(&self.t, len(data))
 
     def read_view(self):
-        """What the process that leads showed last in this life of the node, whole; b"" for nothing."""
+        """What the process that leads showed last in this epoch of the node, whole; b"" for nothing."""
         cdef int64_t got = -1
         cdef uint8_t *copy
         if not self.t.h.view_bytes[0] and not self.t.h.view_bytes[1]:

@@ -8,7 +8,7 @@ cdef class Table(_Sharing):
                   int max_names=10_000, epoch=None, int fd=-1, host=None, bint join=False):
         """`fd`: of a file that other processes map, too; the table does not close it. It is empty, and `host` is then what the
         header is to say: (boot id, pid space, time space, owner); or it is a table that was checked. `join`: others use it now,
-        so its epoch goes on."""
+        so its epoch continues."""
         cdef uint64_t key[2]
         cdef int error
         cdef bint made = True
@@ -131,14 +131,14 @@ cdef class Table(_Sharing):
         return pruned >= 0
 
     def remove_tombstone(self, uint64_t epoch):
-        """Columns of this epoch count again, from what is stated of them: whoever was taken for dead runs. It is
-        announced to the peers again."""
+        """Columns of this epoch count again, as peers advertise them: the process that was taken for dead runs. It is announced
+        to the peers again."""
         cdef uint32_t origin = origin_find(&self.t, epoch)
         if origin:
             origin_return(&self.t, origin)
 
     def release(self, uint64_t epoch):
-        """Forgets a marked epoch; its id may be used again."""
+        """Forgets an epoch that has a tombstone; its id may be used again."""
         cdef uint32_t origin = origin_find(&self.t, epoch)
         if origin and self.t.origins[origin].tombstone:
             self.t.origins[origin].used = 0
@@ -147,7 +147,7 @@ cdef class Table(_Sharing):
 
     def digest(self, uint64_t first, uint64_t last, int64_t most=INT64_MAX, bint all_entries=False):
         """Of indebted quiet entries (with `all_entries` of all) whose hash (high half) is in [first, last]: (entries, sum of fingerprints, sum of debts in ns,
-        where to go on or 0), at most about `most`."""
+        where to continue or 0), at most about `most`."""
         cdef uint64_t total = 0, debt = 0, following = 0
         cdef int64_t count, now = clock_ns(&self.t)
         with nogil:

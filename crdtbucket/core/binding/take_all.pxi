@@ -45,6 +45,8 @@ cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list he
     cdef int64_t n
     for i in range(len(items)):
         bucket, key, cost = items[i]
+        if bucket is not None and bucket.choose is not None:
+            bucket = bucket.of(key)
         if bucket is None or (table is not None and bucket.table is not table):
             raise TypeError("only buckets of one table can be taken from together: pass those of one limiter")
         table = bucket.table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
@@ -163,12 +162,22 @@ async def _deny(scope: Scope, receive: Receive, send: Send, answer: Answer) -> N
 
 
 def _encoded(fields: Mapping[str, str]) -> RawFields:
-    return [(_raw_name(name), value.encode("latin-1")) for name, value in fields.items()]
+    names = _names
+    return [(names[name], value.encode("latin-1")) for name, value in fields.items()]
 
 
-@functools.lru_cache(maxsize=64)
-def _raw_name(name: str) -> bytes:
-    return name.lower().encode("latin-1")
+class _Names(dict[str, bytes]):
+    """Names of fields as bytes; those of limits are few, whatever a program adds to an answer."""
+
+    def __missing__(self, name: str) -> bytes:
+        raw = name.lower().encode("latin-1")
+        if len(self) < KEPT_NAMES:
+            self[name] = raw
+        return raw
+
+
+KEPT_NAMES = 64
+_names = _Names()
 
 
 __all__ = ["KEY", "ASGILimitMiddleware", "ASGIRequest"]

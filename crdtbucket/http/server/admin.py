@@ -68,7 +68,7 @@ class Admin:
                 headers={"WWW-Authenticate": 'Bearer realm="crdtbucket"'},
             )
 
-    async def status(self, _: web.BaseRequest) -> web.Response:
+    async def status(self, _: web.BaseRequest) -> web.StreamResponse:
         """What an operator asks first."""
         return respond(self._status())
 
@@ -77,14 +77,14 @@ class Admin:
         return {
             **self._views.peers_now(),
             "ready": not self._views.not_ready(),
-            "cautious": stats["cautious"],
+            "warming_up": stats["warming_up"],
             "buckets": self._views.buckets_now(),
             "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
             "config": stats["config"],
             "rollout": stats.get("rollout"),
         }
 
-    async def doctor(self, _: web.BaseRequest) -> web.Response:
+    async def doctor(self, _: web.BaseRequest) -> web.StreamResponse:
         """Examines the node's file, and from here everything that the file names."""
         from crdtbucket.doctor.examination import examine  # for those who ask
 
@@ -96,7 +96,7 @@ class Admin:
         checks = [one.as_dict() for one in found]
         return respond({"ok": all(one.level != "wrong" for one in found), "checks": checks})
 
-    async def reset(self, request: web.BaseRequest) -> web.Response:
+    async def reset(self, request: web.BaseRequest) -> web.StreamResponse:
         """Gives back what is charged to a key, as far as this node has charged it."""
         body = await read(request, bodies.Reset)
         bucket = self._limiter.bucket(body.bucket)
@@ -113,7 +113,7 @@ class Admin:
         )
         return respond({"given_back": given_back, "remaining": now.remaining, "limit": now.limit})
 
-    async def rollout(self, request: web.BaseRequest) -> web.Response:
+    async def rollout(self, request: web.BaseRequest) -> web.StreamResponse:
         """Moves the roll-out of the newest version, here and at all nodes that have it."""
         body = await read(request, bodies.Steer)
         who = request.remote or "the socket"
@@ -135,7 +135,7 @@ class Admin:
         )
         return respond(state)
 
-    async def reload(self, request: web.BaseRequest) -> web.Response:
+    async def reload(self, request: web.BaseRequest) -> web.StreamResponse:
         """Brings the file as it is now into force, all of it or nothing."""
         who = request.remote or "the socket"
         try:

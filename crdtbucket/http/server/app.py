@@ -10,7 +10,8 @@ from aiohttp import HttpVersion11, web
 from prometheus_client import CollectorRegistry
 
 from crdtbucket.base.clock import now_ns
-from crdtbucket.http.refusal import JSON, Refusal, refusal_of
+from crdtbucket.http.json_answer import JSON
+from crdtbucket.http.refusal import Refusal, refusal_of
 from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server.admin import Admin
 from crdtbucket.http.server.calls import Calls, respond
@@ -65,10 +66,10 @@ class Api:
 
         return web.Server(self._handle, request_factory=request)
 
-    async def _openapi(self, _: web.BaseRequest) -> web.Response:
+    async def _openapi(self, _: web.BaseRequest) -> web.StreamResponse:
         return web.Response(body=self._document, content_type=JSON)
 
-    async def _counts(self, _: web.BaseRequest) -> web.Response:
+    async def _counts(self, _: web.BaseRequest) -> web.StreamResponse:
         return respond(self.metrics.counts())
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -13,7 +13,8 @@ from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import CrdtbucketError, ReservationDenied
 from crdtbucket.http.fields import problem, rate_limit_fields
-from crdtbucket.http.refusal import JSON, Refusal, in_words, problem_response, read, refusal_of
+from crdtbucket.http.json_answer import JsonAnswer
+from crdtbucket.http.refusal import Refusal, in_words, problem_response, read, refusal_of
 from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.handle_store import HandleStore
@@ -89,11 +90,15 @@ class Calls:
                   replies.TakeManyReply, bodies.TakeMany, decides, asks),
         ]  # fmt: skip
 
-    async def take(self, request: web.BaseRequest) -> web.Response:
+    async def take(self, request: web.BaseRequest) -> web.StreamResponse:
         """Takes tokens; 429 when they are not there."""
         body = await read(request, bodies.Take)
         bucket = self._limiter.bucket(body.bucket)
-        decision = await bucket.acquire(body.key, body.cost)
+        place = bucket.of(body.key)
+        if place.immediate:
+            decision = place.take(body.key, body.cost)
+        else:
+            decision = await place.acquire(body.key, body.cost)
         self._weigh(bucket, body.key, body.cost, decision.allowed)
         if not decision.allowed:
             return self._denied(decision, request.path)
@@ -104,12 +109,12 @@ class Calls:
             extra["id"] = self.takes.put(RefundableTake(bucket, decision), end, now)
         return self._answer(decision, extra)
 
-    async def peek(self, request: web.BaseRequest) -> web.Response:
+    async def peek(self, request: web.BaseRequest) -> web.StreamResponse:
         """What a take would get; 200 whatever it is."""
         body = await read(request, bodies.Peek)
         return self._answer(self._limiter.bucket(body.bucket).peek(body.key, body.cost), {})
 
-    async def refund(self, request: web.BaseRequest) -> web.Response:
+    async def refund(self, request: web.BaseRequest) -> web.StreamResponse:
         """Gives a take back. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Refund)
         if (answer := await self._of_its_worker(body.id, request)) is not None:
@@ -129,7 +134,7 @@ class Calls:
             take.done, take.tokens = True, body.tokens
         return respond({"refunded": take.refunded})
 
-    async def reserve(self, request: web.BaseRequest) -> web.Response:
+    async def reserve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Takes an estimate until it is committed, or its time is over."""
         body = await read(request, bodies.Reserve)
         bucket = self._limiter.bucket(body.bucket)
@@ -152,7 +157,7 @@ class Calls:
         name = self.reservations.put(OpenReservation(bucket, reservation), end, now)
         return self._answer(decision, {"id": name})
 
-    async def commit(self, request: web.BaseRequest) -> web.Response:
+    async def commit(self, request: web.BaseRequest) -> web.StreamResponse:
         """Charges the true cost. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Commit)
         if (answer := await self._of_its_worker(body.id, request)) is not None:
@@ -170,14 +175,16 @@ class Calls:
         held.reservation.commit(body.actual)
         return respond({"actual": body.actual, "late": held.late})
 
-    async def _of_its_worker(self, handle: str, request: web.BaseRequest) -> web.Response | None:
+    async def _of_its_worker(
+        self, handle: str, request: web.BaseRequest
+    ) -> web.StreamResponse | None:
         """The answer of the worker that gave a handle out, if that is another one."""
         owner = None if self._siblings is None else self._siblings.owner(handle)
         if self._siblings is None or owner is None:
             return None
         return await self._siblings.forward(owner, request)
 
-    async def take_many(self, request: web.BaseRequest) -> web.Response:
+    async def take_many(self, request: web.BaseRequest) -> web.StreamResponse:
         """Decides on each take on its own, or on all together; checks all before any is made."""
         body = await read(request, bodies.TakeMany)
         groups: dict[Bucket, list[int]] = {}
@@ -207,7 +214,7 @@ class Calls:
         self._weigh_all(body.takes, results)
         return respond({"results": results})
 
-    async def _take_together(self, takes: list[bodies.Peek], path: str) -> web.Response:
+    async def _take_together(self, takes: list[bodies.Peek], path: str) -> web.StreamResponse:
         answer = await self._limiter.acquire_all((one.bucket, one.key, one.cost) for one in takes)
         results = [
             {name: getattr(decision, name) for name in ONE_OF_MANY} for decision in answer.decisions
@@ -244,7 +251,7 @@ class Calls:
             heavy = self.heavy[name] = HeavyKeys(COUNTED_KEYS, half_life, now)
         heavy.add(key, cost, allowed, now)
 
-    def _answer(self, decision: Decision, extra: dict[str, Any]) -> web.Response:
+    def _answer(self, decision: Decision, extra: dict[str, Any]) -> web.StreamResponse:
         if extra:
             return respond({**decision_json(decision), **extra}, self._fields(decision))
         # As `json.dumps(decision_json(decision))` writes it, in a quarter of the time.
@@ -253,13 +260,11 @@ class Calls:
             f'"remaining": {decision.remaining}, "retry_after": {decision.retry_after!r}, '
             f'"reset_after": {decision.reset_after!r}, "mode": "{decision.mode.value}"}}'
         )
-        fields = self._fields(decision)
-        fields["Content-Type"] = JSON
-        return web.Response(body=text.encode(), headers=fields)
+        return JsonAnswer(text, self._fields(decision))
 
     def _denied(
         self, decision: Decision, path: str, extra: dict[str, Any] | None = None
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         document = problem(
             decision,
             decision.bucket.spec_of(decision.key),
@@ -291,9 +296,9 @@ def decision_json(decision: Decision) -> dict[str, Any]:
     }
 
 
-def respond(document: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:
+def respond(document: dict[str, Any], headers: dict[str, str] | None = None) -> JsonAnswer:
     """A success."""
-    return web.Response(body=json.dumps(document).encode(), content_type=JSON, headers=headers)
+    return JsonAnswer(json.dumps(document), headers or {})
 
 
 __all__ = ["Calls", "decision_json", "respond"]

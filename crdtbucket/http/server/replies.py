@@ -181,7 +181,7 @@ class StatusReply(PeersReply):
     """What an operator asks first."""
 
     ready: bool
-    cautious: Annotated[bool, Field(description="It has not heard the mesh yet.")]
+    warming_up: Annotated[bool, Field(description="It has not heard the mesh yet.")]
     buckets: list[BucketInfo]
     redis: Annotated[dict[str, str], Field(description="The mode of each endpoint.")]
     config: OwnConfigInfo

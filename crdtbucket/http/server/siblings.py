@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from crdtbucket.http.refusal import JSON
+from crdtbucket.http.json_answer import JSON
 
 LOG = logging.getLogger("crdtbucket.http")
 _HANDLE = re.compile(r"w(\d+)_")

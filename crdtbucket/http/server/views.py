@@ -62,7 +62,7 @@ class Views:
                   always=True),
         ]  # fmt: skip
 
-    async def buckets(self, _: web.BaseRequest) -> web.Response:
+    async def buckets(self, _: web.BaseRequest) -> web.StreamResponse:
         """Every bucket with its mode and counts."""
         return respond({"buckets": self.buckets_now()})
 
@@ -85,7 +85,7 @@ class Views:
             )
         return found
 
-    async def keys(self, request: web.BaseRequest, bucket: str) -> web.Response:
+    async def keys(self, request: web.BaseRequest, bucket: str) -> web.StreamResponse:
         """The keys for which most tokens were asked here."""
         found = self._limiter.bucket(bucket)
         count = _top(request)
@@ -104,7 +104,7 @@ class Views:
         ]
         return respond({"bucket": found.spec.name, "counted": COUNTED, "keys": keys})
 
-    async def peers(self, _: web.BaseRequest) -> web.Response:
+    async def peers(self, _: web.BaseRequest) -> web.StreamResponse:
         """The nodes of the mesh, none without one."""
         return respond(self.peers_now())
 
@@ -126,11 +126,11 @@ class Views:
         ]
         return {"node": me, "region": self._limiter.region, "peers": peers}
 
-    async def health(self, _: web.BaseRequest) -> web.Response:
+    async def health(self, _: web.BaseRequest) -> web.StreamResponse:
         """The event loop turns."""
         return respond({"status": "ok"})
 
-    async def ready(self, _: web.BaseRequest) -> web.Response:
+    async def ready(self, _: web.BaseRequest) -> web.StreamResponse:
         """503 while this node drains, may not serve, or has not heard the mesh yet."""
         reason = self.not_ready()
         if reason:
@@ -141,7 +141,7 @@ class Views:
         """Why no traffic should come here; "" when it should."""
         if self.draining:
             return "this node is about to end"
-        if self._limiter.stats()["cautious"]:
+        if self._limiter.stats()["warming_up"]:
             return "this node has not heard the mesh yet, and serves only a part of its share"
         for bucket in self._limiter.buckets.values():
             try:
@@ -151,7 +151,7 @@ class Views:
             break
         return ""
 
-    async def metrics(self, _: web.BaseRequest) -> web.Response:
+    async def metrics(self, _: web.BaseRequest) -> web.StreamResponse:
         """In the text format of Prometheus."""
         if self._siblings is not None:
             self._server_metrics.add_up(await self._siblings.gather(COUNTS))

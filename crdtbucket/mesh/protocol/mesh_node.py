@@ -111,9 +111,10 @@ class MeshNode:
 
     def refuse(self, conflict: NodeConflict) -> None:
         """Stops serving: every decision raises `conflict` from now on."""
+        if self.table.refusal is None:
+            log.error("%s serves no more: %s", self.name, conflict)
         self.table.refusal = conflict
         self.table.refused = True  # the other processes that share the table refuse, too
-        log.error("%s", conflict)
         if self.on_conflict is not None:
             self.on_conflict(conflict)
 

@@ -76,6 +76,7 @@ class MeshNetwork:
         self._refusals = Refusals(self.counters)
         self._rng = rng or random.Random()
         self._on_conflict = on_conflict
+        self._name_is_used = False
         sources = list(providers(config.peers) if discoveries is None else discoveries)
         self._discovered = Discovered(sources, self._rng)
         self._observers: set[PeerConnection] = set()
@@ -228,7 +229,9 @@ class MeshNetwork:
             raise HandshakeError(Reason.BUSY, text, peer) from error
 
     def _own_name_used(self, error: NodeConflict) -> None:
-        LOG.error("%s: give every process a node name of its own", error)
+        if not self._name_is_used:  # it is found again at every attempt to link
+            LOG.error("%s: give every process a node name of its own", error)
+        self._name_is_used = True
         if self._on_conflict is not None:
             self._on_conflict(error)
 

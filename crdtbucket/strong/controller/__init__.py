@@ -1,1 +1,1 @@
-"""When the mode of a Redis server changes, and who is told."""
+"""When the mode of a Redis server changes, and who is notified."""

@@ -1,4 +1,4 @@
-"""When an endpoint counts as slow or gone, and what it must show before it is trusted again."""
+"""When an endpoint counts as slow or unreachable, and what it must show before it is used again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPANS = {
 
 @dataclass(frozen=True)
 class ControllerSettings:
-    """The patience of a mode controller; spans in seconds.
+    """The settings of a mode controller; spans in seconds.
 
     Raises `InvalidSpec`, naming the field and the range, for a value that cannot be used.
     """

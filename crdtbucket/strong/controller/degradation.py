@@ -1,4 +1,4 @@
-"""What strong buckets do when Redis is slow or gone."""
+"""The settings for a Redis that is slow or unreachable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Scope = Literal["node", "fleet"]
 
 @dataclass(frozen=True)
 class Degradation:
-    """What strong buckets do when Redis is slow or gone, and who is told."""
+    """What strong buckets do when Redis is slow or unreachable, and who is notified."""
 
     on_outage: OnOutage = "quota"
     """How to decide in an outage, for buckets that do not say it: by a small static `quota`, as in
@@ -35,7 +35,7 @@ class Degradation:
     """An http(s) URL that every change is posted to, as JSON."""
     expected_nodes: int | None = None
     """How many processes share the limits at least, 1 to 1,000,000: with fewer known, the quota is
-    that of so many. A process that starts while Redis is gone has nothing else to go by."""
+    divided among so many. A process that starts while Redis is unreachable knows nothing else."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidSpec`."""

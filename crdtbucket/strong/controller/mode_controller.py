@@ -13,8 +13,8 @@
        |                      fallback                      |
        +----------------------------------------------------+
 
-One `Controller` for each Redis endpoint. It is told what becomes of every call, it has no clock
-and does nothing itself.
+There is one `Controller` for each Redis endpoint. Its methods are called with the outcome of every
+request; it has no clock and does no I/O.
 
 **Too slow**: the quantile of the answers of the window has been over the limit for a whole window,
 and is so in the last fifth of it. A time-out is a slow answer. **Alone**, where `degraded` is
@@ -27,15 +27,16 @@ deadline, and the return asks for a quantile of the answers within the deadline.
 between two that are so far apart, or three refusals at least 50 ms apart. A server whose answers
 come late is slow, not gone, for as long as one comes within every `outage_after`.
 
-**How soon**, under traffic: an outage is told `outage_after` after its first call, and a gap
-between two calls; slowness of all answers a window, a deadline and `1 - quantile` of a window
-after its first call.
+**How soon**, under traffic: an outage is found `outage_after` and one gap between two requests
+after its first request; slowness of all answers is found a window, a deadline and `1 - quantile` of
+a window after its first request.
 
 **How often**: with `least_return_gap` of a minute there are at most 2 k + 1 switches in any k
 minutes, for every k, whatever Redis does: at most 3 in any one minute, and 2 a minute in the long
-run. At most 2 in any one minute cannot be had: left, back within seconds of a failover, and left
-again at once make 3, and to save one either a return would have to wait a minute after any outage,
-or callers of a Redis that is gone. Leaving strong never waits. A return to strong waits until
+run. A limit of two switches in any one minute is impossible: leaving strong, returning after a
+quick failover and leaving again is already three. To save one of them, either a return would have
+to wait a minute after any outage, or callers would wait for a Redis that is unreachable. Leaving
+strong never waits. A return to strong waits until
 there is room for itself and for leaving again right after, and a step between eventual and fallback
 until there is room for it; Redis is asked in neither. It follows that two returns are
 `least_return_gap` apart, and that the first after a quiet time comes as soon as Redis is stable;
@@ -81,13 +82,13 @@ class Controller:
     def __init__(
         self, settings: ControllerSettings, now: int, degraded: Mode = Mode.EVENTUAL
     ) -> None:
-        """Starts strong; slowness leads to `degraded`: eventual, or fallback for a node that hears
-        no others, where it takes deadlines that pass."""
+        """Starts strong; slowness leads to `degraded`: eventual, or fallback for a node without a
+        mesh, which leaves strong only when deadlines pass."""
         if degraded not in (Mode.EVENTUAL, Mode.FALLBACK):
             fix = "latency can lead to eventual or fallback"
             raise InvalidSpec(f"degraded is {degraded!r}", fix, "degraded")
         self.mode = Mode.STRONG
-        self.reason = "nothing stands against it"
+        self.reason = "nothing speaks against it"
         self.since = now
         """When it came into this mode (local ns)."""
         self._settings, self._degraded = settings, Mode(degraded)
@@ -127,14 +128,14 @@ class Controller:
     def answered(
         self, now: int, latency_ns: int, *, late: bool = False, wrote: bool = True
     ) -> Change | None:
-        """A good reply came. `late`: its call was told as `timed_out` before, and counted slow.
+        """A good reply came. `late`: `timed_out` was called for it before, and counted it as slow.
         `wrote`: whether the server wrote for it; else it says nothing of whether it can."""
         slow = latency_ns > self._limit_ns
         silent = self._outage.silence_ns(now)
         if wrote:
             self._outage.clear()
         else:
-            self._outage.heard()
+            self._outage.answered_without_write()
         if self.mode is Mode.STRONG:
             return None if late else self._counted(now, slow=slow, lost=False)
         self._probes.ended(good=True)

@@ -1,4 +1,4 @@
-"""What operators are told when a bucket's mode changes, and the URL that it may be posted to."""
+"""The notice of a change of mode, and the check of the URL that notices are posted to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an endpoint is gone: silence while calls are open, or nothing but failures."""
+"""Whether an endpoint is unreachable: silence while calls are open, or only failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Failure(Enum):
     REFUSED = "refused"
     """Nobody listens."""
     LOST = "lost"
-    """The connection went away under the call."""
+    """The connection ended while the call was open."""
     TIMED_OUT = "timed_out"
     """No connection could be made in time, so the call was not sent."""
     READONLY = "readonly"
@@ -35,7 +35,8 @@ class Failure(Enum):
 
 
 WRITES = (Failure.READONLY, Failure.OOM, Failure.SCRIPT, Failure.AUTH)
-"""What may fail for writes alone: an answer for which nothing was written is no proof against."""
+"""Failures that may concern writes alone: an answer for which the server wrote nothing does not
+refute them."""
 
 
 class OutageWatch:
@@ -43,12 +44,12 @@ class OutageWatch:
 
     def __init__(self, outage_after_ns: int) -> None:
         self.silent_since: int | None = None
-        """When the first call went out, or passed its deadline, that nothing was heard after."""
+        """When the first call was sent, or passed its deadline, after which no answer came."""
         self._outage_after_ns = outage_after_ns
         self.clear()
 
     def clear(self) -> None:
-        """A good answer came, or there is another server: nothing stands against it."""
+        """A good answer came, or there is another server: nothing speaks against it."""
         self.silent_since = None
         self._failing_since: int | None = None
         self._last_bad = 0
@@ -57,8 +58,8 @@ class OutageWatch:
         self._last_failure: Failure | None = None
         self._why = ""
 
-    def heard(self) -> None:
-        """An answer came, and nothing was written for it."""
+    def answered_without_write(self) -> None:
+        """An answer came for which the server wrote nothing."""
         self.silent_since = None
         if self._last_failure not in WRITES:
             self.clear()

@@ -1,4 +1,4 @@
-"""What an endpoint that was left must show before it is asked again, and who may look at it."""
+"""What an endpoint that was left must show before it is used again, and when it is probed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Probes:
         self.start(now - self._least_ns)
 
     def due_at(self) -> int:
-        """When the next may go out (ns); one that never told its end blocks until then too."""
+        """When the next may be sent (ns); one whose end was never reported blocks it so long."""
         return self._last + (self._longest_ns if self._under_way else self._interval_ns)
 
     def claim(self, now: int) -> bool:

@@ -95,7 +95,7 @@ class Webhook:
             await self._pause(pause)
         self.failed += 1
         LOG.warning(
-            "%s was not told of %s -> %s at %s: %s",
+            "%s did not take the notice of %s -> %s at %s: %s",
             masked_url(self._url),
             notice.before,
             notice.after,

@@ -1,4 +1,4 @@
-"""What a connection to Redis shows and proves: user, password, database, TLS, its name."""
+"""Credentials, TLS and client name for connections to Redis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLIENT_NAME = "crdtbucket"
 
 @dataclass(frozen=True)
 class Access:
-    """How to come in at a server. Its repr shows no secret."""
+    """Credentials and TLS settings for one server. Its repr shows no secret."""
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -24,7 +24,7 @@ class Access:
 
 
 def tls_context(config: RedisConfig) -> ssl.SSLContext | None:
-    """The TLS of connections, None without. Reads files, so it is made once, not per connection.
+    """The TLS context of connections, None without TLS. It reads files, so it is made only once.
 
     The server's certificate must be signed by `tls_ca`, without it by the system's authorities,
     and be of the host called. Raises `ConfigError` for a file that fails.
@@ -53,7 +53,7 @@ def tls_context(config: RedisConfig) -> ssl.SSLContext | None:
 def server_access(
     config: RedisConfig, tls: ssl.SSLContext | None, client_name: str = CLIENT_NAME
 ) -> Access:
-    """The way into the servers that hold the data. `tls`: from `tls_context`."""
+    """The credentials for the servers that hold the data. `tls`: from `tls_context`."""
     target = config.target
     # Redis takes printable ASCII only, and no spaces.
     name = re.sub("[^!-~]", "-", client_name)
@@ -61,7 +61,7 @@ def server_access(
 
 
 def sentinel_access(config: RedisConfig, tls: ssl.SSLContext | None) -> Access:
-    """The way into the sentinels, which have a password of their own, or none."""
+    """The credentials for the sentinels, which have a password of their own, or none."""
     return Access(password=config.sentinel_password, tls=tls)
 
 

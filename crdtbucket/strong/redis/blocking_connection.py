@@ -15,7 +15,7 @@ from crdtbucket.base.address import Address
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.strong.controller.lateness import Newest
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.login import check, greeting, silent, unreachable
+from crdtbucket.strong.redis.login import check, handshake, silent, unreachable
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
 
@@ -28,7 +28,7 @@ class BlockingConnection:
     """For one thread at a time. Ended by `close`, or when nobody holds it any more."""
 
     def __init__(self, address: Address, access: Access, timeout: float) -> None:
-        """Connects and is let in within `timeout` seconds for each step. Raises
+        """Connects and logs in, within `timeout` seconds for each step. Raises
         `RedisUnavailable`."""
         self.address = address
         self.latency_ns = 0
@@ -42,7 +42,7 @@ class BlockingConnection:
         try:
             self._socket = self._connected(access, timeout)
             self._newest = Newest(self._socket)
-            self._let_in(access, timeout)
+            self._log_in(access, timeout)
         except TimeoutError as error:
             self.close()
             raise silent(address, access, timeout) from error
@@ -126,8 +126,8 @@ class BlockingConnection:
             made.close()
             raise
 
-    def _let_in(self, access: Access, timeout: float) -> None:
-        steps = greeting(access, ())
+    def _log_in(self, access: Access, timeout: float) -> None:
+        steps = handshake(access, ())
         patience = round(timeout * NS_PER_SECOND)
         self._wait_at_most(patience)
         self._send(b"".join(encode(*step) for step in steps))

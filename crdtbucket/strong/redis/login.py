@@ -1,4 +1,4 @@
-"""What is said first on a connection to Redis, and what its refusals mean."""
+"""The handshake of a connection to Redis, and what refusals mean."""
 
 from __future__ import annotations
 
@@ -21,34 +21,36 @@ Step = tuple[str | int, ...]
 _AUTH, _NAME = "AUTH", "CLIENT"
 
 
-async def greet(address: Address, access: Access, scripts: Sequence[str], ask: SendCommand) -> None:
+async def shake_hands(
+    address: Address, access: Access, scripts: Sequence[str], ask: SendCommand
+) -> None:
     """Log in, choose the database, load scripts, and see that it serves: in one round trip.
 
     `ask` sends a command and returns its reply to come. Raises `RedisUnavailable`.
     """
-    steps = greeting(access, scripts)
+    steps = handshake(access, scripts)
     replies = [ask(*step) for step in steps]  # all are sent before the first is awaited
     for step, coming in zip(steps, replies, strict=True):
         check(address, access, step, await coming)
 
 
 def check(address: Address, access: Access, step: Step, reply: object) -> None:
-    """Raises `RedisUnavailable` when the reply to a step of the greeting keeps us out."""
+    """Raises `RedisUnavailable` when the reply to a handshake's step refuses the connection."""
     if isinstance(reply, RedisUnavailable):
         if reply.kind != "lost":
             raise reply
-        text = f"{reply} before it let us in: does its port want TLS (rediss://)?"
+        text = f"{reply} before the handshake ended: does its port want TLS (rediss://)?"
         raise RedisUnavailable(text, reply.kind) from reply
     if not isinstance(reply, RedisErrorReply):
         return
     if step[0] == _NAME:
-        # It serves people who look at CLIENT LIST; a user without the right to it still works.
+        # The name helps people who look at CLIENT LIST; a user without that right works as well.
         LOG.debug("Redis at %s does not take a client name: %s", address, reply)
         return
     raise _refusal(address, access, step, reply)
 
 
-def greeting(access: Access, scripts: Sequence[str]) -> list[Step]:
+def handshake(access: Access, scripts: Sequence[str]) -> list[Step]:
     """The commands that log in, choose the database, load scripts and see that it serves."""
     steps: list[Step] = []
     if access.password is not None:
@@ -116,4 +118,4 @@ def unreachable(address: Address, error: OSError) -> RedisUnavailable:
     return RedisUnavailable(f"{text}correct {where}", "refused")
 
 
-__all__ = ["LOG", "check", "greet", "greeting", "silent", "unreachable"]
+__all__ = ["LOG", "check", "shake_hands", "handshake", "silent", "unreachable"]

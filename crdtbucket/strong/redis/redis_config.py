@@ -1,4 +1,4 @@
-"""Which Redis strong mode uses, and how long it is waited for."""
+"""Which Redis strong mode uses, and how long it waits for it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RedisConfig:
     deadline: float = 0.05
     """Seconds for a decision, 0.001 to 10; then it is made here and settled later."""
     connect_timeout: float = 1.0
-    """Seconds to connect and to be let in, 0.01 to 60."""
+    """Seconds to connect and to log in, 0.01 to 60."""
     retention: float = 3600.0
     """Seconds for which a full key's records stay: longer than the longest outage, up to 366
     days."""

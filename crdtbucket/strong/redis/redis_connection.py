@@ -18,7 +18,7 @@ from crdtbucket.base.deadline import within
 from crdtbucket.errors import CrdtbucketError, RedisUnavailable
 from crdtbucket.strong.controller.lateness import Newest, lateness_of
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.login import greet, silent, unreachable
+from crdtbucket.strong.redis.login import shake_hands, silent, unreachable
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
 
 OnReply = Callable[[object], None]
@@ -59,9 +59,9 @@ class Batch:
 class RedisConnection(asyncio.Protocol):
     """Made by `open`. Use it on its event loop only."""
 
-    def __init__(self, address: Address, on_lost: OnLost | None = None) -> None:
+    def __init__(self, address: Address) -> None:
         self.address = address
-        self._on_lost = on_lost
+        self._on_lost: OnLost | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = ReplyReader()
@@ -87,12 +87,12 @@ class RedisConnection(asyncio.Protocol):
         scripts: Sequence[str] = (),
         on_lost: OnLost | None = None,
     ) -> RedisConnection:
-        """Connect, be let in, choose the database and load `scripts`, all within `timeout` s.
+        """Connects, logs in, chooses the database and loads `scripts`, all within `timeout` s.
 
         `on_lost` is called once when the connection has ended, by either side, after every open
-        call has been told. Raises `RedisUnavailable`.
+        call has got that error. Raises `RedisUnavailable`.
         """
-        connection = cls(address, on_lost)
+        connection = cls(address)
         try:
             await within(timeout, connection._start(access, scripts))
             connection._check_open()
@@ -105,6 +105,7 @@ class RedisConnection(asyncio.Protocol):
         except BaseException:
             connection.abort()
             raise
+        connection._on_lost = on_lost
         return connection
 
     # -- calls
@@ -158,11 +159,11 @@ class RedisConnection(asyncio.Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended, or been told to."""
+        """Whether it has ended, or is ending."""
         return self._lost is not None
 
     def abort(self) -> None:
-        """End it at once, waiting for nothing. Open calls are told in the loop's next turns."""
+        """Ends it at once. Open calls get the error in the next turns of the loop."""
         self._end(RedisConnectionLost(f"the connection to Redis at {self.address} was closed here"))
 
     # -- what the event loop calls
@@ -187,7 +188,7 @@ class RedisConnection(asyncio.Protocol):
                     read, batch.arrived_ns = batch, now - self._unread_ns(batch, now)
                 on_reply(reply)
         except GarbledReply as error:
-            # Which reply belongs to which call can no longer be told.
+            # It is not known any more which reply belongs to which call.
             what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
             self._end(RedisConnectionLost(what, "script"))
         if not calls:
@@ -203,7 +204,7 @@ class RedisConnection(asyncio.Protocol):
         if self._lost is None:
             why = f" ({exc})" if exc else ""
             self._lost = RedisConnectionLost(f"Redis at {self.address} closed the connection{why}")
-        # One turn's work each, so that a callback that fails takes no other's answer away.
+        # One callback each, so that one that fails does not keep others from their answers.
         for on_reply, _ in self._calls:
             self._loop.call_soon(on_reply, self._lost)
         self._calls.clear()
@@ -222,7 +223,7 @@ class RedisConnection(asyncio.Protocol):
             await loop.create_unix_connection(lambda: self, address.path)
         else:
             await loop.create_connection(lambda: self, address.host, address.port, ssl=access.tls)
-        await greet(address, access, scripts, partial(asked, self))
+        await shake_hands(address, access, scripts, partial(asked, self))
 
     def _flush(self) -> None:
         if self._gathered:  # else they filled a batch, and have left

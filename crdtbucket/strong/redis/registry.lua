@@ -1,5 +1,5 @@
 #!lua
---[[ A process shows itself among those that use this Redis, whole or not at all.
+--[[ Registers a process among those that use this Redis, whole or not at all.
 
 KEYS[1]  a hash with a field for each process, "epoch:node": "seen share print state group": the
          second of Redis' time at which it was last seen, the share of every limit that it may grant
@@ -13,12 +13,13 @@ ARGV     1 field    the caller's             5 most     the share that its setti
          4 least    groups that it is to       9 group    the caller's
                     reckon with at least
 
-Answer   {groups, share, field, print}: how many there are, each of one or more processes, and the share that the caller may take
-         from now on; the last two of a process that uses this Redis and hashes otherwise, so that
-         the caller may not; empty when there is none.
+Answer   {groups, share, field, print}: how many groups there are, each of one or more processes, and
+         the share that the caller may take from now on. The last two are those of a process that
+         uses this Redis and hashes keys otherwise, so that the caller may not use it; else empty.
 
-The shares of all groups are never more than the whole: a process that comes gets what the others leave, until they have heard of it and left more. What is written is the larger one of `using`
-and the new share, so that an answer which is lost changes nothing. ]]
+The shares of all groups are never more than the whole: a new process gets what the others leave,
+and more once they have seen it and left more. The larger one of `using` and the new share is
+written, so that a lost answer changes nothing. ]]
 
 local WHOLE = 1000000000
 local field, print, most = ARGV[1], ARGV[2], tonumber(ARGV[5])

@@ -37,7 +37,7 @@ PROBE = script.Arguments(BucketSpec("probe", 1_000, 1_000), 0, 60_000)
 
 @dataclass(frozen=True)
 class WantedShare:
-    """What a process would grant of every limit when Redis is gone."""
+    """What a process would grant of every limit while Redis is unreachable."""
 
     ratio: float = 0.1
     """The share that its settings give it."""
@@ -58,8 +58,8 @@ class Registry:
         """`wish` is asked at every beat."""
         self.name = f"{prefix}nodes".encode()
         self.processes = 1
-        """Processes seen in the last minute, this one included, those of one group as one; it stays
-        while Redis is gone."""
+        """Processes seen in the last minute, this one included, those of one group as one; the
+        number stays while Redis is unreachable."""
         self.seen = False
         """Whether they were ever counted."""
         self.conflict = ""
@@ -86,7 +86,8 @@ class Registry:
     def sharing(self, known: int) -> int:
         """Among how many every limit is shared when Redis is gone; `known`: nodes of the mesh.
 
-        More than there are while others have not heard of this process: they would grant its part.
+        It is more than there are while other processes do not know this one: they would grant its
+        part.
         """
         wish = self._wish()
         nodes = max(known, self.processes, wish.least)

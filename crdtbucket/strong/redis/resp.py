@@ -58,7 +58,7 @@ class RedisErrorReply(CrdtbucketError):
         return _KIND_OF.get(self.code, "script")
 
     def __str__(self) -> str:
-        # What a server says may hold what it was told, and ends up in logs: not without end.
+        # The text may repeat what was sent, and it is logged: so its length is bounded.
         return self.message[:_SHOWN]
 
 

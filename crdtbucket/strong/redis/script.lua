@@ -18,8 +18,8 @@ ARGV      1 capacity   tokens                   8 fence     which of the process
 Answer   {status, debt s, debt ns (rounded up), taken, refunded} of the record as it stands now and,
          when whole, owner, birth, taken, refunded of every record.
 status   0 denied  1 allowed, or settled
-         2 unknown: the column brings more than `stated` owes, or there is no record of the caller
-           while it owes something, so send it whole; nothing was changed
+         2 unknown: the column brings more than the `stated` debt, or there is no record of the
+           caller while it states a debt, so send it whole; nothing was changed
          3 fenced: a later connection has asked since; nothing was changed
 An error "CRDTBUCKET ..." says that the key holds something else; nothing was changed.
 
@@ -185,7 +185,7 @@ if level then
     s = (time - ns) / NS
   end
 end
--- What is owed under a higher ceiling stays owed: a caller with a lower one forgives none of it.
+-- A debt under a higher ceiling stays: a caller with a lower ceiling forgives none of it.
 local over_ns = (s - most_s) * NS + ns - most_ns
 if (over_ns > 0 or (over_ns == 0 and rest > most_rest)) and s < LONGEST then
   most_s, most_ns, most_rest = s, ns, rest
@@ -205,7 +205,7 @@ local function answer(status)
   return {status, up_s, up_ns, own and own[TAKEN] or 0, own and own[REFUNDED] or 0}
 end
 
--- The caller's news: every record becomes the join of itself and the column.
+-- What the caller brings: every record becomes the merge of itself and its column.
 
 -- Tokens in the counts `x` that a holder of `y` has not counted.
 local function gain(x, y)
@@ -225,7 +225,7 @@ end
 local raised, created = {}, false
 
 -- Answers the tokens that the column brought. The higher birth wins whole.
-local function join(name, column)
+local function merge(name, column)
   local one = records[name]
   if not one then
     if column[TAKEN] + column[REFUNDED] > 0 then
@@ -278,11 +278,11 @@ if whole then
   for name, one in pairs(columns) do
     local held = records[name]
     local list = held and held[BIRTH] >= one[BIRTH] and brings or strange
-    list[#list + 1] = join(name, one)
+    list[#list + 1] = merge(name, one)
   end
 
-  -- What it brings on top of what is owed here; but for columns of which nothing was known, which
-  -- may be history, no more than it states.
+  -- The debt here and what the caller brings. Columns of which nothing was known may be history:
+  -- for them no more is added than the caller states as its debt.
   count(total(brings))
   local here_s, here_ns, here_rest = s, ns, rest
   s, ns = s + stated_s, ns + stated_ns
@@ -295,7 +295,8 @@ if whole then
   count(total(strange))
   lower(most_s, most_ns, most_rest)
 
-  -- Or what it lacks on top of what it states: no less is owed by either, so the smaller is true.
+  -- Or the debt that the caller states and what it lacks. Either one covers everything, so the
+  -- smaller one holds.
   -- Levels of another definition are not compared.
   if comparable then
     here_s, here_ns, here_rest = s, ns, rest
@@ -310,7 +311,7 @@ else
     brought = 0
   end
   if brought > 0 then
-    -- of what was taken long ago, refill has paid a part: only levels tell how much
+    -- refill has paid a part of what was taken long ago: only levels say how much
     local more_s, more_ns, more_rest = span(min(brought, ceiling))
     local short = (more_s - stated_s) * NS + more_ns - stated_ns
     local owes = stated_s + stated_ns > 0
@@ -318,7 +319,7 @@ else
       return answer(UNKNOWN)
     end
   end
-  join(owner, column)
+  merge(owner, column)
   count(own and brought or 0)
 end
 

@@ -52,7 +52,7 @@ class Column:
 class ScriptCall:
     """One call on the Redis key `key`: the caller's column, then a cost to take, or 0 to settle.
 
-    `fence` numbers the connections of the process; `debt_ns` is what the caller's level states.
+    `fence` numbers the connections of the process; `debt_ns` is the debt of the caller's level.
     `others` are the columns of the other processes that the caller knows; with them, the entry is
     whole, and its level may be adopted. None for a plain call.
     """

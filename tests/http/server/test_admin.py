@@ -95,7 +95,7 @@ async def test_the_status_of_a_node() -> None:
         status, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
         assert status == 200
         assert (answer["node"], answer["region"], answer["peers"]) == ("eu-1", "eu", [])
-        assert (answer["ready"], answer["cautious"], answer["redis"]) == (True, False, {})
+        assert (answer["ready"], answer["warming_up"], answer["redis"]) == (True, False, {})
         assert [one["name"] for one in answer["buckets"]] == ["api"]
 
 

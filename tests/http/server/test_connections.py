@@ -97,7 +97,9 @@ async def test_one_that_does_not_read_its_answers_is_hung_up_on() -> None:
 
 
 async def test_a_flood_of_connections_leaves_those_that_are_served() -> None:
-    async with serving(max_connections=4, **{**QUICK, "idle_deadline": 60}) as client:
+    # No connection of the flood ends, and makes room for one more, before all of them are there.
+    deadlines = {**QUICK, "head_deadline": 5, "idle_deadline": 60}
+    async with serving(max_connections=4, **deadlines) as client:
         reader, writer = await client.connect()
         writer.write(WHOLE)
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")

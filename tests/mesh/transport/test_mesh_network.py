@@ -300,6 +300,17 @@ async def test_two_processes_with_one_name_are_both_told() -> None:
             assert not mesh_one.links.all()
 
 
+async def test_a_name_that_is_used_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    found: list[NodeConflict] = []
+    mesh_one = MeshNetwork(RecordingNode("twin", epoch=1), config(), on_conflict=found.append)
+    async with running(mesh_one):
+        mesh_two = MeshNetwork(RecordingNode("twin", epoch=2), config(mesh_one.address))
+        async with running(mesh_two):
+            await eventually(lambda: len(found) >= 3)
+    lines = [one for one in caplog.messages if "a node name of its own" in one]
+    assert len(lines) == 2  # of each process
+
+
 async def test_a_second_process_with_a_peers_name_does_not_push_it_out() -> None:
     a, first = RecordingNode("a"), RecordingNode("b", epoch=1)
     async with pair(a, first) as (mesh_a, _):

@@ -504,7 +504,7 @@ async def test_a_real_server_lets_us_in(server: Server) -> None:
         assert await ask(connection, "PING") == b"PONG"
 
 
-async def test_the_greeting_is_one_write_and_holds_what_was_asked() -> None:
+async def test_the_handshake_is_one_write_and_holds_what_was_asked() -> None:
     async with fake() as server:
         access = Access("me", "pw", 2, client_name="me-1")
         async with connected(server, access, scripts=["return 1", "return 2"]):
@@ -562,7 +562,7 @@ async def test_a_password_where_none_is_asked_for(server: Server) -> None:
         (b"PING", b"HTTP/1.1 400\r\n", "really a Redis", "script"),
     ],
 )
-async def test_a_refused_greeting_is_told(
+async def test_a_refused_handshake_is_explained(
     refused: bytes, answer: bytes, told: str, kind: str
 ) -> None:
     def refuse(command: Command) -> bytes:
@@ -620,7 +620,7 @@ async def test_a_server_that_says_nothing_or_hangs_up() -> None:
             return b""
 
         server.answer = hang_up
-        with pytest.raises(RedisUnavailable, match="before it let us in") as caught:
+        with pytest.raises(RedisUnavailable, match="before the handshake ended") as caught:
             await RedisConnection.open(
                 server.address, Access(), 5.0, on_lost=lambda _, error: lost.append(error)
             )

@@ -1,4 +1,4 @@
-"""What strong buckets need beside themselves, put together."""
+"""Puts together what the strong buckets of one limiter need: rules, ledger, store, notices."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.registry import WantedShare
 from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments
-from crdtbucket.strong.rules import RuleBook, Rules
 from crdtbucket.strong.store import Store
+from crdtbucket.strong.store_rules import RuleBook, Rules
 from crdtbucket.strong.strong_bucket import StrongBucket
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ LOG = logging.getLogger("crdtbucket.strong")
 
 
 class StrongSide:
-    """The strong buckets of one limiter: their rules, their store, who hears of modes."""
+    """The strong buckets of one limiter: their rules, their store, and the notices of modes."""
 
     def __init__(
         self,
@@ -85,13 +85,15 @@ class StrongSide:
         )
 
     def arguments(self, spec: BucketSpec, max_debt: int) -> Arguments:
-        """How a bucket of this definition talks to Redis. Raises `InvalidSpec` where it cannot."""
+        """The arguments of the script for this definition. Raises `InvalidSpec` for one that the
+        script cannot compute."""
         return Arguments(spec, max_debt, self._config.retention_ms)
 
     def outages(
         self, on_outage: OnOutage, ratio: float, scope: Scope, expected_nodes: int | None
     ) -> None:
-        """What buckets do in an outage from now on that do not say it; `follow` them all then."""
+        """Changes what buckets without an `on_outage` of their own do in an outage. Call `follow`
+        for every bucket afterwards."""
         self._degradation = replace(
             self._degradation,
             on_outage=on_outage,
@@ -104,11 +106,11 @@ class StrongSide:
         return bucket in self._rules
 
     def most(self, tokens: int) -> int:
-        """So many tokens of capacity and debt together, or as many as Redis can count."""
+        """`tokens` of capacity and debt together, or as many as Redis can count exactly."""
         return min(tokens, MOST_TOKENS)
 
     def follow(self, bucket: Bucket) -> None:
-        """A bucket that is new, or was defined anew, asks as its definition says, if it asks."""
+        """A bucket is new or redefined: if it is strong, the store follows its definition."""
         if not isinstance(bucket, StrongBucket):
             return
         rules, candidate = self._rules_of(bucket.spec, bucket.max_debt), None
@@ -124,21 +126,21 @@ class StrongSide:
 
     def join(self, machine: MeshNode | None) -> None:
         """Before the start: `machine` is this node's part in the mesh, if there is one. The mesh
-        carries the counts of its own table alone, so strong buckets beside a shared table do
-        without it."""
+        carries only the counts of the main table, so strong buckets beside a shared table do
+        not use it."""
         self._machine = machine if self._table is self._tables.main else None
 
     def resume(self, kept: bytes | None, directory: str) -> None:
-        """Before the start: this node keeps its state in `directory`, and `kept` is what it had
-        still to tell Redis at the end of its last life; None when there was none that is restored.
-        Raises `MeshError` when that cannot be read."""
+        """Before the start: this node keeps its state in `directory`, and `kept` is what its
+        previous epoch left unsettled; None when no previous epoch is restored. Raises `MeshError`
+        when `kept` cannot be read."""
         if self._table is not self._tables.main:
             return  # the state is that of the main table alone
         self._state_dir = directory
         self._previous_epoch = None if kept is None else previous_epoch.load(kept)
 
     def unsettled_state(self) -> bytes:
-        """What is to be kept for the next life. From any thread."""
+        """What the next epoch of this node needs to settle. From any thread."""
         if self.store is None or self._table is not self._tables.main:
             return previous_epoch.dump(self._previous_epoch or PreviousEpoch())
         unsettled = list(self.store.ledger.unsettled.pending.items())  # a copy, of one step
@@ -146,7 +148,7 @@ class StrongSide:
         return previous_epoch.dump(PreviousEpoch(rows, self.store.servers()))
 
     async def start(self) -> None:
-        """Connects to Redis, as far as that can be had."""
+        """Connects to Redis, as far as that is possible."""
         machine = self._machine
         roster = Roster(self._table, self._node) if machine is None else machine.roster
         ledger = Ledger(
@@ -158,7 +160,7 @@ class StrongSide:
             nodes=self._sharing,
             on_unsettled=self._wake,
         )
-        # Alone, with nobody to hear from, each process would spend the whole limit.
+        # Without a mesh a process learns nothing of the others, and would spend the whole limit.
         degraded = Mode.FALLBACK if machine is None else Mode.EVENTUAL
         previous = self._previous_epoch
         self.store = Store(
@@ -190,7 +192,7 @@ class StrongSide:
             await self._webhook.aclose()
 
     def stats(self) -> dict[str, Any]:
-        """Numbers of settling, and of each endpoint by its address; none before the start."""
+        """Figures of the settling, and of each endpoint by its address; none before the start."""
         store = self.store
         if store is None:
             return {}
@@ -212,7 +214,7 @@ class StrongSide:
         what = f"{unsettled.tokens()} tokens of {keys} key{'' if keys == 1 else 's'}"
         if self._state_dir:
             LOG.info(
-                "closed; Redis has not been told of %s: they are kept in %s, and settled when this "
+                "closed; %s are not settled with Redis: they are kept in %s, and settled when this "
                 "node starts again",
                 what,
                 self._state_dir,
@@ -222,7 +224,7 @@ class StrongSide:
             if self._table is not self._tables.main:
                 fix = "A process that shares a table keeps none: close it while Redis is reached"
             LOG.warning(
-                "closed; Redis has not been told of %s: nobody will charge them. %s", what, fix
+                "closed; %s are not settled with Redis, which will never charge them. %s", what, fix
             )
 
     def _wake(self) -> None:
@@ -230,12 +232,12 @@ class StrongSide:
             self.store.wake()
 
     def _nodes(self) -> int:
-        """Processes that share the limits, as far as is known."""
+        """How many processes share the limits, as far as is known."""
         known = 1 if self._machine is None else self._machine.known()
         return known if self.store is None else max(known, self.store.registry.processes)
 
     def _sharing(self) -> int:
-        """Among how many a limit is shared when Redis is gone."""
+        """Among how many processes a limit is divided while Redis is unreachable."""
         known = 1 if self._machine is None else self._machine.known()
         return known if self.store is None else self.store.registry.sharing(known)
 
@@ -252,7 +254,7 @@ class StrongSide:
             return
         ratio = float(how.fallback_ratio)
         LOG.warning(
-            "Redis did not tell how many processes share the limits, so that is not known: each "
+            "Redis did not say how many processes share the limits, so that is not known: each "
             "that starts now may grant %g of every limit, N of them N x %g, which is more than the "
             "limit with more than %d. Set expected_nodes to how many there are",
             ratio,

@@ -1,0 +1,51 @@
+"""What do calls cost that are built on a take: reservations, several buckets, the decorator?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.measure import Case, Comparison, Scale, one_key
+from benchmarks.peers import PLENTY
+from crdtbucket import BucketSpec, Limiter, limited
+
+QUESTION = "what does a call that is built on `take` cost?"
+KEY = "tenant-42"
+SLOWER = 10
+"""These rows make so many times fewer calls."""
+
+
+def comparisons(scale: Scale) -> Iterator[Comparison]:
+    """Each way of taking, beside the plain take of one hot key."""
+    specs = [BucketSpec(name, PLENTY, 1_000_000) for name in ("a", "b")]
+    limiter = Limiter(specs, max_keys=1_000)
+    bucket = limiter.bucket("a")
+    both = [("a", KEY, 1), ("b", KEY, 1)]
+
+    def reserve() -> None:
+        with bucket.reserve(KEY, 10) as reservation:
+            reservation.commit(5)
+
+    def reserve_all() -> None:
+        with limiter.reserve_all([("a", KEY, 10), ("b", KEY, 10)]) as held:
+            held.commit(5, 5)
+
+    def plain(key: str) -> str:
+        return key
+
+    calls = scale.pick(400_000, 200_000, 2_000)
+    rows = {
+        "a Python call of nothing": ("plain(key)", {"plain": plain}),
+        "limiter.bucket(name).take(key)": ('limiter.bucket("a").take(key)', {"limiter": limiter}),
+        "a call of a limited function": (
+            "call(key)",
+            {"call": limited(bucket, key=lambda key: key)(plain)},
+        ),
+        "take and refund": ("bucket.refund(bucket.take(key))", {"bucket": bucket}),
+        "take_all of two": ("take_all(both)", {"take_all": limiter.take_all, "both": both}),
+        "reserve and commit": ("reserve()", {"reserve": reserve}),
+        "reserve_all of two": ("reserve_all()", {"reserve_all": reserve_all}),
+    }
+    cases = [Case("take", one_key("take(key)", calls, take=bucket.take, key=KEY))]
+    for name, (statement, names) in rows.items():
+        cases.append(Case(name, one_key(statement, calls // SLOWER, key=KEY, **names)))
+    yield Comparison("one hot key", ("ns a call",), cases)

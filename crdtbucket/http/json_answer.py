@@ -1,0 +1,62 @@
+"""A whole answer of JSON that goes out in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
+
+JSON = "application/json"
+
+
+class JsonAnswer(web.StreamResponse):
+    """A response whose head and body are one text, written at once when it is prepared.
+
+    aiohttp's own response collects its fields and writes itself in five steps, which cost more than
+    a decision and all that is said of it. A client that does not read is waited for as by those.
+    """
+
+    def __init__(
+        self, text: str, fields: Mapping[str, str], status: int = 200, media: str = JSON
+    ) -> None:
+        super().__init__(status=status)
+        self._text = text
+        self._fields = fields
+        self._media = media
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Writes the answer."""
+        if self._keep_alive is None:
+            # An older client would have to be told that the connection stays: it is closed.
+            self._keep_alive = request.keep_alive and request.version >= (1, 1)
+        protocol = request.protocol
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        body = self._text.encode()
+        start, date = _start(self.status, self._media), rfc822_formatted_time()
+        fields = "".join([f"{name}: {value}\r\n" for name, value in self._fields.items()])
+        end = "\r\n" if self._keep_alive else "Connection: close\r\n\r\n"
+        head = f"{start}{len(body)}\r\nDate: {date}\r\n{fields}{end}"
+        transport.write(head.encode("latin-1") + body)
+        if protocol.writing_paused:
+            await protocol._drain_helper()
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """The end is written already."""
+
+
+@lru_cache(maxsize=64)
+def _start(status: int, media: str) -> str:
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"Content-Type: {media}\r\nContent-Length: "
+    )
+
+
+__all__ = ["JSON", "JsonAnswer"]
