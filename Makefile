@@ -58,8 +58,8 @@ test: $(STAMPS)/dev redis promtool
 	$(PYTEST) -m "not slow"
 
 check: $(STAMPS)/dev redis wrk
-	$(PYTEST) -m slow
 	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
+	$(PYTEST) -m slow
 
 bench: $(STAMPS)/bench wrk
 	$(BIN)/python -m benchmarks --quick
