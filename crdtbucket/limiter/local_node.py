@@ -201,9 +201,8 @@ class LocalNode:
             address=config.advertise or "",
             handoff=handoff,
         )
-        node.on_conflict = self._refused
+        node.subscribe(refusal=self._refused, rollout=hear)
         node.advertise(self._running, row_of(self._position))
-        node.on_rollout = hear
         self.machine = node
         if config.state_dir is not None:
             self._take_state(StateDir(config.state_dir, self.identity.node), node, goes_on=goes_on)

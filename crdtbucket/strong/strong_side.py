@@ -177,7 +177,7 @@ class StrongSide:
         if self._degradation.webhook is not None:
             self._webhook = Webhook(self._degradation.webhook)
         if machine is not None:
-            machine.on_store_unreachable = ledger.unsettled.push
+            machine.subscribe(entries_without_store=ledger.unsettled.push)
         await self.store.start()
         self._warn_of_strangers(self.store)
         for bucket in self._buckets:
@@ -267,7 +267,7 @@ class StrongSide:
         for bucket in self._buckets:
             bucket.mode = mode
         if self._machine is not None:
-            self._machine.store_unreachable = mode is not Mode.STRONG
+            self._machine.advertise_store(reachable=mode is Mode.STRONG)
 
     def endpoint_changed(self, address: str, change: Change) -> None:
         """As of `StoreOwner`."""

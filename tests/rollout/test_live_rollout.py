@@ -478,7 +478,7 @@ class Fleet:
     def start(self, name: str) -> None:
         node = self.mesh[name]
         reload = self.reloads[name] = Reloaded(node.table, name)
-        node.node.on_rollout = reload.rolling.hear
+        node.node.subscribe(rollout=reload.rolling.hear)
 
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds)):

@@ -55,7 +55,7 @@ class StrongNode:
             RuleBook({self.bucket: Rules(self.arguments, on_outage, quota)}),
             nodes=sim.node.known,
         )
-        sim.node.on_store_unreachable = self.ledger.unsettled.push
+        sim.node.subscribe(entries_without_store=self.ledger.unsettled.push)
         self.in_flight: list[KeyInFlight] = []
         self._settle_later()
 
@@ -74,19 +74,22 @@ class StrongNode:
     def lose_redis(self) -> None:
         """Cut off from Redis, its connection ended: what is under way is given up and runs,
         unheard."""
-        self.away = self.sim.node.store_unreachable = True
+        self.away = True
+        self.sim.node.advertise_store(reachable=False)
         self.fence += 1
         for flight in self._give_up():
             self.ledger.connection_ended(flight.ask)
 
     def time_out(self) -> None:
         """Redis is silent for too long: what is under way is given up, and heard late."""
-        self.away = self.sim.node.store_unreachable = True
+        self.away = True
+        self.sim.node.advertise_store(reachable=False)
         self._give_up()
 
     def find_redis(self) -> None:
         """Redis answers again."""
-        self.away = self.sim.node.store_unreachable = False
+        self.away = False
+        self.sim.node.advertise_store(reachable=True)
 
     def _give_up(self) -> list[KeyInFlight]:
         self._present()

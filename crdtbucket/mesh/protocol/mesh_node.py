@@ -54,11 +54,9 @@ class MeshNode:
         self.table = table
         self.name, self.region, self.address = name, region, address
         self._waker: Waker | None = None
-        self.on_conflict: Callable[[NodeConflict], None] | None = None
-        self.on_rollout: Callable[[wire.Rollout], None] | None = None
-        """Called with the state of a newer version that a peer advertises."""
-        self.on_store_unreachable: Callable[[array[int]], None] | None = None
-        """Called with the entries that a peer has sent that cannot reach the common store."""
+        self._on_refusal: Callable[[NodeConflict], None] | None = None
+        self._on_rollout: Callable[[wire.Rollout], None] | None = None
+        self._on_entries_without_store: Callable[[array[int]], None] | None = None
         rng, now, interval_ns = random.Random(seed), table.now(), config.gossip_interval_ns
         self.roster = Roster(table, name)
         self.members = Membership(table, config, self.roster, name, now)
@@ -115,8 +113,8 @@ class MeshNode:
             log.error("%s serves no more: %s", self.name, conflict)
         self.table.refusal = conflict
         self.table.refused = True  # the other processes that share the table refuse, too
-        if self.on_conflict is not None:
-            self.on_conflict(conflict)
+        if self._on_refusal is not None:
+            self._on_refusal(conflict)
 
     def disconnected(self, name: str, now: int, *, ended: bool = False) -> None:
         """The link to this peer is gone; what was taken since is kept for it. `ended`: the peer's
@@ -178,15 +176,26 @@ class MeshNode:
         the state of the newest version that it has."""
         self.members.updates.advertise(config, rollout)
 
-    @property
-    def store_unreachable(self) -> bool:
-        """Whether this node cannot reach the common store, which peers are told."""
-        return bool(self._out.flags & wire.STORE_UNREACHABLE)
-
-    @store_unreachable.setter
-    def store_unreachable(self, unreachable: bool) -> None:
+    def advertise_store(self, *, reachable: bool) -> None:
+        """From now on peers are told whether this node reaches the common store."""
         flag = wire.STORE_UNREACHABLE
-        self._out.flags = self._out.flags & ~flag | (flag if unreachable else 0)
+        self._out.flags = self._out.flags & ~flag | (0 if reachable else flag)
+
+    def subscribe(
+        self,
+        *,
+        refusal: Callable[[NodeConflict], None] | None = None,
+        rollout: Callable[[wire.Rollout], None] | None = None,
+        entries_without_store: Callable[[array[int]], None] | None = None,
+    ) -> None:
+        """From now on these are called; what is None stays as it is.
+
+        `refusal`: this node refuses to serve. `rollout`: the state of a newer version that a peer
+        advertises. `entries_without_store`: the entries that came from a peer which cannot reach
+        the common store."""
+        self._on_refusal = refusal or self._on_refusal
+        self._on_rollout = rollout or self._on_rollout
+        self._on_entries_without_store = entries_without_store or self._on_entries_without_store
 
     # ---- in ----
 
@@ -235,8 +244,8 @@ class MeshNode:
         visibility = self.members.visibility
         unseen = {*visibility.unseen_by(link)}
         self.members.receive(link, frame, now)
-        if frame.rollout is not None and self.on_rollout is not None:
-            self.on_rollout(frame.rollout)
+        if frame.rollout is not None and self._on_rollout is not None:
+            self._on_rollout(frame.rollout)
         self._relays.begin(sorted({*visibility.unseen_by(link)} - unseen), now)
 
     def _follow_epoch(self, link: PeerState, frame: wire.Frame) -> None:
@@ -252,8 +261,8 @@ class MeshNode:
         memory = self._memory.peer_has_memory(link)
         merged = self._merger.merge(link, frame, resolved, now, memory=memory)
         self._relays.merged(link, merged.touched, now)
-        if frame.flags & wire.STORE_UNREACHABLE and self.on_store_unreachable is not None:
-            self.on_store_unreachable(merged.touched)
+        if frame.flags & wire.STORE_UNREACHABLE and self._on_entries_without_store is not None:
+            self._on_entries_without_store(merged.touched)
         link.answers.update(dict.fromkeys(merged.answers))
         if link.answers and now - link.answered_at >= FLUSH_GAP_NS:
             return self._out.answer(link, now)

@@ -263,7 +263,7 @@ def test_the_younger_of_two_with_one_name_tells_its_owner() -> None:
     mesh.advance(1.0)
     told: list[NodeConflict] = []
     node = mesh["A"].node
-    node.on_conflict = told.append
+    node.subscribe(refusal=told.append)
     with pytest.raises(NodeConflict):
         node.connected(NodeInfo("A", "there", 99, "", 10**18), local(mesh, "A"))
     assert len(told) == 1
