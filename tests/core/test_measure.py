@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from fractions import Fraction
 
 import pytest
@@ -121,10 +122,14 @@ def test_definitions_come_and_change_beside_surveys() -> None:
 
     watcher = threading.Thread(target=look)
     watcher.start()
-    for number in range(500):
+    deadline = time.monotonic() + 60
+    number = 0
+    while number < 500 or (len(seen) < 2 and time.monotonic() < deadline):
         bucket.define(BucketSpec("b", 100, 100 + number % 2))
-        BucketCore(table, BucketSpec(f"other {number}", 10, 1))
-        bucket.take(f"old {number}", 1)
+        BucketCore(table, BucketSpec(f"other {number % 500}", 10, 1))
+        if number < 500:
+            bucket.take(f"old {number}", 1)
+        number += 1
     done.set()
     watcher.join(60)
     assert len(seen) > 1
