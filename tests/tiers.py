@@ -39,6 +39,7 @@ SLOW = (
     "tests/test_compositions.py::test_cell",
     "tests/test_compositions.py::test_what_is_forgotten_is_seen",
     "tests/test_docs.py::test_the_site_is_built",
+    "tests/test_model.py::test_planted_bug_is_found[SnapshotAdoptsOutright-history_costs_nothing]",
     "tests/test_packaging.py::test_a_wheel_has",
     "tests/test_packaging.py::test_an_sdist_has",
     "tests/test_real_processes.py",

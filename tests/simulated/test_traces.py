@@ -100,7 +100,7 @@ def test_h_a_message_a_minute_late_says_nothing() -> None:
     mesh.suspend("B", 60.0)
     mesh["A"].take("b", "k", 60)
     mesh.advance(59.9)
-    assert mesh["B"].held
+    assert mesh["B"]._waiting
     assert lowest_level(mesh, 2.0) == 100
 
 
