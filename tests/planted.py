@@ -320,8 +320,11 @@ MUTATIONS = (
     Mutation(
         "dead_although_a_third_hears_it",
         "mesh",
-        "return any(may_see(one.advertised, one.unseen, name) for one in self._alive(now))",
-        "return False",
+        # Either of the two would save it, so the bug takes out both.
+        "        if now - link.relayed_at < within:\n            return True\n"
+        "        return any(may_see(one.advertised, one.unseen, name) "
+        "for one in self._alive(now))\n",
+        "        return False\n",
         suite("simulated/test_deaths", "heard_by_a_third"),
     ),
     Mutation(
