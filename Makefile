@@ -57,7 +57,6 @@ demo: $(STAMPS)/base
 test: $(STAMPS)/dev redis promtool
 	$(PYTEST) -m "not slow"
 
-check: export HYPOTHESIS_PROFILE ?= ci
 check: $(STAMPS)/dev redis wrk
 	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
 	$(PYTEST) -m slow

@@ -14,7 +14,7 @@ from tests.simulated.run import Run, play
 from tests.soak import failures
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 2000
+SEEDS = 1000
 
 
 @pytest.mark.timeout(900)
