@@ -14,7 +14,7 @@ from tests.simulated.run import Run, play
 from tests.soak import failures
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 1000
+SEEDS = 500
 
 
 @pytest.mark.timeout(900)
