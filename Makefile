@@ -57,7 +57,7 @@ demo: $(STAMPS)/base
 test: $(STAMPS)/dev redis promtool
 	$(PYTEST) -m "not slow"
 
-check: $(STAMPS)/dev redis wrk
+check: $(STAMPS)/dev redis promtool wrk
 	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
 	$(PYTEST) -m slow
 

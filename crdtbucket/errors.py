@@ -180,8 +180,8 @@ class Denied(CrdtbucketError):
         self.decision = decision
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A decision belongs to its process; everything else may cross to another.
-        return type(self), self.args
+        # The decision crosses to another process, too, without its bucket.
+        return type(self), (*self.args, self.decision)
 
 
 class WaitTimeout(Denied, TimeoutError):

@@ -75,7 +75,7 @@ class Copies:
     def __init__(self, directory: Path, count: int, mutations: Sequence[Mutation]) -> None:
         ignore = shutil.ignore_patterns("*.so", "__pycache__")
         first = directory / "0"
-        for folder in ("crdtbucket", "tests"):
+        for folder in ("crdtbucket", "tests", "docs/vectors"):
             shutil.copytree(ROOT / folder, first / folder, ignore=ignore)
         shutil.copy(ROOT / "pyproject.toml", first)
         compiled(first, [m for m in mutations if m.folder == "core"])

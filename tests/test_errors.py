@@ -8,6 +8,7 @@ import pickle
 import pytest
 
 from crdtbucket import errors
+from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import (
     ConfigError,
     CostExceedsCapacity,
@@ -16,6 +17,7 @@ from crdtbucket.errors import (
     Problem,
     UnknownBucket,
 )
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 SAMPLES = [
     CostExceedsCapacity(11, 10),
@@ -27,6 +29,14 @@ SAMPLES = [
     errors.ReservationDenied("denied"),
     errors.LimitExceeded("denied"),
 ]
+
+
+def test_the_decision_of_a_denial_survives_pickling() -> None:
+    bucket = BucketCore(Table(virtual=True), BucketSpec("api", 1, 1))
+    bucket.take("k")
+    error = errors.LimitExceeded("denied", bucket.take("k"))
+    copy = pickle.loads(pickle.dumps(error))
+    assert copy.decision.as_dict() == error.decision.as_dict()
 
 
 def test_every_error_is_exported_and_has_the_root() -> None:

@@ -29,7 +29,7 @@ async def examine(
     is raised for what is wrong. A key is written to each Redis, and gone after a minute.
     """
     try:
-        config = load_config(path)
+        config = await asyncio.to_thread(load_config, path)
     except ConfigError as error:
         return [wrong("file", problem) for problem in error.problems]
     if node is not None:

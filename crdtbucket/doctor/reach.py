@@ -23,13 +23,13 @@ async def reach(
     if not address.path:
         try:
             yield ok(f"{subject} name", await within(timeout, _resolve(address)))
-        except (OSError, asyncio.TimeoutError) as error:
+        except (OSError, UnicodeError, asyncio.TimeoutError) as error:
             yield wrong(f"{subject} name", explain(error))
             return
     for step, context in steps:
         try:
             yield ok(f"{subject} {step}", await within(timeout, _connect(address, context)))
-        except (OSError, asyncio.TimeoutError) as error:  # noqa: PERF203 - a handful of steps
+        except (OSError, UnicodeError, asyncio.TimeoutError) as error:  # noqa: PERF203 - a handful of steps
             yield wrong(f"{subject} {step}", explain(error))
             return
 

@@ -42,7 +42,7 @@ class JsonAnswer(web.StreamResponse):
         fields = "".join([f"{name}: {value}\r\n" for name, value in self._fields.items()])
         end = "\r\n" if self._keep_alive else "Connection: close\r\n\r\n"
         head = f"{start}{len(body)}\r\nDate: {date}\r\n{fields}{end}"
-        transport.write(head.encode("latin-1") + body)
+        transport.write(head.encode("latin-1") + (b"" if request.method == "HEAD" else body))
         if protocol.writing_paused:
             await protocol._drain_helper()
         return None

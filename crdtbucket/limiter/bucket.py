@@ -45,7 +45,7 @@ class Bucket(BucketCore):
         min_debt: int = 0,
         news_ns: int | None = None,
     ) -> None:
-        """`news_ns`: how often other nodes are heard (ns), None when there are no others."""
+        """`news_ns`: how often updates of other nodes come (ns), None when there are no others."""
         super().__init__(table, spec, min_debt=min_debt)
         self.waiters: Lines = Waiters(self, news_ns=news_ns)
         self.reservations = Reservations(self)
@@ -140,8 +140,12 @@ class Bucket(BucketCore):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(self.waiters.wait(key, cost, timeout))
-        raise CrdtbucketError("wait_sync would block the event loop here: `await bucket.wait(...)`")
+            pass  # there is none, as it should be
+        else:
+            raise CrdtbucketError(
+                "wait_sync would block the event loop here: `await bucket.wait(...)`"
+            )
+        return asyncio.run(self.waiters.wait(key, cost, timeout))
 
     def reserve(self, key: str | bytes, estimate: int, ttl: float = 60.0) -> Reservation:
         """Sets `estimate` tokens aside while a `with` or `async with` block learns the true cost.

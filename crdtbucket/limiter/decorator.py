@@ -92,7 +92,10 @@ def _check_arguments(
     """Says so when a key or cost function cannot be called as the limited function was."""
     if ask is None:
         return
-    signature = inspect.signature(ask)
+    try:
+        signature = inspect.signature(ask)
+    except ValueError:  # of a builtin that has none: its own error says more
+        return
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:

@@ -94,7 +94,7 @@ class Limiter:
         self._in_force = InForce(tables, factory, strong, defined, has_redis=config is not None)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
-        started = {"node": node, "region": region, "mesh": mesh, "redis": config}
+        started = {"node": name, "region": region, "mesh": mesh, "redis": config}
         self._reload = Reload(self._in_force, self._rolling, started, _file)
         upkeep = Housekeeping(
             tables,
@@ -250,8 +250,8 @@ class Limiter:
         one that does not lead, how old (s) the leader's view of the peers is, and of how many peers
         that view has no room.
         `warming_up`: this node has no memory yet and serves only its share. `peers`: each peer's
-        state, one of alive, suspect, dead, left; `lag`: how old its news is (s), `longest_lag`:
-        how old it lately was at most.
+        state, one of alive, suspect, dead, left; `lag`: the age of its newest update (s),
+        `longest_lag`: the highest that this lately was.
         """
         out: dict[str, Any] = {
             "node": self.node,
@@ -272,8 +272,9 @@ class Limiter:
         """Who runs what: of this node and of each peer, by name, a plain dict.
 
         `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
-        `stage` of its configuration as it last told them, None where it told none; `rollout`:
-        the version that it has newest and whether that is running, done, halted or rolled back.
+        `stage` of its configuration as it last advertised them, None where it advertised none;
+        `rollout`: the version that it has newest and whether that is running, done, halted or
+        rolled back.
         """
         return self._node.fleet(self._rolling.running, self._rolling.position)
 
@@ -331,7 +332,7 @@ class Limiter:
         """Leaves the mesh and ends the limiter for good; a second call does nothing.
 
         Every later decision raises `LimiterClosed`, and so does every `wait` under way: a node
-        that hears no more may not go on. Blocks for two seconds at most. For a limiter that
+        that gets no more updates may not go on. Blocks for two seconds at most. For a limiter that
         was opened with `async with`, await `aclose` instead.
         """
         self._runtime.close()

@@ -102,7 +102,7 @@ class Multi:
         asked = self._asked(wanted)
         for one in asked:
             if not one[0].immediate:
-                self._parts(asked)  # what is wrong is told first
+                self._parts(asked)  # wrong arguments raise first
                 name = one[0].spec.name
                 raise AcquireRequired(name, "take_all", "limiter.acquire_all([...])")
         return AllDecision(take_all(asked))

@@ -108,9 +108,14 @@ class Reservation:
         )
 
 
-@functools.lru_cache(typed=True)
 def ttl_ns(ttl: float) -> int:
     """The time after which an estimate goes back. Raises `InvalidSpec`."""
+    # What cannot be hashed is no time either, and must reach the check that says so.
+    return _ttl_ns(ttl) if isinstance(ttl, (int, float)) else _ttl_ns.__wrapped__(ttl)
+
+
+@functools.lru_cache(typed=True)
+def _ttl_ns(ttl: float) -> int:
     ns = duration_ns(ttl, "ttl")
     if ns == 0:
         raise InvalidSpec("ttl is 0", "give the seconds after which the work is lost", "ttl")

@@ -111,6 +111,7 @@ class Runtime:
         if state in (RuntimeState.ON_LOOP, RuntimeState.OPENING):
             raise CrdtbucketError(f"this limiter is {state.value}: await aclose() there")
         if state is RuntimeState.CLOSED:
+            self._reload.stop_watch()  # it may have been closed in a thread that could not
             return
         if state is RuntimeState.LEFT_BEHIND:
             self._leave_to_the_parent()
@@ -126,8 +127,10 @@ class Runtime:
     async def aclose(self) -> None:
         """Ends everything, on the event loop on which it runs."""
         if self.state is RuntimeState.IN_THREAD:
-            await asyncio.to_thread(self.close)
-            self._reload.stop_watch()  # once more: a signal handler goes only in the main thread
+            try:
+                await asyncio.to_thread(self.close)
+            finally:
+                self._reload.stop_watch()  # again: a signal handler goes only in the main thread
             return
         if self.state is not RuntimeState.ON_LOOP:
             self.close()

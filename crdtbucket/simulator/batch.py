@@ -80,14 +80,15 @@ def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
         return
     # Spawned, not forked: a fork copies the locks of whatever threads the caller runs.
     workers = min(processes, len(jobs))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            with _deaf_to_interrupts():
-                futures = [pool.submit(run_job, job) for job in jobs]
-            for future in futures:
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    # Not in a `with` block: leaving that shuts down once more, which takes the cancelling back.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        with _deaf_to_interrupts():
+            futures = [pool.submit(run_job, job) for job in jobs]
+        for future in futures:
+            yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextlib.contextmanager

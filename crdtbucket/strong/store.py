@@ -211,15 +211,20 @@ class Store:
 
     def unsettle(self, bucket: BucketCore, key: str | bytes) -> None:
         """Counts of a key changed beside the store: they are settled soon. From any thread."""
-        self.unsettle_place(bucket, bucket.hash(key))
+        self.unsettle_places(bucket, [bucket.hash(key)])
 
-    def unsettle_place(self, bucket: BucketCore, place: tuple[int, int]) -> None:
-        """`unsettle` for the hash of a key."""
+    def unsettle_places(self, bucket: BucketCore, places: Sequence[tuple[int, int]]) -> None:
+        """`unsettle` for the hashes of keys."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
             # Closed meanwhile: then nothing is settled in this epoch any more.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self.ledger.unsettled.add, bucket, place)
+                loop.call_soon_threadsafe(self._unsettle_now, bucket, places)
+
+    def _unsettle_now(self, bucket: BucketCore, places: Sequence[tuple[int, int]]) -> None:
+        with self.ledger.lock:  # threads keep their accounts meanwhile
+            for place in places:
+                self.ledger.unsettled.add(bucket, place)
 
     def wake(self) -> None:
         """Something is to be settled. From any thread."""

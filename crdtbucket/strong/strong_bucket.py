@@ -121,8 +121,8 @@ class StrongBucket(Bucket):
     def reset_all(self) -> list[tuple[int, int]]:
         """As `Bucket.reset_all`; Redis learns of it within a moment."""
         found = super().reset_all()
-        for place in found:
-            self.store.unsettle_place(self, place)
+        if found:
+            self.store.unsettle_places(self, found)
         return found
 
     def settle(self, key: str | bytes, tokens: SupportsIndex) -> int:

@@ -54,7 +54,7 @@ class Supervisor:
         self.facts = ServerFacts()
         """What the server said of itself last."""
         self.run_id = run_id
-        self._unsettled = ledger.unsettled
+        self._ledger, self._unsettled = ledger, ledger.unsettled
         self._link = link
         self._dispatcher = dispatcher
         self._health: EndpointHealth = dispatcher.health
@@ -97,7 +97,8 @@ class Supervisor:
                 await asyncio.sleep(LOOK_S)
                 now = health.now()
             health.tick()
-            self._unsettled.carry()
+            with self._ledger.lock:  # threads keep their accounts meanwhile
+                self._unsettled.carry()
             if controller.mode is Mode.STRONG:
                 if self._link.connection is None:
                     await self.connect()
@@ -134,9 +135,14 @@ class Supervisor:
         timeout = self._quickly if strong else self._config.connect_timeout
         try:
             connection = await self._link.open(timeout)
-            found = await within(timeout, facts(connection))
+            try:
+                found = await within(timeout, facts(connection))
+            except BaseException:
+                connection.abort()  # nobody else knows it yet
+                raise
         except (RedisUnavailable, asyncio.TimeoutError) as error:
-            health.fail(Failure(getattr(error, "kind", "timed_out")), str(error))
+            said = str(error) or f"Redis at {address} did not answer INFO within {timeout:g} s"
+            health.fail(Failure(getattr(error, "kind", "timed_out")), said)
             return False
         if connection.closed or self._closed or address != self._link.address:
             connection.abort()

@@ -76,6 +76,8 @@ class Threads:
         if not ledger.in_flight.ready_for_threads:
             ledger.in_flight.count_by_key()
             return None
+        if self._idle is not None:
+            return None  # closing: no connection is made any more
         connection = self._connection(endpoint)
         if connection is None:
             return None

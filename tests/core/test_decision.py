@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -67,6 +68,17 @@ def test_a_shadow_s_decision_is_pickled_too() -> None:
     assert loaded.allowed
     assert loaded.shadowed
     assert repr(loaded).endswith("shadowed=True)")
+
+
+class Plan(str, Enum):
+    GOLD = "gold"
+
+
+def test_a_key_of_a_class_of_its_own_is_plain_text_outside() -> None:
+    decision = bucket_of(SPEC).take(Plan.GOLD)
+    assert decision.as_dict()["key"] == "gold"
+    assert type(decision.as_dict()["key"]) is str
+    assert pickle.loads(pickle.dumps(decision)).as_dict() == decision.as_dict()
 
 
 def test_nothing_is_refunded_with_a_pickle() -> None:

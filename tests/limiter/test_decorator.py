@@ -91,6 +91,8 @@ def test_errors_of_the_callables_are_errors(bucket: Bucket) -> None:
         limited(bucket, key=lambda _: None)(call)("a")  # type: ignore[arg-type,return-value]
     with pytest.raises(KeyError):
         limited(bucket, key=lambda a: {}[a])(call)("a")
+    with pytest.raises(TypeError, match="at most"):  # a builtin whose signature is not known
+        limited(bucket, key=str)(lambda a, b, c, d: None)(1, 2, 3, 4)
     with pytest.raises(CostExceedsCapacity):
         limited(bucket, key="k", cost=11)(call)("a")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -127,6 +128,31 @@ def test_a_key_has_the_limit_of_the_first_glob_that_matches(steps: list[Any]) ->
 
 
 # ---- what stays as it was ----
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda bucket: bucket.take("gold"),
+        lambda bucket: bucket.peek("gold"),
+        lambda bucket: bucket.settle("gold", 1),
+        lambda bucket: bucket.take_burst("gold", 1),
+        lambda bucket: bucket.spec_of("gold"),
+    ],
+)
+def test_the_override_of_a_key_is_chosen_once_a_call(call: Callable[[BucketCore], object]) -> None:
+    table = Table(virtual=True)
+    bucket = BucketCore(table, BucketSpec("api", 10, 1))
+    other = BucketCore(table, BucketSpec("gold", 20, 1))
+    asked: list[object] = []
+
+    def choose(key: object) -> BucketCore:
+        asked.append(key)
+        return other
+
+    bucket.redirect(choose)
+    call(bucket)
+    assert asked == ["gold"]
 
 
 def test_a_bucket_without_plans_pays_nothing() -> None:

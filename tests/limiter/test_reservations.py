@@ -119,7 +119,7 @@ def test_impossible_and_malformed_arguments(bucket: Bucket) -> None:
     ):
         with pytest.raises(error):
             bucket.reserve(key, estimate).__enter__()  # type: ignore[arg-type]
-    for ttl in (0, -1, float("nan"), float("inf"), None, True):
+    for ttl in (0, -1, float("nan"), float("inf"), None, True, [1]):
         with pytest.raises(InvalidSpec, match="ttl"):
             bucket.reserve(KEY, 5, ttl)  # type: ignore[arg-type]
     with bucket.reserve(KEY, 5) as reservation:

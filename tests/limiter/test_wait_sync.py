@@ -48,8 +48,9 @@ def test_it_returns_when_the_refill_is_there() -> None:
 def test_what_takes_too_long_is_told_at_once() -> None:
     bucket = Limiter([DAILY]).bucket("api")
     bucket.take("k", 5)
-    with pytest.raises(WaitTimeout, match="or more"):
+    with pytest.raises(WaitTimeout, match="or more") as caught:
         bucket.wait_sync("k", timeout=3_600)
+    assert caught.value.__context__ is None  # the traceback shows this error alone
 
 
 def test_it_waits_under_the_override_of_the_key() -> None:

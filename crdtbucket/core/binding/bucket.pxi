@@ -14,8 +14,10 @@ cdef class BucketCore(_Replica):
     def spec_of(self, object key):
         """The definition that decides on a key."""
         cdef uint64_t lo = 0, hi = 0
-        if self.choose is not None and self.of(key) is not self:
-            return self.of(key).spec_of(key)
+        if self.choose is not None:
+            other = self.choose(key)
+            if other is not self:
+                return other.spec_of(key)
         if self.candidate is None:
             return self.spec
         self.locate(key, &lo, &hi)
@@ -24,8 +26,10 @@ cdef class BucketCore(_Replica):
     def take(self, object key, object cost=1):
         """Takes `cost` tokens (1 to the capacity) of `key` (str or bytes, 1 to 512 bytes; a str is its UTF-8). In process,
         no I/O. Returns a Decision. Raises InvalidKey, InvalidCost, CostExceedsCapacity."""
-        if self.choose is not None and self.of(key) is not self:
-            return self.of(key).take(key, cost)
+        if self.choose is not None:
+            other = self.choose(key)
+            if other is not self:
+                return other.take(key, cost)
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost)
@@ -41,8 +45,10 @@ cdef class BucketCore(_Replica):
 
     def peek(self, object key, object cost=1):
         """The Decision that a take would get now; nothing changes."""
-        if self.choose is not None and self.of(key) is not self:
-            return self.of(key).peek(key, cost)
+        if self.choose is not None:
+            other = self.choose(key)
+            if other is not self:
+                return other.peek(key, cost)
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost)
@@ -156,8 +162,10 @@ cdef class BucketCore(_Replica):
     def settle(self, object key, object tokens):
         """Charges `tokens` (1 to 2^62) to `key` whatever its level: the true cost of something already served. May go into
         debt, down to `max_debt` below empty; what would go beyond is forgiven. Returns the tokens charged."""
-        if self.choose is not None and self.of(key) is not self:
-            return self.of(key).settle(key, tokens)
+        if self.choose is not None:
+            other = self.choose(key)
+            if other is not self:
+                return other.settle(key, tokens)
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n = whole_tokens(tokens, 1, MAX_SETTLE, "settle"), now = clock_ns(self.t), charged
         cdef uint32_t e, gone, slot
@@ -185,8 +193,10 @@ cdef class BucketCore(_Replica):
     def take_burst(self, object key, object calls, object cost=1):
         """`calls` (0 to 1,000,000) takes of `cost` at one moment, in one call: returns how many were allowed. Raises as `take`,
         and InvalidCost for another number of calls: all of them are decided before any other call."""
-        if self.choose is not None and self.of(key) is not self:
-            return self.of(key).take_burst(key, calls, cost)
+        if self.choose is not None:
+            other = self.choose(key)
+            if other is not self:
+                return other.take_burst(key, calls, cost)
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t most = whole_number(calls, 0, MAX_BURST, "calls", "")

@@ -89,15 +89,19 @@ cdef class Decision:
         """The decision in plain values, as for `json.dumps`: `bucket` (its name), `key` (bytes as text, those that are no UTF-8
         with backslashes), `allowed`, `shadowed`, `mode`, tokens as `cost`, `limit` and `remaining`, seconds as `retry_after`
         and `reset_after`."""
-        key = self.key
+        key = self.plain_key()
         return {
-            "bucket": self.bucket_name(), "key": key.decode(errors="backslashreplace") if isinstance(key, bytes) else str(key),
+            "bucket": self.bucket_name(), "key": key.decode(errors="backslashreplace") if isinstance(key, bytes) else key,
             "allowed": self.allowed, "shadowed": self.shadowed, "mode": str(self.mode), "cost": self.cost, "limit": self.limit,
             "remaining": self.remaining, "retry_after": self.retry_after, "reset_after": self.reset_after,
         }
 
+    cdef object plain_key(self):
+        """The key without the class that its caller gave it, such as an enumeration of strings."""
+        return str.__str__(self.key) if isinstance(self.key, str) else bytes(self.key)
+
     def __reduce__(self):
-        return _loaded_decision, (self.bucket_name(), self.key, self.allowed, self.shadowed, str(self.mode), self.cost,
+        return _loaded_decision, (self.bucket_name(), self.plain_key(), self.allowed, self.shadowed, str(self.mode), self.cost,
                                   self.limit, self.remaining, self.wait_ns, self.debt_ns, self.rest > 0)
 
     def __copy__(self):

@@ -53,7 +53,7 @@ class Api:
         self._document = json.dumps(document(self.routes), indent=1).encode()
         openapi = Route("GET", OPENAPI, "This document", self._openapi, None)
         counts = Route("GET", COUNTS, "For the other workers", self._counts, None, always=True)
-        self._table = RouteTable([*self.routes, openapi, counts])
+        self._table = RouteTable([*self.routes, openapi, *([] if siblings is None else [counts])])
 
     def server(self) -> web.Server:
         """What hands requests to this, for `ClientConnection`s of the running event loop."""

@@ -36,6 +36,8 @@ class Listening:
                 self._path = address.removeprefix(UNIX)
                 self.socket = _unix(self._path)
             else:
+                if shared:  # SO_REUSEPORT would let a second server have the port, too
+                    _tcp(*split_address(address), shared=False).close()
                 self.socket = _tcp(*split_address(address), shared=shared)
         except ValueError as error:
             raise CannotListen(f"an address to listen on {error}") from error

@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from crdtbucket.http.json_answer import JSON
+from crdtbucket.http.refusal import Refusal
 
 LOG = logging.getLogger("crdtbucket.http")
 _HANDLE = re.compile(r"w(\d+)_")
@@ -56,7 +57,10 @@ class Siblings:
             async with session.post(request.path, data=body, headers=kind) as answer:
                 headers = {"Content-Type": answer.headers["Content-Type"]}
                 return web.Response(status=answer.status, body=await answer.read(), headers=headers)
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except asyncio.TimeoutError as error:  # it may have done it, and asking again is safe
+            said = "the worker that has this id does not answer"
+            raise Refusal(503, said, headers={"Retry-After": "1"}) from error
+        except (aiohttp.ClientError, OSError) as error:
             LOG.warning("worker %d does not answer: %r", owner, error)
             return None
 

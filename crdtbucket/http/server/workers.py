@@ -160,7 +160,7 @@ class WorkerPool:
         process, served = worker.process, worker.ended()
         if self._ending:
             self._status = self._status or abs(status)
-        elif served:
+        elif served or status == 0:  # 0: it served, and somebody asked it to end
             LOG.error("worker %d ended with status %d: another one starts", process, status)
             self._start(worker)
         else:  # another one would end as well

@@ -46,8 +46,8 @@ class Places:
         self._empty[name] = now
 
     def taken(self, name: str) -> None:
-        """This member is connected, or is known to be gone for good. It takes its own place; a
-        newcomer takes the one that has been empty for longest."""
+        """This member is connected. It takes its own place; a newcomer takes the one that has
+        been empty for longest."""
         place = name if name in self._empty else next(iter(self._empty), None)
         if place is not None:
             del self._empty[place]
@@ -89,10 +89,6 @@ class FailureDetector:
         link.ending = EndedConnection(now) if ended else None
         if not link.left:
             self._places.left_empty(link.info.name, now)
-
-    def removed(self, name: str) -> None:
-        """This member, which is not connected, is known to be gone for good."""
-        self._places.taken(name)
 
     def dial_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
         """A dial to a peer was refused; or nobody answered it in time, or the answer says nothing.

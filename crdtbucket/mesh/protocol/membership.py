@@ -268,11 +268,6 @@ class Membership:
         self._drop(link)
         return True
 
-    def remove(self, link: PeerState) -> None:
-        """The peer is known to be gone for good."""
-        if self.forget(link) and not link.connected:
-            self.detector.removed(link.info.name)
-
     def _drop(self, link: PeerState) -> None:
         link.log_kept = False
         self._table.forget(link.node)

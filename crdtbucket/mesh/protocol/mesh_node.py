@@ -131,12 +131,6 @@ class MeshNode:
         time, or the answer does not say that this node is gone."""
         self.members.detector.dial_failed(name, address, now, refused=refused)
 
-    def forget(self, name: str) -> None:
-        """Discovery says that this node is gone for good."""
-        link = self.links.get(name)
-        if link is not None:
-            self.members.remove(link)
-
     # ---- what is known ----
 
     def names(self) -> dict[int, str]:

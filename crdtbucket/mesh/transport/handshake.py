@@ -151,14 +151,7 @@ async def handshake_as_dialer(ws: WebSocket, host: MeshEndpoint, remote: str) ->
         if linked is not None and linked.instance == shake.peer_instance:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
         with host.pending_dials.begin(peer):
-            await ws.send_bytes(shake.session.seal(Kind.PROVE))
-            kind, body = await _open(ws, shake.session)
-            if kind == Kind.BYE:
-                raise _refusal(body, peer)
-            if kind != Kind.ACCEPT:
-                raise HandshakeError(
-                    Reason.MALFORMED, f"it sent kind {kind} as an answer to the proof", peer
-                )
+            await _prove(ws, shake.session, peer)
             return host.admit(
                 ws,
                 shake.session,
@@ -185,15 +178,19 @@ async def handshake_as_observer(ws: WebSocket, shake: Handshake) -> NodeInfo:
         await _tell(ws, shake.session, Reason.VERSION)
         text = "it runs a version that knows no observers: upgrade it"
         raise HandshakeError(Reason.VERSION, text, peer)
-    await ws.send_bytes(shake.session.seal(Kind.PROVE))
-    kind, body = await _open(ws, shake.session)
+    await _prove(ws, shake.session, peer)
+    return peer
+
+
+async def _prove(ws: WebSocket, session: Session, peer: NodeInfo) -> None:
+    """Proves to the dialled side that this one has the secret, and waits until it accepts."""
+    await ws.send_bytes(session.seal(Kind.PROVE))
+    kind, body = await _open(ws, session)
     if kind == Kind.BYE:
         raise _refusal(body, peer)
     if kind != Kind.ACCEPT:
-        raise HandshakeError(
-            Reason.MALFORMED, f"it sent kind {kind} as an answer to the proof", peer
-        )
-    return peer
+        text = f"it sent kind {kind} as an answer to the proof"
+        raise HandshakeError(Reason.MALFORMED, text, peer)
 
 
 def reachable(peer: NodeInfo, remote: str) -> NodeInfo:

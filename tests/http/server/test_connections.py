@@ -121,6 +121,14 @@ async def test_a_flood_of_connections_leaves_those_that_are_served() -> None:
         assert (await client.get("/healthz"))["status"] == "ok"
 
 
+async def test_an_answer_to_head_has_no_body() -> None:
+    async with serving() as client:
+        reader, writer = await client.connect()
+        for _ in range(2):  # a body would be read as the start of the second answer
+            writer.write(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 405")
+
+
 BROKEN = {
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "a line that is too long": b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",

@@ -75,10 +75,11 @@ def test_what_is_no_address(address: str) -> None:
         Listening(address)
 
 
-def test_a_port_in_use_and_a_path_too_long() -> None:
-    first = Listening("127.0.0.1:0")
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_port_in_use_and_a_path_too_long(shared: bool) -> None:
+    first = Listening("127.0.0.1:0", shared=shared)
     with pytest.raises(CannotListen, match="Address already in use"):
-        Listening(first.name.removeprefix("http://"))
+        Listening(first.name.removeprefix("http://"), shared=shared)
     first.close()
     with pytest.raises(CannotListen, match="cannot listen on"):
         Listening("unix:/tmp/" + "a" * 200)

@@ -106,14 +106,15 @@ async def test_workers_are_one_server(tmp_path: Path, config: str) -> None:
         assert await server.ended() == 0
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_worker_that_dies_is_replaced_and_nothing_is_given_out_twice(
-    tmp_path: Path, config: str
+    tmp_path: Path, config: str, how: signal.Signals
 ) -> None:
     async with started(tmp_path, "--workers", "2", config=config) as server:
         await server.line(" on http://")  # the second one serves as well
         await ask(server, "/v1/take", bucket="api", key="k", cost=60)
         before = workers_of(server)
-        os.kill(min(before), signal.SIGKILL)
+        os.kill(min(before), how)
         await server.line("another one starts")
         await server.line(" on http://")
         assert len(workers_of(server) - before) == 1
