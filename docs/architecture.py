@@ -79,10 +79,7 @@ def drawn(name: str) -> str:
 def house() -> str:
     """The drawing and the table of folders, in Markdown."""
     found = arrows()
-    lines = [
-        f'    {a.replace("/", "_")}["{a}"] --> {b.replace("/", "_")}["{b}"]'
-        for a, b in fewest(found)
-    ]
+    lines = [f"    {drawn(a)} --> {drawn(b)}" for a, b in fewest(found)]
     rows = [f"| `{name}` | {purpose(name)} |" for name in sorted({*found, *GROUND})]
     table = "\n".join(("| folder | what it is |", "|---|---|", *rows))
     return "```mermaid\nflowchart TD\n" + "\n".join(lines) + f"\n```\n\n{table}\n"

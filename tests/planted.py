@@ -176,7 +176,7 @@ MUTATIONS = (
     ),
     Mutation(
         "damaged_notes_are_believed",
-        "shared",
+        "mesh",
         '        if int.from_bytes(data[:4], "big") != zlib.crc32(packed):\n',
         "        if False:\n",
         (*PYTEST, "tests/mesh/test_takeover.py", "-k", "notes_that_cannot_be_read"),
@@ -612,14 +612,14 @@ MUTATIONS = (
         "strong",
         "now - self._unread_ns(batch, now)",
         "now",
-        suite("strong/controller/test_lateness", "lay_unread"),
+        suite("strong/redis/test_lateness", "lay_unread"),
     ),
     Mutation(
         "lateness_hides_a_slow_server",
         "strong",
         "late if age is None else min(late, age)",
         "late",
-        suite("strong/controller/test_lateness", "behind_a_late_loop"),
+        suite("strong/redis/test_lateness", "behind_a_late_loop"),
     ),
     Mutation(
         "given_up_without_a_look",

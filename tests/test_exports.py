@@ -24,7 +24,7 @@ MODULES = {
 LAYERS = [
     "errors base spec.mode",
     "spec _core http.fields",
-    """mesh.protocol mesh.node_info mesh.mesh_config mesh.snapshot mesh.state_dir shared.handoff
+    """mesh.protocol mesh.node_info mesh.mesh_config mesh.snapshot mesh.state_dir
     config rollout.staged
     strong reconcile.merging reconcile.findings""",
     """limiter.background rollout.watching shared metrics mesh.transport strong.redis.access
@@ -33,7 +33,7 @@ LAYERS = [
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
     strong.endpoint_health strong.endpoints strong.look_timer strong.resync strong.room_queue
     strong.server_link strong.store strong.supervisor strong.threads
-    strong.controller.webhook strong.controller.lateness limiter.tables""",
+    strong.controller.webhook strong.redis.lateness limiter.tables""",
     """limiter rollout strong.strong_bucket strong.strong_side
     strong.strong_waiting reconcile doctor""",
     "testing simulator cli demo http",

@@ -1,4 +1,4 @@
-"""`python -m crdtbucket.cli.main` is the command `crdtbucket`."""
+"""`python -m crdtbucket.cli` is the command `crdtbucket`."""
 
 from crdtbucket.cli.main import main
 

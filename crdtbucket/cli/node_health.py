@@ -116,7 +116,7 @@ def faults(nodes: Iterable[NodeReport], max_lag: float) -> list[str]:
 
 def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
     if node.warming_up:
-        yield f"{node.name} has not heard the mesh yet and serves only a part of its share"
+        yield f"{node.name} has no answer from the mesh yet and serves only a part of its share"
     elif node.ready is False:
         yield f"{node.name} is not ready: it is about to end, or may not serve"
     for address, mode in node.redis.items():

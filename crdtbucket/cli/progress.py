@@ -14,7 +14,7 @@ _QUIET_SECONDS = 10.0
 
 
 class Advance(Protocol):
-    """Is told how far the work is."""
+    """Receives how far the work is."""
 
     def __call__(self, done: float, what: str = "") -> None:
         """`done` of the total is done; `what` is at work now."""

@@ -88,7 +88,7 @@ def serve(
     """
     # The server of aiohttp, YAML, metrics: for those who serve.
     from crdtbucket.config import load_config
-    from crdtbucket.http.serve_settings import ServeSettings
+    from crdtbucket.http.server.serve_settings import ServeSettings
     from crdtbucket.http.server.serving import SidecarServer
     from crdtbucket.http.server.serving import serve as run
     from crdtbucket.http.server.workers import run_loop, run_workers

@@ -55,7 +55,7 @@ def reset(
     token_file: str | None,
     token: str | None,
 ) -> None:
-    """Give KEY in BUCKET back what the node has charged to it; the mesh hears of it.
+    """Give KEY in BUCKET back what the node has charged to it, and sends that to the mesh.
 
     What other nodes have charged stays: reset there, too. The node writes a line to its audit log.
     Needs the admin token.

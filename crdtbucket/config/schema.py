@@ -36,16 +36,16 @@ TRUTH = {"type": "string", "pattern": f"^({'|'.join(map(any_case, _WORDS))})$"}
 """What an environment may say for true and false."""
 
 
-class _Definitions(Section):
+class _DefinitionSection(Section):
     defaults: DefaultsSection | None = None
     services: dict[str, ServiceSection] | None = None
 
 
-class _Rating(RatingSection, _Definitions):
+class _Rating(RatingSection, _DefinitionSection):
     """What holds for all buckets, and the buckets as well."""
 
 
-class _Openclaw(IdentitySection, _Definitions):
+class _Openclaw(IdentitySection, _DefinitionSection):
     """All sections; they may stand here or at the top."""
 
     rating: _Rating | None = None

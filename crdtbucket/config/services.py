@@ -28,9 +28,9 @@ def bucket_specs(
     seen: dict[str, str] = {}
     count = 0
     for name, node in (services.entries if services else {}).items():
-        twin = seen.setdefault(canonical_name(name), node.path)
-        if twin != node.path:
-            fix = f"{twin} has the same name, as every kind of hyphen is one; rename one"
+        first = seen.setdefault(canonical_name(name), node.path)
+        if first != node.path:
+            fix = f"{first} has the same name, as every kind of hyphen is one; rename one"
             source.report("is given twice", fix, node.path, node.key_line, node.key_column)
         service = validate(ServiceSection, node, source)
         if service is None or broken:  # what it inherits is not known

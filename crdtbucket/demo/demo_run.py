@@ -156,7 +156,7 @@ class Demo:
 
 
 async def linked(regions: list[RegionProcess], seconds: float) -> None:
-    """Until every region hears all others and serves without caution. Raises `DemoError`."""
+    """Until every region hears all others and has warmed up. Raises `DemoError`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not all(_ready(region, len(regions) - 1) for region in regions):
         if asyncio.get_running_loop().time() > deadline:

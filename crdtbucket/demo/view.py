@@ -121,7 +121,10 @@ def picture(board: Board) -> Group:
     banner = Text.assemble(
         (f" {board.phase.name.upper()} ", f"reverse {style}"),
         (f" {BANNERS[board.phase.name]}", style),
-        (f"  {board.left_s:.0f} s more" if board.left_s else "  waiting for the last news", "dim"),
+        (
+            f"  {board.left_s:.0f} s more" if board.left_s else "  waiting for the last updates",
+            "dim",
+        ),
     )
     return Group(Text(), banner, _table(board), _together(board), *_switches(board))
 

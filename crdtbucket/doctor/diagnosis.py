@@ -15,7 +15,7 @@ class Diagnosis:
     subject: str
     """What was examined, such as "redis 10.0.0.5:6379 clock"."""
     level: Level
-    """"note": in order, or not to be told, and worth knowing."""
+    """"note": in order, or unknown, but worth knowing."""
     text: str
     """What was found; with "wrong" it ends with what to do."""
 

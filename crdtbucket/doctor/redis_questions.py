@@ -200,8 +200,8 @@ def _replicas(told: dict[str, str]) -> Iterator[Answer]:
         lag = one.get("lag", "0")
         if one.get("state") != "online" or (lag.isdigit() and int(lag) > BEHIND_S):
             who = f"replica {one.get('ip')}:{one.get('port')}"
-            text = f"{who} is {one.get('state')} and was heard {lag} s ago: a failover to it would "
-            yield "replication", "wrong", text + "lose what it lacks. Look at its log"
+            text = f"{who} is {one.get('state')} and was last seen {lag} s ago: a failover to it "
+            yield "replication", "wrong", text + "would lose what it lacks. Look at its log"
             return
     if found:
         yield "replication", "ok", f"{len(found)} replica(s) follow"

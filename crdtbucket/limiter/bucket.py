@@ -43,11 +43,11 @@ class Bucket(BucketCore):
         spec: BucketSpec,
         *,
         min_debt: int = 0,
-        news_ns: int | None = None,
+        update_interval_ns: int | None = None,
     ) -> None:
-        """`news_ns`: how often updates of other nodes come (ns), None when there are no others."""
+        """`update_interval_ns`: how often updates of other nodes come; None when there are none."""
         super().__init__(table, spec, min_debt=min_debt)
-        self.waiters: Lines = Waiters(self, news_ns=news_ns)
+        self.waiters: Lines = Waiters(self, update_interval_ns=update_interval_ns)
         self.reservations = Reservations(self)
         self._overrides = frozenset()
 

@@ -60,7 +60,7 @@ class Factory:
             self._tables.of(strong),
             spec,
             min_debt=self.least_debt(spec),
-            news_ns=None if self._mesh is None else self._mesh.gossip_interval_ns,
+            update_interval_ns=None if self._mesh is None else self._mesh.gossip_interval_ns,
         )
         self.made.append(bucket)
         return bucket

@@ -20,7 +20,7 @@ from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import CrdtbucketError, WaitTimeout
 
 MAX_WAITERS = 10_000
-"""Callers in one line; a further one is told `WaitTimeout` at once."""
+"""Callers in one line; a further one gets `WaitTimeout` at once."""
 
 LOOK_AGAIN_NS = NS_PER_SECOND
 """With other nodes a line looks at least so often: they may have given tokens back."""
@@ -97,15 +97,15 @@ class Waiters(Lines):
         self,
         bucket: BucketCore,
         *,
-        news_ns: int | None = None,
+        update_interval_ns: int | None = None,
         max_waiters: int = MAX_WAITERS,
     ) -> None:
-        """`news_ns`: how often updates of other nodes come (ns), None when there are no others.
+        """`update_interval_ns`: how often updates of other nodes come; None when there are none.
 
         An update changes levels without a notice; a refund in this process calls `kick`.
         """
         super().__init__(bucket)
-        self.news_ns = news_ns
+        self.update_interval_ns = update_interval_ns
         self._max_waiters = max_waiters
 
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
@@ -220,10 +220,10 @@ class LocalLine:
             return  # the last callers are being thrown away with their loop
         denial = self._denial
         wait_ns = denial.retry_after_ns
-        news_ns = self._lines.news_ns
-        if news_ns is not None:
-            # What is held back for others is a guess, and news may take it away.
-            refill_ns = max(self._refill_ns(denial, denial.cost), news_ns)
+        update_interval_ns = self._lines.update_interval_ns
+        if update_interval_ns is not None:
+            # What is held back for others is a guess, which an update may correct.
+            refill_ns = max(self._refill_ns(denial, denial.cost), update_interval_ns)
             wait_ns = min(wait_ns, refill_ns, LOOK_AGAIN_NS)
         self._timer = self.loop.call_later(wait_ns / NS_PER_SECOND, self._serve)
 

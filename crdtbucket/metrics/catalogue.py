@@ -22,7 +22,7 @@ NODE = (
     ),
     MetricSpec(
         "warming_up",
-        "1 while this node has not heard the mesh yet and serves only a part of its share.",
+        "1 while this node has no answer from the mesh yet and serves only a part of its share.",
         lambda stats: [((), int(stats["warming_up"]))],
     ),
 )
@@ -88,7 +88,7 @@ BUCKETS = (
         (
             "over_admission_tokens",
             "over_admission",
-            "Most debt beyond the capacity that news, or a rule of an outage, gave a key lately.",
+            "Most debt beyond the capacity that an update, or an outage's rule, lately gave a key.",
         ),
         ("keys", "keys", "Keys of the bucket that are held."),
         ("empty_keys", "empty", "Of those, keys without a whole token."),
@@ -172,7 +172,7 @@ MESH = (
         (
             "mesh_frames_dropped_total",
             "frames_dropped",
-            "Frames not sent, as a peer read too slowly; later ones carry the same news.",
+            "Frames not sent, as a peer read too slowly; later ones carry the same updates.",
         ),
         ("mesh_frames_read_total", "frames", "Frames of peers that the protocol took."),
         ("mesh_frames_duplicate_total", "duplicates", "Of those, frames that had come before."),

@@ -34,12 +34,12 @@ def publish(table: Table, mesh: dict[str, Any], fleet: Sequence[Sequence[Any]]) 
     try:
         table.write_view(packed)
     except CrdtbucketError as error:  # the others show an older one, and its age
-        LOG.warning("the other processes are not told how the peers are: %s", error)
+        LOG.warning("the other processes keep an older view of the peers: %s", error)
 
 
 def read(table: Table) -> dict[str, Any] | None:
     """What the leader wrote last: the stats of the mesh as they are here, with `view_age` (s),
-    `omitted` (peers) and `fleet` (rows). None before the first, in this life of the node."""
+    `omitted` (peers) and `fleet` (rows). None before the first, in this epoch of the node."""
     data = table.read_view()
     if not data:
         return None

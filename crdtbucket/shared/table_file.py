@@ -279,13 +279,13 @@ _FAULTS = {
 
 
 class TableHandoff:
-    """The notes of the mesh, in the table itself."""
+    """The hand-over record, in the table itself."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     def read(self) -> bytes:
-        """What was written last in this life of the node."""
+        """What was written last in this epoch of the node."""
         return self._table.read_handoff()
 
     def write(self, data: bytes) -> None:

@@ -54,7 +54,7 @@ AnyJob = Job | ReplayJob
 
 @contextlib.contextmanager
 def _quiet_nodes() -> Iterator[None]:
-    """What the nodes of a simulation log is no news to whoever reads the table."""
+    """Silences the logs of simulated nodes, which say nothing to the reader of the table."""
     logger = logging.getLogger("crdtbucket.mesh")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -27,7 +27,7 @@ class LibraryNode:
         return self._node.take_burst(bucket, key, calls, cost)
 
     def columns(self, bucket: str, key: str) -> Mapping[str, tuple[int, int]]:
-        """By node the tokens taken and refunded that this node knows of, all lives together."""
+        """By node the tokens taken and refunded that this node knows of, all epochs together."""
         return self._node.columns(bucket, key)
 
     def room(self, bucket: str, key: str) -> int:

@@ -22,7 +22,7 @@ class RuledNode(Protocol):
         """How many of `calls` takes at once were allowed."""
 
     def columns(self, bucket: str, key: str) -> Mapping[str, tuple[int, int]]:
-        """By node the tokens taken and refunded that this node knows of, all lives together."""
+        """By node the tokens taken and refunded that this node knows of, all epochs together."""
 
     def room(self, bucket: str, key: str) -> int:
         """Tokens that a full bucket keeps free for what silent peers may take."""

@@ -60,7 +60,7 @@ class WatchedRule(SimulatedRule, Protocol):
     """A rule by which a node counts every take that it has heard of."""
 
     def heard(self, node: int) -> Sequence[int] | None:
-        """Tokens taken at each node, over all its lives, that this node has been told of.
+        """Tokens taken at each node, over all its epochs, that this node knows of.
 
         None from a restart without memory until the first peer has been heard.
         """

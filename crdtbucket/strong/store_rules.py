@@ -24,7 +24,9 @@ class Rules:
 
 
 class RuleBook:
-    """The rules of all strong buckets. A change is one assignment, so any thread may read."""
+    """The rules of all strong buckets.
+
+    Any thread may read; during a change it may see the old rules of some keys."""
 
     def __init__(self, rules: Mapping[BucketCore, Rules] | None = None) -> None:
         self.by_name: dict[int, BucketCore] = {}

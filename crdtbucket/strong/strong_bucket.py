@@ -29,10 +29,15 @@ class StrongBucket(Bucket):
     _store: Store | None
 
     def __init__(
-        self, table: Table, spec: BucketSpec, *, min_debt: int = 0, news_ns: int | None = None
+        self,
+        table: Table,
+        spec: BucketSpec,
+        *,
+        min_debt: int = 0,
+        update_interval_ns: int | None = None,
     ) -> None:
         """As `Bucket`."""
-        super().__init__(table, spec, min_debt=min_debt, news_ns=news_ns)
+        super().__init__(table, spec, min_debt=min_debt, update_interval_ns=update_interval_ns)
         self.waiters = StrongWaiters(self)
         self._store = None
         self.mode = Mode.STRONG

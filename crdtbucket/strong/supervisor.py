@@ -129,7 +129,7 @@ class Supervisor:
         self._dispatcher.admit()
 
     async def connect(self) -> bool:
-        """Whether there is a connection now; the controller is told why not."""
+        """Whether there is a connection now; if not, the controller gets the reason."""
         health, address = self._health, self._link.address
         strong = health.mode is Mode.STRONG
         timeout = self._quickly if strong else self._config.connect_timeout
@@ -193,7 +193,7 @@ class Supervisor:
         """Sends one probe, and settles when the server answers it."""
         connection = self._link.connection
         if connection is not None and now_ns() - (connection.oldest_ns or now_ns()) > STUCK_NS:
-            # The server may still run what was sent on it: the fence tells the script.
+            # The server may still run what was sent on it: the fence makes the script refuse it.
             self.drop()
         if self._link.connection is None and not await self.connect():
             return

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from crdtbucket._core import BucketCore, Table
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.strong.store_request import Item
 
-SECOND = 1_000_000_000
-CARRY_NS = SECOND
+CARRY_NS = NS_PER_SECOND
 """A key that nodes without the store take of is added at most once in this time (ns)."""
 SCAN = 128
 """Places of the table that are looked at together."""

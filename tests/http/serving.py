@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from crdtbucket import BucketSpec, Limiter
-from crdtbucket.http.serve_settings import ServeSettings
+from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.serving import SidecarServer
 
 API = BucketSpec("api", 100, 1, "1h")

@@ -14,8 +14,8 @@ import click
 
 from crdtbucket import Limiter
 from crdtbucket.cli.commands import cli
-from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server import bodies, calls
+from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import SERVER
 from crdtbucket.metrics.catalogue import PREFIX
 from tests.http.serving import TOKEN, Asker, serving

@@ -342,7 +342,7 @@ def test_a_charge_makes_the_line_wait_the_rest() -> None:
 
 @pytest.mark.parametrize(("rate", "seconds"), [(1, 1.0), (10, 0.6)])
 def test_with_other_nodes_the_line_looks_for_what_they_gave_back(rate: int, seconds: float) -> None:
-    crowd = Crowd(rate=rate, news_ns=100_000_000)
+    crowd = Crowd(rate=rate, update_interval_ns=100_000_000)
 
     async def main() -> None:
         big = crowd.bucket.take(KEY, 10)
@@ -357,7 +357,7 @@ def test_with_other_nodes_the_line_looks_for_what_they_gave_back(rate: int, seco
 
 
 def test_what_is_held_back_for_others_is_looked_at_with_their_next_news() -> None:
-    crowd = Crowd(rate=1, news_ns=100_000_000)
+    crowd = Crowd(rate=1, update_interval_ns=100_000_000)
 
     async def main() -> None:
         # A node without memory serves its share of 10 tokens only, until it hears the others.

@@ -10,9 +10,9 @@ import pytest
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol import handoff
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-from crdtbucket.shared import handoff
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
 from tests.mesh.network import eventually, running
@@ -316,7 +316,7 @@ def test_of_notes_that_cannot_be_read_there_is_a_warning(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert handoff.load(BAD[kind]) is None
-    assert "the notes in the shared table cannot be used" in caplog.text
+    assert "the hand-over record in the shared table cannot be used" in caplog.text
 
 
 def test_notes_are_read_as_they_were_written() -> None:

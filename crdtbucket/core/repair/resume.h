@@ -43,7 +43,7 @@ static const char *header_fault(const table_t *t, int64_t max_keys)
         return "it has more definitions or epochs than fit";
     if (h->handoff > 2 || h->handoff_bytes[0] < 0 || h->handoff_bytes[0] > HANDOFF_BYTES
         || h->handoff_bytes[1] < 0 || h->handoff_bytes[1] > HANDOFF_BYTES)
-        return "its notes have no end";
+        return "its hand-over has an impossible length";
     for (int i = 0; i < 2; i++)
         if (h->view_bytes[i] < 0 || h->view_bytes[i] > VIEW_BYTES)
             return "its view of the mesh has no end";

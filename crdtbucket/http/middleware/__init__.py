@@ -1,1 +1,1 @@
-"""Limits for web frameworks: ASGI, WSGI, aiohttp and FastAPI."""
+"""Limits for web frameworks: ASGI, WSGI, aiohttp, FastAPI and Flask."""

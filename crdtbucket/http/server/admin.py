@@ -1,4 +1,4 @@
-"""What changes a running node, for who has the token; each change is a line in the audit log."""
+"""The admin side: it changes a running node, asks for a token, and logs each change."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from aiohttp import web
 
 from crdtbucket.errors import ConfigError, CrdtbucketError
-from crdtbucket.http.refusal import Refusal, read
-from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import respond
+from crdtbucket.http.server.refusal import Refusal, read
 from crdtbucket.http.server.routes import Route
+from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.views import Views
 from crdtbucket.limiter.facade import Limiter
 

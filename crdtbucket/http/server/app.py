@@ -10,15 +10,15 @@ from aiohttp import HttpVersion11, web
 from prometheus_client import CollectorRegistry
 
 from crdtbucket.base.clock import now_ns
-from crdtbucket.http.json_answer import JSON
-from crdtbucket.http.refusal import Refusal, refusal_of
-from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server.admin import Admin
 from crdtbucket.http.server.calls import Calls, respond
 from crdtbucket.http.server.connections import ClientConnection, Connections
 from crdtbucket.http.server.host_names import Hosts
+from crdtbucket.http.server.json_answer import JSON
 from crdtbucket.http.server.openapi import document
+from crdtbucket.http.server.refusal import Refusal, refusal_of
 from crdtbucket.http.server.routes import Route, RouteTable
+from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.http.server.views import Views

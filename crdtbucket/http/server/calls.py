@@ -13,13 +13,13 @@ from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import CrdtbucketError, ReservationDenied
 from crdtbucket.http.fields import problem, rate_limit_fields
-from crdtbucket.http.json_answer import JsonAnswer
-from crdtbucket.http.refusal import Refusal, in_words, problem_response, read, refusal_of
-from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.handle_store import HandleStore
 from crdtbucket.http.server.heavy_keys import HeavyKeys
+from crdtbucket.http.server.json_answer import JsonAnswer
+from crdtbucket.http.server.refusal import Refusal, in_words, problem_response, read, refusal_of
 from crdtbucket.http.server.routes import Route
+from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter

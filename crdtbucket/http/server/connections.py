@@ -18,8 +18,8 @@ from aiohttp import web
 
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.base.deadline import within
-from crdtbucket.http.refusal import Refusal
-from crdtbucket.http.serve_settings import ServeSettings
+from crdtbucket.http.server.refusal import Refusal
+from crdtbucket.http.server.serve_settings import ServeSettings
 
 LOG = logging.getLogger("crdtbucket.http")
 SWEEPS = 10

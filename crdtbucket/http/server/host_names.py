@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from aiohttp import web
 
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.http.refusal import Refusal
+from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.mesh.mesh_config import split_address
 
 ANY = "*"

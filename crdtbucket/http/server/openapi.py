@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 import crdtbucket
 from crdtbucket.http.fields import PROBLEM_TYPE
-from crdtbucket.http.json_answer import JSON
+from crdtbucket.http.server.json_answer import JSON
 from crdtbucket.http.server.replies import ProblemReply
 from crdtbucket.http.server.routes import Route
 

@@ -153,13 +153,16 @@ class RolloutReply(RolloutInfo):
     reach: Annotated[str, Field(description="What this stage reaches, in words.")]
     percent: Annotated[int, Field(description="Of the keys of this node.")]
     since: Annotated[float, Field(description="Since it came here.")]
-    hold: Annotated[float | None, Field(description="How long a stage lasts; null: until told.")]
+    hold: Annotated[
+        float | None,
+        Field(description="How long a stage lasts; null: until an operator advances it."),
+    ]
     halts: Annotated[int, Field(description="Times that this node halted it by itself.")]
     buckets: dict[str, OldAndNewCounts]
 
 
 class PeerInfo(Reply):
-    """A node that this one knows; `config` is null where it told none."""
+    """A node that this one knows; `config` is null where it has sent none."""
 
     name: str
     region: str
@@ -181,7 +184,7 @@ class StatusReply(PeersReply):
     """What an operator asks first."""
 
     ready: bool
-    warming_up: Annotated[bool, Field(description="It has not heard the mesh yet.")]
+    warming_up: Annotated[bool, Field(description="It has no answer from the mesh yet.")]
     buckets: list[BucketInfo]
     redis: Annotated[dict[str, str], Field(description="The mode of each endpoint.")]
     config: OwnConfigInfo

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from crdtbucket.http.refusal import Refusal
 from crdtbucket.http.server.bodies import RequestBody
+from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.http.server.replies import Reply
 
 

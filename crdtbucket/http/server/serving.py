@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server.app import Api
 from crdtbucket.http.server.listening import Listening
+from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
 

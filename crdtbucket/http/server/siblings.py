@@ -16,8 +16,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from crdtbucket.http.json_answer import JSON
-from crdtbucket.http.refusal import Refusal
+from crdtbucket.http.server.json_answer import JSON
+from crdtbucket.http.server.refusal import Refusal
 
 LOG = logging.getLogger("crdtbucket.http")
 _HANDLE = re.compile(r"w(\d+)_")

@@ -12,9 +12,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.http.refusal import Refusal
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import Calls, respond
+from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
@@ -131,7 +131,7 @@ class Views:
         return respond({"status": "ok"})
 
     async def ready(self, _: web.BaseRequest) -> web.StreamResponse:
-        """503 while this node drains, may not serve, or has not heard the mesh yet."""
+        """503 while this node drains, may not serve, or has no answer from the mesh yet."""
         reason = self.not_ready()
         if reason:
             raise Refusal(503, reason, headers={"Retry-After": "1"})
@@ -142,7 +142,7 @@ class Views:
         if self.draining:
             return "this node is about to end"
         if self._limiter.stats()["warming_up"]:
-            return "this node has not heard the mesh yet, and serves only a part of its share"
+            return "this node has no answer from the mesh yet, and serves only a part of its share"
         for bucket in self._limiter.buckets.values():
             try:
                 bucket.peek("ready?")

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server.listening import UNIX, Listening
+from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.serving import SidecarServer, serve
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter

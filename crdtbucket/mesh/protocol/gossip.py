@@ -49,7 +49,7 @@ class GossipSchedule:
         self._new_links: dict[str, None] = {}
         """Peers that are to get a first round."""
 
-    def greet(self, name: str) -> None:
+    def add_first_round(self, name: str) -> None:
         """A link to this peer is up: it gets a round at once, since a joiner serves only its share
         until that comes."""
         self._new_links[name] = None

@@ -19,6 +19,7 @@ from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import anti_entropy, clock_watch, observers, wire
 from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS, GossipSchedule
+from crdtbucket.mesh.protocol.handoff import Handoff
 from crdtbucket.mesh.protocol.horizon import NearHorizon
 from crdtbucket.mesh.protocol.membership import FleetRow, Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
@@ -27,7 +28,6 @@ from crdtbucket.mesh.protocol.protocol_node import Frames, Waker
 from crdtbucket.mesh.protocol.relays import Relays
 from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
 from crdtbucket.mesh.protocol.rounds import Outbox
-from crdtbucket.shared.handoff import Handoff
 
 log = logging.getLogger("crdtbucket.mesh")
 
@@ -92,7 +92,7 @@ class MeshNode:
         if peer.name == self.name:
             raise self.duplicate_name(peer)
         self.members.connected(peer, now)
-        self._gossip.greet(peer.name)
+        self._gossip.add_first_round(peer.name)
         self._wake()
         log.info("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
 
@@ -163,7 +163,7 @@ class MeshNode:
         """What became of frames and entries so far."""
         return self._merger.counters
 
-    # ---- what peers are told ----
+    # ---- what peers get to know ----
 
     def advertise(self, config: wire.Config | None, rollout: wire.Rollout | None) -> None:
         """From now on peers are told which configuration this node runs (version, hash, stage), and

@@ -12,11 +12,11 @@ import logging
 from crdtbucket._core import Table
 from crdtbucket.mesh import snapshot
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.handoff import Handoff, HandoffRecord, dump, load, member_rows
 from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.rounds import Outbox
-from crdtbucket.shared.handoff import Handoff, HandoffRecord, dump, load, member_rows
 
 log = logging.getLogger("crdtbucket.mesh")
 

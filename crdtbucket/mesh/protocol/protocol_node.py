@@ -40,7 +40,7 @@ class ProtocolNode(Protocol):
         ...
 
     def dial_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
-        """A call to `address` made no link. `name`: of the node last met there, "" for none.
+        """A dial of `address` made no link. `name`: of the node last met there, "" for none.
         `refused`: the host refused it or closed it at once, or another node answers there; False
         when nobody answered in time, or when the answer does not say that the node is gone."""
         ...

@@ -192,7 +192,7 @@ def decode(data: bytes) -> Frame:
 
 
 def check_tables(value: object) -> AnnouncedTables:
-    """AnnouncedTables out of untrusted (version, origins, definitions). Raises WireError."""
+    """Checks an untrusted (version, origins, definitions). Raises WireError."""
     return _tables("tables", value)
 
 

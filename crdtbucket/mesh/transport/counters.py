@@ -20,7 +20,7 @@ class MeshCounters:
     """Sealed frames, without the headers of WebSocket and TCP; so is `bytes_out`."""
     bytes_out: int = 0
     frames_dropped: int = 0
-    """Frames not sent because a peer read too slowly; later rounds carry the same news."""
+    """Frames not sent because a peer read too slowly; later rounds carry the same counts."""
     connections: int = 0
     """Authenticated links made."""
     dials_failed: int = 0

@@ -17,7 +17,7 @@ class Linked(Protocol):
     def instance(self) -> int: ...
     @property
     def dialed(self) -> bool:
-        """Whether this node made the call."""
+        """Whether this node dialled."""
         ...
 
 

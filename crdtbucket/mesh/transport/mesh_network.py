@@ -67,7 +67,7 @@ class MeshNetwork:
         self.pending_dials = PendingDials()
         self.max_peers = config.max_peers
         self.address = ""
-        """What others are told to call, once started; ":port" when only they can see the host."""
+        """The address that others dial, once started; ":port" when only they can see the host."""
         self._node = node
         self._config = config
         self._clock = clock_ns
@@ -87,7 +87,7 @@ class MeshNetwork:
     # -- for the application
 
     async def start(self) -> None:
-        """Listen and begin to call peers. Raises `MeshError` when it cannot."""
+        """Listen and begin to dial peers. Raises `MeshError` when it cannot."""
         if self._running or self.address:
             raise MeshError("this mesh was started before: make a new one")
         config = self._config
@@ -162,7 +162,7 @@ class MeshNetwork:
             self._own_name_used(NodeConflict(f"{self._me().name!r}: {error}"))
 
     def dial_failed(self, name: str, address: str, *, refused: bool) -> None:
-        """A call made no link."""
+        """A dial made no link."""
         self._node.dial_failed(name, address, self._clock(), refused=refused)
 
     def admit(

@@ -59,7 +59,7 @@ class Reason(enum.IntEnum):
 class HandshakeError(MeshError):
     """No link: `reason` says which check failed, `peer` is who it claimed to be (or None).
 
-    `heard` is true when an authenticated peer said so, false when this node found it out.
+    `from_peer` is true when an authenticated peer said so, false when this node found it out.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Keyring:
 
 
 class Handshake:
-    """One side of one handshake: send `hello`, give the peer's to `hear`, then use `session`."""
+    """One side of a handshake: send `hello`, give the peer's to `read_hello`, use `session`."""
 
     def __init__(
         self,
@@ -138,9 +138,9 @@ class Handshake:
 
     @property
     def session(self) -> Session:
-        """Seals and opens frames; only after `hear` agreed."""
+        """Seals and opens frames; only after `read_hello` has accepted the peer's hello."""
         if self._session is None:
-            raise RuntimeError("there is no session before the peer's hello was heard")
+            raise RuntimeError("there is no session before the peer's hello was read")
         return self._session
 
     def read_hello(self, data: bytes) -> NodeInfo:

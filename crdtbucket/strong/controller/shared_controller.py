@@ -1,4 +1,4 @@
-"""A mode controller that several threads tell what became of their calls."""
+"""A mode controller that several threads report to."""
 
 from __future__ import annotations
 

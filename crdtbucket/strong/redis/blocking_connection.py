@@ -13,8 +13,8 @@ import struct
 
 from crdtbucket.base.address import Address
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
-from crdtbucket.strong.controller.lateness import Newest
 from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.lateness import Newest
 from crdtbucket.strong.redis.login import check, handshake, silent, unreachable
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode

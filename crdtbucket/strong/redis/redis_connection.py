@@ -16,8 +16,8 @@ from crdtbucket.base.address import Address
 from crdtbucket.base.clock import now_ns
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import CrdtbucketError, RedisUnavailable
-from crdtbucket.strong.controller.lateness import Newest, lateness_of
 from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.lateness import Newest, lateness_of
 from crdtbucket.strong.redis.login import shake_hands, silent, unreachable
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
 

@@ -41,8 +41,8 @@ class ServerFacts:
         return (
             f"its maxmemory-policy is {self.policy}, so it forgets keys when its memory "
             f"({self.max_memory} bytes) is full: what was taken of them may be granted again, "
-            "until a node that took of them tells it. Set maxmemory-policy noeviction, and let no "
-            "other program fill this Redis"
+            "until a node that took some of it settles with Redis. Set maxmemory-policy "
+            "noeviction, and let no other program fill this Redis"
         )
 
 

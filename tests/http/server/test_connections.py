@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server import connections
+from crdtbucket.http.server.serve_settings import ServeSettings
 from tests.http.serving import TOKEN, Asker, serving
 from tests.mesh.network import eventually
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.http.refusal import Refusal
-from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server.host_names import Hosts
+from crdtbucket.http.server.refusal import Refusal
+from crdtbucket.http.server.serve_settings import ServeSettings
 from tests.http.serving import HEADERS, TOKEN, serving
 
 PATHS = [

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server.listening import CannotListen, Listening
+from crdtbucket.http.server.serve_settings import ServeSettings
 from tests.http.serving import serving
 
 

@@ -70,7 +70,7 @@ async def test_a_node_is_ready_when_it_has_heard_the_mesh() -> None:
     async with serving(node("eu-1", ports[0], ports[1])) as one:
         status, problem, _ = await one.ask("GET", "/readyz")
         assert status == 503
-        assert "has not heard the mesh yet" in problem["detail"]
+        assert "has no answer from the mesh yet" in problem["detail"]
         assert await status_of(one, "/healthz") == 200
         async with serving(node("eu-2", ports[1], ports[0])) as two:
             for client in (one, two):

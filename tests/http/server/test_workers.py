@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from crdtbucket.http.serve_settings import ServeSettings
 from crdtbucket.http.server.connections import Connections
 from crdtbucket.http.server.listening import Listening
+from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
 from tests.http.test_serve import Process, started

@@ -10,15 +10,14 @@ import pytest
 
 from crdtbucket.base.address import Address
 from crdtbucket.base.clock import VirtualClock
-from crdtbucket.strong.controller import lateness
-from crdtbucket.strong.controller.lateness import (
+from crdtbucket.strong.redis import lateness, redis_connection
+from crdtbucket.strong.redis.lateness import (
     PERIOD_NS,
     TOLERATED_NS,
     Lateness,
     Newest,
     lateness_of,
 )
-from crdtbucket.strong.redis import redis_connection
 from crdtbucket.strong.redis.redis_connection import RedisConnection
 from tests.mesh.network import eventually
 

@@ -21,8 +21,8 @@ from crdtbucket.errors import (
     UnknownBucket,
 )
 from crdtbucket.http.fields import PROBLEM_TYPE
-from crdtbucket.http.json_answer import JSON, JsonAnswer
 from crdtbucket.http.server.bodies import RequestBody
+from crdtbucket.http.server.json_answer import JSON, JsonAnswer
 
 B = TypeVar("B", bound=RequestBody)
 MAX_FAULTS = 20

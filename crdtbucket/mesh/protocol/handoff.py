@@ -1,9 +1,9 @@
-"""What the process that runs the mesh notes beside the table, for the one that takes over from it.
+"""The record that the process which runs the mesh writes for the one that takes over from it.
 
 Processes of one host may share a table, and with it one node name and one epoch; one of them runs
 the mesh. When it ends, another goes on: the counts, the log of what is unsent, the levels and the
 names of the nodes are in the table, and what the table does not know is here. Nothing that is
-counted depends on the notes: without them the next process asks its peers.
+counted depends on the record: without it the next process asks its peers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Handoff(Protocol):
 
 @dataclass(frozen=True)
 class HandoffRecord:
-    """What one process noted."""
+    """What one process wrote."""
 
     born: int
     """When the node began, ns of the table's clock: of two with one name the younger yields."""
@@ -60,26 +60,29 @@ class HandoffRecord:
 
 
 def dump(noted: HandoffRecord) -> bytes:
-    """The note as bytes, which tell when they were damaged."""
+    """The record as bytes, with a checksum."""
     packed: bytes = msgpack.packb((FORMAT, noted.born, noted.memory, noted.members))
     return zlib.crc32(packed).to_bytes(4, "big") + packed
 
 
 def load(data: bytes) -> HandoffRecord | None:
-    """The note in these bytes; None when nothing was written yet, and, with a warning, for what no
-    process of this version has written: the node goes on without it, as one that has just begun."""
+    """The record in these bytes; None when nothing was written yet, and, with a warning, for what
+    no process of this version has written: the node then goes on as one that has just begun."""
     if not data:
         return None
     packed = data[4:]
     try:
         if int.from_bytes(data[:4], "big") != zlib.crc32(packed):
-            raise ValueError("they are damaged")
+            raise ValueError("it is damaged")
         form, *fields = msgpack.unpackb(packed, use_list=False)
         if form != FORMAT:
-            raise ValueError(f"they have format {form}, this version has {FORMAT}")
+            raise ValueError(f"it has format {form}, this version has {FORMAT}")
         return HandoffRecord(*fields)
     except (ValueError, TypeError) as error:
-        LOG.warning("the notes in the shared table cannot be used, peers are asked anew: %s", error)
+        LOG.warning(
+            "the hand-over record in the shared table cannot be used, so peers are asked: %s",
+            error,
+        )
         return None
 
 
