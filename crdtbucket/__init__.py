@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from crdtbucket._core import Decision, Decisions
+from crdtbucket._core import AllDecision, AllReservation, Decision, Decisions, Reservation
 from crdtbucket.errors import (
     AcquireRequired,
     ConfigError,
@@ -36,8 +36,6 @@ from crdtbucket.errors import (
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.decorator import limited
 from crdtbucket.limiter.facade import Limiter
-from crdtbucket.limiter.multi import AllDecision, AllReservation
-from crdtbucket.limiter.reservations import Reservation
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode

@@ -12,11 +12,24 @@ from cpython.long cimport PyLong_AsLongLong, PyLong_AsLongLongAndOverflow, PyLon
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM
+from libc.math cimport llrint
 from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from crdtbucket.errors import CostExceedsCapacity, CrdtbucketError, InvalidCost, InvalidKey, WireError
+from crdtbucket.base.duration import duration_ns
+from crdtbucket.errors import (
+    AcquireRequired,
+    CostExceedsCapacity,
+    CrdtbucketError,
+    InvalidCost,
+    InvalidKey,
+    InvalidSpec,
+    ReservationDenied,
+    ReservationError,
+    WireError,
+)
 from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.reservation_state import ReservationState
 
 import cython
 import os
@@ -40,6 +53,8 @@ include "core/binding/table.pxi"
 include "core/binding/decision.pxi"
 include "core/binding/decide.pxi"
 include "core/binding/replica.pxi"
+include "core/binding/reservation.pxi"
 include "core/binding/bucket.pxi"
 include "core/binding/take_many.pxi"
 include "core/binding/take_all.pxi"
+include "core/binding/reserve_all.pxi"

@@ -373,7 +373,17 @@ TOLD_KINDS = [Limiter, Bucket, StrongBucket, Decision, Decisions, AllDecision, A
 TOLD_KINDS += [ModeNotice]
 # A bucket's half of the talk with Redis; its caller is the ledger alone.
 TALK = ["open_call", "close_call", "take_as", "own", "void", "advertised", "adopt", "shortage"]
-TALK += ["name_hash", "attach", "store", "redirect", "set_overrides", "take_apart", "take_here"]
+TALK += [
+    "returned",
+    "charged",
+    "name_hash",
+    "attach",
+    "store",
+    "redirect",
+    "set_overrides",
+    "take_apart",
+    "take_here",
+]
 
 
 @pytest.mark.parametrize("kind", TOLD_KINDS, ids=lambda k: k.__name__)

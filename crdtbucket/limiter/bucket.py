@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar, NoReturn, SupportsIndex
+from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 from crdtbucket._core import BucketCore, Decision, Decisions, Table
 from crdtbucket.errors import CrdtbucketError, InvalidCost
-from crdtbucket.limiter.reservations import Reservation, Reservations
+from crdtbucket.limiter.reservations import Reservations
 from crdtbucket.limiter.waiting import Lines, Waiters
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.overrides import Choice
@@ -30,12 +30,7 @@ class Bucket(BucketCore):
     `credit` are of this bucket alone; `of(key)` returns the one to ask for an overridden key.
     """
 
-    __slots__ = ("_overrides", "reservations", "waiters")
-
-    _overrides: frozenset[BucketCore]
-
-    immediate: ClassVar[bool] = True
-    """Whether decisions need no I/O, so that there is `take`."""
+    __slots__ = ("waiters",)
 
     def __init__(
         self,
@@ -49,7 +44,6 @@ class Bucket(BucketCore):
         super().__init__(table, spec, min_debt=min_debt)
         self.waiters: Lines = Waiters(self, update_interval_ns=update_interval_ns)
         self.reservations = Reservations(self)
-        self._overrides = frozenset()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a bucket {NOT_COPIED}")
@@ -63,10 +57,8 @@ class Bucket(BucketCore):
     def set_overrides(self, overrides: Iterable[tuple[str, Bucket]]) -> None:
         """From now on the first glob that matches a key says which bucket decides on it."""
         pairs = tuple(overrides)
-        if pairs or self._overrides:
-            # Earlier ones stay in the set: their decisions may still be refunded here.
-            self._overrides |= {bucket for _, bucket in pairs}
-            self.redirect(Choice(pairs, self).of)
+        choose = Choice(pairs, self).of if pairs else None
+        self.redirect(choose, (bucket for _, bucket in pairs))
 
     async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
         """The decision of a `take`, in whatever mode the bucket is. Does not wait for tokens.
@@ -147,40 +139,10 @@ class Bucket(BucketCore):
             )
         return asyncio.run(self.waiters.wait(key, cost, timeout))
 
-    def reserve(self, key: str | bytes, estimate: int, ttl: float = 60.0) -> Reservation:
-        """Sets `estimate` tokens aside while a `with` or `async with` block learns the true cost.
-
-        Entering raises `ReservationDenied` when they are not there, and as `take`. `ttl`: seconds
-        (above 0) after which the estimate goes back; at most a second late while the limiter is
-        open, else when a reservation of this bucket is next used. See `Reservation`.
-        """
-        return self.of(key).reservations.reserve(key, estimate, ttl)
-
-    def refund(self, decision: Decision, tokens: SupportsIndex | None = None) -> int:
-        """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket.
-
-        Returns the tokens that came back: 0 when the bucket has been full since, or its key or
-        this node's epoch is gone. Raises `InvalidCost` when more would come back than was taken.
-        """
-        if self._overrides and (bucket := decision.bucket) in self._overrides:
-            return bucket.refund(decision, tokens)
-        given_back = super().refund(decision, tokens)
-        if given_back and self.waiters:
-            self.waiters.kick(decision.key)
-        return given_back
-
-    def reset(self, key: str | bytes) -> int:
-        """Gives `key` back what it lacks, for operators. Returns the tokens that came back.
-
-        At most what this process has taken of the key and not given back: other nodes hear of it
-        as of any refund, and what only they have taken is theirs to give back.
-        """
-        if (bucket := self.of(key)) is not self:
-            return bucket.reset(key)
-        given_back = super().reset(key)
-        if given_back and self.waiters:
+    def returned(self, key: str | bytes) -> None:
+        """Tokens of a key came back: whoever waits for it looks again."""
+        if self.waiters.lines:
             self.waiters.kick(key)
-        return given_back
 
     def reset_all(self) -> list[tuple[int, int]]:
         """`reset` of every key that is held, for tests and operators; those of overrides are left.

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from crdtbucket._core import Table
+from crdtbucket._core import AllDecision, AllReservation, Table
 from crdtbucket.errors import MeshError, UnknownBucket
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
 from crdtbucket.limiter.housekeeping import Housekeeping
 from crdtbucket.limiter.local_node import Identity, LocalNode
-from crdtbucket.limiter.multi import AllDecision, AllReservation, Multi, Wanted
+from crdtbucket.limiter.multi import Multi, Wanted
 from crdtbucket.limiter.runtime import Runtime
 from crdtbucket.limiter.stats import bucket_stats
 from crdtbucket.limiter.tables import Tables
@@ -89,7 +89,7 @@ class Limiter:
         self._strong = strong = factory.strong_side(
             config, degradation or Degradation(), node=node, region=identity.region
         )
-        self._multi = Multi(self._named)
+        self._multi = Multi(lambda: self._in_force.buckets, self._named)
         self._node = LocalNode(identity, tables, factory.made, strong)
         self._in_force = InForce(tables, factory, strong, defined, has_redis=config is not None)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
@@ -173,9 +173,6 @@ class Limiter:
     def _named(self, name: str) -> Sequence[Bucket]:
         """The bucket with this name, or else `name:1`, `name:2` and so on."""
         buckets = self._in_force.buckets
-        found = buckets.get(name) if isinstance(name, str) else None
-        if found is not None:
-            return (found,)
         group: list[Bucket] = []
         key = canonical_name(name) if isinstance(name, str) else ""
         while key not in buckets and (one := buckets.get(f"{key}:{len(group) + 1}")) is not None:
@@ -215,7 +212,7 @@ class Limiter:
 
         `async with` where one of them is strong. `ttl` as in `Bucket.reserve`.
         """
-        return AllReservation(self._multi, wanted, ttl)
+        return self._multi.reserve(wanted, ttl)
 
     def reset_all(self) -> int:
         """Gives every key of every bucket back what it lacks, for tests and operators.

@@ -2,68 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from operator import index
-from types import TracebackType
 from typing import SupportsIndex
 
-from crdtbucket._core import Decision, take_all
-from crdtbucket.errors import (
-    AcquireRequired,
-    InvalidCost,
-    InvalidKey,
-    ReservationDenied,
-    ReservationError,
-)
+from crdtbucket._core import AllDecision, AllReservation, Decision, asked, take_all
+from crdtbucket.errors import InvalidCost
 from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.reservations import Reservation, checked_actual, ttl_ns
 
 Wanted = tuple[str, "str | bytes"] | tuple[str, "str | bytes", SupportsIndex]
 """The name of a bucket, a key, and a cost (1 if left out). A name without a bucket of its own
 stands for the buckets `name:1`, `name:2` and so on, as `BucketSpec.parse_all` makes them."""
 
 Asked = tuple[Bucket, "str | bytes", SupportsIndex]
-
-
-class AllDecision:
-    """The answer of `take_all` and `acquire_all`: truthy when everything was taken."""
-
-    __slots__ = ("decisions",)
-
-    decisions: tuple[Decision, ...]
-    """One of each bucket that was asked, in order; what names the same key shares one. When the
-    whole is denied nothing was taken: then each says what it would get alone."""
-
-    def __init__(self, decisions: tuple[Decision, ...]) -> None:
-        """Made by `Limiter`; it is not changed afterwards."""
-        self.decisions = decisions
-
-    @property
-    def binding(self) -> Decision:
-        """The one to look at: denied, it takes longest; allowed, it has the least of its limit
-        left. A shadow binds only where all are shadows."""
-        denied = [decision for decision in self.decisions if not decision.allowed]
-        if denied:
-            return max(denied, key=lambda one: one.retry_after_ns)
-        real = [one for one in self.decisions if not one.bucket.spec_of(one.key).shadow]
-        return min(real or self.decisions, key=lambda one: one.remaining / one.limit)
-
-    @property
-    def allowed(self) -> bool:
-        """Whether everything was taken."""
-        return all(self.decisions)
-
-    @property
-    def retry_after(self) -> float:
-        """Seconds until all could pass if nothing else happened, 0 when allowed."""
-        return self.binding.retry_after
-
-    def __bool__(self) -> bool:
-        return all(self.decisions)
-
-    def __repr__(self) -> str:
-        return f"AllDecision(allowed={self.allowed}, binding={self.binding!r})"
 
 
 class Part:
@@ -93,19 +44,16 @@ class Multi:
     was taken goes back when another part is denied, fails, or the caller is cancelled.
     """
 
-    def __init__(self, find: Callable[[str], Sequence[Bucket]]) -> None:
-        """`find`: the buckets with a name, one or more."""
-        self.find = find
+    def __init__(
+        self, buckets: Callable[[], dict[str, Bucket]], find: Callable[[str], Sequence[Bucket]]
+    ) -> None:
+        """`buckets`: those in force, by name; `find`: those with another name, one or more."""
+        self._buckets = buckets
+        self._find = find
 
     def take(self, wanted: Iterable[Wanted]) -> AllDecision:
         """All or nothing, without I/O; `Limiter.take_all` says the rest."""
-        asked = self._asked(wanted)
-        for one in asked:
-            if not one[0].immediate:
-                self._parts(asked)  # wrong arguments raise first
-                name = one[0].spec.name
-                raise AcquireRequired(name, "take_all", "limiter.acquire_all([...])")
-        return AllDecision(take_all(asked))
+        return take_all(asked(wanted, self._buckets(), self._find)[0])
 
     def refund(self, answer: AllDecision) -> int:
         """Gives back all that is left of an allowed answer; returns the tokens that came back."""
@@ -116,10 +64,19 @@ class Multi:
 
     async def acquire(self, wanted: Iterable[Wanted]) -> AllDecision:
         """All or nothing, in whatever modes the buckets are."""
-        asked = self._asked(wanted)
-        if all(bucket.immediate for bucket, _, _ in asked):
-            return AllDecision(take_all(asked))
-        parts = self._parts(asked)
+        return await self._acquire(self._asked(wanted)[0])
+
+    def reserve(self, wanted: Iterable[Wanted], ttl: float) -> AllReservation:
+        """Nothing is taken yet; `Limiter.reserve_all` says the rest."""
+        return AllReservation(self._asked, take_all, self._acquire, wanted, ttl)
+
+    def _asked(self, wanted: Iterable[Wanted]) -> tuple[list[Asked], list[int]]:
+        return asked(wanted, self._buckets(), self._find)
+
+    async def _acquire(self, wanted: list[Asked]) -> AllDecision:
+        if all(bucket.immediate for bucket, _, _ in wanted):
+            return take_all(wanted)
+        parts = self._parts(wanted)
         here = [part for part in parts if part.bucket.immediate]
         there = [part for part in parts if not part.bucket.immediate]
         early = not all(part.decision for part in here)
@@ -140,114 +97,12 @@ class Multi:
             raise
         return _answer(parts)
 
-    def _asked(self, wanted: Iterable[Wanted]) -> list[Asked]:
-        """The bucket that decides, the key and the cost of each item. Raises `InvalidKey`."""
-        asked: list[Asked] = []
-        find = self.find
-        for item in wanted:
-            if not isinstance(item, (tuple, list)) or not 2 <= len(item) <= 3:
-                raise InvalidKey(f"{item!r} is no (bucket, key) and no (bucket, key, cost)")
-            key, cost = item[1], item[2] if len(item) == 3 else 1
-            for bucket in find(item[0]):
-                asked.append((bucket.of(key), key, cost))  # noqa: PERF401 - most have one
-        if not asked:
-            raise InvalidKey("nothing is asked for: pass one (bucket, key, cost) or more")
-        return asked
-
     def _parts(self, asked: Sequence[Asked]) -> Parts:
         """What is asked for, a part for each key. Everything is checked; nothing is taken."""
         parts = Parts()
         for bucket, key, cost in asked:
             parts.add(bucket, key, cost, bucket.peek(key, cost))
         return parts
-
-
-class AllReservation:
-    """Estimates of several buckets that are set aside together; made by `Limiter.reserve_all`.
-
-    Entering takes all of them, or raises `ReservationDenied` with the decision that binds. Leaving
-    gives back each one that was not committed.
-    """
-
-    def __init__(self, multi: Multi, wanted: Iterable[Wanted], ttl: float) -> None:
-        """Nothing is taken yet."""
-        ttl_ns(ttl)
-        self._multi = multi
-        self._wanted = tuple(wanted)
-        self._ttl = ttl
-        self._entered = False
-        self._groups: list[tuple[Reservation, ...]] = []
-        self.reservations: tuple[Reservation, ...] = ()
-        """One of each that was asked for, in order, once entered; what names the same key shares
-        one."""
-
-    def __enter__(self) -> AllReservation:
-        self._begin()
-        self._hold(self._multi.take(self._wanted))
-        return self
-
-    async def __aenter__(self) -> AllReservation:
-        self._begin()
-        self._hold(await self._multi.acquire(self._wanted))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for one in self.reservations:
-            one.__exit__(kind, error, trace)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, trace)
-
-    def commit(self, *actual: int) -> None:
-        """Charge the true costs, one of each that was asked for, as `Reservation.commit` does.
-
-        Raises `InvalidCost` when they are more or fewer, before anything is charged.
-        """
-        if not self.reservations:
-            raise ReservationError("commit before the reservation was entered or granted")
-        if len(actual) != len(self._groups):
-            raise InvalidCost(f"{len(actual)} costs for {len(self._groups)} reservations")
-        costs: dict[Reservation, int] = {}
-        for group, tokens in zip(self._groups, actual, strict=True):
-            for one in group:
-                costs[one] = costs.get(one, 0) + checked_actual(tokens)
-        for one, tokens in costs.items():
-            one.commit(tokens)
-
-    def _begin(self) -> None:
-        if self._entered:
-            raise ReservationError("a reservation is entered once: make another one")
-        self._entered = True
-
-    def _hold(self, answer: AllDecision) -> None:
-        if not answer:
-            raise ReservationDenied(
-                f"{answer.binding.cost} tokens of {answer.binding.bucket.spec.name!r} cannot be "
-                f"set aside now; retry after {answer.retry_after:.3f} s",
-                answer.binding,
-            )
-        made: dict[Decision, Reservation] = {}
-        for decision in dict.fromkeys(answer.decisions):
-            bucket = decision.bucket
-            assert isinstance(bucket, Bucket)
-            made[decision] = bucket.reservations.enter(decision, self._ttl)
-        self.reservations = tuple(made[decision] for decision in answer.decisions)
-        if len(self.reservations) == len(self._wanted):
-            self._groups = [(one,) for one in self.reservations]
-            return
-        left = iter(self.reservations)
-        for item in self._wanted:  # a name may stand for several buckets
-            self._groups.append(tuple(itertools.islice(left, len(self._multi.find(item[0])))))
 
 
 class Parts(list[Part]):
@@ -276,7 +131,7 @@ class Parts(list[Part]):
 def _take(parts: Sequence[Part]) -> bool:
     """Takes all or nothing, without I/O."""
     if parts:
-        decisions = take_all([(part.bucket, part.key, part.cost) for part in parts])
+        decisions = take_all([(part.bucket, part.key, part.cost) for part in parts]).decisions
         for part, decision in zip(parts, decisions, strict=True):
             part.decision = decision
     return all(part.decision for part in parts)
@@ -300,4 +155,4 @@ def _answer(parts: Parts) -> AllDecision:
     return AllDecision(tuple(part.decision for part in parts.items))
 
 
-__all__ = ["AllDecision", "AllReservation", "Multi", "Wanted"]
+__all__ = ["Multi", "Wanted"]

@@ -45,15 +45,13 @@ class Lines(ABC):
 
     def __init__(self, bucket: BucketCore) -> None:
         self._bucket = bucket
-        self._lines: dict[Hash, tuple[WaitingLine, ...]] = {}
-        self._lock = threading.Lock()  # for changes of `_lines`, from the loops of several threads
+        self.lines: dict[Hash, tuple[WaitingLine, ...]] = {}
+        """By the hash of their key; empty while nobody waits."""
+        self._lock = threading.Lock()  # for changes of `lines`, from the loops of several threads
 
     def __len__(self) -> int:
         """Callers that wait now."""
-        return sum(len(line) for lines in list(self._lines.values()) for line in lines)
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
+        return sum(len(line) for lines in list(self.lines.values()) for line in lines)
 
     @abstractmethod
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
@@ -61,32 +59,32 @@ class Lines(ABC):
 
     def kick(self, key: str | bytes) -> None:
         """Tokens of `key` came back: its lines look again at once. Safe from any thread."""
-        for line in self._lines.get(self._bucket.hash(key), ()):
+        for line in self.lines.get(self._bucket.hash(key), ()):
             line.kick()
 
     def kick_all(self) -> None:
         """Every line looks again, such as after a change of all of them. Safe from any thread."""
-        for lines in list(self._lines.values()):
+        for lines in list(self.lines.values()):
             for line in lines:
                 line.kick()
 
     def open(self, line: WaitingLine) -> None:
         """Adds a line that its first caller joins."""
         with self._lock:
-            self._lines[line.hash] = (*self._lines.get(line.hash, ()), line)
+            self.lines[line.hash] = (*self.lines.get(line.hash, ()), line)
 
     def close(self, line: WaitingLine) -> None:
         """Forgets a line in which nobody waits."""
         with self._lock:
-            left = tuple(one for one in self._lines[line.hash] if one is not line)
+            left = tuple(one for one in self.lines[line.hash] if one is not line)
             if left:
-                self._lines[line.hash] = left
+                self.lines[line.hash] = left
             else:
-                del self._lines[line.hash]
+                del self.lines[line.hash]
 
     def find(self, key: str | bytes, loop: asyncio.AbstractEventLoop) -> WaitingLine | None:
         """The line of a key on an event loop."""
-        lines = self._lines.get(self._bucket.hash(key), ())
+        lines = self.lines.get(self._bucket.hash(key), ())
         return next((line for line in lines if line.loop is loop), None)
 
 
@@ -112,7 +110,7 @@ class Waiters(Lines):
         """As of `Lines`."""
         timeout_ns = patience_ns(timeout)
         loop = asyncio.get_running_loop()
-        line = cast("LocalLine | None", self.find(key, loop)) if self._lines else None
+        line = cast("LocalLine | None", self.find(key, loop)) if self.lines else None
         decision = self._bucket.take(key, cost) if line is None else self._bucket.peek(key, cost)
         if line is None:
             if decision.allowed:

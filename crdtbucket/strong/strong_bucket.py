@@ -25,7 +25,6 @@ class StrongBucket(Bucket):
 
     __slots__ = ("_store",)
 
-    immediate = False
     _store: Store | None
 
     def __init__(
@@ -41,6 +40,7 @@ class StrongBucket(Bucket):
         self.waiters = StrongWaiters(self)
         self._store = None
         self.mode = Mode.STRONG
+        self.immediate = False
 
     def attach(self, store: Store) -> None:
         """Decide by this store from now on."""
@@ -105,23 +105,14 @@ class StrongBucket(Bucket):
         found = self.store.ledger.fallback_policy(bucket, key)
         return None if found is None else (found[0], found[1] / NS_PER_SECOND)
 
-    def refund(self, decision: Decision, tokens: SupportsIndex | None = None) -> int:
-        """As `Bucket.refund`."""
-        if decision.bucket is not self:  # an override's, or a stranger's
-            return super().refund(decision, tokens)
-        given_back = super().refund(decision, tokens)
-        if given_back:
-            self.store.unsettle(self, decision.key)
-        return given_back
+    def returned(self, key: str | bytes) -> None:
+        """Tokens of a key came back: Redis learns of it within a moment."""
+        super().returned(key)
+        self.store.unsettle(self, key)
 
-    def reset(self, key: str | bytes) -> int:
-        """As `Bucket.reset`; Redis is settled within a moment."""
-        if (bucket := self.of(key)) is not self:
-            return bucket.reset(key)
-        given_back = super().reset(key)
-        if given_back:
-            self.store.unsettle(self, key)
-        return given_back
+    def charged(self, key: str | bytes) -> None:
+        """Tokens of a key were settled: Redis learns of it within a moment."""
+        self.store.unsettle(self, key)
 
     def reset_all(self) -> list[tuple[int, int]]:
         """As `Bucket.reset_all`; Redis learns of it within a moment."""
@@ -129,15 +120,6 @@ class StrongBucket(Bucket):
         if found:
             self.store.unsettle_places(self, found)
         return found
-
-    def settle(self, key: str | bytes, tokens: SupportsIndex) -> int:
-        """As `Bucket.settle`."""
-        if (bucket := self.of(key)) is not self:
-            return bucket.settle(key, tokens)
-        charged = super().settle(key, tokens)
-        if charged:
-            self.store.unsettle(self, key)
-        return charged
 
 
 __all__ = ["StrongBucket"]

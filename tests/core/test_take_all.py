@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket._core import BucketCore, Decision, take_all
+from crdtbucket import _core
+from crdtbucket._core import BucketCore, Decision
 from crdtbucket.errors import CostExceedsCapacity, CrdtbucketError, InvalidCost, InvalidKey
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.specs import SECOND, bucket_of, virtual_table
@@ -20,6 +21,10 @@ wanted = st.lists(
     min_size=1,
     max_size=4,
 )
+
+
+def take_all(items: Any) -> tuple[Decision, ...]:
+    return _core.take_all(items).decisions
 
 
 def buckets() -> list[BucketCore]:

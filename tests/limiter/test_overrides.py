@@ -136,6 +136,8 @@ def test_a_key_has_the_limit_of_the_first_glob_that_matches(steps: list[Any]) ->
         lambda bucket: bucket.take("gold"),
         lambda bucket: bucket.peek("gold"),
         lambda bucket: bucket.settle("gold", 1),
+        lambda bucket: bucket.reset("gold"),
+        lambda bucket: bucket.reserve("gold", 1),
         lambda bucket: bucket.take_burst("gold", 1),
         lambda bucket: bucket.spec_of("gold"),
     ],
@@ -150,7 +152,7 @@ def test_the_override_of_a_key_is_chosen_once_a_call(call: Callable[[BucketCore]
         asked.append(key)
         return other
 
-    bucket.redirect(choose)
+    bucket.redirect(choose, [other])
     call(bucket)
     assert asked == ["gold"]
 
@@ -158,7 +160,7 @@ def test_the_override_of_a_key_is_chosen_once_a_call(call: Callable[[BucketCore]
 def test_a_bucket_without_plans_pays_nothing() -> None:
     bucket = Limiter([BucketSpec("api", 10, 1)]).bucket("api")
     assert type(bucket) is Bucket
-    for name in ("take", "peek", "settle", "take_many", "take_burst"):
+    for name in ("take", "peek", "settle", "refund", "reserve", "take_many", "take_burst"):
         assert getattr(type(bucket), name) is getattr(BucketCore, name)
     assert bucket.of("a") is bucket
 
@@ -167,14 +169,14 @@ def test_every_method_that_names_a_key_knows_plans() -> None:
     of_this_bucket_alone = {"hash", "columns", "debt", "credit", "acquire_many"}
     # These know a key by its hash, or are called for the bucket that decides.
     inside = {"open_call", "close_call", "take_as", "own", "void", "advertised", "adopt"}
-    inside |= {"shortage"}
+    inside |= {"shortage", "returned", "charged"}
     named = {
         name for name in dir(Bucket) if not name.startswith("_") and callable(getattr(Bucket, name))
     }
     other = {"define", "stage", "unstage", "on_candidate", "decided", "counters"}
     # What the core passes on to the bucket that decides; the model above tries each of them.
     core = {"take", "peek", "settle", "take_burst", "take_many", "take_here", "spec_of"}
-    core |= {"of", "redirect", "reset_all"}
+    core |= {"of", "redirect", "reset", "reset_all", "reserve", "refund"}
     assert named - of_this_bucket_alone - inside - other - core <= set(vars(Bucket))
 
 

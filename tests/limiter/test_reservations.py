@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtbucket._core import Reservation
 from crdtbucket.errors import (
     CostExceedsCapacity,
     InvalidCost,
@@ -19,8 +20,8 @@ from crdtbucket.errors import (
     ReservationError,
 )
 from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.reservations import SWEEP_FROM
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.reservation_state import ReservationState
 from tests.virtual_loop import VirtualTime
 
 KEY = "tenant-42"
@@ -209,11 +210,28 @@ def test_a_commit_after_the_block_is_late_too(bucket: Bucket) -> None:
         reservation.commit(413)
 
 
-def test_what_is_committed_does_not_pile_up_until_its_ttl(bucket: Bucket) -> None:
-    for _ in range(3 * SWEEP_FROM):
-        with bucket.reserve(KEY, estimate=1, ttl=3_600) as reservation:
-            reservation.commit(0)
-    assert len(bucket.reservations._due) <= SWEEP_FROM + 1
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 9)), max_size=60))
+def test_what_is_held_goes_back_in_the_order_of_its_time(plan: list[tuple[int, int]]) -> None:
+    """Each item enters one with a ttl, and commits the one held at that place, if there is one."""
+    time = VirtualTime()
+    bucket = Bucket(time.table, BucketSpec("llm", 1_000, 1, "1d"))
+    held: list[Reservation] = []
+    for ttl, place in plan:
+        held.append(bucket.reserve(KEY, 1, ttl).__enter__())
+        if place < len(held) - 1:
+            held.pop(place).commit(1)
+        assert bucket.reservations.held == bucket.reservations.reserved == len(held)
+    start, left_open = time.now_ns, len(held)
+    for ttl in range(51):
+        time.set_ns(start + ttl * 10**9)
+        due = [one for one in held if one.deadline_ns <= time.now_ns]
+        held = [one for one in held if one.deadline_ns > time.now_ns]
+        first = min((one.deadline_ns for one in held), default=None)
+        assert bucket.reservations.expire() == first
+        assert {one.state for one in due} <= {ReservationState.RETURNED}
+        assert {one.state for one in held} <= {ReservationState.HELD}
+    assert bucket.reservations.expired == left_open
+    assert bucket.reservations.held == bucket.reservations.reserved == 0
 
 
 def test_a_reservation_is_safe_between_threads(time: VirtualTime, bucket: Bucket) -> None:

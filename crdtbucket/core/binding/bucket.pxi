@@ -3,9 +3,21 @@
 cdef class BucketCore(_Replica):
     """A bucket of a table: decisions on its keys. Safe to call from any thread."""
 
-    def redirect(self, object choose):
-        """From now on `choose(key)` returns the bucket that decides on a key: this one, or another one that overrides it."""
+    cdef public ReservationBook reservations
+    cdef frozenset others
+    """The buckets that `choose` has ever returned: their decisions may still be refunded here."""
+
+    def redirect(self, object choose, object others):
+        """From now on `choose(key)` returns the bucket that decides on a key: this one, or one of `others` that override it. With
+        None this one decides on all keys."""
         self.choose = choose
+        self.others = (self.others or frozenset()).union(others)
+
+    def returned(self, object key):
+        """Tokens of a key came back, for subclasses."""
+
+    def charged(self, object key):
+        """Tokens of a key were settled, for subclasses."""
 
     def of(self, object key):
         """The bucket that decides on a key: this one, or that of the key's override."""
@@ -81,6 +93,8 @@ cdef class BucketCore(_Replica):
         cdef int64_t n, left = decision.cost - decision.given_back
         cdef uint64_t lo = 0, hi = 0
         if decision._bucket is not self:
+            if self.others and decision._bucket in self.others:
+                return (<BucketCore>decision._bucket).refund(decision, tokens)
             raise InvalidCost(f"the decision is of bucket {decision.owner().spec.name!r}, not of {self.spec.name!r}")
         if not decision.allowed:
             raise InvalidCost("a denied decision took nothing that could be refunded")
@@ -93,7 +107,22 @@ cdef class BucketCore(_Replica):
         if decision.shadowed:
             return 0
         self.locate(decision._key, &lo, &hi)
-        return self.give_back(lo, hi, decision.generation, decision.origin, decision.full_count, n)
+        n = self.give_back(lo, hi, decision.generation, decision.origin, decision.full_count, n)
+        if n:
+            self.returned(decision._key)
+        return n
+
+    def reserve(self, object key, object estimate, object ttl=60.0):
+        """Sets `estimate` tokens aside while a `with` or `async with` block learns the true cost.
+
+        Entering raises `ReservationDenied` when they are not there, and as `take`. `ttl`: seconds (above 0) after which the
+        estimate goes back; at most a second late while the limiter is open, else when a reservation of this bucket is next used.
+        See `Reservation`."""
+        if self.choose is not None:
+            other = self.choose(key)
+            if other is not self:
+                return other.reserve(key, estimate, ttl)
+        return new_reservation(self.reservations, key, estimate, ttl_ns(ttl))
 
     cdef int64_t give_back(self, uint64_t lo, uint64_t hi, uint32_t generation, uint16_t origin,
                            uint32_t full_count, int64_t n):
@@ -116,6 +145,10 @@ cdef class BucketCore(_Replica):
     def reset(self, object key):
         """Gives `key` back what it lacks, but no more than was taken here and not given back: peers learn of it as of any
         refund. Returns the tokens that came back. What only others have taken is theirs to give back."""
+        if self.choose is not None:
+            other = self.choose(key)
+            if other is not self:
+                return other.reset(key)
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n, now = clock_ns(self.t)
         cdef uint32_t e, slot
@@ -131,6 +164,8 @@ cdef class BucketCore(_Replica):
         self.table.leave()
         self.t.counts[slot].refunded += n
         self.wake()
+        if n:
+            self.returned(key)
         return n
 
     def reset_all(self):
@@ -188,6 +223,8 @@ cdef class BucketCore(_Replica):
         self.note_name(e, key)
         self.t.counts[slot].granted += charged
         self.wake()
+        if charged:
+            self.charged(key)
         return charged
 
     def take_burst(self, object key, object calls, object cost=1):

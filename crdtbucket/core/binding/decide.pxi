@@ -9,6 +9,8 @@ cdef class _Decider:
     cdef readonly object candidate
     """The definition that some keys have in its place, or None."""
     cdef public object mode
+    cdef public bint immediate
+    """Whether decisions need no I/O, so that there is `take`."""
     cdef object choose
     """Returns the bucket that decides on a key; None where this one decides on all keys."""
     cdef table_t *t
@@ -26,6 +28,7 @@ cdef class _Decider:
         self.table = table
         self.t = &table.t
         self.mode = Mode.EVENTUAL
+        self.immediate = True
         self.define(spec, min_debt=min_debt)
 
     def define(self, spec, *, int64_t min_debt=0):

@@ -10,15 +10,79 @@ cdef struct part_t:
     outcome_t o
 
 
+cdef class AllDecision:
+    """The answer of `take_all` and `acquire_all`: truthy when everything was taken.
+
+    decisions: one of each bucket that was asked, in order; what names the same key shares one. When the whole is denied nothing was
+    taken: then each says what it would get alone.
+    """
+
+    cdef readonly tuple decisions
+    cdef readonly bint allowed
+    """Whether everything was taken."""
+
+    def __init__(self, tuple decisions not None):
+        self.decisions = decisions
+        self.allowed = all(decisions)
+
+    @property
+    def binding(self):
+        """The one to look at: denied, it takes longest; allowed, it has the least of its limit left. A shadow binds only where
+        all are shadows."""
+        denied = [decision for decision in self.decisions if not decision.allowed]
+        if denied:
+            return max(denied, key=lambda one: one.retry_after_ns)
+        real = [one for one in self.decisions if not one.bucket.spec_of(one.key).shadow]
+        return min(real or self.decisions, key=lambda one: one.remaining / one.limit)
+
+    @property
+    def retry_after(self):
+        """Seconds until all could pass if nothing else happened, 0 when allowed."""
+        return self.binding.retry_after
+
+    def __bool__(self):
+        return self.allowed
+
+    def __repr__(self):
+        return f"AllDecision(allowed={self.allowed}, binding={self.binding!r})"
+
+
+def asked(wanted, dict buckets not None, find):
+    """(bucket that decides, key, cost) of each (name, key) or (name, key, cost) in `wanted`, and how many of these each of them
+    became. `buckets` has buckets by name; `find(name)` returns those of any other name, one or more. Raises InvalidKey."""
+    cdef list all = [], sizes = []
+    cdef tuple fields
+    cdef object name, key, cost
+    cdef Py_ssize_t size
+    for item in wanted:
+        fields = tuple(item) if isinstance(item, (tuple, list)) else ()  # a tuple is its own
+        size = len(fields)
+        if not 2 <= size <= 3:
+            raise InvalidKey(f"{item!r} is no (bucket, key) and no (bucket, key, cost)")
+        name, key = fields[0], fields[1]
+        cost = fields[2] if size == 3 else _ONE
+        bucket = buckets.get(name) if type(name) is str else None
+        if bucket is not None:
+            all.append((bucket.of(key) if (<BucketCore?>bucket).choose is not None else bucket, key, cost))
+            sizes.append(1)
+            continue
+        group = find(name)
+        all.extend([(bucket.of(key), key, cost) for bucket in group])
+        sizes.append(len(group))
+    if not all:
+        raise InvalidKey("nothing is asked for: pass one (bucket, key, cost) or more")
+    return all, sizes
+
+
 def take_all(wanted):
     """Takes from several buckets of one table at one moment, all of it or nothing. `wanted`: a (bucket, key, cost) each; costs of
-    one key add up. Returns a tuple of as many Decisions, in their order; what names the same key shares one. When one is
-    denied, nothing is taken: then each says what it would get alone, and the one that waits longest counts as denied.
-    All arguments are checked before anything is taken. Raises as `take`, and TypeError for buckets of several tables."""
+    one key add up. Returns an AllDecision. When one is denied, the one that waits longest counts as denied.
+    All arguments are checked before anything is taken. Raises as `take`, TypeError for buckets of several tables, and
+    AcquireRequired for one that does not decide in this process."""
     cdef tuple items = tuple(wanted)
     cdef Py_ssize_t count = len(items), parts, i
     if not count:
-        return ()
+        return AllDecision(())
     cdef part_t *part = <part_t *>PyMem_Calloc(count, sizeof(part_t))
     cdef Py_ssize_t *place = <Py_ssize_t *>PyMem_Malloc(count * sizeof(Py_ssize_t))
     held = []
@@ -29,7 +93,7 @@ def take_all(wanted):
         take_parts(part, parts)
         answers = [(<BucketCore>part[i].bucket).answer(<object>part[i].key, part[i].cost, part[i].slot, &part[i].o)
                    for i in range(parts)]
-        return tuple([answers[place[i]] for i in range(count)])
+        return AllDecision(tuple([answers[place[i]] for i in range(count)]))
     finally:
         PyMem_Free(part)
         PyMem_Free(place)
@@ -64,6 +128,9 @@ cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list he
             raise CostExceedsCapacity(part[at].cost, bucket.largest)
         part[at].slot = bucket.fitting(hi, part[at].cost)
         place[i] = at
+    for i in range(parts):
+        if not (<BucketCore>part[i].bucket).immediate:
+            raise AcquireRequired((<BucketCore>part[i].bucket).spec.name, "take_all", "limiter.acquire_all([...])")
     if table.refusal is not None:
         raise table.refusal
     return parts

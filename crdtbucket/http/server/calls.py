@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from crdtbucket._core import Decision
+from crdtbucket._core import Decision, Reservation
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import CrdtbucketError, ReservationDenied
 from crdtbucket.http.fields import problem, rate_limit_fields
@@ -23,7 +23,6 @@ from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
-from crdtbucket.limiter.reservations import Reservation
 
 MAX_HANDLES = 100_000
 """Takes that can be refunded, and reservations: so many of each."""

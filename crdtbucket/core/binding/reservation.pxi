@@ -1,0 +1,230 @@
+# Tokens set aside for work whose true cost is known only when it is done.
+
+cdef object _NEW = ReservationState.NEW
+cdef object _HELD = ReservationState.HELD
+cdef object _RETURNED = ReservationState.RETURNED
+cdef object _COMMITTED = ReservationState.COMMITTED
+cdef int64_t _NS = 1_000_000_000
+cdef int64_t _LONGEST_TTL = 1 << 62
+
+
+cdef int64_t ttl_ns(object ttl) except -1:
+    """The time after which an estimate goes back (ns), 146 years at most. Raises InvalidSpec."""
+    cdef int64_t ns
+    cdef double seconds
+    if type(ttl) is float:
+        seconds = ttl
+        if 0 < seconds < 1e6:
+            ns = llrint(seconds * 1e9)
+            if ns:
+                return ns
+    exact = duration_ns(ttl, "ttl")
+    if exact == 0:
+        raise InvalidSpec("ttl is 0", "give the seconds after which the work is lost", "ttl")
+    return min(exact, _LONGEST_TTL)
+
+
+cdef int64_t checked_actual(object actual) except -1:
+    return whole_number(actual, 0, MAX_SETTLE, "actual", " tokens")
+
+
+cdef Reservation new_reservation(ReservationBook book, object key, object estimate, int64_t ttl):
+    cdef Reservation one = Reservation.__new__(Reservation)
+    one.book, one.key, one.estimate, one.ttl_ns, one.state = book, key, estimate, ttl, _NEW
+    return one
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Reservation:
+    """An estimate that is taken while a `with` (or `async with`) block runs.
+
+    Entering takes the estimate, or raises `ReservationDenied`. `commit` replaces the estimate by the true cost. Leaving without
+    it, by an exception too, gives the estimate back; so does the end of `ttl`. Safe to use from several threads.
+
+    state: a ReservationState; decision: the one on the estimate, once entered; deadline_ns: local time at which the estimate goes
+    back, once entered; actual: the cost that was committed, in tokens, or None.
+    """
+
+    cdef ReservationBook book
+    cdef readonly object key, estimate, state, actual
+    cdef readonly Decision decision
+    cdef readonly int64_t ttl_ns, deadline_ns
+    cdef Py_ssize_t place
+    """Among those that are held."""
+
+    def __init__(self):
+        raise TypeError("reservations come from a bucket: bucket.reserve(key, estimate)")
+
+    def __enter__(self):
+        self.begin()
+        self.book.hold(self, self.book.bucket.take(self.key, self.estimate))
+        return self
+
+    async def __aenter__(self):
+        self.begin()
+        self.book.hold(self, await self.book.bucket.acquire(self.key, self.estimate))
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.book.leave(self)
+
+    async def __aexit__(self, kind, error, trace):
+        self.book.leave(self)
+
+    def commit(self, actual):
+        """Charges `actual` tokens (0 to 2^62) instead of the estimate; the bucket may go into debt.
+
+        The same number again changes nothing, another raises `ReservationError`. After the ttl or the block the estimate is back
+        already: then `actual` is charged in full, counted as a late commit and logged, so that no use is lost."""
+        self.book.commit(self, checked_actual(actual))
+
+    cdef int begin(self) except -1:
+        if self.state is not _NEW or self.decision is not None:
+            raise ReservationError("a reservation is entered once: make another with reserve()")
+        return 0
+
+    def __repr__(self):
+        return (f"Reservation(key={self.key!r}, estimate={self.estimate}, state={self.state.name}, "
+                f"actual={self.actual})")
+
+
+cdef class ReservationBook:
+    """All reservations of one bucket, and their ends.
+
+    No timer runs: time-outs are looked at whenever a reservation of the bucket is used, and by whoever calls `expire` regularly.
+    Each state is changed before the core is called, and under the GIL: of two threads only one ends a reservation.
+
+    reserved: tokens of the reservations that are held.
+    """
+
+    cdef readonly BucketCore bucket
+    cdef readonly object reserved
+    cdef readonly int64_t expired, late_commits
+    cdef list due
+    """Those that are held, a heap: each is due no later than the two at twice its place."""
+
+    def __init__(self, BucketCore bucket not None):
+        self.bucket = bucket
+        self.due = []
+        self.reserved = 0
+
+    @property
+    def held(self):
+        return len(self.due)
+
+    def late(self, Reservation one, actual):
+        """A reservation was committed after its estimate had gone back; for subclasses."""
+
+    def expire(self):
+        """Gives back what is past its time. Returns when the next is due (ns), None when none."""
+        self.give_back_due(clock_ns(self.bucket.t))
+        return (<Reservation>self.due[0]).deadline_ns if self.due else None
+
+    cdef int hold(self, Reservation one, Decision decision) except -1:
+        """Enters a reservation whose estimate was decided on."""
+        one.decision = decision
+        if not decision.allowed:
+            raise ReservationDenied(
+                f"{one.estimate} tokens cannot be set aside now; retry after {decision.retry_after:.3f} s", decision)
+        cdef int64_t now = clock_ns(self.bucket.t)
+        self.give_back_due(now)
+        one.state = _HELD
+        one.deadline_ns = now + one.ttl_ns
+        self.reserved += decision.cost
+        self.due.append(one)
+        self.rise(len(self.due) - 1, one)
+        return 0
+
+    cdef int leave(self, Reservation one) except -1:
+        """The block ends: an estimate that was not committed goes back."""
+        if one.state is not _COMMITTED:
+            self.give_back_due(clock_ns(self.bucket.t))
+            if one.state is _HELD:
+                self.give_back(one)
+        return 0
+
+    cdef int commit(self, Reservation one, int64_t actual) except -1:
+        """Charges the true cost."""
+        cdef int64_t taken = 0
+        self.give_back_due(clock_ns(self.bucket.t))
+        if one.state is _NEW:
+            raise ReservationError("commit before the reservation was entered or granted")
+        if one.state is _COMMITTED:
+            if one.actual != actual:
+                raise ReservationError(f"committed with {one.actual} tokens already, not with {actual}")
+            return 0
+        late = one.state is _RETURNED
+        if not late:
+            taken = one.decision.cost
+            self.remove(one)
+        else:
+            self.late_commits += 1
+        one.state, one.actual = _COMMITTED, actual
+        if one.decision.shadowed:
+            pass                                        # the limit would have turned the work away
+        elif actual > taken:
+            self.bucket.settle(one.key, actual - taken)
+        elif actual < taken:
+            self.bucket.refund(one.decision, taken - actual)
+        if late:
+            self.late(one, actual)
+        return 0
+
+    cdef int give_back_due(self, int64_t now) except -1:
+        cdef Reservation one
+        while self.due:
+            one = <Reservation>self.due[0]
+            if one.deadline_ns > now:
+                break
+            self.expired += 1
+            self.give_back(one)
+        return 0
+
+    cdef int give_back(self, Reservation one) except -1:
+        one.state = _RETURNED
+        self.remove(one)
+        self.bucket.refund(one.decision)
+        return 0
+
+    cdef int remove(self, Reservation one) except -1:
+        """Takes one that is held out of the heap."""
+        cdef Reservation last = <Reservation>self.due.pop()
+        self.reserved -= one.decision.cost
+        if last is not one:
+            self.sink(one.place, last)
+            self.rise(last.place, last)
+        return 0
+
+    cdef void put(self, Py_ssize_t place, Reservation one):
+        self.due[place] = one
+        one.place = place
+
+    cdef void rise(self, Py_ssize_t place, Reservation one):
+        """Puts one into a place that is free, or above those that are due later."""
+        cdef Reservation above
+        while place:
+            above = <Reservation>self.due[(place - 1) >> 1]
+            if above.deadline_ns <= one.deadline_ns:
+                break
+            self.put(place, above)
+            place = (place - 1) >> 1
+        self.put(place, one)
+
+    cdef void sink(self, Py_ssize_t place, Reservation one):
+        """Puts one into a place that is free, or below those that are due earlier."""
+        cdef Reservation below
+        cdef Py_ssize_t other
+        while True:
+            other = 2 * place + 1
+            if other >= len(self.due):
+                break
+            below = <Reservation>self.due[other]
+            if other + 1 < len(self.due) and (<Reservation>self.due[other + 1]).deadline_ns < below.deadline_ns:
+                other += 1
+                below = <Reservation>self.due[other]
+            if one.deadline_ns <= below.deadline_ns:
+                break
+            self.put(place, below)
+            place = other
+        self.put(place, one)
