@@ -1,6 +1,6 @@
 # Everything is set up in .venv on demand; stamp files make a second run cost nothing.
 #   make demo    three regions on this machine, one limit
-#   make test    the quick tests, 3 minutes (installs redis-server, and fetches promtool, when they
+#   make test    the quick tests, 3 minutes (installs redis-server, and fetches promtool and nginx, when they
 #                are missing and nobody's password is needed; without a Redis its tests are skipped)
 #   make check   all the other tests, and bugs planted in the code, which the tests must find
 #                (ONE_IN=4 plants a quarter of them)
@@ -46,7 +46,7 @@ NATIVE := setup.py $(wildcard crdtbucket/*.pyx crdtbucket/core/*.h crdtbucket/co
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check bench bench-report bench-page soak chaos fuzz docs docs-architecture docs-figures \
-  docs-scaling lint types format redis promtool wrk clang clean
+  docs-scaling lint types format redis promtool nginx wrk clang clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -54,7 +54,7 @@ help:
 demo: $(STAMPS)/base
 	$(BIN)/crdtbucket demo
 
-test: $(STAMPS)/dev redis promtool
+test: $(STAMPS)/dev redis promtool nginx
 	$(PYTEST) -m "not slow"
 
 check: $(STAMPS)/dev redis promtool wrk
@@ -168,14 +168,22 @@ clang: $(STAMPS)/dev
 	$(call installed,libFuzzer,There is no clang with libFuzzer: install it$(comma) or do without: make fuzz CLANG=no,1,clang \
 	  libclang-rt-$$(apt-cache depends clang | sed -n 's/ *Depends: clang-\([0-9]*\)$$/\1/p')-dev); }
 
-# One file out of Debian's package, which needs no rights. Without it the tests of the alerts are skipped.
+# One file out of Debian's package, which needs no rights and starts no service: the program $(1) in $(2), out of the
+# first of the packages $(3) that there is, for $(4).
+define fetched
+if command -v $(1) >/dev/null || test -x $(BIN)/$(1); then exit 0; fi; \
+dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd "$$dir" && echo "fetching $(1)" && \
+{ apt-get update -qq; for package in $(3); do apt-get download -qq $$package && break; done; } >/dev/null 2>&1; \
+dpkg-deb --fsys-tarfile "$$dir"/*.deb 2>/dev/null | tar -x ./$(2)/$(1) 2>/dev/null; \
+mv $(2)/$(1) "$(CURDIR)/$(BIN)/$(1)" 2>/dev/null || \
+echo "There is no $(1), and none can be fetched: the tests of $(4) will be skipped."
+endef
+
 promtool: $(STAMPS)/venv
-	@if command -v promtool >/dev/null || test -x $(BIN)/promtool; then exit 0; fi; \
-	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd "$$dir" && echo "fetching promtool" && \
-	{ apt-get update -qq; apt-get download -qq promtool || apt-get download -qq prometheus; } >/dev/null 2>&1; \
-	dpkg-deb --fsys-tarfile "$$dir"/*.deb 2>/dev/null | tar -x ./usr/bin/promtool 2>/dev/null; \
-	mv usr/bin/promtool "$(CURDIR)/$(BIN)/promtool" 2>/dev/null || \
-	echo "There is no promtool, and none can be fetched: the tests of the alerts will be skipped."
+	@$(call fetched,promtool,usr/bin,promtool prometheus,the alerts)
+
+nginx: $(STAMPS)/venv
+	@$(call fetched,nginx,usr/sbin,nginx nginx-core,proxies)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info crdtbucket/_core.c crdtbucket/_core.*.so

@@ -13,6 +13,7 @@ from crdtbucket.base.clock import now_ns
 from crdtbucket.http.server.admin import Admin
 from crdtbucket.http.server.calls import Calls, respond
 from crdtbucket.http.server.connections import ClientConnection, Connections
+from crdtbucket.http.server.forward_auth import FORWARD_AUTH, ForwardAuth
 from crdtbucket.http.server.host_names import Hosts
 from crdtbucket.http.server.json_answer import JSON
 from crdtbucket.http.server.openapi import document
@@ -40,12 +41,14 @@ class Api:
         self.registry = CollectorRegistry()
         register(limiter, self.registry)
         self.calls = Calls(limiter, settings, siblings)
+        forward_auth = ForwardAuth(limiter, settings, self.calls.weigh)
         self.metrics = ServerMetrics(self.connections, self.calls)
         self.registry.register(self.metrics)
         self.views = Views(limiter, self.calls, self.registry, self.metrics, siblings)
         self.admin = Admin(limiter, self.views, settings)
         self.routes: list[Route] = [
             *self.calls.routes(),
+            *forward_auth.routes(),
             *self.views.routes(),
             *self.admin.routes(),
         ]
@@ -80,7 +83,9 @@ class Api:
         self.metrics.open_requests += 1
         path = ""
         try:
-            self._hosts.check(request)
+            # No page can send X-Forwarded-For without being asked about it, and let in, before.
+            forwarded = request.path == FORWARD_AUTH and "X-Forwarded-For" in request.headers
+            self._hosts.check(request, forwarded=forwarded)
             self.admin.check(request)
             route, parts = self._table.find(request)
             path = route.path

@@ -98,7 +98,7 @@ class Calls:
             decision = place.take(body.key, body.cost)
         else:
             decision = await place.acquire(body.key, body.cost)
-        self._weigh(bucket, body.key, body.cost, decision.allowed)
+        self.weigh(bucket, body.key, body.cost, decision.allowed)
         if not decision.allowed:
             return self._denied(decision, request.path)
         extra = {}
@@ -149,7 +149,7 @@ class Calls:
             await reservation.__aenter__()  # it ends by its commit or its ttl
         decision = reservation.decision
         assert decision is not None
-        self._weigh(bucket, body.key, body.estimate, decision.allowed)
+        self.weigh(bucket, body.key, body.estimate, decision.allowed)
         if not decision.allowed:
             return self._denied(decision, request.path)
         end = now + round((body.ttl + LATE_S) * NS_PER_SECOND)
@@ -226,7 +226,7 @@ class Calls:
     def _weigh_all(self, takes: list[bodies.Peek], results: list[dict[str, Any]]) -> None:
         for one, result in zip(takes, results, strict=True):
             bucket = self._limiter.bucket(one.bucket)
-            self._weigh(bucket, one.key, one.cost, result["allowed"])
+            self.weigh(bucket, one.key, one.cost, result["allowed"])
 
     def _checked(self, one: bodies.Peek, place: int, refusals: dict[int, Refusal]) -> Bucket | None:
         """The bucket of one take of many; None when the take is one that cannot be made."""
@@ -241,7 +241,8 @@ class Calls:
             refusals[place] = refusal
             return None
 
-    def _weigh(self, bucket: Bucket, key: str, cost: int, allowed: bool) -> None:
+    def weigh(self, bucket: Bucket, key: str, cost: int, allowed: bool) -> None:
+        """Counts what a key asked for."""
         now = now_ns()
         name = bucket.spec.name
         heavy = self.heavy.get(name)

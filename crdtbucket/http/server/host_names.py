@@ -38,18 +38,21 @@ class Hosts:
         """Values of `Host` that were right before."""
         self._addresses = not bound.isdisjoint(_EVERYWHERE)
 
-    def check(self, request: web.BaseRequest) -> None:
-        """Raises `Refusal` for a request that was made to another name, or by a foreign page."""
+    def check(self, request: web.BaseRequest, *, forwarded: bool = False) -> None:
+        """Raises `Refusal` for a request that was made to another name, or by a foreign page.
+
+        `forwarded`: a proxy tells of the request of its client; so `Origin` is the client's.
+        """
         headers = request.headers
         hosts = headers.getall("Host", [])
-        if len(hosts) == 1 and hosts[0] in self._known and "Origin" not in headers:
+        if len(hosts) == 1 and hosts[0] in self._known and (forwarded or "Origin" not in headers):
             return
         if ANY in self._named or _by_unix_socket(request):
             return
         host = self._host(hosts)
         if host and len(self._known) < KNOWN:
             self._known.add(hosts[0])
-        for origin in headers.getall("Origin", []):
+        for origin in () if forwarded else headers.getall("Origin", []):
             self._check_origin(origin, hosts[0] if host else "")
 
     def _host(self, hosts: Sequence[str]) -> str:

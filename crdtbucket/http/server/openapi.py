@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 import crdtbucket
 from crdtbucket.http.fields import PROBLEM_TYPE
+from crdtbucket.http.server.forward_auth import FORWARD_AUTH
 from crdtbucket.http.server.json_answer import JSON
 from crdtbucket.http.server.replies import ProblemReply
 from crdtbucket.http.server.routes import Route
@@ -22,7 +23,7 @@ FIELDS = {
     "RateLimit": 'Tokens left and seconds to the next: `"api";r=97;t=1`.',
     "RateLimit-Policy": 'The capacity and the seconds in which it fills: `"api";q=100;w=10`.',
 }
-DECIDING = ("/v1/take", "/v1/peek", "/v1/reserve")
+DECIDING = ("/v1/take", "/v1/peek", "/v1/reserve", FORWARD_AUTH)
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:
@@ -76,12 +77,14 @@ def _responses(route: Route) -> dict[str, Any]:
     if route.media != JSON:
         schema = {"type": "string"}
     success: dict[str, Any] = {"description": "OK", "content": {route.media: {"schema": schema}}}
+    if route.status == HTTPStatus.NO_CONTENT:
+        success = {"description": "The request may pass"}
     if route.path in DECIDING:
         success["headers"] = {
             name: {"description": text, "schema": {"type": "string"}}
             for name, text in FIELDS.items()
         }
-    responses = {"200": success}
+    responses = {str(route.status): success}
     for status in sorted({*route.denials, *route.refusals, 503}):
         problem = {"schema": {"$ref": REF.format(model="ProblemReply")}}
         responses[str(status)] = {

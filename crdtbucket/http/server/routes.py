@@ -31,6 +31,8 @@ class Route:
     refusals: tuple[int, ...] = ()
     query: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Schemas of the parameters in the query."""
+    status: int = 200
+    """Of a success."""
     media: str = "application/json"
     admin: bool = False
     """Whether the admin token is asked for."""
