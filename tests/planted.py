@@ -463,7 +463,7 @@ MUTATIONS = (
     Mutation(
         "extreme_times_believed",
         "mesh",
-        "        if abs(ahead) > MOST_NS:\n            return\n",
+        "        if trip > TRIP_NS or abs(ahead) > MOST_NS:\n            return\n",
         "",
         (*PYTEST, "tests/mesh/protocol/test_mesh_node.py", "-k", "extreme"),
     ),
