@@ -1384,11 +1384,11 @@ MUTATIONS = (
         suite("mesh/protocol/test_mesh_node", "taken_for_dead"),
     ),
     Mutation(
-        "held_up_frames_show_clocks",
+        "held_up_frames_show_the_way",
         "mesh",
-        "        if not (stale or paused):\n",
-        "        if not stale:\n",
-        suite("mesh/protocol/test_peer_state", "held_up"),
+        "            if self.travel.is_usual(trip, HELD_UP_NS):\n",
+        "            if True:\n",
+        suite("mesh/protocol/test_peer_state", "moves_no_round_trip"),
     ),
     Mutation(
         "ages_come_from_neighbours_alone",
