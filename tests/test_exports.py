@@ -27,7 +27,8 @@ LAYERS = [
     """mesh.protocol mesh.node_info mesh.mesh_config mesh.snapshot mesh.state_dir
     config rollout.staged
     strong reconcile.merging reconcile.findings""",
-    """limiter.background rollout.watching shared metrics mesh.transport strong.redis.access
+    """limiter.background rollout.watching shared metrics mesh.links mesh.sockets mesh.transport
+    strong.redis.access
     strong.redis.login strong.redis.redis_connection strong.redis.topology strong.redis.locator
     strong.redis.registry strong.redis.server_facts
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint

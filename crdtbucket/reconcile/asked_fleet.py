@@ -9,7 +9,7 @@ from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.errors import ConfigError, Problem, RedisUnavailable
 from crdtbucket.mesh.mesh_config import MeshConfig, split_address
-from crdtbucket.mesh.transport.discovery import providers
+from crdtbucket.mesh.sockets.discovery import providers
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.findings import Holder, Report
 from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode, Observer

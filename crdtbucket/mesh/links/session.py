@@ -16,11 +16,11 @@ import struct
 
 from crdtbucket.base.hashing import NO_SECRET, shared_key
 from crdtbucket.errors import MeshError, WireError
+from crdtbucket.mesh.links import hello as hello_message
+from crdtbucket.mesh.links.hello import KEY_ID_BYTES, VERSION, Hello, Role
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
-from crdtbucket.mesh.transport import hello as hello_message
-from crdtbucket.mesh.transport.hello import KEY_ID_BYTES, VERSION, Hello, Role
 
 MAC_BYTES = 16
 MAX_SEALED = MAC_BYTES + 1 + MAX_FRAME
@@ -56,6 +56,10 @@ class Reason(enum.IntEnum):
     HANDOVER = 11
 
 
+# Reasons that are a normal part of two nodes finding each other.
+QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING, Reason.HANDOVER})
+
+
 class HandshakeError(MeshError):
     """No link: `reason` says which check failed, `peer` is who it claimed to be (or None).
 
@@ -87,6 +91,8 @@ class Keyring:
     def __init__(self, config: MeshConfig, key: bytes | None = None) -> None:
         """`key`: of the hash of bucket keys; that of `hash_key` when it is not given."""
         secrets = config.secrets or (NO_SECRET,)
+        self.proves = bool(config.secrets)
+        """Whether who shares one of these keys knows a secret."""
         if len(secrets) > hello_message.MAX_KEY_IDS:
             raise MeshError(
                 f"mesh.secret lists {len(secrets)} secrets and at most "
@@ -135,6 +141,11 @@ class Handshake:
         self.peer_instance = 0
         self.peer_role: Role | None = None
         self._session: Session | None = None
+
+    @property
+    def proves_secret(self) -> bool:
+        """Whether a peer that opens this handshake's frames knows a secret."""
+        return self._keys.proves
 
     @property
     def session(self) -> Session:
@@ -240,6 +251,7 @@ def _any_equal(one: bytes, several: tuple[bytes, ...]) -> bool:
 __all__ = [
     "MAX_FRAME",
     "MAX_SEALED",
+    "QUIET",
     "Handshake",
     "HandshakeError",
     "Keyring",

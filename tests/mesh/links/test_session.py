@@ -9,11 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.errors import MeshError, WireError
-from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.transport import hello as hello_message
-from crdtbucket.mesh.transport.hello import VERSION, Role
-from crdtbucket.mesh.transport.session import (
+from crdtbucket.mesh.links import hello as hello_message
+from crdtbucket.mesh.links.hello import VERSION, Role
+from crdtbucket.mesh.links.session import (
     MAX_FRAME,
     Handshake,
     HandshakeError,
@@ -23,6 +21,8 @@ from crdtbucket.mesh.transport.session import (
     Session,
     hash_key,
 )
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.node_info import NodeInfo
 
 EU = NodeInfo("eu-1", "eu", 2**64 - 1, "10.0.0.1:7946", 5)
 US = NodeInfo("us-1", "us", 7, "", 2**63)
