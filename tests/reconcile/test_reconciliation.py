@@ -322,7 +322,7 @@ async def test_a_node_of_an_earlier_version_is_not_asked(
 ) -> None:
     async with nodes(path, "a") as limiters:
 
-        def earlier(mesh: mesh_network.MeshNetwork, *, dialer: bool) -> Handshake:
+        def earlier(mesh: mesh_network.MeshNetwork, *, dialer: bool, lossy: bool) -> Handshake:
             return Handshake(
                 mesh._keys, mesh._me(), instance=1, nonce=bytes(32), dialer=dialer, role=None
             )

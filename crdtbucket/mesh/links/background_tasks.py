@@ -12,13 +12,13 @@ class BackgroundTasks:
     """The tasks of one owner."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
 
     def spawn(self, work: Awaitable[None]) -> None:
         """Runs `work` on this loop."""
-        task = asyncio.ensure_future(_logged(work))
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
 
     async def end(self) -> None:
         """Cancels what still runs, and waits for it."""
@@ -27,12 +27,10 @@ class BackgroundTasks:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-
-async def _logged(work: Awaitable[None]) -> None:
-    try:
-        await work
-    except Exception:  # noqa: BLE001 - logged; nobody awaits this task
-        LOG.exception("a bug in the mesh's background work")
+    def _done(self, task: asyncio.Future[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.error("a bug in the mesh's background work", exc_info=error)
 
 
 __all__ = ["BackgroundTasks"]

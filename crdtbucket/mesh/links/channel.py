@@ -28,6 +28,11 @@ class Oversize(ChannelLost):
 class Channel(Protocol):
     """Carries whole messages, in order. What it carries is not believed: links seal it."""
 
+    lossy: bool
+    """Whether messages may be lost on the way; then links number them."""
+    peer_name: str
+    """Who the carrier says is at the other end, which the handshake must prove; "": nobody."""
+
     @property
     def remote(self) -> str:
         """The host at the other end, "" where the carrier has none."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Protocol
 
 from crdtbucket.base.deadline import within
@@ -27,6 +28,14 @@ class Connector(Protocol):
 
     def may_dial(self, address: str) -> bool:
         """Whether this address is to be dialled; if not, that is counted and logged here."""
+        ...
+
+    def first_pause(self, address: str) -> float:
+        """For how long (s) a new address is left alone: its node may dial."""
+        ...
+
+    async def ready(self) -> None:
+        """Returns when a dial can succeed, for all that is known here."""
         ...
 
     async def connect(self, address: str) -> Channel:
@@ -61,6 +70,8 @@ class DialTarget:
         self.name = ""
         """The node last met there."""
         self.wake = asyncio.Event()
+        self.hurry = asyncio.Event()
+        """Ends the pause before the next attempt."""
         self.failing = False
 
 
@@ -92,6 +103,13 @@ class Dialer:
             if target.name == name:
                 target.wake.set()
 
+    def hurry(self, address: str) -> None:
+        """Something says that this address answers now: it is dialled at once."""
+        if address in self._targets:
+            target, _ = self._targets[address]
+            target.backoff.reset()
+            target.hurry.set()
+
     async def cease(self) -> None:
         """Dials nobody any more. A listener that has our proof gets a second to answer it."""
         verdicts = asyncio.ensure_future(self._host.pending_dials.end())
@@ -107,6 +125,7 @@ class Dialer:
         await _cancelled(tasks)
 
     async def _keep_dialling(self, target: DialTarget) -> None:
+        await self._pause(target, self._connector.first_pause(target.address))
         while True:
             if target.name and self._host.links.get(target.name) is not None:
                 target.wake.clear()
@@ -115,13 +134,19 @@ class Dialer:
                     target.backoff.next()
                 )  # both ends lost it: they start at different times, so that one dial wins
             else:
+                target.hurry.clear()
                 pause = await self._dial(target)
-            await asyncio.sleep(pause)
+            await self._pause(target, pause)
+
+    async def _pause(self, target: DialTarget, pause: float) -> None:
+        with suppress(asyncio.TimeoutError):
+            await within(pause, target.hurry.wait())
 
     async def _dial(self, target: DialTarget) -> float:
         """One attempt; returns the pause before the next (s)."""
         if len(self._host.links) >= self._host.max_peers:
             return LAST_PAUSE_S
+        await self._connector.ready()
         try:
             link = await within(HANDSHAKE_S, self._attempt(target.address))
         except HandshakeError as error:

@@ -29,6 +29,7 @@ _FROM_PEER = {
     Reason.HANDOVER: "another process of it goes on",
     Reason.DUPLICATE: "it is linked already",
     Reason.CONFLICT: "another process with this node's name is in the mesh",
+    Reason.NAME: "this node writes where another name does",
     Reason.BUSY: "it has as many peers as its mesh.max_peers allows, or its log says what is full",
 }
 
@@ -74,9 +75,16 @@ class MeshEndpoint(Protocol):
     max_peers: int
     counters: MeshCounters
     refusals: Refusals
+    instance: int
+    """Random 64 bits of this process."""
 
-    def handshake(self, *, dialer: bool) -> Handshake:
-        """A fresh handshake."""
+    @property
+    def name(self) -> str:
+        """The name of this node."""
+        ...
+
+    def handshake(self, *, dialer: bool, lossy: bool) -> Handshake:
+        """A fresh handshake; `lossy`: for a carrier that may lose messages."""
         ...
 
     def conflict_reported(self, error: HandshakeError) -> None:
@@ -114,7 +122,7 @@ async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
 
     Raises `HandshakeError`, `WireError` for a proof that fails, and `ChannelLost`.
     """
-    shake = host.handshake(dialer=False)
+    shake = host.handshake(dialer=False, lossy=channel.lossy)
     heard = await channel.receive()
     try:
         peer = shake.read_hello(heard)
@@ -130,6 +138,7 @@ async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
     if kind != Kind.PROVE:
         raise HandshakeError(Reason.MALFORMED, f"it sent kind {kind} as its proof", peer)
     try:
+        _check_name(peer, channel)
         identity = _identity(shake, reachable(peer, channel.remote), channel)
         if shake.peer_role is Role.OBSERVER:
             return host.admit_observer(channel, shake.session, identity)
@@ -152,10 +161,11 @@ def refused_as_listener(host: MeshEndpoint, error: HandshakeError, place: str) -
 
 async def handshake_as_dialer(channel: Channel, host: MeshEndpoint) -> Link:
     """The link with the node that was dialled; raises as `handshake_as_listener`."""
-    shake = host.handshake(dialer=True)
+    shake = host.handshake(dialer=True, lossy=channel.lossy)
     await channel.send(shake.hello)
     peer = reachable(shake.read_hello(await channel.receive()), channel.remote)
     try:
+        _check_name(peer, channel)
         linked = host.links.get(peer.name)
         if linked is not None and linked.instance == shake.peer_instance:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
@@ -183,6 +193,12 @@ async def handshake_as_observer(channel: Channel, shake: Handshake) -> NodeInfo:
         raise HandshakeError(Reason.VERSION, text, peer)
     await _prove(channel, shake.session, peer)
     return peer
+
+
+def _check_name(peer: NodeInfo, channel: Channel) -> None:
+    if channel.peer_name not in ("", peer.name):
+        text = f"it calls itself {peer.name!r} and writes where {channel.peer_name!r} does"
+        raise HandshakeError(Reason.NAME, text, peer)
 
 
 def _identity(shake: Handshake, peer: NodeInfo, channel: Channel) -> PeerIdentity:

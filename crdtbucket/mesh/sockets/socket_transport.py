@@ -86,6 +86,13 @@ class SocketTransport:
         )
         return False
 
+    def first_pause(self, address: str) -> float:
+        """None: the other side need not know where this node is."""
+        return 0.0
+
+    async def ready(self) -> None:
+        """Dials may be tried at any time."""
+
     async def connect(self, address: str) -> WebSocketChannel:
         """A WebSocket to this address."""
         return await connect(self._http, address, self._context)

@@ -38,6 +38,9 @@ class WebSocket(Protocol):
 class WebSocketChannel:
     """One WebSocket, of either side; see `Channel`."""
 
+    lossy = False
+    peer_name = ""
+
     def __init__(self, ws: WebSocket, remote: str, *, certified: bool) -> None:
         """`remote`: the host at the other end. `certified`: TLS has checked its certificate."""
         self.remote = remote

@@ -28,7 +28,7 @@ from crdtbucket.mesh.links.transport import Transport
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
-from crdtbucket.mesh.sockets.socket_transport import SocketTransport
+from crdtbucket.mesh.transport.carriers import transport_of
 from crdtbucket.mesh.transport.driver import Driver
 
 SILENT_S = 15.0
@@ -64,7 +64,7 @@ class MeshNetwork:
         config: MeshConfig,
         clock_ns: Callable[[], int] = now_ns,
         *,
-        carrier: TransportFactory = SocketTransport,
+        carrier: TransportFactory = transport_of,
         rng: random.Random | None = None,
         hash_key: bytes | None = None,
         on_conflict: ConflictHandler | None = None,
@@ -82,7 +82,7 @@ class MeshNetwork:
         self._config = config
         self._clock = clock_ns
         self._keys = Keyring(config, hash_key)
-        self._instance = int.from_bytes(os.urandom(8), "big")
+        self.instance = int.from_bytes(os.urandom(8), "big")
         self._rng = rng or random.Random()
         self._on_conflict = on_conflict
         self._name_is_used = False
@@ -130,14 +130,20 @@ class MeshNetwork:
 
     # -- for the transport
 
-    def handshake(self, *, dialer: bool) -> Handshake:
+    @property
+    def name(self) -> str:
+        """The name of this node."""
+        return self._node.info.name
+
+    def handshake(self, *, dialer: bool, lossy: bool) -> Handshake:
         """A fresh handshake in this node's name."""
         return Handshake(
             self._keys,
             self._me(),
-            instance=self._instance,
+            instance=self.instance,
             nonce=os.urandom(NONCE_BYTES),
             dialer=dialer,
+            lossy=lossy,
         )
 
     def conflict_reported(self, error: HandshakeError) -> None:

@@ -70,6 +70,19 @@ def test_both_directions_carry_frames_in_order() -> None:
         assert a.open(b.seal(Kind.BYE, b"\0")) == (Kind.BYE, b"\0")
 
 
+def test_where_a_carrier_may_lose_frames_only_later_ones_open() -> None:
+    hellos = (b"d", b"l")
+    a, b = (Session(b"k" * 32, *hellos, dialer=dialer, lossy=True) for dialer in (True, False))
+    sealed = [a.seal(Kind.FRAME, bytes([number])) for number in range(6)]
+    assert b.open(sealed[0]) == (Kind.FRAME, b"\0")
+    assert b.open(sealed[3]) == (Kind.FRAME, b"\3")  # two are missing
+    for bad in (sealed[3], sealed[1], sealed[4][:8] + sealed[5][8:], sealed[5][:7], b""):
+        with pytest.raises(WireError):
+            b.open(bad)
+    assert b.open(sealed[5]) == (Kind.FRAME, b"\5")
+    assert len(a.seal(Kind.FRAME, bytes(MAX_FRAME))) > MAX_FRAME
+
+
 def test_no_secret_still_makes_a_session() -> None:
     a, b = sessions(MeshConfig(), MeshConfig())
     assert b.open(a.seal(Kind.PROVE)) == (Kind.PROVE, b"")
