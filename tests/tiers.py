@@ -17,6 +17,7 @@ SLOW = (
     "tests/demo/test_strong_demo.py",
     "tests/deploy/test_containers.py::test_the_regions",
     "tests/deploy/test_deploy.py::test_a_rule_that_is_wrong_fails_its_test",
+    "tests/mesh/engines/test_engine_chaos.py",
     "tests/native/",
     "tests/rollout/test_rollout_store.py",
     "tests/simulated/test_deaths.py",
@@ -62,6 +63,7 @@ STILL_FAST = (
 """Samples of the slow ones, so that `make test` touches every surface."""
 SLOW_TIMEOUT_S = 900
 OF_THE_MACHINE = {
+    "NatsServer",
     "Server",
     "ThreadPoolExecutor",
     "fake",
