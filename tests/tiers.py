@@ -18,6 +18,7 @@ SLOW = (
     "tests/deploy/test_containers.py::test_the_regions",
     "tests/deploy/test_deploy.py::test_a_rule_that_is_wrong_fails_its_test",
     "tests/http/test_workers.py",
+    "tests/mesh/engines/test_engine_chaos.py",
     "tests/model/test_model.py::test_planted_bug_is_found[SnapshotAdoptsOutright-history_costs_nothing]",
     "tests/native/",
     "tests/rollout/test_rollout_store.py",
@@ -63,6 +64,7 @@ STILL_FAST = (
 """Samples of the slow ones, so that `make test` touches every surface."""
 SLOW_TIMEOUT_S = 900
 OF_THE_MACHINE = {
+    "NatsServer",
     "Server",
     "ThreadPoolExecutor",
     "fake",
