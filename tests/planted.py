@@ -79,7 +79,7 @@ MUTATIONS = (
     Mutation(
         "any_host_is_answered",
         "http",
-        "            self._hosts.check(request)\n",
+        "            self._hosts.check(request, forwarded=forwarded)\n",
         "",
         (*PYTEST, "tests/http/server/test_host_names.py"),
     ),

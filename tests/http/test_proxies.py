@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,8 @@ START_S = 60.0
 
 def found(program: str) -> str | None:
     """Installed beside this Python, or anywhere."""
-    return shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
+    return shutil.which(program, path=places)
 
 
 def nginx(file: Path, port: int) -> list[str]:
