@@ -18,6 +18,7 @@ SLOW = (
     "tests/deploy/test_containers.py::test_the_regions",
     "tests/deploy/test_deploy.py::test_a_rule_that_is_wrong_fails_its_test",
     "tests/http/test_workers.py",
+    "tests/mesh/engines/test_engine_chaos.py",
     "tests/model/test_model.py::test_planted_bug_is_found[SnapshotAdoptsOutright-history_costs_nothing]",
     "tests/native/",
     "tests/rollout/test_rollout_store.py",
@@ -32,6 +33,7 @@ SLOW = (
     "tests/simulated/test_snapshots.py::test_what_others_have_seen_refill",
     "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound",
     "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound",
+    "tests/simulator/test_library_mesh.py::test_frames_that_come_late_cost_little",
     "tests/simulator/test_library_mesh.py::test_prediction_takes_most_of_a_cold_burst_away",
     "tests/simulator/test_replay.py::test_a_trace_of_real_calls",
     "tests/strong/controller/test_mode_controller.py::test_a_redis_that_flaps_for_an_hour",
@@ -62,6 +64,7 @@ STILL_FAST = (
 """Samples of the slow ones, so that `make test` touches every surface."""
 SLOW_TIMEOUT_S = 900
 OF_THE_MACHINE = {
+    "NatsServer",
     "Server",
     "ThreadPoolExecutor",
     "fake",

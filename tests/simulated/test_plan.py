@@ -33,6 +33,11 @@ def reloads(plan: Plan) -> list[int]:
     return [event.args[0].capacity for event in plan.events if event.what == "reload"]
 
 
+def stalls(plan: Plan) -> list[tuple[float, float]]:
+    """Seconds for which links hold frames, and in which these come afterwards."""
+    return [event.args[:2] for event in plan.events if event.what == "stall"]
+
+
 def one_way(plan: Plan) -> bool:
     return any(way[::-1] not in ways for _, ways in cuts(plan) for way in ways)
 
@@ -82,6 +87,9 @@ WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
     "drift": (lambda p: p.drift > 0, 0.3),
     "drift to be taken for a jump": (lambda p: p.drift * p.seconds > 1.0, 0.005),
     "a pause": (lambda p: p.has("pause"), 0.1),
+    "links stall": (lambda p: p.has("stall"), 0.1),
+    "and drain slowly": (lambda p: any(held and drain for held, drain in stalls(p)), 0.05),
+    "and news are too old": (lambda p: any(held > 5 for held, _ in stalls(p)), 0.02),
     "rounds every 50 ms": (lambda p: p.gossip_interval == 0.05, 0.05),
     "rounds every 10 s": (lambda p: p.gossip_interval == 10.0, 0.05),
     "a bucket of one": (lambda p: p.main.capacity == 1, 0.03),
@@ -152,5 +160,6 @@ def test_events_are_in_order_and_within_the_run(plans: list[Plan]) -> None:
         assert all(at >= 0 for at in times)
     kinds = Counter(event.what for plan in plans for event in plan.events)
     assert kinds.keys() == {
-        "cut", "mend", "save", "die", "leave", "return", "come", "pause", "reload"
+        "cut", "mend", "save", "die", "leave", "return", "come", "pause", "reload",
+        "stall", "flow",
     }  # fmt: skip

@@ -66,7 +66,7 @@ class AnnouncedTables:
 
 @dataclass(slots=True)
 class Frame:
-    """One frame. Times are ns of the sender's clock; only differences on one clock are used.
+    """One frame. Times are ns of the sender's clock, of which nobody else knows what it shows.
 
     It is not changed once it is made. A frozen dataclass would say so, and takes ten times as long.
     """
