@@ -136,9 +136,10 @@ $(STAMPS)/base: $(STAMPS)/tools $(NATIVE) pyproject.toml
 	$(PIP) install --no-build-isolation --editable '.[cli]'
 	@touch $@
 
-$(STAMPS)/dev: $(STAMPS)/base
+# All of `base` and more: each installation compiles the core.
+$(STAMPS)/dev: $(STAMPS)/tools $(NATIVE) pyproject.toml
 	$(PIP) install --no-build-isolation --editable '.[dev]'
-	@touch $@
+	@touch $(STAMPS)/base $@
 
 $(STAMPS)/bench: $(STAMPS)/base
 	$(PIP) install --no-build-isolation --editable '.[bench]'

@@ -74,8 +74,8 @@ from crdtbucket.strong.controller import mode_controller, outage, webhook
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis import registry
 from crdtbucket.strong.strong_bucket import StrongBucket
+from tests.http.test_workers import SERVERS
 from tests.strong.redis_server import Server, free_port
-from tests.test_workers import SERVERS
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY", "CODE_OF_CONDUCT")
