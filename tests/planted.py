@@ -1453,6 +1453,22 @@ MUTATIONS = (
         "0 * max(0, ahead - slack, behind - slack)",
         suite("doctor/test_mesh_examination", "run_apart"),
     ),
+    Mutation(
+        "a_kick_while_the_store_is_asked_is_forgotten",
+        "strong",
+        "                line.expect_kick()\n"
+        "                decision = await bucket.acquire(key, cost)\n",
+        "                decision = await bucket.acquire(key, cost)\n"
+        "                line.expect_kick()\n",
+        suite("strong/test_strong_waiting", "kick"),
+    ),
+    Mutation(
+        "a_connection_that_is_gone_keeps_a_place",
+        "http",
+        "        if connection not in self.open:\n            return False",
+        "        if False:\n            return False",
+        suite("http/server/test_connections", "gone_takes_no_place"),
+    ),
 )
 
 
