@@ -304,6 +304,13 @@ MUTATIONS = (
         (*PYTEST, "tests/mesh/protocol/test_peer_state.py"),
     ),
     Mutation(
+        "refill_is_forgotten_for_silent_peers",
+        "core",
+        "return fast_sum < left ?",
+        "return fast_sum < 0 ?",
+        suite("simulated/test_silent_peers", "less_than_silent_peers"),
+    ),
+    Mutation(
         "half_the_round_trip_taken_for_the_age",
         "mesh",
         "late = now - sent - drift - self._offset.add(now - sent - drift, now)",

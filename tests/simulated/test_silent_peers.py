@@ -45,3 +45,17 @@ def test_a_late_sender_beside_a_node_that_is_cut_off_denies_nothing(
             mesh.heal()
             mesh.drop_frames(*cut)
     assert result == 0
+
+
+@pytest.mark.parametrize(("capacity", "load", "gossip"), [(50, 0.5, 1.0), (20, 0.6, 0.3)])
+def test_a_bucket_that_holds_less_than_silent_peers_ask_for_in_three_rounds(
+    capacity: int, load: float, gossip: float
+) -> None:
+    """Rounds are slow, so the near horizon is longer than an empty bucket takes to fill: what the
+    others took before that has been refilled."""
+    mesh = mesh_of(5, BucketSpec("b", capacity, 100), gossip_interval=gossip)
+    parts = {"A": 10.0, "B": 20.0, "C": 30.0, "D": 20.0, "E": 20.0}
+    demand = {name: load * part for name, part in parts.items()}
+    drive(mesh, demand, 30.0)
+    mesh.partition({"A", "B"}, {"C", "D", "E"})
+    assert denied(drive(mesh, demand, 60.0)) == 0

@@ -58,8 +58,11 @@ def test_an_extreme_time_in_a_frame_ends_no_later_tick(extreme: int) -> None:
     mesh.advance(0.2)
     frame = wire.decode(got[-1])
     for number in range(30):
-        bad = dataclasses.replace(frame, sent=extreme, seq=10_000 + number, payload=b"", echo=None)
-        mesh["B"].node.receive("A", wire.encode(bad), local(mesh, "B"))
+        now = local(mesh, "B")
+        bad = dataclasses.replace(
+            frame, sent=extreme, seq=10_000 + number, payload=b"", echo=now - 10**7, hold=0
+        )
+        mesh["B"].node.receive("A", wire.encode(bad), now)
         mesh.advance(0.1)
     mesh.advance(10.0)
     assert mesh["B"].peek("b", "k").remaining == 60
