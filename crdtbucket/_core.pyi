@@ -28,6 +28,8 @@ class Merged(NamedTuple):
     dropped: int
     gained: int
     duplicate_epoch: bool
+    own_behind: int
+    lowered: int
     answers: array[int]
     touched: array[int]
     mixed: tuple[int, ...]
@@ -176,6 +178,7 @@ class Table:
         late: bool = False,
         relays: bytes | None = None,
         memory: bool = False,
+        reopen: bool = True,
     ) -> Merged: ...
     def restore(
         self,
