@@ -67,7 +67,7 @@ class Membership:
         self.updates = MemberUpdates(
             table, self.directory, roster, self._pruner, self.introductions, self.bounded, now
         )
-        self._expected = 1 + len(config.peers)
+        self._expected = 1 + config.expected_peers
         """Members that there are at least, this node included, until it has heard the mesh."""
 
     # ---- links ----
