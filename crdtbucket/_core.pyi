@@ -30,6 +30,8 @@ class Merged(NamedTuple):
     dropped: int
     gained: int
     duplicate_epoch: bool
+    own_behind: int
+    lowered: int
     answers: array[int]
     touched: array[int]
     mixed: tuple[int, ...]
@@ -178,6 +180,7 @@ class Table:
         late: bool = False,
         relays: bytes | None = None,
         memory: bool = False,
+        reopen: bool = True,
     ) -> Merged: ...
     def restore(
         self,

@@ -255,9 +255,8 @@ class LocalNode:
             self._state = None
 
     def _name_used(self, conflict: NodeConflict) -> None:
-        # A peer says so, or was met: the one that never was a part of the mesh came later.
-        if self.machine is not None and not self.machine.memory:
-            self.machine.refuse(conflict)
+        if self.machine is not None:
+            self.machine.name_reported(conflict)
 
     def _refused(self, _: NodeConflict) -> None:
         # The machine has made every decision raise: those who wait for tokens must notice it, too.

@@ -38,6 +38,7 @@ def mesh_stats(mesh: MeshNetwork, machine: MeshNode, now: int) -> dict[str, Any]
             **dataclasses.asdict(mesh.counters),
             **machine.counters,
             "entries_sent": machine.entries_sent,
+            "bounded": machine.bounded,
         },
     }
 

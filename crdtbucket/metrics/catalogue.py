@@ -161,6 +161,12 @@ MESH = (
         ("reason",),
     ),
     MetricSpec(
+        "mesh_bounded_total",
+        "Statements of a peer that went beyond a bound, of which the part within it is believed.",
+        read.bounded,
+        ("peer", "bound"),
+    ),
+    MetricSpec(
         "mesh_entries_total",
         "Entries received: merged, ignored (full there, unknown here), or of an unknown bucket.",
         read.numbers("mesh", merged="merged", ignored="ignored", unknown_bucket="unknown_bucket"),

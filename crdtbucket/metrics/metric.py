@@ -131,6 +131,12 @@ def rollout_decisions(stats: Stats) -> Iterable[Sample]:
     ]
 
 
+def bounded(stats: Stats) -> Iterable[Sample]:
+    """What peers stated beyond a bound."""
+    peers = stats.get("mesh", {}).get("bounded", {})
+    return [((peer, bound), n) for peer, bounds in peers.items() for bound, n in bounds.items()]
+
+
 def refused(stats: Stats) -> Iterable[Sample]:
     """Frames and connections of the mesh that were turned away, by reason."""
     return [((reason,), n) for reason, n in stats.get("mesh", {}).get("refused", {}).items()]
@@ -141,6 +147,7 @@ __all__ = [
     "MetricSpec",
     "Sample",
     "Stats",
+    "bounded",
     "decisions",
     "each",
     "each_by",

@@ -80,12 +80,15 @@ class Leadership:
             raise
 
     async def _stand_by_and_lead(self) -> None:
+        conflict = NodeConflict(
+            "the process that speaks to the peers met another one with this node's name"
+        )
         while not self._table.leading:
             await asyncio.sleep(ASK_S)
             if self._table.refused and self._table.refusal is None:
-                self._table.refusal = NodeConflict(
-                    "the process that speaks to the peers met another one with this node's name"
-                )
+                self._table.refusal = conflict
+            elif not self._table.refused and self._table.refusal is conflict:
+                self._table.refusal = None
             if self._table.lead():
                 await self._follow()
         await asyncio.gather(self._look(), self._check(), self._show_others())

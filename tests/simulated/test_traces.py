@@ -262,18 +262,31 @@ def test_y_jitter_in_a_ring() -> None:
 
 @pytest.mark.parametrize("older", [True, False])
 def test_z_two_processes_with_one_name(older: bool) -> None:
-    """Both are told; the younger refuses to serve."""
+    """Both are told; of two that are no part of the mesh the younger refuses to serve, for as long
+    as they meet."""
     mesh = mesh_of(2)
     mesh.advance(5.0)
-    node, now = mesh["A"].node, mesh["A"].local_ns(mesh.now_ns)
-    age = node.info.age_ns + (1 if older else -1)
-    with pytest.raises(NodeConflict):
-        node.connected(NodeInfo("A", "", 12345, "", age), now)
-    if older:
+    node = mesh["A"].node
+
+    def meets() -> None:
+        now = mesh["A"].local_ns(mesh.now_ns)
+        age = node.info.age_ns + (1 if older else -1)
         with pytest.raises(NodeConflict):
-            mesh["A"].take("b", "k")
-    else:
-        assert mesh["A"].take("b", "k").allowed
+            node.connected(NodeInfo("A", "", 12345, "", age), now)
+
+    meets()
+    assert mesh["A"].take("b", "k").allowed  # B is linked with this one
+    mesh.partition("A", "B")
+    mesh.advance(5.0)
+    meets()
+    if older:
+        for _ in range(4):
+            with pytest.raises(NodeConflict):
+                mesh["A"].take("b", "k")
+            mesh.advance(20.0)
+            meets()
+        mesh.advance(31.0)
+    assert mesh["A"].take("b", "k").allowed
 
 
 def test_z_a_second_process_under_a_peers_name_is_refused() -> None:

@@ -121,13 +121,14 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct merge_context_t:
         uint32_t source, source_origin
         int64_t at
-        int newer, joining, late, memory
+        int newer, joining, late, memory, reopen
         const uint8_t *relays
         const wire_tables_t *tables
     ctypedef struct merge_result_t:
         int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained
         uint32_t answer_count, touched_count, gone_count
         int duplicate_epoch
+        int64_t own_behind, lowered
     ctypedef struct merge_out_t:
         uint32_t *answers
         uint32_t *touched

@@ -1,10 +1,10 @@
 # What is received: merges, snapshots.
 
 Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns capped_columns dropped gained duplicate_epoch "
-                    "answers touched mixed",
+                    "own_behind lowered answers touched mixed",
                     module="crdtbucket._core")
-Merged.__doc__ = """What a bulk merge did: counts, whether the sender had larger counts of the own epoch (`duplicate_epoch`), and arrays of
-entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
+Merged.__doc__ = """What a bulk merge did: counts, whether a new epoch was opened, as the sender had larger counts of the own one (`duplicate_epoch`),
+how many entries were left out for that reason (`own_behind`), how many debts fell by much less than was advertised (`lowered`), and arrays of entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
 have entries in it and are of a bucket that is defined otherwise here."""
 
 
@@ -26,13 +26,14 @@ cdef tuple mixed_in(const wire_definition_t *wd, uint32_t count, const wire_entr
 cdef class _Inbox(_Outbox):
     def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
-              const uint8_t[::1] relays=None, bint memory=False):
+              const uint8_t[::1] relays=None, bint memory=False, bint reopen=True):
         """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
         the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `set_last_seen`; `newer`: its rates count;
         `joining`: answer all that is held; `late`: it was too long under way, so only columns that are held here rise;
         `relays`: a byte for each node id, not 0 when some peer is not connected to it: columns of it that rise are sent on;
-        `memory`: the sender knows the debts of the mesh, which settles what is suspect here. Raises WireError, and changes nothing,
+        `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `reopen`: where the sender has
+        larger counts of the running epoch, a new one is opened; without, such entries are left out. Raises WireError, and changes nothing,
         when malformed. Returns `Merged`."""
         cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
         cdef merge_context_t m
@@ -46,7 +47,7 @@ cdef class _Inbox(_Outbox):
         if relays is not None and relays.shape[0] != MAX_NODES:
             raise CrdtbucketError(f"{MAX_NODES} bytes say which nodes are relayed, not {relays.shape[0]}")
         if not payload.shape[0]:
-            return Merged(0, 0, 0, 0, 0, 0, 0, False, clone(_UINTS, 0, False), clone(_UINTS, 0, False), ())
+            return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), ())
         self.check_origins(origins)
         memset(&out, 0, sizeof(out))
         wd = <wire_definition_t *>PyMem_Malloc((count + 1) * sizeof(wire_definition_t))
@@ -65,6 +66,7 @@ cdef class _Inbox(_Outbox):
             out.answers, out.touched, out.gone = scratch, scratch + most, scratch + 2 * most
             memset(&m, 0, sizeof(m))
             m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
+            m.reopen = reopen
             m.tables = &tables
             m.source_origin = self.origin(node, epoch)
             m.relays = &relays[0] if relays is not None else NULL
@@ -80,7 +82,8 @@ cdef class _Inbox(_Outbox):
             if out.r.merged:
                 refresh_far(&self.t)
             return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
-                          out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch), uints(out.answers, out.r.answer_count),
+                          out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch),
+                          out.r.own_behind, out.r.lowered, uints(out.answers, out.r.answer_count),
                           uints(out.touched, out.r.touched_count), mixed)
         finally:
             PyMem_Free(wd)

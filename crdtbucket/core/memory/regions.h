@@ -38,6 +38,8 @@ typedef struct {
     int is_virtual;
     ticker_t *ticker; /* this process' clock */
     int fd;           /* of a shared table, else -1 */
+    /* What peers lowered lately: see merge/lowering.h. NULL until some did. */
+    struct lowered *lowered;
 } table_t;
 
 #define FLUSH_SLOTS 4096

@@ -17,6 +17,8 @@ typedef struct {
     int memory;
     /* Too long under way: counts alone, on columns that are held. */
     int late;
+    /* Larger counts of the own running epoch are believed: a new one is opened. */
+    int reopen;
     const uint8_t
         *relays; /* by node: some peer is not connected to it; NULL: all are connected to all */
     const wire_tables_t *tables; /* of its positions; NULL where no rates are relayed */
@@ -48,9 +50,10 @@ typedef struct {
     int64_t brings_silent;
     int64_t lacks; /* gain of mine over theirs */
     uint32_t raised_count;
-    uint32_t refused; /* columns of others that rise by less than is advertised */
-    uint32_t capped;  /* columns of the sender that rise by more than is counted */
-    int earlier;      /* a rise that the definition of now does not explain */
+    uint32_t refused;  /* columns of others that rise by less than is advertised */
+    uint32_t capped;   /* columns of the sender that rise by more than is counted */
+    int64_t uncounted; /* tokens of these rises that are not counted */
+    int earlier;       /* a rise that the definition of now does not explain */
     /* Under another definition, whose capacity is not known here. */
     int mixed;
     wire_column_t *raised; /* in the journal, which is to say them to a repair */
@@ -108,6 +111,7 @@ static int64_t believed(const table_t *t, uint32_t e, const definition_t *d,
         return rise;
     if (t->origins[x->origin].node == m->source) {
         g->capped++;
+        add_tokens(&g->uncounted, rise - (int64_t)most);
         return (int64_t)most;
     }
     g->refused++;
@@ -201,7 +205,7 @@ static void compare_column(const table_t *t, uint32_t e, const merge_context_t *
         rising->refunded = refunded;
     int64_t brought =
         gain(x->generation, rising->taken, rising->refunded, held, generation, taken, refunded);
-    if (same_generation && !m->common && !g->mixed)
+    if (held && !m->common && !g->mixed)
         brought = believed(t, e, d, m, rising, brought, now, g);
     g->raised_count++;
     add_tokens(same_generation ? &g->brings_held : &g->brings_lacking, brought);
@@ -217,6 +221,7 @@ static void compare_columns(const table_t *t, uint32_t e, int64_t net, const wir
     held_t *h = &g->held;
     g->brings_held = g->brings_lacking = g->brings_silent = g->lacks = 0;
     g->raised_count = g->refused = g->capped = 0;
+    g->uncounted = 0;
     g->earlier = 0;
     g->raised = t->journal->column;
     held_open(h, t, e, net);

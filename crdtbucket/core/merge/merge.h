@@ -5,6 +5,7 @@
 
 #include "../level/evict.h"
 #include "../level/over_admission.h"
+#include "lowering.h"
 #include "merged_debt.h"
 #include "store.h"
 #include "suspect.h"
@@ -58,7 +59,11 @@ static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, u
             out->gone[r->gone_count++] = gone;
     }
     const wire_column_t *own = wire_column_of(w, t->h->own_origin);
-    if (e != NONE && own && own_is_behind(t, e, own)) {
+    if (UNLIKELY(e != NONE && own && own_is_behind(t, e, own))) {
+        if (!m->reopen) {
+            r->own_behind++;
+            return NONE;
+        }
         if (open_epoch(t))
             r->duplicate_epoch = 1;
         else
@@ -121,6 +126,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
          after = merged_debt(d, debt, advertised, g, wd, rest);
     if (UNLIKELY(g->earlier))
         after = charged_at_most(d, debt, after, wd->same ? advertised : 0);
+    after = lowered_at_most(t, e, d, m, g, debt, after, now, &r->lowered);
     after = clamp_merged(t, hot, d, debt, after, least, now);
     journal_t *j = t->journal;
     j->entry = e;

@@ -10,8 +10,12 @@
 typedef struct {
     int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained;
     uint32_t answer_count, touched_count, gone_count;
-    /* The sender has larger counts of the own running epoch. */
+    /* The sender has larger counts of the own running epoch, and it was given up for a new one. */
     int duplicate_epoch;
+    /* Entries left out because the sender has larger counts of the own running epoch. */
+    int64_t own_behind;
+    /* Entries that would have lowered a debt much further than is believed. */
+    int64_t lowered;
 } merge_result_t;
 
 /* Column `c` of a silent node was raised by a relay; it had `net` tokens before. The column by

@@ -22,10 +22,15 @@ MOST_PLACES = 2**19
 """A slice goes over so many places of the table at most, used or not."""
 MOST_ITEMS = 5000
 """Items in an answer; what a slice holds beyond that is compared in a later pass."""
+MOST_COMPARED = 65_536
+"""Where a peer's digest goes over more entries here, it is not answered: it holds few, and will
+answer the narrower digests that this node sends. No frame may hold up the event loop."""
 TOLERANCE_NS = 1_000_000_000
 """Debts of an entry that differ by less count as equal: they were measured at different times."""
 LAST = 2**64 - 1
 _ITEM = struct.Struct("<QQQQ")
+MOST_BYTES = MOST_ITEMS * _ITEM.size
+"""More items of one frame are not looked at, and hashes of half the bytes."""
 
 
 def next_digest(table: Table, link: PeerState, now: int) -> dict[str, Any]:
@@ -49,12 +54,12 @@ def respond(table: Table, out: Outbox, link: PeerState, frame: wire.Frame, now: 
     """The frames that answer what a frame of this peer says of a range: its digest, its items, or
     the hashes that it asks for."""
     frames: list[bytes] = []
-    if frame.digest is not None and differs(table, frame.digest):
+    if frame.digest is not None and answers(table, frame.digest):
         first, last = frame.digest[:2]
         payload = items(table, first, last)
         kind = wire.ITEMS
         frames.append(out.frame(link, now, payload=payload, payload_kind=kind, items=(first, last)))
-    if frame.payload_kind == wire.ITEMS and frame.items is not None:
+    if frame.payload_kind == wire.ITEMS and frame.items and not is_wide(table, *frame.items):
         send, want = compare(table, *frame.items, frame.payload)
         frames += out.entries(link, send, now)
         if want:
@@ -62,6 +67,17 @@ def respond(table: Table, out: Outbox, link: PeerState, frame: wire.Frame, now: 
     elif frame.payload_kind == wire.WANT:
         frames += out.entries(link, wanted(table, frame.payload), now)
     return frames
+
+
+def is_wide(table: Table, first: int, last: int) -> bool:
+    """Whether a range goes over more of this table than one frame may make this node look at."""
+    part = (last - first + 1) / (LAST + 1)
+    return part * len(table) > MOST_COMPARED or part * table.max_keys > 2 * MOST_PLACES
+
+
+def answers(table: Table, digest: tuple[int, int, int, int, int]) -> bool:
+    """Whether to answer a digest: its range is not too wide, and this table has another one."""
+    return not is_wide(table, *digest[:2]) and differs(table, digest)
 
 
 def differs(table: Table, digest: tuple[int, int, int, int, int]) -> bool:
@@ -73,13 +89,15 @@ def differs(table: Table, digest: tuple[int, int, int, int, int]) -> bool:
 
 def items(table: Table, first: int, last: int) -> bytes:
     """Items of the range, to compare."""
-    return table.digest_items(first, last, MOST_ITEMS)[: MOST_ITEMS * _ITEM.size]
+    return table.digest_items(first, last, MOST_ITEMS)[:MOST_BYTES]
 
 
 def compare(table: Table, first: int, last: int, theirs: bytes) -> tuple[list[int], bytes]:
     """Compares the items of a peer with those here. Returns the entries that the peer lacks or has
     differently, and the hashes of those to ask it for."""
-    known = {(lo, hi): (print_, debt) for lo, hi, print_, debt in _ITEM.iter_unpack(theirs)}
+    known = {
+        (lo, hi): (print_, debt) for lo, hi, print_, debt in _ITEM.iter_unpack(theirs[:MOST_BYTES])
+    }
     send, want = [], bytearray()
     for lo, hi, print_, debt in _ITEM.iter_unpack(items(table, first, last)):
         other = known.pop((lo, hi), None)
@@ -98,5 +116,5 @@ def compare(table: Table, first: int, last: int, theirs: bytes) -> tuple[list[in
 
 def wanted(table: Table, hashes: bytes) -> list[int]:
     """Entries with these hashes that are held here."""
-    found = (table.find(lo, hi) for lo, hi in struct.iter_unpack("<QQ", hashes))
+    found = (table.find(lo, hi) for lo, hi in struct.iter_unpack("<QQ", hashes[: MOST_BYTES // 2]))
     return [entry for entry in found if entry >= 0]

@@ -6,7 +6,8 @@ clock look late, so the largest difference within a window is the truest. Clocks
 most some hundred ppm each: that is followed, however long a peer was not heard. What moves by more
 than `JUMP_NS` beyond what a drift of `DRIFT_PPM` explains since the last comparison, on most links
 at once, was a jump of this node's clock; a clock that runs off faster than that is corrected in
-such steps, too.
+such steps, too. Peers may be wrong together, or be one under several names: they are believed as
+far as the own clock shows such a jump itself.
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ MOST_NS = 2**58
 UNCONFIRMED_WINDOWS = 5
 """A jump that one peer's clock shows, and that the others do not confirm within so many windows,
 was a jump of that peer's clock."""
+
+SHOWN_NS = 500_000_000
+"""A round that came so much too late may show a jump."""
+KEPT_NS = 900_000_000_000
+"""For so long a jump that the own clock shows may be claimed by the peers: they may be silent."""
+STEP_NS = 2_000_000_000
+"""So far a correction may be beyond what the own clock shows, for clocks that run off steadily."""
+STEADY = 60
+"""Of each minute a second comes back to that."""
 
 
 @dataclass
@@ -87,6 +97,42 @@ class ClockOffset:
             self.base += by
         self.moved = self.best = None
         self.unconfirmed = 0
+
+
+class OwnClock:
+    """Whether the own clock shows the jump that peers claim: from one round to the next it moves by
+    an interval, and by more or less where it jumps or the process pauses."""
+
+    def __init__(self, interval_ns: int) -> None:
+        """`interval_ns`: between two rounds."""
+        self._interval_ns = interval_ns
+        self._last: int | None = None
+        self._seen: list[tuple[int, int]] = []
+        """Since when (on the moved clock) and by how much it moved beyond an interval; back: less
+        than 0."""
+        self._unexplained = 0
+        """Corrections of the last time that nothing explained, and a fast clock may."""
+
+    def read(self, now: int) -> None:
+        """A round begins."""
+        if self._last is not None:
+            passed = now - self._last
+            moved = passed - self._interval_ns if passed >= 0 else passed
+            if passed < 0 or moved > SHOWN_NS:
+                self._seen = [one for one in self._seen if now - one[0] < KEPT_NS]
+                self._seen.append((now, moved))
+            self._unexplained = max(0, self._unexplained - max(0, passed) // STEADY)
+        self._last = now
+
+    def explains(self, by: int) -> bool:
+        """Whether it may have jumped forward by `by`; if so, that much is used up."""
+        moves = [moved for _, moved in self._seen if (moved > 0) == (by > 0)]
+        beyond = abs(by) - abs(sum(moves))
+        if beyond > STEP_NS - self._unexplained:
+            return False
+        self._unexplained += max(0, beyond)
+        self._seen = [one for one in self._seen if (one[1] > 0) != (by > 0)]
+        return True
 
 
 def jump(offsets: Iterable[ClockOffset]) -> int:

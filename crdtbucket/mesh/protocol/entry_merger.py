@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from crdtbucket._core import Merged, Table
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.mismatches import Mismatches
+from crdtbucket.mesh.protocol.own_epoch import OwnEpoch
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
 from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
-from crdtbucket.mesh.protocol.visibility import Visibility
 
 log = logging.getLogger("crdtbucket.mesh")
 
@@ -30,8 +32,11 @@ MERGE_COUNTERS = (
 class EntryMerger:
     """Merges entries for the node `name`. Times are local ns."""
 
-    def __init__(self, table: Table, roster: Roster, visibility: Visibility, name: str) -> None:
-        self._table, self._roster, self._visibility, self._name = table, roster, visibility, name
+    def __init__(self, table: Table, roster: Roster, members: Membership, name: str) -> None:
+        self._table, self._roster, self._name = table, roster, name
+        self._visibility, self._introductions = members.visibility, members.introductions
+        self._bounded = members.bounded
+        self._own_epoch = OwnEpoch(members.links, members.bounded)
         self._warnings = PeerWarnings()
         self._mismatches = Mismatches(table, name, self._warnings)
         self.counters = dict.fromkeys(("frames", "duplicates", "stale", *MERGE_COUNTERS), 0)
@@ -39,13 +44,15 @@ class EntryMerger:
     def tables_of(self, link: PeerState, frame: wire.Frame) -> ResolvedTables | None:
         """The tables by which the entries of this frame are to be read, with local numbers; None
         while they have not come. Remembers those that the frame brings."""
+        introducer = self._introductions.by(link.info.name)
         if frame.tables is not None:
-            link.peer_tables[frame.tables.version] = self._roster.resolve(frame.tables)
+            link.peer_tables[frame.tables.version] = self._roster.resolve(frame.tables, introducer)
             while len(link.peer_tables) > REMEMBERED_TABLES:
                 link.peer_tables.popitem(last=False)
         known = link.peer_tables.get(frame.tables_version)
         if known is not None and known.key != self._roster.key:
-            known = link.peer_tables[frame.tables_version] = self._roster.resolve(known.tables)
+            known = self._roster.resolve(known.tables, introducer)
+            link.peer_tables[frame.tables_version] = known
         return known
 
     def merge(
@@ -60,7 +67,8 @@ class EntryMerger:
         """Merges the entries of a frame that has just come. `memory`: the peer knows what the mesh
         owes, so what it does not state of suspect debts is not owed."""
         epoch = self._table.epoch
-        merged = self._table.merge(
+        merge = partial(
+            self._table.merge,
             frame.payload,
             resolved.definitions,
             resolved.origins,
@@ -72,7 +80,11 @@ class EntryMerger:
             relays=self._visibility.relay_mask(),
             memory=memory,
         )
+        merged = merge(reopen=False)
         self.count(merged, link.info.name, epoch, now)
+        if merged.own_behind and self._own_epoch.believed(link.info.name, now):
+            merged = merge()
+            self.count(merged, link.info.name, epoch, now)
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
         return merged
 
@@ -95,6 +107,7 @@ class EntryMerger:
             at=now,
             newer=False,
             late=True,
+            reopen=False,
             relays=self._visibility.relay_mask(),
         )
         self.count(merged, link.info.name, epoch, now)
@@ -104,6 +117,14 @@ class EntryMerger:
         believed. `epoch`: the running one before the merge."""
         for what in MERGE_COUNTERS:
             self.counters[what] += getattr(merged, what)
+        self._bounded.count(
+            who,
+            "debt",
+            merged.lowered,
+            now,
+            "states debts that are far lower than what is owed here, and nobody else does; they "
+            "fall by no more than lag and clocks explain",
+        )
         if merged.refused_columns:
             self._warnings.repeated(
                 who,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -11,6 +12,11 @@ from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
 ALIVE_NS = 1_000_000_000
 """A peer that was heard within this time, or within three rounds, speaks for its own column; after
 that it is suspect."""
+DIALS = 32
+"""Of the addresses that one peer has introduced, and that never answered, so many are dialled at a
+time."""
+TURN_NS = 15_000_000_000
+"""After this it is the turn of the next ones."""
 CAUGHT_UP = 4
 """A silence is noticed, advertised and acted upon within this many times that after which it is
 one. An age that has come from relay to relay is passed on for as long."""
@@ -32,24 +38,35 @@ class MemberDirectory:
         """Members, by name; not this node itself."""
         self._advertised_at: dict[str, int] = {}
         """When somebody that hears them itself last advertised them."""
+        self._introduced_by: dict[str, str] = {}
+        """Which peer advertised a member first that was never linked here, the oldest first."""
         self.running_elsewhere: dict[int, tuple[int, str]] = {}
         """Epochs of processes without a link here that relays hear: as of when, and the relay."""
 
-    def learn(self, member: wire.Member, now: int) -> None:
-        """A member is advertised by somebody that hears it."""
+    def learn(self, member: wire.Member, now: int, by: str = "") -> bool:
+        """A member is advertised by somebody that hears it: by the peer `by`, or "" when it is
+        linked here itself. Returns False when there is no room for it."""
         name, region, epoch, address = member
         known = self.known.get(name)
-        if name == self._name or (known is None and not self._make_room()):
-            return
+        if name == self._name:
+            return True
+        if known is None and not self._make_room(by):
+            return False
+        if not by:
+            self._introduced_by.pop(name, None)
+        elif known is None:
+            self._introduced_by[name] = by
         if known is not None and not address:
             address = known[3]  # a node that does not know where it is reached takes nothing back
         self.known[name] = (name, region, epoch, address)
         self._advertised_at[name] = now
+        return True
 
     def forget(self, name: str) -> None:
         """This member is gone."""
         self.known.pop(name, None)
         self._advertised_at.pop(name, None)
+        self._introduced_by.pop(name, None)
 
     def expire(self, now: int) -> None:
         """Forgets the members, and the epochs behind relays, of which nothing new has come for
@@ -68,9 +85,23 @@ class MemberDirectory:
         if at > self.running_elsewhere.get(epoch, (NEVER, ""))[0]:
             self.running_elsewhere[epoch] = at, relay
 
-    def addresses(self) -> list[str]:
-        """Where the members that are known can be dialled."""
-        return [address for _, _, _, address in self.known.values() if address]
+    def addresses(self, now: int) -> list[str]:
+        """Where to dial members now. Of those that one peer introduced, and to which there never
+        was a link here, some at a time: they take turns."""
+        waiting: dict[str, list[str]] = {}
+        found = []
+        for name, (_, _, _, address) in self.known.items():
+            by = self._introduced_by.get(name)
+            if not address:
+                continue
+            if by is None or name in self.links:
+                found.append(address)
+            else:
+                waiting.setdefault(by, []).append(address)
+        for one in waiting.values():
+            first = now // TURN_NS * DIALS % len(one)
+            found += (one[first:] + one[:first])[:DIALS]
+        return found
 
     def is_gone(self, name: str) -> bool:
         """Whether this is a peer that said goodbye or is forgotten."""
@@ -103,16 +134,23 @@ class MemberDirectory:
         advertised = {self.known[name][2] for name in self.only_advertised()}
         return epochs | advertised | self.running_elsewhere.keys() | {own_epoch}
 
-    def _make_room(self) -> bool:
-        """Whether one more member can be advertised. One that is silent makes room; its link
-        remembers it."""
+    def _make_room(self, by: str) -> bool:
+        """Whether one more member can be advertised. One that is silent makes room, since its link
+        remembers it; or else, for a linked one or one of a peer that has introduced fewer, the
+        newest of the peer that has introduced most."""
         if len(self.known) < wire.MAX_MEMBERS - 1:
             return True
         linked = {name for name, link in self.links.items() if link.connected}
         silent = [name for name in self.known if name in self.links and name not in linked]
         if silent:
             self.forget(min(silent, key=lambda name: self._advertised_at[name]))
-        return bool(silent)
+            return True
+        held = Counter(self._introduced_by.values())
+        most = max(held, key=lambda peer: held[peer], default=by)
+        if most == by or (by and held[by] + 1 >= held[most]):
+            return False
+        self.forget([name for name, peer in self._introduced_by.items() if peer == most][-1])
+        return True
 
 
 def may_see(advertised: Collection[str] | None, unseen: Collection[str], name: str) -> bool:

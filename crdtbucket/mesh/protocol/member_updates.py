@@ -6,6 +6,8 @@ from typing import Any
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
+from crdtbucket.mesh.protocol.introductions import Introductions
 from crdtbucket.mesh.protocol.member_directory import MemberDirectory
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.pruning import Pruner
@@ -27,10 +29,18 @@ class MemberUpdates:
     """What one node sends and receives of these updates. Times are local ns."""
 
     def __init__(
-        self, table: Table, directory: MemberDirectory, roster: Roster, pruner: Pruner, now: int
+        self,
+        table: Table,
+        directory: MemberDirectory,
+        roster: Roster,
+        pruner: Pruner,
+        introductions: Introductions,
+        bounded: BoundedPeers,
+        now: int,
     ) -> None:
         self._table, self._directory, self._links = table, directory, directory.links
-        self._roster, self._pruner = roster, pruner
+        self._roster, self._pruner, self._introductions = roster, pruner, introductions
+        self._bounded = bounded
         self._next_gossip = now
         self._latest: dict[str, Any] = {}
         """What was advertised last, as fields of a frame."""
@@ -46,12 +56,20 @@ class MemberUpdates:
 
     def receive(self, link: PeerState, frame: wire.Frame, now: int) -> None:
         """Takes what a frame says of members, configurations and dead epochs."""
+        refused = 0
         for member in frame.members or ():
             # Only a peer that hears a member is believed: otherwise the mesh would advertise dead
             # members for ever.
             name, _, epoch, _ = member
             if name not in (frame.unseen or ()) and not self._directory.has_left(name, epoch):
-                self._directory.learn(member, now)
+                refused += not self._directory.learn(member, now, link.info.name)
+        self._bounded.count(
+            link.info.name,
+            "members",
+            refused,
+            now,
+            "advertises more members than there is room for; those beyond are left out",
+        )
         if frame.config is not None and frame.seq > link.config_seq:
             link.config, link.rollout, link.config_seq = frame.config, frame.rollout, frame.seq
         if frame.tombstones:
@@ -70,6 +88,8 @@ class MemberUpdates:
         self._directory.expire(now)
         running = self._directory.running(self._table.epoch)
         tombstones = self._pruner.step(self._links.values(), running, now)
+        if self._introductions.step(running, now):
+            self._roster.retry()
         self._roster.drop_strangers(self._links.keys() | self._directory.known.keys())
         latest = {**members, **({"tombstones": tombstones} if tombstones else {})}
         if self.config is not None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from crdtbucket._core import Table
-from crdtbucket.errors import NodeConflict
+from crdtbucket.errors import NodeConflict, WireError
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
 from crdtbucket.mesh.protocol.failure_detector import FailureDetector
+from crdtbucket.mesh.protocol.introductions import Introductions
 from crdtbucket.mesh.protocol.member_directory import ALIVE_NS, MemberDirectory
 from crdtbucket.mesh.protocol.member_updates import MemberUpdates
 from crdtbucket.mesh.protocol.peer_state import PeerState
@@ -58,8 +61,12 @@ class Membership:
         self.directory = MemberDirectory(config, name)
         self.links = self.directory.links
         self.visibility = Visibility(self.directory, roster)
+        self.bounded = BoundedPeers(name)
+        self.introductions = Introductions(table, self.directory, self.bounded)
         self.detector = FailureDetector(config, self.directory, roster, name)
-        self.updates = MemberUpdates(table, self.directory, roster, self._pruner, now)
+        self.updates = MemberUpdates(
+            table, self.directory, roster, self._pruner, self.introductions, self.bounded, now
+        )
         self._expected = 1 + config.expected_peers
         """Members that there are at least, this node included, until it has heard the mesh."""
 
@@ -83,6 +90,7 @@ class Membership:
                 f"two running processes are called {peer.name!r}: give each node its own name"
             )
         node = self._roster.node(peer.name)
+        self.introductions.claimed(node, peer.epoch)
         self._table.origin(node, peer.epoch)
         was = link is not None and link.connected
         if link is None:
@@ -103,6 +111,24 @@ class Membership:
         self._table.set_node(link.node, peer.epoch, True)
         self.directory.learn(_member(peer), now)
         self.count(now)
+
+    def check_epoch(self, link: PeerState, epoch: int) -> None:
+        """A frame of a process that is not the one which runs, as far as is known: an older frame,
+        or the peer goes on under a new epoch. Raises WireError, and nothing has changed, when it
+        has used up its places with such."""
+        known = {(node, known) for _, node, known, _ in self._table.origins()}
+        if (link.node, epoch) in known:
+            return
+        if not self.introductions.follow(link.info.name, link.info.epoch):
+            raise WireError("it has gone on under more epochs than there are places for")
+        self.introductions.claimed(link.node, epoch)
+
+    def follow_epoch(self, link: PeerState, frame: wire.Frame) -> None:
+        """The peer may go on under a new epoch in the same process; older frames do not undo it."""
+        if frame.epoch == link.info.epoch or frame.seq <= link.received.highest:
+            return
+        self._table.set_node(link.node, frame.epoch, link.connected)
+        link.info = replace(link.info, epoch=frame.epoch)
 
     def returned(self, epoch: int) -> None:
         """A frame of this process has come: its columns count, already in this very frame, which

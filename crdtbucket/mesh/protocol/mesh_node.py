@@ -9,7 +9,6 @@ import logging
 import random
 from array import array
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from crdtbucket._core import Table
@@ -21,8 +20,10 @@ from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS, GossipSchedule
 from crdtbucket.mesh.protocol.handoff import Handoff
 from crdtbucket.mesh.protocol.horizon import NearHorizon
+from crdtbucket.mesh.protocol.introductions import OBSERVERS
 from crdtbucket.mesh.protocol.membership import FleetRow, Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
+from crdtbucket.mesh.protocol.own_name import OwnName
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.protocol_node import Frames, Waker
 from crdtbucket.mesh.protocol.relays import Relays
@@ -54,16 +55,16 @@ class MeshNode:
         self.table = table
         self.name, self.region, self.address = name, region, address
         self._waker: Waker | None = None
-        self._on_refusal: Callable[[NodeConflict], None] | None = None
         self._on_rollout: Callable[[wire.Rollout], None] | None = None
         self._on_entries_without_store: Callable[[array[int]], None] | None = None
         rng, now, interval_ns = random.Random(seed), table.now(), config.gossip_interval_ns
         self.roster = Roster(table, name)
         self.members = Membership(table, config, self.roster, name, now)
         self.links = self.members.links
+        self._own_name = OwnName(table, self.members, name)
         self._out = Outbox(table, self.roster)
         self._relays = Relays(table, self.members, self.roster)
-        self._merger = EntryMerger(table, self.roster, self.members.visibility, name)
+        self._merger = EntryMerger(table, self.roster, self.members, name)
         out, relays = self._out, self._relays
         self._gossip = GossipSchedule(table, self.members, relays, out, interval_ns, rng)
         self._memory = NodeMemory(table, self.roster, self.members, self._out, handoff)
@@ -73,6 +74,7 @@ class MeshNode:
             shared_bursts=config.partition_burst == "share",
         )
         self._horizon = NearHorizon(table, interval_ns, now)
+        self._clock = clock_watch.OwnClock(interval_ns)
         table.on_wake = self._wake
         table.spare_epoch(rng.getrandbits(64) | 1)
         self._memory.begin(config.expected_peers, now)
@@ -97,24 +99,12 @@ class MeshNode:
         log.info("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
 
     def duplicate_name(self, peer: NodeInfo) -> NodeConflict:
-        """Another process runs under this node's name. The younger of the two refuses to serve."""
-        conflict = NodeConflict(
-            f"another running process is called {self.name!r} (region {peer.region!r}, "
-            f"address {peer.address!r}): give each node its own name"
-        )
-        mine = self.info
-        if (mine.age_ns, mine.epoch) < (peer.age_ns, peer.epoch):
-            self.refuse(conflict)
-        return conflict
+        """Another process runs under this node's name: see `OwnName`."""
+        return self._own_name.met(self.info, peer, self.table.now())
 
-    def refuse(self, conflict: NodeConflict) -> None:
-        """Stops serving: every decision raises `conflict` from now on."""
-        if self.table.refusal is None:
-            log.error("%s serves no more: %s", self.name, conflict)
-        self.table.refusal = conflict
-        self.table.refused = True  # the other processes that share the table refuse, too
-        if self._on_refusal is not None:
-            self._on_refusal(conflict)
+    def name_reported(self, conflict: NodeConflict) -> None:
+        """A peer says that another process has this node's name."""
+        self._own_name.reported(conflict, self.table.now(), memory=self.memory)
 
     def disconnected(self, name: str, now: int, *, ended: bool = False) -> None:
         """The link to this peer is gone; what was taken since is kept for it. `ended`: the peer's
@@ -138,8 +128,8 @@ class MeshNode:
         return self.roster.names()
 
     def known_addresses(self) -> list[str]:
-        """Where the members that are known can be dialled."""
-        return self.members.directory.addresses()
+        """Where to dial members now."""
+        return self.members.directory.addresses(self.table.now())
 
     def status(self, name: str, now: int) -> str:
         """alive, suspect, dead or left."""
@@ -162,6 +152,11 @@ class MeshNode:
     def counters(self) -> dict[str, int]:
         """What became of frames and entries so far."""
         return self._merger.counters
+
+    @property
+    def bounded(self) -> dict[str, dict[str, int]]:
+        """By peer and bound: how often it stated more than that bound lets it."""
+        return self.members.bounded.counts()
 
     # ---- what peers get to know ----
 
@@ -187,7 +182,7 @@ class MeshNode:
         `refusal`: this node refuses to serve. `rollout`: the state of a newer version that a peer
         advertises. `entries_without_store`: the entries that came from a peer which cannot reach
         the common store."""
-        self._on_refusal = refusal or self._on_refusal
+        self._own_name.on_refusal = refusal or self._own_name.on_refusal
         self._on_rollout = rollout or self._on_rollout
         self._on_entries_without_store = entries_without_store or self._on_entries_without_store
 
@@ -204,6 +199,8 @@ class MeshNode:
             raise MeshError(f"no link to {name!r}")
         frame = wire.decode(data)
         self.counters["frames"] += 1
+        if frame.epoch != link.info.epoch:
+            self.members.check_epoch(link, frame.epoch)
         addressed = frame.to_epoch == self.table.epoch
         if not link.measure(frame, now, addressed=addressed):
             self.counters["stale"] += 1
@@ -228,7 +225,7 @@ class MeshNode:
 
     def _arrived(self, link: PeerState, frame: wire.Frame, addressed: bool, now: int) -> None:
         """All but the payload of a frame that has been merged."""
-        self._follow_epoch(link, frame)
+        self.members.follow_epoch(link, frame)
         link.received.add(frame.seq)
         link.last_seen = max(link.last_seen, now)
         self.table.set_node(link.node, link.info.epoch, link.connected)
@@ -241,13 +238,6 @@ class MeshNode:
         if frame.rollout is not None and self._on_rollout is not None:
             self._on_rollout(frame.rollout)
         self._relays.begin(sorted({*visibility.unseen_by(link)} - unseen), now)
-
-    def _follow_epoch(self, link: PeerState, frame: wire.Frame) -> None:
-        """The peer may go on under a new epoch in the same process; older frames do not undo it."""
-        if frame.epoch == link.info.epoch or frame.seq <= link.received.highest:
-            return
-        self.table.set_node(link.node, frame.epoch, link.connected)
-        link.info = replace(link.info, epoch=frame.epoch)
 
     def _merge(
         self, link: PeerState, frame: wire.Frame, resolved: ResolvedTables, now: int
@@ -281,7 +271,8 @@ class MeshNode:
         frame = wire.decode(data)
         if frame.payload_kind == wire.ENTRIES:
             epoch = self.table.epoch
-            merged = observers.tell(self.table, self.roster, frame)
+            introducer = self.members.introductions.by(OBSERVERS)
+            merged = observers.tell(self.table, self.roster, frame, introducer)
             self._merger.count(merged, "an observer", epoch, now)
             result = merged.merged, merged.refused_columns, merged.dropped
             values: dict[str, Any] = {"merge_result": result}
@@ -317,24 +308,39 @@ class MeshNode:
     def _before_round(self, now: int) -> None:
         self._memory.settle_when_due(now)
         self.members.age(now)
-        self._undo_jump()
+        self._own_name.look(now)
+        self._undo_jump(now)
         trips = (link.round_trip for link in self.links.values() if link.connected)
         self._horizon.follow(trips, now)
         self.members.count(now)
         self._memory.note()  # before the log loses what a member has acknowledged
 
-    def _undo_jump(self) -> None:
-        offsets = [link.clock for link in self.links.values() if link.connected]
-        by = clock_watch.jump(offsets)
-        if by:
-            log.warning(
-                "%s: the clock jumped by %.3f s against the peers'; levels stay where they were",
-                self.name,
-                by / 1e9,
-            )
-            self.table.shift(by)
-            for offset in offsets:
-                offset.settle(-by)
+    def _undo_jump(self, now: int) -> None:
+        self._clock.read(now)
+        links = [link for link in self.links.values() if link.connected]
+        by = clock_watch.jump(link.clock for link in links)
+        if not by:
+            return
+        if not self._clock.explains(by):
+            for link in links:
+                if link.clock.moved:
+                    self.members.bounded.count(
+                        link.info.name,
+                        "clock",
+                        1,
+                        now,
+                        f"and most peers claim that the clock jumped by {by / 1e9:.3f} s, and it "
+                        "shows no such jump: levels stay as they are",
+                    )
+            return
+        log.warning(
+            "%s: the clock jumped by %.3f s against the peers'; levels stay where they were",
+            self.name,
+            by / 1e9,
+        )
+        self.table.shift(by)
+        for link in links:
+            link.clock.settle(-by)
 
     def leave(self, now: int) -> Frames:
         """The last frames: all that is not acknowledged, and goodbye."""

@@ -15,7 +15,7 @@ from typing import Any
 from crdtbucket._core import Merged, Table
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.mesh.protocol.roster import Introducer, Roster
 
 SLICE = 1024
 """An answer has about so many entries."""
@@ -54,14 +54,14 @@ def look(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
     }
 
 
-def tell(table: Table, roster: Roster, frame: wire.Frame) -> Merged:
+def tell(table: Table, roster: Roster, frame: wire.Frame, introducer: Introducer) -> Merged:
     """Merges the entries of a frame. Raises WireError, and changes nothing, when it is malformed.
 
     They come as from this node itself, so that nobody's column and rates are the observer's.
     """
     if frame.tables is None:
         raise WireError("an observer's entries come with their tables")
-    resolved = roster.resolve(frame.tables)
+    resolved = roster.resolve(frame.tables, introducer)
     return table.merge(
         frame.payload,
         resolved.definitions,
@@ -70,6 +70,7 @@ def tell(table: Table, roster: Roster, frame: wire.Frame) -> Merged:
         epoch=table.epoch,
         at=table.now(),
         newer=False,
+        reopen=False,
     )
 
 

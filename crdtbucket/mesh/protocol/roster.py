@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from array import array
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from crdtbucket._core import Table
@@ -15,6 +16,15 @@ MAX_NODES = 1024
 
 
 @dataclass(frozen=True)
+class Introducer:
+    """A peer whose tables are read, and which of the epochs in them get a place here."""
+
+    peer: str
+    admits: Callable[[str, int], bool]
+    """Whether an epoch that is new here, by its owner's name and its number, gets a place."""
+
+
+@dataclass(frozen=True)
 class ResolvedTables:
     """The tables that a peer has announced, with local numbers."""
 
@@ -23,7 +33,7 @@ class ResolvedTables:
     """Local origin ids at its positions."""
     definitions: tuple[tuple[int, int, int, int], ...]
     """(local slot or -1, equals: 1 the definition here, 2 its candidate, 3 both; its q, its p)."""
-    key: tuple[int, int]
+    key: tuple[int, int, int]
     """The state of the local numbers for which this holds."""
 
 
@@ -40,6 +50,8 @@ class Roster:
         self.changes = 0
         """Rises when a name gets or loses its id."""
         self._ids = {known: number for number, known in table.node_names().items()}
+        self._free: list[int] = sorted({*range(1, MAX_NODES)} - {*self._ids.values()})
+        """Ids that nobody has, as a heap."""
         owner = next((known for known, number in self._ids.items() if number == 0), None)
         if owner is None:
             table.name_node(0, name)
@@ -51,6 +63,7 @@ class Roster:
         self._announced: tuple[wire.AnnouncedTables, array[int], tuple[int, int] | None]
         self._announced = wire.AnnouncedTables(0, (), ()), array("H"), None
         self._owners: tuple[int, dict[int, str]] = -1, {}
+        self._retries = 0
 
     def node(self, name: str) -> int:
         """The id of a node, a new one when its name is new. Raises WireError when there is no room
@@ -58,11 +71,11 @@ class Roster:
         known = self._ids.get(name)
         if known is not None:
             return known
-        taken = set(self._ids.values())
-        free = next((i for i in range(1, MAX_NODES) if i not in taken), None)
-        if free is None:
+        if not self._free:
             raise WireError(f"more than {MAX_NODES - 1} nodes are known: {name!r} is refused")
+        free: int = self._free[0]
         self._table.name_node(free, name)  # before any epoch of it stands in the table
+        heapq.heappop(self._free)
         self._ids[name] = free
         self.changes += 1
         return free
@@ -77,6 +90,7 @@ class Roster:
         for name, number in list(self._ids.items()):
             if number != 0 and number not in used and name not in members:
                 del self._ids[name]
+                heapq.heappush(self._free, number)
                 self._table.name_node(number, "")
                 self.changes += 1
 
@@ -109,12 +123,21 @@ class Roster:
         self._announced = tables, positions, key
         return tables, positions
 
-    def resolve(self, tables: wire.AnnouncedTables) -> ResolvedTables:
-        """A peer's tables in local numbers. Raises WireError when an epoch is stated of two nodes,
-        or when there is no room for more."""
+    def resolve(
+        self, tables: wire.AnnouncedTables, introducer: Introducer | None = None
+    ) -> ResolvedTables:
+        """A peer's tables in local numbers. An epoch for which `introducer` has no place, or that
+        is another node's here, gets the number 0: its columns are not followed. Without one they
+        are this node's own: raises WireError when an epoch is stated of two nodes, or when there is
+        no room for more."""
         origins = array("H")
-        for name, epoch in tables.origins:
-            origins.append(self._table.origin(self.node(name), epoch))
+        if introducer is None:
+            for name, epoch in tables.origins:
+                origins.append(self._table.origin(self.node(name), epoch))
+        else:
+            known = {epoch: (origin, node) for origin, node, epoch, _ in self._table.origins()}
+            for name, epoch in tables.origins:
+                origins.append(self._followed(name, epoch, known, introducer))
         local = {row[1]: row for row in self._table.definitions()}
         candidates = self._table.candidates()
         definitions = []
@@ -127,10 +150,36 @@ class Roster:
         tables = replace(tables, origins=_shared(tables.origins, own.origins))
         return ResolvedTables(tables, origins, tuple(definitions), self.key)
 
+    def _followed(
+        self,
+        name: str,
+        epoch: int,
+        known: dict[int, tuple[int, int]],
+        introducer: Introducer,
+    ) -> int:
+        """The number of an epoch that a peer tells of, 0 when it is not followed. `known`: number
+        and owner of those that have one; a new one is added."""
+        origin, owner = known.get(epoch, (0, -1))
+        if origin:
+            return origin if self._ids.get(name) == owner else 0
+        if not introducer.admits(name, epoch):
+            return 0
+        try:
+            node = self.node(name)
+            origin = self._table.origin(node, epoch)
+        except WireError:  # every place, or every number of a name, is in use
+            return 0
+        known[epoch] = origin, node
+        return origin
+
+    def retry(self) -> None:
+        """Tables of peers are resolved again: there may be room for what found none."""
+        self._retries += 1
+
     @property
-    def key(self) -> tuple[int, int]:
-        """Changes when ids are given up or definitions are replaced."""
-        return self._table.released, self._table.definition_count
+    def key(self) -> tuple[int, int, int]:
+        """Changes when ids are given up or definitions are replaced, or with `retry`."""
+        return self._table.released, self._table.definition_count, self._retries
 
 
 def _shared(owners: Iterable[tuple[str, int]], held: wire.Origins) -> wire.Origins:

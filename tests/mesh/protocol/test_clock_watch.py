@@ -7,10 +7,13 @@ import pytest
 from crdtbucket.mesh.protocol.clock_watch import (
     DRIFT_PPM,
     JUMP_NS,
+    KEPT_NS,
     MOST_NS,
+    STEP_NS,
     UNCONFIRMED_WINDOWS,
     WINDOW_NS,
     ClockOffset,
+    OwnClock,
     jump,
 )
 
@@ -174,3 +177,45 @@ def test_nonsense_is_no_clock() -> None:
             first.sample(extreme, 0, step * STEP)
         feed([first], 50 * STEP, 50)
         assert jump([first]) == 0
+
+
+def rounds(own: OwnClock, start: int, many: int) -> int:
+    """So many rounds, each 100 ms after the one before; returns the time of the next."""
+    for step in range(many):
+        own.read(start + step * STEP)
+    return start + many * STEP
+
+
+@pytest.mark.parametrize("by", [5_000 * MS, -5_000 * MS])
+def test_a_jump_that_the_own_clock_shows_is_believed_once(by: int) -> None:
+    own = OwnClock(STEP)
+    at = rounds(own, 0, 50)
+    at = rounds(own, at + by, 50)
+    assert not own.explains(-by)
+    assert own.explains(by)
+    assert not own.explains(by)
+
+
+def test_a_jump_that_it_does_not_show_is_not_believed() -> None:
+    own = OwnClock(STEP)
+    rounds(own, 0, 50)
+    assert not own.explains(STEP_NS + 1)
+    assert not own.explains(-STEP_NS - 1)
+
+
+def test_a_clock_that_runs_off_steadily_is_corrected_a_second_in_a_minute() -> None:
+    own, corrected = OwnClock(STEP), 0
+    at = 0
+    for _ in range(100):
+        at = rounds(own, at, 600)
+        corrected += own.explains(1_000 * MS)
+        corrected += own.explains(1_000 * MS)
+    assert 100 <= corrected <= 102
+
+
+def test_a_pause_of_long_ago_explains_nothing() -> None:
+    own = OwnClock(STEP)
+    at = rounds(own, 0, 50)
+    at = rounds(own, at + 60_000 * MS, KEPT_NS // STEP + 2)
+    own.read(at + 1_000 * MS)  # what is remembered is looked through when something comes new
+    assert not own.explains(60_000 * MS)

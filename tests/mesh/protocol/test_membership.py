@@ -138,14 +138,14 @@ def test_a_peer_is_forgotten_once() -> None:
     link = members.links["peer"]
     members.age(CONFIG.forget_after_ns)
     assert not link.forgotten
-    assert members.directory.addresses() == [PEER.address]
+    assert members.directory.addresses(0) == [PEER.address]
     members.age(CONFIG.forget_after_ns + 1)
     assert link.forgotten
-    assert members.directory.addresses() == []
+    assert members.directory.addresses(0) == []
     assert not members.forget(link)
     members.connected(PEER, CONFIG.forget_after_ns + 2)
     assert not link.forgotten
-    assert members.directory.addresses() == [PEER.address]
+    assert members.directory.addresses(0) == [PEER.address]
 
 
 def test_a_peer_is_not_silent_between_two_slow_rounds() -> None:
@@ -375,10 +375,10 @@ def test_a_goodbye_is_not_undone_by_news_that_were_on_their_way() -> None:
     members.receive(members.links["third"], frame(flags=wire.LEAVING), 1)
     news = frame(members=(("third", "", 3, "h:1"),), unseen=())
     members.receive(members.links["peer"], news, 2)
-    assert members.directory.addresses() == [PEER.address]
+    assert members.directory.addresses(0) == [PEER.address]
     again = frame(members=(("third", "", 4, "h:1"),), unseen=())
     members.receive(members.links["peer"], again, 3)
-    assert members.directory.addresses() == [PEER.address, "h:1"]  # it was started again
+    assert members.directory.addresses(0) == [PEER.address, "h:1"]  # it was started again
 
 
 def test_a_mesh_forgets_a_dead_node_that_a_newcomer_was_told_of() -> None:

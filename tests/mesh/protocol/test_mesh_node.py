@@ -267,6 +267,8 @@ def test_the_younger_of_two_with_one_name_tells_its_owner() -> None:
     told: list[NodeConflict] = []
     node = mesh["A"].node
     node.subscribe(refusal=told.append)
+    mesh.partition("A", "B")
+    mesh.advance(2.0)
     with pytest.raises(NodeConflict):
         node.connected(NodeInfo("A", "there", 99, "", 10**18), local(mesh, "A"))
     assert len(told) == 1

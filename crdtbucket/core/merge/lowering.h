@@ -1,0 +1,119 @@
+/* How far a peer may lower a debt by what it advertises. See docs/model.md, "Merge", and
+ * docs/security.md.
+ *
+ * Lag, and clocks that run apart, explain a little. That much is a budget of each key, which
+ * refills. Beyond it a debt falls as far as two peers agree that it is. What an owner refunds is
+ * believed as far as its takes were charged here. */
+#ifndef CRDTBUCKET_MERGE_LOWERING_H
+#define CRDTBUCKET_MERGE_LOWERING_H
+
+#include <stdlib.h>
+
+#include "../level/peer_rates.h"
+#include "../level/units.h"
+#include "../memory/regions.h"
+#include "compare.h"
+
+/* Of a capacity, all members together; it refills in the time in which the bucket does. */
+#define LOWERED_PART 0.2
+/* Two peers that advertise a debt within this time agree. */
+#define AGREE_NS (30 * SECOND)
+#define LOWERED_SLOTS 65536
+
+/* Of a key; keys that share a place share the budget. */
+struct lowered {
+    i128 uncounted; /* units that peers took and that were not charged */
+    uint64_t hash_lo;
+    int64_t proposed; /* local ns at which the bucket is full, as `peer` advertised last */
+    int64_t proposed_at, spent_at, uncounted_at;
+    float spent; /* part of the budget */
+    uint32_t peer;
+};
+
+#define MOST_UNITS ((i128)1 << 120)
+
+/* The record of a key, or NULL when there is no memory for it. */
+static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_t *d, int64_t now)
+{
+    if (UNLIKELY(!t->lowered) && !(t->lowered = calloc(LOWERED_SLOTS, sizeof(struct lowered))))
+        return NULL;
+    struct lowered *l = &t->lowered[e % LOWERED_SLOTS];
+    if (l->hash_lo != t->hot[e].hash_lo) {
+        l->hash_lo = t->hot[e].hash_lo;
+        l->peer = 0;
+        l->uncounted = 0;
+    }
+    double refilled = (double)(now - l->spent_at) / (double)d->full_ns;
+    l->spent = (float)larger(0.0, (double)l->spent - larger(0.0, refilled));
+    l->spent_at = now;
+    if (now - l->uncounted_at > d->cap_ns)
+        l->uncounted = 0; /* it would have been refilled */
+    return l;
+}
+
+/* Below this an entry does not bring the debt, as far as refunds explain it, in units. What was
+ * taken and not charged, because it was beyond every limit or the ceiling, or the sender's own debt
+ * was lower, is not given back when it is refunded. */
+static i128 refunded_to(struct lowered *l, const definition_t *d, const comparison_t *g,
+                        int64_t brings, i128 debt, i128 after, int64_t now)
+{
+    i128 count = debt + token_units(d, brings), cap = cap_units(d),
+         charged = after < cap ? after : cap;
+    if (debt <= slack_units(d))
+        l->uncounted = 0; /* full: refunds of what came before are worth nothing */
+    if (brings >= 0) {
+        i128 more = token_units(d, g->uncounted);
+        if (brings && count > charged)
+            more += count - charged;
+        if (more > 0) {
+            l->uncounted = l->uncounted + more < MOST_UNITS ? l->uncounted + more : MOST_UNITS;
+            l->uncounted_at = now;
+        }
+        return debt;
+    }
+    i128 refunded = token_units(d, -brings),
+         worthless = l->uncounted < refunded ? l->uncounted : refunded;
+    l->uncounted -= worthless;
+    return count + worthless;
+}
+
+/* The debt after a merge, in units, where `after` is what the entry alone makes of `debt`. */
+static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const merge_context_t *m,
+                            const comparison_t *g, i128 debt, i128 after, int64_t now,
+                            int64_t *refused)
+{
+    int64_t brings = g->brings_lacking + g->brings_held;
+    if (m->common || t->h->members <= 2)
+        return after; /* of two members none can agree with a third */
+    if (LIKELY(after >= debt && !g->uncounted && after >= debt + token_units(d, brings)
+               && after <= cap_units(d)))
+        return after; /* all is charged */
+    struct lowered *l = lowered_of(t, e, d, now);
+    if (!l)
+        return after > debt ? after : debt;
+    i128 from = refunded_to(l, d, g, brings, debt, after, now), to = after > 0 ? after : 0;
+    if (from <= to)
+        return after < from ? from : after;
+    i128 agreed = from;
+    if (l->peer && l->peer != m->source && t->nodes[l->peer].connected
+        && now - l->proposed_at <= AGREE_NS) {
+        i128 other = l->proposed > now ? (i128)(l->proposed - now) * d->p : 0;
+        agreed = other > from ? from : other > to ? other : to;
+    }
+    double budget = LOWERED_PART * (double)full_units(d) / (double)t->h->members,
+           left = m->source ? larger(0.0, 1.0 - (double)l->spent) * budget : 0.0,
+           wanted = (double)(agreed - to), granted = smaller(left, wanted);
+    l->spent += (float)(granted / budget);
+    if (m->source) {
+        l->peer = m->source;
+        l->proposed = now + (int64_t)units_to_ns(d, to);
+        l->proposed_at = now;
+    }
+    if (granted >= wanted)
+        return after;
+    i128 result = agreed - (i128)granted;
+    *refused += result - to > full_units(d) / 2;
+    return result;
+}
+
+#endif

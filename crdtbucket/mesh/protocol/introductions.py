@@ -1,0 +1,127 @@
+"""Which peer introduced which epoch: each peer may fill its part of the places for epochs alone.
+
+There are places for 511 epochs. The running epoch of this node and those of linked peers always
+have one; all that peers tell of other nodes, dead or alive, shares what is left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+from crdtbucket._core import Table
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
+from crdtbucket.mesh.protocol.member_directory import MemberDirectory
+from crdtbucket.mesh.protocol.roster import Introducer
+
+PLACES = 384
+"""Epochs that peers may introduce, all together; each connected peer an equal part of them."""
+MEMBER_PLACES = 448
+"""Up to so many, where the epoch is that of a member whom somebody hears."""
+OBSERVERS = "an observer"
+
+
+class Introductions:
+    """The epochs that peers introduced to the node with this table. Times are local ns."""
+
+    def __init__(self, table: Table, directory: MemberDirectory, bounded: BoundedPeers) -> None:
+        self._table, self._directory, self._bounded = table, directory, bounded
+        self._by: dict[int, str] = {}
+        """Who introduced an epoch, the oldest first."""
+        self._held: Counter[str] = Counter()
+        self._wanted = False
+        """Whether a peer that has not used up its part found no place."""
+        self._refused: Counter[str] = Counter()
+        """For how many epochs a peer found none since the last `step`."""
+
+    def by(self, peer: str) -> Introducer:
+        """The peer, or `OBSERVERS`, as one that introduces epochs now."""
+        share = self._share()
+        return Introducer(peer, lambda name, epoch: self._admit(peer, name, epoch, share))
+
+    def follow(self, peer: str, before: int) -> bool:
+        """A linked peer goes on under another epoch. Its reserved place goes with it, and the epoch
+        `before` is one that it has introduced; False when it may introduce no more."""
+        fits = self._held[peer] < self._share() and len(self._by) < MEMBER_PLACES
+        if not fits:
+            self._refused[peer] += 1
+        elif before not in self._by:
+            self._add(before, peer)
+        return fits
+
+    def claimed(self, node: int, epoch: int) -> None:
+        """The linked peer with this id runs under this epoch, which has a reserved place, whatever
+        others told of it. When the table is full, what was introduced gives way."""
+        owners = {known: owner for _, owner, known, _ in self._table.origins()}
+        if epoch in self._by and owners.get(epoch, node) != node:
+            self._drop(epoch)
+        elif epoch in self._by:
+            self._remove(epoch)
+        elif epoch not in owners and len(owners) >= wire.MAX_ORIGINS - 1:
+            self._drop_newest({epoch})
+
+    def step(self, running: Collection[int], now: int) -> bool:
+        """Once a second: what is gone gives its place back. When a peer that has not used up its
+        part found no place, the newest epoch of the one that has most goes. Returns whether anybody
+        found none since the last time, and may find one now."""
+        held = {epoch for _, _, epoch, _ in self._table.origins()}
+        for epoch in self._by.keys() - held:
+            self._remove(epoch)
+        if self._wanted:
+            self._drop_newest(running)
+        refused, self._refused, self._wanted = self._refused, Counter(), False
+        for peer, times in refused.items():
+            self._bounded.count(
+                peer,
+                "epochs",
+                times,
+                now,
+                f"tells of more epochs than its part of the places, {self._share()} of {PLACES}; "
+                "what was counted under those beyond is left out until there is room",
+            )
+        return bool(refused)
+
+    def _drop_newest(self, running: Collection[int]) -> None:
+        """The newest epoch of the peer that has introduced most gives its place up, if nobody is
+        known to run under it."""
+        most = max(self._held, key=lambda peer: self._held[peer], default="")
+        found = [epoch for epoch, peer in self._by.items() if peer == most and epoch not in running]
+        if found:
+            self._drop(found[-1])
+
+    def _drop(self, epoch: int) -> None:
+        if self._table.add_tombstone(epoch):
+            self._table.release(epoch)
+            self._remove(epoch)
+
+    def _admit(self, peer: str, name: str, epoch: int, share: int) -> bool:
+        member = self._directory.known.get(name)
+        used = len(self._by)
+        if member is not None and member[2] == epoch:
+            fits = used < MEMBER_PLACES
+        else:
+            fits = used < PLACES and self._held[peer] < share
+        if fits:
+            self._add(epoch, peer)
+        else:
+            self._refused[peer] += 1
+            self._wanted |= self._held[peer] < share
+        return fits
+
+    def _add(self, epoch: int, peer: str) -> None:
+        self._by[epoch] = peer
+        self._held[peer] += 1
+
+    def _share(self) -> int:
+        links = sum(link.connected for link in self._directory.links.values())
+        return PLACES // max(1, links)
+
+    def _remove(self, epoch: int) -> None:
+        peer = self._by.pop(epoch)
+        self._held[peer] -= 1
+        if not self._held[peer]:
+            del self._held[peer]
+
+
+__all__ = ["MEMBER_PLACES", "OBSERVERS", "PLACES", "Introductions"]

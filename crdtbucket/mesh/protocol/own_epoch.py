@@ -1,0 +1,55 @@
+"""Whether to believe that the running epoch was counted further than this process has counted it.
+
+It is so when an image of the machine was reverted: then each peer says so, once, and the process
+goes on under a new epoch. A peer that says so alone is not believed, nor are any two again and
+again: each new epoch needs a place at every node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
+from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
+
+AGREE_NS = 60_000_000_000
+"""Two peers that say so within this time agree."""
+GAP_NS = 60_000_000_000
+"""They are not believed again before this has passed."""
+
+
+class OwnEpoch:
+    """What peers say of the running epoch of one node. Times are local ns."""
+
+    def __init__(self, links: Mapping[str, PeerState], bounded: BoundedPeers) -> None:
+        self._links, self._bounded = links, bounded
+        self._said: dict[str, int] = {}
+        """When a peer last said so."""
+        self._believed = NEVER
+
+    def believed(self, peer: str, now: int) -> bool:
+        """The peer says so now. Whether to open a new epoch: two peers agree, or there is only one
+        that is connected."""
+        self._said[peer] = now
+        connected = {name for name, link in self._links.items() if link.connected}
+        self._said = {
+            name: at
+            for name, at in self._said.items()
+            if name in connected and now - at <= AGREE_NS
+        }
+        agreed = len(self._said) >= min(2, len(connected))
+        if agreed and now - self._believed >= GAP_NS:
+            self._believed, self._said = now, {}
+            return True
+        self._bounded.count(
+            peer,
+            "own_epoch",
+            1,
+            now,
+            "states more takes of this very process than it has made; the entry is left out, as no "
+            "other peer says so, or it was believed a moment ago",
+        )
+        return False
+
+
+__all__ = ["AGREE_NS", "GAP_NS", "OwnEpoch"]

@@ -1,0 +1,87 @@
+"""What follows when another process says that it runs under this node's name.
+
+Of two that are not a part of the mesh the younger refuses to serve, but how long one has run is
+what it says itself. So a node that most members are linked with goes on, and nobody refuses for
+longer than the other one is met.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from crdtbucket._core import Table
+from crdtbucket.errors import NodeConflict
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol.membership import Membership
+
+log = logging.getLogger("crdtbucket.mesh")
+
+MET_NS = 30_000_000_000
+"""A node that refuses to serve begins again when the other process was not met for so long."""
+
+
+class OwnName:
+    """Whether this node serves under its name. Times are local ns."""
+
+    def __init__(self, table: Table, members: Membership, name: str) -> None:
+        self._table, self._members, self._name = table, members, name
+        self._met = 0
+        """When the other process was last met, while this one refuses."""
+        self.on_refusal: Callable[[NodeConflict], None] | None = None
+        """Called when this node refuses to serve."""
+
+    def met(self, me: NodeInfo, peer: NodeInfo, now: int) -> NodeConflict:
+        """The process `peer` has this node's name. Returns what to tell it."""
+        conflict = NodeConflict(
+            f"another running process is called {self._name!r} (region {peer.region!r}, "
+            f"address {peer.address!r}): give each node its own name"
+        )
+        if (me.age_ns, me.epoch) < (peer.age_ns, peer.epoch):
+            self._yield(peer.region or "a stranger", conflict, now)
+        return conflict
+
+    def reported(self, conflict: NodeConflict, now: int, *, memory: bool) -> None:
+        """A peer says that another process has this node's name. The one that never was a part of
+        the mesh, and so has no memory, came later."""
+        if not memory or self._table.refusal is not None:
+            self._yield("a peer", conflict, now)
+
+    def look(self, now: int) -> None:
+        """Serves again when the other process is gone, or most members are linked with this one."""
+        if not isinstance(self._table.refusal, NodeConflict) or not self._met:
+            return
+        if now - self._met < MET_NS and not self._established(now):
+            return
+        self._met = 0
+        self._table.refusal = None
+        self._table.refused = False
+        log.warning("%s serves again: the other process of this name was not met again", self._name)
+
+    def _established(self, now: int) -> bool:
+        """Whether more than half of the other members are linked here."""
+        links = self._members.links
+        alive = sum(self._members.status(name, now) == "alive" for name in links)
+        return 2 * alive > self._members.known() - 1
+
+    def _yield(self, who: str, conflict: NodeConflict, now: int) -> None:
+        if self._established(now):
+            self._members.bounded.count(
+                who,
+                "own_name",
+                1,
+                now,
+                f"says that it, or another process, is called {self._name!r}: most members are "
+                "linked with this one, which goes on",
+            )
+            return
+        if self._table.refusal is None:
+            log.error("%s serves no more: %s", self._name, conflict)
+        self._met = now
+        self._table.refusal = conflict
+        self._table.refused = True  # the other processes that share the table refuse, too
+        if self.on_refusal is not None:
+            self.on_refusal(conflict)
+
+
+__all__ = ["MET_NS", "OwnName"]

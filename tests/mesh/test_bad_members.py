@@ -1,0 +1,350 @@
+"""One member with the secret does what it likes: what it can add and deny stays within a bound."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from crdtbucket.mesh.protocol import anti_entropy, wire
+from crdtbucket.mesh.protocol.anti_entropy import differs
+from crdtbucket.mesh.protocol.entries import Entry, write
+from crdtbucket.mesh.protocol.introductions import PLACES
+from crdtbucket.mesh.protocol.member_directory import DIALS
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+from tests.bad_member import BadMember
+
+C, R = 100, 20
+SPEC = BucketSpec("api", C, R)
+
+
+def mesh_of(size: int, spec: BucketSpec = SPEC) -> SimulatedMesh:
+    mesh = SimulatedMesh("ABCDEFGH"[:size], [spec], latency=0.01, seed=3)
+    mesh.advance(2.0)
+    return mesh
+
+
+def linked(mesh: SimulatedMesh, name: str = "bad", epoch: int = 2**40 + 7) -> BadMember:
+    bad = BadMember(mesh, name, epoch)
+    bad.link(*(one for one, node in mesh.nodes.items() if node.up))
+    mesh.advance(1.0)
+    return bad
+
+
+def admitted(
+    mesh: SimulatedMesh,
+    names: str,
+    seconds: float,
+    evil: Callable[[int], None] = lambda step: None,
+    key: str = "k",
+) -> int:
+    """Tokens that these nodes admit, each offering many times the limit."""
+    total = 0
+    for step in range(round(seconds / 0.02)):
+        total += sum(mesh[name].take_burst("api", key, 8, 1) for name in names)
+        evil(step)
+        mesh.advance(0.02)
+    return total
+
+
+# ---- epochs and names ----
+
+
+def test_invented_epochs_take_no_place_of_honest_nodes() -> None:
+    mesh, draw = mesh_of(4), random.Random(1)
+    bad = linked(mesh)
+    for name in "ABCD":
+        for many in (500, 300, 100, 1, 1, 1):
+            invented = [(f"x{draw.randrange(8)}", draw.getrandbits(62) + 1) for _ in range(many)]
+            assert bad.try_to_send(name, **tables(bad, name, invented)) == ""
+    for name in "AB":  # each needs a place for its new epoch, at every node
+        mesh.restart(name)
+        mesh.advance(3.0)
+    assert len(mesh["D"].table.origins()) < 400
+    for name in "ABCD":
+        others = set("ABCD") - {name}
+        states = {one: mesh[name].node.status(one, bad.local(name)) for one in others}
+        assert set(states.values()) == {"alive"}
+    assert mesh["C"].node.bounded["bad"]["epochs"] > 500
+    assert admitted(mesh, "ABCD", 5.0) <= 1.02 * (C + R * 5)
+    mesh["A"].take("api", "other", 10)
+    mesh.advance(1.0)
+    assert [mesh[name].columns("api", "other") for name in "BCD"] == [{"A": (10, 0)}] * 3
+
+
+def tables(bad: BadMember, name: str, origins: list[tuple[str, int]]) -> dict[str, object]:
+    version = bad.seq.get(name, 0) + 1
+    announced = wire.AnnouncedTables(version, tuple(origins), bad.definitions(name))
+    return {"tables": announced, "tables_version": version}
+
+
+def test_who_has_not_used_up_its_part_finds_room_soon() -> None:
+    """Alone, a peer may fill all places; the next one gets what is beyond its part."""
+    mesh = mesh_of(1)
+    first, second = BadMember(mesh, "first", 11), BadMember(mesh, "second", 13)
+    first.link("A")
+    first.announce("A", [("x", 1000 + i) for i in range(500)])
+    assert len(mesh["A"].table.origins()) == 2 + PLACES
+    second.link("A")
+    for _ in range(8):
+        second.announce("A", [("honest", 77), ("honest", 78)])
+        mesh.advance(0.5)
+    epochs = {epoch for _, _, epoch, _ in mesh["A"].table.origins()}
+    assert {77, 78} <= epochs
+    assert set(mesh["A"].node.bounded) == {"first", "second"}
+
+
+def test_an_epoch_that_was_told_of_under_a_wrong_name_is_its_owners_when_it_is_linked() -> None:
+    mesh = mesh_of(2)
+    bad = linked(mesh)
+    for name in "AB":
+        bad.announce(name, [("x", 4711)])
+    owner = BadMember(mesh, "owner", 4711)
+    owner.link("A")
+    key = mesh["A"].bucket("api").hash("k")
+    owner.state("A", key, 10**9, [("owner", 4711, 1, 30, 0)])
+    assert mesh["A"].columns("api", "k") == {"owner": (30, 0)}
+    # B holds it under the wrong name; that A tells otherwise is no bad frame of A.
+    mesh["A"].take("api", "k", 5)
+    mesh.advance(1.0)
+    assert mesh["B"].columns("api", "k")["A"] == (5, 0)
+
+
+def test_a_peer_that_goes_on_under_ever_new_epochs_fills_its_own_part() -> None:
+    mesh = mesh_of(3)
+    bad = linked(mesh)
+    refused = 0
+    for epoch in range(10**6, 10**6 + 600):
+        refused += bad.try_to_send("A", epoch=epoch) != ""
+    assert refused > 400
+    assert len(mesh["A"].table.origins()) < 200
+    mesh.restart("B")
+    mesh.advance(3.0)
+    assert mesh["A"].node.status("B", bad.local("A")) == "alive"
+
+
+def test_an_observer_fills_its_own_part() -> None:
+    mesh = mesh_of(3)
+    node = mesh["A"]
+    for batch in range(8):
+        invented = tuple(("o", 1 + 500 * batch + i) for i in range(500))
+        announced = wire.AnnouncedTables(1, invented, tuple(node.table.all_definitions()))
+        frame = wire.Frame(
+            epoch=9, to_epoch=0, seq=1, sent=0, tables=announced, payload=bytes(16) + b"\0\0\0\0"
+        )
+        node.node.observe(wire.encode(frame), node.local_ns(mesh.now_ns))
+    assert len(node.table.origins()) <= 3 + PLACES // 2
+    mesh.advance(1.5)
+    assert node.node.bounded["an observer"]["epochs"] > 3000
+
+
+# ---- the running epoch ----
+
+
+def test_the_running_epoch_is_not_given_up_for_what_one_peer_says() -> None:
+    mesh = mesh_of(3)
+    mesh["A"].take("api", "k", 5)
+    mesh.advance(1.0)
+    bad, table = linked(mesh), mesh["A"].table
+    key, before = mesh["A"].bucket("api").hash("k"), table.epoch
+    for step in range(100):
+        bad.state("A", key, 10**9, [("A", before, 2**31 + step, 100, 0)])
+        mesh.advance(0.05)
+    assert table.epoch == before
+    assert mesh["A"].node.bounded["bad"]["own_epoch"] == 100
+
+
+def test_two_peers_that_agree_are_believed_once_in_a_while() -> None:
+    """So it is after the image of a machine was reverted."""
+    mesh = mesh_of(3)
+    mesh["A"].take("api", "k", 5)
+    mesh.advance(1.0)
+    table, key = mesh["A"].table, mesh["A"].bucket("api").hash("k")
+    both = linked(mesh), linked(mesh, "bad too", 2**41 + 7)
+    seen = {table.epoch}
+    for step in range(100):
+        for bad in both:
+            bad.state("A", key, 10**9, [("A", table.epoch, 2**31 + step, 100, 0)])
+        seen.add(table.epoch)
+        mesh.advance(1.0)
+    assert len(seen) == 3
+
+
+# ---- debts ----
+
+
+def stating(
+    mesh: SimulatedMesh, bad: BadMember, names: str, key: tuple[int, int]
+) -> Callable[[int], None]:
+    """In answer to all that it hears, the bad member shows every column, and says: full."""
+
+    def evil(step: int) -> None:
+        for name in names:
+            if bad.columns(key):
+                bad.state(name, key, 1, bad.columns(key))
+
+    return evil
+
+
+@pytest.mark.parametrize("honest", ["AB", "ABCD"])
+def test_debts_that_one_peer_states_lower_add_a_fifth_at_most(honest: str) -> None:
+    """Without the bound it is a hundred times the limit."""
+    mesh = mesh_of(len(honest))
+    bad = linked(mesh)
+    evil = stating(mesh, bad, honest, mesh["A"].bucket("api").hash("k"))
+    admitted(mesh, honest, 1.0)  # the burst at the start
+    mesh.advance(10.0)
+    total = admitted(mesh, honest, 10.0, evil)
+    assert total <= 1.2 * (C + R * 10) + C * 0.1 * len(honest)
+    assert all(mesh[name].node.bounded["bad"]["debt"] > 10 for name in honest)
+
+
+def test_refunds_of_what_was_never_charged_are_worth_nothing() -> None:
+    """The bad member takes far beyond the ceiling of debt, and refunds all of it, again and
+    again."""
+    mesh = mesh_of(4)
+    bad, key, taken = linked(mesh), mesh["A"].bucket("api").hash("k"), 0
+    admitted(mesh, "ABCD", 1.0)
+    mesh.advance(10.0)
+
+    def evil(step: int) -> None:
+        nonlocal taken
+        taken += 10**6
+        for name in "ABCD":
+            for refunded in (taken - 10**6, taken):
+                bad.state(name, key, 10**12, [("bad", bad.epoch, 1, taken, refunded)])
+
+    assert admitted(mesh, "ABCD", 10.0, evil) <= 1.2 * (C + R * 10) + C * 0.4
+
+
+def test_two_peers_that_agree_lower_a_debt() -> None:
+    mesh = mesh_of(1)
+    mesh["A"].take("api", "k", 90)
+    key, own = mesh["A"].bucket("api").hash("k"), mesh["A"].table.epoch
+    peers = [BadMember(mesh, name, 100 + at) for at, name in enumerate(("one", "two", "three"))]
+    for peer in peers:
+        peer.link("A")
+    mesh.advance(1.0)  # 70 are owed
+    column = mesh["A"].bucket("api").columns("k")
+    ((generation, taken, refunded),) = column.values()
+    shown = [("A", own, generation, taken, refunded)]
+    for peer, tokens, left in ((0, 10, 35), (0, 10, 35), (1, 30, 70), (0, 10, 70), (2, 10, 90)):
+        peers[peer].state("A", key, tokens * 10**9 // R, shown)
+        assert mesh["A"].peek("api", "k").remaining == pytest.approx(left, abs=1)
+
+
+def test_an_observer_lowers_no_debt() -> None:
+    mesh = mesh_of(3)
+    mesh["A"].take("api", "k", 90)
+    node, key = mesh["A"], mesh["A"].bucket("api").hash("k")
+    bad = BadMember(mesh)
+    ((generation, taken, refunded),) = node.bucket("api").columns("k").values()
+    for _ in range(20):
+        row = [("A", node.table.epoch, generation, taken, refunded)]
+        values = tables(bad, "A", [(name, epoch) for name, epoch, *_ in row])
+        payload = write(Entry(*key, 0, 1, ((0, generation, taken, refunded),)))
+        frame = wire.Frame(epoch=9, to_epoch=0, seq=1, sent=0, payload=payload, **values)  # type: ignore[arg-type]
+        node.node.observe(wire.encode(frame), node.local_ns(mesh.now_ns))
+    assert mesh["A"].peek("api", "k").remaining == 10
+
+
+def test_a_column_under_a_new_generation_rises_no_faster() -> None:
+    mesh = mesh_of(3)
+    bad, key = linked(mesh), mesh["A"].bucket("api").hash("k")
+    bad.state("A", key, 10**8, [("bad", bad.epoch, 1, 1, 0)])
+    for generation in range(2, 6):
+        bad.state("A", key, 10**8, [("bad", bad.epoch, generation, 2**50, 0)])
+    assert mesh["A"].node.counters["capped_columns"] == 4
+
+
+# ---- clocks ----
+
+
+@pytest.mark.parametrize("seconds", [-5000, 5000])
+def test_peers_whose_clocks_jump_together_move_no_level(seconds: int) -> None:
+    mesh = mesh_of(2, BucketSpec("api", 1000, 1))
+    mesh["A"].take("api", "k", 300)
+    mesh.advance(1.0)
+    several = [linked(mesh, f"bad{number}", 2**40 + number) for number in range(3)]
+    low, high = 1000, 0
+    for step in range(150):
+        for bad in several:
+            moved = 0 if step < 40 else seconds * 10**9
+            bad.send("A", sent=bad.local("A") + moved)
+        mesh.advance(0.1)
+        left = mesh["A"].peek("api", "k").remaining
+        low, high = min(low, left), max(high, left)
+    assert 700 <= low <= high <= 725
+    assert mesh["A"].node.bounded["bad0"]["clock"] > 10
+
+
+# ---- addresses ----
+
+
+def advertised(prefix: str, many: int) -> tuple[wire.Member, ...]:
+    return tuple((f"{prefix}{i}", "", 10**6 + i, f"{prefix}{i}.example:80") for i in range(many))
+
+
+def test_of_the_addresses_that_a_peer_invents_some_are_dialled_at_a_time() -> None:
+    mesh = mesh_of(2)
+    bad = linked(mesh)
+    bad.send("A", members=advertised("x", 250))
+    node, dialled, seen = mesh["A"].node, 0, set()
+    for _ in range(10):
+        at_once = [one for one in node.known_addresses() if one.startswith("x")]
+        dialled, seen = max(dialled, len(at_once)), seen | {*at_once}
+        mesh.advance(15.0)
+    assert dialled == DIALS
+    assert len(seen) > 200  # they take turns
+
+
+def test_members_that_a_peer_invents_push_out_its_own() -> None:
+    mesh = mesh_of(2)
+    bad, other = linked(mesh), linked(mesh, "other", 2**41)
+    bad.send("A", members=advertised("x", 255))
+    other.send("A", members=advertised("y", 40))
+    known = mesh["A"].node.members.directory.known
+    assert sum(name.startswith("y") for name in known) == 40
+    for _ in range(3):
+        bad.send("A", members=advertised("z", 255))
+    assert sum(name.startswith("y") for name in known) == 40
+    assert mesh["A"].node.bounded["bad"]["members"] > 500
+    BadMember(mesh, "late", 2**42).link("A")
+    assert "late" in known
+
+
+# ---- frames that cost time ----
+
+
+def test_a_digest_over_many_keys_is_left_to_the_narrower_digests_of_this_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The peer that holds few keys sends one digest over all hashes. It learns what it lacks all
+    the same."""
+    monkeypatch.setattr(anti_entropy, "MOST_COMPARED", 400)
+    monkeypatch.setattr(anti_entropy, "SLICE", 100)
+    mesh = mesh_of(2, BucketSpec("api", 100, 1, "1h"))
+    mesh["B"].take("api", "few", 5)
+    mesh.advance(1.0)
+    mesh.drop_frames(("A", "B"), ("B", "A"))
+    for number in range(1_000):
+        mesh["A"].take("api", f"k{number}", 5)
+    mesh.advance(70.0)  # the log is given up, so digests alone bring what is missing
+    assert anti_entropy.is_wide(mesh["A"].table, 0, 2**64 - 1)
+    assert not anti_entropy.is_wide(mesh["B"].table, 0, 2**64 - 1)
+    asked: list[tuple[int, ...]] = []
+    monkeypatch.setattr(
+        anti_entropy,
+        "differs",
+        lambda table, digest: asked.append(digest) or differs(table, digest),
+    )
+    bad = linked(mesh)
+    before = len(asked)
+    bad.send("A", digest=(0, 2**64 - 1, 0, 0, 0))
+    bad.send("A", payload_kind=wire.ITEMS, items=(0, 2**64 - 1), payload=bytes(32))
+    assert len(asked) == before
+    mesh.heal()
+    mesh.advance(30.0)
+    assert all(mesh["B"].peek("api", f"k{number}").remaining == 95 for number in range(1_000))
