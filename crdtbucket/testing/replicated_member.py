@@ -17,6 +17,8 @@ from crdtbucket.testing.copy_queue import KeyVersion
 
 ANSWER_S = 60.0
 """Within so many seconds a server answers, or the replicator fails."""
+STRING = b""
+"""The one field of a key that is a string."""
 _SCANNED = 1_000
 Command = tuple[bytes | str | int, ...]
 
@@ -69,17 +71,28 @@ async def keys_of(connection: RedisConnection, region: str) -> dict[bytes, KeyVe
         if cursor == b"0":
             break
     ordered = sorted(names)
-    commands: list[Command] = [
-        (command, name) for name in ordered for command in ("HGETALL", "PTTL")
+    kinds = await replies(connection, *(("TYPE", name) for name in ordered))
+    reads = {b"hash": "HGETALL", b"string": "GET"}
+    present = [(name, kind) for name, kind in zip(ordered, kinds, strict=True) if kind != b"none"]
+    for name, kind in present:
+        if kind not in reads:
+            raise ValueError(f"{name!r} is a {kind!r}: only hashes and strings are replicated here")
+    commands = [
+        (command, name) for name, kind in present for command in (reads[cast(bytes, kind)], "PTTL")
     ]
     answers = iter(await replies(connection, *commands))
     out = {}
-    for name, flat, expires_ms in zip(ordered, answers, answers, strict=True):
-        flat = cast("list[bytes]", flat)
-        if flat:  # else it has expired since
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            out[name] = KeyVersion(name, fields, cast(int, expires_ms))
+    for (name, _), value, expires_ms in zip(present, answers, answers, strict=True):
+        if value:  # else it has expired since
+            out[name] = KeyVersion(name, _fields(value), cast(int, expires_ms))
     return out
+
+
+def _fields(value: object) -> dict[bytes, bytes]:
+    if isinstance(value, bytes):
+        return {STRING: value}
+    flat = cast("list[bytes]", value)
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 async def write(connection: RedisConnection, version: KeyVersion) -> None:
@@ -88,7 +101,10 @@ async def write(connection: RedisConnection, version: KeyVersion) -> None:
     commands: list[Command] = [("MULTI",)]
     if version.whole:
         commands.append(("DEL", version.key))
-    commands.append(("HSET", version.key, *pairs))
+    if STRING in version.fields:
+        commands.append(("SET", version.key, version.fields[STRING]))
+    else:
+        commands.append(("HSET", version.key, *pairs))
     if version.expires_ms >= 0:
         commands.append(("PEXPIRE", version.key, version.expires_ms))
     await replies(connection, *commands, ("EXEC",))
@@ -96,9 +112,10 @@ async def write(connection: RedisConnection, version: KeyVersion) -> None:
 
 async def fill_gaps(connection: RedisConnection, version: KeyVersion) -> None:
     """Fields that the server's key lacks come back; those that it has stay."""
-    commands: list[Command] = [
-        ("HSETNX", version.key, name, text) for name, text in version.fields.items()
-    ]
+    if STRING in version.fields:
+        commands: list[Command] = [("SET", version.key, version.fields[STRING], "NX")]
+    else:
+        commands = [("HSETNX", version.key, *field) for field in version.fields.items()]
     if version.expires_ms >= 0:
         commands.append(("PEXPIRE", version.key, version.expires_ms, "NX"))
     await replies(connection, *commands)
