@@ -50,8 +50,8 @@ MUTATIONS = (
     Mutation(
         "an_old_copy_is_a_second_server",
         "strong",
-        "recent = len(self._found) == 2 and",
-        "recent = len(self._found) >= 1 and",
+        "if len(self._found) == 2 and",
+        "if len(self._found) >= 1 and",
         suite("strong/redis/test_region_claim", "old_copy"),
     ),
     Mutation(
