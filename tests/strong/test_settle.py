@@ -15,7 +15,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.redis.script import Arguments, Column, ScriptCall, ScriptStatus
+from crdtbucket.strong.redis.script import Arguments, Column, ScriptAnswer, ScriptCall, ScriptStatus
 from crdtbucket.strong.redis.topology import slot
 from crdtbucket.strong.store_rules import RuleBook, Rules
 from tests.strong import backends, books, golden
@@ -182,7 +182,7 @@ def test_q_a_time_out_that_ran_and_was_denied(store: Backend) -> None:
     for owner in (second.owner, third.owner):
         call = ScriptCall(one.key(), 0, owner, 1, 1, 0, 0, 300 * MS, (own,))
         answer = store.run(Arguments(EDGE, EDGE.max_debt), call)
-        assert answer == (ScriptStatus.ALLOWED, 300 * MS, 0, 0, (own,))
+        assert answer == ScriptAnswer(ScriptStatus.ALLOWED, 300 * MS, 0, 0, (own,))
     assert store.stored(one.key()) == before
     one.check()
 
