@@ -299,9 +299,44 @@ MUTATIONS = (
     Mutation(
         "late_messages_believed",
         "mesh",
-        "stale = trip > STALE_NS",
-        "stale = False",
+        "        return self.age <= LATE_NS\n",
+        "        return True\n",
         (*PYTEST, "tests/mesh/protocol/test_peer_state.py"),
+    ),
+    Mutation(
+        "half_the_round_trip_taken_for_the_age",
+        "mesh",
+        "late = now - sent - drift - self._offset.add(now - sent - drift, now)",
+        "late = 0",
+        suite("simulated/test_stalls", "overload"),
+    ),
+    Mutation(
+        "a_clock_that_jumps_makes_frames_old",
+        "mesh",
+        "return min(late + self._least_trip // 2, trip)",
+        "return late + self._least_trip // 2",
+        suite("mesh/protocol/test_travel_times", "no_frame_is_older"),
+    ),
+    Mutation(
+        "a_millisecond_of_drift_a_minute",
+        "mesh",
+        "drift = now * DRIFT_PPM // 1_000_000",
+        "drift = now // 60_000",
+        suite("mesh/protocol/test_travel_times", "drift_of_a_thousandth"),
+    ),
+    Mutation(
+        "the_first_frames_after_a_silence_measured_by_themselves",
+        "mesh",
+        "self._before, self._here, self._since = self._here, number, now",
+        "self._before, self._here, self._since = None, number, now",
+        suite("mesh/protocol/test_travel_times", "long_silence"),
+    ),
+    Mutation(
+        "any_delay_passes_for_a_jump",
+        "mesh",
+        "if trip > TRIP_NS or abs(ahead) > MOST_NS:",
+        "if abs(ahead) > MOST_NS:",
+        suite("mesh/protocol/test_peer_state", "clocks or no_jump"),
     ),
     Mutation(
         "silence_taken_for_an_end",
@@ -428,7 +463,7 @@ MUTATIONS = (
     Mutation(
         "extreme_times_believed",
         "mesh",
-        "        if abs(ahead) > MOST_NS:\n            return\n",
+        "        if trip > TRIP_NS or abs(ahead) > MOST_NS:\n            return\n",
         "",
         (*PYTEST, "tests/mesh/protocol/test_mesh_node.py", "-k", "extreme"),
     ),
@@ -1363,11 +1398,11 @@ MUTATIONS = (
         suite("mesh/protocol/test_mesh_node", "taken_for_dead"),
     ),
     Mutation(
-        "held_up_frames_show_clocks",
+        "held_up_frames_show_the_way",
         "mesh",
-        "        if not (stale or paused):\n",
-        "        if not stale:\n",
-        suite("mesh/protocol/test_peer_state", "held_up"),
+        "            if self.travel.is_usual(trip, HELD_UP_NS):\n",
+        "            if True:\n",
+        suite("mesh/protocol/test_peer_state", "moves_no_round_trip"),
     ),
     Mutation(
         "ages_come_from_neighbours_alone",
@@ -1424,6 +1459,43 @@ MUTATIONS = (
         "max(0, ahead - slack, behind - slack)",
         "0 * max(0, ahead - slack, behind - slack)",
         suite("doctor/test_mesh_examination", "run_apart"),
+    ),
+    Mutation(
+        "a_frame_of_an_engine_opens_twice",
+        "mesh/links",
+        "number = max(number, _COUNTER.unpack_from(data)[0])",
+        "number = _COUNTER.unpack_from(data)[0]",
+        suite("mesh/links/test_session", "lose_frames"),
+    ),
+    Mutation(
+        "any_name_may_stand_in_a_subject",
+        "mesh/links",
+        'if channel.peer_name not in ("", peer.name):',
+        "if not channel.lossy:",
+        suite("mesh/engines/test_engine_transport", "not_the_one_of_the_subject"),
+    ),
+    Mutation(
+        "nobody_behind_a_broken_gateway_has_ended",
+        "mesh/engines",
+        "            elif here and now - channel.heard_at <= self._recent_s:",
+        "            else:",
+        suite("mesh/engines/test_engine_transport", "no_end"),
+    ),
+    Mutation(
+        "a_kick_while_the_store_is_asked_is_forgotten",
+        "strong",
+        "                line.expect_kick()\n"
+        "                decision = await bucket.acquire(key, cost)\n",
+        "                decision = await bucket.acquire(key, cost)\n"
+        "                line.expect_kick()\n",
+        suite("strong/test_strong_waiting", "kick"),
+    ),
+    Mutation(
+        "a_connection_that_is_gone_keeps_a_place",
+        "http",
+        "        if connection not in self.open:\n            return False",
+        "        if False:\n            return False",
+        suite("http/server/test_connections", "gone_takes_no_place"),
     ),
 )
 

@@ -49,8 +49,8 @@ class LocalNode:
         self.identity = identity
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
-        self.mesh: MeshNetwork | None = None
-        """The network while it runs."""
+        self._mesh: MeshNetwork | None = None
+        self._ended = False
         self._tables = tables
         self._table = tables.main
         self._file = tables.file
@@ -62,20 +62,26 @@ class LocalNode:
         self._saving = threading.Lock()  # over the state's use: snapshots are written in a thread
 
     @property
+    def mesh(self) -> MeshNetwork | None:
+        """The network of the node while there is one. It is shown no more once the limiter is
+        closed, though a process that is about to lead a shared table may still be starting one."""
+        return None if self._ended else self._mesh
+
+    @property
     def keeps_state(self) -> bool:
         """Whether snapshots are kept."""
         mesh = self.identity.mesh
         return mesh is not None and mesh.state_dir is not None
 
-    def tell(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
-        """Peers are told from now on that this configuration is run (version, hash, stage), and how
-        far its roll-out is."""
+    def advertise(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
+        """Advertises to the peers, from now on, which configuration runs here (version, hash,
+        stage), and how far its roll-out is."""
         self._running, self._position = running, position
         if self.machine is not None:
             self.machine.advertise(running, row_of(position))
 
-    def service(self, hear: Callable[[tuple[int, int, int, int, int]], None]) -> Service | None:
-        """What is to run for the mesh; None without one. `hear` is told how far a version is at a
+    def service(self, receive: Callable[[tuple[int, int, int, int, int]], None]) -> Service | None:
+        """What is to run for the mesh; None without one. `receive` gets how far a version is at a
         peer. Raises `MeshError` for a state directory that cannot be used."""
         config, file = self.identity.mesh, self._file
         if config is None:
@@ -84,7 +90,7 @@ class LocalNode:
         from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 
         def make() -> MeshNetwork:
-            protocol = self._protocol(config, hear)
+            protocol = self._protocol(config, receive)
             mesh = MeshNetwork(
                 protocol,
                 config,
@@ -92,7 +98,7 @@ class LocalNode:
                 hash_key=self._table.hash_key,
                 on_conflict=self._name_used,
             )
-            self.mesh = mesh
+            self._mesh = mesh
             return mesh
 
         if file is None:
@@ -159,12 +165,12 @@ class LocalNode:
 
     def fail(self) -> None:
         """The start did not succeed: nothing is left behind."""
-        self.mesh = None
+        self._mesh = None
         self._give_state_up()
 
     def end(self) -> None:
         """The limiter is closed: its mesh is shown no more."""
-        self.mesh = None
+        self._ended = True
 
     def tell_address(self) -> None:
         """Peers are told where this node listens, now that it does."""
@@ -187,7 +193,7 @@ class LocalNode:
             leader_view.publish(self._table, mesh_stats(mesh, machine, now), machine.fleet(now))
 
     def _protocol(
-        self, config: MeshConfig, hear: Callable[[tuple[int, int, int, int, int]], None]
+        self, config: MeshConfig, receive: Callable[[tuple[int, int, int, int, int]], None]
     ) -> MeshNode:
         from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
@@ -201,7 +207,7 @@ class LocalNode:
             address=config.advertise or "",
             handoff=handoff,
         )
-        node.subscribe(refusal=self._refused, rollout=hear)
+        node.subscribe(refusal=self._refused, rollout=receive)
         node.advertise(self._running, row_of(self._position))
         self.machine = node
         if config.state_dir is not None:
