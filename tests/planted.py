@@ -34,6 +34,34 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "counts_of_silent_regions_are_not_carried",
+        "mesh",
+        "wire.STORE_UNREACHABLE or self._region_without_store(link.info.region)",
+        "wire.STORE_UNREACHABLE",
+        suite("strong/test_regions", "mesh_carries"),
+    ),
+    Mutation(
+        "what_is_held_back_is_not_waited_for",
+        "strong",
+        "short = 0 if allowed else _held_back(request, answer)",
+        "short = 0",
+        suite("strong/test_settle", "waits_for_what_is_held"),
+    ),
+    Mutation(
+        "quotas_count_one_region",
+        "strong",
+        "return self.here + self._elsewhere()",
+        "return self.here",
+        suite("strong/test_regions", "quota_counts"),
+    ),
+    Mutation(
+        "an_old_copy_is_a_second_server",
+        "strong",
+        "if len(self._found) == 2 and",
+        "if len(self._found) >= 1 and",
+        suite("strong/redis/test_region_claim", "old_copy"),
+    ),
+    Mutation(
         "names_are_forgotten_between_lives",
         "core",
         "    int alone = t->h->named <= 1;\n",
@@ -676,6 +704,20 @@ MUTATIONS = (
         "s * 1000 + floor(ns / 1000000) + 1 + argv[5]",
         "1 + argv[5]",
         suite("strong/redis/test_script", "lives_until"),
+    ),
+    Mutation(
+        "regions_take_a_torn_copy_for_merged",
+        "strong",
+        "  if consistent then\n",
+        "  if true then\n",
+        suite("strong/replicated/test_script_agrees", "redis-server"),
+    ),
+    Mutation(
+        "a_replay_passes_for_news",
+        "strong",
+        "local base = known and min(known.base, ahead) or ahead",
+        "local base = ahead",
+        suite("strong/redis/test_beats", "redis-server and replay"),
     ),
     Mutation(
         "script_writes_into_foreign_hashes",

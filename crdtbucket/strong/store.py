@@ -20,6 +20,8 @@ from crdtbucket.strong.endpoints import Endpoints, logged
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.registry import Registry, WantedShare
+from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.store_regions import StoreRegions
 from crdtbucket.strong.threads import Threads
 
 LOG = logging.getLogger("crdtbucket.strong")
@@ -44,6 +46,10 @@ class StoreOwner(Protocol):
     def wanted_share(self) -> WantedShare:
         """The share of every limit that this process would grant without Redis."""
 
+    @property
+    def regions(self) -> Regions | None:
+        """The regions of a replicated Redis; None for one that all nodes share."""
+
 
 class Store:
     """Strong decisions of one process; everything runs on the event loop that starts it."""
@@ -61,8 +67,12 @@ class Store:
         """`degraded`: the mode when Redis is slow. `met`: the servers that held everything at the
         end of this node's previous epoch, and the run id of each; None without such an epoch."""
         self.ledger = ledger
-        self.registry = Registry(config.prefix, node, ledger.table, owner.wanted_share)
-        self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met)
+        table, regions = ledger.table, owner.regions
+        self.regions = StoreRegions(regions, config.prefix, table, self._endpoints)
+        self.registry = Registry(
+            config.prefix, node, table, owner.wanted_share, regions, self.regions.nodes_elsewhere
+        )
+        self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met, regions)
         self._config = config
         self._owner = owner
         self._last_mode: Mode | None = None
@@ -100,6 +110,9 @@ class Store:
         if connection is not None and self.registry.seen:
             await self.registry.leave(connection)
         await self._places.stop()
+
+    def _endpoints(self) -> list[Endpoint]:
+        return list(self._places.by_address.values())
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
@@ -264,6 +277,7 @@ class Store:
             else:
                 LOG.info("Redis %s is used: all processes hash alike now", endpoint.address)
             self.wake()
+        await self.regions.claim(self._places.at)
         self._report_mode()
 
     def barred(self) -> bool:

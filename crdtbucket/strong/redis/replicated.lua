@@ -1,0 +1,221 @@
+#!lua
+--[[ One call on one bucket key of a replicated Redis, in one region: merge what the other regions'
+copies bring, raise the caller's record, decide. Whole or not at all; only KEYS[1] is written.
+
+KEYS[1]  this region's key, a hash; the others are the same key of each other region, as far as
+         replication has brought it. Fields:
+         `level`  "at_s at_us debt_s debt_ns rest q p generation version sum offered reserve born|"
+                  and "region ns when " for each region with a prediction. As in the script for one
+                  server, but the debt may be below 0, which is credit for what silent regions take;
+                  sum: of the versions of all records; offered: tokens, decayed over 30 s;
+                  reserve: tokens; born and when: us.
+         a field for each process, "epoch:node": "birth taken refunded base version generation home
+                  fence seen_s"; base: tokens that were never charged; home: the process' region.
+         `peers`  "generation" and " region version at" of each level as it was last merged.
+
+ARGV     1 to 14  as in the script for one server        17 own     stamp of the newest own beat
+         15 region                                       18 ...     for each other region: its name,
+         16 forget   us after which a silent region                 base and newest stamp (us; 0:
+                     is predicted no longer; 0: never               no beat yet), see the beat script
+         after them, when whole, each column: owner birth taken refunded home ("-": unknown)
+
+Answer   {status, debt s, debt ns (rounded up, at least 0), taken, refunded, s and ns that silent
+         regions are taken to have used} and, when whole, owner, birth, taken, refunded of every
+         record. Status and errors are those of the script for one server. ]]
+
+local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
+local BIRTH, TAKEN, REFUNDED, BASE, VERSION, HOME, FENCE, SEEN = 1, 2, 3, 4, 5, 6, 7, 8
+local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%d+)$'
+local LEVEL = '^(%d+) (%d+) (-?%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+)|(.*)$'
+local NEAR, SLACK, SLOT, TAU = 500000, 1000000, 10000, 30000000 -- us
+local GRACE, UNMERGED = 1000000, 10000000 -- us that credit is kept: after a merge, and without one
+local FARTHEST = 2 ^ 48 -- ns that one region is predicted to take: three days
+local FIRST_MS = 1577836800000 -- versions count from 2020
+
+--@ tokens.lua
+
+local regions = #KEYS - 1
+local region = argv[15]
+
+-- What is held: the level, and by owner the caller's record, or all of the level's generation. What
+-- is of an earlier one, or newer than the level, came back after a loss: it counts as missing.
+
+local function read_record(name, text, generation)
+  local birth, taken, refunded, base, version, made, home, fence, seen = match(text, RECORD)
+  if not seen then
+    fail('field ' .. name .. ' is no record of a region: ' .. text)
+  end
+  if made == generation then
+    return {
+      tonumber(birth), tonumber(taken), tonumber(refunded), tonumber(base), tonumber(version), home,
+      tonumber(fence), tonumber(seen),
+    }
+  end
+end
+
+local held = redis.pcall('HMGET', key, 'level', owner, 'peers')
+if held.err then
+  fail(held.err)
+end
+local level = held[1]
+
+--@ range.lua
+
+local us = now_s * 1000000 + now_us
+local generation, version, sum, offered, reserve, born, far_text = nil, 0, 0, 0, 0, us, ''
+local at, elapsed = nil, 0
+local records, stale, all = {}, {}, false
+
+-- e^(-us / 30 s), nearly, and the same on every machine.
+local function decay(time)
+  local left = max(0, 1 - time / (64 * TAU))
+  left = left * left
+  left = left * left
+  left = left * left
+  left = left * left
+  left = left * left
+  return left * left
+end
+
+if level then
+  local at_s, at_us, debt_s, debt_ns, debt_rest, old_q, old_p
+  at_s, at_us, debt_s, debt_ns, debt_rest, old_q, old_p, generation, version, sum, offered, reserve,
+    born, far_text = match(level, LEVEL)
+  --@ advance.lua
+  reserve = tonumber(reserve)
+  if not valid or not reserve then
+    fail('field level is no level of a region: ' .. level)
+  end
+  at = at_s * 1000000 + at_us
+  elapsed = max(0, us - at)
+  version, sum, born = tonumber(version), tonumber(sum), tonumber(born)
+  offered = offered / 1000 * decay(elapsed)
+  level = {q = old_q, p = old_p}
+  if held[2] then
+    local one = read_record(owner, held[2], generation)
+    records[owner] = one and one[VERSION] <= version and one or nil
+  end
+end
+
+local function size_of(list)
+  local size = 0
+  for _ in pairs(list) do
+    size = size + 1
+  end
+  return size
+end
+
+local function read_all()
+  if all then
+    return
+  end
+  all = true
+  local fields = redis.call('HGETALL', key)
+  for i = 1, #fields, 2 do
+    local name = fields[i]
+    if name ~= 'level' and name ~= 'peers' and not records[name] then
+      local one = level and read_record(name, fields[i + 1], generation)
+      if one and one[VERSION] <= version then
+        records[name] = one
+      else
+        stale[#stale + 1] = name
+      end
+    end
+  end
+end
+
+if whole or not records[owner] and redis.call('HLEN', key) > (level and MANY or 0) then
+  read_all()
+end
+
+-- By region, what it is predicted to have used since it was last heard of: ns of refill, and when
+-- that was last reckoned. The sum is credit: the level may be as far below 0.
+local far, silent, share = {}, {}, 1
+local credit, hold = 0, 0
+local copies = {} -- texts of the other regions' levels
+
+local forgotten = {}
+if regions > 0 then
+  --@ lateness.lua
+end
+if next(silent) or far_text ~= '' then
+  --@ prediction.lua
+elseif not level then
+  s, ns = least_s, least_ns
+end
+--@ ceiling.lua
+if credit > 0 then
+  widest = min(EXACT, widest + math.ceil(credit / q * p) + 1)
+end
+count(0)
+
+local raised, created, peers, noted = {}, false, {}, false
+if regions > 0 and (not at or floor(us / SLOT) ~= floor(at / SLOT)) then
+  changed = true -- so that no other call of this slot of 10 ms looks again
+  --@ look.lua
+end
+
+local function answer(status)
+  local own = records[owner]
+  local up_s, up_ns = s, ns
+  if s < 0 then
+    up_s, up_ns = 0, 0
+  elseif rest > 0 then
+    up_ns = ns + 1
+    if up_ns == NS then
+      up_s, up_ns = s + 1, 0
+    end
+  end
+  local hold_ns = hold % NS
+  return {
+    status, up_s, up_ns, own and own[TAKEN] or 0, own and own[REFUNDED] or 0,
+    (hold - hold_ns) / NS, hold_ns,
+  }
+end
+
+-- What the caller brings, as in the script for one server.
+
+local own = records[owner]
+local fence = tonumber(argv[8])
+if own and own[FENCE] > fence then
+  return answer(FENCED)
+end
+local birth, taken, refunded = tonumber(argv[9]), tonumber(argv[10]), tonumber(argv[11])
+if whole or fence ~= (own and own[FENCE]) or birth ~= own[BIRTH] or taken ~= own[TAKEN]
+  or refunded ~= own[REFUNDED] then
+  --@ caller.lua
+end
+
+if next(far) then
+  -- The credit for a region that is back goes a second after its key was merged: beats overtake
+  -- keys.
+  for name, one in pairs(far) do
+    if not silent[name] and us - one[2] > UNMERGED then
+      far[name] = nil
+    end
+  end
+  --@ credit.lua
+end
+count(0)
+
+-- The decision: within what the silent regions leave, or within this region's own share.
+
+local status, kept = ALLOWED, 0
+if cost > 0 then
+  --@ decision.lua
+end
+
+-- All that changed is kept until the bucket is full, and then for the retention.
+
+if (level or next(raised)) and (changed or next(raised)) then
+  --@ write.lua
+end
+
+local out = answer(status)
+if whole then
+  for name, one in pairs(records) do
+    local size = #out
+    out[size + 1], out[size + 2], out[size + 3], out[size + 4] = name, one[1], one[2], one[3]
+  end
+end
+return out
