@@ -10,8 +10,9 @@ from typing import Any
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.demo import words
 from crdtbucket.demo.accounts import Accounts
-from crdtbucket.demo.demo_network import RegionNetwork
+from crdtbucket.demo.demo_network import DemoNetwork
 from crdtbucket.demo.demo_redis import DemoStore
+from crdtbucket.demo.engine_network import EngineNetwork
 from crdtbucket.demo.modes import ACTS, PATIENCE
 from crdtbucket.demo.traffic import CUT_REGION, Phase, Traffic, phases, redis_phases
 from crdtbucket.demo.verdict import Happened, RedisOutage, RegionCut
@@ -19,6 +20,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.degradation import Degradation
 
 DELAY_S = 0.04
+STALL_S = 1.0
 
 
 class Course:
@@ -39,7 +41,7 @@ class Course:
         """How the regions run, in words; `file_mode` is what the configuration asks for."""
         raise NotImplementedError
 
-    async def happen(self, network: RegionNetwork, traffic: Traffic, start_ns: int) -> None:
+    async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
         """Does what is to be done, each at its time."""
         raise NotImplementedError
 
@@ -77,7 +79,7 @@ class CutCourse(Course):
         assert latest is not None
         return words.setting(file_mode, latest["mode"], DELAY_S * 1000)
 
-    async def happen(self, network: RegionNetwork, traffic: Traffic, start_ns: int) -> None:
+    async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
         """Cuts a region off, and heals the cut."""
         phase = traffic.named("cut")
         await until(start_ns + phase.start_ns)
@@ -94,6 +96,25 @@ class CutCourse(Course):
     def cut(self) -> str | None:
         """The region that is cut off now."""
         return self._cut
+
+
+class EngineCourse(CutCourse):
+    """The regions meet at NATS: its gateway is cut for a while, and then a server stalls."""
+
+    def __init__(self, network: EngineNetwork) -> None:
+        super().__init__()
+        self._network = network
+
+    def setting(self, file_mode: str, ledger: Accounts) -> str:
+        """How they are joined."""
+        return words.nats_setting(DELAY_S * 1000)
+
+    async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
+        """Cuts, heals, and stalls a server in the middle of the time after that."""
+        await super().happen(network, traffic, start_ns)
+        phase = traffic.named("healed")
+        await until(start_ns + (phase.start_ns + phase.end_ns) // 2)
+        await self._network.stall(STALL_S)
 
 
 class RedisCourse(Course):
@@ -131,7 +152,7 @@ class RedisCourse(Course):
         program = None if server is None else Path(server.program).name
         return words.redis_setting(program, DELAY_S * 1000)
 
-    async def happen(self, network: RegionNetwork, traffic: Traffic, start_ns: int) -> None:
+    async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
         """Makes it slow, takes it away, and gives it back."""
         for act in ACTS:
             await until(start_ns + traffic.named(act.name).start_ns)
