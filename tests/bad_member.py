@@ -28,6 +28,8 @@ class BadMember:
         self.seq: dict[str, int] = {}
         self.newest: dict[str, wire.Frame] = {}
         """The newest frame of each node."""
+        self.came: dict[str, int] = {}
+        """When that came."""
         self.tables: dict[str, wire.AnnouncedTables] = {}
         self.known: dict[tuple[int, int], dict[tuple[str, int], tuple[int, int, int]]] = {}
         """By key: what has come of each column."""
@@ -57,6 +59,7 @@ class BadMember:
     def arrive(self, source: str, epochs: int, data: bytes) -> None:
         """A frame of a node has come."""
         frame = self.newest[source] = wire.decode(data)
+        self.came[source] = self.mesh.now_ns
         if frame.tables is not None:
             self.tables[source] = frame.tables
         if not frame.payload or frame.payload_kind != wire.ENTRIES or source not in self.tables:
@@ -78,6 +81,8 @@ class BadMember:
             "to_epoch": node.table.epoch,
             "seq": self.seq[name],
             "sent": local,
+            "echo": None if newest is None else newest.sent,
+            "hold": 0 if newest is None else self.mesh.now_ns - self.came[name],
             "ack": 0 if newest is None else newest.seq,
             "ack_bits": 2**256 - 1,
             **values,
