@@ -246,8 +246,8 @@ class Ledger:
         birth, taken, refunded, debt, others = entry
         names = self.names.known()
         columns = tuple(
-            Column(script.owner_name(epoch, names[node]), *counts)
-            for node, epoch, *counts in others
+            Column(script.owner_name(epoch, names[node]), birth, taken, refunded)
+            for node, epoch, birth, taken, refunded in others
             if node in names
         )
         epoch, owner = self.names.own()

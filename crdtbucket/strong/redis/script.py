@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from enum import IntEnum
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec, RedisReplyError
 from crdtbucket.spec.bucket_spec import BucketSpec, clipped
+from crdtbucket.strong.redis.lua import LuaScript
 
-SOURCE = files("crdtbucket.strong.redis").joinpath("script.lua").read_text(encoding="utf-8")
-SHA = hashlib.sha1(SOURCE.encode(), usedforsecurity=False).hexdigest()
+SCRIPT = LuaScript.load("script.lua")
+SOURCE, SHA = SCRIPT.source, SCRIPT.sha
 
 MOST_TOKENS = 2**52
 """Capacity and max_debt together: sums with costs and counts stay exact in the script's doubles."""
@@ -46,6 +45,8 @@ class Column:
     birth: int
     taken: int
     refunded: int
+    home: bytes = b""
+    """The region of the process, where Redis is replicated; empty when it is not known."""
 
 
 @dataclass(slots=True)  # not frozen: that would take four times as long to make, on every decision
@@ -54,7 +55,8 @@ class ScriptCall:
 
     `fence` numbers the connections of the process; `debt_ns` is the debt of the caller's level.
     `others` are the columns of the other processes that the caller knows; with them, the entry is
-    whole, and its level may be adopted. None for a plain call.
+    whole, and its level may be adopted. None for a plain call. `beats` is what is known of the
+    other regions where Redis is replicated, see `RegionBeats.words`.
     """
 
     key: bytes
@@ -66,12 +68,15 @@ class ScriptCall:
     refunded: int
     debt_ns: int
     others: tuple[Column, ...] | None = None
+    beats: bytes = b""
 
 
 class ScriptAnswer(NamedTuple):
     """What the script answered: the debt in ns, rounded up, and the caller's record as it is now.
 
-    `columns` are those of all records when the call was whole, in no order; else empty.
+    `columns` are those of all records when the call was whole, in no order; else empty. `hold_ns`
+    is the refill that silent regions are taken to have used: no debt, but a denied caller waits
+    for it too.
     """
 
     status: ScriptStatus
@@ -79,11 +84,20 @@ class ScriptAnswer(NamedTuple):
     taken: int
     refunded: int
     columns: tuple[Column, ...] = ()
+    hold_ns: int = 0
 
 
 _STATUS = tuple(ScriptStatus)  # indexing is quicker than calling the enumeration
 _new = tuple.__new__  # as is this than calling the class, for one made on every decision
-_MOST = (len(_STATUS) - 1, MOST_SECONDS, NS_PER_SECOND - 1, MOST_COUNT, MOST_COUNT)
+_MOST = (
+    len(_STATUS) - 1,
+    MOST_SECONDS,
+    NS_PER_SECOND - 1,
+    MOST_COUNT,
+    MOST_COUNT,
+    MOST_SECONDS,
+    NS_PER_SECOND - 1,
+)
 _OWNER = re.compile(rb"([0-9a-f]{16}):(.{1,800})", re.DOTALL)
 
 # Numbers that change from call to call have a fixed width: one formatting makes them all, and one
@@ -101,6 +115,8 @@ _WORDS = 18
 
 class Arguments:
     """What is the same in every call on one bucket, as bytes that are made once."""
+
+    script = SCRIPT
 
     def __init__(
         self, spec: BucketSpec, max_debt: int, retention_ms: int = DEFAULT_RETENTION_MS
@@ -126,11 +142,11 @@ class Arguments:
             )
         if retention_ms <= 0:
             raise InvalidSpec(f"retention is {retention_ms} ms", "make it 1 ms or more")
-        self._by_sha = _words(b"EVALSHA", SHA.encode(), b"1")
-        self._by_source = _words(b"EVAL", SOURCE.encode(), b"1")
+        self._by_sha = words(b"EVALSHA", self.script.sha.encode(), b"1")
+        self._by_source = words(b"EVAL", self.script.source.encode(), b"1")
         self._plain = b"*%d\r\n%b" % (_WORDS, self._by_sha)
         fixed = (self.capacity, max_debt, self.q, self.p, retention_ms)
-        self._fixed = _words(*(b"%d" % number for number in fixed))
+        self._fixed = words(*(b"%d" % number for number in fixed))
 
     def command(self, call: ScriptCall) -> bytes:
         """The bytes of EVALSHA. Raises `ValueError` when a number of the call is out of range."""
@@ -145,42 +161,50 @@ class Arguments:
             call.cost,
             len(owner),
             owner,
-            _numbers(call),
+            call_numbers(call),
         )
 
     def eval_command(self, call: ScriptCall) -> bytes:
         """The bytes of EVAL with the source, for a server that does not have the script."""
         return self._any(self._by_source, call)
 
+    def parse(self, reply: object) -> ScriptAnswer:
+        """The answer in a reply to one of these. Raises `RedisReplyError` for anything else."""
+        return parse(reply)
+
     def _any(self, script: bytes, call: ScriptCall) -> bytes:
         others = call.others
-        columns = b"".join(_column(one) for one in others or ())
+        columns = b"".join(column_words(one) for one in others or ())
         return b"*%d\r\n%b%b%b%b%b$1\r\n%d\r\n%b" % (
             _WORDS + 4 * len(others or ()),
             script,
-            _words(call.key),
+            words(call.key),
             self._fixed,
-            _words(b"%d" % call.cost, call.owner),
-            _numbers(call),
+            words(b"%d" % call.cost, call.owner),
+            call_numbers(call),
             others is not None,
             columns,
         )
 
 
-def parse(reply: object) -> ScriptAnswer:
-    """The answer in a reply, as hiredis gives it. Raises `RedisReplyError` for anything else."""
-    if type(reply) is not list or len(reply) < 5 or len(reply) % 4 != 1:
+def parse(reply: object, hold: bool = False) -> ScriptAnswer:
+    """The answer in a reply, as hiredis gives it; with a `hold`, that of a replicated Redis.
+
+    Raises `RedisReplyError` for anything else.
+    """
+    first = 7 if hold else 5
+    if type(reply) is not list or len(reply) < first or (len(reply) - first) % 4:
         raise _no_answer(reply)
-    for number, most in zip(reply, _MOST):  # noqa: B905 - the columns come after
+    for number, most in zip(reply[:first], _MOST):  # noqa: B905 - there may be no hold
         if type(number) is not int or not 0 <= number <= most:
             raise _no_answer(reply)
     columns: tuple[Column, ...] = ()
-    if len(reply) > 5:
-        columns = tuple([_read_column(reply, i) for i in range(5, len(reply), 4)])
-        reply = reply[:5]
-    status, seconds, ns, taken, refunded = reply
+    if len(reply) > first:
+        columns = tuple([_read_column(reply, i) for i in range(first, len(reply), 4)])
+    status, seconds, ns, taken, refunded = reply[:5]
     debt = seconds * NS_PER_SECOND + ns
-    return _new(ScriptAnswer, (_STATUS[status], debt, taken, refunded, columns))
+    held = reply[5] * NS_PER_SECOND + reply[6] if hold else 0
+    return _new(ScriptAnswer, (_STATUS[status], debt, taken, refunded, columns, held))
 
 
 def _read_column(reply: list[Any], start: int) -> Column:
@@ -190,7 +214,8 @@ def _read_column(reply: list[Any], start: int) -> Column:
     whole = [n for n in counts if type(n) is int and 0 <= n <= MOST_COUNT]
     if len(whole) != 3:
         raise _no_answer(reply)
-    return Column(owner, *whole)
+    birth, taken, refunded = whole
+    return Column(owner, birth, taken, refunded)
 
 
 def _no_answer(reply: object) -> RedisReplyError:
@@ -200,9 +225,10 @@ def _no_answer(reply: object) -> RedisReplyError:
     )
 
 
-def _numbers(call: ScriptCall) -> bytes:
+def call_numbers(call: ScriptCall) -> bytes:
+    """Fence, birth, counts and debt of a call, as words. Raises `ValueError` out of range."""
     seconds, ns = divmod(call.debt_ns, NS_PER_SECOND)
-    numbers = _CALL % (
+    text = _CALL % (
         call.fence,
         call.birth,
         call.taken,
@@ -210,16 +236,17 @@ def _numbers(call: ScriptCall) -> bytes:
         seconds,
         ns,
     )
-    if len(numbers) != _CALL_SIZE:
+    if len(text) != _CALL_SIZE:
         raise ValueError(f"{call} has a number out of range, so its bytes would say something else")
-    return numbers
+    return text
 
 
-def _column(column: Column) -> bytes:
-    numbers = _COLUMN % (column.birth, column.taken, column.refunded)
-    if len(numbers) != _COLUMN_SIZE:
+def column_words(column: Column) -> bytes:
+    """A column as words. Raises `ValueError` out of range."""
+    text = _COLUMN % (column.birth, column.taken, column.refunded)
+    if len(text) != _COLUMN_SIZE:
         raise ValueError(f"{column} has a number out of range")
-    return _words(column.owner) + numbers
+    return words(column.owner) + text
 
 
 def owner_name(epoch: int, node: str) -> bytes:
@@ -238,12 +265,14 @@ def read_owner(owner: bytes) -> tuple[int, str]:
         raise RedisReplyError(f"{clipped(owner)} names no process of a node") from error
 
 
-def _words(*words: bytes) -> bytes:
-    return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+def words(*texts: bytes) -> bytes:
+    """Words of a command, as they are sent."""
+    return b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in texts)
 
 
 __all__ = [
     "DEFAULT_RETENTION_MS",
+    "SCRIPT",
     "SHA",
     "SOURCE",
     "ScriptAnswer",
@@ -251,7 +280,10 @@ __all__ = [
     "ScriptCall",
     "Column",
     "ScriptStatus",
+    "call_numbers",
+    "column_words",
     "owner_name",
     "parse",
     "read_owner",
+    "words",
 ]

@@ -1,0 +1,184 @@
+"""Calls of the script for a replicated Redis, its answers, and what a region's key holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.errors import InvalidSpec, RedisReplyError
+from crdtbucket.spec.bucket_spec import BucketSpec, clipped
+from crdtbucket.strong.redis import script
+from crdtbucket.strong.redis.lua import LuaScript
+from crdtbucket.strong.redis.script import (
+    DEFAULT_RETENTION_MS,
+    Arguments,
+    Column,
+    ScriptAnswer,
+    ScriptCall,
+    call_numbers,
+    column_words,
+    words,
+)
+
+FORGET_AFTER_MS = 900_000
+MOST_REGIONS = 16
+"""Each region's key is read once in 10 ms, and predictions of so many add up exactly."""
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
+_UNKNOWN_HOME = b"-"
+_LEVEL = re.compile(
+    rb"(\d{1,16}) (\d{1,6}) (-?\d{1,16}) (\d{1,9}) (\d{1,19}) (\d{1,19}) (\d{1,19}) "
+    rb"(\d{1,16}) (\d{1,16}) \d+ \S+ \S+ \d+\|[^\n]*"
+)
+_RECORD = re.compile(rb"(\d{1,16}) (\d{1,16}) (\d{1,16}) \d+ \d+ (\d{1,16}) (\S+) \d+ \d+")
+
+
+class Regions:
+    """The regions that share a limit, each with a member of one replicated Redis."""
+
+    def __init__(self, own: str, names: Sequence[str]) -> None:
+        """`names`: of all regions, in any order. Raises `InvalidSpec`."""
+        for name in names:
+            if name == "-" or not _NAME.fullmatch(name):
+                raise InvalidSpec(
+                    f"regions has {clipped(name)}",
+                    "use 1 to 32 letters, digits, dots, dashes and underscores",
+                    "regions",
+                )
+        if len(set(names)) != len(names) or len(names) > MOST_REGIONS:
+            raise InvalidSpec(
+                f"regions has {len(names)} names, {len(set(names))} of them different",
+                f"name each region once, at most {MOST_REGIONS}",
+                "regions",
+            )
+        if own not in names:
+            raise InvalidSpec(
+                f"region is {clipped(own)}, which is not among regions",
+                "name the region of this node's member, and the same regions on all nodes",
+                "region",
+            )
+        self.own = own.encode()
+        self.others = tuple(name.encode() for name in names if name != own)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Regions):
+            return NotImplemented
+        return (self.own, self.others) == (other.own, other.others)
+
+    def __hash__(self) -> int:
+        return hash((self.own, self.others))
+
+    def key(self, name: bytes) -> bytes:
+        """The key of the own region, which is written here and read by the others."""
+        return b"%b@%b" % (name, self.own)
+
+    def keys(self, name: bytes) -> tuple[bytes, ...]:
+        """The own region's key, and those of the others in their order."""
+        return tuple(b"%b@%b" % (name, region) for region in (self.own, *self.others))
+
+
+def region_of(key: bytes) -> bytes | None:
+    """The region of a key; None for a key of a Redis that is not replicated."""
+    _, closed, region = key.rpartition(b"}@")
+    return region if closed else None
+
+
+class ReplicatedArguments(Arguments):
+    """What is the same in every call on one bucket in one region."""
+
+    script = LuaScript.load("replicated.lua")
+
+    def __init__(
+        self,
+        spec: BucketSpec,
+        max_debt: int,
+        regions: Regions,
+        retention_ms: int = DEFAULT_RETENTION_MS,
+        forget_after_ms: int = FORGET_AFTER_MS,
+    ) -> None:
+        """`forget_after_ms`: how long a silent region is predicted; 0: for as long as it is.
+
+        Raises as `Arguments`.
+        """
+        super().__init__(spec, max_debt, retention_ms)
+        if forget_after_ms < 0:
+            raise InvalidSpec(f"forget_after is {forget_after_ms} ms", "make it 0 or more")
+        self.regions = regions
+        others, keys = len(regions.others), 1 + len(regions.others)
+        self._sizes = 3 + keys + 17 + 3 * others
+        self._by_sha = words(b"EVALSHA", self.script.sha.encode(), b"%d" % keys)
+        self._by_source = words(b"EVAL", self.script.source.encode(), b"%d" % keys)
+        self._region = words(regions.own, b"%d" % (forget_after_ms * 1000))
+        self._no_beats = words(
+            b"0", *(word for one in regions.others for word in (one, b"0", b"0"))
+        )
+
+    def command(self, call: ScriptCall) -> bytes:
+        """The bytes of EVALSHA. Raises `ValueError` when a number of the call is out of range."""
+        return self._any(self._by_sha, call)
+
+    def parse(self, reply: object) -> ScriptAnswer:
+        """The answer in a reply to one of these. Raises `RedisReplyError` for anything else."""
+        return script.parse(reply, hold=True)
+
+    def _any(self, script: bytes, call: ScriptCall) -> bytes:
+        others = call.others or ()
+        return b"*%d\r\n%b%b%b%b%b$1\r\n%d\r\n%b%b%b" % (
+            self._sizes + 5 * len(others),
+            script,
+            words(*self.regions.keys(call.key)),
+            self._fixed,
+            words(b"%d" % call.cost, call.owner),
+            call_numbers(call),
+            call.others is not None,
+            self._region,
+            call.beats or self._no_beats,
+            b"".join(column_words(one) + words(one.home or _UNKNOWN_HOME) for one in others),
+        )
+
+
+class HeldEntry(NamedTuple):
+    """What one region's key holds: a debt in ns (below 0: credit for silent regions) as of `at_us`
+    of its member's clock, in a bucket whose token takes `emission` ns."""
+
+    at_us: int
+    debt: Fraction
+    emission: Fraction
+    version: int
+    records: dict[bytes, Column]
+
+
+def read_entry(fields: Mapping[bytes, bytes]) -> HeldEntry | None:
+    """The fields of a region's key; None without a level. Raises `RedisReplyError`."""
+    if b"level" not in fields:
+        return None
+    level = _LEVEL.fullmatch(fields[b"level"])
+    if level is None:
+        raise RedisReplyError(f"{clipped(fields[b'level'])} is no level of a region")
+    at_s, at_us, debt_s, debt_ns, rest, q, p, generation, version = map(int, level.groups())
+    records = {}
+    for owner, text in fields.items():
+        if owner in (b"level", b"peers"):
+            continue
+        record = _RECORD.fullmatch(text)
+        if record is None:
+            raise RedisReplyError(f"{clipped(text)} is no record of a region")
+        birth, taken, refunded, made = map(int, record.groups()[:4])
+        if made == generation:
+            home = b"" if record[5] == _UNKNOWN_HOME else record[5]
+            records[owner] = Column(owner, birth, taken, refunded, home)
+    debt = debt_s * NS_PER_SECOND + debt_ns + Fraction(rest, p)
+    return HeldEntry(at_s * 1_000_000 + at_us, debt, Fraction(q, p), version, records)
+
+
+__all__ = [
+    "FORGET_AFTER_MS",
+    "MOST_REGIONS",
+    "HeldEntry",
+    "Regions",
+    "ReplicatedArguments",
+    "read_entry",
+    "region_of",
+]
