@@ -34,6 +34,27 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "counts_of_silent_regions_are_not_carried",
+        "mesh",
+        "wire.STORE_UNREACHABLE or self._region_without_store(link.info.region)",
+        "wire.STORE_UNREACHABLE",
+        suite("strong/test_regions", "mesh_carries"),
+    ),
+    Mutation(
+        "quotas_count_one_region",
+        "strong",
+        "return self.here + self._elsewhere()",
+        "return self.here",
+        suite("strong/test_regions", "quota_counts"),
+    ),
+    Mutation(
+        "an_old_copy_is_a_second_server",
+        "strong",
+        "recent = len(self._found) == 2 and",
+        "recent = len(self._found) >= 1 and",
+        suite("strong/redis/test_region_claim", "old_copy"),
+    ),
+    Mutation(
         "names_are_forgotten_between_lives",
         "core",
         "    int alone = t->h->named <= 1;\n",

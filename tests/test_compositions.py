@@ -53,11 +53,12 @@ REPLICATED = """
 shared: auto
 rating:
   consistency: strong
-  bucket_backend: {type: redis, connection: {url: "redis://127.0.0.1:1", active_active: true}}
+  bucket_backend:
+    {active_active: true, regions: [eu, us], connection: {url: "redis://127.0.0.1:1"}}
 """
 
 
-@pytest.mark.parametrize(("lines", "told"), [(REPLICATED, "active_active")])
+@pytest.mark.parametrize(("lines", "told"), [(REPLICATED, "region is missing, .* one of eu, us")])
 def test_what_cannot_be_is_refused(lines: str, told: str, tmp_path: Path) -> None:
     file = tmp_path / "edge.yaml"
     file.write_text(f"node: a\nservices: {{api: {{limit: 5/hour}}}}\n{lines}")

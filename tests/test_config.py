@@ -121,7 +121,8 @@ def test_every_key_of_redis(load: Load) -> None:
         "      password: ${env:SECRET}\n      db: 3\n"
         "      tls: {enabled: true, ca: ca.pem, cert: c.pem, key: k.pem}\n"
         "    prefix: 'limits:'\n    deadline: 30ms\n    connect_timeout: 2\n"
-        "    retention: 2h\n    active_active: true\n",
+        "    retention: 2h\n    active_active: true\n"
+        "    regions: [eu, us]\nregion: eu\n",
         {"PORT": "6380", "SECRET": "hunter2"},
     )
     assert config.redis == RedisConfig(
@@ -139,6 +140,7 @@ def test_every_key_of_redis(load: Load) -> None:
         connect_timeout=2.0,
         retention=7200.0,
         active_active=True,
+        regions=("eu", "us"),
     )
 
 
@@ -193,6 +195,13 @@ def test_one_secret_for_the_hash_of_keys_in_the_mesh_and_in_redis(load: Load) ->
     assert "is another one than rating.bucket_backend.hash_secret" in problem.message
     assert "hunter2" not in str(caught.value)
     assert "another'" not in str(caught.value)
+
+
+def test_regions_may_be_text_with_commas(load: Load) -> None:
+    backend = "{active_active: true, regions: '${env:ALL}', connection: {host: redis}}"
+    config = load(f"rating: {{bucket_backend: {backend}}}\n", {"ALL": "eu, us"})
+    assert config.redis is not None
+    assert config.redis.regions == ("eu", "us")
 
 
 def test_how_many_nodes_are_expected(load: Load) -> None:

@@ -29,7 +29,7 @@ LAYERS = [
     strong reconcile.merging reconcile.findings""",
     """limiter.background rollout.watching shared metrics mesh.transport strong.redis.access
     strong.redis.login strong.redis.redis_connection strong.redis.topology strong.redis.locator
-    strong.redis.registry strong.redis.server_facts
+    strong.redis.registry strong.redis.region_claim strong.redis.server_facts strong.region_watch
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
     strong.endpoint_health strong.endpoints strong.look_timer strong.resync strong.room_queue
     strong.server_link strong.store strong.supervisor strong.threads

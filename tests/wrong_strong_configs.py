@@ -283,6 +283,45 @@ WRONG_STRONG: dict[str, tuple[str, list[str]]] = {
             ),
         ],
     ),
+    "regions_missing": (
+        "rating:\n  bucket_backend:\n    connection: {host: h}\n    active_active: true\n",
+        [
+            (
+                "2:3: rating.bucket_backend: regions are missing beside active_active (name all "
+                "regions, the own one too, such as [eu, us])"
+            ),
+        ],
+    ),
+    "regions_of_one_server": (
+        "rating:\n  bucket_backend:\n    connection: {host: h}\n    regions: [eu, us]\n",
+        [
+            (
+                "4:5: rating.bucket_backend.regions: are given without active_active (set "
+                "active_active: true where each region has a Redis of its own, or leave them out)"
+            ),
+        ],
+    ),
+    "a_region_twice": (
+        (
+            "rating:\n  bucket_backend:\n    connection: {host: h}\n    active_active: true\n"
+            "    regions: [eu, us, eu]\n"
+        ),
+        [
+            "5:23: rating.bucket_backend.regions[2]: is 'eu' once more (name each region once)",
+        ],
+    ),
+    "region_of_no_list": (
+        (
+            "region: ap\nrating:\n  bucket_backend:\n    connection: {host: h}\n"
+            "    active_active: true\n    regions: [eu, us]\n"
+        ),
+        [
+            (
+                "1:9: region: is 'ap', which is none of regions (eu, us) (correct it, or add it "
+                "to regions on all nodes)"
+            ),
+        ],
+    ),
     "backend_key": (
         "rating:\n  bucket_backend:\n    connection: {host: h}\n    timeout: 1s\n",
         [

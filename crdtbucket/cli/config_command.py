@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -189,6 +189,21 @@ def _notes(found: Config) -> Iterator[str]:
             "strong consistency is asked for and no Redis is named, so buckets run in eventual "
             "mode: give bucket_backend.connection a host or a url"
         )
+    if found.redis is not None and found.redis.active_active:
+        yield from _replicated(found.region, found.redis.regions)
+
+
+def _replicated(own: str | None, regions: Sequence[str]) -> Iterator[str]:
+    from crdtbucket.strong.redis.regions import ASSUMPTIONS, others
+
+    if own is None:
+        told = ", ".join(regions)
+        yield f"region is missing: add region: with one of {told}, or give --region to serve"
+        yield f"the keys of each region are read in all of them: {told}"
+    else:
+        read = ", ".join(others(own, regions)) or "no other region"
+        yield f"keys of region {own} are written to this Redis, and copies of {read} are read there"
+    yield from ASSUMPTIONS
 
 
 def _difference_lines(found: Comparison) -> Iterator[str]:

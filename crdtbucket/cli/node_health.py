@@ -55,6 +55,15 @@ class PeerReport:
 
 
 @dataclass(frozen=True)
+class RegionReport:
+    """Another region of a replicated Redis, as a node sees it; `late` in seconds."""
+
+    name: str
+    state: str
+    late: float | None = None
+
+
+@dataclass(frozen=True)
 class NodeReport:
     """One node, as it says itself; `modes` of its buckets by their names.
 
@@ -71,6 +80,8 @@ class NodeReport:
     redis: Mapping[str, str] = field(default_factory=dict)
     """The mode that each Redis allows, by its address."""
     peers: tuple[PeerReport, ...] = ()
+    regions: tuple[RegionReport, ...] = ()
+    region_conflict: bool = False
     halted: str = ""
     """What is said of a roll-out that is halted."""
 
@@ -95,6 +106,12 @@ class NodeReport:
                 )
                 for one in _list(answer, "peers")
             ),
+            tuple(
+                RegionReport(_text(region), _text(one.get("state")), _number(one.get("late")))
+                for region, one in _mapping(answer.get("regions")).items()
+                if isinstance(one, Mapping)
+            ),
+            answer.get("region_conflict") is True,
             _halted(_mapping(answer.get("rollout"))),
         )
 
@@ -125,6 +142,7 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
     for bucket, mode in node.modes.items():
         if mode == "fallback":
             yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides"
+    yield from _region_faults(node)
     if node.halted:
         yield f"{node.name}: {node.halted}"
     for peer in node.peers:
@@ -133,6 +151,15 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
             yield f"{node.name}: {peer.name} is {peer.state}{last_seen}"
         elif peer.state == "alive" and peer.lag is not None and peer.lag > max_lag:
             yield f"{node.name}: {peer.name} lags, its last update is {seconds(peer.lag)} old"
+
+
+def _region_faults(node: NodeReport) -> Iterable[str]:
+    for region in node.regions:
+        if region.state == "silent":
+            late = "" if region.late is None else f", {seconds(region.late)} behind"
+            yield f"{node.name}: region {region.name} is silent{late}, its share is held back"
+    if node.region_conflict:
+        yield f"{node.name}: another Redis is used under the name of region {node.region}"
 
 
 def _split(nodes: Iterable[NodeReport]) -> Iterable[str]:

@@ -85,7 +85,8 @@ def _print(nodes: list[NodeReport], wrong: list[str]) -> None:
         region = f" ({node.region})" if node.region else ""
         config = f", configuration {node.config.name}" if node.config else ""
         out.print(f"{node.name}{region} at {node.url}{config}")
-        for rows in (_modes("bucket", node.modes), _modes("redis", node.redis), _peers(node)):
+        modes = _modes("bucket", node.modes), _modes("redis", node.redis)
+        for rows in (*modes, _regions(node), _peers(node)):
             if rows.row_count:
                 out.print(rows)
         out.print()
@@ -100,6 +101,15 @@ def _modes(what: str, modes: Mapping[str, str]) -> Table:
     for of, mode in modes.items():
         style = "bold red" if mode == "fallback" else ""
         shown.add_row(name(f"  {of}"), mode, style=style)
+    return shown
+
+
+def _regions(node: NodeReport) -> Table:
+    shown = table("  region", "state", "behind")
+    for one in node.regions:
+        late = "" if one.late is None else seconds(one.late)
+        style = "bold red" if one.state == "silent" else ""
+        shown.add_row(name(f"  {one.name}"), one.state, late, style=style)
     return shown
 
 

@@ -25,6 +25,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.regions import check_region
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Config:
         }
         if self.expected_nodes is not None:
             rules["expected_nodes"] = self.expected_nodes
+        if self.redis is not None and self.redis.active_active:
+            rules["regions"] = sorted(self.redis.regions)
         return fingerprint(self.buckets, (self.consistency, self.on_outage), rules)
 
 
@@ -100,6 +103,8 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         source.report_at(layout.rollout, "needs a version, so that nodes know which is newer", fix)
     if mesh is not None and redis is not None and layout.mesh is not None:
         _same_hash(mesh, redis, layout.mesh, source)
+    if redis is not None and redis.active_active and identity and identity.region:
+        _one_of_regions(identity.region, redis, layout.identity, source)
     if source.problems or rating is None or identity is None:
         raise ConfigError(sorted(source.problems, key=lambda p: (p.line, p.column)))
     return Config(
@@ -130,6 +135,15 @@ def _same_hash(mesh: MeshConfig, redis: RedisConfig, node: YamlNode, source: Sou
         place, _ = node.find(("hash_secret",))
         fix = "write the same one there, or leave that one out"
         source.report_at(place, "is another one than rating.bucket_backend.hash_secret", fix)
+
+
+def _one_of_regions(region: str, redis: RedisConfig, node: YamlNode, source: Source) -> None:
+    # One that is missing may still be given as an argument.
+    try:
+        check_region(region, redis.regions)
+    except InvalidSpec as error:
+        place, _ = node.find(("region",))
+        source.report_at(place, masked(error.message.removeprefix("region "), place), error.fix)
 
 
 def _mesh(node: YamlNode, source: Source) -> MeshConfig | None:

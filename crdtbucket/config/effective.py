@@ -105,7 +105,7 @@ def _backend(redis: RedisConfig, hide: Hide) -> dict[str, Any]:
             "nodes": redis.sentinels,
             "password": None if password is None else hide(password),
         }
-    rest = _settings(BackendSection, redis, hide)
+    rest = _settings(BackendSection, redis, hide) | {"regions": redis.regions or None}
     return {"type": "redis", "connection": connection, **rest}
 
 

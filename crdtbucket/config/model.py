@@ -189,7 +189,7 @@ class IdentitySection(Section):
     node: Annotated[str, named("node")] | None = None
     """this process's name in the mesh and among the users of a Redis; needed with either"""
     region: Annotated[str, named("region")] | None = None
-    """a text for people"""
+    """a text for people; with `active_active` the name of this node's region"""
     version: Annotated[int, whole("version", 0, MAX_TOKENS)] = 0
     """which version of the definitions this is: a whole number that rises"""
     shared: Annotated[str, named("shared")] | None = None

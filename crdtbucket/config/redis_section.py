@@ -85,8 +85,12 @@ class BackendSection(Section):
     retention: Seconds | None = None
     """how long a full key stays in Redis: longer than the longest outage"""
     active_active: bool | None = None
-    """whether this Redis is a conflict-free replicated one, written to in several regions: strong
-    mode [refuses it](modes.md#what-strong-promises-and-what-it-does-not)"""
+    """whether each region has a Redis of its own, which replicates to the others: see
+    [a Redis in each region](modes.md#a-redis-in-each-region). It needs `region` and `regions`, and
+    the address of this region's Redis"""
+    regions: Addresses | None = None
+    """with `active_active`: the names of all regions, the own one among them: a list, or text with
+    commas"""
 
 
 # Fields of `RedisConfig` whose keys in a file are called otherwise, below `connection`.

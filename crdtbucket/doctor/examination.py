@@ -36,7 +36,7 @@ async def examine(
         config = replace(config, node=node)
     parts = [examine_host(config, listen, timeout, running=running)]
     if config.redis is not None:
-        parts.append(examine_redis(config.redis, config.modes, timeout))
+        parts.append(examine_redis(config.redis, config.modes, timeout, config.region))
     if config.mesh is not None:
         parts.append(examine_mesh(config, config.mesh, timeout))
     found = await asyncio.gather(*parts)

@@ -4,51 +4,63 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from crdtbucket.base.address import Address
 from crdtbucket.base.deadline import within
 from crdtbucket.doctor.diagnosis import Diagnosis, ok, wrong
 from crdtbucket.doctor.reach import reach
-from crdtbucket.doctor.redis_questions import QUESTIONS, RedisQuestions
-from crdtbucket.errors import ConfigError, CrdtbucketError, RedisUnavailable
+from crdtbucket.doctor.redis_questions import QUESTIONS, Question, RedisQuestions
+from crdtbucket.doctor.region_questions import BeatQuestions, examine_regions
+from crdtbucket.errors import ConfigError, CrdtbucketError, InvalidSpec, RedisUnavailable
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.login import silent, unreachable
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.strong.redis.regions import check_region
+from crdtbucket.strong.redis.replicated import Regions
 from crdtbucket.strong.redis.topology import Primary
 
 CLIENT = "crdtbucket:doctor"
 
 
 async def examine_redis(
-    config: RedisConfig, modes: ControllerSettings, timeout: float
+    config: RedisConfig, modes: ControllerSettings, timeout: float, region: str | None = None
 ) -> list[Diagnosis]:
-    """Every server on the way, and every primary. `timeout` (s) bounds each step."""
+    """Every server on the way, and every primary. `timeout` (s) bounds each step. `region`: this
+    node's."""
+    found: list[Diagnosis] = []
+    regions = None
     try:
         tls = tls_context(config)
+        if config.active_active:
+            regions = Regions(check_region(region or "", config.regions), config.regions)
+            found = [*examine_regions(regions)]
     except ConfigError as error:
         return [wrong("redis TLS", error)]
+    except InvalidSpec as error:
+        return [wrong("redis regions", error)]
     target = config.target
-    found: list[Diagnosis] = []
     if target.master or target.cluster:
         kind = "sentinel" if target.master else "cluster node"
         ways = (_way(f"{kind} {one}", one, config, tls, timeout) for one in target.addresses)
-        found = [step for steps in await asyncio.gather(*ways) for step in steps]
+        found += [step for steps in await asyncio.gather(*ways) for step in steps]
     try:
         topology = await within(timeout, Locator(config, tls).locate())
     except RedisUnavailable as error:
         return [*found, wrong("redis", error)]
     except asyncio.TimeoutError:
         return [*found, wrong("redis", f"nobody named the primary within {timeout:g} s")]
-    servers = (_server(one, config, modes, tls, timeout) for one in topology.primaries)
+    servers = (_server(one, regions, config, modes, tls, timeout) for one in topology.primaries)
     return found + [step for steps in await asyncio.gather(*servers) for step in steps]
 
 
 async def _server(
     primary: Primary,
+    regions: Regions | None,
     config: RedisConfig,
     modes: ControllerSettings,
     tls: ssl.SSLContext | None,
@@ -66,9 +78,13 @@ async def _server(
     user = "the default user" if access.username is None else f"user {access.username!r}"
     asks = "with its password" if access.password is not None else "without a password"
     found.append(ok(f"{subject} password", f"{user} is let in {asks}"))
-    questions = RedisQuestions(connection, primary, config, modes, timeout / 3)
+    questions = RedisQuestions(connection, primary, config, modes, timeout / 3, regions)
+    asked: list[Question] = [partial(one, questions) for one in QUESTIONS]
+    if regions is not None:
+        beats = BeatQuestions(connection, primary, config.prefix.encode(), regions)
+        asked.append(beats.ages)
     try:
-        async for one in _answers(questions, subject, timeout):
+        async for one in _answers(asked, subject, timeout):
             found.append(one)
     finally:
         connection.abort()
@@ -76,11 +92,11 @@ async def _server(
 
 
 async def _answers(
-    questions: RedisQuestions, subject: str, timeout: float
+    questions: Sequence[Question], subject: str, timeout: float
 ) -> AsyncIterator[Diagnosis]:
-    for question in QUESTIONS:
+    for question in questions:
         try:
-            for what, level, text in await within(timeout, question(questions)):
+            for what, level, text in await within(timeout, question()):
                 yield Diagnosis(f"{subject} {what}", level, text)
         except asyncio.TimeoutError:  # noqa: PERF203 - a handful of questions
             yield wrong(subject, f"it did not answer within {timeout:g} s: is it overloaded?")

@@ -16,9 +16,9 @@ from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnection, asked
 from crdtbucket.strong.redis.registry import Registry
+from crdtbucket.strong.redis.replicated import Regions
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained, is_denied
-from crdtbucket.strong.redis.script import SHA, SOURCE, parse
 from crdtbucket.strong.redis.server_facts import read_facts
 from crdtbucket.strong.redis.topology import Primary
 
@@ -30,8 +30,11 @@ CLOCK_S = 1.0
 """A clock that is off by more is no matter of the network."""
 LEAST_CALLS, CALLS = 20, 200
 """Decisions whose latency is measured: the second number, or fewer when they are slow."""
+MORE_COMMANDS: dict[str, tuple[str | int, ...]] = {"SET": ("a", "PX", 60_000), "GET": ()}
+"""Those that a replicated Redis needs beside the others, with their arguments after the key."""
 Answer = tuple[str, Level, str]
 """What was asked about, how it is, and the words."""
+Question = Callable[[], Coroutine[Any, Any, Sequence[Answer]]]
 
 
 class RedisQuestions:
@@ -44,13 +47,15 @@ class RedisQuestions:
         config: RedisConfig,
         modes: ControllerSettings,
         seconds: float,
+        regions: Regions | None,
     ) -> None:
-        """`seconds`: for how long latency is measured, about."""
+        """`seconds`: for how long latency is measured, about. `regions`: of a replicated Redis."""
         self._seconds = seconds
         self._connection, self._address = connection, primary.address
         self._config, self._modes = config, modes
-        registry = Registry(config.prefix, "doctor", Table(max_keys=16))
+        registry = Registry(config.prefix, "doctor", Table(max_keys=16), regions=regions)
         self._arguments, self._call = registry.probe(primary.ranges)
+        self._more = MORE_COMMANDS if regions is not None else {}
 
     async def facts(self) -> Sequence[Answer]:
         """What it says of itself: version, role, replicas, and whether it forgets keys."""
@@ -74,10 +79,12 @@ class RedisQuestions:
     async def rights(self) -> Sequence[Answer]:
         """Whether this user may run every command that a limiter needs, on its keys."""
         key = self._call.key + b":rights"
+        script = self._arguments.script
         commands: dict[str, tuple[bytes | str | int, ...]] = {
-            "PING": (), "TIME": (), "SCRIPT LOAD": (SOURCE,), "EVAL": ("return 1", 1, key),
-            "EVALSHA": (SHA, 1, key), "HSET": (key, "a", "1"), "PEXPIRE": (key, 60_000),
+            "PING": (), "TIME": (), "SCRIPT LOAD": (script.source,), "EVAL": ("return 1", 1, key),
+            "EVALSHA": (script.sha, 1, key), "HSET": (key, "a", "1"), "PEXPIRE": (key, 60_000),
             "HGETALL": (key,), "HMGET": (key, "a"), "HLEN": (key,), "HDEL": (key, "a"),
+            **{name: (key + b":text", *rest) for name, rest in self._more.items()},
         }  # fmt: skip
         denied = []
         for name, words in commands.items():
@@ -100,7 +107,7 @@ class RedisQuestions:
         reply, _ = await self._ask(self._arguments.eval_command(self._call))
         if isinstance(reply, RedisErrorReply):
             return [("script", "wrong", explained(self._address, reply))]
-        parse(reply)
+        self._arguments.parse(reply)
         return [("script", "ok", "it decides")]
 
     async def clock(self) -> Sequence[Answer]:

@@ -100,6 +100,7 @@ class Factory:
             buckets,
             node=node,
             region=region,
+            forget_after_ms=None if self._mesh is None else self._mesh.forget_after_ns // 1_000_000,
         )
 
 

@@ -258,6 +258,30 @@ REDIS = (
         ("strong_refused", "refused", "1 while Redis is not used, as others hash keys otherwise."),
     ),
 )
+REGION = (
+    MetricSpec(
+        "region_state",
+        "1 for how the other regions of a replicated Redis are (seen, silent, unknown), else 0.",
+        read.each_by("regions", read.region_state),
+        ("region", "state"),
+    ),
+    MetricSpec(
+        "region_late_seconds",
+        "How far the news of another region is behind; none before its first beat.",
+        read.region_late,
+        ("region",),
+    ),
+    *read.plain("regions", ("region",), ("region_nodes", "nodes", "Processes of other regions.")),
+    MetricSpec(
+        "region_conflict",
+        "1 while another server is used under the name of this region, else 0.",
+        lambda stats: (
+            [((), stats["strong"]["region_conflict"])]
+            if "region_conflict" in stats.get("strong", {})
+            else []
+        ),
+    ),
+)
 
 CONFIG = (
     MetricSpec(
@@ -314,6 +338,7 @@ METRICS: tuple[MetricSpec, ...] = (
     *SHARED,
     *MESH,
     *REDIS,
+    *REGION,
     *CONFIG,
     *ROLLOUT,
 )

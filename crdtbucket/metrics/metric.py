@@ -18,6 +18,7 @@ Sample = tuple[tuple[str, ...], Any]
 """Values of the labels and the number; of a histogram, ([(bound, count), ...], sum)."""
 Read = Callable[[Stats], Iterable[Sample]]
 
+REGION_STATES = ("seen", "silent", "unknown")
 PEER_STATES = ("alive", "suspect", "dead", "left")
 
 
@@ -76,6 +77,17 @@ def plain(part: str, labels: tuple[str, ...], *rows: tuple[str, str, str]) -> It
 def mode(one: Mapping[str, Any]) -> dict[str, int]:
     """1 for the mode of a bucket or endpoint, 0 for the others."""
     return {mode.value: int(mode == one["mode"]) for mode in Mode}
+
+
+def region_state(one: Mapping[str, Any]) -> dict[str, int]:
+    """1 for the state of another region, 0 for the others."""
+    return {state: int(state == one["state"]) for state in REGION_STATES}
+
+
+def region_late(stats: Stats) -> Iterable[Sample]:
+    """Seconds that other regions are behind, of those that were ever seen."""
+    regions = stats.get("regions", {}).items()
+    return [((name,), one["late"]) for name, one in regions if one["late"] is not None]
 
 
 def decisions(stats: Stats) -> Iterable[Sample]:
@@ -151,6 +163,8 @@ __all__ = [
     "peers",
     "plain",
     "refused",
+    "region_late",
+    "region_state",
     "rollout_decisions",
     "rollout_status",
     "share",

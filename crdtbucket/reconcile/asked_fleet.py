@@ -129,7 +129,7 @@ async def _open_redis(
         await redis.open()
     except RedisUnavailable as error:
         redis.close()
-        report.holders.append(Holder("redis", "redis", error=str(error)))
+        report.holders.append(Holder(redis.name, "redis", error=str(error)))
         return None
     return redis
 

@@ -13,6 +13,9 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.reconcile.merging import Columns
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.regions import check_region
+from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
 from crdtbucket.strong.redis.script import Arguments
 
 Place = tuple[int, int]
@@ -45,8 +48,13 @@ class BucketIndex:
     """All of them, by the hash of the name (as nodes say it) and by the name (as Redis does)."""
 
     def __init__(self, config: Config, mesh: MeshConfig) -> None:
+        """Raises `InvalidSpec` for a replicated Redis and a file without a region."""
         table = Table(max_keys=16)
         redis = config.redis
+        self.regions: Regions | None = None
+        """Those of a replicated Redis, seen from the file's own."""
+        if redis is not None and redis.active_active:
+            self.regions = Regions(check_region(config.region or "", redis.regions), redis.regions)
         self.by_hash: dict[int, ReconciledBucket] = {}
         self.by_key: dict[str, ReconciledBucket] = {}
         # An override is a bucket of its own, with the consistency of its owner.
@@ -58,12 +66,16 @@ class BucketIndex:
         for position, (spec, strong) in enumerate(specs):
             core = BucketCore(table, spec, min_debt=least_debt(spec, mesh))
             arguments = None
-            # Strong mode refuses a Redis that loses writes of other regions.
-            if strong and redis is not None and not redis.active_active:
-                arguments = Arguments(spec, core.max_debt, redis.retention_ms)
+            if strong and redis is not None:
+                arguments = self._arguments(spec, core.max_debt, redis)
             bucket = ReconciledBucket(spec, position, spec.capacity + core.max_debt, arguments)
             self.by_hash[core.name_hash] = self.by_key[spec.key] = bucket
         self.definitions = tuple(table.all_definitions())
+
+    def _arguments(self, spec: BucketSpec, max_debt: int, redis: RedisConfig) -> Arguments:
+        if self.regions is None:
+            return Arguments(spec, max_debt, redis.retention_ms)
+        return ReplicatedArguments(spec, max_debt, self.regions, redis.retention_ms)
 
 
 __all__ = ["ReconciledBucket", "BucketIndex", "KeyUpdate", "Place"]

@@ -56,7 +56,7 @@ class Reconciliation:
         for node in nodes:
             self._parties[Holder(node.name, "node", node.address)] = node
         if redis is not None:
-            self._parties[Holder("redis", "redis", redis.address)] = redis
+            self._parties[Holder(redis.name, "redis", redis.address)] = redis
         report.holders += self._parties
         self._recorded: list[tuple[Place, ReconciledBucket]] = []
 

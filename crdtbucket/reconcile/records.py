@@ -22,6 +22,7 @@ from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask, asked
+from crdtbucket.strong.redis.replicated import read_entry
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import Column, ScriptCall, ScriptStatus
 from crdtbucket.strong.store_names import redis_key
@@ -48,9 +49,19 @@ class Records:
         self._connections: list[RedisConnection] = []
         self._slots: list[int | None] = []
         self._prefix = config.prefix.encode()
+        self._regions = buckets.regions
+        self._homes: dict[Owner, bytes] = {}
+        own = b"" if self._regions is None else b"@" + self._regions.own
+        # Copies of other regions' keys are theirs to write, and are no holders of their own.
         self._name = re.compile(
-            re.escape(self._prefix) + rb"\{(.+):([0-9a-f]{16})([0-9a-f]{16})\}", re.DOTALL
+            re.escape(self._prefix) + rb"\{(.+):([0-9a-f]{16})([0-9a-f]{16})\}" + re.escape(own),
+            re.DOTALL,
         )
+
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+        return "redis" if self._regions is None else f"redis@{self._regions.own.decode()}"
 
     @property
     def address(self) -> str:
@@ -65,10 +76,14 @@ class Records:
         for primary in layout.primaries:
             self._connections.append(
                 await RedisConnection.open(
-                    primary.address, access, self._config.connect_timeout, scripts=[script.SOURCE]
+                    primary.address, access, self._config.connect_timeout, scripts=self._scripts()
                 )
             )
         self._slots = layout.owners()
+
+    def _scripts(self) -> list[str]:
+        found = (one.arguments for one in self._buckets.by_key.values())
+        return list({one.script.source for one in found if one is not None})
 
     def close(self) -> None:
         """Hangs up."""
@@ -113,12 +128,12 @@ class Records:
         for chunk in _chunks(places.items()):
             servers = {self._server(self._redis_key(*item)) for item in chunk}
             clocks = {server: asked(server, b"TIME") for server in servers}
-            names = [self._redis_key(*item) for item in chunk]
+            names = [self._own_key(*item) for item in chunk]
             calls = [asked(self._server(name), b"HGETALL", name) for name in names]
             await self._within(_all([*clocks.values(), *calls]))
             now = {server: _time(clock.result()) for server, clock in clocks.items()}
             for (place, bucket), name, call in zip(chunk, names, calls, strict=True):
-                held = _held(call.result(), bucket, now[self._server(name)])
+                held = self._held(call.result(), bucket, now[self._server(name)])
                 if held is not None:
                     found[place] = bucket, held
         return found
@@ -128,8 +143,9 @@ class Records:
         for chunk in _chunks(updates.items()):
             sent = [self._raise(place, *update) for place, update in chunk]
             await self._within(_all(sent))
-            for reply in sent:
-                answer = script.parse(reply.result())
+            for reply, (_, (bucket, _, _)) in zip(sent, chunk, strict=True):
+                assert bucket.arguments is not None
+                answer = bucket.arguments.parse(reply.result())
                 if answer.status is not ScriptStatus.ALLOWED:
                     raise RedisReplyError(f"a settle of nothing ended as {answer.status.name}")
         return MergeOutcome(len(updates), 0, 0)
@@ -139,7 +155,7 @@ class Records:
     ) -> asyncio.Future[object]:
         assert bucket.arguments is not None, "only strong buckets are in Redis"
         others = tuple(
-            Column(script.owner_name(epoch, node), *counts)
+            Column(script.owner_name(epoch, node), *counts, self._homes.get((node, epoch), b""))
             for (node, epoch), counts in columns.items()
         )
         name, debt = self._redis_key(place, bucket), bucket.debt_ns(owed)
@@ -156,6 +172,24 @@ class Records:
 
         connection.send(bucket.arguments.command(call), replied)
         return future
+
+    def _own_key(self, place: Place, bucket: ReconciledBucket) -> bytes:
+        name = self._redis_key(place, bucket)
+        return name if self._regions is None else self._regions.key(name)
+
+    def _held(self, reply: object, bucket: ReconciledBucket, now_us: int) -> HeldKey | None:
+        if self._regions is None:
+            return _held(reply, bucket, now_us)
+        entry = read_entry(_fields(reply, bucket))
+        if entry is None:
+            return None
+        columns = {}
+        for name, one in entry.records.items():
+            columns[_owner(name)] = one.birth, one.taken, one.refunded
+            self._homes[_owner(name)] = one.home
+        owed_ns = entry.debt - max(0, now_us - entry.at_us) * 1_000
+        comparable = entry.emission == Fraction(*bucket.spec.emission)
+        return HeldKey(columns, max(Fraction(0), owed_ns / entry.emission), comparable)
 
     def _redis_key(self, place: Place, bucket: ReconciledBucket) -> bytes:
         return redis_key(self._prefix, bucket.spec.key, place)
@@ -207,11 +241,15 @@ def _time(reply: object) -> int:
     return int(reply[0]) * 1_000_000 + int(reply[1])
 
 
-def _held(reply: object, bucket: ReconciledBucket, now_us: int) -> HeldKey | None:
-    """What HGETALL says of a key; None when there is no such key."""
+def _fields(reply: object, bucket: ReconciledBucket) -> dict[bytes, bytes]:
     if not isinstance(reply, list) or len(reply) % 2:
         raise RedisReplyError(f"a key of {bucket.spec.name!r} is no hash")
-    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _held(reply: object, bucket: ReconciledBucket, now_us: int) -> HeldKey | None:
+    """What HGETALL says of a key; None when there is no such key."""
+    fields = _fields(reply, bucket)
     if not fields:
         return None
     level = _LEVEL.fullmatch(fields.pop(b"level", b""))

@@ -199,6 +199,7 @@ class Dispatcher:
             return
         arguments = pending.request.rules.arguments
         call = pending.request.call
+        call.beats = self._link.beats
         command = arguments.eval_command(call) if source else arguments.command(call)
         self.health.asked()
         if asking:
@@ -226,7 +227,8 @@ class Dispatcher:
             return
         late = pending.done
         try:
-            result = self._answered(pending, script.parse(reply))
+            answer = pending.request.rules.arguments.parse(reply)
+            result = self._answered(pending, answer)
         except RedisReplyError as error:
             self.health.fail(Failure.SCRIPT, str(error))
             self._count_unknown(pending)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from crdtbucket.base.address import Address
@@ -12,10 +13,14 @@ from crdtbucket.strong.deadlines import PendingRequest
 from crdtbucket.strong.dispatcher import Dispatcher
 from crdtbucket.strong.endpoint_health import EndpointHealth
 from crdtbucket.strong.ledger import Ledger
+from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.beats import BeatArguments
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
+from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
 from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.region_watch import RegionWatch
 from crdtbucket.strong.resync import Resync
 from crdtbucket.strong.server_link import ServerLink
 from crdtbucket.strong.store_request import Item
@@ -43,6 +48,13 @@ class EndpointOwner(Protocol):
     def mode_changed(self, endpoint: Endpoint, change: Change) -> None:
         """An endpoint has a new mode."""
 
+    def nodes_here(self) -> int:
+        """Processes of this region, as far as is known."""
+
+    @property
+    def regions(self) -> Regions | None:
+        """The regions of a replicated Redis; None for one that all nodes share."""
+
 
 class Endpoint:
     """The owner of what belongs to one server; its parts call each other's methods, and the
@@ -60,7 +72,14 @@ class Endpoint:
     ) -> None:
         # Asked for every decision, so without a method of this class between.
         self.barred = owner.barred
-        self.link = ServerLink(address, access, owner.next_fence, self)
+        regions, prefix = owner.regions, config.prefix.encode()
+        scripts = [script.SOURCE]
+        if regions is not None:
+            scripts = [ReplicatedArguments.script.source, BeatArguments.script.source]
+        self.link = ServerLink(address, access, owner.next_fence, self, scripts)
+        self.watch = None
+        if regions is not None:
+            self.watch = RegionWatch(regions, prefix, self.link, owner.nodes_here)
         self.health = EndpointHealth(self.link, controller, ledger.table.now, self)
         self.dispatcher = Dispatcher(ledger, self.link, self.health, config.deadline_ns, self)
         self.resync = Resync(ledger, self.link, self.dispatcher, self._owns)
@@ -75,6 +94,13 @@ class Endpoint:
         )
         self._ledger = ledger
         self._owner = owner
+
+    async def run(self) -> None:
+        """The upkeep of the server; until cancelled."""
+        work = [self.supervisor.run()]
+        if self.watch is not None:
+            work.append(self.watch.run())
+        await asyncio.gather(*work)
 
     @property
     def address(self) -> Address:

@@ -22,6 +22,7 @@ from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.registry import Registry
+from crdtbucket.strong.redis.replicated import Regions
 from crdtbucket.strong.redis.resp import RedisErrorReply
 
 LOG = logging.getLogger("crdtbucket.strong")
@@ -56,8 +57,11 @@ class Endpoints:
         degraded: Mode,
         listener: EndpointsListener,
         met: Mapping[str, str] | None,
+        regions: Regions | None,
     ) -> None:
-        """`degraded`: the mode when Redis is slow. `met`: see `Store`."""
+        """`degraded`: the mode when Redis is slow. `met`: see `Store`. `regions`: of a replicated
+        Redis."""
+        self.regions = regions
         self.barred = listener.barred
         self.by_address: dict[Address, Endpoint] = {}
         self.look = asyncio.Event()
@@ -183,7 +187,7 @@ class Endpoints:
         )
 
     def _supervise(self, endpoint: Endpoint) -> None:
-        self._tasks[endpoint] = asyncio.create_task(logged(endpoint.supervisor.run))
+        self._tasks[endpoint] = asyncio.create_task(logged(endpoint.run))
 
     async def _drop(self, endpoint: Endpoint) -> None:
         task = self._tasks.pop(endpoint, None)
@@ -203,6 +207,9 @@ class Endpoints:
 
     def owns(self, endpoint: Endpoint, name: bytes) -> bool:
         return self._only is not None or self._slots[topology.slot(name)] is endpoint
+
+    def nodes_here(self) -> int:
+        return self._registry.here
 
     def redirect(self, endpoint: Endpoint, pending: PendingRequest, error: RedisErrorReply) -> bool:
         self.look.set()

@@ -9,7 +9,7 @@ twice.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from operator import index
 from typing import Any, TypeVar, cast
@@ -60,11 +60,12 @@ class Ledger:
         prefix: bytes = b"crdtbucket:",
         nodes: Callable[[], int] = lambda: 1,
         on_unsettled: Callable[[], None] = lambda: None,
+        region_of: Callable[[str], str] = lambda node: "",
     ) -> None:
         """`nodes`: how many nodes share the limits, as far as is known here. `on_unsettled` is
-        called when a key is added to what the store lacks."""
+        called when a key is added to what the store lacks. `region_of`: see `StoreNames`."""
         self.table = table
-        self.names = StoreNames(table, roster, node, prefix)
+        self.names = StoreNames(table, roster, node, prefix, region_of)
         self.lock = threading.RLock()
         """Held while anything is counted or booked; never while anything is waited for."""
         self.in_flight = RequestsInFlight()
@@ -134,7 +135,7 @@ class Ledger:
             self._merge(request, answer, ahead)
             self.in_flight.ended(request)
             return None
-        short = 0
+        short = 0 if allowed else _held_back(request, answer)
         if request.call.others is not None:
             self._merge(request, answer, charged + ahead)
             if allowed:
@@ -246,14 +247,19 @@ class Ledger:
         birth, taken, refunded, debt, others = entry
         names = self.names.known()
         columns = tuple(
-            Column(script.owner_name(epoch, names[node]), birth, taken, refunded)
-            for node, epoch, birth, taken, refunded in others
+            self._column(epoch, names[node], counts)
+            for node, epoch, *counts in others
             if node in names
         )
         epoch, owner = self.names.own()
         name = self.names.key(bucket, place)
         call = ScriptCall(name, cost, owner, fence, birth, taken, refunded, debt, columns)
         return StoreRequest(bucket, key, cost, place, epoch, call, self._rules.of(bucket, place))
+
+    def _column(self, epoch: int, node: str, counts: Sequence[int]) -> Column:
+        owner = script.owner_name(epoch, node)
+        birth, taken, refunded = counts
+        return Column(owner, birth, taken, refunded, self.names.home(owner, node))
 
     def _check_record(self, request: StoreRequest, answer: ScriptAnswer, charged: int) -> int:
         """Compares this node's record in the store with what is counted here. Returns the tokens
@@ -295,6 +301,7 @@ class Ledger:
                 if column.owner == request.call.owner:
                     taken -= charged
                 origin = self.names.origin(column.owner)
+                self.names.learn_home(column.owner, column.home)
                 columns.append((origin, column.birth, taken, column.refunded))
             request.bucket.adopt(*request.place, before, self._is_current(request), columns)
         except WireError as error:
@@ -302,6 +309,15 @@ class Ledger:
         if len(self._synced) >= REMEMBERED_SYNCS:
             self._synced.clear()
         self._synced[request.place] = self.table.now()
+
+
+def _held_back(request: StoreRequest, answer: ScriptAnswer) -> int:
+    """The wait (ns) of a denial for which a part of the bucket is held back for silent regions."""
+    arguments = request.rules.arguments
+    if not answer.hold_ns:
+        return 0
+    over = (request.cost - arguments.capacity) * arguments.q // arguments.p
+    return max(0, answer.debt_ns + answer.hold_ns + over)
 
 
 __all__ = ["Ledger"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from crdtbucket.base.address import Address
 from crdtbucket.errors import RedisUnavailable
-from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.strong.store_request import StoreRequest
@@ -30,18 +29,23 @@ class ServerLink:
         access: Access,
         next_fence: Callable[[], int],
         listener: LinkListener,
+        scripts: Sequence[str],
     ) -> None:
+        """`scripts`: what every connection loads first."""
         self.address = address
         self.access = access
         self.connection: RedisConnection | None = None
         self.fence = 0
+        self.beats = b""
+        """What calls to this server say of the other regions of a replicated Redis."""
+        self._scripts = scripts
         self._next_fence = next_fence
         self._listener = listener
 
     async def open(self, timeout: float) -> RedisConnection:
         """A new connection, which is not in use yet. Raises `RedisUnavailable`."""
         return await RedisConnection.open(
-            self.address, self.access, timeout, scripts=[script.SOURCE], on_lost=self._lost
+            self.address, self.access, timeout, scripts=self._scripts, on_lost=self._lost
         )
 
     def use(self, connection: RedisConnection) -> None:

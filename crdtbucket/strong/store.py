@@ -19,7 +19,10 @@ from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.endpoints import Endpoints, logged
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.region_claim import RegionClaim
 from crdtbucket.strong.redis.registry import Registry, WantedShare
+from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.region_watch import RegionWatch
 from crdtbucket.strong.threads import Threads
 
 LOG = logging.getLogger("crdtbucket.strong")
@@ -44,6 +47,10 @@ class StoreOwner(Protocol):
     def wanted_share(self) -> WantedShare:
         """The share of every limit that this process would grant without Redis."""
 
+    @property
+    def regions(self) -> Regions | None:
+        """The regions of a replicated Redis; None for one that all nodes share."""
+
 
 class Store:
     """Strong decisions of one process; everything runs on the event loop that starts it."""
@@ -61,8 +68,14 @@ class Store:
         """`degraded`: the mode when Redis is slow. `met`: the servers that held everything at the
         end of this node's previous epoch, and the run id of each; None without such an epoch."""
         self.ledger = ledger
-        self.registry = Registry(config.prefix, node, ledger.table, owner.wanted_share)
-        self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met)
+        table, regions = ledger.table, owner.regions
+        self.registry = Registry(
+            config.prefix, node, table, owner.wanted_share, regions, self._nodes_elsewhere
+        )
+        self._claim = None
+        if regions is not None:
+            self._claim = RegionClaim(config.prefix, regions.own, table)
+        self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met, regions)
         self._config = config
         self._owner = owner
         self._last_mode: Mode | None = None
@@ -110,6 +123,37 @@ class Store:
         """Each server that was met, and its run id."""
         met = ((address, one.supervisor.run_id) for address, one in self.endpoints.items())
         return tuple((address, run_id) for address, run_id in met if run_id)
+
+    # ---- regions ----
+
+    def is_silent(self, region: str) -> bool:
+        """Whether nothing new of another region comes to some server of this one."""
+        return any(region.encode() in one.silent() for one in self._watches())
+
+    def region_states(self) -> dict[str, dict[str, Any]]:
+        """As of `RegionWatch.states`, of each region the worst over all servers."""
+        worst: dict[str, dict[str, Any]] = {}
+        for watch in self._watches():
+            for region, one in watch.states().items():
+                known = worst.setdefault(region, one)
+                if (one["late"] is None, one["late"] or 0) > (
+                    known["late"] is None,
+                    known["late"] or 0,
+                ):
+                    worst[region] = one
+        return worst
+
+    @property
+    def region_conflict(self) -> str:
+        """Why the server of this region may be another one's, too; empty when it is not."""
+        return "" if self._claim is None else self._claim.conflict
+
+    def _watches(self) -> list[RegionWatch]:
+        found = [one.watch for one in list(self._places.by_address.values())]
+        return [watch for watch in found if watch is not None]
+
+    def _nodes_elsewhere(self) -> int:
+        return max((watch.nodes_elsewhere() for watch in self._watches()), default=0)
 
     # ---- decisions ----
 
@@ -264,6 +308,8 @@ class Store:
             else:
                 LOG.info("Redis %s is used: all processes hash alike now", endpoint.address)
             self.wake()
+        if self._claim is not None:
+            await self._claim.make(connection, endpoint.supervisor.run_id)
         self._report_mode()
 
     def barred(self) -> bool:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.store_rules import Place
 
+REMEMBERED_HOMES = 10_000
+
 
 class StoreNames:
     """The names that one node uses in the store. Names that recur are made once."""
 
-    def __init__(self, table: Table, roster: Roster, node: str, prefix: bytes) -> None:
-        """`prefix` begins the name of every Redis key."""
+    def __init__(
+        self,
+        table: Table,
+        roster: Roster,
+        node: str,
+        prefix: bytes,
+        region_of: Callable[[str], str] = lambda node: "",
+    ) -> None:
+        """`prefix` begins the name of every Redis key. `region_of`: a node's region as the mesh
+        knows it, "" for none."""
         self._table = table
         self._roster = roster
         self._node = node
         self._prefix = prefix
         self._prefixes: dict[BucketCore, bytes] = {}
         self._owner = (0, b"")
+        self._region_of = region_of
+        self._homes: dict[bytes, bytes] = {}
 
     def key(self, bucket: BucketCore, place: Place) -> bytes:
         """The Redis key of a bucket's key."""
@@ -37,6 +51,17 @@ class StoreNames:
     def known(self) -> dict[int, str]:
         """The names of all nodes that this one knows, by their numbers in the table."""
         return self._roster.names()
+
+    def home(self, owner: bytes, node: str) -> bytes:
+        """The region in which a process asks, as Redis or the mesh says; b"" when neither does."""
+        return self._homes.get(owner) or self._region_of(node).encode()
+
+    def learn_home(self, owner: bytes, home: bytes) -> None:
+        """Redis says in which region a process asks."""
+        if home:
+            if len(self._homes) >= REMEMBERED_HOMES:
+                self._homes.clear()
+            self._homes[owner] = home
 
     def origin(self, owner: bytes) -> int:
         """The number in the table of a column's owner. Raises `WireError`, `RedisReplyError`."""

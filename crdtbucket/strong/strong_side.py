@@ -9,7 +9,6 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.protocol.roster import Roster
@@ -24,7 +23,9 @@ from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.previous_epoch import PreviousEpoch
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.regions import check_region
 from crdtbucket.strong.redis.registry import WantedShare
+from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
 from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_rules import RuleBook, Rules
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
 LOG = logging.getLogger("crdtbucket.strong")
+FORGET_AFTER_MS = 900_000
+"""Of a limiter without a mesh."""
 
 
 class StrongSide:
@@ -48,16 +51,15 @@ class StrongSide:
         *,
         node: str,
         region: str,
+        forget_after_ms: int | None = None,
     ) -> None:
-        """Raises `InvalidSpec` for what strong mode cannot keep."""
+        """`forget_after_ms`: silence after which a node, or a whole region, shares the limits no
+        more. Raises `InvalidSpec` for what strong mode cannot keep."""
+        self.regions: Regions | None = None
+        """The regions of a replicated Redis."""
         if config.active_active:
-            raise InvalidSpec(
-                "active_active is true: a conflict-free replicated Redis runs a script in one "
-                "region and loses the spends of the others, so it cannot decide for all",
-                "set consistency: eventual, whose counts add up over regions, or name a Redis with "
-                "one primary",
-                "active_active",
-            )
+            self.regions = Regions(check_region(region, config.regions), config.regions)
+        self._forget_after_ms = forget_after_ms or FORGET_AFTER_MS
         self._config = config
         self._degradation = degradation
         self._tables = tables
@@ -87,7 +89,12 @@ class StrongSide:
     def arguments(self, spec: BucketSpec, max_debt: int) -> Arguments:
         """The arguments of the script for this definition. Raises `InvalidSpec` for one that the
         script cannot compute."""
-        return Arguments(spec, max_debt, self._config.retention_ms)
+        retention_ms = self._config.retention_ms
+        if self.regions is None:
+            return Arguments(spec, max_debt, retention_ms)
+        return ReplicatedArguments(
+            spec, max_debt, self.regions, retention_ms, self._forget_after_ms
+        )
 
     def outages(
         self, on_outage: OnOutage, ratio: float, scope: Scope, expected_nodes: int | None
@@ -159,6 +166,7 @@ class StrongSide:
             prefix=self._config.prefix.encode(),
             nodes=self._sharing,
             on_unsettled=self._wake,
+            region_of=self._region_of,
         )
         # Without a mesh a process learns nothing of the others, and would spend the whole limit.
         degraded = Mode.FALLBACK if machine is None else Mode.EVENTUAL
@@ -177,7 +185,9 @@ class StrongSide:
         if self._degradation.webhook is not None:
             self._webhook = Webhook(self._degradation.webhook)
         if machine is not None:
-            machine.subscribe(entries_without_store=ledger.unsettled.push)
+            machine.subscribe(
+                entries_without_store=ledger.unsettled.push, region_without_store=self._is_silent
+            )
         await self.store.start()
         self._warn_of_strangers(self.store)
         for bucket in self._buckets:
@@ -196,7 +206,7 @@ class StrongSide:
         store = self.store
         if store is None:
             return {}
-        return {
+        found: dict[str, Any] = {
             "strong": {
                 **store.ledger.counters,
                 "unsettled": len(store.ledger.unsettled.pending),
@@ -205,6 +215,10 @@ class StrongSide:
             },
             "redis": {address: one.stats() for address, one in store.endpoints.items()},
         }
+        if self.regions is not None:
+            found["strong"]["region_conflict"] = int(bool(store.region_conflict))
+            found["regions"] = store.region_states()
+        return found
 
     def _tell_what_is_left(self, store: Store) -> None:
         unsettled = store.ledger.unsettled
@@ -230,6 +244,12 @@ class StrongSide:
     def _wake(self) -> None:
         if self.store is not None:
             self.store.wake()
+
+    def _is_silent(self, region: str) -> bool:
+        return self.store is not None and self.store.is_silent(region)
+
+    def _region_of(self, node: str) -> str:
+        return "" if self._machine is None else self._machine.region_of(node)
 
     def _nodes(self) -> int:
         """How many processes share the limits, as far as is known."""

@@ -206,12 +206,12 @@ class Supervisor:
         arguments, call = self._probe
         self._probes += 1
         call = replace(call, taken=self._probes, fence=self._link.fence)
-        reply = await self._in_time(arguments.command(call))
+        reply = await self._in_time(arguments, arguments.command(call))
         if isinstance(reply, RedisErrorReply) and reply.code == "NOSCRIPT":
-            reply = await self._in_time(arguments.eval_command(call))
+            reply = await self._in_time(arguments, arguments.eval_command(call))
         return isinstance(reply, script.ScriptAnswer)
 
-    async def _in_time(self, command: bytes) -> object:
+    async def _in_time(self, arguments: script.Arguments, command: bytes) -> object:
         """The answer, or the error that came; None when none came within the deadline."""
         health, connection = self._health, self._link.connection
         if connection is None or connection.closed:
@@ -226,7 +226,7 @@ class Supervisor:
                 self._dispatcher.refused(reply, latency, late=late)
             elif not isinstance(reply, RedisUnavailable):  # a lost connection is told to the link
                 try:
-                    reply = script.parse(reply)
+                    reply = arguments.parse(reply)
                     wrote = reply.status is script.ScriptStatus.ALLOWED
                     health.answered(latency, late=late, wrote=wrote)
                 except RedisReplyError as error:

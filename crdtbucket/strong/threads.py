@@ -117,6 +117,7 @@ class Threads:
         started, left, source = now_ns(), self._deadline_ns, False
         while left > 0:
             arguments, call = request.rules.arguments, request.call
+            call.beats = endpoint.link.beats
             command = arguments.eval_command(call) if source else arguments.command(call)
             try:
                 reply = connection.ask(command, left)
@@ -157,7 +158,7 @@ class Threads:
         """Books an answer: the decision, or what is to be asked next."""
         ledger = self._ledger
         try:
-            answer = script.parse(reply)
+            answer = request.rules.arguments.parse(reply)
             wrote = answer.status is script.ScriptStatus.ALLOWED
             with ledger.lock:
                 endpoint.health.observe(connection.latency_ns)

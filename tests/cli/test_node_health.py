@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket.cli.node_health import ConfigReport, NodeReport, PeerReport, faults
+from crdtbucket.cli.node_health import ConfigReport, NodeReport, PeerReport, RegionReport, faults
 
 
 def node(name: str = "eu-1", **more: Any) -> NodeReport:
@@ -28,6 +28,14 @@ def test_nothing_is_wrong() -> None:
         ({"warming_up": True, "ready": False}, "eu-1 has no answer from the mesh yet"),
         ({"peers": (PeerReport("us-1", "dead", 90.0),)}, "eu-1: us-1 is dead, last seen 90 s ago"),
         ({"peers": (PeerReport("us-1", "suspect"),)}, "eu-1: us-1 is suspect"),
+        (
+            {"regions": (RegionReport("us", "silent", 12.0), RegionReport("ap", "unknown"))},
+            "eu-1: region us is silent, 12 s behind, its share is held back",
+        ),
+        (
+            {"region": "eu", "region_conflict": True},
+            "eu-1: another Redis is used under the name of region eu",
+        ),
         (
             {"peers": (PeerReport("us-1", "alive", 2.1),)},
             "eu-1: us-1 lags, its last update is 2.1 s old",

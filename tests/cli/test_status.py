@@ -43,6 +43,17 @@ async def test_all_is_well() -> None:
         ]
 
 
+async def test_the_regions_of_a_replicated_redis_are_shown() -> None:
+    regions = {"us": {"state": "silent", "late": 12.0}, "ap": {"state": "unknown", "late": None}}
+    async with fake_node(GET_admin_status={**WELL, "regions": regions}) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 1
+        lines = [line.split() for line in done.output.splitlines()]
+        assert ["region", "state", "behind"] in lines
+        assert ["us", "silent", "12", "s"] in lines
+        assert ["ap", "unknown"] in lines
+
+
 async def test_what_is_wrong_stands_at_the_end_and_in_the_status() -> None:
     async with fake_node(GET_admin_status=ILL) as node:
         done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)

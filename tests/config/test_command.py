@@ -69,6 +69,31 @@ def test_check_notes_what_may_not_be_meant(text: str, note: str) -> None:
     assert note in result.output
 
 
+REGIONS = "active_active: true, regions: [eu, us, ap], connection: {host: redis}"
+REPLICATED = f"rating: {{consistency: strong, bucket_backend: {{{REGIONS}}}}}\n{OLD}"
+
+
+def test_check_tells_which_regions_are_read_and_what_is_assumed() -> None:
+    Path("eu.yaml").write_text(f"region: eu\n{REPLICATED}")
+    result = run("check", "eu.yaml")
+    assert result.exit_code == 0
+    first, *assumed = result.output.splitlines()[1:]
+    assert first == (
+        "eu.yaml: note: keys of region eu are written to this Redis, and copies of us, ap are read "
+        "there"
+    )
+    assert [line.partition(": note: ")[2][:3] for line in assumed] == [
+        f"A{n}:" for n in range(1, 7)
+    ]
+
+
+def test_check_of_a_file_for_all_regions_says_that_a_region_is_missing() -> None:
+    Path("all.yaml").write_text(REPLICATED)
+    result = run("check", "all.yaml")
+    assert result.exit_code == 0
+    assert "region is missing: add region: with one of eu, us, ap" in result.output
+
+
 @pytest.mark.parametrize("text", ["", "# later\n", "services:\n", "rating: {}\n"])
 def test_check_refuses_a_file_that_says_nothing(text: str) -> None:
     Path("empty.yaml").write_text(text)

@@ -99,6 +99,18 @@ def test_usage_becomes_what_is_told(tmp_path: Path, capacity: int, used: int, le
     assert core.peek("a").remaining == left
 
 
+def test_a_region_that_is_added_asks_for_a_restart(tmp_path: Path) -> None:
+    def file(regions: str) -> str:
+        backend = f"active_active: true, regions: {regions}, connection: {{host: h}}"
+        return BASE.replace("on_outage: quota", f"bucket_backend: {{{backend}}}")
+
+    found = difference(tmp_path, file("[eu, us]"), file("[eu, us, ap]"))
+    (told,) = found.settings
+    assert told.path == "rating.bucket_backend.regions"
+    assert told.words.endswith("-> ['eu', 'us', 'ap'] (this asks for a restart)")
+    assert found.warnings  # it decides about limits, so the version is to rise
+
+
 def test_equal_files_are_the_same_in_whatever_words(tmp_path: Path) -> None:
     other = BASE.replace("refill_rate: 10, refill_interval: 1s", "refill_rate: 600, "
                          "refill_interval: 1m")  # fmt: skip

@@ -31,6 +31,8 @@ MORE = {
     "a sentinel": "rating: {bucket_backend: {connection: {sentinel: {master: m, nodes: [s:1]}}}}",
     "certificates": "rating: {bucket_backend: {connection: {host: h, port: 7, db: 2, username: u, "
     "tls: {ca: ca.pem, cert: c.pem, key: k.pem}}}}",
+    "regions": "region: eu\nrating: {bucket_backend: {active_active: true, regions: [us, eu], "
+    "connection: {host: h}}}",
     "words": "node: 'no'\nregion: '1e3'\nmesh: {state_dir: '$${HOME}', ended_is_dead: never}\n",
 }
 

@@ -96,6 +96,17 @@ def test_what_decides_about_limits_is_in_it(tmp_path: Path, old: str, new: str) 
     assert load(tmp_path, BASE.replace(old, new)).hash != load(tmp_path, BASE).hash
 
 
+def test_the_regions_of_a_replicated_redis_are_in_it_in_any_order(tmp_path: Path) -> None:
+    def hash_of(regions: str, more: str = "") -> str:
+        backend = f"active_active: true, regions: {regions}, connection: {{host: h}}"
+        place = f"on_outage: quota, bucket_backend: {{{backend}}}"
+        return load(tmp_path, BASE.replace("on_outage: quota", place) + more).hash
+
+    assert hash_of("[eu, us]", "region: eu\n") == hash_of("[us, eu]", "region: us\n")
+    assert hash_of("[eu, us]") != hash_of("[eu, us, ap]")
+    assert hash_of("[eu, us]") != load(tmp_path, BASE).hash
+
+
 def test_the_order_of_plans_is_in_it(tmp_path: Path) -> None:
     plans = "  a: {limit: 1/s, keys: {'a*': 2/s, '*b': 3/s}}\n"
     other = "  a: {limit: 1/s, keys: {'*b': 3/s, 'a*': 2/s}}\n"

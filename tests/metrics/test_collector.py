@@ -231,6 +231,23 @@ async def test_strong_mode_has_the_numbers_that_are_shown_here() -> None:
     assert set(stats["strong"]) == set(STRONG)
 
 
+async def test_the_other_regions_of_a_replicated_redis_are_shown() -> None:
+    limiter, stats = await mesh_stats()
+    stats["strong"] = {**STRONG, "region_conflict": 1}
+    stats["regions"] = {
+        "us": {"state": "silent", "late": 12.5, "nodes": 3},
+        "ap": {"state": "unknown", "late": None, "nodes": 0},
+    }
+    now = scraped(Told(limiter, stats))
+    states = {state: now[named("region_state", region="us", state=state)] for state in
+              ("seen", "silent", "unknown")}  # fmt: skip
+    assert states == {"seen": 0, "silent": 1, "unknown": 0}
+    assert now[named("region_late_seconds", region="us")] == 12.5
+    assert named("region_late_seconds", region="ap") not in now
+    assert now[named("region_nodes", region="us")] == 3
+    assert now[named("region_conflict")] == 1
+
+
 async def test_peers_are_counted_by_state() -> None:
     limiter, stats = await mesh_stats()
     stats["peers"] = {"a": "alive", "b": "dead", "c": "alive"}

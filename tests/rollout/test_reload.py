@@ -249,6 +249,16 @@ def test_no_secret_is_in_a_refusal() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_the_regions_of_a_replicated_redis_hold_for_life() -> None:
+    two, three = (
+        RedisConfig(host="redis", active_active=True, regions=("eu", "us", "ap")[:n])
+        for n in (2, 3)
+    )
+    limiter = Limiter([API], node="eu-1", region="eu", redis=two)
+    limiter.reload(config_of(API, redis=two))
+    assert refused(limiter, config_of(API, redis=three)) == ["rating.bucket_backend.regions"]
+
+
 def test_modes_hold_for_life() -> None:
     limiter = Limiter([API])
     limiter.reload(config_of(API))

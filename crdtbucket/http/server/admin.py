@@ -80,6 +80,11 @@ class Admin:
             "warming_up": stats["warming_up"],
             "buckets": self._views.buckets_now(),
             "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
+            "regions": {
+                name: {"state": one["state"], "late": one["late"]}
+                for name, one in stats.get("regions", {}).items()
+            },
+            "region_conflict": bool(stats.get("strong", {}).get("region_conflict")),
             "config": stats["config"],
             "rollout": stats.get("rollout"),
         }

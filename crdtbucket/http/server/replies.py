@@ -180,6 +180,15 @@ class PeersReply(Reply):
     peers: list[PeerInfo]
 
 
+class RegionInfo(Reply):
+    """Another region of a replicated Redis."""
+
+    state: Literal["seen", "silent", "unknown"]
+    late: Annotated[
+        float | None, Field(description="How far its news is behind, seconds; null: never seen.")
+    ]
+
+
 class StatusReply(PeersReply):
     """What an operator asks first."""
 
@@ -187,6 +196,12 @@ class StatusReply(PeersReply):
     warming_up: Annotated[bool, Field(description="It has no answer from the mesh yet.")]
     buckets: list[BucketInfo]
     redis: Annotated[dict[str, str], Field(description="The mode of each endpoint.")]
+    regions: Annotated[
+        dict[str, RegionInfo], Field(description="The other regions of a replicated Redis.")
+    ]
+    region_conflict: Annotated[
+        bool, Field(description="Another server is used under the name of this region.")
+    ]
     config: OwnConfigInfo
     rollout: RolloutReply | None = None
 

@@ -57,6 +57,7 @@ class MeshNode:
         self._on_refusal: Callable[[NodeConflict], None] | None = None
         self._on_rollout: Callable[[wire.Rollout], None] | None = None
         self._on_entries_without_store: Callable[[array[int]], None] | None = None
+        self._region_without_store: Callable[[str], bool] = lambda region: False
         rng, now, interval_ns = random.Random(seed), table.now(), config.gossip_interval_ns
         self.roster = Roster(table, name)
         self.members = Membership(table, config, self.roster, name, now)
@@ -137,6 +138,13 @@ class MeshNode:
         """Names of the nodes that this one knows of, by their ids in the table."""
         return self.roster.names()
 
+    def region_of(self, name: str) -> str:
+        """The region of a node, as it says itself or a peer says of it; "" where nobody does."""
+        link, member = self.links.get(name), self.members.directory.known.get(name)
+        if link is not None:
+            return link.info.region
+        return "" if member is None else member[1]
+
     def known_addresses(self) -> list[str]:
         """Where the members that are known can be dialled."""
         return self.members.directory.addresses()
@@ -181,15 +189,18 @@ class MeshNode:
         refusal: Callable[[NodeConflict], None] | None = None,
         rollout: Callable[[wire.Rollout], None] | None = None,
         entries_without_store: Callable[[array[int]], None] | None = None,
+        region_without_store: Callable[[str], bool] | None = None,
     ) -> None:
         """From now on these are called; what is None stays as it is.
 
         `refusal`: this node refuses to serve. `rollout`: the state of a newer version that a peer
         advertises. `entries_without_store`: the entries that came from a peer which cannot reach
-        the common store."""
+        the common store. `region_without_store`: asked whether the common store does not get what
+        the peers of a region take, as if none of them reached it."""
         self._on_refusal = refusal or self._on_refusal
         self._on_rollout = rollout or self._on_rollout
         self._on_entries_without_store = entries_without_store or self._on_entries_without_store
+        self._region_without_store = region_without_store or self._region_without_store
 
     # ---- in ----
 
@@ -255,7 +266,9 @@ class MeshNode:
         memory = self._memory.peer_has_memory(link)
         merged = self._merger.merge(link, frame, resolved, now, memory=memory)
         self._relays.merged(link, merged.touched, now)
-        if frame.flags & wire.STORE_UNREACHABLE and self._on_entries_without_store is not None:
+        if self._on_entries_without_store is not None and (
+            frame.flags & wire.STORE_UNREACHABLE or self._region_without_store(link.info.region)
+        ):
             self._on_entries_without_store(merged.touched)
         link.answers.update(dict.fromkeys(merged.answers))
         if link.answers and now - link.answered_at >= FLUSH_GAP_NS:

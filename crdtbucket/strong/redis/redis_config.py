@@ -10,6 +10,7 @@ from crdtbucket.base.address import REDIS_PORT, SENTINEL_PORT, Address, read_add
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.setting_checks import key_pair_problem, seconds_problem, whole_problem
 from crdtbucket.errors import ConfigError, Problem
+from crdtbucket.strong.redis.regions import regions_problems
 from crdtbucket.strong.redis.url import MAX_SEEDS, RedisTarget, parse_url
 
 
@@ -63,11 +64,15 @@ class RedisConfig:
     """Seconds for which a full key's records stay: longer than the longest outage, up to 366
     days."""
     active_active: bool = False
-    """Whether this Redis is a conflict-free replicated one, written to in several regions."""
+    """Whether each region has a Redis of its own, written to in that region, which replicates to
+    those of the others (Active-Active). The address is that of the own region's Redis."""
+    regions: Sequence[str] = ()
+    """With `active_active`: the names of all regions, the own one among them; the same on all
+    nodes, 1 to 16."""
 
     def __post_init__(self) -> None:
         # Lists become tuples, so that a frozen value really is one.
-        for name in ("sentinels", "nodes"):
+        for name in ("sentinels", "nodes", "regions"):
             if not isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         problems = [
@@ -75,6 +80,7 @@ class RedisConfig:
             *self._place_problems(),
             *self._tls_problems(),
             *self._number_problems(),
+            *regions_problems(self.active_active, self.regions),
         ]
         if problems:
             raise ConfigError(problems)

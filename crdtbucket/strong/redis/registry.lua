@@ -11,7 +11,8 @@ ARGV     1 field    the caller's             5 most     the share that its setti
          3 using    the share that it takes  7 gone     s after which a silent one is not counted
                     until it has the answer  8 forgotten  s after which it is removed
          4 least    groups that it is to       9 group    the caller's
-                    reckon with at least
+                    reckon with at least     10 elsewhere  groups that share the limits and are
+                                                        not in this list
 
 Answer   {groups, share, field, print}: how many groups there are, each of one or more processes, and
          the share that the caller may take from now on. The last two are those of a process that
@@ -25,6 +26,7 @@ local WHOLE = 1000000000
 local field, print, most = ARGV[1], ARGV[2], tonumber(ARGV[5])
 local using, least = tonumber(ARGV[3]), tonumber(ARGV[4])
 local gone, forgotten, group = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
+local elsewhere = tonumber(ARGV[10])
 local now = tonumber(redis.call('TIME')[1])
 
 local all = redis.call('HGETALL', KEYS[1])
@@ -51,7 +53,7 @@ end
 for _, share in pairs(shares) do
   groups, taken = groups + 1, taken + share
 end
-local reckoned = math.max(groups, least)
+local reckoned = math.max(groups + elsewhere, least)
 local share = math.floor(WHOLE / reckoned)
 if ARGV[6] == '1' then
   share = math.floor(most / reckoned)

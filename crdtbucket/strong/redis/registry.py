@@ -17,6 +17,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec, clipped
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.login import LOG
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
+from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained
 
@@ -32,7 +33,9 @@ WHOLE = 1_000_000_000
 """Of all shares together."""
 NOTHING = 2**62
 """As many processes as leave nothing for one."""
-PROBE = script.Arguments(BucketSpec("probe", 1_000, 1_000), 0, 60_000)
+PROBED = BucketSpec("probe", 1_000, 1_000)
+PROBE_MS = 60_000
+PROBE = script.Arguments(PROBED, 0, PROBE_MS)
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,21 @@ class Registry:
     """One hash in Redis with a field for each process; see `registry.lua`."""
 
     def __init__(
-        self, prefix: str, node: str, table: Table, wish: Callable[[], WantedShare] = WantedShare
+        self,
+        prefix: str,
+        node: str,
+        table: Table,
+        wish: Callable[[], WantedShare] = WantedShare,
+        regions: Regions | None = None,
+        elsewhere: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`wish` is asked at every beat."""
-        self.name = f"{prefix}nodes".encode()
-        self.processes = 1
-        """Processes seen in the last minute, this one included, those of one group as one; the
-        number stays while Redis is unreachable."""
+        """`wish` is asked at every beat. With `regions` the list is that of the own region's
+        processes alone, and `elsewhere` says how many those of the others are."""
+        suffix = b"" if regions is None else b"@" + regions.own
+        self.name = b"%snodes%s" % (prefix.encode(), suffix)
+        self.here = 1
+        """Processes of this list seen in the last minute, this one included, those of one group as
+        one; the number stays while Redis is unreachable."""
         self.seen = False
         """Whether they were ever counted."""
         self.conflict = ""
@@ -68,11 +79,20 @@ class Registry:
         self.node = node
         self._table = table
         self._wish = wish
+        self._elsewhere = elsewhere
+        self._probe = PROBE
+        if regions is not None:
+            self._probe = ReplicatedArguments(PROBED, 0, regions, PROBE_MS)
         self._print = fingerprint(table.hash_key)
         self._granted: tuple[int, WantedShare] | None = None
         self._shown = b""
         self._complained = ""
         self._due = 0
+
+    @property
+    def processes(self) -> int:
+        """All that are known, those of other regions too."""
+        return self.here + self._elsewhere()
 
     def due(self) -> bool:
         """Whether this process is to show itself again."""
@@ -140,9 +160,10 @@ class Registry:
         self._shown = field
         group = f"{wish.group or self._table.epoch:016x}"
         numbers = (using, wish.least, round(wish.ratio * WHOLE), int(wish.fleet), GONE_S)
-        words = (SOURCE, 1, self.name, field, self._print, *numbers, FORGOTTEN_S, group)
+        more = (FORGOTTEN_S, group, self._elsewhere())
+        words = (SOURCE, 1, self.name, field, self._print, *numbers, *more)
         reply = await ask(connection, "EVAL", *words)
-        self.processes, share, first, other = _checked(reply)
+        self.here, share, first, other = _checked(reply)
         self.seen = True
         if self._granted is not None and share < using:
             # Those who wait for what this one leaves get it as soon as that is written.
@@ -169,7 +190,7 @@ class Registry:
             if any(first <= topology.slot(name) <= last for first, last in ranges)
         )
         owner = script.owner_name(self._table.epoch, self.node)
-        return PROBE, script.ScriptCall(name, 1, owner, 0, 1, 0, 0, 0, None)
+        return self._probe, script.ScriptCall(name, 1, owner, 0, 1, 0, 0, 0, None)
 
 
 def _checked(reply: object) -> tuple[int, int, bytes, bytes]:

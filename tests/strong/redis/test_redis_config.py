@@ -128,6 +128,20 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"host": "h", "connect_timeout": 61}, "redis.connect_timeout: is 61"),
     ({"host": "h", "retention": 1}, "redis.retention: is 1"),
     ({"host": "h", "active_active": 1}, "redis.active_active: is 1"),
+    ({"host": "h", "active_active": True}, "redis.regions: are missing beside active_active"),
+    ({"host": "h", "regions": ["eu"]}, "redis.regions: are given without active_active"),
+    ({"host": "h", "active_active": True, "regions": "eu"}, "redis.regions: is 'eu'"),
+    ({"host": "h", "active_active": True, "regions": ["eu", "eu"]}, "redis.regions[1]: is 'eu' on"),
+    ({"host": "h", "active_active": True, "regions": ["eu", "u s"]}, "redis.regions[1]: is 'u s'"),
+    ({"host": "h", "active_active": True, "regions": ["e@u"]}, "redis.regions[0]: is 'e@u'"),
+    ({"host": "h", "active_active": True, "regions": ["{eu"]}, "redis.regions[0]: is '{eu'"),
+    ({"host": "h", "active_active": True, "regions": ["r" * 33]}, "redis.regions[0]: is"),
+    ({"host": "h", "active_active": True, "regions": [""]}, "redis.regions[0]: is ''"),
+    ({"host": "h", "active_active": True, "regions": [5]}, "redis.regions[0]: is 5"),
+    (
+        {"host": "h", "active_active": True, "regions": [f"r{n}" for n in range(17)]},
+        "redis.regions: are 17",
+    ),
 ]
 
 

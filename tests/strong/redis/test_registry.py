@@ -217,7 +217,7 @@ async def lose_the_answer(connection: RedisConnection, one: Registry) -> None:
     """The script runs, and nobody hears what it answered."""
     before = dict(vars(one))
     await beat(connection, one)
-    vars(one).update({name: before[name] for name in ("_granted", "processes", "seen")})
+    vars(one).update({name: before[name] for name in ("_granted", "here", "seen")})
 
 
 async def test_a_share_is_given_up_when_that_is_heard_and_not_before(
@@ -362,7 +362,7 @@ async def test_a_wrong_answer_is_logged_and_the_count_stays(
 ) -> None:
     caplog.set_level(logging.INFO, "crdtbucket.strong")
     one = Registry("p:", "a", table())
-    one.processes = 7
+    one.here = 7
     monkeypatch.setattr(module, "PATIENCE_S", 5.0 if wrong else 0.05)
     async with fake(lambda c: wrong if c[0] == b"EVAL" else friendly(c)) as server:
         connection = await RedisConnection.open(server.address, Access(), 5.0)

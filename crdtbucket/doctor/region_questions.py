@@ -1,0 +1,90 @@
+"""What a server of a replicated Redis knows of the regions: whose keys, and how old the beats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from crdtbucket.doctor.diagnosis import Diagnosis, note
+from crdtbucket.doctor.redis_questions import Answer
+from crdtbucket.errors import RedisReplyError
+from crdtbucket.strong.redis.beats import SILENT_US, Beat, read_beat
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
+from crdtbucket.strong.redis.regions import ASSUMPTIONS
+from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.redis.topology import Primary, slot
+
+FRESH_US = 2_000_000
+"""An own beat that is older was written by nodes that run no more."""
+US_PER_SECOND = 1_000_000
+
+
+def examine_regions(regions: Regions) -> Iterator[Diagnosis]:
+    """Whose keys are read, and what is assumed of the engine."""
+    own = regions.own.decode()
+    read = ", ".join(one.decode() for one in regions.others) or "no other region"
+    yield note("redis regions", f"keys of {own} are written, copies of {read} are read")
+    yield from (note("redis regions", one) for one in ASSUMPTIONS)
+
+
+class BeatQuestions:
+    """Asked over one connection. They only read: the doctor is no node, and writes no beat."""
+
+    def __init__(
+        self, connection: RedisConnection, primary: Primary, prefix: bytes, regions: Regions
+    ) -> None:
+        self._connection, self._primary = connection, primary
+        self._prefix, self._regions = prefix, regions
+
+    async def ages(self) -> Sequence[Answer]:
+        """How old the beat of each region is, as the nodes of the own region see it."""
+        own = await self._beat(self._regions.own)
+        reply = await ask(self._connection, "TIME")
+        if not isinstance(reply, list) or len(reply) != 2:
+            raise RedisReplyError("TIME was answered with something else: is it really a Redis?")
+        now_us = int(reply[0]) * US_PER_SECOND + int(reply[1])
+        if own is None or now_us - own.stamp_us > FRESH_US:
+            return [await self._unattended(region) for region in self._regions.others]
+        return [_age(region, own, now_us) for region in self._regions.others]
+
+    async def _unattended(self, region: bytes) -> Answer:
+        there = await self._beat(region) is not None
+        what = "a beat of it has come" if there else "no beat of it has come"
+        text = f"{what}; how old it is, is known once a node of this region runs"
+        return f"region {region.decode()}", "note", text
+
+    async def _beat(self, region: bytes) -> Beat | None:
+        reply = await ask(self._connection, "GET", self._key(region))
+        if reply is None:
+            return None
+        return read_beat(reply)
+
+    def _key(self, region: bytes) -> bytes:
+        ranges = self._primary.ranges
+        tag = next(
+            tag
+            for tag in (b"%s{%d}" % (self._prefix, number) for number in range(10**7))
+            if any(first <= slot(tag) <= last for first, last in ranges)
+        )
+        return b"%s:beat@%s" % (tag, region)
+
+
+def _age(region: bytes, own: Beat, now_us: int) -> Answer:
+    name, known = f"region {region.decode()}", own.regions.get(region)
+    if known is None:
+        text = (
+            "unknown: no beat of it was ever seen. No node runs there yet, or it is called "
+            "otherwise there, or its server does not replicate to this one"
+        )
+        return name, "note", text
+    late_us = max(0, now_us - known.base_us - known.stamp_us)
+    seconds = f"{late_us / US_PER_SECOND:.1f} s"
+    if late_us <= SILENT_US:
+        return name, "ok", f"its beat is {seconds} behind, {known.nodes} node(s)"
+    text = (
+        f"silent: its beat is {seconds} behind, so its share is held back. Look at the "
+        "replication between the two servers, and whether nodes run there"
+    )
+    return name, "wrong", text
+
+
+__all__ = ["BeatQuestions", "examine_regions"]
