@@ -17,8 +17,9 @@ from crdtbucket.config import Config, load_config
 from crdtbucket.demo import words
 from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.board import board
-from crdtbucket.demo.courses import DELAY_S, Course, CutCourse, RedisCourse, until
+from crdtbucket.demo.courses import DELAY_S, Course, CutCourse, RedisCourse, RegionsCourse, until
 from crdtbucket.demo.demo_network import NOWHERE, RegionNetwork
+from crdtbucket.demo.modes import PER_REGION
 from crdtbucket.demo.processes import DemoError, RegionProcess, Report, free_port
 from crdtbucket.demo.region import BUCKET
 from crdtbucket.demo.traffic import REGIONS, Traffic, demo_trace, plan
@@ -30,7 +31,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
 
 KEY = "tenant-42"
 LINK_S = 20.0
-SETTLE_S = 5.0
+SETTLE_S = 15.0
 _LEAD_NS = 200_000_000
 _POLL_S = 0.02
 
@@ -51,7 +52,7 @@ class Options:
     seed: int = 0
     trace: Path | None = None
     redis: str | None = None
-    """A URL, or "auto"; None to run without."""
+    """A URL, "auto", or "regions" for one in each region; None to run without."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,11 @@ class Demo:
         self.ledger = Accounts(REGIONS)
         self.spec, self.mode = _bucket()
         redis = options.redis
-        self.course: Course = CutCourse() if redis is None else RedisCourse(redis)
+        self.course: Course
+        if redis is None:
+            self.course = CutCourse()
+        else:
+            self.course = RegionsCourse(self.spec) if redis == PER_REGION else RedisCourse(redis)
         parts = self.course.parts(options.seconds)
         self.traffic = plan(
             demo_trace(options.trace), self.spec, options.seconds, options.seed, parts
@@ -80,7 +85,7 @@ class Demo:
 
     async def run(self) -> Result:
         """Raises `Stopped`, `ProcessEnded`, `DemoError`."""
-        self.view.say(words.title(self.spec, self.options.redis is not None))
+        self.view.say(words.title(self.spec, self.options.redis))
         async with AsyncExitStack() as stack:
             stack.callback(self.view.close)
             await self.course.prepare(stack, self.ledger)
@@ -107,7 +112,7 @@ class Demo:
         return [
             RegionProcess(
                 name, ports[name], network.peers(name), secret, KEY, self._listener(place),
-                advertise=NOWHERE, **self.course.arguments(),
+                advertise=NOWHERE, **self.course.arguments(name),
             )
             for place, name in enumerate(REGIONS)
         ]  # fmt: skip
