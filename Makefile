@@ -43,6 +43,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 C_FILES := $(wildcard crdtbucket/core/*.h crdtbucket/core/*/*.h tests/native/*.[ch])
 NATIVE := setup.py $(wildcard crdtbucket/*.pyx crdtbucket/core/*.h crdtbucket/core/*/*.h crdtbucket/core/*/*.pxi)
 
+# The suite starts hundreds of processes. Each would compile all that it imports, and every test file again,
+# where the environment says that compiled modules are not kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check bench bench-report bench-page soak chaos fuzz docs docs-architecture docs-figures \

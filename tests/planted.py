@@ -50,8 +50,8 @@ MUTATIONS = (
     Mutation(
         "an_old_copy_is_a_second_server",
         "strong",
-        "recent = len(self._found) == 2 and",
-        "recent = len(self._found) >= 1 and",
+        "if len(self._found) == 2 and",
+        "if len(self._found) >= 1 and",
         suite("strong/redis/test_region_claim", "old_copy"),
     ),
     Mutation(
@@ -320,9 +320,44 @@ MUTATIONS = (
     Mutation(
         "late_messages_believed",
         "mesh",
-        "stale = trip > STALE_NS",
-        "stale = False",
+        "        return self.age <= LATE_NS\n",
+        "        return True\n",
         (*PYTEST, "tests/mesh/protocol/test_peer_state.py"),
+    ),
+    Mutation(
+        "half_the_round_trip_taken_for_the_age",
+        "mesh",
+        "late = now - sent - drift - self._offset.add(now - sent - drift, now)",
+        "late = 0",
+        suite("simulated/test_stalls", "overload"),
+    ),
+    Mutation(
+        "a_clock_that_jumps_makes_frames_old",
+        "mesh",
+        "return min(late + self._least_trip // 2, trip)",
+        "return late + self._least_trip // 2",
+        suite("mesh/protocol/test_travel_times", "no_frame_is_older"),
+    ),
+    Mutation(
+        "a_millisecond_of_drift_a_minute",
+        "mesh",
+        "drift = now * DRIFT_PPM // 1_000_000",
+        "drift = now // 60_000",
+        suite("mesh/protocol/test_travel_times", "drift_of_a_thousandth"),
+    ),
+    Mutation(
+        "the_first_frames_after_a_silence_measured_by_themselves",
+        "mesh",
+        "self._before, self._here, self._since = self._here, number, now",
+        "self._before, self._here, self._since = None, number, now",
+        suite("mesh/protocol/test_travel_times", "long_silence"),
+    ),
+    Mutation(
+        "any_delay_passes_for_a_jump",
+        "mesh",
+        "if trip > TRIP_NS or abs(ahead) > MOST_NS:",
+        "if abs(ahead) > MOST_NS:",
+        suite("mesh/protocol/test_peer_state", "clocks or no_jump"),
     ),
     Mutation(
         "silence_taken_for_an_end",
@@ -449,7 +484,7 @@ MUTATIONS = (
     Mutation(
         "extreme_times_believed",
         "mesh",
-        "        if abs(ahead) > MOST_NS:\n            return\n",
+        "        if trip > TRIP_NS or abs(ahead) > MOST_NS:\n            return\n",
         "",
         (*PYTEST, "tests/mesh/protocol/test_mesh_node.py", "-k", "extreme"),
     ),
@@ -1370,11 +1405,11 @@ MUTATIONS = (
         suite("mesh/protocol/test_mesh_node", "taken_for_dead"),
     ),
     Mutation(
-        "held_up_frames_show_clocks",
+        "held_up_frames_show_the_way",
         "mesh",
-        "        if not (stale or paused):\n",
-        "        if not stale:\n",
-        suite("mesh/protocol/test_peer_state", "held_up"),
+        "            if self.travel.is_usual(trip, HELD_UP_NS):\n",
+        "            if True:\n",
+        suite("mesh/protocol/test_peer_state", "moves_no_round_trip"),
     ),
     Mutation(
         "ages_come_from_neighbours_alone",
@@ -1431,6 +1466,22 @@ MUTATIONS = (
         "max(0, ahead - slack, behind - slack)",
         "0 * max(0, ahead - slack, behind - slack)",
         suite("doctor/test_mesh_examination", "run_apart"),
+    ),
+    Mutation(
+        "a_kick_while_the_store_is_asked_is_forgotten",
+        "strong",
+        "                line.expect_kick()\n"
+        "                decision = await bucket.acquire(key, cost)\n",
+        "                decision = await bucket.acquire(key, cost)\n"
+        "                line.expect_kick()\n",
+        suite("strong/test_strong_waiting", "kick"),
+    ),
+    Mutation(
+        "a_connection_that_is_gone_keeps_a_place",
+        "http",
+        "        if connection not in self.open:\n            return False",
+        "        if False:\n            return False",
+        suite("http/server/test_connections", "gone_takes_no_place"),
     ),
 )
 

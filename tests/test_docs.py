@@ -666,7 +666,7 @@ TOLD = [
     ("model.md", f"next {in_core('level/evict.h', 'VICTIM_SAMPLE'):g}"),
     ("model.md", f"at least {gossip.FLUSH_GAP_NS / 1e6:g} ms apart"),
     ("model.md", f"or after {node_memory.WARM_UP_NS / SECOND:g} s"),
-    ("model.md", f"trip is above {peer_state.STALE_NS / SECOND:g} s"),
+    ("model.md", f"than {peer_state.LATE_NS / SECOND:g} s when it comes"),
     ("model.md", f"and {pruning.SETTLED_NS / SECOND:g} s have passed,"),
     ("wire.md", f"heard within {member_directory.ALIVE_NS / SECOND:g} s"),
     ("wire.md", f"within {membership.DEAD_NS / SECOND:g} s), `dead`"),

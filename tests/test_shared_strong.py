@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode
+from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode, RedisConfig
 from crdtbucket.limiter.tables import QUOTA_SUFFIX, Tables
 from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.redis.replicated import read_entry
 from tests.strong.redis_server import Server, free_port
 
 LIMIT = 500
@@ -87,6 +88,25 @@ def test_forked_workers_keep_one_limit(path: str, redis: Server) -> None:
     assert sum(answer // 1000 for answer in answers) == LIMIT
     assert sum(answer % 1000 for answer in answers) == 300
     limiter.close()
+
+
+def test_forked_workers_of_a_region_keep_one_limit(path: str, redis: Server) -> None:
+    config = RedisConfig(url=redis.url, active_active=True, regions=("eu", "us"))
+    limiter = Limiter([STRONG], node="edge-1", region="eu", redis=config, shared=path)
+
+    def work() -> int:
+        with limiter:
+            until(lambda: "us" in limiter.stats()["regions"], "a server is known")
+            return taken_in(limiter, "api", 300)
+
+    assert sum(in_children(work)) == LIMIT
+    limiter.close()
+    (key,) = redis.call("KEYS", "*{api:*}@eu")
+    flat = redis.call("HGETALL", key)
+    entry = read_entry(dict(zip(flat[::2], flat[1::2], strict=True)))
+    assert entry is not None
+    assert sum(one.taken - one.refunded for one in entry.records.values()) == LIMIT
+    assert not redis.call("KEYS", "*@us")  # never written here
 
 
 def test_all_workers_together_grant_one_share_of_an_outage(path: str) -> None:

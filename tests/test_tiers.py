@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 
 from tests.tiers import ROOT, SLOW, STILL_FAST, tiers
@@ -21,3 +24,16 @@ def test_what_is_named_is_there(name: str) -> None:
 def test_place_and_names_decide() -> None:
     assert tiers(FILE, "test_an_outage_is_told[silent]", {"socket"}) == ["slow", "processes"]
     assert tiers(FILE, "test_cancelled_callers_leave", set()) == []
+
+
+def test_compiled_modules_are_kept_whatever_the_environment_says() -> None:
+    done = subprocess.run(
+        ["make", "--silent", "--eval", "shown: ; @env", "shown"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "PATH=" in done.stdout
+    assert "PYTHONDONTWRITEBYTECODE" not in done.stdout

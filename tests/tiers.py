@@ -30,6 +30,7 @@ SLOW = (
     "tests/simulated/test_snapshots.py::test_what_others_have_seen_refill",
     "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound",
     "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound",
+    "tests/simulator/test_library_mesh.py::test_frames_that_come_late_cost_little",
     "tests/simulator/test_library_mesh.py::test_prediction_takes_most_of_a_cold_burst_away",
     "tests/simulator/test_replay.py::test_a_trace_of_real_calls",
     "tests/strong/controller/test_mode_controller.py::test_a_redis_that_flaps_for_an_hour",

@@ -198,7 +198,7 @@ def _replicated(own: str | None, regions: Sequence[str]) -> Iterator[str]:
 
     if own is None:
         told = ", ".join(regions)
-        yield f"region is missing: add region: with one of {told}, or give --region to serve"
+        yield f"region is missing: add region: with one of {told}, or give it as --region"
         yield f"the keys of each region are read in all of them: {told}"
     else:
         read = ", ".join(others(own, regions)) or "no other region"

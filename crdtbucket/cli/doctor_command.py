@@ -27,6 +27,7 @@ Checks = list[dict[str, str]]
     help="Also ask this node to examine itself, from where it runs; may be given several times.",
 )  # fmt: skip
 @click.option("--node", default=None, help="This node's name, instead of the file's.")
+@click.option("--region", default=None, help="This node's region, instead of the file's.")
 @click.option(
     "--listen", multiple=True, metavar="HOST:PORT",
     help="Also look whether this address is free; may be given several times.",
@@ -41,6 +42,7 @@ def doctor(
     file: str | None,
     urls: tuple[str, ...],
     node: str | None,
+    region: str | None,
     listen: tuple[str, ...],
     timeout: float,
     token_file: str | None,
@@ -64,7 +66,7 @@ def doctor(
         if file is not None:
             from crdtbucket.doctor.examination import examine  # the network, YAML and Redis
 
-            results = await examine(file, node=node, listen=listen, timeout=timeout)
+            results = await examine(file, node=node, region=region, listen=listen, timeout=timeout)
             found.append(("", [one.as_dict() for one in results]))
         return found + await asyncio.gather(*(_ask(url, secret) for url in dict.fromkeys(urls)))
 

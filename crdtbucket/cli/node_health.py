@@ -159,7 +159,8 @@ def _region_faults(node: NodeReport) -> Iterable[str]:
             late = "" if region.late is None else f", {seconds(region.late)} behind"
             yield f"{node.name}: region {region.name} is silent{late}, its share is held back"
     if node.region_conflict:
-        yield f"{node.name}: another Redis is used under the name of region {node.region}"
+        what = "two Redis have one region's name, or regions hash otherwise"
+        yield f"{node.name}: {what}: see its log"
 
 
 def _split(nodes: Iterable[NodeReport]) -> Iterable[str]:

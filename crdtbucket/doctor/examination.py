@@ -18,13 +18,14 @@ async def examine(
     path: str | os.PathLike[str],
     *,
     node: str | None = None,
+    region: str | None = None,
     listen: tuple[str, ...] = (),
     timeout: float = 3.0,
     running: bool = False,
 ) -> list[Diagnosis]:
     """Examines the file at `path`, and from this host everything that it names.
 
-    node: the node's name, instead of the file's. listen: addresses that a server on this host
+    node, region: the node's, instead of the file's. listen: addresses that a server on this host
     wants. timeout: seconds of each step. running: whether this process is the node itself. Nothing
     is raised for what is wrong. A key is written to each Redis, and gone after a minute.
     """
@@ -32,8 +33,7 @@ async def examine(
         config = await asyncio.to_thread(load_config, path)
     except ConfigError as error:
         return [wrong("file", problem) for problem in error.problems]
-    if node is not None:
-        config = replace(config, node=node)
+    config = replace(config, node=node or config.node, region=region or config.region)
     parts = [examine_host(config, listen, timeout, running=running)]
     if config.redis is not None:
         parts.append(examine_redis(config.redis, config.modes, timeout, config.region))

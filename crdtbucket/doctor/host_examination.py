@@ -48,7 +48,11 @@ async def examine_host(
 
 def _port(address: str) -> Diagnosis:
     """Whether an address can be listened on."""
-    subject = f"port {address}"
+    return _port_answer(address, _port_fault(address))
+
+
+def _port_fault(address: str) -> ValueError | OSError | None:
+    """Why an address cannot be listened on."""
     try:
         host, port = split_address(address)
         family, kind, _, _, where = socket.getaddrinfo(
@@ -58,22 +62,33 @@ def _port(address: str) -> Diagnosis:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
             probe.listen(1)
-    except ValueError as error:
-        return wrong(subject, f'the address {error}: write "host:port"')
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            text = "another process listens there: stop it, or choose another port"
-            return wrong(subject, text)
-        text = f"cannot be listened on ({error.strerror}): name an address of this host"
+    except (ValueError, OSError) as error:
+        return error
+    return None
+
+
+def _in_use(fault: ValueError | OSError | None) -> bool:
+    return isinstance(fault, OSError) and fault.errno == errno.EADDRINUSE
+
+
+def _port_answer(address: str, fault: ValueError | OSError | None) -> Diagnosis:
+    subject = f"port {address}"
+    if fault is None:
+        return ok(subject, "is free")
+    if _in_use(fault):
+        return wrong(subject, "another process listens there: stop it, or choose another port")
+    if isinstance(fault, OSError):
+        text = f"cannot be listened on ({fault.strerror}): name an address of this host"
         return wrong(subject, text)
-    return ok(subject, "is free")
+    return wrong(subject, f'the address {fault}: write "host:port"')
 
 
 async def _mesh_port(
     config: Config, mesh: MeshConfig, timeout: float, *, running: bool
 ) -> Diagnosis:
-    found = _port(mesh.listen)
-    if found.level == "ok" or "another process" not in found.text:
+    fault = _port_fault(mesh.listen)
+    found = _port_answer(mesh.listen, fault)
+    if not _in_use(fault):
         return found
     if not running:
         key = shared_key(mesh, config.redis)

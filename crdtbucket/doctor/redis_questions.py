@@ -30,7 +30,11 @@ CLOCK_S = 1.0
 """A clock that is off by more is no matter of the network."""
 LEAST_CALLS, CALLS = 20, 200
 """Decisions whose latency is measured: the second number, or fewer when they are slow."""
-MORE_COMMANDS: dict[str, tuple[str | int, ...]] = {"SET": ("a", "PX", 60_000), "GET": ()}
+MORE_COMMANDS: dict[str, tuple[str | int, ...]] = {
+    "SET": ("a", "PX", 1_000),
+    "GET": (),
+    "HGET": ("a",),
+}
 """Those that a replicated Redis needs beside the others, with their arguments after the key."""
 Answer = tuple[str, Level, str]
 """What was asked about, how it is, and the words."""

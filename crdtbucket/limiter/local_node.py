@@ -49,8 +49,8 @@ class LocalNode:
         self.identity = identity
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
-        self.mesh: MeshNetwork | None = None
-        """The network while it runs."""
+        self._mesh: MeshNetwork | None = None
+        self._ended = False
         self._tables = tables
         self._table = tables.main
         self._file = tables.file
@@ -60,6 +60,12 @@ class LocalNode:
         self._position: Position | None = None
         self._state: StateDir | None = None
         self._saving = threading.Lock()  # over the state's use: snapshots are written in a thread
+
+    @property
+    def mesh(self) -> MeshNetwork | None:
+        """The network of the node while there is one. It is shown no more once the limiter is
+        closed, though a process that is about to lead a shared table may still be starting one."""
+        return None if self._ended else self._mesh
 
     @property
     def keeps_state(self) -> bool:
@@ -92,7 +98,7 @@ class LocalNode:
                 hash_key=self._table.hash_key,
                 on_conflict=self._name_used,
             )
-            self.mesh = mesh
+            self._mesh = mesh
             return mesh
 
         if file is None:
@@ -159,12 +165,12 @@ class LocalNode:
 
     def fail(self) -> None:
         """The start did not succeed: nothing is left behind."""
-        self.mesh = None
+        self._mesh = None
         self._give_state_up()
 
     def end(self) -> None:
         """The limiter is closed: its mesh is shown no more."""
-        self.mesh = None
+        self._ended = True
 
     def tell_address(self) -> None:
         """Peers are told where this node listens, now that it does."""

@@ -274,7 +274,7 @@ REGION = (
     *read.plain("regions", ("region",), ("region_nodes", "nodes", "Processes of other regions.")),
     MetricSpec(
         "region_conflict",
-        "1 while another server is used under the name of this region, else 0.",
+        "1 while two servers have one region's name, or regions hash keys otherwise.",
         lambda stats: (
             [((), stats["strong"]["region_conflict"])]
             if "region_conflict" in stats.get("strong", {})

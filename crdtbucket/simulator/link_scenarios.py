@@ -31,6 +31,18 @@ def cut_links(name: str, title: str, load: float, *, both: bool) -> Factory:
     return make
 
 
+def late_frames(s: Settings, scale: float) -> Scenario:
+    """All links hold what is sent for three seconds. Then it comes within six seconds: each message
+    is a little less late than the one before."""
+    stall = Event(
+        round(20 * scale * NS), ScenarioFault.STALL,
+        duration_ns=round(3 * scale * NS), drain_ns=round(6 * scale * NS),
+    )  # fmt: skip
+    title = f"messages held {3 * scale:g} s, and drained over {6 * scale:g} s"
+    seconds = 60 * scale
+    return Scenario("late-frames", title, round(seconds * NS), _steady(s, 2.0), (stall,))
+
+
 def joiner_beside_dead(s: Settings, scale: float) -> Scenario:
     """The first region is killed for good, and a second later the last one joins."""
     last = s.regions - 1
@@ -47,4 +59,4 @@ def joiner_beside_dead(s: Settings, scale: float) -> Scenario:
     )  # fmt: skip
 
 
-__all__ = ["cut_links", "joiner_beside_dead"]
+__all__ = ["cut_links", "joiner_beside_dead", "late_frames"]

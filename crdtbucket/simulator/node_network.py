@@ -22,6 +22,7 @@ class Nodes:
         self.up_at: list[int | None] = [0] * settings.regions
         self.group = [0] * settings.regions
         self.lost_ways: set[tuple[int, int]] = set()
+        self.held = 0, 0, 0
         for node in range(settings.regions):
             self.reset(node)
 
@@ -59,6 +60,10 @@ class Nodes:
     def passes(self, source: int, target: int) -> bool:
         """Whether a message that arrives now gets through."""
         return self.group[source] == self.group[target] and (source, target) not in self.lost_ways
+
+    def stall(self, held_ns: int, drain_ns: int) -> None:
+        """Messages are held from now on, and come late: within `drain_ns` after `held_ns`."""
+        self.held = self.now, held_ns, drain_ns
 
     def heal(self) -> None:
         """All links carry messages again."""
@@ -135,7 +140,14 @@ class Gossip(Nodes):
             if target != node and rng.random() >= self.scenario.loss:
                 spread = settings.jitter * (2.0 * rng.random() - 1.0)
                 delay = round(settings.lag_ns * (1.0 + spread))
-                self._push(self.now + delay, target, node, message)
+                self._push(self._late(self.now + delay), target, node, message)
+
+    def _late(self, at: int) -> int:
+        """When a message arrives that would arrive at `at` if nothing were held."""
+        since, held, drain = self.held
+        if not since <= at < since + held + drain:
+            return at
+        return since + held + (at - since) * drain // (held + drain)
 
     def _push(self, at: int, target: int, source: int, message: object) -> None:
         self._count += 1

@@ -33,6 +33,10 @@ class SimulatedRule(Protocol):
     def cut(self, ways: Sequence[tuple[int, int]]) -> None:
         """No message passes from the first to the second node of each of these from now on."""
 
+    def stall(self, held_ns: int, drain_ns: int) -> None:
+        """From now on messages are held for so long; within `drain_ns` after that they come, late
+        and in their order."""
+
     def heal(self) -> None:
         """All links carry messages again."""
 

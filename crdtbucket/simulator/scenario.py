@@ -27,6 +27,7 @@ class ScenarioFault(str, Enum):
     RESTART = "restart"
     REPLACE = "replace"
     SUSPEND = "suspend"
+    STALL = "stall"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Event:
     messages are lost, the others but heal a `node`.
 
     `SEVER` is a partition by a device that resets connections and refuses calls in place of the
-    other side. `REPLACE` starts a process under a new name where `node` has crashed.
+    other side. `REPLACE` starts a process under a new name where `node` has crashed. `STALL` holds
+    all messages for `duration_ns`; within `drain_ns` after that they come, late and in their order.
     """
 
     at_ns: int
@@ -44,6 +46,7 @@ class Event:
     groups: tuple[tuple[int, ...], ...] = ()
     ways: tuple[tuple[int, int], ...] = ()
     duration_ns: int = 0
+    drain_ns: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from crdtbucket.simulator import burst_scenarios
-from crdtbucket.simulator.link_scenarios import cut_links, joiner_beside_dead
+from crdtbucket.simulator.link_scenarios import cut_links, joiner_beside_dead, late_frames
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Demand, Event, Factory, Scenario, ScenarioFault
 from crdtbucket.simulator.simulation_errors import SimulationError
@@ -303,6 +303,7 @@ SCENARIOS: dict[str, Factory] = {
     "cut-way": cut_links("cut-way", "one way of one pair cut", 2.0, both=False),
     "cut-way-light-60": cut_links("cut-way", "one way of one pair cut", 0.6, both=False),
     "joiner-beside-dead": joiner_beside_dead,
+    "late-frames": late_frames,
     "loss-5": _loss(5),
     "loss-30": _loss(30),
     "restart-hot": _restart("hot"),

@@ -97,6 +97,8 @@ class Run:
             self.rule.sever(event.groups)
         elif event.fault is ScenarioFault.CUT:
             self.rule.cut(event.ways)
+        elif event.fault is ScenarioFault.STALL:
+            self.rule.stall(event.duration_ns, event.drain_ns)
         elif event.fault is ScenarioFault.HEAL:
             self.rule.heal()
         elif event.fault is ScenarioFault.CRASH:

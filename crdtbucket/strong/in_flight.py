@@ -8,24 +8,7 @@ module says how many tokens these may be, and whether a request was alone with i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from crdtbucket.strong.store_request import Item, StoreRequest
-
-
-class KeyInFlight:
-    """The requests in flight on one key."""
-
-    __slots__ = ("begun", "begun_by_threads", "by_threads", "requests", "thread_tokens", "tokens")
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.by_threads = 0
-        self.tokens = 0
-        self.thread_tokens = 0
-        self.begun = 0
-        self.begun_by_threads = 0
+from crdtbucket.strong.store_request import Item, KeyInFlight, StoreRequest
 
 
 class RequestsInFlight:
@@ -105,4 +88,4 @@ class RequestsInFlight:
         return request.mark == (key.begun if request.threaded else key.begun_by_threads)
 
 
-__all__ = ["RequestsInFlight", "KeyInFlight"]
+__all__ = ["RequestsInFlight"]

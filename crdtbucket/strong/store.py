@@ -74,7 +74,7 @@ class Store:
         )
         self._claim = None
         if regions is not None:
-            self._claim = RegionClaim(config.prefix, regions.own, table)
+            self._claim = RegionClaim(config.prefix, regions, table)
         self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met, regions)
         self._config = config
         self._owner = owner
@@ -145,7 +145,7 @@ class Store:
 
     @property
     def region_conflict(self) -> str:
-        """Why the server of this region may be another one's, too; empty when it is not."""
+        """What is wrong with the names or secrets of regions; empty when nothing is."""
         return "" if self._claim is None else self._claim.conflict
 
     def _watches(self) -> list[RegionWatch]:
@@ -308,9 +308,14 @@ class Store:
             else:
                 LOG.info("Redis %s is used: all processes hash alike now", endpoint.address)
             self.wake()
-        if self._claim is not None:
-            await self._claim.make(connection, endpoint.supervisor.run_id)
+        await self._claim_region()
         self._report_mode()
+
+    async def _claim_region(self) -> None:
+        endpoint = None if self._claim is None else self._places.at(self._claim.name)
+        if self._claim is None or endpoint is None or endpoint.link.connection is None:
+            return
+        await self._claim.make(endpoint.link.connection, endpoint.supervisor.run_id)
 
     def barred(self) -> bool:
         """Whether no server may be used, however well it is: this process may hash otherwise than

@@ -1,13 +1,26 @@
-"""One request to the store, and the key that it is about."""
+"""One request to the store, the key that it is about, and what else is in flight on that key."""
 
 from __future__ import annotations
 
 from crdtbucket._core import BucketCore
-from crdtbucket.strong.in_flight import KeyInFlight
 from crdtbucket.strong.redis.script import ScriptCall
 from crdtbucket.strong.store_rules import Place, Rules
 
 Item = tuple[BucketCore, Place]
+
+
+class KeyInFlight:
+    """The requests in flight on one key; its numbers belong to `RequestsInFlight`."""
+
+    __slots__ = ("begun", "begun_by_threads", "by_threads", "requests", "thread_tokens", "tokens")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.by_threads = 0
+        self.tokens = 0
+        self.thread_tokens = 0
+        self.begun = 0
+        self.begun_by_threads = 0
 
 
 class StoreRequest:
@@ -57,4 +70,4 @@ class StoreRequest:
         """The last three belong to `RequestsInFlight`."""
 
 
-__all__ = ["Item", "StoreRequest"]
+__all__ = ["Item", "KeyInFlight", "StoreRequest"]

@@ -50,6 +50,7 @@ class StrongWaiters(Lines):
             if not await line.turn(caller, left_s()):
                 raise WaitTimeout(f"no turn within {timeout:g} s", bucket.peek(key, cost))
             while True:
+                line.expect_kick()
                 decision = await bucket.acquire(key, cost)
                 if decision.allowed:
                     return decision
@@ -72,7 +73,7 @@ class StoreLine:
         self.hash = place
         self._lines = lines
         self._callers: deque[asyncio.Future[None]] = deque()
-        self._kicked: asyncio.Future[None] | None = None
+        self._kicked: asyncio.Future[None] = loop.create_future()
 
     def __len__(self) -> int:
         return len(self._callers)
@@ -100,9 +101,13 @@ class StoreLine:
         elif not self._callers[0].done():
             self._callers[0].set_result(None)
 
-    async def rest(self, seconds: float) -> None:
-        """Returns after so long, or as soon as the line is kicked."""
+    def expect_kick(self) -> None:
+        """Forgets earlier kicks. One that comes from now on ends the next `rest`, even before that
+        begins: the store may have decided before the tokens came back to it."""
         self._kicked = self.loop.create_future()
+
+    async def rest(self, seconds: float) -> None:
+        """Returns after so long, or as soon as the line was kicked since `expect_kick`."""
         await asyncio.wait({self._kicked}, timeout=seconds)
 
     def kick(self) -> None:
@@ -111,7 +116,7 @@ class StoreLine:
             self.loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        if self._kicked is not None and not self._kicked.done():
+        if not self._kicked.done():
             self._kicked.set_result(None)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from crdtbucket.errors import CrdtbucketError, NodeConflict
 from crdtbucket.mesh.protocol.protocol_node import Frames
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing.held_frames import HeldFrames
 from crdtbucket.testing.simulated_node import NS, SimulatedNode
 from crdtbucket.testing.simulation_settings import SimulationSettings
 
@@ -49,6 +50,7 @@ class SimulatedMesh:
         """What names the boot of a node's machine, where that is not this machine's own."""
         self._resets = False
         self._deaf: set[tuple[str, str]] = set()
+        self._held = HeldFrames()
         self._arrived: dict[tuple[str, str], int] = {}
         self._trace = hashlib.blake2b(digest_size=16)
         names = list(nodes)
@@ -121,8 +123,15 @@ class SimulatedMesh:
         _check_names(self.nodes, *(name for way in ways for name in way))
         self._deaf |= set(ways)
 
+    def stall(self, seconds: float, drain: float = 0.0, *ways: tuple[str, str]) -> None:
+        """Frames from the first to the second node of each of these, or all frames, are held for so
+        long. Then they come in their order: at once, or within `drain` seconds, so that each is a
+        little less late than the one before. None is lost."""
+        _check_names(self.nodes, *(name for way in ways for name in way))
+        self._held.add(ways or None, self.now_ns, round(seconds * NS), round(drain * NS))
+
     def heal(self) -> None:
-        """Frames pass everywhere again."""
+        """Frames pass everywhere again. What stalls goes on to stall."""
         severed = self._groups if self._resets else []
         self._groups, self._resets, self._deaf = [], False, set()
         names = [name for name in self.nodes if any(name in side for side in severed)]
@@ -201,7 +210,7 @@ class SimulatedMesh:
         for _ in range(copies):
             if settings.loss and draw() < settings.loss:
                 continue
-            at = self.now_ns + self._delay()
+            at = self._held.arrival(way, self.now_ns + self._delay())
             if not settings.reordering or draw() >= settings.reordering:
                 at = self._arrived[way] = max(at, self._arrived.get(way, 0))
             yield at

@@ -34,7 +34,7 @@ def test_nothing_is_wrong() -> None:
         ),
         (
             {"region": "eu", "region_conflict": True},
-            "eu-1: another Redis is used under the name of region eu",
+            "eu-1: two Redis have one region's name, or regions hash otherwise",
         ),
         (
             {"peers": (PeerReport("us-1", "alive", 2.1),)},

@@ -65,6 +65,13 @@ async def test_a_file_that_cannot_be_loaded(tmp_path: Path) -> None:
     done = await run("doctor", str(path), "--node", "eu-1", "--listen", "127.0.0.1:1:1")
     assert "--node" not in done.stdout
     assert "WRONG  port 127.0.0.1:1:1" in done.stdout
+    backend = "active_active: true, regions: [eu, us], connection: {url: 'unix:///not/there'}"
+    path.write_text(
+        f"services: {{api: {{limit: 1/s}}}}\nrating: {{bucket_backend: {{{backend}}}}}\n"
+    )
+    assert "give region, one of eu, us" in (await run("doctor", str(path))).stdout
+    done = await run("doctor", str(path), "--region", "us")
+    assert "keys of us are written, copies of eu are read" in done.stdout
 
 
 async def test_a_node_examines_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,3 +177,14 @@ def test_a_child_may_open_a_limiter_of_its_own_on_the_same_table(tmp_path: Path)
 def test_a_local_limiter_goes_on_in_a_child() -> None:
     with node(mesh=None) as limiter:
         assert in_child(lambda: limiter.bucket("api").take_burst("k", 200)) == "100"
+
+
+def test_a_closed_limiter_shows_no_mesh_that_is_made_late() -> None:
+    """A process that follows a dead leader may be about to start its mesh while it is closed."""
+    limiter = node()
+    made = limiter._node.service(lambda _: None)
+    assert limiter._node.mesh is made
+    limiter.close()
+    assert limiter._node.mesh is None
+    limiter._node.service(lambda _: None)
+    assert limiter._node.mesh is None

@@ -19,6 +19,7 @@ from tests.simulated.happenings import (
     draw_members,
     draw_pauses,
     draw_reloads,
+    draw_stalls,
 )
 from tests.simulated.plan import Event, Phase, Plan, Way, names
 
@@ -260,9 +261,10 @@ DIMENSIONS: dict[str, Dimension] = {
     "crowd": Dimension(draw_crowd, nothing),
     "pauses": Dimension(draw_pauses, nothing),
     "reloads": Dimension(draw_reloads, nothing),
+    "stalls": Dimension(draw_stalls, nothing),
     "idle": Dimension(lambda rng, drawn: rng.random() < 0.08, lambda drawn: False),
 }
 """In the order in which they are drawn."""
 
-EVENTS = ("cuts", "members", "crowd", "pauses", "reloads")
+EVENTS = ("cuts", "members", "crowd", "pauses", "reloads", "stalls")
 """Those that are events."""

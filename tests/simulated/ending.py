@@ -35,7 +35,7 @@ class Ending:
         # are not told when nodes meet: who has evicted one, and who has a column in one that others
         # owe for, hears and is heard of its history when anti-entropy finds it.
         evicted = any(node.table.stats()["evicted_full"] for node in self._live())
-        met = self.plan.has("return", "come", "cut", "pause")
+        met = self.plan.has("return", "come", "cut", "pause", "stall")
         late = self.plan.loss[0] or self.view.hops > 1 or evicted or met
         if late and not self._all_equal():
             self.mesh.advance(2 * self.view.hops * max(PASS, 2 * self.round) + 2.0)
@@ -149,7 +149,7 @@ class Ending:
         spec = self.plan.main if place[0] == "main" else self.plan.side
         if self.plan.returns and place[0] == "side":
             return  # a refund is worth less where the bucket has been full since
-        if not self.plan.complete or self.plan.loss[0] or self.plan.has("cut", "pause"):
+        if not self.plan.complete or self.plan.loss[0] or self.plan.has("cut", "pause", "stall"):
             return  # what comes late is charged where it has been refilled already
         if self.plan.forget_after < 900 and not self.plan.has("save"):
             return  # what a forgotten node may have taken is charged

@@ -25,6 +25,21 @@ def draw_cuts(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
     return tuple(out)
 
 
+def draw_stalls(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
+    """Ways on which frames are held for a while; then they come, all at once or little by little,
+    each a little less late than the one before."""
+    if drawn["size"] < 2 or rng.random() < 0.85:
+        return ()
+    held = rng.choice([0.5, 1.5, 3.0, 5.0, 8.0])
+    drain = held * rng.choice([0.0, 1.0, 2.0])
+    at = rng.uniform(0, max(0.1, 0.9 * drawn["length"] - held))
+    linked = tuple((a, b) for pair in drawn["graph"] for a, b in (pair, pair[::-1]))
+    ways = linked if rng.random() < 0.5 else draw_ways(rng, drawn)
+    if not ways:
+        return ()
+    return (Event(at, "stall", (held, drain, ways)), Event(at + held + drain, "flow", (ways,)))
+
+
 def draw_ways(rng: random.Random, drawn: dict[str, Any]) -> tuple[Way, ...]:
     linked = [(a, b) for pair in drawn["graph"] for a, b in (pair, pair[::-1])]
     kind = rng.choice(["way", "pair", "pair", "node", "parts", "parts", "any"])

@@ -41,6 +41,10 @@ class Network(SimulatedMesh):
         """Nodes whose host is gone: nothing there says that a process has ended."""
         self.open: dict[Way, Connection] = {}
         """The connection that an end, the first of the two, has to the other."""
+        self.newest: dict[Way, tuple[Connection, int]] = {}
+        """When the newest frame was sent that has come on a way, ns, and on which connection."""
+        self.timely: dict[Way, tuple[Connection, int]] = {}
+        """The same of the newest one that was not held."""
         self._cut: Counter[Way] = Counter()
         self._resetting: Counter[frozenset[str]] = Counter()
         self._dialling: set[frozenset[str]] = set()
@@ -118,6 +122,10 @@ class Network(SimulatedMesh):
         pair = frozenset((source, target))
         return not (self._cut[source, target] or self._resetting[pair] or self.cut(source, target))
 
+    def flows(self, source: str, target: str) -> bool:
+        """The same, and in time."""
+        return self.passes(source, target) and not self._held.holds((source, target), self.now_ns)
+
     # ---- frames ----
 
     def send(self, source: SimulatedNode, frames: Iterable[tuple[str, bytes]]) -> None:
@@ -128,9 +136,9 @@ class Network(SimulatedMesh):
                 continue  # as in the transport: nothing to send it on
             self.frames_sent += 1
             for at in self.arrivals(way):
-                self.schedule(at, self._arrive, way, line, data)
+                self.schedule(at, self._arrive, way, line, data, self.now_ns)
 
-    def _arrive(self, way: Way, line: Connection, data: bytes) -> None:
+    def _arrive(self, way: Way, line: Connection, data: bytes, sent: int) -> None:
         source, target = way
         if not self.passes(source, target):
             return
@@ -140,6 +148,10 @@ class Network(SimulatedMesh):
                 self._say_end(target, source, line)
             return
         line.heard[target] = self.now_ns
+        if (before := self.newest.get(way)) is None or before[0] is not line or before[1] < sent:
+            self.newest[way] = line, sent
+        if (self.now_ns - sent) <= self.settings.latency * (1 + self.settings.jitter) * NS:
+            self.timely[way] = line, sent
         self._trace.update(f"{self.now_ns} {source} {target} {len(data)} ".encode() + data)
         node.arrive(source, line.epochs[target], data)
 
@@ -168,7 +180,7 @@ class Network(SimulatedMesh):
         if not (one.up or two.up) or (line and line is self.open.get((second, first))):
             return
         stopped = max(one.suspended_until, two.suspended_until) > self.now_ns
-        both = self.passes(first, second) and self.passes(second, first)
+        both = self.flows(first, second) and self.flows(second, first)
         if one.up and two.up and both and not stopped and self._join(first, second):
             return
         for here, there in ((first, second), (second, first)):
@@ -179,7 +191,7 @@ class Network(SimulatedMesh):
     def _refuses(self, here: str, there: str) -> bool:
         """Whether a dial is answered by a reset: of a device, or of a host without the process."""
         nobody = not self.nodes[there].up and there not in self.lost
-        answers = self.passes(here, there) and self.passes(there, here)
+        answers = self.flows(here, there) and self.flows(there, here)
         return bool(self._resetting[frozenset((here, there))]) or (answers and nobody)
 
     def _join(self, first: str, second: str) -> bool:
@@ -201,7 +213,8 @@ class Network(SimulatedMesh):
     def _say_end(self, here: str, there: str, line: Connection | None) -> None:
         """A FIN or a reset goes from here to there, after all frames, if it comes through."""
         if line is not None and self.passes(here, there):
-            at = max(self.now_ns + self._delay(), self._arrived.get((here, there), 0))
+            due = self._held.arrival((here, there), self.now_ns + self._delay())
+            at = max(due, self._arrived.get((here, there), 0))
             self.schedule(at, self._end_comes, here, there, line)
 
     def _end_comes(self, here: str, there: str, line: Connection) -> None:

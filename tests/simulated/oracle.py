@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from crdtbucket.testing import SimulatedNode
+from tests.simulated.ages import Ages
 from tests.simulated.books import Books
 from tests.simulated.ending import Ending
 from tests.simulated.network import Network
@@ -27,6 +28,7 @@ class Oracle:
         self.view = View(plan, mesh)
         self.books = Books(plan, mesh, self.view)
         self.service = Service(plan, mesh, self.view)
+        self.ages = Ages(plan, mesh, self.view)
         self.denied = self.allowed = 0
         self._due = 0
 
@@ -38,6 +40,7 @@ class Oracle:
         self.denied += calls - allowed
         self.books.book(node, place, allowed * cost, 0)
         if place[0] == "main":
+            self.ages.look(node)
             self.service.took(node, calls, cost, allowed)
             if self.mesh.now_ns < self._due:
                 return

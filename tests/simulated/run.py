@@ -174,6 +174,12 @@ class Run:
     def do_mend(self, how: str, ways: tuple[tuple[str, str], ...]) -> None:
         self.mesh.mend(ways, resets=how == "resets")
 
+    def do_stall(self, held: float, drain: float, ways: tuple[tuple[str, str], ...]) -> None:
+        self.mesh.stall(held, drain, *ways)
+
+    def do_flow(self, ways: tuple[tuple[str, str], ...]) -> None:
+        """The mesh does that by itself; the oracle looks at what is so from now on."""
+
     def do_save(self, name: str) -> None:
         node = self.mesh.nodes[name]
         if node.up:

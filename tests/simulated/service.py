@@ -76,10 +76,10 @@ class Service:
             self._missing[args[0]] = Missing(
                 self._rate_of(args[0]), now, self.view.settled(what, args)
             )
-        if what == "cut" and self.plan.arrivals[0] == "bursts":
+        if what in ("cut", "stall") and self.plan.arrivals[0] == "bursts":
             # Who does not hear the end of a burst expects it to go on, up to the near horizon.
             until = now + round(max(NEAR, 3 * self.lag) * SECOND)
-            for source, target in args[1]:
+            for source, target in args[-1]:
                 if self.mesh.nodes[source].up:
                     missing = Missing(self._rate_of(source), now, until)
                     self._missing[f"{source} to {target}"] = missing

@@ -35,20 +35,23 @@ def test_histories_are_not_idle() -> None:
                run.oracle.books.ideals if place[0] == "side")  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(4))  # of more, the next test
 def test_same_seed_same_trace(seed: int) -> None:
     assert play(seed) == play(seed)
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "1", "4711"])
-def test_a_trace_does_not_depend_on_the_hash_seed(hash_seed: str) -> None:
+def test_a_trace_does_not_depend_on_the_hash_seed() -> None:
     code = "from tests.simulated.run import play; print(*[play(seed) for seed in range(16)])"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split() == [play(seed) for seed in range(16)]
+    traces = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("0", "1", "4711")
+    }
+    assert len(traces) == 1
+    assert len(traces.pop().split()) == 16

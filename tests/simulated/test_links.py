@@ -12,7 +12,7 @@ from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import NAMES, drive, mesh_of, total
 
 SPEC = BucketSpec("b", 500, 100)
-SECONDS = 60.0
+SECONDS = 30.0
 Way = tuple[str, str]
 
 

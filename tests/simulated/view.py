@@ -85,9 +85,10 @@ class View:
             self._cuts_change(now, args[0], 1 if what == "cut" else -1)
         elif what in ("come", "return") and self._joins(what, args):
             self._heard_again(now)
-        elif what == "pause" and args[1] >= self.plan.forget_after:
-            self.mistaken = now + self._lasts(what, args)
-        self.disturbed = max(self.disturbed, now + self._lasts(what, args))
+        over = now + self._lasts(what, args)
+        if what in ("pause", "stall") and over - now >= self.plan.forget_after * SECOND:
+            self.mistaken = max(self.mistaken, over)
+        self.disturbed = max(self.disturbed, over)
         if what in ("die", "leave") and not self._told(args[0], *args[1:]):
             self.gone_silently.add(args[0])
         elif what == "return":
@@ -126,6 +127,8 @@ class View:
         """For how long (ns) what an event brings with it goes on."""
         if what == "pause":
             return round(args[1] * SECOND)
+        if what == "stall":
+            return round((args[0] + args[1]) * SECOND)
         if what == "die" or (what == "leave" and self.plan.loss[0]):  # a goodbye may be lost
             return ENDED_NS
         return SILENT_NS if what == "cut" and args[0] == "times out" else 0
@@ -161,8 +164,8 @@ class View:
         while waiting:
             here = waiting.pop()
             for there in self.mesh.peers(here):
-                ways = self.mesh.passes(here, there)
-                if there not in found and self.mesh.nodes[there].up and ways:
+                flows = self.mesh.flows(here, there)
+                if there not in found and self.mesh.nodes[there].up and flows:
                     found.add(there)
                     waiting.append(there)
         return found

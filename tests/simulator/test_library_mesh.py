@@ -34,7 +34,7 @@ def test_rules_are_made_by_name() -> None:
     "name",
     ["balanced", "skewed", "cold-20x", "late-joiner", "loss-30", "restart-skewed", "wall-clocks",
      "partition-30s", "partition-30s-light-50", "square-1s", "cut-pair", "cut-way",
-     "joiner-beside-dead"],
+     "joiner-beside-dead", "late-frames"],
 )  # fmt: skip
 def test_no_run_of_the_library_exceeds_its_bound(rule: str, name: str) -> None:
     outcome = _run(rule, name, 0.1)
@@ -50,6 +50,16 @@ def test_prediction_takes_most_of_a_cold_burst_away() -> None:
     without, with_it = (_run(rule, "cold-20x", 0.5) for rule in (NO_PREDICTION, CRDTBUCKET))
     assert without.excess_percent > 20
     assert with_it.excess_percent < without.excess_percent / 4
+
+
+def test_frames_that_come_late_cost_little() -> None:
+    """News of a peer is as old as it is: half the round trip would admit a fifth of the capacity
+    more than the limit."""
+    outcome = _run(CRDTBUCKET, "late-frames", 0.5)
+    assert outcome.excess_percent <= 4
+    assert outcome.ratio is not None
+    assert outcome.ratio > 0.999
+    assert outcome.dark_seconds < 0.5
 
 
 def test_a_region_alone_is_the_ideal_bucket() -> None:

@@ -53,6 +53,9 @@ class _Mesh:
     def drop_frames(self, *ways: tuple[str, str]) -> None:
         self._rule.cut([(self._names.index(a), self._names.index(b)) for a, b in ways])
 
+    def stall(self, seconds: float, drain: float) -> None:
+        self._rule.stall(round(seconds * NS), round(drain * NS))
+
     def heal(self) -> None:
         self._rule.heal()
 
@@ -73,7 +76,15 @@ def _make(scenario: Scenario, settings: Settings) -> RuledMesh:
 
 @pytest.mark.parametrize(
     "name",
-    ["partition-30s-skewed", "restart-hot", "suspend-60s", "late-joiner", "loss-30", "cut-way"],
+    [
+        "partition-30s-skewed",
+        "restart-hot",
+        "suspend-60s",
+        "late-joiner",
+        "loss-30",
+        "cut-way",
+        "late-frames",
+    ],
 )
 def test_a_mesh_behind_the_adapter_shows_what_it_shows_without(name: str) -> None:
     settings = Settings(seed=2, capacity=1_000, refill_rate=300)

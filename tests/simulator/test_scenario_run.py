@@ -46,6 +46,9 @@ class Asked:
     def cut(self, ways: Sequence[tuple[int, int]]) -> None:
         self.log.append(("cut", self.now, ways))
 
+    def stall(self, held_ns: int, drain_ns: int) -> None:
+        self.log.append(("stall", self.now, held_ns, drain_ns))
+
     def heal(self) -> None:
         self.log.append(("heal", self.now))
 
@@ -67,6 +70,7 @@ def test_faults_reach_the_rule_and_down_nodes_are_asked_nothing() -> None:
         Event(NS, ScenarioFault.PARTITION, groups=((0,), (1,))),
         Event(NS + NS // 2, ScenarioFault.CUT, ways=((0, 1),)),
         Event(2 * NS, ScenarioFault.HEAL),
+        Event(2 * NS + NS // 2, ScenarioFault.STALL, duration_ns=NS, drain_ns=2 * NS),
         Event(3 * NS, ScenarioFault.CRASH, 1),
         Event(4 * NS, ScenarioFault.RESTART, 1),
         Event(5 * NS, ScenarioFault.SUSPEND, 0, duration_ns=NS),
@@ -79,6 +83,7 @@ def test_faults_reach_the_rule_and_down_nodes_are_asked_nothing() -> None:
         ("partition", NS, ((0,), (1,))),
         ("cut", NS + NS // 2, ((0, 1),)),
         ("heal", 2 * NS),
+        ("stall", 2 * NS + NS // 2, NS, 2 * NS),
         ("crash", 3 * NS, 1),
         ("restart", 4 * NS, 1),
         ("suspend", 5 * NS, 0, NS),

@@ -42,15 +42,15 @@ class RegionWorld:
         at: str = "",
         modes: dict[str, float] = PATIENT,
         mesh: MeshConfig | None = None,
-        spec: BucketSpec = SPEC,
+        redis: RedisConfig | None = None,
         **degradation: Any,
     ) -> AsyncIterator[Limiter]:
         """A node of a region, at the server of `at` where that is called otherwise."""
         limiter = Limiter(
-            [spec],
+            [SPEC],
             node=node or f"{region}-1",
             region=region,
-            redis=self.config(region, regions, at),
+            redis=redis or self.config(region, regions, at),
             consistency="strong",
             mesh=mesh,
             degradation=Degradation(modes=ControllerSettings(**modes), **degradation),  # type: ignore[arg-type]

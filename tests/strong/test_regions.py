@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,15 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from crdtbucket import InvalidSpec, Limiter, MeshConfig
+from crdtbucket import InvalidSpec, Limiter, MeshConfig, RedisConfig
 from crdtbucket.config import load_config
 from crdtbucket.doctor.diagnosis import Diagnosis
 from crdtbucket.doctor.redis_examination import examine_redis
 from crdtbucket.reconcile.asked_fleet import reconcile
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.redis.topology import SLOTS, slot
 from tests.mesh.network import eventually
+from tests.strong.redis_groups import cluster
 from tests.strong.redis_server import BOUND, PROGRAMS
-from tests.strong.regions import KEY, RegionWorld, region_world, state, take
+from tests.strong.regions import KEY, SPEC, RegionWorld, region_world, state, take
+from tests.strong.test_strong_bucket import EAGER, PATIENT
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
 
@@ -174,14 +179,9 @@ async def test_a_region_that_is_renamed_counts_nothing_twice() -> None:
 
 
 async def test_a_region_without_its_server_falls_back_and_settles() -> None:
-    modes = {
-        "stable_after": 0.1, "stable_after_failover": 0.1, "least_return_gap": 0.0,
-        "probe_interval": 0.02, "longest_probe_interval": 0.05, "latency_limit": 5.0,
-        "outage_after": 5.1,
-    }  # fmt: skip
     async with (
         region_world("eu", "us") as world,
-        world.opened("eu", modes=modes) as eu,
+        world.opened("eu", modes=EAGER) as eu,
         world.opened("us") as us,
     ):
         assert await take(eu, 5)
@@ -293,3 +293,72 @@ async def test_the_doctor_tells_of_each_region() -> None:
             assert "silent" in found["us"].text
         (missing,) = [one for one in await examine_redis(config, modes, 20.0) if one.text]
         assert (missing.level, "region is missing" in missing.text) == ("wrong", True)
+
+
+async def test_the_rights_that_are_told_are_all_that_a_user_needs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "modes.md").read_text()
+    for_all = re.search(r"An ACL user needs(.*?); in\s+a\s+cluster", text, re.DOTALL)
+    for_regions = re.search(r"a-redis-in-each-region\) (`GET`.*?)\.", text)
+    assert for_all is not None
+    assert for_regions is not None
+    pattern, *commands = re.findall(r"`([^`]+)`", for_all[1] + for_regions[1])
+    rights = [f"+{command.lower().replace(' ', '|')}" for command in commands]
+    async with region_world("eu", "us") as world, world.opened("us") as us:
+        server = world.servers["eu"]
+        server.call("ACL", "SETUSER", "limiter", "on", ">secret", f"~{pattern}", *rights)
+        config = replace(world.config("eu"), url=None, host=server.host, port=server.port,
+                         username="limiter", password="secret")  # fmt: skip
+        async with world.opened("eu", redis=config) as eu:
+            await eventually(lambda: state(eu, "us") == state(us, "eu") == "seen")
+            assert await take(us, 30)
+            await learned(world, eu, {"us-1": 30})
+            server.call("SCRIPT", "FLUSH")
+            assert await take(eu, 20)
+            (stats,) = eu.stats()["redis"].values()
+            assert (stats["failed"], stats["mode"]) == ({}, "strong")
+        found = await examine_redis(config, ControllerSettings(**PATIENT), 20.0, "eu")
+        assert [one for one in found if one.level == "wrong" and "rights" in one.subject] == []
+
+
+async def test_what_a_node_granted_without_its_server_is_settled_by_its_next_epoch(
+    tmp_path: Path,
+) -> None:
+    mesh = MeshConfig(listen="127.0.0.1:0", secret="0123456789abcdef", state_dir=str(tmp_path))
+    async with region_world("eu", "us") as world, world.opened("us") as us:
+        async with world.opened("eu", modes=EAGER, mesh=mesh) as eu:
+            assert await take(eu, 5)
+            await learned(world, us, {"eu-1": 5})
+            world.servers["eu"].stop()
+            await eventually(lambda: eu.bucket("b").mode == "fallback", 60)
+            assert await take(eu, 10)
+        world.servers["eu"].start()
+        async with world.opened("eu", modes=EAGER, mesh=mesh) as eu:
+            await world.settled(eu)
+            world.replicator.resend("eu")
+            for one in (eu, us):
+                await learned(world, one, {"eu-1": 15})
+
+
+async def test_each_primary_of_a_cluster_has_a_beat_of_its_own() -> None:
+    async with cluster() as nodes:
+        addresses = [f"{one.host}:{one.port}" for one in nodes]
+        redis = RedisConfig(
+            nodes=addresses, cluster=True, deadline=10.0, active_active=True, regions=("eu", "us")
+        )
+        modes = ControllerSettings(**PATIENT)
+        limiter = Limiter([SPEC], node="eu-1", region="eu", redis=redis, consistency="strong",
+                          degradation=Degradation(modes=modes))  # fmt: skip
+        async with limiter:
+            for number in range(12):  # on all primaries
+                assert await take(limiter, 200, f"tenant-{number}")
+                assert not await take(limiter, 1, f"tenant-{number}")
+
+            def beats() -> list[bytes]:
+                found = (one.call("KEYS", "*:beat@eu") for one in nodes)
+                return [keys[0] if keys else b"" for keys in found]
+
+            await eventually(lambda: all(beats()), 60)
+            assert state(limiter, "us") == "unknown"
+            assert len(set(beats())) == 3
+            owners = [slot(key) * 3 // SLOTS for key in beats()]
+            assert owners == [0, 1, 2]

@@ -101,7 +101,7 @@ cdef class _Nodes(_Definitions):
         self.t.nodes[node].connected = 0
 
     def set_last_seen(self, uint32_t node, int64_t at):
-        """Records that a complete round of `node` stood for the time `at` (receipt less half the round trip, local ns)."""
+        """Records that a complete round of `node` stood for the time `at` (receipt less its age, local ns)."""
         self.check_node(node)
         cdef node_t *n = &self.t.nodes[node]
         if at <= n.last_seen:

@@ -175,7 +175,7 @@ typedef struct {
 } definition_t;
 
 typedef struct {
-    /* Local ns, receipt of the newest complete round less half the round trip. */
+    /* Local ns, receipt of the newest complete round less its age. */
     int64_t last_seen;
     uint16_t origin; /* its running one */
     uint8_t known, connected, rated;

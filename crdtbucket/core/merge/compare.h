@@ -10,7 +10,7 @@
 typedef struct {
     uint32_t source; /* node that sent the frame */
     uint32_t source_origin;
-    int64_t at;  /* receipt less half the round trip, local ns */
+    int64_t at;  /* receipt less the age of the frame, local ns */
     int newer;   /* no later frame of this source was seen: its rates count */
     int joining; /* the source has no memory: answer what is held */
     /* The source knows the debts of the mesh, so its entries settle what is suspect here. */

@@ -96,7 +96,11 @@ class Admin:
         if self._config is None:
             raise Refusal(409, "this node was not started from a configuration file")
         found = await examine(
-            self._config, node=self._limiter.node, timeout=DOCTOR_STEP_S, running=True
+            self._config,
+            node=self._limiter.node,
+            region=self._limiter.region or None,
+            timeout=DOCTOR_STEP_S,
+            running=True,
         )
         checks = [one.as_dict() for one in found]
         return respond({"ok": all(one.level != "wrong" for one in found), "checks": checks})

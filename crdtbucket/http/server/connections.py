@@ -79,6 +79,8 @@ class Connections:
 
     def place_for(self, connection: ClientConnection) -> bool:
         """Whether the connection has a place among those that are served; takes a free one."""
+        if connection not in self.open:
+            return False  # it ended before the task that reads its first request began
         if connection.placed:
             return True
         address = connection.remote_address
@@ -139,7 +141,6 @@ class ClientConnection(web.RequestHandler):
         "_connections",
         "_pipe",
         "busy",
-        "by_unix_socket",
         "deadline_ns",
         "placed",
         "remote_address",
@@ -160,7 +161,6 @@ class ClientConnection(web.RequestHandler):
         self.busy = False
         self.placed = False
         """Whether it has a place among those that are served."""
-        self.by_unix_socket = False
         self.remote_address: str | None = None
         """The client's, None for one of this host: its services share one address."""
 
@@ -170,8 +170,8 @@ class ClientConnection(web.RequestHandler):
         super().connection_made(transport)
         # uvloop's transports are no subclass of asyncio's, though they have all of it.
         self._pipe = cast("asyncio.Transport", transport)
-        self.by_unix_socket = isinstance(transport.get_extra_info("sockname"), (str, bytes))
-        if not self.by_unix_socket:
+        by_unix_socket = isinstance(transport.get_extra_info("sockname"), (str, bytes))
+        if not by_unix_socket:
             peer = transport.get_extra_info("peername")
             self.remote_address = None if peer is None else _remote(peer[0])
         connections.joined(self)

@@ -200,7 +200,7 @@ class StatusReply(PeersReply):
         dict[str, RegionInfo], Field(description="The other regions of a replicated Redis.")
     ]
     region_conflict: Annotated[
-        bool, Field(description="Another server is used under the name of this region.")
+        bool, Field(description="Two servers have one region's name, or regions hash otherwise.")
     ]
     config: OwnConfigInfo
     rollout: RolloutReply | None = None

@@ -1,10 +1,12 @@
 """Notices a jump of the own clock by the peers' clocks, so that it is undone and no level moves.
 
-Each frame shows the sender's clock, and its delay only ever makes that look late; so the largest
-difference within a window is the truest. Clocks drift apart, by at most some hundred ppm each: that
-is followed, however long a peer was not heard. What moves by more than `JUMP_NS` beyond what a
-drift of `DRIFT_PPM` explains since the last comparison, on most links at once, was a jump of this
-node's clock; a clock that runs off faster than that is corrected in such steps, too.
+Each frame shows the sender's clock, to within half of the round trip that ends with it. Those with
+a round trip above `TRIP_NS` are left out, so that no delay passes for a jump. A delay makes the
+clock look late, so the largest difference within a window is the truest. Clocks drift apart, by at
+most some hundred ppm each: that is followed, however long a peer was not heard. What moves by more
+than `JUMP_NS` beyond what a drift of `DRIFT_PPM` explains since the last comparison, on most links
+at once, was a jump of this node's clock; a clock that runs off faster than that is corrected in
+such steps, too.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from statistics import median_low
 
 WINDOW_NS = 2_000_000_000
 JUMP_NS = 1_000_000_000
+TRIP_NS = JUMP_NS
+"""A comparison is off by half of this at most, and the difference of two by all of it."""
 DRIFT_PPM = 1_000
 """Two clocks may run apart by so much: each is off by 500 ppm at most."""
 MOST_NS = 2**58
@@ -44,10 +48,12 @@ class ClockOffset:
     unconfirmed: int = 0
     """Windows for which it has been so."""
 
-    def sample(self, ahead: int, now: int) -> None:
-        """Takes one frame's difference."""
-        if abs(ahead) > MOST_NS:
+    def sample(self, ahead: int, trip: int, now: int) -> None:
+        """Takes one frame: how far its time of sending is ahead of the time at which it came, and
+        the round trip that ends with it."""
+        if trip > TRIP_NS or abs(ahead) > MOST_NS:
             return
+        ahead += trip // 2
         if self.best is not None and not 0 <= now - self.since < WINDOW_NS:
             # What comes after a silence is in a window of its own, which is compared with this.
             self._compare()

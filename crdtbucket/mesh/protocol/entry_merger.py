@@ -66,7 +66,7 @@ class EntryMerger:
             resolved.origins,
             node=link.node,
             epoch=frame.epoch,
-            at=now - link.round_trip // 2,
+            at=now - link.age,
             newer=frame.seq > link.received.highest,
             joining=bool(frame.flags & wire.JOINING),
             relays=self._visibility.relay_mask(),

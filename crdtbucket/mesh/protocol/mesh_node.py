@@ -216,7 +216,7 @@ class MeshNode:
         frame = wire.decode(data)
         self.counters["frames"] += 1
         addressed = frame.to_epoch == self.table.epoch
-        if addressed and not link.measure(frame, now):
+        if not link.measure(frame, now, addressed=addressed):
             self.counters["stale"] += 1
             self._merger.merge_late(link, frame, now)
             return []
@@ -278,7 +278,7 @@ class MeshNode:
     def _complete_round(
         self, link: PeerState, frame: wire.Frame, addressed: bool, now: int
     ) -> None:
-        round_time = link.complete(frame, now - link.round_trip // 2)
+        round_time = link.complete(frame, now - link.age)
         if round_time is None:
             return
         link.round_gaps.add(now - link.round_time, now)

@@ -18,17 +18,21 @@ from crdtbucket.mesh.protocol.acknowledgements import NOTHING, Received, Sent, V
 from crdtbucket.mesh.protocol.clock_watch import ClockOffset
 from crdtbucket.mesh.protocol.ended_connection import EndedConnection
 from crdtbucket.mesh.protocol.roster import ResolvedTables
+from crdtbucket.mesh.protocol.travel_times import TravelTimes
 
 MAX_UNACKED = 4096
 """Frames whose acknowledgement is awaited; older ones count as lost."""
 NEVER = -(2**62)
 RECENT_FRAMES = 512
 """The entries of so many frames of a peer are remembered for a while."""
-STALE_NS = 5_000_000_000
-"""A frame whose round trip took longer says nothing about the present."""
-PAUSED_NS = 500_000_000
-"""A frame whose round trip took so much longer than usual says nothing about clocks: this node or
-the peer was paused, and where rounds are slow no other frame shows that."""
+LATE_NS = 5_000_000_000
+"""A frame that is older says nothing about the present."""
+MOST_HOLD_NS = 60_000_000_000
+"""A round trip that the peer interrupted for longer is not measured: its clock, which says for how
+long, runs apart from this one's. A peer that is not reached any more echoes the same for ever."""
+HELD_UP_NS = 500_000_000
+"""A frame whose round trip took so much longer than the smallest says nothing about the way: a link
+was held up, or this node or the peer was paused."""
 UNREACHED_NS = 1_000_000_000
 """When the newest frame that a peer has acknowledged is older than this and a round trip, frames
 may not be reaching it."""
@@ -72,6 +76,9 @@ class PeerState:
     """When that came."""
     round_trip: int = 0
     """Smoothed, ns; 0 while unknown."""
+    travel: TravelTimes = field(default_factory=TravelTimes)
+    age: int = 0
+    """How old its last frame was when it came."""
     clock: ClockOffset = field(default_factory=ClockOffset)
 
     round_sent: int = 0
@@ -81,7 +88,7 @@ class PeerState:
     round_parts: set[int] = field(default_factory=set)
     """The parts of that round that have arrived."""
     round_at: int = 0
-    """When the first of these came, less half the round trip."""
+    """When the first of these was sent, by their ages."""
     round_ages: tuple[tuple[int, int], ...] = ()
     """The ages that came with that round."""
     completed: int = 0
@@ -174,7 +181,7 @@ class PeerState:
         """A link was made again. The peer may be an image that was reverted, or a process that took
         over from another one. It counts frames, rounds and time from where it stands, so what it
         says now is no duplicate; nor does it have the tables that were acknowledged."""
-        self.received, self.echo = Received(), None
+        self.received, self.echo, self.travel = Received(), None, TravelTimes()
         self.round = self.completed = self.config_seq = self.tables_acked = 0
         self.round_parts = set()
 
@@ -221,25 +228,28 @@ class PeerState:
             self.sent.popitem(last=False)
         return self.seq
 
-    def measure(self, frame: wire.Frame, now: int) -> bool:
-        """Takes the round trip and the clock from a frame. Returns False when the frame was under
-        way for so long that it says nothing about the present."""
-        stale = paused = False
+    def measure(self, frame: wire.Frame, now: int, *, addressed: bool) -> bool:
+        """Takes the age of a frame, and, where it is addressed to the running epoch, the round trip
+        and the clock. Returns False when it is so old that it says nothing about the present."""
+        trip = self._trip(frame, now) if addressed else None
+        self.age = self.travel.age(frame.sent, trip, now)
+        if trip is not None:
+            if self.travel.is_usual(trip, HELD_UP_NS):
+                self.round_trip += (trip - self.round_trip) // 8 if self.round_trip else trip
+            self.clock.sample(frame.sent - now, trip, now)
+        if addressed and (self.echo is None or frame.sent > self.echo):
+            self.echo, self.echo_at = frame.sent, now
+        return self.age <= LATE_NS
+
+    def _trip(self, frame: wire.Frame, now: int) -> int | None:
+        """The round trip that ends with this frame, None when it does not show one."""
         if self.reached is None:
             self.reached = now
-        if frame.echo is not None:
-            self.reached = max(self.reached, frame.echo)
-            trip = now - frame.echo - frame.hold
-            stale = trip > STALE_NS
-            paused = trip - self.round_trip > PAUSED_NS
-            if 0 < trip <= STALE_NS:
-                longer = min(trip - self.round_trip, PAUSED_NS)  # or a pause would shift clocks
-                self.round_trip += longer // 8 if self.round_trip else trip
-        if not (stale or paused):
-            self.clock.sample(frame.sent - now + self.round_trip // 2, now)
-        if self.echo is None or frame.sent > self.echo:
-            self.echo, self.echo_at = frame.sent, now
-        return not stale
+        if frame.echo is None:
+            return None
+        self.reached = max(self.reached, frame.echo)
+        trip = now - frame.echo - frame.hold
+        return trip if trip > 0 and frame.hold <= MOST_HOLD_NS else None
 
     def complete(self, frame: wire.Frame, at: int) -> int | None:
         """Takes one part of a complete round. Returns None while others are missing, then the time

@@ -65,7 +65,7 @@ class AnnouncedTables:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame. Times are ns of the sender's clock; only differences on one clock are used."""
+    """One frame. Times are ns of the sender's clock, of which nobody else knows what it shows."""
 
     epoch: int
     to_epoch: int

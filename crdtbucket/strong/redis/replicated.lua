@@ -27,7 +27,8 @@ local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
 local BIRTH, TAKEN, REFUNDED, BASE, VERSION, HOME, FENCE, SEEN = 1, 2, 3, 4, 5, 6, 7, 8
 local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%d+)$'
 local LEVEL = '^(%d+) (%d+) (-?%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%S+) (%d+)|(.*)$'
-local NEAR, SLACK, GRACE, SLOT, TAU = 500000, 1000000, 1000000, 10000, 30000000 -- us
+local NEAR, SLACK, SLOT, TAU = 500000, 1000000, 10000, 30000000 -- us
+local GRACE, UNMERGED = 1000000, 10000000 -- us that credit is kept: after a merge, and without one
 local FARTHEST = 2 ^ 48 -- ns that one region is predicted to take: three days
 local FIRST_MS = 1577836800000 -- versions count from 2020
 
@@ -45,8 +46,8 @@ local function stamp_of(i)
   return tonumber(argv[17 + 3 * i])
 end
 
--- What is held: the level, and by owner the caller's record, or all of the level's generation.
--- Fields of an earlier one came back after a loss: they count as missing.
+-- What is held: the level, and by owner the caller's record, or all of the level's generation. What
+-- is of an earlier one, or newer than the level, came back after a loss: it counts as missing.
 
 local function read_level(where, text)
   local at_s, at_us, debt_s, debt_ns, rest, old_q, old_p, generation, version, sum, offered,
@@ -83,8 +84,14 @@ end
 local level = held[1] and read_level('field level', held[1])
 local generation = level and level.generation or format('%.0f', us)
 local records, stale, all = {}, {}, false
+
+local function read_own(name, text)
+  local one = read_record(name, text, generation)
+  return one and one[VERSION] <= level.version and one or nil
+end
+
 if level and held[2] then
-  records[owner] = read_record(owner, held[2], generation)
+  records[owner] = read_own(owner, held[2])
 end
 
 local function read_all()
@@ -96,9 +103,11 @@ local function read_all()
   for i = 1, #fields, 2 do
     local name = fields[i]
     if name ~= 'level' and name ~= 'peers' and not records[name] then
-      records[name] = level and read_record(name, fields[i + 1], generation)
-      if not records[name] then
-        records[name], stale[#stale + 1] = nil, name
+      local one = level and read_own(name, fields[i + 1])
+      if one then
+        records[name] = one
+      else
+        stale[#stale + 1] = name
       end
     end
   end
@@ -130,7 +139,7 @@ end
 -- was last heard of, and when that was last reckoned. It is added up call by call, at the share of
 -- the moment. The sum is credit: the level may be as far below 0.
 
-local far, silent, share, must_look = {}, {}, 1, false
+local far, silent, share = {}, {}, 1
 local credit, hold = 0, 0
 
 -- e^(-us / 30 s), nearly, and the same on every machine.
@@ -168,17 +177,10 @@ local forgotten = {}
 for i = 1, regions do
   local name, base, stamp = name_of(i), tonumber(argv[16 + 3 * i]), stamp_of(i)
   local late = stamp > 0 and to - base - stamp - NEAR or 0
-  if late > 0 then
-    local copy = copy_of(i)
-    if copy and copy.at > stamp and copy.at <= to - base + NEAR then
-      late = to - base - copy.at - NEAR -- the key overtook the beat
-      must_look = must_look or late <= 0
-    end
-    if late > 0 and forget > 0 and late > forget then
-      forgotten[name] = true
-    elseif late > 0 then
-      silent[name] = late
-    end
+  if late > 0 and forget > 0 and late > forget then
+    forgotten[name] = true
+  elseif late > 0 then
+    silent[name] = late
   end
 end
 
@@ -273,6 +275,14 @@ end
 
 local raised, created = {}, false
 
+local function size_of(list)
+  local size = 0
+  for _ in pairs(list) do
+    size = size + 1
+  end
+  return size
+end
+
 local function is_old(one)
   return one[SEEN] < now_s - argv[5] / 1000
 end
@@ -302,7 +312,7 @@ local function join(name, one)
   if grown or one[FENCE] > mine[FENCE] then
     mine[FENCE], raised[name] = max(mine[FENCE], one[FENCE]), mine
   end
-  -- what came by another way is predicted no longer
+  -- what is known now is predicted no longer
   local home = mine[HOME]
   if more > 0 and silent[home] and far[home] then
     far[home][1] = max(0, far[home][1] - floor(more * q / p))
@@ -328,15 +338,11 @@ local function stated_by(copy, stamp, merged)
   return its_s, its_ns, its_rest
 end
 
-local peers, heard, noted = {}, {}, false
+local peers, noted = {}, false
 
 local function merge_copy(i, copy)
   local from, merged = name_of(i), peers[name_of(i)]
   read_all()
-  local size = 0
-  for _ in pairs(records) do
-    size = size + 1
-  end
 
   -- Consistent: exactly the records of that level. Of another copy only what is held grows.
   local theirs, sum, consistent = {}, 0, true
@@ -353,6 +359,7 @@ local function merge_copy(i, copy)
     end
   end
   consistent = consistent and sum == copy.sum
+  local many = max(size_of(records), size_of(theirs)) > MANY -- then old records are forgotten
 
   local same = copy.q == argv[3] and copy.p == argv[4]
   local adopts = consistent and same and comparable
@@ -365,7 +372,7 @@ local function merge_copy(i, copy)
   for name, one in pairs(theirs) do
     local mine = records[name]
     local is_new = not mine or one[BIRTH] > mine[BIRTH]
-    if not is_new or consistent and (mine or size <= MANY or not is_old(one)) then
+    if not is_new or consistent and (mine or not many or not is_old(one)) then
       local more = join(name, one)
       local list = is_new and strange or brings
       list[#list + 1] = more
@@ -417,12 +424,15 @@ local function merge_copy(i, copy)
     end
   end
   if consistent then
-    peers[from], heard[from], noted = {copy.version, copy.at}, true, true
+    peers[from], noted = {copy.version, copy.at}, true
+    if far[from] and not silent[from] then
+      far[from][2] = min(far[from][2], us - UNMERGED + GRACE)
+    end
   end
 end
 
 -- The others are looked at once in each slot of 10 ms.
-local due = regions > 0 and (must_look or not level or floor(us / SLOT) ~= floor(level.at / SLOT))
+local due = regions > 0 and (not level or floor(us / SLOT) ~= floor(level.at / SLOT))
 if due then
   local made, list = match(held[3] or '', '^(%d+)(.*)$')
   if level and made == generation then
@@ -432,9 +442,7 @@ if due then
   end
   for i = 1, regions do
     local copy, merged = copy_of(i), peers[name_of(i)]
-    if not copy or merged and merged[1] == copy.version and merged[2] == copy.at then
-      heard[name_of(i)] = true
-    else
+    if copy and not (merged and merged[1] == copy.version and merged[2] == copy.at) then
       merge_copy(i, copy)
     end
   end
@@ -516,9 +524,9 @@ else
   end
 end
 
--- The credit for a region goes a second after it is back, and only once its key has been merged.
+-- The credit for a region that is back goes a second after its key was merged: beats overtake keys.
 for name, one in pairs(far) do
-  if not silent[name] and heard[name] and us - one[2] > GRACE then
+  if not silent[name] and us - one[2] > UNMERGED then
     far[name] = nil
   end
 end
@@ -580,13 +588,9 @@ if (level or next(raised)) and (due or changed or next(raised)) then
   for _, name in ipairs(stale) do
     gone[#gone + 1] = not raised[name] and name or nil
   end
-  if created then
-    local size = 0
-    for _ in pairs(records) do
-      size = size + 1
-    end
+  if created and size_of(records) > MANY then
     for name, one in pairs(records) do
-      if size > MANY and is_old(one) and not raised[name] then
+      if is_old(one) and not raised[name] then
         sum, gone[#gone + 1], records[name] = sum - one[VERSION], name, nil
       end
     end

@@ -8,7 +8,8 @@ from crdtbucket.base.address import Address
 from crdtbucket.strong.redis.resp import RedisErrorReply
 
 NEEDED = (
-    "EVALSHA, EVAL, SCRIPT LOAD, HGETALL, HMGET, HLEN, HSET, HDEL, PEXPIRE, TIME, INFO and PING"
+    "EVALSHA, EVAL, SCRIPT LOAD, HGETALL, HMGET, HLEN, HSET, HDEL, PEXPIRE, TIME, INFO and PING, "
+    "with a Redis in each region also GET, SET and HGET"
 )
 """The commands that a limiter needs; one that a script runs needs a right of its own."""
 _COMMAND = re.compile(r"run the '([A-Za-z|_-]{1,40})' command")

@@ -238,6 +238,20 @@ def test_one_address_has_a_share_of_the_places(share: int, each: int) -> None:
     assert server.place_for(greedy[-1])
 
 
+def test_a_connection_that_is_gone_takes_no_place() -> None:
+    """Its first request may be read only after it has ended: a task of its own reads it."""
+    server: Any = connections.Connections(ServeSettings(max_connections_per_address=1))
+    address = "192.0.2.1"
+    first, second, third = (FakeConnection(address) for _ in range(3))
+    server.joined(first)
+    server.joined(second)  # surplus
+    server.left(second)
+    server.left(first)
+    assert not server.place_for(second)
+    server.joined(third)
+    assert third.placed
+
+
 def test_services_of_this_host_may_have_all_places() -> None:
     server: Any = connections.Connections(ServeSettings(max_connections=4))
     mine = [FakeConnection(None) for _ in range(5)]

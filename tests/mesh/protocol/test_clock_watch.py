@@ -31,7 +31,7 @@ def feed(
         now = start + step * STEP
         for number, offset in enumerate(offsets):
             delay = delays[(step + number) % len(delays)] * MS
-            offset.sample(40 * MS - delay - own, now + own)
+            offset.sample(40 * MS - delay - own, 0, now + own)
     return start + steps * STEP
 
 
@@ -69,7 +69,7 @@ def test_a_burst_of_late_frames_after_a_pause_is_no_jump() -> None:
     at = feed(offsets, 0, 50)
     for offset in offsets:  # three seconds of frames, all read at once
         for step in range(30):
-            offset.sample(step * STEP - 3_000 * MS, at + 3_000 * MS)
+            offset.sample(step * STEP - 3_000 * MS, 0, at + 3_000 * MS)
     feed(offsets, at + 3_000 * MS, 50)
     assert jump(offsets) == 0
 
@@ -92,7 +92,7 @@ def drifted(offsets: list[ClockOffset], start: int, seconds: int, ppm: int) -> t
     for now in range(start, start + seconds * 1_000 * MS, STEP):
         own = now * ppm // 1_000_000
         for offset in offsets:
-            offset.sample(-40 * MS - own + undone, now + own)
+            offset.sample(-40 * MS - own + undone, 0, now + own)
         by = jump(offsets)
         undone += by
         if by:
@@ -122,7 +122,7 @@ def test_a_jump_beside_a_drift_is_one(by: int) -> None:
     for now in range(at, at + 6_000 * MS, STEP):
         own = now * 400 // 1_000_000 + by
         for offset in offsets:
-            offset.sample(-40 * MS - own, now + own)
+            offset.sample(-40 * MS - own, 0, now + own)
     assert abs(jump(offsets) - by) < 10 * MS
 
 
@@ -167,10 +167,10 @@ def test_nonsense_is_no_clock() -> None:
         offset = ClockOffset()
         at = feed([offset], 0, 50)
         for step in range(100):
-            offset.sample(extreme, at + step * STEP)
+            offset.sample(extreme, 0, at + step * STEP)
         assert jump([offset]) == 0
         first = ClockOffset()
         for step in range(50):
-            first.sample(extreme, step * STEP)
+            first.sample(extreme, 0, step * STEP)
         feed([first], 50 * STEP, 50)
         assert jump([first]) == 0

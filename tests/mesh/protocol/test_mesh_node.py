@@ -271,11 +271,11 @@ def test_the_younger_of_two_with_one_name_tells_its_owner() -> None:
 
 
 def test_what_was_too_long_under_way_counts_on_columns_that_are_held() -> None:
-    """A link on which every round trip takes eight seconds."""
+    """A link on which every frame takes six seconds."""
     mesh = mesh_of(2)
     mesh["A"].take("b", "k", 10)
     mesh.advance(1.0)
-    mesh.change_network(latency=4.0)
+    mesh.change_network(latency=6.0)
     mesh.advance(20.0)
     mesh["A"].take("b", "k", 30)
     mesh["A"].take("b", "late", 30)
@@ -284,6 +284,7 @@ def test_what_was_too_long_under_way_counts_on_columns_that_are_held() -> None:
     assert mesh["B"].columns("b", "k") == {"A": (40, 0)}
     assert mesh["B"].peek("b", "k").remaining == 60
     assert mesh["B"].columns("b", "late") == {}
+    assert mesh["B"].node.members.lags(local(mesh, "B"))["A"][0] > 20 * 10**9  # no round counts
     mesh.change_network(latency=0.01)
     mesh.advance(12.0)
     assert mesh["B"].columns("b", "late") == {"A": (30, 0)}

@@ -12,7 +12,13 @@ from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.acknowledgements import Received, Sent, VersionRanges
 from crdtbucket.mesh.protocol.clock_watch import jump
-from crdtbucket.mesh.protocol.peer_state import MAX_UNACKED, PAUSED_NS, STALE_NS, PeerState
+from crdtbucket.mesh.protocol.peer_state import (
+    HELD_UP_NS,
+    LATE_NS,
+    MAX_UNACKED,
+    MOST_HOLD_NS,
+    PeerState,
+)
 
 INFO = NodeInfo("peer", "region", 7, "", 0)
 FRAME = wire.Frame(epoch=7, to_epoch=1, seq=1, sent=0)
@@ -140,38 +146,76 @@ def test_a_link_made_again_takes_the_peers_numbers_from_anywhere() -> None:
     peer.acknowledge(frame(ack=1))
     peer.received.add(100)
     assert peer.complete(frame(round=50, parts=1), 1) == 1
-    peer.measure(frame(sent=10**9), 5)
+    measure(peer, 5, sent=10**9)
     peer.renumber()
     assert not peer.received.seen(3)
     assert peer.complete(frame(round=2, parts=1), 2) == 2
-    peer.measure(frame(sent=7), 9)
+    measure(peer, 9, sent=7)
     assert (peer.echo, peer.echo_at) == (7, 9)
+    assert peer.age == 0  # by the clock of the one before it would be a second old
     assert peer.acked.prefix == 9
 
 
 # ---- round trips ----
 
 
+DRIFT_NS = LATE_NS // 900
+"""So much of what is late may be drift."""
+
+
+def measure(peer: PeerState, now: int, *, addressed: bool = True, **values: int) -> bool:
+    return peer.measure(frame(**values), now, addressed=addressed)
+
+
 def test_round_trips_are_smoothed_and_the_hold_is_not_theirs() -> None:
     peer = link()
-    assert peer.measure(frame(echo=100, hold=30), 150)
+    assert measure(peer, 150, echo=100, hold=30)
     assert peer.round_trip == 20
-    assert peer.measure(frame(echo=200, hold=0), 300)
+    assert measure(peer, 300, echo=200)
     assert peer.round_trip == 20 + 80 // 8
 
 
-def test_a_pause_hardly_moves_the_round_trip() -> None:
+def test_a_frame_that_was_held_up_moves_no_round_trip() -> None:
     peer = link()
-    for trip in (40_000_000, 4_900_000_000, 3_900_000_000, 2_900_000_000, 1_900_000_000):
-        peer.measure(frame(echo=0, hold=0), trip)
-    assert peer.round_trip <= 40_000_000 + 4 * PAUSED_NS // 8
+    for trip in (40_000_000, 4_900_000_000, 3_900_000_000, 40_000_000 + HELD_UP_NS + 1):
+        measure(peer, trip, echo=0)
+    assert peer.round_trip == 40_000_000
+    measure(peer, 40_000_000 + HELD_UP_NS, echo=0)
+    assert peer.round_trip == 40_000_000 + HELD_UP_NS // 8
 
 
-@pytest.mark.parametrize(("trip", "fresh"), [(STALE_NS, True), (STALE_NS + 1, False)])
-def test_a_frame_that_took_too_long_says_nothing(trip: int, fresh: bool) -> None:
+def test_a_round_trip_that_was_interrupted_for_long_is_none() -> None:
+    """The peer is not reached any more, and its clock has drifted since."""
     peer = link()
-    assert peer.measure(frame(echo=0, hold=77), trip + 77) == fresh
-    assert peer.round_trip == (trip if fresh else 0)
+    now = MOST_HOLD_NS + 20
+    assert measure(peer, now, sent=now, echo=0, hold=MOST_HOLD_NS)
+    assert measure(peer, 2 * now, sent=2 * now, echo=0, hold=MOST_HOLD_NS + 1)
+    assert peer.round_trip == 20
+
+
+@pytest.mark.parametrize(("age", "fresh"), [(LATE_NS, True), (LATE_NS + 2 * DRIFT_NS, False)])
+@pytest.mark.parametrize("addressed", [True, False])
+def test_a_frame_that_is_too_old_says_nothing(age: int, fresh: bool, addressed: bool) -> None:
+    peer = link()
+    measure(peer, 10, sent=10, echo=0, addressed=addressed)
+    half = 5 if addressed else 0  # nobody else's round trip is this one's
+    assert measure(peer, 20 + age - half, sent=20, echo=0, addressed=addressed) == fresh
+    assert age - DRIFT_NS <= peer.age <= age
+
+
+def test_a_frame_is_as_late_as_it_is_itself_and_not_as_the_way_there_was() -> None:
+    """This node's frames were held, and the peer's were not."""
+    peer = link()
+    measure(peer, 40, sent=0, echo=0)
+    assert measure(peer, 9 * 10**9 + 40, sent=9 * 10**9, echo=0)
+    assert peer.age == 20
+
+
+def test_links_that_were_slow_from_the_beginning_are_too_old() -> None:
+    """The smallest round trip shows it."""
+    peer = link()
+    for sent in range(0, 10**10, 10**9):
+        assert not measure(peer, sent + 6 * 10**9, sent=sent, echo=sent - 6 * 10**9)
 
 
 def test_a_frame_that_was_held_up_says_nothing_of_clocks() -> None:
@@ -179,15 +223,24 @@ def test_a_frame_that_was_held_up_says_nothing_of_clocks() -> None:
     peer, interval = link(), 10 * 10**9
     for now in range(interval, 7 * interval, interval):
         late = 3 * 10**9 if now == 4 * interval else 0
-        assert peer.measure(frame(sent=now, echo=now, hold=0), now + 40 + late)
+        assert measure(peer, now + 40 + late, sent=now, echo=now)
         assert jump([peer.clock, peer.clock]) == 0
     assert peer.clock.moved == 0
+
+
+def test_links_that_drain_from_the_beginning_are_no_jump() -> None:
+    """Each frame is a little less late than the one before, there and back."""
+    peer = link()
+    for now in range(0, 20 * 10**9, 10**8):
+        late = max(0, 10 * 10**9 - now)
+        measure(peer, now + late + 40, sent=now, echo=now - late)
+        assert jump([peer.clock, peer.clock]) == 0
 
 
 def test_the_echo_is_the_newest_time_sent() -> None:
     peer = link()
     for sent, now in ((5, 10), (3, 20), (6, 30)):
-        peer.measure(frame(sent=sent), now)
+        measure(peer, now, sent=sent)
     assert (peer.echo, peer.echo_at) == (6, 30)
 
 

@@ -153,7 +153,7 @@ def test_every_frame_carries_what_was_received(acknowledged: bool) -> None:
     if acknowledged:
         sender.link.received.add(4)
         sender.link.received.add(6)
-        sender.link.measure(wire.Frame(epoch=9, to_epoch=7, seq=6, sent=55), 0)
+        sender.link.measure(wire.Frame(epoch=9, to_epoch=7, seq=6, sent=55), 0, addressed=True)
     (frame,) = sender.round()
     assert (frame.ack, frame.ack_bits) == ((6, 0b10) if acknowledged else (0, 0))
     assert (frame.echo, frame.hold) == ((55, 1) if acknowledged else (None, 0))

@@ -12,6 +12,7 @@ from crdtbucket.base.address import Address
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.strong.redis.region_claim import RegionClaim
+from crdtbucket.strong.redis.replicated import Regions
 from tests.strong.redis_server import PROGRAMS, Server
 
 NS = 1_000_000_000
@@ -34,8 +35,8 @@ async def connected(server: Server) -> AsyncIterator[RedisConnection]:
         connection.abort()
 
 
-def claim(table: Table) -> RegionClaim:
-    return RegionClaim("crdtbucket:", b"eu", table)
+def claim(table: Table, region: str = "eu") -> RegionClaim:
+    return RegionClaim("crdtbucket:", Regions(region, ["eu", "us"]), table)
 
 
 async def test_servers_that_overwrite_each_other_are_told(
@@ -67,7 +68,8 @@ async def test_a_restart_and_an_old_copy_are_no_second_server(shared: Server) ->
         for run_id in ("a", "a", "b", "b", "c"):  # the processes of a region follow one another
             await one.make(connection, run_id)
             await other.make(connection, run_id)
-        shared.call("SET", "crdtbucket:server@eu", "b")  # an old copy came back
+        old = shared.call("GET", "crdtbucket:{server}@eu").replace(b"c", b"b", 1)
+        shared.call("SET", "crdtbucket:{server}@eu", old)  # an old copy came back
         await one.make(connection, "c")
         await one.make(connection, "c")
         assert (one.conflict, other.conflict) == ("", "")
@@ -77,4 +79,19 @@ async def test_a_server_that_does_not_say_which_it_is_is_not_claimed(shared: Ser
     async with connected(shared) as connection:
         one = claim(Table(max_keys=16, virtual=True))
         await one.make(connection, None)
-        assert shared.call("EXISTS", "crdtbucket:server@eu") == 0
+        assert shared.call("EXISTS", "crdtbucket:{server}@eu") == 0
+
+
+async def test_regions_that_hash_keys_otherwise_are_told(shared: Server) -> None:
+    async with connected(shared) as connection:
+        eu = claim(Table(max_keys=16, virtual=True, hash_key=b"a" * 16))
+        us = claim(Table(max_keys=16, virtual=True, hash_key=b"b" * 16), "us")
+        for _ in range(2):
+            await eu.make(connection, "a" * 40)
+            await us.make(connection, "b" * 40)
+        assert "region 'us' hash keys of buckets otherwise" in eu.conflict
+        assert "region 'eu'" in us.conflict
+        us = claim(Table(max_keys=16, virtual=True, hash_key=b"a" * 16), "us")
+        await us.make(connection, "b" * 40)
+        await eu.make(connection, "a" * 40)
+        assert (eu.conflict, us.conflict) == ("", "")

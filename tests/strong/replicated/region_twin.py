@@ -18,7 +18,8 @@ from crdtbucket.strong.redis.script import Column, ScriptAnswer, ScriptCall, Scr
 NS = 10**9
 MANY = 64
 LONGEST_NS = 2**62 // NS * NS
-NEAR_US, SLACK_US, GRACE_US, SLOT_US, TAU_US = 500_000, 1_000_000, 1_000_000, 10_000, 30_000_000
+NEAR_US, SLACK_US, SLOT_US, TAU_US = 500_000, 1_000_000, 10_000, 30_000_000
+GRACE_US, UNMERGED_US = 1_000_000, 10_000_000
 FARTHEST_NS = 2**48
 FIRST_MS = 1_577_836_800_000
 LEVEL, PEERS = b"level", b"peers"
@@ -38,7 +39,7 @@ class Record(NamedTuple):
 
 class Level(NamedTuple):
     at_us: int
-    debt: Fraction
+    debt: int | Fraction
     q: int
     p: int
     generation: int
@@ -86,7 +87,6 @@ class Rules:
     has_reserve: bool = True
     counts_relayed: bool = True
     keeps_credit: bool = True
-    keys_are_stamps: bool = True
     bounds_other_definitions: bool = True
 
 
@@ -101,14 +101,19 @@ def rate(tokens: float, born: int, at: int) -> float:
     return tokens / (TAU_US / 1000000 * (1 - decay(max(at - born, 500000))))
 
 
-def rescaled(debt: Fraction, old: tuple[int, int], new: tuple[int, int]) -> Fraction:
+def rescaled(debt: int | Fraction, old: tuple[int, int], new: tuple[int, int]) -> int:
     """As many tokens of debt at another rate, in the doubles of the script."""
     s, left = divmod(debt, NS)
     ns = left.__floor__()
     rest = (left - ns) * old[1]
     tokens = (float(s) * NS + ns + float(rest) / old[1]) / (old[0] / old[1])
     up = 1 if tokens < 0 else 1 + 2.0**-49
-    return Fraction(math.ceil(tokens * (new[0] / new[1]) * up))
+    return math.ceil(tokens * (new[0] / new[1]) * up)
+
+
+def exact(q: int, p: int) -> int | Fraction:
+    """The time of a token in ns; whole numbers are much quicker than fractions."""
+    return q if p == 1 else Fraction(q, p)
 
 
 def value(x: Record | Column) -> int:
@@ -135,9 +140,9 @@ class Run:
     known: Mapping[bytes, Known] = field(default_factory=dict)
     forget_us: int = 0
     rules: Rules = field(default_factory=Rules)
-    forgiven: int = 0
-    """Tokens that a caller brought and that were not charged."""
-    credit: Fraction = Fraction(0)
+    forgiven: int | Fraction = 0
+    """The time of tokens that a caller brought and that were not charged."""
+    credit: int = 0
     """The most that the debt was allowed to be below 0."""
 
     def of(self, held: Hash) -> tuple[ScriptAnswer, Hash | None]:
@@ -158,7 +163,7 @@ class Run:
     def _read(self, held: Hash) -> None:
         made = self.arguments
         self.region, self.others = made.regions.own, made.regions.others
-        self.emission = Fraction(made.q, made.p)
+        self.emission = exact(made.q, made.p)
         self.unit = float(made.q) / float(made.p)
         self.most = self.emission * (made.capacity + made.max_debt)
         self.level: Level | None = held.get(LEVEL)
@@ -170,6 +175,7 @@ class Run:
             if owner in (LEVEL, PEERS):
                 continue
             current = level is not None and record.generation == level.generation
+            current = current and record.version <= level.version
             if current or (level is not None and not self.rules.looks_at_generations):
                 self.records[owner] = record
             else:
@@ -181,7 +187,7 @@ class Run:
         self.created = self.changed = False
         self.comparable = True
         self.elapsed, self.offered = 0, 0.0
-        self.debt = Fraction(0)
+        self.debt = 0
         if level:
             self.elapsed = max(0, self.now_us - level.at_us)
             self.changed = self.now_us < level.at_us
@@ -191,7 +197,7 @@ class Run:
                 self.debt = rescaled(self.debt, (level.q, level.p), (made.q, made.p))
             self.offered = level.offered * decay(self.elapsed)
 
-    def _clamped(self, debt: Fraction) -> Fraction:
+    def _clamped(self, debt: int | Fraction) -> int | Fraction:
         return min(max(debt, -self.floor), self.most)
 
     # ---- prediction ----
@@ -202,7 +208,6 @@ class Run:
         for name, used, when in level.far if level else ():
             self.far[name] = [self._converted(used), min(now, when)]
         self.silent: dict[bytes, int] = {}
-        self.must_look = False
         self.share = 1.0
         forgotten = self._late_regions() if self.rules.predicts else set()
         if self.silent:
@@ -231,12 +236,6 @@ class Run:
         for name in self.others:
             base, stamp = self.known.get(name, Known())
             late = to - base - stamp - NEAR_US if stamp else 0
-            if late <= 0:
-                continue
-            copy = self.copies.get(name, {}).get(LEVEL)
-            if copy and self.rules.keys_are_stamps and stamp < copy.at_us <= to - base + NEAR_US:
-                late = to - base - copy.at_us - NEAR_US
-                self.must_look = self.must_look or late <= 0
             if late > 0 and 0 < self.forget_us < late:
                 forgotten.add(name)
             elif late > 0:
@@ -269,7 +268,7 @@ class Run:
                 self.far[name] = [min(FARTHEST_NS, grown), now]
 
     def _set_floor(self) -> None:
-        self.floor = Fraction(sum(used for used, _ in self.far.values()))
+        self.floor = sum(used for used, _ in self.far.values())
         self.hold = sum(used for name, (used, _) in self.far.items() if name in self.silent)
         self.credit = max(self.credit, self.floor)
 
@@ -278,11 +277,8 @@ class Run:
     def _look(self, held: Hash) -> None:
         level, now = self.level, self.now_us
         self.peers: dict[bytes, tuple[int, int]] = {}
-        self.heard: set[bytes] = set()
         self.noted = False
-        self.due = bool(self.others) and (
-            self.must_look or level is None or now // SLOT_US != level.at_us // SLOT_US
-        )
+        self.due = bool(self.others) and (level is None or now // SLOT_US != level.at_us // SLOT_US)
         if not self.due:
             return
         peers: Peers | None = held.get(PEERS)
@@ -291,9 +287,7 @@ class Run:
         for name in self.others:
             copy = self.copies.get(name, {})
             its: Level | None = copy.get(LEVEL)
-            if its is None or self.peers.get(name) == (its.version, its.at_us):
-                self.heard.add(name)
-            else:
+            if its and self.peers.get(name) != (its.version, its.at_us):
                 self._merge(name, copy, its)
 
     def _merge(self, name: bytes, copy: Hash, its: Level) -> None:
@@ -326,8 +320,10 @@ class Run:
         self.debt = debt
         if consistent or rules.notes_torn_copies:
             self.peers[name] = its.version, its.at_us
-            self.heard.add(name)
             self.noted = True
+            if name in self.far and name not in self.silent:
+                back = self.now_us - UNMERGED_US + GRACE_US
+                self.far[name][1] = min(self.far[name][1], back)
 
     def _records_of(self, copy: Hash, its: Level) -> tuple[dict[bytes, Record], bool]:
         """The records of a copy's generation, and whether they are those of its level."""
@@ -345,13 +341,13 @@ class Run:
         self, theirs: dict[bytes, Record], consistent: bool
     ) -> tuple[int, int, int, set[bytes]]:
         """Tokens of known and of new columns, those of regions with credit, and these regions."""
-        size = len(self.records)
+        many = max(len(self.records), len(theirs)) > MANY
         brings = strange = from_silent = 0
         kept_for = set()
         for owner, record in theirs.items():
             mine = self.records.get(owner)
             is_new = mine is None or record.birth > mine.birth
-            left_out = mine is None and size > MANY and self._is_old(record)
+            left_out = mine is None and many and self._is_old(record)
             if is_new and (not consistent or left_out):
                 continue
             more = self._join(owner, record)
@@ -365,14 +361,14 @@ class Run:
                 kept_for.add(home)
         return brings, strange, from_silent, kept_for
 
-    def _stated(self, its: Level, stamp: int, merged: tuple[int, int] | None) -> Fraction:
+    def _stated(self, its: Level, stamp: int, merged: tuple[int, int] | None) -> int | Fraction:
         age = stamp - its.at_us - SLACK_US
         if self.rules.ages_by_own_clock:
             age, stamp = self.now_us - its.at_us, 1
         back = merged is not None and its.at_us < merged[1] and self.rules.keeps_order
         if stamp and age > 0 and not back and self.rules.ages:
-            return max(Fraction(0), its.debt - age * 1000)
-        return max(Fraction(0), its.debt)
+            return max(0, its.debt - age * 1000)
+        return max(0, its.debt)
 
     def _is_old(self, record: Record) -> bool:
         retention = Fraction(self.arguments.retention_ms, 1000)
@@ -434,11 +430,12 @@ class Run:
                 self.debt = self._clamped(self.debt + token * brought)
             elif column.taken + column.refunded > 0:
                 self._join(call.owner, column)
-                self._forgive(call.owner, brought)
+                self._set_base(call.owner, brought)
+                self.forgiven = token * brought
         else:
             self._hear_all(column)
         for name, (_, when) in list(self.far.items()):
-            gone = self.now_us - when > GRACE_US and name in self.heard
+            gone = self.now_us - when > UNMERGED_US
             if name not in self.silent and (gone or not self.rules.keeps_credit):
                 del self.far[name]
         self._set_floor()
@@ -465,9 +462,10 @@ class Run:
                 more = self._join(owner, one)
                 charged = min(more, left)
                 left -= charged
-                self._forgive(owner, more - charged)
+                self._set_base(owner, more - charged)
                 strange += more
-        stated = Fraction(call.debt_ns)
+        stated = call.debt_ns
+        self.forgiven = max(0, token * strange - stated)
         debt = self._clamped(self.debt + token * brings)
         debt = min(self._clamped(debt + token * strange), self._clamped(debt + stated))
         if self.comparable and self.rules.adopts:
@@ -476,16 +474,15 @@ class Run:
             debt = min(debt, adopted)
         self.debt = debt
 
-    def _forgive(self, owner: bytes, tokens: int) -> None:
-        self.forgiven += tokens
+    def _set_base(self, owner: bytes, tokens: int) -> None:
         if self.rules.writes_bases:
             self.records[owner] = self.records[owner]._replace(base=tokens)
 
     # ---- the decision ----
 
-    def _passes(self, debt: Fraction) -> bool:
+    def _passes(self, debt: int | Fraction) -> bool:
         token = self.emission
-        over = max(Fraction(0), debt) + token * self.call.cost - token * self.arguments.capacity
+        over = max(0, debt) + token * self.call.cost - token * self.arguments.capacity
         return math.floor(over) <= 0
 
     def _decide(self) -> ScriptStatus:

@@ -1,0 +1,62 @@
+"""How old a frame is when it comes: how late it is, and half of the smallest round trip.
+
+A link or an engine in between may hold frames and hand them on late. A round trip does not show
+which half of it was late, and half of a smoothed one is a guess. What is late shows by itself: the
+two clocks stay at the same distance, so a frame is later than the quickest one of the last minute
+by as much as (receipt - sent) is larger. Only what the quickest frame took cannot be known from one
+direction; it is taken for half of the smallest round trip.
+"""
+
+from __future__ import annotations
+
+from crdtbucket.mesh.protocol.clock_watch import DRIFT_PPM, MOST_NS
+
+HALF_WINDOW_NS = 30_000_000_000
+"""The smallest number of this half minute and of the one before counts. Time in which no frame came
+is in neither: after a long silence the first frames may be late, and must not be judged by
+themselves."""
+
+
+class _Least:
+    """The smallest number of the last two half windows in which there were any."""
+
+    def __init__(self) -> None:
+        self._here: int | None = None
+        self._before: int | None = None
+        self._since = 0
+
+    def add(self, number: int, now: int) -> int:
+        """Takes a number into account, and returns the smallest."""
+        if self._here is None or not 0 <= now - self._since < HALF_WINDOW_NS:
+            self._before, self._here, self._since = self._here, number, now
+        self._here = min(self._here, number)
+        return self._here if self._before is None else min(self._here, self._before)
+
+
+class TravelTimes:
+    """The travel times of the frames of one peer on one connection. Times are ns."""
+
+    def __init__(self) -> None:
+        self._offset, self._trip = _Least(), _Least()
+        self._least_trip = 0
+
+    def age(self, sent: int, trip: int | None, now: int) -> int:
+        """The age of a frame that comes now and was sent at `sent` of the peer's clock. `trip`: the
+        round trip that ends with it, None where it says nothing of one. No frame is older than
+        that: it began later. So a clock that jumps makes nobody's frames old."""
+        late = 0
+        if abs(now - sent) <= MOST_NS:
+            # Two clocks may run apart: what was smallest then may be larger by now.
+            drift = now * DRIFT_PPM // 1_000_000
+            late = now - sent - drift - self._offset.add(now - sent - drift, now)
+        if trip is None:
+            return late + self._least_trip // 2
+        self._least_trip = self._trip.add(trip, now)
+        return min(late + self._least_trip // 2, trip)
+
+    def is_usual(self, trip: int, by: int) -> bool:
+        """Whether this round trip is at most `by` longer than the smallest."""
+        return trip - self._least_trip <= by
+
+
+__all__ = ["HALF_WINDOW_NS", "TravelTimes"]

@@ -1,0 +1,136 @@
+"""How old a frame is, by the clocks of two nodes that agree in nothing but their pace."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from crdtbucket.mesh.protocol.travel_times import HALF_WINDOW_NS, TravelTimes
+
+MS = 1_000_000
+SECOND = 1_000 * MS
+STEP = 100 * MS
+
+
+class Pair:
+    """A peer whose clock is ahead, and runs fast; frames take as long as a test says."""
+
+    def __init__(self, ahead: int = 0, ppm: int = 0) -> None:
+        self.travel, self.ahead, self.ppm = TravelTimes(), ahead, ppm
+
+    def frame(self, at: int, back: int, there: int | None = None) -> int:
+        """The age of a frame that comes at `at`, after so long; `there`: of the frame before it in
+        the round trip, None for none."""
+        sent = at - back
+        trip = None if there is None else there + back
+        return self.travel.age(sent + self.ahead + sent * self.ppm // 1_000_000, trip, at)
+
+    def steady(self, start: int, seconds: int, back: int = 40 * MS) -> int:
+        """Frames each 100 ms; returns the time after."""
+        for at in range(start, start + seconds * SECOND, STEP):
+            self.frame(at, back, 40 * MS)
+        return start + seconds * SECOND
+
+
+AHEADS = [0, 3600 * SECOND, -3600 * SECOND]
+
+
+@pytest.mark.parametrize("ahead", AHEADS)
+def test_before_a_round_trip_the_first_frame_is_no_older_than_the_quickest(ahead: int) -> None:
+    pair = Pair(ahead)
+    assert pair.frame(SECOND, 70 * MS) == 0
+    assert pair.frame(2 * SECOND, 90 * MS) == pytest.approx(20 * MS, abs=2 * MS)
+    assert pair.frame(3 * SECOND, 40 * MS) == 0
+
+
+@pytest.mark.parametrize("ahead", AHEADS)
+@pytest.mark.parametrize("late", [0, 1, 500, 2_900, 8_000])
+def test_what_is_late_is_so_much_older(ahead: int, late: int) -> None:
+    pair = Pair(ahead)
+    at = pair.steady(0, 5)
+    age = pair.frame(at + late * MS, (40 + late) * MS, 40 * MS)
+    assert age == pytest.approx((40 + late) * MS, abs=10 * MS)
+
+
+def test_the_way_there_makes_nothing_older() -> None:
+    """Half of the round trip would be a second and a half."""
+    pair = Pair()
+    at = pair.steady(0, 5)
+    assert pair.frame(at, 40 * MS, 3 * SECOND) == 40 * MS
+
+
+def test_links_that_drain() -> None:
+    pair = Pair()
+    at = pair.steady(0, 5)
+    for passed in range(0, 6 * SECOND, STEP):
+        late = 3 * SECOND - passed // 2
+        age = pair.frame(at + passed, 40 * MS + late, 40 * MS + late)
+        assert age == pytest.approx(40 * MS + late, abs=15 * MS)
+
+
+@pytest.mark.parametrize("ppm", [-1_000, -400, -16, 16, 400, 1_000])
+def test_a_drift_of_a_thousandth_makes_nothing_late(ppm: int) -> None:
+    """A millisecond a minute, which is 17 millionths, would make each frame of two clocks 400 ppm
+    apart 12 to 24 ms late."""
+    pair = Pair(ppm=ppm)
+    for at in range(0, 300 * SECOND, STEP):
+        age = pair.frame(at, 40 * MS, 40 * MS)
+        assert age == pytest.approx(40 * MS, abs=MS // 2)
+
+
+@pytest.mark.parametrize("ppm", [-400, 400])
+def test_a_long_silence_is_no_window(ppm: int) -> None:
+    """The first frames after it are late, and must not be measured by themselves."""
+    pair = Pair(ppm=ppm)
+    at = pair.steady(0, 100) + 300 * SECOND
+    drifted = 320 * SECOND * 1_400 // 1_000_000
+    for passed in range(0, HALF_WINDOW_NS // 2, STEP):
+        age = pair.frame(at + passed, 3 * SECOND, 40 * MS)
+        assert 3 * SECOND - drifted <= age <= 3 * SECOND + 40 * MS
+
+
+def test_a_way_that_became_longer_is_not_late_for_ever() -> None:
+    pair = Pair()
+    at = pair.steady(0, 100)
+    assert pair.frame(at, 240 * MS, 40 * MS) > 200 * MS
+    at = pair.steady(at, 2 * HALF_WINDOW_NS // SECOND, 240 * MS)
+    assert pair.frame(at, 240 * MS, 40 * MS) == 140 * MS
+
+
+@pytest.mark.parametrize("by", [-3600 * SECOND, -2 * SECOND, 2 * SECOND, 3600 * SECOND])
+def test_no_frame_is_older_than_the_round_trip_that_ends_with_it(by: int) -> None:
+    """The peer's clock jumps: it sends nothing from the past."""
+    pair = Pair()
+    at = pair.steady(0, 100)
+    pair.ahead += by
+    for passed in range(0, 100 * SECOND, STEP):
+        assert 40 * MS <= pair.frame(at + passed, 40 * MS, 40 * MS) <= 80 * MS
+
+
+def test_nonsense_moves_nothing() -> None:
+    pair = Pair()
+    at = pair.steady(0, 5)
+    for sent in (2**63 - 1, -(2**63)):
+        assert pair.travel.age(sent, None, at) == 40 * MS
+    assert pair.frame(at, 540 * MS, 40 * MS) == pytest.approx(540 * MS, abs=10 * MS)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_age_is_off_by_what_the_quickest_frames_took_at_most(seed: int) -> None:
+    """Any delays on ways of any length, any offset and drift, and any pauses in between."""
+    rng = random.Random(seed)
+    pair, at = Pair(rng.randrange(-(10**15), 10**15), rng.randrange(-1_000, 1_000)), 0
+    there, back = rng.randrange(1, 400) * MS, rng.randrange(1, 400) * MS
+    pair.frame(at, back, there)
+    for _ in range(500):
+        gap = rng.choice([10 * MS, STEP, 10 * SECOND])
+        at += gap
+        late = rng.choice([0, 0, rng.randrange(5 * SECOND)])
+        after = rng.choice([0, rng.randrange(5 * SECOND)])
+        age, true = pair.frame(at, back + late, there + after), back + late
+        if not late and not after:
+            assert abs(age - true) <= max(there, back)
+        since = 2 * (2 * HALF_WINDOW_NS + 10 * SECOND) // 1_000
+        assert true - age <= max(there, back) + since
+        assert age <= true + there + after

@@ -1,0 +1,64 @@
+"""Links and engines that hold frames and hand them on late: news is as old as it is."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from crdtbucket.mesh.protocol.peer_state import UNREACHED_NS
+from crdtbucket.spec.bucket_spec import BucketSpec
+from tests.simulated.meshes import NAMES, drive, mesh_of, total
+
+SPEC = BucketSpec("b", 500, 100)
+
+
+@pytest.mark.parametrize("drain", [0.0, 3.0, 6.0])
+def test_late_news_in_overload_admits_the_limit(drain: float) -> None:
+    mesh = mesh_of(3, SPEC, latency=0.08)
+    demand = dict.fromkeys(NAMES[:3], 2.0 * 100 / 3)
+    drive(mesh, demand, 10.0)
+    mesh.stall(3.0, drain)
+    result = drive(mesh, demand, 3.0 + drain)
+    given = total(result) / (100 * (3.0 + drain))
+    assert 0.9 <= given <= 1.05, result
+    assert max(starved for _, _, starved in result.values()) <= 1.0
+    assert total(drive(mesh, demand, 10.0)) == pytest.approx(1000, rel=0.03)
+
+
+@pytest.mark.parametrize("held", [3.0, 8.0])
+@pytest.mark.parametrize("drain", [0.0, 6.0])
+def test_late_news_under_a_light_load_denies_nothing(held: float, drain: float) -> None:
+    mesh = mesh_of(3, SPEC)
+    demand = dict.fromkeys(NAMES[:3], 0.6 * 100 / 3)
+    drive(mesh, demand, 10.0)
+    mesh.stall(held, drain)
+    for _, denied, _ in drive(mesh, demand, held + drain + 20.0).values():
+        assert denied == 0
+
+
+@pytest.mark.parametrize("at", [0.0, 5.0])
+@pytest.mark.parametrize(("held", "drain"), [(8.0, 0.0), (8.0, 8.0), (8.0, 16.0)])
+def test_late_frames_are_no_jump_of_a_clock(
+    at: float, held: float, drain: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the first round trip as well."""
+    mesh = mesh_of(3, SPEC, latency=0.15)
+    mesh.advance(at)
+    mesh.stall(held, drain)
+    mesh.advance(held + drain + 20.0)
+    assert "clock jumped" not in caplog.text
+
+
+@pytest.mark.parametrize("source", ["A", "B"])
+def test_one_way_that_stalls_makes_nothing_older_on_the_other(source: str) -> None:
+    most = 0.2 + UNREACHED_NS / 1e9  # who acknowledges nothing is told all but once in that time
+    mesh = mesh_of(3, SPEC)
+    mesh.advance(5.0)
+    mesh.stall(3.0, 6.0, *((source, other) for other in NAMES[:3] if other != source))
+    for _ in range(90):
+        mesh.advance(0.1)
+        for here, there in itertools.permutations(NAMES[:3], 2):
+            node = mesh[here]
+            lag = node.node.members.lags(node.local_ns(mesh.now_ns))[there][0] / 1e9
+            assert lag <= most or there == source, (here, there, lag)
