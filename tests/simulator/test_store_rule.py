@@ -44,6 +44,26 @@ def test_every_member_ends_with_what_every_region_has_admitted(regions: int) -> 
     assert min(run.admitted) > 0
 
 
+def test_what_was_taken_in_a_cut_arrives_when_it_is_healed_and_not_before() -> None:
+    rule = ReplicatedStore(REPLICATED)
+    rule.start(ALL_SCENARIOS["balanced"](SMALL, 1.0), SMALL)
+
+    def taken_by_the_first(node: int) -> int:
+        rule.advance(rule.now + 10**9)
+        assert rule.offer(node, 1, 1) == 1
+        entry = read_entry(rule.fields(node, KEY))
+        assert entry is not None
+        return sum(one.taken for owner, one in entry.records.items() if owner.endswith(b"-1"))
+
+    assert taken_by_the_first(0) == 1
+    rule.advance(rule.now + 10**9)
+    rule.partition([[0], [1]])
+    assert taken_by_the_first(0) == 2
+    assert taken_by_the_first(1) == 1
+    rule.heal()
+    assert taken_by_the_first(1) == 2
+
+
 def test_no_copy_passes_and_the_limit_is_kept_by_what_the_others_are_taken_to_use() -> None:
     kept, lost = run_of("apart-60s", 0.5), run_of("apart-60s", 0.5, NO_CREDIT)
     assert kept.offered == lost.offered
