@@ -68,10 +68,11 @@ def test_no_copy_passes_and_the_limit_is_kept_by_what_the_others_are_taken_to_us
     kept, lost = run_of("apart-60s", 0.5), run_of("apart-60s", 0.5, NO_CREDIT)
     assert kept.offered == lost.offered
     assert kept.ratio == pytest.approx(1.0, abs=0.01)
-    assert kept.excess_percent < 40
-    assert kept.dark_seconds < 2
+    # A small bucket: rates of a few calls a second are known to some per cent.
+    assert kept.excess_percent < 80
+    assert kept.dark_seconds < 4
     assert lost.excess_percent > 300
-    assert lost.dark_seconds > 4
+    assert lost.dark_seconds > 4.5
 
 
 @pytest.mark.parametrize(
