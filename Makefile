@@ -1,7 +1,7 @@
 # Everything is set up in .venv on demand; stamp files make a second run cost nothing.
 #   make demo    three regions on this machine, one limit
-#   make test    the quick tests, 3 minutes (installs redis-server, and fetches promtool, when they
-#                are missing and nobody's password is needed; without a Redis its tests are skipped)
+#   make test    the quick tests, 3 minutes (installs redis-server, and fetches promtool and nats-server,
+#                when they are missing and nobody's password is needed; without one its tests are skipped)
 #   make check   all the other tests, and bugs planted in the code, which the tests must find
 #                (ONE_IN=4 plants a quarter of them)
 #   make bench   speed, memory and accuracy against the other limiters: a short pass, under 5 minutes
@@ -50,7 +50,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check bench bench-report bench-page soak chaos fuzz docs docs-architecture docs-figures \
-  docs-scaling lint types format redis promtool wrk clang clean
+  docs-scaling lint types format redis nats promtool wrk clang clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -58,10 +58,10 @@ help:
 demo: $(STAMPS)/base
 	$(BIN)/crdtbucket demo
 
-test: $(STAMPS)/dev redis promtool
+test: $(STAMPS)/dev redis nats promtool
 	$(PYTEST) -m "not slow"
 
-check: $(STAMPS)/dev redis promtool wrk
+check: $(STAMPS)/dev redis nats promtool wrk
 	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
 	$(PYTEST) -m slow
 
@@ -136,9 +136,10 @@ $(STAMPS)/base: $(STAMPS)/tools $(NATIVE) pyproject.toml
 	$(PIP) install --no-build-isolation --editable '.[cli]'
 	@touch $@
 
-$(STAMPS)/dev: $(STAMPS)/base
+# All of `base` and more: each installation compiles the core.
+$(STAMPS)/dev: $(STAMPS)/tools $(NATIVE) pyproject.toml
 	$(PIP) install --no-build-isolation --editable '.[dev]'
-	@touch $@
+	@touch $(STAMPS)/base $@
 
 $(STAMPS)/bench: $(STAMPS)/base
 	$(PIP) install --no-build-isolation --editable '.[bench]'
@@ -172,14 +173,21 @@ clang: $(STAMPS)/dev
 	$(call installed,libFuzzer,There is no clang with libFuzzer: install it$(comma) or do without: make fuzz CLANG=no,1,clang \
 	  libclang-rt-$$(apt-cache depends clang | sed -n 's/ *Depends: clang-\([0-9]*\)$$/\1/p')-dev); }
 
-# One file out of Debian's package, which needs no rights. Without it the tests of the alerts are skipped.
+# One program out of the Debian package $(2) (or $(3)), at $(4) in it: fetching needs no rights.
+define fetched
+if command -v $(1) >/dev/null || test -x /usr/sbin/$(1) || test -x $(BIN)/$(1); then exit 0; fi; \
+	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd "$$dir" && echo "fetching $(1)" && \
+	{ apt-get update -qq; apt-get download -qq $(2) || apt-get download -qq $(3); } >/dev/null 2>&1; \
+	dpkg-deb --fsys-tarfile "$$dir"/*.deb 2>/dev/null | tar -x ./$(4)/$(1) 2>/dev/null; \
+	mv $(4)/$(1) "$(CURDIR)/$(BIN)/$(1)" 2>/dev/null || \
+	echo "There is no $(1), and none can be fetched: its tests will be skipped."
+endef
+
 promtool: $(STAMPS)/venv
-	@if command -v promtool >/dev/null || test -x $(BIN)/promtool; then exit 0; fi; \
-	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd "$$dir" && echo "fetching promtool" && \
-	{ apt-get update -qq; apt-get download -qq promtool || apt-get download -qq prometheus; } >/dev/null 2>&1; \
-	dpkg-deb --fsys-tarfile "$$dir"/*.deb 2>/dev/null | tar -x ./usr/bin/promtool 2>/dev/null; \
-	mv usr/bin/promtool "$(CURDIR)/$(BIN)/promtool" 2>/dev/null || \
-	echo "There is no promtool, and none can be fetched: the tests of the alerts will be skipped."
+	@$(call fetched,promtool,promtool,prometheus,usr/bin)
+
+nats: $(STAMPS)/venv
+	@$(call fetched,nats-server,nats-server,nats-server,usr/sbin)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info crdtbucket/_core.c crdtbucket/_core.*.so

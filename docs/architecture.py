@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tests.test_exports import MODULES, ROOT, imports
@@ -13,6 +13,14 @@ BEGIN = "<!-- house, written by docs/architecture.py -->\n"
 END = "<!-- end of house -->\n"
 GROUND = ("base", "spec", "errors")
 """What every side may use is not drawn: its arrows would hide the others."""
+
+BOTH_WAYS = """\
+Some folders point at each other, and no two modules do. The layers are those of modules: a folder
+has all that belongs to its subject, and some of that is low (a rule, a plan, the base of a class),
+while the rest brings everything together. These do, and by these modules:
+
+| folders | the first uses of the second | the second uses of the first |
+|---|---|---|"""
 
 
 def folder(module: str) -> str:
@@ -25,31 +33,42 @@ def folder(module: str) -> str:
     return "/".join(parts) or "crdtbucket"
 
 
-def arrows() -> dict[str, set[str]]:
-    """Which folders use which others, those on the ground left out."""
-    found: dict[str, set[str]] = {}
+def arrows() -> dict[str, dict[str, set[str]]]:
+    """Which folders use which others, and which modules of them; those on the ground left out."""
+    found: dict[str, dict[str, set[str]]] = {}
     for module, path in MODULES.items():
-        used = found.setdefault(folder(module), set())
+        used = found.setdefault(folder(module), {})
         for other in imports(path):
-            if other in MODULES and other != "crdtbucket":
-                used.add(folder(other))
-    for name in (*GROUND, "crdtbucket"):
-        found.pop(name, None)
-    return {name: used - {name, *GROUND, "crdtbucket"} for name, used in found.items()}
+            if other in MODULES and folder(other) not in (folder(module), *GROUND, "crdtbucket"):
+                used.setdefault(folder(other), set()).add(other.rpartition(".")[2])
+    return {name: used for name, used in found.items() if name not in (*GROUND, "crdtbucket")}
 
 
-def reachable(found: dict[str, set[str]], start: str) -> set[str]:
+def both_ways(found: dict[str, dict[str, set[str]]]) -> Iterator[str]:
+    """Rows of folders that use each other, with the modules that each uses of the other."""
+    for one in sorted(found):
+        for two in sorted(found[one]):
+            if one < two and one in found.get(two, {}):
+                there, back = (
+                    ", ".join(f"`{name}`" for name in sorted(names))
+                    for names in (found[one][two], found[two][one])
+                )
+                yield f"| `{one}` and `{two}` | {there} | {back} |"
+
+
+def reachable(found: Mapping[str, Iterable[str]], start: str) -> set[str]:
     """All that a folder uses, through others as well."""
     seen: set[str] = set()
     new = [start]
     while new:
-        for other in found[new.pop()] - seen:
-            seen.add(other)
-            new.append(other)
+        for other in found[new.pop()]:
+            if other not in seen:
+                seen.add(other)
+                new.append(other)
     return seen
 
 
-def fewest(found: dict[str, set[str]]) -> Iterator[tuple[str, str]]:
+def fewest(found: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str]]:
     """The arrows without those that follow from others: A to C, where A uses B and B uses C."""
     kept = {name: set(used) for name, used in found.items()}
     for name in sorted(kept):
@@ -82,7 +101,9 @@ def house() -> str:
     lines = [f"    {drawn(a)} --> {drawn(b)}" for a, b in fewest(found)]
     rows = [f"| `{name}` | {purpose(name)} |" for name in sorted({*found, *GROUND})]
     table = "\n".join(("| folder | what it is |", "|---|---|", *rows))
-    return "```mermaid\nflowchart TD\n" + "\n".join(lines) + f"\n```\n\n{table}\n"
+    circles = "\n".join((BOTH_WAYS, *both_ways(found)))
+    drawing = "\n".join(("```mermaid", "flowchart TD", *lines, "```"))
+    return f"{drawing}\n\n{table}\n\n{circles}\n"
 
 
 def written(page: str) -> str:

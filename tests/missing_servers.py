@@ -1,4 +1,4 @@
-"""Tests that need a real Redis are skipped where none is installed, and counted at the end."""
+"""Tests that need a real Redis or NATS are skipped where none is installed, and counted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from tests.strong.redis_server import NotInstalled
 
-REASONS = ("redis-server", "empty parameter set")
-"""What the reason of such a skip contains; the second one is for a test of each kind of server."""
+REASONS = ("redis-server", "nats-server", "empty parameter set")
+"""What the reason of such a skip contains; the last one is for a test of each kind of server."""
 
 
 class MissingServers:
@@ -38,5 +38,5 @@ class MissingServers:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.skipped:
-            told = f"{self.skipped} tests were skipped because no redis-server is installed: "
-            terminalreporter.write_line(told + "run `make redis`, or install it", yellow=True)
+            told = f"{self.skipped} tests were skipped because a server is not installed: "
+            terminalreporter.write_line(told + "run `make redis nats`, or install it", yellow=True)

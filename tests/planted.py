@@ -1489,6 +1489,27 @@ MUTATIONS = (
         suite("doctor/test_mesh_examination", "run_apart"),
     ),
     Mutation(
+        "a_frame_of_an_engine_opens_twice",
+        "mesh/links",
+        "number = max(number, _COUNTER.unpack_from(data)[0])",
+        "number = _COUNTER.unpack_from(data)[0]",
+        suite("mesh/links/test_session", "lose_frames"),
+    ),
+    Mutation(
+        "any_name_may_stand_in_a_subject",
+        "mesh/links",
+        'if channel.peer_name not in ("", peer.name):',
+        "if not channel.lossy:",
+        suite("mesh/engines/test_engine_transport", "not_the_one_of_the_subject"),
+    ),
+    Mutation(
+        "nobody_behind_a_broken_gateway_has_ended",
+        "mesh/engines",
+        "            elif here and now - channel.heard_at <= self._recent_s:",
+        "            else:",
+        suite("mesh/engines/test_engine_transport", "no_end"),
+    ),
+    Mutation(
         "a_kick_while_the_store_is_asked_is_forgotten",
         "strong",
         "                line.expect_kick()\n"

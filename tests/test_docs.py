@@ -48,6 +48,8 @@ from crdtbucket._core import Table
 from crdtbucket.cli.commands import cli
 from crdtbucket.cli.config_command import config
 from crdtbucket.limiter import housekeeping, waiting
+from crdtbucket.mesh.links import counters, handshake, session
+from crdtbucket.mesh.links.link import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
 from crdtbucket.mesh.protocol import (
     anti_entropy,
     gossip,
@@ -61,14 +63,8 @@ from crdtbucket.mesh.protocol import (
     pruning,
     wire,
 )
-from crdtbucket.mesh.transport import (
-    admission,
-    counters,
-    discovery,
-    mesh_network,
-    session,
-)
-from crdtbucket.mesh.transport.peer_connection import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
+from crdtbucket.mesh.sockets import admission, discovery
+from crdtbucket.mesh.transport import mesh_network
 from crdtbucket.reconcile import findings
 from crdtbucket.simulator.outcome_report import COLUMNS
 from crdtbucket.simulator.rule_catalogue import RULES
@@ -79,8 +75,8 @@ from crdtbucket.strong.controller import mode_controller, outage, webhook
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis import registry
 from crdtbucket.strong.strong_bucket import StrongBucket
+from tests.http.test_workers import SERVERS
 from tests.strong.redis_server import Server, free_port
-from tests.test_workers import SERVERS
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY", "CODE_OF_CONDUCT")
@@ -680,7 +676,7 @@ TOLD = [
     ("wire.md", f"one frame holds and about {observers.SLICE:,};"),
     ("wire.md", f"At most {mesh_network.MAX_OBSERVERS} observers"),
     ("wire.md", f"silent for {mesh_network.OBSERVER_SILENT_S:g} s is hung up on"),
-    ("security.md", f"{admission.HANDSHAKE_S:g} s, {admission.MAX_UNPROVEN_BYTES // 1024} KiB"),
+    ("security.md", f"{handshake.HANDSHAKE_S:g} s, {admission.MAX_UNPROVEN_BYTES // 1024} KiB"),
     (
         "security.md",
         f"{admission.MAX_UNPROVEN}, and {admission.MAX_UNPROVEN_PER_ADDRESS} from one IPv4",

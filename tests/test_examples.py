@@ -98,7 +98,7 @@ def test_functions_are_limited() -> None:
 def test_every_example_is_run() -> None:
     here = Path(__file__).read_text()
     of_frameworks = (Path(__file__).parent / "http/test_examples.py").read_text()
-    of_workers = (Path(__file__).parent / "test_workers.py").read_text()
+    of_workers = (Path(__file__).parent / "http" / "test_workers.py").read_text()
     programs = {path.name for path in EXAMPLES.glob("*.py")}
     assert programs
     for name in programs:

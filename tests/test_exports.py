@@ -24,12 +24,14 @@ MODULES = {
 LAYERS = [
     "errors base spec.mode",
     "spec _core http.fields",
-    """mesh.protocol mesh.node_info mesh.mesh_config mesh.snapshot mesh.state_dir
-    config rollout.staged
+    """mesh.protocol mesh.node_info mesh.engine_settings mesh.mesh_config mesh.snapshot
+    mesh.state_dir config rollout.staged
     strong reconcile.merging reconcile.findings""",
-    """limiter.background rollout.watching shared metrics mesh.transport strong.redis.access
-    strong.redis.login strong.redis.redis_connection strong.redis.topology strong.redis.locator
-    strong.redis.registry strong.redis.region_claim strong.redis.server_facts strong.region_watch
+    """limiter.background rollout.watching shared metrics
+    mesh.links mesh.sockets mesh.engines mesh.transport
+    strong.redis.access strong.redis.login strong.redis.redis_connection strong.redis.topology
+    strong.redis.locator strong.redis.registry strong.redis.region_claim
+    strong.redis.server_facts strong.region_watch
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
     strong.endpoint_health strong.endpoints strong.look_timer strong.resync strong.room_queue
     strong.server_link strong.store strong.supervisor strong.threads

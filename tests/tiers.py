@@ -18,8 +18,12 @@ SLOW = (
     "tests/demo/test_strong_demo.py",
     "tests/deploy/test_containers.py::test_the_regions",
     "tests/deploy/test_deploy.py::test_a_rule_that_is_wrong_fails_its_test",
+    "tests/http/test_workers.py",
+    "tests/mesh/engines/test_engine_chaos.py",
+    "tests/model/test_model.py::test_planted_bug_is_found[SnapshotAdoptsOutright-history_costs_nothing]",
     "tests/native/",
     "tests/rollout/test_rollout_store.py",
+    "tests/shared/test_restarts.py",
     "tests/simulated/test_deaths.py",
     "tests/simulated/test_demand.py::test_nobody_waits_long_while_a_storm_begins",
     "tests/simulated/test_demand.py::test_small_buckets_deny_no_light_load",
@@ -41,18 +45,16 @@ SLOW = (
     "tests/test_compositions.py::test_cell",
     "tests/test_compositions.py::test_what_is_forgotten_is_seen",
     "tests/test_docs.py::test_the_site_is_built",
-    "tests/test_model.py::test_planted_bug_is_found[SnapshotAdoptsOutright-history_costs_nothing]",
     "tests/test_packaging.py::test_a_wheel_has",
     "tests/test_packaging.py::test_an_sdist_has",
     "tests/test_real_processes.py",
-    "tests/test_restarts.py",
     "tests/test_walk.py::test_the_walk",
-    "tests/test_workers.py",
 )
 """Beginnings of the names of tests."""
 STILL_FAST = (
-    "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports[take_many]",
     "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports[convergence]",
+    "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports[take_many]",
+    "tests/http/test_workers.py::test_a_limit_is_one_limit_however_many_workers_serve[gunicorn-2]",
     "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound[partition-30s]",
     "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound[cut-way-crdt",
     "tests/strong/test_chaos.py::test_after_a_fault_of_the_replication_every_member_holds_what_was_consumed[torn]",
@@ -60,11 +62,11 @@ STILL_FAST = (
     "tests/strong/test_chaos.py::test_what_other_processes_took",
     "tests/test_compositions.py::test_cell[mesh-clean_restart]",
     "tests/test_compositions.py::test_cell[strong_shared-killed_and_restarted]",
-    "tests/test_workers.py::test_a_limit_is_one_limit_however_many_workers_serve[gunicorn-2]",
 )
 """Samples of the slow ones, so that `make test` touches every surface."""
 SLOW_TIMEOUT_S = 900
 OF_THE_MACHINE = {
+    "NatsServer",
     "Server",
     "ThreadPoolExecutor",
     "fake",

@@ -147,6 +147,18 @@ class MeshSection(Section):
 
     settings = MeshConfig
 
+    transport: Literal["sockets", "nats", "redis"] | None = None
+    """what carries frames: WebSockets between nodes (`sockets`), or a message engine that all
+    connect with, [`nats` or `redis`](transports.md)"""
+    servers: Addresses | None = None
+    """the engine's: a list, or text with commas, of nats://host:port (tls:// with TLS); or one
+    redis://host:port (rediss:// with TLS)"""
+    credentials: SecretText | None = Field(default=None, repr=False)
+    """lets this node into the engine: `user:password`, a token, or the text of a .creds file"""
+    subject_prefix: str | None = None
+    """begins the subjects at an engine: letters, digits, - and _"""
+    mesh_name: str | None = None
+    """tells this mesh from others on one engine: letters, digits, - and _"""
     listen: str | None = None
     """where peers connect; see [MeshConfig](api.md#meshconfig) for this and the rest"""
     advertise: str | None = None

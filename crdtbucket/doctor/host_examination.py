@@ -35,7 +35,8 @@ async def examine_host(
     found = [_port(address) for address in listen]
     mesh = config.mesh
     if mesh is not None:
-        found.append(await _mesh_port(config, mesh, timeout, running=running))
+        if mesh.transport == "sockets":
+            found.append(await _mesh_port(config, mesh, timeout, running=running))
         if mesh.state_dir is not None:
             found.append(_folder(os.fspath(mesh.state_dir)))
     needed = memory_needed(config)

@@ -16,8 +16,8 @@ from crdtbucket.doctor.diagnosis import Diagnosis, Level, note, ok, wrong
 from crdtbucket.doctor.reach import reach
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig, split_address
-from crdtbucket.mesh.transport.discovery import resolve_all
-from crdtbucket.mesh.transport.mesh_tls import dialer_context
+from crdtbucket.mesh.sockets.discovery import resolve_all
+from crdtbucket.mesh.sockets.mesh_tls import dialer_context
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode, Observer
 

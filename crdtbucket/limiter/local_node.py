@@ -73,15 +73,15 @@ class LocalNode:
         mesh = self.identity.mesh
         return mesh is not None and mesh.state_dir is not None
 
-    def tell(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
-        """Peers are told from now on that this configuration is run (version, hash, stage), and how
-        far its roll-out is."""
+    def advertise(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
+        """Advertises to the peers, from now on, which configuration runs here (version, hash,
+        stage), and how far its roll-out is."""
         self._running, self._position = running, position
         if self.machine is not None:
             self.machine.advertise(running, row_of(position))
 
-    def service(self, hear: Callable[[tuple[int, int, int, int, int]], None]) -> Service | None:
-        """What is to run for the mesh; None without one. `hear` is told how far a version is at a
+    def service(self, receive: Callable[[tuple[int, int, int, int, int]], None]) -> Service | None:
+        """What is to run for the mesh; None without one. `receive` gets how far a version is at a
         peer. Raises `MeshError` for a state directory that cannot be used."""
         config, file = self.identity.mesh, self._file
         if config is None:
@@ -90,7 +90,7 @@ class LocalNode:
         from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 
         def make() -> MeshNetwork:
-            protocol = self._protocol(config, hear)
+            protocol = self._protocol(config, receive)
             mesh = MeshNetwork(
                 protocol,
                 config,
@@ -193,7 +193,7 @@ class LocalNode:
             leader_view.publish(self._table, mesh_stats(mesh, machine, now), machine.fleet(now))
 
     def _protocol(
-        self, config: MeshConfig, hear: Callable[[tuple[int, int, int, int, int]], None]
+        self, config: MeshConfig, receive: Callable[[tuple[int, int, int, int, int]], None]
     ) -> MeshNode:
         from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
@@ -207,7 +207,7 @@ class LocalNode:
             address=config.advertise or "",
             handoff=handoff,
         )
-        node.subscribe(refusal=self._refused, rollout=hear)
+        node.subscribe(refusal=self._refused, rollout=receive)
         node.advertise(self._running, row_of(self._position))
         self.machine = node
         if config.state_dir is not None:

@@ -166,7 +166,7 @@ class Runtime:
     def _services(self) -> list[Service]:
         """What is to run beside the decisions, in the order of its start."""
         services: list[Service] = []
-        mesh = self._node.service(self._rolling.hear)
+        mesh = self._node.service(self._rolling.receive)
         if mesh is not None:
             services.append(mesh)
         if self._strong is not None:

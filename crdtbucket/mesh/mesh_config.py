@@ -11,6 +11,7 @@ from typing import Literal
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.setting_checks import key_pair_problem, seconds_problem, whole_problem
 from crdtbucket.errors import ConfigError, MeshError, Problem
+from crdtbucket.mesh.engine_settings import engine_problems
 
 Secret = str | bytes
 DNS_PREFIX = "dns+"
@@ -28,6 +29,18 @@ class MeshConfig:
     reach, or a peer on another machine, while nothing authenticates them.
     """
 
+    transport: Literal["sockets", "nats", "redis"] = "sockets"
+    """What carries frames: WebSockets between nodes, or a message engine that all connect with."""
+    servers: Sequence[str] = ()
+    """Servers of the engine: "nats://host:4222" (tls:// with TLS), any of which will do; or one
+    "redis://host:6379" (rediss:// with TLS)."""
+    credentials: str | None = field(default=None, repr=False)
+    """What lets this node into the engine: "user:password"; for NATS also a token, or the text of
+    a .creds file, for Redis also a password alone."""
+    subject_prefix: str = "cb"
+    """Begins the subjects of all meshes on an engine: letters, digits, - and _."""
+    mesh_name: str = "mesh"
+    """Tells this mesh from others on one engine: letters, digits, - and _."""
     listen: str = "127.0.0.1:7946"
     """Where peers connect, "host:port"; port 0 takes a free one."""
     advertise: str | None = None
@@ -68,18 +81,25 @@ class MeshConfig:
 
     def __post_init__(self) -> None:
         # Lists become tuples, so that a frozen value really is one.
-        if not isinstance(self.peers, str):
-            object.__setattr__(self, "peers", tuple(self.peers))
+        for name in ("peers", "servers"):
+            if not isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.secret is not None and not isinstance(self.secret, (str, bytes)):
             object.__setattr__(self, "secret", tuple(self.secret))
         problems = [
             *self._address_problems(),
+            *engine_problems(self),
             *self._secret_problems(),
             *self._tls_problems(),
             *self._number_problems(),
         ]
         if problems:
             raise ConfigError(problems)
+        if self.transport != "sockets" and not self.secrets:
+            raise MeshError(
+                f"mesh.transport is {self.transport}, where others may publish too, and nothing "
+                "authenticates nodes: set mesh.secret"
+            )
         if not (self.secrets or self.mutual_tls):
             self._refuse_strangers()
 
@@ -91,6 +111,11 @@ class MeshConfig:
             return ()
         several = (given,) if isinstance(given, (str, bytes)) else given
         return tuple(_as_bytes(one) for one in several)
+
+    @property
+    def expected_peers(self) -> int:
+        """How many peers to expect from the first; on an engine there may be one."""
+        return len(self.peers) if self.transport == "sockets" else 1
 
     @property
     def mutual_tls(self) -> bool:
@@ -159,7 +184,8 @@ class MeshConfig:
 
     def _tls_problems(self) -> Iterator[Problem]:
         yield from key_pair_problem("mesh", self.tls_cert, self.tls_key)
-        if self.tls_ca is not None and self.tls_cert is None and self.tls_key is None:
+        alone = self.tls_ca is not None and self.tls_cert is None and self.tls_key is None
+        if alone and self.transport == "sockets":
             yield _problem("tls_cert", "is missing", "mutual TLS needs tls_cert and tls_key too")
 
     def _number_problems(self) -> Iterator[Problem]:

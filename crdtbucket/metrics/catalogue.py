@@ -179,6 +179,12 @@ MESH = (
         ("mesh_frames_stale_total", "stale", "Of those, frames too long under way."),
         ("mesh_connections_total", "connections", "Links made with peers."),
         ("mesh_dials_failed_total", "dials_failed", "Calls to peers that failed."),
+        (
+            "mesh_engine_connections_total",
+            "engine_connections",
+            "Connections made with the message engine of the mesh.",
+        ),
+        ("mesh_engine_losses_total", "engine_losses", "Of those, connections that were lost."),
         ("mesh_entries_sent_total", "entries_sent", "Entries sent, counted once a peer."),
         (
             "mesh_refused_columns_total",

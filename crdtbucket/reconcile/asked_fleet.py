@@ -9,7 +9,7 @@ from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.errors import ConfigError, Problem, RedisUnavailable
 from crdtbucket.mesh.mesh_config import MeshConfig, split_address
-from crdtbucket.mesh.transport.discovery import providers
+from crdtbucket.mesh.sockets.discovery import providers
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.findings import Holder, Report
 from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode, Observer
@@ -40,6 +40,12 @@ async def reconcile(
     if mesh is None:
         fix = "add mesh: with the secret and the peers of the nodes"
         raise ConfigError([Problem("is missing", fix, "mesh", config.path)])
+    if mesh.transport != "sockets":
+        fix = "its nodes cannot be asked; where a Redis is the backend of all, they settle with it"
+        problem = Problem(
+            f"is {mesh.transport}, where nodes have no address", fix, "mesh.transport"
+        )
+        raise ConfigError([problem])
     buckets = BucketIndex(config, mesh)
     report = Report(dry_run=dry_run)
     async with Observer(mesh, buckets, name, timeout, shared_key(mesh, config.redis)) as caller:

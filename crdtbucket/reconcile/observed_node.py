@@ -10,26 +10,19 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-import aiohttp
-
 from crdtbucket.base.clock import now_ns
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import MeshError, WireError
+from crdtbucket.mesh.links.channel import Channel, ChannelLost
+from crdtbucket.mesh.links.handshake import handshake_as_observer
+from crdtbucket.mesh.links.hello import NONCE_BYTES, Role
+from crdtbucket.mesh.links.link import describe_bye
+from crdtbucket.mesh.links.session import Handshake, HandshakeError, Keyring, Kind
 from crdtbucket.mesh.mesh_config import MeshConfig, is_loopback, split_address
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import entries, wire
-from crdtbucket.mesh.transport import mesh_tls
-from crdtbucket.mesh.transport.dialer import connect, http_session
-from crdtbucket.mesh.transport.handshake import handshake_as_observer
-from crdtbucket.mesh.transport.hello import NONCE_BYTES, Role
-from crdtbucket.mesh.transport.peer_connection import (
-    PeerConnectionLost,
-    WebSocket,
-    describe_bye,
-    hang_up,
-    receive_bytes,
-)
-from crdtbucket.mesh.transport.session import Handshake, HandshakeError, Keyring, Kind
+from crdtbucket.mesh.sockets import mesh_tls
+from crdtbucket.mesh.sockets.web_socket import connect, http_session
 from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, ReconciledBucket
 from crdtbucket.reconcile.merging import HeldKey, Owner
 
@@ -70,10 +63,10 @@ class MergeOutcome(NamedTuple):
 
 
 class ObserverLink:
-    """One authenticated WebSocket to a node: a frame out, the frame that answers it back."""
+    """One authenticated channel to a node: a frame out, the frame that answers it back."""
 
-    def __init__(self, ws: WebSocket, shake: Handshake, epoch: int) -> None:
-        self._ws, self._shake = ws, shake
+    def __init__(self, channel: Channel, shake: Handshake, epoch: int) -> None:
+        self._channel, self._shake = channel, shake
         self.epoch = epoch
         """The node's running epoch, as it said last."""
         self._seq = 0
@@ -84,19 +77,19 @@ class ObserverLink:
             return await within(timeout, self._ask(values))
         except asyncio.TimeoutError as error:
             raise ObservationFailed(f"no answer within {timeout:g} s") from error
-        except (PeerConnectionLost, ConnectionError, WireError) as error:
-            raise ObservationFailed(str(error) or type(error).__name__) from error
+        except (ChannelLost, WireError) as error:
+            raise ObservationFailed(str(error)) from error
 
     async def _ask(self, values: dict[str, Any]) -> wire.Frame:
         self._seq += 1
         asked = wire.Frame(
             epoch=OBSERVER, to_epoch=self.epoch, seq=self._seq, sent=now_ns(), **values
         )
-        await self._ws.send_bytes(self._shake.session.seal(Kind.FRAME, wire.encode(asked)))
+        await self._channel.send(self._shake.session.seal(Kind.FRAME, wire.encode(asked)))
         while True:
-            kind, body = self._shake.session.open(await receive_bytes(self._ws))
+            kind, body = self._shake.session.open(await self._channel.receive())
             if kind == Kind.BYE:
-                raise PeerConnectionLost(f"it says {describe_bye(body)}")
+                raise ChannelLost(f"it says {describe_bye(body)}")
             frame = wire.decode(body)
             if frame.ack == self._seq:
                 self.epoch = frame.epoch
@@ -104,7 +97,7 @@ class ObserverLink:
 
     async def close(self) -> None:
         """Hangs up."""
-        await hang_up(self._ws)
+        await self._channel.close()
 
 
 @dataclass
@@ -269,21 +262,15 @@ class Observer:
             return await within(self._timeout, self._call(address))
         except asyncio.TimeoutError as error:
             raise ObservationFailed(f"no answer within {self._timeout:g} s") from error
-        except (
-            aiohttp.ClientError,
-            OSError,
-            PeerConnectionLost,
-            WireError,
-            HandshakeError,
-        ) as error:
-            raise ObservationFailed(str(error) or type(error).__name__) from error
+        except (ChannelLost, WireError, HandshakeError) as error:
+            raise ObservationFailed(str(error)) from error
 
     async def _call(self, address: str) -> ObservedNode:
         if not self._authenticated and not is_loopback(split_address(address)[0]):
             raise ObservationFailed(
                 "nothing would prove who answers: set mesh.secret, or mutual TLS"
             )
-        ws = await connect(self._http, address, self._context)
+        channel = await connect(self._http, address, self._context)
         try:
             shake = Handshake(
                 self._keys,
@@ -293,11 +280,11 @@ class Observer:
                 dialer=True,
                 role=Role.OBSERVER,
             )
-            info = await handshake_as_observer(ws, shake)
+            info = await handshake_as_observer(channel, shake)
         except BaseException:
-            await hang_up(ws)
+            await channel.close()
             raise
-        line = ObserverLink(ws, shake, info.epoch)
+        line = ObserverLink(channel, shake, info.epoch)
         self._lines.append(line)
         peer = ObservedNode(
             address, info.name, shake.peer_instance, line, self._buckets, self._timeout

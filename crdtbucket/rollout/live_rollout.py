@@ -23,10 +23,10 @@ LOG = logging.getLogger("crdtbucket")
 
 
 class Peers(Protocol):
-    """The nodes that are told which configuration runs here."""
+    """The other nodes, which learn what configuration runs here."""
 
-    def tell(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
-        """From now on they are told this version, hash and stage, and how far its roll-out is."""
+    def advertise(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
+        """Advertises this version, hash and stage, and how far its roll-out is, from now on."""
 
 
 class LiveRollout:
@@ -50,7 +50,7 @@ class LiveRollout:
         self._target: Config | None = None
         self._followed: Position | None = None
         self._advertised: Position | None = None
-        """The largest position of another version that a peer or process has told."""
+        """The largest position of another version that a peer or process has advertised."""
         self._counted: Counts = {}
 
     # ---- looking ----
@@ -88,7 +88,7 @@ class LiveRollout:
 
     @property
     def position(self) -> Position | None:
-        """How far it is, as peers are told."""
+        """How far it is, as peers learn it."""
         return None if self._rollout is None else self._rollout.position
 
     @property
@@ -98,7 +98,7 @@ class LiveRollout:
 
     @property
     def running(self) -> tuple[int, int, int] | None:
-        """Version, hash and stage of what is in force, as peers are told; None without a file."""
+        """Version, hash and stage of what is in force, as peers learn it; None without a file."""
         position, config = self.position, self._in_force.config
         if position is not None and self.active:
             return (*position.of, position.stage + 1)
@@ -128,9 +128,9 @@ class LiveRollout:
 
     # ---- what moves it ----
 
-    def tell(self) -> None:
-        """Tells the peers what runs here, and how far it is."""
-        self._peers.tell(self.running, self.position)
+    def advertise(self) -> None:
+        """Advertises what runs here, and how far it is, to the peers."""
+        self._peers.advertise(self.running, self.position)
 
     def begin(self, before: Config, target: Config, position: Position | None = None) -> None:
         """`target` is rolled out from now on; it was found fit to be. `position`: where it was in
@@ -143,7 +143,7 @@ class LiveRollout:
         )
         for known in (position, self._advertised):
             if known is not None:
-                self._rollout.hear(known, self._table.now())
+                self._rollout.receive(known, self._table.now())
         self._exchange()
         LOG.info(
             "version %d (%s) is rolled out after %d (%s): stage %d of %d, %s",
@@ -170,14 +170,14 @@ class LiveRollout:
         """A version has come into force: what is denied under it counts from now on."""
         self._counted = self._in_force.decided()
 
-    def hear(self, told: Row) -> None:
-        """A peer has told its position."""
-        version, content, changes, status, stage = told
+    def receive(self, advertised: Row) -> None:
+        """A peer advertises its position."""
+        version, content, changes, status, stage = advertised
         position = Position(version, content, changes, Status(status), stage)
         with self._lock:
             if self._rollout is None:
                 self._note(position)
-            elif self._rollout.hear(position, self._table.now()):
+            elif self._rollout.receive(position, self._table.now()):
                 self._try_to_follow()
             elif position.of > self._rollout.position.of:
                 self._advertised = position
@@ -267,7 +267,7 @@ class LiveRollout:
         self._followed = rollout.position
         self._exchange()
         self._save()
-        self.tell()
+        self.advertise()
 
     def _exchange(self) -> None:
         """Tells the other processes of a shared table the position, and takes theirs."""
@@ -275,7 +275,7 @@ class LiveRollout:
         if rollout is None or before is None:
             return
         found = self._store.exchange(rollout.position, before)
-        if found is None or rollout.hear(found, self._table.now()):
+        if found is None or rollout.receive(found, self._table.now()):
             return
         if found.of > rollout.position.of:
             self._advertised = found

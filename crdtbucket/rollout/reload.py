@@ -41,7 +41,7 @@ class Reload:
         rolling.counted()
         if file.position is not None:
             rolling.begin(file.first, file.config, file.position)
-        rolling.tell()
+        rolling.advertise()
 
     def change(self, config: Config) -> None:
         """Brings `config` into force, or begins to, where it has stages. Raises `ConfigError` with
@@ -65,7 +65,7 @@ class Reload:
                     rolling.counted()
                 else:
                     rolling.begin(before, config)
-        rolling.tell()
+        rolling.advertise()
 
     def change_to_file(self) -> None:
         """`change` to what the limiter's own file says now."""

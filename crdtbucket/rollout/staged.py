@@ -134,12 +134,12 @@ class Rollout:
         """Whether it is on its way."""
         return self.position.status in (Status.RUNNING, Status.HALTED)
 
-    def hear(self, told: Position, now: int) -> bool:
-        """Takes what a peer told; whether anything changed. Positions of other versions say
+    def receive(self, advertised: Position, now: int) -> bool:
+        """Takes what a peer advertises; whether anything changed. Positions of other versions say
         nothing here."""
-        if told.of != self.position.of or self.position.joined(told) == self.position:
+        if advertised.of != self.position.of or self.position.joined(advertised) == self.position:
             return False
-        self._move(told, now, f"another node: {told.status}")
+        self._move(advertised, now, f"another node: {advertised.status}")
         return True
 
     def tick(self, now: int, counts: Counts) -> bool:
@@ -163,13 +163,13 @@ class Rollout:
     def advance(self, now: int) -> None:
         """To the next stage, after a halt as well; after the last one it is everywhere."""
         if not self.active:
-            raise CrdtbucketError(self._told(f"{self._is()}: there is no stage left"))
+            raise CrdtbucketError(self._version_that(f"{self._is()}: there is no stage left"))
         self._advance(now, "command")
 
     def halt(self, now: int) -> None:
         """It stays as it is, until the next command."""
         if not self.active:
-            raise CrdtbucketError(self._told(f"{self._is()}: there is nothing to halt"))
+            raise CrdtbucketError(self._version_that(f"{self._is()}: there is nothing to halt"))
         if self.position.status is not Status.HALTED:
             self._change(now, "command", status=Status.HALTED)
 
@@ -184,7 +184,7 @@ class Rollout:
         done = self.position.status is Status.DONE
         return "is everywhere" if done else "was rolled back, and comes again as a higher version"
 
-    def _told(self, words: str) -> str:
+    def _version_that(self, words: str) -> str:
         return f"version {self.position.version} {words}"
 
     def _advance(self, now: int, reason: str) -> None:
@@ -197,7 +197,7 @@ class Rollout:
     def _change(self, now: int, reason: str, *, status: Status, stage: int | None = None) -> None:
         is_at = self.position
         stage = is_at.stage if stage is None else stage
-        changes = min(is_at.changes + 1, MOST_CHANGES)  # whatever a peer has told
+        changes = min(is_at.changes + 1, MOST_CHANGES)  # whatever a peer has advertised
         moved = replace(is_at, changes=changes, status=status, stage=stage)
         self._move(moved, now, reason)
 

@@ -358,13 +358,11 @@ async def killed(mesh: MeshNetwork) -> None:
     """What the kernel does with the sockets of a process."""
     mesh._running = False
     mesh._driver.stop()
-    mesh._listener.refuse_new()
+    mesh._transport.refuse_new()
     for link in mesh.links.all():
         link.abort("killed")
-    await mesh._dialer.stop()
-    await mesh._listener.stop()
-    for task in mesh._background:
-        task.cancel()
+    await mesh._transport.stop()
+    await mesh._tasks.end()
 
 
 @pytest.mark.parametrize("dials", [True, False])

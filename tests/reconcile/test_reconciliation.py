@@ -15,9 +15,9 @@ from crdtbucket import Limiter, MeshConfig
 from crdtbucket.base.hashing import PUBLIC_KEY
 from crdtbucket.config import load_config
 from crdtbucket.errors import ConfigError
+from crdtbucket.mesh.links.link import Link
+from crdtbucket.mesh.links.session import Handshake
 from crdtbucket.mesh.transport import mesh_network
-from crdtbucket.mesh.transport.peer_connection import PeerConnection
-from crdtbucket.mesh.transport.session import Handshake
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observed_node import ObservationFailed, Observer
 from crdtbucket.testing.fault_proxy import FaultProxy
@@ -272,14 +272,14 @@ async def test_a_node_that_does_not_answer_is_given_up_in_time(
 ) -> None:
     async with nodes(path, "a", "b", "mute") as limiters:
         many(limiters[:2])
-        offer = PeerConnection.offer
+        offer = Link.offer
         monkeypatch.setattr(
-            PeerConnection, "offer", lambda link, data: None if link in mute else offer(link, data)
+            Link, "offer", lambda link, data: None if link in mute else offer(link, data)
         )
-        mute: set[PeerConnection] = set()
+        mute: set[Link] = set()
         real = mesh_network.MeshNetwork.admit_observer
 
-        def admit(mesh: mesh_network.MeshNetwork, *args: Any) -> PeerConnection:
+        def admit(mesh: mesh_network.MeshNetwork, *args: Any) -> Link:
             link = real(mesh, *args)
             if mesh is limiters[2]._node.mesh:
                 mute.add(link)
@@ -322,7 +322,7 @@ async def test_a_node_of_an_earlier_version_is_not_asked(
 ) -> None:
     async with nodes(path, "a") as limiters:
 
-        def earlier(mesh: mesh_network.MeshNetwork, *, dialer: bool) -> Handshake:
+        def earlier(mesh: mesh_network.MeshNetwork, *, dialer: bool, lossy: bool) -> Handshake:
             return Handshake(
                 mesh._keys, mesh._me(), instance=1, nonce=bytes(32), dialer=dialer, role=None
             )

@@ -58,7 +58,7 @@ class Limits(InForce):
 class Nobody:
     """No peers."""
 
-    def tell(self, *_: object) -> None:
+    def advertise(self, *_: object) -> None:
         pass
 
 
@@ -351,7 +351,7 @@ def test_what_is_in_the_way_of_a_stage_is_tried_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(node.reload.limits, "stage", stage)
-        node.rolling.hear(row_of(further))
+        node.rolling.receive(row_of(further))
         node.wait(1)
     assert of_new(node.reload) == first
     assert "not followed yet: no slot is free" in caplog.text
@@ -478,7 +478,7 @@ class Fleet:
     def start(self, name: str) -> None:
         node = self.mesh[name]
         reload = self.reloads[name] = Reloaded(node.table, name)
-        node.node.subscribe(rollout=reload.rolling.hear)
+        node.node.subscribe(rollout=reload.rolling.receive)
 
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds)):

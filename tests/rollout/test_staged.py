@@ -115,7 +115,7 @@ def test_what_has_ended_takes_no_command_that_makes_no_sense(
     status: Status, commands: list[str]
 ) -> None:
     one = rollout()
-    one.hear(replace(FIRST, changes=1, status=status), 0)
+    one.receive(replace(FIRST, changes=1, status=status), 0)
     for command in commands:
         with pytest.raises(CrdtbucketError, match=r"version 2 (is everywhere|was rolled back)"):
             getattr(one, command)(0)
@@ -154,7 +154,7 @@ def test_of_two_commands_at_once_the_more_cautious_one_holds() -> None:
         getattr(node, command)(0)
     for node in nodes:
         for other in nodes:
-            node.hear(other.position, 1)
+            node.receive(other.position, 1)
     assert {node.position.status for node in nodes} == {Status.ROLLED_BACK}
 
 
@@ -163,18 +163,18 @@ def test_nodes_that_move_by_time_at_once_agree() -> None:
     for node in nodes:
         node.tick(HOLD, {})
     assert len({node.position for node in nodes}) == 1
-    assert not any(node.hear(other.position, HOLD) for node in nodes for other in nodes)
+    assert not any(node.receive(other.position, HOLD) for node in nodes for other in nodes)
 
 
 @given(positions)
-def test_other_versions_say_nothing(told: Position) -> None:
+def test_other_versions_say_nothing(advertised: Position) -> None:
     one = rollout()
-    assert one.hear(told, 1) is (told.of == FIRST.of and told > FIRST)
+    assert one.receive(advertised, 1) is (advertised.of == FIRST.of and advertised > FIRST)
 
 
 def test_who_hears_of_a_stage_holds_it_as_long_as_any() -> None:
     one = rollout()
-    one.hear(replace(FIRST, changes=1, stage=1), HOLD - 1)
+    one.receive(replace(FIRST, changes=1, stage=1), HOLD - 1)
     assert not one.tick(2 * HOLD - 2, {})
     assert one.tick(2 * HOLD - 1, {})
     assert one.position.stage == 2
@@ -183,7 +183,7 @@ def test_who_hears_of_a_stage_holds_it_as_long_as_any() -> None:
 def test_no_number_of_changes_that_a_peer_tells_is_passed() -> None:
     """A larger one would make frames that no node reads."""
     one = rollout()
-    one.hear(replace(FIRST, changes=2**63 - 1), 1)
+    one.receive(replace(FIRST, changes=2**63 - 1), 1)
     one.halt(2)
     row = row_of(one.position)
     frame = wire.Frame(1, 1, 1, 1, rollout=row)
@@ -192,7 +192,7 @@ def test_no_number_of_changes_that_a_peer_tells_is_passed() -> None:
 
 def test_a_peer_with_more_stages_is_understood() -> None:
     one = rollout()
-    one.hear(replace(FIRST, changes=9, stage=40), 1)
+    one.receive(replace(FIRST, changes=9, stage=40), 1)
     assert one.percent == 100
     one.advance(2)
     assert one.position.status is Status.DONE
@@ -221,7 +221,7 @@ def test_in_any_order_of_messages_and_commands_all_end_equal(
             for node in nodes:
                 node.tick(now, {})
         elif what == "tell":
-            nodes[other].hear(before[who], now)
+            nodes[other].receive(before[who], now)
         else:
             try:
                 getattr(nodes[who], what)(now)
@@ -235,7 +235,7 @@ def test_in_any_order_of_messages_and_commands_all_end_equal(
     pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
     for place in [*order, *order]:
         a, b = pairs[place]
-        nodes[b].hear(nodes[a].position, now)
+        nodes[b].receive(nodes[a].position, now)
     assert len({node.position for node in nodes}) == 1
 
 

@@ -60,7 +60,7 @@ class Membership:
         self.visibility = Visibility(self.directory, roster)
         self.detector = FailureDetector(config, self.directory, roster, name)
         self.updates = MemberUpdates(table, self.directory, roster, self._pruner, now)
-        self._expected = 1 + len(config.peers)
+        self._expected = 1 + config.expected_peers
         """Members that there are at least, this node included, until it has heard the mesh."""
 
     # ---- links ----

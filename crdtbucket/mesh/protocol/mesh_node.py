@@ -76,7 +76,7 @@ class MeshNode:
         self._horizon = NearHorizon(table, interval_ns, now)
         table.on_wake = self._wake
         table.spare_epoch(rng.getrandbits(64) | 1)
-        self._memory.begin(len(config.peers), now)
+        self._memory.begin(config.expected_peers, now)
 
     # ---- links ----
 

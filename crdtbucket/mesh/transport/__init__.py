@@ -1,1 +1,1 @@
-"""The network of a node: sockets, handshakes, discovery and the timer of the protocol."""
+"""The network of a node: its links, whatever carries them, and the timer of the protocol."""

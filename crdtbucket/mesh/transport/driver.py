@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.mesh.links.counters import LOG, Refusals
 from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
-from crdtbucket.mesh.transport.counters import LOG, Refusals
 
 # Between two ticks, so that a protocol that always wants to be called at once cannot own the loop.
 TICK_GAP_S = 0.001

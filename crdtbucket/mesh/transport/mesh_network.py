@@ -1,4 +1,4 @@
-"""A node's real network: WebSocket links to its peers, and the timer that drives the protocol.
+"""A node's real network: its links to its peers, and the timer that drives the protocol.
 
 All of it runs on one event loop. `take` may run in other threads: calls into the node from here
 and from there meet in the compiled core, which the interpreter's lock serialises.
@@ -9,26 +9,27 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import MeshError, NodeConflict, WireError
-from crdtbucket.mesh.mesh_config import MeshConfig, split_address
+from crdtbucket.mesh.links.background_tasks import BackgroundTasks
+from crdtbucket.mesh.links.channel import Channel
+from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
+from crdtbucket.mesh.links.handshake import MeshEndpoint, PendingDials
+from crdtbucket.mesh.links.hello import NONCE_BYTES
+from crdtbucket.mesh.links.link import Link
+from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
+from crdtbucket.mesh.links.peer_identity import PeerIdentity
+from crdtbucket.mesh.links.session import Handshake, HandshakeError, Keyring, Reason, Session
+from crdtbucket.mesh.links.transport import Transport
+from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
-from crdtbucket.mesh.transport import mesh_tls
-from crdtbucket.mesh.transport.counters import LOG, MeshCounters, Refusals
-from crdtbucket.mesh.transport.dialer import Dialer
-from crdtbucket.mesh.transport.discovery import Discovered, Discovery, providers
+from crdtbucket.mesh.transport.carriers import transport_of
 from crdtbucket.mesh.transport.driver import Driver
-from crdtbucket.mesh.transport.handshake import PendingDials
-from crdtbucket.mesh.transport.hello import NONCE_BYTES
-from crdtbucket.mesh.transport.link_table import LinkTable, LinkVerdict
-from crdtbucket.mesh.transport.listener import Listener
-from crdtbucket.mesh.transport.peer_connection import PeerConnection, WebSocket
-from crdtbucket.mesh.transport.session import Handshake, HandshakeError, Keyring, Reason, Session
 
 SILENT_S = 15.0
 STUCK_S = 5.0
@@ -46,6 +47,14 @@ class ConflictHandler(Protocol):
     def __call__(self, conflict: NodeConflict, /) -> None: ...
 
 
+class TransportFactory(Protocol):
+    """Makes the transport of a node."""
+
+    def __call__(self, host: MeshEndpoint, config: MeshConfig, rng: random.Random, /) -> Transport:
+        """Raises `MeshError` for settings that cannot be used."""
+        ...
+
+
 class MeshNetwork:
     """Connects one node with its peers between `start` and `stop`, both on one event loop."""
 
@@ -55,65 +64,47 @@ class MeshNetwork:
         config: MeshConfig,
         clock_ns: Callable[[], int] = now_ns,
         *,
-        discoveries: Iterable[Discovery] | None = None,
+        carrier: TransportFactory = transport_of,
         rng: random.Random | None = None,
         hash_key: bytes | None = None,
         on_conflict: ConflictHandler | None = None,
     ) -> None:
-        """`discoveries` replaces the sources made from `config.peers`; `hash_key` the key of the
-        hash of bucket keys that `config` alone stands for. Raises `MeshError`."""
+        """`hash_key` replaces the key of the hash of bucket keys that `config` alone stands for.
+        Raises `MeshError`."""
         self.counters = MeshCounters()
-        self.links: LinkTable[PeerConnection] = LinkTable(node.info.name)
+        self.links: LinkTable[Link] = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
         self.max_peers = config.max_peers
+        self.refusals = Refusals(self.counters)
         self.address = ""
         """The address that others dial, once started; ":port" when only they can see the host."""
         self._node = node
         self._config = config
         self._clock = clock_ns
         self._keys = Keyring(config, hash_key)
-        self._instance = int.from_bytes(os.urandom(8), "big")
-        self._refusals = Refusals(self.counters)
+        self.instance = int.from_bytes(os.urandom(8), "big")
         self._rng = rng or random.Random()
         self._on_conflict = on_conflict
         self._name_is_used = False
-        sources = list(providers(config.peers) if discoveries is None else discoveries)
-        self._discovered = Discovered(sources, self._rng)
-        self._observers: set[PeerConnection] = set()
-        self._background: set[asyncio.Task[None]] = set()
-        self._driver = Driver(node, clock_ns, self._refusals, self._dispatch)
+        self._carrier = carrier
+        self._observers: set[Link] = set()
+        self._tasks = BackgroundTasks()
+        self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)
         self._running = False
 
     # -- for the application
 
     async def start(self) -> None:
-        """Listen and begin to dial peers. Raises `MeshError` when it cannot."""
+        """Begin to take calls, and to dial peers. Raises `MeshError` when it cannot."""
         if self._running or self.address:
             raise MeshError("this mesh was started before: make a new one")
-        config = self._config
-        self._listener = Listener(
-            self, self._refusals, config.max_peers, mesh_tls.listener_context(config), self._serve
-        )
-        self._dialer = Dialer(
-            self,
-            self.counters,
-            self._refusals,
-            mesh_tls.dialer_context(config),
-            self._serve,
-            authenticated=bool(config.secrets)
-            or (config.tls_cert is not None and config.tls_verify_peer),
-            rng=self._rng,
-        )
-        host, port = split_address(config.listen)
-        port = await self._listener.start(host, port)  # the last step that can fail
-        self.address = config.advertise or _advertised(host, port)
-        self._dialer.start()
+        self._transport = self._carrier(self, self._config, self._rng)
+        await self._transport.start()  # the last step that can fail
+        self.address = self._transport.address
         self._running = True
         self._driver.start()
-        self._spawn(self._watch())
-        for search in self._discovered.searches(self._aim):
-            self._spawn(search)
-        LOG.info("node %s listens on %s:%d", self._node.info.name, host, port)
+        self._tasks.spawn(self._watch())
+        LOG.info("node %s can be found at %s", self._node.info.name, self.address)
 
     async def stop(self, *, handed_over: bool = False) -> None:
         """Says goodbye to all peers at once, and closes; within two seconds or so. `handed_over`:
@@ -122,9 +113,9 @@ class MeshNetwork:
             return
         self._running = False
         self._driver.stop()
-        self._listener.refuse_new()
+        self._transport.refuse_new()
         try:
-            await self._dialer.cease()
+            await self._transport.cease()
             if not handed_over:
                 self._dispatch(self._node.leave(self._clock()))
         finally:
@@ -132,25 +123,27 @@ class MeshNetwork:
             links = [*self.links.all(), *self._observers]
             closing = [link.close(reason, "this process ends") for link in links]
             await asyncio.gather(*closing)
-            await self._dialer.stop()
-            await self._listener.stop()
-            for task in self._background:
-                task.cancel()
-            if self._background:
-                await asyncio.wait(self._background)
+            await self._transport.stop()
+            await self._tasks.end()
             how = "goes on in another process" if handed_over else "has left"
             LOG.info("node %s %s", self._node.info.name, how)
 
-    # -- for listener and dialer
+    # -- for the transport
 
-    def handshake(self, *, dialer: bool) -> Handshake:
+    @property
+    def name(self) -> str:
+        """The name of this node."""
+        return self._node.info.name
+
+    def handshake(self, *, dialer: bool, lossy: bool) -> Handshake:
         """A fresh handshake in this node's name."""
         return Handshake(
             self._keys,
             self._me(),
-            instance=self._instance,
+            instance=self.instance,
             nonce=os.urandom(NONCE_BYTES),
             dialer=dialer,
+            lossy=lossy,
         )
 
     def conflict_reported(self, error: HandshakeError) -> None:
@@ -167,20 +160,20 @@ class MeshNetwork:
 
     def admit(
         self,
-        ws: WebSocket,
+        channel: Channel,
         session: Session,
-        peer: NodeInfo,
+        identity: PeerIdentity,
         *,
-        instance: int,
         dialed: bool,
         serial: int,
-    ) -> PeerConnection:
-        """Make an authenticated connection the link to `peer`; raises `HandshakeError`."""
+    ) -> Link:
+        """Make an authenticated channel the link to its peer; raises `HandshakeError`."""
+        peer = identity.info
         # A peer that took our proof may have linked us already, and is to hear the goodbye.
         if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
         old = self.links.get(peer.name)
-        verdict = self.links.judge(peer, instance, dialed=dialed, serial=serial)
+        verdict = self.links.judge(peer, identity.instance, dialed=dialed, serial=serial)
         if verdict is LinkVerdict.DUPLICATE:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
         if old is None and len(self.links) >= self.max_peers:
@@ -190,10 +183,8 @@ class MeshNetwork:
         # Where the old link lives, the node decides which of two processes it believes.
         self._introduce(peer)
         if old is not None:
-            self._spawn(old.close(Reason.DUPLICATE, "another connection took its place"))
-        link = PeerConnection(
-            ws, session, peer, instance=instance, dialed=dialed, counters=self.counters
-        )
+            self._tasks.spawn(old.close(Reason.DUPLICATE, "another connection took its place"))
+        link = Link(channel, session, identity, dialed=dialed, counters=self.counters)
         self.links.put(link)
         link.start(accept=not dialed)
         self.counters.connections += 1
@@ -201,14 +192,15 @@ class MeshNetwork:
         self._driver.schedule()
         return link
 
-    def admit_observer(self, ws: WebSocket, session: Session, peer: NodeInfo) -> PeerConnection:
-        """Make an authenticated connection a link to an observer; raises `HandshakeError`."""
+    def admit_observer(self, channel: Channel, session: Session, identity: PeerIdentity) -> Link:
+        """Make an authenticated channel a link to an observer; raises `HandshakeError`."""
+        peer = identity.info
         if not self._running:
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
         if len(self._observers) >= MAX_OBSERVERS:
             text = f"there are {MAX_OBSERVERS} observers already"
             raise HandshakeError(Reason.BUSY, text, peer)
-        link = PeerConnection(ws, session, peer, instance=0, dialed=False, counters=self.counters)
+        link = Link(channel, session, identity, dialed=False, counters=self.counters)
         self._observers.add(link)
         link.start(accept=True)
         LOG.info("%s observes this node", peer.name)
@@ -241,31 +233,31 @@ class MeshNetwork:
 
     # -- links
 
-    async def _serve(self, link: PeerConnection) -> None:
+    async def serve(self, link: Link) -> None:
         """Run a link until it ends; whatever a peer does, nothing is raised."""
         name = link.peer.name
         try:
             await link.run(self._observed if link in self._observers else self._heard)
         except WireError as error:
-            self._refusals.add("seal", f"closing the link with {name}: {error}")
+            self.refusals.add("seal", f"closing the link with {name}: {error}")
             link.abort(str(error))
-        except Exception:  # noqa: BLE001 - logged; it must not reach the HTTP server or dialer
+        except Exception:  # noqa: BLE001 - logged; it must not reach the transport
             LOG.exception("closing the link with %s: a bug in handling its frames", name)
-            self._refusals.add("internal", f"a frame of {name} met a bug")
+            self.refusals.add("internal", f"a frame of {name} met a bug")
             link.abort("internal error")
         finally:
             if self.links.get(name) is link:
                 self._drop(link)
                 LOG.info("the link with %s has ended: %s", name, link.ended_because or "cancelled")
-                self._dialer.lost(name)
+                self._transport.lost(name)
             self._observers.discard(link)
             await link.finish()
 
-    def _drop(self, link: PeerConnection) -> None:
+    def _drop(self, link: Link) -> None:
         if self.links.remove(link):
             self._node.disconnected(link.peer.name, self._clock(), ended=link.ended_there)
 
-    def _heard(self, link: PeerConnection, frame: bytes) -> None:
+    def _heard(self, link: Link, frame: bytes) -> None:
         name = link.peer.name
         if self.links.get(name) is not link:
             return  # its place was taken: the peer has moved on, too
@@ -273,19 +265,19 @@ class MeshNetwork:
             answers = self._node.receive(name, frame, self._clock())
         except WireError as error:
             link.bad_frames += 1
-            self._refusals.add("frame", f"refused a frame of {name}: {error}")
+            self.refusals.add("frame", f"refused a frame of {name}: {error}")
             if link.bad_frames >= BAD_FRAMES:
-                self._spawn(link.close(Reason.BAD_FRAMES, f"{BAD_FRAMES} bad frames"))
+                self._tasks.spawn(link.close(Reason.BAD_FRAMES, f"{BAD_FRAMES} bad frames"))
             return
         self._dispatch(answers)
         self._driver.schedule()
 
-    def _observed(self, link: PeerConnection, frame: bytes) -> None:
+    def _observed(self, link: Link, frame: bytes) -> None:
         try:
             link.offer(self._node.observe(frame, self._clock()))
         except WireError as error:
-            self._refusals.add("frame", f"refused a frame of observer {link.peer.name}: {error}")
-            self._spawn(link.close(Reason.BAD_FRAMES, str(error)))
+            self.refusals.add("frame", f"refused a frame of observer {link.peer.name}: {error}")
+            self._tasks.spawn(link.close(Reason.BAD_FRAMES, str(error)))
 
     def _dispatch(self, frames: Frames) -> None:
         for name, frame in frames:
@@ -307,35 +299,9 @@ class MeshNetwork:
             for link in self._observers:
                 if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
                     link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
-            self._aim()
+            if self._running:
+                self._transport.aim([one for one in self._node.known_addresses() if one])
             await asyncio.sleep(WATCH_S)
-
-    def _aim(self) -> None:
-        """Tells the dialer which addresses are to be dialled."""
-        if not self._running:
-            return  # a dial begun now would outlive the dialer
-        wanted = [*self._discovered.addresses, *filter(None, self._node.known_addresses())]
-        # Gossip may name any number of places; what is configured comes first.
-        unique = [one for one in dict.fromkeys(wanted) if one != self.address]
-        self._dialer.update(unique[: 4 * self.max_peers])
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(_logged(work))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-
-async def _logged(work: Awaitable[None]) -> None:
-    try:
-        await work
-    except Exception:  # noqa: BLE001 - logged; nobody awaits this task
-        LOG.exception("a bug in the mesh's background work")
-
-
-def _advertised(host: str, port: int) -> str:
-    if host in ("0.0.0.0", "::"):
-        return f":{port}"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 __all__ = ["MeshNetwork"]

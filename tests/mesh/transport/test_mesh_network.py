@@ -21,23 +21,13 @@ from cryptography.hazmat.primitives import serialization
 
 from crdtbucket.errors import MeshError, NodeConflict, WireError
 from crdtbucket.limiter.background import Background
-from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.transport import (
-    admission,
-    dialer,
-    driver,
-    mesh_network,
-    mesh_tls,
-    peer_connection,
-)
-from crdtbucket.mesh.transport.counters import MeshCounters
-from crdtbucket.mesh.transport.dialer import Backoff
-from crdtbucket.mesh.transport.handshake import reachable
-from crdtbucket.mesh.transport.link_table import LinkTable, LinkVerdict
-from crdtbucket.mesh.transport.listener import PATH
-from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-from crdtbucket.mesh.transport.session import (
+from crdtbucket.mesh.links import dialer, link
+from crdtbucket.mesh.links.counters import MeshCounters
+from crdtbucket.mesh.links.dialer import Backoff
+from crdtbucket.mesh.links.handshake import reachable
+from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
+from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
+from crdtbucket.mesh.links.session import (
     MAX_FRAME,
     Handshake,
     HandshakeError,
@@ -46,6 +36,12 @@ from crdtbucket.mesh.transport.session import (
     Reason,
     Session,
 )
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.sockets import admission, mesh_tls, web_socket
+from crdtbucket.mesh.sockets.web_socket import PATH, WebSocketChannel
+from crdtbucket.mesh.transport import driver, mesh_network
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.certificates import Authority
 from tests.mesh.network import RecordingNode, config, eventually, pair, running
 from tests.strong.redis_server import free_port
@@ -168,14 +164,14 @@ async def test_a_node_that_leaves_before_its_first_call_is_answered_says_goodbye
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answer = asyncio.Event()
-    send = peer_connection.PeerConnection._send_one
+    send = link.Link._send_one
 
-    async def send_when_told(link: peer_connection.PeerConnection, kind: Kind, body: bytes) -> None:
+    async def send_when_told(one: link.Link, kind: Kind, body: bytes) -> None:
         if kind is Kind.ACCEPT:
             await answer.wait()
-        await send(link, kind, body)
+        await send(one, kind, body)
 
-    monkeypatch.setattr(peer_connection.PeerConnection, "_send_one", send_when_told)
+    monkeypatch.setattr(link.Link, "_send_one", send_when_told)
     a, b = RecordingNode("a"), RecordingNode("b")
     b.last_words = [("a", b"goodbye")]
     mesh_a = MeshNetwork(a, config())
@@ -208,12 +204,12 @@ async def test_a_process_whose_node_goes_on_in_another_one_says_no_goodbye() -> 
     a, b = RecordingNode("a"), RecordingNode("b")
     b.last_words = [("a", b"goodbye")]
     async with pair(a, b) as (mesh_a, mesh_b):
-        link = mesh_a.links.get("b")
-        assert link is not None
+        linked = mesh_a.links.get("b")
+        assert linked is not None
         await mesh_b.stop(handed_over=True)
         await eventually(lambda: not a.linked)
         assert a.frames == []
-        assert link.ended_because == "the peer says handover"
+        assert linked.ended_because == "the peer says handover"
 
 
 async def test_links_are_made_up_to_max_peers() -> None:
@@ -380,9 +376,7 @@ async def puppet(
     )
     async with (
         aiohttp.ClientSession() as http,
-        http.ws_connect(
-            f"http://{mesh.address}{PATH}", max_msg_size=peer_connection.MAX_MESSAGE
-        ) as ws,
+        http.ws_connect(f"http://{mesh.address}{PATH}", max_msg_size=web_socket.MAX_MESSAGE) as ws,
     ):
         await ws.send_bytes(shake.hello)
         shake.read_hello(await ws.receive_bytes())
@@ -435,7 +429,7 @@ async def test_oversize_and_text_close_the_link(text: bool) -> None:
         if text:
             await peer.ws.send_str("hello")
         else:
-            await peer.ws.send_bytes(bytes(peer_connection.MAX_MESSAGE + 1))
+            await peer.ws.send_bytes(bytes(web_socket.MAX_MESSAGE + 1))
         await peer.closed()
         await eventually(lambda: not a.linked)
         assert mesh.counters.refused == {"seal": 1}
@@ -534,8 +528,8 @@ class StuckWebSocket:
 @pytest.mark.parametrize(
     ("size", "kept"),
     [
-        (1, peer_connection.MAX_QUEUED_FRAMES),
-        (MAX_FRAME, peer_connection.MAX_QUEUED_BYTES // MAX_FRAME),
+        (1, link.MAX_QUEUED_FRAMES),
+        (MAX_FRAME, link.MAX_QUEUED_BYTES // MAX_FRAME),
     ],
 )
 async def test_the_queue_to_a_slow_peer_is_bounded_and_keeps_the_newest(
@@ -545,20 +539,24 @@ async def test_the_queue_to_a_slow_peer_is_bounded_and_keeps_the_newest(
     hellos = (b"d", b"l")
     ours, theirs = (Session(b"k" * 32, *hellos, dialer=dialer) for dialer in (True, False))
     peer = NodeInfo("slow", "", 1, "", 0)
-    link = peer_connection.PeerConnection(
-        ws, ours, peer, instance=1, dialed=True, counters=counters
+    slow = link.Link(
+        WebSocketChannel(ws, "", certified=False),
+        ours,
+        PeerIdentity(peer, 1, Proof.SECRET),
+        dialed=True,
+        counters=counters,
     )
-    link.start(accept=False)
-    total = 3 * peer_connection.MAX_QUEUED_FRAMES
+    slow.start(accept=False)
+    total = 3 * link.MAX_QUEUED_FRAMES
     for number in range(total):
-        link.offer(bytes([number % 251]) * size)
+        slow.offer(bytes([number % 251]) * size)
     assert counters.frames_dropped == total - kept
     ws.free.set()
     await eventually(lambda: len(ws.sent) == kept)
     # What was dropped before it was sealed leaves no gap: the peer opens all that remains.
     opened = [theirs.open(sealed)[1][0] for sealed in ws.sent]
     assert opened == [number % 251 for number in range(total - kept, total)]
-    await link.finish()
+    await slow.finish()
 
 
 async def test_a_peer_killed_outright_is_noticed() -> None:
@@ -1020,7 +1018,6 @@ async def test_a_mesh_that_stops_begins_no_dial(monkeypatch: pytest.MonkeyPatch)
     await mesh.start()
     stopping = asyncio.create_task(mesh.stop())
     await asyncio.sleep(0)
-    monkeypatch.setattr(type(mesh._discovered), "addresses", ["127.0.0.1:9"])
-    mesh._aim()  # what gossip or discovery does while the dialer stops
+    mesh._transport.aim(["127.0.0.1:9"])  # what gossip does while the dialer stops
     await stopping
-    assert not mesh._dialer._targets
+    assert not mesh._transport._dialer._targets

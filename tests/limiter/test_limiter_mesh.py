@@ -204,7 +204,7 @@ async def test_every_line_of_the_first_example_runs() -> None:
             bucket.peek("tenant-42")
             bucket.refund(decision, 2)
             bucket.take_many(keys, costs)
-    file = Path(__file__).parent.parent / "examples" / "openclaw.yaml"
+    file = Path(__file__).parents[2] / "examples" / "openclaw.yaml"
     assert Limiter.from_file(file, node="eu-1", region="eu").bucket("ai-agent-inference")
 
 

@@ -3,8 +3,9 @@
 Both sides send a hello with a fresh nonce, then frames sealed with keys that only a holder of the
 shared secret can derive from the two hellos. The first sealed frame of each side (`PROVE` from the
 dialer, `ACCEPT` or `BYE` from the listener) is its proof. A seal covers a counter that is not sent,
-so a frame that was changed, cut, repeated, left out or moved to another link fails. Contents are
-authenticated, not hidden: that is what TLS is for.
+so a frame that was changed, cut, repeated, left out or moved to another link fails. Where the
+carrier may lose messages the counter is sent as well, and only what rises is opened: frames may be
+left out there. Contents are authenticated, not hidden: that is what TLS is for.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import struct
 
 from crdtbucket.base.hashing import NO_SECRET, shared_key
 from crdtbucket.errors import MeshError, WireError
+from crdtbucket.mesh.links import hello as hello_message
+from crdtbucket.mesh.links.hello import KEY_ID_BYTES, VERSION, Hello, Role
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
-from crdtbucket.mesh.transport import hello as hello_message
-from crdtbucket.mesh.transport.hello import KEY_ID_BYTES, VERSION, Hello, Role
 
 MAC_BYTES = 16
 MAX_SEALED = MAC_BYTES + 1 + MAX_FRAME
@@ -54,6 +55,11 @@ class Reason(enum.IntEnum):
     SELF = 9
     INTERNAL = 10
     HANDOVER = 11
+    NAME = 12
+
+
+# Reasons that are a normal part of two nodes finding each other.
+QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING, Reason.HANDOVER})
 
 
 class HandshakeError(MeshError):
@@ -87,6 +93,8 @@ class Keyring:
     def __init__(self, config: MeshConfig, key: bytes | None = None) -> None:
         """`key`: of the hash of bucket keys; that of `hash_key` when it is not given."""
         secrets = config.secrets or (NO_SECRET,)
+        self.proves = bool(config.secrets)
+        """Whether who shares one of these keys knows a secret."""
         if len(secrets) > hello_message.MAX_KEY_IDS:
             raise MeshError(
                 f"mesh.secret lists {len(secrets)} secrets and at most "
@@ -126,15 +134,23 @@ class Handshake:
         nonce: bytes,
         dialer: bool,
         role: Role = Role.MEMBER,
+        lossy: bool = False,
     ) -> None:
-        """`nonce` is 32 fresh random bytes, `instance` 64 random bits of this process."""
+        """`nonce` is 32 fresh random bytes, `instance` 64 random bits of this process. `lossy`:
+        the carrier may lose messages."""
         self._keys = keys
         self._dialer = dialer
+        self._lossy = lossy
         self._own = Hello(me, instance, nonce, keys.fingerprint(nonce), keys.ids(nonce), role=role)
         self.hello = self._own.encode()
         self.peer_instance = 0
         self.peer_role: Role | None = None
         self._session: Session | None = None
+
+    @property
+    def proves_secret(self) -> bool:
+        """Whether a peer that opens this handshake's frames knows a secret."""
+        return self._keys.proves
 
     @property
     def session(self) -> Session:
@@ -179,19 +195,28 @@ class Handshake:
                 peer,
             )
         hellos = (self.hello, data) if self._dialer else (data, self.hello)
-        self._session = Session(key, *hellos, dialer=self._dialer)
+        self._session = Session(key, *hellos, dialer=self._dialer, lossy=self._lossy)
         return peer
 
 
 class Session:
     """Seals the frames of one link in one direction and opens those of the other, in order."""
 
-    def __init__(self, key: bytes, dialer_hello: bytes, listener_hello: bytes, *, dialer: bool):
+    def __init__(
+        self,
+        key: bytes,
+        dialer_hello: bytes,
+        listener_hello: bytes,
+        *,
+        dialer: bool,
+        lossy: bool = False,
+    ) -> None:
         transcript = _COUNTER.pack(len(dialer_hello)) + dialer_hello + listener_hello
         root = _digest(key, transcript, b"cb-mesh-session", 32)
         outward = _digest(root, b"", b"cb-mesh-dialer", 32)
         inward = _digest(root, b"", b"cb-mesh-listener", 32)
         self._seal_key, self._open_key = (outward, inward) if dialer else (inward, outward)
+        self._lossy = lossy
         self._sealed = 0
         self._opened = 0
 
@@ -200,23 +225,28 @@ class Session:
         if len(body) > MAX_FRAME:
             raise ValueError(f"a frame of {len(body)} bytes: at most {MAX_FRAME} are allowed")
         content = bytes((kind,)) + body
-        mac = _mac(self._seal_key, self._sealed, content)
+        number = self._sealed
+        mac = _mac(self._seal_key, number, content)
         self._sealed += 1
-        return mac + content
+        return (_COUNTER.pack(number) if self._lossy else b"") + mac + content
 
     def open(self, data: bytes) -> tuple[int, bytes]:
         """Kind (perhaps one of a later version) and body of the next frame.
 
-        Raises `WireError` when it is not exactly what the peer sealed next; the link is then
-        beyond repair, as frames must arrive complete and in order.
+        Raises `WireError` when it is not what the peer sealed next (or later, where some may be
+        lost); the link is then beyond repair.
         """
-        if not MAC_BYTES < len(data) <= MAX_SEALED:
+        number, begin = self._opened, 0
+        if self._lossy and len(data) >= _COUNTER.size:
+            begin = _COUNTER.size
+            number = max(number, _COUNTER.unpack_from(data)[0])  # an older one does not open
+        if not MAC_BYTES < len(data) - begin <= MAX_SEALED:
             raise WireError(f"a sealed frame of {len(data)} bytes")
-        content = data[MAC_BYTES:]
-        mac = _mac(self._open_key, self._opened, content)
-        if not hmac.compare_digest(mac, data[:MAC_BYTES]):
+        content = data[begin + MAC_BYTES :]
+        mac = _mac(self._open_key, number, content)
+        if not hmac.compare_digest(mac, data[begin : begin + MAC_BYTES]):
             raise WireError("a frame whose seal is wrong: changed, repeated, reordered or forged")
-        self._opened += 1
+        self._opened = number + 1
         return content[0], content[1:]
 
 
@@ -240,6 +270,7 @@ def _any_equal(one: bytes, several: tuple[bytes, ...]) -> bool:
 __all__ = [
     "MAX_FRAME",
     "MAX_SEALED",
+    "QUIET",
     "Handshake",
     "HandshakeError",
     "Keyring",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from .model import broken
-from .model.contract import EdgeTraces, RulesContract
-from .model.histories import PROPERTIES, hold
-from .model.node import ModelNode
-from .model.world import World
+from . import broken
+from .contract import EdgeTraces, RulesContract
+from .histories import PROPERTIES, hold
+from .node import ModelNode
+from .world import World
 
 
 class TestModel(RulesContract):

@@ -5,28 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
-from collections.abc import Awaitable, Callable, Collection, Iterable
-
-import aiohttp
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import Protocol
 
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import WireError
-from crdtbucket.mesh.mesh_config import is_loopback, split_address
-from crdtbucket.mesh.transport.admission import HANDSHAKE_S
-from crdtbucket.mesh.transport.counters import LOG, MeshCounters, Refusals
-from crdtbucket.mesh.transport.handshake import MeshEndpoint, handshake_as_dialer
-from crdtbucket.mesh.transport.listener import PATH, QUIET
-from crdtbucket.mesh.transport.peer_connection import (
-    CLOSE_S,
-    MAX_MESSAGE,
-    PeerConnection,
-    PeerConnectionLost,
-    WebSocket,
-    hang_up,
-    is_refusal,
-)
-from crdtbucket.mesh.transport.session import HandshakeError, Reason
+from crdtbucket.mesh.links.channel import CLOSE_S, Channel, ChannelLost
+from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.handshake import HANDSHAKE_S, MeshEndpoint, handshake_as_dialer
+from crdtbucket.mesh.links.link import Link
+from crdtbucket.mesh.links.session import QUIET, HandshakeError, Reason
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
@@ -34,27 +23,24 @@ LAST_PAUSE_S = 5.0
 OWN_PAUSE_S = 60.0
 
 
-def http_session() -> aiohttp.ClientSession:
-    """The HTTP client that dials nodes."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=True),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-    )
+class Connector(Protocol):
+    """Makes channels to addresses, of one carrier."""
 
+    def may_dial(self, address: str) -> bool:
+        """Whether this address is to be dialled; if not, that is counted and logged here."""
+        ...
 
-async def connect(
-    http: aiohttp.ClientSession, address: str, context: ssl.SSLContext | None
-) -> WebSocket:
-    """The WebSocket of the node at this address; raises what aiohttp raises, and `OSError`."""
-    return await http.ws_connect(
-        f"{'ws' if context is None else 'wss'}://{address}{PATH}",
-        ssl=context if context is not None else True,
-        compress=0,
-        max_msg_size=MAX_MESSAGE,
-        timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
-    )
+    def first_pause(self, address: str) -> float:
+        """For how long (s) a new address is left alone: its node may dial."""
+        ...
+
+    async def ready(self) -> None:
+        """Returns when a dial can succeed, for all that is known here."""
+        ...
+
+    async def connect(self, address: str) -> Channel:
+        """A channel to what is at this address. Raises `ChannelLost`."""
+        ...
 
 
 class Backoff:
@@ -84,39 +70,20 @@ class DialTarget:
         self.name = ""
         """The node last met there."""
         self.wake = asyncio.Event()
+        self.hurry = asyncio.Event()
+        """Ends the pause before the next attempt."""
         self.failing = False
 
 
 class Dialer:
     """Dials all addresses of `update`; where a link has ended, it dials again."""
 
-    def __init__(
-        self,
-        host: MeshEndpoint,
-        counters: MeshCounters,
-        refusals: Refusals,
-        context: ssl.SSLContext | None,
-        serve: Callable[[PeerConnection], Awaitable[None]],
-        *,
-        authenticated: bool,
-        rng: random.Random,
-    ) -> None:
-        """`serve(link)` runs a link until it ends. `authenticated` says whether peers prove
-        themselves; if not, only loopback addresses are dialled."""
+    def __init__(self, host: MeshEndpoint, connector: Connector, rng: random.Random) -> None:
         self._host = host
-        self._counters = counters
-        self._refusals = refusals
-        self._context = context
-        self._serve_link = serve
-        self._authenticated = authenticated
+        self._connector = connector
         self._rng = rng
         self._targets: dict[str, tuple[DialTarget, asyncio.Task[None]]] = {}
         self._serving: set[asyncio.Future[None]] = set()
-        self._http: aiohttp.ClientSession | None = None
-
-    def start(self) -> None:
-        """Gets ready to dial."""
-        self._http = http_session()
 
     def update(self, addresses: Iterable[str]) -> None:
         """Dials these addresses from now on, and no others. Links that exist are left alone."""
@@ -125,7 +92,7 @@ class Dialer:
             _, task = self._targets.pop(address)
             task.cancel()
         for address in sorted(wanted - self._targets.keys()):
-            if self._may_dial(address):
+            if self._connector.may_dial(address):
                 target = DialTarget(address, self._rng)
                 task = asyncio.create_task(self._keep_dialling(target), name=f"mesh dial {address}")
                 self._targets[address] = (target, task)
@@ -135,6 +102,13 @@ class Dialer:
         for target, _ in self._targets.values():
             if target.name == name:
                 target.wake.set()
+
+    def hurry(self, address: str) -> None:
+        """Something says that this address answers now: it is dialled at once."""
+        if address in self._targets:
+            target, _ = self._targets[address]
+            target.backoff.reset()
+            target.hurry.set()
 
     async def cease(self) -> None:
         """Dials nobody any more. A listener that has our proof gets a second to answer it."""
@@ -149,25 +123,9 @@ class Dialer:
         tasks = [*(task for _, task in self._targets.values()), *self._serving]
         self._targets.clear()
         await _cancelled(tasks)
-        if self._http is not None:
-            await self._http.close()
-
-    def _may_dial(self, address: str) -> bool:
-        try:
-            host, _ = split_address(address)
-        except ValueError as error:
-            self._refusals.add("address", f"not dialling an address that {error}")
-            return False
-        if self._authenticated or is_loopback(host):
-            return True
-        self._refusals.add(
-            "unauthenticated",
-            f"not dialling {address}: nothing would prove who answers; set mesh.secret, or "
-            "tls_cert, tls_key and tls_ca",
-        )
-        return False
 
     async def _keep_dialling(self, target: DialTarget) -> None:
+        await self._pause(target, self._connector.first_pause(target.address))
         while True:
             if target.name and self._host.links.get(target.name) is not None:
                 target.wake.clear()
@@ -176,40 +134,45 @@ class Dialer:
                     target.backoff.next()
                 )  # both ends lost it: they start at different times, so that one dial wins
             else:
+                target.hurry.clear()
                 pause = await self._dial(target)
-            await asyncio.sleep(pause)
+            await self._pause(target, pause)
+
+    async def _pause(self, target: DialTarget, pause: float) -> None:
+        with suppress(asyncio.TimeoutError):
+            await within(pause, target.hurry.wait())
 
     async def _dial(self, target: DialTarget) -> float:
         """One attempt; returns the pause before the next (s)."""
         if len(self._host.links) >= self._host.max_peers:
             return LAST_PAUSE_S
+        await self._connector.ready()
         try:
             link = await within(HANDSHAKE_S, self._attempt(target.address))
         except HandshakeError as error:
             return self._refused(target, error)
         except asyncio.TimeoutError:
             return self._failed(target, f"no answer within {HANDSHAKE_S:g} s", refused=False)
-        except (aiohttp.ClientError, OSError, PeerConnectionLost, WireError) as error:
-            text = str(error) or type(error).__name__
-            return self._failed(target, text, refused=is_refusal(error))
+        except ChannelLost as error:
+            return self._failed(target, str(error), refused=error.by_peer)
+        except WireError as error:
+            return self._failed(target, str(error), refused=False)
         self._met(target, link.peer.name)
         target.name = link.peer.name
         target.failing = False
         target.backoff.reset()
         return 0.0
 
-    async def _attempt(self, address: str) -> PeerConnection:
-        if self._http is None:
-            raise RuntimeError("the dialer has not been started")
-        ws = await connect(self._http, address, self._context)
+    async def _attempt(self, address: str) -> Link:
+        channel = await self._connector.connect(address)
         try:
-            link = await handshake_as_dialer(ws, self._host, split_address(address)[0])
+            link = await handshake_as_dialer(channel, self._host)
         except BaseException:
-            # Cancelled too: a WebSocket that nobody serves must not stay open.
-            await hang_up(ws)
+            # Cancelled too: a channel that nobody serves must not stay open.
+            await channel.close()
             raise
         # Served from here on, even if the task that waits for this attempt is cancelled just now.
-        serving = asyncio.ensure_future(self._serve_link(link))
+        serving = asyncio.ensure_future(self._host.serve(link))
         self._serving.add(serving)
         serving.add_done_callback(self._serving.discard)
         return link
@@ -235,14 +198,14 @@ class Dialer:
         if error.reason in QUIET:
             LOG.debug("no link with %s%s: %s", who, target.address, error)
             return target.backoff.next()
-        self._counters.dials_failed += 1
-        self._refusals.add(
+        self._host.counters.dials_failed += 1
+        self._host.refusals.add(
             error.reason.name.lower(), f"no link with {who}{target.address}: {error}"
         )
         return target.backoff.next()
 
     def _failed(self, target: DialTarget, why: str, *, refused: bool) -> float:
-        self._counters.dials_failed += 1
+        self._host.counters.dials_failed += 1
         self._host.dial_failed(target.name, target.address, refused=refused)
         LOG.log(
             logging.DEBUG if target.failing else logging.WARNING,
@@ -262,4 +225,4 @@ async def _cancelled(tasks: Collection[asyncio.Future[None]]) -> None:
         await asyncio.wait(tasks)
 
 
-__all__ = ["Backoff", "Dialer", "connect", "http_session"]
+__all__ = ["Backoff", "Connector", "Dialer"]

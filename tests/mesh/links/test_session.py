@@ -9,11 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.errors import MeshError, WireError
-from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.transport import hello as hello_message
-from crdtbucket.mesh.transport.hello import VERSION, Role
-from crdtbucket.mesh.transport.session import (
+from crdtbucket.mesh.links import hello as hello_message
+from crdtbucket.mesh.links.hello import VERSION, Role
+from crdtbucket.mesh.links.session import (
     MAX_FRAME,
     Handshake,
     HandshakeError,
@@ -23,6 +21,8 @@ from crdtbucket.mesh.transport.session import (
     Session,
     hash_key,
 )
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.node_info import NodeInfo
 
 EU = NodeInfo("eu-1", "eu", 2**64 - 1, "10.0.0.1:7946", 5)
 US = NodeInfo("us-1", "us", 7, "", 2**63)
@@ -68,6 +68,19 @@ def test_both_directions_carry_frames_in_order() -> None:
     for number in range(3):
         assert b.open(a.seal(Kind.FRAME, bytes([number]))) == (Kind.FRAME, bytes([number]))
         assert a.open(b.seal(Kind.BYE, b"\0")) == (Kind.BYE, b"\0")
+
+
+def test_where_a_carrier_may_lose_frames_only_later_ones_open() -> None:
+    hellos = (b"d", b"l")
+    a, b = (Session(b"k" * 32, *hellos, dialer=dialer, lossy=True) for dialer in (True, False))
+    sealed = [a.seal(Kind.FRAME, bytes([number])) for number in range(6)]
+    assert b.open(sealed[0]) == (Kind.FRAME, b"\0")
+    assert b.open(sealed[3]) == (Kind.FRAME, b"\3")  # two are missing
+    for bad in (sealed[3], sealed[1], sealed[4][:8] + sealed[5][8:], sealed[5][:7], b""):
+        with pytest.raises(WireError):
+            b.open(bad)
+    assert b.open(sealed[5]) == (Kind.FRAME, b"\5")
+    assert len(a.seal(Kind.FRAME, bytes(MAX_FRAME))) > MAX_FRAME
 
 
 def test_no_secret_still_makes_a_session() -> None:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from crdtbucket.mesh.links import dialer
+from crdtbucket.mesh.links.channel import Oversize
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.transport import dialer, mesh_network, peer_connection
+from crdtbucket.mesh.sockets import web_socket
+from crdtbucket.mesh.transport import mesh_network
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.network import RecordingNode, config, eventually, pair, running
 
@@ -110,7 +113,7 @@ async def test_a_connection_that_the_other_side_breaks_has_ended() -> None:
     async with pair(a, b) as (_, mesh_b):
         broken = mesh_b.links.get("a")
         assert broken is not None
-        peer_connection.break_socket(broken._ws)
+        broken._channel.abort()
         await eventually(lambda: a.ends)
         assert a.ends[0] == ("b", True)
 
@@ -127,20 +130,14 @@ async def test_a_connection_that_this_side_gives_up_has_not_ended(
 
 
 def test_errors_of_a_network_that_gives_nothing_back_are_silence() -> None:
-    lost = peer_connection.PeerConnectionLost("broken")
+    lost = ConnectionError("broken")
     lost.__cause__ = TimeoutError(110, "Connection timed out")
     unreachable = OSError(113, "No route to host")
     for silence in (lost, unreachable, TimeoutError()):
-        assert peer_connection.is_silence(silence)
-        assert not peer_connection.is_refusal(silence)
-    for refusal in (
-        ConnectionRefusedError(111, "refused"),
-        peer_connection.PeerConnectionLost("closed"),
-    ):
-        assert not peer_connection.is_silence(refusal)
-        assert peer_connection.is_refusal(refusal)
-    for neither in (
-        peer_connection.Oversize("above the limit"),
-        OSError(24, "Too many open files"),
-    ):
-        assert not peer_connection.is_refusal(neither)
+        assert web_socket.is_silence(silence)
+        assert not web_socket.is_refusal(silence)
+    refused = ConnectionRefusedError(111, "refused")
+    assert not web_socket.is_silence(refused)
+    assert web_socket.is_refusal(refused)
+    assert not web_socket.is_refusal(OSError(24, "Too many open files"))
+    assert not Oversize("above the limit").by_peer

@@ -9,8 +9,8 @@ import socket
 
 import pytest
 
-from crdtbucket.mesh.transport import discovery
-from crdtbucket.mesh.transport.discovery import (
+from crdtbucket.mesh.sockets import discovery
+from crdtbucket.mesh.sockets.discovery import (
     REFRESH_S,
     Discovery,
     DnsDiscovery,

@@ -1,4 +1,4 @@
-"""The handshake as it runs over a WebSocket, for either side.
+"""The handshake as it runs over a channel, for either side.
 
 dialer -> hello, listener -> hello, dialer -> PROVE, listener -> ACCEPT or BYE. An end that finds
 a reason against the link, which its peer cannot find itself, states it in a sealed BYE.
@@ -12,23 +12,24 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from crdtbucket.errors import WireError
+from crdtbucket.mesh.links.channel import Channel, ChannelLost
+from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
+from crdtbucket.mesh.links.hello import Role
+from crdtbucket.mesh.links.link import Link, describe_bye
+from crdtbucket.mesh.links.link_table import LinkTable
+from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
+from crdtbucket.mesh.links.session import QUIET, Handshake, HandshakeError, Kind, Reason, Session
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.transport.hello import Role
-from crdtbucket.mesh.transport.link_table import LinkTable
-from crdtbucket.mesh.transport.peer_connection import (
-    PeerConnection,
-    WebSocket,
-    describe_bye,
-    receive_bytes,
-)
-from crdtbucket.mesh.transport.session import Handshake, HandshakeError, Kind, Reason, Session
 
+HANDSHAKE_S = 3.0
+"""Within which a channel becomes a link, or is given up."""
 # What each reason means when a peer sends it in place of ACCEPT.
 _FROM_PEER = {
     Reason.LEAVING: "it is shutting down",
     Reason.HANDOVER: "another process of it goes on",
     Reason.DUPLICATE: "it is linked already",
     Reason.CONFLICT: "another process with this node's name is in the mesh",
+    Reason.NAME: "this node writes where another name does",
     Reason.BUSY: "it has as many peers as its mesh.max_peers allows, or its log says what is full",
 }
 
@@ -69,12 +70,21 @@ class PendingDials:
 class MeshEndpoint(Protocol):
     """The node for which the handshake makes links."""
 
-    links: LinkTable[PeerConnection]
+    links: LinkTable[Link]
     pending_dials: PendingDials
     max_peers: int
+    counters: MeshCounters
+    refusals: Refusals
+    instance: int
+    """Random 64 bits of this process."""
 
-    def handshake(self, *, dialer: bool) -> Handshake:
-        """A fresh handshake."""
+    @property
+    def name(self) -> str:
+        """The name of this node."""
+        ...
+
+    def handshake(self, *, dialer: bool, lossy: bool) -> Handshake:
+        """A fresh handshake; `lossy`: for a carrier that may lose messages."""
         ...
 
     def conflict_reported(self, error: HandshakeError) -> None:
@@ -87,105 +97,123 @@ class MeshEndpoint(Protocol):
 
     def admit(
         self,
-        ws: WebSocket,
+        channel: Channel,
         session: Session,
-        peer: NodeInfo,
+        identity: PeerIdentity,
         *,
-        instance: int,
         dialed: bool,
         serial: int,
-    ) -> PeerConnection:
-        """Makes the connection a link, which is in the table and sends. Raises `HandshakeError`
+    ) -> Link:
+        """Makes the channel a link, which is in the table and sends. Raises `HandshakeError`
         when there is to be none."""
         ...
 
-    def admit_observer(self, ws: WebSocket, session: Session, peer: NodeInfo) -> PeerConnection:
-        """Makes the connection a link that sends and is in no table; raises as `admit`."""
+    def admit_observer(self, channel: Channel, session: Session, identity: PeerIdentity) -> Link:
+        """Makes the channel a link that sends and is in no table; raises as `admit`."""
+        ...
+
+    async def serve(self, link: Link) -> None:
+        """Runs a link until it ends; whatever a peer does, nothing is raised."""
         ...
 
 
-async def handshake_as_listener(ws: WebSocket, host: MeshEndpoint, remote: str) -> PeerConnection:
-    """The link with the node that dialled from the host `remote`.
+async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
+    """The link with the node that dialled.
 
-    Raises `HandshakeError`, `WireError` for a proof that fails, and `PeerConnectionLost`.
+    Raises `HandshakeError`, `WireError` for a proof that fails, and `ChannelLost`.
     """
-    shake = host.handshake(dialer=False)
-    heard = await receive_bytes(ws)
+    shake = host.handshake(dialer=False, lossy=channel.lossy)
+    heard = await channel.receive()
     try:
         peer = shake.read_hello(heard)
     except HandshakeError as error:
         if error.reason is not Reason.MALFORMED:
-            await ws.send_bytes(shake.hello)  # from it the peer sees what is wrong
+            await channel.send(shake.hello)  # from it the peer sees what is wrong
         raise
     serial = host.links.serial()
-    await ws.send_bytes(shake.hello)
-    kind, body = await _open(ws, shake.session)
+    await channel.send(shake.hello)
+    kind, body = await _open(channel, shake.session)
     if kind == Kind.BYE:
         raise _refusal(body, peer)
     if kind != Kind.PROVE:
         raise HandshakeError(Reason.MALFORMED, f"it sent kind {kind} as its proof", peer)
     try:
+        _check_name(peer, channel)
+        identity = _identity(shake, reachable(peer, channel.remote), channel)
         if shake.peer_role is Role.OBSERVER:
-            return host.admit_observer(ws, shake.session, peer)
-        return host.admit(
-            ws,
-            shake.session,
-            reachable(peer, remote),
-            instance=shake.peer_instance,
-            dialed=False,
-            serial=serial,
-        )
+            return host.admit_observer(channel, shake.session, identity)
+        return host.admit(channel, shake.session, identity, dialed=False, serial=serial)
     except HandshakeError as error:
-        await _tell(ws, shake.session, error.reason)
+        await _tell(channel, shake.session, error.reason)
         raise
 
 
-async def handshake_as_dialer(ws: WebSocket, host: MeshEndpoint, remote: str) -> PeerConnection:
-    """The link with the node that was dialled at host `remote`; raises as
-    `handshake_as_listener`."""
-    shake = host.handshake(dialer=True)
-    await ws.send_bytes(shake.hello)
-    peer = reachable(shake.read_hello(await receive_bytes(ws)), remote)
+def refused_as_listener(host: MeshEndpoint, error: HandshakeError, place: str) -> None:
+    """Counts and logs that whoever dialled from `place` gets no link."""
+    who = f"{error.peer.name!r} at " if error.peer is not None else ""
+    if error.from_peer and error.reason is Reason.CONFLICT:
+        host.conflict_reported(error)
+    if error.reason in QUIET:
+        LOG.debug("no link with %s%s: %s", who, place, error)
+        return
+    host.refusals.add(error.reason.name.lower(), f"refused a peer, {who}{place}: {error}")
+
+
+async def handshake_as_dialer(channel: Channel, host: MeshEndpoint) -> Link:
+    """The link with the node that was dialled; raises as `handshake_as_listener`."""
+    shake = host.handshake(dialer=True, lossy=channel.lossy)
+    await channel.send(shake.hello)
+    peer = reachable(shake.read_hello(await channel.receive()), channel.remote)
     try:
+        _check_name(peer, channel)
         linked = host.links.get(peer.name)
         if linked is not None and linked.instance == shake.peer_instance:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
         with host.pending_dials.begin(peer):
-            await _prove(ws, shake.session, peer)
-            return host.admit(
-                ws,
-                shake.session,
-                peer,
-                instance=shake.peer_instance,
-                dialed=True,
-                serial=0,
-            )
+            await _prove(channel, shake.session, peer)
+            identity = _identity(shake, peer, channel)
+            return host.admit(channel, shake.session, identity, dialed=True, serial=0)
     except HandshakeError as error:
         if not error.from_peer:
-            await _tell(ws, shake.session, error.reason)
+            await _tell(channel, shake.session, error.reason)
         raise
 
 
-async def handshake_as_observer(ws: WebSocket, shake: Handshake) -> NodeInfo:
+async def handshake_as_observer(channel: Channel, shake: Handshake) -> NodeInfo:
     """The node that was dialled, which from now on answers what `shake.session` seals.
 
-    Raises `HandshakeError`, `WireError` and `PeerConnectionLost`.
+    Raises `HandshakeError`, `WireError` and `ChannelLost`.
     """
-    await ws.send_bytes(shake.hello)
-    peer = shake.read_hello(await receive_bytes(ws))
+    await channel.send(shake.hello)
+    peer = shake.read_hello(await channel.receive())
     if shake.peer_role is None:
         # It would count this observer as a member, and divide its limits by one more.
-        await _tell(ws, shake.session, Reason.VERSION)
+        await _tell(channel, shake.session, Reason.VERSION)
         text = "it runs a version that knows no observers: upgrade it"
         raise HandshakeError(Reason.VERSION, text, peer)
-    await _prove(ws, shake.session, peer)
+    await _prove(channel, shake.session, peer)
     return peer
 
 
-async def _prove(ws: WebSocket, session: Session, peer: NodeInfo) -> None:
+def _check_name(peer: NodeInfo, channel: Channel) -> None:
+    if channel.peer_name not in ("", peer.name):
+        text = f"it calls itself {peer.name!r} and writes where {channel.peer_name!r} does"
+        raise HandshakeError(Reason.NAME, text, peer)
+
+
+def _identity(shake: Handshake, peer: NodeInfo, channel: Channel) -> PeerIdentity:
+    """Who is there, and by what that is known; a certificate says more than a shared secret."""
+    if channel.certified:
+        proof = Proof.CERTIFICATE
+    else:
+        proof = Proof.SECRET if shake.proves_secret else Proof.NOTHING
+    return PeerIdentity(peer, shake.peer_instance, proof)
+
+
+async def _prove(channel: Channel, session: Session, peer: NodeInfo) -> None:
     """Proves to the dialled side that this one has the secret, and waits until it accepts."""
-    await ws.send_bytes(session.seal(Kind.PROVE))
-    kind, body = await _open(ws, session)
+    await channel.send(session.seal(Kind.PROVE))
+    kind, body = await _open(channel, session)
     if kind == Kind.BYE:
         raise _refusal(body, peer)
     if kind != Kind.ACCEPT:
@@ -201,8 +229,8 @@ def reachable(peer: NodeInfo, remote: str) -> NodeInfo:
     return NodeInfo(peer.name, peer.region, peer.epoch, host + peer.address, peer.age_ns)
 
 
-async def _open(ws: WebSocket, session: Session) -> tuple[int, bytes]:
-    data = await receive_bytes(ws)
+async def _open(channel: Channel, session: Session) -> tuple[int, bytes]:
+    data = await channel.receive()
     try:
         return session.open(data)
     except WireError as error:
@@ -211,10 +239,10 @@ async def _open(ws: WebSocket, session: Session) -> tuple[int, bytes]:
         ) from error
 
 
-async def _tell(ws: WebSocket, session: Session, reason: Reason) -> None:
+async def _tell(channel: Channel, session: Session, reason: Reason) -> None:
     try:
-        await ws.send_bytes(session.seal(Kind.BYE, bytes((reason,))))
-    except (ConnectionError, RuntimeError):
+        await channel.send(session.seal(Kind.BYE, bytes((reason,))))
+    except ChannelLost:
         return  # it hung up after its own BYE
 
 
@@ -228,10 +256,12 @@ def _refusal(body: bytes, peer: NodeInfo) -> HandshakeError:
 
 
 __all__ = [
+    "HANDSHAKE_S",
     "MeshEndpoint",
     "PendingDials",
     "handshake_as_dialer",
     "handshake_as_listener",
     "handshake_as_observer",
     "reachable",
+    "refused_as_listener",
 ]

@@ -7,7 +7,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.web import (
@@ -20,25 +20,17 @@ from aiohttp.web import (
 )
 
 from crdtbucket.errors import MeshError, WireError
-from crdtbucket.mesh.transport.admission import AcceptedConnection, Admission, admission_factory
-from crdtbucket.mesh.transport.counters import LOG, Refusals
-from crdtbucket.mesh.transport.handshake import MeshEndpoint, handshake_as_listener
-from crdtbucket.mesh.transport.peer_connection import (
-    MAX_MESSAGE,
-    Oversize,
-    PeerConnection,
-    PeerConnectionLost,
-    hang_up,
-)
-from crdtbucket.mesh.transport.session import HandshakeError, Reason
+from crdtbucket.mesh.links.channel import ChannelLost, Oversize
+from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.handshake import MeshEndpoint, handshake_as_listener, refused_as_listener
+from crdtbucket.mesh.links.session import HandshakeError
+from crdtbucket.mesh.sockets.admission import AcceptedConnection, Admission, admission_factory
+from crdtbucket.mesh.sockets.web_socket import MAX_MESSAGE, PATH, WebSocketChannel
 
-PATH = "/crdtbucket/mesh"
 # The kernel queues so many connections: in a flood, a peer should wait its turn, not be dropped.
 KERNEL_QUEUE = 512
 # One turn of the event loop accepts so many at most, so that a flood cannot stall it.
 ACCEPTS_A_TURN = 32
-# Reasons that are a normal part of two nodes finding each other.
-QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING, Reason.HANDOVER})
 
 
 if TYPE_CHECKING:
@@ -70,20 +62,10 @@ IN_USE = (
 class Listener:
     """Accepts peers on one address for as long as it runs."""
 
-    def __init__(
-        self,
-        host: MeshEndpoint,
-        refusals: Refusals,
-        max_peers: int,
-        context: ssl.SSLContext | None,
-        serve: Callable[[PeerConnection], Awaitable[None]],
-    ) -> None:
-        """`serve(link)` runs a link until it ends."""
+    def __init__(self, host: MeshEndpoint, context: ssl.SSLContext | None) -> None:
         self._host = host
-        self._refusals = refusals
-        self._admission = Admission(max_peers, refusals)
+        self._admission = Admission(host.max_peers, host.refusals)
         self._context = context
-        self._serve_link = serve
         self._server: asyncio.Server | None = None
         self._http: Server | None = None
         self._by_handler: dict[RequestHandler, AcceptedConnection] = {}
@@ -145,49 +127,44 @@ class Listener:
         # A browser names the page's origin: no page may talk to a mesh on its user's machine.
         stranger = request.path != PATH or "Origin" in request.headers
         if stranger or not ws.can_prepare(request).ok:
-            self._refusals.add(
+            self._host.refusals.add(
                 "http", f"refused {connection.remote}: not a request of this protocol"
             )
             response = Response(status=404, text="not found\n")
             response.force_close()
             return response
+        context = self._context
+        channel = WebSocketChannel(
+            ws,
+            connection.remote.rpartition(":")[0],
+            certified=context is not None and context.verify_mode is ssl.CERT_REQUIRED,
+        )
         try:
             await ws.prepare(request)
-            await self._shake_hands(ws, connection)
+            await self._shake_hands(channel, connection)
         except ConnectionError as error:
             LOG.debug("%s hung up: %s", connection.remote, error)
         finally:
-            await hang_up(ws)
+            await channel.close()
             connection.cut()
         return ws
 
-    async def _shake_hands(self, ws: WebSocketResponse, connection: AcceptedConnection) -> None:
-        remote = connection.remote.rpartition(":")[0]
+    async def _shake_hands(self, channel: WebSocketChannel, connection: AcceptedConnection) -> None:
         try:
-            link = await handshake_as_listener(ws, self._host, remote)
+            link = await handshake_as_listener(channel, self._host)
         except HandshakeError as error:
-            self._explain(error, connection)
+            refused_as_listener(self._host, error, connection.remote)
             return
         except (Oversize, WireError) as error:
             connection.refuse(
                 "oversize" if isinstance(error, Oversize) else "malformed", str(error)
             )
             return
-        except PeerConnectionLost as error:
+        except ChannelLost as error:
             LOG.debug("%s hung up during the handshake: %s", connection.remote, error)
             return
         connection.prove()
-        await self._serve_link(link)
-
-    def _explain(self, error: HandshakeError, connection: AcceptedConnection) -> None:
-        who = f"{error.peer.name!r} at " if error.peer is not None else ""
-        if error.from_peer and error.reason is Reason.CONFLICT:
-            self._host.conflict_reported(error)
-        if error.reason in QUIET:
-            LOG.debug("no link with %s%s: %s", who, connection.remote, error)
-            return
-        reason = error.reason.name.lower()
-        self._refusals.add(reason, f"refused a peer, {who}{connection.remote}: {error}")
+        await self._host.serve(link)
 
 
 def _bound_socket(
@@ -207,4 +184,4 @@ def _bound_socket(
     return sock
 
 
-__all__ = ["PATH", "QUIET", "Listener"]
+__all__ = ["Listener"]

@@ -26,7 +26,7 @@ from tests.wrong_strong_configs import WRONG_STRONG
 
 CASES = WRONG | WRONG_SERVICES | WRONG_STRONG
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 NAME = "ai\u2011agent\u2011inference"
 
 Load = Callable[..., Config]

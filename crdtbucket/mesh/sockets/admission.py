@@ -15,9 +15,9 @@ from typing import cast
 
 from aiohttp.web import RequestHandler, Server
 
-from crdtbucket.mesh.transport.counters import Refusals
+from crdtbucket.mesh.links.counters import Refusals
+from crdtbucket.mesh.links.handshake import HANDSHAKE_S
 
-HANDSHAKE_S = 3.0
 MAX_UNPROVEN = 64
 MAX_UNPROVEN_PER_ADDRESS = 32
 MAX_UNPROVEN_BYTES = 16_384
@@ -237,4 +237,4 @@ def admission_factory(
     return lambda: AcceptedConnection(admission, server, context, by_handler), by_handler
 
 
-__all__ = ["HANDSHAKE_S", "AcceptedConnection", "Admission", "admission_factory", "source_of"]
+__all__ = ["AcceptedConnection", "Admission", "admission_factory", "source_of"]

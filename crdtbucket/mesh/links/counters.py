@@ -24,6 +24,9 @@ class MeshCounters:
     connections: int = 0
     """Authenticated links made."""
     dials_failed: int = 0
+    engine_connections: int = 0
+    """Connections made with the message engine; so many more than losses while it is there."""
+    engine_losses: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     """Connections and frames turned away, by reason."""
 

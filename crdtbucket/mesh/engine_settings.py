@@ -1,0 +1,77 @@
+"""What is wrong with the settings of a mesh on a message engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from crdtbucket.errors import Problem
+
+if TYPE_CHECKING:
+    from crdtbucket.mesh.mesh_config import MeshConfig
+
+SCHEMES = {"nats": ("nats", "tls"), "redis": ("redis", "rediss")}
+EXAMPLES = {"nats": "nats://10.0.0.5:4222", "redis": "redis://10.0.0.5:6379"}
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def engine_problems(mesh: MeshConfig) -> Iterator[Problem]:
+    """Every wrong field, none for a mesh of sockets that names no engine."""
+    kind = mesh.transport
+    if kind not in ("sockets", *SCHEMES):
+        yield _problem("transport", f"is {kind!r}", "write sockets, nats or redis")
+        return
+    for name in ("subject_prefix", "mesh_name"):
+        text = getattr(mesh, name)
+        if not isinstance(text, str) or _TOKEN.fullmatch(text) is None:
+            yield _problem(name, f"is {text!r}", "use 1 to 64 letters, digits, - and _")
+    if kind == "sockets":
+        for name in ("servers", "credentials"):
+            if getattr(mesh, name):
+                yield _problem(name, "is for a mesh on an engine", "add transport: nats, or redis")
+        return
+    for name in ("peers", "advertise"):
+        if getattr(mesh, name):
+            fix = "leave it out: nodes find each other at the engine"
+            yield _problem(name, f"is for a mesh of sockets, and transport is {kind}", fix)
+    yield from _server_problems(mesh, kind)
+    if mesh.credentials is not None and not str(mesh.credentials).strip():
+        yield _problem("credentials", "is empty", "write user:password, or leave it out")
+
+
+def _server_problems(mesh: MeshConfig, kind: str) -> Iterator[Problem]:
+    example = EXAMPLES[kind]
+    if isinstance(mesh.servers, str) or not mesh.servers:
+        yield _problem("servers", "names no server", f"write a list, such as [{example}]")
+        return
+    if kind == "redis" and len(mesh.servers) > 1:
+        fix = "name one: what one Redis is told, the others do not hear"
+        yield _problem("servers", f"names {len(mesh.servers)} servers", fix)
+    for number, server in enumerate(mesh.servers):
+        # The value is not repeated: it may hold a password.
+        if wrong := _wrong_server(server, SCHEMES[kind]):
+            yield _problem(f"servers[{number}]", wrong, f"write it as {example}")
+
+
+def _wrong_server(server: object, schemes: tuple[str, ...]) -> str:
+    if not isinstance(server, str):
+        return "is not text"
+    try:
+        parts = urlsplit(server)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "is no URL"
+    if parts.username is not None or parts.password is not None:
+        return "has credentials, which belong into mesh.credentials"
+    if parts.scheme not in schemes:
+        return f"begins with none of {', '.join(f'{one}://' for one in schemes)}"
+    return "" if host and port != 0 else "has no host and port"
+
+
+def _problem(name: str, message: str, fix: str) -> Problem:
+    return Problem(message, fix, path=f"mesh.{name}")
+
+
+__all__ = ["EXAMPLES", "SCHEMES", "engine_problems"]

@@ -1,0 +1,1 @@
+"""Links over a message engine that others run: NATS, or the channels of a Redis."""

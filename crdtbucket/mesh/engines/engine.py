@@ -1,0 +1,67 @@
+"""What a mesh asks of a message engine, and what the engine says of itself."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class EngineListener(Protocol):
+    """Called on the event loop by an engine that runs."""
+
+    def engine_up(self, server: str) -> None:
+        """It is connected with this server (a text for people), and subscribed."""
+        ...
+
+    def engine_down(self, why: str) -> None:
+        """It is not connected any more, or an attempt to connect has failed."""
+        ...
+
+    def arrived(self, sender: str, data: bytes) -> None:
+        """A message to this node, in the subject of that sender."""
+        ...
+
+    def announced(self, sender: str, data: bytes) -> None:
+        """An announcement, in the subject of that sender."""
+        ...
+
+    def nobody(self, name: str) -> None:
+        """The engine says that no node of this name is subscribed, as far as it can see."""
+        ...
+
+
+class Engine(Protocol):
+    """A client of a message engine that connects again for ever. It keeps no message while it is
+    not connected, and loses those that the server does not take."""
+
+    kind: str
+    """What it is, as in `mesh.transport`."""
+
+    @property
+    def place(self) -> str:
+        """Names the server that it is connected with now, the same at every client; "" at none."""
+        ...
+
+    def start(self, listener: EngineListener) -> None:
+        """Begins to connect; the listener is told what becomes of it."""
+        ...
+
+    async def publish(self, to: str, data: bytes, *, asks: bool) -> bool:
+        """Sends `data` to a node; whether it has left. `asks`: the engine is to say so when nobody
+        listens there (`nobody`). Raises nothing."""
+        ...
+
+    async def announce(self, data: bytes) -> None:
+        """Sends `data` to all nodes, this one left out. Raises nothing."""
+        ...
+
+    async def verify(self) -> str:
+        """What this node may not do there, or what the server is too small for; "" for nothing.
+        It is to be connected."""
+        ...
+
+    async def stop(self) -> None:
+        """Sends what has left here already, and ends."""
+        ...
+
+
+__all__ = ["Engine", "EngineListener"]

@@ -1,0 +1,134 @@
+"""A channel over an engine: its messages carry a number, so that two dials of a pair are two."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from typing import NamedTuple, Protocol
+
+from crdtbucket.mesh.links.channel import ChannelLost
+
+OPENS, CARRIES, ENDS, INVITES = 1, 2, 3, 4
+FROM_DIALER = 128
+"""Added to the kind of a message that the dialing side sent."""
+_HEAD = struct.Struct(">BQ")
+MAX_WAITING = 256
+MAX_WAITING_BYTES = 4 * 1024 * 1024
+
+
+class Envelope(NamedTuple):
+    """One message of a channel."""
+
+    kind: int
+    from_dialer: bool
+    number: int
+    """Random 64 bits of the dialer."""
+    body: bytes
+
+    def encode(self) -> bytes:
+        """The bytes of it."""
+        kind = self.kind | (FROM_DIALER if self.from_dialer else 0)
+        return _HEAD.pack(kind, self.number) + self.body
+
+
+def open_envelope(data: bytes) -> Envelope | None:
+    """The message in these bytes; None when there is none, or one of a later version."""
+    if len(data) < _HEAD.size:
+        return None
+    kind, number = _HEAD.unpack_from(data)
+    from_dialer, kind = bool(kind & FROM_DIALER), kind & ~FROM_DIALER
+    if kind not in (OPENS, CARRIES, ENDS, INVITES):
+        return None
+    return Envelope(kind, from_dialer, number, data[_HEAD.size :])
+
+
+class Postman(Protocol):
+    """Sends the messages of channels, and forgets those that have ended."""
+
+    async def post(self, channel: EngineChannel, kind: int, body: bytes) -> None:
+        """Sends a message of this channel; it may be lost."""
+        ...
+
+    def forget(self, channel: EngineChannel) -> None:
+        """Nothing more is to come to this channel."""
+        ...
+
+
+class EngineChannel:
+    """See `Channel`. The engine knows the peer by its name alone."""
+
+    lossy = True
+    certified = False
+    remote = ""
+
+    def __init__(self, postman: Postman, peer_name: str, number: int, *, dialed: bool) -> None:
+        self.peer_name = peer_name
+        self.number = number
+        self.dialed = dialed
+        self.heard_at: float | None = None
+        """When the last message came (the loop's s); None before the first."""
+        self.asked_at = -1e9
+        """When the engine was last asked whether the peer is there (the loop's s)."""
+        self._postman = postman
+        self._opened = not dialed
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._more = asyncio.Event()
+        self._end: ChannelLost | None = None
+
+    @property
+    def key(self) -> tuple[str, int, bool]:
+        """By what it is found: the peer, the number, and whether this side dialed."""
+        return self.peer_name, self.number, self.dialed
+
+    async def send(self, data: bytes) -> None:
+        """Posts a message; while the engine is gone it is lost."""
+        if self._end is not None:
+            return  # `receive` says so, after all that came before the end
+        kind = CARRIES if self._opened else OPENS
+        self._opened = True
+        await self._postman.post(self, kind, data)
+
+    async def receive(self) -> bytes:
+        """The next message; the oldest ones were dropped where too many waited."""
+        while not self._waiting:
+            if self._end is not None:
+                raise self._end
+            self._more.clear()
+            await self._more.wait()
+        data = self._waiting.popleft()
+        self._waiting_bytes -= len(data)
+        return data
+
+    async def close(self) -> None:
+        """Tells the other end, and ends. Safe to call twice."""
+        if self.end("closed", by_peer=False):
+            await self._postman.post(self, ENDS, b"")
+
+    def abort(self) -> None:
+        """Ends it without a word: whoever sends here after this is told."""
+        self.end("closed", by_peer=False)
+
+    # -- for the exchange
+
+    def push(self, data: bytes) -> None:
+        """A message has come."""
+        self.heard_at = asyncio.get_running_loop().time()
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        while len(self._waiting) > MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
+            self._waiting_bytes -= len(self._waiting.popleft())
+        self._more.set()
+
+    def end(self, why: str, *, by_peer: bool) -> bool:
+        """It has ended; False when it had before."""
+        if self._end is not None:
+            return False
+        self._end = ChannelLost(why, by_peer=by_peer)
+        self._postman.forget(self)
+        self._more.set()
+        return True
+
+
+__all__ = ["CARRIES", "ENDS", "INVITES", "OPENS", "EngineChannel", "Envelope", "open_envelope"]

@@ -1,0 +1,224 @@
+"""All channels of one process over an engine: who is there, and which message belongs to which.
+
+The engine says at once that nobody is subscribed where a killed process was, but it says the same
+of a node on the other side of a broken gateway, and of one whose network it has given up. So a
+channel counts as ended by the peer only when the peer was connected with the very server that says
+so, and was heard a moment ago: a silence of seconds before is a cut, and no end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from crdtbucket.base.deadline import within
+from crdtbucket.mesh.engines.engine import Engine
+from crdtbucket.mesh.engines.engine_channel import (
+    ENDS,
+    INVITES,
+    OPENS,
+    EngineChannel,
+    Envelope,
+    open_envelope,
+)
+from crdtbucket.mesh.links.background_tasks import BackgroundTasks
+from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.mesh_config import MeshConfig
+
+ASK_S = 0.5
+"""Between two questions to the engine whether a peer is there; they go with frames."""
+ANNOUNCE_S = 5.0
+MAX_PLACE_BYTES = 100
+_INSTANCE = struct.Struct(">Q")
+
+
+@dataclass
+class Sighting:
+    """What the last announcement of a node said, and when it came (the loop's s)."""
+
+    at: float
+    place: str
+    """The server that it is connected with."""
+
+
+class ExchangeHost(Protocol):
+    """Who uses an exchange."""
+
+    def called(self, channel: EngineChannel) -> bool:
+        """Somebody dials, and the first message waits; False: the call is not taken."""
+        ...
+
+    def sighted(self, name: str) -> None:
+        """A node has announced itself, or another process that has this node's name."""
+        ...
+
+    def frame_lost(self) -> None:
+        """The engine did not take a message."""
+        ...
+
+    def engine_changed(self, *, up: bool) -> None:
+        """The connection with the engine was made, or is lost."""
+        ...
+
+
+class EngineExchange:
+    """Channels to nodes by their names; the engine's listener."""
+
+    def __init__(
+        self, engine: Engine, host: ExchangeHost, config: MeshConfig, *, name: str, instance: int
+    ) -> None:
+        """`name`, `instance`: of this process."""
+        self.online = asyncio.Event()
+        """Set while the engine is connected."""
+        self.sightings: dict[str, Sighting] = {}
+        """The nodes that have announced themselves, the newest last."""
+        self._engine = engine
+        self._host = host
+        self._name = name
+        self._instance = instance
+        self._most = 4 * config.max_peers
+        self._recent_s = min(1.0 + 2 * config.gossip_interval, 5.0)
+        self._channels: dict[tuple[str, int, bool], EngineChannel] = {}
+        self._tasks = BackgroundTasks()
+        self._connected = asyncio.Event()
+        """The engine has connected anew, so that peers have to learn where."""
+        self._failing = False
+
+    def start(self, *, announce: bool) -> None:
+        """Begins to connect. `announce`: this process takes calls, and says so."""
+        self._engine.start(self)
+        if announce:
+            self._tasks.spawn(self._announce())
+
+    async def stop(self) -> None:
+        """Ends all channels, and the engine."""
+        for channel in list(self._channels.values()):
+            channel.abort()
+        await self._engine.stop()
+        await self._tasks.end()
+
+    async def connect(self, name: str) -> EngineChannel:
+        """A channel to a node; it is not known yet whether the node is there."""
+        await self.online.wait()
+        number = int.from_bytes(os.urandom(8), "big")
+        channel = EngineChannel(self, name, number, dialed=True)
+        self._channels[channel.key] = channel
+        return channel
+
+    async def invite(self, name: str) -> None:
+        """Has a node dial this one: it announces itself to that node alone."""
+        message = Envelope(INVITES, False, 0, self._announcement())
+        await self._engine.publish(name, message.encode(), asks=False)
+
+    # -- for channels
+
+    async def post(self, channel: EngineChannel, kind: int, body: bytes) -> None:
+        """Sends a message; with one every half second the engine is asked whether anybody is
+        there."""
+        now = asyncio.get_running_loop().time()
+        asks = kind == OPENS or (kind != ENDS and now - channel.asked_at >= ASK_S)
+        if asks:
+            channel.asked_at = now
+        data = Envelope(kind, channel.dialed, channel.number, body).encode()
+        if not await self._engine.publish(channel.peer_name, data, asks=asks):
+            self._host.frame_lost()
+
+    def forget(self, channel: EngineChannel) -> None:
+        """Nothing more comes to it."""
+        self._channels.pop(channel.key, None)
+
+    # -- what the engine says
+
+    def engine_up(self, server: str) -> None:
+        LOG.info("connected with %s at %s", self._engine.kind, server)
+        self._failing = False
+        self._host.engine_changed(up=True)
+        self.online.set()
+        self._connected.set()
+
+    def engine_down(self, why: str) -> None:
+        if self.online.is_set():
+            self._host.engine_changed(up=False)
+        self.online.clear()
+        if not self._failing:
+            LOG.warning(
+                "%s is not there (%s): this node decides alone until it is; trying again",
+                self._engine.kind,
+                why,
+            )
+        self._failing = True
+
+    def arrived(self, sender: str, data: bytes) -> None:
+        message = open_envelope(data)
+        if message is None:
+            LOG.debug("a message of %r that is none of this protocol", sender)
+            return
+        if sender == self._name and (sender, message.number, message.from_dialer) in self._channels:
+            return  # some engines give back what one sends to itself
+        if message.kind == INVITES:
+            self.announced(sender, message.body)
+            return
+        channel = self._channels.get((sender, message.number, not message.from_dialer))
+        if message.kind == ENDS:
+            if channel is not None:
+                channel.end("closed by the peer", by_peer=True)
+        elif channel is not None:
+            channel.push(message.body)
+        elif message.kind == OPENS and message.from_dialer:
+            self._called(sender, message)
+        else:  # of a process that was here before this one, or of a channel that has ended here
+            self._tasks.spawn(self._refuse(sender, message))
+
+    def announced(self, sender: str, data: bytes) -> None:
+        if not _INSTANCE.size <= len(data) <= _INSTANCE.size + MAX_PLACE_BYTES:
+            return
+        if sender == self._name and _INSTANCE.unpack_from(data)[0] == self._instance:
+            return
+        place = data[_INSTANCE.size :].decode("utf-8", "replace")
+        self.sightings.pop(sender, None)
+        self.sightings[sender] = Sighting(asyncio.get_running_loop().time(), place)
+        while len(self.sightings) > self._most:
+            del self.sightings[next(iter(self.sightings))]
+        self._host.sighted(sender)
+
+    def nobody(self, name: str) -> None:
+        sighting, place = self.sightings.get(name), self._engine.place
+        here = sighting is not None and sighting.place == place != ""
+        now = asyncio.get_running_loop().time()
+        for channel in [one for one in self._channels.values() if one.peer_name == name]:
+            if channel.heard_at is None:
+                channel.end("nobody of this name is connected", by_peer=here)
+            elif here and now - channel.heard_at <= self._recent_s:
+                channel.end("its connection to the engine has ended", by_peer=True)
+
+    # -- inside
+
+    def _called(self, sender: str, message: Envelope) -> None:
+        channel = EngineChannel(self, sender, message.number, dialed=False)
+        channel.push(message.body)
+        self._channels[channel.key] = channel
+        if not self._host.called(channel):
+            channel.abort()
+            self._tasks.spawn(self._refuse(sender, message))
+
+    async def _refuse(self, sender: str, message: Envelope) -> None:
+        answer = Envelope(ENDS, not message.from_dialer, message.number, b"")
+        await self._engine.publish(sender, answer.encode(), asks=False)
+
+    def _announcement(self) -> bytes:
+        return _INSTANCE.pack(self._instance) + self._engine.place.encode()[:MAX_PLACE_BYTES]
+
+    async def _announce(self) -> None:
+        while True:
+            await self.online.wait()
+            self._connected.clear()
+            await self._engine.announce(self._announcement())
+            with suppress(asyncio.TimeoutError):
+                await within(ANNOUNCE_S, self._connected.wait())
+
+
+__all__ = ["EngineExchange", "ExchangeHost", "Sighting"]

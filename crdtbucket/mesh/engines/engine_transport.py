@@ -1,0 +1,186 @@
+"""A message engine as the carrier: nodes find each other by their names, and need no addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from crdtbucket.base.deadline import within
+from crdtbucket.errors import WireError
+from crdtbucket.mesh.engines.engine import Engine
+from crdtbucket.mesh.engines.engine_channel import EngineChannel
+from crdtbucket.mesh.engines.engine_exchange import EngineExchange
+from crdtbucket.mesh.engines.subjects import decode_name, encode_name
+from crdtbucket.mesh.links.background_tasks import BackgroundTasks
+from crdtbucket.mesh.links.channel import ChannelLost
+from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.dialer import Dialer
+from crdtbucket.mesh.links.handshake import (
+    HANDSHAKE_S,
+    MeshEndpoint,
+    handshake_as_listener,
+    refused_as_listener,
+)
+from crdtbucket.mesh.links.session import HandshakeError
+from crdtbucket.mesh.mesh_config import MeshConfig
+
+MAX_HANDSHAKES = 64
+MAX_HANDSHAKES_PER_NAME = 4
+SECOND_PAUSE_S = 1.0
+"""For so long a node leaves the first dial to the other one."""
+FRESH_S = 60.0
+"""A node that announced itself so lately is dialled, whether or not members name it."""
+
+
+class EngineTransport:
+    """Links over an engine; see `Transport`. It is also the `Connector` and `ExchangeHost`."""
+
+    def __init__(
+        self, host: MeshEndpoint, config: MeshConfig, rng: random.Random, engine: Engine
+    ) -> None:
+        self.address = f"{engine.kind}:{encode_name(host.name)}"
+        self._host = host
+        self._kind = engine.kind
+        self._exchange = EngineExchange(
+            engine, self, config, name=host.name, instance=host.instance
+        )
+        self._dialer = Dialer(host, self, rng)
+        self._tasks = BackgroundTasks()
+        self._handshakes: list[str] = []
+        """Who dials at the moment, by name, once for each dial."""
+        self._known: Sequence[str] = ()
+        self._running = False
+
+    async def start(self) -> None:
+        """Connects in the background: a node serves without its engine."""
+        self._running = True
+        self._exchange.start(announce=True)
+
+    def aim(self, known: Sequence[str]) -> None:
+        """Dials these members too, if they are of this engine."""
+        self._known = [one for one in known if one.startswith(f"{self._kind}:")]
+        self._update()
+
+    def lost(self, name: str) -> None:
+        """Dials this node again."""
+        self._dialer.lost(name)
+
+    def refuse_new(self) -> None:
+        """Takes no more calls."""
+        self._running = False
+
+    async def cease(self) -> None:
+        """Waits for verdicts on its proofs, at most a second."""
+        await self._dialer.cease()
+
+    async def stop(self) -> None:
+        """Ends what is left, and the connection with the engine."""
+        await self._dialer.stop()
+        await self._tasks.end()
+        await self._exchange.stop()
+
+    # -- for the dialer
+
+    def may_dial(self, address: str) -> bool:
+        """Only what can be the name of a node here."""
+        if decode_name(address.removeprefix(f"{self._kind}:")) is not None:
+            return True
+        self._host.refusals.add("address", f"not dialling {address!r}: no name of a node")
+        return False
+
+    def first_pause(self, address: str) -> float:
+        """Of two nodes that see each other the one whose name sorts first dials."""
+        own = f"{self._kind}:{encode_name(self._host.name)}"
+        return 0.0 if own <= address else SECOND_PAUSE_S
+
+    async def ready(self) -> None:
+        """While the engine is gone nobody can be dialled, and nothing is known of anybody."""
+        await self._exchange.online.wait()
+
+    async def connect(self, address: str) -> EngineChannel:
+        """A channel to the node with this name."""
+        name = decode_name(address.removeprefix(f"{self._kind}:"))
+        if name is None:
+            raise ChannelLost(f"{address!r} is no name of a node", by_peer=False)
+        return await self._exchange.connect(name)
+
+    # -- for the exchange
+
+    def sighted(self, name: str) -> None:
+        """Dials a node at once that is here and has no link, or has it dial."""
+        self._update()
+        address = f"{self._kind}:{encode_name(name)}"
+        if not self._running or self._host.links.get(name) is not None:
+            return
+        if self.first_pause(address):
+            self._tasks.spawn(self._exchange.invite(name))
+        else:
+            self._dialer.hurry(address)
+
+    def called(self, channel: EngineChannel) -> bool:
+        """Takes a call, as long as not too many have to prove themselves."""
+        name = channel.peer_name
+        if not self._running:
+            return False
+        if (
+            len(self._handshakes) >= MAX_HANDSHAKES
+            or self._handshakes.count(name) >= MAX_HANDSHAKES_PER_NAME
+        ):
+            text = f"refused a call of {name!r}: too many have not authenticated"
+            self._host.refusals.add("too_many_unproven", text)
+            return False
+        self._handshakes.append(name)
+        self._tasks.spawn(self._answer(channel))
+        return True
+
+    def frame_lost(self) -> None:
+        """Later rounds carry the same counts."""
+        self._host.counters.frames_dropped += 1
+
+    def engine_changed(self, *, up: bool) -> None:
+        """Counts it."""
+        if up:
+            self._host.counters.engine_connections += 1
+        else:
+            self._host.counters.engine_losses += 1
+
+    # -- inside
+
+    def _update(self) -> None:
+        if not self._running:
+            return  # a dial begun now would outlive the dialer
+        now = asyncio.get_running_loop().time()
+        fresh = [n for n, one in self._exchange.sightings.items() if now - one.at < FRESH_S]
+        wanted = [*(f"{self._kind}:{encode_name(name)}" for name in fresh), *self._known]
+        own = self.address if self._host.name not in fresh else ""
+        unique = [one for one in dict.fromkeys(wanted) if one != own]
+        self._dialer.update(unique[: 4 * self._host.max_peers])
+
+    async def _answer(self, channel: EngineChannel) -> None:
+        name = channel.peer_name
+        place = f"{self._kind}:{encode_name(name)}"
+        try:
+            link = await within(HANDSHAKE_S, handshake_as_listener(channel, self._host))
+        except HandshakeError as error:
+            refused_as_listener(self._host, error, place)
+            await channel.close()
+            return
+        except asyncio.TimeoutError:
+            text = f"refused a call of {place}: not authenticated within {HANDSHAKE_S:g} s"
+            self._host.refusals.add("handshake_timeout", text)
+            await channel.close()
+            return
+        except WireError as error:
+            self._host.refusals.add("malformed", f"refused a call of {place}: {error}")
+            await channel.close()
+            return
+        except ChannelLost as error:
+            LOG.debug("%s hung up during the handshake: %s", place, error)
+            return
+        finally:
+            self._handshakes.remove(name)
+        await self._host.serve(link)
+
+
+__all__ = ["EngineTransport"]

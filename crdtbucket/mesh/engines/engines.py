@@ -1,0 +1,77 @@
+"""The engine that a configuration names, with its credentials and its TLS."""
+
+from __future__ import annotations
+
+import random
+import ssl
+
+from crdtbucket.errors import MeshError
+from crdtbucket.mesh.engines.engine import Engine
+from crdtbucket.mesh.engines.subjects import Subjects
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.strong.redis.redis_config import RedisConfig
+
+INSTALL = "pip install 'crdtbucket[nats]'"
+
+
+def subjects_of(config: MeshConfig, node: str) -> Subjects:
+    """The subjects of a node of this mesh."""
+    return Subjects(config.subject_prefix, config.mesh_name, node)
+
+
+def engine_of(config: MeshConfig, node: str, rng: random.Random) -> Engine:
+    """The engine for a node. Raises `MeshError` for what is not installed, and for files of TLS
+    that cannot be used."""
+    subjects = subjects_of(config, node)
+    if config.transport == "redis":
+        from crdtbucket.mesh.engines.redis_engine import RedisEngine
+
+        return RedisEngine(_redis(config), _client_tls(config, "rediss"), subjects, rng)
+    try:
+        from crdtbucket.mesh.engines.nats_engine import NatsEngine
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("nats", "nkeys"):
+            raise
+        raise MeshError(f"mesh.transport: nats needs the package nats-py: {INSTALL}") from error
+    return NatsEngine(
+        config.servers,
+        subjects,
+        rng,
+        credentials=config.credentials,
+        tls=_client_tls(config, "tls"),
+    )
+
+
+def _redis(config: MeshConfig) -> RedisConfig:
+    user, colon, password = (config.credentials or "").strip().rpartition(":")
+    return RedisConfig(
+        url=config.servers[0], username=user if colon else None, password=password or None
+    )
+
+
+def _client_tls(config: MeshConfig, scheme: str) -> ssl.SSLContext | None:
+    """How the engine is called; None where no server wants TLS. Raises `MeshError`."""
+    if not any(server.startswith(f"{scheme}://") for server in config.servers):
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not config.tls_verify_peer:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif config.tls_ca is None:
+        context.load_default_certs()
+    try:
+        if config.tls_ca is not None:
+            context.load_verify_locations(cafile=config.tls_ca)
+        if config.tls_cert is not None:
+            # A password given here, even an empty one, keeps OpenSSL from asking on the terminal.
+            context.load_cert_chain(config.tls_cert, config.tls_key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise MeshError(
+            f"mesh.tls_ca, mesh.tls_cert or mesh.tls_key cannot be loaded ({error}): give readable "
+            "PEM files of the engine's authority, and of this node's certificate and key"
+        ) from error
+    return context
+
+
+__all__ = ["engine_of", "subjects_of"]

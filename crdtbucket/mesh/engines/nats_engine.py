@@ -1,0 +1,230 @@
+"""NATS as the engine of a mesh: one connection of a node, made again for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from nats.aio.client import Client, RawCredentials
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from crdtbucket.base.deadline import within
+from crdtbucket.mesh.engines.engine import EngineListener
+from crdtbucket.mesh.engines.subjects import Subjects
+from crdtbucket.mesh.links.background_tasks import BackgroundTasks
+from crdtbucket.mesh.links.counters import LOG
+
+CONNECT_S = 3.0
+LEAST_PAYLOAD = 512 * 1024
+"""Bytes of a message that a server has to take: the largest frame, its seal and its envelope."""
+PING_S = 2
+"""Between two pings; a server that owes two answers is given up."""
+MAX_UNSENT = 256 * 1024
+"""Bytes that wait for a server which takes nothing: what is sent beyond them is lost."""
+WAITS, WAIT_S = 10, 0.005
+"""How often, and for how long each time, it is waited for that to become less."""
+CLOSE_S = 1.0
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
+LOOK_S = 0.2
+
+
+class NatsEngine:
+    """See `Engine`."""
+
+    kind = "nats"
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        subjects: Subjects,
+        rng: random.Random,
+        *,
+        credentials: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`credentials`: the text of a .creds file, "user:password", or a token."""
+        self._servers = list(servers)
+        self._subjects = subjects
+        self._rng = rng
+        self._credentials = credentials
+        self._tls = tls
+        self._client: Client | None = None
+        self._tasks = BackgroundTasks()
+        self._closed = asyncio.Event()
+        self._refused = ""
+        """What the server refused last."""
+
+    @property
+    def place(self) -> str:
+        """The server's own id, which a restart changes."""
+        client = self._client
+        return "" if client is None else str(client._server_info.get("server_id", ""))
+
+    def start(self, listener: EngineListener) -> None:
+        """Begins to connect."""
+        self._tasks.spawn(self._keep(listener))
+
+    async def publish(self, to: str, data: bytes, *, asks: bool) -> bool:
+        """Sends to a node; the answer "nobody" comes as if that node had sent it."""
+        reply = self._subjects.reply_of(to) if asks else ""
+        return await self._send(self._subjects.to(to), data, reply)
+
+    async def announce(self, data: bytes) -> None:
+        """Sends to all."""
+        await self._send(self._subjects.announcement, data, "")
+
+    async def verify(self) -> str:
+        """Sends an empty message to itself, which is the node's right, and looks for refusals."""
+        client = self._client
+        if client is None:
+            return self._refused or "the connection has ended"
+        if client.max_payload < LEAST_PAYLOAD:
+            return (
+                f"its max_payload is {client.max_payload} bytes, and frames need {LEAST_PAYLOAD}: "
+                "raise max_payload in its configuration"
+            )
+        try:
+            await client.publish(self._subjects.to(self._subjects.node), b"")
+            await client.flush(int(CONNECT_S))
+        except (NatsError, OSError, asyncio.TimeoutError) as error:
+            return str(error) or type(error).__name__
+        fix = "print the rules with `crdtbucket mesh permissions`"
+        return f"{self._refused}: {fix}" if self._refused else ""
+
+    async def stop(self) -> None:
+        """Closes the connection, after what it has taken."""
+        client, self._client = self._client, None
+        if client is not None:
+            await _close(client)
+        await self._tasks.end()
+
+    async def _send(self, subject: str, data: bytes, reply: str) -> bool:
+        client = self._client
+        if client is None or not await _has_room(client):
+            return False
+        try:
+            await client.publish(subject, data, reply)
+        except (NatsError, OSError) as error:
+            LOG.debug("NATS did not take a message: %s", error)
+            return False
+        return True
+
+    async def _keep(self, listener: EngineListener) -> None:
+        order = list(self._servers)
+        self._rng.shuffle(order)
+        pause = FIRST_PAUSE_S
+        while True:
+            server = order[0]
+            order = [*order[1:], server]
+            client = Client()
+            try:
+                await within(2 * CONNECT_S, self._connect(client, server, listener))
+            except (NatsError, OSError, ValueError, asyncio.TimeoutError) as error:
+                why = self._refused or str(error) or type(error).__name__
+                await _close(client)
+                listener.engine_down(f"{shown(server)}: {why}")
+                await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+                pause = min(2 * pause, LAST_PAUSE_S)
+                continue
+            self._client, pause = client, FIRST_PAUSE_S
+            listener.engine_up(shown(server))
+            try:
+                while client.is_connected:  # it may hang while it closes, and not say that it has
+                    with suppress(asyncio.TimeoutError):
+                        await within(LOOK_S, self._closed.wait())
+            finally:
+                self._client = None
+                await _close(client)
+            listener.engine_down(f"{shown(server)}: {self._refused or 'the connection has ended'}")
+
+    async def _connect(self, client: Client, server: str, listener: EngineListener) -> None:
+        said: set[str] = set()
+        self._refused = ""
+        self._closed.clear()
+
+        async def closed() -> None:
+            self._closed.set()
+
+        async def failed(error: Exception) -> None:
+            # Without a callback the library writes a traceback into the log for each.
+            self._refused = str(error) or type(error).__name__
+            if client.is_connected and self._refused not in said:
+                said.add(self._refused)
+                LOG.warning("NATS at %s: %s", shown(server), self._refused)
+
+        async def message(msg: Msg) -> None:
+            sender = self._subjects.sender(msg.subject)
+            if sender is None:
+                return
+            if self._subjects.is_announcement(msg.subject):
+                listener.announced(sender, msg.data)
+            elif msg.headers and msg.headers.get("Status") == "503":
+                listener.nobody(sender)
+            else:
+                listener.arrived(sender, msg.data)
+
+        await client.connect(
+            server,
+            name=f"crdtbucket {self._subjects.node}",
+            error_cb=failed,
+            closed_cb=closed,
+            # This class connects again itself: the library would keep messages meanwhile, and
+            # wait for a server that hangs to take what is left.
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=int(CONNECT_S),
+            ping_interval=PING_S,
+            no_echo=True,
+            pending_size=0,
+            tls=self._tls,
+            **self._login(),
+        )
+        for subject in (self._subjects.inbox, self._subjects.announcements):
+            await client.subscribe(subject, cb=message)
+        await client.flush(int(CONNECT_S))
+
+    def _login(self) -> dict[str, Any]:
+        given = self._credentials
+        if given is None:
+            return {}
+        if "BEGIN NATS USER JWT" in given:
+            return {"user_credentials": RawCredentials(given)}
+        user, colon, password = given.strip().partition(":")
+        return {"user": user, "password": password} if colon else {"token": user}
+
+
+async def _has_room(client: Client) -> bool:
+    """Whether the server takes what was sent before; asked for a moment, until it does."""
+    waits = WAITS
+    while client.is_connected and client.pending_data_size > MAX_UNSENT and waits:
+        waits -= 1
+        await asyncio.sleep(WAIT_S if waits < WAITS - 1 else 0)
+    return client.is_connected and client.pending_data_size <= MAX_UNSENT
+
+
+async def _close(client: Client) -> None:
+    """Ends a client, whether or not its server takes what is left."""
+    try:
+        await within(CLOSE_S, client.close())
+    except (NatsError, OSError, asyncio.TimeoutError) as error:
+        LOG.debug("closing the connection to NATS: %s", str(error) or type(error).__name__)
+    # The library has no way to break a connection, and waits for ever where nothing is taken.
+    writer = getattr(client._transport, "_io_writer", None)
+    if writer is not None:
+        writer.transport.abort()
+
+
+def shown(server: str) -> str:
+    """Host and port of a server's URL, for people."""
+    parts = urlsplit(server)
+    return f"{parts.hostname}:{parts.port or 4222}"
+
+
+__all__ = ["NatsEngine", "shown"]

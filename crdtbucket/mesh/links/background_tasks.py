@@ -1,0 +1,36 @@
+"""Tasks that nobody awaits: their bugs are logged, and they end with their owner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from crdtbucket.mesh.links.counters import LOG
+
+
+class BackgroundTasks:
+    """The tasks of one owner."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        """Runs `work` on this loop."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def end(self) -> None:
+        """Cancels what still runs, and waits for it."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _done(self, task: asyncio.Future[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.error("a bug in the mesh's background work", exc_info=error)
+
+
+__all__ = ["BackgroundTasks"]

@@ -1,0 +1,63 @@
+"""What a carrier gives to a link: messages to one place and back, and how that ends."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+CLOSE_S = 1.0
+"""For how long an end that closes waits for the other one."""
+
+
+class ChannelLost(Exception):
+    """The channel ended, broke, or was not made; the text says how."""
+
+    def __init__(self, text: str, *, by_peer: bool = True) -> None:
+        """`by_peer`: the peer's side ended or refused it; False when nothing came back from there,
+        or when the fault does not say that the peer is gone."""
+        super().__init__(text)
+        self.by_peer = by_peer
+
+
+class Oversize(ChannelLost):
+    """The peer sent a message above the limit."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, by_peer=False)
+
+
+class Channel(Protocol):
+    """Carries whole messages, in order. What it carries is not believed: links seal it."""
+
+    lossy: bool
+    """Whether messages may be lost on the way; then links number them."""
+    peer_name: str
+    """Who the carrier says is at the other end, which the handshake must prove; "": nobody."""
+
+    @property
+    def remote(self) -> str:
+        """The host at the other end, "" where the carrier has none."""
+        ...
+
+    @property
+    def certified(self) -> bool:
+        """Whether the carrier itself has proved that the other end belongs to the mesh."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Sends a message; waits while the other end takes nothing. Raises `ChannelLost`."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The next message. Raises `ChannelLost`, `Oversize`, or `WireError` for what is none."""
+        ...
+
+    async def close(self) -> None:
+        """Ends it properly where the other end answers soon, else at once."""
+        ...
+
+    def abort(self) -> None:
+        """Ends it at once; `receive` then raises."""
+        ...
+
+
+__all__ = ["CLOSE_S", "Channel", "ChannelLost", "Oversize"]

@@ -1,0 +1,177 @@
+"""A link to one proven peer: a bounded queue out, opened frames in, over any channel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from crdtbucket.errors import WireError
+from crdtbucket.mesh.links.channel import CLOSE_S, Channel, ChannelLost, Oversize
+from crdtbucket.mesh.links.counters import MeshCounters
+from crdtbucket.mesh.links.peer_identity import PeerIdentity
+from crdtbucket.mesh.links.session import MAX_SEALED, Kind, Reason, Session
+
+MAX_QUEUED_FRAMES = 256
+MAX_QUEUED_BYTES = 4 * 1024 * 1024
+# After so much input the loop serves others: a peer that sends without pause must not own it.
+_TURN_FRAMES = 16
+_TURN_BYTES = 65_536
+
+
+class Link:
+    """An authenticated channel. Sends never block the caller; a slow peer loses frames."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        session: Session,
+        identity: PeerIdentity,
+        *,
+        dialed: bool,
+        counters: MeshCounters,
+    ) -> None:
+        self.identity = identity
+        self.peer = identity.info
+        self.instance = identity.instance
+        self.dialed = dialed
+        self.bad_frames = 0
+        self._channel = channel
+        self._session = session
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[tuple[Kind, bytes]] = deque()
+        self._queued_bytes = 0
+        self._more = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+        self._sending_since: float | None = None
+        self._heard_at = self._loop.time()
+        self._closing = False
+        self.ended_because = ""
+        self.ended_there = False
+        """Whether the peer's side closed or reset the channel, before this side gave it up."""
+
+    def start(self, *, accept: bool) -> None:
+        """Begin to send; call it before the first `offer`. A listener's proof goes first."""
+        self._sender = asyncio.create_task(self._send(accept), name=f"sender {self.peer.name}")
+
+    def offer(self, frame: bytes) -> None:
+        """Queue a frame; the oldest ones give way when the peer does not keep up."""
+        if self._closing:
+            self._counters.frames_dropped += 1
+            return
+        self._queue.append((Kind.FRAME, frame))
+        self._queued_bytes += len(frame)
+        while len(self._queue) > MAX_QUEUED_FRAMES or self._queued_bytes > MAX_QUEUED_BYTES:
+            _, dropped = self._queue.popleft()
+            self._queued_bytes -= len(dropped)
+            self._counters.frames_dropped += 1
+        self._more.set()
+
+    def silent_for(self) -> float:
+        """Seconds since a valid frame came."""
+        return self._loop.time() - self._heard_at
+
+    def stuck_for(self) -> float:
+        """Seconds for which the peer has not taken what is being sent; 0 when nothing waits."""
+        since = self._sending_since
+        return 0.0 if since is None else self._loop.time() - since
+
+    async def run(self, on_frame: Callable[[Link, bytes], None]) -> None:
+        """Hand every frame to `on_frame` until the link ends; `ended_because` then says why.
+
+        Raises `WireError` when the stream itself can no longer be trusted.
+        """
+        frames = size = 0
+        while not self._closing:
+            try:
+                data = await self._channel.receive()
+            except Oversize as error:
+                raise WireError(f"a message above {MAX_SEALED} bytes") from error
+            except ChannelLost as error:
+                self.ended_because = self.ended_because or str(error)
+                self._lost(by_peer=error.by_peer)
+                return
+            kind, body = self._session.open(data)
+            self._heard_at = self._loop.time()
+            self._counters.frames_in += 1
+            self._counters.bytes_in += len(data)
+            if kind == Kind.FRAME:
+                on_frame(self, body)
+            elif kind == Kind.BYE:
+                self._lost(by_peer=True)
+                self.ended_because = f"the peer says {describe_bye(body)}"
+                return
+            frames, size = frames + 1, size + len(data)
+            if frames >= _TURN_FRAMES or size >= _TURN_BYTES:
+                frames = size = 0
+                await asyncio.sleep(0)
+
+    async def close(self, reason: Reason, because: str) -> None:
+        """Send what is queued and a `BYE`, within a second; then close. Safe to call twice."""
+        if not self._closing:
+            self._closing = True
+            self.ended_because = self.ended_because or because
+            self._queue.append((Kind.BYE, bytes((reason,))))
+            self._queued_bytes += 1
+            self._more.set()
+        if self._sender is not None:
+            await asyncio.wait({self._sender}, timeout=CLOSE_S)
+        await self.finish()
+
+    async def finish(self) -> None:
+        """Stop sending and close the channel now, whether or not the peer answers."""
+        self._closing = True
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.wait({self._sender})
+        await self._channel.close()
+
+    def abort(self, because: str) -> None:
+        """Break the channel at once; `run` then returns."""
+        self.ended_because = self.ended_because or because
+        self._closing = True
+        self._channel.abort()
+
+    def _lost(self, *, by_peer: bool) -> None:
+        """The channel is at its end. Where this side had ended it, the peer has not."""
+        if not self._closing:
+            self.ended_there = by_peer
+
+    async def _send(self, accept: bool) -> None:
+        try:
+            if accept:
+                await self._send_one(Kind.ACCEPT, b"")
+            kind = Kind.ACCEPT
+            while kind is not Kind.BYE:
+                while not self._queue:
+                    self._more.clear()
+                    await self._more.wait()
+                kind, body = self._queue.popleft()
+                self._queued_bytes -= len(body)
+                await self._send_one(kind, body)
+        except ChannelLost as error:
+            self._lost(by_peer=error.by_peer)
+            self.abort(str(error))
+
+    async def _send_one(self, kind: Kind, body: bytes) -> None:
+        # Sealed only here: a frame dropped from the queue must not leave a gap in the count.
+        sealed = self._session.seal(kind, body)
+        self._sending_since = self._loop.time()
+        await self._channel.send(sealed)
+        self._sending_since = None
+        self._counters.frames_out += 1
+        self._counters.bytes_out += len(sealed)
+
+
+def describe_bye(body: bytes) -> str:
+    """The reason in a `BYE`, for people; a number of a later version stays a number."""
+    if not body:
+        return "goodbye"
+    try:
+        return Reason(body[0]).name.lower().replace("_", " ")
+    except ValueError:
+        return f"reason {body[0]}"
+
+
+__all__ = ["MAX_QUEUED_BYTES", "MAX_QUEUED_FRAMES", "Link", "describe_bye"]

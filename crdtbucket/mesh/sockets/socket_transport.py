@@ -1,0 +1,115 @@
+"""The WebSockets between nodes: a node listens, and dials whom the file and gossip name."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from crdtbucket.mesh.links.background_tasks import BackgroundTasks
+from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.dialer import Dialer
+from crdtbucket.mesh.links.handshake import MeshEndpoint
+from crdtbucket.mesh.mesh_config import MeshConfig, is_loopback, split_address
+from crdtbucket.mesh.sockets import mesh_tls
+from crdtbucket.mesh.sockets.discovery import Discovered, providers
+from crdtbucket.mesh.sockets.listener import Listener
+from crdtbucket.mesh.sockets.web_socket import WebSocketChannel, connect, http_session
+
+
+class SocketTransport:
+    """WebSockets between nodes, one for a pair; see `Transport`. It is also the `Connector`."""
+
+    def __init__(self, host: MeshEndpoint, config: MeshConfig, rng: random.Random) -> None:
+        """Raises `MeshError` for certificates that cannot be used."""
+        self.address = ""
+        self._host = host
+        self._config = config
+        self._listener = Listener(host, mesh_tls.listener_context(config))
+        self._dialer = Dialer(host, self, rng)
+        self._context = mesh_tls.dialer_context(config)
+        self._discovered = Discovered(providers(config.peers), rng)
+        self._known: Sequence[str] = ()
+        self._tasks = BackgroundTasks()
+        self._running = False
+
+    async def start(self) -> None:
+        """Listens, dials the peers of the file, and asks the sources of addresses."""
+        host, port = split_address(self._config.listen)
+        port = await self._listener.start(host, port)  # the last step that can fail
+        self.address = self._config.advertise or _advertised(host, port)
+        self._http = http_session()
+        self._running = True
+        for search in self._discovered.searches(self._update):
+            self._tasks.spawn(search)
+        LOG.info("listening on %s:%d", host, port)
+
+    def aim(self, known: Sequence[str]) -> None:
+        """Dials these too, after those that were configured."""
+        self._known = known
+        self._update()
+
+    def lost(self, name: str) -> None:
+        """Dials this node again."""
+        self._dialer.lost(name)
+
+    def refuse_new(self) -> None:
+        """Closes the listening socket."""
+        self._running = False
+        self._listener.refuse_new()
+
+    async def cease(self) -> None:
+        """Waits for verdicts on its proofs, at most a second."""
+        await self._dialer.cease()
+
+    async def stop(self) -> None:
+        """Ends dials, connections and searches."""
+        await self._dialer.stop()
+        await self._http.close()
+        await self._listener.stop()
+        await self._tasks.end()
+
+    def may_dial(self, address: str) -> bool:
+        """Only what can be dialled, and proves itself or is on this machine."""
+        config = self._config
+        try:
+            host, _ = split_address(address)
+        except ValueError as error:
+            self._host.refusals.add("address", f"not dialling an address that {error}")
+            return False
+        certified = config.tls_cert is not None and config.tls_verify_peer
+        if config.secrets or certified or is_loopback(host):
+            return True
+        self._host.refusals.add(
+            "unauthenticated",
+            f"not dialling {address}: nothing would prove who answers; set mesh.secret, or "
+            "tls_cert, tls_key and tls_ca",
+        )
+        return False
+
+    def first_pause(self, address: str) -> float:
+        """None: the other side need not know where this node is."""
+        return 0.0
+
+    async def ready(self) -> None:
+        """Dials may be tried at any time."""
+
+    async def connect(self, address: str) -> WebSocketChannel:
+        """A WebSocket to this address."""
+        return await connect(self._http, address, self._context)
+
+    def _update(self) -> None:
+        if not self._running:
+            return  # a dial begun now would outlive the dialer
+        wanted = [*self._discovered.addresses, *self._known]
+        # Gossip may name any number of places; what is configured comes first.
+        unique = [one for one in dict.fromkeys(wanted) if one != self.address]
+        self._dialer.update(unique[: 4 * self._host.max_peers])
+
+
+def _advertised(host: str, port: int) -> str:
+    if host in ("0.0.0.0", "::"):
+        return f":{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+__all__ = ["SocketTransport"]

@@ -1,0 +1,165 @@
+"""A WebSocket as the channel of a link: made, used, closed, and what its errors say."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import aiohttp
+from aiohttp import ServerDisconnectedError, WebSocketError, WSMsgType
+
+from crdtbucket.errors import WireError
+from crdtbucket.mesh.links.channel import CLOSE_S, ChannelLost, Oversize
+from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.session import MAX_SEALED
+from crdtbucket.mesh.mesh_config import split_address
+
+PATH = "/crdtbucket/mesh"
+# The library refuses a message of exactly its limit too.
+MAX_MESSAGE = MAX_SEALED + 1
+_SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
+_REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE}
+
+
+class WebSocket(Protocol):
+    """What the client's and the server's WebSocket of aiohttp have in common."""
+
+    async def receive(self) -> Any: ...
+    async def send_bytes(self, data: bytes) -> None: ...
+    async def close(self) -> bool: ...
+    def get_extra_info(self, name: str) -> Any: ...
+    def exception(self) -> BaseException | None: ...
+
+
+class WebSocketChannel:
+    """One WebSocket, of either side; see `Channel`."""
+
+    lossy = False
+    peer_name = ""
+
+    def __init__(self, ws: WebSocket, remote: str, *, certified: bool) -> None:
+        """`remote`: the host at the other end. `certified`: TLS has checked its certificate."""
+        self.remote = remote
+        self.certified = certified
+        self._ws = ws
+
+    async def send(self, data: bytes) -> None:
+        """Sends one binary message."""
+        try:
+            await self._ws.send_bytes(data)
+        except (ConnectionError, RuntimeError) as error:  # the WebSocket is closing or closed
+            raise ChannelLost(f"sending failed: {error}", by_peer=not is_silence(error)) from error
+
+    async def receive(self) -> bytes:
+        """The next binary message."""
+        message = await self._ws.receive()
+        if message.type is WSMsgType.BINARY:
+            data: bytes = message.data
+            return data
+        if message.type is WSMsgType.TEXT:
+            raise WireError("a text message where frames are binary")
+        fault = self._ws.exception()
+        if message.type is WSMsgType.ERROR:
+            if getattr(message.data, "code", None) == 1009:
+                raise Oversize(str(message.data))
+            if isinstance(message.data, WebSocketError):
+                raise WireError(f"no WebSocket: {message.data}")
+            text = str(message.data or fault or "broken")
+        else:
+            text = "closed by the peer" if message.type is WSMsgType.CLOSE else "closed"
+        raise ChannelLost(text, by_peer=not is_silence(fault))
+
+    async def close(self) -> None:
+        """Closes it properly where the peer answers soon, else breaks it."""
+        closing = asyncio.ensure_future(self._ws.close())
+        done, _ = await asyncio.wait({closing}, timeout=CLOSE_S / 2)
+        if not done:
+            self.abort()
+            closing.cancel()
+            await asyncio.wait({closing})
+        if not closing.cancelled() and (error := closing.exception()) is not None:
+            LOG.debug("closing a WebSocket failed: %s", error)
+            self.abort()
+
+    def abort(self) -> None:
+        """Ends the TCP connection below without waiting for anything."""
+        sock = self._ws.get_extra_info("socket")
+        if sock is None:
+            return  # already gone
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # the peer was faster
+
+
+def http_session() -> aiohttp.ClientSession:
+    """The HTTP client that dials nodes."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+async def connect(
+    http: aiohttp.ClientSession, address: str, context: ssl.SSLContext | None
+) -> WebSocketChannel:
+    """The channel to the node at this address. Raises `ChannelLost`."""
+    try:
+        ws = await http.ws_connect(
+            f"{'ws' if context is None else 'wss'}://{address}{PATH}",
+            ssl=context if context is not None else True,
+            compress=0,
+            max_msg_size=MAX_MESSAGE,
+            timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
+        )
+    except (aiohttp.ClientError, OSError) as error:
+        text = str(error) or type(error).__name__
+        raise ChannelLost(text, by_peer=is_refusal(error)) from error
+    checked = context is not None and context.verify_mode is ssl.CERT_REQUIRED
+    return WebSocketChannel(ws, split_address(address)[0], certified=checked)
+
+
+def is_silence(error: BaseException | None) -> bool:
+    """Whether an error says that nothing came back from the peer's host, not even a refusal."""
+    return any(
+        isinstance(one, TimeoutError) or getattr(one, "errno", None) in _SILENCE
+        for one in _causes(error)
+    )
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the error of a call says that the host refused it, or that what was reached there
+    closed the connection at once, as the proxy of a process does that has ended."""
+    if is_silence(error):
+        return False
+    kinds = (ConnectionError, ServerDisconnectedError)
+    return any(
+        isinstance(one, kinds) or getattr(one, "errno", None) in _REFUSALS for one in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from, each once."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = getattr(error, "os_error", None) or error.__cause__ or error.__context__
+
+
+__all__ = [
+    "MAX_MESSAGE",
+    "PATH",
+    "WebSocket",
+    "WebSocketChannel",
+    "connect",
+    "http_session",
+    "is_refusal",
+    "is_silence",
+]

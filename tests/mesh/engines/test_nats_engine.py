@@ -1,0 +1,173 @@
+"""The mesh over real NATS servers: lost, frozen, killed, joined, and its peers killed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import sys
+from contextlib import AsyncExitStack
+
+import pytest
+
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
+from tests.mesh.engines.nats_server import NatsServer
+from tests.mesh.network import RecordingNode, eventually, running
+from tests.strong.redis_server import free_port
+
+SECRET = "a secret of these tests"
+NUMBERS = itertools.count()
+
+
+def mesh(node: RecordingNode, *servers: NatsServer, credentials: str | None = None) -> MeshNetwork:
+    config = MeshConfig(
+        transport="nats",
+        servers=[server.url for server in servers],
+        credentials=credentials,
+        secret=SECRET,
+    )
+    return MeshNetwork(node, config)
+
+
+async def linked(stack: AsyncExitStack, *meshes: MeshNetwork) -> None:
+    await stack.enter_async_context(running(*meshes))
+    await eventually(lambda: all(len(one.links) == len(meshes) - 1 for one in meshes))
+
+
+async def frames_go(a: RecordingNode, b: RecordingNode) -> None:
+    """Frames go both ways from now on; those that are lost are sent again."""
+    new = b"frame %d" % next(NUMBERS)
+
+    def arrived() -> bool:
+        there, back = (a.info.name, new) in b.frames, (b.info.name, new) in a.frames
+        if not (there or a.outbox):
+            a.send(b.info.name, new)
+        if not (back or b.outbox):
+            b.send(a.info.name, new)
+        return there and back
+
+    await eventually(arrived)
+
+
+async def test_links_outlive_a_server_that_is_killed_and_started_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    with NatsServer() as server:
+        async with AsyncExitStack() as stack:
+            meshes = mesh(a, server), mesh(b, server)
+            await linked(stack, *meshes)
+            server.kill()
+            await eventually(lambda: caplog.text.count("decides alone") == 2)
+            assert a.events == [("connected", "b")]
+            server.start()
+            await frames_go(a, b)
+            assert a.events == [("connected", "b")]
+    assert "Traceback" not in caplog.text
+    assert not [one for one in caplog.records if one.levelno > logging.WARNING]
+
+
+async def test_a_node_begins_without_its_engine(caplog: pytest.LogCaptureFixture) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    server = NatsServer()
+    async with running(mesh(a, server), mesh(b, server)):
+        await eventually(lambda: caplog.text.count("decides alone") == 2)
+        with server:
+            await eventually(lambda: a.linked and b.linked)
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_frozen_server_is_left_for_another_one_of_its_cluster(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    routes = [free_port(), free_port()]
+
+    def member(own: int) -> NatsServer:
+        other = routes[1 - own]
+        return NatsServer(
+            f'cluster {{ name: c, listen: "127.0.0.1:{routes[own]}", '
+            f'routes: ["nats://127.0.0.1:{other}"] }}'
+        )
+
+    a, b = RecordingNode("a"), RecordingNode("b")
+    with member(0) as first, member(1) as second:
+        moving = mesh(a, first, second)
+        async with running(moving):
+            engine = moving._transport._exchange._engine  # type: ignore[attr-defined]
+            await eventually(lambda: engine.place)
+            at_first = engine._client.connected_url.port == first.port
+            mine, other = (first, second) if at_first else (second, first)
+            async with running(mesh(b, other)):  # each at a server of its own
+                await frames_go(a, b)
+                mine.freeze()
+                await frames_go(a, b)
+                assert engine._client.connected_url.port == other.port
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_stall_of_the_server_ends_no_link(caplog: pytest.LogCaptureFixture) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    with NatsServer() as server:
+        async with AsyncExitStack() as stack:
+            await linked(stack, mesh(a, server), mesh(b, server))
+            server.freeze()
+            ticks = a.ticks
+            await eventually(lambda: a.ticks > ticks + 10)
+            server.thaw()
+            await frames_go(a, b)
+            assert a.events == [("connected", "b")]
+    assert "Traceback" not in caplog.text
+
+
+VICTIM = """
+import asyncio, sys
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
+from tests.mesh.network import RecordingNode
+
+async def main():
+    config = MeshConfig(transport="nats", servers=[sys.argv[1]], secret=sys.argv[2])
+    await MeshNetwork(RecordingNode("victim"), config).start()
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_is_killed_is_noticed_at_once_and_its_place_refuses() -> None:
+    a = RecordingNode("a")
+    with NatsServer() as server:
+        async with running(mesh(a, server)):
+            victim = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", VICTIM, server.url, SECRET
+            )
+            try:
+                await eventually(lambda: a.linked, within=60)
+                victim.kill()
+                # Far sooner than the silence of 15 s by which a lost peer would be noticed.
+                await eventually(lambda: a.ends, within=10)
+                assert a.ends == [("victim", True)]
+                await eventually(lambda: a.failed_dials, within=60)
+                assert a.failed_dials[0] == ("victim", "nats:victim", True)
+            finally:
+                if victim.returncode is None:
+                    victim.kill()
+                await victim.wait()
+
+
+async def test_a_wrong_password_is_a_warning_that_does_not_repeat_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    block = 'authorization { user: a, password: "the right one" }'
+    with NatsServer(block) as server:
+        a = RecordingNode("a")
+        async with running(mesh(a, server, credentials="a:the wrong one")):
+            await eventually(lambda: "Authorization" in caplog.text)
+        b, c = RecordingNode("b"), RecordingNode("c")
+        right = "a:the right one"
+        async with AsyncExitStack() as stack:
+            meshes = [mesh(node, server, credentials=right) for node in (b, c)]
+            await linked(stack, *meshes)
+    assert "the wrong one" not in caplog.text
+    assert "Traceback" not in caplog.text

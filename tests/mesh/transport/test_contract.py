@@ -1,0 +1,241 @@
+"""What every transport does, whatever carries its frames: one suite for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from crdtbucket.errors import NodeConflict
+from crdtbucket.mesh.engines.engine_transport import EngineTransport
+from crdtbucket.mesh.links.peer_identity import Proof
+from crdtbucket.mesh.links.session import MAX_FRAME
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.transport.carriers import transport_of
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
+from tests.mesh.engines.memory_engine import Broker, MemoryEngine
+from tests.mesh.engines.nats_server import NatsServer
+from tests.mesh.network import RecordingNode, eventually, running
+from tests.strong.redis_server import Server
+
+SECRET = "a secret of these tests"
+NUMBERS = itertools.count()
+
+
+class Net:
+    """One carrier, and the nodes that a test starts on it."""
+
+    def __init__(self, kind: str, servers: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        self.broker = Broker()
+        self._servers = servers
+        self._mesh = f"test-{next(NUMBERS)}"
+        self._addresses: list[str] = []
+
+    def make(
+        self,
+        node: RecordingNode,
+        *,
+        on_conflict: Callable[[NodeConflict], None] | None = None,
+        **settings: object,
+    ) -> MeshNetwork:
+        """A network of this node that is not started; it finds the nodes that were."""
+        settings.setdefault("secret", SECRET)
+        if self.kind == "sockets":
+            settings |= {"listen": "127.0.0.1:0", "peers": self._addresses}
+        elif self.kind != "memory":
+            settings |= {"transport": self.kind, "servers": self._servers}
+            settings |= {"mesh_name": self._mesh}
+        config = MeshConfig(**settings)  # type: ignore[arg-type]
+        carrier = transport_of
+        if self.kind == "memory":
+
+            def carrier(host, config, rng):  # type: ignore[no-untyped-def]
+                return EngineTransport(host, config, rng, MemoryEngine(self.broker, host.name))
+
+        return MeshNetwork(node, config, carrier=carrier, on_conflict=on_conflict)
+
+    async def start(
+        self, stack: AsyncExitStack, *nodes: RecordingNode, **settings: object
+    ) -> list[MeshNetwork]:
+        """Networks of these nodes, started one after the other."""
+        out = []
+        for node in nodes:
+            mesh = self.make(node, **settings)  # type: ignore[arg-type]
+            await stack.enter_async_context(running(mesh))
+            self._addresses.append(mesh.address)
+            out.append(mesh)
+        return out
+
+
+@pytest.fixture(scope="module")
+def nats_server() -> Iterator[NatsServer]:
+    with NatsServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sockets", "memory", "nats", "redis"])
+def net(request: pytest.FixtureRequest) -> Net:
+    kind: str = request.param
+    if kind in ("nats", "redis"):
+        server = request.getfixturevalue(f"{kind}_server")
+        return Net(kind, (f"{kind}://127.0.0.1:{server.port}",))
+    return Net(kind)
+
+
+async def linked(*nodes: RecordingNode) -> None:
+    """Waits until all of these are linked with one another."""
+    names = {node.info.name for node in nodes}
+    await eventually(lambda: all(node.linked.keys() >= names - {node.info.name} for node in nodes))
+
+
+async def test_frames_of_any_size_come_both_ways_in_order_and_once(net: Net) -> None:
+    a, b = RecordingNode("eu-1"), RecordingNode("ü s.1 >*")
+    sent = [b"%d" % number for number in range(100)] + [b"x" * MAX_FRAME]
+    async with AsyncExitStack() as stack:
+        await net.start(stack, a, b)
+        await linked(a, b)
+        for frame in sent:
+            a.send(b.info.name, frame)
+        b.send("eu-1", b"back")
+        await eventually(lambda: len(b.frames) == len(sent) and a.frames)
+        assert b.frames == [("eu-1", frame) for frame in sent]
+        assert a.frames == [(b.info.name, b"back")]
+
+
+async def test_a_link_says_who_is_there_and_how_that_is_known(net: Net) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b", epoch=7)
+    async with AsyncExitStack() as stack:
+        mesh_a, mesh_b = await net.start(stack, a, b)
+        await linked(a, b)
+        link = mesh_a.links.get("b")
+        assert link is not None
+        assert link.identity.info.epoch == 7
+        assert link.identity.instance == mesh_b.instance
+        assert link.identity.proof is Proof.SECRET
+        assert a.linked["b"].region == "region of b"
+        assert a.linked["b"].address == mesh_b.address
+
+
+async def test_three_nodes_meet(net: Net) -> None:
+    nodes = [RecordingNode(name) for name in "abc"]
+    async with AsyncExitStack() as stack:
+        meshes = await net.start(stack, *nodes)
+        await linked(*nodes)
+        assert [len(mesh.links) for mesh in meshes] == [2, 2, 2]
+        nodes[0].send("c", b"to c alone")
+        await eventually(lambda: nodes[2].frames == [("a", b"to c alone")])
+        assert nodes[1].frames == []
+
+
+async def test_the_last_frames_of_a_node_that_leaves_arrive(net: Net) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    b.last_words = [("a", bytes([number]) * 50_000) for number in range(20)]
+    async with AsyncExitStack() as stack:
+        _, mesh_b = await net.start(stack, a, b)
+        await linked(a, b)
+        await mesh_b.stop()
+        await eventually(lambda: not a.linked)
+        assert a.frames == [("b", bytes([number]) * 50_000) for number in range(20)]
+        assert a.ends == [("b", True)]
+
+
+async def test_a_process_that_another_one_follows_says_no_goodbye(net: Net) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    b.last_words = [("a", b"goodbye")]
+    async with AsyncExitStack() as stack:
+        mesh_a, mesh_b = await net.start(stack, a, b)
+        await linked(a, b)
+        link = mesh_a.links.get("b")
+        await mesh_b.stop(handed_over=True)
+        await eventually(lambda: not a.linked)
+        assert a.frames == []
+        assert link is not None
+        assert link.ended_because == "the peer says handover"
+
+
+async def test_a_link_that_one_end_breaks_ends_at_the_other_and_is_made_again(net: Net) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    async with AsyncExitStack() as stack:
+        _, mesh_b = await net.start(stack, a, b)
+        await linked(a, b)
+        broken = mesh_b.links.get("a")
+        assert broken is not None
+        broken.abort("broken on purpose")
+        await eventually(lambda: a.ends and b.ends)
+        assert a.ends[0] == ("b", True)
+        assert b.ends[0] == ("a", False)
+        await linked(a, b)
+        b.frames.clear()
+        a.send("b", b"again")
+        await eventually(lambda: b.frames == [("a", b"again")])
+
+
+async def test_another_process_of_a_node_is_linked_when_the_first_has_ended(net: Net) -> None:
+    a, first, second = RecordingNode("a"), RecordingNode("b"), RecordingNode("b", epoch=2)
+    async with AsyncExitStack() as stack:
+        _, mesh_b = await net.start(stack, a, first)
+        await linked(a, first)
+        await mesh_b.stop()
+        await net.start(stack, second)
+        await eventually(lambda: "b" in a.linked and a.linked["b"].epoch == 2)
+
+
+async def test_a_wrong_secret_is_refused_at_both_ends(net: Net) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    async with AsyncExitStack() as stack:
+        (mesh_a,) = await net.start(stack, a)
+        (mesh_b,) = await net.start(stack, b, secret="another secret, and long")
+        await eventually(lambda: mesh_a.counters.refused.get("secret"))
+        await eventually(lambda: mesh_b.counters.refused.get("secret"))
+        assert not a.events
+        assert not b.events
+
+
+async def test_links_are_made_up_to_max_peers(net: Net) -> None:
+    hub, leaves = RecordingNode("hub"), [RecordingNode(name) for name in "ab"]
+    async with AsyncExitStack() as stack:
+        (mesh,) = await net.start(stack, hub, max_peers=1)
+        await net.start(stack, *leaves)
+        await eventually(lambda: hub.linked and mesh.counters.refused.get("busy"))
+        assert len(hub.linked) == 1
+
+
+async def test_two_processes_with_one_name_are_both_told(net: Net) -> None:
+    one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
+    told: dict[int, list[NodeConflict]] = {1: [], 2: []}
+    async with AsyncExitStack() as stack:
+        await net.start(stack, one, on_conflict=told[1].append)
+        await net.start(stack, two, on_conflict=told[2].append)
+        await eventually(lambda: told[1] and told[2])
+        assert not one.linked
+        assert not two.linked
+
+
+async def test_a_frame_that_is_no_frame_is_counted_and_a_few_end_the_link(net: Net) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    async with AsyncExitStack() as stack:
+        mesh_a, _ = await net.start(stack, a, b)
+        await linked(a, b)
+        for _ in range(3):
+            b.send("a", b"bad")
+        await eventually(lambda: a.ends)
+        assert mesh_a.counters.refused == {"frame": 3}
+
+
+async def test_stopping_ends_all_that_runs(net: Net) -> None:
+    before = asyncio.all_tasks()
+    async with AsyncExitStack() as stack:
+        nodes = [RecordingNode(name) for name in "abc"]
+        await net.start(stack, *nodes)
+        await eventually(lambda: any(node.linked for node in nodes))
+    await eventually(lambda: asyncio.all_tasks() == before)
