@@ -62,6 +62,13 @@ MUTATIONS = (
         suite("strong/test_regions", "mesh_carries"),
     ),
     Mutation(
+        "what_is_held_back_is_not_waited_for",
+        "strong",
+        "short = 0 if allowed else _held_back(request, answer)",
+        "short = 0",
+        suite("strong/test_settle", "waits_for_what_is_held"),
+    ),
+    Mutation(
         "quotas_count_one_region",
         "strong",
         "return self.here + self._elsewhere()",

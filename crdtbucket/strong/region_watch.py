@@ -18,6 +18,8 @@ from crdtbucket.strong.server_link import ServerLink
 LOG = logging.getLogger("crdtbucket.strong")
 ELSEWHERE = ("MOVED", "ASK", "CROSSSLOT")
 US_PER_SECOND = 1_000_000
+TRIES = 16
+"""Tags that are tried one after the other until a server of a cluster holds the slot of one."""
 
 
 class RegionWatch:
@@ -47,10 +49,19 @@ class RegionWatch:
     async def run(self) -> None:
         """Sends a beat every `EVERY_MS` while there is a connection; until cancelled."""
         while True:
-            connection = self._link.connection
-            if connection is not None and not (connection.closed or connection.congested):
-                self._beat(connection)
+            self.beat()
             await asyncio.sleep(EVERY_MS / 1000)
+
+    def beat(self) -> None:
+        """Sends one, unless there is no connection, or the last one is not answered yet."""
+        connection = self._link.connection
+        if connection is None or connection.closed or connection.congested:
+            return
+        if connection is not self._connection:
+            self._connection, self._is_asking = connection, False
+            self._tag, self._arguments = 0, self._of_tag(0)
+        if not self._is_asking:
+            self._send(connection, self._arguments.command(self._nodes()))
 
     def states(self) -> dict[str, dict[str, Any]]:
         """Of each other region: `state` (seen, silent, or unknown before its first beat), `late`
@@ -78,13 +89,6 @@ class RegionWatch:
     def _of_tag(self, tag: int) -> BeatArguments:
         # Equal tags on equal clusters: each takes the first that its server holds.
         return BeatArguments(self._regions, self._prefix, b"%d" % tag)
-
-    def _beat(self, connection: RedisConnection) -> None:
-        if connection is not self._connection:
-            self._connection, self._is_asking = connection, False
-            self._tag, self._arguments = 0, self._of_tag(0)
-        if not self._is_asking:
-            self._send(connection, self._arguments.command(self._nodes()))
 
     def _send(self, connection: RedisConnection, command: bytes) -> None:
         self._is_asking = True
@@ -114,7 +118,8 @@ class RegionWatch:
         elif error.code in ELSEWHERE:
             self._tag += 1
             self._arguments = self._of_tag(self._tag)
-            self._send(connection, self._arguments.command(self._nodes()))
+            if self._tag % TRIES:  # the next beat goes on
+                self._send(connection, self._arguments.command(self._nodes()))
         else:
             self._complain(str(error))
 

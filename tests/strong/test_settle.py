@@ -10,13 +10,15 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from crdtbucket._core import Decision
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
-from crdtbucket.strong.redis.script import Arguments, Column, ScriptCall, ScriptStatus
+from crdtbucket.strong.redis.script import Arguments, Column, ScriptAnswer, ScriptCall, ScriptStatus
 from crdtbucket.strong.redis.topology import slot
+from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
 from tests.strong import backends, books, golden
 from tests.strong.backends import Backend, Twin
@@ -182,7 +184,7 @@ def test_q_a_time_out_that_ran_and_was_denied(store: Backend) -> None:
     for owner in (second.owner, third.owner):
         call = ScriptCall(one.key(), 0, owner, 1, 1, 0, 0, 300 * MS, (own,))
         answer = store.run(Arguments(EDGE, EDGE.max_debt), call)
-        assert answer == (ScriptStatus.ALLOWED, 300 * MS, 0, 0, (own,))
+        assert answer == ScriptAnswer(ScriptStatus.ALLOWED, 300 * MS, 0, 0, (own,))
     assert store.stored(one.key()) == before
     one.check()
 
@@ -293,3 +295,22 @@ def test_a_level_that_a_plain_call_raised_is_lowered_for_good(store: Backend) ->
     whole = ScriptCall(key, 0, B, 1, 1, 0, 0, 100 * MS, (Column(A, 1, 90, 0),))
     assert store.run(arguments, whole).debt_ns == 100 * MS
     assert store.run(arguments, ScriptCall(key, 5, A, 1, 1, 90, 0, 0)).debt_ns == 150 * MS
+
+
+SPEC = BucketSpec("b", 10, 1, "1s")
+
+
+def test_a_denial_waits_for_what_is_held_back_for_silent_regions() -> None:
+    node = Books(Twin(), SPEC).nodes[0]
+    waits = []
+    for hold_ns in (0, 3_000_000_000):
+        asked = node.ledger.open(node.bucket, KEY, 1, node.fence)
+        assert isinstance(asked, StoreRequest)
+        full = SPEC.capacity * SPEC.interval_ns // SPEC.refill_rate
+        answer = ScriptAnswer(ScriptStatus.DENIED, full, 0, 0, (), hold_ns)
+        decision = node.ledger.book(asked, answer, node.fence)
+        assert isinstance(decision, Decision)
+        assert not decision.allowed
+        assert decision.remaining == 0
+        waits.append(decision.retry_after)
+    assert waits[1] == pytest.approx(waits[0] + 3.0)

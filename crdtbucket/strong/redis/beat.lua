@@ -12,6 +12,7 @@ ARGV     1 region  2 nodes: of this region  3 ... the names of the others, in th
 Answer   the text of this region's beat. ]]
 
 local EVERY, KEPT = 100000, 86400000 -- us, ms
+local LOST = 1000 -- versions, after a loss, of beats that the others may know and do not relay yet
 local FIRST_MS = 1577836800000 -- versions count from 2020
 local match, format, floor, max, min = string.match, string.format, math.floor, math.max, math.min
 
@@ -51,8 +52,9 @@ for i = 2, #KEYS do
   local beat = read(KEYS[i])
   if beat then
     local name, mine = ARGV[i + 1], beat.relays[ARGV[1]]
-    if mine then -- what the others know of this region was written after it
-      version, beat.echo = max(version, mine.version), us - mine.stamp
+    if mine then -- the way of this beat was no longer than since the one that its writer knew
+      beat.echo = us - mine.stamp
+      version = own and version or max(version, mine.version + LOST)
     end
     beat.relays[name] = beat
     for name, one in pairs(beat.relays) do
