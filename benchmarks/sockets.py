@@ -1,52 +1,192 @@
-"""A mesh of whole nodes on loopback sockets, in one process, with its CPU time measured."""
+"""A mesh of whole nodes on one carrier, in one process, with its CPU time and bytes measured."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from crdtbucket._core import Table
+from benchmarks.measure import Case, Comparison, Scale
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.demo.processes import free_port
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
+from crdtbucket.spec.bucket_spec import BucketSpec
 
-LONGEST_S = 30.0
+QUESTION = "what does a frame cost over WebSockets, and what over NATS?"
+LONGEST_S = 60.0
+SPEC = BucketSpec("api", 1_000, 1, "1h")
+SECRET = "a secret of this benchmark"
+INTERVAL_S = 0.5
+"""Between rounds: thirty nodes in one process could not keep up with the 0.1 of the default."""
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
-async def _run(nodes: int, seconds: float) -> tuple[float, float]:
-    meshes: list[MeshNetwork] = []
-    machines: list[MeshNode] = []
-    try:
-        for number in range(nodes):
-            config = MeshConfig(
-                listen="127.0.0.1:0",
-                peers=[mesh.address for mesh in meshes],
-                secret="a secret of this benchmark",
-            )
-            table = Table(max_keys=1000, hash_key=bytes(16), epoch=number + 1)
-            machine = MeshNode(table, config, name=f"n{number}")
-            mesh = MeshNetwork(machine, config)
-            await mesh.start()
-            meshes.append(mesh)
-            machines.append(machine)
-        deadline = time.monotonic() + LONGEST_S
-        while any(len(mesh.links) < nodes - 1 for mesh in meshes):
+class Mesh:
+    """Whole nodes on one event loop."""
+
+    def __init__(self, engine: dict[str, Any] | None, interval: float) -> None:
+        """`engine`: settings of a message engine; None for sockets. `interval` (s): of rounds."""
+        self.networks: list[MeshNetwork] = []
+        self.machines: list[MeshNode] = []
+        self.buckets: list[BucketCore] = []
+        self._engine = engine
+        self._interval = interval
+
+    async def add(self) -> None:
+        """Starts one node more."""
+        number = len(self.networks)
+        where = self._engine or {
+            "listen": "127.0.0.1:0",
+            "peers": [mesh.address for mesh in self.networks],
+        }
+        config = MeshConfig(secret=SECRET, gossip_interval=self._interval, **where)
+        table = Table(max_keys=1000, hash_key=bytes(16), epoch=number + 1)
+        self.buckets.append(BucketCore(table, SPEC))
+        self.machines.append(MeshNode(table, config, name=f"n{number}"))
+        self.networks.append(MeshNetwork(self.machines[-1], config))
+        await self.networks[-1].start()
+
+    async def linked(self) -> None:
+        """Returns when every node has a link to every other."""
+        deadline, others = time.monotonic() + LONGEST_S, len(self.networks) - 1
+        while any(len(mesh.links) < others for mesh in self.networks):
             if time.monotonic() > deadline:
-                raise AssertionError(f"{nodes} nodes are not linked after {LONGEST_S} s")
+                raise AssertionError(f"{others + 1} nodes are not linked after {LONGEST_S} s")
             await asyncio.sleep(0.02)
-        before, spent = heard(machines), time.process_time()
+
+    async def converged(self, key: str) -> float:
+        """Seconds from a take at the first node until all others count it."""
+        left = self.buckets[0].take(key, 100).remaining
+        began = time.perf_counter()
+        while any(one.peek(key).remaining != left for one in self.buckets):
+            if time.perf_counter() - began > LONGEST_S:
+                raise AssertionError(f"the nodes do not agree after {LONGEST_S} s")
+            await asyncio.sleep(0.001)
+        return time.perf_counter() - began
+
+    async def stop(self) -> None:
+        """Ends all nodes."""
+        await asyncio.gather(*(mesh.stop() for mesh in self.networks))
+
+    @property
+    def heard(self) -> int:
+        """Frames that all of them have received."""
+        return sum(machine.counters["frames"] for machine in self.machines)
+
+    @property
+    def sent(self) -> int:
+        """Bytes of sealed frames that all have sent."""
+        return sum(mesh.counters.bytes_out for mesh in self.networks)
+
+
+async def _run(
+    nodes: int,
+    seconds: float,
+    engine: dict[str, Any] | None = None,
+    server: int | None = None,
+    interval: float = INTERVAL_S,
+) -> tuple[float, ...]:
+    mesh = Mesh(engine, interval)
+    try:
+        for _ in range(nodes):
+            await mesh.add()
+        await mesh.linked()
+        frames, sent, spent = mesh.heard, mesh.sent, time.process_time()
+        theirs = _cpu_of(server)
         await asyncio.sleep(seconds)
-        frames, spent = heard(machines) - before, time.process_time() - spent
+        frames, sent = mesh.heard - frames, mesh.sent - sent
+        spent, theirs = time.process_time() - spent, _cpu_of(server) - theirs
+        took = [await mesh.converged(f"key {number}") for number in range(5)]
     finally:
-        await asyncio.gather(*(mesh.stop() for mesh in meshes))
-    return spent / frames * 1e6, frames / seconds / nodes
+        await mesh.stop()
+    return (
+        spent / frames * 1e6,
+        theirs / frames * 1e6,
+        frames / seconds / nodes,
+        sent / frames,
+        sorted(took)[2] * 1e3,
+    )
 
 
-def heard(machines: list[MeshNode]) -> int:
-    """Frames that all of them have received."""
-    return sum(machine.counters["frames"] for machine in machines)
+def _cpu_of(pid: int | None) -> float:
+    """Processor seconds of a process so far; 0 for none."""
+    if pid is None:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def cost(nodes: int, seconds: float) -> tuple[float, ...]:
-    """Us of CPU a frame, both ends together, and frames sent by a node in a second."""
+    """Us of CPU a frame by sockets, both ends together, and frames sent by a node in a second."""
+    found = asyncio.run(_run(nodes, seconds, interval=0.1))
+    return found[0], found[2]
+
+
+def _program() -> str | None:
+    places = f"{os.environ['PATH']}:/usr/sbin:{Path(sys.executable).parent}"
+    return shutil.which("nats-server", path=places)
+
+
+@contextmanager
+def _nats() -> Iterator[tuple[str, int]]:
+    """A server of its own: its URL, and its process."""
+    program, port = _program(), free_port()
+    assert program is not None, "nats-server is not installed: make nats"
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [program, "-a", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
+        )
+        try:
+            yield f"nats://127.0.0.1:{port}", process.pid
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _over_nats(nodes: int, seconds: float) -> tuple[float, ...]:
+    with _nats() as (url, pid):
+        engine = {"transport": "nats", "servers": [url]}
+        return asyncio.run(_run(nodes, seconds, engine, pid))
+
+
+def _over_sockets(nodes: int, seconds: float) -> tuple[float, ...]:
     return asyncio.run(_run(nodes, seconds))
+
+
+def comparisons(scale: Scale) -> Iterator[Comparison]:
+    """Both carriers at each size, in one run."""
+    seconds = scale.pick(10, 3, 1)
+    sizes = [n for n in (3, 10, 30) if n <= scale.pick(30, 10, 3)]
+    cases = []
+    for n in sizes:
+        cases.append(Case(f"WebSockets, {n} nodes", partial(_over_sockets, n, seconds)))
+        if _program() is not None:
+            cases.append(Case(f"NATS, {n} nodes", partial(_over_nats, n, seconds)))
+    yield Comparison(
+        "whole nodes, idle, over two carriers",
+        (
+            "us of CPU a frame, sent and received",
+            "us of it in the server",
+            "frames sent /s a node",
+            "bytes a frame",
+            "ms until all count a take",
+        ),
+        cases,
+        note=f"all nodes in one process, rounds every {INTERVAL_S:g} s; NATS: a server beside it, "
+        "whose CPU is counted apart (no row where none is installed); bytes of sealed frames",
+        repeats=scale.pick(3, 1, 1),
+    )
+
+
+__all__ = ["comparisons", "cost"]

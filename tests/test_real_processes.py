@@ -38,9 +38,8 @@ class Cluster:
     def process(self, name: str) -> RegionProcess:
         place = NAMES.index(name)
         peers = [f"{HOST}:{port}" for other, port in self.ports.items() if other != name]
-        return RegionProcess(
-            name, self.ports[name], peers, SECRET, KEY, lambda one: self.ledger.report(place, one)
-        )
+        mesh = {"listen": f"{HOST}:{self.ports[name]}", "peers": peers, "secret": SECRET}
+        return RegionProcess(name, mesh, KEY, lambda one: self.ledger.report(place, one))
 
     async def stop(self) -> None:
         await asyncio.gather(*(process.stop() for process in self.processes))

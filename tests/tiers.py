@@ -15,6 +15,7 @@ SLOW = (
     "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports",
     "tests/demo/test_demo.py",
     "tests/demo/test_regions_demo.py",
+    "tests/demo/test_engine_demo.py::test_one_limit",
     "tests/demo/test_strong_demo.py",
     "tests/deploy/test_containers.py::test_the_regions",
     "tests/deploy/test_deploy.py::test_a_rule_that_is_wrong_fails_its_test",

@@ -26,6 +26,10 @@ SECONDS, REDIS_SECONDS, REDIS_LEAST = 25.0, 40.0, 16.0
     "in each region.",
 )  # fmt: skip
 @click.option(
+    "--nats", type=click.Choice(["auto"]), default=None,
+    help="Have the regions meet at two NATS servers that are started for the run.",
+)  # fmt: skip
+@click.option(
     "--trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
     help="Replay this CSV file (TIMESTAMP,ContextTokens,GeneratedTokens) instead.",
 )  # fmt: skip
@@ -37,6 +41,7 @@ SECONDS, REDIS_SECONDS, REDIS_LEAST = 25.0, 40.0, 16.0
 def demo(
     seconds: float | None,
     redis: str | None,
+    nats: str | None,
     trace: Path | None,
     seed: int,
     plain: bool,
@@ -47,8 +52,11 @@ def demo(
     They are regions on this machine's loopback interface, with real LLM calls as their traffic.
     With --redis they ask it in strong mode, and it becomes slow, is gone, and comes back; with
     --redis regions each asks its own, and one region is cut off.
+    With --nats a gateway joins them; it is cut, and heals, and a server stalls.
     Exit status: 0 when they kept the limit, 1 when not or when a process failed.
     """
+    if redis is not None and nats is not None:
+        raise click.UsageError("--redis and --nats are two runs: give one of them")
     acts = redis not in (None, PER_REGION)
     if seconds is None:
         seconds = REDIS_SECONDS if acts else SECONDS
@@ -65,7 +73,7 @@ def demo(
 
     view = view_for(plain=plain, json=json_)
     try:
-        result = run_demo(Options(seconds, seed, trace, redis), view)
+        result = run_demo(Options(seconds, seed, trace, redis, nats is not None), view)
     except Stopped as stopped:
         click.echo(f"crdtbucket: stopped by {stopped}", err=True)
         sys.exit(stopped.status)

@@ -10,8 +10,9 @@ from typing import Any
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.demo import words
 from crdtbucket.demo.accounts import Accounts
-from crdtbucket.demo.demo_network import RegionNetwork
+from crdtbucket.demo.demo_network import DemoNetwork
 from crdtbucket.demo.demo_redis import DemoStore
+from crdtbucket.demo.engine_network import EngineNetwork
 from crdtbucket.demo.modes import ACTS, PATIENCE, REGIONAL_PATIENCE
 from crdtbucket.demo.processes import Report
 from crdtbucket.demo.region_stores import RegionStores
@@ -22,6 +23,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.degradation import Degradation
 
 DELAY_S = 0.04
+STALL_S = 1.0
 
 
 class Course:
@@ -42,7 +44,7 @@ class Course:
         """How the regions run, in words; `file_mode` is what the configuration asks for."""
         raise NotImplementedError
 
-    async def happen(self, network: RegionNetwork, traffic: Traffic, start_ns: int) -> None:
+    async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
         """Does what is to be done, each at its time."""
         raise NotImplementedError
 
@@ -80,7 +82,7 @@ class CutCourse(Course):
         assert latest is not None
         return words.setting(file_mode, latest["mode"], DELAY_S * 1000)
 
-    async def happen(self, network: RegionNetwork, traffic: Traffic, start_ns: int) -> None:
+    async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
         """Cuts a region off, and heals the cut."""
         phase = traffic.named("cut")
         await until(start_ns + phase.start_ns)
@@ -90,11 +92,11 @@ class CutCourse(Course):
         self.join(network)
         self._cut, self._cut_ns = None, (cut_ns, now_ns())
 
-    def part(self, network: RegionNetwork) -> None:
+    def part(self, network: DemoNetwork) -> None:
         """Cuts the region off."""
         network.cut(CUT_REGION)
 
-    def join(self, network: RegionNetwork) -> None:
+    def join(self, network: DemoNetwork) -> None:
         """Heals the cut."""
         network.heal(CUT_REGION)
 
@@ -105,6 +107,25 @@ class CutCourse(Course):
     def cut(self) -> str | None:
         """The region that is cut off now."""
         return self._cut
+
+
+class EngineCourse(CutCourse):
+    """The regions meet at NATS: its gateway is cut for a while, and then a server stalls."""
+
+    def __init__(self, network: EngineNetwork) -> None:
+        super().__init__()
+        self._network = network
+
+    def setting(self, file_mode: str, ledger: Accounts) -> str:
+        """How they are joined."""
+        return words.nats_setting(DELAY_S * 1000)
+
+    async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
+        """Cuts, heals, and stalls a server in the middle of the time after that."""
+        await super().happen(network, traffic, start_ns)
+        phase = traffic.named("healed")
+        await until(start_ns + (phase.start_ns + phase.end_ns) // 2)
+        await self._network.stall(STALL_S)
 
 
 class RedisCourse(Course):
@@ -142,7 +163,7 @@ class RedisCourse(Course):
         program = None if server is None else Path(server.program).name
         return words.redis_setting(program, DELAY_S * 1000)
 
-    async def happen(self, network: RegionNetwork, traffic: Traffic, start_ns: int) -> None:
+    async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
         """Makes it slow, takes it away, and gives it back."""
         for act in ACTS:
             await until(start_ns + traffic.named(act.name).start_ns)
@@ -194,12 +215,12 @@ class RegionsCourse(CutCourse):
         program = Path(self._stores.servers[CUT_REGION].program).name
         return words.regions_setting(program, DELAY_S * 1000)
 
-    def part(self, network: RegionNetwork) -> None:
+    def part(self, network: DemoNetwork) -> None:
         """Cuts off the region's process and its Redis, which reach each other."""
         super().part(network)
         self._stores.cut(CUT_REGION)
 
-    def join(self, network: RegionNetwork) -> None:
+    def join(self, network: DemoNetwork) -> None:
         """Heals both."""
         super().join(network)
         self._stores.heal()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 
@@ -12,11 +13,36 @@ NOWHERE = f"{HOST}:1"
 around the proxies."""
 
 
+class DemoNetwork(Protocol):
+    """What is between the regions."""
+
+    async def start(self) -> None:
+        """Opens all ways."""
+        ...
+
+    async def stop(self) -> None:
+        """Leaves nothing behind."""
+        ...
+
+    def mesh(self, region: str) -> dict[str, Any]:
+        """Arguments of the `MeshConfig` of a region, without the secret."""
+        ...
+
+    def cut(self, region: str) -> None:
+        """Nothing passes between this region and the others."""
+        ...
+
+    def heal(self, region: str) -> None:
+        """The region is back; what was on its way arrives."""
+        ...
+
+
 class RegionNetwork:
     """Every region reaches every other through a proxy of its own for that way."""
 
     def __init__(self, ports: dict[str, int], delay: float) -> None:
         """`ports`: where each region listens. `delay`: one-way, seconds."""
+        self._ports = ports
         self._ways = {
             (caller, called): FaultProxy(port, delay=delay)
             for caller in ports
@@ -33,11 +59,13 @@ class RegionNetwork:
         """Close all ports and connections."""
         await asyncio.gather(*(proxy.stop() for proxy in self._ways.values()))
 
-    def peers(self, region: str) -> list[str]:
-        """The addresses that a region calls."""
-        return [
+    def mesh(self, region: str) -> dict[str, Any]:
+        """Where it listens, and the proxies that it calls."""
+        peers = [
             f"{HOST}:{proxy.port}" for (caller, _), proxy in self._ways.items() if caller == region
         ]
+        listen = f"{HOST}:{self._ports[region]}"
+        return {"listen": listen, "peers": peers, "advertise": NOWHERE}
 
     def cut(self, region: str) -> None:
         """Nothing passes between this region and the others."""
@@ -53,4 +81,4 @@ class RegionNetwork:
         return [proxy for pair, proxy in self._ways.items() if region in pair]
 
 
-__all__ = ["NOWHERE", "RegionNetwork"]
+__all__ = ["NOWHERE", "DemoNetwork", "RegionNetwork"]

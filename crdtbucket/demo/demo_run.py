@@ -17,8 +17,17 @@ from crdtbucket.config import Config, load_config
 from crdtbucket.demo import words
 from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.board import board
-from crdtbucket.demo.courses import DELAY_S, Course, CutCourse, RedisCourse, RegionsCourse, until
-from crdtbucket.demo.demo_network import NOWHERE, RegionNetwork
+from crdtbucket.demo.courses import (
+    DELAY_S,
+    Course,
+    CutCourse,
+    EngineCourse,
+    RedisCourse,
+    RegionsCourse,
+    until,
+)
+from crdtbucket.demo.demo_network import DemoNetwork, RegionNetwork
+from crdtbucket.demo.engine_network import EngineNetwork
 from crdtbucket.demo.modes import PER_REGION
 from crdtbucket.demo.processes import DemoError, RegionProcess, Report, free_port
 from crdtbucket.demo.region import BUCKET
@@ -53,6 +62,8 @@ class Options:
     trace: Path | None = None
     redis: str | None = None
     """A URL, "auto", or "regions" for one in each region; None to run without."""
+    nats: bool = False
+    """Whether the regions meet at NATS servers of this run."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +83,14 @@ class Demo:
         self.ledger = Accounts(REGIONS)
         self.spec, self.mode = _bucket()
         redis = options.redis
+        self.network: DemoNetwork
         self.course: Course
-        if redis is None:
-            self.course = CutCourse()
+        if options.nats:
+            self.network = engine = EngineNetwork(DELAY_S)
+            self.course = EngineCourse(engine)
         else:
-            self.course = RegionsCourse(self.spec) if redis == PER_REGION else RedisCourse(redis)
+            self.network = RegionNetwork({region: free_port() for region in REGIONS}, DELAY_S)
+            self.course = _course(redis, self.spec)
         parts = self.course.parts(options.seconds)
         self.traffic = plan(
             demo_trace(options.trace), self.spec, options.seconds, options.seed, parts
@@ -89,15 +103,13 @@ class Demo:
         async with AsyncExitStack() as stack:
             stack.callback(self.view.close)
             await self.course.prepare(stack, self.ledger)
-            ports = {region: free_port() for region in REGIONS}
-            network = RegionNetwork(ports, DELAY_S)
-            stack.push_async_callback(network.stop)
-            await network.start()
-            regions = self._regions(ports, network)
+            stack.push_async_callback(self.network.stop)
+            await self.network.start()
+            regions = self._regions()
             stack.push_async_callback(_stop_all, regions)
             for region in regions:
                 await region.start()
-            running = self._run(regions, network)
+            running = self._run(regions)
             await _alongside(running, *(region.ended() for region in regions))
         gossip_ns = MeshConfig(listen="127.0.0.1:0").gossip_interval_ns
         calls = len(self.traffic.calls)
@@ -107,12 +119,12 @@ class Demo:
         self.view.say(words.AFTER)
         return Result(verdict, self.traffic)
 
-    def _regions(self, ports: dict[str, int], network: RegionNetwork) -> list[RegionProcess]:
+    def _regions(self) -> list[RegionProcess]:
         secret = secrets.token_hex(16)
         return [
             RegionProcess(
-                name, ports[name], network.peers(name), secret, KEY, self._listener(place),
-                advertise=NOWHERE, **self.course.arguments(name),
+                name, {**self.network.mesh(name), "secret": secret}, KEY, self._listener(place),
+                **self.course.arguments(name),
             )
             for place, name in enumerate(REGIONS)
         ]  # fmt: skip
@@ -120,7 +132,7 @@ class Demo:
     def _listener(self, place: int) -> Callable[[Report], None]:
         return lambda report: self.ledger.report(place, report)
 
-    async def _run(self, regions: list[RegionProcess], network: RegionNetwork) -> None:
+    async def _run(self, regions: list[RegionProcess]) -> None:
         await linked(regions, LINK_S)
         trace = "the Azure LLM trace" if self.options.trace is None else str(self.options.trace)
         self.view.say("")
@@ -130,11 +142,11 @@ class Demo:
         for place, region in enumerate(regions):
             calls = [(c.at_ns, c.cost) for c in self.traffic.calls if c.region == place]
             await region.tell({"do": "go", "start": self.start_ns, "calls": calls})
-        await _alongside(self._to_the_end(network), self._show())
+        await _alongside(self._to_the_end(), self._show())
 
-    async def _to_the_end(self, network: RegionNetwork) -> None:
+    async def _to_the_end(self) -> None:
         """Until nothing is open; the verdict says if it fails."""
-        await self.course.happen(network, self.traffic, self.start_ns)
+        await self.course.happen(self.network, self.traffic, self.start_ns)
         await until(self.start_ns + self.traffic.phases[-1].end_ns)
         deadline = now_ns() + round(SETTLE_S * NS_PER_SECOND)
         while not await self._all_told() and now_ns() < deadline:  # noqa: ASYNC110 - a deadline
@@ -158,6 +170,12 @@ class Demo:
                 )
             )  # fmt: skip
             await asyncio.sleep(pause)
+
+
+def _course(redis: str | None, spec: BucketSpec) -> Course:
+    if redis is None:
+        return CutCourse()
+    return RegionsCourse(spec) if redis == PER_REGION else RedisCourse(redis)
 
 
 async def linked(regions: list[RegionProcess], seconds: float) -> None:

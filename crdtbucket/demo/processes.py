@@ -16,6 +16,14 @@ from crdtbucket.errors import CrdtbucketError
 from crdtbucket.testing.fault_proxy import HOST
 
 Report = dict[str, Any]
+# Linux kills a server with its parent, however that ends. An execution keeps what is asked for.
+TIED = """
+import ctypes, os, signal, sys
+prctl = getattr(ctypes.CDLL(None), "prctl", None)
+if prctl is not None:
+    prctl(1, signal.SIGKILL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 LEAVE_S = 3.0
 _LINE_LIMIT = 2**26
 _LAST_WORDS = 20
@@ -37,19 +45,15 @@ class RegionProcess:
     def __init__(
         self,
         region: str,
-        port: int,
-        peers: list[str],
-        secret: str,
+        mesh: dict[str, Any],
         key: str,
         on_report: Callable[[Report], None],
         *,
-        advertise: str | None = None,
         redis: dict[str, Any] | None = None,
         modes: dict[str, Any] | None = None,
     ) -> None:
-        """`port`: where it listens on loopback. `peers`: addresses to call. `advertise`: the
-        address that gossip tells, None for its own. `redis` and `modes`: arguments of the
-        `RedisConfig` and `ControllerSettings` of strong mode, None to run without."""
+        """`mesh`: arguments of its `MeshConfig`. `redis` and `modes`: those of the `RedisConfig`
+        and `ControllerSettings` of strong mode, None to run without."""
         self.region = region
         self.setup = {
             "node": f"{region}-1",
@@ -57,11 +61,8 @@ class RegionProcess:
             "key": key,
             "redis": redis,
             "modes": modes or {},
-            "mesh": {
-                "listen": f"{HOST}:{port}", "peers": peers, "secret": secret,
-                "advertise": advertise,
-            },
-        }  # fmt: skip
+            "mesh": mesh,
+        }
         self.latest: Report | None = None
         """The newest report."""
         self.stopping = False
@@ -177,4 +178,4 @@ def free_port() -> int:
     raise OSError("no free port was found on the loopback interface")
 
 
-__all__ = ["DemoError", "ProcessEnded", "RegionProcess", "Report", "free_port"]
+__all__ = ["TIED", "DemoError", "ProcessEnded", "RegionProcess", "Report", "free_port"]

@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 from crdtbucket.base.address import Address
-from crdtbucket.demo.processes import DemoError, free_port
+from crdtbucket.demo.processes import TIED, DemoError, free_port
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
@@ -18,14 +18,6 @@ from crdtbucket.testing.fault_proxy import HOST
 PROGRAMS = ("redis-server", "valkey-server")
 START_S = 10.0
 _POLL_S = 0.02
-# Linux kills the server with its parent, however that ends. An execution keeps what is asked for.
-_TIED = """
-import ctypes, os, signal, sys
-prctl = getattr(ctypes.CDLL(None), "prctl", None)
-if prctl is not None:
-    prctl(1, signal.SIGKILL)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 
 
 class RedisProcess:
@@ -50,7 +42,7 @@ class RedisProcess:
         lines = [f"bind {HOST}", f"port {self.address.port}", f"requirepass {self.access.password}"]
         lines += [f"dir {tempfile.gettempdir()}", 'save ""', "appendonly no", "loglevel warning"]
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _TIED, self.program, "-",
+            sys.executable, "-c", TIED, self.program, "-",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -65,6 +65,14 @@ def setting(file_mode: str, mode: str, delay_ms: float) -> str:
     return text
 
 
+def nats_setting(delay_ms: float) -> str:
+    """How the regions are joined."""
+    return f"""\
+The regions meet at NATS: {CUT_REGION} at a server of its own, the others at a second one. The
+gateway between the two clusters is delayed by {delay_ms:g} ms each way, and it is what is cut. Some
+time after that the server of the others stands still for a second."""
+
+
 def redis_setting(program: str | None, delay_ms: float) -> str:
     """Which Redis the regions use, and how patient they are with it."""
     limit_ms = 1000 * PATIENCE["latency_limit"]
