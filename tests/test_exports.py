@@ -31,7 +31,7 @@ LAYERS = [
     mesh.links mesh.sockets mesh.engines mesh.transport
     strong.redis.access strong.redis.login strong.redis.redis_connection strong.redis.topology
     strong.redis.locator strong.redis.registry strong.redis.server_facts
-    strong.redis.region_claim strong.region_watch
+    strong.redis.region_claim strong.region_watch strong.store_regions
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
     strong.endpoint_health strong.endpoints strong.look_timer strong.resync strong.room_queue
     strong.server_link strong.store strong.supervisor strong.threads

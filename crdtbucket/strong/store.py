@@ -19,10 +19,9 @@ from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.endpoints import Endpoints, logged
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.region_claim import RegionClaim
 from crdtbucket.strong.redis.registry import Registry, WantedShare
 from crdtbucket.strong.redis.replicated import Regions
-from crdtbucket.strong.region_watch import RegionWatch
+from crdtbucket.strong.store_regions import StoreRegions
 from crdtbucket.strong.threads import Threads
 
 LOG = logging.getLogger("crdtbucket.strong")
@@ -69,12 +68,10 @@ class Store:
         end of this node's previous epoch, and the run id of each; None without such an epoch."""
         self.ledger = ledger
         table, regions = ledger.table, owner.regions
+        self.regions = StoreRegions(regions, config.prefix, table, self._endpoints)
         self.registry = Registry(
-            config.prefix, node, table, owner.wanted_share, regions, self._nodes_elsewhere
+            config.prefix, node, table, owner.wanted_share, regions, self.regions.nodes_elsewhere
         )
-        self._claim = None
-        if regions is not None:
-            self._claim = RegionClaim(config.prefix, regions, table)
         self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met, regions)
         self._config = config
         self._owner = owner
@@ -114,6 +111,9 @@ class Store:
             await self.registry.leave(connection)
         await self._places.stop()
 
+    def _endpoints(self) -> list[Endpoint]:
+        return list(self._places.by_address.values())
+
     @property
     def endpoints(self) -> dict[str, Endpoint]:
         """Each endpoint by its address."""
@@ -123,37 +123,6 @@ class Store:
         """Each server that was met, and its run id."""
         met = ((address, one.supervisor.run_id) for address, one in self.endpoints.items())
         return tuple((address, run_id) for address, run_id in met if run_id)
-
-    # ---- regions ----
-
-    def is_silent(self, region: str) -> bool:
-        """Whether nothing new of another region comes to some server of this one."""
-        return any(region.encode() in one.silent() for one in self._watches())
-
-    def region_states(self) -> dict[str, dict[str, Any]]:
-        """As of `RegionWatch.states`, of each region the worst over all servers."""
-        worst: dict[str, dict[str, Any]] = {}
-        for watch in self._watches():
-            for region, one in watch.states().items():
-                known = worst.setdefault(region, one)
-                if (one["late"] is None, one["late"] or 0) > (
-                    known["late"] is None,
-                    known["late"] or 0,
-                ):
-                    worst[region] = one
-        return worst
-
-    @property
-    def region_conflict(self) -> str:
-        """What is wrong with the names or secrets of regions; empty when nothing is."""
-        return "" if self._claim is None else self._claim.conflict
-
-    def _watches(self) -> list[RegionWatch]:
-        found = [one.watch for one in list(self._places.by_address.values())]
-        return [watch for watch in found if watch is not None]
-
-    def _nodes_elsewhere(self) -> int:
-        return max((watch.nodes_elsewhere() for watch in self._watches()), default=0)
 
     # ---- decisions ----
 
@@ -308,14 +277,8 @@ class Store:
             else:
                 LOG.info("Redis %s is used: all processes hash alike now", endpoint.address)
             self.wake()
-        await self._claim_region()
+        await self.regions.claim(self._places.at)
         self._report_mode()
-
-    async def _claim_region(self) -> None:
-        endpoint = None if self._claim is None else self._places.at(self._claim.name)
-        if self._claim is None or endpoint is None or endpoint.link.connection is None:
-            return
-        await self._claim.make(endpoint.link.connection, endpoint.supervisor.run_id)
 
     def barred(self) -> bool:
         """Whether no server may be used, however well it is: this process may hash otherwise than

@@ -216,8 +216,8 @@ class StrongSide:
             "redis": {address: one.stats() for address, one in store.endpoints.items()},
         }
         if self.regions is not None:
-            found["strong"]["region_conflict"] = int(bool(store.region_conflict))
-            found["regions"] = store.region_states()
+            found["strong"]["region_conflict"] = int(bool(store.regions.conflict))
+            found["regions"] = store.regions.states()
         return found
 
     def _tell_what_is_left(self, store: Store) -> None:
@@ -246,7 +246,7 @@ class StrongSide:
             self.store.wake()
 
     def _is_silent(self, region: str) -> bool:
-        return self.store is not None and self.store.is_silent(region)
+        return self.store is not None and self.store.regions.is_silent(region)
 
     def _region_of(self, node: str) -> str:
         return "" if self._machine is None else self._machine.region_of(node)

@@ -28,7 +28,7 @@ Tokens are whole and below 2^53, times are seconds and ns and 1/p ns: every numb
 local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
 local BIRTH, TAKEN, REFUNDED, FENCE, SEEN = 1, 2, 3, 4, 5
 
---@ level.lua
+--@ tokens.lua
 
 -- What is held: the level, and by owner the caller's record, or all.
 
@@ -78,17 +78,28 @@ if not level and next(records) then
   fail('there are fields and no level')
 end
 
--- The debt now.
+--@ range.lua
 
-if level and not advance(match(level, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')) then
-  fail('field level is none: ' .. level)
+if level then
+  local at_s, at_us, debt_s, debt_ns, debt_rest, old_q, old_p =
+    match(level, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+  --@ advance.lua
+  if not valid then
+    fail('field level is none: ' .. level)
+  end
 end
-raise_ceiling()
+--@ ceiling.lua
 count(0)
 
 local function answer(status)
   local own = records[owner]
-  local up_s, up_ns = rounded(s, ns, rest)
+  local up_s, up_ns = s, ns
+  if rest > 0 then
+    up_ns = ns + 1
+    if up_ns == NS then
+      up_s, up_ns = s + 1, 0
+    end
+  end
   return {status, up_s, up_ns, own and own[TAKEN] or 0, own and own[REFUNDED] or 0}
 end
 
@@ -136,6 +147,8 @@ local function merge(name, column)
 end
 
 if whole then
+  --@ sums.lua
+
   local columns, brings, strange, lacks = {[owner] = column}, {}, {}, {}
   for i = 15, #argv, 4 do
     columns[argv[i]] = {tonumber(argv[i + 1]), tonumber(argv[i + 2]), tonumber(argv[i + 3]), 0}
@@ -191,11 +204,14 @@ else
   count(own and brought or 0)
 end
 
--- The decision.
+-- The decision. A cost passes when it is too much by less than a whole ns.
 
 local status = ALLOWED
 if cost > 0 then
-  if not passes(s, ns, rest) then
+  local full_s, full_ns, full_rest = span(capacity)
+  local cost_s, cost_ns, cost_rest = span(cost)
+  local over = (s + cost_s - full_s) * NS + ns + cost_ns - full_ns
+  if over + floor((rest + cost_rest - full_rest) / p) > 0 then
     status = DENIED
   else
     local one = records[owner]

@@ -103,7 +103,7 @@ def written(name: bytes, one: object) -> tuple[bytes, bytes]:
         s, left = divmod(one.debt, NS)
         ns = left.__floor__()
         words = [*divmod(one.at_us, 10**6), s, ns, (left - ns) * one.p, one.q, one.p]
-        words += [one.generation, one.version, one.sum, repr(one.offered), repr(one.reserve)]
+        words += [one.generation, one.version, one.sum, one.offered, repr(one.reserve)]
         far = "".join(f"{name.decode()} {used} {when} " for name, used, when in one.far)
         return name, f"{' '.join(map(str, words))} {one.born}|{far}".encode()
     if isinstance(one, Peers):
@@ -128,9 +128,8 @@ def parsed(name: bytes, text: bytes) -> tuple[bytes, Level | Peers | Record]:
             (items[i], int(items[i + 1]), int(items[i + 2])) for i in range(0, len(items), 3)
         )
         at_us = int(s) * 10**6 + int(us)
-        counts = map(int, (q, p, generation, version, total))
-        floats = float(offered), float(reserve)
-        return name, Level(at_us, debt, *counts, *floats, int(born), tuple(kept))
+        counts = map(int, (q, p, generation, version, total, offered))
+        return name, Level(at_us, debt, *counts, float(reserve), int(born), tuple(kept))
     if name == PEERS:
         generation, *items = text.split()
         merged = sorted(

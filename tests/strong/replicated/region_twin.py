@@ -45,7 +45,8 @@ class Level(NamedTuple):
     generation: int
     version: int
     sum: int
-    offered: float
+    offered: int
+    """Thousandths of tokens."""
     reserve: float
     born: int
     far: tuple[tuple[bytes, int, int], ...] = ()
@@ -195,7 +196,7 @@ class Run:
             if (level.q, level.p) != (made.q, made.p):
                 self.comparable = False
                 self.debt = rescaled(self.debt, (level.q, level.p), (made.q, made.p))
-            self.offered = level.offered * decay(self.elapsed)
+            self.offered = level.offered / 1000 * decay(self.elapsed)
 
     def _clamped(self, debt: int | Fraction) -> int | Fraction:
         return min(max(debt, -self.floor), self.most)
@@ -250,7 +251,7 @@ class Run:
             copy = self.copies.get(name, {}).get(LEVEL)
             if copy:
                 stamp = self.known.get(name, Known()).stamp_us
-                left = copy.offered * decay(max(0, stamp - copy.at_us))
+                left = copy.offered / 1000 * decay(max(0, stamp - copy.at_us))
                 rates[name] = rate(left, copy.born, copy.at_us)
                 total = total + rates[name]
         self.share = own / total if total > 0 else 1.0
@@ -543,7 +544,7 @@ class Run:
             self.generation,
             version,
             sum(record.version for record in self.records.values()) if self.all else total,
-            self.offered,
+            math.floor(self.offered * 1000 + 0.5),
             self.reserve,
             level.born if level else now,
             far,

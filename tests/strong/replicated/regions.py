@@ -106,7 +106,7 @@ class Region:
         fields = other.log[max(back, -len(other.log))]
         if other.stated_rate is not None and LEVEL in fields:
             level = fields[LEVEL]
-            told = level._replace(offered=30.0 * other.stated_rate, born=0)
+            told = level._replace(offered=30_000 * other.stated_rate, born=0)
             fields = {**fields, LEVEL: told}
         self.copies[other.name] = fields
 

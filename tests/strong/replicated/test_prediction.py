@@ -253,7 +253,7 @@ def test_denied_calls_are_counted_as_offered() -> None:
         world.wait(1)
         world.take(0, 1)
     level = world.regions[0].held[LEVEL]
-    assert level.offered - offered == pytest.approx(800, rel=0.02)
+    assert level.offered - offered == pytest.approx(800_000, rel=0.02)
 
 
 def test_a_denied_caller_is_told_what_silent_regions_hold() -> None:

@@ -1,0 +1,71 @@
+--@ joining.lua
+
+local column = {birth, taken, refunded, 0, 0, region, fence, now_s}
+local stated_s, stated_ns = tonumber(argv[12]), tonumber(argv[13])
+if whole then
+  --@ sums.lua
+
+  local names, columns, brings, strange, lacks = {owner}, {[owner] = column}, {}, {}, {}
+  for i = 18 + 3 * regions, #argv, 5 do
+    names[#names + 1] = argv[i]
+    columns[argv[i]] = {
+      tonumber(argv[i + 1]), tonumber(argv[i + 2]), tonumber(argv[i + 3]), 0, 0, argv[i + 4], 0,
+      now_s,
+    }
+  end
+  for name, one in pairs(records) do
+    lacks[#lacks + 1] = max(0, gain(one, columns[name]))
+  end
+  -- Columns of which nothing was known may be history: for them no more is charged than the caller
+  -- states as its debt, and what was not is written down, so that no other region charges it.
+  local left = math.ceil((stated_s * NS + stated_ns) / q * p)
+  for _, name in ipairs(names) do
+    local one, mine = columns[name], records[name]
+    if mine and mine[BIRTH] >= one[BIRTH] then
+      brings[#brings + 1] = join(name, one)
+    elseif one[TAKEN] + one[REFUNDED] > 0 then
+      local more = join(name, one)
+      local charged = min(more, left)
+      left, one[BASE], strange[#strange + 1] = left - charged, more - charged, more
+    end
+  end
+
+  count(total(brings))
+  local here_s, here_ns, here_rest = s, ns, rest
+  s, ns = s + stated_s, ns + stated_ns
+  if ns >= NS then
+    s, ns = s + 1, ns - NS
+  end
+  count(0)
+  local limit_s, limit_ns, limit_rest = s, ns, rest
+  s, ns, rest = here_s, here_ns, here_rest
+  count(total(strange))
+  lower(limit_s, limit_ns, limit_rest)
+  if comparable then
+    here_s, here_ns, here_rest = s, ns, rest
+    s, ns, rest = stated_s, stated_ns, 0
+    count(0)
+    count(total(lacks))
+    changed = not lower(here_s, here_ns, here_rest) or changed
+  end
+else
+  local brought = value(column)
+  if own and own[BIRTH] >= birth then
+    brought = own[BIRTH] == birth and gain(column, own) or 0
+  end
+  if brought > 0 then
+    local more_s, more_ns, more_rest = span(min(brought, ceiling))
+    local short = (more_s - stated_s) * NS + more_ns - stated_ns
+    local owes = stated_s + stated_ns > 0
+    if own and (short > 0 or (short == 0 and more_rest > 0)) or not own and owes then
+      return answer(UNKNOWN)
+    end
+  end
+  if own then
+    join(owner, column)
+    count(brought)
+  elseif taken + refunded > 0 then
+    join(owner, column)
+    column[BASE] = brought
+  end
+end

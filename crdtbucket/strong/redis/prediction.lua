@@ -1,0 +1,59 @@
+for name, used, when in string.gmatch(far_text, '(%S+) (%d+) (%d+)') do
+  used = tonumber(used)
+  if not comparable then
+    used = floor(used * ((q / p) / (level.q / level.p)))
+  end
+  far[name] = {used, min(us, tonumber(when))}
+end
+
+-- It is added up call by call, at the share of the moment of all that is offered, live.
+if next(silent) then
+  local function rate(tokens, born, at)
+    return tokens / (TAU / 1000000 * (1 - decay(max(at - born, 500000))))
+  end
+
+  local rates = {}
+  local own = rate(offered + cost, born, us)
+  local sum = own
+  for i = 1, regions do
+    copies[i] = redis.call('HGET', KEYS[i + 1], 'level')
+    if copies[i] then
+      local its_s, its_us, _, _, _, _, _, _, _, _, tokens, _, its_born = match(copies[i], LEVEL)
+      if not its_s then
+        fail('the copy ' .. KEYS[i + 1] .. ' has no level of a region: ' .. copies[i])
+      end
+      local its_at = its_s * 1000000 + its_us
+      local left = tokens / 1000 * decay(max(0, argv[17 + 3 * i] - its_at))
+      local one = rate(left, tonumber(its_born), its_at)
+      rates[argv[15 + 3 * i]], sum = one, sum + one
+    end
+  end
+  share = sum > 0 and own / sum or 1
+  for name, late in pairs(silent) do
+    local one = rates[name] or 0
+    if one > 0 then
+      local time = level and min(elapsed, late) or late
+      local more = floor(min(one * q / p, one / sum * NS) * time / 1000000)
+      far[name] = {min(FARTHEST, (far[name] and far[name][1] or 0) + more), us}
+    end
+  end
+end
+
+-- A region that was removed, or is forgotten, is predicted no longer: what it was predicted to have
+-- used becomes debt.
+local named = {}
+for i = 1, regions do
+  named[argv[15 + 3 * i]] = true
+end
+for name, one in pairs(far) do
+  if not named[name] or forgotten[name] then
+    ns, far[name] = ns + one[1], nil
+    s, ns = s + floor(ns / NS), ns % NS
+  elseif silent[name] then
+    one[2] = us
+  end
+end
+--@ credit.lua
+if not level then
+  s, ns = least_s, least_ns
+end
