@@ -636,6 +636,20 @@ MUTATIONS = (
         suite("strong/redis/test_script", "lives_until"),
     ),
     Mutation(
+        "regions_take_a_torn_copy_for_merged",
+        "strong",
+        "  if consistent then\n",
+        "  if true then\n",
+        suite("strong/replicated/test_script_agrees", "redis-server"),
+    ),
+    Mutation(
+        "a_replay_passes_for_news",
+        "strong",
+        "local base = known and min(known.base, ahead) or ahead",
+        "local base = ahead",
+        suite("strong/redis/test_beats", "redis-server and replay"),
+    ),
+    Mutation(
         "script_writes_into_foreign_hashes",
         "strong",
         "if size > 0 and not held[1] then",

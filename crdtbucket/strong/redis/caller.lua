@@ -41,31 +41,33 @@ if whole then
   s, ns, rest = here_s, here_ns, here_rest
   count(total(strange))
   lower(limit_s, limit_ns, limit_rest)
-  if comparable then
+  local adopts = comparable
+  if adopts then
     here_s, here_ns, here_rest = s, ns, rest
     s, ns, rest = stated_s, stated_ns, 0
     count(0)
     count(total(lacks))
-    changed = not lower(here_s, here_ns, here_rest) or changed
+    adopts = not lower(here_s, here_ns, here_rest)
+    changed = changed or adopts
   end
 else
-  local brought = value(column)
+  local more = value(column)
   if own and own[BIRTH] >= birth then
-    brought = own[BIRTH] == birth and gain(column, own) or 0
+    more = own[BIRTH] == birth and gain(column, own) or 0
   end
-  if brought > 0 then
-    local more_s, more_ns, more_rest = span(min(brought, ceiling))
-    local short = (more_s - stated_s) * NS + more_ns - stated_ns
+  if more > 0 then
+    local its_s, its_ns, its_rest = span(min(more, ceiling))
+    local short = (its_s - stated_s) * NS + its_ns - stated_ns
     local owes = stated_s + stated_ns > 0
-    if own and (short > 0 or (short == 0 and more_rest > 0)) or not own and owes then
+    if own and (short > 0 or (short == 0 and its_rest > 0)) or not own and owes then
       return answer(UNKNOWN)
     end
   end
   if own then
     join(owner, column)
-    count(brought)
+    count(more)
   elseif taken + refunded > 0 then
     join(owner, column)
-    column[BASE] = brought
+    column[BASE] = more
   end
 end

@@ -113,6 +113,16 @@ def torn_copy_that_becomes_whole(rules: Rules) -> float:
     return look(world, 0)
 
 
+def flushed_beside_others(rules: Rules) -> float:
+    """One member loses its key after an hour of rest, and has the copies of the others."""
+    world = with_history((0, 0, 0), rules)
+    world.regions[0].flush()
+    world.wait(10 * MS)
+    world.beats()
+    world.take(0, 1)
+    return look(world, 0)
+
+
 def total_flush(rules: Rules) -> float:
     """All members and copies are lost, after an hour of rest; two regions take a token each."""
     world = with_history((0, 0, 0), rules)
@@ -151,6 +161,8 @@ TRACES = [
     (torn_copy, {"looks_for_torn_copies": False}, 0),
     (torn_copy_that_becomes_whole, {}, 9),
     (torn_copy_that_becomes_whole, {"notes_torn_copies": True}, 0),
+    (flushed_beside_others, {}, 1),
+    (flushed_beside_others, {"adopts": False}, 40),
     (total_flush, {}, 2),
     (total_flush, {"writes_bases": False}, 40),
     (another_definition, {}, 2),
