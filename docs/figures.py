@@ -1,6 +1,7 @@
 """Regenerates what the documents show: the picture, the accuracy tables, and the rows behind them.
 
     python docs/figures.py                 all of it, as `make docs-figures` does
+    python docs/figures.py --store         only those of a replicated store
     python docs/figures.py --render        the tables again from docs/accuracy.json
 
 Every figure comes from `crdtbucket simulate`; the commands are written beside the tables.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -27,7 +29,10 @@ ROWS, TABLE, PICTURE = DOCS / "accuracy.json", DOCS / "accuracy.md", DOCS / "img
 
 OURS, BASELINES = "crdtbucket", ("static-split", "no-prediction", "max-of-totals")
 SHARED, CUTS = "partition-burst-share", "partition-*"
+STORE, WITHOUT = "replicated", "replicated-no-credit"
 PICTURED = "partition-30s-skewed"
+
+STORE_REGIONS = (2, 3)
 
 Rows = list[dict[str, Any]]
 
@@ -46,9 +51,14 @@ def commands(patterns: Sequence[str], seeds: int) -> list[str]:
     ]
 
 
-def collect(patterns: Sequence[str], seeds: int, jobs: int) -> dict[str, Any]:
+def store_commands() -> list[str]:
+    """The command lines behind the tables of a replicated store."""
+    start = "crdtbucket simulate --store replicated --json --regions"
+    return [f"{start} {regions}" for regions in STORE_REGIONS]
+
+
+def collect(lines: Sequence[str], jobs: int) -> dict[str, Any]:
     """Run the commands; their output, one after the other, with the commands."""
-    lines = commands(patterns, seeds)
     rows: Rows = []
     for line in lines:
         arguments = shlex.split(line)[1:]
@@ -57,8 +67,10 @@ def collect(patterns: Sequence[str], seeds: int, jobs: int) -> dict[str, Any]:
             stdout=subprocess.PIPE,
             check=True,
         )
-        rows += json.loads(done.stdout)
-    return {"commands": lines, "rows": rows}
+        found = json.loads(done.stdout)
+        regions = re.search(r"--regions (\d+)", line)
+        rows += [{**row, "regions": int(regions[1])} if regions else row for row in found]
+    return {"commands": list(lines), "rows": rows}
 
 
 # ---- tables ----
@@ -71,7 +83,7 @@ def render(data: dict[str, Any]) -> str:
         groups.setdefault((row["scenario"], row["rule"]), []).append(row)
     names = list(dict.fromkeys(row["scenario"] for row in data["rows"]))
     seeds = len({row["seed"] for row in data["rows"] if row["rule"] == OURS})
-    return _PAGE.format(
+    page = _PAGE.format(
         seeds=seeds,
         first=data["commands"][0],
         second=data["commands"][1],
@@ -83,6 +95,7 @@ def render(data: dict[str, Any]) -> str:
         ),
         others=_table(_OTHERS_HEAD, [_others(name, groups) for name in names]),
     )
+    return page + _stores(data["store"]) if "store" in data else page
 
 
 _OURS_HEAD = ("scenario", "of ideal", "excess %", "bound %", "dark s", "share", "denied light")
@@ -133,6 +146,19 @@ Worst excess in % of the capacity, and (in brackets) admitted / ideal.
 
 {others}"""
 
+_STORE_PART = """
+## A replicated store
+
+```console
+$ {commands}
+```
+
+Strong mode on a Redis in each region, [as simulated](simulator.md#a-replicated-store): the same
+network and bucket, and no mesh. `without` is the excess when nothing is predicted for regions that
+are not heard, and (in brackets) admitted / ideal.
+
+{tables}"""
+
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
@@ -151,6 +177,35 @@ def _ours(name: str, rows: Rows) -> list[str]:
         _span(shares, ".2f"),
         f"{max(row['denied_light'] for row in rows):,}",
     ]
+
+
+def _stores(store: dict[str, Any]) -> str:
+    return _STORE_PART.format(
+        commands="\n$ ".join(store["commands"]),
+        tables="\n".join(_store_table(store["rows"], regions) for regions in STORE_REGIONS),
+    )
+
+
+def _store_table(rows: Rows, regions: int) -> str:
+    groups: dict[tuple[str, str], Rows] = {}
+    for row in rows:
+        if row["regions"] == regions:
+            groups.setdefault((row["scenario"], row["rule"]), []).append(row)
+    names = dict.fromkeys(name for name, _ in groups)
+    lines = []
+    for name in names:
+        scenario, ratio, excess, _, *more = _ours(name, groups[name, STORE])
+        lines.append([scenario, ratio, excess, *more, _pair(groups.get((name, WITHOUT), []))])
+    head = (
+        f"{regions} regions",
+        "of ideal",
+        "excess %",
+        "dark s",
+        "share",
+        "denied light",
+        "without",
+    )
+    return _table(head, lines)
 
 
 def _others(name: str, groups: dict[tuple[str, str], Rows]) -> list[str]:
@@ -267,13 +322,19 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--render", action="store_true", help="only the tables, from the rows")
     parser.add_argument("--picture", action="store_true", help="only the picture")
+    parser.add_argument("--store", action="store_true", help="only the replicated store")
     options = parser.parse_args()
-    if options.picture or not options.render:
+    everything = not (options.render or options.picture or options.store)
+    if options.picture or everything:
         draw_picture(options.jobs)
     if options.picture:
         return
+    data = json.loads(ROWS.read_text()) if ROWS.exists() else {}
+    if everything:
+        data |= collect(commands(options.scenarios, options.seeds), options.jobs)
+    if options.store or everything:
+        data["store"] = collect(store_commands(), options.jobs)
     if not options.render:
-        data = collect(options.scenarios, options.seeds, options.jobs)
         ROWS.write_text(json.dumps(data, separators=(",", ":")).replace("},{", "},\n{") + "\n")
     TABLE.write_text(render(json.loads(ROWS.read_text())))
 

@@ -34,6 +34,27 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "an_older_copy_stays",
+        "testing",
+        "arriving += [(end, dice.choice(before)), (end + lag, version)]",
+        "arriving += [(end, dice.choice(before))]",
+        suite("testing/test_copy_queue", "older or newest"),
+    ),
+    Mutation(
+        "a_healed_replication_brings_nothing_older",
+        "simulator",
+        "for key, version in self._newest[source].items():",
+        "for key, version in ():",
+        suite("simulator/test_store_rule", "arrives_when_it_is_healed"),
+    ),
+    Mutation(
+        "one_region_s_redis_excuses_what_the_mesh_told",
+        "demo",
+        "if happened.one_store:",
+        "if True:",
+        suite("demo/test_strong_verdict", "excuses_nothing"),
+    ),
+    Mutation(
         "counts_of_silent_regions_are_not_carried",
         "mesh",
         "wire.STORE_UNREACHABLE or self._region_without_store(link.info.region)",

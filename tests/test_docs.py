@@ -69,6 +69,7 @@ from crdtbucket.reconcile import findings
 from crdtbucket.simulator.outcome_report import COLUMNS
 from crdtbucket.simulator.rule_catalogue import RULES
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.store_scenarios import ALL_SCENARIOS, STORE_SCENARIOS
 from crdtbucket.strong import resync, supervisor
 from crdtbucket.strong.controller import mode_controller, outage, webhook
 from crdtbucket.strong.quota import Quota
@@ -219,7 +220,7 @@ def check_command(words: list[str]) -> None:
         assert command is not None, f"no subcommand {words[0]!r}"
     with command.make_context(words[0], words[1:]) as context:
         for pattern in context.params.get("scenarios", ()):
-            assert any(re.fullmatch(pattern.replace("*", ".*"), name) for name in SCENARIOS)
+            assert any(re.fullmatch(pattern.replace("*", ".*"), name) for name in ALL_SCENARIOS)
 
 
 def test_commands_exist(place: Path) -> None:
@@ -599,6 +600,7 @@ def test_limits_of_the_wire() -> None:
 def test_scenarios_and_rules() -> None:
     assert set(names("docs/simulator.md", "Scenarios")) == set(SCENARIOS)
     assert set(names("docs/simulator.md", "Rules")) == set(RULES)
+    assert set(names("docs/simulator.md", "A replicated store")) == set(STORE_SCENARIOS)
 
 
 def tool_of_docs(name: str) -> Any:

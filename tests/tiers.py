@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 SLOW = (
     "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports",
     "tests/demo/test_demo.py",
+    "tests/demo/test_regions_demo.py",
     "tests/demo/test_engine_demo.py::test_one_limit",
     "tests/demo/test_strong_demo.py",
     "tests/deploy/test_containers.py::test_the_regions",
@@ -57,6 +58,7 @@ STILL_FAST = (
     "tests/http/test_workers.py::test_a_limit_is_one_limit_however_many_workers_serve[gunicorn-2]",
     "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound[partition-30s]",
     "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound[cut-way-crdt",
+    "tests/strong/test_chaos.py::test_after_a_fault_of_the_replication_every_member_holds_what_was_consumed[torn]",
     "tests/strong/test_chaos.py::test_cancelled_callers",
     "tests/strong/test_chaos.py::test_what_other_processes_took",
     "tests/test_compositions.py::test_cell[mesh-clean_restart]",

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from crdtbucket.cli.options import FiniteRange
+from crdtbucket.demo.modes import PER_REGION
 
 SECONDS, REDIS_SECONDS, REDIS_LEAST = 25.0, 40.0, 16.0
 
@@ -20,8 +21,9 @@ SECONDS, REDIS_SECONDS, REDIS_LEAST = 25.0, 40.0, 16.0
     help="How long the traffic lasts; some seconds come on top.",
 )  # fmt: skip
 @click.option(
-    "--redis", metavar="URL|auto", default=None,
-    help="Run in strong mode with this Redis, or with one that is started for the run.",
+    "--redis", metavar="URL|auto|regions", default=None,
+    help="Run in strong mode with this Redis, or with one that is started for the run, or with one "
+    "in each region.",
 )  # fmt: skip
 @click.option(
     "--nats", type=click.Choice(["auto"]), default=None,
@@ -48,15 +50,17 @@ def demo(
     """Three real processes share one limit through a burst, a cut and a heal.
 
     They are regions on this machine's loopback interface, with real LLM calls as their traffic.
-    With --redis they ask it in strong mode, and it becomes slow, is gone, and comes back.
+    With --redis they ask it in strong mode, and it becomes slow, is gone, and comes back; with
+    --redis regions each asks its own, and one region is cut off.
     With --nats a gateway joins them; it is cut, and heals, and a server stalls.
     Exit status: 0 when they kept the limit, 1 when not or when a process failed.
     """
     if redis is not None and nats is not None:
         raise click.UsageError("--redis and --nats are two runs: give one of them")
+    acts = redis not in (None, PER_REGION)
     if seconds is None:
-        seconds = SECONDS if redis is None else REDIS_SECONDS
-    elif redis is not None and seconds < REDIS_LEAST:
+        seconds = REDIS_SECONDS if acts else SECONDS
+    elif acts and seconds < REDIS_LEAST:
         raise click.BadParameter(
             f"with --redis a run lasts {REDIS_LEAST:g} seconds or more: its switches take time",
             param_hint="--seconds",

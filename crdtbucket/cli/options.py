@@ -60,7 +60,7 @@ def mesh_options(command: F) -> F:
             ),
             click.option("--bucket", default=None, help="Which bucket of the file."),
             click.option(
-                "--rules", default=",".join(COMPARED), show_default=True,
+                "--rules", default=None, show_default=",".join(COMPARED),
                 help="Rules to compare, separated by commas.",
             ),
             click.option("--seed", type=int, default=0, show_default=True, help="First seed."),
@@ -89,8 +89,10 @@ def settings_of(
     )  # fmt: skip
 
 
-def rules_of(text: str) -> tuple[str, ...]:
+def rules_of(text: str | None, default: tuple[str, ...] = COMPARED) -> tuple[str, ...]:
     """Names of rules, from text with commas."""
+    if text is None:
+        return default
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise SimulationError(f"--rules names none of {', '.join(RULES)}")

@@ -34,7 +34,7 @@ def replay(
     rate: int | None,
     config: str | None,
     bucket: str | None,
-    rules: str,
+    rules: str | None,
     seed: int,
     seeds: int,
     jobs: int,

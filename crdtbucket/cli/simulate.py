@@ -14,8 +14,11 @@ from crdtbucket.cli.options import (
 from crdtbucket.cli.simulated_runs import run_and_print
 from crdtbucket.simulator.batch import AnyJob, Job
 from crdtbucket.simulator.plot import check_plot, draw
+from crdtbucket.simulator.rule_catalogue import COMPARED, STORE_RULES
 from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.scenario import Factory
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS, select
+from crdtbucket.simulator.store_scenarios import ALL_SCENARIOS, STORE_SCENARIOS
 
 _POINTS = 2_000
 
@@ -23,6 +26,11 @@ _POINTS = 2_000
 @click.command()
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @mesh_options
+@click.option(
+    "--store", type=click.Choice(["replicated"]), default=None,
+    help="Strong mode on a Redis that is replicated between the regions: its scenarios, and its "
+    f"rules [{','.join(STORE_RULES)}].",
+)  # fmt: skip
 @click.option(
     "--duration-scale", type=FiniteRange(0.05, 10), default=1.0, show_default=True,
     help="Make scenarios, and the faults in them, shorter or longer.",
@@ -41,11 +49,12 @@ def simulate(
     rate: int | None,
     config: str | None,
     bucket: str | None,
-    rules: str,
+    rules: str | None,
     seed: int,
     seeds: int,
     jobs: int,
     json_: bool,
+    store: str | None,
     duration_scale: float,
     plot: str | None,
     list_: bool,
@@ -57,16 +66,18 @@ def simulate(
     """
     spec = bucket_of(config, bucket, capacity, rate)
     settings = [settings_of(regions, lag, jitter, gossip, spec, seed + k) for k in range(seeds)]
+    catalogue = SCENARIOS if store is None else STORE_SCENARIOS
     if list_:
-        _list(settings[0], duration_scale)
+        _list(catalogue, settings[0], duration_scale)
         return
-    names, chosen = select(scenarios), rules_of(rules)
+    names = select(scenarios, catalogue)
+    chosen = rules_of(rules, COMPARED if store is None else STORE_RULES)
     if plot is not None:
         check_plot(plot)
     work = _jobs(names, chosen, settings, duration_scale, plot is not None)
     outcomes = run_and_print(work, jobs, json_)
     if plot is not None:
-        drawn = [SCENARIOS[name](settings[0], duration_scale) for name in names]
+        drawn = [catalogue[name](settings[0], duration_scale) for name in names]
         draw(outcomes, drawn, settings[0], plot)
 
 
@@ -78,15 +89,15 @@ def _jobs(
         every = 0
         if curve:
             # A multiple of 100 ms: fine enough to see, coarse enough to draw.
-            length = SCENARIOS[name](settings[0], scale).duration_ns
+            length = ALL_SCENARIOS[name](settings[0], scale).duration_ns
             every = max(1, round(length / _POINTS / (NS // 10))) * (NS // 10)
         for rule in rules:
             work += [Job(name, rule, each, scale, every) for each in settings]
     return work
 
 
-def _list(settings: Settings, scale: float) -> None:
-    width = max(len(name) for name in SCENARIOS)
-    for name, factory in SCENARIOS.items():
+def _list(catalogue: dict[str, Factory], settings: Settings, scale: float) -> None:
+    width = max(len(name) for name in catalogue)
+    for name, factory in catalogue.items():
         scenario = factory(settings, scale)
         click.echo(f"{name:{width}}  {scenario.duration_ns / NS:>6g} s  {scenario.title}")

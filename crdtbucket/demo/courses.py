@@ -13,9 +13,12 @@ from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.demo_network import DemoNetwork
 from crdtbucket.demo.demo_redis import DemoStore
 from crdtbucket.demo.engine_network import EngineNetwork
-from crdtbucket.demo.modes import ACTS, PATIENCE
-from crdtbucket.demo.traffic import CUT_REGION, Phase, Traffic, phases, redis_phases
+from crdtbucket.demo.modes import ACTS, PATIENCE, REGIONAL_PATIENCE
+from crdtbucket.demo.processes import Report
+from crdtbucket.demo.region_stores import RegionStores
+from crdtbucket.demo.traffic import CUT_REGION, REGIONS, Phase, Traffic, phases, redis_phases
 from crdtbucket.demo.verdict import Happened, RedisOutage, RegionCut
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.degradation import Degradation
 
@@ -33,7 +36,7 @@ class Course:
         """The phases of the run."""
         raise NotImplementedError
 
-    def arguments(self) -> dict[str, dict[str, Any]]:
+    def arguments(self, region: str) -> dict[str, dict[str, Any]]:
         """Arguments of a region's process."""
         return {}
 
@@ -67,7 +70,7 @@ class CutCourse(Course):
 
     def __init__(self) -> None:
         self._cut: str | None = None
-        self._cut_ns = RegionCut(0, 0)
+        self._cut_ns = (0, 0)
 
     def parts(self, seconds: float) -> list[Phase]:
         """A burst, a cut, and the time after it."""
@@ -83,15 +86,23 @@ class CutCourse(Course):
         """Cuts a region off, and heals the cut."""
         phase = traffic.named("cut")
         await until(start_ns + phase.start_ns)
-        network.cut(CUT_REGION)
+        self.part(network)
         self._cut, cut_ns = CUT_REGION, now_ns()
         await until(start_ns + phase.end_ns)
+        self.join(network)
+        self._cut, self._cut_ns = None, (cut_ns, now_ns())
+
+    def part(self, network: DemoNetwork) -> None:
+        """Cuts the region off."""
+        network.cut(CUT_REGION)
+
+    def join(self, network: DemoNetwork) -> None:
+        """Heals the cut."""
         network.heal(CUT_REGION)
-        self._cut, self._cut_ns = None, RegionCut(cut_ns, now_ns())
 
     def happened(self) -> RegionCut:
         """When the region was cut off."""
-        return self._cut_ns
+        return RegionCut(*self._cut_ns)
 
     def cut(self) -> str | None:
         """The region that is cut off now."""
@@ -142,7 +153,7 @@ class RedisCourse(Course):
         stack.push_async_callback(remove)
         await self.store.start()
 
-    def arguments(self) -> dict[str, dict[str, Any]]:
+    def arguments(self, region: str) -> dict[str, dict[str, Any]]:
         """How a region reaches Redis, and when it changes its mode."""
         return {"redis": self.store.config(), "modes": PATIENCE}
 
@@ -166,9 +177,8 @@ class RedisCourse(Course):
 
     async def settled(self, ledger: Accounts) -> bool:
         """Whether Redis decides again, and holds what the regions hold."""
-        latest = [account.latest for account in ledger.accounts]
-        reports = [report for report in latest if report is not None]
-        if any(one["mode"] != Mode.STRONG or one["redis"]["unsettled"] for one in reports):
+        reports = settled_reports(ledger)
+        if not reports:
             return False
         self._records = await self.store.records(reports[0]["redis"]["key"])
         return self._records == {epoch: n for epoch, n in reports[0]["known"].items() if n}
@@ -179,7 +189,74 @@ class RedisCourse(Course):
 
     def switches(self, ledger: Accounts, start_ns: int) -> tuple[str, ...]:
         """All changes of mode so far."""
-        return tuple(words.switch_line(one, start_ns) for one in ledger.switches)
+        return _switches(ledger, start_ns)
+
+
+class RegionsCourse(CutCourse):
+    """Every region has a Redis, and one region is cut off: its mesh and its replication."""
+
+    def __init__(self, spec: BucketSpec) -> None:
+        """`spec`: of the bucket. Raises `DemoError` when no Redis is installed."""
+        super().__init__()
+        self._stores = RegionStores(DELAY_S, spec)
+        self._records: list[dict[str, int]] = [{} for _ in REGIONS]
+
+    async def prepare(self, stack: AsyncExitStack, ledger: Accounts) -> None:
+        """Starts the servers and the replication between them."""
+        stack.push_async_callback(self._stores.stop)
+        await self._stores.start()
+
+    def arguments(self, region: str) -> dict[str, dict[str, Any]]:
+        """How a region reaches its Redis, and how patient it is with it."""
+        return {"redis": self._stores.config(region), "modes": REGIONAL_PATIENCE}
+
+    def setting(self, file_mode: str, ledger: Accounts) -> str:
+        """Which servers they use."""
+        program = Path(self._stores.servers[CUT_REGION].program).name
+        return words.regions_setting(program, DELAY_S * 1000)
+
+    def part(self, network: DemoNetwork) -> None:
+        """Cuts off the region's process and its Redis, which reach each other."""
+        super().part(network)
+        self._stores.cut(CUT_REGION)
+
+    def join(self, network: DemoNetwork) -> None:
+        """Heals both."""
+        super().join(network)
+        self._stores.heal()
+
+    async def settled(self, ledger: Accounts) -> bool:
+        """Whether each Redis decides, and all three hold what the regions hold."""
+        reports = settled_reports(ledger)
+        if not reports:
+            return False
+        records = await self._stores.records(reports[0]["redis"]["key"])
+        if records is None:
+            return False
+        self._records = records
+        known = {epoch: n for epoch, n in reports[0]["known"].items() if n}
+        return all(one == known for one in records)
+
+    def happened(self) -> RegionCut:
+        """When the region was cut off, and what each Redis holds."""
+        return RegionCut(*self._cut_ns, self._records)
+
+    def switches(self, ledger: Accounts, start_ns: int) -> tuple[str, ...]:
+        """Changes of mode; there are none unless the machine is slow."""
+        return _switches(ledger, start_ns)
+
+
+def settled_reports(ledger: Accounts) -> list[Report]:
+    """The newest reports, when Redis decides everywhere and has been told everything; else none."""
+    latest = [account.latest for account in ledger.accounts]
+    reports = [report for report in latest if report is not None]
+    if any(one["mode"] != Mode.STRONG or one["redis"]["unsettled"] for one in reports):
+        return []
+    return reports
+
+
+def _switches(ledger: Accounts, start_ns: int) -> tuple[str, ...]:
+    return tuple(words.switch_line(one, start_ns) for one in ledger.switches)
 
 
 async def until(at_ns: int) -> None:

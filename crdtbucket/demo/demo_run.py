@@ -23,10 +23,12 @@ from crdtbucket.demo.courses import (
     CutCourse,
     EngineCourse,
     RedisCourse,
+    RegionsCourse,
     until,
 )
 from crdtbucket.demo.demo_network import DemoNetwork, RegionNetwork
 from crdtbucket.demo.engine_network import EngineNetwork
+from crdtbucket.demo.modes import PER_REGION
 from crdtbucket.demo.processes import DemoError, RegionProcess, Report, free_port
 from crdtbucket.demo.region import BUCKET
 from crdtbucket.demo.traffic import REGIONS, Traffic, demo_trace, plan
@@ -38,7 +40,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
 
 KEY = "tenant-42"
 LINK_S = 20.0
-SETTLE_S = 5.0
+SETTLE_S = 15.0
 _LEAD_NS = 200_000_000
 _POLL_S = 0.02
 
@@ -59,7 +61,7 @@ class Options:
     seed: int = 0
     trace: Path | None = None
     redis: str | None = None
-    """A URL, or "auto"; None to run without."""
+    """A URL, "auto", or "regions" for one in each region; None to run without."""
     nats: bool = False
     """Whether the regions meet at NATS servers of this run."""
 
@@ -88,7 +90,7 @@ class Demo:
             self.course = EngineCourse(engine)
         else:
             self.network = RegionNetwork({region: free_port() for region in REGIONS}, DELAY_S)
-            self.course = CutCourse() if redis is None else RedisCourse(redis)
+            self.course = _course(redis, self.spec)
         parts = self.course.parts(options.seconds)
         self.traffic = plan(
             demo_trace(options.trace), self.spec, options.seconds, options.seed, parts
@@ -97,7 +99,7 @@ class Demo:
 
     async def run(self) -> Result:
         """Raises `Stopped`, `ProcessEnded`, `DemoError`."""
-        self.view.say(words.title(self.spec, self.options.redis is not None))
+        self.view.say(words.title(self.spec, self.options.redis))
         async with AsyncExitStack() as stack:
             stack.callback(self.view.close)
             await self.course.prepare(stack, self.ledger)
@@ -122,7 +124,7 @@ class Demo:
         return [
             RegionProcess(
                 name, {**self.network.mesh(name), "secret": secret}, KEY, self._listener(place),
-                **self.course.arguments(),
+                **self.course.arguments(name),
             )
             for place, name in enumerate(REGIONS)
         ]  # fmt: skip
@@ -168,6 +170,12 @@ class Demo:
                 )
             )  # fmt: skip
             await asyncio.sleep(pause)
+
+
+def _course(redis: str | None, spec: BucketSpec) -> Course:
+    if redis is None:
+        return CutCourse()
+    return RegionsCourse(spec) if redis == PER_REGION else RedisCourse(redis)
 
 
 async def linked(regions: list[RegionProcess], seconds: float) -> None:

@@ -9,6 +9,8 @@ from itertools import pairwise
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.spec.mode import Mode
 
+PER_REGION = "regions"
+"""Asks for a Redis in each region."""
 SLOW_S = 0.1
 """By how much each way to the slow Redis is delayed, seconds."""
 DEADLINE_S = 0.5
@@ -23,6 +25,8 @@ PATIENCE = {
     "least_return_gap": 5.0,
 }
 """Settings of the mode controllers, so that three switches fit into a run of some seconds."""
+REGIONAL_PATIENCE = {**PATIENCE, "latency_limit": DEADLINE_S - 0.1}
+"""The same where nothing is done to Redis: only a stall of this machine makes it slow."""
 
 
 @dataclass(frozen=True)
@@ -90,4 +94,7 @@ def follow(switches: Sequence[Switch], acts_ns: Mapping[str, int], regions: int)
     return found
 
 
-__all__ = ["ACTS", "DEADLINE_S", "PATIENCE", "SLOW_S", "Act", "Followed", "Switch", "follow"]
+__all__ = [
+    "ACTS", "DEADLINE_S", "PATIENCE", "PER_REGION", "REGIONAL_PATIENCE", "SLOW_S", "Act",
+    "Followed", "Switch", "follow",
+]  # fmt: skip

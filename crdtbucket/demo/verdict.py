@@ -60,8 +60,8 @@ class RunVerdict:
     """Tokens taken by each region, as each region holds them at the end."""
     told: tuple[int, ...]
     """The same as the processes say it, call by call."""
-    records: tuple[int, ...] | None
-    """The same as Redis holds it at the end; None in a run without one."""
+    records: list[tuple[int, ...]] | None
+    """The same as each Redis holds it at the end; None in a run without one."""
     followed: list[Followed]
     """How the modes of each region followed what was done to Redis."""
     checks: list[RunCheck]
@@ -87,8 +87,10 @@ class Happened:
     """Names of the parts of the run; each has a limit of its own."""
     acts_ns: Mapping[str, int] = MappingProxyType({})
     """When Redis was made slow, gone and back; it came back empty."""
-    records: Mapping[str, int] | None = None
-    """Tokens by epoch, as Redis holds them at the end; None in a run without one."""
+    records: Sequence[Mapping[str, int]] | None = None
+    """Tokens by epoch, as each Redis holds them at the end; None in a run without one."""
+    one_store = False
+    """Whether there is one Redis, which all nodes ask that are in strong mode."""
     ratio: float | None = None
     """A node's share of the limit while Redis is gone; None in a run without one."""
 
@@ -105,8 +107,11 @@ The limit: capacity + rate x time, in any window. The bound: what the best infor
 region had not heard of when it admitted."""
     parts = (LINKED, PARTED)
 
-    def __init__(self, start_ns: int, end_ns: int) -> None:
-        self._start_ns, self._end_ns = start_ns, end_ns
+    def __init__(
+        self, start_ns: int, end_ns: int, records: Sequence[Mapping[str, int]] | None = None
+    ) -> None:
+        """`records`: of the Redis of each region, where there is one."""
+        self._start_ns, self._end_ns, self.records = start_ns, end_ns, records
 
     def part(self, call: DecidedCall) -> str:
         """In the cut, or with all links up; updates are under way for a moment after the cut."""
@@ -122,11 +127,12 @@ Admitted: outside of fallback. The limit: capacity + rate x time, in any window 
 in that mode; in fallback, in any window, the shares of all regions together. The bound:
 what neither the region that admitted nor, in strong mode, Redis had heard of."""
     parts = tuple(f"limit, {mode}" for mode in Mode)
+    one_store = True
 
     def __init__(
         self, acts_ns: Mapping[str, int], records: Mapping[str, int], ratio: float
     ) -> None:
-        self.acts_ns, self.records, self.ratio = acts_ns, records, ratio
+        self.acts_ns, self.records, self.ratio = acts_ns, [records], ratio
 
     def part(self, call: DecidedCall) -> str:
         """The mode in which it was decided."""
@@ -147,8 +153,11 @@ def judge(
     latest = [account.latest for account in ledger.accounts]
     columns = [None if one is None else ledger.by_region(one["known"]) for one in latest]
     told = tuple(ledger.total_admitted(region) for region in range(len(ledger.regions)))
-    records = None if happened.records is None else ledger.by_region(dict(happened.records))
-    strangers = sum((happened.records or {}).values()) - sum(records or ())
+    stores = happened.records
+    records = None if stores is None else [ledger.by_region(dict(one)) for one in stores]
+    strangers = [
+        sum(held.values()) - sum(one) for held, one in zip(stores or [], records or [], strict=True)
+    ]
     dark = {name: _dark_s(calls, place) for place, name in enumerate(ledger.regions)}
     regions = len(ledger.regions) if happened.acts_ns else 0
     followed = follow(ledger.switches, happened.acts_ns, regions)
@@ -157,7 +166,7 @@ def judge(
         *([_modes(ledger.regions, followed)] if followed else []),
         _amount(admitted, ideal),
         *(_limit_check(name, limit) for name, limit in limits.items()),
-        _tokens(told, columns, None if records is None else (*records, strangers), made),
+        _tokens(told, columns, records, strangers, made),
         _starved(dark),
     ]
     offered, outside = sum(call.cost for call in calls), sum(told) - admitted
@@ -192,7 +201,9 @@ def _limits(
         if excess.debt(call.at_ns) == 0:
             unheard.full()
             untold.full()
-        bounds = unheard.admitted(call), untold.admitted(call)
+        bounds: list[int | None] = [unheard.admitted(call)]
+        if happened.one_store:
+            bounds.append(untold.admitted(call))
         bound = min(bound for bound in bounds if bound is not None) + slack
         excess.add(call.at_ns, call.cost)
         seen[happened.part(call)].append((excess.ending(), bound))
@@ -299,23 +310,27 @@ def _limit_check(name: str, limit: LimitFigures) -> RunCheck:
 def _tokens(
     told: tuple[int, ...],
     columns: Sequence[tuple[int, ...] | None],
-    records: tuple[int, ...] | None,
+    records: Sequence[tuple[int, ...]] | None,
+    strangers: Sequence[int],
     made: str,
 ) -> RunCheck:
-    """Every token is counted once, by all. `records`: what Redis holds of the regions, and of
-    anybody else; `made`: what is wrong with the number of calls."""
+    """Every token is counted once, by all. `records`: what each Redis holds of the regions,
+    `strangers`: and of anybody else; `made`: what is wrong with the number of calls."""
     name = "no take lost" if records is None else "every token"
     if made:
         return RunCheck(name, False, made)
     own = " + ".join(f"{one:,}" for one in told)
-    if records in (None, (*told, 0)) and all(one == told for one in columns):
-        by = "so say the callers, all three nodes, and Redis"
-        told_by = ", and all three hold just that" if records is None else f": {by}"
+    if all(one == told for one in (*columns, *(records or ()))) and not any(strangers):
+        told_by = ", and all three hold just that"
+        if records is not None:
+            stores = "and Redis" if len(records) == 1 else f"and the Redis of all {len(records)}"
+            told_by = f": so say the callers, all three nodes, {stores}"
         return RunCheck(name, True, f"{own} = {sum(told):,}{told_by}")
     held = "; ".join("nothing" if one is None else str(list(one)) for one in columns)
     if records is None:
         return RunCheck(name, False, f"the processes took {own}, and hold {held}")
-    text = f"the callers took {own}, the nodes hold {held}, Redis holds {list(records)}"
+    kept = "; ".join(str([*one, more]) for one, more in zip(records, strangers, strict=True))
+    text = f"the callers took {own}, the nodes hold {held}, Redis holds {kept}"
     return RunCheck(name, False, text)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.demo.modes import DEADLINE_S, PATIENCE, SLOW_S, Switch
+from crdtbucket.demo.modes import DEADLINE_S, PATIENCE, PER_REGION, SLOW_S, Switch
 from crdtbucket.demo.traffic import BLOCK, BURST, CUT_REGION, LOAD, REGIONS, WEIGHTS, Traffic
 from crdtbucket.demo.verdict import LINKED, PARTED, RunVerdict
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -27,14 +27,18 @@ Next: `crdtbucket demo --seed 1` draws other traffic; `crdtbucket simulate` show
 of five minutes does, and other rules beside this one; README.md has ten lines of code to start."""
 
 
-def title(spec: BucketSpec, redis: bool = False) -> str:
-    """What is about to be seen, and how to read it."""
+def title(spec: BucketSpec, redis: str | None = None) -> str:
+    """What is about to be seen, and how to read it. `redis`: as in the demo's options."""
     shares = ", ".join(f"{name} {w:.0%}" for name, w in zip(REGIONS, WEIGHTS, strict=True))
     rate = spec.rate_per_second
     course = f"""\
 decides in its own memory; they only tell each other what they took. Watch a burst, and then
 {CUT_REGION} cut off for some seconds."""
-    if redis:
+    if redis == PER_REGION:
+        course = f"""\
+asks the Redis of its own region, and each Redis is replicated to the others. Watch a burst, and
+then {CUT_REGION} cut off for some seconds: its process, and the replication of its Redis."""
+    elif redis is not None:
         course = """\
 asks one Redis, and tells the others what it took. Watch a burst, and then Redis grow slow, go
 away, and come back."""
@@ -80,6 +84,15 @@ consistency, as the configuration asks for it, by {at}.
 By default the third switch of mode would wait for a minute after the first. So here answers over
 {limit_ms:g} ms are slow, a decision waits {1000 * DEADLINE_S:g} ms at most, and Redis decides again
 {stable:g} s after it is back, at the earliest {gap:g} s after it was left."""
+
+
+def regions_setting(program: str, delay_ms: float) -> str:
+    """Which servers the regions use."""
+    return f"""\
+The links are delayed by {delay_ms:g} ms each way, as if the regions were far apart, and so are
+copies from one Redis to another. Strong consistency, as the configuration asks for it, by a
+{program} of this run's own in each region. The demo itself copies their keys, as an
+Active-Active Redis does."""
 
 
 def switch_line(switch: Switch, start_ns: int) -> str:
@@ -139,15 +152,19 @@ def as_dict(verdict: RunVerdict, seed: int, traffic: Traffic) -> dict[str, Any]:
 
 
 def _figures(verdict: RunVerdict) -> dict[str, Any]:
-    if verdict.records is None:
-        return {
+    recorded = [dict(zip(REGIONS, one, strict=True)) for one in verdict.records or []]
+    if not verdict.followed:
+        figures: dict[str, Any] = {
             f"{figure}{part}": getattr(verdict.limits[name], figure)
             for name, part in ((LINKED, ""), (PARTED, "_cut"))
             for figure in ("excess_percent", "bound_percent")
         }
+        if recorded:
+            figures["recorded"] = dict(zip(REGIONS, recorded, strict=True))
+        return figures
     return {
         "limits": {name: asdict(limit) for name, limit in verdict.limits.items()},
-        "recorded": dict(zip(REGIONS, verdict.records, strict=True)),
+        "recorded": recorded[0],
         "modes": {
             name: {"path": followed.path, "delay_seconds": followed.delays}
             for name, followed in zip(REGIONS, verdict.followed, strict=True)
@@ -156,6 +173,6 @@ def _figures(verdict: RunVerdict) -> dict[str, Any]:
 
 
 __all__ = [
-    "AFTER", "BANNERS", "as_dict", "redis_setting", "setting", "source", "switch_line", "title",
-    "verdict_lines",
+    "AFTER", "BANNERS", "as_dict", "redis_setting", "regions_setting", "setting", "source",
+    "switch_line", "title", "verdict_lines",
 ]  # fmt: skip

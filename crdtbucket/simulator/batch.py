@@ -13,8 +13,8 @@ from multiprocessing import active_children, get_context, resource_tracker
 from crdtbucket.simulator.replay import replay
 from crdtbucket.simulator.rule_catalogue import make_rule
 from crdtbucket.simulator.run_settings import Settings
-from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import Outcome, simulate
+from crdtbucket.simulator.store_scenarios import ALL_SCENARIOS
 from crdtbucket.simulator.trace import Trace
 
 
@@ -30,7 +30,7 @@ class Job:
 
     def run(self) -> Outcome:
         """Do it here."""
-        scenario = SCENARIOS[self.scenario](self.settings, self.scale)
+        scenario = ALL_SCENARIOS[self.scenario](self.settings, self.scale)
         rule = make_rule(self.rule)
         return simulate(rule, scenario, self.settings, curve_every_ns=self.curve_every_ns)
 

@@ -162,6 +162,11 @@ function out.changes(name, s, us)
   return unpack(copies)
 end
 
+function out.fields(name, key, s, us)
+  choose(members[name], s, us)
+  return unpack(commands.HGETALL(key))
+end
+
 -- A copy has arrived. No script changes it: it may be held by several members.
 function out.deliver(name, key, copy, s, us)
   choose(members[name], s, us)

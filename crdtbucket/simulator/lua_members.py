@@ -8,7 +8,7 @@ from typing import Any
 
 import hiredis
 
-from crdtbucket.simulator.simulation_errors import SimulationError
+from crdtbucket.simulator.simulation_errors import MissingExtra, SimulationError
 
 _SOURCE = files("crdtbucket.simulator").joinpath("lua_members.lua").read_text(encoding="utf-8")
 _US = 1_000_000
@@ -18,12 +18,12 @@ class LuaMembers:
     """All members of one store, each with keys of its own. Times are us of the member's clock."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        """Raises `SimulationError` where `lupa` is not installed."""
+        """Raises `MissingExtra` where `lupa` is not installed."""
         try:
             from lupa import lua51
         except ImportError as error:
-            raise SimulationError(
-                "the scripts of a replicated store run in Lua: pip install 'crdtbucket[lua]'"
+            raise MissingExtra(
+                "a replicated store needs Lua for its scripts: pip install 'crdtbucket[lua]'"
             ) from error
         self._lua_error: type[Exception] = lua51.LuaError
         runtime = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True)
@@ -50,6 +50,11 @@ class LuaMembers:
     def changes(self, member: str, now_us: int) -> dict[bytes, object]:
         """Copies of the keys that scripts have written on this member since the last time."""
         flat = self._out.changes(member.encode(), *divmod(now_us, _US)) or ()
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+
+    def fields(self, member: str, key: bytes, now_us: int) -> dict[bytes, bytes]:
+        """The fields of a hash as the member holds it, its own or a copy; empty for nothing."""
+        flat = self._out.fields(member.encode(), key, *divmod(now_us, _US)) or ()
         return dict(zip(flat[::2], flat[1::2], strict=True))
 
     def deliver(self, member: str, key: bytes, copy: object, now_us: int) -> None:

@@ -14,6 +14,8 @@ from crdtbucket.simulator.simulation_errors import SimulationError
 CRDTBUCKET = "crdtbucket"
 NO_PREDICTION = "no-prediction"
 SHARED_BURSTS = "partition-burst-share"
+REPLICATED = "replicated"
+NO_CREDIT = "replicated-no-credit"
 
 
 def _with_prediction(scenario: Scenario, settings: Settings) -> RuledMesh:
@@ -35,16 +37,26 @@ def _with_shared_bursts(scenario: Scenario, settings: Settings) -> RuledMesh:
     return with_shared_bursts(scenario, settings)
 
 
+def _store(name: str) -> SimulatedRule:
+    from crdtbucket.simulator.store_rule import ReplicatedStore
+
+    return ReplicatedStore(name, credit=name != NO_CREDIT)
+
+
 RULES: dict[str, Callable[[], SimulatedRule]] = {
     CRDTBUCKET: lambda: MeshRule(CRDTBUCKET, _with_prediction),
     NO_PREDICTION: lambda: MeshRule(NO_PREDICTION, _without_prediction),
     SHARED_BURSTS: lambda: MeshRule(SHARED_BURSTS, _with_shared_bursts),
     StaticSplit.name: StaticSplit,
     MaxOfTotals.name: MaxOfTotals,
+    REPLICATED: lambda: _store(REPLICATED),
+    NO_CREDIT: lambda: _store(NO_CREDIT),
 }
-COMPARED = tuple(name for name in RULES if name != SHARED_BURSTS)
-"""The rules that are compared by default. `partition-burst-share` is left out: it differs from
-`crdtbucket` in partitions alone."""
+STORE_RULES = (REPLICATED, NO_CREDIT)
+"""The rules of a replicated store that are compared by default."""
+COMPARED = tuple(name for name in RULES if name not in (SHARED_BURSTS, *STORE_RULES))
+"""The rules of a mesh that are compared by default. `partition-burst-share` is left out: it differs
+from `crdtbucket` in partitions alone."""
 
 
 def make_rule(name: str) -> SimulatedRule:

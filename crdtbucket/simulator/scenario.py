@@ -54,7 +54,8 @@ class Scenario:
     """One experiment. `light` says that the demand is below the refill rate at every time.
 
     `loss` is the fraction of messages lost, `drift_ppm` and `clock_offsets_ns` are by node number.
-    `step_ns` is the spacing of the instants at which calls arrive.
+    `step_ns` is the spacing of the instants at which calls arrive. `keys_late_ns`: how much later
+    than its beats the keys of a replicated store arrive when its replication is healed.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Scenario:
     drift_ppm: Mapping[int, float] = field(default_factory=dict)
     clock_offsets_ns: Mapping[int, int] = field(default_factory=dict)
     step_ns: int = 1_000_000
+    keys_late_ns: int = 0
 
     def __post_init__(self) -> None:
         if self.duration_ns < GRID_NS:

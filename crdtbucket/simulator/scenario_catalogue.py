@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from crdtbucket.simulator import burst_scenarios
 from crdtbucket.simulator.link_scenarios import cut_links, joiner_beside_dead, late_frames
@@ -315,18 +316,20 @@ SCENARIOS: dict[str, Factory] = {
 }
 
 
-def select(patterns: Sequence[str]) -> list[str]:
+def select(
+    patterns: Sequence[str], catalogue: Mapping[str, Factory] = MappingProxyType(SCENARIOS)
+) -> list[str]:
     """Names of the scenarios that match any of the patterns (`partition-*`), in their order.
 
     No pattern selects all. Raises SimulationError for a pattern that matches nothing.
     """
     if not patterns:
-        return list(SCENARIOS)
+        return list(catalogue)
     for pattern in patterns:
-        if not fnmatch.filter(SCENARIOS, pattern):
-            near = difflib.get_close_matches(pattern, SCENARIOS, 1)
+        if not fnmatch.filter(catalogue, pattern):
+            near = difflib.get_close_matches(pattern, catalogue, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise SimulationError(
                 f"no scenario {pattern!r}{hint} (`crdtbucket simulate --list` names them all)"
             )
-    return [n for n in SCENARIOS if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+    return [n for n in catalogue if any(fnmatch.fnmatchcase(n, p) for p in patterns)]

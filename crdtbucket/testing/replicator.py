@@ -63,7 +63,9 @@ class Replicator:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
-        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # the sockets are closed in the loop's next turn
+        for ended in found:
             if ended is not None and not isinstance(ended, asyncio.CancelledError):
                 raise ended
 
@@ -163,28 +165,23 @@ class Replicator:
 
     async def _read_on(self, member: ReplicatedMember) -> None:
         """Reads the member's own keys again and again, and sends what has changed."""
-        connection: RedisConnection | None = None
         before: dict[bytes, KeyVersion] = {}
         while True:
-            try:
-                if connection is None:
-                    connection = await member.open()
-                found = await keys_of(connection, member.region)
-            except RedisUnavailable:
-                connection = None
-                await asyncio.sleep(_AGAIN_S)
-                continue
-            except BaseException:
-                if connection is not None:
-                    connection.abort()
-                raise
-            for key, version in found.items():
-                if key not in before or before[key].fields != version.fields:
-                    for other in self._others(member.region):
-                        self._ways[member.region, other].send(version)
-            before = found
-            self._reads[member.region] += 1
-            await asyncio.sleep(READ_EVERY_S)
+            with contextlib.suppress(RedisUnavailable):
+                async with member.asking() as connection:
+                    while True:
+                        found = await keys_of(connection, member.region)
+                        self._send(member.region, found, before)
+                        before = found
+                        self._reads[member.region] += 1
+                        await asyncio.sleep(READ_EVERY_S)
+            await asyncio.sleep(_AGAIN_S)
+
+    def _send(self, region: str, found: State, before: State) -> None:
+        for key, version in found.items():
+            if key not in before or before[key].fields != version.fields:
+                for other in self._others(region):
+                    self._ways[region, other].send(version)
 
 
 class _Way:

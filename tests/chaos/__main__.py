@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 
-from tests.chaos import cancelled, engine, exact, outage, slots, switches
+from tests.chaos import cancelled, engine, exact, outage, regional_load, slots, switches
 from tests.chaos.figure import Figure, Progress
 
 LOG = logging.getLogger("crdtbucket.chaos")
@@ -23,6 +23,7 @@ PARTS: dict[str, Part] = {
     "switches": switches.figures,
     "outage": outage.figures,
     "cluster": slots.figures,
+    "regions": regional_load.figures,
     "nats": engine.figures,
 }
 

@@ -26,8 +26,7 @@ class Run:
         self.deadline_ms = 50.0
         self.worst_ms = fleet.worst_ms()
         self.raw_ms = fleet.worst_ms(raw=True)
-        modes = {m: sum(c.modes[m] for c in fleet.clients) for c in fleet.clients for m in c.modes}
-        self.modes = ", ".join(f"{count} {mode}" for mode, count in sorted(modes.items()))
+        self.modes = fleet.mode_counts
 
 
 async def under(

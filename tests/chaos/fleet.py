@@ -44,11 +44,13 @@ class Client:
         mesh: MeshConfig | None,
         buckets: Sequence[BucketSpec],
         modes: ControllerSettings,
+        region: str = "default",
     ) -> None:
         self.name = name
         self.limiter = Limiter(
             buckets,
             node=name,
+            region=region,
             redis=config,
             consistency="strong",
             mesh=mesh,
@@ -114,8 +116,19 @@ class Fleet:
         return all(client.strong for client in self.clients)
 
     @property
+    def ready(self) -> bool:
+        """Whether all are strong, and hear each other where there is a mesh."""
+        return self.strong and all(_hears(one, len(self.clients)) for one in self.clients)
+
+    @property
     def settled(self) -> bool:
         return all(client.settled for client in self.clients)
+
+    @property
+    def mode_counts(self) -> str:
+        """How many decisions were made in each mode."""
+        modes = sum((client.modes for client in self.clients), Counter())
+        return ", ".join(f"{count} {mode}" for mode, count in sorted(modes.items()))
 
     def worst_ms(self, *, raw: bool = False) -> float:
         """Of all decisions; less what the machine took, unless `raw`."""
@@ -182,21 +195,23 @@ async def fleet(
     async with contextlib.AsyncExitStack() as stack:
         lag = await stack.enter_async_context(Lag())
         clients: list[Client] = []
-        first = ""
         for number in range(nodes):
-            link = MeshConfig(listen="127.0.0.1:0", peers=[first] if first else [], secret=SECRET)
-            client = Client(
-                f"n{number}", config, mesh=link if mesh else None, buckets=buckets, modes=modes
-            )
+            link = linked(clients) if mesh else None
+            client = Client(f"n{number}", config, mesh=link, buckets=buckets, modes=modes)
             await stack.enter_async_context(client.limiter)
-            first = first or client.limiter.address
             clients.append(client)
         made = Fleet(clients, lag, seed)
-        await until(lambda: made.strong and all(_linked(c, nodes) for c in clients), 20)
+        await until(lambda: made.ready, 20)
         yield made
 
 
-def _linked(client: Client, nodes: int) -> bool:
+def linked(clients: Sequence[Client]) -> MeshConfig:
+    """The mesh of one more node: it calls the first."""
+    peers = [clients[0].limiter.address] if clients else []
+    return MeshConfig(listen="127.0.0.1:0", peers=peers, secret=SECRET)
+
+
+def _hears(client: Client, nodes: int) -> bool:
     stats = client.limiter.stats()
     alive = [state for state in stats.get("peers", {}).values() if state == "alive"]
     return not stats["warming_up"] and ("peers" not in stats or len(alive) == nodes - 1)
@@ -212,4 +227,6 @@ async def until(holds: Callable[[], bool], seconds: float) -> float:
     return time.monotonic() - begin
 
 
-__all__ = ["HASTY", "KEYS", "PATIENT", "TIGHT", "WIDE", "Client", "Fleet", "fleet", "until"]
+__all__ = [
+    "HASTY", "KEYS", "PATIENT", "TIGHT", "WIDE", "Client", "Fleet", "fleet", "linked", "until",
+]  # fmt: skip

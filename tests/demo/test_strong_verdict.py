@@ -9,7 +9,7 @@ import pytest
 from crdtbucket import BucketSpec
 from crdtbucket.demo.accounts import Accounts, DecidedCall
 from crdtbucket.demo.traffic import Traffic
-from crdtbucket.demo.verdict import RedisOutage, RunVerdict, fallback_limit, judge
+from crdtbucket.demo.verdict import RedisOutage, RegionCut, RunVerdict, fallback_limit, judge
 from crdtbucket.demo.words import as_dict, verdict_lines
 from crdtbucket.simulator.run_settings import Settings
 
@@ -71,7 +71,7 @@ def test_a_run_that_keeps_everything_holds() -> None:
     assert [check.name for check in found.checks] == CHECKS
     assert failed(found) == []
     assert found.holds
-    assert (found.admitted, found.told, found.records) == (114, (69, 45), (69, 45))
+    assert (found.admitted, found.told, found.records) == (114, (69, 45), [(69, 45)])
     lines = [line for line, _ in verdict_lines(found)]
     assert "every token" in lines[7]
     assert "69 + 45 = 114" in lines[7]
@@ -87,7 +87,7 @@ def test_a_token_more_or_less_in_redis_fails(records: list[int]) -> None:
 def test_records_of_nobody_fail() -> None:
     found = a_run(records=[69, 45, 1])
     assert failed(found) == ["every token"]
-    assert found.records == (69, 45)
+    assert found.records == [(69, 45)]
 
 
 def test_a_token_more_or_less_in_a_node_or_a_call_that_was_not_made_fails() -> None:
@@ -155,6 +155,38 @@ def test_modes_that_do_not_follow_fail() -> None:
     found = verdict(eu, report(1, US, held), records=held)
     assert failed(found) == ["modes"]
     assert "r0 went strong -> eventual -> fallback, not" in found.checks[0].text
+
+
+def in_regions(*records: list[int]) -> RunVerdict:
+    """A run with a Redis in each region, which hold these records."""
+    ledger = Accounts(["r0", "r1", "r2"])
+    for place, calls in enumerate((EU[:1], US[:1], [])):
+        ledger.report(place, report(place, calls, [60, 40, 0], switches=[]))
+    happened = RegionCut(10 * S, 20 * S, [by_epoch(list(one)) for one in records])
+    return judge(ledger, SPEC, S // 10, happened, 2)
+
+
+def test_each_region_s_redis_must_hold_every_token() -> None:
+    found = in_regions([60, 40], [60, 40], [60, 40])
+    assert failed(found) == []
+    assert found.records == [(60, 40, 0)] * 3
+    text = next(check.text for check in found.checks if check.name == "every token")
+    assert "60 + 40 + 0 = 100: so say the callers, all three nodes, and the Redis of all 3" in text
+    assert as_dict(found, 0, Traffic([], [], 1.0, 0, 1))["recorded"]["us"] == {
+        "eu": 60,
+        "us": 40,
+        "ap": 0,
+    }
+    for wrong in ([60, 39, 0, 0], [60, 41, 0, 0], [60, 40, 0, 1]):
+        found = in_regions([60, 40], wrong)
+        assert failed(found) == ["every token"]
+        assert f"Redis holds [60, 40, 0, 0]; {wrong}" in str(found.checks)
+
+
+def test_each_region_s_redis_excuses_nothing_that_the_mesh_has_not_told() -> None:
+    # Not heard by the mesh, and strong: with one Redis the bound would be what that had not heard.
+    found = in_regions([60, 40], [60, 40])
+    assert found.limits["limit, links up"].bound_percent == 60
 
 
 def test_the_verdict_for_programs() -> None:

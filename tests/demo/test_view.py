@@ -142,9 +142,10 @@ def test_the_words_fit_and_say_the_mode() -> None:
     demo = Demo(Options(), SilentRunView())
     said = [
         words.title(demo.spec), words.setting("strong", "eventual", 40), words.AFTER,
-        words.source(demo.traffic, "the Azure LLM trace"), words.title(demo.spec, redis=True),
+        words.source(demo.traffic, "the Azure LLM trace"), words.title(demo.spec, "auto"),
         words.redis_setting("redis-server", 40), words.redis_setting(None, 40),
         words.switch_line(Switch(3 * 10**9, 1, "strong", "eventual", "slow"), 10**9),
+        words.title(demo.spec, "regions"), words.regions_setting("redis-server", 40),
     ]  # fmt: skip
     assert max(len(line) for text in said for line in text.splitlines()) <= 100
     assert "eventual mode" in said[1]

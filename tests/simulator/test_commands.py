@@ -16,7 +16,9 @@ from click.testing import CliRunner, Result
 from crdtbucket.cli.commands import cli
 from crdtbucket.cli.main import main
 from crdtbucket.simulator import batch
+from crdtbucket.simulator.rule_catalogue import STORE_RULES
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
+from crdtbucket.simulator.store_scenarios import STORE_SCENARIOS
 
 ROOT = Path(__file__).parents[2]
 FAST = ["--duration-scale", "0.05", "--jobs", "1", "--rules", "static-split,max-of-totals"]
@@ -116,6 +118,17 @@ def test_list_names_every_scenario() -> None:
     assert [line.split()[0] for line in lines] == list(SCENARIOS)
 
 
+def test_a_replicated_store_has_scenarios_and_rules_of_its_own() -> None:
+    lines = _run("simulate", "--store", "replicated", "--list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(STORE_SCENARIOS)
+    small = ["--regions", "2", "--capacity", "100", "--rate", "20", "--duration-scale", "0.05"]
+    arguments = ["apart-60s", "--store", "replicated", *small, "--json", "--jobs", "1"]
+    rows = json.loads(_run("simulate", *arguments).stdout)
+    assert [row["rule"] for row in rows] == list(STORE_RULES)
+    assert [row["offered"] for row in rows] == [rows[0]["offered"]] * 2
+    assert all(row["bound_percent"] is None for row in rows)
+
+
 def test_plot(tmp_path: Path) -> None:
     path = tmp_path / "out.svg"
     assert _run("simulate", "hot", *FAST, "--plot", str(path)).exit_code == 0
@@ -140,6 +153,9 @@ def test_replay(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["simulate", "balancd"], "did you mean 'balanced'"),
+        (["simulate", "apart-30s", "--store", "replicated"], "did you mean 'apart-300s'"),
+        (["simulate", "apart-60s"], "no scenario 'apart-60s'"),
+        (["simulate", "--store", "magic"], "--store"),
         (["simulate", "--rules", "magic"], "no rule 'magic'"),
         (["simulate", "--rules", ","], "--rules names none"),
         (["simulate", "--regions", "0"], "--regions"),

@@ -9,7 +9,8 @@ import itertools
 
 import pytest
 
-from tests.chaos import cancelled, exact, outage, slots, switches
+from crdtbucket import BucketSpec
+from tests.chaos import cancelled, exact, outage, regional_load, regions, slots, switches
 from tests.chaos.audit import Audit
 from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import HASTY
@@ -60,6 +61,28 @@ async def test_a_frozen_node_of_a_cluster_takes_its_own_slots_along_and_no_other
     found = await slots.run(1.5, HASTY)
     assert found.strong > 0.98
     assert balanced(found.books), found.books
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("fault", regions.FAULTS)
+async def test_after_a_fault_of_the_replication_every_member_holds_what_was_consumed(
+    fault: str,
+) -> None:
+    mesh = fault in ("cut", "killed")
+    run = await regions.under(fault, 300, seconds=0.9, mesh=mesh, modes=HASTY)
+    assert run.audit.exact, (run.modes, run.audit)
+    assert run.audit.level == 0
+    assert run.decisions >= 300
+
+
+@pytest.mark.processes
+async def test_regions_that_do_not_hear_each_other_keep_one_limit_and_deny_no_light_load() -> None:
+    spec = BucketSpec("shared", 2_000, 400)
+    twice = await regional_load.run(2.0, 3.0, spec=spec, before=4.0, after=2.0, modes=HASTY)
+    assert 0.85 <= twice.ratio <= 1.25, twice  # 1.43 where nobody is taken to use anything
+    light = await regional_load.run(0.3, 2.0, spec=spec, before=1.0, after=1.0, modes=HASTY)
+    assert light.calls > 10
+    assert not light.denied, light
 
 
 def test_what_other_processes_took_is_found_wherever_it_lay_in_the_delay() -> None:

@@ -148,6 +148,17 @@ async def test_a_region_goes_back_to_an_old_state() -> None:
         assert fields(servers["us"], "k@eu") == {b"level": b"1"}
 
 
+async def test_a_replicator_that_has_stopped_leaves_no_connection() -> None:
+    async with three() as (servers, replicator):
+        servers["eu"].call("HSET", "k@eu", "level", 1)
+        await replicator.caught_up(BOUND)
+        await replicator.stop()
+        deadline = time.monotonic() + BOUND
+        while len(servers["eu"].call("CLIENT", "LIST").splitlines()) > 1:  # but this one
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+
+
 async def test_an_error_of_a_server_is_told() -> None:
     with pytest.raises(ValueError, match="only hashes and strings"):  # noqa: PT012 - the end may tell it, too
         async with three() as (servers, replicator):

@@ -1,0 +1,173 @@
+"""Strong mode on a replicated Redis as a rule: the real scripts, one member a region."""
+
+from __future__ import annotations
+
+import heapq
+from random import Random
+
+from crdtbucket.simulator.lua_members import LuaMembers
+from crdtbucket.simulator.node_network import Nodes
+from crdtbucket.simulator.run_settings import Settings
+from crdtbucket.simulator.scenario import Scenario
+from crdtbucket.strong.redis.beats import EVERY_MS, BeatArguments
+from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
+from crdtbucket.strong.redis.script import ScriptCall, ScriptStatus, owner_name
+
+KEY = b"crdtbucket:{simulated}"
+_START_US = 1_700_000_000_000_000
+_EVERY_NS = EVERY_MS * 1_000_000
+_BEAT = -1
+Version = tuple[int, object]
+"""A number that rises with time, and the copy of a key."""
+
+
+class _Process:
+    """The one process of a region: its column of the key, and the newest beats that it has read."""
+
+    def __init__(self, region: str, epoch: int) -> None:
+        self.owner = owner_name(epoch, region)
+        self.taken = 0
+        self.debt_ns = self.debt_at = 0
+        self.beats = b""
+
+
+class ReplicatedStore(Nodes):
+    """Every region asks its own member; there is no mesh. The newest copy of a key holds."""
+
+    def __init__(self, name: str, *, credit: bool = True) -> None:
+        """Without `credit` calls bring no beats, so that no region is ever taken for silent."""
+        self.name, self._credit = name, credit
+
+    def start(self, scenario: Scenario, settings: Settings) -> None:
+        """Begin at time 0 with empty members, the beats of each region at a random phase."""
+        self._names = settings.node_names()
+        self._members = LuaMembers(self._names)
+        spec, limit = settings.bucket(), settings.debt_limit
+        self._regions = [Regions(name, self._names) for name in self._names]
+        self._arguments = [ReplicatedArguments(spec, limit, each) for each in self._regions]
+        self._beats = [BeatArguments(each) for each in self._regions]
+        self._processes: list[_Process] = []
+        self._epochs = 0
+        self._rng = Random(f"{settings.seed}/{scenario.name}/replication")
+        # (time, count, source, target, key, version); target -1 is the source's own beat.
+        self._queue: list[tuple[int, int, int, int, bytes, Version]] = []
+        self._count = self._order = 0
+        self._newest: list[dict[bytes, Version]] = [{} for _ in self._names]
+        self._arrived: dict[tuple[int, int, bytes], int] = {}
+        super().start(scenario, settings)
+        for node in range(settings.regions):
+            # On the instants of the calls, so that no member's time goes back.
+            steps = self._rng.randrange(_EVERY_NS // scenario.step_ns)
+            self._push(steps * scenario.step_ns, node, _BEAT, b"", (0, None))
+
+    def reset(self, node: int) -> None:
+        """A new process of the region; what the members hold stays."""
+        self._epochs += 1
+        process = _Process(self._names[node], self._epochs)
+        self._processes[node : node + 1] = [process]
+
+    def advance(self, to_ns: int) -> None:
+        """Send what the calls have changed, and deliver what arrives up to that time."""
+        if to_ns > self.now:
+            for node in range(len(self._names)):
+                self._send(node)
+        queue = self._queue
+        while queue and queue[0][0] <= to_ns:
+            self.now, _, source, target, key, version = heapq.heappop(queue)
+            if target == _BEAT:
+                self._beat(source)
+            elif self.passes(source, target):
+                self._deliver(source, target, key, version)
+        self.now = to_ns
+
+    def heal(self) -> None:
+        """Copies pass again, and of every key the newest is on its way."""
+        lost = [
+            (source, target)
+            for source in range(len(self._names))
+            for target in range(len(self._names))
+            if source != target and not self.passes(source, target)
+        ]
+        super().heal()
+        for source, target in lost:
+            for key, version in self._newest[source].items():
+                late = self.scenario.keys_late_ns if key.startswith(KEY) else 0
+                self._push(self.now + late + self._delay(), source, target, key, version)
+
+    def offer(self, node: int, calls: int, cost: int) -> int:
+        """How many of the calls the region's member admits, spread over the time to the next."""
+        step_us, passed = self.scenario.step_ns // 1000, 0
+        start = self._time_us(node)
+        apart = max(1, step_us // calls)
+        for number in range(calls):
+            # At no round number of us: by them the script chooses denied calls to be counted.
+            place = min(step_us - 1, number * apart + self._rng.randrange(min(apart, 64)))
+            passed += self._call(node, start + place, cost)
+        return passed
+
+    def own_bound(self, until_ns: int) -> int | None:
+        """None: it depends on what is delivered when."""
+        return None
+
+    def fields(self, node: int, key: bytes) -> dict[bytes, bytes]:
+        """What the region's member holds of its own key now; empty for nothing."""
+        name = self._names[node]
+        return self._members.fields(name, self._regions[node].key(key), self._time_us(node))
+
+    # -- inside
+
+    def _call(self, node: int, now_us: int, cost: int) -> bool:
+        process, arguments = self._processes[node], self._arguments[node]
+        for others in (None, ()):
+            debt_ns = max(0, process.debt_ns - (now_us - process.debt_at) * 1000)
+            call = ScriptCall(
+                KEY, cost, process.owner, 1, 1, process.taken, 0, debt_ns, others, process.beats
+            )
+            command = arguments.command(call)
+            reply = self._members.run(self._names[node], command, arguments.script.source, now_us)
+            answer = arguments.parse(reply)
+            if answer.status is not ScriptStatus.UNKNOWN:
+                break
+        process.taken, process.debt_ns = answer.taken, answer.debt_ns
+        process.debt_at = now_us
+        return answer.status is ScriptStatus.ALLOWED
+
+    def _beat(self, node: int) -> None:
+        self._push(self.now + _EVERY_NS, node, _BEAT, b"", (0, None))
+        if self._credit and self.is_up(node):
+            beats, name = self._beats[node], self._names[node]
+            reply = self._members.run(
+                name, beats.command(1), beats.script.source, self._time_us(node)
+            )
+            self._processes[node].beats = beats.parse(reply).words
+            self._send(node)
+
+    def _send(self, node: int) -> None:
+        for key, copy in self._members.changes(self._names[node], self._time_us(node)).items():
+            self._order += 1
+            version = self._newest[node][key] = self._order, copy
+            for target in range(len(self._names)):
+                if target != node:
+                    self._push(self.now + self._delay(), node, target, key, version)
+
+    def _deliver(self, source: int, target: int, key: bytes, version: Version) -> None:
+        order, copy = version
+        if order > self._arrived.get((source, target, key), 0):
+            self._arrived[source, target, key] = order
+            self._members.deliver(self._names[target], key, copy, self._time_us(target))
+
+    def _delay(self) -> int:
+        spread = self.settings.jitter * (2.0 * self._rng.random() - 1.0)
+        return round(self.settings.lag_ns * (1.0 + spread))
+
+    def _time_us(self, node: int) -> int:
+        """TIME of the region's member."""
+        offset = self.scenario.clock_offsets_ns.get(node, 0)
+        return _START_US + (self.clock(node) + offset) // 1000
+
+    def _push(self, at: int, source: int, target: int, key: bytes, version: Version) -> None:
+        self._count += 1
+        heapq.heappush(self._queue, (at, self._count, source, target, key, version))
+
+
+__all__ = ["ReplicatedStore"]

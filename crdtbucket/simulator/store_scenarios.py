@@ -1,0 +1,149 @@
+"""Scenarios for a store that is replicated between regions: replication is cut, demand moves.
+
+`apart` means that no region receives copies of any other. The same demand runs for 20 s before the
+cut and for 30 s after the heal, unless the scenario says that it moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.scenario import Demand, Event, Factory, Scenario, ScenarioFault
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS, one_alone, skewed_shares
+
+_BEFORE, _AFTER = 20.0, 30.0
+_BURST, _BURST_SECONDS = 8.0, 3.0
+_OVERTAKEN_S = 0.5
+_DRIFT_PPM = 200
+
+Shape = Callable[[Settings, float, float], Demand]
+"""(settings, when the cut begins, when it heals; seconds) -> demand."""
+
+
+def _even(load: float) -> Shape:
+    def shape(s: Settings, _cut: float, _heal: float) -> Demand:
+        each = load * s.rate_per_second / s.regions
+        return lambda _t, _node: each
+
+    return shape
+
+
+def _skewed(s: Settings, _cut: float, _heal: float) -> Demand:
+    rates = [2.0 * s.rate_per_second * share for share in skewed_shares(s.regions)]
+    return lambda _t, node: rates[node]
+
+
+def _shares(s: Settings, first: float, second: float) -> list[float]:
+    """Rates at 2x: the first two regions have these shares, and no other region has any."""
+    return [2.0 * s.rate_per_second * share for share in (first, second)] + [0.0] * s.regions
+
+
+def _rare(s: Settings, _cut: float, _heal: float) -> Demand:
+    rates = _shares(s, 0.99, 0.01)
+    return lambda _t, node: rates[node]
+
+
+def _moving(share: float) -> Shape:
+    """The first region has this share of 2x; in the middle of the cut the second one gets it."""
+
+    def shape(s: Settings, cut: float, heal: float) -> Demand:
+        before, after = _shares(s, share, 1.0 - share), _shares(s, 1.0 - share, share)
+        return lambda t, node: (before if t < (cut + heal) / 2 else after)[node]
+
+    return shape
+
+
+def _burst(s: Settings, _cut: float, heal: float) -> Demand:
+    each, high = 0.5 * s.rate_per_second / s.regions, _BURST * s.rate_per_second
+
+    def demand(t: float, node: int) -> float:
+        return high if node == 0 and heal - _BURST_SECONDS <= t < heal else each
+
+    return demand
+
+
+def _cut(kind: str, s: Settings, at: float) -> Event:
+    last = s.regions - 1
+    if kind == "pair":
+        return Event(round(at * NS), ScenarioFault.CUT, ways=((0, last), (last, 0)))
+    groups = one_alone(s.regions) if kind == "alone" else tuple((n,) for n in range(s.regions))
+    return Event(round(at * NS), ScenarioFault.PARTITION, groups=groups)
+
+
+def _apart(
+    name: str,
+    title: str,
+    shape: Shape,
+    *,
+    seconds: float = 60.0,
+    kind: str = "apart",
+    light: bool = False,
+    overtaken: bool = False,
+) -> Factory:
+    def make(s: Settings, scale: float) -> Scenario:
+        cut, heal = _BEFORE * scale, (_BEFORE + seconds) * scale
+        events: tuple[Event, ...] = ()
+        if s.regions > 1:
+            events = (_cut(kind, s, cut), Event(round(heal * NS), ScenarioFault.HEAL))
+        end = round((_BEFORE + seconds + _AFTER) * scale * NS)
+        late_ns = round(_OVERTAKEN_S * NS) if overtaken else 0
+        demand = shape(s, cut, heal)
+        return Scenario(name, title, end, demand, events, light=light, keys_late_ns=late_ns)
+
+    return make
+
+
+def _clocks(s: Settings, scale: float) -> Scenario:
+    """Members' clocks that run from 200 ppm slow to 200 ppm fast."""
+    middle = (s.regions - 1) / 2
+    ppm = {n: _DRIFT_PPM * (n - middle) / middle for n in range(s.regions)} if middle else {}
+    return Scenario(
+        "store-clocks", "members' clocks drift +-200 ppm, 2x", round(900 * scale * NS),
+        _even(2.0)(s, 0.0, 0.0), drift_ppm=ppm, step_ns=5_000_000,
+    )  # fmt: skip
+
+
+STORE_SCENARIOS: dict[str, Factory] = {
+    **{name: SCENARIOS[name] for name in ("balanced", "hot", "skewed", "cold-20x")},
+    "apart-60s": _apart("apart-60s", "no replication for 60 s, 2x", _even(2.0)),
+    "apart-60s-skewed": _apart("apart-60s-skewed", "the same, skewed", _skewed),
+    "apart-60s-rare": _apart("apart-60s-rare", "the same, .99 and .01 of it", _rare),
+    "apart-60s-light-50": _apart(
+        "apart-60s-light-50", "the same, light load 0.5 r", _even(0.5), light=True
+    ),
+    "apart-60s-light-90": _apart(
+        "apart-60s-light-90", "the same, light load 0.9 r", _even(0.9), light=True
+    ),
+    "apart-60s-overtaken": _apart(
+        "apart-60s-overtaken", "the same, 0.9 r, beats 0.5 s before keys at the heal", _even(0.9),
+        light=True, overtaken=True,
+    ),
+    "apart-60s-pair": _apart(
+        "apart-60s-pair", "one pair cut for 60 s, 2x", _even(2.0), kind="pair"
+    ),
+    "apart-60s-pair-light-90": _apart(
+        "apart-60s-pair-light-90", "the same, light load 0.9 r", _even(0.9), kind="pair", light=True
+    ),
+    "apart-60s-alone": _apart(
+        "apart-60s-alone", "one region alone for 60 s, skewed 2x", _skewed, kind="alone"
+    ),
+    "apart-60s-burst": _apart(
+        "apart-60s-burst", "no replication for 60 s, 8x in one region before the heal", _burst
+    ),
+    "apart-60s-moving": _apart(
+        "apart-60s-moving", "the same, 0.9 of 2x moves to the second region", _moving(0.9)
+    ),
+    "apart-60s-moved": _apart(
+        "apart-60s-moved", "the same, all of 2x moves to the second region", _moving(1.0)
+    ),
+    "apart-300s": _apart("apart-300s", "no replication for 300 s, 2x", _even(2.0), seconds=300.0),
+    "apart-300s-skewed": _apart(
+        "apart-300s-skewed", "the same, skewed", _skewed, seconds=300.0
+    ),
+    "store-clocks": _clocks,
+}  # fmt: skip
+"""What `crdtbucket simulate --store replicated` knows, for any number of regions."""
+ALL_SCENARIOS = {**SCENARIOS, **STORE_SCENARIOS}
+
+__all__ = ["ALL_SCENARIOS", "STORE_SCENARIOS"]
