@@ -493,7 +493,7 @@ async def test_the_rights_that_are_told_are_all_that_a_redis_user_needs() -> Non
         rights = [f"+{command.lower().replace(' ', '|')}" for command in commands]
         server.call("ACL", "SETUSER", "limiter", "on", ">secret", f"~{pattern}", *rights)
         redis = RedisConfig(host=server.host, port=server.port, username="limiter",
-                            password="secret")  # fmt: skip
+                            password="secret", deadline=10.0)  # fmt: skip
         spec = BucketSpec("api", 10, 10, consistency="strong")
         async with Limiter([spec], node="eu-1", redis=redis) as limiter:
             bucket = limiter.bucket("api")

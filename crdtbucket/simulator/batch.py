@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import active_children, get_context, resource_tracker
 
 from crdtbucket.simulator.replay import replay
 from crdtbucket.simulator.rule_catalogue import make_rule
@@ -73,7 +73,7 @@ def run_job(job: AnyJob) -> Outcome:
 def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
     """All outcomes in the order of the jobs, however many processes share the work.
 
-    What a job raises is raised here; jobs that have not begun are dropped then.
+    What a job raises is raised here; the other jobs are given up then, at once.
     """
     if processes <= 1 or len(jobs) <= 1:
         yield from map(run_job, jobs)
@@ -82,11 +82,16 @@ def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
     workers = min(processes, len(jobs))
     # Not in a `with` block: leaving that shuts down once more, which takes the cancelling back.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    others = set(active_children())
     try:
         with _deaf_to_interrupts():
             futures = [pool.submit(run_job, job) for job in jobs]
         for future in futures:
             yield future.result()
+    except BaseException:  # an interrupt as well, and a caller that wants no more
+        for worker in set(active_children()) - others:
+            worker.terminate()  # what they have begun would keep this process from ending
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -101,7 +101,8 @@ async def test_three_limiters_under_overload_admit_the_limit_once() -> None:
                 admitted[place] += one.bucket("ai-agent-inference").take_burst(KEY, calls)
             await asyncio.sleep(0.01)
         limit = 300 + 300 * (now - start)
-        assert 0.9 * limit < sum(admitted) < 1.1 * limit
+        # Where the machine pauses for long, what is refilled above the capacity is lost.
+        assert 0.75 * limit < sum(admitted) < 1.1 * limit
         assert min(admitted) > 0.15 * sum(admitted)
 
 

@@ -99,7 +99,7 @@ def test_several_processes_are_interrupted_too() -> None:
             assert running.poll() is None
             time.sleep(0.02)
         os.killpg(running.pid, signal.SIGINT)
-        _, errors = running.communicate(timeout=100)
+        _, errors = running.communicate(timeout=200)
     finally:
         running.kill()
         running.wait()
