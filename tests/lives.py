@@ -11,6 +11,7 @@ from typing import Any
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 
 SECRET = "a secret of the tests that is long"
+SOCKETS = "crdtbucket.mesh.sockets.socket_transport"
 WITHIN_S = 60.0
 """What is to be so is so within this time on a slow and busy machine, or it never is."""
 SPECS = [BucketSpec("api", 100, 1, "1h", max_debt=0)]
@@ -26,7 +27,7 @@ class Life:
         self.node = node
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
-            ["crdtbucket", "crdtbucket.mesh.transport.mesh_network", "tests.lives"]
+            ["crdtbucket", "crdtbucket.mesh.transport.mesh_network", SOCKETS, "tests.lives"]
         )
         self._line, theirs = context.Pipe()
         self.process = context.Process(

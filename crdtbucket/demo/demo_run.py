@@ -83,13 +83,11 @@ class Demo:
         self.ledger = Accounts(REGIONS)
         self.spec, self.mode = _bucket()
         redis = options.redis
-        self.network: DemoNetwork
+        self._engine = EngineNetwork(DELAY_S) if options.nats else None
         self.course: Course
-        if options.nats:
-            self.network = engine = EngineNetwork(DELAY_S)
-            self.course = EngineCourse(engine)
+        if self._engine is not None:
+            self.course = EngineCourse(self._engine)
         else:
-            self.network = RegionNetwork({region: free_port() for region in REGIONS}, DELAY_S)
             self.course = _course(redis, self.spec)
         parts = self.course.parts(options.seconds)
         self.traffic = plan(
@@ -103,13 +101,14 @@ class Demo:
         async with AsyncExitStack() as stack:
             stack.callback(self.view.close)
             await self.course.prepare(stack, self.ledger)
-            stack.push_async_callback(self.network.stop)
-            await self.network.start()
-            regions = self._regions()
+            network = self._network()
+            stack.push_async_callback(network.stop)
+            await network.start()
+            regions = self._regions(network)
             stack.push_async_callback(_stop_all, regions)
             for region in regions:
                 await region.start()
-            running = self._run(regions)
+            running = self._run(regions, network)
             await _alongside(running, *(region.ended() for region in regions))
         gossip_ns = MeshConfig(listen="127.0.0.1:0").gossip_interval_ns
         calls = len(self.traffic.calls)
@@ -119,11 +118,17 @@ class Demo:
         self.view.say(words.AFTER)
         return Result(verdict, self.traffic)
 
-    def _regions(self) -> list[RegionProcess]:
+    def _network(self) -> DemoNetwork:
+        """Ports are chosen as late as can be, so that nobody else takes them meanwhile."""
+        if self._engine is not None:
+            return self._engine
+        return RegionNetwork({region: free_port() for region in REGIONS}, DELAY_S)
+
+    def _regions(self, network: DemoNetwork) -> list[RegionProcess]:
         secret = secrets.token_hex(16)
         return [
             RegionProcess(
-                name, {**self.network.mesh(name), "secret": secret}, KEY, self._listener(place),
+                name, {**network.mesh(name), "secret": secret}, KEY, self._listener(place),
                 **self.course.arguments(name),
             )
             for place, name in enumerate(REGIONS)
@@ -132,7 +137,7 @@ class Demo:
     def _listener(self, place: int) -> Callable[[Report], None]:
         return lambda report: self.ledger.report(place, report)
 
-    async def _run(self, regions: list[RegionProcess]) -> None:
+    async def _run(self, regions: list[RegionProcess], network: DemoNetwork) -> None:
         await linked(regions, LINK_S)
         trace = "the Azure LLM trace" if self.options.trace is None else str(self.options.trace)
         self.view.say("")
@@ -142,11 +147,11 @@ class Demo:
         for place, region in enumerate(regions):
             calls = [(c.at_ns, c.cost) for c in self.traffic.calls if c.region == place]
             await region.tell({"do": "go", "start": self.start_ns, "calls": calls})
-        await _alongside(self._to_the_end(), self._show())
+        await _alongside(self._to_the_end(network), self._show())
 
-    async def _to_the_end(self) -> None:
+    async def _to_the_end(self, network: DemoNetwork) -> None:
         """Until nothing is open; the verdict says if it fails."""
-        await self.course.happen(self.network, self.traffic, self.start_ns)
+        await self.course.happen(network, self.traffic, self.start_ns)
         await until(self.start_ns + self.traffic.phases[-1].end_ns)
         deadline = now_ns() + round(SETTLE_S * NS_PER_SECOND)
         while not await self._all_told() and now_ns() < deadline:  # noqa: ASYNC110 - a deadline

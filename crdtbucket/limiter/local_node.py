@@ -87,7 +87,10 @@ class LocalNode:
         if config is None:
             return None
         # The network is imported only where there is one.
+        from crdtbucket.mesh.transport.carriers import carrier_of
         from crdtbucket.mesh.transport.mesh_network import MeshNetwork
+
+        carrier = carrier_of(config)
 
         def make() -> MeshNetwork:
             protocol = self._protocol(config, receive)
@@ -95,6 +98,7 @@ class LocalNode:
                 protocol,
                 config,
                 self._table.now,
+                carrier=carrier,
                 hash_key=self._table.hash_key,
                 on_conflict=self._name_used,
             )

@@ -31,6 +31,7 @@ FORKS.set_forkserver_preload(
         "crdtbucket.shared.leadership",
         "crdtbucket.shared.leader_view",
         "crdtbucket.mesh.protocol.protocol_node",
+        "crdtbucket.mesh.sockets.socket_transport",
         "crdtbucket.strong.strong_side",
     ]
 )

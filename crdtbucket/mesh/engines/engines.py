@@ -19,20 +19,31 @@ def subjects_of(config: MeshConfig, node: str) -> Subjects:
     return Subjects(config.subject_prefix, config.mesh_name, node)
 
 
+def load_engine(config: MeshConfig) -> None:
+    """Imports the client of the engine. Raises `MeshError` when it is not installed."""
+    if config.transport == "redis":
+        import crdtbucket.mesh.engines.redis_engine
+
+        return
+    try:
+        import crdtbucket.mesh.engines.nats_engine  # noqa: F401 - engine_of uses it
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("nats", "nkeys"):
+            raise
+        raise MeshError(f"mesh.transport: nats needs the package nats-py: {INSTALL}") from error
+
+
 def engine_of(config: MeshConfig, node: str, rng: random.Random) -> Engine:
     """The engine for a node. Raises `MeshError` for what is not installed, and for files of TLS
     that cannot be used."""
+    load_engine(config)
     subjects = subjects_of(config, node)
     if config.transport == "redis":
         from crdtbucket.mesh.engines.redis_engine import RedisEngine
 
         return RedisEngine(_redis(config), _client_tls(config, "rediss"), subjects, rng)
-    try:
-        from crdtbucket.mesh.engines.nats_engine import NatsEngine
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("nats", "nkeys"):
-            raise
-        raise MeshError(f"mesh.transport: nats needs the package nats-py: {INSTALL}") from error
+    from crdtbucket.mesh.engines.nats_engine import NatsEngine
+
     return NatsEngine(
         config.servers,
         subjects,

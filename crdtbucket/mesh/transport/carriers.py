@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import random
+from typing import Protocol
 
 from crdtbucket.mesh.links.handshake import MeshEndpoint
 from crdtbucket.mesh.links.transport import Transport
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 
-def transport_of(host: MeshEndpoint, config: MeshConfig, rng: random.Random) -> Transport:
-    """The transport of a node. Raises `MeshError` for settings that cannot be used."""
+class TransportFactory(Protocol):
+    """Makes the transport of a node."""
+
+    def __call__(self, host: MeshEndpoint, config: MeshConfig, rng: random.Random, /) -> Transport:
+        """Raises `MeshError` for settings that cannot be used."""
+        ...
+
+
+def carrier_of(config: MeshConfig) -> TransportFactory:
+    """What makes the transports of this configuration. All that it needs is imported now: whoever
+    follows a process that has ended has no time for it. Raises `MeshError` for what is not
+    installed."""
     if config.transport == "sockets":
         from crdtbucket.mesh.sockets.socket_transport import SocketTransport
 
-        return SocketTransport(host, config, rng)
+        return SocketTransport
     from crdtbucket.mesh.engines.engine_transport import EngineTransport
-    from crdtbucket.mesh.engines.engines import engine_of
+    from crdtbucket.mesh.engines.engines import engine_of, load_engine
 
-    return EngineTransport(host, config, rng, engine_of(config, host.name, rng))
+    load_engine(config)
+
+    def over_engine(host: MeshEndpoint, config: MeshConfig, rng: random.Random) -> Transport:
+        return EngineTransport(host, config, rng, engine_of(config, host.name, rng))
+
+    return over_engine
 
 
-__all__ = ["transport_of"]
+__all__ = ["TransportFactory", "carrier_of"]

@@ -18,17 +18,16 @@ from crdtbucket.errors import MeshError, NodeConflict, WireError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
-from crdtbucket.mesh.links.handshake import MeshEndpoint, PendingDials
+from crdtbucket.mesh.links.handshake import PendingDials
 from crdtbucket.mesh.links.hello import NONCE_BYTES
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Keyring, Reason, Session
-from crdtbucket.mesh.links.transport import Transport
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
-from crdtbucket.mesh.transport.carriers import transport_of
+from crdtbucket.mesh.transport.carriers import TransportFactory, carrier_of
 from crdtbucket.mesh.transport.driver import Driver
 
 SILENT_S = 15.0
@@ -47,14 +46,6 @@ class ConflictHandler(Protocol):
     def __call__(self, conflict: NodeConflict, /) -> None: ...
 
 
-class TransportFactory(Protocol):
-    """Makes the transport of a node."""
-
-    def __call__(self, host: MeshEndpoint, config: MeshConfig, rng: random.Random, /) -> Transport:
-        """Raises `MeshError` for settings that cannot be used."""
-        ...
-
-
 class MeshNetwork:
     """Connects one node with its peers between `start` and `stop`, both on one event loop."""
 
@@ -64,13 +55,13 @@ class MeshNetwork:
         config: MeshConfig,
         clock_ns: Callable[[], int] = now_ns,
         *,
-        carrier: TransportFactory = transport_of,
+        carrier: TransportFactory | None = None,
         rng: random.Random | None = None,
         hash_key: bytes | None = None,
         on_conflict: ConflictHandler | None = None,
     ) -> None:
-        """`hash_key` replaces the key of the hash of bucket keys that `config` alone stands for.
-        Raises `MeshError`."""
+        """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
+        the key of the hash of bucket keys that `config` alone stands for. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links: LinkTable[Link] = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
@@ -86,7 +77,7 @@ class MeshNetwork:
         self._rng = rng or random.Random()
         self._on_conflict = on_conflict
         self._name_is_used = False
-        self._carrier = carrier
+        self._carrier = carrier_of(config) if carrier is None else carrier
         self._observers: set[Link] = set()
         self._tasks = BackgroundTasks()
         self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)

@@ -14,7 +14,6 @@ from crdtbucket.mesh.engines.engine_transport import EngineTransport
 from crdtbucket.mesh.links.peer_identity import Proof
 from crdtbucket.mesh.links.session import MAX_FRAME
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.transport.carriers import transport_of
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.engines.memory_engine import Broker, MemoryEngine
 from tests.mesh.engines.nats_server import NatsServer
@@ -50,7 +49,7 @@ class Net:
             settings |= {"transport": self.kind, "servers": self._servers}
             settings |= {"mesh_name": self._mesh}
         config = MeshConfig(**settings)  # type: ignore[arg-type]
-        carrier = transport_of
+        carrier = None
         if self.kind == "memory":
 
             def carrier(host, config, rng):  # type: ignore[no-untyped-def]
