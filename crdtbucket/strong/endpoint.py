@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from crdtbucket.base.address import Address
@@ -95,12 +95,12 @@ class Endpoint:
         self._ledger = ledger
         self._owner = owner
 
-    async def run(self) -> None:
-        """The upkeep of the server; until cancelled."""
-        work = [self.supervisor.run()]
-        if self.watch is not None:
-            work.append(self.watch.run())
-        await asyncio.gather(*work)
+    @property
+    def upkeep(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """What runs for the server until it is cancelled. Each is a task of its own: one around
+        them would measure a blocked loop a turn later, and take it for a slow Redis."""
+        watch = self.watch
+        return [self.supervisor.run] if watch is None else [self.supervisor.run, watch.run]
 
     @property
     def address(self) -> Address:

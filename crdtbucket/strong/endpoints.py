@@ -81,7 +81,7 @@ class Endpoints:
         self._slots: list[Endpoint | None] = [None] * topology.SLOTS
         self._only: Endpoint | None = None
         self._running = False
-        self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
+        self._tasks: dict[Endpoint, list[asyncio.Task[None]]] = {}
 
     # ---- start and stop ----
 
@@ -101,7 +101,7 @@ class Endpoints:
 
     def cancel(self) -> list[asyncio.Task[None]]:
         """Ends the upkeep; the tasks that are ending."""
-        tasks = list(self._tasks.values())
+        tasks = [task for each in self._tasks.values() for task in each]
         self._tasks.clear()
         for task in tasks:
             task.cancel()
@@ -187,11 +187,10 @@ class Endpoints:
         )
 
     def _supervise(self, endpoint: Endpoint) -> None:
-        self._tasks[endpoint] = asyncio.create_task(logged(endpoint.run))
+        self._tasks[endpoint] = [asyncio.create_task(logged(work)) for work in endpoint.upkeep]
 
     async def _drop(self, endpoint: Endpoint) -> None:
-        task = self._tasks.pop(endpoint, None)
-        if task is not None:
+        for task in self._tasks.pop(endpoint, ()):
             task.cancel()
         await endpoint.supervisor.stop()
 
