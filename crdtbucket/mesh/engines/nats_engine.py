@@ -91,6 +91,9 @@ class NatsEngine:
             )
         try:
             await client.publish(self._subjects.to(self._subjects.node), b"")
+            # The library's ping goes out before what waits: the answer to the first one may come
+            # before the message was sent, that to the second one follows the refusal.
+            await client.flush(int(CONNECT_S))
             await client.flush(int(CONNECT_S))
         except (NatsError, OSError, asyncio.TimeoutError) as error:
             return str(error) or type(error).__name__
