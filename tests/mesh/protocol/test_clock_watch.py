@@ -59,6 +59,16 @@ def test_an_own_jump_back_is_measured_against_several_peers_only() -> None:
         assert abs(jump(offsets) - expected) < 100 * MS
 
 
+def test_frames_whose_way_there_was_held_up_are_no_jump() -> None:
+    """The peer answers at once what came to it late: half of that is not the way back."""
+    offsets = [ClockOffset(), ClockOffset(), ClockOffset()]
+    at = feed(offsets, 0, 50)
+    for step in range(100):
+        for offset in offsets:
+            offset.sample(-40 * MS, 4_000 * MS, at + step * STEP)
+    assert jump(offsets) == 0
+
+
 def test_one_peer_that_jumps_moves_nobody_else() -> None:
     offsets = [ClockOffset(), ClockOffset(), ClockOffset()]
     at = feed(offsets, 0, 50)
