@@ -33,7 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                          .source_origin = t->nodes[peer].origin,
                          .at = clock_ns(t),
                          .newer = how >> 2 & 1,
-                         .joining = how >> 3 & 1};
+                         .joining = how >> 3 & 1,
+                         .reopen = how >> 4 & 1};
     read_t f;
     merge_out_t out;
     check_spelling(in.at, bytes_left(&in), tables.definitions, tables.origins);
@@ -51,7 +52,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         look_at(t, &after);
         check_table(t);
         check_rise(t, &before, &after);
-        CHECK(out.r.merged + out.r.ignored + out.r.unknown_bucket + out.r.dropped_full == f.n
+        CHECK(out.r.merged + out.r.ignored + out.r.unknown_bucket + out.r.dropped_full
+                          + out.r.own_behind
+                      == f.n
                   || out.r.dropped_full,
               "entries of the frame are lost");
         free(out.answers);
