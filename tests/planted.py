@@ -666,7 +666,7 @@ MUTATIONS = (
     Mutation(
         "script_charges_history",
         "strong",
-        "  lower(most_s, most_ns, most_rest)\n",
+        "lower(most_s, most_ns, most_rest)\n",
         "",
         suite("strong/redis/test_script", "the_script and flush"),
     ),

@@ -16,8 +16,8 @@ if whole then
   for name, one in pairs(records) do
     lacks[#lacks + 1] = max(0, gain(one, columns[name]))
   end
-  -- Columns of which nothing was known may be history: for them no more is charged than the caller
-  -- states as its debt, and what was not is written down, so that no other region charges it.
+  -- What is not charged for columns of which nothing was known is written down, so that no other
+  -- region charges it.
   local left = math.ceil((stated_s * NS + stated_ns) / q * p)
   for _, name in ipairs(names) do
     local one, mine = columns[name], records[name]
@@ -31,16 +31,8 @@ if whole then
   end
 
   count(total(brings))
-  local here_s, here_ns, here_rest = s, ns, rest
-  s, ns = s + stated_s, ns + stated_ns
-  if ns >= NS then
-    s, ns = s + 1, ns - NS
-  end
-  count(0)
-  local limit_s, limit_ns, limit_rest = s, ns, rest
-  s, ns, rest = here_s, here_ns, here_rest
-  count(total(strange))
-  lower(limit_s, limit_ns, limit_rest)
+  --@ first_sight.lua
+
   local adopts = comparable
   if adopts then
     here_s, here_ns, here_rest = s, ns, rest

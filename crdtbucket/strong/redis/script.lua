@@ -162,19 +162,9 @@ if whole then
     list[#list + 1] = merge(name, one)
   end
 
-  -- The debt here and what the caller brings. Columns of which nothing was known may be history:
-  -- for them no more is added than the caller states as its debt.
+  -- The debt here and what the caller brings.
   count(total(brings))
-  local here_s, here_ns, here_rest = s, ns, rest
-  s, ns = s + stated_s, ns + stated_ns
-  if ns >= NS then
-    s, ns = s + 1, ns - NS
-  end
-  count(0)
-  local most_s, most_ns, most_rest = s, ns, rest
-  s, ns, rest = here_s, here_ns, here_rest
-  count(total(strange))
-  lower(most_s, most_ns, most_rest)
+  --@ first_sight.lua
 
   -- Or the debt that the caller states and what it lacks. Either one covers everything, so the
   -- smaller one holds.
