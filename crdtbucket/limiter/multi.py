@@ -97,10 +97,10 @@ class Multi:
             raise
         return _answer(parts)
 
-    def _parts(self, asked: Sequence[Asked]) -> Parts:
+    def _parts(self, wanted: Sequence[Asked]) -> Parts:
         """What is asked for, a part for each key. Everything is checked; nothing is taken."""
         parts = Parts()
-        for bucket, key, cost in asked:
+        for bucket, key, cost in wanted:
             parts.add(bucket, key, cost, bucket.peek(key, cost))
         return parts
 
