@@ -15,14 +15,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 URL = "http://127.0.0.1:7980"
 TOKEN = "CRDTBUCKET_TOKEN"
 
-token_options = (
+_TOKEN_OPTIONS = (
     click.option(
         "--token-file", type=click.Path(exists=True, dir_okay=False), default=None,
-        help=f"File with the admin token [default: the environment's {TOKEN}].",
+        help=f"File with the token to show [default: the environment's {TOKEN}].",
     ),
     click.option(
         "--token", metavar="TEXT", default=None,
-        help="The admin token itself. Other users of this machine see it in the list of "
+        help="The token itself. Other users of this machine see it in the list of "
         f"processes: prefer --token-file or {TOKEN}.",
     ),
 )  # fmt: skip
@@ -55,9 +55,9 @@ def nodes_options(command: F) -> F:
     )(_timeout_and_json(command))  # fmt: skip
 
 
-def admin_options(command: F) -> F:
-    """The admin token, of one of its three sources."""
-    for option in reversed(token_options):
+def token_options(command: F) -> F:
+    """A token, of one of its three sources."""
+    for option in reversed(_TOKEN_OPTIONS):
         command = option(command)
     return command
 
@@ -83,4 +83,4 @@ def token_of(token_file: str | None, token: str | None) -> str | None:
     return token
 
 
-__all__ = ["TOKEN", "admin_options", "node_options", "nodes_options", "token_of"]
+__all__ = ["TOKEN", "token_options", "node_options", "nodes_options", "token_of"]

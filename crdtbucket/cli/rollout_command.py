@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from crdtbucket.cli.node_options import admin_options, node_options, token_of
+from crdtbucket.cli.node_options import node_options, token_of, token_options
 from crdtbucket.cli.screen import printable, seconds
 
 STOPPED = 1
@@ -21,7 +21,7 @@ NONE = "no version is being rolled out"
 @click.argument(
     "action", type=click.Choice(["status", "advance", "halt", "rollback"]), default="status"
 )
-@admin_options
+@token_options
 @node_options
 def rollout(
     action: str,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from crdtbucket.cli.node_options import admin_options, node_options, token_of
+from crdtbucket.cli.node_options import node_options, token_of, token_options
 from crdtbucket.cli.screen import printable, seconds
 
 DENIED = 1
@@ -19,32 +19,34 @@ DENIED = 1
 @click.argument("bucket")
 @click.argument("key")
 @click.argument("cost", type=click.IntRange(1), default=1)
+@token_options
 @node_options
-def take(bucket: str, key: str, cost: int, url: str, timeout: float, json_: bool) -> None:
+def take(**call: Any) -> None:
     """Take COST tokens (1 by default) of KEY in BUCKET, as a service's call would.
 
     Exit status: 0 when they were there, 1 when it was denied, 2 for an error.
     """
-    _decide("take", bucket, key, cost, url, timeout, json_)
+    _decide("take", **call)
 
 
 @click.command()
 @click.argument("bucket")
 @click.argument("key")
 @click.argument("cost", type=click.IntRange(1), default=1)
+@token_options
 @node_options
-def peek(bucket: str, key: str, cost: int, url: str, timeout: float, json_: bool) -> None:
+def peek(**call: Any) -> None:
     """Ask whether KEY in BUCKET has COST tokens (1 by default), and take nothing.
 
     Exit status: 0 when they are there, 1 when a take would be denied, 2 for an error.
     """
-    _decide("peek", bucket, key, cost, url, timeout, json_)
+    _decide("peek", **call)
 
 
 @click.command()
 @click.argument("bucket")
 @click.argument("key")
-@admin_options
+@token_options
 @node_options
 def reset(
     bucket: str,
@@ -77,12 +79,22 @@ def reset(
 
 
 def _decide(
-    what: str, bucket: str, key: str, cost: int, url: str, timeout: float, json_: bool
+    what: str,
+    bucket: str,
+    key: str,
+    cost: int,
+    url: str,
+    timeout: float,
+    json_: bool,
+    token_file: str | None,
+    token: str | None,
 ) -> None:
     from crdtbucket.cli.node_client import NodeClient
 
+    secret = token_of(token_file, token)
+
     async def run() -> dict[str, Any]:
-        async with NodeClient(url, timeout=timeout) as node:
+        async with NodeClient(url, secret, timeout=timeout) as node:
             return await node.decide(what, bucket, key, cost)
 
     decision = asyncio.run(run())

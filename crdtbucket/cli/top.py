@@ -20,7 +20,7 @@ from rich.text import Text
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.cli.node_load import SORTS, BucketLoad, KeyLoad, Load, Look, busiest
-from crdtbucket.cli.node_options import node_options
+from crdtbucket.cli.node_options import node_options, token_of, token_options
 from crdtbucket.cli.options import FiniteRange
 from crdtbucket.cli.screen import console, name, table
 
@@ -48,9 +48,18 @@ BAR = 5
     help="Time between two looks, over which rates are taken, seconds.",
 )  # fmt: skip
 @click.option("--once", is_flag=True, help="One picture, after one interval.")
+@token_options
 @node_options
 def top(
-    sort: str, keys: int, interval: float, once: bool, url: str, timeout: float, json_: bool
+    sort: str,
+    keys: int,
+    interval: float,
+    once: bool,
+    url: str,
+    timeout: float,
+    json_: bool,
+    token_file: str | None,
+    token: str | None,
 ) -> None:
     """Watch a node: its buckets with calls a second, and the heaviest keys.
 
@@ -59,14 +68,17 @@ def top(
     """
     live = not json_ and not once and console().is_terminal
     view = LiveLoadView(keys, sort) if live else LoadView(keys, sort, json_)
-    asyncio.run(_watch(view, url, timeout, interval, once))
+    from crdtbucket.cli.node_client import NodeClient  # aiohttp: where it is used
+
+    node = NodeClient(url, token_of(token_file, token), timeout=timeout)
+    asyncio.run(_watch(view, node, interval, once))
 
 
-async def _watch(view: LoadView, url: str, timeout: float, interval: float, once: bool) -> None:
-    from crdtbucket.cli.node_client import NodeClient, NodeError  # aiohttp: where it is used
+async def _watch(view: LoadView, client: NodeClient, interval: float, once: bool) -> None:
+    from crdtbucket.cli.node_client import NodeError
 
     stopped = asyncio.ensure_future(view.stop.wait())
-    async with NodeClient(url, timeout=timeout) as node:
+    async with client as node:
         before = await _look(node, view.count)  # who cannot be asked at all is an error
         with view.open():
             while not stopped.done():
