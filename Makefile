@@ -10,7 +10,8 @@
 #   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer), after processes that share
 #                a table were killed at random and at every instruction (KILLS=n), and every way to run a
 #                limiter met every event in a process' life (MINUTES=n)
-#   make chaos   real Redis servers fail under load, and every token is accounted for (CALLS=n)
+#   make chaos   real Redis servers fail under load, and five real nodes without one; every token is accounted
+#                for (CALLS=n; RUNS=n of CHAOS_SECONDS=n: 20 runs of two minutes are 40 minutes)
 #   make fuzz    random bytes against everything that reads frames or files, and libFuzzer on the core
 #                (SECONDS=n; installs clang, CLANG=no does without)
 #   make docs    the pages of docs/ as a site in docs/_build, warnings are errors
@@ -25,6 +26,8 @@ SEEDS ?= 1000000
 SECONDS ?= 300
 KILLS ?= 2000
 CALLS ?= 100000
+RUNS ?= 20
+CHAOS_SECONDS ?= 120
 DOC_SEEDS ?= 5
 NAMES ?=
 CLANG ?=
@@ -84,6 +87,7 @@ soak: $(STAMPS)/dev
 
 chaos: $(STAMPS)/dev redis
 	$(BIN)/python -m tests.chaos --calls $(CALLS)
+	$(BIN)/python -m tests.histories --runs $(RUNS) --seconds $(CHAOS_SECONDS)
 
 fuzz: $(STAMPS)/dev clang
 	CLANG="$(filter-out no,$(CLANG))" $(BIN)/python -m tests.fuzz --seconds $(SECONDS) \

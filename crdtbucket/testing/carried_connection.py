@@ -30,6 +30,8 @@ class Way:
     """Bytes a second on each connection; 0: no bound."""
     close_delay: float = 0.0
     """Seconds for which the end of a stream is held back beyond that."""
+    passing: bool = True
+    """False while nothing passes in this direction alone; see `FaultProxy.let_pass`."""
 
 
 class Carrier(Protocol):
@@ -70,7 +72,10 @@ class CarriedConnection:
 
     def resume(self) -> None:
         """Goes on, after a cut or a stall too."""
-        if self.proxy.passing and self._reaching is None:
+        proxy = self.proxy
+        # To be connected takes both directions.
+        open_ = proxy.passing and proxy.there.passing and proxy.back.passing
+        if open_ and self._reaching is None:
             self._reaching = asyncio.ensure_future(self._reach())
         for stream in self._streams:
             stream.stalled = False
@@ -212,7 +217,8 @@ class _Stream:
 
     def _may_pass(self) -> bool:
         carried, sink = self._carried, self._sink
-        passing = carried.proxy.passing and not self.stalled and not carried.ended
+        passing = carried.proxy.passing and self._way.passing
+        passing &= not self.stalled and not carried.ended
         return passing and sink.transport is not None and not sink.full
 
     def _pass(self, data: bytes | None) -> None:

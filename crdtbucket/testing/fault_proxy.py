@@ -81,9 +81,16 @@ class FaultProxy:
         """Nothing passes from now on, and nobody is told: no byte, no end, no new connection."""
         self.passing = False
 
+    def let_pass(self, *, there: bool, back: bool) -> None:
+        """Which directions pass from now on. With one of the two, what is said arrives at one end
+        alone, and no new connection is made."""
+        self.there.passing, self.back.passing = there, back
+        for carried in list(self._carried):
+            carried.resume()
+
     def heal(self) -> None:
         """Everything passes again, what was held back first; stalled connections go on too."""
-        self.passing = True
+        self.passing = self.there.passing = self.back.passing = True
         for carried in list(self._carried):
             carried.resume()
 

@@ -111,11 +111,38 @@ class Member:
         os.waitpid(pid, 0)  # noqa: ASYNC222 - it has written and ends
         return {"told": told}
 
-    async def step_clock(self) -> dict[str, Any]:
-        """The wall clock goes back by a day."""
+    async def step_clock(self, seconds: float = -A_DAY_S) -> dict[str, Any]:
+        """The wall clock moves, by a day back if not said otherwise."""
         real = time.time
-        time.time = lambda: real() - A_DAY_S
+        time.time = lambda: real() + seconds
         return {}
+
+    async def call(self, bucket: str, key: str, cost: int) -> dict[str, Any]:
+        """Makes one take of any bucket; says which epoch decided."""
+        found = self._limiter.bucket(bucket)
+        allowed = found.take(key, cost).allowed
+        return {"allowed": allowed, "epoch": f"{found.table.epoch:x}"}
+
+    async def churn(self, bucket: str, first: int, count: int) -> dict[str, Any]:
+        """Takes one token of each of so many keys, by number."""
+        self._limiter.bucket(bucket).take_many([f"{n}" for n in range(first, first + count)])
+        return {}
+
+    async def know(self, bucket: str, keys: list[str]) -> dict[str, Any]:
+        """What is counted and owed here of some keys, and how it stands with the peers."""
+        found = self._limiter.bucket(bucket)
+        counted = {
+            key: {f"{epoch:x}": taken - back for (_, epoch), (_, taken, back) in columns.items()}
+            for key in keys
+            if (columns := found.columns(key))
+        }
+        per_token = found.spec.interval_ns / found.spec.refill_rate
+        return {
+            "epoch": f"{found.table.epoch:x}",
+            "columns": counted,
+            "debts": {key: (found.debt(key) or 0) / per_token for key in counted},
+            "peers": self._limiter.stats().get("peers", {}),
+        }
 
     async def spawn(self) -> dict[str, Any]:
         """A child that multiprocessing spawns: why it is not given this limiter, and what one of

@@ -94,6 +94,39 @@ async def test_a_cut_holds_everything_back_and_a_heal_loses_nothing() -> None:
             assert await asyncio.wait_for(late_reader.readexactly(3), 60) == b"new"
 
 
+async def test_one_direction_is_cut_and_nobody_can_connect_until_both_pass() -> None:
+    arrived: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(3):
+                arrived.put_nowait(data)
+                writer.write(data)
+
+    server = await asyncio.start_server(answer, HOST, 0)
+    proxy = FaultProxy(server.sockets[0].getsockname()[1])
+    await proxy.start()
+    try:
+        async with call(proxy) as (reader, writer):
+            for data in (b"one", b"two"):
+                writer.write(data)
+                assert await asyncio.wait_for(arrived.get(), 60) == data
+                if data == b"one":
+                    assert await asyncio.wait_for(reader.readexactly(3), 60) == data
+                    proxy.let_pass(there=True, back=False)
+            async with call(proxy) as (late_reader, late_writer):
+                late_writer.write(b"new")
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(reader.read(1), 0.05)
+                assert arrived.empty()
+                proxy.let_pass(there=True, back=True)
+                assert await asyncio.wait_for(reader.readexactly(3), 60) == b"two"
+                assert await asyncio.wait_for(late_reader.readexactly(3), 60) == b"new"
+    finally:
+        await proxy.stop()
+        server.close()
+
+
 async def test_a_reset_ends_connections_and_new_ones_are_carried() -> None:
     async with proxied() as proxy, call(proxy) as (reader, writer):
         writer.write(b"x")

@@ -1,0 +1,89 @@
+"""The network between the nodes of a run, and the one that needs no rights: proxies on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from crdtbucket.demo.demo_network import NOWHERE
+from crdtbucket.testing.fault_proxy import HOST, FaultProxy
+from tests.compositions.member import live
+from tests.histories.plan import Pair
+from tests.strong.redis_server import free_port
+
+
+class Network(Protocol):
+    """What is between the nodes."""
+
+    told: str
+    """What it is and what it can do, for the reader of a report."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+    def mesh(self, node: int) -> dict[str, Any]:
+        """Settings of the mesh of a node: where it listens, whom it calls."""
+        ...
+
+    def life(self, node: int) -> Callable[..., None]:
+        """The whole life of a process of a node, as `LibraryProcess` starts it."""
+        ...
+
+    def block(self, blocked: frozenset[Pair]) -> None:
+        """From now on nothing passes these ways, and everything passes the others."""
+        ...
+
+    def weather(self, delay: float, jitter: float, loss: float) -> None:
+        """From now on every way takes so long, in seconds, and loses this share of its packets."""
+        ...
+
+
+class ProxiedNetwork:
+    """All nodes on the loopback interface, with a proxy for each pair of a caller and a called."""
+
+    told = (
+        "proxies on loopback: connections are held up, so that no packet is lost (a loss is a "
+        "delay), and all nodes have one monotonic clock (only the wall clock is moved)"
+    )
+
+    def __init__(self, nodes: int) -> None:
+        self._ports = [free_port() for _ in range(nodes)]
+        self._proxies = {
+            (caller, called): FaultProxy(port, seed=caller)
+            for caller in range(nodes)
+            for called, port in enumerate(self._ports)
+            if caller != called
+        }
+
+    async def start(self) -> None:
+        """Opens all ways."""
+        for proxy in self._proxies.values():
+            await proxy.start()
+
+    async def stop(self) -> None:
+        """Closes them."""
+        await asyncio.gather(*(proxy.stop() for proxy in self._proxies.values()))
+
+    def mesh(self, node: int) -> dict[str, Any]:
+        """It calls the proxies of its own, and tells nobody a way around them."""
+        ways = self._proxies.items()
+        peers = [f"{HOST}:{proxy.port}" for (caller, _), proxy in ways if caller == node]
+        return {"listen": f"{HOST}:{self._ports[node]}", "peers": peers, "advertise": NOWHERE}
+
+    def life(self, node: int) -> Callable[..., None]:
+        """Like any process of this machine."""
+        return live
+
+    def block(self, blocked: frozenset[Pair]) -> None:
+        """A connection carries what both say."""
+        for (caller, called), proxy in self._proxies.items():
+            proxy.let_pass(
+                there=(caller, called) not in blocked, back=(called, caller) not in blocked
+            )
+
+    def weather(self, delay: float, jitter: float, loss: float) -> None:
+        """What is lost is sent again, which takes time."""
+        for proxy in self._proxies.values():
+            for way in (proxy.there, proxy.back):
+                way.delay, way.jitter = delay, jitter + 2 * loss

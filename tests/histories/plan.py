@@ -1,0 +1,113 @@
+"""What is done to the nodes, drawn by a seed: faults one after another, a pause after every few."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+Pair = tuple[int, int]
+"""Who says something, and to whom."""
+CUTS = ("halves", "one alone", "bridge", "one way", "ring")
+WEATHER, CALM = "weather", ""
+STRIKES = ("kill", "stop", "stop and kill", "restart", "clock")
+FORGETFUL = ("kill", "stop and kill", "restart")
+"""After these a node may have lost its memory."""
+MOST_FORGETFUL = 3
+"""Different nodes that may lose it between two pauses: the others know what all had agreed on."""
+KINDS = (*CUTS, WEATHER, *STRIKES)
+
+
+@dataclass(frozen=True)
+class Blow:
+    """One fault of the network, of a node, or of both at once."""
+
+    network: str
+    """The shape of a cut, weather, or calm."""
+    blocked: frozenset[Pair]
+    strike: str
+    """What befalls the node; "" when nothing does."""
+    node: int
+    seconds: float
+    rest: float
+    """Seconds without a fault after it; 0: what comes next begins before the network is whole."""
+
+    def __str__(self) -> str:
+        return " + ".join([self.network] * bool(self.network) + [self.struck] * bool(self.strike))
+
+    @property
+    def struck(self) -> str:
+        """What befalls whom."""
+        return f"{self.strike} {self.node}"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A stretch in which nothing is wrong, then faults; a pause comes after it."""
+
+    calm: float
+    blows: tuple[Blow, ...]
+
+
+def draw(seed: int, seconds: float, nodes: int, kinds: tuple[str, ...] = KINDS) -> list[Chapter]:
+    """Chapters that take about so long together, pauses not counted. `kinds`: the faults that there
+    are, at least one."""
+    rng = random.Random(seed)
+    chapters: list[Chapter] = []
+    left = seconds
+    while left > 0:
+        calm, blows, forgetful = rng.uniform(1.0, 3.0), [], set[int]()
+        spent = calm
+        length = min(left, rng.uniform(10.0, 20.0))
+        while spent < length:
+            blow = _blow(rng, nodes, kinds, forgetful)
+            blows.append(blow)
+            spent += blow.seconds + blow.rest
+        chapters.append(Chapter(calm, tuple(blows)))
+        left -= spent
+    return chapters
+
+
+def _blow(rng: random.Random, nodes: int, kinds: tuple[str, ...], forgetful: set[int]) -> Blow:
+    faults = [one for one in kinds if one not in STRIKES]
+    strikes = [one for one in kinds if one in STRIKES]
+    what = rng.choice([(True, False), (False, True), (True, True)])
+    network = rng.choice(faults) if faults and (what[0] or not strikes) else CALM
+    strike = rng.choice(strikes) if strikes and (what[1] or not faults) else ""
+    node = rng.randrange(nodes)
+    if strike in FORGETFUL:
+        if len(forgetful) == MOST_FORGETFUL:
+            node = rng.choice(sorted(forgetful))
+        forgetful.add(node)
+    blocked = cut(network, nodes, rng) if network in CUTS else frozenset()
+    rest = rng.choice([0.0, rng.uniform(0.2, 2.0)])
+    return Blow(network, blocked, strike, node, rng.uniform(0.5, 5.0), rest)
+
+
+def cut(shape: str, nodes: int, rng: random.Random) -> frozenset[Pair]:
+    """Who does not reach whom in a network that is cut in this shape."""
+    order = rng.sample(range(nodes), nodes)
+    half = nodes // 2
+    left, middle, right = order[:half], order[half], order[half + 1 :]
+    ways: Iterator[Pair]
+    if shape == "halves":
+        ways = _both(left, [middle, *right])
+    elif shape == "one alone":
+        ways = _both([middle], left + right)
+    elif shape == "bridge":  # one node has both sides
+        ways = _both(left, right)
+    elif shape == "one way":  # half of them say what the others do not hear
+        ways = ((a, b) for a in left for b in [middle, *right])
+    elif shape == "ring":  # each has two neighbours
+        apart = range(2, nodes - 1)
+        ways = ((order[i], order[(i + n) % nodes]) for i in range(nodes) for n in apart)
+    else:
+        raise ValueError(f"{shape!r} is no shape of a cut: take one of {', '.join(CUTS)}")
+    return frozenset(ways)
+
+
+def _both(left: list[int], right: list[int]) -> Iterator[Pair]:
+    for a in left:
+        for b in right:
+            yield a, b
+            yield b, a
