@@ -20,15 +20,33 @@ def now_ns() -> int:
     return time.clock_gettime_ns(_CLOCK_ID)
 
 
-def boot_id() -> bytes:
-    """Names the time that `now_ns` counts from: equal in two processes, their times compare. Empty
-    where the system does not tell."""
+def clock_offset_ns(proc: str = "/proc") -> int | None:
+    """Nanoseconds by which a time namespace has moved the clock of `now_ns`; None where the system
+    does not tell. `proc`: where it tells it."""
+    spaces = f"{proc}/self/ns/time"
     try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as boot:
-            named = boot.read().strip()
-        return named + b" %d" % os.stat("/proc/self/ns/time").st_ino
+        # A process that has prepared another one for its children is told of that one.
+        if not os.path.samefile(spaces, f"{spaces}_for_children"):
+            return None
+        with open(f"{proc}/self/timens_offsets") as offsets:
+            rows = {name: (int(s), int(ns)) for name, s, ns in map(str.split, offsets)}
     except FileNotFoundError:  # no Linux, or one without namespaces of time
+        return None
+    seconds, nanoseconds = rows["boottime"]
+    return seconds * NS_PER_SECOND + nanoseconds
+
+
+def boot_id(proc: str = "/proc") -> bytes:
+    """Names the time that `now_ns` counts from: equal in two processes, their times compare. Empty
+    where the system does not tell.
+
+    A namespace is not named by its number, which the kernel gives to another one once it has ended.
+    """
+    offset = clock_offset_ns(proc)
+    if offset is None:
         return b""
+    with open(f"{proc}/sys/kernel/random/boot_id", "rb") as boot:
+        return boot.read().strip() + b" %d" % offset
 
 
 class VirtualClock:

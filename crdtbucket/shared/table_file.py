@@ -28,6 +28,7 @@ from crdtbucket._core import (
     table_damage,
     table_size,
 )
+from crdtbucket.base.clock import clock_offset_ns
 from crdtbucket.errors import CrdtbucketError, SharedTableError
 
 LOG = logging.getLogger("crdtbucket")
@@ -55,6 +56,8 @@ class Host:
     boot: bytes
     pid_space: int
     time_space: int
+    """By how much its clock is moved, modulo 2^64. The number of a time namespace would not do: the
+    kernel gives it to another one later."""
 
     @classmethod
     def here(cls) -> Host:
@@ -62,7 +65,7 @@ class Host:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
             number = bytes.fromhex(boot.read().strip().replace("-", ""))
         spaces = {kind.name: kind.stat().st_ino for kind in os.scandir("/proc/self/ns")}
-        return cls(number, spaces["pid"], spaces.get("time", 0))
+        return cls(number, spaces["pid"], (clock_offset_ns() or 0) % 2**64)
 
 
 class SharedFile:
