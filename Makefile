@@ -12,6 +12,7 @@
 #                limiter met every event in a process' life (MINUTES=n)
 #   make chaos   real Redis servers fail under load, and five real nodes without one; every token is accounted
 #                for (CALLS=n; RUNS=n of CHAOS_SECONDS=n: 20 runs of two minutes are 40 minutes)
+#   make endurance  five real nodes for an hour (HOURS=n): memory, descriptors, and levels at each pause
 #   make fuzz    random bytes against everything that reads frames or files, and libFuzzer on the core
 #                (SECONDS=n; installs clang, CLANG=no does without)
 #   make docs    the pages of docs/ as a site in docs/_build, warnings are errors
@@ -27,6 +28,7 @@ SECONDS ?= 300
 KILLS ?= 2000
 CALLS ?= 100000
 RUNS ?= 20
+HOURS ?= 1
 CHAOS_SECONDS ?= 120
 DOC_SEEDS ?= 5
 NAMES ?=
@@ -52,7 +54,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench bench-report bench-page soak chaos fuzz docs docs-architecture docs-figures \
+.PHONY: help demo test check bench bench-report bench-page soak chaos endurance fuzz docs docs-architecture docs-figures \
   docs-scaling lint types format redis nats promtool nginx wrk clang clean
 
 help:
@@ -88,6 +90,9 @@ soak: $(STAMPS)/dev
 chaos: $(STAMPS)/dev redis
 	$(BIN)/python -m tests.chaos --calls $(CALLS)
 	$(BIN)/python -m tests.histories --runs $(RUNS) --seconds $(CHAOS_SECONDS)
+
+endurance: $(STAMPS)/dev
+	$(BIN)/python -m tests.endurance --hours $(HOURS)
 
 fuzz: $(STAMPS)/dev clang
 	CLANG="$(filter-out no,$(CLANG))" $(BIN)/python -m tests.fuzz --seconds $(SECONDS) \

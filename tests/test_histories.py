@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.endurance import MOST_MORE_FILES, Sample, slope, verdict
 from tests.histories.checker import check, smallest
 from tests.histories.history import (
     ADMITTED,
@@ -207,8 +208,28 @@ def test_a_seed_draws_the_same_plan_and_enough_nodes_outlive_each_part_of_it() -
         chapters = draw(seed, 60, 5)
         assert chapters == draw(seed, 60, 5)
         for chapter in chapters:
-            forgetful = {blow.node for blow in chapter.blows if blow.strike in FORGETFUL}
+            forgetful = {n for one in chapter.blows if one.strike in FORGETFUL for n in one.nodes}
             assert len(forgetful) <= MOST_FORGETFUL
+
+
+def samples(grows: float, files: int = 0) -> list[Sample]:
+    """A node over two hours: it grows by so many MB in each, and opens so many files in each."""
+    minutes = [float(minute) for minute in range(0, 121, 10)]
+    return [
+        Sample(at, 0, 1, round((50 + grows * at / 60) * 1e6), 20 + round(files * at / 60))
+        for at in minutes
+    ]
+
+
+def test_endurance_follows_memory_and_files() -> None:
+    assert slope(samples(0.5)) == pytest.approx(0.5)
+    assert verdict(samples(0.9), 15) == []
+    assert verdict(samples(1.1), 15) == ["node 0 grows by 1.10 MB an hour after minute 15"]
+    assert verdict(samples(-3, files=1), 15) == []
+    (told,) = verdict(samples(0, files=2 * MOST_MORE_FILES), 15)
+    assert told.startswith("node 0 opens more and more files: ")
+    restarted = [Sample(s.minute, 0, round(s.minute), s.resident, s.files) for s in samples(99)]
+    assert verdict(restarted, 15) == []
 
 
 @pytest.mark.slow
@@ -218,10 +239,10 @@ def test_a_short_run_of_real_nodes_is_valid(tmp_path: Path) -> None:
     """Every node with an odd number forgets what it knew when it is killed; 0, 2 and 4 do not."""
     rng = random.Random(2)
     blows = (
-        Blow("one way", cut("one way", 5, rng), "clock", 4, 1.0, 0.0),
-        Blow("", frozenset(), "stop and kill", 2, 1.0, 0.1),
-        Blow("ring", cut("ring", 5, rng), "kill", 1, 1.5, 0.1),
-        Blow("", frozenset(), "restart", 3, 0.3, 0.1),
+        Blow("one way", cut("one way", 5, rng), "clock", (4,), 1.0, 0.0),
+        Blow("", frozenset(), "stop and kill", (2,), 0.4, 0.1),
+        Blow("ring", cut("ring", 5, rng), "kill", (1,), 1.5, 0.1),
+        Blow("", frozenset(), "restart", (3,), 0.1, 0.1),
     )
     played, told, failed = run([Chapter(0.5, blows)], "proxies", 1, Load(), tmp_path)
     assert failed is None

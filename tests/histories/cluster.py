@@ -32,7 +32,8 @@ from tests.histories.history import (
 from tests.histories.network import Network
 
 LIMITS = Limits(wide_refill_per_second=1 / 3600, tight_capacity=60, tight_refill_per_second=20.0)
-WIDE_KEYS = [f"k{number}" for number in range(12)]
+WIDE_KEYS = [f"k{number}" for number in range(60)]
+"""The first ones are hot; others may be asked for the first time while the network is cut."""
 TIGHT_KEY = "all"
 SECRET = "a secret of these histories, 32+"
 CONFIG = """
@@ -89,6 +90,9 @@ class Cluster:
         self._random = random.Random(seed)
         self._calling = asyncio.Event()
         self._begin = 0.0
+        self.whole = True
+        """Whether the network has been as it should since the last pause: so whoever is closed can
+        tell all that it knows."""
         self.nodes = [Node(number, self._process(number)) for number in range(nodes)]
 
     def now(self) -> float:
@@ -152,13 +156,13 @@ class Cluster:
             async with node.asking:  # its last call knows that nobody will answer
                 pass
 
-    async def close(self, node: Node, *, cut_off: bool) -> None:
-        """Ends it in order. `cut_off`: it may reach nobody for its last words."""
+    async def close(self, node: Node) -> None:
+        """Ends it in order."""
         async with node.asking:
             life, node.life = node.life, None
             assert life is not None
             await node.process.close()
-            life.end, life.how = self.now(), CUT_OFF if cut_off else CLOSED
+            life.end, life.how = self.now(), CLOSED if self.whole else CUT_OFF
 
     async def reload(self) -> None:
         """Another capacity of the wide bucket, in the files and in all running processes."""
@@ -169,6 +173,11 @@ class Cluster:
                 await node.process.ask("reload")
 
     # ---- clients ----
+
+    @property
+    def calling(self) -> bool:
+        """Whether calls are made now."""
+        return self._calling.is_set()
 
     def resume(self) -> None:
         """Calls are made from now on."""
@@ -190,7 +199,8 @@ class Cluster:
                 elif rng.random() < 0.6:
                     await self._call(node, TIGHT, TIGHT_KEY, 1)
                 else:
-                    await self._call(node, WIDE, rng.choice(WIDE_KEYS), rng.randint(1, 3))
+                    key = WIDE_KEYS[int(len(WIDE_KEYS) * rng.random() ** 3)]
+                    await self._call(node, WIDE, key, rng.randint(1, 3))
 
     async def _call(self, node: Node, bucket: str, key: str, cost: int) -> bool:
         call = Call(node.number, node.epoch, bucket, key, cost, self.now())
@@ -240,6 +250,7 @@ class Cluster:
                 pause.served = self.now()
             if await self._until(pause.healed, lambda: self._agree(pause)):
                 pause.agreed = self.now()
+                self.whole = True
         self.history.pauses.append(pause)
         return pause
 

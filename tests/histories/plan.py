@@ -16,6 +16,8 @@ FORGETFUL = ("kill", "stop and kill", "restart")
 MOST_FORGETFUL = 3
 """Different nodes that may lose it between two pauses: the others know what all had agreed on."""
 KINDS = (*CUTS, WEATHER, *STRIKES)
+SHORT, LONG = (0.3, 4.0), (6.0, 20.0)
+"""Seconds, before and after peers count as silent, late or dead."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,16 @@ class Blow:
     """The shape of a cut, weather, or calm."""
     blocked: frozenset[Pair]
     strike: str
-    """What befalls the node; "" when nothing does."""
-    node: int
+    """What befalls nodes; "" when nothing does."""
+    nodes: tuple[int, ...]
+    """Whom, all at once."""
     seconds: float
     rest: float
     """Seconds without a fault after it; 0: what comes next begins before the network is whole."""
 
     def __str__(self) -> str:
-        return " + ".join([self.network] * bool(self.network) + [self.struck] * bool(self.strike))
-
-    @property
-    def struck(self) -> str:
-        """What befalls whom."""
-        return f"{self.strike} {self.node}"
+        struck = " ".join([self.strike, *map(str, self.nodes)])
+        return " + ".join([self.network] * bool(self.network) + [struck] * bool(self.strike))
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ def draw(seed: int, seconds: float, nodes: int, kinds: tuple[str, ...] = KINDS) 
     while left > 0:
         calm, blows, forgetful = rng.uniform(1.0, 3.0), [], set[int]()
         spent = calm
-        length = min(left, rng.uniform(10.0, 20.0))
+        length = min(left, rng.uniform(10.0, 25.0))
         while spent < length:
-            blow = _blow(rng, nodes, kinds, forgetful)
+            blow = draw_blow(rng, nodes, kinds, forgetful)
             blows.append(blow)
             spent += blow.seconds + blow.rest
         chapters.append(Chapter(calm, tuple(blows)))
@@ -68,20 +67,22 @@ def draw(seed: int, seconds: float, nodes: int, kinds: tuple[str, ...] = KINDS) 
     return chapters
 
 
-def _blow(rng: random.Random, nodes: int, kinds: tuple[str, ...], forgetful: set[int]) -> Blow:
+def draw_blow(rng: random.Random, nodes: int, kinds: tuple[str, ...], forgetful: set[int]) -> Blow:
+    """One fault. `forgetful`: whom an earlier one may have cost its memory."""
     faults = [one for one in kinds if one not in STRIKES]
     strikes = [one for one in kinds if one in STRIKES]
     what = rng.choice([(True, False), (False, True), (True, True)])
     network = rng.choice(faults) if faults and (what[0] or not strikes) else CALM
     strike = rng.choice(strikes) if strikes and (what[1] or not faults) else ""
-    node = rng.randrange(nodes)
+    struck = rng.sample(range(nodes), rng.choice([1, 1, 2]))
     if strike in FORGETFUL:
-        if len(forgetful) == MOST_FORGETFUL:
-            node = rng.choice(sorted(forgetful))
-        forgetful.add(node)
+        if len(forgetful.union(struck)) > MOST_FORGETFUL:
+            struck = rng.sample(sorted(forgetful), 1)
+        forgetful.update(struck)
     blocked = cut(network, nodes, rng) if network in CUTS else frozenset()
     rest = rng.choice([0.0, rng.uniform(0.2, 2.0)])
-    return Blow(network, blocked, strike, node, rng.uniform(0.5, 5.0), rest)
+    seconds = rng.uniform(*rng.choice([SHORT, SHORT, SHORT, LONG]))
+    return Blow(network, blocked, strike, tuple(struck) if strike else (), seconds, rest)
 
 
 def cut(shape: str, nodes: int, rng: random.Random) -> frozenset[Pair]:

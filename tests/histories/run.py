@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import signal
 import tempfile
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ def run(
     with tempfile.TemporaryDirectory(prefix="crdtbucket-history-") as folder:
         place = Path(folder) if keep is None else keep
         place.mkdir(parents=True, exist_ok=True)
+        for state in place.glob("state-*"):  # of an earlier run with this seed
+            shutil.rmtree(state)
         calls = load.calls_per_second
         cluster = Cluster(place, between, nodes=load.nodes, seed=seed, calls_per_second=calls)
         failed = asyncio.run(play(cluster, chapters, seed))
@@ -85,30 +88,35 @@ async def befall(cluster: Cluster, blow: Blow, rng: random.Random) -> None:
     """One fault from its beginning to its end; the network stays as it is when no rest follows."""
     fault = Fault(str(blow), cluster.now())
     cluster.history.faults.append(fault)
+    cluster.whole &= not blow.network
     cluster.network.block(blow.blocked)
     weather = [rng.uniform(0, most) for most in STORM] if blow.network == WEATHER else CLEAR
     cluster.network.weather(*weather)
+    together = blow.network and blow.strike
+    part = blow.seconds / 3 if together else blow.seconds
+    if together:  # the nodes are struck, and are back, while the network is as it is
+        await asyncio.sleep(part)
     if blow.strike:
-        await asyncio.sleep(blow.seconds / 3)
-        await strike(cluster, blow, rng)
-        await asyncio.sleep(blow.seconds / 3)
-    else:
-        await asyncio.sleep(blow.seconds)
+        await asyncio.gather(*(strike(cluster, blow, one, part, rng) for one in blow.nodes))
+    if blow.network:
+        await asyncio.sleep(part)
     if blow.rest:
         cluster.network.weather(*CLEAR)
         cluster.network.block(frozenset())
     fault.end = cluster.now()
 
 
-async def strike(cluster: Cluster, blow: Blow, rng: random.Random) -> None:
-    """What befalls a node; it takes a third of the time of the fault."""
-    node, seconds = cluster.nodes[blow.node], blow.seconds / 3
+async def strike(
+    cluster: Cluster, blow: Blow, number: int, seconds: float, rng: random.Random
+) -> None:
+    """What befalls one node, which lives again after so many seconds."""
+    node = cluster.nodes[number]
     if blow.strike == "kill":
         await cluster.kill(node)
         await asyncio.sleep(seconds)
         await cluster.start(node)
     elif blow.strike == "restart":
-        await cluster.close(node, cut_off=bool(blow.network))
+        await cluster.close(node)
         await asyncio.sleep(seconds)
         await cluster.start(node)
     elif blow.strike == "clock":

@@ -1,0 +1,219 @@
+"""Five real nodes for hours: keys that churn, a fault a minute, a reload every ten minutes.
+
+python -m tests.endurance [--hours H]
+
+Prints a line a minute and a verdict, and writes JSON. The exit status is 1 when memory grows, when
+a process opens more and more files, or when a pause finds what `python -m tests.histories` would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from tests.compositions.process import Failed
+from tests.histories.checker import check, smallest
+from tests.histories.cluster import Cluster, Node, descriptors, resident_bytes
+from tests.histories.plan import FORGETFUL, KINDS, Blow, draw_blow
+from tests.histories.run import NETWORKS, NODES, befall, network
+
+MINUTE_S, RELOAD_MINUTES, SETTLE_MINUTES = 60.0, 10, 15
+MOST_MB_AN_HOUR = 1.0
+MOST_MORE_FILES = 4
+"""A dial or a snapshot that is under way."""
+CHUNK = 250
+"""Keys that a node is asked for at a time."""
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One node at one pause."""
+
+    minute: float
+    node: int
+    pid: int
+    resident: int
+    files: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of the nodes."""
+
+    hours: float
+    keys: int
+    """So many different ones are churned through, again and again."""
+    keys_per_second: int
+    """Of all nodes together."""
+
+
+class Endurance:
+    """The run, and what it saw."""
+
+    def __init__(self, cluster: Cluster, settings: Settings, seed: int) -> None:
+        self.samples: list[Sample] = []
+        self.slowest = 0.0
+        self._cluster, self._settings = cluster, settings
+        self._random = random.Random(seed)
+        self._next = 0
+        self.churned = 0
+
+    async def play(self) -> None:
+        """Minute after minute. Raises `Failed` when a process does not do what it is told."""
+        cluster, minute = self._cluster, 0
+        async with cluster.running():
+            await cluster.pause()
+            churning = asyncio.create_task(self._churn())
+            try:
+                while cluster.now() < self._settings.hours * 3600 and not churning.done():
+                    cluster.resume()
+                    cluster.history.pauses[-1].resumed = cluster.now()
+                    minute += 1
+                    await self._minute(minute)
+            finally:
+                churning.cancel()
+                ended = await asyncio.gather(churning, return_exceptions=True)
+            if isinstance(ended[0], Exception):
+                raise ended[0]
+
+    async def _minute(self, minute: int) -> None:
+        cluster = self._cluster
+        begin = cluster.now()
+        blow = self._blow()
+        await asyncio.sleep(self._random.uniform(5.0, 30.0))
+        await befall(cluster, blow, self._random)
+        if minute % RELOAD_MINUTES == 0:
+            await cluster.reload()
+        await asyncio.sleep(max(0.0, begin + MINUTE_S - cluster.now()))
+        pause = await cluster.pause()
+        cluster.history.reads.clear()  # the pause says more
+        self._look(cluster.now() / MINUTE_S, cluster.nodes)
+        agreed = "never" if pause.agreed is None else f"{pause.agreed - pause.healed:.1f} s"
+        last = self.samples[-len(cluster.nodes) :]
+        print(
+            f"minute {minute}: {blow}; agreed in {agreed}; {self.churned:,} keys churned; MB "
+            + " ".join(f"{one.resident / MB:.1f}" for one in last)
+            + "; files "
+            + " ".join(str(one.files) for one in last),
+            flush=True,
+        )
+
+    def _blow(self) -> Blow:
+        """A fault that ends before the minute does. Only the last node is ever killed: the memory
+        of the others is followed from the beginning to the end."""
+        last = len(self._cluster.nodes) - 1
+        blow = draw_blow(self._random, len(self._cluster.nodes), KINDS, set())
+        nodes = (last,) if blow.strike in FORGETFUL else blow.nodes
+        return replace(blow, rest=1.0, nodes=nodes)
+
+    def _look(self, minute: float, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            pid = node.pid
+            self.samples.append(
+                Sample(minute, node.number, pid, resident_bytes(pid), descriptors(pid))
+            )
+
+    async def _churn(self) -> None:
+        """Keys that are asked for once and then for a long time not again."""
+        cluster, settings = self._cluster, self._settings
+        while True:
+            node = cluster.nodes[self._next // CHUNK % len(cluster.nodes)]
+            if cluster.calling and node.life is not None and not node.stopped:
+                async with node.asking:
+                    await cluster.ask(node, "churn", bucket="churn", first=self._next, count=CHUNK)
+                self._next = (self._next + CHUNK) % settings.keys
+                self.churned += CHUNK
+            await asyncio.sleep(CHUNK / settings.keys_per_second)
+
+
+def lives(samples: Sequence[Sample], after: float) -> dict[int, list[Sample]]:
+    """Of each node that was one process from that minute on, the samples since."""
+    out: dict[int, list[Sample]] = {}
+    for one in samples:
+        if one.minute >= after:
+            out.setdefault(one.node, []).append(one)
+    return {node: row for node, row in out.items() if len({one.pid for one in row}) == 1}
+
+
+def slope(samples: Sequence[Sample]) -> float:
+    """MB an hour by which memory grows, by least squares."""
+    hours, sizes = [one.minute / 60 for one in samples], [one.resident / MB for one in samples]
+    return statistics.linear_regression(hours, sizes).slope
+
+
+def verdict(samples: Sequence[Sample], after: float) -> list[str]:
+    """What is wrong with memory and descriptors once the tables are warm, after that minute."""
+    wrong = []
+    for node, row in lives(samples, after).items():
+        half = len(row) // 2
+        if len(row) > 1 and (grown := slope(row)) >= MOST_MB_AN_HOUR:
+            wrong.append(f"node {node} grows by {grown:.2f} MB an hour after minute {after:g}")
+        early, late = (max(one.files for one in part) for part in (row[: half + 1], row[half:]))
+        if late > early + MOST_MORE_FILES:
+            wrong.append(f"node {node} opens more and more files: {early} and then {late}")
+    return wrong
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Plays, prints and judges."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.endurance", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--keys", type=int, default=1_000_000, help="that are churned through")
+    parser.add_argument("--keys-per-second", type=int, default=500, help="of all nodes together")
+    parser.add_argument("--settle", type=float, default=SETTLE_MINUTES,
+                        help="minutes after which memory may grow no more")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--network", choices=NETWORKS, default="auto")
+    parser.add_argument("--out", type=Path, default=Path("build/endurance.json"))
+    options = parser.parse_args(arguments)
+    seed = random.SystemRandom().getrandbits(31) if options.seed is None else options.seed
+    settings = Settings(options.hours, options.keys, options.keys_per_second)
+    between, told = network(options.network, NODES, seed)
+    print(f"seed {seed}; network: {told}", flush=True)
+    wrong = []
+    with tempfile.TemporaryDirectory(prefix="crdtbucket-endurance-") as folder:
+        cluster = Cluster(Path(folder), between, nodes=NODES, seed=seed, calls_per_second=5.0)
+        run = Endurance(cluster, settings, seed)
+        try:
+            asyncio.run(run.play())
+        except Failed as failed:
+            wrong.append(f"a process fails: {failed}")
+    judged = check(cluster.history)
+    wrong += [*map(str, smallest(judged.findings)), *verdict(run.samples, options.settle)]
+    followed = lives(run.samples, options.settle)
+    grown = {node: slope(row) for node, row in followed.items() if len(row) > 1}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(
+        json.dumps(
+            {
+                "seed": seed, "network": told, **asdict(settings), "settle": options.settle,
+                "wrong": wrong, "mb_an_hour": grown, "admitted": judged.admitted,
+                "samples": [asdict(one) for one in run.samples],
+            }
+        )
+        + "\n"
+    )  # fmt: skip
+    if not grown:
+        print(f"memory: not judged, the run was over before minute {options.settle:g}")
+    for node, found in grown.items():
+        print(f"memory of node {node}: {found:+.2f} MB an hour after minute {options.settle:g}")
+    print(f"{len(cluster.history.pauses)} pauses, {judged.admitted} takes admitted, "
+          f"{run.churned:,} keys churned: {'holds' if not wrong else 'BROKEN'}")  # fmt: skip
+    for one in wrong:
+        print(f"  {one}")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
