@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.compositions.process import Failed
 from tests.histories.checker import check, smallest
 from tests.histories.cluster import Cluster, Node, descriptors, resident_bytes
-from tests.histories.plan import FORGETFUL, KINDS, Blow, draw_blow
+from tests.histories.plan import CUTS, FORGETFUL, KINDS, LONG, Blow, cut, draw_blow
 from tests.histories.run import NETWORKS, NODES, befall, network
 
 MINUTE_S, RELOAD_MINUTES, SETTLE_MINUTES = 60.0, 10, 15
@@ -88,7 +88,7 @@ class Endurance:
     async def _minute(self, minute: int) -> None:
         cluster = self._cluster
         begin = cluster.now()
-        blow = self._blow()
+        blow = self._blow(minute)
         await asyncio.sleep(self._random.uniform(5.0, 30.0))
         await befall(cluster, blow, self._random)
         if minute % RELOAD_MINUTES == 0:
@@ -107,13 +107,18 @@ class Endurance:
             flush=True,
         )
 
-    def _blow(self) -> Blow:
-        """A fault that ends before the minute does. Only the last node is ever killed: the memory
-        of the others is followed from the beginning to the end."""
-        last = len(self._cluster.nodes) - 1
-        blow = draw_blow(self._random, len(self._cluster.nodes), KINDS, set())
-        nodes = (last,) if blow.strike in FORGETFUL else blow.nodes
-        return replace(blow, rest=1.0, nodes=nodes)
+    def _blow(self, minute: int) -> Blow:
+        """A fault that ends before the minute does. The longest cuts come first, as a table grows
+        with what it cannot send. Only the last node is ever killed: the memory of the others is
+        followed from the beginning to the end."""
+        nodes = len(self._cluster.nodes)
+        last = nodes - 1
+        if minute <= len(CUTS):
+            shape = CUTS[minute - 1]
+            return Blow(shape, cut(shape, nodes, self._random), "", (), LONG[1], 1.0)
+        blow = draw_blow(self._random, nodes, KINDS, set())
+        struck = (last,) if blow.strike in FORGETFUL else blow.nodes
+        return replace(blow, rest=1.0, nodes=struck)
 
     def _look(self, minute: float, nodes: Sequence[Node]) -> None:
         for node in nodes:

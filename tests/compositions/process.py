@@ -135,7 +135,7 @@ class LibraryProcess(_Forked):
     ) -> None:
         """`life`: `live`, or what does it somewhere else."""
         super().__init__(log)
-        self._config, self._watch, self._life = config, watch, life
+        self._config, self._watch, self.life = config, watch, life
         self._asks: Connection | None = None
         self._answers: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
@@ -144,7 +144,7 @@ class LibraryProcess(_Forked):
         """Returns once its limiter is open."""
         asked_over, self._asks = FORKS.Pipe(duplex=False)
         answers, says = FORKS.Pipe(duplex=False)
-        self.begin(self._life, str(self._config), self._watch, asked_over, says)
+        self.begin(self.life, str(self._config), self._watch, asked_over, says)
         asked_over.close()
         says.close()
         self._answers = asyncio.Queue()

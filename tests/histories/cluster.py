@@ -142,6 +142,7 @@ class Cluster:
         """A new process of a node that has none; returns when its limiter is open."""
         async with node.asking:
             begin = self.now()
+            node.process.life = self.network.life(node.number)
             await node.process.start()
             node.epoch = (await node.process.ask("know", bucket=WIDE, keys=[]))["epoch"]
             node.life = Life(node.number, node.epoch, begin)

@@ -51,6 +51,7 @@ class NamespaceNetwork:
         self._random = random.Random(seed)
         self._blocked: frozenset[Pair] = frozenset()
         self._delay = self._jitter = self._loss = 0.0
+        self._ahead = [(node + 1) * _AN_HOUR_S for node in range(nodes)]
         self._places: list[tuple[int, int]] = []
         """Of each node, open files: its namespace, and the other end of its tun device."""
         try:
@@ -84,7 +85,11 @@ class NamespaceNetwork:
     def life(self, node: int) -> Callable[..., None]:
         """A process in the namespace of the node, and with clocks of its own."""
         namespace = f"/proc/{os.getpid()}/fd/{self._places[node][0]}"
-        return functools.partial(live_in, namespace, (node + 1) * _AN_HOUR_S)
+        return functools.partial(live_in, namespace, self._ahead[node])
+
+    def reboot(self, node: int, rng: random.Random) -> None:
+        """Its clocks are up to a day ahead from now on, and perhaps behind what they were."""
+        self._ahead[node] = rng.randrange(24 * _AN_HOUR_S)
 
     def block(self, blocked: frozenset[Pair]) -> None:
         """Packets on these ways are dropped, without a word to anybody."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -28,6 +29,11 @@ class Network(Protocol):
 
     def life(self, node: int) -> Callable[..., None]:
         """The whole life of a process of a node, as `LibraryProcess` starts it."""
+        ...
+
+    def reboot(self, node: int, rng: random.Random) -> None:
+        """The next process of a node finds another clock, as after a boot of its machine, where
+        that can be had."""
         ...
 
     def block(self, blocked: frozenset[Pair]) -> None:
@@ -74,6 +80,9 @@ class ProxiedNetwork:
     def life(self, node: int) -> Callable[..., None]:
         """Like any process of this machine."""
         return live
+
+    def reboot(self, node: int, rng: random.Random) -> None:
+        """There is one clock for all, and it goes on."""
 
     def block(self, blocked: frozenset[Pair]) -> None:
         """A connection carries what both say."""

@@ -10,8 +10,8 @@ Pair = tuple[int, int]
 """Who says something, and to whom."""
 CUTS = ("halves", "one alone", "bridge", "one way", "ring")
 WEATHER, CALM = "weather", ""
-STRIKES = ("kill", "stop", "stop and kill", "restart", "clock")
-FORGETFUL = ("kill", "stop and kill", "restart")
+STRIKES = ("kill", "reboot", "stop", "stop and kill", "restart", "clock")
+FORGETFUL = ("kill", "reboot", "stop and kill", "restart")
 """After these a node may have lost its memory."""
 MOST_FORGETFUL = 3
 """Different nodes that may lose it between two pauses: the others know what all had agreed on."""

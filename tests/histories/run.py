@@ -111,9 +111,11 @@ async def strike(
 ) -> None:
     """What befalls one node, which lives again after so many seconds."""
     node = cluster.nodes[number]
-    if blow.strike == "kill":
+    if blow.strike in ("kill", "reboot"):
         await cluster.kill(node)
         await asyncio.sleep(seconds)
+        if blow.strike == "reboot":
+            cluster.network.reboot(number, rng)
         await cluster.start(node)
     elif blow.strike == "restart":
         await cluster.close(node)
