@@ -86,6 +86,12 @@ def test_a_process_that_was_not_killed_loses_nothing(how: str) -> None:
     assert "counts 3 at the pause of 32.00 s, of 5 that must be" in check(one).findings[0].evidence
 
 
+def test_a_process_that_is_killed_later_has_lost_nothing_before() -> None:
+    one = history(KILLED)
+    one.pauses = [both(5.0, a=3, b=2), both(30.0, a=3, b=3)]
+    assert rules(one) == ["tokens are lost"]
+
+
 def test_what_all_had_agreed_on_outlives_a_kill() -> None:
     one = history(KILLED)
     one.pauses.append(both(30.0, a=3))

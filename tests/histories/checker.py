@@ -19,7 +19,6 @@ from tests.histories.history import (
     ADMITTED,
     CLOSED,
     DENIED,
-    RUNNING,
     WIDE,
     Finding,
     History,
@@ -135,7 +134,7 @@ class _Columns:
         counted = _counts(pause.reads[0])
         for place in sorted(definite | possible | counted):
             found, most = counted[place], definite[place] + possible[place]
-            least = definite[place] if self._kept(place, before) else floor[place]
+            least = definite[place] if self._kept(place, pause.agreed) else floor[place]
             if found < least:
                 self._find(
                     "tokens are lost", least - found, place,
@@ -192,10 +191,10 @@ class _Columns:
                 return life
         return None
 
-    def _kept(self, place: Place, before: float) -> bool:
-        """Whether nothing of an epoch may be missing: its process had time to tell it."""
+    def _kept(self, place: Place, at: float) -> bool:
+        """Whether nothing of an epoch may be missing: its process runs, or had time to tell it."""
         life = self._owner.get(place[1])
-        return life is not None and life.how in (RUNNING, CLOSED)
+        return life is not None and (life.how == CLOSED or life.end is None or life.end > at)
 
     def _ended(self, place: Place, begin: float, end: float) -> bool:
         life = self._owner.get(place[1])
