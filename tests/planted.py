@@ -41,6 +41,13 @@ MUTATIONS = (
         suite("testing/test_copy_queue", "older or newest"),
     ),
     Mutation(
+        "each_fault_of_a_copy_puts_off_the_way",
+        "testing",
+        "if settles > due:",
+        "if settles > due and not dice:",
+        suite("testing/test_copy_queue", "put_off"),
+    ),
+    Mutation(
         "a_healed_replication_brings_nothing_older",
         "simulator",
         "for key, version in self._newest[source].items():",

@@ -131,7 +131,9 @@ class RegionAudit:
     """Tokens, over all nodes, buckets and keys; `lost` and `over` over all members, too."""
 
     consumed: int
-    """By callers, less what they gave back."""
+    """By callers, less what they gave back, and without history."""
+    history: int
+    """Consumed of keys that were full since, in entries that have left their node."""
     lost: int
     """Consumed and not charged, at each member and of each node and key by itself."""
     over: int
@@ -249,7 +251,8 @@ def audit(world: RegionWorld, nodes: Fleet) -> RegionAudit:
                 lost, over = lost + max(0, gap), over + max(0, -gap)
             if bucket == WIDE.name and entry is not None:
                 level += abs(round(entry.debt / entry.emission) - together)
-    return RegionAudit(consumed, lost, over, level)
+    history = sum(client.history for client in nodes.clients)
+    return RegionAudit(consumed, history, lost, over, level)
 
 
 async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
