@@ -1608,6 +1608,13 @@ MUTATIONS = (
         suite("doctor/test_mesh_examination", "run_apart"),
     ),
     Mutation(
+        "an_observer_at_an_engine_answers_for_others_of_its_name",
+        "mesh/engines",
+        "self._exchange.answered(sender, data)",
+        "self._exchange.arrived(sender, data)",
+        suite("mesh/engines/test_engine_caller", "one_name"),
+    ),
+    Mutation(
         "a_frame_of_an_engine_opens_twice",
         "mesh/links",
         "number = max(number, _COUNTER.unpack_from(data)[0])",
