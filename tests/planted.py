@@ -55,6 +55,13 @@ MUTATIONS = (
         suite("testing/test_copy_queue", "older or newest"),
     ),
     Mutation(
+        "each_fault_of_a_copy_puts_off_the_way",
+        "testing",
+        "if settles > due:",
+        "if settles > due and not dice:",
+        suite("testing/test_copy_queue", "put_off"),
+    ),
+    Mutation(
         "a_healed_replication_brings_nothing_older",
         "simulator",
         "for key, version in self._newest[source].items():",
@@ -1613,6 +1620,13 @@ MUTATIONS = (
         "max(0, ahead - slack, behind - slack)",
         "0 * max(0, ahead - slack, behind - slack)",
         suite("doctor/test_mesh_examination", "run_apart"),
+    ),
+    Mutation(
+        "an_observer_at_an_engine_answers_for_others_of_its_name",
+        "mesh/engines",
+        "self._exchange.answered(sender, data)",
+        "self._exchange.arrived(sender, data)",
+        suite("mesh/engines/test_engine_caller", "one_name"),
     ),
     Mutation(
         "a_frame_of_an_engine_opens_twice",
