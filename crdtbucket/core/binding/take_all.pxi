@@ -32,7 +32,7 @@ cdef class AllDecision:
         denied = [decision for decision in self.decisions if not decision.allowed]
         if denied:
             return max(denied, key=lambda one: one.retry_after_ns)
-        real = [one for one in self.decisions if not one.bucket.spec_of(one.key).shadow]
+        real = [one for one in self.decisions if not one.spec.shadow]
         return min(real or self.decisions, key=lambda one: one.remaining / one.limit)
 
     @property
