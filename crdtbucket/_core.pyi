@@ -309,8 +309,8 @@ class AllReservation:
     async def __aexit__(self, *error: object) -> None: ...
     def __init__(
         self,
-        find: Callable[[tuple[_Named, ...]], tuple[list[Any], list[int]]],
-        take: Callable[[list[Any]], AllDecision],
+        buckets: Callable[[], dict[str, Any]],
+        find: Callable[[str], Sequence[Any]],
         acquire: Callable[[list[Any]], Awaitable[AllDecision]],
         wanted: Iterable[_Named],
         ttl: float,
