@@ -196,6 +196,27 @@ MUTATIONS = (
         (*PYTEST, "tests/http/test_request_rules.py"),
     ),
     Mutation(
+        "proxies_are_clients_on_the_straight_path",
+        "http",
+        "self._of_peer = None if self.trusted else _at_once(",
+        "self._of_peer = _at_once(",
+        (*PYTEST, "tests/http/test_straight_path.py"),
+    ),
+    Mutation(
+        "who_is_exempt_takes_on_the_straight_path",
+        "http",
+        "every = self._pattern is None and self.exempt is None  #",
+        "every = self._pattern is None  #",
+        (*PYTEST, "tests/http/test_straight_path.py"),
+    ),
+    Mutation(
+        "a_token_that_comes_now_is_a_second_away",
+        "core",
+        "return wait > 0 ? (wait - 1) / SECOND + 1 : 0;",
+        "return wait > 0 ? wait / SECOND + 1 : 0;",
+        (*PYTEST, "tests/http/test_fields.py"),
+    ),
+    Mutation(
         "any_page_is_answered",
         "http",
         '            self._check_origin(origin, hosts[0] if host else "")\n',
