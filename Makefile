@@ -4,6 +4,7 @@
 #                nginx, when they are missing and nobody's password is needed; without one its tests are skipped)
 #   make check   all the other tests, and bugs planted in the code, which the tests must find
 #                (ONE_IN=4 plants a quarter of them)
+#   make busy    the tests of real processes ten times, beside loops that keep every processor busy (RUNS=n)
 #   make bench   speed, memory and accuracy against the other limiters: a short pass, under 5 minutes
 #   make bench-report  the same properly, and docs/benchmarks.md from it (half an hour; NAMES="take merge")
 #   make bench-page    docs/benchmarks.md again, from the results that are kept
@@ -11,7 +12,7 @@
 #                a table were killed at random and at every instruction (KILLS=n), and every way to run a
 #                limiter met every event in a process' life (MINUTES=n)
 #   make chaos   real Redis servers fail under load, and five real nodes without one; every token is accounted
-#                for (CALLS=n; RUNS=n of CHAOS_SECONDS=n: 20 runs of two minutes are 40 minutes)
+#                for (CALLS=n; HISTORIES=n of CHAOS_SECONDS=n: 20 of two minutes are 40 minutes)
 #   make endurance  five real nodes for an hour (HOURS=n): memory, descriptors, and levels at each pause
 #   make fuzz    random bytes against everything that reads frames or files, and libFuzzer on the core
 #                (SECONDS=n; installs clang, CLANG=no does without)
@@ -25,9 +26,10 @@
 PYTHON ?= python3
 SEEDS ?= 1000000
 SECONDS ?= 300
+RUNS ?= 10
 KILLS ?= 2000
 CALLS ?= 100000
-RUNS ?= 20
+HISTORIES ?= 20
 HOURS ?= 1
 CHAOS_SECONDS ?= 120
 DOC_SEEDS ?= 5
@@ -54,8 +56,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench bench-report bench-page soak chaos endurance fuzz docs docs-architecture docs-figures \
-  docs-scaling lint types format redis nats promtool nginx wrk clang clean
+.PHONY: help demo test check busy bench bench-report bench-page soak chaos endurance fuzz docs docs-architecture \
+  docs-figures docs-scaling lint types format redis valkey nats promtool nginx wrk clang clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -69,6 +71,9 @@ test: $(STAMPS)/dev redis nats promtool nginx
 check: $(STAMPS)/dev redis nats promtool wrk
 	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
 	$(PYTEST) -m slow
+
+busy: $(STAMPS)/dev redis nats promtool nginx
+	$(BIN)/python -m tests.busy --runs $(RUNS)
 
 bench: $(STAMPS)/bench wrk
 	$(BIN)/python -m benchmarks --quick
@@ -89,7 +94,7 @@ soak: $(STAMPS)/dev
 
 chaos: $(STAMPS)/dev redis
 	$(BIN)/python -m tests.chaos --calls $(CALLS)
-	$(BIN)/python -m tests.histories --runs $(RUNS) --seconds $(CHAOS_SECONDS)
+	$(BIN)/python -m tests.histories --runs $(HISTORIES) --seconds $(CHAOS_SECONDS)
 
 endurance: $(STAMPS)/dev
 	$(BIN)/python -m tests.endurance --hours $(HOURS)
@@ -171,6 +176,9 @@ no_redis := There is no redis-server: its tests are skipped until it is installe
 
 redis:
 	@$(call installed,redis-server,$(no_redis),0) || echo "$(no_redis)"
+
+valkey:
+	@$(call installed,valkey-server,There is no valkey-server: the tests of scripts run on redis-server alone.,0)
 
 wrk:
 	@$(call installed,wrk,There is no wrk$(comma) and it cannot be installed: the sidecar will not be measured.,0) || \

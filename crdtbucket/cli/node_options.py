@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from crdtbucket.cli.options import FiniteRange
+from crdtbucket.cli.options import FiniteRange, gathered
+
+if TYPE_CHECKING:
+    from crdtbucket.cli.node_client import NodeClient
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,11 +44,30 @@ def _timeout_and_json(command: F) -> F:
     return command
 
 
+@dataclass(frozen=True)
+class NodeOptions:
+    """What `node_options` were given."""
+
+    url: str
+    timeout: float
+    token_file: str | None
+    token: str | None = field(repr=False)
+
+    def client(self) -> NodeClient:
+        """A client of the node."""
+        from crdtbucket.cli.node_client import NodeClient  # aiohttp: for those who use it
+
+        return NodeClient(self.url, token_of(self.token_file, self.token), timeout=self.timeout)
+
+
 def node_options(command: F) -> F:
-    """Where the node is, and the form of the output."""
-    return click.option(
+    """Where the node is, and a token, which the command gets as one `node`; and the form of the
+    output."""
+    command = _timeout_and_json(gathered(NodeOptions, "node")(command))
+    command = click.option(
         "--url", metavar="URL", default=URL, show_default=True, help="Where the node serves."
-    )(_timeout_and_json(command))
+    )(command)
+    return token_options(command)
 
 
 def nodes_options(command: F) -> F:
@@ -83,4 +106,4 @@ def token_of(token_file: str | None, token: str | None) -> str | None:
     return token
 
 
-__all__ = ["TOKEN", "token_options", "node_options", "nodes_options", "token_of"]
+__all__ = ["TOKEN", "NodeOptions", "node_options", "nodes_options", "token_of", "token_options"]
