@@ -105,6 +105,10 @@ def test_what_a_running_process_was_seen_to_know_stays_known() -> None:
     assert rules(one) == ["tokens are lost"]
     one.reads[0].node = 1  # it was killed itself
     assert rules(one) == []
+    one.reads[0].at = 22.0  # and what it found on disk it knows
+    assert rules(one) == ["tokens are lost"]
+    one.lives[-1].rebooted = True  # unless nobody knows how old that is
+    assert rules(one) == []
 
 
 def test_what_was_taken_in_a_long_calm_before_a_kill_is_known() -> None:

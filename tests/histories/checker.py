@@ -164,14 +164,16 @@ class _Columns:
     def _floor(self, pause: Pause, before: float, agreed: Counter[Place]) -> Counter[Place]:
         """What must still be known of those that were killed: all that was agreed on, all that a
         process was seen to know which is still running, and what was taken in a calm that was long
-        enough for others to hear of it."""
+        enough for others to hear of it. A process that finds a snapshot of another boot drops what
+        no peer confirms, so it knows nothing for certain before all have agreed."""
         floor = agreed + self._heard(before, pause.healed)
         begun = [self._running(node, pause.healed) for node in range(self._history.nodes)]
         for read in self._history.reads:
             life = begun[read.node]
-            if not before <= read.at <= pause.healed or life is None or read.at < life.begin:
+            if life is None or not max(before, life.begin) <= read.at <= pause.healed:
                 continue
-            floor |= _counts(read)
+            if not (life.rebooted and life.begin > before):
+                floor |= _counts(read)
         return floor
 
     def _heard(self, begin: float, end: float) -> Counter[Place]:

@@ -138,14 +138,15 @@ class Cluster:
             await asyncio.gather(*(node.process.kill() for node in self.nodes))
             await self.network.stop()
 
-    async def start(self, node: Node) -> None:
-        """A new process of a node that has none; returns when its limiter is open."""
+    async def start(self, node: Node, *, rebooted: bool = False) -> None:
+        """A new process of a node that has none; returns when its limiter is open. `rebooted`: its
+        network has given it another clock."""
         async with node.asking:
             begin = self.now()
             node.process.life = self.network.life(node.number)
             await node.process.start()
             node.epoch = (await node.process.ask("know", bucket=WIDE, keys=[]))["epoch"]
-            node.life = Life(node.number, node.epoch, begin)
+            node.life = Life(node.number, node.epoch, begin, rebooted=rebooted)
             self.history.lives.append(node.life)
 
     async def kill(self, node: Node) -> None:

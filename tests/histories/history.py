@@ -41,6 +41,8 @@ class Life:
     begin: float
     end: float | None = None
     how: str = RUNNING
+    rebooted: bool = False
+    """Whether it began under another clock than the process before."""
 
 
 @dataclass

@@ -114,9 +114,10 @@ async def strike(
     if blow.strike in ("kill", "reboot"):
         await cluster.kill(node)
         await asyncio.sleep(seconds)
-        if blow.strike == "reboot":
+        rebooted = blow.strike == "reboot"
+        if rebooted:
             cluster.network.reboot(number, rng)
-        await cluster.start(node)
+        await cluster.start(node, rebooted=rebooted)
     elif blow.strike == "restart":
         await cluster.close(node)
         await asyncio.sleep(seconds)
