@@ -34,21 +34,6 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
-        "a_killed_process_leaves_its_epoch_to_the_next",
-        "limiter",
-        "lives = state.begin_epoch(self._table.epoch, handed_over=self._file is not None)",
-        "self._table.open_epoch(state._read_epoch()[1] or self._table.epoch)\n"
-        "        lives = state.begin_epoch(self._table.epoch, handed_over=True)",
-        suite("test_histories", "short_run"),
-    ),
-    Mutation(
-        "a_boot_has_one_name_whatever_moves_its_clock",
-        "base",
-        'boot.read().strip() + b" %d" % offset',
-        "boot.read().strip()",
-        suite("base/test_clock", "clocks_that_differ"),
-    ),
-    Mutation(
         "calls_ask_for_no_token",
         "http",
         'self._require(request, "the token", self._call + self._admin)',
@@ -1700,6 +1685,13 @@ MUTATIONS = (
         "        if connection not in self.open:\n            return False",
         "        if False:\n            return False",
         suite("http/server/test_connections", "gone_takes_no_place"),
+    ),
+    Mutation(
+        "a_boot_has_one_name_whatever_moves_its_clock",
+        "base",
+        'boot.read().strip() + b" %d" % offset',
+        "boot.read().strip()",
+        suite("base/test_clock", "clocks_that_differ"),
     ),
 )
 
