@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
 from crdtbucket.errors import ConfigError, CrdtbucketError
 from crdtbucket.http.server import bodies, replies
+from crdtbucket.http.server.admin_token import AdminToken
 from crdtbucket.http.server.calls import respond
 from crdtbucket.http.server.refusal import Refusal, read
 from crdtbucket.http.server.routes import Route
@@ -32,8 +33,7 @@ class Admin:
         self._limiter = limiter
         self._views = views
         self._config = settings.config
-        token = settings.admin_token
-        self._token = None if token is None else token.encode()
+        self.token = settings.admin
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -56,29 +56,37 @@ class Admin:
         """Raises `Refusal` for a request under /admin/ without the token."""
         if not request.path.startswith(PREFIX):
             return
-        if self._token is None:
-            raise Refusal(403, "the admin side is off: start the server with --admin-token-file")
+        token = self.require_token()
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        # In constant time, so that the token cannot be guessed a character at a time.
-        same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self._token)
-        if scheme.lower() != "bearer" or not same:
+        if scheme.lower() != "bearer" or not token.matches(given.strip()):
             raise Refusal(
                 401,
                 "send the admin token: Authorization: Bearer ...",
                 headers={"WWW-Authenticate": 'Bearer realm="crdtbucket"'},
             )
 
+    def require_token(self) -> AdminToken:
+        """The token of this side. Raises `Refusal` without one."""
+        if self.token is None:
+            raise Refusal(403, "the admin side is off: start the server with --admin-token-file")
+        return self.token
+
     async def status(self, _: web.BaseRequest) -> web.StreamResponse:
         """What an operator asks first."""
-        return respond(self._status())
-
-    def _status(self) -> dict[str, Any]:
         stats = self._limiter.stats()
+        return respond(
+            {
+                **self._views.peers_now(),
+                "ready": not self._views.not_ready(),
+                "warming_up": stats["warming_up"],
+                "buckets": self._views.buckets_now(),
+                **self.private(stats),
+            }
+        )
+
+    def private(self, stats: Mapping[str, Any]) -> dict[str, Any]:
+        """What only the holder of the token gets to know, of the limiter's stats."""
         return {
-            **self._views.peers_now(),
-            "ready": not self._views.not_ready(),
-            "warming_up": stats["warming_up"],
-            "buckets": self._views.buckets_now(),
             "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
             "regions": {
                 name: {"state": one["state"], "late": one["late"]}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from crdtbucket.errors import InvalidSpec
+from crdtbucket.http.server.admin_token import AdminToken
 from crdtbucket.http.server.host_names import Hosts
 
 DEFAULT_LISTEN = "127.0.0.1:7980"
-LEAST_TOKEN = 16
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = ()
     """Further names by which it may be asked, and whose pages may ask it; "*" for any. Without
     them: the addresses that it listens on, localhost, and any address where it listens on all."""
-    admin_token: str | None = field(default=None, repr=False)
+    admin_token: InitVar[str | None] = None
     """What the admin side asks for; without one it is off."""
     config: str | None = None
     """The limiter's file, which the node examines when it is asked to; without one it refuses."""
@@ -42,12 +42,13 @@ class ServeSettings:
     """Between two requests of a connection; the head of the second one included."""
     drain_deadline: float = 10.0
     """For requests under way when the server is told to end."""
+    admin: AdminToken | None = field(init=False, repr=False, default=None)
+    """The digest of the admin token: the token itself is not kept."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, admin_token: str | None) -> None:
         """Raises `InvalidSpec`."""
-        if self.admin_token is not None and len(self.admin_token) < LEAST_TOKEN:
-            fix = f"use {LEAST_TOKEN} characters or more, such as `openssl rand -hex 32` prints"
-            raise InvalidSpec("the admin token is too short to be a secret", fix, "admin_token")
+        if admin_token is not None:
+            object.__setattr__(self, "admin", AdminToken(admin_token))
         if not self.listen:
             fix = f'name one, such as "{DEFAULT_LISTEN}"'
             raise InvalidSpec("there is no address to listen on", fix, "listen")

@@ -74,7 +74,7 @@ class SidecarServer:
         self._servers.append(await listen(self._connection, sock=one.socket))
 
     def _refuse_new(self) -> None:
-        self.api.views.draining = True
+        self.api.ending()
         for one in self._listening:
             one.unlink()
         for server in self._servers:
