@@ -70,16 +70,15 @@ def _asked(calls: Calls, bucket: Bucket, key: str) -> dict[str, int] | None:
 
 def _reasons(limiter: Limiter, bucket: Bucket, mode: Mode, found: dict[str, Any]) -> list[str]:
     cost, left, level = found["cost"], found["remaining"], found["level"]
+    passes, wait = found["passes"], found["retry_after"]
     said = []
     if not found["taken"]:
         said.append("Nothing is charged to this key here: it is full, or was never asked for.")
-    elif found["allowed"]:
-        said.append(f"A take of {cost:,} is admitted now: {left:,} are left.")
+    if found["allowed"]:
+        said.append(f"A take of {cost:,} is admitted now; at most {passes:,} are.")
     else:
-        wait = found["retry_after"]
-        passes = found["passes"]
         said.append(
-            f"A take of {cost:,} is denied: at most {passes:,} pass now; in {wait:,.1f} s it would."
+            f"A take of {cost:,} is denied: at most {passes:,} pass now. Wait {wait:,.1f} s."
         )
     if level < 0:
         said.append(
@@ -98,7 +97,7 @@ def _reasons(limiter: Limiter, bucket: Bucket, mode: Mode, found: dict[str, Any]
         said.append("The bucket is in fallback: the rule for an outage decides.")
     if found["silent"]:
         who = ", ".join(found["silent"])
-        said.append(f"Not heard now: {who}. What they took since is not counted here.")
+        said.append(f"Not heard now: {who}. What is taken there is not counted here.")
     if limiter.stats()["warming_up"]:
         said.append(
             "This node has no answer from the mesh yet and serves only a part of its share."

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crdtbucket.http.server.console import console_feed
+from crdtbucket.http.server.console import console_feed, console_sessions
 from crdtbucket.http.server.console.console_feed import MAX_LISTENERS, ConsoleFeed
 from tests.http.server.console.asking import event, following
 from tests.http.serving import Asker, serving
 from tests.mesh.network import eventually
+
+ROOT = Path(__file__).parents[4]
 
 
 def counted(client: Asker, every_s: float) -> list[int]:
@@ -97,5 +100,14 @@ async def test_a_bug_in_a_look_ends_the_streams_and_is_logged(
         assert "ZeroDivisionError" in caplog.text
 
 
-def test_the_rate_is_bounded() -> None:
-    assert console_feed.EVERY_S >= 1
+def test_the_page_of_the_docs_tells_the_bounds() -> None:
+    text = " ".join((ROOT / "docs/console.md").read_text().split())
+    assert console_feed.EVERY_S == 1
+    for told in (
+        "an event a second",
+        "looked at once a second for all of them",
+        f"{MAX_LISTENERS} pages can be open at once",
+        f"ends after {console_sessions.LIFE_S // 3600} hours",
+        f"there are {console_sessions.MAX_SESSIONS} at once",
+    ):
+        assert told in text, told

@@ -21,6 +21,7 @@ def test_a_key_that_nobody_asked_for_is_full() -> None:
     found = asked(Limiter([BucketSpec("api", 10, 10, "1d")]), "a", 10)
     assert (found["allowed"], found["passes"], found["taken"]) == (True, 10, [])
     assert "never asked for" in found["reasons"][0]
+    assert "at most 10" in found["reasons"][1]
 
 
 def test_a_denial_says_what_would_pass_and_when_and_who_took() -> None:

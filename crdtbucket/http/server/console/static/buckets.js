@@ -124,12 +124,12 @@ export class Buckets {
     const asked = one.allowed + one.denied;
     const tiles = [
       ["allowed", count(one.allowed)],
-      ["denied", asked ? `${count(one.denied)} (${percent(one.denied / asked)})` : "0"],
+      ["denied", count(one.denied)],
+      ["denied share", percent(asked ? one.denied / asked : 0)],
       ["granted/s", rate(this.history.lately(one.name, "granted"))],
       ["emptiest key", percent(one.lowest)],
       ["keys", count(one.keys)],
       ["empty keys", count(one.empty)],
-      ["waiting", count(one.waiting)],
       ["forecast", inWords(this.history.forecast(one.name), seconds)],
     ];
     const list = $("tiles");

@@ -68,7 +68,7 @@ export class Keys {
   #answer(found) {
     const tiles = [
       ["answer", found.allowed ? "admitted" : "denied", found.allowed ? "good-text" : "bad-text"],
-      ["left", `${count(found.remaining)} of ${count(found.limit)}`],
+      [`left of ${count(found.limit)}`, count(found.remaining)],
       ["kept back", count(found.kept_back)],
       ["may pass", count(found.passes)],
       ["passes in", found.allowed ? "now" : seconds(found.retry_after)],
