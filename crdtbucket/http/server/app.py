@@ -110,6 +110,8 @@ class Api:
             if refusal is None:
                 LOG.exception("a bug in the answer to %s %s", request.method, request.path)
                 refusal = Refusal(500, "a bug of the server: its log has it")
+            if request.writer.output_size > 0:
+                raise ConnectionError("its answer had begun, and cannot be another one") from error
             response = refusal.response()
         finally:
             self.metrics.open_requests -= 1

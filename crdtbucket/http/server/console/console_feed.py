@@ -39,7 +39,8 @@ class ConsoleFeed:
         self._look = look
         self._every_s = every_s
         self._listeners = 0
-        self._ended = ""
+        self._ended = self._fault = ""
+        """Why there are no streams any more, and why those that there are end."""
         self._turn = 0
         """The number of the newest look."""
         self._public = self._both = ""
@@ -51,18 +52,22 @@ class ConsoleFeed:
         """Whether somebody listens, so that the node is looked at."""
         return self._looking is not None
 
+    @property
+    def _over(self) -> str:
+        return self._ended or self._fault
+
     def end(self, reason: str) -> None:
         """Ends all streams, and refuses new ones."""
         self._ended = reason
-        self._next.set()
+        self._wake()
 
     async def follow(
         self, request: web.BaseRequest, signed_in: Callable[[], Awaitable[bool]]
     ) -> web.StreamResponse:
         """Answers with a stream until the client goes or the server ends. `signed_in` is asked
         before each event whether the private part may be in it. Raises `Refusal`."""
-        if self._ended or self._listeners >= MAX_LISTENERS:
-            text = self._ended or f"{MAX_LISTENERS} pages of the console are open: close one"
+        if self._over or self._listeners >= MAX_LISTENERS:
+            text = self._over or f"{MAX_LISTENERS} pages of the console are open: close one"
             raise Refusal(503, text, headers={"Retry-After": "5"})
         self._listeners += 1
         try:
@@ -73,6 +78,7 @@ class ConsoleFeed:
                 self._looking.cancel()
                 self._looking = None
                 self._turn = 0
+                self._fault = ""
 
     async def _stream(
         self, request: web.BaseRequest, signed_in: Callable[[], Awaitable[bool]]
@@ -86,18 +92,23 @@ class ConsoleFeed:
             self._looking = asyncio.ensure_future(self._look_on())
         seen = 0
         while True:
-            while self._turn == seen and not self._ended:
+            while self._turn == seen and not self._over:
                 await self._next.wait()
-            if self._ended:
+            if self._over:
                 break
             seen = self._turn
             data = self._both if await signed_in() else self._public
             # Who does not read is hung up on after the deadline of a request.
             connection.goes_on()
             await response.write(f"event: node\ndata: {data}\n\n".encode())
-        await response.write(f"event: end\ndata: {json.dumps(self._ended)}\n\n".encode())
+        await response.write(f"event: end\ndata: {json.dumps(self._over)}\n\n".encode())
         response.force_close()
         return response
+
+    def _wake(self) -> None:
+        # The event is a new one each time, as all who wait have to see it before it is cleared.
+        self._next.set()
+        self._next = asyncio.Event()
 
     async def _look_on(self) -> None:
         while True:
@@ -105,13 +116,13 @@ class ConsoleFeed:
                 public, private = await self._look()
             except Exception:
                 LOG.exception("a bug in what the console shows")
-                self.end("a bug of the server: its log has it")
+                self._fault = "a bug of the server: its log has it"
+                self._wake()
                 return
             self._public = json.dumps({**public, "private": None})
             self._both = json.dumps({**public, "private": private})
             self._turn += 1
-            self._next.set()
-            self._next = asyncio.Event()
+            self._wake()
             await asyncio.sleep(self._every_s)
 
 

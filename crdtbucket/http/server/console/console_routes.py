@@ -18,7 +18,7 @@ from crdtbucket.http.server.console.console_sessions import (
 )
 from crdtbucket.http.server.console.console_view import ConsoleView
 from crdtbucket.http.server.console.explanation import explain
-from crdtbucket.http.server.console.page_files import PAGE, PageFiles
+from crdtbucket.http.server.console.page_files import PAGE, SAFETY, PageFiles
 from crdtbucket.http.server.refusal import Refusal, read
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.siblings import Siblings
@@ -149,7 +149,7 @@ class Console:
             "signed_in": session is not None,
             "proof": "" if session is None else session.proof,
         }
-        return web.json_response(document, headers={"Cache-Control": "no-store"})
+        return web.json_response(document, headers={**SAFETY, "Cache-Control": "no-store"})
 
     async def _session_of(self, request: web.BaseRequest) -> ConsoleSession | None:
         name = request.cookies.get(_cookie_name(request), "")

@@ -88,16 +88,23 @@ async def test_it_ends_with_the_server() -> None:
 async def test_a_bug_in_a_look_ends_the_streams_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    bugs = [ZeroDivisionError()]
+
     async def look() -> tuple[dict[str, Any], dict[str, Any]]:
-        raise ZeroDivisionError
+        if bugs:
+            raise bugs.pop()
+        return {}, {}
 
     caplog.set_level(logging.ERROR, "crdtbucket.http")
     async with serving() as client:
-        client.server.api.console.feed = ConsoleFeed(look)
+        client.server.api.console.feed = feed = ConsoleFeed(look)
         async with following(client) as stream:
             assert (await event(stream))[0] == "end"
-        assert (await client.ask("GET", "/console/events"))[0] == 503
+            assert await stream.content.read() == b""
         assert "ZeroDivisionError" in caplog.text
+        await eventually(lambda: not feed.looking)
+        async with following(client) as stream:  # who comes back is served again
+            assert (await event(stream))[0] == "node"
 
 
 def test_the_page_of_the_docs_tells_the_bounds() -> None:

@@ -13,7 +13,9 @@ import pytest
 
 from crdtbucket import Limiter
 from crdtbucket.http.server.console import page_files
+from crdtbucket.http.server.console.console_feed import ConsoleFeed
 from crdtbucket.http.server.console.console_routes import PROOF
+from crdtbucket.http.server.console.console_view import ConsoleView
 from crdtbucket.http.server.listening import Listening
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.serving import SidecarServer
@@ -140,6 +142,9 @@ async def test_no_key_without_a_session_and_the_rest_with_it() -> None:
         await client.post("/v1/take", bucket="small", key=KEY, cost=8)
         await client.refused("/v1/take", bucket="small", key=KEY, cost=8)
         mine = await signed_in(client)
+        api = client.server.api
+        view = ConsoleView(client.limiter, api.views, api.admin)
+        api.console.feed = ConsoleFeed(view.look, 0.02)
         async with following(client) as public, following(client, mine["Cookie"]) as private:
             _, told = await event(public)
             assert KEY not in str(told)
@@ -154,8 +159,8 @@ async def test_no_key_without_a_session_and_the_rest_with_it() -> None:
             status = await client.get("/admin/status", headers={"Authorization": f"Bearer {TOKEN}"})
             assert told["private"].items() <= status.items()
             await client.ask("POST", "/console/sign-out", headers=mine, json={})
-            _, told = await event(private)
-            assert told["private"] is None
+            while told["private"] is not None:  # what was on its way
+                _, told = await event(private)
         keys = await client.get("/console/keys/small?top=1", headers=await signed_in(client))
         assert [one["key"] for one in keys["keys"]] == [KEY]
 

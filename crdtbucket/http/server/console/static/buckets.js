@@ -87,7 +87,8 @@ export class Buckets {
   #update(made, one) {
     const { history } = this;
     const lowest = Math.max(0, one.lowest);
-    made.element.setAttribute("aria-selected", one.name === this.chosen);
+    made.element.classList.toggle("chosen", one.name === this.chosen);
+    made.button.setAttribute("aria-current", one.name === this.chosen);
     say(made.chip, one.mode, modeClass(one.mode));
     made.level.setAttribute("width", 80 * lowest);
     made.level.setAttribute("class", `level ${lowest < LOW ? "bad" : lowest < HALF ? "warn" : ""}`);
