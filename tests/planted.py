@@ -34,6 +34,13 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a_span_tells_the_key",
+        "metrics",
+        '"crdtbucket.bucket": decision.bucket.spec.name,',
+        '"crdtbucket.bucket": f"{decision.bucket.spec.name} {decision.key!r}",',
+        suite("metrics/test_open_telemetry", "without_the_key"),
+    ),
+    Mutation(
         "the_cookie_alone_moves_a_rollout",
         "http",
         'site != "same-origin" or not session.proven(request.headers.get(PROOF, ""))',
