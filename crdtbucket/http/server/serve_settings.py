@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass, field
 
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.http.server.admin_token import AdminToken
 from crdtbucket.http.server.host_names import Hosts
+from crdtbucket.http.server.listening import UNIX
+from crdtbucket.http.server.token_digest import TokenDigest
+from crdtbucket.mesh.mesh_config import is_loopback, split_address
 
 DEFAULT_LISTEN = "127.0.0.1:7980"
 
@@ -20,8 +22,16 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = ()
     """Further names by which it may be asked, and whose pages may ask it; "*" for any. Without
     them: the addresses that it listens on, localhost, and any address where it listens on all."""
+    token: InitVar[str | None] = None
+    """What /v1/ asks for; without one it is open."""
     admin_token: InitVar[str | None] = None
-    """What the admin side asks for; without one it is off."""
+    """What the admin side asks for, which opens /v1/ as well; without one that side is off."""
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    """PEM files, of which TCP addresses are served by TLS. Changed files come into use by
+    themselves."""
+    insecure: bool = False
+    """Listen where other hosts reach it without a token or without TLS, too."""
     config: str | None = None
     """The limiter's file, which the node examines when it is asked to; without one it refuses."""
     legacy_fields: bool = False
@@ -42,17 +52,48 @@ class ServeSettings:
     """Between two requests of a connection; the head of the second one included."""
     drain_deadline: float = 10.0
     """For requests under way when the server is told to end."""
-    admin: AdminToken | None = field(init=False, repr=False, default=None)
-    """The digest of the admin token: the token itself is not kept."""
+    calls_need: TokenDigest | None = field(init=False, repr=False, default=None)
+    admin_needs: TokenDigest | None = field(init=False, repr=False, default=None)
+    """The digests of the two tokens, which are not kept themselves."""
 
-    def __post_init__(self, admin_token: str | None) -> None:
+    def __post_init__(self, token: str | None, admin_token: str | None) -> None:
         """Raises `InvalidSpec`."""
-        if admin_token is not None:
-            object.__setattr__(self, "admin", AdminToken(admin_token))
+        given = (("calls_need", "token", token), ("admin_needs", "admin_token", admin_token))
+        for name, field_of, text in given:
+            if text is not None:
+                object.__setattr__(self, name, TokenDigest(text, field_of))
+        if (self.tls_cert is None) is not (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_cert"
+            raise InvalidSpec("a certificate and its key go together", "give both", missing)
         if not self.listen:
             fix = f'name one, such as "{DEFAULT_LISTEN}"'
             raise InvalidSpec("there is no address to listen on", fix, "listen")
         Hosts(self.listen, self.allowed_hosts)
+        self._check_exposure()
+
+    def _check_exposure(self) -> None:
+        lacks = {
+            "--token-file": self.calls_need,
+            "--tls-cert with --tls-key": self.tls_cert,
+        }
+        missing = " and ".join(option for option, given in lacks.items() if given is None)
+        reached = [address for address in self.listen if _others_reach(address)]
+        if reached and missing and not self.insecure:
+            raise InvalidSpec(
+                f"other hosts can reach {reached[0]!r}, and take tokens there",
+                f"add {missing}, or --insecure where the network or a proxy before this server "
+                "keeps strangers out",
+                "listen",
+            )
+
+
+def _others_reach(address: str) -> bool:
+    if address.startswith(UNIX):
+        return False
+    try:
+        return not is_loopback(split_address(address)[0])
+    except ValueError:
+        return False  # it cannot be listened on either, which says what is wrong with it
 
 
 __all__ = ["DEFAULT_LISTEN", "ServeSettings"]

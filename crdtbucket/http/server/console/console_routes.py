@@ -22,6 +22,7 @@ from crdtbucket.http.server.console.page_files import PAGE, SAFETY, PageFiles
 from crdtbucket.http.server.refusal import Refusal, read
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.http.server.tokens import Tokens
 from crdtbucket.http.server.views import Views
 from crdtbucket.limiter.facade import Limiter
 
@@ -41,12 +42,15 @@ class Console:
         calls: Calls,
         views: Views,
         admin: Admin,
+        tokens: Tokens,
         siblings: Siblings | None = None,
     ) -> None:
+        """`tokens`: who may see what: with one for calls nothing is shown without a session."""
         self._limiter = limiter
         self._calls = calls
         self._views = views
         self._admin = admin
+        self._tokens = tokens
         self._siblings = siblings
         self._files = PageFiles()
         self.sessions = ConsoleSessions("" if siblings is None else siblings.prefix)
@@ -84,6 +88,9 @@ class Console:
     async def events(self, request: web.BaseRequest) -> web.StreamResponse:
         """The stream; with a session the private part is in it, for as long as that lasts."""
 
+        if not self._tokens.calls_are_open:
+            await self._required(request)
+
         async def signed_in() -> bool:
             return await self._session_of(request) is not None
 
@@ -96,7 +103,7 @@ class Console:
     async def sign_in(self, request: web.BaseRequest) -> web.StreamResponse:
         """Begins a session for who has the token."""
         body = await read(request, bodies.SignIn)
-        if not self._admin.require_token().matches(body.token.strip()):
+        if not self._tokens.is_admin(body.token.strip()):
             AUDIT.warning("console: a wrong token from %s", request.remote or "the socket")
             raise Refusal(401, "this is not the token that the server was started with")
         name, session = self.sessions.begin(now_ns())
@@ -145,7 +152,8 @@ class Console:
 
     def _told(self, session: ConsoleSession | None) -> web.Response:
         document: dict[str, Any] = {
-            "admin": self._admin.token is not None,
+            "admin": self._tokens.has_admin,
+            "open": self._tokens.calls_are_open,
             "signed_in": session is not None,
             "proof": "" if session is None else session.proof,
         }
@@ -162,7 +170,7 @@ class Console:
     async def _required(self, request: web.BaseRequest) -> ConsoleSession:
         session = await self._session_of(request)
         if session is None:
-            raise Refusal(401, "sign in first: keys are shown to the holder of the admin token")
+            raise Refusal(401, "sign in first: this is shown to the holder of the admin token")
         return session
 
     async def _proven(self, request: web.BaseRequest) -> None:
@@ -181,7 +189,9 @@ def _cookie_name(request: web.BaseRequest) -> str:
 
 
 def _cookie(request: web.BaseRequest, value: str, seconds: int) -> str:
-    by_tls = request.headers.get("Origin", "").startswith("https://")  # a proxy ends it
+    by_tls = request.headers.get("Origin", "").startswith(
+        "https://"
+    )  # of this server or of a proxy
     secure = "; Secure" if by_tls else ""
     name = _cookie_name(request)
     return f"{name}={value}; Path={CONSOLE}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"

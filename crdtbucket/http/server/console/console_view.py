@@ -38,7 +38,6 @@ class ConsoleView:
             "mesh": "mesh" in stats,
             "not_ready": self._views.not_ready(),
             "warming_up": stats["warming_up"],
-            "admin": self._admin.token is not None,
             "buckets": _buckets(stats),
         }
         return public, self._admin.private(stats)

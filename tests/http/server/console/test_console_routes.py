@@ -121,7 +121,7 @@ async def test_signing_in(caplog: pytest.LogCaptureFixture) -> None:
             "POST", "/console/sign-in", json={"token": TOKEN}, headers=headers
         )
         assert "Secure" in dict(fields)["Set-Cookie"]  # a proxy in front speaks TLS
-        assert TOKEN not in str(vars(client.server.api._settings))
+        assert TOKEN not in str(vars(client.server.api.settings))
     assert [one.getMessage().partition(" from ")[0] for one in caplog.records] == [
         *["console: a wrong token"] * 4, "console: signed in", "console: signed in",
     ]  # fmt: skip
@@ -134,7 +134,19 @@ async def test_without_a_token_of_its_own_nobody_signs_in() -> None:
         assert status == 403
         assert "--admin-token-file" in problem["detail"]
         told = await client.get("/console/session")
-        assert told == {"admin": False, "signed_in": False, "proof": ""}
+        assert told == {"admin": False, "open": True, "signed_in": False, "proof": ""}
+
+
+async def test_where_calls_need_a_token_nothing_is_shown_without_a_session() -> None:
+    async with serving(token="the token of those who call", admin_token=TOKEN) as client:
+        status, problem, _ = await client.ask("GET", "/console/events")
+        assert status == 401
+        assert "admin token" in problem["detail"]
+        assert (await client.get("/console/session"))["open"] is False
+        calls = {"token": "the token of those who call"}
+        assert (await client.ask("POST", "/console/sign-in", json=calls))[0] == 401
+        async with following(client, (await signed_in(client))["Cookie"]) as private:
+            assert (await event(private))[0] == "node"
 
 
 async def test_no_key_without_a_session_and_the_rest_with_it() -> None:
@@ -149,7 +161,7 @@ async def test_no_key_without_a_session_and_the_rest_with_it() -> None:
             _, told = await event(public)
             assert KEY not in str(told)
             assert told["private"] is None
-            assert (told["node"], told["not_ready"], told["admin"]) == ("local", "", True)
+            assert (told["node"], told["not_ready"]) == ("local", "")
             small: dict[str, Any] = next(one for one in told["buckets"] if one["name"] == "small")
             assert (small["allowed"], small["denied"], small["keys"]) == (1, 1, 1)
             assert small["lowest"] == small["fill"] == pytest.approx(0.2, abs=0.001)

@@ -58,6 +58,18 @@ function live(fault) {
 
 const stream = new Stream(show, live);
 
+// Where calls need a token nothing is shown without a session.
+function follow() {
+  const may = session.open || session.signedIn;
+  document.querySelector("main").hidden = !may;
+  if (may) stream.open();
+  else {
+    stream.close();
+    alertRows.show([], (one) => one.text);
+    live(session.admin ? "sign in to see this node" : "needs --admin-token-file");
+  }
+}
+
 function showSession() {
   say($("sign"), session.signedIn ? "Sign out" : "Sign in");
   $("sign").hidden = !session.admin;
@@ -75,7 +87,7 @@ async function refresh() {
   try {
     const before = session.signedIn;
     await look();
-    if (before !== session.signedIn) stream.open();
+    if (before !== session.signedIn) follow();
     showSession();
   } catch (error) {
     live(error.message);
@@ -94,7 +106,7 @@ async function sign() {
   try {
     await signOut();
     showSession();
-    stream.open();
+    follow();
   } catch (error) {
     live(error.message);
   }
@@ -106,7 +118,7 @@ $("sign-form").addEventListener("submit", async (event) => {
     await signIn($("token").value);
     $("sign-dialog").close();
     showSession();
-    stream.open();
+    follow();
   } catch (error) {
     say($("sign-fault"), error.message);
   } finally {
@@ -171,4 +183,4 @@ const chosen = kept(() => localStorage.getItem("theme"));
 theme(THEMES.includes(chosen) ? chosen : "");
 showSession();
 await refresh();
-stream.open();
+follow();

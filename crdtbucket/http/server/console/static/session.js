@@ -3,7 +3,7 @@
 
 let proof = "";
 
-export const session = { admin: false, signedIn: false };
+export const session = { admin: false, open: true, signedIn: false };
 
 const address = (path) => new URL(path, import.meta.url);
 
@@ -16,6 +16,7 @@ async function told(response) {
 function take(answer) {
   proof = answer.proof;
   session.admin = answer.admin;
+  session.open = answer.open;
   session.signedIn = answer.signed_in;
 }
 

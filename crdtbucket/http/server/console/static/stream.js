@@ -13,6 +13,12 @@ export class Stream {
     }, 1000);
   }
 
+  close() {
+    this.source?.close();
+    this.source = null;
+    this.last = 0;
+  }
+
   open() {
     this.source?.close();
     const source = new EventSource(new URL("events", import.meta.url));
