@@ -299,6 +299,11 @@ class World:
 
     # ---- all of it ----
 
+    def lose_all(self) -> None:
+        """All members and all copies are lost."""
+        for region in self.regions:
+            region.flush(copies=True)
+
     def measure(self) -> None:
         """How much is not known everywhere."""
         for region in self.regions:
