@@ -27,6 +27,7 @@ from crdtbucket.errors import (
     ReservationDenied,
     ReservationError,
     WireError,
+    WrongKind,
 )
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.reservation_state import ReservationState

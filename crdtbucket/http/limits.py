@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crdtbucket._core import Decision
-from crdtbucket.errors import InvalidSpec
+from crdtbucket.errors import InvalidSpec, SlotDenied
 from crdtbucket.http.client_address import Network, check_trusted
 from crdtbucket.http.fields import PROBLEM_TYPE, FieldOptions, problem, rate_limit_fields
 from crdtbucket.http.request import Request
-from crdtbucket.http.request_rules import Charge, Rule
+from crdtbucket.http.request_rules import Charge, Rule, shortened
 from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.slot_search import MAX_SLOT_KEY_BYTES
+from crdtbucket.limiter.slots import Slot
 from crdtbucket.strong.strong_bucket import StrongBucket
 
+SOON = {"Retry-After": "1"}
+"""Of a denial for want of slots: nobody knows when one is released."""
 LISTS = ("RateLimit-Policy", "RateLimit")
 
 
@@ -41,6 +45,8 @@ class Verdict:
     """The decision to look at: denied, it takes longest; allowed, it has the least left."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Header fields for the answer."""
+    slots: tuple[Slot, ...] = ()
+    """Those that are held while the request is in flight."""
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -57,6 +63,11 @@ class Verdict:
         """Gives back all that was taken and is not back yet."""
         for decision in self.decisions if self.allowed else ():
             decision.bucket.refund(decision)
+
+    def release(self) -> None:
+        """The request is no longer in flight: its slots are free again."""
+        for slot in self.slots:
+            slot.release()
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -88,13 +99,55 @@ class Limits:
         self.trusted = check_trusted(trusted)
         self.may_refund = any(rule.refund_if is not None for rule in self.rules)
         """Whether a rule is to be told the status of each answer."""
-        self._only = self.rules[0] if len(self.rules) == 1 else None
+        self._holding = tuple(rule for rule in self.rules if _has_slots(limiter, rule))
+        self._taking = tuple(rule for rule in self.rules if rule not in self._holding)
+        self.may_hold = bool(self._holding)
+        """Whether requests hold slots, which are to be released at their end."""
+        self._only = self._taking[0] if len(self._taking) == 1 else None
         self._on_denied = on_denied
         self._options = fields
         self._reduced_capacity = reduced_capacity
 
     async def acquire(self, request: Request) -> Verdict:
         """Takes what the rules ask for. Raises what their callables and the buckets raise."""
+        if not self.may_hold:
+            return await self._acquire(request)
+        held = self._hold(request)
+        try:
+            return _together(held, await self._acquire(request) if held else held)
+        except BaseException:
+            held.release()
+            raise
+
+    def acquire_sync(self, request: Request) -> Verdict:
+        """`acquire` for threads without an event loop; blocks where a bucket asks Redis."""
+        if not self.may_hold:
+            return self._acquire_sync(request)
+        held = self._hold(request)
+        try:
+            return _together(held, self._acquire_sync(request) if held else held)
+        except BaseException:
+            held.release()
+            raise
+
+    def _hold(self, request: Request) -> Verdict:
+        """Holds the slots that the rules ask for: all of them, or none."""
+        slots: list[Slot] = []
+        for rule in self._holding:
+            charge = rule.charge(request)
+            name, key, cost = charge or (rule.bucket, "", 0)
+            try:
+                for _ in range(cost):
+                    slot = self.limiter.bucket(name).slot(shortened(key, MAX_SLOT_KEY_BYTES))
+                    slots.append(slot.__enter__())
+            except BaseException as error:
+                Verdict(True, slots=tuple(slots)).release()
+                if not isinstance(error, SlotDenied) or error.decision is None:
+                    raise
+                return Verdict(False, ((rule, error.decision),), error.decision, dict(SOON))
+        return Verdict(True, slots=tuple(slots))
+
+    async def _acquire(self, request: Request) -> Verdict:
         rule = self._only
         if rule is None:
             return await self._acquire_all(self._charges(request))
@@ -107,8 +160,7 @@ class Limits:
             return self._verdict(rule, bucket.take(key, cost))
         return self._verdict(rule, await bucket.acquire(key, cost))
 
-    def acquire_sync(self, request: Request) -> Verdict:
-        """`acquire` for threads without an event loop; blocks where a bucket asks Redis."""
+    def _acquire_sync(self, request: Request) -> Verdict:
         rule = self._only
         if rule is None:
             return self._acquire_all_sync(self._charges(request))
@@ -144,7 +196,7 @@ class Limits:
         return Verdict(allowed, ((rule, decision),), decision, fields)
 
     def _charges(self, request: Request) -> list[tuple[Rule, Charge]]:
-        charges = ((rule, rule.charge(request)) for rule in self.rules)
+        charges = ((rule, rule.charge(request)) for rule in self._taking)
         return [(rule, charge) for rule, charge in charges if charge is not None]
 
     async def _acquire_all(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
@@ -188,6 +240,15 @@ class Limits:
         return merged
 
 
+def _together(held: Verdict, verdict: Verdict) -> Verdict:
+    """The verdict on tokens, with the slots that are held if it allows the request."""
+    if verdict.allowed:
+        verdict.slots = held.slots
+    else:
+        held.release()
+    return verdict
+
+
 def denial(decision: Decision, *, fields: FieldOptions = FieldOptions()) -> Answer:  # noqa: B008
     """The answer to a single denied decision, such as a `LimitExceeded` has."""
     spec = decision.bucket.spec_of(decision.key)
@@ -216,6 +277,15 @@ def _checked(limiter: Limiter, rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]
         if not isinstance(rule, Rule):
             raise InvalidSpec(f"rules has {rule!r}", f"write Rule({rule!r})", "rules")
     return tuple(part for rule in each for part in _parts(limiter, rule))
+
+
+def _has_slots(limiter: Limiter, rule: Rule) -> bool:
+    """Whether the rule is about what is in flight. Raises `InvalidSpec`."""
+    has = limiter.bucket(rule.bucket).spec.slots is not None
+    if has and rule.refund_if is not None:
+        fix = "leave it out: a slot is always released at the end of the request"
+        raise InvalidSpec(f"refund_if in the rule for {rule.bucket!r}", fix, "refund_if")
+    return has
 
 
 def _parts(limiter: Limiter, rule: Rule) -> list[Rule]:

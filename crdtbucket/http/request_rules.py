@@ -67,14 +67,15 @@ class Rule:
                 f"{request.path!r}: return a text; `exempt` says who is not limited"
             )
         if isinstance(key, (str, bytes)) and len(key) * 4 > MAX_KEY_BYTES:  # in UTF-8 at most
-            key = _shortened(key)
+            key = shortened(key)
         cost = self.cost
         return self.bucket, key, cost if isinstance(cost, int) else cost(request)
 
 
-def _shortened(key: str | bytes) -> str | bytes:
+def shortened(key: str | bytes, most: int = MAX_KEY_BYTES) -> str | bytes:
+    """The key, or a digest that stands for one of more than `most` bytes."""
     raw = key.encode() if isinstance(key, str) else key
-    return hashlib.blake2b(raw, digest_size=32).hexdigest() if len(raw) > MAX_KEY_BYTES else key
+    return hashlib.blake2b(raw, digest_size=32).hexdigest() if len(raw) > most else key
 
 
 def _check_callable(name: str, given: Any, argument: str) -> None:
@@ -111,4 +112,4 @@ def _expression(pattern: str) -> str:
     return f"(?:{methods}) {path}"
 
 
-__all__ = ["Charge", "Rule"]
+__all__ = ["Charge", "Rule", "shortened"]

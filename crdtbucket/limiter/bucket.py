@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 from crdtbucket._core import BucketCore, Decision, Decisions, Table
-from crdtbucket.errors import CrdtbucketError, InvalidCost
+from crdtbucket.errors import CrdtbucketError, InvalidCost, WrongKind
 from crdtbucket.limiter.reservations import Reservations
 from crdtbucket.limiter.waiting import Lines, Waiters
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.overrides import Choice
+
+if TYPE_CHECKING:
+    from crdtbucket.limiter.slots import Slot
 
 NOT_COPIED = (
     "cannot be pickled or copied: make one in each process, from the same definitions or file, "
@@ -138,6 +142,18 @@ class Bucket(BucketCore):
                 "wait_sync would block the event loop here: `await bucket.wait(...)`"
             )
         return asyncio.run(self.waiters.wait(key, cost, timeout))
+
+    def slot(
+        self,
+        key: str | bytes,
+        ttl: str | int | float | timedelta | None = None,
+        timeout: float | None = 0.0,
+    ) -> Slot:
+        """A slot of `key`, for a bucket of kind `concurrency`. Others raise `WrongKind`."""
+        raise WrongKind(
+            f"bucket {self.spec.name!r} has tokens and no slots: BucketSpec.concurrency(...) "
+            "defines one that limits what is in flight"
+        )
 
     def returned(self, key: str | bytes) -> None:
         """Tokens of a key came back: whoever waits for it looks again."""

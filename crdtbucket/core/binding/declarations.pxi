@@ -46,6 +46,7 @@ cdef extern from "core/core.h" nogil:
         int64_t over_admitted, over_admitted_before, over_admitted_minute
         uint32_t next
         uint16_t allow_when_full, shadow
+        uint32_t unpredicted
         int64_t replaced_ns, staged_ns
         uint64_t candidate_below
         uint32_t candidate, staged, earlier_count

@@ -50,7 +50,7 @@ def limit_middleware(limits: Limits) -> Middleware:
             answer = limits.answer(seen, verdict)
             return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
         request[KEY] = verdict
-        if not limits.may_refund:
+        if not limits.may_refund and not limits.may_hold:
             return await handler(request)
         try:
             response = await handler(request)
@@ -60,8 +60,11 @@ def limit_middleware(limits: Limits) -> Middleware:
         except Exception:
             verdict.ended(500)
             raise
-        verdict.ended(response.status)
-        return response
+        else:
+            verdict.ended(response.status)
+            return response
+        finally:
+            verdict.release()
 
     return middleware
 

@@ -22,6 +22,7 @@ from crdtbucket.http.server.routes import Route, RouteTable
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.http.server.slot_calls import SlotCalls
 from crdtbucket.http.server.views import Views
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.metrics.collector import register
@@ -48,6 +49,7 @@ class Api:
         self.admin = Admin(limiter, self.views, settings)
         self.routes: list[Route] = [
             *self.calls.routes(),
+            *SlotCalls(limiter, siblings).routes(),
             *forward_auth.routes(),
             *self.views.routes(),
             *self.admin.routes(),

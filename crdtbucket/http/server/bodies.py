@@ -113,6 +113,30 @@ class Commit(RequestBody):
     actual: Annotated[int, Field(ge=0, le=MAX_SETTLE)]
 
 
+class Hold(RequestBody):
+    """Holds a slot of a key."""
+
+    text_values = 2
+    bucket: BucketName
+    key: Key
+    ttl: Annotated[
+        float | None,
+        Field(
+            ge=MIN_TTL_S,
+            allow_inf_nan=False,
+            description="Seconds after which the slot is free again; by default the bucket's ttl, "
+            "which is also the longest.",
+        ),
+    ] = None
+
+
+class Release(RequestBody):
+    """Releases a slot that is held."""
+
+    text_values = 1
+    id: Id
+
+
 class Reset(RequestBody):
     """Fills a key."""
 
@@ -133,8 +157,10 @@ class Steer(RequestBody):
 
 __all__ = [
     "Commit",
+    "Hold",
     "Peek",
     "Refund",
+    "Release",
     "RequestBody",
     "Reserve",
     "Reset",
