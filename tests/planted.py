@@ -1638,6 +1638,13 @@ MUTATIONS = (
         suite("http/server/test_connections", "gone_takes_no_place"),
     ),
     Mutation(
+        "a_floor_is_not_looked_at",
+        "core",
+        "i128 over = conf_debt + back + token_units(d, wanted) - full;",
+        "i128 over = conf_debt + back + cost - full;",
+        suite("core/test_floor", "stays_above or histor"),
+    ),
+    Mutation(
         "slots_are_predicted",
         "core",
         "return !t->definitions[t->hot[e].bucket].unpredicted;",

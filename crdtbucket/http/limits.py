@@ -135,7 +135,7 @@ class Limits:
         slots: list[Slot] = []
         for rule in self._holding:
             charge = rule.charge(request)
-            name, key, cost = charge or (rule.bucket, "", 0)
+            name, key, cost = charge[:3] if charge else (rule.bucket, "", 0)
             try:
                 for _ in range(cost):
                     slot = self.limiter.bucket(name).slot(shortened(key, MAX_SLOT_KEY_BYTES))
@@ -154,11 +154,11 @@ class Limits:
         charge = rule.charge(request)
         if charge is None:
             return Verdict(True)
-        name, key, cost = charge
+        name, key, *rest = charge
         bucket = self.limiter.bucket(name).of(key)
         if bucket.immediate:
-            return self._verdict(rule, bucket.take(key, cost))
-        return self._verdict(rule, await bucket.acquire(key, cost))
+            return self._verdict(rule, bucket.take(key, *rest))
+        return self._verdict(rule, await bucket.acquire(key, *rest))
 
     def _acquire_sync(self, request: Request) -> Verdict:
         rule = self._only
@@ -167,8 +167,8 @@ class Limits:
         charge = rule.charge(request)
         if charge is None:
             return Verdict(True)
-        name, key, cost = charge
-        return self._verdict(rule, self.limiter.bucket(name).acquire_sync(key, cost))
+        name, key, *rest = charge
+        return self._verdict(rule, self.limiter.bucket(name).acquire_sync(key, *rest))
 
     def answer(self, request: Request, verdict: Verdict) -> Answer:
         """What a denied request is answered."""
@@ -210,7 +210,7 @@ class Limits:
         return Verdict(answer.allowed, taken, answer.binding, fields)
 
     def _acquire_all_sync(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
-        buckets = (self.limiter.bucket(name).of(key) for _, (name, key, _) in charges)
+        buckets = (self.limiter.bucket(name).of(key) for _, (name, key, *_) in charges)
         store = next((b.store for b in buckets if isinstance(b, StrongBucket)), None)
         work = self._acquire_all(charges)
         if store is not None:
@@ -282,6 +282,9 @@ def _checked(limiter: Limiter, rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]
 def _has_slots(limiter: Limiter, rule: Rule) -> bool:
     """Whether the rule is about what is in flight. Raises `InvalidSpec`."""
     has = limiter.bucket(rule.bucket).spec.slots is not None
+    if rule.floor != 0 and (has or not limiter.bucket(rule.bucket).immediate):
+        fix = "leave it out: only eventual buckets of tokens have floors"
+        raise InvalidSpec(f"floor in the rule for {rule.bucket!r}", fix, "floor")
     if has and rule.refund_if is not None:
         fix = "leave it out: a slot is always released at the end of the request"
         raise InvalidSpec(f"refund_if in the rule for {rule.bucket!r}", fix, "refund_if")

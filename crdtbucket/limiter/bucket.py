@@ -14,6 +14,7 @@ from crdtbucket.limiter.reservations import Reservations
 from crdtbucket.limiter.waiting import Lines, Waiters
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.overrides import Choice
+from crdtbucket.spec.priority import Floor
 
 if TYPE_CHECKING:
     from crdtbucket.limiter.slots import Slot
@@ -64,16 +65,16 @@ class Bucket(BucketCore):
         choose = Choice(pairs, self).of if pairs else None
         self.redirect(choose, (bucket for _, bucket in pairs))
 
-    async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
+    async def acquire(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
         """The decision of a `take`, in whatever mode the bucket is. Does not wait for tokens.
 
         Nothing is awaited in eventual mode: no other task runs in between. Raises as `take`.
         """
-        return self.take(key, cost)
+        return self.take(key, cost, floor)
 
-    def acquire_sync(self, key: str | bytes, cost: int = 1) -> Decision:
+    def acquire_sync(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
         """`acquire` for threads without an event loop. Raises as `take`."""
-        return self.take(key, cost)
+        return self.take(key, cost, floor)
 
     async def acquire_many(
         self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1

@@ -95,9 +95,9 @@ class Calls:
         bucket = self._limiter.bucket(body.bucket)
         place = bucket.of(body.key)
         if place.immediate:
-            decision = place.take(body.key, body.cost)
+            decision = place.take(body.key, body.cost, body.floor or 0)
         else:
-            decision = await place.acquire(body.key, body.cost)
+            decision = await place.acquire(body.key, body.cost, body.floor or 0)
         self.weigh(bucket, body.key, body.cost, decision.allowed)
         if not decision.allowed:
             return self._denied(decision, request.path)
