@@ -41,7 +41,7 @@ async def examine(
     if config.mesh is not None and config.mesh.transport == "sockets":
         parts.append(examine_mesh(config, config.mesh, timeout))
     elif config.mesh is not None:
-        parts.append(examine_engine(config.mesh, config.node or "doctor", timeout))
+        parts.append(examine_engine(config, config.mesh, timeout))
     found = await asyncio.gather(*parts)
     return [_file(config), *(one for part in found for one in part)]
 
