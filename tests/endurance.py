@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import statistics
@@ -97,10 +98,14 @@ class Endurance:
         pause = await cluster.pause()
         cluster.history.reads.clear()  # the pause says more
         self._look(cluster.now() / MINUTE_S, cluster.nodes)
-        agreed = "never" if pause.agreed is None else f"{pause.agreed - pause.healed:.1f} s"
+        linked, agreed = (
+            "never" if at is None else f"{at - pause.healed:.1f} s"
+            for at in (pause.served, pause.agreed)
+        )
         last = self.samples[-len(cluster.nodes) :]
         print(
-            f"minute {minute}: {blow}; agreed in {agreed}; {self.churned:,} keys churned; MB "
+            f"minute {minute}: {blow}; linked in {linked}, agreed in {agreed}; "
+            f"{self.churned:,} keys churned; MB "
             + " ".join(f"{one.resident / MB:.1f}" for one in last)
             + "; files "
             + " ".join(str(one.files) for one in last),
@@ -150,9 +155,13 @@ def lives(samples: Sequence[Sample], after: float) -> dict[int, list[Sample]]:
 
 
 def slope(samples: Sequence[Sample]) -> float:
-    """MB an hour by which memory grows, by least squares."""
-    hours, sizes = [one.minute / 60 for one in samples], [one.resident / MB for one in samples]
-    return statistics.linear_regression(hours, sizes).slope
+    """MB an hour by which memory grows: the median between any two samples. A table that had to
+    hold more than ever, in the longest cut so far, stays that large: such a step weighs less than
+    growth that goes on."""
+    return statistics.median(
+        (later.resident - one.resident) / MB / (later.minute - one.minute) * 60
+        for one, later in itertools.combinations(samples, 2)
+    )
 
 
 def verdict(samples: Sequence[Sample], after: float) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,8 @@ def test_endurance_follows_memory_and_files() -> None:
     assert verdict(samples(0.9), 15) == []
     assert verdict(samples(1.1), 15) == ["node 0 grows by 1.10 MB an hour after minute 15"]
     assert verdict(samples(-3, files=1), 15) == []
+    step = [replace(s, resident=s.resident + (s.minute > 90) * 20_000_000) for s in samples(0)]
+    assert verdict(step, 15) == []
     (told,) = verdict(samples(0, files=2 * MOST_MORE_FILES), 15)
     assert told.startswith("node 0 opens more and more files: ")
     restarted = [Sample(s.minute, 0, round(s.minute), s.resident, s.files) for s in samples(99)]
