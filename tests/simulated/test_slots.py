@@ -151,7 +151,7 @@ steps = st.one_of(
 )
 
 
-@given(st.lists(steps, max_size=9), st.integers(0, 999))
+@given(st.lists(steps, max_size=8), st.integers(0, 999))
 def test_no_history_leaks_a_slot_or_admits_more_than_was_unheard(
     history: list[tuple[object, ...]], seed: int
 ) -> None:
