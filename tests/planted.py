@@ -34,6 +34,34 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a_span_tells_the_key",
+        "metrics",
+        '"crdtbucket.bucket": decision.bucket.spec.name,',
+        '"crdtbucket.bucket": f"{decision.bucket.spec.name} {decision.key!r}",',
+        suite("metrics/test_open_telemetry", "without_the_key"),
+    ),
+    Mutation(
+        "the_cookie_alone_moves_a_rollout",
+        "http",
+        'site != "same-origin" or not session.proven(request.headers.get(PROOF, ""))',
+        'site != "same-origin"',
+        suite("http/server/console/test_console_routes", "needs_a_session"),
+    ),
+    Mutation(
+        "who_signed_out_goes_on_seeing",
+        "http",
+        "data = self._both if await signed_in() else self._public",
+        "data = self._both if seen > 1 or await signed_in() else self._public",
+        suite("http/server/console/test_console_routes", "no_key_without"),
+    ),
+    Mutation(
+        "the_console_looks_for_nobody",
+        "http",
+        "            if not self._listeners and self._looking is not None:",
+        "            if not self._listeners and self._looking is None:",
+        suite("http/server/console/test_console_feed", "who_goes_is_noticed"),
+    ),
+    Mutation(
         "calls_ask_for_no_token",
         "http",
         'self._require(request, "the token", self._call + self._admin)',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
@@ -52,8 +53,10 @@ def fleet_row(
     state: str,
     config: tuple[int, int, int] | None,
     rollout: tuple[int, int, int, int, int] | None,
+    unseen: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """One node, its configuration and how the newest one stands; None where it told none."""
+    """One node, its configuration and how the newest one stands, None where it told none; and which
+    members it says it does not hear."""
     version, content, stage = (None, None, None) if config is None else config
     told = None
     if rollout is not None:
@@ -67,6 +70,7 @@ def fleet_row(
         "hash": None if content is None else f"{content:016x}",
         "stage": stage,
         "rollout": told,
+        "unseen": list(unseen),
     }
 
 

@@ -120,6 +120,21 @@ class Reserve(RequestBody):
     ] = 60.0
 
 
+class SignIn(RequestBody):
+    """Shows the admin token at the console."""
+
+    text_values = 1
+    token: Annotated[str, Field(max_length=4_096)]
+
+
+class SessionQuestion(RequestBody):
+    """One worker asks another one about a session of the console."""
+
+    text_values = 1
+    id: Annotated[str, Field(max_length=200)]
+    ending: bool = False
+
+
 class Commit(RequestBody):
     """Replaces a reserved estimate by the true cost; 0 releases it."""
 

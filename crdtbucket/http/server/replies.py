@@ -186,6 +186,9 @@ class PeerInfo(Reply):
     lag: Annotated[float | None, Field(description="How old its newest round is, seconds.")] = None
     config: ConfigInfo | None = None
     rollout: RolloutInfo | None = None
+    unseen: Annotated[
+        list[str], Field(description="Members that it says it does not hear itself.")
+    ] = []
 
 
 class PeersReply(Reply):

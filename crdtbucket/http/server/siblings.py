@@ -64,6 +64,16 @@ class Siblings:
             LOG.warning("worker %d does not answer: %r", owner, error)
             return None
 
+    async def ask(self, owner: int, path: str, document: dict[str, Any]) -> Any:
+        """The JSON that another worker answers to a question of this one; None for a refusal, and
+        where it cannot be reached."""
+        try:
+            async with self._session(owner).post(path, json=document) as answer:
+                return await answer.json() if answer.status == 200 else None
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            LOG.warning("worker %d does not answer: %r", owner, error)
+            return None
+
     async def gather(self, path: str) -> list[Any]:
         """The answers of all others that can be reached."""
         answers = await asyncio.gather(*(self._get(index, path) for index in self._others))
