@@ -43,7 +43,7 @@ rating: {{consistency: eventual}}
 services:
   wide: {{limit: 1/hour burst {wide}}}
   tight: {{limit: 20/s burst 60}}
-  churn: {{limit: 50/s burst 100}}
+  churn: {{limit: 50/s burst 100, bucket: {{max_keys: 10000}}}}
 mesh: {mesh}
 """
 LOOK_S = 1.0
