@@ -89,7 +89,8 @@ async def _peer(
         peer = await caller.call(address)
     except ObservationFailed as error:
         return [*found, wrong(f"{subject} handshake", error)], None
-    found.append(ok(f"{subject} handshake", f"node {peer.name!r} proves the secret"))
+    key = f" and its key, {peer.fingerprint}" if peer.fingerprint else ""
+    found.append(ok(f"{subject} handshake", f"node {peer.name!r} proves the secret{key}"))
     level, text = compare_configs(config, peer.config)
     found.append(Diagnosis(f"{subject} configuration", level, text))
     found.append(await _clock(subject, peer))

@@ -87,10 +87,12 @@ class LocalNode:
         if config is None:
             return None
         # The network is imported only where there is one.
+        from crdtbucket.mesh.links.peer_keys import load_for, peer_keys_of
         from crdtbucket.mesh.transport.carriers import carrier_of
         from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 
         carrier = carrier_of(config)
+        load_for(config)
 
         def make() -> MeshNetwork:
             protocol = self._protocol(config, receive)
@@ -100,6 +102,7 @@ class LocalNode:
                 self._table.now,
                 carrier=carrier,
                 hash_key=self._table.hash_key,
+                peer_keys=peer_keys_of(config, self.identity.node, self._state),
                 on_conflict=self._name_used,
             )
             self._mesh = mesh

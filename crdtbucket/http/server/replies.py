@@ -168,8 +168,18 @@ class PeerInfo(Reply):
     region: str
     state: Literal["alive", "suspect", "dead", "left"]
     lag: Annotated[float | None, Field(description="How old its newest round is, seconds.")] = None
+    fingerprint: Annotated[
+        str | None, Field(description="Of the key that it has proved; null: none, or no link.")
+    ] = None
     config: ConfigInfo | None = None
     rollout: RolloutInfo | None = None
+
+
+class IdentityInfo(Reply):
+    """What binds nodes to their names, and the key of this one."""
+
+    policy: Literal["off", "pinned", "allowed", "certificate"]
+    fingerprint: str | None = None
 
 
 class PeersReply(Reply):
@@ -177,6 +187,7 @@ class PeersReply(Reply):
 
     node: str
     region: str
+    identity: Annotated[IdentityInfo | None, Field(description="Null without a mesh.")] = None
     peers: list[PeerInfo]
 
 
@@ -273,6 +284,7 @@ __all__ = [
     "HealthReply",
     "HeavyKeyInfo",
     "HeavyKeysReply",
+    "IdentityInfo",
     "OldAndNewCounts",
     "OneOfManyReply",
     "OwnConfigInfo",

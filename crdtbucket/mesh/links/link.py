@@ -51,8 +51,9 @@ class Link:
         self.ended_there = False
         """Whether the peer's side closed or reset the channel, before this side gave it up."""
 
-    def start(self, *, accept: bool) -> None:
-        """Begin to send; call it before the first `offer`. A listener's proof goes first."""
+    def start(self, *, accept: bytes | None) -> None:
+        """Begin to send; call it before the first `offer`. `accept`: a listener's proof, which goes
+        first."""
         self._sender = asyncio.create_task(self._send(accept), name=f"sender {self.peer.name}")
 
     def offer(self, frame: bytes) -> None:
@@ -138,10 +139,10 @@ class Link:
         if not self._closing:
             self.ended_there = by_peer
 
-    async def _send(self, accept: bool) -> None:
+    async def _send(self, accept: bytes | None) -> None:
         try:
-            if accept:
-                await self._send_one(Kind.ACCEPT, b"")
+            if accept is not None:
+                await self._send_one(Kind.ACCEPT, accept)
             kind = Kind.ACCEPT
             while kind is not Kind.BYE:
                 while not self._queue:

@@ -20,10 +20,12 @@ from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.links.handshake import PendingDials
 from crdtbucket.mesh.links.hello import NONCE_BYTES
+from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
-from crdtbucket.mesh.links.session import Handshake, HandshakeError, Keyring, Reason, Session
+from crdtbucket.mesh.links.peer_keys import PeerKeys
+from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
@@ -58,15 +60,18 @@ class MeshNetwork:
         carrier: TransportFactory | None = None,
         rng: random.Random | None = None,
         hash_key: bytes | None = None,
+        peer_keys: PeerKeys | None = None,
         on_conflict: ConflictHandler | None = None,
     ) -> None:
         """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
-        the key of the hash of bucket keys that `config` alone stands for. Raises `MeshError`."""
+        the key of the hash of bucket keys that `config` alone stands for. `peer_keys`: which key
+        belongs to which name; None: nothing is known of keys. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links: LinkTable[Link] = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
         self.max_peers = config.max_peers
         self.refusals = Refusals(self.counters)
+        self.peer_keys = PeerKeys(node.info.name) if peer_keys is None else peer_keys
         self.address = ""
         """The address that others dial, once started; ":port" when only they can see the host."""
         self._node = node
@@ -135,6 +140,8 @@ class MeshNetwork:
             nonce=os.urandom(NONCE_BYTES),
             dialer=dialer,
             lossy=lossy,
+            node_key=self.peer_keys.own,
+            cluster=self._config.mesh_name,
         )
 
     def conflict_reported(self, error: HandshakeError) -> None:
@@ -152,7 +159,7 @@ class MeshNetwork:
     def admit(
         self,
         channel: Channel,
-        session: Session,
+        shake: Handshake,
         identity: PeerIdentity,
         *,
         dialed: bool,
@@ -175,15 +182,16 @@ class MeshNetwork:
         self._introduce(peer)
         if old is not None:
             self._tasks.spawn(old.close(Reason.DUPLICATE, "another connection took its place"))
-        link = Link(channel, session, identity, dialed=dialed, counters=self.counters)
+        self.peer_keys.met(identity)
+        link = Link(channel, shake.session, identity, dialed=dialed, counters=self.counters)
         self.links.put(link)
-        link.start(accept=not dialed)
+        link.start(accept=None if dialed else shake.proof())
         self.counters.connections += 1
         LOG.info("linked with %s (region %r) at %s", peer.name, peer.region, peer.address or "?")
         self._driver.schedule()
         return link
 
-    def admit_observer(self, channel: Channel, session: Session, identity: PeerIdentity) -> Link:
+    def admit_observer(self, channel: Channel, shake: Handshake, identity: PeerIdentity) -> Link:
         """Make an authenticated channel a link to an observer; raises `HandshakeError`."""
         peer = identity.info
         if not self._running:
@@ -191,9 +199,9 @@ class MeshNetwork:
         if len(self._observers) >= MAX_OBSERVERS:
             text = f"there are {MAX_OBSERVERS} observers already"
             raise HandshakeError(Reason.BUSY, text, peer)
-        link = Link(channel, session, identity, dialed=False, counters=self.counters)
+        link = Link(channel, shake.session, identity, dialed=False, counters=self.counters)
         self._observers.add(link)
-        link.start(accept=True)
+        link.start(accept=shake.proof())
         LOG.info("%s observes this node", peer.name)
         return link
 

@@ -11,12 +11,15 @@ import pytest
 
 from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh.engines.engine_transport import EngineTransport
+from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.peer_identity import Proof
+from crdtbucket.mesh.links.peer_keys import PeerKeys
 from crdtbucket.mesh.links.session import MAX_FRAME
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.engines.memory_engine import Broker, MemoryEngine
 from tests.mesh.engines.nats_server import NatsServer
+from tests.mesh.keys import KeptKeys
 from tests.mesh.network import RecordingNode, eventually, running
 from tests.strong.redis_server import Server
 
@@ -39,6 +42,7 @@ class Net:
         node: RecordingNode,
         *,
         on_conflict: Callable[[NodeConflict], None] | None = None,
+        keys: PeerKeys | None = None,
         **settings: object,
     ) -> MeshNetwork:
         """A network of this node that is not started; it finds the nodes that were."""
@@ -55,7 +59,7 @@ class Net:
             def carrier(host, config, rng):  # type: ignore[no-untyped-def]
                 return EngineTransport(host, config, rng, MemoryEngine(self.broker, host.name))
 
-        return MeshNetwork(node, config, carrier=carrier, on_conflict=on_conflict)
+        return MeshNetwork(node, config, carrier=carrier, on_conflict=on_conflict, peer_keys=keys)
 
     async def start(
         self, stack: AsyncExitStack, *nodes: RecordingNode, **settings: object
@@ -218,6 +222,77 @@ async def test_two_processes_with_one_name_are_both_told(net: Net) -> None:
         await eventually(lambda: told[1] and told[2])
         assert not one.linked
         assert not two.linked
+
+
+async def test_a_stranger_with_the_secret_gets_no_link_under_a_pinned_name(net: Net) -> None:
+    a, owner = RecordingNode("a"), RecordingNode("b")
+    key, kept = NodeKey.make(), KeptKeys()
+    told: list[NodeConflict] = []
+    keys_a = PeerKeys("a", "pinned", NodeKey.make(), store=kept)
+    async with AsyncExitStack() as stack:
+        await net.start(stack, a, keys=keys_a)
+        keys_b = PeerKeys("b", "pinned", key, store=KeptKeys())
+        (mesh_b,) = await net.start(stack, owner, keys=keys_b, on_conflict=told.append)
+        await linked(a, owner)
+        link = mesh_b.links.get("a")
+        assert link is not None
+        assert link.identity.proof is Proof.KEY
+        assert link.identity.key == keys_a.own.public  # type: ignore[union-attr]
+        assert key.fingerprint.encode() in (kept.pins or b"")
+        strangers = RecordingNode("b", epoch=66), RecordingNode("b", epoch=67)
+        for stranger, theirs in zip(strangers, (NodeKey.make(), None), strict=True):
+            keys = PeerKeys("b") if theirs is None else PeerKeys("b", "pinned", theirs)
+            async with AsyncExitStack() as visit:
+                (mesh,) = await net.start(visit, stranger, keys=keys, on_conflict=told.append)
+                await eventually(lambda mesh=mesh: mesh.counters.refused.get("key"))
+            assert not stranger.events
+        await eventually(lambda: mesh_b.counters.refused.get("key"))  # they met the owner, too
+        assert not told  # who has the key of a name is stopped by nobody who lacks it
+        await linked(a, owner)
+        assert a.linked["b"].epoch == 1
+        if net.kind == "sockets":  # on an engine without rights who reads as b can end its channels
+            assert mesh_b.links.get("a") is link
+
+
+async def test_a_name_is_used_twice_where_two_processes_have_one_key(net: Net) -> None:
+    one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
+    key, told = NodeKey.make(), {1: [], 2: []}  # type: ignore[var-annotated]
+    async with AsyncExitStack() as stack:
+        for node in (one, two):
+            keys = PeerKeys("twin", "pinned", key, store=KeptKeys())
+            await net.start(stack, node, keys=keys, on_conflict=told[node.info.epoch].append)
+        await eventually(lambda: told[1] and told[2])
+
+
+async def test_a_list_of_keys_may_have_two_for_a_name_while_one_is_replaced(net: Net) -> None:
+    old, new, a = NodeKey.make(), NodeKey.make(), NodeKey.make()
+    listed = {"a": (a.fingerprint,), "b": (new.fingerprint, old.fingerprint)}
+    hub = RecordingNode("a")
+    async with AsyncExitStack() as stack:
+        (mesh_a,) = await net.start(stack, hub, keys=PeerKeys("a", "allowed", a, allowed=listed))
+        for epoch, key in enumerate((old, new)):
+            async with AsyncExitStack() as life:
+                b = RecordingNode("b", epoch=epoch + 1)
+                await net.start(life, b, keys=PeerKeys("b", "allowed", key, allowed=listed))
+                await linked(hub, b)
+            await eventually(lambda: not hub.linked)
+        assert not mesh_a.counters.refused
+        other = RecordingNode("c")
+        (mesh_c,) = await net.start(stack, other, keys=PeerKeys("c", "pinned", NodeKey.make()))
+        await eventually(lambda: mesh_c.counters.refused.get("key"))
+        assert not hub.linked
+
+
+async def test_a_node_without_a_key_is_linked_until_its_name_has_one(net: Net) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    keys = PeerKeys("a", "pinned", NodeKey.make(), store=KeptKeys())
+    async with AsyncExitStack() as stack:
+        (mesh_a,) = await net.start(stack, a, keys=keys)
+        await net.start(stack, b)
+        await linked(a, b)
+        link = mesh_a.links.get("b")
+        assert link is not None
+        assert (link.identity.proof, link.identity.key) == (Proof.SECRET, None)
 
 
 async def test_a_frame_that_is_no_frame_is_counted_and_a_few_end_the_link(net: Net) -> None:
