@@ -1608,6 +1608,20 @@ MUTATIONS = (
         suite("mesh/links/test_session", "lose_frames"),
     ),
     Mutation(
+        "an_order_that_is_played_again_holds",
+        "mesh/links",
+        "<= _rank(held):\n                continue",
+        "== _rank(held):\n                continue",
+        suite("mesh/links/test_ejections", "played_again"),
+    ),
+    Mutation(
+        "orders_are_not_passed_on",
+        "mesh/links",
+        "        self._send(asyncio.get_running_loop().time())\n",
+        "",
+        suite("mesh/transport/test_contract", "ejected and memory"),
+    ),
+    Mutation(
         "a_signature_holds_on_every_link",
         "mesh/links",
         'return SIGNED + keyed_digest(self._root, side, b"cb-mesh-signed", 64)',

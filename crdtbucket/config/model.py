@@ -185,6 +185,9 @@ class MeshSection(Section):
     """private key (Ed25519, PEM) of this node; left out, that of `state_dir`, made when missing"""
     allowed_keys: Fingerprints | None = None
     """fingerprints of keys by the names of the nodes: a text for each, or a list"""
+    operator_keys: Addresses | None = None
+    """fingerprints of keys whose orders [eject nodes](security.md#ejecting-a-node) from the mesh: a
+    list, or text with commas"""
     gossip_interval: Seconds | None = None
     """time between two rounds to each peer"""
     partition_trust: Seconds | None = None

@@ -293,6 +293,15 @@ class Limiter:
         else:
             self._reload.change(config)
 
+    def order(self, order: str) -> bool:
+        """Takes an order that an operator has signed, and tells all nodes of the mesh: to eject a
+        node or a key, or to admit it again. False where it holds already. From any thread.
+
+        `order` is what `crdtbucket identity eject` makes. Raises `MeshError` for one that no key of
+        `operator_keys` has signed, one that is older than what holds, and where no mesh runs.
+        """
+        return self._node.order(order)
+
     @property
     def rollout(self) -> LiveRollout:
         """The roll-out of the newest version: its `state`, None without one, and the commands

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket.errors import NodeConflict
+from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.limiter.background import Service
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.stats import fleet_row, mesh_stats
@@ -113,6 +113,19 @@ class LocalNode:
         from crdtbucket.shared.leadership import Leadership
 
         return Leadership(self._table, file, make, self.tell_address, self._show)
+
+    def order(self, text: str) -> bool:
+        """Gives the mesh an operator's order; False where it holds already. Raises `MeshError`."""
+        from crdtbucket.mesh.links.ejections import EjectOrder
+
+        order = EjectOrder.from_text(text)
+        mesh = self.mesh
+        if mesh is None:
+            raise MeshError(
+                "this process has no mesh that runs, or another one speaks to the peers for it: "
+                "give the order to that one, or to another node"
+            )
+        return mesh.orders.order(order)
 
     def view(self) -> dict[str, Any] | None:
         """What the process that leads shows of the mesh to the others of its table.

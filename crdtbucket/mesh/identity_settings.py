@@ -18,6 +18,11 @@ _EXAMPLE = "such as eu-1: ed25519:4be1c9d7a30f5e2260b8f71c9a4d3e85"
 
 def identity_problems(mesh: MeshConfig) -> Iterator[Problem]:
     """Every wrong field, none for a mesh that knows its nodes by the secret alone."""
+    operators = mesh.operator_keys
+    for number, one in enumerate((operators,) if isinstance(operators, str) else operators):
+        if not isinstance(one, str) or _FINGERPRINT.fullmatch(one) is None:
+            fix = "write what `crdtbucket identity make` has printed"
+            yield _problem(f"operator_keys[{number}]", f"is {one!r}", fix)
     policy = mesh.identity
     if policy not in POLICIES:
         yield _problem(

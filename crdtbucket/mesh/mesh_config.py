@@ -69,6 +69,8 @@ class MeshConfig:
     """Private key (Ed25519, PEM) of this node; None: the one in `state_dir`, made when missing."""
     allowed_keys: Mapping[str, str | Sequence[str]] | None = field(default=None, hash=False)
     """Fingerprints of the keys by the names of the nodes, one or several for each."""
+    operator_keys: Sequence[str] = ()
+    """Fingerprints of the keys whose orders eject nodes and keys from the mesh."""
     gossip_interval: float = 0.1
     """Seconds between two rounds to a peer, 0.01 to 10."""
     partition_trust: float | None = None
@@ -90,7 +92,7 @@ class MeshConfig:
 
     def __post_init__(self) -> None:
         # Lists become tuples, so that a frozen value really is one.
-        for name in ("peers", "servers"):
+        for name in ("peers", "servers", "operator_keys"):
             if not isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.secret is not None and not isinstance(self.secret, (str, bytes)):

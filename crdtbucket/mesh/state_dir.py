@@ -32,6 +32,7 @@ class StateDir:
             self._dir / f"{stem}{suffix}" for suffix in (".lock", ".epoch", ".snapshot", ".rollout")
         )
         self._owed_path = self._dir / f"{stem}.owed"
+        self._orders_path = self._dir / f"{stem}.orders"
         self._key_path, self._pins_path = self._dir / f"{stem}.key", self._dir / f"{stem}.pins"
         self._lock: int | None = None
 
@@ -49,6 +50,11 @@ class StateDir:
     def pins_file(self) -> str:
         """The file of the keys that peers have shown."""
         return str(self._pins_path)
+
+    @property
+    def orders_file(self) -> str:
+        """The file of the orders of operators."""
+        return str(self._orders_path)
 
     def open(self) -> None:
         """Takes the name. Raises NodeConflict when a process on this host has it, MeshError when
@@ -102,12 +108,7 @@ class StateDir:
 
     def load_owed(self) -> bytes | None:
         """What the epoch before had still to send to the common store, or None."""
-        try:
-            return self._owed_path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise MeshError(f"{self._owed_path} cannot be read: {error.strerror}") from error
+        return _read(self._owed_path)
 
     def save_owed(self, data: bytes) -> None:
         """Replaces that."""
@@ -115,12 +116,7 @@ class StateDir:
 
     def load_rollout(self) -> bytes | None:
         """What is kept of a roll-out under way, or None."""
-        try:
-            return self._rollout_path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise MeshError(f"{self._rollout_path} cannot be read: {error.strerror}") from error
+        return _read(self._rollout_path)
 
     def save_rollout(self, data: bytes | None) -> None:
         """Replaces that; None: nothing is under way."""
@@ -171,16 +167,19 @@ class StateDir:
 
     def load_pins(self) -> bytes | None:
         """The keys of peers as they were saved last, or None."""
-        try:
-            return self._pins_path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise MeshError(f"{self._pins_path} cannot be read: {error.strerror}") from error
+        return _read(self._pins_path)
 
     def save_pins(self, data: bytes) -> None:
         """Replaces them."""
         self._write(self._pins_path, data)
+
+    def load_orders(self) -> bytes | None:
+        """The orders of operators as they were saved last, or None."""
+        return _read(self._orders_path)
+
+    def save_orders(self, data: bytes) -> None:
+        """Replaces them."""
+        self._write(self._orders_path, data)
 
     def close(self) -> None:
         """Gives the name back."""
@@ -217,3 +216,12 @@ class StateDir:
                 os.close(directory)
         except OSError as error:
             raise MeshError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MeshError(f"{path} cannot be read: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from click.testing import CliRunner
 
 from crdtbucket.cli.commands import cli
 from crdtbucket.errors import CrdtbucketError
+from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.state_dir import StateDir
+from tests.cli.fake_node import TOKEN, fake_node, run
+from tests.strong.redis_server import free_port
 
 FILE = """
 node: eu-1
@@ -63,6 +67,31 @@ def test_a_key_that_was_made_is_used_by_a_file(file: str, tmp_path: Path) -> Non
     assert "is there already: it is not replaced" in identity("make", str(path))
     assert identity("show", file) == f"eu-1: {made}"
     assert "cannot be written" in identity("make", str(tmp_path / "no folder" / "key"))
+
+
+async def test_an_order_is_given_to_every_node_and_one_that_is_gone_keeps_none_from_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ops.pem"
+    operator = identity("make", str(path))
+    gone = f"http://127.0.0.1:{free_port()}"
+    command = ["identity", "eject", "us-1", "--key", str(path), "--url", gone]
+    async with fake_node(POST_admin_order={"new": True}) as node:
+        done = await run(*command, "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 0
+        assert f"{node.url}: taken, and passed on" in done.output
+        assert f"{gone} is not reachable" in done.output
+        later = str(2**62)  # the time of this machine may go back meanwhile
+        back = ["identity", "readmit", *command[2:-1], node.url, "--json", "--counter", later]
+        done = await run(*back, CRDTBUCKET_TOKEN=TOKEN)
+        assert json.loads(done.output) == {node.url: "taken, and passed on"}
+        sent = [EjectOrder.from_text(body["order"]) for _, body in node.calls]
+    assert [(one.subject, one.ejected) for one in sent] == [("us-1", True), ("us-1", False)]
+    orders = Ejections([operator], "mesh")
+    for one in sent:
+        assert orders.take(one)
+    done = await run(*command, CRDTBUCKET_TOKEN=TOKEN)
+    assert done.exit_code == 2
 
 
 def test_a_file_without_keys_or_a_name_says_what_is_missing(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ class KeptKeys:
 
     key_file = "the key in memory"
     pins_file = "the pins in memory"
+    orders_file = "the orders in memory"
 
     def __init__(self, pins: bytes | None = None) -> None:
         self.key: bytes | None = None
         self.pins = pins
+        self.orders: bytes | None = None
         self.full = False
         """Whether nothing can be saved."""
 
@@ -31,3 +33,11 @@ class KeptKeys:
         if self.full:
             raise MeshError("the disk is full")
         self.pins = data
+
+    def load_orders(self) -> bytes | None:
+        return self.orders
+
+    def save_orders(self, data: bytes) -> None:
+        if self.full:
+            raise MeshError("the disk is full")
+        self.orders = data

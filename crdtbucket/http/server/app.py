@@ -45,7 +45,7 @@ class Api:
         self.metrics = ServerMetrics(self.connections, self.calls)
         self.registry.register(self.metrics)
         self.views = Views(limiter, self.calls, self.registry, self.metrics, siblings)
-        self.admin = Admin(limiter, self.views, settings)
+        self.admin = Admin(limiter, self.views, settings, siblings)
         self.routes: list[Route] = [
             *self.calls.routes(),
             *forward_auth.routes(),

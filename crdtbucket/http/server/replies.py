@@ -180,6 +180,9 @@ class IdentityInfo(Reply):
 
     policy: Literal["off", "pinned", "allowed", "certificate"]
     fingerprint: str | None = None
+    ejected: Annotated[
+        list[str], Field(description="Names of nodes and fingerprints of keys, at most 32.")
+    ] = []
 
 
 class PeersReply(Reply):
@@ -246,6 +249,12 @@ class ResetReply(Reply):
     limit: int
 
 
+class OrderReply(Reply):
+    """An order holds."""
+
+    new: Annotated[bool, Field(description="False: it held here already.")]
+
+
 class ReloadReply(Reply):
     """What is in force now."""
 
@@ -287,6 +296,7 @@ __all__ = [
     "IdentityInfo",
     "OldAndNewCounts",
     "OneOfManyReply",
+    "OrderReply",
     "OwnConfigInfo",
     "PeerInfo",
     "PeersReply",

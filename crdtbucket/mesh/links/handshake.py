@@ -32,6 +32,7 @@ _FROM_PEER = {
     Reason.DUPLICATE: "it is linked already",
     Reason.CONFLICT: "another process with this node's name is in the mesh",
     Reason.NAME: "this node writes where another name does",
+    Reason.EJECTED: "an operator has ejected this node, or its key, from the mesh",
     Reason.KEY: "it knows another key by this node's name, or none of this node's: see its log",
     Reason.BUSY: "it has as many peers as its mesh.max_peers allows, or its log says what is full",
 }

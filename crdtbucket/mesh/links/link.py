@@ -56,12 +56,12 @@ class Link:
         first."""
         self._sender = asyncio.create_task(self._send(accept), name=f"sender {self.peer.name}")
 
-    def offer(self, frame: bytes) -> None:
+    def offer(self, frame: bytes, kind: Kind = Kind.FRAME) -> None:
         """Queue a frame; the oldest ones give way when the peer does not keep up."""
         if self._closing:
             self._counters.frames_dropped += 1
             return
-        self._queue.append((Kind.FRAME, frame))
+        self._queue.append((kind, frame))
         self._queued_bytes += len(frame)
         while len(self._queue) > MAX_QUEUED_FRAMES or self._queued_bytes > MAX_QUEUED_BYTES:
             _, dropped = self._queue.popleft()
@@ -78,8 +78,13 @@ class Link:
         since = self._sending_since
         return 0.0 if since is None else self._loop.time() - since
 
-    async def run(self, on_frame: Callable[[Link, bytes], None]) -> None:
-        """Hand every frame to `on_frame` until the link ends; `ended_because` then says why.
+    async def run(
+        self,
+        on_frame: Callable[[Link, bytes], None],
+        on_orders: Callable[[Link, bytes], None] | None = None,
+    ) -> None:
+        """Hand every frame to `on_frame` until the link ends; `ended_because` then says why. Orders
+        that the peer passes on go to `on_orders`.
 
         Raises `WireError` when the stream itself can no longer be trusted.
         """
@@ -99,6 +104,8 @@ class Link:
             self._counters.bytes_in += len(data)
             if kind == Kind.FRAME:
                 on_frame(self, body)
+            elif kind == Kind.ORDERS and on_orders is not None:
+                on_orders(self, body)
             elif kind == Kind.BYE:
                 self._lost(by_peer=True)
                 self.ended_because = f"the peer says {describe_bye(body)}"

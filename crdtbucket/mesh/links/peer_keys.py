@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.ejections import Ejections, OrderStore
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of, load_cryptography
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.session import HandshakeError, Reason
@@ -21,12 +22,14 @@ from crdtbucket.mesh.node_info import NodeInfo
 
 KEYED = ("pinned", "allowed")
 """The policies by which a node has a key of its own."""
+MAX_SHOWN = 32
+"""Subjects that stats list as ejected."""
 MAX_PINS = 1024
 """Names of nodes whose keys are pinned; whoever comes beyond them is admitted by the secret."""
 
 
-class KeyStore(Protocol):
-    """Where a node keeps its key, and those of others."""
+class KeyStore(OrderStore, Protocol):
+    """Where a node keeps its key, those of others, and orders about them."""
 
     @property
     def key_file(self) -> str:
@@ -66,9 +69,12 @@ class PeerKeys:
         *,
         allowed: Mapping[str, tuple[str, ...]] | None = None,
         store: KeyStore | None = None,
+        ejections: Ejections | None = None,
     ) -> None:
         """`name`, `own`: of this node. `allowed`: fingerprints by name. `store` keeps what is
-        pinned. Raises `MeshError` when that is damaged."""
+        pinned. `ejections`: who is refused whatever it shows. Raises `MeshError` when what is
+        pinned is damaged."""
+        self.ejections = Ejections() if ejections is None else ejections
         self.policy = policy
         self.own = own
         self._name = name
@@ -80,14 +86,20 @@ class PeerKeys:
         if policy == "pinned" and store is not None:
             self._pins = _read_pins(store.load_pins(), store.pins_file)
 
-    def described(self) -> dict[str, str | None]:
-        """The policy, and the fingerprint of this node's key."""
-        fingerprint = None if self.own is None else self.own.fingerprint
-        return {"policy": self.policy, "fingerprint": fingerprint}
+    def described(self) -> dict[str, Any]:
+        """The policy, the fingerprint of this node's key, and who is ejected."""
+        return {
+            "policy": self.policy,
+            "fingerprint": None if self.own is None else self.own.fingerprint,
+            "ejected": self.ejections.ejected[:MAX_SHOWN],
+        }
 
     def check(self, peer: NodeInfo, key: bytes | None, channel: Channel) -> None:
         """Raises `HandshakeError` for a peer that shows another key than belongs to its name. Who
         passes has still to sign with it."""
+        order = self.ejections.of(peer.name, key)
+        if order is not None:
+            raise HandshakeError(Reason.EJECTED, order.in_words(), peer)
         if self.policy == "certificate":
             names = channel.certified_names
             if peer.name not in names:
@@ -158,7 +170,7 @@ class PeerKeys:
 def load_for(config: MeshConfig) -> None:
     """Imports now what the keys of this configuration need: whoever follows a process that has
     ended has no time for it. Raises `MeshError` for what is not installed."""
-    if config.identity in KEYED:
+    if config.identity in KEYED or config.operator_keys:
         load_cryptography()
 
 
@@ -167,8 +179,9 @@ def peer_keys_of(config: MeshConfig, name: str, store: KeyStore | None) -> PeerK
 
     Raises `MeshError` for a key that cannot be used, and for what is missing.
     """
+    ejections = Ejections(config.operator_keys, config.mesh_name, store)
     if config.identity not in KEYED:
-        return PeerKeys(name, config.identity)
+        return PeerKeys(name, config.identity, ejections=ejections)
     own = own_key(config, name, store)
     allowed = _allowed(config)
     if config.identity == "allowed" and own.fingerprint not in allowed.get(name, ()):
@@ -176,7 +189,7 @@ def peer_keys_of(config: MeshConfig, name: str, store: KeyStore | None) -> PeerK
             f"mesh.allowed_keys does not list the key of this node, so no other would link with "
             f"it: add {own.fingerprint} for {name!r}, on every node"
         )
-    return PeerKeys(name, config.identity, own, allowed=allowed, store=store)
+    return PeerKeys(name, config.identity, own, allowed=allowed, store=store, ejections=ejections)
 
 
 def observer_keys(config: MeshConfig) -> PeerKeys:

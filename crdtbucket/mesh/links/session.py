@@ -42,6 +42,7 @@ class Kind(enum.IntEnum):
     PROVE = 1
     ACCEPT = 2
     BYE = 3
+    ORDERS = 4
 
 
 class Reason(enum.IntEnum):
@@ -61,6 +62,7 @@ class Reason(enum.IntEnum):
     HANDOVER = 11
     NAME = 12
     KEY = 13
+    EJECTED = 14
 
 
 # Reasons that are a normal part of two nodes finding each other.

@@ -23,6 +23,7 @@ from crdtbucket.mesh.links.hello import NONCE_BYTES
 from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
+from crdtbucket.mesh.links.order_spread import OrderSpread
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.peer_keys import PeerKeys
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
@@ -74,6 +75,9 @@ class MeshNetwork:
         self.peer_keys = PeerKeys(node.info.name) if peer_keys is None else peer_keys
         self.address = ""
         """The address that others dial, once started; ":port" when only they can see the host."""
+        self._tasks = BackgroundTasks()
+        self.orders = OrderSpread(self.peer_keys.ejections, self.links, self._tasks)
+        """Orders of operators, for all nodes of the mesh."""
         self._node = node
         self._config = config
         self._clock = clock_ns
@@ -84,7 +88,6 @@ class MeshNetwork:
         self._name_is_used = False
         self._carrier = carrier_of(config) if carrier is None else carrier
         self._observers: set[Link] = set()
-        self._tasks = BackgroundTasks()
         self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)
         self._running = False
 
@@ -99,6 +102,7 @@ class MeshNetwork:
         self.address = self._transport.address
         self._running = True
         self._driver.start()
+        self.orders.start()
         self._tasks.spawn(self._watch())
         LOG.info("node %s can be found at %s", self._node.info.name, self.address)
 
@@ -187,6 +191,7 @@ class MeshNetwork:
         self.links.put(link)
         link.start(accept=None if dialed else shake.proof())
         self.counters.connections += 1
+        self.orders.greet(link)
         LOG.info("linked with %s (region %r) at %s", peer.name, peer.region, peer.address or "?")
         self._driver.schedule()
         return link
@@ -236,7 +241,10 @@ class MeshNetwork:
         """Run a link until it ends; whatever a peer does, nothing is raised."""
         name = link.peer.name
         try:
-            await link.run(self._observed if link in self._observers else self._heard)
+            if link in self._observers:
+                await link.run(self._observed)
+            else:
+                await link.run(self._heard, self._ordered)
         except WireError as error:
             self.refusals.add("seal", f"closing the link with {name}: {error}")
             link.abort(str(error))
@@ -263,13 +271,22 @@ class MeshNetwork:
         try:
             answers = self._node.receive(name, frame, self._clock())
         except WireError as error:
-            link.bad_frames += 1
-            self.refusals.add("frame", f"refused a frame of {name}: {error}")
-            if link.bad_frames >= BAD_FRAMES:
-                self._tasks.spawn(link.close(Reason.BAD_FRAMES, f"{BAD_FRAMES} bad frames"))
+            self._bad_frame(link, error)
             return
         self._dispatch(answers)
         self._driver.schedule()
+
+    def _bad_frame(self, link: Link, error: WireError) -> None:
+        link.bad_frames += 1
+        self.refusals.add("frame", f"refused a frame of {link.peer.name}: {error}")
+        if link.bad_frames >= BAD_FRAMES:
+            self._tasks.spawn(link.close(Reason.BAD_FRAMES, f"{BAD_FRAMES} bad frames"))
+
+    def _ordered(self, link: Link, data: bytes) -> None:
+        try:
+            self.orders.heard(data)
+        except WireError as error:
+            self._bad_frame(link, error)
 
     def _observed(self, link: Link, frame: bytes) -> None:
         try:
@@ -298,6 +315,7 @@ class MeshNetwork:
             for link in self._observers:
                 if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
                     link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
+            self.orders.look()
             if self._running:
                 self._transport.aim([one for one in self._node.known_addresses() if one])
             await asyncio.sleep(WATCH_S)

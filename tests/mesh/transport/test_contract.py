@@ -7,14 +7,16 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 
+import msgpack
 import pytest
 
 from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh.engines.engine_transport import EngineTransport
+from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.peer_identity import Proof
 from crdtbucket.mesh.links.peer_keys import PeerKeys
-from crdtbucket.mesh.links.session import MAX_FRAME
+from crdtbucket.mesh.links.session import MAX_FRAME, Kind
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.engines.memory_engine import Broker, MemoryEngine
@@ -293,6 +295,53 @@ async def test_a_node_without_a_key_is_linked_until_its_name_has_one(net: Net) -
         link = mesh_a.links.get("b")
         assert link is not None
         assert (link.identity.proof, link.identity.key) == (Proof.SECRET, None)
+
+
+async def test_who_is_ejected_at_one_node_is_refused_by_all_until_it_is_admitted(net: Net) -> None:
+    operator = NodeKey.make()
+    nodes = [RecordingNode(name) for name in "abc"]
+    a, b, c = nodes
+    kept = [KeptKeys() for _ in nodes]
+
+    def keys(name: str, store: KeptKeys) -> PeerKeys:
+        return PeerKeys(name, ejections=Ejections([operator.fingerprint], "mesh", store))
+
+    async with AsyncExitStack() as stack:
+        mesh_a, *_ = [
+            (await net.start(stack, node, keys=keys(node.info.name, store)))[0]
+            for node, store in zip(nodes, kept, strict=True)
+        ]
+        await linked(*nodes)
+        order = EjectOrder.sign(operator, "mesh", "c", 1, ejected=True)
+        assert mesh_a.orders.order(order)
+        await eventually(lambda: not c.linked and kept[1].orders)
+        await eventually(lambda: a.linked.keys() == {"b"} and b.linked.keys() == {"a"})
+        again = RecordingNode("c", epoch=2)
+        async with AsyncExitStack() as visit:
+            (mesh,) = await net.start(visit, again, keys=PeerKeys("c"))
+            await eventually(lambda: mesh.counters.refused.get("ejected"))
+            assert not again.linked
+        readmitted = EjectOrder.sign(operator, "mesh", "c", 2, ejected=False)
+        assert await asyncio.to_thread(mesh_a.orders.order, readmitted)
+        await linked(*nodes)
+        await eventually(lambda: len({store.orders for store in kept}) == 1)  # c was told, too
+
+
+async def test_a_forged_order_is_a_bad_frame(net: Net) -> None:
+    operator = NodeKey.make()
+    a, b = RecordingNode("a"), RecordingNode("b")
+    ejections = Ejections([operator.fingerprint], "mesh")
+    async with AsyncExitStack() as stack:
+        (mesh_a,) = await net.start(stack, a, keys=PeerKeys("a", ejections=ejections))
+        (mesh_b,) = await net.start(stack, b)
+        await linked(a, b)
+        link = mesh_b.links.get("a")
+        assert link is not None
+        forged = EjectOrder.sign(NodeKey.make(), "mesh", "a", 1, ejected=True)
+        row = (*forged.row()[:3], operator.public, forged.signature)
+        link.offer(msgpack.packb([row]), Kind.ORDERS)
+        await eventually(lambda: mesh_a.counters.refused.get("frame"))
+        assert not ejections.ejected
 
 
 async def test_a_frame_that_is_no_frame_is_counted_and_a_few_end_the_link(net: Net) -> None:
