@@ -15,4 +15,6 @@ USER 10001:10001
 EXPOSE 7980 7946
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7980/healthz', timeout=2)"]
 ENTRYPOINT ["crdtbucket"]
-CMD ["serve", "--config=/etc/crdtbucket/crdtbucket.yaml", "--listen=0.0.0.0:7980"]
+# Who reaches the container decides who takes tokens: publish the port to this host only, or give --token-file,
+# --tls-cert and --tls-key in place of --insecure.
+CMD ["serve", "--config=/etc/crdtbucket/crdtbucket.yaml", "--listen=0.0.0.0:7980", "--insecure"]

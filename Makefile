@@ -4,6 +4,7 @@
 #                nginx, when they are missing and nobody's password is needed; without one its tests are skipped)
 #   make check   all the other tests, and bugs planted in the code, which the tests must find
 #                (ONE_IN=4 plants a quarter of them)
+#   make busy    the tests of real processes ten times, beside loops that keep every processor busy (RUNS=n)
 #   make bench   speed, memory and accuracy against the other limiters: a short pass, under 5 minutes
 #   make bench-report  the same properly, and docs/benchmarks.md from it (half an hour; NAMES="take merge")
 #   make bench-page    docs/benchmarks.md again, from the results that are kept
@@ -23,6 +24,7 @@
 PYTHON ?= python3
 SEEDS ?= 1000000
 SECONDS ?= 300
+RUNS ?= 10
 KILLS ?= 2000
 CALLS ?= 100000
 DOC_SEEDS ?= 5
@@ -49,7 +51,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench bench-report bench-page soak chaos fuzz docs docs-architecture docs-figures \
+.PHONY: help demo test check busy bench bench-report bench-page soak chaos fuzz docs docs-architecture docs-figures \
   docs-scaling lint types format redis nats promtool nginx wrk clang clean
 
 help:
@@ -64,6 +66,9 @@ test: $(STAMPS)/dev redis nats promtool nginx
 check: $(STAMPS)/dev redis nats promtool wrk
 	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
 	$(PYTEST) -m slow
+
+busy: $(STAMPS)/dev redis nats promtool nginx
+	$(BIN)/python -m tests.busy --runs $(RUNS)
 
 bench: $(STAMPS)/bench wrk
 	$(BIN)/python -m benchmarks --quick

@@ -34,6 +34,20 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "calls_ask_for_no_token",
+        "http",
+        'self._require(request, "the token", self._call + self._admin)',
+        "pass",
+        suite("http/server/test_tokens", "calls_ask"),
+    ),
+    Mutation(
+        "half_a_changed_certificate_is_used",
+        "http",
+        "                self._load(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))\n",
+        "",
+        suite("http/server/test_secure_connection", "changed_files"),
+    ),
+    Mutation(
         "an_older_copy_stays",
         "testing",
         "arriving += [(end, dice.choice(before)), (end + lag, version)]",

@@ -11,6 +11,8 @@ import pytest
 from tests.second_chance import MOST, may_run_again
 
 ROOT = Path(__file__).parents[1]
+# The others cost each of the five processes of a run more than its tests do.
+ONLY_XDIST = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
 CONFTEST = """
 from tests.second_chance import SecondChance
 
@@ -40,7 +42,7 @@ def run(folder: Path, more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        env={"PYTHONPATH": str(ROOT), "PATH": "", **ONLY_XDIST},
         capture_output=True,
         text=True,
         check=False,

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from crdtbucket.cli.node_options import admin_options, token_of
+from crdtbucket.cli.node_options import token_of, token_options
 from crdtbucket.cli.options import FiniteRange
 from crdtbucket.cli.screen import printable
 
@@ -36,7 +36,7 @@ Checks = list[dict[str, str]]
     "--timeout", type=FiniteRange(0.05, 60), default=3.0, show_default=True,
     help="How long each step may take, seconds.",
 )  # fmt: skip
-@admin_options
+@token_options
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def doctor(
     file: str | None,

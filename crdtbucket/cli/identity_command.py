@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from crdtbucket.cli.node_options import admin_options, nodes_options, token_of
+from crdtbucket.cli.node_options import nodes_options, token_of, token_options
 
 TAKEN = ("taken, and passed on", "held already")
 
@@ -90,7 +90,7 @@ _order_options = (
         "--counter", type=click.IntRange(1, 2**63 - 1), default=None,
         help="Above that of every earlier order about the subject [default: the time in ms].",
     ),
-    admin_options,
+    token_options,
     nodes_options,
 )  # fmt: skip
 

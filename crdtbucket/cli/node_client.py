@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import ssl
@@ -32,6 +33,10 @@ class Unreachable(NodeError):
     """There was no answer at all."""
 
 
+class AdminOff(NodeError):
+    """The node was started without an admin side."""
+
+
 class NodeClient:
     """One node's HTTP API. `async with` it; every call raises `NodeError`."""
 
@@ -39,7 +44,8 @@ class NodeClient:
         """url: such as `http://127.0.0.1:7980`, where a path comes before each path of the API, or
         `unix:/path` of a socket.
 
-        token: of the admin side. timeout: seconds of a whole call, connecting included.
+        token: of the admin side, or the one for calls. timeout: seconds of a whole call,
+        connecting included.
         """
         self.url = base_url(url)
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -89,9 +95,11 @@ class NodeClient:
         return await self._call("POST", "admin/order", {"order": order})
 
     async def status(self) -> dict[str, Any]:
-        """What the node says of itself and of its peers; without a token what is public of that."""
+        """What the node says of itself and of its peers; without a token, or where the node has no
+        admin side, what `/v1/` says of that."""
         if self._headers:
-            return await self._call("GET", "admin/status")
+            with contextlib.suppress(AdminOff):
+                return await self._call("GET", "admin/status")
         ready = await self._call("GET", "readyz", wanted=(200, 503))
         peers = await self._call("GET", "v1/peers")
         return {**peers, **await self.buckets(), "ready": ready.get("status") == "ok"}
@@ -125,12 +133,13 @@ class NodeClient:
         except (ValueError, RecursionError):
             answer = None
         if status == 401:
-            raise NodeError(f"{self.url} {self._token_fault()}")
+            raise NodeError(f"{self.url} {self._token_fault(path)}")
         if status in wanted and isinstance(answer, dict):
             return answer
         problem = _problem(answer)
         if problem:
-            raise NodeError(f"{self.url}: {problem}")
+            kind = AdminOff if status == 403 and path.startswith("admin/") else NodeError
+            raise kind(f"{self.url}: {problem}")
         raise NodeError(
             f"{self.url} answers {method} /{path.partition('?')[0]} with status {status}"
             f"{'' if isinstance(answer, dict) else ' and no JSON object'}: "
@@ -162,10 +171,11 @@ class NodeClient:
             raise NodeError(f"{self.url}: its answer is longer than {MAX_ANSWER >> 20} MiB")
         return response.status, content
 
-    def _token_fault(self) -> str:
+    def _token_fault(self, path: str) -> str:
+        wanted = "the admin token" if path.startswith("admin/") else "a token"
         if self._headers:
-            return "refuses this token: give the one that the server was started with"
-        return "wants the admin token: give --token-file, or set CRDTBUCKET_TOKEN"
+            return f"refuses this token: {wanted} that the server was started with is needed"
+        return f"wants {wanted}: give --token-file, or set CRDTBUCKET_TOKEN"
 
 
 def base_url(text: str) -> str:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from crdtbucket.cli.options import FiniteRange
+from crdtbucket.cli.options import FiniteRange, gathered
+
+if TYPE_CHECKING:
+    from crdtbucket.cli.node_client import NodeClient
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 URL = "http://127.0.0.1:7980"
 TOKEN = "CRDTBUCKET_TOKEN"
 
-token_options = (
+_TOKEN_OPTIONS = (
     click.option(
         "--token-file", type=click.Path(exists=True, dir_okay=False), default=None,
-        help=f"File with the admin token [default: the environment's {TOKEN}].",
+        help=f"File with the token to show [default: the environment's {TOKEN}].",
     ),
     click.option(
         "--token", metavar="TEXT", default=None,
-        help="The admin token itself. Other users of this machine see it in the list of "
+        help="The token itself. Other users of this machine see it in the list of "
         f"processes: prefer --token-file or {TOKEN}.",
     ),
 )  # fmt: skip
@@ -40,11 +44,30 @@ def _timeout_and_json(command: F) -> F:
     return command
 
 
+@dataclass(frozen=True)
+class NodeOptions:
+    """What `node_options` were given."""
+
+    url: str
+    timeout: float
+    token_file: str | None
+    token: str | None = field(repr=False)
+
+    def client(self) -> NodeClient:
+        """A client of the node."""
+        from crdtbucket.cli.node_client import NodeClient  # aiohttp: for those who use it
+
+        return NodeClient(self.url, token_of(self.token_file, self.token), timeout=self.timeout)
+
+
 def node_options(command: F) -> F:
-    """Where the node is, and the form of the output."""
-    return click.option(
+    """Where the node is, and a token, which the command gets as one `node`; and the form of the
+    output."""
+    command = _timeout_and_json(gathered(NodeOptions, "node")(command))
+    command = click.option(
         "--url", metavar="URL", default=URL, show_default=True, help="Where the node serves."
-    )(_timeout_and_json(command))
+    )(command)
+    return token_options(command)
 
 
 def nodes_options(command: F) -> F:
@@ -55,9 +78,9 @@ def nodes_options(command: F) -> F:
     )(_timeout_and_json(command))  # fmt: skip
 
 
-def admin_options(command: F) -> F:
-    """The admin token, of one of its three sources."""
-    for option in reversed(token_options):
+def token_options(command: F) -> F:
+    """A token, of one of its three sources."""
+    for option in reversed(_TOKEN_OPTIONS):
         command = option(command)
     return command
 
@@ -83,4 +106,4 @@ def token_of(token_file: str | None, token: str | None) -> str | None:
     return token
 
 
-__all__ = ["TOKEN", "admin_options", "node_options", "nodes_options", "token_of"]
+__all__ = ["TOKEN", "NodeOptions", "node_options", "nodes_options", "token_of", "token_options"]

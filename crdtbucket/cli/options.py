@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -29,8 +31,83 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+def gathered(kind: type, name: str) -> Callable[[F], F]:
+    """Passes the options that are named like the fields of a dataclass as one object of it."""
+
+    def decorated(command: F) -> F:
+        @functools.wraps(command)
+        def called(**given: Any) -> Any:
+            parts = {field.name: given.pop(field.name) for field in dataclasses.fields(kind)}
+            return command(**{name: kind(**parts)}, **given)
+
+        return called  # type: ignore[return-value] # click calls by keywords alone
+
+    return decorated
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What `mesh_options` were given."""
+
+    regions: int
+    lag: float
+    jitter: float
+    gossip: float
+    capacity: int | None
+    rate: int | None
+    config: str | None
+    bucket: str | None
+    rules: str | None
+    seed: int
+    seeds: int
+    jobs: int
+    json_: bool
+
+    def settings(self) -> list[Settings]:
+        """Those of each seed."""
+        spec = self._spec()
+        return [
+            Settings.of_bucket(
+                spec,
+                regions=self.regions,
+                lag_ns=round(self.lag * NS),
+                jitter=self.jitter,
+                gossip_ns=round(self.gossip * NS),
+                seed=self.seed + k,
+            )
+            for k in range(self.seeds)
+        ]
+
+    def chosen(self, default: tuple[str, ...] = COMPARED) -> tuple[str, ...]:
+        """The names of the rules."""
+        if self.rules is None:
+            return default
+        names = [name.strip() for name in self.rules.split(",") if name.strip()]
+        if not names:
+            raise SimulationError(f"--rules names none of {', '.join(RULES)}")
+        return check_rules(names)
+
+    def _spec(self) -> BucketSpec:
+        # `--capacity` and `--rate` overrule the file.
+        if self.config is None:
+            if self.bucket is not None:
+                raise SimulationError("--bucket names a bucket of a file: give --config as well")
+            return BucketSpec("simulated", self.capacity or CAPACITY, self.rate or RATE)
+        spec = _bucket_in_file(self.config, self.bucket)
+        if self.capacity is None and self.rate is None:
+            return spec
+        return BucketSpec(
+            spec.name,
+            self.capacity or spec.capacity,
+            self.rate or spec.refill_rate,
+            "1s" if self.rate else spec.refill_interval,
+        )
+
+
 def mesh_options(command: F) -> F:
-    """Regions, network, bucket, rules, seeds, processes and the form of the output."""
+    """Regions, network, bucket, rules, seeds, processes and the form of the output, which the
+    command gets as one `runs`."""
+    command = gathered(RunOptions, "runs")(command)
     for option in reversed(
         (
             click.option("--regions", type=click.IntRange(1, 64), default=5, show_default=True),
@@ -77,45 +154,6 @@ def mesh_options(command: F) -> F:
     ):  # fmt: skip
         command = option(command)
     return command
-
-
-def settings_of(
-    regions: int, lag: float, jitter: float, gossip: float, spec: BucketSpec, seed: int
-) -> Settings:
-    """The settings that the options stand for."""
-    return Settings.of_bucket(
-        spec, regions=regions, lag_ns=round(lag * NS), jitter=jitter,
-        gossip_ns=round(gossip * NS), seed=seed,
-    )  # fmt: skip
-
-
-def rules_of(text: str | None, default: tuple[str, ...] = COMPARED) -> tuple[str, ...]:
-    """Names of rules, from text with commas."""
-    if text is None:
-        return default
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise SimulationError(f"--rules names none of {', '.join(RULES)}")
-    return check_rules(names)
-
-
-def bucket_of(
-    config: str | None, bucket: str | None, capacity: int | None, rate: int | None
-) -> BucketSpec:
-    """The bucket by options or out of a file. `--capacity` and `--rate` overrule the file."""
-    if config is None:
-        if bucket is not None:
-            raise SimulationError("--bucket names a bucket of a file: give --config as well")
-        return BucketSpec("simulated", capacity or CAPACITY, rate or RATE)
-    spec = _bucket_in_file(config, bucket)
-    if capacity is None and rate is None:
-        return spec
-    return BucketSpec(
-        spec.name,
-        capacity or spec.capacity,
-        rate or spec.refill_rate,
-        "1s" if rate else spec.refill_interval,
-    )
 
 
 def _bucket_in_file(path: str, name: str | None) -> BucketSpec:

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import click
 
-from crdtbucket.cli.options import (
-    FiniteRange,
-    bucket_of,
-    mesh_options,
-    rules_of,
-    settings_of,
-)
+from crdtbucket.cli.options import FiniteRange, RunOptions, mesh_options
 from crdtbucket.cli.simulated_runs import run_and_print
 from crdtbucket.simulator.batch import AnyJob, ReplayJob
 from crdtbucket.simulator.simulation_errors import SimulationError
@@ -24,34 +18,16 @@ from crdtbucket.simulator.trace import read_trace
     "--speed", type=FiniteRange(0, min_open=True), default=1.0, show_default=True,
     help="How many times as fast as it happened.",
 )  # fmt: skip
-def replay(
-    trace: str,
-    regions: int,
-    lag: float,
-    jitter: float,
-    gossip: float,
-    capacity: int | None,
-    rate: int | None,
-    config: str | None,
-    bucket: str | None,
-    rules: str | None,
-    seed: int,
-    seeds: int,
-    jobs: int,
-    json_: bool,
-    speed: float,
-) -> None:
+def replay(trace: str, runs: RunOptions, speed: float) -> None:
     """Replay TRACE, a CSV file with the columns TIMESTAMP,ContextTokens,GeneratedTokens.
 
     A call costs the sum of its tokens. Calls are spread over the regions by the seed; every rule
     gets the same. The bucket comes from --capacity and --rate, or from --config.
     """
-    if config is None and (capacity is None or rate is None):
+    if runs.config is None and (runs.capacity is None or runs.rate is None):
         raise SimulationError("a replay needs --capacity and --rate, or --config")
-    spec = bucket_of(config, bucket, capacity, rate)
-    chosen, calls = rules_of(rules), read_trace(trace)
-    settings = [settings_of(regions, lag, jitter, gossip, spec, seed + k) for k in range(seeds)]
+    settings, chosen, calls = runs.settings(), runs.chosen(), read_trace(trace)
     work: list[AnyJob] = [
         ReplayJob(calls, rule, each, speed) for rule in chosen for each in settings
     ]
-    run_and_print(work, jobs, json_)
+    run_and_print(work, runs.jobs, runs.json_)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from crdtbucket.cli.node_options import admin_options, node_options, token_of
+from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.screen import printable, seconds
 
 STOPPED = 1
@@ -21,16 +21,8 @@ NONE = "no version is being rolled out"
 @click.argument(
     "action", type=click.Choice(["status", "advance", "halt", "rollback"]), default="status"
 )
-@admin_options
 @node_options
-def rollout(
-    action: str,
-    url: str,
-    timeout: float,
-    json_: bool,
-    token_file: str | None,
-    token: str | None,
-) -> None:
+def rollout(action: str, node: NodeOptions, json_: bool) -> None:
     """Show how far the newest version of a node is (status), or move it.
 
     advance: to the next stage, after a halt as well. halt: leave it as it is. rollback: put the
@@ -38,15 +30,12 @@ def rollout(
     writes a line to its audit log. Needs the admin token. Exit status of status: 0, or 1 when it
     is halted or was rolled back; of the others 0; 2 for an error.
     """
-    from crdtbucket.cli.node_client import NodeClient  # aiohttp: for those who use it
-
-    secret = token_of(token_file, token)
 
     async def run() -> Any:
-        async with NodeClient(url, secret, timeout=timeout) as node:
+        async with node.client() as asked:
             if action == "status":
-                return (await node.status()).get("rollout")
-            return await node.rollout(action)
+                return (await asked.status()).get("rollout")
+            return await asked.rollout(action)
 
     answer = asyncio.run(run())
     if json_:

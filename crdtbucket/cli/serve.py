@@ -13,6 +13,7 @@ from crdtbucket.errors import CrdtbucketError
 
 DEFAULT_LISTEN = "127.0.0.1:7980"
 MAX_TOKEN_BYTES = 4_096
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -32,8 +33,28 @@ MAX_TOKEN_BYTES = 4_096
     "times. Without: the addresses listened on, and localhost.",
 )  # fmt: skip
 @click.option(
-    "--admin-token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=None, help="A file with the token that /admin/ asks for; without it that is off.",
+    "--token-file",
+    type=FILE,
+    default=None,
+    help="A file with the token that /v1/ asks for; without it that is open.",
+)
+@click.option(
+    "--admin-token-file",
+    type=FILE,
+    default=None,
+    help="A file with the token that /admin/ asks for; without it that is off.",
+)
+@click.option(
+    "--tls-cert",
+    type=FILE,
+    default=None,
+    help="PEM file of the certificate, with which TCP addresses are served by TLS. A changed file "
+    "comes into use by itself.",
+)
+@click.option("--tls-key", type=FILE, default=None, help="PEM file of its key, not encrypted.")
+@click.option(
+    "--insecure", is_flag=True,
+    help="Listen where other hosts reach it without a token or without TLS, too.",
 )  # fmt: skip
 @click.option("--legacy-fields", is_flag=True, help="Answer with X-RateLimit-* too.")
 @click.option(
@@ -70,7 +91,11 @@ def serve(
     region: str | None,
     listen: tuple[str, ...],
     allow_host: tuple[str, ...],
+    token_file: Path | None,
     admin_token_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    insecure: bool,
     legacy_fields: bool,
     fallback_503: bool,
     retry_jitter: float,
@@ -101,7 +126,11 @@ def serve(
     settings = ServeSettings(
         listen=listen,
         allowed_hosts=allow_host,
-        admin_token=None if admin_token_file is None else _token(admin_token_file),
+        token=_token("token", token_file),
+        admin_token=_token("admin token", admin_token_file),
+        tls_cert=None if tls_cert is None else str(tls_cert),
+        tls_key=None if tls_key is None else str(tls_key),
+        insecure=insecure,
         config=str(path),
         legacy_fields=legacy_fields,
         fallback_503=fallback_503,
@@ -122,14 +151,14 @@ def serve(
     run_loop(run(SidecarServer(limiter, settings), limiter))
 
 
-def _token(path: Path) -> str:
+def _token(named: str, path: Path | None) -> str | None:
+    if path is None:
+        return None
     try:
         with path.open("rb") as file:
             text = file.read(MAX_TOKEN_BYTES).decode("ascii").strip()
     except OSError as error:
-        raise CrdtbucketError(
-            f"{path}: the admin token cannot be read: {error.strerror}"
-        ) from error
+        raise CrdtbucketError(f"{path}: the {named} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CrdtbucketError(f"{path}: the admin token must be ASCII text") from error
+        raise CrdtbucketError(f"{path}: the {named} must be ASCII text") from error
     return text

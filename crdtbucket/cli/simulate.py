@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import click
 
-from crdtbucket.cli.options import (
-    FiniteRange,
-    bucket_of,
-    mesh_options,
-    rules_of,
-    settings_of,
-)
+from crdtbucket.cli.options import FiniteRange, RunOptions, mesh_options
 from crdtbucket.cli.simulated_runs import run_and_print
 from crdtbucket.simulator.batch import AnyJob, Job
 from crdtbucket.simulator.plot import check_plot, draw
@@ -41,19 +35,7 @@ _POINTS = 2_000
 @click.option("--list", "list_", is_flag=True, help="Name the scenarios and stop.")
 def simulate(
     scenarios: tuple[str, ...],
-    regions: int,
-    lag: float,
-    jitter: float,
-    gossip: float,
-    capacity: int | None,
-    rate: int | None,
-    config: str | None,
-    bucket: str | None,
-    rules: str | None,
-    seed: int,
-    seeds: int,
-    jobs: int,
-    json_: bool,
+    runs: RunOptions,
     store: str | None,
     duration_scale: float,
     plot: str | None,
@@ -64,18 +46,17 @@ def simulate(
     Every rule gets the same calls, drawn from the seed. The same arguments print the same. When it
     is interrupted it prints what it has.
     """
-    spec = bucket_of(config, bucket, capacity, rate)
-    settings = [settings_of(regions, lag, jitter, gossip, spec, seed + k) for k in range(seeds)]
+    settings = runs.settings()
     catalogue = SCENARIOS if store is None else STORE_SCENARIOS
     if list_:
         _list(catalogue, settings[0], duration_scale)
         return
     names = select(scenarios, catalogue)
-    chosen = rules_of(rules, COMPARED if store is None else STORE_RULES)
+    chosen = runs.chosen(COMPARED if store is None else STORE_RULES)
     if plot is not None:
         check_plot(plot)
     work = _jobs(names, chosen, settings, duration_scale, plot is not None)
-    outcomes = run_and_print(work, jobs, json_)
+    outcomes = run_and_print(work, runs.jobs, runs.json_)
     if plot is not None:
         drawn = [catalogue[name](settings[0], duration_scale) for name in names]
         draw(outcomes, drawn, settings[0], plot)

@@ -12,7 +12,7 @@ import click
 from rich.table import Table
 
 from crdtbucket.cli.node_health import SILENT, NodeReport, faults, unprotected
-from crdtbucket.cli.node_options import TOKEN, admin_options, nodes_options, token_of
+from crdtbucket.cli.node_options import TOKEN, nodes_options, token_of, token_options
 from crdtbucket.cli.options import FiniteRange
 from crdtbucket.cli.screen import console, name, seconds, table
 
@@ -31,7 +31,7 @@ Answer = Mapping[str, Any] | str
     "--max-lag", type=FiniteRange(0, 3600), default=2.0, show_default=True,
     help="How old a peer's last update may be before it counts as wrong, seconds.",
 )  # fmt: skip
-@admin_options
+@token_options
 @nodes_options
 def status(
     urls: tuple[str, ...],

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from crdtbucket.cli.node_options import admin_options, node_options, token_of
+from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.screen import printable, seconds
 
 DENIED = 1
@@ -20,12 +20,12 @@ DENIED = 1
 @click.argument("key")
 @click.argument("cost", type=click.IntRange(1), default=1)
 @node_options
-def take(bucket: str, key: str, cost: int, url: str, timeout: float, json_: bool) -> None:
+def take(bucket: str, key: str, cost: int, node: NodeOptions, json_: bool) -> None:
     """Take COST tokens (1 by default) of KEY in BUCKET, as a service's call would.
 
     Exit status: 0 when they were there, 1 when it was denied, 2 for an error.
     """
-    _decide("take", bucket, key, cost, url, timeout, json_)
+    _decide("take", bucket, key, cost, node, json_)
 
 
 @click.command()
@@ -33,40 +33,28 @@ def take(bucket: str, key: str, cost: int, url: str, timeout: float, json_: bool
 @click.argument("key")
 @click.argument("cost", type=click.IntRange(1), default=1)
 @node_options
-def peek(bucket: str, key: str, cost: int, url: str, timeout: float, json_: bool) -> None:
+def peek(bucket: str, key: str, cost: int, node: NodeOptions, json_: bool) -> None:
     """Ask whether KEY in BUCKET has COST tokens (1 by default), and take nothing.
 
     Exit status: 0 when they are there, 1 when a take would be denied, 2 for an error.
     """
-    _decide("peek", bucket, key, cost, url, timeout, json_)
+    _decide("peek", bucket, key, cost, node, json_)
 
 
 @click.command()
 @click.argument("bucket")
 @click.argument("key")
-@admin_options
 @node_options
-def reset(
-    bucket: str,
-    key: str,
-    url: str,
-    timeout: float,
-    json_: bool,
-    token_file: str | None,
-    token: str | None,
-) -> None:
+def reset(bucket: str, key: str, node: NodeOptions, json_: bool) -> None:
     """Give KEY in BUCKET back what the node has charged to it, and sends that to the mesh.
 
     What other nodes have charged stays: reset there, too. The node writes a line to its audit log.
     Needs the admin token.
     """
-    from crdtbucket.cli.node_client import NodeClient  # aiohttp: for those who use it
-
-    secret = token_of(token_file, token)
 
     async def run() -> dict[str, Any]:
-        async with NodeClient(url, secret, timeout=timeout) as node:
-            return await node.reset(bucket, key)
+        async with node.client() as asked:
+            return await asked.reset(bucket, key)
 
     answer = asyncio.run(run())
     if json_:
@@ -76,14 +64,10 @@ def reset(
     click.echo(f"reset: {answer['given_back']:,} tokens came back, {left}")
 
 
-def _decide(
-    what: str, bucket: str, key: str, cost: int, url: str, timeout: float, json_: bool
-) -> None:
-    from crdtbucket.cli.node_client import NodeClient
-
+def _decide(what: str, bucket: str, key: str, cost: int, node: NodeOptions, json_: bool) -> None:
     async def run() -> dict[str, Any]:
-        async with NodeClient(url, timeout=timeout) as node:
-            return await node.decide(what, bucket, key, cost)
+        async with node.client() as asked:
+            return await asked.decide(what, bucket, key, cost)
 
     decision = asyncio.run(run())
     click.echo(json.dumps(decision) if json_ else in_words(decision))

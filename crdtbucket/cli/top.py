@@ -20,7 +20,7 @@ from rich.text import Text
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.cli.node_load import SORTS, BucketLoad, KeyLoad, Load, Look, busiest
-from crdtbucket.cli.node_options import node_options
+from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.options import FiniteRange
 from crdtbucket.cli.screen import console, name, table
 
@@ -49,9 +49,7 @@ BAR = 5
 )  # fmt: skip
 @click.option("--once", is_flag=True, help="One picture, after one interval.")
 @node_options
-def top(
-    sort: str, keys: int, interval: float, once: bool, url: str, timeout: float, json_: bool
-) -> None:
+def top(sort: str, keys: int, interval: float, once: bool, node: NodeOptions, json_: bool) -> None:
     """Watch a node: its buckets with calls a second, and the heaviest keys.
 
     Rates are this node's own calls; levels are those of the whole mesh. Live at a terminal (q
@@ -59,14 +57,14 @@ def top(
     """
     live = not json_ and not once and console().is_terminal
     view = LiveLoadView(keys, sort) if live else LoadView(keys, sort, json_)
-    asyncio.run(_watch(view, url, timeout, interval, once))
+    asyncio.run(_watch(view, node.client(), interval, once))
 
 
-async def _watch(view: LoadView, url: str, timeout: float, interval: float, once: bool) -> None:
-    from crdtbucket.cli.node_client import NodeClient, NodeError  # aiohttp: where it is used
+async def _watch(view: LoadView, client: NodeClient, interval: float, once: bool) -> None:
+    from crdtbucket.cli.node_client import NodeError  # aiohttp: where it is used
 
     stopped = asyncio.ensure_future(view.stop.wait())
-    async with NodeClient(url, timeout=timeout) as node:
+    async with client as node:
         before = await _look(node, view.count)  # who cannot be asked at all is an error
         with view.open():
             while not stopped.done():

@@ -71,6 +71,17 @@ async def test_a_socket_of_this_machine(tmp_path: Path) -> None:
     assert await fault(nobody) == " is not reachable: No such file or directory"
 
 
+async def test_a_node_without_an_admin_side_shows_what_others_may_see() -> None:
+    answers = {"GET_readyz": {"status": "ok"}, "GET_v1_peers": {"node": "eu-1", "peers": []}}
+    off = {"GET_admin_status": lambda: problem(403, "the admin side is off")}
+    public = {"node": "eu-1", "peers": [], "buckets": [], "ready": True}
+    async with (
+        fake_node(**answers, **off, GET_v1_buckets={"buckets": []}) as node,
+        NodeClient(node.url, TOKEN) as asked,
+    ):
+        assert await asked.status() == public
+
+
 async def test_who_hangs_up() -> None:
     async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()

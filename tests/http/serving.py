@@ -30,6 +30,7 @@ class Asker:
         self.session = session
         self.writers: list[asyncio.StreamWriter] = []
         self.url = next(url for url in server.addresses if url.startswith("http"))
+        """Of its first TCP address."""
 
     async def ask(
         self, method: str, path: str, **options: Any

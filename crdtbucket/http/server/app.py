@@ -22,6 +22,7 @@ from crdtbucket.http.server.routes import Route, RouteTable
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.http.server.tokens import Tokens
 from crdtbucket.http.server.views import Views
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.metrics.collector import register
@@ -38,6 +39,7 @@ class Api:
     ) -> None:
         self.connections = Connections(settings)
         self._hosts = Hosts(settings.listen, settings.allowed_hosts)
+        self._tokens = Tokens(settings, siblings)
         self.registry = CollectorRegistry()
         register(limiter, self.registry)
         self.calls = Calls(limiter, settings, siblings)
@@ -52,7 +54,7 @@ class Api:
             *self.views.routes(),
             *self.admin.routes(),
         ]
-        self._settings = settings
+        self.settings = settings
         self._document = json.dumps(document(self.routes), indent=1).encode()
         openapi = Route("GET", OPENAPI, "This document", self._openapi, None)
         counts = Route("GET", COUNTS, "For the other workers", self._counts, None, always=True)
@@ -60,7 +62,7 @@ class Api:
 
     def server(self) -> web.Server:
         """What hands requests to this, for `ClientConnection`s of the running event loop."""
-        loop, most = asyncio.get_running_loop(), self._settings.max_body
+        loop, most = asyncio.get_running_loop(), self.settings.max_body
 
         def request(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
             return web.BaseRequest(
@@ -86,7 +88,7 @@ class Api:
             # No page can send X-Forwarded-For without being asked about it, and let in, before.
             forwarded = request.path == FORWARD_AUTH and "X-Forwarded-For" in request.headers
             self._hosts.check(request, forwarded=forwarded)
-            self.admin.check(request)
+            self._tokens.check(request)
             route, parts = self._table.find(request)
             path = route.path
             if not (placed or route.always or route.admin):

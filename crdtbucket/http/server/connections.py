@@ -96,7 +96,9 @@ class Connections:
         return True
 
     def left(self, connection: ClientConnection) -> None:
-        """A connection is gone."""
+        """A connection is gone. A second call does nothing."""
+        if connection not in self.open:
+            return
         self.open.discard(connection)
         self._surplus.pop(connection, None)
         address = connection.remote_address
@@ -111,10 +113,6 @@ class Connections:
         """No deadline is kept after this."""
         if self._timer is not None:
             self._timer.cancel()
-
-    def connection(self, server: web.Server) -> ClientConnection:
-        """For a client that has just connected."""
-        return ClientConnection(self, server)
 
     def _refuse(self, connection: ClientConnection) -> None:
         self._surplus.pop(connection, None)
@@ -166,8 +164,11 @@ class ClientConnection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
+        self.begin(self.accepted(transport))
+
+    def accepted(self, transport: asyncio.BaseTransport) -> asyncio.Transport:
+        """It gets a place, or is surplus, and has a deadline from here on."""
         connections = self._connections
-        super().connection_made(transport)
         # uvloop's transports are no subclass of asyncio's, though they have all of it.
         self._pipe = cast("asyncio.Transport", transport)
         by_unix_socket = isinstance(transport.get_extra_info("sockname"), (str, bytes))
@@ -177,6 +178,12 @@ class ClientConnection(web.RequestHandler):
         connections.joined(self)
         first = connections.settings.head_deadline
         self.deadline_ns = now_ns() + _ns(first if self.placed else min(first, SURPLUS_S))
+        return self._pipe
+
+    def begin(self, pipe: asyncio.Transport) -> None:
+        """HTTP is spoken on this transport from now on."""
+        self._pipe = pipe
+        super().connection_made(pipe)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """It is gone, whoever ended it."""

@@ -16,7 +16,9 @@ from crdtbucket.http.server.forward_auth import FORWARD_AUTH
 from crdtbucket.http.server.json_answer import JSON
 from crdtbucket.http.server.replies import ProblemReply
 from crdtbucket.http.server.routes import Route
+from crdtbucket.http.server.tokens import CALLS
 
+BEARER = {"type": "http", "scheme": "bearer"}
 REF = "#/components/schemas/{model}"
 # Of the decisions themselves; the others are in every HTTP book.
 FIELDS = {
@@ -43,7 +45,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {"admin": BEARER, "call": BEARER},
         },
     }
 
@@ -69,6 +71,8 @@ def _operation(route: Route) -> dict[str, Any]:
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
     if route.admin:
         operation["security"] = [{"admin": []}]
+    elif route.path.startswith(CALLS):  # none where the server has no token
+        operation["security"] = [{}, {"call": []}, {"admin": []}]
     return operation
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.server.host_names import Hosts
+from crdtbucket.http.server.listening import UNIX
+from crdtbucket.mesh.mesh_config import is_loopback, split_address
 
 DEFAULT_LISTEN = "127.0.0.1:7980"
 LEAST_TOKEN = 16
@@ -20,8 +22,16 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = ()
     """Further names by which it may be asked, and whose pages may ask it; "*" for any. Without
     them: the addresses that it listens on, localhost, and any address where it listens on all."""
+    token: str | None = field(default=None, repr=False)
+    """What /v1/ asks for; without one it is open."""
     admin_token: str | None = field(default=None, repr=False)
-    """What the admin side asks for; without one it is off."""
+    """What the admin side asks for, which opens /v1/ as well; without one that side is off."""
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    """PEM files, of which TCP addresses are served by TLS. Changed files come into use by
+    themselves."""
+    insecure: bool = False
+    """Listen where other hosts reach it without a token or without TLS, too."""
     config: str | None = None
     """The limiter's file, which the node examines when it is asked to; without one it refuses."""
     legacy_fields: bool = False
@@ -45,13 +55,43 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         """Raises `InvalidSpec`."""
-        if self.admin_token is not None and len(self.admin_token) < LEAST_TOKEN:
-            fix = f"use {LEAST_TOKEN} characters or more, such as `openssl rand -hex 32` prints"
-            raise InvalidSpec("the admin token is too short to be a secret", fix, "admin_token")
+        for name, token in (("token", self.token), ("admin_token", self.admin_token)):
+            if token is not None and len(token) < LEAST_TOKEN:
+                fix = f"use {LEAST_TOKEN} characters or more, such as `openssl rand -hex 32` prints"
+                words = name.replace("_", " ")
+                raise InvalidSpec(f"the {words} is too short to be a secret", fix, name)
+        if (self.tls_cert is None) is not (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_cert"
+            raise InvalidSpec("a certificate and its key go together", "give both", missing)
         if not self.listen:
             fix = f'name one, such as "{DEFAULT_LISTEN}"'
             raise InvalidSpec("there is no address to listen on", fix, "listen")
         Hosts(self.listen, self.allowed_hosts)
+        self._check_exposure()
+
+    def _check_exposure(self) -> None:
+        lacks = {
+            "--token-file": self.token,
+            "--tls-cert with --tls-key": self.tls_cert,
+        }
+        missing = " and ".join(option for option, given in lacks.items() if given is None)
+        reached = [address for address in self.listen if _others_reach(address)]
+        if reached and missing and not self.insecure:
+            raise InvalidSpec(
+                f"other hosts can reach {reached[0]!r}, and take tokens there",
+                f"add {missing}, or --insecure where the network or a proxy before this server "
+                "keeps strangers out",
+                "listen",
+            )
+
+
+def _others_reach(address: str) -> bool:
+    if address.startswith(UNIX):
+        return False
+    try:
+        return not is_loopback(split_address(address)[0])
+    except ValueError:
+        return False  # it cannot be listened on either, which says what is wrong with it
 
 
 __all__ = ["DEFAULT_LISTEN", "ServeSettings"]

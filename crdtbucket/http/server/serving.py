@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable
 from aiohttp import web
 
 from crdtbucket.http.server.app import Api
+from crdtbucket.http.server.connections import ClientConnection
 from crdtbucket.http.server.listening import Listening
+from crdtbucket.http.server.secure_connection import SecureConnection, ServedCertificate
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
@@ -41,9 +43,13 @@ class SidecarServer:
         self._siblings = siblings
         self._servers: list[asyncio.Server] = []
         self._http: web.Server | None = None
+        self._certificate: ServedCertificate | None = None
 
     def bind(self) -> None:
         """Takes all addresses. Raises `CannotListen`, and then has none."""
+        settings = self.api.settings
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            self._certificate = ServedCertificate(settings.tls_cert, settings.tls_key)
         try:
             for address in self._wanted:
                 self._listening.append(Listening(address))
@@ -57,11 +63,10 @@ class SidecarServer:
         self.api.connections.start()
         for one in self._listening:
             await self._listen(one)
-            self.addresses.append(one.name)
+            tls = self._certificate is not None
+            self.addresses.append(one.name.replace("http:", "https:", 1) if tls else one.name)
             if not one.local:
-                LOG.warning(
-                    "%s is reached from other hosts: whoever reaches it can take tokens", one.name
-                )
+                self._warn(self.addresses[-1])
         if self._siblings is not None:
             private = Listening(self._siblings.address)
             self._listening.append(private)
@@ -71,7 +76,17 @@ class SidecarServer:
         loop = asyncio.get_running_loop()
         unix = one.socket.family == socket.AF_UNIX
         listen = loop.create_unix_server if unix else loop.create_server
-        self._servers.append(await listen(self._connection, sock=one.socket))
+        certificate = None if unix else self._certificate
+        self._servers.append(await listen(self._connections(certificate), sock=one.socket))
+
+    def _warn(self, address: str) -> None:
+        if self.api.settings.token is None:
+            LOG.warning("%s is reached from other hosts, and each can take tokens", address)
+        elif self._certificate is None:
+            LOG.warning(
+                "%s is reached from other hosts without TLS: the token can be read on the way",
+                address,
+            )
 
     def _refuse_new(self) -> None:
         self.api.views.draining = True
@@ -91,9 +106,12 @@ class SidecarServer:
         if self._siblings is not None:
             await self._siblings.close()
 
-    def _connection(self) -> asyncio.Protocol:
-        assert self._http is not None
-        return self.api.connections.connection(self._http)
+    def _connections(self, certificate: ServedCertificate | None) -> Callable[[], ClientConnection]:
+        http, connections = self._http, self.api.connections
+        assert http is not None
+        if certificate is None:
+            return lambda: ClientConnection(connections, http)
+        return lambda: SecureConnection(connections, http, certificate)
 
     def give_up_addresses(self) -> None:
         """No client can connect any more."""

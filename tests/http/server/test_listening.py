@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import stat
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.server.listening import CannotListen, Listening
 from crdtbucket.http.server.serve_settings import ServeSettings
-from tests.http.serving import serving
+from tests.http.serving import TOKEN, serving
 
 
 @pytest.fixture
@@ -91,10 +92,14 @@ async def test_an_address_that_others_reach_is_warned_of(
     caplog.set_level(logging.INFO)
     async with serving():
         assert not caplog.records
-    async with serving(listen=("0.0.0.0:0",)):
+    async with serving(listen=("0.0.0.0:0",), insecure=True):
         (record,) = caplog.records
         assert record.levelname == "WARNING"
-        assert "whoever reaches it can take tokens" in record.getMessage()
+        assert record.getMessage().endswith("is reached from other hosts, and each can take tokens")
+    caplog.clear()
+    async with serving(listen=("0.0.0.0:0",), insecure=True, token=TOKEN):
+        (record,) = caplog.records
+        assert record.getMessage().endswith("without TLS: the token can be read on the way")
 
 
 def test_settings_that_cannot_be() -> None:
@@ -102,4 +107,27 @@ def test_settings_that_cannot_be() -> None:
         ServeSettings(listen=())
     with pytest.raises(InvalidSpec, match="too short"):
         ServeSettings(admin_token="secret")
+    with pytest.raises(InvalidSpec, match="the token is too short"):
+        ServeSettings(token="secret")
+    with pytest.raises(InvalidSpec, match="a certificate and its key go together: give both"):
+        ServeSettings(tls_cert="edge.crt")
     assert "sixteen" not in repr(ServeSettings(admin_token="sixteen letters!"))
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "edge.internal:1"])
+def test_others_reach_it_with_a_token_and_tls_only(address: str) -> None:
+    token, tls = {"token": TOKEN}, {"tls_cert": "edge.crt", "tls_key": "edge.key"}
+    for given, missing in (
+        ({}, "--token-file and --tls-cert with --tls-key"),
+        (token, "--tls-cert with --tls-key"),
+        (tls, "--token-file"),
+    ):
+        with pytest.raises(InvalidSpec, match=f"'{re.escape(address)}', .* add {missing}, or"):
+            ServeSettings(listen=("127.0.0.1:1", address), **given)
+    ServeSettings(listen=(address,), **token, **tls)
+    ServeSettings(listen=(address,), insecure=True)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/it"])
+def test_this_host_reaches_it_without(address: str) -> None:
+    ServeSettings(listen=(address,))
