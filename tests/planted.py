@@ -1622,6 +1622,13 @@ MUTATIONS = (
         suite("mesh/links/test_session", "lose_frames"),
     ),
     Mutation(
+        "a_link_outlives_the_secret_that_made_it",
+        "mesh/transport",
+        "if not (keys.accepts(link.identity.used) and self.peer_keys.holds(link.identity)):",
+        "if not self.peer_keys.holds(link.identity):",
+        suite("mesh/transport/test_contract", "change_while and memory"),
+    ),
+    Mutation(
         "an_order_that_is_played_again_holds",
         "mesh/links",
         "<= _rank(held):\n                continue",

@@ -15,6 +15,7 @@ from crdtbucket.config import Config
 from crdtbucket.doctor.diagnosis import Diagnosis, Level, note, ok, wrong
 from crdtbucket.doctor.reach import reach
 from crdtbucket.errors import MeshError
+from crdtbucket.mesh.links.peer_keys import load_for
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig, split_address
 from crdtbucket.mesh.sockets.discovery import resolve_all
 from crdtbucket.mesh.sockets.mesh_tls import dialer_context
@@ -34,6 +35,10 @@ async def examine_mesh(config: Config, mesh: MeshConfig, timeout: float) -> list
         context = dialer_context(mesh)
     except MeshError as error:
         return [wrong("mesh TLS", error)]
+    try:
+        load_for(mesh)
+    except MeshError as error:
+        return [wrong("mesh identity", error)]
     found: list[Diagnosis] = []
     addresses: list[str] = []
     for peer in mesh.peers:

@@ -95,7 +95,7 @@ class Limiter:
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
-        self._reload = Reload(self._in_force, self._rolling, started, _file)
+        self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
         upkeep = Housekeeping(
             tables,
             factory.made,

@@ -18,6 +18,8 @@ Secret = str | bytes
 DNS_PREFIX = "dns+"
 NEVER: Literal["never"] = "never"
 _MONTH_S = 2_592_000.0
+RENEWABLE = ("mesh.secret", "mesh.identity_key", "mesh.allowed_keys", "mesh.operator_keys")
+"""Settings that may change while a mesh works."""
 LEAST_SECRET = 16
 """Bytes of a secret that authenticates: a shorter one can be guessed."""
 

@@ -156,6 +156,10 @@ class Ejections:
         """Names of nodes and fingerprints of keys, sorted."""
         return sorted(subject for subject, order in self._orders.items() if order.ejected)
 
+    def change(self, operators: Iterable[str]) -> None:
+        """Other operators give orders from now on; what holds does so until this process ends."""
+        self._operators = frozenset(operators)
+
     def of(self, name: str, key: bytes | None) -> EjectOrder | None:
         """The order by which this node, or its key, is ejected."""
         if not self._orders:

@@ -32,6 +32,7 @@ _FROM_PEER = {
     Reason.DUPLICATE: "it is linked already",
     Reason.CONFLICT: "another process with this node's name is in the mesh",
     Reason.NAME: "this node writes where another name does",
+    Reason.RENEWED: "its secrets have changed meanwhile",
     Reason.EJECTED: "an operator has ejected this node, or its key, from the mesh",
     Reason.KEY: "it knows another key by this node's name, or none of this node's: see its log",
     Reason.BUSY: "it has as many peers as its mesh.max_peers allows, or its log says what is full",
@@ -220,7 +221,7 @@ def _identity(shake: Handshake, peer: NodeInfo, channel: Channel) -> PeerIdentit
     else:
         proof = Proof.SECRET if shake.proves_secret else Proof.NOTHING
     key = shake.peer_key if shake.signed else None
-    return PeerIdentity(peer, shake.peer_instance, proof, key)
+    return PeerIdentity(peer, shake.peer_instance, proof, key, shake.used)
 
 
 async def _prove(channel: Channel, shake: Handshake, peer: NodeInfo) -> None:

@@ -47,6 +47,10 @@ class Keyring:
         """Eight bytes by which a peer can tell that it has the same hash key."""
         return keyed_digest(self._hash_key, nonce, b"cb-mesh-hashid", 8)
 
+    def accepts(self, used: bytes) -> bool:
+        """Whether the secret of a handshake, as `Handshake.used` names it, is one of these."""
+        return any(hmac.compare_digest(name_of(key), used) for key in self._keys)
+
     def common(self, theirs: Hello, *, dialer: bool) -> bytes | None:
         """The key to use with a peer: the first of the dialer's list that the listener accepts.
 
@@ -56,6 +60,11 @@ class Keyring:
         shared = {id_: key for id_, key in known if _any_equal(id_, theirs.key_ids)}
         order = shared if dialer else [id_ for id_ in theirs.key_ids if id_ in shared]
         return next((shared[id_] for id_ in order), None)
+
+
+def name_of(key: bytes) -> bytes:
+    """By what a link knows the secret that it was made with."""
+    return keyed_digest(key, b"", b"cb-mesh-used", KEY_ID_BYTES)
 
 
 def keyed_digest(key: bytes, data: bytes, person: bytes, size: int) -> bytes:
@@ -70,4 +79,4 @@ def _any_equal(one: bytes, several: tuple[bytes, ...]) -> bool:
     return found
 
 
-__all__ = ["Keyring", "hash_key", "keyed_digest"]
+__all__ = ["Keyring", "hash_key", "keyed_digest", "name_of"]

@@ -29,6 +29,9 @@ class PeerIdentity:
     key: bytes | None = None
     """The public half of the key by which it has signed the handshake; None: it did not."""
 
+    used: bytes = b""
+    """Names the secret that both had, as a `Keyring` knows it."""
+
     @property
     def fingerprint(self) -> str | None:
         """Of that key."""

@@ -94,6 +94,13 @@ class PeerKeys:
             "ejected": self.ejections.ejected[:MAX_SHOWN],
         }
 
+    def change(self, config: MeshConfig, own: NodeKey | None) -> None:
+        """From now on other keys belong to the names, as this configuration says. `own`: what
+        `changed_key` gave."""
+        self.own = own
+        self._allowed = _allowed(config)
+        self.ejections.change(config.operator_keys)
+
     def check(self, peer: NodeInfo, key: bytes | None, channel: Channel) -> None:
         """Raises `HandshakeError` for a peer that shows another key than belongs to its name. Who
         passes has still to sign with it."""
@@ -122,6 +129,12 @@ class PeerKeys:
                 f"process uses the name, or the node has a new key: {self._fix(peer)}",
                 peer,
             )
+
+    def holds(self, identity: PeerIdentity) -> bool:
+        """Whether the key by which a peer was linked belongs to its name still."""
+        if self.policy != "allowed" or identity.key is None:
+            return True
+        return fingerprint_of(identity.key) in self._allowed.get(identity.info.name, ())
 
     def met(self, identity: PeerIdentity) -> None:
         """A peer has proved its key: from now on its name is bound to it, if keys are pinned."""
@@ -184,12 +197,21 @@ def peer_keys_of(config: MeshConfig, name: str, store: KeyStore | None) -> PeerK
         return PeerKeys(name, config.identity, ejections=ejections)
     own = own_key(config, name, store)
     allowed = _allowed(config)
-    if config.identity == "allowed" and own.fingerprint not in allowed.get(name, ()):
-        raise MeshError(
-            f"mesh.allowed_keys does not list the key of this node, so no other would link with "
-            f"it: add {own.fingerprint} for {name!r}, on every node"
-        )
+    _check_listed(config, name, own)
     return PeerKeys(name, config.identity, own, allowed=allowed, store=store, ejections=ejections)
+
+
+def changed_key(config: MeshConfig, name: str, own: NodeKey | None) -> NodeKey | None:
+    """The key of a node that works with `own`, under a changed configuration. Raises `MeshError`
+    for one that cannot be used."""
+    load_for(config)
+    if config.identity not in KEYED:
+        return None
+    if config.identity_key is not None:
+        own = NodeKey.from_pem(config.identity_key.encode(), "mesh.identity_key")
+    if own is not None:
+        _check_listed(config, name, own)
+    return own
 
 
 def observer_keys(config: MeshConfig) -> PeerKeys:
@@ -211,6 +233,14 @@ def own_key(config: MeshConfig, name: str, store: KeyStore | None) -> NodeKey:
     store.save_new_key(key.pem())
     LOG.info("made a key for %s, which had none: %s", name, key.fingerprint)
     return key
+
+
+def _check_listed(config: MeshConfig, name: str, own: NodeKey) -> None:
+    if config.identity == "allowed" and own.fingerprint not in _allowed(config).get(name, ()):
+        raise MeshError(
+            f"mesh.allowed_keys does not list the key of this node, so no other would link with "
+            f"it: add {own.fingerprint} for {name!r}, on every node"
+        )
 
 
 def _allowed(config: MeshConfig) -> dict[str, tuple[str, ...]]:
@@ -236,4 +266,12 @@ def _write_pins(pins: Mapping[str, str]) -> bytes:
     return json.dumps({"pins": pins}, indent=1, sort_keys=True).encode()
 
 
-__all__ = ["KeyStore", "PeerKeys", "load_for", "observer_keys", "own_key", "peer_keys_of"]
+__all__ = [
+    "KeyStore",
+    "PeerKeys",
+    "changed_key",
+    "load_for",
+    "observer_keys",
+    "own_key",
+    "peer_keys_of",
+]

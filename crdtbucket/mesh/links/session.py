@@ -22,7 +22,7 @@ import struct
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links import hello as hello_message
 from crdtbucket.mesh.links.hello import VERSION, Hello, PublicKeys, Role
-from crdtbucket.mesh.links.keyring import Keyring, keyed_digest
+from crdtbucket.mesh.links.keyring import Keyring, keyed_digest, name_of
 from crdtbucket.mesh.links.node_key import SIGNATURE_BYTES, LinkKey, NodeKey, is_signed
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
@@ -63,10 +63,11 @@ class Reason(enum.IntEnum):
     NAME = 12
     KEY = 13
     EJECTED = 14
+    RENEWED = 15
 
 
 # Reasons that are a normal part of two nodes finding each other.
-QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING, Reason.HANDOVER})
+QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING, Reason.HANDOVER, Reason.RENEWED})
 
 
 class HandshakeError(MeshError):
@@ -117,6 +118,8 @@ class Handshake:
         self.hello = self._own.encode()
         self.peer_instance = 0
         self.peer_role: Role | None = None
+        self.used = b""
+        """Names the secret that both sides have, after `read_hello`."""
         self.peer_key: bytes | None = None
         """The key that the peer says is its own (public half); `check_proof` finds out."""
         self._session: Session | None = None
@@ -169,6 +172,7 @@ class Handshake:
                 peer,
             )
         hellos = (self.hello, data) if self._dialer else (data, self.hello)
+        self.used = name_of(key)
         shared = self._agree(theirs)
         self._session = Session(key, *hellos, dialer=self._dialer, lossy=self._lossy, shared=shared)
         return peer

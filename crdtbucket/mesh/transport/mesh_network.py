@@ -23,9 +23,10 @@ from crdtbucket.mesh.links.hello import NONCE_BYTES
 from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
+from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.order_spread import OrderSpread
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
-from crdtbucket.mesh.links.peer_keys import PeerKeys
+from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
@@ -81,6 +82,7 @@ class MeshNetwork:
         self._node = node
         self._config = config
         self._clock = clock_ns
+        self._hash_key = hash_key
         self._keys = Keyring(config, hash_key)
         self.instance = int.from_bytes(os.urandom(8), "big")
         self._rng = rng or random.Random()
@@ -97,6 +99,7 @@ class MeshNetwork:
         """Begin to take calls, and to dial peers. Raises `MeshError` when it cannot."""
         if self._running or self.address:
             raise MeshError("this mesh was started before: make a new one")
+        self._loop = asyncio.get_running_loop()
         self._transport = self._carrier(self, self._config, self._rng)
         await self._transport.start()  # the last step that can fail
         self.address = self._transport.address
@@ -127,6 +130,24 @@ class MeshNetwork:
             await self._tasks.end()
             how = "goes on in another process" if handed_over else "has left"
             LOG.info("node %s %s", self._node.info.name, how)
+
+    def renew(self, config: MeshConfig) -> None:
+        """Secrets and keys are those of `config` from now on; from any thread. Links that were made
+        with others end, and are made again. Raises `MeshError` for a key that cannot be used."""
+        own = changed_key(config, self.name, self.peer_keys.own)
+        keys = Keyring(config, self._hash_key)
+        if self._running:
+            self._loop.call_soon_threadsafe(self._renew, config, keys, own)
+        else:
+            self._renew(config, keys, own)
+
+    def _renew(self, config: MeshConfig, keys: Keyring, own: NodeKey | None) -> None:
+        self._keys = keys
+        self.peer_keys.change(config, own)
+        for link in [*self.links.all(), *self._observers]:
+            if not (keys.accepts(link.identity.used) and self.peer_keys.holds(link.identity)):
+                text = "the secret or the key that it was made with holds no more"
+                self._tasks.spawn(link.close(Reason.RENEWED, text))
 
     # -- for the transport
 
@@ -174,6 +195,8 @@ class MeshNetwork:
         # A peer that took our proof may have linked us already, and is to hear the goodbye.
         if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
+        if not self._keys.accepts(identity.used):
+            raise HandshakeError(Reason.RENEWED, "secrets have changed meanwhile", peer)
         old = self.links.get(peer.name)
         verdict = self.links.judge(peer, identity.instance, dialed=dialed, serial=serial)
         if verdict is LinkVerdict.DUPLICATE:

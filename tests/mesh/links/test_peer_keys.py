@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from crdtbucket.config import load_config
+from crdtbucket.doctor.mesh_examination import examine_mesh
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links import peer_keys
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
-from crdtbucket.mesh.links.peer_keys import PeerKeys, peer_keys_of
+from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key, peer_keys_of
 from crdtbucket.mesh.links.session import HandshakeError, Reason
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
@@ -182,6 +184,40 @@ def test_a_list_without_this_node_is_refused_at_the_start() -> None:
     )
     with pytest.raises(MeshError, match=f"add {OWN.fingerprint} for 'me'"):
         peer_keys_of(mesh, "me", None)
+
+
+async def test_a_missing_package_is_found_by_the_doctor_and_by_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "crdtbucket.yaml"
+    operator = f"operator_keys: ['{KEY.fingerprint}']"
+    path.write_text(f"node: me\nmesh: {{secret: '{SECRET}', {operator}}}\n")
+    found = load_config(path)
+    assert found.mesh is not None
+    monkeypatch.setattr(peer_keys, "load_cryptography", missing)
+    (told,) = await examine_mesh(found, found.mesh, 1.0)
+    assert (told.subject, told.level) == ("mesh identity", "wrong")
+    for config in (found.mesh, MeshConfig(secret=SECRET, identity="pinned", state_dir=tmp_path)):
+        with pytest.raises(MeshError, match="not installed here"):
+            changed_key(config, "me", OWN)
+    assert changed_key(MeshConfig(secret=SECRET), "me", None) is None
+
+
+def missing() -> None:
+    raise MeshError("not installed here")
+
+
+def test_a_list_that_no_longer_has_this_node_is_no_change() -> None:
+    listed = {
+        "secret": SECRET,
+        "identity": "allowed",
+        "identity_key": KEY.pem().decode(),
+        "allowed_keys": {"me": KEY.fingerprint, "b": OTHER.fingerprint},
+    }
+    assert changed_key(MeshConfig(**listed), "me", OWN).public == KEY.public  # type: ignore[union-attr, arg-type]
+    gone = {**listed, "allowed_keys": {"b": OTHER.fingerprint}}
+    with pytest.raises(MeshError, match="does not list the key of this node"):
+        changed_key(MeshConfig(**gone), "me", OWN)  # type: ignore[arg-type]
 
 
 def test_a_node_without_keys_makes_none(tmp_path: Path) -> None:

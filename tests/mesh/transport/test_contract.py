@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
@@ -39,6 +40,16 @@ class Net:
         self._mesh = f"test-{next(NUMBERS)}"
         self._addresses: list[str] = []
 
+    def config(self, **settings: object) -> MeshConfig:
+        """Of a node that finds those which were started."""
+        settings.setdefault("secret", SECRET)
+        if self.kind == "sockets":
+            settings |= {"listen": "127.0.0.1:0", "peers": self._addresses}
+        elif self.kind != "memory":
+            settings |= {"transport": self.kind, "servers": self._servers}
+            settings |= {"mesh_name": self._mesh}
+        return MeshConfig(**settings)  # type: ignore[arg-type]
+
     def make(
         self,
         node: RecordingNode,
@@ -48,13 +59,7 @@ class Net:
         **settings: object,
     ) -> MeshNetwork:
         """A network of this node that is not started; it finds the nodes that were."""
-        settings.setdefault("secret", SECRET)
-        if self.kind == "sockets":
-            settings |= {"listen": "127.0.0.1:0", "peers": self._addresses}
-        elif self.kind != "memory":
-            settings |= {"transport": self.kind, "servers": self._servers}
-            settings |= {"mesh_name": self._mesh}
-        config = MeshConfig(**settings)  # type: ignore[arg-type]
+        config = self.config(**settings)
         carrier = None
         if self.kind == "memory":
 
@@ -325,6 +330,55 @@ async def test_who_is_ejected_at_one_node_is_refused_by_all_until_it_is_admitted
         assert await asyncio.to_thread(mesh_a.orders.order, readmitted)
         await linked(*nodes)
         await eventually(lambda: len({store.orders for store in kept}) == 1)  # c was told, too
+
+
+async def test_secrets_and_keys_change_while_links_carry_frames(net: Net) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    key, first, later = (NodeKey.make() for _ in range(3))
+    both = {"a": key.fingerprint, "b": [later.fingerprint, first.fingerprint]}
+    old, new = SECRET, "the secret that comes after it"
+    settings: dict[str, object] = {"identity": "allowed", "hash_secret": "for life"}
+    pems = {one: one.pem().decode() for one in (key, first, later)}
+    async with AsyncExitStack() as stack:
+        nodes = {}
+        for node, own in ((a, key), (b, first)):
+            keys = PeerKeys(
+                node.info.name, "allowed", own,
+                allowed={"a": (key.fingerprint,), "b": (later.fingerprint, first.fingerprint)},
+            )  # fmt: skip
+            more = {**settings, "identity_key": pems[own], "allowed_keys": both}
+            (nodes[node.info.name],) = await net.start(stack, node, keys=keys, **more)  # type: ignore[arg-type]
+        mesh_a, mesh_b = nodes["a"], nodes["b"]
+        now = {"a": net.config(**more), "b": net.config(**more)}  # type: ignore[possibly-undefined]
+        steps = [
+            ("a", {"identity_key": pems[key], "secret": [new, old]}),
+            ("b", {"secret": [new, old]}),
+            ("a", {"secret": new}),
+            ("b", {"secret": new}),
+            ("b", {"identity_key": pems[later]}),
+            ("a", {"allowed_keys": {"a": key.fingerprint, "b": later.fingerprint}}),
+        ]
+        for number, (name, change) in enumerate(steps):
+            await linked(a, b)
+            before = mesh_a.links.get("b"), mesh_b.links.get("a")
+            now[name] = dataclasses.replace(now[name], **change)  # type: ignore[arg-type]
+            await asyncio.to_thread(nodes[name].renew, now[name])
+            if number in (2, 5):  # the link was made with what holds no more
+                await eventually(lambda: mesh_a.links.get("b") not in (None, before[0]))  # noqa: B023
+            await linked(a, b)
+            a.send("b", b"%d" % number)
+            await eventually(lambda: b.frames[-1:] == [("a", b"%d" % number)])  # noqa: B023
+            if number not in (2, 5):
+                assert (mesh_a.links.get("b"), mesh_b.links.get("a")) == before
+        link = mesh_a.links.get("b")
+        assert link is not None
+        assert link.identity.key == later.public
+        refused = mesh_a.counters.refused.keys() | mesh_b.counters.refused.keys()
+        assert not refused & {"secret", "hash_key", "key", "seal", "frame", "renewed"}
+        late = RecordingNode("late")
+        (mesh,) = await net.start(stack, late, hash_secret="for life")
+        await eventually(lambda: mesh.counters.refused.get("secret"))
+        assert not late.linked
 
 
 async def test_a_forged_order_is_a_bad_frame(net: Net) -> None:
