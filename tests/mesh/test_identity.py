@@ -39,10 +39,8 @@ async def test_pinned_keys_outlive_restarts_and_a_stranger_gets_in_nowhere(tmp_p
             await eventually(lambda: refused(a) and refused(stranger))
             assert not a.stats()["keys"]
             assert a.bucket("api").take("k")
-        before = refused(a)
         async with limiter("b", tmp_path / "b", str(a.address)):
             await eventually(lambda: a.stats()["keys"] == {"b": theirs})
-            assert refused(a) == before
 
 
 @pytest.mark.parametrize(("suffix", "told"), [("key", "holds no key"), ("pins", "is damaged")])
