@@ -52,7 +52,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check busy bench bench-report bench-page soak chaos fuzz docs docs-architecture docs-figures \
-  docs-scaling lint types format redis nats promtool nginx wrk clang clean
+  docs-scaling lint types format redis valkey nats promtool nginx wrk clang clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -167,6 +167,9 @@ no_redis := There is no redis-server: its tests are skipped until it is installe
 
 redis:
 	@$(call installed,redis-server,$(no_redis),0) || echo "$(no_redis)"
+
+valkey:
+	@$(call installed,valkey-server,There is no valkey-server: the tests of scripts run on redis-server alone.,0)
 
 wrk:
 	@$(call installed,wrk,There is no wrk$(comma) and it cannot be installed: the sidecar will not be measured.,0) || \

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.strong.redis_server import NotInstalled
+from tests.strong.redis_server import PROGRAMS, NotInstalled
 
 REASONS = ("redis-server", "nats-server", "empty parameter set")
 """What the reason of such a skip contains; the last one is for a test of each kind of server."""
@@ -40,3 +40,6 @@ class MissingServers:
         if self.skipped:
             told = f"{self.skipped} tests were skipped because a server is not installed: "
             terminalreporter.write_line(told + "run `make redis nats`, or install it", yellow=True)
+        if PROGRAMS == ["redis-server"]:
+            told = "No valkey-server is installed, so no test ran on one: run `make valkey`"
+            terminalreporter.write_line(told)

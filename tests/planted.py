@@ -55,6 +55,13 @@ MUTATIONS = (
         suite("testing/test_copy_queue", "older or newest"),
     ),
     Mutation(
+        "each_fault_of_a_copy_puts_off_the_way",
+        "testing",
+        "if settles > due:",
+        "if settles > due and not dice:",
+        suite("testing/test_copy_queue", "put_off"),
+    ),
+    Mutation(
         "a_healed_replication_brings_nothing_older",
         "simulator",
         "for key, version in self._newest[source].items():",
@@ -187,6 +194,27 @@ MUTATIONS = (
         "        if pattern is not None and not pattern.fullmatch(",
         "        if pattern is not None and not pattern.search(",
         (*PYTEST, "tests/http/test_request_rules.py"),
+    ),
+    Mutation(
+        "proxies_are_clients_on_the_straight_path",
+        "http",
+        "self._of_peer = None if self.trusted else _at_once(",
+        "self._of_peer = _at_once(",
+        (*PYTEST, "tests/http/test_straight_path.py"),
+    ),
+    Mutation(
+        "who_is_exempt_takes_on_the_straight_path",
+        "http",
+        "every = self._pattern is None and self.exempt is None  #",
+        "every = self._pattern is None  #",
+        (*PYTEST, "tests/http/test_straight_path.py"),
+    ),
+    Mutation(
+        "a_token_that_comes_now_is_a_second_away",
+        "core",
+        "return wait > 0 ? (wait - 1) / SECOND + 1 : 0;",
+        "return wait > 0 ? wait / SECOND + 1 : 0;",
+        (*PYTEST, "tests/http/test_fields.py"),
     ),
     Mutation(
         "any_page_is_answered",
@@ -1613,6 +1641,13 @@ MUTATIONS = (
         "max(0, ahead - slack, behind - slack)",
         "0 * max(0, ahead - slack, behind - slack)",
         suite("doctor/test_mesh_examination", "run_apart"),
+    ),
+    Mutation(
+        "an_observer_at_an_engine_answers_for_others_of_its_name",
+        "mesh/engines",
+        "self._exchange.answered(sender, data)",
+        "self._exchange.arrived(sender, data)",
+        suite("mesh/engines/test_engine_caller", "one_name"),
     ),
     Mutation(
         "a_frame_of_an_engine_opens_twice",

@@ -1,90 +1,69 @@
-"""Whether the message engine of a mesh is there, lets this node in, and lets it speak and hear."""
+"""Whether the message engine of a mesh is there, what it allows, and which nodes are at it."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from urllib.parse import urlsplit
 
 from crdtbucket.base.address import Address
-from crdtbucket.base.deadline import within
+from crdtbucket.base.hashing import shared_key
+from crdtbucket.config import Config
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
+from crdtbucket.doctor.peer_examination import all_of, examine_peer
 from crdtbucket.doctor.reach import reach
 from crdtbucket.errors import MeshError
-from crdtbucket.mesh.engines.engine import Engine
+from crdtbucket.mesh.engines.engine_caller import HEARD_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of
 from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.reconcile.buckets import BucketIndex
+from crdtbucket.reconcile.observed_node import Observer
 
 PORTS = {"nats": 4222, "redis": 6379}
 
 
-class FirstWord:
-    """The listener of an engine that waits for the first thing which it says."""
-
-    def __init__(self) -> None:
-        self.said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """"" when it is connected; else why it is not."""
-
-    def engine_up(self, server: str) -> None:
-        """It is connected."""
-        self._say("")
-
-    def engine_down(self, why: str) -> None:
-        """It is not."""
-        self._say(why or "it does not answer")
-
-    def arrived(self, sender: str, data: bytes) -> None:
-        """Not for this one."""
-
-    def announced(self, sender: str, data: bytes) -> None:
-        """Not for this one."""
-
-    def nobody(self, name: str) -> None:
-        """Not for this one."""
-
-    def _say(self, why: str) -> None:
-        if not self.said.done():
-            self.said.set_result(why)
-
-
-async def examine_engine(mesh: MeshConfig, node: str, timeout: float) -> list[Diagnosis]:
-    """Each server by itself, then the engine as `node`. `timeout` (s) bounds each step."""
+async def examine_engine(config: Config, mesh: MeshConfig, timeout: float) -> list[Diagnosis]:
+    """Each server by itself, then the engine as the node of the file, then every node that
+    announces itself there. `timeout` (s) bounds each step but the wait for announcements."""
     kind, found = mesh.transport, []
     for server in mesh.servers:
         parts = urlsplit(server)
         address = Address(parts.hostname or "", parts.port or PORTS[kind])
         way = reach(f"engine {address}", address, None, timeout, _explain)
         found += [step async for step in way]
-    subject = f"engine {kind}"
+    subject, node = f"engine {kind}", config.node or "doctor"
     try:
-        engine = engine_of(mesh, node, random.Random())
+        caller = EngineCaller(engine_of(mesh, node, random.Random()), mesh, node)
     except MeshError as error:
         return [*found, wrong(subject, error)]
     try:
-        found.append(await _enter(engine, subject, node, timeout))
+        why = await caller.enter(timeout)
     finally:
-        await engine.stop()
-    text = "peers of an engine cannot be asked from outside: the status of each node shows them"
-    return [*found, note("mesh", text)]
+        await caller.close()
+    if why:
+        return [*found, wrong(subject, why)]
+    text = f"lets node {node!r} in, publish under its name, and hear its peers"
+    return [*found, ok(subject, text), *await _peers(config, mesh, timeout)]
 
 
-async def _enter(engine: Engine, subject: str, node: str, timeout: float) -> Diagnosis:
-    first = FirstWord()
-    engine.start(first)
-    await asyncio.wait({first.said}, timeout=timeout)
-    if not first.said.done():
-        text = f"no answer within {timeout:g} s: is it overloaded, or a firewall between?"
-        return wrong(subject, text)
-    why = first.said.result()
-    if why:
-        return wrong(subject, f"{why}: start it, or correct mesh.servers and mesh.credentials")
-    try:
-        why = await within(timeout, engine.verify())
-    except asyncio.TimeoutError:
-        why = f"no answer within {timeout:g} s: is it overloaded?"
-    if why:
-        return wrong(subject, why)
-    return ok(subject, f"lets node {node!r} in, publish under its name, and hear its peers")
+async def _peers(config: Config, mesh: MeshConfig, timeout: float) -> list[Diagnosis]:
+    name = f"doctor@{socket.gethostname()}"[:100]
+    engine = EngineCaller(engine_of(mesh, name, random.Random()), mesh, name)
+    key = shared_key(mesh, config.redis)
+    async with Observer(mesh, BucketIndex(config, mesh), name, timeout, key, engine) as caller:
+        if why := await engine.enter(timeout):
+            text = (
+                f"peers cannot be asked under the name {name!r} ({why}); "
+                "`crdtbucket status` shows them as each node sees them"
+            )
+            return [note("mesh", text)]
+        nodes = await engine.nodes()
+        calls = [examine_peer(f"peer {one}", one, caller, config) for one in nodes]
+        found = all_of(await asyncio.gather(*calls))
+    if not nodes:
+        return [note("mesh", f"no node announced itself within {HEARD_S:g} s")]
+    return found
 
 
 def _explain(error: Exception) -> str:

@@ -12,7 +12,8 @@ from crdtbucket.doctor.engine_examination import examine_engine
 from crdtbucket.doctor.host_examination import examine_host
 from crdtbucket.doctor.mesh_examination import examine_mesh
 from crdtbucket.doctor.redis_examination import examine_redis
-from crdtbucket.errors import ConfigError
+from crdtbucket.errors import ConfigError, MeshError
+from crdtbucket.mesh.links.peer_keys import load_for
 
 
 async def examine(
@@ -35,13 +36,18 @@ async def examine(
     except ConfigError as error:
         return [wrong("file", problem) for problem in error.problems]
     config = replace(config, node=node or config.node, region=region or config.region)
+    try:
+        if config.mesh is not None:
+            load_for(config.mesh)
+    except MeshError as error:
+        return [_file(config), wrong("mesh identity", error)]
     parts = [examine_host(config, listen, timeout, running=running)]
     if config.redis is not None:
         parts.append(examine_redis(config.redis, config.modes, timeout, config.region))
     if config.mesh is not None and config.mesh.transport == "sockets":
         parts.append(examine_mesh(config, config.mesh, timeout))
     elif config.mesh is not None:
-        parts.append(examine_engine(config.mesh, config.node or "doctor", timeout))
+        parts.append(examine_engine(config, config.mesh, timeout))
     found = await asyncio.gather(*parts)
     return [_file(config), *(one for part in found for one in part)]
 

@@ -6,10 +6,12 @@ Header fields and problem types follow draft-ietf-httpapi-ratelimit-headers: `Ra
 
 from __future__ import annotations
 
+import functools
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import quote
 
 from crdtbucket._core import Decision
@@ -24,6 +26,7 @@ MAX_INTEGER = 999_999_999_999_999  # of a structured field
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 POLICIES = 1_024
 """Definitions whose `Policy` is kept."""
+RawFields: TypeAlias = "list[tuple[bytes, bytes]]"
 
 
 @dataclass(frozen=True)
@@ -50,33 +53,31 @@ class HasQuota(Protocol):
 class Policy:
     """What the fields say of a bucket's definition, whatever the decision."""
 
-    __slots__ = ("interval_ns", "name", "refill_rate", "spec", "text")
+    __slots__ = ("_raw", "_raw_state", "name", "spec", "text")
 
     def __init__(self, spec: BucketSpec) -> None:
         full_ns = -(-spec.capacity * spec.interval_ns // spec.refill_rate)
         window = max(-(-full_ns // NS_PER_SECOND), 1)
         escaped = quote(spec.key, safe=PRINTABLE).replace("\\", "\\\\").replace('"', '\\"')
         self.spec = spec
-        self.interval_ns = spec.interval_ns
-        self.refill_rate = spec.refill_rate
         self.name = f'"{escaped}"'
         """The bucket's name as a quoted string of a structured field, which has ASCII only."""
         self.text = f"{self.name};q={min(spec.capacity, MAX_INTEGER)};w={min(window, MAX_INTEGER)}"
+        self._raw = b"ratelimit-policy", self.text.encode()
+        self._raw_state = f"{self.name.replace('%', '%%')};r=%d;t=%d".encode()
+
+    def fields(self, left: int, t: int) -> dict[str, str]:
+        """Both fields: `left` tokens of at most `MAX_INTEGER`, and `t` seconds to wait."""
+        return {"RateLimit-Policy": self.text, "RateLimit": f"{self.name};r={left};t={t}"}
+
+    def raw_fields(self, left: int, t: int) -> RawFields:
+        """`fields` as ASGI has them."""
+        return [self._raw, (b"ratelimit", self._raw_state % (left, t))]
 
     def of_share(self, tokens: int, full_s: float) -> str:
         """The text for a smaller limit that applies for a while."""
         window = min(seconds(full_s, least=1), MAX_INTEGER)
         return f"{self.name};q={min(tokens, MAX_INTEGER)};w={window}"
-
-    def next_token(self, decision: Decision, remaining: int) -> int:
-        """Whole seconds until the next token comes."""
-        # Until full it takes the rest of one token, and the whole of those above it.
-        whole = decision.limit - remaining - 1
-        rest_ns = decision.debt
-        if whole > 0:
-            rest_ns += -whole * self.interval_ns // self.refill_rate
-        t = -(-rest_ns // NS_PER_SECOND) if rest_ns > 0 else 0
-        return min(t, MAX_INTEGER)
 
 
 _policies: dict[int, Policy] = {}
@@ -86,12 +87,13 @@ def policy_of(spec: BucketSpec) -> Policy:
     """The policy of a definition; made once, as it is asked for with each decision."""
     # By identity, because hashing a definition costs more than all else here. A policy keeps its
     # definition alive, so that no other one gets its number.
-    found = _policies.get(id(spec))
-    if found is None:
+    try:
+        return _policies[id(spec)]
+    except KeyError:
         if len(_policies) >= POLICIES:
             _policies.clear()
-        found = _policies[id(spec)] = Policy(spec)
-    return found
+        made = _policies[id(spec)] = Policy(spec)
+        return made
 
 
 def rate_limit_fields(
@@ -106,15 +108,11 @@ def rate_limit_fields(
     """
     policy = policy_of(spec)
     remaining, allowed = decision.remaining, decision.allowed
-    if allowed:
-        t = policy.next_token(decision, remaining)
-    else:
-        t = seconds(decision.retry_after, least=1)
+    t = decision.next_token if allowed else seconds(decision.retry_after, least=1)
+    fields = policy.fields(min(remaining, MAX_INTEGER), t)
     share = fallback_share(decision)
-    fields = {
-        "RateLimit-Policy": policy.text if share is None else policy.of_share(*share),
-        "RateLimit": f"{policy.name};r={min(remaining, MAX_INTEGER)};t={t}",
-    }
+    if share is not None:
+        fields["RateLimit-Policy"] = policy.of_share(*share)
     if not allowed:
         late = random.uniform(0, jitter_s) if jitter_s > 0 else 0.0
         fields["Retry-After"] = str(seconds(t + late))
@@ -123,6 +121,40 @@ def rate_limit_fields(
         fields["X-RateLimit-Remaining"] = str(remaining)
         fields["X-RateLimit-Reset"] = str(seconds(decision.reset_after))
     return fields
+
+
+Shown: TypeAlias = "Mapping[str, str] | tuple[Policy, int, int]"
+"""The fields of an answer; or what they are made of once they are needed: the policy of an allowed
+decision, the tokens that are left and the seconds until the next one."""
+
+
+def shown(decision: Decision, options: FieldOptions) -> Shown:
+    """The fields of a single decision; those that answers mostly have are not made yet."""
+    allowed = decision.allowed
+    if allowed and not options.on_allowed:
+        return {}
+    spec = decision.spec
+    if spec.shadow:
+        return {}
+    if not allowed or options.legacy:
+        return rate_limit_fields(decision, spec, legacy=options.legacy, jitter_s=options.jitter_s)
+    left = decision.remaining
+    if left > MAX_INTEGER:
+        left = MAX_INTEGER
+    return _policies.get(id(spec)) or policy_of(spec), left, decision.next_token
+
+
+def raw_fields(shown: Shown) -> RawFields:
+    """The fields as ASGI has them."""
+    if isinstance(shown, tuple):
+        policy, left, t = shown
+        return policy.raw_fields(left, t)
+    return [(_raw_name(name), value.encode("latin-1")) for name, value in shown.items()]
+
+
+@functools.lru_cache(maxsize=64)
+def _raw_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
 
 
 def fallback_share(decision: Decision) -> tuple[int, float] | None:
@@ -178,5 +210,7 @@ __all__ = [
     "policy_of",
     "problem",
     "rate_limit_fields",
+    "raw_fields",
     "seconds",
+    "shown",
 ]

@@ -10,8 +10,15 @@ from dataclasses import dataclass, field
 
 from crdtbucket._core import Decision
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.http.client_address import Network, check_trusted
-from crdtbucket.http.fields import PROBLEM_TYPE, FieldOptions, problem, rate_limit_fields
+from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
+from crdtbucket.http.fields import (
+    PROBLEM_TYPE,
+    FieldOptions,
+    Shown,
+    problem,
+    rate_limit_fields,
+    shown,
+)
 from crdtbucket.http.request import Request
 from crdtbucket.http.request_rules import Charge, Rule
 from crdtbucket.limiter.facade import Limiter
@@ -39,8 +46,16 @@ class Verdict:
     taken, and each says what it would get alone."""
     binding: Decision | None = None
     """The decision to look at: denied, it takes longest; allowed, it has the least left."""
-    fields: Mapping[str, str] = field(default_factory=dict)
-    """Header fields for the answer."""
+    shown: Shown = field(default_factory=dict)
+    """What `fields` is made of when it is asked for; falsy when there are none."""
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Header fields for the answer."""
+        if isinstance(shown := self.shown, tuple):
+            policy, left, t = shown
+            self.shown = shown = policy.fields(left, t)
+        return shown
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -89,9 +104,20 @@ class Limits:
         self.may_refund = any(rule.refund_if is not None for rule in self.rules)
         """Whether a rule is to be told the status of each answer."""
         self._only = self.rules[0] if len(self.rules) == 1 else None
+        self._of_peer = None if self.trusted else _at_once(limiter, self._only)
         self._on_denied = on_denied
         self._options = fields
         self._reduced_capacity = reduced_capacity
+
+    def take_of_peer(self, peer: str | None) -> Verdict | None:
+        """`acquire` of a request from this peer where its address alone decides, and in this
+        process: one rule about all requests, by the default key. None in all other cases."""
+        if self._of_peer is None or (key := key_of_peer(peer)) is None:
+            return None
+        rule, cost = self._of_peer
+        decision = self.limiter.bucket(rule.bucket).take(key, cost)
+        of_rule = ((rule, decision),)
+        return Verdict(decision.allowed, of_rule, decision, shown(decision, self._options))
 
     async def acquire(self, request: Request) -> Verdict:
         """Takes what the rules ask for. Raises what their callables and the buckets raise."""
@@ -134,14 +160,8 @@ class Limits:
 
     def _verdict(self, rule: Rule, decision: Decision) -> Verdict:
         """Of the only rule."""
-        allowed, fields, options = decision.allowed, {}, self._options
-        if options.on_allowed or not allowed:
-            spec = decision.bucket.spec_of(decision.key)
-            if not spec.shadow:
-                fields = rate_limit_fields(
-                    decision, spec, legacy=options.legacy, jitter_s=options.jitter_s
-                )
-        return Verdict(allowed, ((rule, decision),), decision, fields)
+        of_rule = ((rule, decision),)
+        return Verdict(decision.allowed, of_rule, decision, shown(decision, self._options))
 
     def _charges(self, request: Request) -> list[tuple[Rule, Charge]]:
         charges = ((rule, rule.charge(request)) for rule in self.rules)
@@ -153,8 +173,8 @@ class Limits:
         answer = await self.limiter.acquire_all(charge for _, charge in charges)
         rules = (rule for rule, _ in charges)
         taken = tuple(zip(rules, answer.decisions, strict=True))
-        shown = self._options.on_allowed or not answer.allowed
-        fields = self._fields(answer.decisions) if shown else {}
+        silent = answer.allowed and not self._options.on_allowed
+        fields = {} if silent else self._fields(answer.decisions)
         return Verdict(answer.allowed, taken, answer.binding, fields)
 
     def _acquire_all_sync(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
@@ -176,7 +196,7 @@ class Limits:
         buckets: dict[str, dict[str, str]] = {}
         options = self._options
         for decision in sorted(decisions, key=_pressure):
-            spec = decision.bucket.spec_of(decision.key)
+            spec = decision.spec
             if not spec.shadow:
                 buckets[spec.key] = fields = rate_limit_fields(
                     decision, spec, legacy=options.legacy, jitter_s=options.jitter_s
@@ -190,9 +210,9 @@ class Limits:
 
 def denial(decision: Decision, *, fields: FieldOptions = FieldOptions()) -> Answer:  # noqa: B008
     """The answer to a single denied decision, such as a `LimitExceeded` has."""
-    spec = decision.bucket.spec_of(decision.key)
-    shown = rate_limit_fields(decision, spec, legacy=fields.legacy, jitter_s=fields.jitter_s)
-    return _problem_answer(decision, shown, [spec.key], reduced_capacity=False)
+    spec = decision.spec
+    headers = rate_limit_fields(decision, spec, legacy=fields.legacy, jitter_s=fields.jitter_s)
+    return _problem_answer(decision, headers, [spec.key], reduced_capacity=False)
 
 
 def _problem_answer(
@@ -226,6 +246,14 @@ def _parts(limiter: Limiter, rule: Rule) -> list[Rule]:
         return [dataclasses.replace(rule, bucket=name) for name in several]
     limiter.bucket(rule.bucket)
     return [rule]
+
+
+def _at_once(limiter: Limiter, rule: Rule | None) -> tuple[Rule, int] | None:
+    """The rule and its cost, where the address of a peer is all that a decision needs."""
+    cost = None if rule is None else rule.cost_by_address
+    if rule is None or cost is None or not limiter.bucket(rule.bucket).immediate:
+        return None
+    return rule, cost
 
 
 def _pressure(decision: Decision) -> tuple[int, float]:

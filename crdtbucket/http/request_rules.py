@@ -53,6 +53,13 @@ class Rule:
         patterns = (self.match,) if isinstance(self.match, str) else tuple(self.match)
         object.__setattr__(self, "_pattern", _compiled(patterns) if patterns else None)
 
+    @property
+    def cost_by_address(self) -> int | None:
+        """What every request takes by its client's address; None where anything else is asked."""
+        every = self._pattern is None and self.exempt is None  # type: ignore[attr-defined]
+        plain = every and self.key is by_address and type(self) is Rule
+        return self.cost if plain and isinstance(self.cost, int) else None
+
     def charge(self, request: Request) -> Charge | None:
         """What the request takes by this rule; None when the rule is not about it."""
         pattern: re.Pattern[str] | None = self._pattern  # type: ignore[attr-defined]

@@ -33,37 +33,42 @@ def limited(
     key_of, cost_of = key if callable(key) else None, cost if callable(cost) else None
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            fix = "limit the function that reads it, or take in its body"
-            raise InvalidSpec(f"{_name(function)} is a generator function", fix, "function")
-
-        def asked(*args: P.args, **kwargs: P.kwargs) -> tuple[str | bytes, int]:
-            try:
-                return (
-                    key_of(*args, **kwargs) if key_of else cast("str | bytes", key),
-                    cost_of(*args, **kwargs) if cost_of else cast("int", cost),
-                )
-            except TypeError:
-                for what, ask in (("key", key_of), ("cost", cost_of)):
-                    _check_arguments(function, what, ask, args, kwargs)
-                raise
-
+        _check_function(function)
+        at_once = bucket.immediate
+        take: Callable[..., Any] = bucket.take
         if inspect.iscoroutinefunction(function):
+            take = take if at_once else bucket.acquire
 
             @functools.wraps(function)
             async def awaiting(*args: P.args, **kwargs: P.kwargs) -> Any:
-                decision = await bucket.acquire(*asked(*args, **kwargs))
+                try:
+                    decision = take(
+                        key_of(*args, **kwargs) if key_of else key,
+                        cost_of(*args, **kwargs) if cost_of else cost,
+                    )
+                except TypeError:
+                    _explain(function, key_of, cost_of, args, kwargs)
+                    raise
+                if not at_once:
+                    decision = await decision
                 if not decision:
                     raise _exceeded(bucket, decision)
                 return await function(*args, **kwargs)
 
             return cast("Callable[P, R]", awaiting)
 
-        take = bucket.take if bucket.immediate else bucket.acquire_sync
+        take = take if at_once else cast("Callable[..., Any]", bucket.acquire_sync)
 
         @functools.wraps(function)
         def blocking(*args: P.args, **kwargs: P.kwargs) -> R:
-            decision = take(*asked(*args, **kwargs))
+            try:
+                decision = take(
+                    key_of(*args, **kwargs) if key_of else key,
+                    cost_of(*args, **kwargs) if cost_of else cost,
+                )
+            except TypeError:
+                _explain(function, key_of, cost_of, args, kwargs)
+                raise
             if not decision:
                 raise _exceeded(bucket, decision)
             return function(*args, **kwargs)
@@ -80,6 +85,24 @@ def _check_settings(bucket: object, key: object) -> None:
     if not callable(key) and not isinstance(key, (str, bytes)):
         fix = "pass text, or a function of the call's arguments"
         raise InvalidSpec(f"key is {key!r}", fix, "key")
+
+
+def _check_function(function: Callable[..., object]) -> None:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        fix = "limit the function that reads it, or take in its body"
+        raise InvalidSpec(f"{_name(function)} is a generator function", fix, "function")
+
+
+def _explain(
+    function: Callable[..., object],
+    key_of: Callable[..., object] | None,
+    cost_of: Callable[..., object] | None,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> None:
+    """Says so when a `TypeError` came of a key or cost function that has other parameters."""
+    for what, ask in (("key", key_of), ("cost", cost_of)):
+        _check_arguments(function, what, ask, args, kwargs)
 
 
 def _check_arguments(

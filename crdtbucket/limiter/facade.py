@@ -161,11 +161,11 @@ class Limiter:
 
         Raises `UnknownBucket`, which lists the names that there are.
         """
-        buckets = self._in_force.buckets
-        if not isinstance(name, str):
-            raise UnknownBucket(name, self.buckets)
-        # Most callers write the canonical name, which takes longer to make than to look up.
-        found = buckets.get(name) or buckets.get(canonical_name(name))
+        try:
+            return self._in_force.buckets[name]
+        except (KeyError, TypeError):  # most callers write the canonical name; a list has no hash
+            pass
+        found = self._in_force.buckets.get(canonical_name(name)) if isinstance(name, str) else None
         if found is None:
             raise UnknownBucket(name, self.buckets)
         return found

@@ -64,14 +64,11 @@ class Multi:
 
     async def acquire(self, wanted: Iterable[Wanted]) -> AllDecision:
         """All or nothing, in whatever modes the buckets are."""
-        return await self._acquire(self._asked(wanted)[0])
+        return await self._acquire(asked(wanted, self._buckets(), self._find)[0])
 
     def reserve(self, wanted: Iterable[Wanted], ttl: float) -> AllReservation:
         """Nothing is taken yet; `Limiter.reserve_all` says the rest."""
-        return AllReservation(self._asked, take_all, self._acquire, wanted, ttl)
-
-    def _asked(self, wanted: Iterable[Wanted]) -> tuple[list[Asked], list[int]]:
-        return asked(wanted, self._buckets(), self._find)
+        return AllReservation(self._buckets, self._find, self._acquire, wanted, ttl)
 
     async def _acquire(self, wanted: list[Asked]) -> AllDecision:
         if all(bucket.immediate for bucket, _, _ in wanted):

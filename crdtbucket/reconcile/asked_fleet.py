@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.errors import ConfigError, Problem, RedisUnavailable
-from crdtbucket.mesh.mesh_config import MeshConfig, split_address
+from crdtbucket.mesh.engines.engine_caller import HEARD_S, EngineCaller
+from crdtbucket.mesh.engines.engines import engine_of
+from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig, split_address
 from crdtbucket.mesh.sockets.discovery import providers
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.findings import Holder, Report
@@ -31,25 +34,30 @@ async def reconcile(
 ) -> Report:
     """One run over all keys, or until `stopped()`.
 
-    `name`: what nodes write into their logs. `peers`: whom to ask, "host:port"; without them those
-    of the file, and every member that they know. `timeout` (s): for each answer. `moved` gets
-    the part that is done. Raises `ConfigError` for a file without a mesh; what cannot be reached is
-    in the report.
+    `name`: what nodes write into their logs, and at an engine the name under which it is asked.
+    `peers`: whom to ask, as the transport of the mesh calls nodes; without them those of the file,
+    all that announce themselves at the engine, and every member that these know. `timeout` (s): for
+    each answer. `moved` gets the part that is done. Raises `ConfigError` for a file without a mesh
+    and for wrong `peers`, and `MeshError` for an engine whose client is not installed; what cannot
+    be reached is in the report.
     """
     mesh = config.mesh
     if mesh is None:
         fix = "add mesh: with the secret and the peers of the nodes"
         raise ConfigError([Problem("is missing", fix, "mesh", config.path)])
-    if mesh.transport != "sockets":
-        fix = "its nodes cannot be asked; where a Redis is the backend of all, they settle with it"
-        problem = Problem(
-            f"is {mesh.transport}, where nodes have no address", fix, "mesh.transport"
-        )
-        raise ConfigError([problem])
+    _check_peers(mesh, peers)
     buckets = BucketIndex(config, mesh)
     report = Report(dry_run=dry_run)
-    async with Observer(mesh, buckets, name, timeout, shared_key(mesh, config.redis)) as caller:
-        nodes = await _Meeting(caller, report).meet(mesh, peers)
+    engine = None
+    if mesh.transport != "sockets":
+        engine = EngineCaller(engine_of(mesh, name, random.Random()), mesh, name)
+    key = shared_key(mesh, config.redis)
+    async with Observer(mesh, buckets, name, timeout, key, engine) as caller:
+        meeting = _Meeting(caller, report)
+        if engine is None:
+            nodes = await meeting.meet(mesh, peers)
+        else:
+            nodes = await meeting.meet_at(engine, peers, await engine.enter(timeout))
         redis = await _open_redis(config, buckets, timeout, report)
         try:
             await Reconciliation(report, nodes, redis).run(moved, stopped)
@@ -57,6 +65,23 @@ async def reconcile(
             if redis is not None:
                 redis.close()
     return report
+
+
+def _check_peers(mesh: MeshConfig, peers: Sequence[str]) -> None:
+    kind = mesh.transport
+    for peer in peers:
+        problem, fix = "", f"give {kind}: and the name of the node"
+        if kind != "sockets":
+            problem = (
+                "" if peer.startswith(f"{kind}:") else "and nodes of an engine have no address"
+            )
+        else:
+            try:
+                split_address(peer.removeprefix(DNS_PREFIX))
+            except ValueError as error:
+                problem, fix = str(error), "write host:port, as the mesh is one of sockets"
+        if problem:
+            raise ConfigError([Problem(f"is {peer}, {problem}", fix, "--peer")])
 
 
 class _Meeting:
@@ -74,8 +99,29 @@ class _Meeting:
         if not peers:
             # The node whose file this is, if it runs here; if not, others name it.
             await self._call([own_address(mesh)])
-            while new := self._members():
-                failed |= await self._call(new)
+        return await self._rest(failed, known=not peers)
+
+    async def meet_at(
+        self, engine: EngineCaller, peers: Sequence[str], refused: str
+    ) -> list[ObservedNode]:
+        """The same over an engine. `refused`: why it does not let this observer in, or ""."""
+        found = list(peers)
+        if not refused and not found:
+            found = await engine.nodes()
+            if not found:
+                refused = (
+                    f"no node announced itself within {HEARD_S:g} s: are subject_prefix and "
+                    "mesh_name those of the nodes?"
+                )
+        if refused:
+            self._report.holders.append(Holder("engine", "node", engine.kind, error=refused))
+            return []
+        return await self._rest(await self._call(found), known=not peers)
+
+    async def _rest(self, failed: dict[str, str], *, known: bool) -> list[ObservedNode]:
+        """Meets the members that nodes know as well, if `known`. All that were met, by name."""
+        while known and (new := self._members()):
+            failed |= await self._call(new)
         named = {a: n for node in self._nodes.values() for n, a in node.members.items()}
         for address, error in failed.items():
             self._report.holders.append(

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.base.deadline import within
@@ -21,11 +21,10 @@ from crdtbucket.mesh.links.link import describe_bye
 from crdtbucket.mesh.links.node_key import fingerprint_of
 from crdtbucket.mesh.links.peer_keys import observer_keys
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Kind
-from crdtbucket.mesh.mesh_config import MeshConfig, is_loopback, split_address
+from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import entries, wire
-from crdtbucket.mesh.sockets import mesh_tls
-from crdtbucket.mesh.sockets.web_socket import connect, http_session
+from crdtbucket.mesh.sockets.socket_caller import SocketCaller
 from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, ReconciledBucket
 from crdtbucket.reconcile.merging import HeldKey, Owner
 
@@ -229,6 +228,18 @@ class ObservedNode:
             yield bytes(out), tuple(owners)
 
 
+class Caller(Protocol):
+    """Makes channels to nodes, of one carrier."""
+
+    async def connect(self, address: str) -> Channel:
+        """A channel to the node at this address. Raises `ChannelLost`."""
+        ...
+
+    async def close(self) -> None:
+        """Ends what is left; channels were closed before."""
+        ...
+
+
 class Observer:
     """Calls nodes as an observer; what it opened is closed with it."""
 
@@ -239,29 +250,27 @@ class Observer:
         name: str,
         timeout: float,
         hash_key: bytes | None = None,
+        caller: Caller | None = None,
     ) -> None:
         """`name`: what the nodes write into their logs. `timeout` (s): for each answer.
-        `hash_key`: of the hash of bucket keys, where it is not that of the mesh alone."""
+        `hash_key`: of the hash of bucket keys, where it is not that of the mesh alone. `caller`:
+        where nodes are not called over sockets; it is closed with this."""
         self._buckets = buckets
         self._timeout = timeout
         self._keys = Keyring(config, hash_key)
         self._peer_keys = observer_keys(config)
         self._cluster = config.mesh_name
-        self._context = mesh_tls.dialer_context(config)
-        self._authenticated = bool(config.secrets) or (
-            config.tls_cert is not None and config.tls_verify_peer
-        )
+        self._caller = SocketCaller(config) if caller is None else caller
         self._me = NodeInfo(name, "", 1, "", 0)
         self._instance = int.from_bytes(os.urandom(8), "big")
         self._lines: list[ObserverLink] = []
 
     async def __aenter__(self) -> Observer:
-        self._http = http_session()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(line.close() for line in self._lines))
-        await self._http.close()
+        await self._caller.close()
 
     async def call(self, address: str) -> ObservedNode:
         """The node at this address. Raises `ObservationFailed`."""
@@ -273,11 +282,7 @@ class Observer:
             raise ObservationFailed(str(error)) from error
 
     async def _call(self, address: str) -> ObservedNode:
-        if not self._authenticated and not is_loopback(split_address(address)[0]):
-            raise ObservationFailed(
-                "nothing would prove who answers: set mesh.secret, or mutual TLS"
-            )
-        channel = await connect(self._http, address, self._context)
+        channel = await self._caller.connect(address)
         try:
             shake = Handshake(
                 self._keys,
@@ -288,6 +293,7 @@ class Observer:
                 role=Role.OBSERVER,
                 node_key=self._peer_keys.own,
                 cluster=self._cluster,
+                lossy=channel.lossy,
             )
             info = await handshake_as_observer(channel, shake)
             self._peer_keys.check(info, shake.peer_key, channel)
@@ -305,4 +311,4 @@ class Observer:
         return peer
 
 
-__all__ = ["Observer", "ObservedNode", "ObservationFailed", "RangeAnswer", "MergeOutcome"]
+__all__ = ["Caller", "Observer", "ObservedNode", "ObservationFailed", "RangeAnswer", "MergeOutcome"]

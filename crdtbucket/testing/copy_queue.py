@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import random
 from collections import deque
 from collections.abc import Mapping
@@ -50,8 +52,13 @@ class CopyQueue:
         self._recorded = True
         self._unsent = False
         self._faults, self._dice = faults, random.Random(seed)
-        self._waiting: deque[tuple[int, KeyVersion]] = deque()
+        self._waiting: list[tuple[int, int, KeyVersion]] = []
+        """A heap by when each arrives, and of those that arrive together by when it was sent."""
+        self._numbers = itertools.count()
         self._last = 0
+        """When the newest version arrives, whatever befalls it afterwards."""
+        self._settles: dict[bytes, int] = {}
+        """When all has arrived that a key's last fault makes of its version."""
         self._sent: dict[bytes, deque[KeyVersion]] = {}
 
     def __len__(self) -> int:
@@ -70,7 +77,11 @@ class CopyQueue:
         faults, dice = self._faults, self._dice
         spread = faults.jitter * (2.0 * dice.random() - 1.0)
         lag = round(faults.lag * NS)
-        due = max(self._last, now + round(lag * (1.0 + spread)))
+        due = self._last = max(self._last, now + round(lag * (1.0 + spread)))
+        settles = self._settles.get(version.key, 0)
+        if settles > due:  # a fault for each version would put the way off for ever
+            self._add(settles, version)
+            return
         arriving = [(due, version)]
         if before and dice.random() < faults.torn:
             arriving = [(due, self._part(version, before[-1])), (due + lag, version)]
@@ -79,8 +90,12 @@ class CopyQueue:
         if before and dice.random() < faults.older:
             end = arriving[-1][0]
             arriving += [(end, dice.choice(before)), (end + lag, version)]
-        self._waiting += arriving
-        self._last = arriving[-1][0]
+        for at, one in arriving:
+            self._add(at, one)
+        self._settles[version.key] = arriving[-1][0]
+
+    def _add(self, due: int, version: KeyVersion) -> None:
+        heapq.heappush(self._waiting, (due, next(self._numbers), version))
 
     def _part(self, version: KeyVersion, before: KeyVersion) -> KeyVersion:
         """At least one of the fields that changed, and where it can be not all of them."""
@@ -98,7 +113,7 @@ class CopyQueue:
         """Everything that has arrived by now, in its order; it is gone from the queue."""
         out: list[KeyVersion] = []
         while self.passing and self._waiting and self._waiting[0][0] <= now:
-            out.append(self._waiting.popleft()[1])
+            out.append(heapq.heappop(self._waiting)[2])
         return out
 
     def cut(self, *, recorded: bool = True) -> None:
@@ -117,9 +132,11 @@ class CopyQueue:
     def resend(self, now: int) -> None:
         """The newest version of every key begins its way again, and nothing else."""
         self._waiting.clear()
+        self._settles.clear()
         self._unsent = False
         self._last = now + round(self._faults.lag * NS)
-        self._waiting += [(self._last, versions[-1]) for versions in self._sent.values()]
+        for versions in self._sent.values():
+            self._add(self._last, versions[-1])
 
 
 __all__ = ["CopyQueue", "KeyVersion", "ReplicationFaults"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.strong_bucket import StrongBucket
+from tests.chaos.generations import Generations
 from tests.chaos.lag import Lag
 
 WIDE = BucketSpec("wide", 100_000, 1, "1h")
@@ -57,7 +59,10 @@ class Client:
             degradation=Degradation(modes=modes, on_mode_change=self._changed),
         )
         self.consumed: Counter[Line] = Counter()
-        """Tokens of allowed decisions, less what was given back."""
+        """Tokens of allowed decisions, less what was given back, and without history."""
+        self.history = 0
+        """Tokens of keys that were full since, in entries that have left: see `Generations`."""
+        self._generations = Generations()
         self.decisions = 0
         self.modes: Counter[Mode] = Counter()
         self.slow: list[tuple[int, int]] = []
@@ -92,8 +97,16 @@ class Client:
         """A caller was told this."""
         self.decisions += 1
         self.modes[Mode(decision.mode)] += 1
-        if decision.allowed:
-            self.consumed[bucket, key] += decision.cost
+        if not decision.allowed:
+            return
+        line, found = (bucket, key), self.bucket(bucket)
+        own = found.own(*found.hash(key))
+        assert own is not None  # it was taken from just now
+        ceiling = found.spec.capacity + found.max_debt
+        full_ns = math.ceil(ceiling * 1e9 / found.spec.rate_per_second)
+        if self._generations.take(line, own[0], time.monotonic_ns(), full_ns):
+            self.history += self.consumed.pop(line)
+        self.consumed[line] += decision.cost
 
     def refund(self, bucket: str, key: str, decision: Decision, tokens: int) -> None:
         """A caller gives tokens back."""

@@ -124,6 +124,9 @@ FAULTS: dict[str, Fault] = {
     "killed": killed,
     "restored": restored,
 }
+LOSING = ("flushed", "killed", "restored")
+"""After these a member may lack what a node took just before: the node states it with its next call
+of the key, so each makes one more before the books are compared."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,9 @@ class RegionAudit:
     """Tokens, over all nodes, buckets and keys; `lost` and `over` over all members, too."""
 
     consumed: int
-    """By callers, less what they gave back."""
+    """By callers, less what they gave back, and without history."""
+    history: int
+    """Consumed of keys that were full since, in entries that have left their node."""
     lost: int
     """Consumed and not charged, at each member and of each node and key by itself."""
     over: int
@@ -203,6 +208,8 @@ async def under(
         finally:
             over.set()
             await load
+        if fault in LOSING:
+            await restate(nodes)
         await until(lambda: nodes.settled, BOUND)
         await look(world, nodes)
         return RegionRun(nodes.decisions, nodes.mode_counts, audit(world, nodes))
@@ -210,6 +217,13 @@ async def under(
 
 def lines_of(nodes: Fleet) -> list[tuple[str, str]]:
     return sorted({line for client in nodes.clients for line in client.consumed})
+
+
+async def restate(nodes: Fleet) -> None:
+    """Every node calls each key again that it has taken from."""
+    for client in nodes.clients:
+        for bucket, key in list(client.consumed):
+            await nodes.timed(client, bucket, key, 1)
 
 
 async def look(world: RegionWorld, nodes: Fleet) -> None:
@@ -249,7 +263,8 @@ def audit(world: RegionWorld, nodes: Fleet) -> RegionAudit:
                 lost, over = lost + max(0, gap), over + max(0, -gap)
             if bucket == WIDE.name and entry is not None:
                 level += abs(round(entry.debt / entry.emission) - together)
-    return RegionAudit(consumed, lost, over, level)
+    history = sum(client.history for client in nodes.clients)
+    return RegionAudit(consumed, history, lost, over, level)
 
 
 async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:

@@ -9,7 +9,8 @@ import pytest
 from crdtbucket import Limiter, MeshConfig
 from crdtbucket.config import Config, load_config
 from crdtbucket.doctor.diagnosis import Diagnosis
-from crdtbucket.doctor.mesh_examination import clock_error, compare_configs, examine_mesh
+from crdtbucket.doctor.mesh_examination import examine_mesh
+from crdtbucket.doctor.peer_examination import clock_error, compare_configs
 from crdtbucket.mesh.links.node_key import NodeKey
 from tests.certificates import Authority
 from tests.strong.redis_server import free_port

@@ -20,7 +20,7 @@ from typing import Any
 import hiredis
 
 PROGRAMS = [name for name in ("redis-server", "valkey-server") if shutil.which(name)]
-"""What is installed here. `make redis` sees to the first."""
+"""What is installed here, by `make redis valkey`. Tests with real servers run on each of these."""
 
 BOUND = 60.0
 """Seconds within which a server starts, stops and answers, or the test fails."""

@@ -14,6 +14,7 @@ from tests.chaos import cancelled, exact, outage, regional_load, regions, slots,
 from tests.chaos.audit import Audit
 from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import HASTY
+from tests.chaos.generations import Generations
 from tests.chaos.lag import Lag
 from tests.strong.redis_server import PROGRAMS
 
@@ -83,6 +84,14 @@ async def test_regions_that_do_not_hear_each_other_keep_one_limit_and_deny_no_li
     light = await regional_load.run(0.3, 2.0, spec=spec, before=1.0, after=1.0, modes=HASTY)
     assert light.calls > 10
     assert not light.denied, light
+
+
+def test_what_was_consumed_before_a_new_generation_is_history_if_the_key_was_full() -> None:
+    one, full = ("tight", "k0"), 400
+    generations = Generations()
+    takes = [(7, 1_000), (7, 9_000), (8, 9_399), (9, 9_800), (9, 9_800)]
+    found = [generations.take(one, number, now, full) for number, now in takes]
+    assert found == [False, False, False, True, False]
 
 
 def test_what_other_processes_took_is_found_wherever_it_lay_in_the_delay() -> None:

@@ -84,6 +84,19 @@ def test_a_repeated_version_arrives_twice() -> None:
     assert numbers(queue.arrived(LATER)) == [0, 0]
 
 
+def test_faults_put_off_a_version_by_a_few_lags_however_many_versions_there_are() -> None:
+    faults = ReplicationFaults(lag=0.1, jitter=0.5, torn=1.0, older=1.0, repeated=1.0)
+    queue = CopyQueue(faults, "seed")
+    now = latest = arrived = 0
+    for number in range(400):
+        now = number * NS // 100
+        queue.send(version(number, KEYS[number % 2]), now)
+        arrived = max([arrived, *numbers([v for v in queue.arrived(now) if v.whole])])
+        latest = max(latest, number - arrived)
+    assert 15 < latest <= 35, latest  # 1.5 lags, and two for what a fault brings
+    assert len(queue) < 100
+
+
 SHARES = st.sampled_from([0.0, 0.5, 1.0])
 
 

@@ -90,21 +90,23 @@ cdef class BucketCore(_Replica):
         back: 0 when the bucket has been full or forgiven since (they were back already), the key or epoch is gone, or it is
         shadowed.
         Raises InvalidCost when more would come back than was taken."""
-        cdef int64_t n, left = decision.cost - decision.given_back
-        cdef uint64_t lo = 0, hi = 0
-        if decision._bucket is not self:
-            if self.others and decision._bucket in self.others:
-                return (<BucketCore>decision._bucket).refund(decision, tokens)
+        cdef int64_t left = decision.cost - decision.given_back
+        if decision._bucket is not self and not (self.others and decision._bucket in self.others):
             raise InvalidCost(f"the decision is of bucket {decision.owner().spec.name!r}, not of {self.spec.name!r}")
         if not decision.allowed:
             raise InvalidCost("a denied decision took nothing that could be refunded")
-        if tokens is None and not left:
-            return 0
-        n = left if tokens is None else whole_tokens(tokens, 1, MAX_COST, "refund")
+        if tokens is not None:
+            left = whole_tokens(tokens, 1, MAX_COST, "refund")
+        return (<BucketCore>decision._bucket).put_back(decision, left)
+
+    cdef int64_t put_back(self, Decision decision, int64_t n) except -1:
+        """Gives back `n` tokens of an allowed decision of this bucket. Returns the tokens that came back."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef int64_t left = decision.cost - decision.given_back
         if n > left:
             raise InvalidCost(f"refund of {n} tokens, but only {left} of the {decision.cost} taken are left to give back")
         decision.given_back += n
-        if decision.shadowed:
+        if decision.shadowed or not n:
             return 0
         self.locate(decision._key, &lo, &hi)
         n = self.give_back(lo, hi, decision.generation, decision.origin, decision.full_count, n)

@@ -82,6 +82,16 @@ cdef class Decision:
         """The confirmed debt in ns: the time until the bucket is full."""
         return self.debt_ns + (self.rest > 0)
 
+    @property
+    def next_token(self):
+        """Whole seconds, rounded up, until one token more is left; 0 when the bucket is full."""
+        return seconds_to_next(&self.owner().t.definitions[self.slot], self.debt_ns, self.rest, self.remaining)
+
+    @property
+    def spec(self):
+        """The definition that decides on the key now: that of the bucket, of an override or of a candidate."""
+        return (<BucketCore>self.owner()).spec_of(self._key)
+
     cdef str bucket_name(self):
         return self.loaded()[0] if self._bucket is None else self._bucket.spec.name
 

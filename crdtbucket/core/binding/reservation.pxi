@@ -166,7 +166,7 @@ cdef class ReservationBook:
         elif actual > taken:
             self.bucket.settle(one.key, actual - taken)
         elif actual < taken:
-            self.bucket.refund(one.decision, taken - actual)
+            (<BucketCore>one.decision._bucket).put_back(one.decision, taken - actual)
         if late:
             self.late(one, actual)
         return 0
@@ -184,7 +184,7 @@ cdef class ReservationBook:
     cdef int give_back(self, Reservation one) except -1:
         one.state = _RETURNED
         self.remove(one)
-        self.bucket.refund(one.decision)
+        (<BucketCore>one.decision._bucket).put_back(one.decision, one.decision.cost - one.decision.given_back)
         return 0
 
     cdef int remove(self, Reservation one) except -1:

@@ -10,8 +10,8 @@ cdef class AllReservation:
     reservations: one of each that was asked for, in order, once entered; what names the same key shares one.
     """
 
+    cdef object buckets
     cdef object find
-    cdef object take
     cdef object acquire
     cdef tuple wanted
     cdef list sizes
@@ -19,15 +19,16 @@ cdef class AllReservation:
     cdef bint entered
     cdef readonly tuple reservations
 
-    def __init__(self, find, take, acquire, wanted, ttl):
-        """`find(wanted)`: as `asked`; `take` and `acquire`: the AllDecision of what it found. Nothing is taken yet."""
-        self.find, self.take, self.acquire = find, take, acquire
+    def __init__(self, buckets, find, acquire, wanted, ttl):
+        """`buckets()` and `find`: as in `asked`; `acquire`: the AllDecision of what was found, as `take_all`. Nothing is taken
+        yet."""
+        self.buckets, self.find, self.acquire = buckets, find, acquire
         self.wanted = tuple(wanted)
         self.ttl_ns = ttl_ns(ttl)
         self.reservations = ()
 
     def __enter__(self):
-        self.hold(self.take(self.begin()))
+        self.hold(take_all(self.begin()))
         return self
 
     async def __aenter__(self):
@@ -61,14 +62,14 @@ cdef class AllReservation:
                 costs[one] = costs.get(one, 0) + tokens
                 place += 1
         for one, each in costs.items():
-            one.commit(each)
+            one.book.commit(one, checked_actual(each))
 
     cdef list begin(self):
         """What is asked for, once."""
         if self.entered:
             raise ReservationError("a reservation is entered once: make another one")
         self.entered = True
-        parts, self.sizes = self.find(self.wanted)
+        parts, self.sizes = asked(self.wanted, self.buckets(), self.find)
         return parts
 
     cdef int hold(self, AllDecision answer) except -1:

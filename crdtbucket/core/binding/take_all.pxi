@@ -32,7 +32,7 @@ cdef class AllDecision:
         denied = [decision for decision in self.decisions if not decision.allowed]
         if denied:
             return max(denied, key=lambda one: one.retry_after_ns)
-        real = [one for one in self.decisions if not one.bucket.spec_of(one.key).shadow]
+        real = [one for one in self.decisions if not one.spec.shadow]
         return min(real or self.decisions, key=lambda one: one.remaining / one.limit)
 
     @property
@@ -85,6 +85,7 @@ def take_all(wanted):
         return AllDecision(())
     cdef part_t *part = <part_t *>PyMem_Calloc(count, sizeof(part_t))
     cdef Py_ssize_t *place = <Py_ssize_t *>PyMem_Malloc(count * sizeof(Py_ssize_t))
+    cdef AllDecision answer = AllDecision.__new__(AllDecision)
     held = []
     try:
         if not part or not place:
@@ -93,7 +94,8 @@ def take_all(wanted):
         take_parts(part, parts)
         answers = [(<BucketCore>part[i].bucket).answer(<object>part[i].key, part[i].cost, part[i].slot, &part[i].o)
                    for i in range(parts)]
-        return AllDecision(tuple([answers[place[i]] for i in range(count)]))
+        answer.decisions, answer.allowed = tuple([answers[place[i]] for i in range(count)]), all(answers)
+        return answer
     finally:
         PyMem_Free(part)
         PyMem_Free(place)
@@ -101,7 +103,7 @@ def take_all(wanted):
 
 cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list held) except -1:
     """Fills in a part for each key that is named, and which part each item is of. Returns how many parts there are. `held` keeps
-    alive what they point to."""
+    alive what they point to and `items` does not."""
     cdef BucketCore bucket
     cdef Table table = None
     cdef Py_ssize_t parts = 0, at, i
@@ -111,6 +113,9 @@ cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list he
         bucket, key, cost = items[i]
         if bucket is not None and bucket.choose is not None:
             bucket = bucket.of(key)
+            held.append(bucket)
+        if type(items[i]) is not tuple:                 # what it says now it may not hold on to
+            held.append((bucket, key))
         if bucket is None or (table is not None and bucket.table is not table):
             raise TypeError("only buckets of one table can be taken from together: pass those of one limiter")
         table = bucket.table
@@ -120,7 +125,6 @@ cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list he
         while at < parts and not (part[at].lo == lo and part[at].hi == hi and (<BucketCore>part[at].bucket).salt == bucket.salt):
             at += 1
         if at == parts:
-            held.append((bucket, key))
             part[at].bucket, part[at].key, part[at].lo, part[at].hi = <PyObject *>bucket, <PyObject *>key, lo, hi
             parts += 1
         part[at].cost += n

@@ -95,4 +95,16 @@ static inline int64_t tokens_left_ns(const definition_t *d, int64_t ns, int64_t 
     return tokens_left(d, (i128)ns * d->p + rest);
 }
 
+/* Whole seconds, rounded up, until one token more is left than `left`, which is left now; 0 when
+ * the bucket is full. Until full it takes the rest of that token, and the whole of those above it.
+ */
+static inline int64_t seconds_to_next(const definition_t *d, int64_t ns, int64_t rest, int64_t left)
+{
+    int64_t above = d->capacity - left - 1;
+    int64_t wait = ns + (rest > 0);
+    if (above > 0)
+        wait -= (int64_t)units_to_ns(d, token_units(d, above));
+    return wait > 0 ? (wait - 1) / SECOND + 1 : 0;
+}
+
 #endif

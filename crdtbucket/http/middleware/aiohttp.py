@@ -44,10 +44,11 @@ def limit_middleware(limits: Limits) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        seen = AiohttpRequest(request, limits.trusted)
-        verdict = await limits.acquire(seen)
+        verdict = limits.take_of_peer(request.remote)
+        if verdict is None:
+            verdict = await limits.acquire(AiohttpRequest(request, limits.trusted))
         if not verdict.allowed:
-            answer = limits.answer(seen, verdict)
+            answer = limits.answer(AiohttpRequest(request, limits.trusted), verdict)
             return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
         request[KEY] = verdict
         if not limits.may_refund:
@@ -101,9 +102,13 @@ class AiohttpRequest(Request):
 
 async def _add_fields(native: web.Request, response: web.StreamResponse) -> None:
     # Here and not in the middleware: a stream's head is sent before its handler returns.
-    verdict: Verdict | None = native.get(KEY)
-    if verdict is not None:
-        response.headers.extend(verdict.fields)
+    try:
+        verdict: Verdict = native[KEY]
+    except KeyError:
+        return
+    add = response.headers.add
+    for name, value in verdict.fields.items():
+        add(name, value)
 
 
 __all__ = ["KEY", "AiohttpRequest", "limit_middleware", "limiter_context", "setup"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
+from crdtbucket.http.fields import Shown, raw_fields
 from crdtbucket.http.limits import Answer, Limits, Verdict
 from crdtbucket.http.middleware.lifespan import Lifespan
 from crdtbucket.http.request import Request
@@ -19,8 +20,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-RawFields: TypeAlias = "list[tuple[bytes, bytes]]"
-HEADS = ("websocket.accept", "websocket.http.response.start")
+HEADS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
 class ASGILimitMiddleware:
@@ -57,16 +57,19 @@ class ASGILimitMiddleware:
             await self._other(scope, receive, send)
             return
         limits = self._limits or self.limits
-        request = ASGIRequest(scope, limits.trusted)
-        verdict = await limits.acquire(request)
+        client = scope.get("client")
+        verdict = limits.take_of_peer(client[0] if client else None)
+        if verdict is None:
+            verdict = await limits.acquire(ASGIRequest(scope, limits.trusted))
         if not verdict.allowed:
-            await _deny(scope, receive, send, limits.answer(request, verdict))
+            answer = limits.answer(ASGIRequest(scope, limits.trusted), verdict)
+            await _deny(scope, receive, send, answer)
             return
         scope[KEY] = verdict
         if limits.may_refund:
             await _watched(self.app, scope, receive, send, verdict)
-        elif verdict.fields:
-            await self.app(scope, receive, _with_fields(verdict.fields, send))
+        elif verdict.shown:
+            await self.app(scope, receive, _with_fields(verdict.shown, send))
         else:
             await self.app(scope, receive, send)
 
@@ -112,13 +115,12 @@ class ASGIRequest(Request):
         return [value.decode("latin-1") for key, value in self.native["headers"] if key == raw]
 
 
-def _with_fields(fields: Mapping[str, str], send: Send) -> Send:
+def _with_fields(shown: Shown, send: Send) -> Send:
     """`send` that adds the fields to the head of an answer as it passes."""
 
     def sending(message: Message) -> Awaitable[None]:
-        kind = message["type"]
-        if kind == "http.response.start" or kind in HEADS:
-            message = {**message, "headers": [*message.get("headers", ()), *_encoded(fields)]}
+        if message["type"] in HEADS:
+            message = {**message, "headers": [*message.get("headers", ()), *raw_fields(shown)]}
         return send(message)
 
     return sending
@@ -127,7 +129,7 @@ def _with_fields(fields: Mapping[str, str], send: Send) -> Send:
 async def _watched(app: App, scope: Scope, receive: Receive, send: Send, verdict: Verdict) -> None:
     """Calls the application, and tells the verdict the status of its answer."""
     status = 500  # of an application that never answers
-    adding = _with_fields(verdict.fields, send)
+    adding = _with_fields(verdict.shown, send)
 
     def watching(message: Message) -> Awaitable[None]:
         nonlocal status
@@ -156,28 +158,9 @@ async def _deny(scope: Scope, receive: Receive, send: Send, answer: Answer) -> N
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
             return
         prefix = "websocket."
-    start = {"status": answer.status, "headers": _encoded(answer.headers)}
+    start = {"status": answer.status, "headers": raw_fields(answer.headers)}
     await send({"type": f"{prefix}http.response.start", **start})
     await send({"type": f"{prefix}http.response.body", "body": answer.body})
-
-
-def _encoded(fields: Mapping[str, str]) -> RawFields:
-    names = _names
-    return [(names[name], value.encode("latin-1")) for name, value in fields.items()]
-
-
-class _Names(dict[str, bytes]):
-    """Names of fields as bytes; those of limits are few, whatever a program adds to an answer."""
-
-    def __missing__(self, name: str) -> bytes:
-        raw = name.lower().encode("latin-1")
-        if len(self) < KEPT_NAMES:
-            self[name] = raw
-        return raw
-
-
-KEPT_NAMES = 64
-_names = _Names()
 
 
 __all__ = ["KEY", "ASGILimitMiddleware", "ASGIRequest"]

@@ -61,10 +61,11 @@ class WSGILimitMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request, as the server calls it."""
         limits = self.limits
-        request = WSGIRequest(environ, limits.trusted)
-        verdict = limits.acquire_sync(request)
+        verdict = limits.take_of_peer(environ.get("REMOTE_ADDR"))
+        if verdict is None:
+            verdict = limits.acquire_sync(WSGIRequest(environ, limits.trusted))
         if not verdict.allowed:
-            answer = limits.answer(request, verdict)
+            answer = limits.answer(WSGIRequest(environ, limits.trusted), verdict)
             start_response(_status_line(answer.status), list(answer.headers.items()))
             return [answer.body]
         environ[KEY] = verdict

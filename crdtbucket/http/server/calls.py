@@ -267,7 +267,7 @@ class Calls:
     ) -> web.StreamResponse:
         document = problem(
             decision,
-            decision.bucket.spec_of(decision.key),
+            decision.spec,
             instance=path,
             reduced_capacity=self._settings.fallback_503,
         )
@@ -278,7 +278,7 @@ class Calls:
     def _fields(self, decision: Decision) -> dict[str, str]:
         return rate_limit_fields(
             decision,
-            decision.bucket.spec_of(decision.key),
+            decision.spec,
             legacy=self._settings.legacy_fields,
             jitter_s=self._settings.retry_jitter,
         )

@@ -88,11 +88,10 @@ class EngineExchange:
         """The engine has connected anew, so that peers have to learn where."""
         self._failing = False
 
-    def start(self, *, announce: bool) -> None:
-        """Begins to connect. `announce`: this process takes calls, and says so."""
+    def start(self) -> None:
+        """Begins to connect, takes calls, and announces this process."""
         self._engine.start(self)
-        if announce:
-            self._tasks.spawn(self._announce())
+        self._tasks.spawn(self._announce())
 
     async def stop(self) -> None:
         """Ends all channels, and the engine."""
@@ -162,16 +161,18 @@ class EngineExchange:
         if message.kind == INVITES:
             self.announced(sender, message.body)
             return
-        channel = self._channels.get((sender, message.number, not message.from_dialer))
-        if message.kind == ENDS:
-            if channel is not None:
-                channel.end("closed by the peer", by_peer=True)
-        elif channel is not None:
-            channel.push(message.body)
-        elif message.kind == OPENS and message.from_dialer:
+        if self._delivered(sender, message) or message.kind == ENDS:
+            return
+        if message.kind == OPENS and message.from_dialer:
             self._called(sender, message)
         else:  # of a process that was here before this one, or of a channel that has ended here
             self._tasks.spawn(self._refuse(sender, message))
+
+    def answered(self, sender: str, data: bytes) -> None:
+        """A message for a channel that was dialed here; any other one is for somebody else."""
+        message = open_envelope(data)
+        if message is not None and not message.from_dialer:
+            self._delivered(sender, message)
 
     def announced(self, sender: str, data: bytes) -> None:
         if not _INSTANCE.size <= len(data) <= _INSTANCE.size + MAX_PLACE_BYTES:
@@ -196,6 +197,17 @@ class EngineExchange:
                 channel.end("its connection to the engine has ended", by_peer=True)
 
     # -- inside
+
+    def _delivered(self, sender: str, message: Envelope) -> bool:
+        """Whether there is a channel for it; then that has it."""
+        channel = self._channels.get((sender, message.number, not message.from_dialer))
+        if channel is None:
+            return False
+        if message.kind == ENDS:
+            channel.end("closed by the peer", by_peer=True)
+        else:
+            channel.push(message.body)
+        return True
 
     def _called(self, sender: str, message: Envelope) -> None:
         channel = EngineChannel(self, sender, message.number, dialed=False)

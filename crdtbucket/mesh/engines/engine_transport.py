@@ -55,7 +55,7 @@ class EngineTransport:
     async def start(self) -> None:
         """Connects in the background: a node serves without its engine."""
         self._running = True
-        self._exchange.start(announce=True)
+        self._exchange.start()
 
     def aim(self, known: Sequence[str]) -> None:
         """Dials these members too, if they are of this engine."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crdtbucket.config import load_config
-from crdtbucket.doctor.mesh_examination import examine_mesh
+from crdtbucket.doctor.examination import examine
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links import peer_keys
 from crdtbucket.mesh.links.node_key import NodeKey
@@ -195,7 +195,7 @@ async def test_a_missing_package_is_found_by_the_doctor_and_by_a_reload(
     found = load_config(path)
     assert found.mesh is not None
     monkeypatch.setattr(peer_keys, "load_cryptography", missing)
-    (told,) = await examine_mesh(found, found.mesh, 1.0)
+    _, told = await examine(path)
     assert (told.subject, told.level) == ("mesh identity", "wrong")
     for config in (found.mesh, MeshConfig(secret=SECRET, identity="pinned", state_dir=tmp_path)):
         with pytest.raises(MeshError, match="not installed here"):
