@@ -34,6 +34,34 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a_span_tells_the_key",
+        "metrics",
+        '"crdtbucket.bucket": decision.bucket.spec.name,',
+        '"crdtbucket.bucket": f"{decision.bucket.spec.name} {decision.key!r}",',
+        suite("metrics/test_open_telemetry", "without_the_key"),
+    ),
+    Mutation(
+        "the_cookie_alone_moves_a_rollout",
+        "http",
+        'site != "same-origin" or not session.proven(request.headers.get(PROOF, ""))',
+        'site != "same-origin"',
+        suite("http/server/console/test_console_routes", "needs_a_session"),
+    ),
+    Mutation(
+        "who_signed_out_goes_on_seeing",
+        "http",
+        "data = self._both if await signed_in() else self._public",
+        "data = self._both if seen > 1 or await signed_in() else self._public",
+        suite("http/server/console/test_console_routes", "no_key_without"),
+    ),
+    Mutation(
+        "the_console_looks_for_nobody",
+        "http",
+        "            if not self._listeners and self._looking is not None:",
+        "            if not self._listeners and self._looking is None:",
+        suite("http/server/console/test_console_feed", "who_goes_is_noticed"),
+    ),
+    Mutation(
         "calls_ask_for_no_token",
         "http",
         'self._require(request, "the token", self._call + self._admin)',
@@ -1734,6 +1762,41 @@ MUTATIONS = (
         "        if connection not in self.open:\n            return False",
         "        if False:\n            return False",
         suite("http/server/test_connections", "gone_takes_no_place"),
+    ),
+    Mutation(
+        "a_floor_is_not_looked_at",
+        "core",
+        "i128 over = conf_debt + back + token_units(d, wanted) - full;",
+        "i128 over = conf_debt + back + cost - full;",
+        suite("core/test_floor", "stays_above or histor"),
+    ),
+    Mutation(
+        "slots_are_predicted",
+        "core",
+        "return !t->definitions[t->hot[e].bucket].unpredicted;",
+        "return 1;",
+        suite("simulated/test_slots", "dead_owner"),
+    ),
+    Mutation(
+        "a_release_gives_back_what_time_has_brought",
+        "limiter",
+        "min(math.ceil(left_ns / self._token_ns), self._owed)",
+        "self._owed",
+        suite("limiter/test_slots", "overlapping"),
+    ),
+    Mutation(
+        "a_short_ttl_is_kept_by_this_process_alone",
+        "limiter",
+        "if self._owed < SLOT_TOKENS:",
+        "if False:",
+        suite("limiter/test_slots", "nobody_releases"),
+    ),
+    Mutation(
+        "a_request_that_fails_keeps_its_slot",
+        "http/middleware",
+        "        verdict.ended(status)\n    finally:\n        verdict.release()",
+        "        verdict.ended(status)\n        verdict.release()",
+        suite("http/middleware/test_slots", "client_that_is_gone"),
     ),
 )
 
