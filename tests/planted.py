@@ -1714,6 +1714,41 @@ MUTATIONS = (
         "        if False:\n            return False",
         suite("http/server/test_connections", "gone_takes_no_place"),
     ),
+    Mutation(
+        "a_floor_is_not_looked_at",
+        "core",
+        "i128 over = conf_debt + back + token_units(d, wanted) - full;",
+        "i128 over = conf_debt + back + cost - full;",
+        suite("core/test_floor", "stays_above or histor"),
+    ),
+    Mutation(
+        "slots_are_predicted",
+        "core",
+        "return !t->definitions[t->hot[e].bucket].unpredicted;",
+        "return 1;",
+        suite("simulated/test_slots", "dead_owner"),
+    ),
+    Mutation(
+        "a_release_gives_back_what_time_has_brought",
+        "limiter",
+        "min(math.ceil(left_ns / self._token_ns), self._owed)",
+        "self._owed",
+        suite("limiter/test_slots", "overlapping"),
+    ),
+    Mutation(
+        "a_short_ttl_is_kept_by_this_process_alone",
+        "limiter",
+        "if self._owed < SLOT_TOKENS:",
+        "if False:",
+        suite("limiter/test_slots", "nobody_releases"),
+    ),
+    Mutation(
+        "a_request_that_fails_keeps_its_slot",
+        "http/middleware",
+        "        verdict.ended(status)\n    finally:\n        verdict.release()",
+        "        verdict.ended(status)\n        verdict.release()",
+        suite("http/middleware/test_slots", "client_that_is_gone"),
+    ),
 )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.rollout.staged import Status
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def bucket_stats(bucket: Bucket) -> dict[str, Any]:
         "reserved": reservations.reserved,
         "reservations_expired": reservations.expired,
         "late_commits": reservations.late_commits,
+        "slots_held": bucket.open_slots if isinstance(bucket, SlotBucket) else 0,
+        "slots_expired": bucket.expired if isinstance(bucket, SlotBucket) else 0,
     }
 
 

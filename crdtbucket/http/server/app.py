@@ -23,6 +23,7 @@ from crdtbucket.http.server.routes import Route, RouteTable
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.http.server.slot_calls import SlotCalls
 from crdtbucket.http.server.tokens import Tokens
 from crdtbucket.http.server.views import DRAINING, Views
 from crdtbucket.limiter.facade import Limiter
@@ -52,6 +53,7 @@ class Api:
         self.console = Console(limiter, self.calls, self.views, self.admin, self._tokens, siblings)
         self.routes: list[Route] = [
             *self.calls.routes(),
+            *SlotCalls(limiter, siblings).routes(),
             *forward_auth.routes(),
             *self.views.routes(),
             *self.admin.routes(),

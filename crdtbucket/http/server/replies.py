@@ -65,11 +65,27 @@ class CommitReply(Reply):
     late: bool
 
 
+class HoldReply(Reply):
+    """A slot that is held."""
+
+    id: Annotated[str, Field(description="For /v1/release.")]
+    ttl: Annotated[float, Field(description="Seconds after which it is free again.")]
+
+
+class ReleaseReply(Reply):
+    """Whether the slot was held until now; not when its ttl was over before."""
+
+    released: bool
+
+
 class BucketInfo(Reply):
     """A bucket and its counts since this node started."""
 
     name: str
     capacity: int
+    slots: Annotated[
+        int | None, Field(description="Of a limit of what is in flight; else null.")
+    ] = None
     refill_per_second: float
     mode: ModeName
     keys: int
@@ -276,6 +292,7 @@ __all__ = [
     "HealthReply",
     "HeavyKeyInfo",
     "HeavyKeysReply",
+    "HoldReply",
     "OldAndNewCounts",
     "OneOfManyReply",
     "OwnConfigInfo",
@@ -283,6 +300,7 @@ __all__ = [
     "PeersReply",
     "ProblemReply",
     "RefundReply",
+    "ReleaseReply",
     "ReloadReply",
     "Reply",
     "RequestFault",

@@ -103,8 +103,18 @@ class Siblings:
         return session
 
 
+async def answer_of_owner(
+    siblings: Siblings | None, handle: str, request: web.BaseRequest
+) -> web.StreamResponse | None:
+    """The answer of the worker that gave a handle out, if that is another one."""
+    owner = None if siblings is None else siblings.owner(handle)
+    if siblings is None or owner is None:
+        return None
+    return await siblings.forward(owner, request)
+
+
 def _socket(folder: Path, index: int) -> Path:
     return folder / f"{index}.sock"
 
 
-__all__ = ["Siblings"]
+__all__ = ["Siblings", "answer_of_owner"]

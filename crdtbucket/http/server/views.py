@@ -76,6 +76,7 @@ class Views:
                 {
                     "name": name,
                     "capacity": bucket.spec.capacity,
+                    "slots": bucket.spec.slots,
                     "refill_per_second": bucket.spec.rate_per_second,
                     "mode": bucket.mode.value,
                     **{
