@@ -110,6 +110,16 @@ export class Buckets {
     return one.slots === null ? this.history.forecast(one.name) : { kind: "unknown" };
   }
 
+  #levels(one) {
+    return [
+      ["granted/s", rate(this.history.lately(one.name, "granted"))],
+      ["emptiest key", percent(one.lowest)],
+      ["keys", count(one.keys)],
+      ["empty keys", count(one.empty)],
+      ["forecast", inWords(this.#forecast(one), seconds)],
+    ];
+  }
+
   #spark(lines, samples) {
     const top = Math.max(1e-9, ...samples.map((one) => Math.max(one.allowed, one.denied)));
     const from = SPARK - samples.length;
@@ -132,16 +142,11 @@ export class Buckets {
       ["allowed", count(one.allowed)],
       ["denied", count(one.denied)],
       ["denied share", percent(asked ? one.denied / asked : 0)],
-      ["granted/s", tokens ? rate(this.history.lately(one.name, "granted")) : "–"],
-      ["emptiest key", tokens ? percent(one.lowest) : "–"],
-      ["slots held here", tokens ? "–" : count(one.slots_held)],
-      ["keys", tokens ? count(one.keys) : "–"],
-      ["empty keys", tokens ? count(one.empty) : "–"],
-      ["forecast", inWords(this.#forecast(one), seconds)],
+      ...(tokens ? this.#levels(one) : [["slots held here", count(one.slots_held)]]),
     ];
     const list = $("tiles");
-    if (!list.children.length) {
-      for (const [name] of tiles) list.append(el("div", {}, el("dt", {}, name), el("dd")));
+    if (list.children.length !== tiles.length) {
+      list.replaceChildren(...tiles.map(([name]) => el("div", {}, el("dt", {}, name), el("dd"))));
     }
     tiles.forEach(([, text], place) => say(list.children[place].lastChild, text));
     $("over").hidden = !tokens || (one.bound === 0 && one.over_admission === 0);
