@@ -74,12 +74,13 @@ class Rule:
                 f"{request.path!r}: return a text; `exempt` says who is not limited"
             )
         if isinstance(key, (str, bytes)) and len(key) * 4 > MAX_KEY_BYTES:  # in UTF-8 at most
-            key = _shortened(key)
+            key = shortened(key)
         cost = self.cost
         return self.bucket, key, cost if isinstance(cost, int) else cost(request)
 
 
-def _shortened(key: str | bytes) -> str | bytes:
+def shortened(key: str | bytes) -> str | bytes:
+    """The key, or the digest that stands for one over 512 bytes."""
     raw = key.encode() if isinstance(key, str) else key
     return hashlib.blake2b(raw, digest_size=32).hexdigest() if len(raw) > MAX_KEY_BYTES else key
 
@@ -118,4 +119,4 @@ def _expression(pattern: str) -> str:
     return f"(?:{methods}) {path}"
 
 
-__all__ = ["Charge", "Rule"]
+__all__ = ["Charge", "Rule", "shortened"]

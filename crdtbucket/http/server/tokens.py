@@ -10,7 +10,7 @@ from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import Siblings
 
-ADMIN, CALLS = "/admin/", "/v1/"
+ADMIN, CALLS = "/admin/", ("/v1/", "/json")
 
 
 class Tokens:
@@ -28,15 +28,20 @@ class Tokens:
             if not self._admin:
                 said = "the admin side is off: start the server with --admin-token-file"
                 raise Refusal(403, said)
-            self._require(request, "the admin token", self._admin)
-        elif self._call and request.path.startswith(CALLS) and not self._by_sibling(request):
-            self._require(request, "the token", self._call + self._admin)
+            self._require(_authorization(request), "the admin token", self._admin)
+        elif request.path.startswith(CALLS) and not self._by_sibling(request):
+            self.check_call(_authorization(request))
+
+    def check_call(self, authorization: str) -> None:
+        """Raises `Refusal` for a call whose `Authorization` shows no token, where one is needed."""
+        if self._call:
+            self._require(authorization, "the token", self._call + self._admin)
 
     def _by_sibling(self, request: web.BaseRequest) -> bool:
         return self._siblings is not None and self._siblings.asked_by_one(request)
 
-    def _require(self, request: web.BaseRequest, named: str, accepted: tuple[bytes, ...]) -> None:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    def _require(self, authorization: str, named: str, accepted: tuple[bytes, ...]) -> None:
+        scheme, _, given = authorization.partition(" ")
         shown = given.strip().encode("utf-8", "surrogateescape")
         # Each in constant time, so that a token cannot be guessed a character at a time.
         matches = [hmac.compare_digest(shown, token) for token in accepted]
@@ -46,6 +51,10 @@ class Tokens:
                 f"send {named}: Authorization: Bearer ...",
                 headers={"WWW-Authenticate": 'Bearer realm="crdtbucket"'},
             )
+
+
+def _authorization(request: web.BaseRequest) -> str:
+    return request.headers.get("Authorization", "")
 
 
 def _encoded(token: str | None) -> tuple[bytes, ...]:
