@@ -10,15 +10,32 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import grpc.aio
 import pytest
 
-from crdtbucket import Limiter
+from crdtbucket import Limiter, Mode
+from crdtbucket.http.server.descriptor_limits import Descriptor, DescriptorLimits
+from crdtbucket.http.server.serve_settings import ServeSettings
+from tests.http.server.test_envoy_service import QUESTION, asked, raw_of
 from tests.http.serving import Asker, serving
 from tests.http.test_proxies import EXAMPLES, START_S, answers, application, found
+from tests.http.test_serve import started
 from tests.mesh.network import eventually
-from tests.strong.redis_server import free_port
+from tests.strong.redis_server import Server, free_port
 
 PAGE = (EXAMPLES.parents[1] / "docs/proxies.md").read_text()
+RULES = """
+services: {api: {limit: 40/day}}
+envoy: {descriptors: [{domain: edge, entries: [route=api, user], bucket: api}]}
+"""
+PATIENT = """
+rating:
+  consistency: strong
+  bucket_backend: {deadline: 10s}
+  modes: {latency_limit: 9s, outage_after: 60s}
+"""
+"""Redis decides, however busy the machine is."""
+CONNECTIONS = 40
 SENT = {"X-Forwarded-For": "198.51.100.7"}
 
 
@@ -117,6 +134,43 @@ async def charged_afterwards(client: Asker, port: int) -> None:
     wait = re.search(r"retry-after: (\d+)", head)
     assert wait is not None
     assert int(wait[1]) > 20 * 864  # 20 below empty
+
+
+@pytest.mark.slow
+async def test_all_workers_answer_at_one_port_and_have_one_limit(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    config = f"node: eu-1\nshared: {tmp_path / 'table'}\n" + RULES
+    options = ("--workers", "2", "--grpc", address)
+    async with started(tmp_path, *options, config=config) as server:
+        await server.line(" on http://")  # the second one serves as well
+        left = []
+        for _ in range(CONNECTIONS):
+            # Each has a connection of its own, so that the system chooses its worker.
+            own = [("grpc.use_local_subchannel_pool", 1)]
+            async with grpc.aio.insecure_channel(address, options=own) as channel:
+                told = await asked(channel, raw_of(QUESTION))
+            left.append(told["statuses"][0]["limitRemaining"])
+        assert left == [*range(CONNECTIONS - 1, -1, -1)]
+        async with aiohttp.ClientSession() as session, session.get(f"{server.url}/metrics") as all_:
+            line = 'crdtbucket_envoy_descriptors_total{bucket="api",code="OK"}'
+            assert f"{line} {CONNECTIONS}.0\n" in await all_.text()
+        server.process.terminate()
+        assert await server.ended() == 0
+
+
+async def test_a_strong_bucket_is_decided_by_redis(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text(f"{RULES}{PATIENT}\n")
+    with Server() as redis:
+        nodes = [Limiter.from_file(file, node=node, redis=redis.url) for node in ("a", "b")]
+        async with nodes[0], nodes[1]:
+            doors = [DescriptorLimits(one, ServeSettings(), lambda *_: None) for one in nodes]
+            pair = [Descriptor((("route", "api"), ("user", "u")), hits) for hits in (2, 1)]
+            answers = [await doors[number % 2].decide("edge", pair) for number in range(14)]
+    decisions = [one.statuses[0].decision for one in answers]
+    assert {one.mode for one in decisions if one is not None} == {Mode.STRONG}
+    # In eventual mode these two, which know nothing of each other, would admit twice as much.
+    assert [one.code for one in answers] == ["OK"] * 13 + ["OVER_LIMIT"]
 
 
 def test_the_page_shows_the_example() -> None:
