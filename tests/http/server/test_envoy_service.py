@@ -225,7 +225,7 @@ async def refuses(port: int) -> None:
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionRefusedError:
+        except OSError:
             return
         writer.close()
         await asyncio.sleep(0.01)
