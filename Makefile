@@ -4,6 +4,7 @@
 #                nginx, when they are missing and nobody's password is needed; without one its tests are skipped)
 #   make check   all the other tests, and bugs planted in the code, which the tests must find
 #                (ONE_IN=4 plants a quarter of them)
+#   make chromium  a browser from Debian, for the test of the console (without one it is skipped)
 #   make busy    the tests of real processes ten times, beside loops that keep every processor busy (RUNS=n)
 #   make bench   speed, memory and accuracy against the other limiters: a short pass, under 5 minutes
 #   make bench-report  the same properly, and docs/benchmarks.md from it (half an hour; NAMES="take merge")
@@ -52,7 +53,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check busy bench bench-report bench-page soak chaos fuzz docs docs-architecture docs-figures \
-  docs-scaling lint types format redis valkey nats promtool nginx wrk clang clean
+  docs-scaling lint types format redis valkey nats promtool nginx chromium wrk clang clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -167,6 +168,11 @@ no_redis := There is no redis-server: its tests are skipped until it is installe
 
 redis:
 	@$(call installed,redis-server,$(no_redis),0) || echo "$(no_redis)"
+
+no_chromium := There is no chromium: the console's test in a browser is skipped until it is installed.
+
+chromium:
+	@$(call installed,chromium,$(no_chromium),0) || echo "$(no_chromium)"
 
 valkey:
 	@$(call installed,valkey-server,There is no valkey-server: the tests of scripts run on redis-server alone.,0)

@@ -21,6 +21,7 @@ KEPT = ("benchmarks", "crdtbucket", "docs", "examples", "tests", ".github")
 """Folders that an sdist has whole."""
 
 PACKAGE_DATA = (".py", ".pyi", ".lua", ".yml", ".yaml", ".json", ".csv", ".md", "py.typed")
+PACKAGE_DATA += (".css", ".html", ".js", ".svg")
 
 
 @pytest.fixture(scope="module")

@@ -56,8 +56,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "services:\n  a:\n    limit: 1/s\n    zzz: 1\n",
         [
             (
-                "4:5: services.a.zzz: unknown key 'zzz' (known here: bucket, consistency, keys, "
-                "limit, on_outage, shadow)"
+                "4:5: services.a.zzz: unknown key 'zzz' (known here: bucket, "
+                "concurrency, consistency, keys, limit, on_outage, shadow)"
             ),
         ],
     ),

@@ -36,6 +36,10 @@ SECONDS, REDIS_SECONDS, REDIS_LEAST = 25.0, 40.0, 16.0
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Which region gets which call."
 )
+@click.option(
+    "--console", is_flag=True,
+    help="Show the console of each region while it runs, at addresses that are printed.",
+)  # fmt: skip
 @click.option("--plain", is_flag=True, help="A line a second instead of a live table.")
 @click.option("--json", "json_", is_flag=True, help="Print the verdict alone, as JSON.")
 def demo(
@@ -44,6 +48,7 @@ def demo(
     nats: str | None,
     trace: Path | None,
     seed: int,
+    console: bool,
     plain: bool,
     json_: bool,
 ) -> None:
@@ -73,7 +78,7 @@ def demo(
 
     view = view_for(plain=plain, json=json_)
     try:
-        result = run_demo(Options(seconds, seed, trace, redis, nats is not None), view)
+        result = run_demo(Options(seconds, seed, trace, redis, nats is not None, console), view)
     except Stopped as stopped:
         click.echo(f"crdtbucket: stopped by {stopped}", err=True)
         sys.exit(stopped.status)

@@ -134,16 +134,19 @@ def _service(spec: BucketSpec, config: Config) -> dict[str, Any]:
 
 
 def _rule(spec: BucketSpec, config: Config) -> dict[str, Any]:
+    room = {"max_keys": spec.max_keys, "on_table_full": spec.on_table_full}
+    rest = {"on_outage": spec.on_outage or config.on_outage, "shadow": spec.shadow}
+    if spec.slots is not None:
+        slots = {"slots": spec.slots, "ttl": span(spec.interval_ns)}
+        return {"concurrency": slots, "bucket": room, **rest}
     bucket = {
         "capacity": spec.capacity,
         "refill_rate": spec.refill_rate,
         "refill_interval": span(spec.interval_ns),
         "max_debt": spec.max_debt,
-        "max_keys": spec.max_keys,
-        "on_table_full": spec.on_table_full,
+        **room,
     }
-    on_outage = spec.on_outage or config.on_outage
-    return {"bucket": bucket, "on_outage": on_outage, "shadow": spec.shadow}
+    return {"bucket": bucket, **rest}
 
 
 def _plain(value: Any) -> Any:

@@ -64,6 +64,8 @@ class Options:
     """A URL, "auto", or "regions" for one in each region; None to run without."""
     nats: bool = False
     """Whether the regions meet at NATS servers of this run."""
+    console: bool = False
+    """Whether each region shows its console."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class Demo:
         return [
             RegionProcess(
                 name, {**network.mesh(name), "secret": secret}, KEY, self._listener(place),
+                console=free_port() if self.options.console else None,
                 **self.course.arguments(name),
             )
             for place, name in enumerate(REGIONS)
@@ -139,6 +142,10 @@ class Demo:
 
     async def _run(self, regions: list[RegionProcess], network: DemoNetwork) -> None:
         await linked(regions, LINK_S)
+        consoles = {one.region: one.console for one in regions if one.console is not None}
+        if consoles:
+            self.view.say("")
+            self.view.say(words.consoles(consoles))
         trace = "the Azure LLM trace" if self.options.trace is None else str(self.options.trace)
         self.view.say("")
         self.view.say(self.course.setting(self.mode, self.ledger))

@@ -51,10 +51,13 @@ class RegionProcess:
         *,
         redis: dict[str, Any] | None = None,
         modes: dict[str, Any] | None = None,
+        console: int | None = None,
     ) -> None:
         """`mesh`: arguments of its `MeshConfig`. `redis` and `modes`: those of the `RedisConfig`
-        and `ControllerSettings` of strong mode, None to run without."""
+        and `ControllerSettings` of strong mode, None to run without. `console`: the port at which
+        it shows itself, None for nowhere."""
         self.region = region
+        self.console = console
         self.setup = {
             "node": f"{region}-1",
             "region": region,
@@ -62,6 +65,7 @@ class RegionProcess:
             "redis": redis,
             "modes": modes or {},
             "mesh": mesh,
+            "console": console,
         }
         self.latest: Report | None = None
         """The newest report."""

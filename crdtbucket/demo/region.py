@@ -12,7 +12,8 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
@@ -24,6 +25,7 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.redis.topology import ALL_SLOTS
 from crdtbucket.strong.strong_bucket import StrongBucket
+from crdtbucket.testing.fault_proxy import HOST
 
 BUCKET = "ai-agent-inference"
 """The ASCII spelling finds it, whatever hyphens the file has."""
@@ -190,8 +192,26 @@ async def main() -> None:
     def switched(notice: ModeNotice) -> None:
         switches.append([now_ns(), notice.before.value, notice.after.value, notice.reason])
 
-    async with limiter_of(setup, switched) as limiter:
+    async with limiter_of(setup, switched) as limiter, console(limiter, setup["console"]):
         await serve(Region(limiter, setup["key"], switches), lines)
+
+
+@asynccontextmanager
+async def console(limiter: Limiter, port: int | None) -> AsyncIterator[None]:
+    """Shows the limiter at the port of the loopback interface, to read alone; None: nowhere."""
+    if port is None:
+        yield
+        return
+    from crdtbucket.http.server.serve_settings import ServeSettings  # for those who want it
+    from crdtbucket.http.server.serving import SidecarServer
+
+    server = SidecarServer(limiter, ServeSettings(listen=(f"{HOST}:{port}",)))
+    server.bind()
+    try:
+        await server.start()
+        yield
+    finally:
+        await server.stop()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from crdtbucket.demo.modes import DEADLINE_S, PATIENCE, PER_REGION, SLOW_S, Swit
 from crdtbucket.demo.traffic import BLOCK, BURST, CUT_REGION, LOAD, REGIONS, WEIGHTS, Traffic
 from crdtbucket.demo.verdict import LINKED, PARTED, RunVerdict
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing.fault_proxy import HOST
 
 BANNERS = {
     "normal": f"all regions linked; on average {LOAD:g} x the limit is offered",
@@ -63,6 +64,12 @@ def setting(file_mode: str, mode: str, delay_ms: float) -> str:
             f"\nRedis: the regions run in {mode} mode."
         )
     return text
+
+
+def consoles(ports: dict[str, int]) -> str:
+    """Where each region shows itself."""
+    places = ", ".join(f"{name} http://{HOST}:{port}/console" for name, port in ports.items())
+    return f"Open in a browser, before the cut: {places}"
 
 
 def nats_setting(delay_ms: float) -> str:
@@ -173,6 +180,6 @@ def _figures(verdict: RunVerdict) -> dict[str, Any]:
 
 
 __all__ = [
-    "AFTER", "BANNERS", "as_dict", "redis_setting", "regions_setting", "setting", "source",
-    "switch_line", "title", "verdict_lines",
+    "AFTER", "BANNERS", "as_dict", "consoles", "redis_setting", "regions_setting", "setting",
+    "source", "switch_line", "title", "verdict_lines",
 ]  # fmt: skip

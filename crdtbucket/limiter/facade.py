@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from crdtbucket._core import AllDecision, AllReservation, Table
+from crdtbucket._core import AllDecision, AllReservation, Decision, Table
 from crdtbucket.errors import MeshError, UnknownBucket
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
@@ -187,7 +187,8 @@ class Limiter:
     # -- several buckets at once
 
     def take_all(self, wanted: Iterable[Wanted]) -> AllDecision:
-        """Takes from several buckets, all or nothing: (bucket, key) or (bucket, key, cost) each.
+        """Takes from several buckets, all or nothing: (bucket, key), (bucket, key, cost) or
+        (bucket, key, cost, floor) each.
 
         The name that `BucketSpec.parse_all` was given stands for all its buckets.
 
@@ -204,6 +205,19 @@ class Limiter:
         denies, raises, or the caller is cancelled. Without strong ones nothing is awaited.
         """
         return await self._multi.acquire(wanted)
+
+    def take_first(self, wanted: Iterable[Wanted]) -> Decision:
+        """Takes from the first bucket that admits, such as a plan, and then credits.
+
+        `wanted` as of `take_all`, with a bucket of its own for each item. When none admits, the
+        denial that could pass first. All arguments are checked before anything is taken. Raises as
+        `take_all`.
+        """
+        return self._multi.take_first(wanted)
+
+    async def acquire_first(self, wanted: Iterable[Wanted]) -> Decision:
+        """`take_first` in whatever modes the buckets are: they are asked one after the other."""
+        return await self._multi.acquire_first(wanted)
 
     def refund_all(self, answer: AllDecision) -> int:
         """Gives back all that is left of an allowed answer; returns the tokens that came back.
@@ -276,7 +290,7 @@ class Limiter:
         `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
         `stage` of its configuration as it last advertised them, None where it advertised none;
         `rollout`: the version that it has newest and whether that is running, done, halted or
-        rolled back.
+        rolled back. `unseen`: members that an alive node says it does not hear itself.
         """
         return self._node.fleet(self._rolling.running, self._rolling.position)
 

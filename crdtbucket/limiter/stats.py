@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.rollout.staged import Status
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ def bucket_stats(bucket: Bucket) -> dict[str, Any]:
         "reserved": reservations.reserved,
         "reservations_expired": reservations.expired,
         "late_commits": reservations.late_commits,
+        "slots_held": bucket.open_slots if isinstance(bucket, SlotBucket) else 0,
+        "slots_expired": bucket.expired if isinstance(bucket, SlotBucket) else 0,
     }
 
 
@@ -49,8 +53,10 @@ def fleet_row(
     state: str,
     config: tuple[int, int, int] | None,
     rollout: tuple[int, int, int, int, int] | None,
+    unseen: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """One node, its configuration and how the newest one stands; None where it told none."""
+    """One node, its configuration and how the newest one stands, None where it told none; and which
+    members it says it does not hear."""
     version, content, stage = (None, None, None) if config is None else config
     told = None
     if rollout is not None:
@@ -64,6 +70,7 @@ def fleet_row(
         "hash": None if content is None else f"{content:016x}",
         "stage": stage,
         "rollout": told,
+        "unseen": list(unseen),
     }
 
 

@@ -57,6 +57,20 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
             fix = "rename one; all kinds of hyphens count as the same"
             yield Problem(f"two buckets are called {spec.name!r}", fix, path, config.path)
         seen.add(spec.key)
+        if known is not None and (known.spec.slots is None) != (spec.slots is None):
+            yield Problem(
+                "cannot change between slots and tokens while the limiter works",
+                "give the bucket another name, or restart this process",
+                path,
+                config.path,
+            )
+        elif known is not None and spec.slots and known.spec != spec and config.rollout:
+            yield Problem(
+                "has slots, which change on all keys at once and not by stages",
+                "leave its slots and ttl as they are in a roll-out, and change them by a reload",
+                path,
+                config.path,
+            )
         if known is not None and known.immediate is strong:
             yield Problem(
                 f"cannot become {'strong' if strong else 'eventual'} while the limiter works",

@@ -97,6 +97,8 @@ PATHS += ["rollout.stages"]
 # What keys need beside them to be of use.
 BESIDE = {
     "services": {"defaults": {"bucket": {"capacity": 9, "refill_rate": 9}}},
+    "services.*.concurrency": {"services": {"a": {"concurrency": {"slots": 5}}}},
+    "services.*.keys.*.concurrency": {"services": {"a": {"concurrency": {"slots": 5}}}},
     "rollout.": {"version": 2, "rollout": {"stages": [{}]}},
     "rollout.stages[]": {"version": 2},
     "rollout.stages": {"version": 2},

@@ -22,7 +22,7 @@ CHECKS = ["admitted", "limit, links up", "limit in the cut", "no take lost", "no
 
 
 def test_three_processes_keep_one_limit_through_a_cut(tmp_path: Path) -> None:
-    program = start("--seconds", "12", tmp=tmp_path)
+    program = start("--seconds", "12", "--console", tmp=tmp_path)
     out, err = program.communicate(timeout=120)
     assert (program.returncode, err) == (0, ""), out
     verdict = out[out.index("Verdict:") :]
@@ -35,6 +35,7 @@ def test_three_processes_keep_one_limit_through_a_cut(tmp_path: Path) -> None:
     assert min(each) > 0
     assert sum(each) == together
     assert "eventual mode" in out
+    assert re.findall(r"(\w+) http://127\.0\.0\.1:\d+/console", out) == ["eu", "us", "ap"]
     lines = [line for line in out.splitlines() if re.match(r" *\d+\.\ds ", line)]
     assert 12 <= len(lines) <= 20  # one a second, and the wait for the last news
     cut = [line for line in lines if " cut " in line]

@@ -230,7 +230,7 @@ async def test_the_fleet_shows_who_runs_what(tmp_path: Path) -> None:
             await eventually(lambda: [row["version"] for row in one.fleet()] == [1, 2])
             assert one.fleet()[1] == {
                 "node": "b", "region": "r-b", "state": "alive", "version": 2,
-                "hash": config.hash, "stage": 0, "rollout": None,
+                "hash": config.hash, "stage": 0, "rollout": None, "unseen": [],
             }  # fmt: skip
             assert two.fleet() == one.fleet()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -50,15 +51,20 @@ class Admin:
 
     async def status(self, _: web.BaseRequest) -> web.StreamResponse:
         """What an operator asks first."""
-        return respond(self._status())
-
-    def _status(self) -> dict[str, Any]:
         stats = self._limiter.stats()
+        return respond(
+            {
+                **self._views.peers_now(),
+                "ready": not self._views.not_ready(),
+                "warming_up": stats["warming_up"],
+                "buckets": self._views.buckets_now(),
+                **self.private(stats),
+            }
+        )
+
+    def private(self, stats: Mapping[str, Any]) -> dict[str, Any]:
+        """What only the holder of the token gets to know, of the limiter's stats."""
         return {
-            **self._views.peers_now(),
-            "ready": not self._views.not_ready(),
-            "warming_up": stats["warming_up"],
-            "buckets": self._views.buckets_now(),
             "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
             "regions": {
                 name: {"state": one["state"], "late": one["late"]}

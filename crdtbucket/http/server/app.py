@@ -13,6 +13,7 @@ from crdtbucket.base.clock import now_ns
 from crdtbucket.http.server.admin import Admin
 from crdtbucket.http.server.calls import Calls, respond
 from crdtbucket.http.server.connections import ClientConnection, Connections
+from crdtbucket.http.server.console.console_routes import Console
 from crdtbucket.http.server.descriptor_limits import DescriptorLimits
 from crdtbucket.http.server.envoy_json import EnvoyJson
 from crdtbucket.http.server.forward_auth import FORWARD_AUTH, ForwardAuth
@@ -24,8 +25,9 @@ from crdtbucket.http.server.routes import Route, RouteTable
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.http.server.slot_calls import SlotCalls
 from crdtbucket.http.server.tokens import Tokens
-from crdtbucket.http.server.views import Views
+from crdtbucket.http.server.views import DRAINING, Views
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.metrics.collector import register
 
@@ -51,8 +53,10 @@ class Api:
         self.registry.register(self.metrics)
         self.views = Views(limiter, self.calls, self.registry, self.metrics, siblings)
         self.admin = Admin(limiter, self.views, settings)
+        self.console = Console(limiter, self.calls, self.views, self.admin, self.tokens, siblings)
         self.routes: list[Route] = [
             *self.calls.routes(),
+            *SlotCalls(limiter, siblings).routes(),
             *forward_auth.routes(),
             *EnvoyJson(self.descriptors).routes(),
             *self.views.routes(),
@@ -62,7 +66,8 @@ class Api:
         self._document = json.dumps(document(self.routes), indent=1).encode()
         openapi = Route("GET", OPENAPI, "This document", self._openapi, None)
         counts = Route("GET", COUNTS, "For the other workers", self._counts, None, always=True)
-        self._table = RouteTable([*self.routes, openapi, *([] if siblings is None else [counts])])
+        others = [openapi, *self.console.routes(), *([] if siblings is None else [counts])]
+        self._table = RouteTable([*self.routes, *others])
 
     def server(self) -> web.Server:
         """What hands requests to this, for `ClientConnection`s of the running event loop."""
@@ -74,6 +79,11 @@ class Api:
             )
 
         return web.Server(self._handle, request_factory=request)
+
+    def ending(self) -> None:
+        """The server is about to end: it is not ready, and streams end."""
+        self.views.draining = True
+        self.console.feed.end(DRAINING)
 
     async def _openapi(self, _: web.BaseRequest) -> web.StreamResponse:
         return web.Response(body=self._document, content_type=JSON)
@@ -108,6 +118,8 @@ class Api:
             if refusal is None:
                 LOG.exception("a bug in the answer to %s %s", request.method, request.path)
                 refusal = Refusal(500, "a bug of the server: its log has it")
+            if request.writer.output_size > 0:
+                raise ConnectionError("its answer had begun, and cannot be another one") from error
             response = refusal.response()
         finally:
             self.metrics.open_requests -= 1

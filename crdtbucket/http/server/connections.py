@@ -207,6 +207,10 @@ class ClientConnection(web.RequestHandler):
         self.deadline_ns = now_ns() + self._connections.request_ns
         return self._connections.place_for(self)
 
+    def goes_on(self) -> None:
+        """A part of a long answer is about to be sent: from now on its deadline counts anew."""
+        self.deadline_ns = now_ns() + self._connections.request_ns
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:

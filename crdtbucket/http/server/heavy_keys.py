@@ -52,6 +52,12 @@ class HeavyKeys:
             self._fade(now)
         return heapq.nlargest(count, self._counters.items(), key=lambda item: item[1].tokens)
 
+    def of(self, key: str, now: int) -> KeyCounter | None:
+        """What is counted for a key; None where it has no counter."""
+        if now >= self._next:
+            self._fade(now)
+        return self._counters.get(key)
+
     def _counter(self, key: str) -> KeyCounter:
         if len(self._counters) < self._size:
             least = 0

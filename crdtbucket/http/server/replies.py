@@ -65,11 +65,27 @@ class CommitReply(Reply):
     late: bool
 
 
+class HoldReply(Reply):
+    """A slot that is held."""
+
+    id: Annotated[str, Field(description="For /v1/release.")]
+    ttl: Annotated[float, Field(description="Seconds after which it is free again.")]
+
+
+class ReleaseReply(Reply):
+    """Whether the slot was held until now; not when its ttl was over before."""
+
+    released: bool
+
+
 class BucketInfo(Reply):
     """A bucket and its counts since this node started."""
 
     name: str
     capacity: int
+    slots: Annotated[
+        int | None, Field(description="Of a limit of what is in flight; else null.")
+    ] = None
     refill_per_second: float
     mode: ModeName
     keys: int
@@ -170,6 +186,9 @@ class PeerInfo(Reply):
     lag: Annotated[float | None, Field(description="How old its newest round is, seconds.")] = None
     config: ConfigInfo | None = None
     rollout: RolloutInfo | None = None
+    unseen: Annotated[
+        list[str], Field(description="Members that it says it does not hear itself.")
+    ] = []
 
 
 class PeersReply(Reply):
@@ -273,6 +292,7 @@ __all__ = [
     "HealthReply",
     "HeavyKeyInfo",
     "HeavyKeysReply",
+    "HoldReply",
     "OldAndNewCounts",
     "OneOfManyReply",
     "OwnConfigInfo",
@@ -280,6 +300,7 @@ __all__ = [
     "PeersReply",
     "ProblemReply",
     "RefundReply",
+    "ReleaseReply",
     "ReloadReply",
     "Reply",
     "RequestFault",

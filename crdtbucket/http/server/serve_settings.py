@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.server.host_names import Hosts
 from crdtbucket.http.server.listening import UNIX
+from crdtbucket.http.server.token_digest import TokenDigest
 from crdtbucket.mesh.mesh_config import is_loopback, split_address
 
 DEFAULT_LISTEN = "127.0.0.1:7980"
-LEAST_TOKEN = 16
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = ()
     """Further names by which it may be asked, and whose pages may ask it; "*" for any. Without
     them: the addresses that it listens on, localhost, and any address where it listens on all."""
-    token: str | None = field(default=None, repr=False)
+    token: InitVar[str | None] = None
     """What /v1/ asks for; without one it is open."""
-    admin_token: str | None = field(default=None, repr=False)
+    admin_token: InitVar[str | None] = None
     """What the admin side asks for, which opens /v1/ as well; without one that side is off."""
     tls_cert: str | None = None
     tls_key: str | None = None
@@ -54,14 +54,16 @@ class ServeSettings:
     """Between two requests of a connection; the head of the second one included."""
     drain_deadline: float = 10.0
     """For requests under way when the server is told to end."""
+    calls_need: TokenDigest | None = field(init=False, repr=False, default=None)
+    admin_needs: TokenDigest | None = field(init=False, repr=False, default=None)
+    """The digests of the two tokens, which are not kept themselves."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, token: str | None, admin_token: str | None) -> None:
         """Raises `InvalidSpec`."""
-        for name, token in (("token", self.token), ("admin_token", self.admin_token)):
-            if token is not None and len(token) < LEAST_TOKEN:
-                fix = f"use {LEAST_TOKEN} characters or more, such as `openssl rand -hex 32` prints"
-                words = name.replace("_", " ")
-                raise InvalidSpec(f"the {words} is too short to be a secret", fix, name)
+        given = (("calls_need", "token", token), ("admin_needs", "admin_token", admin_token))
+        for name, field_of, text in given:
+            if text is not None:
+                object.__setattr__(self, name, TokenDigest(text, field_of))
         if (self.tls_cert is None) is not (self.tls_key is None):
             missing = "tls_key" if self.tls_key is None else "tls_cert"
             raise InvalidSpec("a certificate and its key go together", "give both", missing)
@@ -73,7 +75,7 @@ class ServeSettings:
 
     def _check_exposure(self) -> None:
         lacks = {
-            "--token-file": self.token,
+            "--token-file": self.calls_need,
             "--tls-cert with --tls-key": self.tls_cert,
         }
         missing = " and ".join(option for option, given in lacks.items() if given is None)

@@ -95,7 +95,7 @@ class SidecarServer:
         self._servers.append(await listen(self._connections(certificate), sock=one.socket))
 
     def _warn(self, address: str) -> None:
-        if self.api.settings.token is None:
+        if self.api.settings.calls_need is None:
             LOG.warning("%s is reached from other hosts, and each can take tokens", address)
         elif self._certificate is None:
             LOG.warning(
@@ -104,7 +104,7 @@ class SidecarServer:
             )
 
     def _refuse_new(self) -> None:
-        self.api.views.draining = True
+        self.api.ending()
         for one in self._listening:
             one.unlink()
         for server in self._servers:

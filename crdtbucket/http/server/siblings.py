@@ -64,6 +64,16 @@ class Siblings:
             LOG.warning("worker %d does not answer: %r", owner, error)
             return None
 
+    async def ask(self, owner: int, path: str, document: dict[str, Any]) -> Any:
+        """The JSON that another worker answers to a question of this one; None for a refusal, and
+        where it cannot be reached."""
+        try:
+            async with self._session(owner).post(path, json=document) as answer:
+                return await answer.json() if answer.status == 200 else None
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            LOG.warning("worker %d does not answer: %r", owner, error)
+            return None
+
     async def gather(self, path: str) -> list[Any]:
         """The answers of all others that can be reached."""
         answers = await asyncio.gather(*(self._get(index, path) for index in self._others))
@@ -93,8 +103,18 @@ class Siblings:
         return session
 
 
+async def answer_of_owner(
+    siblings: Siblings | None, handle: str, request: web.BaseRequest
+) -> web.StreamResponse | None:
+    """The answer of the worker that gave a handle out, if that is another one."""
+    owner = None if siblings is None else siblings.owner(handle)
+    if siblings is None or owner is None:
+        return None
+    return await siblings.forward(owner, request)
+
+
 def _socket(folder: Path, index: int) -> Path:
     return folder / f"{index}.sock"
 
 
-__all__ = ["Siblings"]
+__all__ = ["Siblings", "answer_of_owner"]

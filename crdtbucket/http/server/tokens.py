@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
-
 from aiohttp import web
 
 from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.http.server.token_digest import TokenDigest
 
 ADMIN, CALLS = "/admin/", ("/v1/", "/json")
 
@@ -18,17 +17,14 @@ class Tokens:
 
     def __init__(self, settings: ServeSettings, siblings: Siblings | None) -> None:
         """Without an admin token /admin/ is off; without a token /v1/ is open."""
-        self._admin = _encoded(settings.admin_token)
-        self._call = _encoded(settings.token)
+        self._admin = _accepted(settings.admin_needs)
+        self._call = _accepted(settings.calls_need)
         self._siblings = siblings
 
     def check(self, request: web.BaseRequest) -> None:
         """Raises `Refusal` for a request that lacks the token of its path."""
         if request.path.startswith(ADMIN):
-            if not self._admin:
-                said = "the admin side is off: start the server with --admin-token-file"
-                raise Refusal(403, said)
-            self._require(_authorization(request), "the admin token", self._admin)
+            self._require(_authorization(request), "the admin token", self._admin_tokens())
         elif request.path.startswith(CALLS) and not self._by_sibling(request):
             self.check_call(_authorization(request))
 
@@ -37,14 +33,32 @@ class Tokens:
         if self._call:
             self._require(authorization, "the token", self._call + self._admin)
 
+    @property
+    def has_admin(self) -> bool:
+        """Whether there is an admin side."""
+        return bool(self._admin)
+
+    @property
+    def calls_are_open(self) -> bool:
+        """Whether everybody may ask what stands under /v1/."""
+        return not self._call
+
+    def is_admin(self, given: str) -> bool:
+        """Whether this is the admin token. Raises `Refusal` where that side is off."""
+        return any(token.matches(given) for token in self._admin_tokens())
+
+    def _admin_tokens(self) -> tuple[TokenDigest, ...]:
+        if not self._admin:
+            raise Refusal(403, "the admin side is off: start the server with --admin-token-file")
+        return self._admin
+
     def _by_sibling(self, request: web.BaseRequest) -> bool:
         return self._siblings is not None and self._siblings.asked_by_one(request)
 
-    def _require(self, authorization: str, named: str, accepted: tuple[bytes, ...]) -> None:
+    def _require(self, authorization: str, named: str, accepted: tuple[TokenDigest, ...]) -> None:
         scheme, _, given = authorization.partition(" ")
-        shown = given.strip().encode("utf-8", "surrogateescape")
         # Each in constant time, so that a token cannot be guessed a character at a time.
-        matches = [hmac.compare_digest(shown, token) for token in accepted]
+        matches = [token.matches(given.strip()) for token in accepted]
         if scheme.lower() != "bearer" or not any(matches):
             raise Refusal(
                 401,
@@ -57,8 +71,8 @@ def _authorization(request: web.BaseRequest) -> str:
     return request.headers.get("Authorization", "")
 
 
-def _encoded(token: str | None) -> tuple[bytes, ...]:
-    return () if token is None else (token.encode(),)
+def _accepted(token: TokenDigest | None) -> tuple[TokenDigest, ...]:
+    return () if token is None else (token,)
 
 
 __all__ = ["ADMIN", "CALLS", "Tokens"]

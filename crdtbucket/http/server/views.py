@@ -21,6 +21,7 @@ from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
 
 TOP = 20
+DRAINING = "this node is about to end"
 COUNTED = (
     "tokens asked for through this server, admitted and denied; a minute ago counts half, "
     "two minutes ago a quarter"
@@ -75,6 +76,7 @@ class Views:
                 {
                     "name": name,
                     "capacity": bucket.spec.capacity,
+                    "slots": bucket.spec.slots,
                     "refill_per_second": bucket.spec.rate_per_second,
                     "mode": bucket.mode.value,
                     **{
@@ -120,6 +122,7 @@ class Views:
                 "lag": lags.get(one["node"]),
                 "config": None if one["hash"] is None else running(one),
                 "rollout": one["rollout"],
+                "unseen": one["unseen"],
             }
             for one in self._limiter.fleet()
             if one["node"] != me
@@ -140,7 +143,7 @@ class Views:
     def not_ready(self) -> str:
         """Why no traffic should come here; "" when it should."""
         if self.draining:
-            return "this node is about to end"
+            return DRAINING
         if self._limiter.stats()["warming_up"]:
             return "this node has no answer from the mesh yet, and serves only a part of its share"
         for bucket in self._limiter.buckets.values():
@@ -186,4 +189,4 @@ def _top(request: web.BaseRequest) -> int:
     return int(text)
 
 
-__all__ = ["COUNTED", "TOP", "Views", "running"]
+__all__ = ["COUNTED", "DRAINING", "TOP", "Views", "running"]

@@ -45,6 +45,8 @@ class FleetRow(NamedTuple):
     state: str
     config: wire.Config | None
     rollout: wire.Rollout | None
+    unseen: tuple[str, ...] = ()
+    """Members that it says it does not hear itself."""
 
 
 class Membership:
@@ -199,7 +201,10 @@ class Membership:
         rows = [FleetRow(me.name, me.region, "alive", *own)]
         for name, link in self.links.items():
             state = self.status(name, now)
-            rows.append(FleetRow(name, link.info.region, state, link.config, link.rollout))
+            # What a silent peer said last is no news of who hears whom now.
+            unseen = self.visibility.unseen_by(link) if state == "alive" else ()
+            region, config = link.info.region, link.config
+            rows.append(FleetRow(name, region, state, config, link.rollout, unseen))
         return sorted(rows, key=lambda row: row.name)
 
     def advertised(self, me: NodeInfo, now: int) -> dict[str, Any]:

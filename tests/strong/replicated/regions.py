@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -187,6 +187,8 @@ class World:
         self.reference = 0
         self.reference_t = self.t
         self.in_flight = self.admitted = self.refunded = 0
+        self.pushes: list[tuple[Region, ScriptCall]] = []
+        """What was pushed, and where to."""
 
     def started_in(self, home: int) -> Process:
         self.started += 1
@@ -230,6 +232,8 @@ class World:
             KEY, cost, one.owner, one.fence, one.birth, one.taken, one.refunded, int(debt), others
         )
         region = self.regions[one.region]
+        if others:
+            self.pushes.append((region, replace(call)))
         answer = region.run(self.t, call)
         if answer.status is ScriptStatus.UNKNOWN:
             call.others = ()
@@ -279,6 +283,13 @@ class World:
             stated = -(-min(one.debt + more, self.most) // 1)
             self.hear(one, self.call(one, 0, (other.column,), stated))
 
+    def push_late(self, back: int) -> None:
+        """What a process pushed before comes once more, after all that came since; nobody waits
+        for the answer."""
+        if self.pushes:
+            region, call = self.pushes[max(back, -len(self.pushes))]
+            region.run(self.t, replace(call))
+
     def restart(self, i: int) -> None:
         """An orderly end, and a new process in its place."""
         one = self.processes[i]
@@ -287,6 +298,11 @@ class World:
         self.processes[i] = self.started_in(one.region)
 
     # ---- all of it ----
+
+    def lose_all(self) -> None:
+        """All members and all copies are lost."""
+        for region in self.regions:
+            region.flush(copies=True)
 
     def measure(self) -> None:
         """How much is not known everywhere."""

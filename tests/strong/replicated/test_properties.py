@@ -23,6 +23,7 @@ BEAT = st.tuples(st.just("beat"), region, region, st.sampled_from([0, 20 * MS, 8
 LOOK = st.tuples(st.just("look"), region)
 MOVE = st.tuples(st.just("move"), process, region)
 PUSH = st.tuples(st.just("push"), process, process)
+LATE = st.tuples(st.just("push_late"), older)
 TORN = st.tuples(st.just("torn"), region, region, st.integers(-6, -1), st.integers(0, 2**16 - 1))
 REFUND = st.tuples(st.just("refund"), process, tokens)
 EXPIRE = st.tuples(st.just("expire"), region)
@@ -173,8 +174,8 @@ def charges_no_history(ops: Any, clocks: Any, rules: Rules) -> None:
         assert one.debt(world.t) <= world.unit * (world.admitted - before + refunds)
 
 
-anything = plans(*losses(region), MOVE, PUSH, EXPIRE, RESTART, REFUND, TORN)
-moves = plans(MOVE, PUSH, EXPIRE)
+anything = plans(*losses(region), MOVE, PUSH, LATE, EXPIRE, RESTART, REFUND, TORN)
+moves = plans(MOVE, PUSH, LATE, EXPIRE)
 lost = plans(*losses(region), MOVE, EXPIRE, most=40)
 of_one = plans(*losses(st.just(0)), EXPIRE)
 quiet = st.lists(
@@ -193,22 +194,22 @@ def test_never_above_the_reference_after_catch_up(ops: Any, clocks: Any) -> None
     is_never_above(ops, clocks, Rules())
 
 
-@given(plans(MOVE, PUSH), offsets)
+@given(plans(MOVE, PUSH, LATE), offsets)
 def test_below_by_at_most_what_was_in_flight(ops: Any, clocks: Any) -> None:
     is_below_by_what_was_in_flight(ops, clocks, Rules())
 
 
-@given(plans(MOVE, PUSH, TORN), offsets)
+@given(plans(MOVE, PUSH, LATE, TORN), offsets)
 def test_torn_copies_never_above(ops: Any, clocks: Any) -> None:
     is_never_above(ops, clocks, Rules())
 
 
-@given(plans(MOVE, PUSH), offsets, st.lists(st.integers(0, 60), min_size=3, max_size=3))
+@given(plans(MOVE, PUSH, LATE), offsets, st.lists(st.integers(0, 60), min_size=3, max_size=3))
 def test_credit_above_by_at_most_the_credit(ops: Any, clocks: Any, rates: Any) -> None:
     is_above_by_the_credit(ops, clocks, rates, Rules())
 
 
-@given(plans(MOVE, PUSH, REFUND), offsets)
+@given(plans(MOVE, PUSH, LATE, REFUND), offsets)
 def test_refunds_in_flight(ops: Any, clocks: Any) -> None:
     is_never_above(ops, clocks, Rules())
     is_below_by_what_was_in_flight(ops, clocks, Rules())

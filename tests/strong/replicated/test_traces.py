@@ -244,6 +244,20 @@ def test_a_late_call_in_the_region_before_is_refused() -> None:
     assert world.call(one, 5).status is ScriptStatus.ALLOWED
 
 
+def test_a_pushed_column_that_comes_late_changes_nothing() -> None:
+    """It takes nothing, so that no fence has to refuse it."""
+    world = quiet()
+    region, owner = world.regions[0], world.processes[2].owner
+    for tokens in (3, 4):
+        world.take_here(2, tokens)
+        world.push(0, 2)
+    before, owed = region.record(owner), region.tokens(world.t)
+    assert before is not None
+    assert before.taken == 1 + 3 + 4
+    world.push_late(-2)
+    assert (region.record(owner), region.tokens(world.t)) == (before, owed)
+
+
 def test_records_are_forgotten_everywhere_when_there_are_many() -> None:
     """They do not come back from a region that has not forgotten them yet, and nothing is charged
     again."""

@@ -1,0 +1,1 @@
+"""The console: one page of the sidecar that shows a node and its fleet, live."""

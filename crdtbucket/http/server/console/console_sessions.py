@@ -1,0 +1,72 @@
+"""Who has signed in at the console: a few sessions, each known by a random id for some hours.
+
+An id is 256 random bits that only the browser has, in a cookie that no script can read; here its
+digest is kept. What changes something needs a second random text of the session as well, which a
+page of another origin cannot read: the browser would send the cookie for any page of this host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+
+from crdtbucket.base.clock import NS_PER_SECOND
+
+LIFE_S = 8 * 3_600
+MAX_SESSIONS = 32
+"""Beyond it the oldest session ends."""
+
+
+@dataclass(frozen=True)
+class ConsoleSession:
+    """One browser that has shown the token."""
+
+    proof: str
+    """What a request that changes something must repeat."""
+    ends: int
+    """Local ns."""
+
+    def proven(self, given: str) -> bool:
+        """Whether a request comes from a page that could read the proof."""
+        return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self.proof.encode())
+
+
+class ConsoleSessions:
+    """The sessions of one process. Times are local ns."""
+
+    def __init__(self, prefix: str = "") -> None:
+        """`prefix`: of each id, which tells the workers of one server apart."""
+        self._prefix = prefix
+        self._open: dict[bytes, ConsoleSession] = {}  # oldest first
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def begin(self, now: int) -> tuple[str, ConsoleSession]:
+        """A new session and its id."""
+        for digest in [one for one, session in self._open.items() if session.ends <= now]:
+            del self._open[digest]
+        while len(self._open) >= MAX_SESSIONS:
+            del self._open[next(iter(self._open))]
+        name = self._prefix + secrets.token_urlsafe(32)
+        session = ConsoleSession(secrets.token_urlsafe(32), now + LIFE_S * NS_PER_SECOND)
+        self._open[_digest(name)] = session
+        return name, session
+
+    def find(self, name: str, now: int) -> ConsoleSession | None:
+        """The session with this id; None where there is none, or it has ended."""
+        session = self._open.get(_digest(name))
+        return session if session is not None and session.ends > now else None
+
+    def end(self, name: str) -> None:
+        """The session is over."""
+        self._open.pop(_digest(name), None)
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+
+
+__all__ = ["LIFE_S", "MAX_SESSIONS", "ConsoleSession", "ConsoleSessions"]

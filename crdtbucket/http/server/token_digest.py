@@ -1,0 +1,35 @@
+"""A token as a server keeps it: a digest, which no dump of memory turns back into the token."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from crdtbucket.errors import InvalidSpec
+
+LEAST_TOKEN = 16
+
+
+class TokenDigest:
+    """What some requests have to show."""
+
+    def __init__(self, token: str, field: str) -> None:
+        """Keeps the digest alone. Raises `InvalidSpec`, which names the `field`, for a text that is
+        too short to be a secret: the digest of a random text cannot be turned back, that of a
+        short one can be searched."""
+        if len(token) < LEAST_TOKEN:
+            fix = f"use {LEAST_TOKEN} characters or more, such as `openssl rand -hex 32` prints"
+            words = field.replace("_", " ")
+            raise InvalidSpec(f"the {words} is too short to be a secret", fix, field)
+        self._digest = _digest(token)
+
+    def matches(self, given: str) -> bool:
+        """Whether this is the token; takes the same time whatever the first difference is."""
+        return hmac.compare_digest(_digest(given), self._digest)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+__all__ = ["TokenDigest"]

@@ -1,0 +1,72 @@
+"""The console in a real browser: three nodes, a partition, four shapes of window."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from tests.http.chromium import chromium, page
+from tests.http.server.console.three_nodes import SHAPES, sign_in, three_nodes
+
+KEY = "tenant-with-a-name"
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+async def test_a_partition_is_seen_and_no_window_is_too_narrow() -> None:
+    program = chromium()
+    if program is None:
+        pytest.skip("there is no chromium: `make chromium` installs it")
+    async with three_nodes() as (network, clients), page(program) as one:
+        bucket, calls = clients[0].limiter.bucket("ai-agent-inference"), clients[0].server.api.calls
+        for key in (KEY, f"{KEY}-2"):
+            decision = bucket.take(key, 390)
+            calls.weigh(bucket, key, 390, decision.allowed)
+        await one.shape(1440, 900, dark=False)
+        await one.open(f"{clients[0].url}/console")
+        await one.until("document.querySelectorAll('#map .node').length === 3")
+        await one.until("document.querySelectorAll('#bucket-rows tr').length === 4")
+        assert not await one.value("document.querySelector('#map .wall')")
+        assert await one.value("document.title.endsWith('eu-1 \u2013 crdtbucket')")
+
+        network.cut("ap")
+        await one.until("document.querySelector('#map .wall') !== null")
+        told = await one.value("document.querySelector('#alerts .bad').textContent")
+        assert told.startswith("Partition")
+        assert "eu-1, us-1 | ap-1" in told
+        cut = "document.querySelectorAll('#map .link.cut').length"
+        await one.until(f"{cut} === 2")  # us-1 says that it does not hear ap-1 either
+
+        assert KEY not in await one.value("document.body.textContent")
+        await sign_in(one)
+        await one.until(f"document.getElementById('key-rows').textContent.includes('{KEY}')")
+        await one.value("document.querySelector('#key-rows button').click()")
+        await one.until("document.querySelectorAll('#why-answer li').length")
+        assert "Not heard now: ap-1" in await one.value(
+            "document.getElementById('why-answer').textContent"
+        )
+        assert await one.value("document.cookie") == ""  # no script reads it
+
+        chosen = "document.querySelector('#bucket-rows .chosen button').textContent"
+        await one.press("j")
+        assert await one.value(chosen) == "search"
+        assert await one.value(f"document.activeElement.textContent === {chosen}")
+
+        grounds = set()
+        for width, height, dark in SHAPES.values():
+            await one.shape(width, height, dark=dark)
+            await one.until(f"innerWidth === {width}")
+            assert await one.value("document.documentElement.scrollWidth") == width
+            grounds.add(await one.value("getComputedStyle(document.body).backgroundColor"))
+            picture = await one.picture()
+            assert picture.startswith(b"\x89PNG")
+            assert struct.unpack(">II", picture[16:24])[0] == width
+        assert len(grounds) == 2
+
+        network.heal("ap")
+        await one.until("document.querySelector('#map .wall') === null")
+        await one.press("s")
+        await one.until("document.getElementById('key-rows').children.length === 0")
+        assert KEY not in await one.value("document.body.textContent")
+        assert one.said == []  # neither an error nor anything that the policy refused
