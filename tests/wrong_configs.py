@@ -530,9 +530,16 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "envoy_bucket": (
-        "services: {chat: {limit: 5/s}}\nenvoy: {descriptors: [{bucket: caht, entries: [x]}]}\n",
+        (
+            "services: {chat: {limit: 5/s}, jobs: {concurrency: {slots: 3}}}\n"
+            "envoy: {descriptors: [{bucket: caht, entries: [x]}, {bucket: jobs, entries: [y]}]}\n"
+        ),
         [
             "2:32: envoy.descriptors[0].bucket: 'caht' is no service (did you mean 'chat'?)",
+            (
+                "2:62: envoy.descriptors[1].bucket: 'jobs' is of kind concurrency and has no "
+                "tokens (known here: chat)"
+            ),
         ],
     ),
     "envoy_covered": (

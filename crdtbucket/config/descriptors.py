@@ -89,13 +89,17 @@ def check_buckets(
     node: YamlNode,
     source: Source,
 ) -> None:
-    """Notes each rule whose bucket the file does not define."""
-    known = {spec.key: spec.name for spec in buckets}
+    """Notes each rule whose bucket the file does not define, or which has no tokens to take."""
+    known = {spec.key: spec for spec in buckets}
     for number, rule in enumerate(rules):
-        if canonical_name(rule.bucket) not in known:
-            place, _ = node.find(("descriptors", number, "bucket"))
-            fix = did_you_mean(rule.bucket, known.values()) if known else "add it to services"
-            source.report_at(place, f"{clipped(rule.bucket)} is no service", fix)
+        spec = known.get(canonical_name(rule.bucket))
+        if spec is not None and spec.slots is None:
+            continue
+        names = [one.name for one in buckets if one.slots is None]
+        fix = did_you_mean(rule.bucket, names) if names else "add a service with a limit"
+        what = "is no service" if spec is None else "is of kind concurrency and has no tokens"
+        place, _ = node.find(("descriptors", number, "bucket"))
+        source.report_at(place, f"{clipped(rule.bucket)} {what}", fix)
 
 
 __all__ = ["EnvoySection", "check_buckets"]
