@@ -247,8 +247,8 @@ MUTATIONS = (
     Mutation(
         "proxies_are_clients_on_the_straight_path",
         "http",
-        "alone = not self.trusted and not self.may_hold",
-        "alone = not self.may_hold",
+        "self._of_peer = None if self.trusted else _at_once(",
+        "self._of_peer = _at_once(",
         (*PYTEST, "tests/http/test_straight_path.py"),
     ),
     Mutation(

@@ -119,8 +119,8 @@ class Limits:
         self.may_hold = bool(self._holding)
         """Whether requests hold slots, which are to be released at their end."""
         self._only = self._taking[0] if len(self._taking) == 1 else None
-        alone = not self.trusted and not self.may_hold
-        self._of_peer = _at_once(limiter, self._only) if alone else None
+        alone = None if self.may_hold else self._only
+        self._of_peer = None if self.trusted else _at_once(limiter, alone)
         self._on_denied = on_denied
         self._options = fields
         self._reduced_capacity = reduced_capacity

@@ -96,3 +96,14 @@ async def test_all_that_take_know_it() -> None:
 
 def test_the_priorities_are_those_that_are_told() -> None:
     assert PRIORITIES == {"critical": 0.0, "normal": 0.2, "batch": 0.5}
+
+
+async def test_a_strong_bucket_has_none() -> None:
+    spec = BucketSpec("api", 10, 1, consistency="strong")
+    limiter = Limiter([spec, BucketSpec("other", 1, 1)], node="eu-1", redis="redis://127.0.0.1:1")
+    with pytest.raises(InvalidCost, match="needs an eventual bucket"):
+        await limiter.bucket("api").acquire(KEY, 1, 0.5)
+    with pytest.raises(InvalidCost, match="needs an eventual bucket"):
+        limiter.bucket("api").acquire_sync(KEY, 1, "batch")
+    with pytest.raises(InvalidCost, match="beside a strong bucket"):
+        await limiter.acquire_all([("other", KEY, 1, 0.5), ("api", KEY)])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -232,6 +234,27 @@ def test_a_caller_that_is_cancelled_holds_nothing(time: VirtualTime) -> None:
 
     time.run(main())
     assert not full(bucket)
+
+
+def test_threads_share_the_slots_of_a_key() -> None:
+    bucket = SlotBucket(Table(), BucketSpec.concurrency("llm", 3, ttl="1h"))
+    inside: set[int] = set()
+    most: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(50):
+            with contextlib.suppress(SlotDenied), bucket.slot(KEY):
+                inside.add(number)
+                most.append(len(inside))
+                inside.discard(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 <= max(most) <= 3
+    assert bucket.held(KEY) == bucket.open_slots == 0
 
 
 TOKENS: list[Callable[[Any], Any]] = [
