@@ -45,10 +45,11 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "mesh:\n  gossip: 1s\n",
         [
             (
-                "2:3: mesh.gossip: unknown key 'gossip' (known here: advertise, credentials, "
-                "ended_is_dead, forget_after, gossip_interval, hash_secret, listen, max_peers, "
-                "mesh_name, partition_burst, partition_trust, peers, secret, servers, state_dir, "
-                "subject_prefix, tls_ca, tls_cert, tls_key, tls_verify_peer, transport)"
+                "2:3: mesh.gossip: unknown key 'gossip' (known here: advertise, allowed_keys, "
+                "credentials, ended_is_dead, forget_after, gossip_interval, hash_secret, identity, "
+                "identity_key, listen, max_peers, mesh_name, operator_keys, partition_burst, "
+                "partition_trust, peers, secret, servers, state_dir, subject_prefix, tls_ca, "
+                "tls_cert, tls_key, tls_verify_peer, transport)"
             ),
         ],
     ),

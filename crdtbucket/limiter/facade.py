@@ -95,7 +95,7 @@ class Limiter:
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
-        self._reload = Reload(self._in_force, self._rolling, started, _file)
+        self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
         upkeep = Housekeeping(
             tables,
             factory.made,
@@ -311,6 +311,15 @@ class Limiter:
             self._reload.change_to_file()
         else:
             self._reload.change(config)
+
+    def order(self, order: str) -> bool:
+        """Takes an order that an operator has signed, and tells all nodes of the mesh: to eject a
+        node or a key, or to admit it again. False where it holds already. From any thread.
+
+        `order` is what `crdtbucket identity eject` makes. Raises `MeshError` for one that no key of
+        `operator_keys` has signed, one that is older than what holds, and where no mesh runs.
+        """
+        return self._node.order(order)
 
     @property
     def rollout(self) -> LiveRollout:

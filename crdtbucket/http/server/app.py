@@ -52,7 +52,7 @@ class Api:
         self.metrics = ServerMetrics(self.connections, self.calls, self.descriptors)
         self.registry.register(self.metrics)
         self.views = Views(limiter, self.calls, self.registry, self.metrics, siblings)
-        self.admin = Admin(limiter, self.views, settings)
+        self.admin = Admin(limiter, self.views, settings, siblings)
         self.console = Console(limiter, self.calls, self.views, self.admin, self.tokens, siblings)
         self.routes: list[Route] = [
             *self.calls.routes(),

@@ -114,13 +114,15 @@ class Views:
     def peers_now(self) -> dict[str, Any]:
         """As JSON."""
         me = self._limiter.node
-        lags = self._limiter.stats().get("lag", {})
+        stats = self._limiter.stats()
+        lags, keys = stats.get("lag", {}), stats.get("keys", {})
         peers = [
             {
                 "name": one["node"],
                 "region": one["region"],
                 "state": one["state"],
                 "lag": lags.get(one["node"]),
+                "fingerprint": keys.get(one["node"]),
                 "config": None if one["hash"] is None else running(one),
                 "rollout": one["rollout"],
                 "unseen": one["unseen"],
@@ -128,7 +130,12 @@ class Views:
             for one in self._limiter.fleet()
             if one["node"] != me
         ]
-        return {"node": me, "region": self._limiter.region, "peers": peers}
+        return {
+            "node": me,
+            "region": self._limiter.region,
+            "identity": stats.get("identity"),
+            "peers": peers,
+        }
 
     async def health(self, _: web.BaseRequest) -> web.StreamResponse:
         """The event loop turns."""

@@ -7,11 +7,13 @@ import os
 import re
 import signal
 from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from crdtbucket.http.server.connections import Connections
 from crdtbucket.http.server.listening import Listening
@@ -191,6 +193,41 @@ def test_whose_a_handle_is(tmp_path: Path) -> None:
     siblings = Siblings(tmp_path, 1, 3)
     assert [siblings.owner(one) for one in ("w0_x", "w2_x")] == [0, 2]
     assert [siblings.owner(one) for one in ("w1_x", "w3_x", "w10_x", "x", "w_0")] == [None] * 5
+
+
+async def test_a_request_goes_to_the_worker_that_can_do_it(tmp_path: Path) -> None:
+    """With the token of the client; none of the others does it."""
+
+    class Request:
+        path = "/admin/order"
+        headers = {"Authorization": "Bearer token"}
+
+        async def read(self) -> bytes:
+            return b"{}"
+
+    def worker(status: int) -> Any:
+        async def handle(request: web.BaseRequest) -> web.Response:
+            assert (request.path, await request.read()) == ("/admin/order", b"{}")
+            shown = request.headers.get("Authorization") == "Bearer token"
+            return web.json_response({"by": status}, status=status if shown else 401)
+
+        return web.Server(handle)
+
+    siblings = Siblings(tmp_path, 1, 4)  # the last one does not run
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(siblings.close)
+        for index, status in ((0, 409), (2, 200)):
+            runner = web.ServerRunner(worker(status))
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.UnixSite(runner, str(tmp_path / f"{index}.sock")).start()
+        request: Any = Request()
+        answer = await siblings.forward_to_any(request)
+        assert answer is not None
+        assert (answer.status, answer.body) == (200, b'{"by": 200}')
+        alone = Siblings(tmp_path, 2, 4)
+        stack.push_async_callback(alone.close)
+        assert await alone.forward_to_any(request) is None
 
 
 def test_counts_of_workers_are_added_up() -> None:
