@@ -34,6 +34,27 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a_descriptor_over_its_limit_lets_others_take",
+        "http",
+        "if not any(one.over for one in limited if not one.takes):",
+        "if limited:",
+        suite("http/server/test_descriptor_limits", "only_ask or never"),
+    ),
+    Mutation(
+        "a_name_that_is_no_utf_8_passes_unlimited",
+        "http",
+        'raw.decode("utf-8", "backslashreplace")',
+        "raw.decode()",
+        suite("http/server/test_envoy_service", "what_it_reads"),
+    ),
+    Mutation(
+        "a_value_with_a_slash_spells_the_key_of_others",
+        "spec",
+        'value.replace("%", "%25").replace("/", "%2F")',
+        "value",
+        suite("spec/test_descriptor_rule", "spell"),
+    ),
+    Mutation(
         "a_span_tells_the_key",
         "metrics",
         '"crdtbucket.bucket": decision.bucket.spec.name,',
@@ -64,7 +85,7 @@ MUTATIONS = (
     Mutation(
         "calls_ask_for_no_token",
         "http",
-        'self._require(request, "the token", self._call + self._admin)',
+        'self._require(authorization, "the token", self._call + self._admin)',
         "pass",
         suite("http/server/test_tokens", "calls_ask"),
     ),

@@ -504,6 +504,54 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "5:16: rollout.stages[1].percent: percent is 101 (write a whole number from 1 to 100)",
         ],
     ),
+    "envoy_incomplete": (
+        "envoy:\n  descriptors:\n    - bucket: a\n    - entries: [x]\n",
+        [
+            (
+                "3:5: envoy.descriptors[0]: has no entries (write {entries: [route=chat, user], "
+                "bucket: api})"
+            ),
+            (
+                "3:5: envoy.descriptors[1]: has no bucket (write {entries: [route=chat, user], "
+                "bucket: api})"
+            ),
+        ],
+    ),
+    "envoy_entries": (
+        "envoy: {descriptors: [{bucket: a, entries: [=x]}, {bucket: a, entries: []}]}\n",
+        [
+            (
+                "1:35: envoy.descriptors[0].entries: has '=x', which has no name (write names, "
+                "with a value or without, such as [route=chat, user])"
+            ),
+            (
+                "1:63: envoy.descriptors[1].entries: has 0 entries (write names, with a value or "
+                "without, such as [route=chat, user]: 1 to 32)"
+            ),
+        ],
+    ),
+    "envoy_bucket": (
+        (
+            "services: {chat: {limit: 5/s}, jobs: {concurrency: {slots: 3}}}\n"
+            "envoy: {descriptors: [{bucket: caht, entries: [x]}, {bucket: jobs, entries: [y]}]}\n"
+        ),
+        [
+            "2:32: envoy.descriptors[0].bucket: 'caht' is no service (did you mean 'chat'?)",
+            (
+                "2:62: envoy.descriptors[1].bucket: 'jobs' is of kind concurrency and has no "
+                "tokens (known here: chat)"
+            ),
+        ],
+    ),
+    "envoy_covered": (
+        "envoy: {descriptors: [{bucket: a, entries: [x]}, {bucket: a, entries: [x=1]}]}\n",
+        [
+            (
+                "1:9: envoy.descriptors: rule 1 takes all that rule 2 is about (put the narrower "
+                "one first, or remove it)"
+            ),
+        ],
+    ),
     "rollout_no_region": (
         "version: 2\nrollout:\n  stages:\n    - regions: []\n",
         ["4:7: rollout.stages[0].regions: names no region (name one, or leave it out for all)"],

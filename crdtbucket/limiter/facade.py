@@ -151,6 +151,11 @@ class Limiter:
         return MappingProxyType({one.spec.name: one for one in self._in_force.buckets.values()})
 
     @property
+    def config(self) -> Config | None:
+        """The configuration in force; None for a limiter that was made without a file."""
+        return self._in_force.config
+
+    @property
     def address(self) -> str:
         """Where other nodes reach this one, "host:port"; "" while no mesh runs."""
         mesh = self._node.mesh

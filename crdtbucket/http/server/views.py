@@ -19,6 +19,7 @@ from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.slots import SlotBucket
 
 TOP = 20
 DRAINING = "this node is about to end"
@@ -155,7 +156,8 @@ class Views:
             return "this node has no answer from the mesh yet, and serves only a part of its share"
         for bucket in self._limiter.buckets.values():
             try:
-                bucket.peek("ready?")
+                # A bucket of slots has no tokens to peek at.
+                (bucket.held if isinstance(bucket, SlotBucket) else bucket.peek)("ready?")
             except CrdtbucketError as error:
                 return str(error)
             break

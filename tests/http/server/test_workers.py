@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -233,9 +234,10 @@ def test_counts_of_workers_are_added_up() -> None:
     class Nothing:
         takes: tuple[str, ...] = ()
         reservations: tuple[str, ...] = ()
+        counts = Counter({("api", "OVER_LIMIT"): 2})
 
     calls: Any = Nothing()
-    one, other = (ServerMetrics(Connections(ServeSettings()), calls) for _ in range(2))
+    one, other = (ServerMetrics(Connections(ServeSettings()), calls, calls) for _ in range(2))
     one.answered("/a", 200, 1_000_000)
     other.answered("/a", 200, 3_000_000)
     other.answered("/b", 429, 1_000_000)
@@ -249,3 +251,4 @@ def test_counts_of_workers_are_added_up() -> None:
     assert found["crdtbucket_http_requests_total", "/b", "429"] == 1
     assert found["crdtbucket_http_request_seconds_sum", "/a"] == pytest.approx(0.004)
     assert found["crdtbucket_http_refused_total", "full"] == 0
+    assert found["crdtbucket_envoy_descriptors_total", "api", "OVER_LIMIT"] == 4
