@@ -34,6 +34,27 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a_descriptor_over_its_limit_lets_others_take",
+        "http",
+        "if not any(one.over for one in limited if not one.takes):",
+        "if limited:",
+        suite("http/server/test_descriptor_limits", "only_ask or never"),
+    ),
+    Mutation(
+        "a_name_that_is_no_utf_8_passes_unlimited",
+        "http",
+        'raw.decode("utf-8", "backslashreplace")',
+        "raw.decode()",
+        suite("http/server/test_envoy_service", "what_it_reads"),
+    ),
+    Mutation(
+        "a_value_with_a_slash_spells_the_key_of_others",
+        "spec",
+        'value.replace("%", "%25").replace("/", "%2F")',
+        "value",
+        suite("spec/test_descriptor_rule", "spell"),
+    ),
+    Mutation(
         "a_span_tells_the_key",
         "metrics",
         '"crdtbucket.bucket": decision.bucket.spec.name,',
@@ -64,7 +85,7 @@ MUTATIONS = (
     Mutation(
         "calls_ask_for_no_token",
         "http",
-        'self._require(request, "the token", self._call + self._admin)',
+        'self._require(authorization, "the token", self._call + self._admin)',
         "pass",
         suite("http/server/test_tokens", "calls_ask"),
     ),
@@ -1683,6 +1704,55 @@ MUTATIONS = (
         "number = max(number, _COUNTER.unpack_from(data)[0])",
         "number = _COUNTER.unpack_from(data)[0]",
         suite("mesh/links/test_session", "lose_frames"),
+    ),
+    Mutation(
+        "a_link_outlives_the_secret_that_made_it",
+        "mesh/transport",
+        "if not (keys.accepts(link.identity.used) and self.peer_keys.holds(link.identity)):",
+        "if not self.peer_keys.holds(link.identity):",
+        suite("mesh/transport/test_contract", "change_while and memory"),
+    ),
+    Mutation(
+        "an_order_that_is_played_again_holds",
+        "mesh/links",
+        "<= _rank(held):\n                continue",
+        "== _rank(held):\n                continue",
+        suite("mesh/links/test_ejections", "played_again"),
+    ),
+    Mutation(
+        "orders_are_not_passed_on",
+        "mesh/links",
+        "            link.offer(data, Kind.ORDERS)",
+        "            pass",
+        suite("mesh/transport/test_contract", "ejected and memory"),
+    ),
+    Mutation(
+        "a_signature_holds_on_every_link",
+        "mesh/links",
+        'return SIGNED + keyed_digest(self._root, side, b"cb-mesh-signed", 64)',
+        "return SIGNED + side",
+        suite("mesh/links/test_signed_handshake", "again or another_link"),
+    ),
+    Mutation(
+        "who_passes_hellos_on_can_seal",
+        "mesh/links",
+        "dialer_hello + listener_hello + shared",
+        "dialer_hello + listener_hello",
+        suite("mesh/links/test_signed_handshake", "passes_a_handshake_on"),
+    ),
+    Mutation(
+        "a_pin_is_replaced_by_a_later_key",
+        "mesh/links",
+        "or key is None or name in self._pins or",
+        "or key is None or",
+        suite("mesh/links/test_peer_keys", "first_key"),
+    ),
+    Mutation(
+        "a_conflict_need_not_be_signed",
+        "mesh/links",
+        "    if reason is Reason.CONFLICT:\n        shake.check_proof(body[1:], peer)\n",
+        "",
+        suite("mesh/links/test_signed_handshake", "own_name_is_used"),
     ),
     Mutation(
         "any_name_may_stand_in_a_subject",

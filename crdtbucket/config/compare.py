@@ -11,6 +11,7 @@ from crdtbucket.base.duration import span
 from crdtbucket.config import Config
 from crdtbucket.config.effective import MASK, effective
 from crdtbucket.config.fingerprint import spec_content
+from crdtbucket.mesh.mesh_config import RENEWABLE
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 RESTART = (
@@ -216,7 +217,7 @@ def _settings(old: Config, new: Config) -> Iterator[Difference]:
         words = f"{path}: {_text(before)} -> {_text(after)}"
         if before == after:
             words = f"{path}: another secret"
-        if path.startswith(RESTART):
+        if path.startswith(RESTART) and not path.startswith(RENEWABLE):
             words += " (this asks for a restart)"
         yield Difference(path, before, after, words)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
@@ -15,6 +15,7 @@ from crdtbucket.config.schema import is_span
 from crdtbucket.config.section import Section, section_of
 from crdtbucket.rollout.staged import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.descriptor_rule import DescriptorRule
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 MASK = "***"
@@ -45,6 +46,7 @@ def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any
         "services": {spec.name: _service(spec, config) for spec in config.buckets} or None,
         "mesh": None if config.mesh is None else _settings(MeshSection, config.mesh, hide),
         "rollout": None if config.rollout is None else _rollout(config.rollout),
+        "envoy": _envoy(config.descriptors) if config.descriptors else None,
     }
     plain: dict[str, Any] = _plain(tree)
     return plain
@@ -58,6 +60,22 @@ def _rollout(plan: RolloutPlan) -> dict[str, Any]:
         ],
         "hold": None if plan.hold_ns is None else span(plan.hold_ns),
         "halt_on": None if rise is None else {"denied_ratio_rise": rise},
+    }
+
+
+def _envoy(rules: Iterable[DescriptorRule]) -> dict[str, Any]:
+    return {
+        "descriptors": [
+            {
+                "domain": rule.domain,
+                "entries": [
+                    name if value is None else f"{name}={value}" for name, value in rule.entries
+                ],
+                "bucket": rule.bucket,
+                "settle": rule.settle,
+            }
+            for rule in rules
+        ]
     }
 
 

@@ -11,6 +11,7 @@ from crdtbucket.config.section import Section
 from crdtbucket.config.values import (
     Addresses,
     Duration,
+    Fingerprints,
     Rate,
     Ratio,
     Seconds,
@@ -199,6 +200,16 @@ class MeshSection(Section):
     """file (PEM) of the authorities that sign peers' certificates; given, TLS is mutual"""
     tls_verify_peer: bool | None = None
     """`false` takes any certificate; the secret must then authenticate"""
+    identity: Literal["off", "pinned", "allowed", "certificate"] | None = None
+    """[what binds a node to its name](security.md#who-a-node-is): nothing but the secret (`off`),
+    a key that is `pinned` when it is first met, or `allowed` by a list; or its `certificate`"""
+    identity_key: SecretText | None = Field(default=None, repr=False)
+    """private key (Ed25519, PEM) of this node; left out, that of `state_dir`, made when missing"""
+    allowed_keys: Fingerprints | None = None
+    """fingerprints of keys by the names of the nodes: a text for each, or a list"""
+    operator_keys: Addresses | None = None
+    """fingerprints of keys whose orders [eject nodes](security.md#ejecting-a-node) from the mesh: a
+    list, or text with commas"""
     gossip_interval: Seconds | None = None
     """time between two rounds to each peer"""
     partition_trust: Seconds | None = None

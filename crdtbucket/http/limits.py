@@ -227,7 +227,7 @@ class Limits:
         rules = (rule for rule, _ in charges)
         taken = tuple(zip(rules, answer.decisions, strict=True))
         silent = answer.allowed and not self._options.on_allowed
-        fields = {} if silent else self._fields(answer.decisions)
+        fields = {} if silent else fields_of(answer.decisions, self._options)
         return Verdict(answer.allowed, taken, answer.binding, fields)
 
     def _acquire_all_sync(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
@@ -243,22 +243,22 @@ class Limits:
             return verdict
         raise AssertionError("a decision in this process waits for nothing")
 
-    def _fields(self, decisions: Sequence[Decision]) -> dict[str, str]:
-        """The fields of every bucket that is no shadow, the one that binds last."""
-        merged: dict[str, str] = {}
-        buckets: dict[str, dict[str, str]] = {}
-        options = self._options
-        for decision in sorted(decisions, key=_pressure):
-            spec = decision.spec
-            if not spec.shadow:
-                buckets[spec.key] = fields = rate_limit_fields(
-                    decision, spec, legacy=options.legacy, jitter_s=options.jitter_s
-                )
-                merged |= fields
-        # A policy stands once in the lists; the other fields can speak of one bucket only.
-        for name in LISTS if buckets else ():
-            merged[name] = ", ".join(fields[name] for fields in buckets.values())
-        return merged
+
+def fields_of(decisions: Sequence[Decision], options: FieldOptions) -> dict[str, str]:
+    """The fields of every bucket that is no shadow, the one that binds last."""
+    merged: dict[str, str] = {}
+    buckets: dict[str, dict[str, str]] = {}
+    for decision in sorted(decisions, key=_pressure):
+        spec = decision.spec
+        if not spec.shadow:
+            buckets[spec.key] = fields = rate_limit_fields(
+                decision, spec, legacy=options.legacy, jitter_s=options.jitter_s
+            )
+            merged |= fields
+    # A policy stands once in the lists; the other fields can speak of one bucket only.
+    for name in LISTS if buckets else ():
+        merged[name] = ", ".join(fields[name] for fields in buckets.values())
+    return merged
 
 
 def _together(held: Verdict, verdict: Verdict) -> Verdict:
@@ -334,4 +334,4 @@ def _pressure(decision: Decision) -> tuple[int, float]:
     return decision.retry_after_ns, -decision.remaining / decision.limit
 
 
-__all__ = ["Answer", "Limits", "Verdict", "denial"]
+__all__ = ["Answer", "Limits", "Verdict", "denial", "fields_of"]

@@ -95,7 +95,7 @@ class Limiter:
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
-        self._reload = Reload(self._in_force, self._rolling, started, _file)
+        self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
         upkeep = Housekeeping(
             tables,
             factory.made,
@@ -149,6 +149,11 @@ class Limiter:
     def buckets(self) -> Mapping[str, Bucket]:
         """All buckets by their names as given, in the order of their definition; overrides, too."""
         return MappingProxyType({one.spec.name: one for one in self._in_force.buckets.values()})
+
+    @property
+    def config(self) -> Config | None:
+        """The configuration in force; None for a limiter that was made without a file."""
+        return self._in_force.config
 
     @property
     def address(self) -> str:
@@ -306,6 +311,15 @@ class Limiter:
             self._reload.change_to_file()
         else:
             self._reload.change(config)
+
+    def order(self, order: str) -> bool:
+        """Takes an order that an operator has signed, and tells all nodes of the mesh: to eject a
+        node or a key, or to admit it again. False where it holds already. From any thread.
+
+        `order` is what `crdtbucket identity eject` makes. Raises `MeshError` for one that no key of
+        `operator_keys` has signed, one that is older than what holds, and where no mesh runs.
+        """
+        return self._node.order(order)
 
     @property
     def rollout(self) -> LiveRollout:

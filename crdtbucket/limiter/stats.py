@@ -32,12 +32,15 @@ def bucket_stats(bucket: Bucket) -> dict[str, Any]:
 
 
 def mesh_stats(mesh: MeshNetwork, machine: MeshNode, now: int) -> dict[str, Any]:
-    """States and lags (s) of the peers, and counters of the mesh. `now`: local ns."""
+    """States, lags (s) and keys of the peers, and counters of the mesh. `now`: local ns."""
+    shown = [(link.peer.name, link.identity.fingerprint) for link in mesh.links.all()]
     lags = sorted(machine.members.lags(now).items())
     return {
         "peers": {name: machine.status(name, now) for name in sorted(machine.links)},
         "lag": {name: ns / NS_PER_SECOND for name, (ns, _) in lags},
         "longest_lag": {name: ns / NS_PER_SECOND for name, (_, ns) in lags},
+        "keys": {name: key for name, key in shown if key is not None},
+        "identity": mesh.peer_keys.described(),
         "mesh": {
             **dataclasses.asdict(mesh.counters),
             **machine.counters,

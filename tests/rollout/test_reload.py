@@ -276,7 +276,7 @@ def test_what_holds_for_life_is_named_with_all_else_that_is_wrong() -> None:
     mesh = MeshConfig(listen="127.0.0.1:7999", secret="another secret, of 16", peers=["a:1"])
     config = config_of(OTHER, node="eu-2", region="us", mesh=mesh, redis=REDIS)
     assert refused(limiter, config) == [
-        "node", "region", "mesh.listen", "mesh.peers", "mesh.secret", "rating.bucket_backend",
+        "node", "region", "mesh.listen", "mesh.peers", "rating.bucket_backend", "mesh.secret",
     ]  # fmt: skip
 
 

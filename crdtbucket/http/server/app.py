@@ -14,6 +14,8 @@ from crdtbucket.http.server.admin import Admin
 from crdtbucket.http.server.calls import Calls, respond
 from crdtbucket.http.server.connections import ClientConnection, Connections
 from crdtbucket.http.server.console.console_routes import Console
+from crdtbucket.http.server.descriptor_limits import DescriptorLimits
+from crdtbucket.http.server.envoy_json import EnvoyJson
 from crdtbucket.http.server.forward_auth import FORWARD_AUTH, ForwardAuth
 from crdtbucket.http.server.host_names import Hosts
 from crdtbucket.http.server.json_answer import JSON
@@ -41,20 +43,22 @@ class Api:
     ) -> None:
         self.connections = Connections(settings)
         self._hosts = Hosts(settings.listen, settings.allowed_hosts)
-        self._tokens = Tokens(settings, siblings)
+        self.tokens = Tokens(settings, siblings)
         self.registry = CollectorRegistry()
         register(limiter, self.registry)
         self.calls = Calls(limiter, settings, siblings)
         forward_auth = ForwardAuth(limiter, settings, self.calls.weigh)
-        self.metrics = ServerMetrics(self.connections, self.calls)
+        self.descriptors = DescriptorLimits(limiter, settings, self.calls.weigh)
+        self.metrics = ServerMetrics(self.connections, self.calls, self.descriptors)
         self.registry.register(self.metrics)
         self.views = Views(limiter, self.calls, self.registry, self.metrics, siblings)
-        self.admin = Admin(limiter, self.views, settings)
-        self.console = Console(limiter, self.calls, self.views, self.admin, self._tokens, siblings)
+        self.admin = Admin(limiter, self.views, settings, siblings)
+        self.console = Console(limiter, self.calls, self.views, self.admin, self.tokens, siblings)
         self.routes: list[Route] = [
             *self.calls.routes(),
             *SlotCalls(limiter, siblings).routes(),
             *forward_auth.routes(),
+            *EnvoyJson(self.descriptors).routes(),
             *self.views.routes(),
             *self.admin.routes(),
         ]
@@ -98,7 +102,7 @@ class Api:
             # No page can send X-Forwarded-For without being asked about it, and let in, before.
             forwarded = request.path == FORWARD_AUTH and "X-Forwarded-For" in request.headers
             self._hosts.check(request, forwarded=forwarded)
-            self._tokens.check(request)
+            self.tokens.check(request)
             route, parts = self._table.find(request)
             path = route.path
             if not (placed or route.always or route.admin):

@@ -185,9 +185,23 @@ class Steer(RequestBody):
     ]
 
 
+class Order(RequestBody):
+    """What an operator has signed."""
+
+    text_values = 1
+    order: Annotated[
+        str,
+        Field(
+            min_length=1, max_length=2048, pattern="^[A-Za-z0-9_=-]+$",
+            description="As `crdtbucket identity eject` signs it.",
+        ),
+    ]  # fmt: skip
+
+
 __all__ = [
     "Commit",
     "Hold",
+    "Order",
     "Peek",
     "Refund",
     "Release",
