@@ -1714,6 +1714,48 @@ MUTATIONS = (
         "        if False:\n            return False",
         suite("http/server/test_connections", "gone_takes_no_place"),
     ),
+    Mutation(
+        "rates_that_no_column_follows",
+        "core",
+        "smaller(taken, shown * (double)far / 1e9)",
+        "taken",
+        suite("mesh/test_floors", "as_far_as_its_column"),
+    ),
+    Mutation(
+        "silent_peers_in_proportion_alone",
+        "core",
+        "    if (claims <= 2.0 * d->per_second || d->earlier_count)\n",
+        "    if (claims > 0)\n",
+        suite("mesh/test_floors", "beside_silent_peers"),
+    ),
+    Mutation(
+        "no_floor_below_the_level",
+        "core",
+        "    if (LIKELY(behind <= 0))\n        return 0;\n    return behind",
+        "    if (n > 0)\n        return 0;\n    return behind",
+        suite("mesh/test_floors", "takes_all_leaves_the_floor"),
+    ),
+    Mutation(
+        "a_floor_for_calls_of_half_a_bucket",
+        "core",
+        "explained(d, floor) + (double)floor_most(d)",
+        "explained(d, floor) + 1e9",
+        suite("mesh/test_floors", "half_a_bucket"),
+    ),
+    Mutation(
+        "a_floor_at_once",
+        "core",
+        "    return floor * ((double)d->cap_ns / 1e9 + PATIENCE_SECONDS);",
+        "    return 0 * floor * ((double)d->cap_ns / 1e9 + PATIENCE_SECONDS);",
+        suite("mesh/test_floors", "waited_for"),
+    ),
+    Mutation(
+        "what_was_charged_later_is_agreed_on",
+        "core",
+        "        agreed = from - (i128)ns * d->p;\n",
+        "        agreed = (i128)(least - now) * d->p + 0 * ns;\n",
+        suite("mesh/test_floors", "after_two_peers_agreed"),
+    ),
 )
 
 
