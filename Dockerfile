@@ -4,7 +4,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-de
 WORKDIR /source
 COPY . .
 ENV CFLAGS=-g0
-RUN python -m venv /opt/crdtbucket && /opt/crdtbucket/bin/pip install --no-cache-dir '.[cli,fast]'
+RUN python -m venv /opt/crdtbucket && /opt/crdtbucket/bin/pip install --no-cache-dir '.[cli,envoy,fast]'
 
 FROM python:3.13-slim
 COPY --from=build /opt/crdtbucket /opt/crdtbucket

@@ -29,13 +29,16 @@ from crdtbucket.errors import (
     ReservationDenied,
     ReservationError,
     SharedTableError,
+    SlotDenied,
     UnknownBucket,
     WaitTimeout,
     WireError,
+    WrongKind,
 )
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.decorator import limited
 from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.slots import Slot
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
@@ -59,6 +62,7 @@ __all__ = [
     "Decisions",
     "Mode",
     "Reservation",
+    "Slot",
     "AllDecision",
     "AllReservation",
     "limited",
@@ -81,8 +85,10 @@ __all__ = [
     "ReservationDenied",
     "ReservationError",
     "SharedTableError",
+    "SlotDenied",
     "UnknownBucket",
     "WaitTimeout",
     "WireError",
+    "WrongKind",
     "__version__",
 ]

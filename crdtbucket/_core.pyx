@@ -12,7 +12,7 @@ from cpython.long cimport PyLong_AsLongLong, PyLong_AsLongLongAndOverflow, PyLon
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM
-from libc.math cimport llrint
+from libc.math cimport ceil, llrint
 from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -27,7 +27,9 @@ from crdtbucket.errors import (
     ReservationDenied,
     ReservationError,
     WireError,
+    WrongKind,
 )
+from crdtbucket.spec import priority
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.reservation_state import ReservationState
 

@@ -172,6 +172,19 @@ class AcquireRequired(CrdtbucketError, TypeError):
         )
 
 
+class WrongKind(CrdtbucketError, TypeError):
+    """A bucket of slots was asked for tokens, or one of tokens for a slot; the message says what
+    to call."""
+
+    @classmethod
+    def of_slots(cls, bucket: str, called: str) -> WrongKind:
+        """For a call that wants tokens of a bucket of kind `concurrency`."""
+        return cls(
+            f"bucket {bucket!r} limits what is in flight and has no tokens for {called}: "
+            "`async with bucket.slot(key)` holds a slot"
+        )
+
+
 class Denied(CrdtbucketError):
     """A call was denied where the caller asked for an error; `decision` is the denial."""
 
@@ -203,6 +216,11 @@ class ReservationDenied(Denied, ReservationError):
     """The estimate could not be set aside; `decision` is the denial, with its `retry_after`."""
 
 
+class SlotDenied(Denied):
+    """All slots of the key are held; `decision.retry_after` is when the first is free at the
+    latest, if nobody releases one before."""
+
+
 __all__ = [
     "AcquireRequired",
     "ConfigError",
@@ -223,7 +241,9 @@ __all__ = [
     "ReservationDenied",
     "ReservationError",
     "SharedTableError",
+    "SlotDenied",
     "UnknownBucket",
     "WaitTimeout",
     "WireError",
+    "WrongKind",
 ]

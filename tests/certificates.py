@@ -22,11 +22,11 @@ class Authority:
         self.file = str(folder / f"{name}.pem")
         Path(self.file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str) -> dict[str, str]:
-        """Settings with a certificate for this node."""
+    def issue(self, name: str, *dns: str) -> dict[str, str]:
+        """Settings with a certificate for this node; `dns`: names that it has, too."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._build(subject, key.public_key(), authority=False)
+        certificate = self._build(subject, key.public_key(), *dns, authority=False)
         cert_file, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         key_file.write_bytes(
@@ -39,8 +39,9 @@ class Authority:
         return {"tls_cert": str(cert_file), "tls_key": str(key_file)}
 
     def _build(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *dns: str, authority: bool
     ) -> x509.Certificate:
+        loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         now = datetime.datetime.now(datetime.timezone.utc)
         public = self._key.public_key()
         return (
@@ -53,7 +54,7 @@ class Authority:
             .not_valid_after(now + datetime.timedelta(hours=1))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
             .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+                x509.SubjectAlternativeName([loopback, *map(x509.DNSName, dns)]),
                 critical=False,
             )
             .add_extension(

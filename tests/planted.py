@@ -34,6 +34,27 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a_descriptor_over_its_limit_lets_others_take",
+        "http",
+        "if not any(one.over for one in limited if not one.takes):",
+        "if limited:",
+        suite("http/server/test_descriptor_limits", "only_ask or never"),
+    ),
+    Mutation(
+        "a_name_that_is_no_utf_8_passes_unlimited",
+        "http",
+        'raw.decode("utf-8", "backslashreplace")',
+        "raw.decode()",
+        suite("http/server/test_envoy_service", "what_it_reads"),
+    ),
+    Mutation(
+        "a_value_with_a_slash_spells_the_key_of_others",
+        "spec",
+        'value.replace("%", "%25").replace("/", "%2F")',
+        "value",
+        suite("spec/test_descriptor_rule", "spell"),
+    ),
+    Mutation(
         "a_span_tells_the_key",
         "metrics",
         '"crdtbucket.bucket": decision.bucket.spec.name,',
@@ -64,7 +85,7 @@ MUTATIONS = (
     Mutation(
         "calls_ask_for_no_token",
         "http",
-        'self._require(request, "the token", self._call + self._admin)',
+        'self._require(authorization, "the token", self._call + self._admin)',
         "pass",
         suite("http/server/test_tokens", "calls_ask"),
     ),
@@ -1685,6 +1706,55 @@ MUTATIONS = (
         suite("mesh/links/test_session", "lose_frames"),
     ),
     Mutation(
+        "a_link_outlives_the_secret_that_made_it",
+        "mesh/transport",
+        "if not (keys.accepts(link.identity.used) and self.peer_keys.holds(link.identity)):",
+        "if not self.peer_keys.holds(link.identity):",
+        suite("mesh/transport/test_contract", "change_while and memory"),
+    ),
+    Mutation(
+        "an_order_that_is_played_again_holds",
+        "mesh/links",
+        "<= _rank(held):\n                continue",
+        "== _rank(held):\n                continue",
+        suite("mesh/links/test_ejections", "played_again"),
+    ),
+    Mutation(
+        "orders_are_not_passed_on",
+        "mesh/links",
+        "        self._send(asyncio.get_running_loop().time())\n",
+        "",
+        suite("mesh/transport/test_contract", "ejected and memory"),
+    ),
+    Mutation(
+        "a_signature_holds_on_every_link",
+        "mesh/links",
+        'return SIGNED + keyed_digest(self._root, side, b"cb-mesh-signed", 64)',
+        "return SIGNED + side",
+        suite("mesh/links/test_signed_handshake", "again or another_link"),
+    ),
+    Mutation(
+        "who_passes_hellos_on_can_seal",
+        "mesh/links",
+        "dialer_hello + listener_hello + shared",
+        "dialer_hello + listener_hello",
+        suite("mesh/links/test_signed_handshake", "passes_a_handshake_on"),
+    ),
+    Mutation(
+        "a_pin_is_replaced_by_a_later_key",
+        "mesh/links",
+        "or key is None or name in self._pins or",
+        "or key is None or",
+        suite("mesh/links/test_peer_keys", "first_key"),
+    ),
+    Mutation(
+        "a_conflict_need_not_be_signed",
+        "mesh/links",
+        "    if reason is Reason.CONFLICT:\n        shake.check_proof(body[1:], peer)\n",
+        "",
+        suite("mesh/links/test_signed_handshake", "own_name_is_used"),
+    ),
+    Mutation(
         "any_name_may_stand_in_a_subject",
         "mesh/links",
         'if channel.peer_name not in ("", peer.name):',
@@ -1731,8 +1801,8 @@ MUTATIONS = (
     Mutation(
         "no_floor_below_the_level",
         "core",
-        "    if (LIKELY(behind <= 0))\n        return 0;\n    return behind",
-        "    if (n > 0)\n        return 0;\n    return behind",
+        "    if (LIKELY(behind <= 0) || d->unpredicted)\n",
+        "    if (n > 0)\n",
         suite("mesh/test_floors", "takes_all_leaves_the_floor"),
     ),
     Mutation(
@@ -1755,6 +1825,41 @@ MUTATIONS = (
         "        agreed = from - (i128)ns * d->p;\n",
         "        agreed = (i128)(least - now) * d->p + 0 * ns;\n",
         suite("mesh/test_floors", "after_two_peers_agreed"),
+    ),
+    Mutation(
+        "a_floor_is_not_looked_at",
+        "core",
+        "i128 over = conf_debt + back + token_units(d, wanted) - full;",
+        "i128 over = conf_debt + back + cost - full;",
+        suite("core/test_floor", "stays_above or histor"),
+    ),
+    Mutation(
+        "slots_are_predicted",
+        "core",
+        "return !t->definitions[t->hot[e].bucket].unpredicted;",
+        "return 1;",
+        suite("simulated/test_slots", "dead_owner"),
+    ),
+    Mutation(
+        "a_release_gives_back_what_time_has_brought",
+        "limiter",
+        "min(math.ceil(left_ns / self._token_ns), self._owed)",
+        "self._owed",
+        suite("limiter/test_slots", "overlapping"),
+    ),
+    Mutation(
+        "a_short_ttl_is_kept_by_this_process_alone",
+        "limiter",
+        "if self._owed < SLOT_TOKENS:",
+        "if False:",
+        suite("limiter/test_slots", "nobody_releases"),
+    ),
+    Mutation(
+        "a_request_that_fails_keeps_its_slot",
+        "http/middleware",
+        "        verdict.ended(status)\n    finally:\n        verdict.release()",
+        "        verdict.ended(status)\n        verdict.release()",
+        suite("http/middleware/test_slots", "client_that_is_gone"),
     ),
 )
 

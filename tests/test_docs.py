@@ -463,7 +463,7 @@ async def test_stats_have_the_keys_that_are_told() -> None:
         alone.close()
     assert set(names("docs/api.md", "Stats")) == stat_keys(stats)
     parts = {"node", "region", "warming_up", "config", "table", "buckets", "peers", "mesh"}
-    parts |= {"lag", "longest_lag", "strong", "redis", "shared"}
+    parts |= {"lag", "longest_lag", "keys", "identity", "strong", "redis", "shared"}
     assert set(stats) == parts
 
 

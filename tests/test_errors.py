@@ -28,6 +28,8 @@ SAMPLES = [
     errors.WaitTimeout("2 s"),
     errors.ReservationDenied("denied"),
     errors.LimitExceeded("denied"),
+    errors.SlotDenied("denied"),
+    errors.WrongKind.of_slots("llm", "a take"),
 ]
 
 

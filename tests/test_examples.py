@@ -96,6 +96,13 @@ def test_functions_are_limited() -> None:
     assert lines[3:] == ["denied, retry in 20 s", "ONCE UPON A TIME", "THERE WAS A BUCKET"]
 
 
+def test_what_is_in_flight_is_limited() -> None:
+    assert run("in_flight.py").splitlines() == [
+        "10 jobs done, at most 3 in flight",
+        "one more is denied while three are in flight",
+    ]
+
+
 def test_every_example_is_run() -> None:
     here = Path(__file__).read_text()
     of_frameworks = (Path(__file__).parent / "http/test_examples.py").read_text()

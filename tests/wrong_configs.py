@@ -45,10 +45,11 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "mesh:\n  gossip: 1s\n",
         [
             (
-                "2:3: mesh.gossip: unknown key 'gossip' (known here: advertise, credentials, "
-                "ended_is_dead, forget_after, gossip_interval, hash_secret, listen, max_peers, "
-                "mesh_name, partition_burst, partition_trust, peers, secret, servers, state_dir, "
-                "subject_prefix, tls_ca, tls_cert, tls_key, tls_verify_peer, transport)"
+                "2:3: mesh.gossip: unknown key 'gossip' (known here: advertise, allowed_keys, "
+                "credentials, ended_is_dead, forget_after, gossip_interval, hash_secret, identity, "
+                "identity_key, listen, max_peers, mesh_name, operator_keys, partition_burst, "
+                "partition_trust, peers, secret, servers, state_dir, subject_prefix, tls_ca, "
+                "tls_cert, tls_key, tls_verify_peer, transport)"
             ),
         ],
     ),
@@ -56,8 +57,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "services:\n  a:\n    limit: 1/s\n    zzz: 1\n",
         [
             (
-                "4:5: services.a.zzz: unknown key 'zzz' (known here: bucket, consistency, keys, "
-                "limit, on_outage, shadow)"
+                "4:5: services.a.zzz: unknown key 'zzz' (known here: bucket, "
+                "concurrency, consistency, keys, limit, on_outage, shadow)"
             ),
         ],
     ),
@@ -501,6 +502,54 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             "4:16: rollout.stages[0].percent: percent is 0 (write a whole number from 1 to 100)",
             "5:16: rollout.stages[1].percent: percent is 101 (write a whole number from 1 to 100)",
+        ],
+    ),
+    "envoy_incomplete": (
+        "envoy:\n  descriptors:\n    - bucket: a\n    - entries: [x]\n",
+        [
+            (
+                "3:5: envoy.descriptors[0]: has no entries (write {entries: [route=chat, user], "
+                "bucket: api})"
+            ),
+            (
+                "3:5: envoy.descriptors[1]: has no bucket (write {entries: [route=chat, user], "
+                "bucket: api})"
+            ),
+        ],
+    ),
+    "envoy_entries": (
+        "envoy: {descriptors: [{bucket: a, entries: [=x]}, {bucket: a, entries: []}]}\n",
+        [
+            (
+                "1:35: envoy.descriptors[0].entries: has '=x', which has no name (write names, "
+                "with a value or without, such as [route=chat, user])"
+            ),
+            (
+                "1:63: envoy.descriptors[1].entries: has 0 entries (write names, with a value or "
+                "without, such as [route=chat, user]: 1 to 32)"
+            ),
+        ],
+    ),
+    "envoy_bucket": (
+        (
+            "services: {chat: {limit: 5/s}, jobs: {concurrency: {slots: 3}}}\n"
+            "envoy: {descriptors: [{bucket: caht, entries: [x]}, {bucket: jobs, entries: [y]}]}\n"
+        ),
+        [
+            "2:32: envoy.descriptors[0].bucket: 'caht' is no service (did you mean 'chat'?)",
+            (
+                "2:62: envoy.descriptors[1].bucket: 'jobs' is of kind concurrency and has no "
+                "tokens (known here: chat)"
+            ),
+        ],
+    ),
+    "envoy_covered": (
+        "envoy: {descriptors: [{bucket: a, entries: [x]}, {bucket: a, entries: [x=1]}]}\n",
+        [
+            (
+                "1:9: envoy.descriptors: rule 1 takes all that rule 2 is about (put the narrower "
+                "one first, or remove it)"
+            ),
         ],
     ),
     "rollout_no_region": (

@@ -10,7 +10,7 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:3: defaults.burst: unknown key 'burst' (known here: bucket, "
-                "consistency, limit, on_outage, shadow)"
+                "concurrency, consistency, limit, on_outage, shadow)"
             ),
         ],
     ),
@@ -18,8 +18,8 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         "defaults:\n  keys: {a: 1/s}\n",
         [
             (
-                "2:3: defaults.keys: unknown key 'keys' (known here: bucket, consistency, "
-                "limit, on_outage, shadow)"
+                "2:3: defaults.keys: unknown key 'keys' (known here: bucket, "
+                "concurrency, consistency, limit, on_outage, shadow)"
             ),
         ],
     ),
@@ -190,8 +190,42 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         "services:\n  a:\n    limit: 1/s\n    keys:\n      b: {consistency: strong}\n",
         [
             (
-                "5:11: services.a.keys.b.consistency: unknown key 'consistency' (known "
-                "here: bucket, limit, on_outage, shadow)"
+                "5:11: services.a.keys.b.consistency: unknown key 'consistency' (did you mean "
+                "'concurrency'?)"
+            ),
+        ],
+    ),
+    "concurrency_alone": (
+        "services:\n  a:\n    concurrency: {ttl: 5s}\n",
+        ["3:5: services.a.concurrency.slots: slots is missing (add slots: with its value)"],
+    ),
+    "concurrency_and_rate": (
+        "services:\n  a: {concurrency: 5, limit: 5/s}\n",
+        ["2:3: services.a: has both concurrency and a rate (keep one of them)"],
+    ),
+    "concurrency_none": (
+        "services:\n  a: {concurrency: 0}\n",
+        ["2:20: services.a.concurrency: slots is 0 (write a whole number from 1 to 1000)"],
+    ),
+    "concurrency_long": (
+        "services:\n  a: {concurrency: {slots: 5, ttl: 40d}}\n",
+        ["2:36: services.a.concurrency.ttl: ttl is '40d' (it must be 100 ms to 30 days)"],
+    ),
+    "concurrency_strong": (
+        "services:\n  a: {concurrency: 5, consistency: strong}\n",
+        [
+            (
+                "2:36: services.a.consistency: a bucket of slots cannot be strong (write eventual: "
+                "Redis decides on one key, and a free slot is searched for)"
+            ),
+        ],
+    ),
+    "concurrency_key": (
+        "services:\n  a: {limit: 5/s, keys: {x: {concurrency: 5}}}\n",
+        [
+            (
+                "2:19: services.a.keys: the override for 'x' is of another kind than its bucket "
+                "(give both slots (BucketSpec.concurrency), or both tokens)"
             ),
         ],
     ),

@@ -10,6 +10,7 @@ from crdtbucket import __version__
 from crdtbucket.cli.config_command import config
 from crdtbucket.cli.demo_command import demo
 from crdtbucket.cli.doctor_command import doctor
+from crdtbucket.cli.identity_command import identity
 from crdtbucket.cli.mesh_command import mesh
 from crdtbucket.cli.reconcile_command import reconcile
 from crdtbucket.cli.replay_command import replay
@@ -32,7 +33,7 @@ def cli(context: click.Context) -> None:
 
 
 for command in (
-    *(config, doctor, serve, status, top, take, peek, reset, rollout, reconcile, mesh),
+    *(config, doctor, serve, status, top, take, peek, reset, rollout, reconcile, mesh, identity),
     *(demo, simulate, replay),
 ):
     cli.add_command(command)

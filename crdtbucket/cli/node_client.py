@@ -90,6 +90,10 @@ class NodeClient:
         """How the roll-out stands after a command: `advance`, `halt` or `rollback`."""
         return await self._call("POST", "admin/rollout", {"action": action})
 
+    async def order(self, order: str) -> dict[str, Any]:
+        """Whether an operator's order is `new` there."""
+        return await self._call("POST", "admin/order", {"order": order})
+
     async def status(self) -> dict[str, Any]:
         """What the node says of itself and of its peers; without a token, or where the node has no
         admin side, what `/v1/` says of that."""

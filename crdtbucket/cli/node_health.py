@@ -52,6 +52,8 @@ class PeerReport:
     state: str
     lag: float | None = None
     config: ConfigReport | None = None
+    fingerprint: str = ""
+    """Of the key that it has proved."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,9 @@ class NodeReport:
     region_conflict: bool = False
     halted: str = ""
     """What is said of a roll-out that is halted."""
+    identity: str = ""
+    """What binds nodes to their names; "" where it did not say."""
+    fingerprint: str = ""
 
     @classmethod
     def of(cls, url: str, answer: Mapping[str, Any]) -> NodeReport:
@@ -103,6 +108,7 @@ class NodeReport:
                     _text(one.get("state")),
                     _number(one.get("lag")),
                     ConfigReport.of(one.get("config"), one.get("rollout")),
+                    _text(one.get("fingerprint")),
                 )
                 for one in _list(answer, "peers")
             ),
@@ -113,6 +119,8 @@ class NodeReport:
             ),
             answer.get("region_conflict") is True,
             _halted(_mapping(answer.get("rollout"))),
+            _text(_mapping(answer.get("identity")).get("policy")),
+            _text(_mapping(answer.get("identity")).get("fingerprint")),
         )
 
 
@@ -129,6 +137,17 @@ def faults(nodes: Iterable[NodeReport], max_lag: float) -> list[str]:
     nodes = tuple(nodes)
     found = [sentence for node in nodes for sentence in _faults_of(node, max_lag)]
     return [*found, *_split(nodes)]
+
+
+def unprotected(nodes: Iterable[NodeReport]) -> str:
+    """What these nodes are not protected from, as a sentence; "" where names are bound."""
+    names = [node.name for node in nodes if node.identity == "off"]
+    if not names:
+        return ""
+    return (
+        f"{', '.join(names)}: whoever has the mesh's secret, or a certificate of it, can take the "
+        "name of any node and state what that node counts (mesh.identity is off)"
+    )
 
 
 def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
@@ -202,4 +221,4 @@ def _number(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-__all__ = ["SILENT", "ConfigReport", "NodeReport", "PeerReport", "faults"]
+__all__ = ["SILENT", "ConfigReport", "NodeReport", "PeerReport", "faults", "unprotected"]

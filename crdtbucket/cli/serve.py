@@ -28,6 +28,10 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="host:port, or unix:/path; may be given several times.",
 )  # fmt: skip
 @click.option(
+    "--grpc", default=None, metavar="ADDRESS",
+    help="host:port, or unix:/path, where Envoy's rate limit service is answered.",
+)  # fmt: skip
+@click.option(
     "--allow-host", multiple=True, metavar="NAME",
     help="Answer requests made to this name too, and pages of it; * for any. May be given several "
     "times. Without: the addresses listened on, and localhost.",
@@ -90,6 +94,7 @@ def serve(
     node: str | None,
     region: str | None,
     listen: tuple[str, ...],
+    grpc: str | None,
     allow_host: tuple[str, ...],
     token_file: Path | None,
     admin_token_file: Path | None,
@@ -125,6 +130,7 @@ def serve(
     )
     settings = ServeSettings(
         listen=listen,
+        grpc=grpc,
         allowed_hosts=allow_host,
         token=_token("token", token_file),
         admin_token=_token("admin token", admin_token_file),

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from crdtbucket.cli.node_health import SILENT, NodeReport, faults
+from crdtbucket.cli.node_health import SILENT, NodeReport, faults, unprotected
 from crdtbucket.cli.node_options import TOKEN, nodes_options, token_of, token_options
 from crdtbucket.cli.options import FiniteRange
 from crdtbucket.cli.screen import console, name, seconds, table
@@ -52,11 +52,12 @@ def status(
     answers = asyncio.run(_ask(urls, secret, timeout))
     nodes = [NodeReport.of(url, one) for url, one in answers.items() if not isinstance(one, str)]
     wrong = [one for one in answers.values() if isinstance(one, str)] + faults(nodes, max_lag)
+    note = unprotected(nodes)
     if json_:
         asked = [{"url": url, **_as_dict(one)} for url, one in answers.items()]
-        click.echo(json.dumps({"ok": not wrong, "wrong": wrong, "nodes": asked}))
+        click.echo(json.dumps({"ok": not wrong, "wrong": wrong, "note": note, "nodes": asked}))
     else:
-        _print(nodes, wrong)
+        _print(nodes, wrong, note)
         if secret is None:
             click.echo(NO_TOKEN, err=True)
     sys.exit(WRONG if wrong else 0)
@@ -79,12 +80,13 @@ def _as_dict(answer: Answer) -> Mapping[str, Any]:
     return {"error": answer} if isinstance(answer, str) else answer
 
 
-def _print(nodes: list[NodeReport], wrong: list[str]) -> None:
+def _print(nodes: list[NodeReport], wrong: list[str], note: str) -> None:
     out = console()
     for node in nodes:
         region = f" ({node.region})" if node.region else ""
         config = f", configuration {node.config.name}" if node.config else ""
-        out.print(f"{node.name}{region} at {node.url}{config}")
+        key = f", key {node.fingerprint}" if node.fingerprint else ""
+        out.print(f"{node.name}{region} at {node.url}{config}{key}")
         modes = _modes("bucket", node.modes), _modes("redis", node.redis)
         for rows in (*modes, _regions(node), _peers(node)):
             if rows.row_count:
@@ -92,6 +94,8 @@ def _print(nodes: list[NodeReport], wrong: list[str]) -> None:
         out.print()
     for sentence in wrong:
         out.print(f"WRONG  {sentence}", style="bold red")
+    if note:
+        out.print(f"note   {note}")
     if not wrong:
         out.print("ok", style="green")
 
@@ -116,13 +120,17 @@ def _regions(node: NodeReport) -> Table:
 def _peers(node: NodeReport) -> Table:
     lags = any(peer.lag is not None for peer in node.peers)
     configs = any(peer.config is not None for peer in node.peers)
-    shown = table("  peer", "state", *["lag"] * lags, *["configuration"] * configs)
+    keys = any(peer.fingerprint for peer in node.peers)
+    optional = [("lag", lags), ("configuration", configs), ("key", keys)]
+    shown = table("  peer", "state", *(column for column, used in optional if used))
     for peer in node.peers:
         cells: list[str] = []
         if lags:
             cells.append("" if peer.lag is None else seconds(peer.lag))
         if configs:
             cells.append("" if peer.config is None else peer.config.name)
+        if keys:
+            cells.append(peer.fingerprint)
         style = "bold red" if peer.state in SILENT else ""
         shown.add_row(name(f"  {peer.name}"), peer.state, *cells, style=style)
     return shown

@@ -10,6 +10,7 @@ from typing import Any
 
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.config.check import masked, report_problem, validate
+from crdtbucket.config.descriptors import EnvoySection, check_buckets
 from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
@@ -22,6 +23,7 @@ from crdtbucket.errors import ConfigError, InvalidSpec, MeshError
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.rollout.staged import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.spec.descriptor_rule import DescriptorRule
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.redis.redis_config import RedisConfig
@@ -60,6 +62,8 @@ class Config:
     """The file of a table that processes share, "auto", or None for a table of each process."""
     rollout: RolloutPlan | None = None
     """By which stages it comes into force; None: at once."""
+    descriptors: tuple[DescriptorRule, ...] = ()
+    """Which buckets the descriptors of a proxy take from; the first that fits counts."""
 
     @property
     def hash(self) -> str:
@@ -96,11 +100,14 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     buckets = bucket_specs(layout.services, layout.defaults, source)
     mesh = _mesh(layout.mesh, source) if layout.mesh else None
     rollout = validate(RolloutSection, layout.rollout, source) if layout.rollout else None
+    envoy = validate(EnvoySection, layout.envoy, source) if layout.envoy else None
     redis = _redis(rating, layout.rating, source) if rating else None
     modes = _modes(rating, layout.rating, source) if rating else ControllerSettings()
     if layout.rollout and identity and not identity.version:
         fix = "add version: with a whole number that is higher than the last one"
         source.report_at(layout.rollout, "needs a version, so that nodes know which is newer", fix)
+    if envoy is not None and layout.envoy is not None and not source.problems:
+        check_buckets(envoy.rules, buckets, layout.envoy, source)
     if mesh is not None and redis is not None and layout.mesh is not None:
         _same_hash(mesh, redis, layout.mesh, source)
     if redis is not None and redis.active_active and identity and identity.region:
@@ -125,6 +132,7 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         version=identity.version,
         shared=identity.shared,
         rollout=None if rollout is None else rollout.plan,
+        descriptors=() if envoy is None else envoy.rules,
     )
 
 

@@ -11,6 +11,7 @@ from crdtbucket.base.duration import span
 from crdtbucket.config import Config
 from crdtbucket.config.effective import MASK, effective
 from crdtbucket.config.fingerprint import spec_content
+from crdtbucket.mesh.mesh_config import RENEWABLE
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 RESTART = (
@@ -26,6 +27,7 @@ _CHOICES = {
     "on_outage": "what decides in an outage of Redis",
     "consistency": "this asks for a restart",
     "overrides": "the first that matches a key decides",
+    "slots": "a limit of another kind, which asks for a restart",
 }
 
 
@@ -142,9 +144,10 @@ def _removed(spec: BucketSpec, owner: BucketSpec | None, glob: str) -> BucketCha
 def _changed(before: Member, old: Config, after: Member, new: Config) -> Iterator[BucketChange]:
     values = {}
     contents = [_values(before, old), _values(after, new)]
-    for name, one in contents[0].items():
-        if one != contents[1][name]:
-            values[name] = (one, contents[1][name])
+    for name in {**contents[0], **contents[1]}:
+        one, other = (content.get(name) for content in contents)
+        if one != other:
+            values[name] = (one, other)
     if values:
         words = tuple(_words(name, *values[name], before[0], after[0]) for name in values)
         yield BucketChange(after[0].name, "changed", words, values)
@@ -158,6 +161,11 @@ def _values(member: Member, config: Config) -> dict[str, Any]:
 
 
 def _words(name: str, before: Any, after: Any, old: BucketSpec, new: BucketSpec) -> str:
+    if name == "slots" and None not in (before, after):
+        return f"slots {_moved(before, after)}: what is in flight stays, each for its ttl at most"
+    if name == "emission" and None not in (old.slots, new.slots):
+        times = f"{span(old.interval_ns)} -> {span(new.interval_ns)}"
+        return f"ttl {times}: what is in flight ends by time alone"
     if name == "capacity":
         used = after // 2 or 1
         return (
@@ -190,7 +198,9 @@ def rate_words(spec: BucketSpec) -> str:
 
 
 def limit_words(spec: BucketSpec) -> str:
-    """Rate and capacity."""
+    """Rate and capacity, or slots."""
+    if spec.slots is not None:
+        return f"{spec.slots:,} in flight at once, each for {span(spec.interval_ns)} at most"
     return f"{rate_words(spec)}, at most {spec.capacity:,} at once"
 
 
@@ -207,7 +217,7 @@ def _settings(old: Config, new: Config) -> Iterator[Difference]:
         words = f"{path}: {_text(before)} -> {_text(after)}"
         if before == after:
             words = f"{path}: another secret"
-        if path.startswith(RESTART):
+        if path.startswith(RESTART) and not path.startswith(RENEWABLE):
             words += " (this asks for a restart)"
         yield Difference(path, before, after, words)
 

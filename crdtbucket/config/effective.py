@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
@@ -15,6 +15,7 @@ from crdtbucket.config.schema import is_span
 from crdtbucket.config.section import Section, section_of
 from crdtbucket.rollout.staged import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.descriptor_rule import DescriptorRule
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 MASK = "***"
@@ -45,6 +46,7 @@ def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any
         "services": {spec.name: _service(spec, config) for spec in config.buckets} or None,
         "mesh": None if config.mesh is None else _settings(MeshSection, config.mesh, hide),
         "rollout": None if config.rollout is None else _rollout(config.rollout),
+        "envoy": _envoy(config.descriptors) if config.descriptors else None,
     }
     plain: dict[str, Any] = _plain(tree)
     return plain
@@ -58,6 +60,22 @@ def _rollout(plan: RolloutPlan) -> dict[str, Any]:
         ],
         "hold": None if plan.hold_ns is None else span(plan.hold_ns),
         "halt_on": None if rise is None else {"denied_ratio_rise": rise},
+    }
+
+
+def _envoy(rules: Iterable[DescriptorRule]) -> dict[str, Any]:
+    return {
+        "descriptors": [
+            {
+                "domain": rule.domain,
+                "entries": [
+                    name if value is None else f"{name}={value}" for name, value in rule.entries
+                ],
+                "bucket": rule.bucket,
+                "settle": rule.settle,
+            }
+            for rule in rules
+        ]
     }
 
 
@@ -116,16 +134,19 @@ def _service(spec: BucketSpec, config: Config) -> dict[str, Any]:
 
 
 def _rule(spec: BucketSpec, config: Config) -> dict[str, Any]:
+    room = {"max_keys": spec.max_keys, "on_table_full": spec.on_table_full}
+    rest = {"on_outage": spec.on_outage or config.on_outage, "shadow": spec.shadow}
+    if spec.slots is not None:
+        slots = {"slots": spec.slots, "ttl": span(spec.interval_ns)}
+        return {"concurrency": slots, "bucket": room, **rest}
     bucket = {
         "capacity": spec.capacity,
         "refill_rate": spec.refill_rate,
         "refill_interval": span(spec.interval_ns),
         "max_debt": spec.max_debt,
-        "max_keys": spec.max_keys,
-        "on_table_full": spec.on_table_full,
+        **room,
     }
-    on_outage = spec.on_outage or config.on_outage
-    return {"bucket": bucket, "on_outage": on_outage, "shadow": spec.shadow}
+    return {"bucket": bucket, **rest}
 
 
 def _plain(value: Any) -> Any:

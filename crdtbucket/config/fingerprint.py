@@ -37,6 +37,8 @@ def spec_content(spec: BucketSpec, defaults: Defaults) -> dict[str, Any]:
         "consistency": consistency.value,
         "on_outage": on_outage,
         "shadow": spec.shadow,
+        # Not for others: their names are older than slots.
+        **({} if spec.slots is None else {"slots": spec.slots}),
         # In their order, as the first that matches decides.
         "overrides": [
             (glob, spec_content(override, (consistency, on_outage)))

@@ -13,7 +13,7 @@ from crdtbucket.config.source import Source, YamlNode, unknown_key
 
 ROOT = "openclaw"
 IDENTITY = ("node", "region", "version", "shared")
-MAPPINGS = ("rating", "services", "defaults", "mesh", "rollout")
+MAPPINGS = ("rating", "services", "defaults", "mesh", "rollout", "envoy")
 SECTIONS = (*MAPPINGS, *IDENTITY)
 
 
@@ -27,6 +27,7 @@ class Layout:
     defaults: YamlNode | None = None
     mesh: YamlNode | None = None
     rollout: YamlNode | None = None
+    envoy: YamlNode | None = None
 
 
 def arrange(tree: YamlNode, source: Source) -> Layout:

@@ -11,6 +11,7 @@ from crdtbucket.config.section import Section
 from crdtbucket.config.values import (
     Addresses,
     Duration,
+    Fingerprints,
     Rate,
     Ratio,
     Seconds,
@@ -24,7 +25,14 @@ from crdtbucket.config.values import (
     whole,
 )
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.spec.bucket_spec import MAX_NODES, MAX_TOKENS, BucketSpec, OnOutage, OnTableFull
+from crdtbucket.spec.bucket_spec import (
+    MAX_NODES,
+    MAX_SLOTS,
+    MAX_TOKENS,
+    BucketSpec,
+    OnOutage,
+    OnTableFull,
+)
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 
 Consistency = Literal["strong", "eventual"]
@@ -101,6 +109,17 @@ class BucketSection(Section):
     """`deny` or `allow`"""
 
 
+class ConcurrencySection(Section):
+    """How much may be in flight; see `BucketSpec.concurrency`."""
+
+    alone = "slots"
+
+    slots: Annotated[int, whole("slots", 1, MAX_SLOTS)] | None = None
+    """in place of a rate: [how much of a key may be in flight](slots.md) at once, 1 to 1,000"""
+    ttl: Duration | None = None
+    """how long one of them is held at most, 100ms to 30d; `60s` if left out"""
+
+
 class RuleSection(Section):
     """A limit in numbers, or as a rate string; what is left out is inherited."""
 
@@ -109,6 +128,7 @@ class RuleSection(Section):
     bucket: BucketSection | None = None
     limit: Rate | None = None
     """capacity and rate as a text such as `100/minute burst 20`"""
+    concurrency: ConcurrencySection | None = None
     on_outage: OnOutage | None = None
     """`quota`, `eventual`, `deny` or `allow`, in place of what `rating` says"""
     shadow: bool | None = None
@@ -119,6 +139,9 @@ class RuleSection(Section):
         rate = {"capacity", "refill_rate", "refill_interval"}
         if self.limit is not None and rate & (self.bucket or BucketSection()).model_fields_set:
             raise WrongValue("has both bucket and limit", "keep one of them")
+        given = (self.bucket or BucketSection()).model_fields_set & (rate | {"max_debt"})
+        if self.concurrency is not None and (self.limit is not None or given):
+            raise WrongValue("has both concurrency and a rate", "keep one of them")
         return self
 
 
@@ -177,6 +200,16 @@ class MeshSection(Section):
     """file (PEM) of the authorities that sign peers' certificates; given, TLS is mutual"""
     tls_verify_peer: bool | None = None
     """`false` takes any certificate; the secret must then authenticate"""
+    identity: Literal["off", "pinned", "allowed", "certificate"] | None = None
+    """[what binds a node to its name](security.md#who-a-node-is): nothing but the secret (`off`),
+    a key that is `pinned` when it is first met, or `allowed` by a list; or its `certificate`"""
+    identity_key: SecretText | None = Field(default=None, repr=False)
+    """private key (Ed25519, PEM) of this node; left out, that of `state_dir`, made when missing"""
+    allowed_keys: Fingerprints | None = None
+    """fingerprints of keys by the names of the nodes: a text for each, or a list"""
+    operator_keys: Addresses | None = None
+    """fingerprints of keys whose orders [eject nodes](security.md#ejecting-a-node) from the mesh: a
+    list, or text with commas"""
     gossip_interval: Seconds | None = None
     """time between two rounds to each peer"""
     partition_trust: Seconds | None = None
@@ -210,6 +243,7 @@ class IdentitySection(Section):
 
 __all__ = [
     "BucketSection",
+    "ConcurrencySection",
     "DefaultsSection",
     "FallbackScope",
     "IdentitySection",

@@ -76,8 +76,8 @@ def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
                 Outlook(
                     bucket=spec.name,
                     limit=limit_words(spec),
-                    capacity=spec.capacity,
-                    per_second=spec.rate_per_second,
+                    capacity=_whole(spec).capacity,
+                    per_second=_whole(spec).per_second,
                     refill_interval=span(spec.interval_ns),
                     consistency=consistency.value,
                     on_outage=rule,
@@ -106,14 +106,22 @@ def _fleet(spec: BucketSpec, nodes: int, rule: str, config: Config) -> Fleet:
 
 
 def _quota(spec: BucketSpec, each: Fraction, nodes: int, singles: bool, times: int = 1) -> Share:
-    part = _part(spec, each, least=1 if singles and nodes <= spec.capacity else 0)
+    part = _part(spec, each, least=1 if singles and nodes <= _whole(spec).capacity else 0)
     return Share(part.capacity * times, part.per_second * times)
 
 
 def _part(spec: BucketSpec, share: Fraction, least: int = 0) -> Share:
-    capacity = max(int(spec.capacity * share), least)
+    whole = _whole(spec)
+    capacity = max(int(whole.capacity * share), least)
     # What holds no whole token never grants one.
-    return Share(capacity, float(Fraction(spec.rate_per_second) * share) if capacity else 0.0)
+    return Share(capacity, float(Fraction(whole.per_second) * share) if capacity else 0.0)
+
+
+def _whole(spec: BucketSpec) -> Share:
+    """All that the limit gives; slots have no rate."""
+    return (
+        Share(spec.capacity, spec.rate_per_second) if spec.slots is None else Share(spec.slots, 0.0)
+    )
 
 
 def bytes_of_a_key() -> int:

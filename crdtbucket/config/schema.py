@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
+from crdtbucket.config.descriptors import EnvoySection
 from crdtbucket.config.model import (
     DefaultsSection,
     IdentitySection,
@@ -51,6 +52,7 @@ class _Openclaw(IdentitySection, _DefinitionSection):
     rating: _Rating | None = None
     mesh: MeshSection | None = None
     rollout: RolloutSection | None = None
+    envoy: EnvoySection | None = None
 
 
 class _File(_Openclaw):
@@ -99,6 +101,7 @@ def reference() -> Iterator[tuple[str, Any, str]]:
     sections: dict[str, type[Section]] = {
         "": IdentitySection, "rating.": RatingSection, "services.*.": ServiceSection,
         "defaults.": DefaultsSection, "mesh.": MeshSection, "rollout.": RolloutSection,
+        "envoy.": EnvoySection,
     }  # fmt: skip
     for prefix, kind in sections.items():
         yield from _rows(kind, prefix, told)

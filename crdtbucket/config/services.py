@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name, parse_rate
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, check_glob
 
+RATE = {"capacity", "refill_rate", "refill_interval"}
 Layer = tuple[RuleSection, YamlNode]
 """What one mapping of the file says, and where."""
 
@@ -57,15 +58,26 @@ class _Rules:
     def of(cls, layers: Iterable[Layer]) -> _Rules:
         rules = cls()
         for rule, node in layers:
+            if rule.concurrency is not None:
+                rules._forget(*RATE, "max_debt")
+                rules._say(rule.concurrency.model_dump(exclude_none=True), node, "concurrency")
+            elif rule.limit is not None or RATE & (rule.bucket or rule).model_fields_set:
+                rules._forget("slots", "ttl")
             if rule.limit is not None:
                 tokens, interval, burst = parse_rate(rule.limit)
                 rate = {"capacity": tokens if burst is None else burst, "refill_rate": tokens}
                 rules._say({**rate, "refill_interval": interval}, node, "limit")
             if rule.bucket is not None:
                 rules._say(rule.bucket.model_dump(exclude_none=True), node, "bucket")
-            own = rule.model_dump(exclude={"bucket", "limit", "keys"}, exclude_none=True)
+            own = rule.model_dump(
+                exclude={"bucket", "limit", "concurrency", "keys"}, exclude_none=True
+            )
             rules._say(own, node)
         return rules
+
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            self.values.pop(name, None)
 
     def _say(self, values: dict[str, Any], node: YamlNode, *steps: str) -> None:
         self.values |= values
@@ -112,6 +124,11 @@ def _override(
 def _spec(name: str, layers: list[Layer], source: Source, **more: Any) -> BucketSpec | None:
     rules = _Rules.of(layers)
     rule, node = layers[-1]
+    if "slots" in rules.values:
+        return _made(BucketSpec.concurrency, name, rules, layers, source, more)
+    if "ttl" in rules.values:
+        report_missing(node, ("concurrency", "slots"), source)
+        return None
     missing = [one for one in ("capacity", "refill_rate") if one not in rules.values]
     if len(missing) == 2 and rule.bucket is None:
         fix = 'add bucket: or limit: "100/minute burst 20"'
@@ -121,8 +138,20 @@ def _spec(name: str, layers: list[Layer], source: Source, **more: Any) -> Bucket
         report_missing(node, ("bucket", one), source)
     if missing:
         return None
+    return _made(BucketSpec, name, rules, layers, source, more)
+
+
+def _made(
+    make: Callable[..., BucketSpec],
+    name: str,
+    rules: _Rules,
+    layers: list[Layer],
+    source: Source,
+    more: dict[str, Any],
+) -> BucketSpec | None:
+    rule, node = layers[-1]
     try:
-        return BucketSpec(name, **{**rules.values, **more})
+        return make(name, **{**rules.values, **more})
     except InvalidSpec as error:
         message = error.message
         for _, layer in layers:

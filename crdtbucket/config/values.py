@@ -133,6 +133,19 @@ def _secrets(value: Any) -> str | list[str]:
     return _secret_text(value)
 
 
+def _fingerprints(value: Any) -> Any:
+    """Texts or lists of them by name."""
+    if not isinstance(value, dict):
+        raise WrongValue("is no mapping", "write names of nodes, each with its fingerprint")
+    for name, one in value.items():
+        if not isinstance(one, str) and not (
+            isinstance(one, list) and one and all(isinstance(each, str) for each in one)
+        ):
+            fix = "write what `crdtbucket identity show` prints, or a list"
+            raise WrongValue(f"has no text for {name!r}", fix)
+    return value
+
+
 def _addresses(value: Any) -> Any:
     """A list as it is; text, as an environment variable gives it, is split at the commas."""
     if isinstance(value, str):
@@ -173,6 +186,8 @@ Ratio = Annotated[float, ValueCheck(_ratio, _PART)]
 SecretText = Annotated[str, ValueCheck(_secret_text, _TEXT)]
 Secrets = Annotated[str | list[str], ValueCheck(_secrets, _TEXTS)]
 Addresses = Annotated[list[str], ValueCheck(_addresses, _TEXTS)]
+_KEYS = {"type": "object", "additionalProperties": _TEXTS}
+Fingerprints = Annotated[dict[str, str | list[str]], ValueCheck(_fingerprints, _KEYS)]
 Webhook = Annotated[str, ValueCheck(check_webhook, {**_TEXT, "pattern": "^https?://"})]
 
 __all__ = [
@@ -181,6 +196,7 @@ __all__ = [
     "Addresses",
     "ValueCheck",
     "Duration",
+    "Fingerprints",
     "WrongValue",
     "Rate",
     "Ratio",

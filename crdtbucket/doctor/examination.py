@@ -12,7 +12,8 @@ from crdtbucket.doctor.engine_examination import examine_engine
 from crdtbucket.doctor.host_examination import examine_host
 from crdtbucket.doctor.mesh_examination import examine_mesh
 from crdtbucket.doctor.redis_examination import examine_redis
-from crdtbucket.errors import ConfigError
+from crdtbucket.errors import ConfigError, MeshError
+from crdtbucket.mesh.links.peer_keys import load_for
 
 
 async def examine(
@@ -35,6 +36,11 @@ async def examine(
     except ConfigError as error:
         return [wrong("file", problem) for problem in error.problems]
     config = replace(config, node=node or config.node, region=region or config.region)
+    try:
+        if config.mesh is not None:
+            load_for(config.mesh)
+    except MeshError as error:
+        return [_file(config), wrong("mesh identity", error)]
     parts = [examine_host(config, listen, timeout, running=running)]
     if config.redis is not None:
         parts.append(examine_redis(config.redis, config.modes, timeout, config.region))

@@ -26,8 +26,9 @@ async def examine_peer(subject: str, address: str, caller: Observer, config: Con
     except ObservationFailed as error:
         return [wrong(f"{subject} handshake", error)], None
     level, text = compare_configs(config, peer.config)
+    key = f" and its key, {peer.fingerprint}" if peer.fingerprint else ""
     found = [
-        ok(f"{subject} handshake", f"node {peer.name!r} proves the secret"),
+        ok(f"{subject} handshake", f"node {peer.name!r} proves the secret{key}"),
         Diagnosis(f"{subject} configuration", level, text),
         await _clock(subject, peer),
     ]

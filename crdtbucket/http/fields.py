@@ -191,11 +191,14 @@ def problem(
     if share is not None:
         alone = f"this node alone grants {share[0]} in {seconds(share[1], least=1)} s"
         left = f"the store is unreachable, and {alone}: {left}"
+    detail = f"{spec.key}: {left} and {decision.cost} asked for; retry in {wait} s"
+    if spec.slots is not None:
+        detail = f"{spec.key}: all {spec.slots} slots are in flight; one is free within {wait} s"
     document: dict[str, Any] = {
         "type": TYPES + ("temporary-reduced-capacity" if reduced else "quota-exceeded"),
         "title": "Capacity is reduced for a while" if reduced else "Quota exceeded",
         "status": 503 if reduced else 429,
-        "detail": f"{spec.key}: {left} and {decision.cost} asked for; retry in {wait} s",
+        "detail": detail,
         "violated-policies": [spec.key],
     }
     if instance is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crdtbucket._core import Decision
-from crdtbucket.errors import InvalidSpec
+from crdtbucket.errors import InvalidSpec, SlotDenied
 from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
 from crdtbucket.http.fields import (
     PROBLEM_TYPE,
@@ -20,10 +20,14 @@ from crdtbucket.http.fields import (
     shown,
 )
 from crdtbucket.http.request import Request
-from crdtbucket.http.request_rules import Charge, Rule
+from crdtbucket.http.request_rules import Charge, Rule, shortened
 from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.slot_search import MAX_SLOT_KEY_BYTES
+from crdtbucket.limiter.slots import Slot
 from crdtbucket.strong.strong_bucket import StrongBucket
 
+SOON = {"Retry-After": "1"}
+"""Of a denial for want of slots: nobody knows when one is released."""
 LISTS = ("RateLimit-Policy", "RateLimit")
 
 
@@ -48,6 +52,8 @@ class Verdict:
     """The decision to look at: denied, it takes longest; allowed, it has the least left."""
     shown: Shown = field(default_factory=dict)
     """What `fields` is made of when it is asked for; falsy when there are none."""
+    slots: tuple[Slot, ...] = ()
+    """Those that are held while the request is in flight."""
 
     @property
     def fields(self) -> Mapping[str, str]:
@@ -72,6 +78,11 @@ class Verdict:
         """Gives back all that was taken and is not back yet."""
         for decision in self.decisions if self.allowed else ():
             decision.bucket.refund(decision)
+
+    def release(self) -> None:
+        """The request is no longer in flight: its slots are free again."""
+        for slot in self.slots:
+            slot.release()
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -103,8 +114,13 @@ class Limits:
         self.trusted = check_trusted(trusted)
         self.may_refund = any(rule.refund_if is not None for rule in self.rules)
         """Whether a rule is to be told the status of each answer."""
-        self._only = self.rules[0] if len(self.rules) == 1 else None
-        self._of_peer = None if self.trusted else _at_once(limiter, self._only)
+        self._holding = tuple(rule for rule in self.rules if _has_slots(limiter, rule))
+        self._taking = tuple(rule for rule in self.rules if rule not in self._holding)
+        self.may_hold = bool(self._holding)
+        """Whether requests hold slots, which are to be released at their end."""
+        self._only = self._taking[0] if len(self._taking) == 1 else None
+        alone = None if self.may_hold else self._only
+        self._of_peer = None if self.trusted else _at_once(limiter, alone)
         self._on_denied = on_denied
         self._options = fields
         self._reduced_capacity = reduced_capacity
@@ -121,28 +137,65 @@ class Limits:
 
     async def acquire(self, request: Request) -> Verdict:
         """Takes what the rules ask for. Raises what their callables and the buckets raise."""
+        if not self.may_hold:
+            return await self._acquire(request)
+        held = self._hold(request)
+        try:
+            return _together(held, await self._acquire(request) if held else held)
+        except BaseException:
+            held.release()
+            raise
+
+    def acquire_sync(self, request: Request) -> Verdict:
+        """`acquire` for threads without an event loop; blocks where a bucket asks Redis."""
+        if not self.may_hold:
+            return self._acquire_sync(request)
+        held = self._hold(request)
+        try:
+            return _together(held, self._acquire_sync(request) if held else held)
+        except BaseException:
+            held.release()
+            raise
+
+    def _hold(self, request: Request) -> Verdict:
+        """Holds the slots that the rules ask for: all of them, or none."""
+        slots: list[Slot] = []
+        for rule in self._holding:
+            charge = rule.charge(request)
+            name, key, cost = charge[:3] if charge else (rule.bucket, "", 0)
+            try:
+                for _ in range(cost):
+                    slot = self.limiter.bucket(name).slot(shortened(key, MAX_SLOT_KEY_BYTES))
+                    slots.append(slot.__enter__())
+            except BaseException as error:
+                Verdict(True, slots=tuple(slots)).release()
+                if not isinstance(error, SlotDenied) or error.decision is None:
+                    raise
+                return Verdict(False, ((rule, error.decision),), error.decision, dict(SOON))
+        return Verdict(True, slots=tuple(slots))
+
+    async def _acquire(self, request: Request) -> Verdict:
         rule = self._only
         if rule is None:
             return await self._acquire_all(self._charges(request))
         charge = rule.charge(request)
         if charge is None:
             return Verdict(True)
-        name, key, cost = charge
+        name, key, *rest = charge
         bucket = self.limiter.bucket(name).of(key)
         if bucket.immediate:
-            return self._verdict(rule, bucket.take(key, cost))
-        return self._verdict(rule, await bucket.acquire(key, cost))
+            return self._verdict(rule, bucket.take(key, *rest))
+        return self._verdict(rule, await bucket.acquire(key, *rest))
 
-    def acquire_sync(self, request: Request) -> Verdict:
-        """`acquire` for threads without an event loop; blocks where a bucket asks Redis."""
+    def _acquire_sync(self, request: Request) -> Verdict:
         rule = self._only
         if rule is None:
             return self._acquire_all_sync(self._charges(request))
         charge = rule.charge(request)
         if charge is None:
             return Verdict(True)
-        name, key, cost = charge
-        return self._verdict(rule, self.limiter.bucket(name).acquire_sync(key, cost))
+        name, key, *rest = charge
+        return self._verdict(rule, self.limiter.bucket(name).acquire_sync(key, *rest))
 
     def answer(self, request: Request, verdict: Verdict) -> Answer:
         """What a denied request is answered."""
@@ -164,7 +217,7 @@ class Limits:
         return Verdict(decision.allowed, of_rule, decision, shown(decision, self._options))
 
     def _charges(self, request: Request) -> list[tuple[Rule, Charge]]:
-        charges = ((rule, rule.charge(request)) for rule in self.rules)
+        charges = ((rule, rule.charge(request)) for rule in self._taking)
         return [(rule, charge) for rule, charge in charges if charge is not None]
 
     async def _acquire_all(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
@@ -174,11 +227,11 @@ class Limits:
         rules = (rule for rule, _ in charges)
         taken = tuple(zip(rules, answer.decisions, strict=True))
         silent = answer.allowed and not self._options.on_allowed
-        fields = {} if silent else self._fields(answer.decisions)
+        fields = {} if silent else fields_of(answer.decisions, self._options)
         return Verdict(answer.allowed, taken, answer.binding, fields)
 
     def _acquire_all_sync(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
-        buckets = (self.limiter.bucket(name).of(key) for _, (name, key, _) in charges)
+        buckets = (self.limiter.bucket(name).of(key) for _, (name, key, *_) in charges)
         store = next((b.store for b in buckets if isinstance(b, StrongBucket)), None)
         work = self._acquire_all(charges)
         if store is not None:
@@ -190,22 +243,31 @@ class Limits:
             return verdict
         raise AssertionError("a decision in this process waits for nothing")
 
-    def _fields(self, decisions: Sequence[Decision]) -> dict[str, str]:
-        """The fields of every bucket that is no shadow, the one that binds last."""
-        merged: dict[str, str] = {}
-        buckets: dict[str, dict[str, str]] = {}
-        options = self._options
-        for decision in sorted(decisions, key=_pressure):
-            spec = decision.spec
-            if not spec.shadow:
-                buckets[spec.key] = fields = rate_limit_fields(
-                    decision, spec, legacy=options.legacy, jitter_s=options.jitter_s
-                )
-                merged |= fields
-        # A policy stands once in the lists; the other fields can speak of one bucket only.
-        for name in LISTS if buckets else ():
-            merged[name] = ", ".join(fields[name] for fields in buckets.values())
-        return merged
+
+def fields_of(decisions: Sequence[Decision], options: FieldOptions) -> dict[str, str]:
+    """The fields of every bucket that is no shadow, the one that binds last."""
+    merged: dict[str, str] = {}
+    buckets: dict[str, dict[str, str]] = {}
+    for decision in sorted(decisions, key=_pressure):
+        spec = decision.spec
+        if not spec.shadow:
+            buckets[spec.key] = fields = rate_limit_fields(
+                decision, spec, legacy=options.legacy, jitter_s=options.jitter_s
+            )
+            merged |= fields
+    # A policy stands once in the lists; the other fields can speak of one bucket only.
+    for name in LISTS if buckets else ():
+        merged[name] = ", ".join(fields[name] for fields in buckets.values())
+    return merged
+
+
+def _together(held: Verdict, verdict: Verdict) -> Verdict:
+    """The verdict on tokens, with the slots that are held if it allows the request."""
+    if verdict.allowed:
+        verdict.slots = held.slots
+    else:
+        held.release()
+    return verdict
 
 
 def denial(decision: Decision, *, fields: FieldOptions = FieldOptions()) -> Answer:  # noqa: B008
@@ -238,6 +300,18 @@ def _checked(limiter: Limiter, rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]
     return tuple(part for rule in each for part in _parts(limiter, rule))
 
 
+def _has_slots(limiter: Limiter, rule: Rule) -> bool:
+    """Whether the rule is about what is in flight. Raises `InvalidSpec`."""
+    has = limiter.bucket(rule.bucket).spec.slots is not None
+    if rule.floor != 0 and (has or not limiter.bucket(rule.bucket).immediate):
+        fix = "leave it out: only eventual buckets of tokens have floors"
+        raise InvalidSpec(f"floor in the rule for {rule.bucket!r}", fix, "floor")
+    if has and rule.refund_if is not None:
+        fix = "leave it out: a slot is always released at the end of the request"
+        raise InvalidSpec(f"refund_if in the rule for {rule.bucket!r}", fix, "refund_if")
+    return has
+
+
 def _parts(limiter: Limiter, rule: Rule) -> list[Rule]:
     """The rule; of a name with several rates, a rule for each of them. Raises `UnknownBucket`."""
     names = (f"{rule.bucket}:{n}" for n in itertools.count(1))
@@ -260,4 +334,4 @@ def _pressure(decision: Decision) -> tuple[int, float]:
     return decision.retry_after_ns, -decision.remaining / decision.limit
 
 
-__all__ = ["Answer", "Limits", "Verdict", "denial"]
+__all__ = ["Answer", "Limits", "Verdict", "denial", "fields_of"]

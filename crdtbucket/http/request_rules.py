@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 from crdtbucket._core import MAX_KEY_BYTES
 from crdtbucket.errors import InvalidKey, InvalidSpec
 from crdtbucket.http.request import Request, by_address
+from crdtbucket.spec.priority import Floor, check_floor
 
-Charge: TypeAlias = "tuple[str, str | bytes, int]"
-"""Bucket, key and cost."""
+Charge: TypeAlias = "tuple[str, str | bytes, int] | tuple[str, str | bytes, int, Floor]"
+"""Bucket, key, cost, and the floor where there is one."""
 _PATTERN = re.compile(r"(?:([A-Z]+(?:,[A-Z]+)*) )?(/\S*)")
 _WILD = {"*": "[^/]*", "/**": "(?:/.*)?"}
 
@@ -36,6 +37,9 @@ class Rule:
     stands for any text within one segment of the path, `/**` at the end for whatever is below."""
     exempt: Callable[[Request], bool] | None = None
     """True for requests that the rule is not about, though they match."""
+    floor: Floor | Callable[[Request], Floor] = 0
+    """The share of the capacity that a request leaves to more important ones, 0 up to 1, or its
+    priority: "critical" (0), "normal" (a fifth) or "batch" (a half)."""
     refund_if: Callable[[int], bool] | None = None
     """Called with the status of the answer, 500 after an exception: True gives the tokens back.
     Without it, and when the client has gone away, they are spent."""
@@ -47,6 +51,10 @@ class Rule:
             _check_callable("cost", self.cost, "the request")
         elif self.cost < 1:
             raise InvalidSpec(f"cost is {self.cost}", "write 1 or more", "cost")
+        if callable(self.floor):
+            _check_callable("floor", self.floor, "the request")
+        else:
+            check_floor(self.floor)
         for name, argument in (("exempt", "the request"), ("refund_if", "the status")):
             if getattr(self, name) is not None:
                 _check_callable(name, getattr(self, name), argument)
@@ -57,7 +65,7 @@ class Rule:
     def cost_by_address(self) -> int | None:
         """What every request takes by its client's address; None where anything else is asked."""
         every = self._pattern is None and self.exempt is None  # type: ignore[attr-defined]
-        plain = every and self.key is by_address and type(self) is Rule
+        plain = every and self.key is by_address and type(self) is Rule and self.floor == 0
         return self.cost if plain and isinstance(self.cost, int) else None
 
     def charge(self, request: Request) -> Charge | None:
@@ -74,14 +82,18 @@ class Rule:
                 f"{request.path!r}: return a text; `exempt` says who is not limited"
             )
         if isinstance(key, (str, bytes)) and len(key) * 4 > MAX_KEY_BYTES:  # in UTF-8 at most
-            key = _shortened(key)
+            key = shortened(key)
         cost = self.cost
-        return self.bucket, key, cost if isinstance(cost, int) else cost(request)
+        tokens = cost if isinstance(cost, int) else cost(request)
+        if self.floor == 0:
+            return self.bucket, key, tokens
+        return self.bucket, key, tokens, self.floor(request) if callable(self.floor) else self.floor
 
 
-def _shortened(key: str | bytes) -> str | bytes:
+def shortened(key: str | bytes, most: int = MAX_KEY_BYTES) -> str | bytes:
+    """The key, or a digest that stands for one of more than `most` bytes."""
     raw = key.encode() if isinstance(key, str) else key
-    return hashlib.blake2b(raw, digest_size=32).hexdigest() if len(raw) > MAX_KEY_BYTES else key
+    return hashlib.blake2b(raw, digest_size=32).hexdigest() if len(raw) > most else key
 
 
 def _check_callable(name: str, given: Any, argument: str) -> None:
@@ -118,4 +130,4 @@ def _expression(pattern: str) -> str:
     return f"(?:{methods}) {path}"
 
 
-__all__ = ["Charge", "Rule"]
+__all__ = ["Charge", "Rule", "shortened"]

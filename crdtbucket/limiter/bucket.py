@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 from crdtbucket._core import BucketCore, Decision, Decisions, Table
-from crdtbucket.errors import CrdtbucketError, InvalidCost
+from crdtbucket.errors import CrdtbucketError, InvalidCost, WrongKind
 from crdtbucket.limiter.reservations import Reservations
 from crdtbucket.limiter.waiting import Lines, Waiters
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.overrides import Choice
+from crdtbucket.spec.priority import Floor
+
+if TYPE_CHECKING:
+    from crdtbucket.limiter.slots import Slot
 
 NOT_COPIED = (
     "cannot be pickled or copied: make one in each process, from the same definitions or file, "
@@ -60,16 +65,16 @@ class Bucket(BucketCore):
         choose = Choice(pairs, self).of if pairs else None
         self.redirect(choose, (bucket for _, bucket in pairs))
 
-    async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
+    async def acquire(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
         """The decision of a `take`, in whatever mode the bucket is. Does not wait for tokens.
 
         Nothing is awaited in eventual mode: no other task runs in between. Raises as `take`.
         """
-        return self.take(key, cost)
+        return self.take(key, cost, floor)
 
-    def acquire_sync(self, key: str | bytes, cost: int = 1) -> Decision:
+    def acquire_sync(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
         """`acquire` for threads without an event loop. Raises as `take`."""
-        return self.take(key, cost)
+        return self.take(key, cost, floor)
 
     async def acquire_many(
         self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
@@ -138,6 +143,18 @@ class Bucket(BucketCore):
                 "wait_sync would block the event loop here: `await bucket.wait(...)`"
             )
         return asyncio.run(self.waiters.wait(key, cost, timeout))
+
+    def slot(
+        self,
+        key: str | bytes,
+        ttl: str | int | float | timedelta | None = None,
+        timeout: float | None = 0.0,
+    ) -> Slot:
+        """A slot of `key`, for a bucket of kind `concurrency`. Others raise `WrongKind`."""
+        raise WrongKind(
+            f"bucket {self.spec.name!r} has tokens and no slots: BucketSpec.concurrency(...) "
+            "defines one that limits what is in flight"
+        )
 
     def returned(self, key: str | bytes) -> None:
         """Tokens of a key came back: whoever waits for it looks again."""

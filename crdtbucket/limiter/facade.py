@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from crdtbucket._core import AllDecision, AllReservation, Table
+from crdtbucket._core import AllDecision, AllReservation, Decision, Table
 from crdtbucket.errors import MeshError, UnknownBucket
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
@@ -95,7 +95,7 @@ class Limiter:
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
-        self._reload = Reload(self._in_force, self._rolling, started, _file)
+        self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
         upkeep = Housekeeping(
             tables,
             factory.made,
@@ -151,6 +151,11 @@ class Limiter:
         return MappingProxyType({one.spec.name: one for one in self._in_force.buckets.values()})
 
     @property
+    def config(self) -> Config | None:
+        """The configuration in force; None for a limiter that was made without a file."""
+        return self._in_force.config
+
+    @property
     def address(self) -> str:
         """Where other nodes reach this one, "host:port"; "" while no mesh runs."""
         mesh = self._node.mesh
@@ -182,7 +187,8 @@ class Limiter:
     # -- several buckets at once
 
     def take_all(self, wanted: Iterable[Wanted]) -> AllDecision:
-        """Takes from several buckets, all or nothing: (bucket, key) or (bucket, key, cost) each.
+        """Takes from several buckets, all or nothing: (bucket, key), (bucket, key, cost) or
+        (bucket, key, cost, floor) each.
 
         The name that `BucketSpec.parse_all` was given stands for all its buckets.
 
@@ -199,6 +205,19 @@ class Limiter:
         denies, raises, or the caller is cancelled. Without strong ones nothing is awaited.
         """
         return await self._multi.acquire(wanted)
+
+    def take_first(self, wanted: Iterable[Wanted]) -> Decision:
+        """Takes from the first bucket that admits, such as a plan, and then credits.
+
+        `wanted` as of `take_all`, with a bucket of its own for each item. When none admits, the
+        denial that could pass first. All arguments are checked before anything is taken. Raises as
+        `take_all`.
+        """
+        return self._multi.take_first(wanted)
+
+    async def acquire_first(self, wanted: Iterable[Wanted]) -> Decision:
+        """`take_first` in whatever modes the buckets are: they are asked one after the other."""
+        return await self._multi.acquire_first(wanted)
 
     def refund_all(self, answer: AllDecision) -> int:
         """Gives back all that is left of an allowed answer; returns the tokens that came back.
@@ -292,6 +311,15 @@ class Limiter:
             self._reload.change_to_file()
         else:
             self._reload.change(config)
+
+    def order(self, order: str) -> bool:
+        """Takes an order that an operator has signed, and tells all nodes of the mesh: to eject a
+        node or a key, or to admit it again. False where it holds already. From any thread.
+
+        `order` is what `crdtbucket identity eject` makes. Raises `MeshError` for one that no key of
+        `operator_keys` has signed, one that is older than what holds, and where no mesh runs.
+        """
+        return self._node.order(order)
 
     @property
     def rollout(self) -> LiveRollout:

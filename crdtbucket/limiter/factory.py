@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import Bucket, set_overrides
+from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -51,11 +52,13 @@ class Factory:
     def make(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
         """Makes a bucket, or the bucket of an override of `owner`."""
         strong = (owner.consistency or self._consistency) is Mode.STRONG
-        kind = Bucket
+        kind: type[Bucket] = Bucket
         if strong:  # Redis only where it is used
             from crdtbucket.strong.strong_bucket import StrongBucket
 
             kind = StrongBucket
+        elif spec.slots is not None:
+            kind = SlotBucket
         bucket = kind(
             self._tables.of(strong),
             spec,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket.errors import NodeConflict
+from crdtbucket.base.hashing import shared_key
+from crdtbucket.errors import MeshError, NodeConflict, Problem
 from crdtbucket.limiter.background import Service
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.stats import fleet_row, mesh_stats
@@ -83,16 +84,19 @@ class LocalNode:
     def service(self, receive: Callable[[tuple[int, int, int, int, int]], None]) -> Service | None:
         """What is to run for the mesh; None without one. `receive` gets how far a version is at a
         peer. Raises `MeshError` for a state directory that cannot be used."""
-        config, file = self.identity.mesh, self._file
-        if config is None:
+        given, file = self.identity.mesh, self._file
+        if given is None:
             return None
         # The network is imported only where there is one.
+        from crdtbucket.mesh.links.peer_keys import load_for, peer_keys_of
         from crdtbucket.mesh.transport.carriers import carrier_of
         from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 
-        carrier = carrier_of(config)
+        carrier = carrier_of(given)
+        load_for(given)
 
         def make() -> MeshNetwork:
+            config = self.identity.mesh or given
             protocol = self._protocol(config, receive)
             mesh = MeshNetwork(
                 protocol,
@@ -100,6 +104,7 @@ class LocalNode:
                 self._table.now,
                 carrier=carrier,
                 hash_key=self._table.hash_key,
+                peer_keys=peer_keys_of(config, self.identity.node, self._state),
                 on_conflict=self._name_used,
             )
             self._mesh = mesh
@@ -110,6 +115,43 @@ class LocalNode:
         from crdtbucket.shared.leadership import Leadership
 
         return Leadership(self._table, file, make, self.tell_address, self._show)
+
+    def order(self, text: str) -> bool:
+        """Gives the mesh an operator's order; False where it holds already. Raises `MeshError`."""
+        from crdtbucket.mesh.links.ejections import EjectOrder
+
+        order = EjectOrder.from_text(text)
+        mesh = self.mesh
+        if mesh is None:
+            raise MeshError(
+                "this process has no mesh that runs, or another one speaks to the peers for it: "
+                "give the order to that one, or to another node"
+            )
+        return mesh.orders.order(order)
+
+    def renewal_problems(self, mesh: MeshConfig, file: str) -> Iterator[Problem]:
+        """Why the mesh cannot have the secrets and keys of `mesh`, which `file` has."""
+        from crdtbucket.mesh.links.peer_keys import changed_key
+
+        old = self.identity.mesh
+        if old is None or bool(old.secrets) != bool(mesh.secrets):
+            fix = "put it back, or restart this process"
+            yield Problem("comes or goes while the limiter works", fix, "mesh.secret", file)
+        elif shared_key(old, None) == self._table.hash_key != shared_key(mesh, None):
+            message = "would end with another secret, and the last one keys the hash of bucket keys"
+            yield Problem(message, "set hash_secret, or keep it last", "mesh.secret", file)
+        own = None if self.mesh is None else self.mesh.peer_keys.own
+        try:
+            changed_key(mesh, self.identity.node, own)
+        except MeshError as error:
+            message, _, fix = str(error).partition(": ")
+            yield Problem(message, fix, "mesh.identity_key", file)
+
+    def renew(self, mesh: MeshConfig) -> None:
+        """The mesh has the secrets and keys of `mesh` from now on."""
+        self.identity = replace(self.identity, mesh=mesh)
+        if self.mesh is not None:
+            self.mesh.renew(mesh)
 
     def view(self) -> dict[str, Any] | None:
         """What the process that leads shows of the mesh to the others of its table.

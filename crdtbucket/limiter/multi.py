@@ -7,14 +7,22 @@ from operator import index
 from typing import SupportsIndex
 
 from crdtbucket._core import AllDecision, AllReservation, Decision, asked, take_all
-from crdtbucket.errors import InvalidCost
+from crdtbucket.errors import InvalidCost, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.spec.priority import Floor
 
-Wanted = tuple[str, "str | bytes"] | tuple[str, "str | bytes", SupportsIndex]
-"""The name of a bucket, a key, and a cost (1 if left out). A name without a bucket of its own
-stands for the buckets `name:1`, `name:2` and so on, as `BucketSpec.parse_all` makes them."""
+Wanted = (
+    tuple[str, "str | bytes"]
+    | tuple[str, "str | bytes", SupportsIndex]
+    | tuple[str, "str | bytes", SupportsIndex, Floor]
+)
+"""The name of a bucket, a key, a cost (1 if left out), and a floor (none if left out). A name
+without a bucket of its own stands for the buckets `name:1`, `name:2` and so on, as
+`BucketSpec.parse_all` makes them."""
 
-Asked = tuple[Bucket, "str | bytes", SupportsIndex]
+Asked = (
+    tuple[Bucket, "str | bytes", SupportsIndex] | tuple[Bucket, "str | bytes", SupportsIndex, Floor]
+)
 
 
 class Part:
@@ -55,6 +63,34 @@ class Multi:
         """All or nothing, without I/O; `Limiter.take_all` says the rest."""
         return take_all(asked(wanted, self._buckets(), self._find)[0])
 
+    def take_first(self, wanted: Iterable[Wanted]) -> Decision:
+        """The first that admits, without I/O; `Limiter.take_first` says the rest."""
+        denials = []
+        for bucket, key, *rest in self._each(wanted):
+            if decision := bucket.take(key, *rest):
+                return decision
+            denials.append(decision)
+        return min(denials, key=lambda one: one.retry_after_ns)
+
+    async def acquire_first(self, wanted: Iterable[Wanted]) -> Decision:
+        """The first that admits, in whatever modes the buckets are."""
+        denials = []
+        for bucket, key, *rest in self._each(wanted):
+            if decision := await bucket.acquire(key, *rest):
+                return decision
+            denials.append(decision)
+        return min(denials, key=lambda one: one.retry_after_ns)
+
+    def _each(self, wanted: Iterable[Wanted]) -> list[Asked]:
+        """What is asked for in turn, a bucket for each item. Everything is checked."""
+        parts, sizes = asked(items := list(wanted), self._buckets(), self._find)
+        for item, size in zip(items, sizes, strict=True):
+            if size > 1:
+                raise UnknownBucket(item[0], (one.spec.name for one in self._find(item[0])))
+        for bucket, key, *rest in parts:
+            bucket.peek(key, *rest)
+        return parts
+
     def refund(self, answer: AllDecision) -> int:
         """Gives back all that is left of an allowed answer; returns the tokens that came back."""
         if not answer:
@@ -71,8 +107,10 @@ class Multi:
         return AllReservation(self._buckets, self._find, self._acquire, wanted, ttl)
 
     async def _acquire(self, wanted: list[Asked]) -> AllDecision:
-        if all(bucket.immediate for bucket, _, _ in wanted):
+        if all(one[0].immediate for one in wanted):
             return take_all(wanted)
+        if any(len(one) > 3 and one[3] != 0 for one in wanted):
+            raise InvalidCost("a floor beside a strong bucket, which has none: leave it out")
         parts = self._parts(wanted)
         here = [part for part in parts if part.bucket.immediate]
         there = [part for part in parts if not part.bucket.immediate]
@@ -97,7 +135,7 @@ class Multi:
     def _parts(self, wanted: Sequence[Asked]) -> Parts:
         """What is asked for, a part for each key. Everything is checked; nothing is taken."""
         parts = Parts()
-        for bucket, key, cost in wanted:
+        for bucket, key, cost, *_ in wanted:
             parts.add(bucket, key, cost, bucket.peek(key, cost))
         return parts
 

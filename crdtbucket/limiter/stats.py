@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.rollout.staged import Status
 
 if TYPE_CHECKING:
@@ -25,16 +26,21 @@ def bucket_stats(bucket: Bucket) -> dict[str, Any]:
         "reserved": reservations.reserved,
         "reservations_expired": reservations.expired,
         "late_commits": reservations.late_commits,
+        "slots_held": bucket.open_slots if isinstance(bucket, SlotBucket) else 0,
+        "slots_expired": bucket.expired if isinstance(bucket, SlotBucket) else 0,
     }
 
 
 def mesh_stats(mesh: MeshNetwork, machine: MeshNode, now: int) -> dict[str, Any]:
-    """States and lags (s) of the peers, and counters of the mesh. `now`: local ns."""
+    """States, lags (s) and keys of the peers, and counters of the mesh. `now`: local ns."""
+    shown = [(link.peer.name, link.identity.fingerprint) for link in mesh.links.all()]
     lags = sorted(machine.members.lags(now).items())
     return {
         "peers": {name: machine.status(name, now) for name in sorted(machine.links)},
         "lag": {name: ns / NS_PER_SECOND for name, (ns, _) in lags},
         "longest_lag": {name: ns / NS_PER_SECOND for name, (_, ns) in lags},
+        "keys": {name: key for name, key in shown if key is not None},
+        "identity": mesh.peer_keys.described(),
         "mesh": {
             **dataclasses.asdict(mesh.counters),
             **machine.counters,

@@ -14,10 +14,11 @@ from collections import OrderedDict
 from datetime import timedelta
 from typing import Protocol, cast
 
-from crdtbucket._core import BucketCore, Decision
+from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import CrdtbucketError, WaitTimeout
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 MAX_WAITERS = 10_000
 """Callers in one line; a further one gets `WaitTimeout` at once."""
@@ -26,6 +27,20 @@ LOOK_AGAIN_NS = NS_PER_SECOND
 """With other nodes a line looks at least so often: they may have given tokens back."""
 
 Hash = tuple[int, int]
+
+
+class Waited(Protocol):
+    """What callers wait for: a bucket, or a search for one of its slots."""
+
+    def take(self, key: str | bytes, cost: int = ..., /) -> Decision: ...
+
+    def peek(self, key: str | bytes, cost: int = ..., /) -> Decision: ...
+
+    def refund(self, decision: Decision, /) -> int: ...
+
+    def hash(self, key: str | bytes, /) -> Hash: ...
+
+    def spec_of(self, key: str | bytes, /) -> BucketSpec: ...
 
 
 class WaitingLine(Protocol):
@@ -43,7 +58,7 @@ class WaitingLine(Protocol):
 class Lines(ABC):
     """All lines of one bucket: each of one key and one event loop."""
 
-    def __init__(self, bucket: BucketCore) -> None:
+    def __init__(self, bucket: Waited) -> None:
         self._bucket = bucket
         self.lines: dict[Hash, tuple[WaitingLine, ...]] = {}
         """By the hash of their key; empty while nobody waits."""
@@ -93,7 +108,7 @@ class Waiters(Lines):
 
     def __init__(
         self,
-        bucket: BucketCore,
+        bucket: Waited,
         *,
         update_interval_ns: int | None = None,
         max_waiters: int = MAX_WAITERS,
@@ -115,10 +130,16 @@ class Waiters(Lines):
         if line is None:
             if decision.allowed:
                 return decision
-            line = LocalLine(self, self._bucket, decision, loop)
+            line = self.new_line(key, decision, loop)
         # Nothing was awaited since the look-up, so no other caller of this loop came between.
         line.check(decision, timeout_ns, self._max_waiters)
         return await line.join(decision.cost, timeout_ns)
+
+    def new_line(
+        self, key: str | bytes, denial: Decision, loop: asyncio.AbstractEventLoop
+    ) -> LocalLine:
+        """The line of a caller that is the first to wait."""
+        return LocalLine(self, self._bucket, key, denial, loop)
 
 
 class LocalLine:
@@ -131,16 +152,17 @@ class LocalLine:
     def __init__(
         self,
         lines: Waiters,
-        bucket: BucketCore,
+        bucket: Waited,
+        key: str | bytes,
         denial: Decision,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """`denial` is why its first caller has to wait."""
         self.loop = loop
-        self.hash = bucket.hash(denial.key)
+        self.hash = bucket.hash(key)
         self._lines = lines
         self._bucket = bucket
-        self._key = denial.key
+        self._key = key
         self._denial = denial
         self._costs: OrderedDict[asyncio.Future[Decision], int] = OrderedDict()
         self._total = 0
@@ -155,7 +177,7 @@ class LocalLine:
             raise WaitTimeout(f"{most} callers already wait for tokens of this key", self._denial)
         if timeout_ns is None:
             return
-        wait_ns = self._refill_ns(decision, self._total + decision.cost)
+        wait_ns = self.refill_ns(decision, self._total + decision.cost)
         if timeout_ns == 0 or wait_ns > timeout_ns:
             raise WaitTimeout(
                 f"{decision.cost} tokens take {max(wait_ns, 0) / NS_PER_SECOND:.3f} s or more, "
@@ -221,7 +243,7 @@ class LocalLine:
         update_interval_ns = self._lines.update_interval_ns
         if update_interval_ns is not None:
             # What is held back for others is a guess, which an update may correct.
-            refill_ns = max(self._refill_ns(denial, denial.cost), update_interval_ns)
+            refill_ns = max(self.refill_ns(denial, denial.cost), update_interval_ns)
             wait_ns = min(wait_ns, refill_ns, LOOK_AGAIN_NS)
         self._timer = self.loop.call_later(wait_ns / NS_PER_SECOND, self._serve)
 
@@ -248,7 +270,7 @@ class LocalLine:
             self._disarm()
             self._lines.close(self)
 
-    def _refill_ns(self, decision: Decision, tokens: int) -> int:
+    def refill_ns(self, decision: Decision, tokens: int) -> int:
         """How long refill needs from the level of a decision to `tokens` (ns), guesses left out."""
         q, p = self._bucket.spec_of(self._key).emission
         return decision.debt + -((decision.limit - tokens) * q // p)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,11 +12,14 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.setting_checks import key_pair_problem, seconds_problem, whole_problem
 from crdtbucket.errors import ConfigError, MeshError, Problem
 from crdtbucket.mesh.engine_settings import engine_problems
+from crdtbucket.mesh.identity_settings import identity_problems
 
 Secret = str | bytes
 DNS_PREFIX = "dns+"
 NEVER: Literal["never"] = "never"
 _MONTH_S = 2_592_000.0
+RENEWABLE = ("mesh.secret", "mesh.identity_key", "mesh.allowed_keys", "mesh.operator_keys")
+"""Settings that may change while a mesh works."""
 LEAST_SECRET = 16
 """Bytes of a secret that authenticates: a shorter one can be guessed."""
 
@@ -60,6 +63,16 @@ class MeshConfig:
     """Authorities (PEM) that sign peers' certificates; given, TLS is mutual."""
     tls_verify_peer: bool = True
     """False keeps TLS but takes any certificate; the secret must then authenticate."""
+    identity: Literal["off", "pinned", "allowed", "certificate"] = "off"
+    """What binds a node to its name: nothing but the secret; a key of its own, which each node pins
+    to the name when it first meets it, or which stands in `allowed_keys`; or the name (DNS) in its
+    certificate, with mutual TLS."""
+    identity_key: str | None = field(default=None, repr=False)
+    """Private key (Ed25519, PEM) of this node; None: the one in `state_dir`, made when missing."""
+    allowed_keys: Mapping[str, str | Sequence[str]] | None = field(default=None, hash=False)
+    """Fingerprints of the keys by the names of the nodes, one or several for each."""
+    operator_keys: Sequence[str] = ()
+    """Fingerprints of the keys whose orders eject nodes and keys from the mesh."""
     gossip_interval: float = 0.1
     """Seconds between two rounds to a peer, 0.01 to 10."""
     partition_trust: float | None = None
@@ -81,16 +94,20 @@ class MeshConfig:
 
     def __post_init__(self) -> None:
         # Lists become tuples, so that a frozen value really is one.
-        for name in ("peers", "servers"):
+        for name in ("peers", "servers", "operator_keys"):
             if not isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.secret is not None and not isinstance(self.secret, (str, bytes)):
             object.__setattr__(self, "secret", tuple(self.secret))
+        if isinstance(self.allowed_keys, Mapping):
+            keys = {name: _several(given) for name, given in self.allowed_keys.items()}
+            object.__setattr__(self, "allowed_keys", keys)
         problems = [
             *self._address_problems(),
             *engine_problems(self),
             *self._secret_problems(),
             *self._tls_problems(),
+            *identity_problems(self),
             *self._number_problems(),
         ]
         if problems:
@@ -258,6 +275,10 @@ def _secret_problem(name: str, secret: object, least: int) -> Iterator[Problem]:
 
 def _has_dns_prefix(peer: object) -> bool:
     return isinstance(peer, str) and peer.startswith(DNS_PREFIX)
+
+
+def _several(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) or given is None else tuple(given)
 
 
 def _as_bytes(secret: Secret) -> bytes:

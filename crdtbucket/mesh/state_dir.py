@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import re
+import stat
 from pathlib import Path
 
 from crdtbucket.errors import MeshError, NodeConflict
 
+LOG = logging.getLogger("crdtbucket.mesh")
+MAX_KEY_BYTES = 65_536
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -28,12 +32,29 @@ class StateDir:
             self._dir / f"{stem}{suffix}" for suffix in (".lock", ".epoch", ".snapshot", ".rollout")
         )
         self._owed_path = self._dir / f"{stem}.owed"
+        self._orders_path = self._dir / f"{stem}.orders"
+        self._key_path, self._pins_path = self._dir / f"{stem}.key", self._dir / f"{stem}.pins"
         self._lock: int | None = None
 
     @property
     def directory(self) -> str:
         """The directory."""
         return str(self._dir)
+
+    @property
+    def key_file(self) -> str:
+        """The file of this node's private key."""
+        return str(self._key_path)
+
+    @property
+    def pins_file(self) -> str:
+        """The file of the keys that peers have shown."""
+        return str(self._pins_path)
+
+    @property
+    def orders_file(self) -> str:
+        """The file of the orders of operators."""
+        return str(self._orders_path)
 
     def open(self) -> None:
         """Takes the name. Raises NodeConflict when a process on this host has it, MeshError when
@@ -87,12 +108,7 @@ class StateDir:
 
     def load_owed(self) -> bytes | None:
         """What the epoch before had still to send to the common store, or None."""
-        try:
-            return self._owed_path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise MeshError(f"{self._owed_path} cannot be read: {error.strerror}") from error
+        return _read(self._owed_path)
 
     def save_owed(self, data: bytes) -> None:
         """Replaces that."""
@@ -100,12 +116,7 @@ class StateDir:
 
     def load_rollout(self) -> bytes | None:
         """What is kept of a roll-out under way, or None."""
-        try:
-            return self._rollout_path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise MeshError(f"{self._rollout_path} cannot be read: {error.strerror}") from error
+        return _read(self._rollout_path)
 
     def save_rollout(self, data: bytes | None) -> None:
         """Replaces that; None: nothing is under way."""
@@ -116,6 +127,59 @@ class StateDir:
             self._rollout_path.unlink(missing_ok=True)
         except OSError as error:
             raise MeshError(f"{self._rollout_path} cannot be removed: {error.strerror}") from error
+
+    def load_key(self) -> bytes | None:
+        """This node's private key (PEM), None when there is none.
+
+        Raises MeshError for one that cannot be read, or that every user of the host can. The group
+        may: volumes of some platforms give it to the group of their pod.
+        """
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            file = os.open(self._key_path, flags)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise MeshError(f"{self._key_path} cannot be read: {error.strerror}") from error
+        try:
+            self._check_mode(os.fstat(file).st_mode)
+            return os.read(file, MAX_KEY_BYTES)
+        finally:
+            os.close(file)
+
+    def _check_mode(self, mode: int) -> None:
+        shown = f"{stat.S_IMODE(mode):03o}"
+        if not stat.S_ISREG(mode):
+            raise MeshError(f"{self._key_path} cannot be read: it is no regular file")
+        if mode & stat.S_IRWXO:
+            raise MeshError(
+                f"{self._key_path} has mode {shown}, so every user of this host may have this "
+                "node's key: chmod 600 it, or remove it and have a new one made"
+            )
+        if mode & stat.S_IRWXG:
+            LOG.warning("%s has mode %s: its group has this node's key", self._key_path, shown)
+
+    def save_new_key(self, pem: bytes) -> None:
+        """Keeps a private key. Raises MeshError where there is a file already, whatever it is."""
+        if os.path.lexists(self._key_path):
+            raise MeshError(f"{self._key_path} is there already: it is not replaced")
+        self._write(self._key_path, pem)
+
+    def load_pins(self) -> bytes | None:
+        """The keys of peers as they were saved last, or None."""
+        return _read(self._pins_path)
+
+    def save_pins(self, data: bytes) -> None:
+        """Replaces them."""
+        self._write(self._pins_path, data)
+
+    def load_orders(self) -> bytes | None:
+        """The orders of operators as they were saved last, or None."""
+        return _read(self._orders_path)
+
+    def save_orders(self, data: bytes) -> None:
+        """Replaces them."""
+        self._write(self._orders_path, data)
 
     def close(self) -> None:
         """Gives the name back."""
@@ -152,3 +216,12 @@ class StateDir:
                 os.close(directory)
         except OSError as error:
             raise MeshError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MeshError(f"{path} cannot be read: {error.strerror}") from error

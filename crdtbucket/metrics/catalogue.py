@@ -76,6 +76,12 @@ BUCKETS = (
         read.lag_bound,
         BUCKET,
     ),
+    MetricSpec(
+        "slots",
+        "Slots of a key, where what is in flight is limited; else 0.",
+        read.each("buckets", lambda one: one["spec"].slots or 0),
+        BUCKET,
+    ),
     *read.plain(
         "buckets",
         BUCKET,
@@ -101,6 +107,8 @@ BUCKETS = (
             "Reservations that were ended by their time to live.",
         ),
         ("late_commits_total", "late_commits", "Commits of reservations that had ended."),
+        ("slots_held", "slots_held", "Slots that this process holds, of all keys."),
+        ("slots_expired_total", "slots_expired", "Slots held here that only their ttl has freed."),
     ),
 )
 TABLE = (

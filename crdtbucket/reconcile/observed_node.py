@@ -16,8 +16,11 @@ from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.channel import Channel, ChannelLost
 from crdtbucket.mesh.links.handshake import handshake_as_observer
 from crdtbucket.mesh.links.hello import NONCE_BYTES, Role
+from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.link import describe_bye
-from crdtbucket.mesh.links.session import Handshake, HandshakeError, Keyring, Kind
+from crdtbucket.mesh.links.node_key import fingerprint_of
+from crdtbucket.mesh.links.peer_keys import observer_keys
+from crdtbucket.mesh.links.session import Handshake, HandshakeError, Kind
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import entries, wire
@@ -115,6 +118,8 @@ class ObservedNode:
     """Epochs whose columns count no more, here."""
     config: wire.Config | None = None
     """Which configuration it runs: its version, its hash, and the stage of its roll-out."""
+    fingerprint: str = ""
+    """Of the key that it has proved."""
     clock: int = 0
     """Its clock (ns) when it sent its last answer."""
 
@@ -253,6 +258,8 @@ class Observer:
         self._buckets = buckets
         self._timeout = timeout
         self._keys = Keyring(config, hash_key)
+        self._peer_keys = observer_keys(config)
+        self._cluster = config.mesh_name
         self._caller = SocketCaller(config) if caller is None else caller
         self._me = NodeInfo(name, "", 1, "", 0)
         self._instance = int.from_bytes(os.urandom(8), "big")
@@ -284,9 +291,12 @@ class Observer:
                 nonce=os.urandom(NONCE_BYTES),
                 dialer=True,
                 role=Role.OBSERVER,
+                node_key=self._peer_keys.own,
+                cluster=self._cluster,
                 lossy=channel.lossy,
             )
             info = await handshake_as_observer(channel, shake)
+            self._peer_keys.check(info, shake.peer_key, channel)
         except BaseException:
             await channel.close()
             raise
@@ -295,6 +305,8 @@ class Observer:
         peer = ObservedNode(
             address, info.name, shake.peer_instance, line, self._buckets, self._timeout
         )
+        if shake.signed and shake.peer_key is not None:
+            peer.fingerprint = fingerprint_of(shake.peer_key)
         await peer.meet()
         return peer
 

@@ -28,6 +28,7 @@ NUMBERS = (
     "on_table_full",
     "on_outage",
     "shadow",
+    "slots",
 )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket.errors import ConfigError, CrdtbucketError
+from crdtbucket.errors import ConfigError, CrdtbucketError, Problem
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.limiter_file import LimiterFile
 from crdtbucket.rollout.live_rollout import LiveRollout
@@ -14,6 +14,8 @@ from crdtbucket.rollout.watching import FileWatch
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
+    from crdtbucket.limiter.local_node import LocalNode
+    from crdtbucket.mesh.mesh_config import MeshConfig
 
 
 class Reload:
@@ -25,13 +27,18 @@ class Reload:
         rolling: LiveRollout,
         started: Mapping[str, Any],
         file: LimiterFile | None = None,
+        node: LocalNode | None = None,
     ) -> None:
-        """`started`: the fixed settings of the limiter, for one without a file."""
+        """`started`: the fixed settings of the limiter, for one without a file. `node`: whose mesh
+        may get other secrets and keys, if there is one."""
         self.counters = {"reloads": 0, "refused": 0}
         self._in_force = in_force
         self._rolling = rolling
         self._started = started
         self._file = file
+        self._node = node
+        if file is not None and file.mesh != file.config.mesh:
+            self._node = None  # an argument holds in place of the file
         self._watch: FileWatch | None = None
         if file is None:
             return
@@ -48,8 +55,10 @@ class Reload:
         all that forbids it, and has then changed nothing."""
         in_force, rolling = self._in_force, self._rolling
         with in_force.lock:
+            mesh = self._renewed(config)
             problems = [
-                *fixed(config, in_force.config, self._started),
+                *fixed(config, in_force.config, self._fixed_settings()),
+                *self._unfit_mesh(mesh, config),
                 *unfit(config, in_force),
                 *rolling.refused(config),
             ]
@@ -57,6 +66,8 @@ class Reload:
                 self.counters["refused"] += 1
                 raise ConfigError(problems)
             self.counters["reloads"] += 1
+            if mesh is not None and self._node is not None:
+                self._node.renew(mesh)
             if not rolling.takes(config):
                 rolling.end()
                 before = in_force.config
@@ -66,6 +77,21 @@ class Reload:
                 else:
                     rolling.begin(before, config)
         rolling.advertise()
+
+    def _fixed_settings(self) -> Mapping[str, Any]:
+        if self._node is not None:
+            return {**self._started, "mesh": self._node.identity.mesh}
+        return self._started if self._file is None else {}
+
+    def _renewed(self, config: Config) -> MeshConfig | None:
+        """The mesh with the secrets and keys of `config`; None: it stays as it is."""
+        old = None if self._node is None else self._node.identity.mesh
+        return None if old is None or config.mesh == old else config.mesh
+
+    def _unfit_mesh(self, mesh: MeshConfig | None, config: Config) -> Iterable[Problem]:
+        if mesh is None or self._node is None:
+            return ()
+        return self._node.renewal_problems(mesh, config.path)
 
     def change_to_file(self) -> None:
         """`change` to what the limiter's own file says now."""

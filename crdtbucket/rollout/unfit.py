@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
 from crdtbucket.errors import InvalidSpec, Problem
+from crdtbucket.mesh.mesh_config import RENEWABLE
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, with_overrides
@@ -28,15 +29,20 @@ FIXED = {
 
 
 def fixed(config: Config, running: Config | None, started: Mapping[str, Any]) -> Iterator[Problem]:
-    """Settings that would change and cannot. `started`: those of a limiter without a file."""
+    """Settings that would change and cannot. `started`: those of a limiter without a file; and of
+    any limiter the mesh as it is now, unless an argument gave another one than the file."""
     for field, path in FIXED.items():
         new = getattr(config, field)
         if running is not None:
             old = getattr(running, field)
+            if old != new and field == "mesh":
+                old = started.get(field, old)
         else:
             old = started.get(field, new)
             new = old if new is None else new
         for where in _differences(path, old, new):
+            if where in RENEWABLE and "mesh" in started:
+                continue
             yield Problem(
                 "cannot change while the limiter works",
                 "put it back, or restart this process",
@@ -57,6 +63,20 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
             fix = "rename one; all kinds of hyphens count as the same"
             yield Problem(f"two buckets are called {spec.name!r}", fix, path, config.path)
         seen.add(spec.key)
+        if known is not None and (known.spec.slots is None) != (spec.slots is None):
+            yield Problem(
+                "cannot change between slots and tokens while the limiter works",
+                "give the bucket another name, or restart this process",
+                path,
+                config.path,
+            )
+        elif known is not None and spec.slots and known.spec != spec and config.rollout:
+            yield Problem(
+                "has slots, which change on all keys at once and not by stages",
+                "leave its slots and ttl as they are in a roll-out, and change them by a reload",
+                path,
+                config.path,
+            )
         if known is not None and known.immediate is strong:
             yield Problem(
                 f"cannot become {'strong' if strong else 'eventual'} while the limiter works",

@@ -23,14 +23,14 @@ def publish(table: Table, mesh: dict[str, Any], fleet: Sequence[Sequence[Any]]) 
     """Writes the stats of the mesh and the rows of the fleet. What does not fit is left out: of so
     many peers the last ones by name, and `omitted` says how many."""
     rows = [
-        (name, state, mesh["lag"].get(name), mesh["longest_lag"].get(name))
+        (name, state, *(mesh[of].get(name) for of in ("lag", "longest_lag", "keys")))
         for name, state in mesh["peers"].items()
     ]
-    packed = _packed(table, mesh["mesh"], rows, fleet)
+    packed = _packed(table, mesh, rows, fleet)
     kept = len(fleet)
     while len(packed) > MAX_VIEW_BYTES:
         kept //= 2
-        packed = _packed(table, mesh["mesh"], rows[:kept], fleet[:kept], len(fleet) - kept)
+        packed = _packed(table, mesh, rows[:kept], fleet[:kept], len(fleet) - kept)
     try:
         table.write_view(packed)
     except CrdtbucketError as error:  # the others show an older one, and its age
@@ -43,12 +43,16 @@ def read(table: Table) -> dict[str, Any] | None:
     data = table.read_view()
     if not data:
         return None
-    at, omitted, mesh, rows, fleet = msgpack.unpackb(data, use_list=False, strict_map_key=False)
+    at, omitted, mesh, identity, rows, fleet = msgpack.unpackb(
+        data, use_list=False, strict_map_key=False
+    )
     age = max(0, table.now() - at) / NS_PER_SECOND
     view: dict[str, Any] = {
-        "peers": {name: state for name, state, _, _ in rows},
-        "lag": {name: lag + age for name, _, lag, _ in rows if lag is not None},
-        "longest_lag": {name: lag + age for name, _, _, lag in rows if lag is not None},
+        "peers": {name: state for name, state, *_ in rows},
+        "lag": {name: lag + age for name, _, lag, _, _ in rows if lag is not None},
+        "longest_lag": {name: lag + age for name, _, _, lag, _ in rows if lag is not None},
+        "keys": {name: key for name, *_, key in rows if key is not None},
+        "identity": identity,
         "mesh": mesh,
         "view_age": age,
         "omitted": omitted,
@@ -64,7 +68,8 @@ def _packed(
     fleet: Sequence[Sequence[Any]],
     omitted: int = 0,
 ) -> bytes:
-    packed: bytes = msgpack.packb((table.now(), omitted, mesh, rows, fleet))
+    parts = table.now(), omitted, mesh["mesh"], mesh["identity"], rows, fleet
+    packed: bytes = msgpack.packb(parts)
     return packed
 
 

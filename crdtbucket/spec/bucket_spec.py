@@ -20,6 +20,12 @@ from crdtbucket.spec.overrides import checked_overrides
 MAX_TOKENS = 2**53
 MAX_NODES = 1_000_000
 """Processes that may be said to share the limits."""
+MAX_SLOTS = 1_000
+"""Of a key; where all are held, a search goes over all of them."""
+SLOT_TOKENS = 1_000
+"""Of a slot's own bucket: a hold that may last the whole ttl takes all of them."""
+SLOT_HOLDERS = 64
+"""Nodes that may take one slot before they hear of each other, and are all counted."""
 MAX_RATE = 1_000_000_000
 """Tokens a second."""
 MAX_NAME_LENGTH = 200
@@ -87,6 +93,9 @@ class BucketSpec:
     of its own, called `name[glob]`."""
     shadow: bool
     """Whether calls that the limit denies are admitted all the same, and counted."""
+    slots: int | None
+    """Of a bucket of kind `concurrency`, how much of a key may be in flight; None for tokens. Its
+    capacity and refill are those of one slot."""
 
     def __init__(
         self,
@@ -102,6 +111,7 @@ class BucketSpec:
         on_outage: OnOutage | None = None,
         overrides: Sequence[tuple[str, BucketSpec]] = (),
         shadow: bool = False,
+        slots: int | None = None,
     ) -> None:
         """Check and keep a definition.
 
@@ -109,7 +119,8 @@ class BucketSpec:
         seconds, or a `timedelta`. `max_debt` is `capacity` when None. `consistency` is "strong"
         or "eventual"; `on_outage` is "quota", "eventual", "deny" or "allow". `overrides`: (glob,
         spec) pairs, whose specs get their name, consistency and, where they say nothing, outage
-        policy and shadow from this one. Raises `InvalidSpec`, naming the field and the fix.
+        policy and shadow from this one. `slots` is for `concurrency`, which see. Raises
+        `InvalidSpec`, naming the field and the fix.
         """
         check_name(name)
         check_whole("capacity", capacity, 1, MAX_TOKENS)
@@ -143,7 +154,11 @@ class BucketSpec:
             "consistency": None if consistency is None else check_consistency(consistency),
             "on_outage": on_outage,
             "shadow": shadow,
+            "slots": slots,
         }
+        if slots is not None:
+            check_whole("slots", slots, 1, MAX_SLOTS)
+            values["consistency"] = _slots_consistency(capacity, refill_rate, values["consistency"])
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)  # the way past `frozen`, once
         object.__setattr__(self, "overrides", checked_overrides(self, overrides))
@@ -181,6 +196,23 @@ class BucketSpec:
             overrides=overrides,
             shadow=shadow,
         )
+
+    @classmethod
+    def concurrency(
+        cls, name: str, slots: int, *, ttl: str | int | float | timedelta = "60s", **more: Any
+    ) -> BucketSpec:
+        """A bucket of kind `concurrency`: at most `slots` (1 to 1,000) of a key are in flight.
+
+        `ttl`: how long a slot is held at most, such as "60s": then it is free again, whatever
+        became of its holder; 100 ms to 30 days. `more`: `max_keys` (of slots that are held),
+        `on_table_full`, `overrides` (made by `concurrency`, too) and `shadow`. Always eventual.
+        Raises `InvalidSpec`.
+        """
+        ttl_ns = duration_ns(ttl, "ttl")
+        if not NS_PER_SECOND // 10 <= ttl_ns <= SLOWEST_TOKEN_NS:
+            raise InvalidSpec(f"ttl is {ttl!r}", "it must be 100 ms to 30 days", "ttl")
+        debt = (SLOT_HOLDERS - 1) * SLOT_TOKENS
+        return cls(name, SLOT_TOKENS, SLOT_TOKENS, ttl, max_debt=debt, slots=slots, **more)
 
     @classmethod
     def parse_all(cls, name: str, rates: str, **more: Any) -> tuple[BucketSpec, ...]:
@@ -237,6 +269,7 @@ _DEFAULTS = {
     "on_outage": None,
     "overrides": (),
     "shadow": False,
+    "slots": None,
 }
 
 
@@ -277,6 +310,16 @@ def check_consistency(value: Mode | str) -> Mode:
     """The mode that may be asked for by this word; fallback, for one, is not asked for."""
     check_choice("consistency", value, (Mode.STRONG.value, Mode.EVENTUAL.value))
     return Mode(value)
+
+
+def _slots_consistency(capacity: int, refill_rate: int, asked: object) -> Mode:
+    if (capacity, refill_rate) != (SLOT_TOKENS, SLOT_TOKENS):
+        fix = "make it with BucketSpec.concurrency(name, slots, ttl=...)"
+        raise InvalidSpec("slots is given beside a capacity and a rate", fix, "slots")
+    if asked is Mode.STRONG:
+        fix = "write eventual: Redis decides on one key, and a free slot is searched for"
+        raise InvalidSpec("a bucket of slots cannot be strong", fix, "consistency")
+    return Mode.EVENTUAL
 
 
 def check_name(name: str, field_name: str = "name") -> str:
@@ -338,7 +381,9 @@ def clipped(value: object) -> str:
 __all__ = [
     "MAX_INTERVAL_NS",
     "MAX_RATE",
+    "MAX_SLOTS",
     "MAX_TOKENS",
+    "SLOT_TOKENS",
     "BucketSpec",
     "OnOutage",
     "OnTableFull",

@@ -93,6 +93,9 @@ def _override(owner: BucketSpec, glob: str, spec: BucketSpec) -> BucketSpec:
         raise _refused(
             f"the override for {glob!r} has overrides", "list them all in the bucket's overrides"
         )
+    if (spec.slots is None) != (owner.slots is None):
+        fix = "give both slots (BucketSpec.concurrency), or both tokens"
+        raise _refused(f"the override for {glob!r} is of another kind than its bucket", fix)
     if spec.consistency not in (None, owner.consistency):
         fix = "leave it out: an override has that of its bucket"
         raise _refused(f"the override for {glob!r} sets consistency", fix)

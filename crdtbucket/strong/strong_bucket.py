@@ -8,10 +8,11 @@ from typing import NoReturn, SupportsIndex
 
 from crdtbucket._core import Decision, Decisions, Table
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.errors import AcquireRequired, CrdtbucketError, InvalidKey
+from crdtbucket.errors import AcquireRequired, CrdtbucketError, InvalidCost, InvalidKey
 from crdtbucket.limiter.bucket import Bucket, cost_of_each
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.priority import Floor
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.strong_waiting import StrongWaiters
 
@@ -56,7 +57,7 @@ class StrongBucket(Bucket):
             )
         return self._store
 
-    def take(self, key: str | bytes, cost: SupportsIndex = 1) -> NoReturn:
+    def take(self, key: str | bytes, cost: SupportsIndex = 1, floor: Floor = 0) -> NoReturn:
         """Raises `AcquireRequired`: a strong decision waits for Redis."""
         raise AcquireRequired(self.spec.name, "take", "bucket.acquire(key, cost)")
 
@@ -66,18 +67,20 @@ class StrongBucket(Bucket):
         """Raises `AcquireRequired`, as `take`."""
         raise AcquireRequired(self.spec.name, "take_many", "bucket.acquire_many(keys, costs)")
 
-    async def acquire(self, key: str | bytes, cost: int = 1) -> Decision:
+    async def acquire(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
         """Redis' decision, if this node's own level agrees; else, within the deadline, that of the
         mode in which the bucket is. The deadline begins when the call is written: among very many
         it waits for room before that. Never waits for tokens. Raises as `take` of a plain
-        bucket."""
+        bucket, and `InvalidCost` for a `floor`."""
+        self._check_floor(floor)
         return await self.store.acquire(self.of(key), key, cost)
 
-    def acquire_sync(self, key: str | bytes, cost: int = 1) -> Decision:
+    def acquire_sync(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
         """`acquire` for threads without an event loop, over a connection of the thread: blocks
         until the decision, at most its deadline, and one more when it has to connect first. The
         limiter runs in a thread of its own (`with limiter:`). Raises `LimiterNotOpen` in a forked
         child."""
+        self._check_floor(floor)
         return self.store.acquire_sync(self.of(key), key, cost)
 
     async def acquire_many(
@@ -97,6 +100,13 @@ class StrongBucket(Bucket):
             array("q", (d.remaining for d in decisions)),
             array("d", (d.retry_after for d in decisions)),
         )
+
+    def _check_floor(self, floor: Floor) -> None:
+        if floor != 0:
+            raise InvalidCost(
+                f"bucket {self.spec.name!r} has strong consistency, where Redis decides on whole "
+                "levels: a floor needs an eventual bucket"
+            )
 
     def fallback_policy(self, key: str | bytes) -> tuple[int, float] | None:
         """The limit that this node applies to a key while Redis is unreachable: whole tokens, and

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import CrdtbucketError, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.mesh.protocol.protocol_node import Frames
@@ -119,7 +120,9 @@ class SimulatedNode:
         self.table.set_time(self.local_ns(mesh.now_ns))
         self.buckets: dict[str, BucketCore] = {}
         for spec in mesh.specs:
-            if spec.overrides:
+            if spec.slots is not None:
+                self._define(SlotBucket, spec)
+            elif spec.overrides:
                 self._define(Bucket, spec).set_overrides(
                     (glob, self._define(Bucket, one)) for glob, one in spec.overrides
                 )

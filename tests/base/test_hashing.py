@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.base.hashing import PUBLIC_KEY, fingerprint, key_of, shared_key
 from crdtbucket.errors import ConfigError
-from crdtbucket.mesh.links.session import hash_key
+from crdtbucket.mesh.links.keyring import hash_key
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.redis_config import RedisConfig

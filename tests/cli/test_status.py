@@ -43,6 +43,33 @@ async def test_all_is_well() -> None:
         ]
 
 
+async def test_keys_are_shown_and_what_a_mesh_without_them_is_not_protected_from() -> None:
+    keyed = {
+        **WELL,
+        "identity": {"policy": "pinned", "fingerprint": "ed25519:01"},
+        "peers": [{"name": "us-1", "state": "alive", "fingerprint": "ed25519:02"}],
+    }
+    bare = {**WELL, "node": "us-1", "identity": {"policy": "off", "fingerprint": None}}
+    async with (
+        fake_node(GET_admin_status=keyed) as node,
+        fake_node(GET_admin_status=bare) as other,
+    ):
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 0
+        lines = [line.split() for line in done.output.splitlines()]
+        assert lines[0][-2:] == ["key", "ed25519:01"]
+        assert ["us-1", "alive", "ed25519:02"] in lines
+        assert "note" not in done.output
+        words = ("status", "--url", node.url, "--url", other.url)
+        done = await run(*words, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 0
+        note, ok = done.output.splitlines()[-2:]
+        assert note.startswith("note   us-1: whoever has the mesh's secret, or a certificate of it")
+        assert ok == "ok"
+        done = await run(*words, "--json", CRDTBUCKET_TOKEN=TOKEN)
+        assert json.loads(done.output)["note"] in note
+
+
 async def test_the_regions_of_a_replicated_redis_are_shown() -> None:
     regions = {"us": {"state": "silent", "late": 12.0}, "ap": {"state": "unknown", "late": None}}
     async with fake_node(GET_admin_status={**WELL, "regions": regions}) as node:

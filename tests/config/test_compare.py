@@ -143,9 +143,7 @@ def test_settings_that_differ(tmp_path: Path, old: str, new: str, words: str) ->
 def test_a_secret_that_changes_is_not_shown(tmp_path: Path) -> None:
     mesh = "mesh: {secret: '${env:S}'}\n"
     found = difference(tmp_path, BASE + mesh, BASE + mesh.replace("S}", "T}"))
-    assert [one.words for one in found.settings] == [
-        "mesh.secret: another secret (this asks for a restart)"
-    ]
+    assert [one.words for one in found.settings] == ["mesh.secret: another secret"]
     assert "hunter" not in json.dumps(found.as_dict())
 
 
@@ -158,3 +156,21 @@ def test_other_limits_ask_for_a_higher_version(tmp_path: Path, version: int, war
     same = difference(tmp_path, BASE, BASE.replace("version: 1", f"version: {version}"))
     assert same.warnings == ()
     assert same.same is (version == 1)
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ("concurrency: 10", "slots 5 -> 10 (+100%): what is in flight stays, each for its ttl"),
+        ("concurrency: {slots: 5, ttl: 2m}", "ttl 60s -> 2m: what is in flight ends by time alone"),
+        ("limit: 5/s", "slots 5 -> None: a limit of another kind, which asks for a restart"),
+    ],
+)
+def test_what_becomes_of_slots(tmp_path: Path, new: str, words: str) -> None:
+    text = "services: {a: {%s}}"
+    found = difference(tmp_path, text % "concurrency: 5", text % new)
+    assert words in " ".join(found.buckets[0].words)
+    added = difference(tmp_path, "services:", text % "concurrency: 5")
+    assert added.buckets[0].words[0] == (
+        "new: 5 in flight at once, each for 60s at most; every key starts full"
+    )

@@ -75,6 +75,10 @@ rollout:
   a: {{bucket: , keys: {{'p-*': 10 per 2 Hours, q: {{limit: 7/s, shadow: true}}}}}}
   b: {{limit: 1_000 / 5m; burst=2_000}}
   c: {{bucket: {{refill_interval: '${{env:EVERY}}'}}}}
+envoy:
+  descriptors:
+    - {{domain: edge, entries: [route=, user], bucket: a, settle: '${{env:ON}}'}}
+    - {{entries: [generic_key=all], bucket: b}}
 """,
 }
 
@@ -93,9 +97,15 @@ PATHS += ["rollout.stages"]
 # What keys need beside them to be of use.
 BESIDE = {
     "services": {"defaults": {"bucket": {"capacity": 9, "refill_rate": 9}}},
+    "services.*.concurrency": {"services": {"a": {"concurrency": {"slots": 5}}}},
+    "services.*.keys.*.concurrency": {"services": {"a": {"concurrency": {"slots": 5}}}},
     "rollout.": {"version": 2, "rollout": {"stages": [{}]}},
     "rollout.stages[]": {"version": 2},
     "rollout.stages": {"version": 2},
+    "envoy.descriptors[]": {
+        "services": {"x": {"limit": "5/s"}},
+        "envoy": {"descriptors": [{"bucket": "x", "entries": ["y"]}]},
+    },
     "rating.bucket_backend": {"rating": {"bucket_backend": {"connection": {"host": "h"}}}},
 }
 
@@ -107,10 +117,9 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
     *sections, last = path.replace("*", "a").split(".")
     place = tree
     for step in sections:
-        inside: dict[str, Any] = {}
         listed = step.endswith("[]")
-        place = place.setdefault(step.removesuffix("[]"), [inside] if listed else inside)
-        place = inside if listed else place
+        place = place.setdefault(step.removesuffix("[]"), [{}] if listed else {})
+        place = place[0] if listed else place
     place[last] = value
     return tree
 

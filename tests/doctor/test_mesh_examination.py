@@ -11,6 +11,7 @@ from crdtbucket.config import Config, load_config
 from crdtbucket.doctor.diagnosis import Diagnosis
 from crdtbucket.doctor.mesh_examination import examine_mesh
 from crdtbucket.doctor.peer_examination import clock_error, compare_configs
+from crdtbucket.mesh.links.node_key import NodeKey
 from tests.certificates import Authority
 from tests.strong.redis_server import free_port
 
@@ -79,6 +80,25 @@ async def test_another_secret(tmp_path: Path) -> None:
     assert found["handshake"].level == "wrong"
     assert "check mesh.secret" in found["handshake"].text
     assert "another-secret" not in found["handshake"].text
+
+
+async def test_a_node_with_another_key_than_the_file_lists(tmp_path: Path) -> None:
+    key, other = NodeKey.make(), NodeKey.make()
+    keys = {"identity": "allowed", "identity_key": key.pem().decode()}
+    listed = {"eu-1": key.fingerprint}
+    path = tmp_path / "own.pem"
+    async with node(config(tmp_path), **keys, allowed_keys=listed) as peer:
+        for wanted in (key, other):
+            path.write_bytes(wanted.pem())
+            more = f"secret: {SECRET}, identity: allowed, identity_key: '${{file:{path}}}'"
+            more += f", allowed_keys: {{eu-1: '{wanted.fingerprint}'}}"
+            found = await examined(config(tmp_path, peer.address, more=more))
+            if wanted is key:
+                told = f"node 'eu-1' proves the secret and its key, {key.fingerprint}"
+                assert found["handshake"].text == told
+            else:
+                assert found["handshake"].level == "wrong"
+                assert f"it shows the key {key.fingerprint}" in found["handshake"].text
 
 
 async def test_another_hash_secret(tmp_path: Path) -> None:

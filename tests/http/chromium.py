@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,6 +45,7 @@ class Page:
         self.said: list[str] = []
         """What the browser complained of: errors, and what the page's policy refused."""
         self._socket = socket
+        self._loaded = False
         self._numbers = itertools.count(1)
 
     async def do(self, method: str, **params: Any) -> dict[str, Any]:
@@ -61,6 +64,8 @@ class Page:
         params = message.get("params", {})
         if message["method"] == "Runtime.exceptionThrown":
             self.said.append(str(params["exceptionDetails"]))
+        elif message["method"] == "Page.loadEventFired":
+            self._loaded = True
         elif message["method"] == "Log.entryAdded":
             entry = params["entry"]
             # A refusal of the server is an answer: what the page makes of it is seen in the page.
@@ -70,10 +75,13 @@ class Page:
             self.said.append(str(params["args"]))
 
     async def open(self, url: str) -> None:
-        """Goes there."""
+        """Goes there, until all files of the page are there."""
         for part in ("Page", "Runtime", "Log"):
             await self.do(f"{part}.enable")
+        self._loaded = False
         await self.do("Page.navigate", url=url)
+        while not self._loaded:
+            self._note(await self._socket.receive_json(timeout=WITHIN_S))
 
     async def value(self, expression: str) -> Any:
         """What an expression of the page gives; a promise is awaited."""
@@ -146,13 +154,11 @@ async def page(program: str) -> AsyncIterator[Page]:
                     one = Page(socket)
                     yield one
                     await one.do("Browser.close")
+                    await asyncio.wait_for(process.wait(), WITHIN_S)
         finally:
-            if process.returncode is None and reading is None:
-                process.kill()
-            try:
-                await asyncio.wait_for(process.wait(), WITHIN_S)
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                if reading is not None:
-                    await reading
+            # Also those that it has started: they are a group of their own.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            if reading is not None:
+                await reading

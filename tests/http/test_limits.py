@@ -329,3 +329,22 @@ def test_without_a_store_denials_show_what_this_node_grants() -> None:
         assert denied.fields["RateLimit-Policy"].startswith(f'"api";q={granted};w=')
         document = json.loads(Limits(limiter, Rule("api")).answer(request(), denied).body)
         assert f"this node alone grants {granted} in " in document["detail"]
+
+
+@pytest.mark.parametrize("others", [(), (Rule("tenant"),)])
+def test_a_floor_leaves_the_rest_to_others(others: tuple[Rule, ...]) -> None:
+    limiter = Limiter([BucketSpec("api", 4, 1, "1h"), TENANT])
+    batch = Limits(limiter, [Rule("api", floor="batch"), *others])
+    by_path = Limits(limiter, Rule("api", floor=lambda one: 0.25 if one.path == "/" else 0))
+    assert [one.allowed for one in ask(batch, *[request()] * 3)] == [True, True, False]
+    assert [one.allowed for one in ask(by_path, request(), request())] == [True, False]
+    assert ask(by_path, request("/pay"))[0].allowed
+
+
+def test_a_floor_that_cannot_be_is_refused_when_the_rule_is_made() -> None:
+    with pytest.raises(InvalidSpec, match=r"floor is 'urgent'.* critical, normal, batch"):
+        Rule("api", floor="urgent")  # type: ignore[arg-type]
+    strong = BucketSpec("api", 4, 1, consistency="strong")
+    limiter = Limiter([strong], node="eu-1", redis=f"redis://127.0.0.1:{free_port()}")
+    with pytest.raises(InvalidSpec, match="only eventual buckets"):
+        Limits(limiter, Rule("api", floor=0.5))

@@ -239,6 +239,7 @@ def test_both_paths_do_the_same(
         (Rule("api", cost=lambda _: 1), (), False),
         (Rule("api", match="/**"), (), False),
         (Rule("api", exempt=lambda _: False), (), False),
+        (Rule("api", floor="batch"), (), False),
         (Rule("strong"), (), False),
     ],
 )

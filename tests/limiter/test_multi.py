@@ -36,6 +36,7 @@ SPECS = (
     BucketSpec("b", 6, 1, overrides=[("gold", BucketSpec("x", 30, 1))]),
     BucketSpec("watched", 4, 1, shadow=True),
 )
+SEARCH = BucketSpec.parse_all("search", "100/hour;10/second")
 CAPACITIES = {("b", "gold"): 30, "a": 10, "b": 6, "watched": 4}
 
 
@@ -164,7 +165,8 @@ def check(answer: AllDecision, items: list[tuple[str, str, int]], wait: int) -> 
         (("a", "k", 11), CostExceedsCapacity),
         (("b", "k", 3), CostExceedsCapacity),
         (("a",), InvalidKey),
-        (("a", "k", 1, 1), InvalidKey),
+        (("a", "k", 1, 1), InvalidCost),
+        (("a", "k", 1, 0, 1), InvalidKey),
         ("ak", InvalidKey),
         (7, InvalidKey),
     ],
@@ -531,3 +533,32 @@ def test_a_bucket_with_the_plain_name_is_that_bucket() -> None:
     limiter = Limiter([BucketSpec("api", 5, 1), *BucketSpec.parse_all("api", "100/h;10/s")])
     (decision,) = limiter.take_all([("api", "k")]).decisions
     assert decision.limit == 5
+
+
+async def test_the_first_that_admits() -> None:
+    limiter = Limiter([BucketSpec("plan", 2, 1, "1h"), BucketSpec("credits", 5, 1, "1m"), *SEARCH])
+    wanted = [("plan", "k"), ("credits", "k", 4)]
+    taken = [limiter.take_first(wanted), limiter.take_first(wanted)]
+    taken.append(await limiter.acquire_first(wanted))
+    assert [one.bucket.spec.name for one in taken] == ["plan", "plan", "credits"]
+    denied = limiter.take_first(wanted)
+    assert not denied
+    assert denied.bucket.spec.name == "credits"  # that could pass sooner
+    assert 0 < denied.retry_after <= 180
+    assert not await limiter.acquire_first(wanted)
+    assert limiter.bucket("plan").refund(taken[0]) == 1
+    assert limiter.take_first(wanted).bucket.spec.name == "plan"
+
+
+def test_nothing_is_taken_when_a_later_one_cannot_be_asked() -> None:
+    limiter = Limiter([BucketSpec("plan", 2, 1, "1h"), *SEARCH])
+    for wanted, error in [
+        ([("plan", "k"), ("nobody", "k")], UnknownBucket),
+        ([("plan", "k"), ("search", "k")], UnknownBucket),
+        ([("plan", "k"), ("plan", "k", 3)], CostExceedsCapacity),
+        ([("plan", "k"), ("plan", "")], InvalidKey),
+        ([], InvalidKey),
+    ]:
+        with pytest.raises(error):
+            limiter.take_first(wanted)  # type: ignore[arg-type]
+    assert limiter.bucket("plan").peek("k").remaining == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -21,9 +22,11 @@ from crdtbucket import (
     MeshConfig,
     Mode,
     RedisConfig,
+    SlotDenied,
     UnknownBucket,
 )
 from crdtbucket.config import Config, load_config
+from crdtbucket.rollout.staged import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from tests.virtual_loop import VirtualTime
 
@@ -67,6 +70,55 @@ def test_usage_stays_when_capacity_and_rate_change() -> None:
     assert limiter.bucket("api") is bucket
     time.advance(10)
     assert bucket.peek("k").remaining == 150
+
+
+def test_slots_are_more_or_fewer_at_once_and_what_is_in_flight_stays() -> None:
+    time = VirtualTime()
+    limiter = limiter_in(time, BucketSpec.concurrency("llm", 2))
+    bucket = limiter.bucket("llm")
+
+    def admitted() -> int:
+        count = 0
+        with contextlib.suppress(SlotDenied):
+            while count < 9:
+                bucket.slot("k").__enter__()
+                count += 1
+        return count
+
+    assert admitted() == 2
+    limiter.reload(config_of(BucketSpec.concurrency("llm", 4)))
+    assert admitted() == 2
+    limiter.reload(config_of(BucketSpec.concurrency("llm", 1)))
+    assert admitted() == 0
+    time.advance(60)
+    assert admitted() == 1
+
+
+def test_slots_with_another_ttl_end_by_time() -> None:
+    time = VirtualTime()
+    limiter = limiter_in(time, BucketSpec.concurrency("llm", 1, ttl="60s"))
+    bucket = limiter.bucket("llm")
+    slot = bucket.slot("k").__enter__()
+    time.advance(30)
+    limiter.reload(config_of(BucketSpec.concurrency("llm", 1, ttl="10s")))
+    slot.release()
+    with pytest.raises(SlotDenied):
+        bucket.slot("k").__enter__()
+    time.advance(5)  # half of its time was left
+    with bucket.slot("k"):
+        pass
+
+
+def test_slots_do_not_become_tokens_and_know_no_stages() -> None:
+    limiter = limiter_in(VirtualTime(), BucketSpec.concurrency("api", 2), OTHER)
+    assert refused(limiter, config_of(API, BucketSpec.concurrency("other", 1))) == [
+        "services.api",
+        "services.other",
+    ]
+    staged = config_of(
+        BucketSpec.concurrency("api", 3), OTHER, version=2, rollout=RolloutPlan((Stage(),))
+    )
+    assert refused(limiter, staged) == ["services.api"]
 
 
 def test_buckets_come_and_go() -> None:
@@ -224,7 +276,7 @@ def test_what_holds_for_life_is_named_with_all_else_that_is_wrong() -> None:
     mesh = MeshConfig(listen="127.0.0.1:7999", secret="another secret, of 16", peers=["a:1"])
     config = config_of(OTHER, node="eu-2", region="us", mesh=mesh, redis=REDIS)
     assert refused(limiter, config) == [
-        "node", "region", "mesh.listen", "mesh.peers", "mesh.secret", "rating.bucket_backend",
+        "node", "region", "mesh.listen", "mesh.peers", "rating.bucket_backend", "mesh.secret",
     ]  # fmt: skip
 
 

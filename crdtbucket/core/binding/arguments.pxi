@@ -6,6 +6,7 @@ MAX_SETTLE = 2**62
 MAX_BURST = 1_000_000
 cdef int64_t _MAX_COST = 1 << 53
 cdef object _ONE = 1  # small integers are each one object
+cdef object _ZERO = 0
 cdef Py_ssize_t _MAX_KEY = 512
 
 
@@ -43,3 +44,13 @@ cdef int64_t whole_number(object value, int64_t low, object high, str what, str 
         raise InvalidCost(f"{what} must be a whole number{of} (int), not {value!r}")
     # Twice, since a subclass of int is its own index.
     return whole_number(int.__index__(index(value)), low, high, what, unit)
+
+
+cdef int64_t floor_tokens(object floor, int64_t capacity) except -1:
+    """The whole tokens of a share of the capacity, or of a priority. Raises InvalidCost."""
+    share = priority.PRIORITIES.get(floor) if isinstance(floor, str) else floor
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise InvalidCost(f"floor must be a share of the capacity from 0 up to 1, or one of {', '.join(priority.PRIORITIES)}, not {floor!r}")
+    cdef double tokens = share * <double>capacity
+    # What rounding adds to a product of a decimal is no token.
+    return llrint(ceil(tokens - 1e-9 * tokens))

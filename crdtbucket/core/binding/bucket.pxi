@@ -35,13 +35,14 @@ cdef class BucketCore(_Replica):
         self.locate(key, &lo, &hi)
         return self.candidate if self.on_candidate(hi) else self.spec
 
-    def take(self, object key, object cost=1):
+    def take(self, object key, object cost=1, object floor=0):
         """Takes `cost` tokens (1 to the capacity) of `key` (str or bytes, 1 to 512 bytes; a str is its UTF-8). In process,
-        no I/O. Returns a Decision. Raises InvalidKey, InvalidCost, CostExceedsCapacity."""
+        no I/O. `floor`: the share of the capacity that has to be left, 0 up to 1, or a priority: "critical", "normal" or
+        "batch". Returns a Decision. Raises InvalidKey, InvalidCost, CostExceedsCapacity."""
         if self.choose is not None:
             other = self.choose(key)
             if other is not self:
-                return other.take(key, cost)
+                return other.take(key, cost, floor)
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost)
@@ -51,16 +52,19 @@ cdef class BucketCore(_Replica):
         self.locate(key, &lo, &hi)
         prefetch_slot(self.t, hi)
         slot = self.fitting(hi, n)
-        self.decide(key, lo, hi, &slot, n, clock_ns(self.t), &o)
+        if floor is _ZERO:
+            self.decide(key, lo, hi, &slot, n, clock_ns(self.t), &o)
+        else:
+            self.decide_above(key, lo, hi, &slot, n, self.floor_of(floor, slot, n), clock_ns(self.t), &o)
         self.count(slot, o.allowed, n)
         return self.answer(key, n, slot, &o)
 
-    def peek(self, object key, object cost=1):
+    def peek(self, object key, object cost=1, object floor=0):
         """The Decision that a take would get now; nothing changes."""
         if self.choose is not None:
             other = self.choose(key)
             if other is not self:
-                return other.peek(key, cost)
+                return other.peek(key, cost, floor)
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost)
@@ -69,7 +73,7 @@ cdef class BucketCore(_Replica):
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         slot = self.fitting(hi, n)
-        self.look(lo, hi, &slot, n, clock_ns(self.t), &o)
+        self.look(lo, hi, &slot, n if floor is _ZERO else n + self.floor_of(floor, slot, n), clock_ns(self.t), &o)
         return self.answer(key, n, slot, &o)
 
     cdef void look(self, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now, outcome_t *o) noexcept:

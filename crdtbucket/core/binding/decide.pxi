@@ -126,6 +126,15 @@ cdef class _Decider:
             raise CostExceedsCapacity(n, self.largest)
         return n
 
+    cdef int64_t floor_of(self, object floor, uint32_t slot, int64_t n) except -1:
+        """The tokens that a take of `n` leaves to more important calls. Raises InvalidCost."""
+        cdef int64_t capacity = self.t.definitions[slot].capacity
+        cdef int64_t tokens = floor_tokens(floor, capacity)
+        if n + tokens > capacity:
+            raise InvalidCost(f"cost {n} leaves less than the floor of {tokens} tokens even in a full bucket of {capacity}: "
+                              "split the call, or lower the floor")
+        return tokens
+
     cdef inline Decision answer(self, object key, int64_t n, uint32_t slot, outcome_t *o):
         cdef Decision decision = Decision.__new__(Decision)
         decision._bucket = self
@@ -183,6 +192,20 @@ cdef class _Decider:
         while True:
             e = entry_at_hand(self.t, lo, hi, slot[0], &word)
             if e != <uint32_t>NONE and take(self.t, &self.t.definitions[slot[0]], e, n, now, word, o) != NEEDS_LOCK:
+                break
+            if self.new_entry(lo, hi, slot, n, now, &e, o) == DENIED:
+                return o.allowed
+        self.note_name(e, key)
+        return o.allowed
+
+    cdef int decide_above(self, object key, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t floor, int64_t now,
+                          outcome_t *o) except -2:
+        """As `decide`, for a take that leaves `floor` tokens to others."""
+        cdef uint64_t word
+        cdef uint32_t e
+        while True:
+            e = entry_at_hand(self.t, lo, hi, slot[0], &word)
+            if e != <uint32_t>NONE and take_above(self.t, &self.t.definitions[slot[0]], e, n, floor, now, word, o) != NEEDS_LOCK:
                 break
             if self.new_entry(lo, hi, slot, n, now, &e, o) == DENIED:
                 return o.allowed

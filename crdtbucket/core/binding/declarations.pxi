@@ -46,6 +46,7 @@ cdef extern from "core/core.h" nogil:
         int64_t over_admitted, over_admitted_before, over_admitted_minute
         uint32_t next
         uint16_t allow_when_full, shadow
+        uint32_t unpredicted
         int64_t replaced_ns, staged_ns
         uint64_t candidate_below
         uint32_t candidate, staged, earlier_count
@@ -176,6 +177,7 @@ cdef extern from "core/core.h" nogil:
     int64_t warm_up_wait(const table_t *, const definition_t *, int64_t, int64_t)
     int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
     int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, uint64_t, outcome_t *)
+    int take_above(table_t *, definition_t *, uint32_t, int64_t, int64_t, int64_t, uint64_t, outcome_t *)
     uint32_t entry_at_hand(const table_t *, uint64_t, uint64_t, uint32_t, uint64_t *)
     int entry_open(const table_t *, uint32_t, uint64_t, uint64_t, uint32_t, uint64_t *)
     int64_t entry_net(const table_t *, uint32_t)

@@ -86,6 +86,7 @@ cdef class _Definitions(_Memory):
         made.quota = spec.max_keys if spec.max_keys is not None else INT64_MAX
         made.allow_when_full = spec.on_table_full == "allow"
         made.shadow = spec.shadow
+        made.unpredicted = spec.slots is not None
         made.next = made.candidate = <uint32_t>NONE
         return name
 

@@ -5,7 +5,7 @@ cdef struct part_t:
     PyObject *bucket
     PyObject *key
     uint64_t lo, hi
-    int64_t cost
+    int64_t cost, floor
     uint32_t slot
     outcome_t o
 
@@ -47,27 +47,31 @@ cdef class AllDecision:
         return f"AllDecision(allowed={self.allowed}, binding={self.binding!r})"
 
 
+cdef tuple _COST_ONE = (_ONE,)
+
+
 def asked(wanted, dict buckets not None, find):
-    """(bucket that decides, key, cost) of each (name, key) or (name, key, cost) in `wanted`, and how many of these each of them
+    """(bucket that decides, key, cost[, floor]) of each (name, key[, cost[, floor]]) in `wanted`, and how many of these each of them
     became. `buckets` has buckets by name; `find(name)` returns those of any other name, one or more. Raises InvalidKey."""
     cdef list all = [], sizes = []
     cdef tuple fields
-    cdef object name, key, cost
+    cdef object name, key
+    cdef tuple rest
     cdef Py_ssize_t size
     for item in wanted:
         fields = tuple(item) if isinstance(item, (tuple, list)) else ()  # a tuple is its own
         size = len(fields)
-        if not 2 <= size <= 3:
-            raise InvalidKey(f"{item!r} is no (bucket, key) and no (bucket, key, cost)")
+        if not 2 <= size <= 4:
+            raise InvalidKey(f"{item!r} is no (bucket, key), (bucket, key, cost) or (bucket, key, cost, floor)")
         name, key = fields[0], fields[1]
-        cost = fields[2] if size == 3 else _ONE
+        rest = fields[2:] if size > 2 else _COST_ONE
         bucket = buckets.get(name) if type(name) is str else None
         if bucket is not None:
-            all.append((bucket.of(key) if (<BucketCore?>bucket).choose is not None else bucket, key, cost))
+            all.append((bucket.of(key) if (<BucketCore?>bucket).choose is not None else bucket, key, *rest))
             sizes.append(1)
             continue
         group = find(name)
-        all.extend([(bucket.of(key), key, cost) for bucket in group])
+        all.extend([(bucket.of(key), key, *rest) for bucket in group])
         sizes.append(len(group))
     if not all:
         raise InvalidKey("nothing is asked for: pass one (bucket, key, cost) or more")
@@ -110,7 +114,8 @@ cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list he
     cdef uint64_t lo = 0, hi = 0
     cdef int64_t n
     for i in range(len(items)):
-        bucket, key, cost = items[i]
+        one = items[i]
+        bucket, key, cost = one if len(one) == 3 else one[:3]
         if bucket is not None and bucket.choose is not None:
             bucket = bucket.of(key)
             held.append(bucket)
@@ -119,6 +124,8 @@ cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list he
         if bucket is None or (table is not None and bucket.table is not table):
             raise TypeError("only buckets of one table can be taken from together: pass those of one limiter")
         table = bucket.table
+        if bucket.d.unpredicted:
+            raise WrongKind.of_slots(bucket.spec.name, "a take")
         n = bucket.cost_of(cost)
         bucket.locate(key, &lo, &hi)
         at = 0
@@ -131,6 +138,10 @@ cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list he
         if part[at].cost > bucket.largest:
             raise CostExceedsCapacity(part[at].cost, bucket.largest)
         part[at].slot = bucket.fitting(hi, part[at].cost)
+        if len(one) > 3:
+            part[at].floor = max(part[at].floor, floor_tokens(one[3], bucket.t.definitions[part[at].slot].capacity))
+        if part[at].floor:
+            bucket.floor_of(part[at].floor / <double>bucket.t.definitions[part[at].slot].capacity, part[at].slot, part[at].cost)
         place[i] = at
     for i in range(parts):
         if not (<BucketCore>part[i].bucket).immediate:
@@ -178,7 +189,7 @@ cdef bint is_shadow(part_t *part) noexcept:
 
 cdef void look_at_part(part_t *part, int64_t now) noexcept:
     """The outcome that a take would have now. A shadow denies nobody, so nobody waits for it."""
-    (<BucketCore>part.bucket).look(part.lo, part.hi, &part.slot, part.cost, now, &part.o)
+    (<BucketCore>part.bucket).look(part.lo, part.hi, &part.slot, part.cost + part.floor, now, &part.o)
     if is_shadow(part):
         part.o.wait_ns = 0
 
@@ -186,7 +197,11 @@ cdef void look_at_part(part_t *part, int64_t now) noexcept:
 cdef int take_part(part_t *part, int64_t now) except -1:
     """One take. 0 when it is denied, and its bucket is no shadow."""
     cdef BucketCore bucket = <BucketCore>part.bucket
-    return bucket.decide(<object>part.key, part.lo, part.hi, &part.slot, part.cost, now, &part.o) or is_shadow(part)
+    if part.floor:
+        bucket.decide_above(<object>part.key, part.lo, part.hi, &part.slot, part.cost, part.floor, now, &part.o)
+    else:
+        bucket.decide(<object>part.key, part.lo, part.hi, &part.slot, part.cost, now, &part.o)
+    return part.o.allowed or is_shadow(part)
 
 
 cdef int give_back_parts(part_t *part, Py_ssize_t taken, Py_ssize_t first) except -1:

@@ -34,7 +34,7 @@ static inline int same_definition(const definition_t *a, const definition_t *b)
 {
     return a->q == b->q && a->p == b->p && a->capacity == b->capacity && a->max_debt == b->max_debt
            && a->quota == b->quota && a->allow_when_full == b->allow_when_full
-           && a->shadow == b->shadow;
+           && a->shadow == b->shadow && a->unpredicted == b->unpredicted;
 }
 
 /* Marks the replaced definitions that no key needs on its way to the newest one; returns how many

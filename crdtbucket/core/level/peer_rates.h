@@ -168,7 +168,8 @@ typedef struct {
 } demand_t;
 
 /* Tokens that a column's owner took before the near horizon, without those that others relayed. Its
- * rate counts as far as its column shows that it takes: a second of it at least. */
+ * rate counts as far as its column shows that it takes: in a second no more than that in all, or a
+ * token. */
 GLANCES static inline double column_far(const table_t *t, const definition_t *d, const column_t *c,
                                         demand_t of, int64_t now)
 {
@@ -181,7 +182,8 @@ GLANCES static inline double column_far(const table_t *t, const definition_t *d,
     if (of.nodes > 0) /* its own floor is left to it */
         claims = smaller(claims, d->per_second * demand / floor_rate(d, demand, of.nodes));
     double taken = far_taken(d, slow, claims, h->near_ns, now - h->near_ns - far, now - h->near_ns),
-           relayed = (double)relayed_tokens(n, c), shown = larger((double)column_taken(c), relayed);
+           relayed = (double)relayed_tokens(n, c),
+           shown = larger(1.0, larger((double)column_taken(c), relayed));
     return larger(0.0, smaller(taken, shown * (double)far / 1e9) - relayed);
 }
 

@@ -58,7 +58,7 @@ GLANCES static int floor_passes(const table_t *t, uint32_t e, const definition_t
 {
     const cold_t *cold = &t->cold[e];
     double behind = cold->behind;
-    if (LIKELY(behind <= 0))
+    if (LIKELY(behind <= 0) || d->unpredicted)
         return 0;
     return behind - (double)admitted_since(&t->hot[e]) - (double)n
                >= explained(d, own_floor(t, cold, d, rated))

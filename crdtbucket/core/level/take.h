@@ -118,10 +118,13 @@ static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
     return wait > INT64_MAX ? INT64_MAX : (int64_t)wait;
 }
 
-static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now,
+/* `floor`: tokens that are left to more important calls. So a call of `n` is decided on as one of
+ * `n + floor`, and takes `n`. */
+static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t floor, int64_t now,
                      uint64_t first, outcome_t *o)
 {
     hot_t *hot = &t->hot[e];
+    int64_t wanted = n + floor;
     for (;;) {
         prediction_t p = predict(t, e, d, now);
         i128 far = far_units(d, p.far);
@@ -132,9 +135,9 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         int64_t net = net_of(word), base = LOAD(hot->base);
         debt = debt_units(d, base, net, now);
         i128 conf_debt = clamped(d, debt + far), cost = token_units(d, n), full = full_units(d);
-        i128 back = held_back(t, e, d, &p, conf_debt, n, now);
-        i128 over = conf_debt + back + cost - full;
-        if (UNLIKELY(over > slack_units(d) && floor_passes(t, e, d, p.rated, n)))
+        i128 back = held_back(t, e, d, &p, conf_debt, wanted, now);
+        i128 over = conf_debt + back + token_units(d, wanted) - full;
+        if (UNLIKELY(over > slack_units(d) && !floor && floor_passes(t, e, d, p.rated, n)))
             over = 0;
         if (over <= slack_units(d)
             && UNLIKELY((o->wait_ns = warm_up_wait(t, d, net + n, now)) > 0)) {
@@ -142,9 +145,10 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
             return decided(hot, word, DENIED);
         }
         if (over > slack_units(d)) {
-            o->wait_ns = denied_wait(t, e, d, &p, over, back, n, now);
+            o->wait_ns = denied_wait(t, e, d, &p, over, back, wanted, now);
             outcome_debt(d, o, debt);
-            if (cost_class(n) > LOAD(hot->wanted))
+            /* No reserve is kept for what leaves its tokens to others. */
+            if (!floor && cost_class(n) > LOAD(hot->wanted))
                 STORE(hot->wanted, cost_class(n));
             return decided(hot, word, DENIED);
         }
@@ -189,7 +193,7 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
     const header_t *h = t->h;
     if (UNLIKELY(d->p != 1 || now < LOAD(h->warming_up_until)
                  || (now >= LOAD(h->far_free_until) && (LOAD(hot->flags) & ENTRY_RATED))))
-        return take_slow(t, d, e, n, now, word, o);
+        return take_slow(t, d, e, n, 0, now, word, o);
     for (uint64_t first = word;;) {
         int64_t base = LOAD(hot->base);
         uint64_t charged = (word & TOKEN_MASK) * (uint64_t)d->q;
@@ -204,7 +208,7 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
             }
             debt = 0;
         } else if (UNLIKELY(debt > d->cap_ns))
-            return take_slow(t, d, e, n, now, first, o);
+            return take_slow(t, d, e, n, 0, now, first, o);
         int near_class = LOAD(hot->near_class);
         int64_t near = near_class ? INT64_C(1) << (near_class - 1) : 0;
         int64_t room = d->full_ns - debt - n * d->q;
@@ -221,7 +225,7 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
             continue;
         }
         if (near_class || (h->members > 1 && t->cold[e].behind > 0))
-            return take_slow(t, d, e, n, now, first, o);
+            return take_slow(t, d, e, n, 0, now, first, o);
         o->wait_ns = -room;
         o->debt_ns = debt;
         o->rest = 0;
@@ -257,6 +261,20 @@ static inline int take(table_t *t, definition_t *d, uint32_t e, int64_t n, int64
     o->generation = LOAD(hot->generation);
     o->origin = LOAD(hot->origin);
     o->allowed = take_level(t, d, e, n, now, word, o);
+    if (LIKELY(o->allowed >= 0))
+        count_offered(t, d, e, n, o->allowed);
+    return o->allowed;
+}
+
+/* A take that leaves `floor` tokens to others, as `take` else. */
+static int take_above(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t floor,
+                      int64_t now, uint64_t word, outcome_t *o)
+{
+    hot_t *hot = &t->hot[e];
+    o->entry = e;
+    o->generation = LOAD(hot->generation);
+    o->origin = LOAD(hot->origin);
+    o->allowed = take_slow(t, d, e, n, floor, now, word, o);
     if (LIKELY(o->allowed >= 0))
         count_offered(t, d, e, n, o->allowed);
     return o->allowed;

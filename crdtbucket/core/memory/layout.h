@@ -172,7 +172,8 @@ typedef struct {
     uint32_t staged;
     /* A second definition of the bucket, of some of its keys, or NONE. */
     uint32_t candidate;
-    uint32_t earlier_count, reserved;
+    uint32_t earlier_count;
+    uint32_t unpredicted; /* what peers will take is not predicted: no rates of theirs are kept */
     earlier_t earlier[EARLIER]; /* the newest first */
 } definition_t;
 

@@ -92,20 +92,28 @@ static int clear_other_rates(table_t *t, uint32_t e, uint32_t node, uint32_t ori
     return changed;
 }
 
+/* Whether rates of peers are kept for an entry. Slots are held for a time, not taken at a rate. */
+static inline int is_predicted(const table_t *t, uint32_t e)
+{
+    return !t->definitions[t->hot[e].bucket].unpredicted;
+}
+
 static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const wire_entry_t *w,
                         int epochs, merge_result_t *r)
 {
     column_t own;
+    int predicted = is_predicted(t, e);
+    uint16_t fast = predicted ? w->fast : 0, slow = predicted ? w->slow : 0;
     int changed = epochs > 1 && clear_other_rates(t, e, m->source, m->source_origin),
         had = column_find(t, e, m->source_origin, &own);
-    if (!had && (w->fast | w->slow) && !t->origins[m->source_origin].tombstone) {
+    if (!had && (fast | slow) && !t->origins[m->source_origin].tombstone) {
         had = column_new(t, e, m->source_origin, 0, &own);
         r->dropped_full += !had;
     }
     if (had) {
-        changed |= own.c->fast[own.i] != w->fast || own.c->slow[own.i] != w->slow;
-        own.c->fast[own.i] = w->fast;
-        own.c->slow[own.i] = w->slow;
+        changed |= own.c->fast[own.i] != fast || own.c->slow[own.i] != slow;
+        own.c->fast[own.i] = fast;
+        own.c->slow[own.i] = slow;
         own.c->last_seen[own.i] = stamp_of(m->at);
         own.c->known[own.i] = (uint64_t)column_net(&own);
         t->nodes[m->source].rated = 1;
@@ -133,6 +141,8 @@ static void store_relayed_rates(table_t *t, uint32_t e, const merge_context_t *m
 {
     const uint8_t *in = w->relayed;
     int changed = 0;
+    if (!is_predicted(t, e))
+        return;
     for (uint32_t i = 0; i < w->relayed_count; i++) {
         wire_rates_t x = {0};
         in = get_relayed(in, in + 9, &x); /* it was checked, and has no more bytes */

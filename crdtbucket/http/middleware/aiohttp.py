@@ -51,7 +51,7 @@ def limit_middleware(limits: Limits) -> Middleware:
             answer = limits.answer(AiohttpRequest(request, limits.trusted), verdict)
             return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
         request[KEY] = verdict
-        if not limits.may_refund:
+        if not limits.may_refund and not limits.may_hold:
             return await handler(request)
         try:
             response = await handler(request)
@@ -61,8 +61,11 @@ def limit_middleware(limits: Limits) -> Middleware:
         except Exception:
             verdict.ended(500)
             raise
-        verdict.ended(response.status)
-        return response
+        else:
+            verdict.ended(response.status)
+            return response
+        finally:
+            verdict.release()
 
     return middleware
 

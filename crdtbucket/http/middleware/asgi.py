@@ -66,7 +66,7 @@ class ASGILimitMiddleware:
             await _deny(scope, receive, send, answer)
             return
         scope[KEY] = verdict
-        if limits.may_refund:
+        if limits.may_refund or limits.may_hold:
             await _watched(self.app, scope, receive, send, verdict)
         elif verdict.shown:
             await self.app(scope, receive, _with_fields(verdict.shown, send))
@@ -127,7 +127,7 @@ def _with_fields(shown: Shown, send: Send) -> Send:
 
 
 async def _watched(app: App, scope: Scope, receive: Receive, send: Send, verdict: Verdict) -> None:
-    """Calls the application, and tells the verdict the status of its answer."""
+    """Calls the application, and tells the verdict the status of its answer, and its end."""
     status = 500  # of an application that never answers
     adding = _with_fields(verdict.shown, send)
 
@@ -147,7 +147,10 @@ async def _watched(app: App, scope: Scope, receive: Receive, send: Send, verdict
     except Exception:
         verdict.ended(500)
         raise
-    verdict.ended(status)
+    else:
+        verdict.ended(status)
+    finally:
+        verdict.release()
 
 
 async def _deny(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:

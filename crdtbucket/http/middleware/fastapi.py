@@ -42,6 +42,10 @@ def limit_dependency(limits: Limits) -> Dependency:
         fix = "use ASGILimitMiddleware, or give back in the route: verdict.refund()"
         raise InvalidSpec("refund_if in a dependency, which sees no answer", fix, "refund_if")
 
+    if limits.may_hold:
+        fix = "use ASGILimitMiddleware, which sees the end of a request"
+        raise InvalidSpec("a bucket of slots in a dependency", fix, "rules")
+
     async def dependency(connection: HTTPConnection, response: Response) -> Verdict:
         request = ASGIRequest(connection.scope, limits.trusted)
         verdict = await limits.acquire(request)

@@ -21,6 +21,7 @@ def limit_route(limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R | Re
 
     Denied, the view does not run, and the answer is a problem document. Allowed, the answer has
     the header fields, and the view finds its `Verdict` in `request.environ["crdtbucket.verdict"]`.
+    Slots are held while the view runs.
     """
 
     def decorate(view: Callable[P, R]) -> Callable[P, R | Response]:
@@ -32,7 +33,10 @@ def limit_route(limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R | Re
                 return _response(limits.answer(asking, verdict))
             request.environ[KEY] = verdict
             after_this_request(_completing(verdict))
-            return current_app.ensure_sync(view)(*args, **kwargs)
+            try:
+                return current_app.ensure_sync(view)(*args, **kwargs)
+            finally:
+                verdict.release()
 
         return limited
 

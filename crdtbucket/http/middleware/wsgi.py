@@ -69,7 +69,7 @@ class WSGILimitMiddleware:
             start_response(_status_line(answer.status), list(answer.headers.items()))
             return [answer.body]
         environ[KEY] = verdict
-        if limits.may_refund:
+        if limits.may_refund or limits.may_hold:
             return _watched(self.app, environ, start_response, verdict)
         if verdict.fields:
             start_response = _with_fields(verdict.fields, start_response)
@@ -141,8 +141,10 @@ def _watched(
     answer = WatchedAnswer(verdict, _with_fields(verdict.fields, start_response))
     try:
         answer.begin(app(environ, answer.start_response))
-    except Exception:
-        verdict.ended(500)
+    except BaseException as error:
+        if isinstance(error, Exception):
+            verdict.ended(500)
+        verdict.release()
         raise
     return answer
 
@@ -155,6 +157,7 @@ class WatchedAnswer:
 
     def __init__(self, verdict: Verdict, start_response: StartResponse) -> None:
         self._verdict: Verdict | None = verdict
+        self._held = verdict
         self._start_response = start_response
         self._status = 500  # of an application that never answers
         self._parts: Iterable[bytes] = ()
@@ -188,14 +191,18 @@ class WatchedAnswer:
 
     def close(self) -> None:
         """Called by the server at the end, whatever has happened."""
-        close = getattr(self._parts, "close", None)
-        if close is not None:
-            close()
+        try:
+            close = getattr(self._parts, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._held.release()
 
     def _end(self, status: int) -> None:
         verdict, self._verdict = self._verdict, None
         if verdict is not None:
             verdict.ended(status)
+            verdict.release()
 
 
 def _status_line(status: int) -> str:

@@ -15,6 +15,7 @@ from crdtbucket.http.server.calls import respond
 from crdtbucket.http.server.refusal import Refusal, read
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.serve_settings import ServeSettings
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.http.server.tokens import ADMIN
 from crdtbucket.http.server.views import Views
 from crdtbucket.limiter.facade import Limiter
@@ -27,7 +28,15 @@ DOCTOR_STEP_S = 1.5
 class Admin:
     """Everything under /admin/."""
 
-    def __init__(self, limiter: Limiter, views: Views, settings: ServeSettings) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        views: Views,
+        settings: ServeSettings,
+        siblings: Siblings | None = None,
+    ) -> None:
+        """`siblings`: the other workers of this server."""
+        self._siblings = siblings
         self._limiter = limiter
         self._views = views
         self._config = settings.config
@@ -46,6 +55,9 @@ class Admin:
                   replies.ReloadReply, refusals=(*refusals, 409), admin=True),
             Route("POST", ADMIN + "rollout", "Advance, halt or roll back a version", self.rollout,
                   replies.RolloutReply, bodies.Steer, refusals=(400, *refusals, 409, 413, 415),
+                  admin=True),
+            Route("POST", ADMIN + "order", "Eject a node or a key, or admit it again", self.order,
+                  replies.OrderReply, bodies.Order, refusals=(400, *refusals, 409, 413, 415),
                   admin=True),
         ]  # fmt: skip
 
@@ -129,6 +141,22 @@ class Admin:
             state["stages"],
         )
         return respond(state)
+
+    async def order(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Takes an operator's order. Of several workers the one that speaks to the peers does."""
+        body = await read(request, bodies.Order)
+        who = request.remote or "the socket"
+        try:
+            new = await asyncio.to_thread(self._limiter.order, body.order)
+        except CrdtbucketError as error:
+            if self._siblings is not None and not self._siblings.asked_by_one(request):
+                answer = await self._siblings.forward_to_any(request)
+                if answer is not None:
+                    return answer
+            AUDIT.warning("order from %s: refused: %s", who, error)
+            raise Refusal(409, str(error)) from error
+        AUDIT.warning("order from %s: %s", who, "taken" if new else "it held already")
+        return respond({"new": new})
 
     async def reload(self, request: web.BaseRequest) -> web.StreamResponse:
         """Brings the file as it is now into force, all of it or nothing."""

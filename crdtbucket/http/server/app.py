@@ -14,6 +14,8 @@ from crdtbucket.http.server.admin import Admin
 from crdtbucket.http.server.calls import Calls, respond
 from crdtbucket.http.server.connections import ClientConnection, Connections
 from crdtbucket.http.server.console.console_routes import Console
+from crdtbucket.http.server.descriptor_limits import DescriptorLimits
+from crdtbucket.http.server.envoy_json import EnvoyJson
 from crdtbucket.http.server.forward_auth import FORWARD_AUTH, ForwardAuth
 from crdtbucket.http.server.host_names import Hosts
 from crdtbucket.http.server.json_answer import JSON
@@ -23,6 +25,7 @@ from crdtbucket.http.server.routes import Route, RouteTable
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.http.server.slot_calls import SlotCalls
 from crdtbucket.http.server.tokens import Tokens
 from crdtbucket.http.server.views import DRAINING, Views
 from crdtbucket.limiter.facade import Limiter
@@ -40,19 +43,22 @@ class Api:
     ) -> None:
         self.connections = Connections(settings)
         self._hosts = Hosts(settings.listen, settings.allowed_hosts)
-        self._tokens = Tokens(settings, siblings)
+        self.tokens = Tokens(settings, siblings)
         self.registry = CollectorRegistry()
         register(limiter, self.registry)
         self.calls = Calls(limiter, settings, siblings)
         forward_auth = ForwardAuth(limiter, settings, self.calls.weigh)
-        self.metrics = ServerMetrics(self.connections, self.calls)
+        self.descriptors = DescriptorLimits(limiter, settings, self.calls.weigh)
+        self.metrics = ServerMetrics(self.connections, self.calls, self.descriptors)
         self.registry.register(self.metrics)
         self.views = Views(limiter, self.calls, self.registry, self.metrics, siblings)
-        self.admin = Admin(limiter, self.views, settings)
-        self.console = Console(limiter, self.calls, self.views, self.admin, self._tokens, siblings)
+        self.admin = Admin(limiter, self.views, settings, siblings)
+        self.console = Console(limiter, self.calls, self.views, self.admin, self.tokens, siblings)
         self.routes: list[Route] = [
             *self.calls.routes(),
+            *SlotCalls(limiter, siblings).routes(),
             *forward_auth.routes(),
+            *EnvoyJson(self.descriptors).routes(),
             *self.views.routes(),
             *self.admin.routes(),
         ]
@@ -96,7 +102,7 @@ class Api:
             # No page can send X-Forwarded-For without being asked about it, and let in, before.
             forwarded = request.path == FORWARD_AUTH and "X-Forwarded-For" in request.headers
             self._hosts.check(request, forwarded=forwarded)
-            self._tokens.check(request)
+            self.tokens.check(request)
             route, parts = self._table.find(request)
             path = route.path
             if not (placed or route.always or route.admin):

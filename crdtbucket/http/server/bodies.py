@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from crdtbucket._core import MAX_COST, MAX_KEY_BYTES, MAX_SETTLE
+from crdtbucket.spec.priority import Priority
 
 MAX_TAKES = 256
 MIN_TTL_S, MAX_TTL_S = 0.001, 3_600.0
@@ -18,6 +19,12 @@ def _fits(key: str) -> str:
     if size > MAX_KEY_BYTES:
         raise ValueError(f"has {size} bytes in UTF-8, at most {MAX_KEY_BYTES} are allowed")
     return key
+
+
+def _share(floor: float | Priority) -> float | Priority:
+    if not isinstance(floor, str) and not 0 <= floor < 1:
+        raise ValueError("must be 0 or more, and below 1")
+    return floor
 
 
 BucketName = Annotated[
@@ -60,6 +67,14 @@ class Peek(RequestBody):
 
 class Take(Peek):
     """A decision."""
+
+    floor: Annotated[
+        float | Priority,
+        Field(
+            description="The share of the capacity that has to be left, 0 up to 1; or a priority."
+        ),
+        AfterValidator(_share),
+    ] = 0.0
 
     refundable: Annotated[bool, Field(description="Answer with an `id` for /v1/refund.")] = False
 
@@ -128,6 +143,30 @@ class Commit(RequestBody):
     actual: Annotated[int, Field(ge=0, le=MAX_SETTLE)]
 
 
+class Hold(RequestBody):
+    """Holds a slot of a key."""
+
+    text_values = 2
+    bucket: BucketName
+    key: Key
+    ttl: Annotated[
+        float | None,
+        Field(
+            ge=MIN_TTL_S,
+            allow_inf_nan=False,
+            description="Seconds after which the slot is free again; by default the bucket's ttl, "
+            "which is also the longest.",
+        ),
+    ] = None
+
+
+class Release(RequestBody):
+    """Releases a slot that is held."""
+
+    text_values = 1
+    id: Id
+
+
 class Reset(RequestBody):
     """Fills a key."""
 
@@ -146,10 +185,26 @@ class Steer(RequestBody):
     ]
 
 
+class Order(RequestBody):
+    """What an operator has signed."""
+
+    text_values = 1
+    order: Annotated[
+        str,
+        Field(
+            min_length=1, max_length=2048, pattern="^[A-Za-z0-9_=-]+$",
+            description="As `crdtbucket identity eject` signs it.",
+        ),
+    ]  # fmt: skip
+
+
 __all__ = [
     "Commit",
+    "Hold",
+    "Order",
     "Peek",
     "Refund",
+    "Release",
     "RequestBody",
     "Reserve",
     "Reset",

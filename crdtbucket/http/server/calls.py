@@ -20,7 +20,7 @@ from crdtbucket.http.server.json_answer import JsonAnswer
 from crdtbucket.http.server.refusal import Refusal, in_words, problem_response, read, refusal_of
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.serve_settings import ServeSettings
-from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.http.server.siblings import Siblings, answer_of_owner
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
 
@@ -95,9 +95,9 @@ class Calls:
         bucket = self._limiter.bucket(body.bucket)
         place = bucket.of(body.key)
         if place.immediate:
-            decision = place.take(body.key, body.cost)
+            decision = place.take(body.key, body.cost, body.floor or 0)
         else:
-            decision = await place.acquire(body.key, body.cost)
+            decision = await place.acquire(body.key, body.cost, body.floor or 0)
         self.weigh(bucket, body.key, body.cost, decision.allowed)
         if not decision.allowed:
             return self._denied(decision, request.path)
@@ -116,7 +116,7 @@ class Calls:
     async def refund(self, request: web.BaseRequest) -> web.StreamResponse:
         """Gives a take back. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Refund)
-        if (answer := await self._of_its_worker(body.id, request)) is not None:
+        if (answer := await answer_of_owner(self._siblings, body.id, request)) is not None:
             return answer
         take = self.takes.get(body.id, now_ns())
         if take is None:
@@ -159,7 +159,7 @@ class Calls:
     async def commit(self, request: web.BaseRequest) -> web.StreamResponse:
         """Charges the true cost. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Commit)
-        if (answer := await self._of_its_worker(body.id, request)) is not None:
+        if (answer := await answer_of_owner(self._siblings, body.id, request)) is not None:
             return answer
         held = self.reservations.get(body.id, now_ns())
         if held is None:
@@ -173,15 +173,6 @@ class Calls:
             held.late = held.bucket.table.now() >= held.reservation.deadline_ns
         held.reservation.commit(body.actual)
         return respond({"actual": body.actual, "late": held.late})
-
-    async def _of_its_worker(
-        self, handle: str, request: web.BaseRequest
-    ) -> web.StreamResponse | None:
-        """The answer of the worker that gave a handle out, if that is another one."""
-        owner = None if self._siblings is None else self._siblings.owner(handle)
-        if self._siblings is None or owner is None:
-            return None
-        return await self._siblings.forward(owner, request)
 
     async def take_many(self, request: web.BaseRequest) -> web.StreamResponse:
         """Decides on each take on its own, or on all together; checks all before any is made."""

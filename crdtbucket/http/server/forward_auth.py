@@ -175,6 +175,8 @@ class ForwardAuth:
                 fields=self._fields,
                 reduced_capacity=self._fallback_503,
             )
+            if limits.may_hold:
+                _refuse("bucket", "has slots, and a proxy does not say when a request has ended")
         except InvalidKey as error:
             _refuse("key", str(error))
         except InvalidSpec as error:

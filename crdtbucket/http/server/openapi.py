@@ -33,7 +33,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     routes = list(routes)
     models: list[type[BaseModel]] = [ProblemReply]
     for route in routes:
-        models += [one for one in (route.body, route.answer) if one is not None]
+        models += [one for one in (route.body, route.answer, route.denied) if one is not None]
     unique = [(one, "validation") for one in dict.fromkeys(models)]
     _, schemas = models_json_schema(unique, ref_template=REF)  # type: ignore[arg-type]
     paths: dict[str, Any] = {}
@@ -90,10 +90,12 @@ def _responses(route: Route) -> dict[str, Any]:
         }
     responses = {str(route.status): success}
     for status in sorted({*route.denials, *route.refusals, 503}):
-        problem = {"schema": {"$ref": REF.format(model="ProblemReply")}}
+        denied = route.denied if status in route.denials else None
+        model = "ProblemReply" if denied is None else denied.__name__
+        content = {"schema": {"$ref": REF.format(model=model)}}
         responses[str(status)] = {
             "description": HTTPStatus(status).phrase,
-            "content": {PROBLEM_TYPE: problem},
+            "content": {PROBLEM_TYPE if denied is None else JSON: content},
         }
     return responses
 

@@ -19,6 +19,7 @@ from crdtbucket.errors import (
     NodeConflict,
     ReservationError,
     UnknownBucket,
+    WrongKind,
 )
 from crdtbucket.http.fields import PROBLEM_TYPE
 from crdtbucket.http.server.bodies import RequestBody
@@ -118,6 +119,8 @@ def refusal_of(error: Exception) -> Refusal | None:
         return Refusal(error.status, text)
     if isinstance(error, UnknownBucket):
         return Refusal(404, str(error), [("bucket", str(error))])
+    if isinstance(error, WrongKind):
+        return Refusal(400, str(error), [("bucket", str(error))])
     if isinstance(error, InvalidKey):
         return Refusal(400, str(error), [("key", str(error))])
     if isinstance(error, (InvalidCost, CostExceedsCapacity)):

@@ -65,11 +65,27 @@ class CommitReply(Reply):
     late: bool
 
 
+class HoldReply(Reply):
+    """A slot that is held."""
+
+    id: Annotated[str, Field(description="For /v1/release.")]
+    ttl: Annotated[float, Field(description="Seconds after which it is free again.")]
+
+
+class ReleaseReply(Reply):
+    """Whether the slot was held until now; not when its ttl was over before."""
+
+    released: bool
+
+
 class BucketInfo(Reply):
     """A bucket and its counts since this node started."""
 
     name: str
     capacity: int
+    slots: Annotated[
+        int | None, Field(description="Of a limit of what is in flight; else null.")
+    ] = None
     refill_per_second: float
     mode: ModeName
     keys: int
@@ -168,10 +184,23 @@ class PeerInfo(Reply):
     region: str
     state: Literal["alive", "suspect", "dead", "left"]
     lag: Annotated[float | None, Field(description="How old its newest round is, seconds.")] = None
+    fingerprint: Annotated[
+        str | None, Field(description="Of the key that it has proved; null: none, or no link.")
+    ] = None
     config: ConfigInfo | None = None
     rollout: RolloutInfo | None = None
     unseen: Annotated[
         list[str], Field(description="Members that it says it does not hear itself.")
+    ] = []
+
+
+class IdentityInfo(Reply):
+    """What binds nodes to their names, and the key of this one."""
+
+    policy: Literal["off", "pinned", "allowed", "certificate"]
+    fingerprint: str | None = None
+    ejected: Annotated[
+        list[str], Field(description="Names of nodes and fingerprints of keys, at most 32.")
     ] = []
 
 
@@ -180,6 +209,7 @@ class PeersReply(Reply):
 
     node: str
     region: str
+    identity: Annotated[IdentityInfo | None, Field(description="Null without a mesh.")] = None
     peers: list[PeerInfo]
 
 
@@ -238,6 +268,12 @@ class ResetReply(Reply):
     limit: int
 
 
+class OrderReply(Reply):
+    """An order holds."""
+
+    new: Annotated[bool, Field(description="False: it held here already.")]
+
+
 class ReloadReply(Reply):
     """What is in force now."""
 
@@ -276,13 +312,17 @@ __all__ = [
     "HealthReply",
     "HeavyKeyInfo",
     "HeavyKeysReply",
+    "HoldReply",
+    "IdentityInfo",
     "OldAndNewCounts",
     "OneOfManyReply",
+    "OrderReply",
     "OwnConfigInfo",
     "PeerInfo",
     "PeersReply",
     "ProblemReply",
     "RefundReply",
+    "ReleaseReply",
     "ReloadReply",
     "Reply",
     "RequestFault",

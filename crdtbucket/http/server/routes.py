@@ -34,6 +34,8 @@ class Route:
     status: int = 200
     """Of a success."""
     media: str = "application/json"
+    denied: type[Reply] | None = None
+    """What a denial says, where it is no problem document."""
     admin: bool = False
     """Whether the admin token is asked for."""
     always: bool = False

@@ -32,6 +32,8 @@ class ServeSettings:
     themselves."""
     insecure: bool = False
     """Listen where other hosts reach it without a token or without TLS, too."""
+    grpc: str | None = None
+    """Where Envoy's rate limit service is answered, "host:port" or "unix:/path"; None: nowhere."""
     config: str | None = None
     """The limiter's file, which the node examines when it is asked to; without one it refuses."""
     legacy_fields: bool = False
@@ -77,7 +79,8 @@ class ServeSettings:
             "--tls-cert with --tls-key": self.tls_cert,
         }
         missing = " and ".join(option for option, given in lacks.items() if given is None)
-        reached = [address for address in self.listen if _others_reach(address)]
+        listen = (*self.listen, *([] if self.grpc is None else [self.grpc]))
+        reached = [address for address in listen if others_reach(address)]
         if reached and missing and not self.insecure:
             raise InvalidSpec(
                 f"other hosts can reach {reached[0]!r}, and take tokens there",
@@ -87,7 +90,8 @@ class ServeSettings:
             )
 
 
-def _others_reach(address: str) -> bool:
+def others_reach(address: str) -> bool:
+    """Whether other hosts can connect to an address of a server."""
     if address.startswith(UNIX):
         return False
     try:
@@ -96,4 +100,4 @@ def _others_reach(address: str) -> bool:
         return False  # it cannot be listened on either, which says what is wrong with it
 
 
-__all__ = ["DEFAULT_LISTEN", "ServeSettings"]
+__all__ = ["DEFAULT_LISTEN", "ServeSettings", "others_reach"]

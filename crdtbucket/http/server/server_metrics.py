@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from crdtbucket.base.histogram import Histogram
 from crdtbucket.http.server.calls import Calls
 from crdtbucket.http.server.connections import Connections
+from crdtbucket.http.server.descriptor_limits import DescriptorLimits
 from crdtbucket.metrics.collector import family
 from crdtbucket.metrics.metric import MetricSpec, Sample, Stats
 
@@ -61,6 +62,13 @@ SERVER: tuple[MetricSpec, ...] = (
         "Reservations known by their id, ended ones included.",
         lambda stats: [((), stats["reservations"])],
     ),
+    MetricSpec(
+        "envoy_descriptors_total",
+        "Descriptors answered, by bucket and code: OK, OVER_LIMIT, or UNLIMITED for those that no "
+        "rule is about, which have no bucket.",
+        lambda stats: stats["descriptors"],
+        ("bucket", "code"),
+    ),
 )
 """All of them; every name gets `crdtbucket.metrics.catalogue.PREFIX`."""
 
@@ -71,12 +79,15 @@ COUNTS = "/internal/counts"
 class ServerMetrics(Collector):
     """What a server counts."""
 
-    def __init__(self, connections: Connections, calls: Calls) -> None:
+    def __init__(
+        self, connections: Connections, calls: Calls, descriptors: DescriptorLimits
+    ) -> None:
         self.open_requests = 0
         self.requests: Counter[tuple[str, str]] = Counter()
         self._times: defaultdict[str, Histogram] = defaultdict(Histogram)
         self._connections = connections
         self._calls = calls
+        self._descriptors = descriptors
         self._others: list[dict[str, Any]] = []
 
     def answered(self, path: str, status: int, ns: int) -> None:
@@ -108,6 +119,9 @@ class ServerMetrics(Collector):
             "open": self.open_requests,
             "takes": len(self._calls.takes),
             "reservations": len(self._calls.reservations),
+            "descriptors": [
+                (*labels, count) for labels, count in list(self._descriptors.counts.items())
+            ],
         }
 
 
@@ -115,6 +129,7 @@ def _sum(each: list[dict[str, Any]]) -> dict[str, Any]:
     requests: Counter[tuple[str, str]] = Counter()
     times: defaultdict[str, Histogram] = defaultdict(Histogram)
     refused: Counter[str] = Counter()
+    descriptors: Counter[tuple[str, str]] = Counter()
     for one in each:
         for path, status, count in one["requests"]:
             requests[path, status] += count
@@ -122,11 +137,19 @@ def _sum(each: list[dict[str, Any]]) -> dict[str, Any]:
             times[path].counts = [a + b for a, b in zip(times[path].counts, counts, strict=True)]
             times[path].sum_ns += sum_ns
         refused.update(one["refused"])
+        for bucket, code, count in one["descriptors"]:
+            descriptors[bucket, code] += count
     sums = {
         name: sum(one[name] for one in each)
         for name in ("connections", "open", "takes", "reservations")
     }
-    return {"requests": requests.items(), "times": times.items(), "refused": refused, **sums}
+    return {
+        "requests": requests.items(),
+        "times": times.items(),
+        "refused": refused,
+        "descriptors": descriptors.items(),
+        **sums,
+    }
 
 
 __all__ = ["COUNTS", "SERVER", "ServerMetrics"]

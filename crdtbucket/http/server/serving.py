@@ -7,9 +7,11 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.app import Api
 from crdtbucket.http.server.connections import ClientConnection
 from crdtbucket.http.server.listening import Listening
@@ -17,6 +19,9 @@ from crdtbucket.http.server.secure_connection import SecureConnection, ServedCer
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
+
+if TYPE_CHECKING:
+    from crdtbucket.http.server.envoy_service import EnvoyService
 
 LOG = logging.getLogger("crdtbucket.http")
 LAST_WORDS_S = 0.1
@@ -44,15 +49,20 @@ class SidecarServer:
         self._servers: list[asyncio.Server] = []
         self._http: web.Server | None = None
         self._certificate: ServedCertificate | None = None
+        self._envoy: EnvoyService | None = None
 
     def bind(self) -> None:
-        """Takes all addresses. Raises `CannotListen`, and then has none."""
+        """Takes all addresses, on the running event loop where one of them is for gRPC. Raises
+        `CannotListen`, and then has none, and `CrdtbucketError` for a package that is missing."""
         settings = self.api.settings
         if settings.tls_cert is not None and settings.tls_key is not None:
             self._certificate = ServedCertificate(settings.tls_cert, settings.tls_key)
         try:
             for address in self._wanted:
                 self._listening.append(Listening(address))
+            if settings.grpc is not None:
+                self._envoy = self._envoy_service(settings)
+                self._envoy.bind()
         except BaseException:
             self.give_up_addresses()
             raise
@@ -67,6 +77,11 @@ class SidecarServer:
             self.addresses.append(one.name.replace("http:", "https:", 1) if tls else one.name)
             if not one.local:
                 self._warn(self.addresses[-1])
+        if self._envoy is not None:
+            await self._envoy.start()
+            self.addresses.append(self._envoy.name)
+            if not self._envoy.local:
+                self._warn(self._envoy.name)
         if self._siblings is not None:
             private = Listening(self._siblings.address)
             self._listening.append(private)
@@ -99,12 +114,27 @@ class SidecarServer:
     async def stop(self) -> None:
         """Answers what is under way, within the deadline, and closes every connection."""
         self._refuse_new()
-        await self.api.connections.drain()
+        await asyncio.gather(self.api.connections.drain(), self.end_envoy())
         if self._http is not None:
             await self._http.shutdown(LAST_WORDS_S)
         self.api.connections.stop()
         if self._siblings is not None:
             await self._siblings.close()
+
+    def _envoy_service(self, settings: ServeSettings) -> EnvoyService:
+        try:
+            from crdtbucket.http.server.envoy_service import EnvoyService
+        except ImportError as error:
+            raise CrdtbucketError(
+                f"--grpc needs grpcio and protobuf ({error}): pip install 'crdtbucket[envoy]'"
+            ) from error
+        shared = self._siblings is not None
+        return EnvoyService(self.api.descriptors, self.api.tokens, settings, shared=shared)
+
+    async def end_envoy(self) -> None:
+        """Answers what is under way for Envoy, and gives its address up; once is enough."""
+        if self._envoy is not None:
+            await self._envoy.stop(self.api.settings.drain_deadline)
 
     def _connections(self, certificate: ServedCertificate | None) -> Callable[[], ClientConnection]:
         http, connections = self._http, self.api.connections
@@ -145,6 +175,7 @@ async def serve(
             await server.stop()
     finally:
         server.give_up_addresses()
+        await server.end_envoy()
         for number in ENDING:
             loop.remove_signal_handler(number)
 

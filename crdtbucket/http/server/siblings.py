@@ -54,6 +54,8 @@ class Siblings:
         try:
             session, body = self._session(owner), await request.read()
             kind = {"Content-Type": JSON}
+            if "Authorization" in request.headers:
+                kind["Authorization"] = request.headers["Authorization"]
             async with session.post(request.path, data=body, headers=kind) as answer:
                 headers = {"Content-Type": answer.headers["Content-Type"]}
                 return web.Response(status=answer.status, body=await answer.read(), headers=headers)
@@ -63,6 +65,17 @@ class Siblings:
         except (aiohttp.ClientError, OSError) as error:
             LOG.warning("worker %d does not answer: %r", owner, error)
             return None
+
+    async def forward_to_any(self, request: web.BaseRequest) -> web.Response | None:
+        """The first success of another worker with this request; None: none had one."""
+        for index in self._others:
+            try:
+                answer = await self.forward(index, request)
+            except Refusal:  # it does not answer in time
+                continue
+            if answer is not None and answer.status == 200:
+                return answer
+        return None
 
     async def ask(self, owner: int, path: str, document: dict[str, Any]) -> Any:
         """The JSON that another worker answers to a question of this one; None for a refusal, and
@@ -103,8 +116,18 @@ class Siblings:
         return session
 
 
+async def answer_of_owner(
+    siblings: Siblings | None, handle: str, request: web.BaseRequest
+) -> web.StreamResponse | None:
+    """The answer of the worker that gave a handle out, if that is another one."""
+    owner = None if siblings is None else siblings.owner(handle)
+    if siblings is None or owner is None:
+        return None
+    return await siblings.forward(owner, request)
+
+
 def _socket(folder: Path, index: int) -> Path:
     return folder / f"{index}.sock"
 
 
-__all__ = ["Siblings"]
+__all__ = ["Siblings", "answer_of_owner"]

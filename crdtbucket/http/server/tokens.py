@@ -9,7 +9,7 @@ from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.http.server.token_digest import TokenDigest
 
-ADMIN, CALLS = "/admin/", "/v1/"
+ADMIN, CALLS = "/admin/", ("/v1/", "/json")
 
 
 class Tokens:
@@ -24,9 +24,14 @@ class Tokens:
     def check(self, request: web.BaseRequest) -> None:
         """Raises `Refusal` for a request that lacks the token of its path."""
         if request.path.startswith(ADMIN):
-            self._require(request, "the admin token", self._admin_tokens())
-        elif self._call and request.path.startswith(CALLS) and not self._by_sibling(request):
-            self._require(request, "the token", self._call + self._admin)
+            self._require(_authorization(request), "the admin token", self._admin_tokens())
+        elif request.path.startswith(CALLS) and not self._by_sibling(request):
+            self.check_call(_authorization(request))
+
+    def check_call(self, authorization: str) -> None:
+        """Raises `Refusal` for a call whose `Authorization` shows no token, where one is needed."""
+        if self._call:
+            self._require(authorization, "the token", self._call + self._admin)
 
     @property
     def has_admin(self) -> bool:
@@ -50,10 +55,8 @@ class Tokens:
     def _by_sibling(self, request: web.BaseRequest) -> bool:
         return self._siblings is not None and self._siblings.asked_by_one(request)
 
-    def _require(
-        self, request: web.BaseRequest, named: str, accepted: tuple[TokenDigest, ...]
-    ) -> None:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    def _require(self, authorization: str, named: str, accepted: tuple[TokenDigest, ...]) -> None:
+        scheme, _, given = authorization.partition(" ")
         # Each in constant time, so that a token cannot be guessed a character at a time.
         matches = [token.matches(given.strip()) for token in accepted]
         if scheme.lower() != "bearer" or not any(matches):
@@ -62,6 +65,10 @@ class Tokens:
                 f"send {named}: Authorization: Bearer ...",
                 headers={"WWW-Authenticate": 'Bearer realm="crdtbucket"'},
             )
+
+
+def _authorization(request: web.BaseRequest) -> str:
+    return request.headers.get("Authorization", "")
 
 
 def _accepted(token: TokenDigest | None) -> tuple[TokenDigest, ...]:

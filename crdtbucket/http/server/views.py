@@ -19,6 +19,7 @@ from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.slots import SlotBucket
 
 TOP = 20
 DRAINING = "this node is about to end"
@@ -76,6 +77,7 @@ class Views:
                 {
                     "name": name,
                     "capacity": bucket.spec.capacity,
+                    "slots": bucket.spec.slots,
                     "refill_per_second": bucket.spec.rate_per_second,
                     "mode": bucket.mode.value,
                     **{
@@ -112,13 +114,15 @@ class Views:
     def peers_now(self) -> dict[str, Any]:
         """As JSON."""
         me = self._limiter.node
-        lags = self._limiter.stats().get("lag", {})
+        stats = self._limiter.stats()
+        lags, keys = stats.get("lag", {}), stats.get("keys", {})
         peers = [
             {
                 "name": one["node"],
                 "region": one["region"],
                 "state": one["state"],
                 "lag": lags.get(one["node"]),
+                "fingerprint": keys.get(one["node"]),
                 "config": None if one["hash"] is None else running(one),
                 "rollout": one["rollout"],
                 "unseen": one["unseen"],
@@ -126,7 +130,12 @@ class Views:
             for one in self._limiter.fleet()
             if one["node"] != me
         ]
-        return {"node": me, "region": self._limiter.region, "peers": peers}
+        return {
+            "node": me,
+            "region": self._limiter.region,
+            "identity": stats.get("identity"),
+            "peers": peers,
+        }
 
     async def health(self, _: web.BaseRequest) -> web.StreamResponse:
         """The event loop turns."""
@@ -147,7 +156,8 @@ class Views:
             return "this node has no answer from the mesh yet, and serves only a part of its share"
         for bucket in self._limiter.buckets.values():
             try:
-                bucket.peek("ready?")
+                # A bucket of slots has no tokens to peek at.
+                (bucket.held if isinstance(bucket, SlotBucket) else bucket.peek)("ready?")
             except CrdtbucketError as error:
                 return str(error)
             break

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.http.server.listening import UNIX, Listening
+from crdtbucket.http.server.listening import UNIX, CannotListen, Listening
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.serving import SidecarServer, serve
 from crdtbucket.http.server.siblings import Siblings
@@ -41,6 +41,8 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
 def run_workers(count: int, make: Callable[[], Limiter], settings: ServeSettings) -> int:
     """Serves with `count` workers until SIGTERM or SIGINT; returns the exit status. `make` is
     called in each worker, for a limiter with a shared table. Raises `CannotListen`."""
+    if settings.grpc is not None:
+        _check_shareable(settings.grpc)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crdtbucket-")))
         addresses = [
@@ -59,6 +61,16 @@ def _bound(address: str, count: int) -> list[Listening]:
     a Unix socket is one, from which all workers accept."""
     first = Listening(address, shared=True)
     return [first, *(first.again() for _ in range(count - 1))]
+
+
+def _check_shareable(address: str) -> None:
+    """Raises `CannotListen` where each worker cannot bind the address of gRPC for itself."""
+    if address.startswith(UNIX) or address.endswith(":0"):
+        raise CannotListen(
+            f"--grpc {address} with --workers: each worker listens for itself, so name a port, "
+            "such as 127.0.0.1:8081"
+        )
+    Listening(address).close()  # SO_REUSEPORT would let a second server have the port, too
 
 
 class Worker:

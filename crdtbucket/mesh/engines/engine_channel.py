@@ -60,6 +60,7 @@ class EngineChannel:
 
     lossy = True
     certified = False
+    certified_names = ()
     remote = ""
 
     def __init__(self, postman: Postman, peer_name: str, number: int, *, dialed: bool) -> None:

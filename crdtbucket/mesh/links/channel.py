@@ -43,6 +43,11 @@ class Channel(Protocol):
         """Whether the carrier itself has proved that the other end belongs to the mesh."""
         ...
 
+    @property
+    def certified_names(self) -> tuple[str, ...]:
+        """The names (DNS) in the certificate of the other end, if the carrier has checked one."""
+        ...
+
     async def send(self, data: bytes) -> None:
         """Sends a message; waits while the other end takes nothing. Raises `ChannelLost`."""
         ...

@@ -186,7 +186,9 @@ class Dialer:
     def _refused(self, target: DialTarget, error: HandshakeError) -> float:
         if error.from_peer and error.peer is not None:
             self._met(target, error.peer.name)
-        self._host.dial_failed("" if error.peer is None else error.peer.name, "", refused=False)
+        # Who has not the key of a name says nothing about the node of that name.
+        known = "" if error.peer is None or error.reason is Reason.KEY else error.peer.name
+        self._host.dial_failed(known, "", refused=False)
         target.name = error.peer.name if error.peer is not None else target.name
         who = f"{error.peer.name!r} at " if error.peer is not None else ""
         if error.from_peer and error.reason is Reason.CONFLICT:

@@ -1,7 +1,8 @@
 """The handshake as it runs over a channel, for either side.
 
 dialer -> hello, listener -> hello, dialer -> PROVE, listener -> ACCEPT or BYE. An end that finds
-a reason against the link, which its peer cannot find itself, states it in a sealed BYE.
+a reason against the link, which its peer cannot find itself, states it in a sealed BYE. Each of
+these three carries its sender's signature where both have a key of their own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from crdtbucket.mesh.links.hello import Role
 from crdtbucket.mesh.links.link import Link, describe_bye
 from crdtbucket.mesh.links.link_table import LinkTable
 from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
+from crdtbucket.mesh.links.peer_keys import PeerKeys
 from crdtbucket.mesh.links.session import QUIET, Handshake, HandshakeError, Kind, Reason, Session
 from crdtbucket.mesh.node_info import NodeInfo
 
@@ -30,6 +32,9 @@ _FROM_PEER = {
     Reason.DUPLICATE: "it is linked already",
     Reason.CONFLICT: "another process with this node's name is in the mesh",
     Reason.NAME: "this node writes where another name does",
+    Reason.RENEWED: "its secrets have changed meanwhile",
+    Reason.EJECTED: "an operator has ejected this node, or its key, from the mesh",
+    Reason.KEY: "it knows another key by this node's name, or none of this node's: see its log",
     Reason.BUSY: "it has as many peers as its mesh.max_peers allows, or its log says what is full",
 }
 
@@ -75,6 +80,7 @@ class MeshEndpoint(Protocol):
     max_peers: int
     counters: MeshCounters
     refusals: Refusals
+    peer_keys: PeerKeys
     instance: int
     """Random 64 bits of this process."""
 
@@ -98,7 +104,7 @@ class MeshEndpoint(Protocol):
     def admit(
         self,
         channel: Channel,
-        session: Session,
+        shake: Handshake,
         identity: PeerIdentity,
         *,
         dialed: bool,
@@ -108,7 +114,7 @@ class MeshEndpoint(Protocol):
         when there is to be none."""
         ...
 
-    def admit_observer(self, channel: Channel, session: Session, identity: PeerIdentity) -> Link:
+    def admit_observer(self, channel: Channel, shake: Handshake, identity: PeerIdentity) -> Link:
         """Makes the channel a link that sends and is in no table; raises as `admit`."""
         ...
 
@@ -133,18 +139,22 @@ async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
     serial = host.links.serial()
     await channel.send(shake.hello)
     kind, body = await _open(channel, shake.session)
-    if kind == Kind.BYE:
-        raise _refusal(body, peer)
-    if kind != Kind.PROVE:
+    if kind not in (Kind.PROVE, Kind.BYE):
         raise HandshakeError(Reason.MALFORMED, f"it sent kind {kind} as its proof", peer)
     try:
         _check_name(peer, channel)
+        if shake.peer_role is not Role.OBSERVER:
+            host.peer_keys.check(peer, shake.peer_key, channel)
+        if kind == Kind.BYE:
+            raise _refusal(shake, body, peer)
+        shake.check_proof(body, peer)
         identity = _identity(shake, reachable(peer, channel.remote), channel)
         if shake.peer_role is Role.OBSERVER:
-            return host.admit_observer(channel, shake.session, identity)
-        return host.admit(channel, shake.session, identity, dialed=False, serial=serial)
+            return host.admit_observer(channel, shake, identity)
+        return host.admit(channel, shake, identity, dialed=False, serial=serial)
     except HandshakeError as error:
-        await _tell(channel, shake.session, error.reason)
+        if not error.from_peer:
+            await _tell(channel, shake, error.reason)
         raise
 
 
@@ -166,16 +176,17 @@ async def handshake_as_dialer(channel: Channel, host: MeshEndpoint) -> Link:
     peer = reachable(shake.read_hello(await channel.receive()), channel.remote)
     try:
         _check_name(peer, channel)
+        host.peer_keys.check(peer, shake.peer_key, channel)
         linked = host.links.get(peer.name)
         if linked is not None and linked.instance == shake.peer_instance:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
         with host.pending_dials.begin(peer):
-            await _prove(channel, shake.session, peer)
+            await _prove(channel, shake, peer)
             identity = _identity(shake, peer, channel)
-            return host.admit(channel, shake.session, identity, dialed=True, serial=0)
+            return host.admit(channel, shake, identity, dialed=True, serial=0)
     except HandshakeError as error:
         if not error.from_peer:
-            await _tell(channel, shake.session, error.reason)
+            await _tell(channel, shake, error.reason)
         raise
 
 
@@ -188,10 +199,10 @@ async def handshake_as_observer(channel: Channel, shake: Handshake) -> NodeInfo:
     peer = shake.read_hello(await channel.receive())
     if shake.peer_role is None:
         # It would count this observer as a member, and divide its limits by one more.
-        await _tell(channel, shake.session, Reason.VERSION)
+        await _tell(channel, shake, Reason.VERSION)
         text = "it runs a version that knows no observers: upgrade it"
         raise HandshakeError(Reason.VERSION, text, peer)
-    await _prove(channel, shake.session, peer)
+    await _prove(channel, shake, peer)
     return peer
 
 
@@ -202,23 +213,28 @@ def _check_name(peer: NodeInfo, channel: Channel) -> None:
 
 
 def _identity(shake: Handshake, peer: NodeInfo, channel: Channel) -> PeerIdentity:
-    """Who is there, and by what that is known; a certificate says more than a shared secret."""
-    if channel.certified:
+    """Who is there, and by what that is known: what says most."""
+    if shake.signed:
+        proof = Proof.KEY
+    elif channel.certified:
         proof = Proof.CERTIFICATE
     else:
         proof = Proof.SECRET if shake.proves_secret else Proof.NOTHING
-    return PeerIdentity(peer, shake.peer_instance, proof)
+    key = shake.peer_key if shake.signed else None
+    return PeerIdentity(peer, shake.peer_instance, proof, key, shake.used)
 
 
-async def _prove(channel: Channel, session: Session, peer: NodeInfo) -> None:
-    """Proves to the dialled side that this one has the secret, and waits until it accepts."""
-    await channel.send(session.seal(Kind.PROVE))
-    kind, body = await _open(channel, session)
+async def _prove(channel: Channel, shake: Handshake, peer: NodeInfo) -> None:
+    """Proves to the dialled side that this one has the secret, and its key, and waits until that
+    side has proved itself."""
+    await channel.send(shake.session.seal(Kind.PROVE, shake.proof()))
+    kind, body = await _open(channel, shake.session)
     if kind == Kind.BYE:
-        raise _refusal(body, peer)
+        raise _refusal(shake, body, peer)
     if kind != Kind.ACCEPT:
         text = f"it sent kind {kind} as an answer to the proof"
         raise HandshakeError(Reason.MALFORMED, text, peer)
+    shake.check_proof(body, peer)
 
 
 def reachable(peer: NodeInfo, remote: str) -> NodeInfo:
@@ -239,18 +255,22 @@ async def _open(channel: Channel, session: Session) -> tuple[int, bytes]:
         ) from error
 
 
-async def _tell(channel: Channel, session: Session, reason: Reason) -> None:
+async def _tell(channel: Channel, shake: Handshake, reason: Reason) -> None:
     try:
-        await channel.send(session.seal(Kind.BYE, bytes((reason,))))
+        await channel.send(shake.session.seal(Kind.BYE, bytes((reason,)) + shake.proof()))
     except ChannelLost:
         return  # it hung up after its own BYE
 
 
-def _refusal(body: bytes, peer: NodeInfo) -> HandshakeError:
+def _refusal(shake: Handshake, body: bytes, peer: NodeInfo) -> HandshakeError:
+    """What the peer says against the link. That this node's name is used by another process, which
+    may stop this node, is to be signed."""
     try:
         reason = Reason(body[0])
     except (IndexError, ValueError):
         reason = Reason.INTERNAL  # of a later version
+    if reason is Reason.CONFLICT:
+        shake.check_proof(body[1:], peer)
     text = _FROM_PEER.get(reason, f"it refuses: {describe_bye(body)}")
     return HandshakeError(reason, text, peer, from_peer=True)
 

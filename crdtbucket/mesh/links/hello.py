@@ -2,8 +2,9 @@
 
 Layout, big endian: magic, lowest and highest protocol version (u8 each), nonce, instance, epoch
 and age (u64 each), fingerprint of the hash key, number of key ids (u8) and the ids, then name,
-region and address (u16 length and UTF-8 each), then the role (u8). Earlier versions end before
-the role; later ones append. What follows is ignored here, yet is authenticated with the rest.
+region and address (u16 length and UTF-8 each), then the role (u8), then 1 and the two public keys
+of a node that has a key of its own. Earlier versions end before the role or the keys; later ones
+append. What follows is ignored here, yet is authenticated with the rest.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import enum
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from crdtbucket.errors import WireError
+from crdtbucket.mesh.links.node_key import PUBLIC_BYTES
 from crdtbucket.mesh.node_info import NodeInfo
 
 MAGIC = b"CBKM"
@@ -25,6 +28,9 @@ MAX_TEXT_BYTES = 255
 
 _HEAD = struct.Struct(f">4sBB{NONCE_BYTES}sQQQ8sB")
 _LENGTH = struct.Struct(">H")
+_KEYS = struct.Struct(f">B{PUBLIC_BYTES}s{PUBLIC_BYTES}s")
+_ED25519 = 1
+"""The kind of keys that this version knows; numbers are never reused."""
 
 
 class Role(enum.IntEnum):
@@ -33,6 +39,15 @@ class Role(enum.IntEnum):
     MEMBER = 0
     OBSERVER = 1
     """It looks at counts and brings counts, takes nothing, and is no member."""
+
+
+class PublicKeys(NamedTuple):
+    """What a node with a key of its own shows, 32 bytes each."""
+
+    node: bytes
+    """By which it signs the handshake."""
+    link: bytes
+    """For this link alone."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,7 @@ class Hello:
     highest: int = VERSION
     role: Role | None = Role.MEMBER
     """None in the hello of a node that knows no roles, to which every caller is a member."""
+    keys: PublicKeys | None = None
 
     def encode(self) -> bytes:
         """The message's bytes. Raises `ValueError` for a text or a list that is too long."""
@@ -69,8 +85,10 @@ class Hello:
             len(self.key_ids),
         )
         texts = (info.name, info.region, info.address)
-        role = b"" if self.role is None else bytes((self.role,))
-        return b"".join((head, *self.key_ids, *map(_pack_text, texts), role))
+        end = b"" if self.role is None else bytes((self.role,))
+        if self.keys is not None:
+            end += _KEYS.pack(_ED25519, *self.keys)
+        return b"".join((head, *self.key_ids, *map(_pack_text, texts), end))
 
 
 def decode(data: bytes) -> Hello:
@@ -98,6 +116,7 @@ def decode(data: bytes) -> Hello:
         lowest,
         highest,
         _read_role(data, end),
+        _read_keys(data, end + 1),
     )
 
 
@@ -117,6 +136,15 @@ def _read_role(data: bytes, at: int) -> Role | None:
         raise WireError(f"hello with role {data[at]}, which is of a later version") from error
 
 
+def _read_keys(data: bytes, at: int) -> PublicKeys | None:
+    if at >= len(data) or data[at] != _ED25519:
+        return None  # it has none, or one of a kind that only later versions know
+    if at + _KEYS.size > len(data):
+        raise WireError("hello ends within its keys")
+    _, *keys = _KEYS.unpack_from(data, at)
+    return PublicKeys(*keys)
+
+
 def _read_text(data: bytes, at: int) -> tuple[str, int]:
     start = at + _LENGTH.size
     if start > len(data):
@@ -134,4 +162,4 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
     return text, end
 
 
-__all__ = ["MAX_HELLO", "NONCE_BYTES", "VERSION", "Hello", "Role", "decode"]
+__all__ = ["MAX_HELLO", "NONCE_BYTES", "VERSION", "Hello", "PublicKeys", "Role", "decode"]

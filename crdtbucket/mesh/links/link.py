@@ -51,16 +51,17 @@ class Link:
         self.ended_there = False
         """Whether the peer's side closed or reset the channel, before this side gave it up."""
 
-    def start(self, *, accept: bool) -> None:
-        """Begin to send; call it before the first `offer`. A listener's proof goes first."""
+    def start(self, *, accept: bytes | None) -> None:
+        """Begin to send; call it before the first `offer`. `accept`: a listener's proof, which goes
+        first."""
         self._sender = asyncio.create_task(self._send(accept), name=f"sender {self.peer.name}")
 
-    def offer(self, frame: bytes) -> None:
+    def offer(self, frame: bytes, kind: Kind = Kind.FRAME) -> None:
         """Queue a frame; the oldest ones give way when the peer does not keep up."""
         if self._closing:
             self._counters.frames_dropped += 1
             return
-        self._queue.append((Kind.FRAME, frame))
+        self._queue.append((kind, frame))
         self._queued_bytes += len(frame)
         while len(self._queue) > MAX_QUEUED_FRAMES or self._queued_bytes > MAX_QUEUED_BYTES:
             _, dropped = self._queue.popleft()
@@ -77,8 +78,13 @@ class Link:
         since = self._sending_since
         return 0.0 if since is None else self._loop.time() - since
 
-    async def run(self, on_frame: Callable[[Link, bytes], None]) -> None:
-        """Hand every frame to `on_frame` until the link ends; `ended_because` then says why.
+    async def run(
+        self,
+        on_frame: Callable[[Link, bytes], None],
+        on_orders: Callable[[Link, bytes], None] | None = None,
+    ) -> None:
+        """Hand every frame to `on_frame` until the link ends; `ended_because` then says why. Orders
+        that the peer passes on go to `on_orders`.
 
         Raises `WireError` when the stream itself can no longer be trusted.
         """
@@ -98,6 +104,8 @@ class Link:
             self._counters.bytes_in += len(data)
             if kind == Kind.FRAME:
                 on_frame(self, body)
+            elif kind == Kind.ORDERS and on_orders is not None:
+                on_orders(self, body)
             elif kind == Kind.BYE:
                 self._lost(by_peer=True)
                 self.ended_because = f"the peer says {describe_bye(body)}"
@@ -138,10 +146,10 @@ class Link:
         if not self._closing:
             self.ended_there = by_peer
 
-    async def _send(self, accept: bool) -> None:
+    async def _send(self, accept: bytes | None) -> None:
         try:
-            if accept:
-                await self._send_one(Kind.ACCEPT, b"")
+            if accept is not None:
+                await self._send_one(Kind.ACCEPT, accept)
             kind = Kind.ACCEPT
             while kind is not Kind.BYE:
                 while not self._queue:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from crdtbucket.mesh.links.node_key import fingerprint_of
 from crdtbucket.mesh.node_info import NodeInfo
 
 
@@ -12,6 +13,7 @@ class Proof(enum.Enum):
     """What stands for the name that a peer gave."""
 
     SECRET = "the shared secret"
+    KEY = "a key of its own"
     CERTIFICATE = "a certificate"
     NOTHING = "nothing: this machine alone can reach it"
 
@@ -24,6 +26,16 @@ class PeerIdentity:
     instance: int
     """Random 64 bits of the process; 0 of an observer, whose processes nobody tells apart."""
     proof: Proof
+    key: bytes | None = None
+    """The public half of the key by which it has signed the handshake; None: it did not."""
+
+    used: bytes = b""
+    """Names the secret that both had, as a `Keyring` knows it."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of that key."""
+        return None if self.key is None else fingerprint_of(self.key)
 
 
 __all__ = ["PeerIdentity", "Proof"]

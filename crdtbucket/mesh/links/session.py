@@ -6,6 +6,10 @@ dialer, `ACCEPT` or `BYE` from the listener) is its proof. A seal covers a count
 so a frame that was changed, cut, repeated, left out or moved to another link fails. Where the
 carrier may lose messages the counter is sent as well, and only what rises is opened: frames may be
 left out there. Contents are authenticated, not hidden: that is what TLS is for.
+
+Where both nodes have a key of their own, the seals come from two keys for this link alone as well,
+and each side signs what came of it all. So a member that passes the messages of two others on can
+neither make a seal of theirs nor use a signature for a link of its own.
 """
 
 from __future__ import annotations
@@ -15,20 +19,20 @@ import hashlib
 import hmac
 import struct
 
-from crdtbucket.base.hashing import NO_SECRET, shared_key
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links import hello as hello_message
-from crdtbucket.mesh.links.hello import KEY_ID_BYTES, VERSION, Hello, Role
-from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.links.hello import VERSION, Hello, PublicKeys, Role
+from crdtbucket.mesh.links.keyring import Keyring, keyed_digest, name_of
+from crdtbucket.mesh.links.node_key import SIGNATURE_BYTES, LinkKey, NodeKey, is_signed
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
 
 MAC_BYTES = 16
+SIGNED = b"crdtbucket mesh identity 1 "
+"""Begins what a node signs, so that its signature is of no use for anything else."""
 MAX_SEALED = MAC_BYTES + 1 + MAX_FRAME
 
 _COUNTER = struct.Struct(">Q")
-# Without any secret (loopback, or TLS that already proved both sides) the handshake still runs,
-# with a key that everyone knows: it then finds mistakes, not attackers.
 
 
 class Kind(enum.IntEnum):
@@ -38,6 +42,7 @@ class Kind(enum.IntEnum):
     PROVE = 1
     ACCEPT = 2
     BYE = 3
+    ORDERS = 4
 
 
 class Reason(enum.IntEnum):
@@ -56,10 +61,13 @@ class Reason(enum.IntEnum):
     INTERNAL = 10
     HANDOVER = 11
     NAME = 12
+    KEY = 13
+    EJECTED = 14
+    RENEWED = 15
 
 
 # Reasons that are a normal part of two nodes finding each other.
-QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING, Reason.HANDOVER})
+QUIET = frozenset({Reason.SELF, Reason.DUPLICATE, Reason.LEAVING, Reason.HANDOVER, Reason.RENEWED})
 
 
 class HandshakeError(MeshError):
@@ -77,51 +85,6 @@ class HandshakeError(MeshError):
         self.from_peer = from_peer
 
 
-def hash_key(config: MeshConfig) -> bytes:
-    """The mesh's 16-byte key for hashing bucket keys; nodes with another one cannot take part.
-
-    See `hashing.shared_key`, which knows of a Redis too.
-    """
-    key = shared_key(config, None)
-    assert key is not None, "a mesh shares its limits"
-    return key
-
-
-class Keyring:
-    """The secrets that a node accepts, the used one first, and its hash key."""
-
-    def __init__(self, config: MeshConfig, key: bytes | None = None) -> None:
-        """`key`: of the hash of bucket keys; that of `hash_key` when it is not given."""
-        secrets = config.secrets or (NO_SECRET,)
-        self.proves = bool(config.secrets)
-        """Whether who shares one of these keys knows a secret."""
-        if len(secrets) > hello_message.MAX_KEY_IDS:
-            raise MeshError(
-                f"mesh.secret lists {len(secrets)} secrets and at most "
-                f"{hello_message.MAX_KEY_IDS} can be accepted: drop those no node uses"
-            )
-        self._keys = tuple(_digest(b"", secret, b"cb-mesh-auth", 32) for secret in secrets)
-        self._hash_key = hash_key(config) if key is None else key
-
-    def ids(self, nonce: bytes) -> tuple[bytes, ...]:
-        """One id a secret, for this nonce only: it tells holders of the secret, and them alone."""
-        return tuple(_digest(key, nonce, b"cb-mesh-keyid", KEY_ID_BYTES) for key in self._keys)
-
-    def fingerprint(self, nonce: bytes) -> bytes:
-        """Eight bytes by which a peer can tell that it has the same hash key."""
-        return _digest(self._hash_key, nonce, b"cb-mesh-hashid", 8)
-
-    def common(self, theirs: Hello, *, dialer: bool) -> bytes | None:
-        """The key to use with a peer: the first of the dialer's list that the listener accepts.
-
-        `dialer` says whether this node is the dialer; None when no secret is shared.
-        """
-        known = list(zip(self.ids(theirs.nonce), self._keys, strict=True))
-        shared = {id_: key for id_, key in known if _any_equal(id_, theirs.key_ids)}
-        order = shared if dialer else [id_ for id_ in theirs.key_ids if id_ in shared]
-        return next((shared[id_] for id_ in order), None)
-
-
 class Handshake:
     """One side of a handshake: send `hello`, give the peer's to `read_hello`, use `session`."""
 
@@ -135,16 +98,30 @@ class Handshake:
         dialer: bool,
         role: Role = Role.MEMBER,
         lossy: bool = False,
+        node_key: NodeKey | None = None,
+        cluster: str = "",
     ) -> None:
         """`nonce` is 32 fresh random bytes, `instance` 64 random bits of this process. `lossy`:
-        the carrier may lose messages."""
+        the carrier may lose messages. `node_key`: by which this node is known, in the mesh that
+        `cluster` names."""
         self._keys = keys
         self._dialer = dialer
         self._lossy = lossy
-        self._own = Hello(me, instance, nonce, keys.fingerprint(nonce), keys.ids(nonce), role=role)
+        self._node_key = node_key
+        self._cluster = cluster.encode()
+        self._link_key = None if node_key is None else LinkKey()
+        shown = None
+        if node_key is not None and self._link_key is not None:
+            shown = PublicKeys(node_key.public, self._link_key.public)
+        ids = keys.ids(nonce)
+        self._own = Hello(me, instance, nonce, keys.fingerprint(nonce), ids, role=role, keys=shown)
         self.hello = self._own.encode()
         self.peer_instance = 0
         self.peer_role: Role | None = None
+        self.used = b""
+        """Names the secret that both sides have, after `read_hello`."""
+        self.peer_key: bytes | None = None
+        """The key that the peer says is its own (public half); `check_proof` finds out."""
         self._session: Session | None = None
 
     @property
@@ -195,8 +172,46 @@ class Handshake:
                 peer,
             )
         hellos = (self.hello, data) if self._dialer else (data, self.hello)
-        self._session = Session(key, *hellos, dialer=self._dialer, lossy=self._lossy)
+        self.used = name_of(key)
+        shared = self._agree(theirs)
+        self._session = Session(key, *hellos, dialer=self._dialer, lossy=self._lossy, shared=shared)
         return peer
+
+    @property
+    def signed(self) -> bool:
+        """Whether both sides have a key of their own, and so sign this handshake."""
+        return self._node_key is not None and self.peer_key is not None
+
+    def proof(self) -> bytes:
+        """What goes with this side's first frame: the signature, where both sides have a key."""
+        if self._node_key is None or self.peer_key is None:
+            return b""
+        return self._node_key.sign(self.session.to_sign(self._cluster, dialer=self._dialer))
+
+    def check_proof(self, proof: bytes, peer: NodeInfo) -> None:
+        """Raises `HandshakeError` when the peer has not signed this handshake with its key. Where
+        one side has no key there is nothing to check."""
+        if self._node_key is None or self.peer_key is None:
+            return
+        text = self.session.to_sign(self._cluster, dialer=not self._dialer)
+        if not is_signed(text, proof[:SIGNATURE_BYTES], self.peer_key):
+            raise HandshakeError(
+                Reason.KEY,
+                "it has not signed this handshake with the key that it shows: somebody uses the "
+                "key of another node, or its mesh.mesh_name is another one",
+                peer,
+            )
+
+    def _agree(self, theirs: Hello) -> bytes:
+        if theirs.keys is None:
+            return b""
+        self.peer_key = theirs.keys.node
+        if self._link_key is None:
+            return b""
+        try:
+            return self._link_key.agree(theirs.keys.link)
+        except WireError as error:
+            raise HandshakeError(Reason.MALFORMED, str(error), theirs.info) from error
 
 
 class Session:
@@ -210,15 +225,24 @@ class Session:
         *,
         dialer: bool,
         lossy: bool = False,
+        shared: bytes = b"",
     ) -> None:
-        transcript = _COUNTER.pack(len(dialer_hello)) + dialer_hello + listener_hello
-        root = _digest(key, transcript, b"cb-mesh-session", 32)
-        outward = _digest(root, b"", b"cb-mesh-dialer", 32)
-        inward = _digest(root, b"", b"cb-mesh-listener", 32)
+        """`shared`: what the keys for this link have in common, where both sides have one."""
+        transcript = _COUNTER.pack(len(dialer_hello)) + dialer_hello + listener_hello + shared
+        root = keyed_digest(key, transcript, b"cb-mesh-session", 32)
+        self._root = root
+        outward = keyed_digest(root, b"", b"cb-mesh-dialer", 32)
+        inward = keyed_digest(root, b"", b"cb-mesh-listener", 32)
         self._seal_key, self._open_key = (outward, inward) if dialer else (inward, outward)
         self._lossy = lossy
         self._sealed = 0
         self._opened = 0
+
+    def to_sign(self, cluster: bytes, *, dialer: bool) -> bytes:
+        """What the dialer, or the listener, signs. It stands for both hellos (and so for nonces,
+        names and keys), for the secret, and for what this link alone shares."""
+        side = (b"dialer " if dialer else b"listener ") + cluster
+        return SIGNED + keyed_digest(self._root, side, b"cb-mesh-signed", 64)
 
     def seal(self, kind: Kind, body: bytes = b"") -> bytes:
         """The next frame to send; frames must be sent in the order of sealing, none left out."""
@@ -256,26 +280,13 @@ def _mac(key: bytes, counter: int, content: bytes) -> bytes:
     return state.digest()
 
 
-def _digest(key: bytes, data: bytes, person: bytes, size: int) -> bytes:
-    return hashlib.blake2b(data, key=key, person=person, digest_size=size).digest()
-
-
-def _any_equal(one: bytes, several: tuple[bytes, ...]) -> bool:
-    found = False
-    for other in several:  # all of them: the time taken must not tell which one it was
-        found |= hmac.compare_digest(one, other)
-    return found
-
-
 __all__ = [
     "MAX_FRAME",
     "MAX_SEALED",
     "QUIET",
     "Handshake",
     "HandshakeError",
-    "Keyring",
     "Kind",
     "Reason",
     "Session",
-    "hash_key",
 ]

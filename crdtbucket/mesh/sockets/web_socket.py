@@ -47,6 +47,12 @@ class WebSocketChannel:
         self.certified = certified
         self._ws = ws
 
+    @property
+    def certified_names(self) -> tuple[str, ...]:
+        """The names (DNS) in the certificate that TLS has checked."""
+        shown = (self._ws.get_extra_info("peercert") if self.certified else None) or {}
+        return tuple(name for kind, name in shown.get("subjectAltName", ()) if kind == "DNS")
+
     async def send(self, data: bytes) -> None:
         """Sends one binary message."""
         try:

@@ -20,10 +20,14 @@ from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.links.handshake import PendingDials
 from crdtbucket.mesh.links.hello import NONCE_BYTES
+from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
+from crdtbucket.mesh.links.node_key import NodeKey
+from crdtbucket.mesh.links.order_spread import OrderSpread
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
-from crdtbucket.mesh.links.session import Handshake, HandshakeError, Keyring, Reason, Session
+from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
+from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
@@ -58,20 +62,27 @@ class MeshNetwork:
         carrier: TransportFactory | None = None,
         rng: random.Random | None = None,
         hash_key: bytes | None = None,
+        peer_keys: PeerKeys | None = None,
         on_conflict: ConflictHandler | None = None,
     ) -> None:
         """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
-        the key of the hash of bucket keys that `config` alone stands for. Raises `MeshError`."""
+        the key of the hash of bucket keys that `config` alone stands for. `peer_keys`: which key
+        belongs to which name; None: nothing is known of keys. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links: LinkTable[Link] = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
         self.max_peers = config.max_peers
         self.refusals = Refusals(self.counters)
+        self.peer_keys = PeerKeys(node.info.name) if peer_keys is None else peer_keys
         self.address = ""
         """The address that others dial, once started; ":port" when only they can see the host."""
+        self._tasks = BackgroundTasks()
+        self.orders = OrderSpread(self.peer_keys.ejections, self.links, self._tasks)
+        """Orders of operators, for all nodes of the mesh."""
         self._node = node
         self._config = config
         self._clock = clock_ns
+        self._hash_key = hash_key
         self._keys = Keyring(config, hash_key)
         self.instance = int.from_bytes(os.urandom(8), "big")
         self._rng = rng or random.Random()
@@ -79,7 +90,6 @@ class MeshNetwork:
         self._name_is_used = False
         self._carrier = carrier_of(config) if carrier is None else carrier
         self._observers: set[Link] = set()
-        self._tasks = BackgroundTasks()
         self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)
         self._running = False
 
@@ -89,11 +99,13 @@ class MeshNetwork:
         """Begin to take calls, and to dial peers. Raises `MeshError` when it cannot."""
         if self._running or self.address:
             raise MeshError("this mesh was started before: make a new one")
+        self._loop = asyncio.get_running_loop()
         self._transport = self._carrier(self, self._config, self._rng)
         await self._transport.start()  # the last step that can fail
         self.address = self._transport.address
         self._running = True
         self._driver.start()
+        self.orders.start()
         self._tasks.spawn(self._watch())
         LOG.info("node %s can be found at %s", self._node.info.name, self.address)
 
@@ -119,6 +131,24 @@ class MeshNetwork:
             how = "goes on in another process" if handed_over else "has left"
             LOG.info("node %s %s", self._node.info.name, how)
 
+    def renew(self, config: MeshConfig) -> None:
+        """Secrets and keys are those of `config` from now on; from any thread. Links that were made
+        with others end, and are made again. Raises `MeshError` for a key that cannot be used."""
+        own = changed_key(config, self.name, self.peer_keys.own)
+        keys = Keyring(config, self._hash_key)
+        if self._running:
+            self._loop.call_soon_threadsafe(self._renew, config, keys, own)
+        else:
+            self._renew(config, keys, own)
+
+    def _renew(self, config: MeshConfig, keys: Keyring, own: NodeKey | None) -> None:
+        self._keys = keys
+        self.peer_keys.change(config, own)
+        for link in [*self.links.all(), *self._observers]:
+            if not (keys.accepts(link.identity.used) and self.peer_keys.holds(link.identity)):
+                text = "the secret or the key that it was made with holds no more"
+                self._tasks.spawn(link.close(Reason.RENEWED, text))
+
     # -- for the transport
 
     @property
@@ -135,6 +165,8 @@ class MeshNetwork:
             nonce=os.urandom(NONCE_BYTES),
             dialer=dialer,
             lossy=lossy,
+            node_key=self.peer_keys.own,
+            cluster=self._config.mesh_name,
         )
 
     def conflict_reported(self, error: HandshakeError) -> None:
@@ -152,7 +184,7 @@ class MeshNetwork:
     def admit(
         self,
         channel: Channel,
-        session: Session,
+        shake: Handshake,
         identity: PeerIdentity,
         *,
         dialed: bool,
@@ -163,6 +195,8 @@ class MeshNetwork:
         # A peer that took our proof may have linked us already, and is to hear the goodbye.
         if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
+        if not self._keys.accepts(identity.used):
+            raise HandshakeError(Reason.RENEWED, "secrets have changed meanwhile", peer)
         old = self.links.get(peer.name)
         verdict = self.links.judge(peer, identity.instance, dialed=dialed, serial=serial)
         if verdict is LinkVerdict.DUPLICATE:
@@ -175,15 +209,17 @@ class MeshNetwork:
         self._introduce(peer)
         if old is not None:
             self._tasks.spawn(old.close(Reason.DUPLICATE, "another connection took its place"))
-        link = Link(channel, session, identity, dialed=dialed, counters=self.counters)
+        self.peer_keys.met(identity)
+        link = Link(channel, shake.session, identity, dialed=dialed, counters=self.counters)
         self.links.put(link)
-        link.start(accept=not dialed)
+        link.start(accept=None if dialed else shake.proof())
         self.counters.connections += 1
+        self.orders.greet(link)
         LOG.info("linked with %s (region %r) at %s", peer.name, peer.region, peer.address or "?")
         self._driver.schedule()
         return link
 
-    def admit_observer(self, channel: Channel, session: Session, identity: PeerIdentity) -> Link:
+    def admit_observer(self, channel: Channel, shake: Handshake, identity: PeerIdentity) -> Link:
         """Make an authenticated channel a link to an observer; raises `HandshakeError`."""
         peer = identity.info
         if not self._running:
@@ -191,9 +227,9 @@ class MeshNetwork:
         if len(self._observers) >= MAX_OBSERVERS:
             text = f"there are {MAX_OBSERVERS} observers already"
             raise HandshakeError(Reason.BUSY, text, peer)
-        link = Link(channel, session, identity, dialed=False, counters=self.counters)
+        link = Link(channel, shake.session, identity, dialed=False, counters=self.counters)
         self._observers.add(link)
-        link.start(accept=True)
+        link.start(accept=shake.proof())
         LOG.info("%s observes this node", peer.name)
         return link
 
@@ -228,7 +264,10 @@ class MeshNetwork:
         """Run a link until it ends; whatever a peer does, nothing is raised."""
         name = link.peer.name
         try:
-            await link.run(self._observed if link in self._observers else self._heard)
+            if link in self._observers:
+                await link.run(self._observed)
+            else:
+                await link.run(self._heard, self._ordered)
         except WireError as error:
             self.refusals.add("seal", f"closing the link with {name}: {error}")
             link.abort(str(error))
@@ -255,13 +294,22 @@ class MeshNetwork:
         try:
             answers = self._node.receive(name, frame, self._clock())
         except WireError as error:
-            link.bad_frames += 1
-            self.refusals.add("frame", f"refused a frame of {name}: {error}")
-            if link.bad_frames >= BAD_FRAMES:
-                self._tasks.spawn(link.close(Reason.BAD_FRAMES, f"{BAD_FRAMES} bad frames"))
+            self._bad_frame(link, error)
             return
         self._dispatch(answers)
         self._driver.schedule()
+
+    def _bad_frame(self, link: Link, error: WireError) -> None:
+        link.bad_frames += 1
+        self.refusals.add("frame", f"refused a frame of {link.peer.name}: {error}")
+        if link.bad_frames >= BAD_FRAMES:
+            self._tasks.spawn(link.close(Reason.BAD_FRAMES, f"{BAD_FRAMES} bad frames"))
+
+    def _ordered(self, link: Link, data: bytes) -> None:
+        try:
+            self.orders.heard(data)
+        except WireError as error:
+            self._bad_frame(link, error)
 
     def _observed(self, link: Link, frame: bytes) -> None:
         try:
@@ -290,6 +338,7 @@ class MeshNetwork:
             for link in self._observers:
                 if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
                     link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
+            self.orders.look()
             if self._running:
                 self._transport.aim([one for one in self._node.known_addresses() if one])
             await asyncio.sleep(WATCH_S)

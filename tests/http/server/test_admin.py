@@ -10,6 +10,8 @@ import pytest
 
 from crdtbucket import Limiter, MeshConfig
 from crdtbucket.http.server import replies
+from crdtbucket.mesh.links.ejections import EjectOrder
+from crdtbucket.mesh.links.node_key import NodeKey
 from tests.http.serving import API, HEADERS, TOKEN, serving
 from tests.mesh.network import eventually
 from tests.strong.redis_server import Server, free_port
@@ -217,3 +219,45 @@ async def test_a_roll_out_is_moved_and_each_command_is_audited(
             "rollout from 127.0.0.1: rollback of version 2, which is rolled back at stage 2 of 2",
             f"rollout from 127.0.0.1: advance refused: {problem['detail']}",
         ]
+
+
+async def test_an_operator_ejects_a_node(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    operator, stranger = NodeKey.make(), NodeKey.make()
+    mesh = MeshConfig(
+        listen="127.0.0.1:0", secret="a secret of these tests", state_dir=tmp_path,
+        operator_keys=[operator.fingerprint],
+    )  # fmt: skip
+
+    def order(key: NodeKey, counter: int, *, ejected: bool = True) -> str:
+        return EjectOrder.sign(key, "mesh", "us-1", counter, ejected=ejected).as_text()
+
+    async with serving(Limiter([API], node="eu-1", mesh=mesh), admin_token=TOKEN) as client:
+
+        async def give(text: str) -> tuple[int, dict[str, Any]]:
+            options = {"headers": HEADERS, "json": {"order": text}}
+            status, answer, _ = await client.ask("POST", "/admin/order", **options)
+            return status, answer
+
+        assert await give(order(operator, 2)) == (200, {"new": True})
+        assert await give(order(operator, 2)) == (200, {"new": False})
+        assert (await client.get("/v1/peers"))["identity"]["ejected"] == ["us-1"]
+        for text, told in (
+            (order(operator, 1, ejected=False), "a later order holds"),
+            (order(stranger, 3), "list it in mesh.operator_keys"),
+            ("bm9uZQ==", "this is no order"),
+        ):
+            status, problem = await give(text)
+            assert (status, told in problem["detail"]) == (409, True), problem
+        assert (await client.refused("/admin/order", order="x"))[0] == 401
+        said = [one.getMessage() for one in caplog.records if one.name == "crdtbucket.audit"]
+        assert said[:2] == [
+            "order from 127.0.0.1: taken",
+            "order from 127.0.0.1: it held already",
+        ]
+    async with serving(Limiter([API], node="eu-1", mesh=mesh), admin_token=TOKEN) as client:
+        assert (await client.get("/v1/peers"))["identity"]["ejected"] == ["us-1"]
+    async with serving(admin_token=TOKEN) as client:
+        status, problem, _ = await client.ask(
+            "POST", "/admin/order", headers=HEADERS, json={"order": order(operator, 4)}
+        )
+        assert (status, "has no mesh" in problem["detail"]) == (409, True)

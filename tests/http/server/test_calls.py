@@ -304,3 +304,15 @@ async def test_an_answer_lists_twenty_faults_at_most() -> None:
             _, problem = await client.refused("/v1/take-many", takes=[one] * 100)
             assert len(problem["errors"]) == 20
             assert problem["detail"].endswith("and 95 more")
+
+
+async def test_a_floor_leaves_the_rest_to_others() -> None:
+    async with serving() as client:
+        await client.post("/v1/take", bucket="small", key="a", cost=5, floor="batch")
+        status, _ = await client.refused("/v1/take", bucket="small", key="a", floor=0.5)
+        assert status == 429
+        await client.post("/v1/take", bucket="small", key="a", cost=5, floor=0)
+        for floor in (1, -0.1, "urgent"):
+            status, answer = await client.refused("/v1/take", bucket="small", key="b", floor=floor)
+            assert status == 400
+            assert answer["errors"][0]["field"].startswith("floor")

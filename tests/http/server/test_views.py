@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from crdtbucket import Limiter, MeshConfig
+from crdtbucket import BucketSpec, Limiter, MeshConfig
 from tests.http.serving import API, SMALL, Asker, serving
 from tests.strong.redis_server import free_port
 
@@ -98,6 +98,13 @@ async def test_alone_past_its_deadline_a_node_is_ready() -> None:
 
 async def test_a_node_that_may_not_serve_is_not_ready() -> None:
     async with serving() as client:
+        assert await status_of(client, "/readyz") == 200
+        await client.limiter.aclose()
+        assert await status_of(client, "/readyz") == 503
+
+
+async def test_a_node_whose_first_bucket_has_slots_is_ready_until_it_is_closed() -> None:
+    async with serving(Limiter([BucketSpec.concurrency("jobs", 4), API])) as client:
         assert await status_of(client, "/readyz") == 200
         await client.limiter.aclose()
         assert await status_of(client, "/readyz") == 503

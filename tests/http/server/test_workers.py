@@ -6,11 +6,14 @@ import asyncio
 import os
 import re
 import signal
+from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from crdtbucket.http.server.connections import Connections
 from crdtbucket.http.server.listening import Listening
@@ -192,13 +195,49 @@ def test_whose_a_handle_is(tmp_path: Path) -> None:
     assert [siblings.owner(one) for one in ("w1_x", "w3_x", "w10_x", "x", "w_0")] == [None] * 5
 
 
+async def test_a_request_goes_to_the_worker_that_can_do_it(tmp_path: Path) -> None:
+    """With the token of the client; none of the others does it."""
+
+    class Request:
+        path = "/admin/order"
+        headers = {"Authorization": "Bearer token"}
+
+        async def read(self) -> bytes:
+            return b"{}"
+
+    def worker(status: int) -> Any:
+        async def handle(request: web.BaseRequest) -> web.Response:
+            assert (request.path, await request.read()) == ("/admin/order", b"{}")
+            shown = request.headers.get("Authorization") == "Bearer token"
+            return web.json_response({"by": status}, status=status if shown else 401)
+
+        return web.Server(handle)
+
+    siblings = Siblings(tmp_path, 1, 4)  # the last one does not run
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(siblings.close)
+        for index, status in ((0, 409), (2, 200)):
+            runner = web.ServerRunner(worker(status))
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.UnixSite(runner, str(tmp_path / f"{index}.sock")).start()
+        request: Any = Request()
+        answer = await siblings.forward_to_any(request)
+        assert answer is not None
+        assert (answer.status, answer.body) == (200, b'{"by": 200}')
+        alone = Siblings(tmp_path, 2, 4)
+        stack.push_async_callback(alone.close)
+        assert await alone.forward_to_any(request) is None
+
+
 def test_counts_of_workers_are_added_up() -> None:
     class Nothing:
         takes: tuple[str, ...] = ()
         reservations: tuple[str, ...] = ()
+        counts = Counter({("api", "OVER_LIMIT"): 2})
 
     calls: Any = Nothing()
-    one, other = (ServerMetrics(Connections(ServeSettings()), calls) for _ in range(2))
+    one, other = (ServerMetrics(Connections(ServeSettings()), calls, calls) for _ in range(2))
     one.answered("/a", 200, 1_000_000)
     other.answered("/a", 200, 3_000_000)
     other.answered("/b", 429, 1_000_000)
@@ -212,3 +251,4 @@ def test_counts_of_workers_are_added_up() -> None:
     assert found["crdtbucket_http_requests_total", "/b", "429"] == 1
     assert found["crdtbucket_http_request_seconds_sum", "/a"] == pytest.approx(0.004)
     assert found["crdtbucket_http_refused_total", "full"] == 0
+    assert found["crdtbucket_envoy_descriptors_total", "api", "OVER_LIMIT"] == 4

@@ -12,7 +12,8 @@ from crdtbucket.mesh.engines.engine_transport import EngineTransport
 from crdtbucket.mesh.links.channel import ChannelLost
 from crdtbucket.mesh.links.handshake import handshake_as_observer
 from crdtbucket.mesh.links.hello import NONCE_BYTES, Role
-from crdtbucket.mesh.links.session import Handshake, Keyring
+from crdtbucket.mesh.links.keyring import Keyring
+from crdtbucket.mesh.links.session import Handshake
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links import hello as hello_message
 from crdtbucket.mesh.links.hello import VERSION, Role
+from crdtbucket.mesh.links.keyring import Keyring, hash_key
 from crdtbucket.mesh.links.session import (
     MAX_FRAME,
     Handshake,
     HandshakeError,
-    Keyring,
     Kind,
     Reason,
     Session,
-    hash_key,
 )
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo

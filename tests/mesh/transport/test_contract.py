@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 
+import msgpack
 import pytest
 
 from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh.engines.engine_transport import EngineTransport
+from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
+from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.peer_identity import Proof
-from crdtbucket.mesh.links.session import MAX_FRAME
+from crdtbucket.mesh.links.peer_keys import PeerKeys
+from crdtbucket.mesh.links.session import MAX_FRAME, Kind
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.engines.memory_engine import Broker, MemoryEngine
 from tests.mesh.engines.nats_server import NatsServer
+from tests.mesh.keys import KeptKeys
 from tests.mesh.network import RecordingNode, eventually, running
 from tests.strong.redis_server import Server
 
@@ -34,28 +40,33 @@ class Net:
         self._mesh = f"test-{next(NUMBERS)}"
         self._addresses: list[str] = []
 
-    def make(
-        self,
-        node: RecordingNode,
-        *,
-        on_conflict: Callable[[NodeConflict], None] | None = None,
-        **settings: object,
-    ) -> MeshNetwork:
-        """A network of this node that is not started; it finds the nodes that were."""
+    def config(self, **settings: object) -> MeshConfig:
+        """Of a node that finds those which were started."""
         settings.setdefault("secret", SECRET)
         if self.kind == "sockets":
             settings |= {"listen": "127.0.0.1:0", "peers": self._addresses}
         elif self.kind != "memory":
             settings |= {"transport": self.kind, "servers": self._servers}
             settings |= {"mesh_name": self._mesh}
-        config = MeshConfig(**settings)  # type: ignore[arg-type]
+        return MeshConfig(**settings)  # type: ignore[arg-type]
+
+    def make(
+        self,
+        node: RecordingNode,
+        *,
+        on_conflict: Callable[[NodeConflict], None] | None = None,
+        keys: PeerKeys | None = None,
+        **settings: object,
+    ) -> MeshNetwork:
+        """A network of this node that is not started; it finds the nodes that were."""
+        config = self.config(**settings)
         carrier = None
         if self.kind == "memory":
 
             def carrier(host, config, rng):  # type: ignore[no-untyped-def]
                 return EngineTransport(host, config, rng, MemoryEngine(self.broker, host.name))
 
-        return MeshNetwork(node, config, carrier=carrier, on_conflict=on_conflict)
+        return MeshNetwork(node, config, carrier=carrier, on_conflict=on_conflict, peer_keys=keys)
 
     async def start(
         self, stack: AsyncExitStack, *nodes: RecordingNode, **settings: object
@@ -218,6 +229,172 @@ async def test_two_processes_with_one_name_are_both_told(net: Net) -> None:
         await eventually(lambda: told[1] and told[2])
         assert not one.linked
         assert not two.linked
+
+
+async def test_a_stranger_with_the_secret_gets_no_link_under_a_pinned_name(net: Net) -> None:
+    a, owner = RecordingNode("a"), RecordingNode("b")
+    key, kept = NodeKey.make(), KeptKeys()
+    told: list[NodeConflict] = []
+    keys_a = PeerKeys("a", "pinned", NodeKey.make(), store=kept)
+    async with AsyncExitStack() as stack:
+        await net.start(stack, a, keys=keys_a)
+        keys_b = PeerKeys("b", "pinned", key, store=KeptKeys())
+        (mesh_b,) = await net.start(stack, owner, keys=keys_b, on_conflict=told.append)
+        await linked(a, owner)
+        link = mesh_b.links.get("a")
+        assert link is not None
+        assert link.identity.proof is Proof.KEY
+        assert link.identity.key == keys_a.own.public  # type: ignore[union-attr]
+        assert key.fingerprint.encode() in (kept.pins or b"")
+        strangers = RecordingNode("b", epoch=66), RecordingNode("b", epoch=67)
+        for stranger, theirs in zip(strangers, (NodeKey.make(), None), strict=True):
+            keys = PeerKeys("b") if theirs is None else PeerKeys("b", "pinned", theirs)
+            met = mesh_b.counters.refused.get("key", 0)
+            async with AsyncExitStack() as visit:
+                (mesh,) = await net.start(visit, stranger, keys=keys, on_conflict=told.append)
+                await eventually(lambda mesh=mesh: mesh.counters.refused.get("key"))
+                # It has met the owner, too.
+                await eventually(lambda met=met: mesh_b.counters.refused.get("key", 0) > met)
+            assert not stranger.events
+        assert not told  # who has the key of a name is stopped by nobody who lacks it
+        await linked(a, owner)
+        assert a.linked["b"].epoch == 1
+        if net.kind == "sockets":  # on an engine without rights who reads as b can end its channels
+            assert mesh_b.links.get("a") is link
+
+
+async def test_a_name_is_used_twice_where_two_processes_have_one_key(net: Net) -> None:
+    one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
+    key, told = NodeKey.make(), {1: [], 2: []}  # type: ignore[var-annotated]
+    async with AsyncExitStack() as stack:
+        for node in (one, two):
+            keys = PeerKeys("twin", "pinned", key, store=KeptKeys())
+            await net.start(stack, node, keys=keys, on_conflict=told[node.info.epoch].append)
+        await eventually(lambda: told[1] and told[2])
+
+
+async def test_a_list_of_keys_may_have_two_for_a_name_while_one_is_replaced(net: Net) -> None:
+    old, new, a = NodeKey.make(), NodeKey.make(), NodeKey.make()
+    listed = {"a": (a.fingerprint,), "b": (new.fingerprint, old.fingerprint)}
+    hub = RecordingNode("a")
+    async with AsyncExitStack() as stack:
+        (mesh_a,) = await net.start(stack, hub, keys=PeerKeys("a", "allowed", a, allowed=listed))
+        for epoch, key in enumerate((old, new)):
+            async with AsyncExitStack() as life:
+                b = RecordingNode("b", epoch=epoch + 1)
+                await net.start(life, b, keys=PeerKeys("b", "allowed", key, allowed=listed))
+                await linked(hub, b)
+            await eventually(lambda: not hub.linked)
+        assert not mesh_a.counters.refused
+        other = RecordingNode("c")
+        (mesh_c,) = await net.start(stack, other, keys=PeerKeys("c", "pinned", NodeKey.make()))
+        await eventually(lambda: mesh_c.counters.refused.get("key"))
+        assert not hub.linked
+
+
+async def test_a_node_without_a_key_is_linked_until_its_name_has_one(net: Net) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    keys = PeerKeys("a", "pinned", NodeKey.make(), store=KeptKeys())
+    async with AsyncExitStack() as stack:
+        (mesh_a,) = await net.start(stack, a, keys=keys)
+        await net.start(stack, b)
+        await linked(a, b)
+        link = mesh_a.links.get("b")
+        assert link is not None
+        assert (link.identity.proof, link.identity.key) == (Proof.SECRET, None)
+
+
+async def test_who_is_ejected_at_one_node_is_refused_by_all_until_it_is_admitted(net: Net) -> None:
+    operator = NodeKey.make()
+    nodes = [RecordingNode(name) for name in "abc"]
+    a, b, c = nodes
+    kept = [KeptKeys() for _ in nodes]
+
+    def keys(name: str, store: KeptKeys) -> PeerKeys:
+        return PeerKeys(name, ejections=Ejections([operator.fingerprint], "mesh", store))
+
+    async with AsyncExitStack() as stack:
+        mesh_a, _, mesh_c = [
+            (await net.start(stack, node, keys=keys(node.info.name, store)))[0]
+            for node, store in zip(nodes, kept, strict=True)
+        ]
+        await linked(*nodes)
+        order = EjectOrder.sign(operator, "mesh", "c", 1, ejected=True)
+        assert mesh_a.orders.order(order)
+        await eventually(lambda: not c.linked and kept[1].orders)
+        await eventually(lambda: a.linked.keys() == {"b"} and b.linked.keys() == {"a"})
+        await eventually(lambda: mesh_c.counters.refused.get("ejected"))  # it goes on dialling
+        assert not c.linked
+        readmitted = EjectOrder.sign(operator, "mesh", "c", 2, ejected=False)
+        assert await asyncio.to_thread(mesh_a.orders.order, readmitted)
+        await linked(*nodes)
+        await eventually(lambda: len({store.orders for store in kept}) == 1)  # c was told, too
+
+
+async def test_secrets_and_keys_change_while_links_carry_frames(net: Net) -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    key, first, later = (NodeKey.make() for _ in range(3))
+    both = {"a": key.fingerprint, "b": [later.fingerprint, first.fingerprint]}
+    old, new = SECRET, "the secret that comes after it"
+    settings: dict[str, object] = {"identity": "allowed", "hash_secret": "for life"}
+    pems = {one: one.pem().decode() for one in (key, first, later)}
+    async with AsyncExitStack() as stack:
+        nodes = {}
+        for node, own in ((a, key), (b, first)):
+            keys = PeerKeys(
+                node.info.name, "allowed", own,
+                allowed={"a": (key.fingerprint,), "b": (later.fingerprint, first.fingerprint)},
+            )  # fmt: skip
+            more = {**settings, "identity_key": pems[own], "allowed_keys": both}
+            (nodes[node.info.name],) = await net.start(stack, node, keys=keys, **more)  # type: ignore[arg-type]
+        mesh_a, mesh_b = nodes["a"], nodes["b"]
+        now = {"a": net.config(**more), "b": net.config(**more)}  # type: ignore[possibly-undefined]
+        steps = [
+            ("a", {"identity_key": pems[key], "secret": [new, old]}),
+            ("b", {"secret": [new, old]}),
+            ("a", {"secret": new}),
+            ("b", {"secret": new}),
+            ("b", {"identity_key": pems[later]}),
+            ("a", {"allowed_keys": {"a": key.fingerprint, "b": later.fingerprint}}),
+        ]
+        for number, (name, change) in enumerate(steps):
+            await linked(a, b)
+            before = mesh_a.links.get("b"), mesh_b.links.get("a")
+            now[name] = dataclasses.replace(now[name], **change)  # type: ignore[arg-type]
+            await asyncio.to_thread(nodes[name].renew, now[name])
+            if number in (2, 5):  # the link was made with what holds no more
+                await eventually(lambda: mesh_a.links.get("b") not in (None, before[0]))  # noqa: B023
+            await linked(a, b)
+            a.send("b", b"%d" % number)
+            await eventually(lambda: b.frames[-1:] == [("a", b"%d" % number)])  # noqa: B023
+            if number not in (2, 5):
+                assert (mesh_a.links.get("b"), mesh_b.links.get("a")) == before
+        link = mesh_a.links.get("b")
+        assert link is not None
+        assert link.identity.key == later.public
+        refused = mesh_a.counters.refused.keys() | mesh_b.counters.refused.keys()
+        assert not refused & {"secret", "hash_key", "key", "seal", "frame", "renewed"}
+        late = RecordingNode("late")
+        (mesh,) = await net.start(stack, late, hash_secret="for life")
+        await eventually(lambda: mesh.counters.refused.get("secret"))
+        assert not late.linked
+
+
+async def test_a_forged_order_is_a_bad_frame(net: Net) -> None:
+    operator = NodeKey.make()
+    a, b = RecordingNode("a"), RecordingNode("b")
+    ejections = Ejections([operator.fingerprint], "mesh")
+    async with AsyncExitStack() as stack:
+        (mesh_a,) = await net.start(stack, a, keys=PeerKeys("a", ejections=ejections))
+        (mesh_b,) = await net.start(stack, b)
+        await linked(a, b)
+        link = mesh_b.links.get("a")
+        assert link is not None
+        forged = EjectOrder.sign(NodeKey.make(), "mesh", "a", 1, ejected=True)
+        row = (*forged.row()[:3], operator.public, forged.signature)
+        link.offer(msgpack.packb([row]), Kind.ORDERS)
+        await eventually(lambda: mesh_a.counters.refused.get("frame"))
+        assert not ejections.ejected
 
 
 async def test_a_frame_that_is_no_frame_is_counted_and_a_few_end_the_link(net: Net) -> None:

@@ -25,13 +25,14 @@ from crdtbucket.mesh.links import dialer, link
 from crdtbucket.mesh.links.counters import MeshCounters
 from crdtbucket.mesh.links.dialer import Backoff
 from crdtbucket.mesh.links.handshake import reachable
+from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
+from crdtbucket.mesh.links.peer_keys import PeerKeys
 from crdtbucket.mesh.links.session import (
     MAX_FRAME,
     Handshake,
     HandshakeError,
-    Keyring,
     Kind,
     Reason,
     Session,
@@ -546,7 +547,7 @@ async def test_the_queue_to_a_slow_peer_is_bounded_and_keeps_the_newest(
         dialed=True,
         counters=counters,
     )
-    slow.start(accept=False)
+    slow.start(accept=None)
     total = 3 * link.MAX_QUEUED_FRAMES
     for number in range(total):
         slow.offer(bytes([number % 251]) * size)
@@ -828,6 +829,32 @@ async def test_mutual_tls_refuses_to_call_a_node_of_another_authority(tmp_path: 
         async with running(mesh_b):
             await eventually(lambda: mesh_b.counters.dials_failed)
             assert not a.events
+
+
+async def test_a_certificate_may_have_to_name_its_node(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    certified = {"tls_ca": authority.file, "secret": None, "identity": "certificate"}
+
+    def mesh(node: RecordingNode, *peers: str, named: str) -> MeshNetwork:
+        settings = {**authority.issue(node.info.name, "node.example", named), **certified}
+        keys = PeerKeys(node.info.name, "certificate")
+        return MeshNetwork(node, config(*peers, **settings), peer_keys=keys)
+
+    a, b, stranger = RecordingNode("a"), RecordingNode("b"), RecordingNode("b", epoch=2)
+    mesh_a = mesh(a, named="a")
+    async with running(mesh_a):
+        mesh_s = mesh(stranger, mesh_a.address, named="c")  # it dials under the name of another
+        async with running(mesh_s):
+            await eventually(lambda: mesh_a.counters.refused.get("key"))
+            await eventually(lambda: mesh_s.counters.refused.get("key"))
+            late = RecordingNode("d")
+            mesh_d = mesh(late, mesh_s.address, named="d")  # it is dialled
+            async with running(mesh_d):
+                await eventually(lambda: mesh_d.counters.refused.get("key"))
+        async with running(mesh(b, mesh_a.address, named="b")):
+            await eventually(lambda: a.linked and b.linked)
+    assert not stranger.events
+    assert not late.events
 
 
 @failed_tls

@@ -50,6 +50,8 @@ def _buckets(stats: Mapping[str, Any]) -> list[dict[str, Any]]:
             "name": name,
             "mode": one["mode"].value,
             "capacity": one["spec"].capacity,
+            "slots": one["spec"].slots,
+            "slots_held": one["slots_held"],
             "refill_per_second": one["spec"].rate_per_second,
             **{field: one[field] for field in COUNTS},
             "fill": 1 - share(one["debt"], one) / max(one["keys"], 1),

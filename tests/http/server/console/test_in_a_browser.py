@@ -26,7 +26,7 @@ async def test_a_partition_is_seen_and_no_window_is_too_narrow() -> None:
         await one.shape(1440, 900, dark=False)
         await one.open(f"{clients[0].url}/console")
         await one.until("document.querySelectorAll('#map .node').length === 3")
-        await one.until("document.querySelectorAll('#bucket-rows tr').length === 4")
+        await one.until("document.querySelectorAll('#bucket-rows tr').length === 5")
         assert not await one.value("document.querySelector('#map .wall')")
         assert await one.value("document.title.endsWith('eu-1 \u2013 crdtbucket')")
 

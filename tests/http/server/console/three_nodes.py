@@ -29,6 +29,7 @@ BUCKETS = (
     BucketSpec("search", 120, 120),
     BucketSpec("checkout", 5_000, 5),
     BucketSpec("login", 10, 10, "1min"),
+    BucketSpec.concurrency("exports", 4),
 )
 SHAPES = {
     "wide-light": (1440, 900, False),

@@ -16,7 +16,7 @@ export function alertsOf(state, fleet) {
   }
   for (const bucket of state.buckets) {
     if (bucket.mode === "fallback") bad(`${bucket.name} is in fallback: the rule for an outage decides.`);
-    if (state.mesh && bucket.over_admission > bucket.bound) {
+    if (state.mesh && bucket.slots === null && bucket.over_admission > bucket.bound) {
       bad(`${bucket.name}: ${count(bucket.over_admission)} tokens of over-admission, above what lag explains (${count(bucket.bound)}).`);
     }
   }

@@ -73,11 +73,9 @@ export class Buckets {
     made.level = svg("rect", { class: "level", height: 10, width: 0 });
     made.mean = svg("rect", { class: "mean", height: 10, width: 1.5 });
     made.share = el("span");
-    made.fill.append(
-      svg("svg", { class: "fill", viewBox: "0 0 80 10", preserveAspectRatio: "none", "aria-hidden": "true" },
-        svg("rect", { class: "track", width: 80, height: 10 }), made.level, made.mean),
-      made.share,
-    );
+    made.bar = svg("svg", { class: "fill", viewBox: "0 0 80 10", preserveAspectRatio: "none", "aria-hidden": "true" },
+      svg("rect", { class: "track", width: 80, height: 10 }), made.level, made.mean);
+    made.fill.append(made.bar, made.share);
     made.lines = ["good", "bad"].map((kind) => svg("polyline", { class: kind }));
     made.spark.append(svg("svg", { class: "spark", viewBox: "0 0 100 20", preserveAspectRatio: "none", "aria-hidden": "true" }, ...made.lines));
     made.element.addEventListener("click", () => this.choose(name));
@@ -93,17 +91,33 @@ export class Buckets {
     made.level.setAttribute("width", 80 * lowest);
     made.level.setAttribute("class", `level ${lowest < LOW ? "bad" : lowest < HALF ? "warn" : ""}`);
     made.mean.setAttribute("x", Math.min(78.5, 80 * Math.max(0, one.fill)));
-    say(made.share, percent(one.lowest));
+    made.bar.style.visibility = one.slots === null ? "" : "hidden"; // of a slot nothing refills
+    say(made.share, one.slots === null ? percent(one.lowest) : `${count(one.slots_held)} held`);
     const denied = history.lately(one.name, "denied");
     say(made.allowed, rate(history.lately(one.name, "allowed")));
     say(made.denied, rate(denied), denied ? "n bad-text" : "n dim");
-    const forecast = history.forecast(one.name);
+    const forecast = this.#forecast(one);
     const soon = forecast.kind === "empty" || (forecast.kind === "empties" && forecast.in < 60);
     say(made.forecast, inWords(forecast, seconds), soon ? "mid warn-text" : "mid");
     const over = one.over_admission > one.bound;
-    say(made.over, `${count(one.over_admission)} / ${count(one.bound)}`, over ? "n mid bad-text" : "n mid");
+    const measured = one.slots === null ? `${count(one.over_admission)} / ${count(one.bound)}` : "–";
+    say(made.over, measured, over ? "n mid bad-text" : "n mid");
     say(made.keys, count(one.keys));
     this.#spark(made.lines, history.of(one.name).slice(-SPARK));
+  }
+
+  #forecast(one) {
+    return one.slots === null ? this.history.forecast(one.name) : { kind: "unknown" };
+  }
+
+  #levels(one) {
+    return [
+      ["granted/s", rate(this.history.lately(one.name, "granted"))],
+      ["emptiest key", percent(one.lowest)],
+      ["keys", count(one.keys)],
+      ["empty keys", count(one.empty)],
+      ["forecast", inWords(this.#forecast(one), seconds)],
+    ];
   }
 
   #spark(lines, samples) {
@@ -121,24 +135,22 @@ export class Buckets {
     $("detail").hidden = one === undefined;
     if (one === undefined) return;
     say($("h-detail"), one.name);
-    say($("definition"), `${count(one.capacity)} tokens, ${refill(one.refill_per_second)}`);
+    const tokens = one.slots === null;
+    say($("definition"), tokens ? `${count(one.capacity)} tokens, ${refill(one.refill_per_second)}` : `${count(one.slots)} slots a key`);
     const asked = one.allowed + one.denied;
     const tiles = [
       ["allowed", count(one.allowed)],
       ["denied", count(one.denied)],
       ["denied share", percent(asked ? one.denied / asked : 0)],
-      ["granted/s", rate(this.history.lately(one.name, "granted"))],
-      ["emptiest key", percent(one.lowest)],
-      ["keys", count(one.keys)],
-      ["empty keys", count(one.empty)],
-      ["forecast", inWords(this.history.forecast(one.name), seconds)],
+      ...(tokens ? this.#levels(one) : [["slots held here", count(one.slots_held)]]),
     ];
     const list = $("tiles");
-    if (!list.children.length) {
-      for (const [name] of tiles) list.append(el("div", {}, el("dt", {}, name), el("dd")));
+    if (list.children.length !== tiles.length) {
+      list.replaceChildren(...tiles.map(([name]) => el("div", {}, el("dt", {}, name), el("dd"))));
     }
     tiles.forEach(([, text], place) => say(list.children[place].lastChild, text));
-    $("over").hidden = one.bound === 0 && one.over_admission === 0;
+    $("over").hidden = !tokens || (one.bound === 0 && one.over_admission === 0);
+    $("levels").hidden = !tokens;
     for (const chart of this.charts) chart.show(this.history.of(one.name));
   }
 }

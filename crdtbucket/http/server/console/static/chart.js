@@ -42,7 +42,7 @@ export class Chart {
 
     const values = samples.flatMap((one) => this.lines.map(({ field }) => one[field]));
     const low = Math.min(this.least, ...values);
-    const { top, step } = scale(low, this.most ?? Math.max(...values, 0));
+    const { top, step } = scale(low, this.most ?? Math.max(...values, 1));
     const now = samples.length ? samples[samples.length - 1].at : 0;
     const seen = samples.length ? now - samples[0].at : 0;
     const span = SPANS_S.find((one) => one >= seen) ?? SPANS_S[SPANS_S.length - 1];

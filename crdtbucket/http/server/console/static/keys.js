@@ -45,7 +45,7 @@ export class Keys {
     try {
       const { keys } = await get(`keys/${encodeURIComponent(bucket)}?top=${TOP}`);
       if (bucket === this.bucket) this.rows.show(keys, (one) => one.key);
-      say($("keys-of"), bucket);
+      say($("keys-of"), keys.length ? bucket : `${bucket}: none was asked for here lately`);
     } catch (error) {
       say($("keys-of"), error.message);
     }

@@ -1,0 +1,173 @@
+"""`crdtbucket identity`: the keys by which nodes of a mesh know each other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import click
+
+from crdtbucket.cli.node_options import nodes_options, token_of, token_options
+
+TAKEN = ("taken, and passed on", "held already")
+
+
+@click.group()
+def identity() -> None:
+    """The keys by which the nodes of a mesh know each other."""
+
+
+@identity.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--node", metavar="NAME", default=None, help="The node [default: that of the file].")
+def show(file: str, node: str | None) -> None:
+    """Print the name of a node and the fingerprint of its key.
+
+    FILE is its configuration. A node with mesh.state_dir that has no key yet is given one, as its
+    first start would.
+    """
+    from crdtbucket.config import load_config
+    from crdtbucket.mesh.links.peer_keys import KEYED, own_key
+    from crdtbucket.mesh.state_dir import StateDir
+
+    found = load_config(file)
+    mesh, name = found.mesh, node or found.node
+    if mesh is None or mesh.identity not in KEYED:
+        raise click.UsageError(f"{file} uses no keys: set mesh.identity: pinned, or allowed")
+    if not name:
+        raise click.UsageError(f"{file} names no node: give it with --node NAME")
+    if mesh.state_dir is None:
+        key = own_key(mesh, name, None)
+    else:
+        state = StateDir(mesh.state_dir, name)
+        if mesh.identity_key is None and state.load_key() is None:
+            state.open()  # no process of the node may make another one meanwhile
+        try:
+            key = own_key(mesh, name, state)
+        finally:
+            state.close()
+    click.echo(f"{name}: {key.fingerprint}")
+
+
+@identity.command()
+@click.argument("path", type=click.Path())
+def make(path: str) -> None:
+    """Make a private key at PATH, and print its fingerprint.
+
+    The file is for mesh.identity_key: ${file:PATH}. Its owner alone may read it. What is at PATH
+    already stays.
+    """
+    from crdtbucket.mesh.links.node_key import NodeKey
+
+    key = NodeKey.make()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        with open(os.open(path, flags, 0o600), "wb") as file:
+            file.write(key.pem())
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError as error:
+        raise click.UsageError(f"{path} is there already: it is not replaced") from error
+    except OSError as error:
+        raise click.UsageError(f"{path} cannot be written: {error.strerror}") from error
+    click.echo(key.fingerprint)
+
+
+_order_options = (
+    click.argument("subject"),
+    click.option(
+        "--key", "key_file", type=click.Path(dir_okay=False), required=True,
+        help="File with the operator's private key, one of mesh.operator_keys.",
+    ),
+    click.option(
+        "--mesh-name", default="mesh", show_default=True, help="The mesh.mesh_name of the nodes.",
+    ),
+    click.option(
+        "--counter", type=click.IntRange(1, 2**63 - 1), default=None,
+        help="Above that of every earlier order about the subject [default: the time in ms].",
+    ),
+    token_options,
+    nodes_options,
+)  # fmt: skip
+
+
+def _ordering(command: Any) -> Any:
+    for option in reversed(_order_options):
+        command = option(command)
+    return command
+
+
+@identity.command()
+@_ordering
+def eject(**options: Any) -> None:
+    """Eject SUBJECT, the name of a node or the fingerprint of a key, from the mesh.
+
+    Signs an order, and gives it to each --url; one that takes it is enough, as nodes pass it on.
+    The links of whoever is ejected end, and it is refused by all nodes, until it is admitted again.
+    Exit status: 0 when a node took the order, 2 when none did.
+    """
+    _order(ejected=True, **options)
+
+
+@identity.command()
+@_ordering
+def readmit(**options: Any) -> None:
+    """Admit SUBJECT again, which was ejected; see `eject`."""
+    _order(ejected=False, **options)
+
+
+def _order(
+    *,
+    ejected: bool,
+    subject: str,
+    key_file: str,
+    mesh_name: str,
+    counter: int | None,
+    urls: tuple[str, ...],
+    timeout: float,
+    json_: bool,
+    token_file: str | None,
+    token: str | None,
+) -> None:
+    from crdtbucket.mesh.links.ejections import EjectOrder
+    from crdtbucket.mesh.links.node_key import NodeKey
+
+    try:
+        with open(key_file, "rb") as file:
+            key = NodeKey.from_pem(file.read(), key_file)
+    except OSError as error:
+        raise click.UsageError(f"{key_file} cannot be read: {error.strerror}") from error
+    number = time.time_ns() // 1_000_000 if counter is None else counter
+    order = EjectOrder.sign(key, mesh_name, subject, number, ejected=ejected)
+    answers = asyncio.run(_give(urls, token_of(token_file, token), timeout, order.as_text()))
+    if json_:
+        click.echo(json.dumps(answers))
+    else:
+        for url, answer in answers.items():
+            click.echo(f"{url}: {answer}")
+    if not any(answer in TAKEN for answer in answers.values()):
+        sys.exit(2)
+
+
+async def _give(
+    urls: tuple[str, ...], token: str | None, timeout: float, order: str
+) -> dict[str, str]:
+    """What each node said. That one is out of reach keeps no other from getting it."""
+    from crdtbucket.cli.node_client import NodeClient, NodeError  # aiohttp: where it is used
+
+    async def one(url: str) -> tuple[str, str]:
+        async with NodeClient(url, token, timeout=timeout) as node:
+            try:
+                answer = await node.order(order)
+            except NodeError as error:
+                return node.url, str(error).removeprefix(f"{node.url}: ")
+            return node.url, TAKEN[0] if answer.get("new") is True else TAKEN[1]
+
+    return dict(await asyncio.gather(*map(one, dict.fromkeys(urls))))
+
+
+__all__ = ["identity"]

@@ -1,0 +1,105 @@
+"""The section that says which buckets the descriptors of a proxy take from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated
+
+from pydantic import AfterValidator, model_validator
+
+from crdtbucket.config.section import Section
+from crdtbucket.config.source import Source, YamlNode, did_you_mean
+from crdtbucket.config.values import WrongValue
+from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name, clipped
+from crdtbucket.spec.descriptor_rule import DescriptorRule
+
+MAX_RULES = 1_000
+MAX_ENTRIES = 32
+"""Of a descriptor."""
+
+
+def _entries(texts: list[str]) -> list[str]:
+    example = "write names, with a value or without, such as [route=chat, user]"
+    if not 1 <= len(texts) <= MAX_ENTRIES:
+        raise WrongValue(f"has {len(texts)} entries", f"{example}: 1 to {MAX_ENTRIES}")
+    for text in texts:
+        if not text.partition("=")[0]:
+            raise WrongValue(f"has {clipped(text)}, which has no name", example)
+    return texts
+
+
+class DescriptorSection(Section):
+    """One rule; see `DescriptorRule`."""
+
+    domain: str | None = None
+    """the domain that the proxy sends; any, if left out"""
+    entries: Annotated[list[str], AfterValidator(_entries)] | None = None
+    """what a descriptor must consist of, in this order: `name=value`, or a `name` alone, whose
+    value is the key; of several the key has all values, of none all share one"""
+    bucket: str | None = None
+    """the service that it takes from"""
+    settle: bool = False
+    """charge every hit, into debt if need be, as for costs that are known after the answer"""
+
+    @model_validator(mode="after")
+    def _complete(self) -> DescriptorSection:
+        if self.entries is None or self.bucket is None:
+            missing = "entries" if self.entries is None else "bucket"
+            raise WrongValue(
+                f"has no {missing}", "write {entries: [route=chat, user], bucket: api}"
+            )
+        return self
+
+    @property
+    def rule(self) -> DescriptorRule:
+        """The same, as descriptors are matched with it."""
+        parts = [text.partition("=") for text in self.entries or ()]
+        entries = tuple((name, value if equals else None) for name, equals, value in parts)
+        return DescriptorRule(self.bucket or "", entries, self.domain, self.settle)
+
+
+def _reachable(sections: list[DescriptorSection]) -> list[DescriptorSection]:
+    if len(sections) > MAX_RULES:
+        raise WrongValue(f"has {len(sections)} rules", f"write {MAX_RULES} at most")
+    rules = [one.rule for one in sections]
+    for number, rule in enumerate(rules):
+        for before in range(number):
+            if rules[before].covers(rule):
+                fix = "put the narrower one first, or remove it"
+                raise WrongValue(
+                    f"rule {before + 1} takes all that rule {number + 1} is about", fix
+                )
+    return sections
+
+
+class EnvoySection(Section):
+    """What Envoy's rate limit service answers by."""
+
+    descriptors: Annotated[list[DescriptorSection], AfterValidator(_reachable)] | None = None
+
+    @property
+    def rules(self) -> tuple[DescriptorRule, ...]:
+        """In the order of the file; the first one that fits counts."""
+        return tuple(one.rule for one in self.descriptors or ())
+
+
+def check_buckets(
+    rules: Collection[DescriptorRule],
+    buckets: Collection[BucketSpec],
+    node: YamlNode,
+    source: Source,
+) -> None:
+    """Notes each rule whose bucket the file does not define, or which has no tokens to take."""
+    known = {spec.key: spec for spec in buckets}
+    for number, rule in enumerate(rules):
+        spec = known.get(canonical_name(rule.bucket))
+        if spec is not None and spec.slots is None:
+            continue
+        names = [one.name for one in buckets if one.slots is None]
+        fix = did_you_mean(rule.bucket, names) if names else "add a service with a limit"
+        what = "is no service" if spec is None else "is of kind concurrency and has no tokens"
+        place, _ = node.find(("descriptors", number, "bucket"))
+        source.report_at(place, f"{clipped(rule.bucket)} {what}", fix)
+
+
+__all__ = ["EnvoySection", "check_buckets"]

@@ -1,0 +1,238 @@
+"""What Envoy's rate limit service answers, whatever carries the question.
+
+A request names a domain and descriptors; the configuration says by its rules which bucket and key
+each descriptor takes from. The proxy passes a request on unless the overall answer is OVER_LIMIT.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from crdtbucket._core import MAX_SETTLE, Decision
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.config.descriptors import MAX_ENTRIES
+from crdtbucket.http.fields import PROBLEM_TYPE, FieldOptions
+from crdtbucket.http.limits import denial, fields_of
+from crdtbucket.http.request_rules import shortened
+from crdtbucket.http.server.refusal import Refusal
+from crdtbucket.http.server.serve_settings import ServeSettings
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.facade import Limiter
+from crdtbucket.spec.descriptor_rule import DescriptorRule, Entry
+
+LOG = logging.getLogger("crdtbucket.http")
+MAX_DESCRIPTORS = 64
+MAX_REPORTED = 64
+"""Kinds of descriptors without a rule that are logged, once each."""
+OK, OVER_LIMIT, UNLIMITED = "OK", "OVER_LIMIT", "UNLIMITED"
+NO_BUCKET = ""
+Weigh = Callable[[Bucket, str, int, bool], None]
+
+
+UNITS = (
+    *(("SECOND", 1), ("MINUTE", 60), ("HOUR", 3_600), ("DAY", 86_400)),
+    *(("MONTH", 30 * 86_400), ("YEAR", 365 * 86_400)),
+)
+"""Of a limit as Envoy knows it, with their seconds; in the order of their numbers, from 1."""
+MAX_UINT32 = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """One of a request."""
+
+    entries: tuple[Entry, ...]
+    hits: int
+    """Tokens; 0 only asks whether any are left."""
+
+
+@dataclass(frozen=True)
+class DescriptorStatus:
+    """How one descriptor stands."""
+
+    code: str = OK
+    decision: Decision | None = None
+    """None where there is no limit to tell: without a rule, and of a shadow."""
+
+
+@dataclass(frozen=True)
+class RateLimitAnswer:
+    """The answer to a request."""
+
+    statuses: tuple[DescriptorStatus, ...]
+    """In the order of the descriptors."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """Header fields for the client's answer."""
+    body: bytes = b""
+    """The problem document of a denial."""
+
+    @property
+    def code(self) -> str:
+        """Of the whole request."""
+        return OVER_LIMIT if any(one.code == OVER_LIMIT for one in self.statuses) else OK
+
+
+@dataclass(frozen=True)
+class UnitLimit:
+    """A limit as tokens in a unit of time: what refills, whatever the bucket holds."""
+
+    tokens: int
+    unit: str
+    name: str
+
+
+class Charged:
+    """What one descriptor asks for, and what became of it."""
+
+    def __init__(self, rule: DescriptorRule, bucket: Bucket, key: str, hits: int) -> None:
+        self.bucket = bucket
+        self.key = key
+        self.hits = hits
+        spec = bucket.of(key).spec_of(key)
+        self.shadow = spec.shadow
+        self.settles = rule.settle and hits > 0
+        never = hits > spec.capacity and not self.settles
+        self.takes = hits > 0 and not self.settles and not never
+        """Whether its hits are taken if all others are there."""
+        self.decision = bucket.peek(key, hits if self.takes else 1)
+        self.over = not spec.shadow and (never or not self.decision.allowed)
+
+    @property
+    def code(self) -> str:
+        """Of the descriptor."""
+        return OVER_LIMIT if self.over else OK
+
+    def settle(self) -> None:
+        """Charges the hits, whatever the level."""
+        self.bucket.settle(self.key, min(self.hits, MAX_SETTLE))
+        self.decision = self.bucket.peek(self.key)
+
+    def decided(self, decision: Decision) -> None:
+        """Its hits were taken, or were not there."""
+        self.decision, self.over = decision, not decision.allowed
+
+
+class DescriptorLimits:
+    """Decides on descriptors by the rules of the configuration that is in force."""
+
+    def __init__(self, limiter: Limiter, settings: ServeSettings, weigh: Weigh) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """Descriptors answered, by bucket ("" without a rule) and code."""
+        self._limiter = limiter
+        self._weigh = weigh
+        self._options = FieldOptions(legacy=settings.legacy_fields, jitter_s=settings.retry_jitter)
+        self._reported: set[tuple[str, ...]] = set()
+
+    async def decide(self, domain: str, descriptors: Sequence[Descriptor]) -> RateLimitAnswer:
+        """Takes the hits of all descriptors, or of none when one of them is over its limit; but
+        what a rule settles is charged in any case. Raises `Refusal` for a malformed request."""
+        _check(domain, descriptors)
+        charges = [self._charged(domain, one) for one in descriptors]
+        limited = [one for one in charges if one is not None]
+        if not any(one.over for one in limited if not one.takes):
+            await self._take([one for one in limited if one.takes])
+        for one in limited:
+            if one.settles:
+                one.settle()
+        over = any(one.over for one in limited)
+        for one in limited:
+            if one.hits:
+                self._weigh(one.bucket, one.key, one.hits, one.settles or not over)
+        for charged in charges:
+            name = NO_BUCKET if charged is None else charged.bucket.spec.name
+            code = UNLIMITED if charged is None else charged.code
+            self.counts[name, code] += 1
+        return self._answer(charges)
+
+    def _charged(self, domain: str, descriptor: Descriptor) -> Charged | None:
+        config = self._limiter.config
+        for rule in () if config is None else config.descriptors:
+            key = rule.key(domain, descriptor.entries)
+            if key is not None:
+                # Never refused, however long: a proxy lets pass what gets an error.
+                bucket = self._limiter.bucket(rule.bucket)
+                return Charged(rule, bucket, str(shortened(key)), descriptor.hits)
+        self._report(domain, descriptor)
+        return None
+
+    async def _take(self, charges: list[Charged]) -> None:
+        if len(charges) == 1:
+            one = charges[0]
+            one.decided(await one.bucket.acquire(one.key, one.hits))
+        elif charges:
+            answer = await self._limiter.acquire_all(
+                (one.bucket.spec.name, one.key, one.hits) for one in charges
+            )
+            for one, decision in zip(charges, answer.decisions, strict=True):
+                one.decided(decision)
+
+    def _answer(self, charges: Sequence[Charged | None]) -> RateLimitAnswer:
+        statuses = [
+            DescriptorStatus()
+            if one is None or one.shadow
+            else DescriptorStatus(one.code, one.decision)
+            for one in charges
+        ]
+        decisions = [one.decision for one in statuses if one.decision is not None]
+        fields, body = fields_of(decisions, self._options), b""
+        denied = [one for one in decisions if not one.allowed]
+        if not any(one.code == OVER_LIMIT for one in statuses):
+            fields.pop("Retry-After", None)  # a charge that left nothing is no denial
+        elif denied:
+            slowest = max(denied, key=lambda decision: decision.retry_after_ns)
+            body = denial(slowest).body
+            fields["Content-Type"] = PROBLEM_TYPE
+        return RateLimitAnswer(tuple(statuses), fields, body)
+
+    def _report(self, domain: str, descriptor: Descriptor) -> None:
+        kind = (domain, *(name for name, _ in descriptor.entries))
+        if kind not in self._reported and len(self._reported) < MAX_REPORTED:
+            self._reported.add(kind)
+            LOG.warning(
+                "no rule of envoy.descriptors is about [%s] of the domain %r with these values: "
+                "such a descriptor is not limited",
+                ", ".join(kind[1:]),
+                domain,
+            )
+
+
+def limit_of(decision: Decision) -> UnitLimit:
+    """The rate of a decision's bucket in the smallest unit in which it is a whole number."""
+    spec = decision.spec
+    amounts = [
+        (unit, *divmod(spec.refill_rate * seconds * NS_PER_SECOND, spec.interval_ns))
+        for unit, seconds in UNITS
+    ]
+    unit, tokens, _ = next((one for one in amounts if not one[2]), amounts[-1])
+    return UnitLimit(min(max(tokens, 1), MAX_UINT32), unit, spec.key)
+
+
+def _check(domain: str, descriptors: Sequence[Descriptor]) -> None:
+    if not domain:
+        raise Refusal(400, "domain: is empty", [("domain", "is empty")])
+    if not 1 <= len(descriptors) <= MAX_DESCRIPTORS:
+        text = f"there are {len(descriptors)}: send 1 to {MAX_DESCRIPTORS}"
+        raise Refusal(400, f"descriptors: {text}", [("descriptors", text)])
+    for number, one in enumerate(descriptors):
+        place = f"descriptors.{number}.entries"
+        if not 1 <= len(one.entries) <= MAX_ENTRIES:
+            text = f"there are {len(one.entries)}: send 1 to {MAX_ENTRIES}"
+            raise Refusal(400, f"{place}: {text}", [(place, text)])
+        if not all(name for name, _ in one.entries):
+            raise Refusal(400, f"{place}: a key is empty", [(place, "a key is empty")])
+
+
+__all__ = [
+    "MAX_UINT32",
+    "OK",
+    "OVER_LIMIT",
+    "UNITS",
+    "Descriptor",
+    "DescriptorLimits",
+    "DescriptorStatus",
+    "RateLimitAnswer",
+    "limit_of",
+]

@@ -1,0 +1,157 @@
+"""The rate limit service of Envoy as JSON over HTTP, for those who have no gRPC.
+
+Names and values are those of the protocol's own JSON form.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from aiohttp import web
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from crdtbucket.http.server.bodies import RequestBody
+from crdtbucket.http.server.descriptor_limits import (
+    MAX_UINT32,
+    OK,
+    Descriptor,
+    DescriptorLimits,
+    DescriptorStatus,
+    limit_of,
+)
+from crdtbucket.http.server.json_answer import JsonAnswer
+from crdtbucket.http.server.refusal import read
+from crdtbucket.http.server.replies import Reply
+from crdtbucket.http.server.routes import Route
+
+PATH = "/json"
+Code = Literal["OK", "OVER_LIMIT"]
+Unit = Literal["SECOND", "MINUTE", "HOUR", "DAY", "MONTH", "YEAR"]
+Hits = Annotated[int, Field(ge=0, lt=2**64)] | Annotated[str, Field(pattern="^[0-9]{1,19}$")] | None
+"""The protocol's JSON form has texts for such numbers, and takes both."""
+
+
+class EnvoyBody(RequestBody):
+    """Takes hits_addend and hitsAddend."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class EntryBody(EnvoyBody):
+    """A name and its value."""
+
+    key: str
+    value: str = ""
+
+
+class DescriptorBody(EnvoyBody):
+    """What one limit is asked about."""
+
+    entries: list[EntryBody]
+    hits_addend: Annotated[Hits, Field(description="Tokens; 0 asks whether any are left.")] = None
+
+
+class RateLimitBody(EnvoyBody):
+    """Descriptors of one request."""
+
+    domain: str
+    descriptors: list[DescriptorBody]
+    hits_addend: Annotated[
+        Hits, Field(description="Of descriptors that do not say it; 1 without, or if it is 0.")
+    ] = None
+
+
+class EnvoyReply(Reply):
+    """With the names of the protocol's JSON form."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class CurrentLimitInfo(EnvoyReply):
+    """The rate at which tokens come back."""
+
+    name: str
+    requests_per_unit: int
+    unit: Unit
+
+
+class DescriptorReply(EnvoyReply):
+    """How one descriptor stands; the code alone where there is no limit."""
+
+    code: Code
+    current_limit: CurrentLimitInfo | None = None
+    limit_remaining: Annotated[int | None, Field(description="Whole tokens that are left.")] = None
+    duration_until_reset: Annotated[
+        str | None, Field(description='Seconds until the bucket is full, such as "1.5s".')
+    ] = None
+
+
+class HeaderInfo(EnvoyReply):
+    """A header field for the client's answer."""
+
+    key: str
+    value: str
+
+
+class RateLimitReply(EnvoyReply):
+    """How a request stands; statuses in the order of its descriptors."""
+
+    overall_code: Code
+    statuses: list[DescriptorReply]
+    response_headers_to_add: list[HeaderInfo]
+
+
+class EnvoyJson:
+    """Answers at its path."""
+
+    def __init__(self, limits: DescriptorLimits) -> None:
+        self._limits = limits
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        return [
+            Route("POST", PATH, "Envoy's rate limit service as JSON", self.decide, RateLimitReply,
+                  RateLimitBody, (429,), (400, 413, 415), denied=RateLimitReply)
+        ]  # fmt: skip
+
+    async def decide(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Takes the hits of all descriptors; 429 when one of them is over its limit."""
+        body = await read(request, RateLimitBody)
+        hits = int(body.hits_addend or 0) or 1
+        descriptors = [
+            Descriptor(
+                tuple((entry.key, entry.value) for entry in one.entries),
+                hits if one.hits_addend is None else int(one.hits_addend),
+            )
+            for one in body.descriptors
+        ]
+        answer = await self._limits.decide(body.domain, descriptors)
+        fields = {name: text for name, text in answer.fields.items() if name != "Content-Type"}
+        document = {
+            "overallCode": answer.code,
+            "statuses": [_status(one) for one in answer.statuses],
+            "responseHeadersToAdd": [{"key": name, "value": text} for name, text in fields.items()],
+        }
+        return JsonAnswer(json.dumps(document), fields, 200 if answer.code == OK else 429)
+
+
+def _status(status: DescriptorStatus) -> dict[str, Any]:
+    decision = status.decision
+    if decision is None:
+        return {"code": status.code}
+    limit = limit_of(decision)
+    return {
+        "code": status.code,
+        "currentLimit": {
+            "name": limit.name,
+            "requestsPerUnit": limit.tokens,
+            "unit": limit.unit,
+        },
+        "limitRemaining": min(decision.remaining, MAX_UINT32),
+        "durationUntilReset": f"{decision.reset_after:.9f}s",
+    }
+
+
+__all__ = ["PATH", "EnvoyJson"]

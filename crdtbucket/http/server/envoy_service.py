@@ -1,0 +1,128 @@
+"""Envoy's rate limit service over gRPC."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from crdtbucket.http.server.descriptor_limits import DescriptorLimits
+from crdtbucket.http.server.envoy_messages import METHOD, SERVICE, read_request, write_answer
+from crdtbucket.http.server.listening import SOCKET_MODE, UNIX, CannotListen, Listening
+from crdtbucket.http.server.refusal import Refusal, refusal_of
+from crdtbucket.http.server.serve_settings import ServeSettings, others_reach
+from crdtbucket.http.server.tokens import Tokens
+
+LOG = logging.getLogger("crdtbucket.http")
+CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    503: grpc.StatusCode.UNAVAILABLE,
+}
+"""Of refusals, by their HTTP status; all others are INTERNAL."""
+
+
+class EnvoyService:
+    """Answers `ShouldRateLimit` at one address, from `start` to `stop`."""
+
+    def __init__(
+        self, limits: DescriptorLimits, tokens: Tokens, settings: ServeSettings, *, shared: bool
+    ) -> None:
+        """`shared`: other workers listen at the address, too."""
+        assert settings.grpc is not None, "there is an address to listen on"
+        self._limits = limits
+        self._tokens = tokens
+        self._settings = settings
+        self._shared = shared
+        self._server: grpc.aio.Server | None = None
+        self.name, self.local = "", not others_reach(settings.grpc)
+        """Where it is reached, once it is bound; whether from this host alone."""
+
+    def bind(self) -> None:
+        """Takes the address, on the running event loop. Raises `CannotListen`."""
+        address = str(self._settings.grpc)
+        if not self._shared:
+            # Says what is wrong, and removes the socket of a process that is gone.
+            Listening(address).close()
+        reuse = ("grpc.so_reuseport", int(self._shared))
+        server = grpc.aio.server(options=[reuse])
+        answers = grpc.unary_unary_rpc_method_handler(self._answer)  # bytes to bytes
+        handler = grpc.method_handlers_generic_handler(SERVICE, {METHOD: answers})
+        server.add_generic_rpc_handlers((handler,))
+        try:
+            if self._settings.tls_cert is None or address.startswith(UNIX):
+                port = server.add_insecure_port(address)
+            else:
+                port = server.add_secure_port(address, _credentials(self._settings))
+        except RuntimeError as error:
+            raise CannotListen(f"cannot listen on {address!r}: {error}") from error
+        if address.startswith(UNIX):
+            os.chmod(address.removeprefix(UNIX), SOCKET_MODE)
+            self.name = f"grpc+{address}"
+        else:
+            self.name = f"grpc://{address.rpartition(':')[0]}:{port}"
+        self._server = server
+
+    async def start(self) -> None:
+        """Answers from now on."""
+        assert self._server is not None, "it is bound"
+        await self._server.start()
+
+    async def stop(self, grace: float) -> None:
+        """Takes no new calls, and ends when those under way are answered, after `grace` seconds at
+        most. A second call does nothing."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(grace)
+            if self.name.startswith("grpc+"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.name.removeprefix(f"grpc+{UNIX}"))
+
+    async def _answer(self, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        try:
+            shown = dict(context.invocation_metadata() or ()).get("authorization", "")
+            self._tokens.check_call(str(shown))
+            domain, descriptors = read_request(raw)
+            return write_answer(await self._limits.decide(domain, descriptors))
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                LOG.exception("a bug in the answer to %s", METHOD)
+                refusal = Refusal(500, "a bug of the server: its log has it")
+        await context.abort(CODES.get(refusal.status, grpc.StatusCode.INTERNAL), refusal.detail)
+        raise AssertionError("abort raises")
+
+
+def _credentials(settings: ServeSettings) -> grpc.ServerCredentials:
+    """Of the certificate as its files are at each handshake."""
+    files = Path(str(settings.tls_cert)), Path(str(settings.tls_key))
+    used = _pair(files)
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal used
+        try:
+            now = _pair(files)
+        except OSError as error:
+            LOG.error("the certificate in use stays: %s cannot be read: %s", error.filename, error)
+            return None
+        if now == used:
+            return None
+        used = now
+        return _configuration(now)
+
+    return grpc.dynamic_ssl_server_credentials(_configuration(used), changed)
+
+
+def _pair(files: tuple[Path, Path]) -> tuple[bytes, bytes]:
+    return files[1].read_bytes(), files[0].read_bytes()
+
+
+def _configuration(pair: tuple[bytes, bytes]) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([pair])
+
+
+__all__ = ["EnvoyService"]

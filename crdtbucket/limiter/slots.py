@@ -1,0 +1,265 @@
+"""Slots: a limit of what is in flight of a key, over all nodes. See docs/model.md, "Slots"."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterable
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, NoReturn
+
+from crdtbucket._core import Decision, Table
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import duration_ns, span
+from crdtbucket.errors import CrdtbucketError, InvalidSpec, SlotDenied, WaitTimeout, WrongKind
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.slot_search import SlotSearch, slot_of
+from crdtbucket.limiter.waiting import LocalLine, Waiters, patience_ns
+from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
+from crdtbucket.spec.overrides import Choice
+
+
+class SlotBucket(Bucket):
+    """A bucket of kind `concurrency`: `slot` holds one of the slots of a key.
+
+    It has no tokens to take, so what takes or settles some raises `WrongKind`.
+    """
+
+    __slots__ = ("_choice", "_open", "expired", "search")
+
+    def __init__(
+        self,
+        table: Table,
+        spec: BucketSpec,
+        *,
+        min_debt: int = 0,
+        update_interval_ns: int | None = None,
+    ) -> None:
+        """As of `Bucket`."""
+        super().__init__(table, spec, min_debt=min_debt, update_interval_ns=update_interval_ns)
+        self.search = SlotSearch(self)
+        self.waiters = SlotWaiters(self.search, update_interval_ns=update_interval_ns)
+        self.expired = 0
+        """Slots that were not released here before their ttl was over."""
+        self._choice: Choice[Bucket] | None = None
+        self._open: dict[Slot, None] = {}
+
+    def set_overrides(self, overrides: Iterable[tuple[str, Bucket]]) -> None:
+        """As of `Bucket`; the glob is matched with the key, and not with the keys of its slots."""
+        pairs = tuple(overrides)
+        self._choice = Choice(pairs, self) if pairs else None
+
+    def of(self, key: str | bytes) -> Bucket:
+        """The bucket that decides on a key: this one, or that of its override."""
+        return self if self._choice is None else self._choice.of(key)
+
+    def spec_of(self, key: str | bytes) -> BucketSpec:
+        """The definition that decides on a key."""
+        return self.of(key).spec
+
+    def slot(
+        self,
+        key: str | bytes,
+        ttl: str | int | float | timedelta | None = None,
+        timeout: float | None = 0.0,
+    ) -> Slot:
+        """A slot of `key` that a `with` or `async with` block holds.
+
+        Entering raises `SlotDenied` when all are held. ttl: how long the block may take at most,
+        up to the bucket's, which it is if left out: then the slot is free again, here and on all
+        nodes, also when this process has died. timeout: seconds to wait for a slot, first come
+        first served in this event loop; 0 for a single try, None for ever. Raises `InvalidSpec`,
+        and `InvalidKey` for a key of over 508 bytes.
+        """
+        bucket = self.of(key)
+        assert isinstance(bucket, SlotBucket), "an override is of the kind of its bucket"
+        ttl_ns, most = bucket.spec.interval_ns, bucket.spec.interval_ns
+        if ttl is not None:
+            ttl_ns = duration_ns(ttl, "ttl")
+            if not 0 < ttl_ns <= most:
+                fix = f"it must be above 0 and at most that of the bucket, {span(most)}"
+                raise InvalidSpec(f"ttl is {ttl!r}", fix, "ttl")
+        return Slot(bucket, key, ttl_ns, timeout)
+
+    def held(self, key: str | bytes) -> int:
+        """Slots of a key that are held, on any node, as far as this one knows. O(slots)."""
+        bucket = self.of(key)
+        assert isinstance(bucket, SlotBucket), "an override is of the kind of its bucket"
+        return bucket.search.held(key)
+
+    @property
+    def open_slots(self) -> int:
+        """Slots that this process holds now, of all keys."""
+        self.forget_expired()
+        return len(self._open)
+
+    def returned(self, key: str | bytes) -> None:
+        """Tokens of a slot came back: whoever waits for its key looks again."""
+        if self.waiters.lines:
+            self.waiters.kick(slot_of(key)[0])
+
+    # ---- for slots ----
+
+    def hold(self, slot: Slot) -> None:
+        """A slot was acquired."""
+        self.forget_expired()
+        self._open[slot] = None
+
+    def let_go(self, slot: Slot) -> bool:
+        """Ends a slot that is held, once; False for one that has ended. Safe from any thread."""
+        self.forget_expired()
+        return self._open.pop(slot, slot) is None
+
+    def forget_expired(self) -> None:
+        """Forgets slots whose ttl is over: time has freed them."""
+        now = self.table.now()
+        # In the order of their begin, which is nearly that of their ends.
+        while (oldest := next(iter(self._open), None)) is not None and oldest.deadline_ns <= now:
+            if self._open.pop(oldest, oldest) is None:
+                self.expired += 1
+
+    # ---- no tokens ----
+
+    def _no_tokens(self, *_: Any, **__: Any) -> NoReturn:
+        raise WrongKind.of_slots(self.spec.name, "a take")
+
+    take = peek = settle = reserve = take_burst = take_many = take_here = take_apart = _no_tokens
+    acquire = acquire_sync = acquire_many = wait = wait_sync = refund = reset = _no_tokens
+
+
+class Slot:
+    """A slot of a key, held while a `with` or `async with` block runs.
+
+    Leaving the block releases it, and so does the end of its ttl. Safe to use from several threads.
+    """
+
+    __slots__ = (
+        "_bucket",
+        "_owed",
+        "_timeout",
+        "_token_ns",
+        "deadline_ns",
+        "decision",
+        "key",
+        "ttl_ns",
+    )
+
+    def __init__(
+        self, bucket: SlotBucket, key: str | bytes, ttl_ns: int, timeout: float | None
+    ) -> None:
+        """Made by `SlotBucket.slot`."""
+        self.key = key
+        self.ttl_ns = ttl_ns
+        self.decision: Decision | None = None
+        """What was decided when the slot was entered."""
+        self.deadline_ns = 0
+        """Local time at which it is free at the latest, once it is held."""
+        self._bucket = bucket
+        self._timeout = timeout
+        self._token_ns = bucket.spec.interval_ns / SLOT_TOKENS
+        self._owed = min(SLOT_TOKENS, math.ceil(ttl_ns / self._token_ns))
+        """Tokens that the slot lacks for its ttl."""
+
+    def __enter__(self) -> Slot:
+        """Holds a slot. Raises `SlotDenied`."""
+        self._check_new()
+        decision = self._bucket.search.take(self.key)
+        if decision.allowed or patience_ns(self._timeout) == 0:
+            return self._begin(decision)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._begin(asyncio.run(self._wait()))
+        raise CrdtbucketError("a slot that is waited for would block the event loop: `async with`")
+
+    async def __aenter__(self) -> Slot:
+        """Holds a slot; nothing is awaited where there is one, or without a timeout. Raises
+        `SlotDenied`."""
+        self._check_new()
+        if patience_ns(self._timeout) == 0:
+            return self._begin(self._bucket.search.take(self.key))
+        return self._begin(await self._wait())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Releases the slot."""
+        self.release()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Releases the slot."""
+        self.release()
+
+    def release(self) -> bool:
+        """The slot is free again. False when it was already, by an earlier call or by its ttl."""
+        decision = self.decision
+        if decision is None or not self._bucket.let_go(self):
+            return False
+        # Time has brought the rest back. Where another node holds the slot, too, that is its own.
+        left_ns = self.deadline_ns - self._bucket.table.now()
+        self._give_back(decision, min(math.ceil(left_ns / self._token_ns), self._owed))
+        return True
+
+    def _check_new(self) -> None:
+        if self.decision is not None:
+            raise CrdtbucketError("a slot is entered once: make another with bucket.slot(key)")
+
+    async def _wait(self) -> Decision:
+        try:
+            return await self._bucket.waiters.wait(self.key, SLOT_TOKENS, self._timeout)
+        except WaitTimeout as error:
+            if error.decision is None:
+                raise  # it has one wherever it is raised here
+            return error.decision
+
+    def _begin(self, decision: Decision) -> Slot:
+        self.decision = decision
+        bucket = self._bucket
+        if not decision.allowed:
+            raise SlotDenied(
+                f"all {bucket.spec.slots} slots of bucket {bucket.spec.name!r} are held for this "
+                f"key; one is free in {decision.retry_after:.3f} s at the latest",
+                decision,
+            )
+        self.deadline_ns = bucket.table.now() + self.ttl_ns
+        bucket.hold(self)
+        if self._owed < SLOT_TOKENS:
+            self._give_back(decision, SLOT_TOKENS - self._owed)
+        return self
+
+    def _give_back(self, decision: Decision, tokens: int) -> None:
+        if not decision.shadowed and tokens > 0:
+            self._bucket.search.refund(decision, tokens)
+
+    def __repr__(self) -> str:
+        return f"Slot(key={self.key!r}, ttl={self.ttl_ns / NS_PER_SECOND:g})"
+
+
+class SlotWaiters(Waiters):
+    """Callers that wait for slots."""
+
+    def new_line(
+        self, key: str | bytes, denial: Decision, loop: asyncio.AbstractEventLoop
+    ) -> LocalLine:
+        """As of `Waiters`."""
+        return SlotLine(self, self._bucket, key, denial, loop)
+
+
+class SlotLine(LocalLine):
+    """Callers of one event loop that wait for a slot of one key."""
+
+    def refill_ns(self, decision: Decision, tokens: int) -> int:
+        """Nothing: a slot may be released at any time, whatever its ttl is."""
+        return 0
+
+
+__all__ = ["Slot", "SlotBucket"]

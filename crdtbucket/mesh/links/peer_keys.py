@@ -1,0 +1,277 @@
+"""Which key belongs to the name of a node: as the file lists it, as it was first met, or by name in
+a certificate.
+
+A pinned key is kept on disk before it is relied on, and is replaced by nothing that a peer says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from crdtbucket.errors import MeshError
+from crdtbucket.mesh.links.channel import Channel
+from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.ejections import Ejections, OrderStore
+from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of, load_cryptography
+from crdtbucket.mesh.links.peer_identity import PeerIdentity
+from crdtbucket.mesh.links.session import HandshakeError, Reason
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.node_info import NodeInfo
+
+KEYED = ("pinned", "allowed")
+"""The policies by which a node has a key of its own."""
+MAX_SHOWN = 32
+"""Subjects that stats list as ejected."""
+MAX_PINS = 1024
+"""Names of nodes whose keys are pinned; whoever comes beyond them is admitted by the secret."""
+
+
+class KeyStore(OrderStore, Protocol):
+    """Where a node keeps its key, those of others, and orders about them."""
+
+    @property
+    def key_file(self) -> str:
+        """The file of this node's key."""
+        ...
+
+    @property
+    def pins_file(self) -> str:
+        """The file of the keys of others."""
+        ...
+
+    def load_key(self) -> bytes | None:
+        """This node's private key (PEM), None when there is none."""
+        ...
+
+    def save_new_key(self, pem: bytes) -> None:
+        """Keeps it, where there was none."""
+        ...
+
+    def load_pins(self) -> bytes | None:
+        """What was saved last; None: nothing ever."""
+        ...
+
+    def save_pins(self, data: bytes) -> None:
+        """Replaces it."""
+        ...
+
+
+class PeerKeys:
+    """What a node knows of keys. As it is made, nothing: then every name is admitted."""
+
+    def __init__(
+        self,
+        name: str,
+        policy: str = "off",
+        own: NodeKey | None = None,
+        *,
+        allowed: Mapping[str, tuple[str, ...]] | None = None,
+        store: KeyStore | None = None,
+        ejections: Ejections | None = None,
+    ) -> None:
+        """`name`, `own`: of this node. `allowed`: fingerprints by name. `store` keeps what is
+        pinned. `ejections`: who is refused whatever it shows. Raises `MeshError` when what is
+        pinned is damaged."""
+        self.ejections = Ejections() if ejections is None else ejections
+        self.policy = policy
+        self.own = own
+        self._name = name
+        self._allowed = allowed or {}
+        self._store = store
+        self._file = "what is pinned" if store is None else store.pins_file
+        self._pins: dict[str, str] = {}
+        self._full = False
+        if policy == "pinned" and store is not None:
+            self._pins = _read_pins(store.load_pins(), store.pins_file)
+
+    def described(self) -> dict[str, Any]:
+        """The policy, the fingerprint of this node's key, and who is ejected."""
+        return {
+            "policy": self.policy,
+            "fingerprint": None if self.own is None else self.own.fingerprint,
+            "ejected": self.ejections.ejected[:MAX_SHOWN],
+        }
+
+    def change(self, config: MeshConfig, own: NodeKey | None) -> None:
+        """From now on other keys belong to the names, as this configuration says. `own`: what
+        `changed_key` gave."""
+        self.own = own
+        self._allowed = _allowed(config)
+        self.ejections.change(config.operator_keys)
+
+    def check(self, peer: NodeInfo, key: bytes | None, channel: Channel) -> None:
+        """Raises `HandshakeError` for a peer that shows another key than belongs to its name. Who
+        passes has still to sign with it."""
+        order = self.ejections.of(peer.name, key)
+        if order is not None:
+            raise HandshakeError(Reason.EJECTED, order.in_words(), peer)
+        if self.policy == "certificate":
+            names = channel.certified_names
+            if peer.name not in names:
+                shown = ", ".join(map(repr, names)) or "no name"
+                raise HandshakeError(
+                    Reason.KEY,
+                    f"its certificate is for {shown}, not for {peer.name!r}: issue one with the "
+                    "node's name among its DNS names",
+                    peer,
+                )
+            return
+        wanted = self._wanted(peer)
+        if wanted is None:
+            return
+        shown = "no key" if key is None else f"the key {fingerprint_of(key)}"
+        if key is None or fingerprint_of(key) not in wanted:
+            raise HandshakeError(
+                Reason.KEY,
+                f"it shows {shown}, and to {peer.name!r} belongs {' or '.join(wanted)}: another "
+                f"process uses the name, or the node has a new key: {self._fix(peer)}",
+                peer,
+            )
+
+    def holds(self, identity: PeerIdentity) -> bool:
+        """Whether the key by which a peer was linked belongs to its name still."""
+        if self.policy != "allowed" or identity.key is None:
+            return True
+        return fingerprint_of(identity.key) in self._allowed.get(identity.info.name, ())
+
+    def met(self, identity: PeerIdentity) -> None:
+        """A peer has proved its key: from now on its name is bound to it, if keys are pinned."""
+        name, key = identity.info.name, identity.key
+        if self.policy != "pinned" or key is None or name in self._pins or name == self._name:
+            return
+        if len(self._pins) >= MAX_PINS:
+            if not self._full:
+                LOG.warning(
+                    "%d keys are pinned, as many as there may be: that of %s and of all that come "
+                    "later are not; take names out of %s, or list keys in mesh.allowed_keys",
+                    MAX_PINS,
+                    name,
+                    self._file,
+                )
+            self._full = True
+            return
+        self._pins[name] = fingerprint_of(key)
+        LOG.info("pinned %s to the key %s, which it has shown first", name, self._pins[name])
+        if self._store is None:
+            return
+        try:
+            self._store.save_pins(_write_pins(self._pins))
+        except MeshError as error:  # it holds for this process
+            LOG.error("the pinned key of %s is not kept over a restart: %s", name, error)
+
+    def _wanted(self, peer: NodeInfo) -> tuple[str, ...] | None:
+        """The fingerprints of a name; None: whatever it shows."""
+        if self.policy == "off":
+            return None
+        if peer.name == self._name and self.own is not None:
+            return (self.own.fingerprint,)
+        if self.policy == "allowed":
+            if peer.name not in self._allowed:
+                text = f"mesh.allowed_keys does not list {peer.name!r}"
+                raise HandshakeError(Reason.KEY, text, peer)
+            return self._allowed[peer.name]
+        return (self._pins[peer.name],) if peer.name in self._pins else None
+
+    def _fix(self, peer: NodeInfo) -> str:
+        if self.policy == "allowed":
+            return "then list that in mesh.allowed_keys too"
+        return f"then take {peer.name!r} out of {self._file}, and start this node again"
+
+
+def load_for(config: MeshConfig) -> None:
+    """Imports now what the keys of this configuration need: whoever follows a process that has
+    ended has no time for it. Raises `MeshError` for what is not installed."""
+    if config.identity in KEYED or config.operator_keys:
+        load_cryptography()
+
+
+def peer_keys_of(config: MeshConfig, name: str, store: KeyStore | None) -> PeerKeys:
+    """What a node of this configuration knows of keys. Makes its own when it has none yet.
+
+    Raises `MeshError` for a key that cannot be used, and for what is missing.
+    """
+    ejections = Ejections(config.operator_keys, config.mesh_name, store)
+    if config.identity not in KEYED:
+        return PeerKeys(name, config.identity, ejections=ejections)
+    own = own_key(config, name, store)
+    allowed = _allowed(config)
+    _check_listed(config, name, own)
+    return PeerKeys(name, config.identity, own, allowed=allowed, store=store, ejections=ejections)
+
+
+def changed_key(config: MeshConfig, name: str, own: NodeKey | None) -> NodeKey | None:
+    """The key of a node that works with `own`, under a changed configuration. Raises `MeshError`
+    for one that cannot be used."""
+    load_for(config)
+    if config.identity not in KEYED:
+        return None
+    if config.identity_key is not None:
+        own = NodeKey.from_pem(config.identity_key.encode(), "mesh.identity_key")
+    if own is not None:
+        _check_listed(config, name, own)
+    return own
+
+
+def observer_keys(config: MeshConfig) -> PeerKeys:
+    """What somebody who observes the nodes of this configuration knows of keys: those that the file
+    lists. To have the nodes sign it has a key of its own, for itself alone."""
+    own = NodeKey.make() if config.identity in KEYED else None
+    return PeerKeys("", config.identity, own, allowed=_allowed(config))
+
+
+def own_key(config: MeshConfig, name: str, store: KeyStore | None) -> NodeKey:
+    """The key of the file, or the one in `store`, which is made when there is none."""
+    if config.identity_key is not None:
+        return NodeKey.from_pem(config.identity_key.encode(), "mesh.identity_key")
+    assert store is not None, "a mesh without a key has a state_dir"
+    pem = store.load_key()
+    if pem is not None:
+        return NodeKey.from_pem(pem, store.key_file)
+    key = NodeKey.make()
+    store.save_new_key(key.pem())
+    LOG.info("made a key for %s, which had none: %s", name, key.fingerprint)
+    return key
+
+
+def _check_listed(config: MeshConfig, name: str, own: NodeKey) -> None:
+    if config.identity == "allowed" and own.fingerprint not in _allowed(config).get(name, ()):
+        raise MeshError(
+            f"mesh.allowed_keys does not list the key of this node, so no other would link with "
+            f"it: add {own.fingerprint} for {name!r}, on every node"
+        )
+
+
+def _allowed(config: MeshConfig) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(several) for name, several in (config.allowed_keys or {}).items()}
+
+
+def _read_pins(data: bytes | None, file: str) -> dict[str, str]:
+    if data is None:
+        return {}
+    try:
+        pins = json.loads(data)["pins"]
+        if not all(isinstance(one, str) for one in (*pins, *pins.values())):
+            raise TypeError("not all of it is text")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MeshError(
+            f"{file} is damaged ({error}): put back a copy, or remove it, and then the next key "
+            "that each name shows is pinned"
+        ) from error
+    return dict(pins)
+
+
+def _write_pins(pins: Mapping[str, str]) -> bytes:
+    return json.dumps({"pins": pins}, indent=1, sort_keys=True).encode()
+
+
+__all__ = [
+    "KeyStore",
+    "PeerKeys",
+    "changed_key",
+    "load_for",
+    "observer_keys",
+    "own_key",
+    "peer_keys_of",
+]

@@ -1,0 +1,63 @@
+"""Which bucket and which key a descriptor stands for, as proxies send them.
+
+A descriptor is a list of entries, each a name and a value, such as route=chat and user=u1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ALL = "*"
+"""The key of a rule that names no entry for it: one limit for all."""
+EMPTY = '""'
+"""The key that stands for an empty value, since a key cannot be empty."""
+Entry = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class DescriptorRule:
+    """Descriptors with precisely these entries, in this order, take from one bucket."""
+
+    bucket: str
+    entries: tuple[tuple[str, str | None], ...]
+    """Names, each with the value that it must have; or None: the value is of the key."""
+    domain: str | None = None
+    """The domain of the request; None: any."""
+    settle: bool = False
+    """Charge every hit, into debt if need be, as for costs that are known afterwards."""
+
+    def key(self, domain: str, entries: Sequence[Entry]) -> str | None:
+        """The key of a descriptor; None when the rule is not about it."""
+        if self.domain not in (None, domain) or len(entries) != len(self.entries):
+            return None
+        values = []
+        for (name, value), (wanted, fixed) in zip(entries, self.entries, strict=True):
+            if name != wanted or fixed not in (None, value):
+                return None
+            if fixed is None:
+                values.append(value)
+        return _joined(values)
+
+    def covers(self, other: DescriptorRule) -> bool:
+        """Whether every descriptor of the other rule is one of this, too."""
+        return (
+            self.domain in (None, other.domain)
+            and len(self.entries) == len(other.entries)
+            and all(
+                mine[0] == its[0] and mine[1] in (None, its[1])
+                for mine, its in zip(self.entries, other.entries, strict=True)
+            )
+        )
+
+
+def _joined(values: Sequence[str]) -> str:
+    if not values:
+        return ALL
+    if len(values) == 1:
+        return values[0] or EMPTY
+    # Values may come from clients, and none may be able to spell the key of another.
+    return "/".join(value.replace("%", "%25").replace("/", "%2F") for value in values)
+
+
+__all__ = ["DescriptorRule"]

@@ -1,0 +1,179 @@
+"""The example for Envoy, with Envoy itself, and the configuration that its page shows."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import grpc.aio
+import pytest
+
+from crdtbucket import Limiter, Mode
+from crdtbucket.http.server.descriptor_limits import Descriptor, DescriptorLimits
+from crdtbucket.http.server.serve_settings import ServeSettings
+from tests.http.server.test_envoy_service import QUESTION, asked, raw_of
+from tests.http.serving import Asker, serving
+from tests.http.test_proxies import EXAMPLES, START_S, answers, application, found
+from tests.http.test_serve import started
+from tests.mesh.network import eventually
+from tests.strong.redis_server import Server, free_port
+
+PAGE = (EXAMPLES.parents[1] / "docs/proxies.md").read_text()
+RULES = """
+services: {api: {limit: 40/day}}
+envoy: {descriptors: [{domain: edge, entries: [route=api, user], bucket: api}]}
+"""
+PATIENT = """
+rating:
+  consistency: strong
+  bucket_backend: {deadline: 10s}
+  modes: {latency_limit: 9s, outage_after: 60s}
+"""
+"""Redis decides, however busy the machine is."""
+CONNECTIONS = 40
+SENT = {"X-Forwarded-For": "198.51.100.7"}
+
+
+def limits() -> str:
+    """The configuration of the page, with less to spend."""
+    text = (EXAMPLES / "envoy-limits.yaml").read_text()
+    return text.replace("100/hour", "5/day").replace("100000/hour", "100/day")
+
+
+@asynccontextmanager
+async def envoy(folder: Path, app: int, service: str) -> AsyncIterator[str]:
+    """Envoy with the example's configuration and other ports; its address."""
+    program = found("envoy")
+    if program is None:
+        pytest.skip("there is no envoy")
+    port = free_port()
+    text = (EXAMPLES / "envoy.yaml").read_text()
+    for old, new in {
+        "8080": str(port),
+        "8081": str(app),
+        "7981": service,
+        # However busy the machine is, no request may pass without a decision.
+        "timeout: 0.1s": f"timeout: {START_S}s",
+        "failure_mode_deny: false": "failure_mode_deny: true",
+    }.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (folder / "envoy.yaml").write_text(text)
+    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+    with (folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(program, "-c", str(folder / "envoy.yaml"), *options),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        loop = asyncio.get_running_loop()
+        end = loop.time() + START_S
+        while not await answers(url):
+            assert process.returncode is None, (folder / "log").read_text()
+            assert loop.time() < end, (folder / "log").read_text()
+            await asyncio.sleep(0.05)
+        yield url
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def test_envoy_passes_on_what_the_limit_admits(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text(limits())
+    limiter = Limiter.from_file(file)
+    async with serving(limiter, grpc="127.0.0.1:0") as client, application() as (app, came):
+        service = client.server.addresses[-1].rpartition(":")[2]
+        async with envoy(tmp_path, app, service) as url, aiohttp.ClientSession() as session:
+            limiter.reset_all()
+            came.clear()
+            statuses = []
+            for _ in range(7):
+                async with session.get(url + "/a?b=c", headers=SENT) as answer:
+                    statuses.append(answer.status)
+                    fields, text = answer.headers, await answer.text()
+            assert statuses == [200] * 5 + [429] * 2
+            assert came == ["/a"] * 5
+            assert int(fields["Retry-After"]) > 0
+            assert fields["RateLimit"].startswith('"api";r=0;t=')
+            assert fields["Content-Type"] == "application/problem+json"
+            assert "quota-exceeded" in text
+            assert limiter.keys("api") == ["127.0.0.1"]  # not what the client wrote
+            await charged_afterwards(client, int(url.rpartition(":")[2]))
+
+
+async def said(port: int, user: bytes, cost: int) -> str:
+    """The head of the answer to a user whose name may be any bytes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\nx-user: " + user)
+    writer.write(b"\r\nx-cost: %d\r\n\r\n" % cost)
+    head = (await reader.read()).partition(b"\r\n\r\n")[0].decode()
+    writer.close()
+    return head
+
+
+async def charged_afterwards(client: Asker, port: int) -> None:
+    """What an answer costs is known with it, and charged even if it is more than is left. A name
+    that is no UTF-8 is a key like any other, and no way around the limit."""
+    chat = client.limiter.bucket("chat")
+    for left, then in ((100, lambda level: level.remaining == 40), (40, lambda level: not level)):
+        head = await said(port, b"u\xff", 60)
+        assert head.startswith("HTTP/1.1 200 ")
+        assert f'ratelimit: "chat";r={left};' in head
+        await eventually(lambda then=then: then(chat.peek("u\\xff")))  # type: ignore[misc]
+    head = await said(port, b"u\xff", 60)
+    assert head.startswith("HTTP/1.1 429 ")
+    wait = re.search(r"retry-after: (\d+)", head)
+    assert wait is not None
+    assert int(wait[1]) > 20 * 864  # 20 below empty
+
+
+@pytest.mark.slow
+async def test_all_workers_answer_at_one_port_and_have_one_limit(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    config = f"node: eu-1\nshared: {tmp_path / 'table'}\n" + RULES
+    options = ("--workers", "2", "--grpc", address)
+    async with started(tmp_path, *options, config=config) as server:
+        await server.line(" on http://")  # the second one serves as well
+        left = []
+        for _ in range(CONNECTIONS):
+            # Each has a connection of its own, so that the system chooses its worker.
+            own = [("grpc.use_local_subchannel_pool", 1)]
+            async with grpc.aio.insecure_channel(address, options=own) as channel:
+                told = await asked(channel, raw_of(QUESTION))
+            left.append(told["statuses"][0]["limitRemaining"])
+        assert left == [*range(CONNECTIONS - 1, -1, -1)]
+        async with aiohttp.ClientSession() as session, session.get(f"{server.url}/metrics") as all_:
+            line = 'crdtbucket_envoy_descriptors_total{bucket="api",code="OK"}'
+            assert f"{line} {CONNECTIONS}.0\n" in await all_.text()
+        server.process.terminate()
+        assert await server.ended() == 0
+
+
+async def test_a_strong_bucket_is_decided_by_redis(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text(f"{RULES}{PATIENT}\n")
+    with Server() as redis:
+        nodes = [Limiter.from_file(file, node=node, redis=redis.url) for node in ("a", "b")]
+        async with nodes[0], nodes[1]:
+            doors = [DescriptorLimits(one, ServeSettings(), lambda *_: None) for one in nodes]
+            pair = [Descriptor((("route", "api"), ("user", "u")), hits) for hits in (2, 1)]
+            answers = [await doors[number % 2].decide("edge", pair) for number in range(14)]
+    decisions = [one.statuses[0].decision for one in answers]
+    assert {one.mode for one in decisions if one is not None} == {Mode.STRONG}
+    # In eventual mode these two, which know nothing of each other, would admit twice as much.
+    assert [one.code for one in answers] == ["OK"] * 13 + ["OVER_LIMIT"]
+
+
+def test_the_page_shows_the_example() -> None:
+    for name in ("envoy.yaml", "envoy-limits.yaml"):
+        example = (EXAMPLES / name).read_text()
+        assert f"\n{example}```\n" in PAGE, f"docs/proxies.md has another {name}"

@@ -1,0 +1,126 @@
+"""Nodes with keys of their own, as limiters have them: kept over restarts, shown, and held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crdtbucket import BucketSpec, Limiter, MeshConfig
+from crdtbucket.errors import ConfigError, MeshError
+from tests.mesh.network import eventually
+
+SECRET = "a secret of these tests"
+
+
+def limiter(name: str, folder: Path, *peers: str, **settings: Any) -> Limiter:
+    settings = {"identity": "pinned", "state_dir": folder, **settings}
+    mesh = MeshConfig(listen="127.0.0.1:0", peers=peers, secret=SECRET, **settings)
+    return Limiter([BucketSpec("api", 100, 10)], node=name, mesh=mesh)
+
+
+def refused(node: Limiter) -> int:
+    count: int = node.stats()["mesh"]["refused"].get("key", 0)
+    return count
+
+
+async def test_pinned_keys_outlive_restarts_and_a_stranger_gets_in_nowhere(tmp_path: Path) -> None:
+    async with (
+        limiter("a", tmp_path / "a") as a,
+        limiter("b", tmp_path / "b", str(a.address)) as b,
+    ):
+        await eventually(lambda: a.stats()["keys"] and b.stats()["keys"])
+        mine, theirs = (one.stats()["identity"]["fingerprint"] for one in (a, b))
+        assert a.stats()["keys"] == {"b": theirs}
+        assert b.stats()["keys"] == {"a": mine}
+    async with limiter("a", tmp_path / "a") as a:
+        async with limiter("b", tmp_path / "another disk", str(a.address)) as stranger:
+            await eventually(lambda: refused(a) and refused(stranger))
+            assert not a.stats()["keys"]
+            assert a.bucket("api").take("k")
+        async with limiter("b", tmp_path / "b", str(a.address)):
+            await eventually(lambda: a.stats()["keys"] == {"b": theirs})
+
+
+@pytest.mark.parametrize(("suffix", "told"), [("key", "holds no key"), ("pins", "is damaged")])
+def test_a_node_with_a_damaged_file_does_not_start(suffix: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / f"a.{suffix}"
+    file.write_bytes(b"{")
+    file.chmod(0o600)
+    with pytest.raises(MeshError, match=rf"a\.{suffix} {told}"), limiter("a", tmp_path):
+        pass
+    assert file.read_bytes() == b"{"
+    file.unlink()
+    with limiter("a", tmp_path) as node:
+        assert node.bucket("api").take("k")
+
+
+FILE = """
+node: {name}
+mesh:
+  listen: 127.0.0.1:0
+  peers: [{peers}]
+  secret: [{secrets}]
+  hash_secret: {hash_secret}
+services:
+  api: {{limit: 100/s}}
+"""
+OLD, NEW = "a secret of these tests", "the secret after it, longer"
+
+
+class Filed:
+    """A limiter of a file that a test writes again."""
+
+    def __init__(self, folder: Path, name: str, *, hash_secret: str = "for life") -> None:
+        self._path = folder / f"{name}.yaml"
+        self._values = {"name": name, "hash_secret": hash_secret, "peers": ""}
+
+    def written(self, *secrets: str, **values: str) -> str:
+        self._values |= values
+        text = FILE.format(**self._values, secrets=", ".join(f'"{one}"' for one in secrets))
+        self._path.write_text(text)
+        return str(self._path)
+
+
+async def test_secrets_are_changed_by_reloads_and_no_peer_is_refused(tmp_path: Path) -> None:
+    files = Filed(tmp_path, "a"), Filed(tmp_path, "b")
+    async with Limiter.from_file(files[0].written(OLD)) as a:
+        path = files[1].written(OLD, peers=f'"{a.address}"')
+        async with Limiter.from_file(path) as b:
+            await eventually(lambda: a.stats()["peers"] and b.stats()["peers"])
+            for secrets in ((NEW, OLD), (NEW,)):
+                for file, node in zip(files, (a, b), strict=True):
+                    file.written(*secrets)
+                    node.reload()
+                    assert node.bucket("api").take("k")
+            # The link of the old secret is gone, and there is another one.
+            await eventually(lambda: a.stats()["mesh"]["connections"] > 1)
+            for node in (a, b):
+                await eventually(lambda node=node: "alive" in node.stats()["peers"].values())
+                assert not node.stats()["mesh"]["refused"].keys() & {"secret", "seal", "hash_key"}
+            stranger = MeshConfig(
+                listen="127.0.0.1:0", secret=OLD, hash_secret="for life", peers=[a.address]
+            )
+            async with Limiter([BucketSpec("api", 100, 10)], node="c", mesh=stranger) as c:
+                await eventually(lambda: c.stats()["mesh"]["refused"].get("secret"))
+
+
+def test_what_of_a_mesh_cannot_change_is_said_and_nothing_is_changed(tmp_path: Path) -> None:
+    file = Filed(tmp_path, "a", hash_secret="")
+    with Limiter.from_file(file.written(OLD)) as a:
+        file.written(NEW, OLD)
+        a.reload()
+        file.written(NEW)
+        with pytest.raises(ConfigError, match=r"mesh\.secret: would end.*\(set hash_secret"):
+            a.reload()
+        file.written(NEW, OLD, peers="127.0.0.1:1")
+        with pytest.raises(ConfigError, match=r"mesh\.peers: cannot change"):
+            a.reload()
+        file.written(OLD, peers="")
+        a.reload()
+    given = MeshConfig(listen="127.0.0.1:0", secret=OLD)
+    with Limiter.from_file(file.written(OLD), mesh=given) as a:
+        file.written(NEW, OLD)
+        with pytest.raises(ConfigError, match=r"mesh\.secret: cannot change"):
+            a.reload()
