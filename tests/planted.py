@@ -1722,8 +1722,8 @@ MUTATIONS = (
     Mutation(
         "orders_are_not_passed_on",
         "mesh/links",
-        "        self._send(asyncio.get_running_loop().time())\n",
-        "",
+        "            link.offer(data, Kind.ORDERS)",
+        "            pass",
         suite("mesh/transport/test_contract", "ejected and memory"),
     ),
     Mutation(
