@@ -55,6 +55,13 @@ static inline double refill_share(const definition_t *d, double claims)
     return claims > 0 ? smaller(1.0, d->per_second / claims) : 1.0;
 }
 
+/* Tokens/s, of `nodes` that may ask: half of what the node asks for, up to half of an equal share.
+ * In proportion nobody gets less, as long as all ask for twice the limit at most. */
+GLANCES static inline double floor_rate(const definition_t *d, double demand, double nodes)
+{
+    return smaller(demand, d->per_second / larger(1.0, nodes)) / 2.0;
+}
+
 /* 73 minutes; what seems to be further ahead is old, since stamps wrap after 52 days. */
 #define STAMPS_AHEAD (UINT32_C(1) << 22)
 
@@ -154,19 +161,30 @@ GLANCES static inline double far_taken(const definition_t *d, double slow, doubl
     return claim(d, slow) * present + smaller(slow, CLAIM_MOST * rate) * (seconds - present);
 }
 
-/* Tokens that a column's owner took before the near horizon, without those that others relayed. The
- * demand of all nodes is `claims`. */
+/* The demand of all of those who share the refill with a silent peer. */
+typedef struct {
+    double claims; /* tokens/s */
+    double nodes;  /* 0: all get what they ask for, or half of it at least */
+} demand_t;
+
+/* Tokens that a column's owner took before the near horizon, without those that others relayed. Its
+ * rate counts as far as its column shows that it takes: in a second no more than that in all, or a
+ * token. */
 GLANCES static inline double column_far(const table_t *t, const definition_t *d, const column_t *c,
-                                        double claims, int64_t now)
+                                        demand_t of, int64_t now)
 {
     const header_t *h = t->h;
     const node_t *n = &t->nodes[t->origins[column_origin(c)].node];
     int64_t age = age_of(n, c, now), far = (age < h->trust_ns ? age : h->trust_ns) - h->near_ns;
-    if (far <= 0)
+    double slow = slow_rate(n, c), demand = claim(d, slow), claims = of.claims;
+    if (far <= 0 || slow <= 0)
         return 0;
-    double taken =
-        far_taken(d, slow_rate(n, c), claims, h->near_ns, now - h->near_ns - far, now - h->near_ns);
-    return larger(0.0, taken - (double)relayed_tokens(n, c));
+    if (of.nodes > 0) /* its own floor is left to it */
+        claims = smaller(claims, d->per_second * demand / floor_rate(d, demand, of.nodes));
+    double taken = far_taken(d, slow, claims, h->near_ns, now - h->near_ns - far, now - h->near_ns),
+           relayed = (double)relayed_tokens(n, c),
+           shown = larger(1.0, larger((double)column_taken(c), relayed));
+    return larger(0.0, smaller(taken, shown * (double)far / 1e9) - relayed);
 }
 
 #endif

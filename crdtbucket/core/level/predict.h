@@ -59,15 +59,46 @@ GLANCES static inline double left_to_silent(const definition_t *d, double part, 
     return smaller(part * capacity, larger(0.0, capacity - own));
 }
 
+/* The demand by which the share of a silent peer is computed, where all together claim `claims`.
+ * Beyond twice the limit the proportional share of a small node is below its floor. Then the others
+ * share what the floors leave, on every node alike: their demand counts as if it were larger. */
+GLANCES static demand_t far_demand(const table_t *t, uint32_t e, const definition_t *d,
+                                   double claims)
+{
+    demand_t of = {claims, 0};
+    if (claims <= 2.0 * d->per_second || d->earlier_count)
+        return of;
+    int nodes = 1;
+    for (column_t c = {0}; column_next(t, e, &c);)
+        nodes += column_rated(&c) != 0;
+    of.nodes = nodes;
+    for (int step = 0; step < 3; step++) {
+        double own = own_slow_claim(&t->cold[e], d), floor = floor_rate(d, own, of.nodes),
+               part = d->per_second / of.claims, small = own * part < floor ? floor : 0,
+               large = small > 0 ? 0 : own;
+        for (column_t c = {0}; column_next(t, e, &c);) {
+            if (!column_rated(&c))
+                continue;
+            double one = claim(d, slow_rate(&t->nodes[t->origins[column_origin(&c)].node], &c));
+            floor = floor_rate(d, one, of.nodes);
+            *(one * part < floor ? &small : &large) += one * part < floor ? floor : one;
+        }
+        if (large > 0)
+            of.claims = large * d->per_second / (d->per_second - small);
+    }
+    return of;
+}
+
 /* The far credit of all silent peers, in tokens. `claims` is the demand of all nodes. */
 GLANCES static double far_sum(const table_t *t, uint32_t e, const definition_t *d, double claims,
                               int64_t now)
 {
     double sum = 0;
+    demand_t of = far_demand(t, e, d, claims);
     column_t c = {0};
     while (column_next(t, e, &c))
         if (column_rated(&c))
-            sum += column_far(t, d, &c, claims, now);
+            sum += column_far(t, d, &c, of, now);
     return sum;
 }
 

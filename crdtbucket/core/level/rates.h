@@ -8,6 +8,7 @@
 #include "peer_rates.h"
 #include "predict.h"
 #include "reserve.h"
+#include "share_floor.h"
 
 /* Weights of a step of `ns`; nearly all keys of a round have the same. */
 typedef struct {
@@ -44,14 +45,15 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     int64_t since = now - cold->rated_ns, silent = t->h->averaged_ns - cold->rated_ns;
     if (since <= 0)
         return;
-    double slow_claims = 0;
+    prediction_t p = {0};
     if (LOAD(hot->flags) & ENTRY_RATED)
-        slow_claims = predict(t, e, d, now).slow_claims;
+        p = predict(t, e, d, now);
     double wanted = cost_of_class(__atomic_exchange_n(&hot->wanted, 0, __ATOMIC_RELAXED));
-    float reserve = (float)reserve_tokens(t, e, d, slow_claims, wanted, now);
+    float reserve = (float)reserve_tokens(t, e, d, p.slow_claims, wanted, now);
     int64_t net = entry_net(t, e);
     double admitted = (double)(net - LOAD(hot->averaged_net));
     double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
+    cold->behind = behind_tokens(cold, d, own_floor(t, cold, d, p.rated), offered, admitted, since);
     STORE(hot->averaged_net, net);
     int first = cold->weight <= 0;
     if (silent > 0 && silent < since) {

@@ -24,7 +24,9 @@
 struct lowered {
     i128 uncounted; /* units that peers took and that were not charged */
     uint64_t hash_lo;
-    int64_t proposed; /* local ns at which the bucket is full, as `peer` advertised last */
+    /* Local ns at which the bucket is full, as `peer` advertised last, and as it was here after
+     * that. Only the time between them is agreed on: what was charged since was not known to it. */
+    int64_t proposed, held;
     int64_t proposed_at, spent_at, uncounted_at;
     float spent; /* part of the budget */
     uint32_t peer;
@@ -97,21 +99,24 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     i128 agreed = from;
     if (l->peer && l->peer != m->source && t->nodes[l->peer].connected
         && now - l->proposed_at <= AGREE_NS) {
-        i128 other = l->proposed > now ? (i128)(l->proposed - now) * d->p : 0;
-        agreed = other > from ? from : other > to ? other : to;
+        int64_t least = l->proposed > now ? l->proposed : now,
+                ns = l->held > least ? l->held - least : 0;
+        agreed = from - (i128)ns * d->p;
+        agreed = agreed > to ? agreed : to;
     }
     double budget = LOWERED_PART * (double)full_units(d) / (double)t->h->members,
            left = m->source ? larger(0.0, 1.0 - (double)l->spent) * budget : 0.0,
            wanted = (double)(agreed - to), granted = smaller(left, wanted);
     l->spent += (float)(granted / budget);
+    i128 result = granted >= wanted ? to : agreed - (i128)granted;
     if (m->source) {
         l->peer = m->source;
         l->proposed = now + (int64_t)units_to_ns(d, to);
+        l->held = now + (int64_t)units_to_ns(d, result);
         l->proposed_at = now;
     }
     if (granted >= wanted)
         return after;
-    i128 result = agreed - (i128)granted;
     *refused += result - to > full_units(d) / 2;
     return result;
 }

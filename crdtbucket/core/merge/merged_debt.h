@@ -20,10 +20,11 @@ static i128 far_of_others(const table_t *t, uint32_t e, const definition_t *d,
                           const comparison_t *g, int64_t now)
 {
     double claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d), tokens = 0;
+    demand_t of = far_demand(t, e, d, claims);
     column_t c = {0};
     while (column_next(t, e, &c))
         if (column_rated(&c) && !brings_of(t, g, t->origins[column_origin(&c)].node))
-            tokens += column_far(t, d, &c, claims, now);
+            tokens += column_far(t, d, &c, of, now);
     return far_units(d, tokens);
 }
 

@@ -1,0 +1,146 @@
+"""Whatever one member says, an honest node gets half of what it asks for, up to half of an equal
+share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+from tests.bad_member import BadMember
+from tests.one_bad_of_five import ABSURD, watch
+
+C, R = 100, 20
+CEILING = 2 * C / R
+"""Seconds in which the largest debt refills."""
+
+
+class Alone:
+    """One honest node, and members that state what they like."""
+
+    def __init__(self, members: int) -> None:
+        self.mesh = SimulatedMesh("A", [BucketSpec("api", C, R)], latency=0.01, seed=3)
+        self.node = self.mesh["A"]
+        self.key = self.node.bucket("api").hash("k")
+        self.others = [BadMember(self.mesh, f"m{at}", 100 + at) for at in range(members)]
+        for one in self.others:
+            one.link("A")
+        self.mesh.advance(1.0)
+
+    def state(self, taken: int, rates: tuple[int, int], debt_ns: int = 1) -> None:
+        for one in self.others:
+            row = (one.name, one.epoch, 1, taken, 0)
+            one.state("A", self.key, debt_ns, [row], rates)
+
+    def silence(self) -> None:
+        for one in self.others:
+            self.node.node.disconnected(one.name, one.local("A"))
+
+    def admitted(
+        self, calls: float, seconds: float, also: Callable[[int], None] = lambda step: None
+    ) -> int:
+        """Of so many calls a second."""
+        total, owed = 0, 0.0
+        for step in range(round(seconds * 10)):
+            also(step)
+            owed += calls / 10
+            for _ in range(int(owed)):
+                total += self.node.take("api", "k", 1).allowed
+            owed -= int(owed)
+            self.mesh.advance(0.1)
+        return total
+
+
+def test_a_silent_peer_is_predicted_as_far_as_its_column_shows_takes() -> None:
+    alone = Alone(1)
+    alone.state(1, ABSURD)
+    alone.silence()
+    alone.admitted(2 * R, 10.0)
+    assert alone.admitted(2 * R, 20.0) >= 0.9 * R * 20
+
+
+def test_a_silent_peer_that_took_is_left_its_share() -> None:
+    """... at twice the limit, by the rates that all ask for."""
+    alone = Alone(1)
+    alone.admitted(2 * R, 20.0, lambda step: alone.state(R * step // 10, ABSURD, 10**9))
+    alone.silence()
+    alone.admitted(2 * R, 20.0)
+    assert alone.admitted(2 * R, 20.0) <= 0.6 * R * 20
+
+
+def test_beside_silent_peers_that_ask_for_much_the_floor_is_left() -> None:
+    """In proportion it would be a forty-first part, and not a tenth."""
+    alone = Alone(4)
+    alone.admitted(R / 5, 20.0, lambda step: alone.state(R * step // 40, ABSURD, 10**9))
+    alone.silence()
+    alone.admitted(R / 5, CEILING)
+    got = alone.admitted(R / 5, 30.0)
+    assert 0.9 * R / 10 * 30 <= got <= 1.3 * R / 10 * 30
+
+
+@pytest.mark.parametrize("rates", [ABSURD, (0, 0)])
+@pytest.mark.parametrize("times", [1, 100])
+def test_a_member_that_takes_all_leaves_the_floor(times: int, rates: tuple[int, int]) -> None:
+    alone = Alone(1)
+    alone.admitted(R / 2, 10.0)
+
+    def evil(step: int) -> None:
+        alone.state(times * R * step // 10, rates, 10**12)
+
+    alone.admitted(R / 2, CEILING + 15.0, evil)
+    start = round(10 * (CEILING + 15.0))
+    got = alone.admitted(R / 2, 20.0, lambda step: evil(start + step))
+    assert got >= 0.95 * R / 4 * 20
+
+
+def test_honest_debts_are_waited_for() -> None:
+    """The floor passes nothing before the largest honest debt has refilled."""
+    alone = Alone(1)
+    alone.admitted(R / 2, 5.0)
+    alone.state(10**6, (0, 0), 10**12)
+    assert alone.admitted(R / 2, 0.9 * CEILING / 2) == 0
+
+
+def test_calls_of_half_a_bucket_do_not_pass_by_the_floor() -> None:
+    alone = Alone(1)
+    for step in range(400):
+        alone.state(100 * R * step // 10, ABSURD, 10**12)
+        assert not (step > 20 and alone.node.take("api", "k", C // 2).allowed)
+        alone.mesh.advance(0.1)
+
+
+def test_a_debt_that_came_after_two_peers_agreed_is_not_lowered() -> None:
+    """What an honest peer stated before the charge says nothing of it."""
+    alone = Alone(3)
+    alone.node.take("api", "k", 10)
+    ((generation, taken, refunded),) = alone.node.bucket("api").columns("k").values()
+    shown = [("A", alone.node.table.epoch, generation, taken, refunded)]
+    honest, hot, bad = alone.others
+    alone.mesh.advance(0.3)
+    honest.state("A", alone.key, 1, shown)  # lower than here, as lag explains
+    shown.append((hot.name, hot.epoch, 1, 90, 0))
+    hot.state("A", alone.key, 10**12, shown)
+    assert 9 <= alone.node.peek("api", "k").remaining <= 10
+    bad.state("A", alone.key, 1, shown)
+    assert alone.node.peek("api", "k").remaining <= 10 + C // 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("attack", "demand", "least"),
+    [
+        ("absurd rates once, then silence", "a fifth each", 0.9),
+        ("takes a hundred times the limit", "one asks for twice the limit", 0.44),
+        ("all of it in turns", "one asks for twice the limit", 0.35),
+    ],
+)
+def test_one_bad_member_of_five_adds_a_fifth_and_leaves_the_floors(
+    attack: str, demand: str, least: float
+) -> None:
+    """Half of `min(its demand, r / 5)`; in turns some of the 15 s that an honest debt would explain
+    is missing."""
+    seen = watch(attack, demand)
+    assert seen.of_limit <= 1.2
+    assert seen.least >= least
