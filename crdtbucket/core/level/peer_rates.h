@@ -57,7 +57,7 @@ static inline double refill_share(const definition_t *d, double claims)
 
 /* Tokens/s, of `nodes` that may ask: half of what the node asks for, up to half of an equal share.
  * In proportion nobody gets less, as long as all ask for twice the limit at most. */
-GLANCES static inline double floor_rate(const definition_t *d, double demand, double nodes)
+GLANCES static inline double guaranteed_rate(const definition_t *d, double demand, double nodes)
 {
     return smaller(demand, d->per_second / larger(1.0, nodes)) / 2.0;
 }
@@ -179,8 +179,8 @@ GLANCES static inline double column_far(const table_t *t, const definition_t *d,
     double slow = slow_rate(n, c), demand = claim(d, slow), claims = of.claims;
     if (far <= 0 || slow <= 0)
         return 0;
-    if (of.nodes > 0) /* its own floor is left to it */
-        claims = smaller(claims, d->per_second * demand / floor_rate(d, demand, of.nodes));
+    if (of.nodes > 0) /* what is guaranteed to it is left to it */
+        claims = smaller(claims, d->per_second * demand / guaranteed_rate(d, demand, of.nodes));
     double taken = far_taken(d, slow, claims, h->near_ns, now - h->near_ns - far, now - h->near_ns),
            relayed = (double)relayed_tokens(n, c),
            shown = larger(1.0, larger((double)column_taken(c), relayed));

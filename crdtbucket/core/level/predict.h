@@ -60,8 +60,9 @@ GLANCES static inline double left_to_silent(const definition_t *d, double part, 
 }
 
 /* The demand by which the share of a silent peer is computed, where all together claim `claims`.
- * Beyond twice the limit the proportional share of a small node is below its floor. Then the others
- * share what the floors leave, on every node alike: their demand counts as if it were larger. */
+ * Beyond twice the limit the proportional share of a small node is below what is guaranteed to it.
+ * Then the others share what the guarantees leave, on every node alike: their demand counts as if
+ * it were larger. */
 GLANCES static demand_t far_demand(const table_t *t, uint32_t e, const definition_t *d,
                                    double claims)
 {
@@ -73,15 +74,16 @@ GLANCES static demand_t far_demand(const table_t *t, uint32_t e, const definitio
         nodes += column_rated(&c) != 0;
     of.nodes = nodes;
     for (int step = 0; step < 3; step++) {
-        double own = own_slow_claim(&t->cold[e], d), floor = floor_rate(d, own, of.nodes),
-               part = d->per_second / of.claims, small = own * part < floor ? floor : 0,
+        double own = own_slow_claim(&t->cold[e], d), guaranteed = guaranteed_rate(d, own, of.nodes),
+               part = d->per_second / of.claims, small = own * part < guaranteed ? guaranteed : 0,
                large = small > 0 ? 0 : own;
         for (column_t c = {0}; column_next(t, e, &c);) {
             if (!column_rated(&c))
                 continue;
             double one = claim(d, slow_rate(&t->nodes[t->origins[column_origin(&c)].node], &c));
-            floor = floor_rate(d, one, of.nodes);
-            *(one * part < floor ? &small : &large) += one * part < floor ? floor : one;
+            guaranteed = guaranteed_rate(d, one, of.nodes);
+            *(one * part < guaranteed ? &small : &large) +=
+                one * part < guaranteed ? guaranteed : one;
         }
         if (large > 0)
             of.claims = large * d->per_second / (d->per_second - small);

@@ -5,10 +5,10 @@
 
 #include <math.h>
 
+#include "guaranteed_share.h"
 #include "peer_rates.h"
 #include "predict.h"
 #include "reserve.h"
-#include "share_floor.h"
 
 /* Weights of a step of `ns`; nearly all keys of a round have the same. */
 typedef struct {
@@ -53,7 +53,8 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     int64_t net = entry_net(t, e);
     double admitted = (double)(net - LOAD(hot->averaged_net));
     double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
-    cold->behind = behind_tokens(cold, d, own_floor(t, cold, d, p.rated), offered, admitted, since);
+    cold->behind =
+        behind_tokens(cold, d, own_guarantee(t, cold, d, p.rated), offered, admitted, since);
     STORE(hot->averaged_net, net);
     int first = cold->weight <= 0;
     if (silent > 0 && silent < since) {

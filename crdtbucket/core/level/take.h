@@ -5,9 +5,9 @@
 #include <math.h>
 
 #include "evict.h"
+#include "guaranteed_share.h"
 #include "predict.h"
 #include "reserve.h"
-#include "share_floor.h"
 
 typedef struct {
     /* Confirmed debt after the decision: ns and, in 1/p ns, what is beyond. */
@@ -137,7 +137,7 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         i128 conf_debt = clamped(d, debt + far), cost = token_units(d, n), full = full_units(d);
         i128 back = held_back(t, e, d, &p, conf_debt, wanted, now);
         i128 over = conf_debt + back + token_units(d, wanted) - full;
-        if (UNLIKELY(over > slack_units(d) && !floor && floor_passes(t, e, d, p.rated, n)))
+        if (UNLIKELY(over > slack_units(d) && !floor && guarantee_passes(t, e, d, p.rated, n)))
             over = 0;
         if (over <= slack_units(d)
             && UNLIKELY((o->wait_ns = warm_up_wait(t, d, net + n, now)) > 0)) {
@@ -297,7 +297,7 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
     i128 conf_debt = clamped(d, debt + far);
     i128 back = held_back(t, e, d, &p, conf_debt, n, now),
          over = conf_debt + back + token_units(d, n) - full;
-    if (UNLIKELY(e != NONE && over > slack_units(d) && floor_passes(t, e, d, p.rated, n)))
+    if (UNLIKELY(e != NONE && over > slack_units(d) && guarantee_passes(t, e, d, p.rated, n)))
         over = 0;
     o->allowed = over <= slack_units(d);
     if (!o->allowed)

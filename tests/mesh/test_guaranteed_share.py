@@ -70,7 +70,7 @@ def test_a_silent_peer_that_took_is_left_its_share() -> None:
     assert alone.admitted(2 * R, 20.0) <= 0.6 * R * 20
 
 
-def test_beside_silent_peers_that_ask_for_much_the_floor_is_left() -> None:
+def test_beside_silent_peers_that_ask_for_much_the_share_is_left() -> None:
     """In proportion it would be a forty-first part, and not a tenth."""
     alone = Alone(4)
     alone.admitted(R / 5, 20.0, lambda step: alone.state(R * step // 40, ABSURD, 10**9))
@@ -82,7 +82,9 @@ def test_beside_silent_peers_that_ask_for_much_the_floor_is_left() -> None:
 
 @pytest.mark.parametrize("rates", [ABSURD, (0, 0)])
 @pytest.mark.parametrize("times", [1, 100])
-def test_a_member_that_takes_all_leaves_the_floor(times: int, rates: tuple[int, int]) -> None:
+def test_a_member_that_takes_all_leaves_the_guaranteed_share(
+    times: int, rates: tuple[int, int]
+) -> None:
     alone = Alone(1)
     alone.admitted(R / 2, 10.0)
 
@@ -96,14 +98,14 @@ def test_a_member_that_takes_all_leaves_the_floor(times: int, rates: tuple[int, 
 
 
 def test_honest_debts_are_waited_for() -> None:
-    """The floor passes nothing before the largest honest debt has refilled."""
+    """The guarantee passes nothing before the largest honest debt has refilled."""
     alone = Alone(1)
     alone.admitted(R / 2, 5.0)
     alone.state(10**6, (0, 0), 10**12)
     assert alone.admitted(R / 2, 0.9 * CEILING / 2) == 0
 
 
-def test_calls_of_half_a_bucket_do_not_pass_by_the_floor() -> None:
+def test_calls_of_half_a_bucket_do_not_pass_by_the_guarantee() -> None:
     alone = Alone(1)
     for step in range(400):
         alone.state(100 * R * step // 10, ABSURD, 10**12)
@@ -136,7 +138,7 @@ def test_a_debt_that_came_after_two_peers_agreed_is_not_lowered() -> None:
         ("all of it in turns", "one asks for twice the limit", 0.35),
     ],
 )
-def test_one_bad_member_of_five_adds_a_fifth_and_leaves_the_floors(
+def test_one_bad_member_of_five_adds_a_fifth_and_leaves_the_shares(
     attack: str, demand: str, least: float
 ) -> None:
     """Half of `min(its demand, r / 5)`; in turns some of the 15 s that an honest debt would explain
