@@ -191,7 +191,7 @@ def numbers(stats: Any) -> list[float]:
         return [number for value in stats.values() for number in numbers(value)]
     if isinstance(stats, list):
         return [number for _, number in stats]
-    return [] if isinstance(stats, (str, bool)) else [stats]
+    return [] if stats is None or isinstance(stats, (str, bool)) else [stats]
 
 
 def without_sums(buckets: dict[str, Any]) -> dict[str, Any]:
