@@ -69,9 +69,8 @@ class Store:
         self.ledger = ledger
         table, regions = ledger.table, owner.regions
         self.regions = StoreRegions(regions, config.prefix, table, self._endpoints)
-        self.registry = Registry(
-            config.prefix, node, table, owner.wanted_share, regions, self.regions.nodes_elsewhere
-        )
+        elsewhere = None if regions is None else self.regions.nodes_elsewhere
+        self.registry = Registry(config.prefix, node, table, owner.wanted_share, regions, elsewhere)
         self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met, regions)
         self._config = config
         self._owner = owner

@@ -62,6 +62,8 @@ class StrongSide:
         self._forget_after_ms = forget_after_ms or FORGET_AFTER_MS
         self._config = config
         self._degradation = degradation
+        # Kept, because every decision asks for it.
+        self._wanted: tuple[Degradation, int, WantedShare] | None = None
         self._tables = tables
         self._table = tables.strong
         self._buckets = [bucket for bucket in buckets if isinstance(bucket, StrongBucket)]
@@ -264,9 +266,11 @@ class StrongSide:
     def wanted_share(self) -> WantedShare:
         """As of `StoreOwner`."""
         how = self._degradation
-        ratio, fleet = float(how.fallback_ratio), how.fallback_scope == "fleet"
         group = self._quotas.epoch if self._quotas.shared else 0
-        return WantedShare(ratio, fleet, how.expected_nodes or 1, group)
+        if self._wanted is None or self._wanted[:2] != (how, group):
+            ratio, fleet = float(how.fallback_ratio), how.fallback_scope == "fleet"
+            self._wanted = how, group, WantedShare(ratio, fleet, how.expected_nodes or 1, group)
+        return self._wanted[2]
 
     def _warn_of_strangers(self, store: Store) -> None:
         how = self._degradation

@@ -62,10 +62,11 @@ class Registry:
         table: Table,
         wish: Callable[[], WantedShare] = WantedShare,
         regions: Regions | None = None,
-        elsewhere: Callable[[], int] = lambda: 0,
+        elsewhere: Callable[[], int] | None = None,
     ) -> None:
         """`wish` is asked at every beat. With `regions` the list is that of the own region's
-        processes alone, and `elsewhere` says how many those of the others are."""
+        processes alone, and `elsewhere` says how many those of the others are; None: there are no
+        others."""
         suffix = b"" if regions is None else b"@" + regions.own
         self.name = b"%snodes%s" % (prefix.encode(), suffix)
         self.here = 1
@@ -92,7 +93,7 @@ class Registry:
     @property
     def processes(self) -> int:
         """All that are known, those of other regions too."""
-        return self.here + self._elsewhere()
+        return self.here if self._elsewhere is None else self.here + self._elsewhere()
 
     def due(self) -> bool:
         """Whether this process is to show itself again."""
@@ -160,7 +161,7 @@ class Registry:
         self._shown = field
         group = f"{wish.group or self._table.epoch:016x}"
         numbers = (using, wish.least, round(wish.ratio * WHOLE), int(wish.fleet), GONE_S)
-        more = (FORGOTTEN_S, group, self._elsewhere())
+        more = (FORGOTTEN_S, group, self.processes - self.here)
         words = (SOURCE, 1, self.name, field, self._print, *numbers, *more)
         reply = await ask(connection, "EVAL", *words)
         self.here, share, first, other = _checked(reply)
