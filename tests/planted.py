@@ -141,7 +141,7 @@ MUTATIONS = (
     Mutation(
         "quotas_count_one_region",
         "strong",
-        "return self.here + self._elsewhere()",
+        "return self.here if self._elsewhere is None else self.here + self._elsewhere()",
         "return self.here",
         suite("strong/test_regions", "quota_counts"),
     ),
