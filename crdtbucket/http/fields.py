@@ -123,12 +123,12 @@ def rate_limit_fields(
     return fields
 
 
-Shown: TypeAlias = "Mapping[str, str] | tuple[Policy, int, int]"
+DeferredFields: TypeAlias = "Mapping[str, str] | tuple[Policy, int, int]"
 """The fields of an answer; or what they are made of once they are needed: the policy of an allowed
 decision, the tokens that are left and the seconds until the next one."""
 
 
-def shown(decision: Decision, options: FieldOptions) -> Shown:
+def deferred_fields(decision: Decision, options: FieldOptions) -> DeferredFields:
     """The fields of a single decision; those that answers mostly have are not made yet."""
     allowed = decision.allowed
     if allowed and not options.on_allowed:
@@ -144,12 +144,12 @@ def shown(decision: Decision, options: FieldOptions) -> Shown:
     return _policies.get(id(spec)) or policy_of(spec), left, decision.next_token
 
 
-def raw_fields(shown: Shown) -> RawFields:
+def raw_fields(deferred: DeferredFields) -> RawFields:
     """The fields as ASGI has them."""
-    if isinstance(shown, tuple):
-        policy, left, t = shown
+    if isinstance(deferred, tuple):
+        policy, left, t = deferred
         return policy.raw_fields(left, t)
-    return [(_raw_name(name), value.encode("latin-1")) for name, value in shown.items()]
+    return [(_raw_name(name), value.encode("latin-1")) for name, value in deferred.items()]
 
 
 @functools.lru_cache(maxsize=64)
@@ -215,5 +215,5 @@ __all__ = [
     "rate_limit_fields",
     "raw_fields",
     "seconds",
-    "shown",
+    "deferred_fields",
 ]

@@ -13,11 +13,11 @@ from crdtbucket.errors import InvalidSpec, SlotDenied
 from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
 from crdtbucket.http.fields import (
     PROBLEM_TYPE,
+    DeferredFields,
     FieldOptions,
-    Shown,
+    deferred_fields,
     problem,
     rate_limit_fields,
-    shown,
 )
 from crdtbucket.http.request import Request
 from crdtbucket.http.request_rules import Charge, Rule, shortened
@@ -50,7 +50,7 @@ class Verdict:
     taken, and each says what it would get alone."""
     binding: Decision | None = None
     """The decision to look at: denied, it takes longest; allowed, it has the least left."""
-    shown: Shown = field(default_factory=dict)
+    deferred: DeferredFields = field(default_factory=dict)
     """What `fields` is made of when it is asked for; falsy when there are none."""
     slots: tuple[Slot, ...] = ()
     """Those that are held while the request is in flight."""
@@ -58,10 +58,10 @@ class Verdict:
     @property
     def fields(self) -> Mapping[str, str]:
         """Header fields for the answer."""
-        if isinstance(shown := self.shown, tuple):
-            policy, left, t = shown
-            self.shown = shown = policy.fields(left, t)
-        return shown
+        if isinstance(self.deferred, tuple):
+            policy, left, t = self.deferred
+            self.deferred = policy.fields(left, t)
+        return self.deferred
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -114,6 +114,8 @@ class Limits:
         self.trusted = check_trusted(trusted)
         self.may_refund = any(rule.refund_if is not None for rule in self.rules)
         """Whether a rule is to be told the status of each answer."""
+        for rule in self.rules:
+            _check_rule(limiter, rule)
         self._holding = tuple(rule for rule in self.rules if _has_slots(limiter, rule))
         self._taking = tuple(rule for rule in self.rules if rule not in self._holding)
         self.may_hold = bool(self._holding)
@@ -133,7 +135,9 @@ class Limits:
         rule, cost = self._of_peer
         decision = self.limiter.bucket(rule.bucket).take(key, cost)
         of_rule = ((rule, decision),)
-        return Verdict(decision.allowed, of_rule, decision, shown(decision, self._options))
+        return Verdict(
+            decision.allowed, of_rule, decision, deferred_fields(decision, self._options)
+        )
 
     async def acquire(self, request: Request) -> Verdict:
         """Takes what the rules ask for. Raises what their callables and the buckets raise."""
@@ -214,7 +218,9 @@ class Limits:
     def _verdict(self, rule: Rule, decision: Decision) -> Verdict:
         """Of the only rule."""
         of_rule = ((rule, decision),)
-        return Verdict(decision.allowed, of_rule, decision, shown(decision, self._options))
+        return Verdict(
+            decision.allowed, of_rule, decision, deferred_fields(decision, self._options)
+        )
 
     def _charges(self, request: Request) -> list[tuple[Rule, Charge]]:
         charges = ((rule, rule.charge(request)) for rule in self._taking)
@@ -301,15 +307,19 @@ def _checked(limiter: Limiter, rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]
 
 
 def _has_slots(limiter: Limiter, rule: Rule) -> bool:
-    """Whether the rule is about what is in flight. Raises `InvalidSpec`."""
-    has = limiter.bucket(rule.bucket).spec.slots is not None
-    if rule.floor != 0 and (has or not limiter.bucket(rule.bucket).immediate):
+    """Whether the rule is about what is in flight."""
+    return limiter.bucket(rule.bucket).spec.slots is not None
+
+
+def _check_rule(limiter: Limiter, rule: Rule) -> None:
+    """Raises `InvalidSpec` for a rule that asks of its bucket what that cannot do."""
+    slots = _has_slots(limiter, rule)
+    if rule.floor != 0 and (slots or not limiter.bucket(rule.bucket).immediate):
         fix = "leave it out: only eventual buckets of tokens have floors"
         raise InvalidSpec(f"floor in the rule for {rule.bucket!r}", fix, "floor")
-    if has and rule.refund_if is not None:
+    if slots and rule.refund_if is not None:
         fix = "leave it out: a slot is always released at the end of the request"
         raise InvalidSpec(f"refund_if in the rule for {rule.bucket!r}", fix, "refund_if")
-    return has
 
 
 def _parts(limiter: Limiter, rule: Rule) -> list[Rule]:

@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 from crdtbucket._core import BucketCore, Decision, Decisions, Table
-from crdtbucket.errors import CrdtbucketError, InvalidCost, WrongKind
+from crdtbucket.errors import InvalidCost, WrongKind
 from crdtbucket.limiter.reservations import Reservations
-from crdtbucket.limiter.waiting import Lines, Waiters
+from crdtbucket.limiter.waiting import Lines, Waiters, check_no_loop
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.overrides import Choice
 from crdtbucket.spec.priority import Floor
@@ -134,14 +134,7 @@ class Bucket(BucketCore):
         """
         if (bucket := self.of(key)) is not self:
             return bucket.wait_sync(key, cost, timeout)
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass  # there is none, as it should be
-        else:
-            raise CrdtbucketError(
-                "wait_sync would block the event loop here: `await bucket.wait(...)`"
-            )
+        check_no_loop("wait_sync", "`await bucket.wait(...)`")
         return asyncio.run(self.waiters.wait(key, cost, timeout))
 
     def slot(

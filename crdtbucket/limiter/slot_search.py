@@ -83,7 +83,8 @@ class SlotSearch:
         self._first[key] = first
 
     def _order(self, key: str | bytes) -> Iterator[tuple[int, str | bytes]]:
-        """The places of the order and the keys of their slots, the hopeful ones first."""
+        """The places of the order and the keys of their slots; last come those that were held when
+        the key was looked at before."""
         self._bucket.hash(key)  # raises InvalidKey for what is no key
         raw = key if isinstance(key, bytes) else key.encode()
         if len(raw) > MAX_SLOT_KEY_BYTES:

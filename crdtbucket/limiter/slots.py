@@ -15,7 +15,7 @@ from crdtbucket.base.duration import duration_ns, span
 from crdtbucket.errors import CrdtbucketError, InvalidSpec, SlotDenied, WaitTimeout, WrongKind
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.slot_search import SlotSearch, slot_of
-from crdtbucket.limiter.waiting import LocalLine, Waiters, patience_ns
+from crdtbucket.limiter.waiting import LocalLine, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
 from crdtbucket.spec.overrides import Choice
 
@@ -167,11 +167,8 @@ class Slot:
         decision = self._bucket.search.take(self.key)
         if decision.allowed or patience_ns(self._timeout) == 0:
             return self._begin(decision)
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self._begin(asyncio.run(self._wait()))
-        raise CrdtbucketError("a slot that is waited for would block the event loop: `async with`")
+        check_no_loop("a slot that is waited for", "`async with bucket.slot(...)`")
+        return self._begin(asyncio.run(self._wait()))
 
     async def __aenter__(self) -> Slot:
         """Holds a slot; nothing is awaited where there is one, or without a timeout. Raises

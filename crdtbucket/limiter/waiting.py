@@ -285,4 +285,13 @@ def patience_ns(timeout: float | timedelta | None) -> int | None:
     return duration_ns(timeout, "timeout")
 
 
-__all__ = ["MAX_WAITERS", "Lines", "WaitingLine", "Waiters", "patience_ns"]
+def check_no_loop(blocking: str, instead: str) -> None:
+    """Raises `CrdtbucketError` where what is `blocking` would hold up an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise CrdtbucketError(f"{blocking} would block the event loop here: {instead}")
+
+
+__all__ = ["MAX_WAITERS", "Lines", "Waiters", "WaitingLine", "check_no_loop", "patience_ns"]

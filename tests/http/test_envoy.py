@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from crdtbucket.http.server.descriptor_limits import Descriptor, DescriptorLimit
 from crdtbucket.http.server.serve_settings import ServeSettings
 from tests.http.server.test_envoy_service import QUESTION, asked, raw_of
 from tests.http.serving import Asker, serving
-from tests.http.test_proxies import EXAMPLES, START_S, answers, application, found
+from tests.http.test_proxies import EXAMPLES, START_S, application, found, proxy_process
 from tests.http.test_serve import started
 from tests.mesh.network import eventually
 from tests.strong.redis_server import Server, free_port
@@ -65,25 +64,9 @@ async def envoy(folder: Path, app: int, service: str) -> AsyncIterator[str]:
         text = text.replace(old, new)
     (folder / "envoy.yaml").write_text(text)
     options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
-    with (folder / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(program, "-c", str(folder / "envoy.yaml"), *options),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        loop = asyncio.get_running_loop()
-        end = loop.time() + START_S
-        while not await answers(url):
-            assert process.returncode is None, (folder / "log").read_text()
-            assert loop.time() < end, (folder / "log").read_text()
-            await asyncio.sleep(0.05)
+    command = [program, "-c", str(folder / "envoy.yaml"), *options]
+    async with proxy_process(command, folder, port) as url:
         yield url
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 async def test_envoy_passes_on_what_the_limit_admits(tmp_path: Path) -> None:

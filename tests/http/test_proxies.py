@@ -97,13 +97,19 @@ async def proxied(name: str, folder: Path, app: int, sidecar: str) -> AsyncItera
     text = (EXAMPLES / file).read_text()
     text = text.replace("127.0.0.1:7980", sidecar).replace("8080", str(port))
     (folder / file).write_text(text.replace("127.0.0.1:8081", f"127.0.0.1:{app}"))
+    home = {name: str(folder) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    async with proxy_process([program, *arguments(folder / file, port)], folder, port, home) as url:
+        yield url
+
+
+@asynccontextmanager
+async def proxy_process(
+    command: list[str], folder: Path, port: int, env: dict[str, str] | None = None
+) -> AsyncIterator[str]:
+    """A proxy that runs, from when it answers at its port; its address."""
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            program,
-            *arguments(folder / file, port),
-            env={"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            *command, env=env, stdout=log, stderr=subprocess.STDOUT
         )
     url = f"http://127.0.0.1:{port}"
     try:

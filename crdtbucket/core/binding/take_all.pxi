@@ -53,7 +53,7 @@ cdef tuple _COST_ONE = (_ONE,)
 def asked(wanted, dict buckets not None, find):
     """(bucket that decides, key, cost[, floor]) of each (name, key[, cost[, floor]]) in `wanted`, and how many of these each of them
     became. `buckets` has buckets by name; `find(name)` returns those of any other name, one or more. Raises InvalidKey."""
-    cdef list all = [], sizes = []
+    cdef list parts = [], sizes = []
     cdef tuple fields
     cdef object name, key
     cdef tuple rest
@@ -67,15 +67,15 @@ def asked(wanted, dict buckets not None, find):
         rest = fields[2:] if size > 2 else _COST_ONE
         bucket = buckets.get(name) if type(name) is str else None
         if bucket is not None:
-            all.append((bucket.of(key) if (<BucketCore?>bucket).choose is not None else bucket, key, *rest))
+            parts.append((bucket.of(key) if (<BucketCore?>bucket).choose is not None else bucket, key, *rest))
             sizes.append(1)
             continue
         group = find(name)
-        all.extend([(bucket.of(key), key, *rest) for bucket in group])
+        parts.extend([(bucket.of(key), key, *rest) for bucket in group])
         sizes.append(len(group))
-    if not all:
+    if not parts:
         raise InvalidKey("nothing is asked for: pass one (bucket, key, cost) or more")
-    return all, sizes
+    return parts, sizes
 
 
 def take_all(wanted):

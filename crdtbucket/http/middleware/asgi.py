@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
-from crdtbucket.http.fields import Shown, raw_fields
+from crdtbucket.http.fields import DeferredFields, raw_fields
 from crdtbucket.http.limits import Answer, Limits, Verdict
 from crdtbucket.http.middleware.lifespan import Lifespan
 from crdtbucket.http.request import Request
@@ -68,8 +68,8 @@ class ASGILimitMiddleware:
         scope[KEY] = verdict
         if limits.may_refund or limits.may_hold:
             await _watched(self.app, scope, receive, send, verdict)
-        elif verdict.shown:
-            await self.app(scope, receive, _with_fields(verdict.shown, send))
+        elif verdict.deferred:
+            await self.app(scope, receive, _with_fields(verdict.deferred, send))
         else:
             await self.app(scope, receive, send)
 
@@ -115,12 +115,12 @@ class ASGIRequest(Request):
         return [value.decode("latin-1") for key, value in self.native["headers"] if key == raw]
 
 
-def _with_fields(shown: Shown, send: Send) -> Send:
+def _with_fields(deferred: DeferredFields, send: Send) -> Send:
     """`send` that adds the fields to the head of an answer as it passes."""
 
     def sending(message: Message) -> Awaitable[None]:
         if message["type"] in HEADS:
-            message = {**message, "headers": [*message.get("headers", ()), *raw_fields(shown)]}
+            message = {**message, "headers": [*message.get("headers", ()), *raw_fields(deferred)]}
         return send(message)
 
     return sending
@@ -129,7 +129,7 @@ def _with_fields(shown: Shown, send: Send) -> Send:
 async def _watched(app: App, scope: Scope, receive: Receive, send: Send, verdict: Verdict) -> None:
     """Calls the application, and tells the verdict the status of its answer, and its end."""
     status = 500  # of an application that never answers
-    adding = _with_fields(verdict.shown, send)
+    adding = _with_fields(verdict.deferred, send)
 
     def watching(message: Message) -> Awaitable[None]:
         nonlocal status

@@ -21,15 +21,16 @@ class TokenDigest:
             fix = f"use {LEAST_TOKEN} characters or more, such as `openssl rand -hex 32` prints"
             words = field.replace("_", " ")
             raise InvalidSpec(f"the {words} is too short to be a secret", fix, field)
-        self._digest = _digest(token)
+        self._digest = digest_of(token)
 
     def matches(self, given: str) -> bool:
         """Whether this is the token; takes the same time whatever the first difference is."""
-        return hmac.compare_digest(_digest(given), self._digest)
+        return hmac.compare_digest(digest_of(given), self._digest)
 
 
-def _digest(text: str) -> bytes:
+def digest_of(text: str) -> bytes:
+    """What is kept of a secret text, which may be any that a request can hold."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
-__all__ = ["TokenDigest"]
+__all__ = ["TokenDigest", "digest_of"]

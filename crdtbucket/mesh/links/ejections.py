@@ -199,7 +199,7 @@ class Ejections:
         self._save()
         return True
 
-    def hear(self, data: bytes) -> list[EjectOrder]:
+    def merge(self, data: bytes) -> list[EjectOrder]:
         """Takes what a peer passes on; returns what is new.
 
         Orders of operators that this node does not know are left out: its file may be older, or
@@ -224,7 +224,7 @@ class Ejections:
         return new
 
     def encode(self) -> bytes:
-        """All of them, as `hear` takes them."""
+        """All of them, as `merge` takes them."""
         rows = [order.row() for _, order in sorted(self._orders.items())]
         packed: bytes = msgpack.packb(rows)
         return packed

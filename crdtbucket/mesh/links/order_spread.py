@@ -36,8 +36,8 @@ class OrderSpread:
         """From now on orders can be given, and are passed on."""
         self._loop = asyncio.get_running_loop()
 
-    def greet(self, link: Link) -> None:
-        """A link has begun."""
+    def send_all(self, link: Link) -> None:
+        """Sends a link that has begun every order."""
         if len(self._ejections):
             link.offer(self._ejections.encode(), Kind.ORDERS)
 
@@ -58,9 +58,9 @@ class OrderSpread:
 
         return asyncio.run_coroutine_threadsafe(there(), self._loop).result(WAIT_S)
 
-    def heard(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """A peer passes orders on. Raises `WireError` for a forged one."""
-        new = self._ejections.hear(data)
+        new = self._ejections.merge(data)
         if new:
             self._carry_out(new)
 

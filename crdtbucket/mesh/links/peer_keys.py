@@ -1,7 +1,7 @@
 """Which key belongs to the name of a node: as the file lists it, as it was first met, or by name in
 a certificate.
 
-A pinned key is kept on disk before it is relied on, and is replaced by nothing that a peer says.
+A pinned key is kept on disk, and nothing that a peer says replaces it.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class PeerKeys:
             return True
         return fingerprint_of(identity.key) in self._allowed.get(identity.info.name, ())
 
-    def met(self, identity: PeerIdentity) -> None:
+    def proved(self, identity: PeerIdentity) -> None:
         """A peer has proved its key: from now on its name is bound to it, if keys are pinned."""
         name, key = identity.info.name, identity.key
         if self.policy != "pinned" or key is None or name in self._pins or name == self._name:

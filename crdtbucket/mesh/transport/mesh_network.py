@@ -209,12 +209,12 @@ class MeshNetwork:
         self._introduce(peer)
         if old is not None:
             self._tasks.spawn(old.close(Reason.DUPLICATE, "another connection took its place"))
-        self.peer_keys.met(identity)
+        self.peer_keys.proved(identity)
         link = Link(channel, shake.session, identity, dialed=dialed, counters=self.counters)
         self.links.put(link)
         link.start(accept=None if dialed else shake.proof())
         self.counters.connections += 1
-        self.orders.greet(link)
+        self.orders.send_all(link)
         LOG.info("linked with %s (region %r) at %s", peer.name, peer.region, peer.address or "?")
         self._driver.schedule()
         return link
@@ -307,7 +307,7 @@ class MeshNetwork:
 
     def _ordered(self, link: Link, data: bytes) -> None:
         try:
-            self.orders.heard(data)
+            self.orders.receive(data)
         except WireError as error:
             self._bad_frame(link, error)
 

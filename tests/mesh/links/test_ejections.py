@@ -65,7 +65,7 @@ def test_an_earlier_order_that_is_played_again_changes_nothing() -> None:
     again = order("b", 5)
     with pytest.raises(MeshError, match=r"a later order holds.*counter 6"):
         orders.take(again)
-    assert orders.hear(msgpack.packb([again.row()])) == []
+    assert orders.merge(msgpack.packb([again.row()])) == []
     assert orders.of("b", None) is None
 
 
@@ -81,8 +81,9 @@ def test_no_order_but_that_of_an_operator_for_this_mesh_holds() -> None:
         with pytest.raises(MeshError, match="somebody has changed it"):
             orders.take(next(read_orders(forged)))
         with pytest.raises(WireError, match="has not signed"):
-            orders.hear(forged)
-    assert orders.hear(changed(good, 3, STRANGER.public)) == []  # of an operator elsewhere, perhaps
+            orders.merge(forged)
+    # Of an operator elsewhere, perhaps:
+    assert orders.merge(changed(good, 3, STRANGER.public)) == []
     assert not orders.ejected
     with pytest.raises(MeshError, match=r"mesh\.operator_keys"):
         Ejections().take(good)  # nobody may give orders
@@ -96,10 +97,10 @@ def test_nodes_come_to_the_same_in_whatever_order_they_hear(seed: int) -> None:
         shuffled = ALL[:]
         draw.shuffle(shuffled)
         for one in shuffled:
-            node.hear(msgpack.packb([one.row()]))
+            node.merge(msgpack.packb([one.row()]))
     assert nodes[0].encode() == nodes[1].encode()
     assert nodes[0].ejected == ["b"]
-    assert nodes[0].hear(nodes[1].encode()) == []
+    assert nodes[0].merge(nodes[1].encode()) == []
 
 
 ALL = [
@@ -114,7 +115,7 @@ ALL = [
 @given(st.binary(max_size=200))
 def test_any_bytes_are_orders_or_a_wire_error(data: bytes) -> None:
     with contextlib.suppress(WireError):
-        held().hear(data)
+        held().merge(data)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_any_bytes_are_orders_or_a_wire_error(data: bytes) -> None:
 )  # fmt: skip
 def test_an_impossible_order_is_refused(at: int, to: object) -> None:
     with pytest.raises(WireError):
-        held().hear(changed(order(), at, to))
+        held().merge(changed(order(), at, to))
 
 
 def test_what_cannot_be_ordered_is_not_signed() -> None:
@@ -169,5 +170,5 @@ def test_there_is_room_for_so_many_orders(monkeypatch: pytest.MonkeyPatch) -> No
         orders.take(order(subject))
     with pytest.raises(MeshError, match="no room for more"):
         orders.take(order("d"))
-    assert orders.hear(msgpack.packb([order("d").row()])) == []
+    assert orders.merge(msgpack.packb([order("d").row()])) == []
     assert orders.take(order("b", 2, ejected=False))  # about what there is an order already

@@ -54,7 +54,7 @@ def refused(keys: PeerKeys, name: str, key: NodeKey | None, *names: str) -> str:
 
 def test_without_a_policy_a_name_is_whoever_takes_it() -> None:
     keys = PeerKeys("me")
-    keys.met(identity("b", KEY))
+    keys.proved(identity("b", KEY))
     for key in (None, KEY, OTHER):
         check(keys, "b", key)
         check(keys, "me", key)
@@ -66,8 +66,8 @@ def test_the_first_key_of_a_name_is_pinned_and_said_once(caplog: pytest.LogCaptu
     check(keys, "b", KEY)
     assert kept.pins is None  # it has not signed yet
     with caplog.at_level(logging.INFO):
-        keys.met(identity("b", KEY))
-        keys.met(identity("b", KEY))
+        keys.proved(identity("b", KEY))
+        keys.proved(identity("b", KEY))
     assert [record.message for record in caplog.records] == [
         f"pinned b to the key {KEY.fingerprint}, which it has shown first"
     ]
@@ -76,14 +76,14 @@ def test_the_first_key_of_a_name_is_pinned_and_said_once(caplog: pytest.LogCaptu
         check(later, "b", KEY)
         assert KEY.fingerprint in refused(later, "b", OTHER)
         assert "it shows no key" in refused(later, "b", None)
-        later.met(identity("b", OTHER))  # whoever calls this, a pin stays
+        later.proved(identity("b", OTHER))  # whoever calls this, a pin stays
         check(later, "b", KEY)
         assert "take 'b' out of the pins in memory" in refused(later, "b", OTHER)
 
 
 def test_the_own_name_has_the_own_key_whatever_is_pinned_or_listed() -> None:
     pinned = PeerKeys("me", "pinned", OWN, store=KeptKeys())
-    pinned.met(identity("me", OTHER))
+    pinned.proved(identity("me", OTHER))
     listed = PeerKeys("me", "allowed", OWN, allowed={"me": (OTHER.fingerprint, OWN.fingerprint)})
     for keys in (pinned, listed):
         check(keys, "me", OWN)
@@ -93,9 +93,9 @@ def test_the_own_name_has_the_own_key_whatever_is_pinned_or_listed() -> None:
 
 def test_a_name_without_a_key_is_bound_to_the_first_one() -> None:
     keys = PeerKeys("me", "pinned", OWN, store=KeptKeys())
-    keys.met(identity("b", None))
+    keys.proved(identity("b", None))
     check(keys, "b", None)
-    keys.met(identity("b", KEY))
+    keys.proved(identity("b", KEY))
     refused(keys, "b", None)
 
 
@@ -121,7 +121,7 @@ def test_a_full_table_of_pins_keeps_what_it_has(
     monkeypatch.setattr(peer_keys, "MAX_PINS", 1)
     keys = PeerKeys("me", "pinned", OWN, store=KeptKeys())
     for name in ("b", "c", "d"):
-        keys.met(identity(name, KEY))
+        keys.proved(identity(name, KEY))
     refused(keys, "b", OTHER)
     check(keys, "c", OTHER)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -133,7 +133,7 @@ def test_a_pin_that_cannot_be_saved_holds_for_this_process(
     kept = KeptKeys()
     kept.full = True
     keys = PeerKeys("me", "pinned", OWN, store=kept)
-    keys.met(identity("b", KEY))
+    keys.proved(identity("b", KEY))
     refused(keys, "b", OTHER)
     assert "is not kept over a restart: the disk is full" in caplog.text
 

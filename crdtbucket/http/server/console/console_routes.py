@@ -87,7 +87,6 @@ class Console:
 
     async def events(self, request: web.BaseRequest) -> web.StreamResponse:
         """The stream; with a session the private part is in it, for as long as that lasts."""
-
         if not self._tokens.calls_are_open:
             await self._required(request)
 
@@ -98,7 +97,7 @@ class Console:
 
     async def session(self, request: web.BaseRequest) -> web.StreamResponse:
         """Whether there is a session, and its proof."""
-        return self._told(await self._session_of(request))
+        return self._session_answer(await self._session_of(request))
 
     async def sign_in(self, request: web.BaseRequest) -> web.StreamResponse:
         """Begins a session for who has the token."""
@@ -108,7 +107,7 @@ class Console:
             raise Refusal(401, "this is not the token that the server was started with")
         name, session = self.sessions.begin(now_ns())
         AUDIT.warning("console: signed in from %s", request.remote or "the socket")
-        response = self._told(session)
+        response = self._session_answer(session)
         response.headers["Set-Cookie"] = _cookie(request, name, LIFE_S)
         return response
 
@@ -120,7 +119,7 @@ class Console:
         if self._siblings is not None and owner is not None:
             await self._siblings.ask(owner, QUESTION, {"id": name, "ending": True})
         self.sessions.end(name)
-        response = self._told(None)
+        response = self._session_answer(None)
         response.headers["Set-Cookie"] = _cookie(request, "", 0)
         return response
 
@@ -150,7 +149,7 @@ class Console:
             self.sessions.end(body.id)
         return respond({"proof": session.proof, "ends": session.ends})
 
-    def _told(self, session: ConsoleSession | None) -> web.Response:
+    def _session_answer(self, session: ConsoleSession | None) -> web.Response:
         document: dict[str, Any] = {
             "admin": self._tokens.has_admin,
             "open": self._tokens.calls_are_open,
@@ -189,9 +188,8 @@ def _cookie_name(request: web.BaseRequest) -> str:
 
 
 def _cookie(request: web.BaseRequest, value: str, seconds: int) -> str:
-    by_tls = request.headers.get("Origin", "").startswith(
-        "https://"
-    )  # of this server or of a proxy
+    # The TLS may be that of this server or of a proxy before it: the page's own address says so.
+    by_tls = request.headers.get("Origin", "").startswith("https://")
     secure = "; Secure" if by_tls else ""
     name = _cookie_name(request)
     return f"{name}={value}; Path={CONSOLE}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"

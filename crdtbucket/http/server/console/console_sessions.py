@@ -7,12 +7,12 @@ page of another origin cannot read: the browser would send the cookie for any pa
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.http.server.token_digest import digest_of
 
 LIFE_S = 8 * 3_600
 MAX_SESSIONS = 32
@@ -52,21 +52,17 @@ class ConsoleSessions:
             del self._open[next(iter(self._open))]
         name = self._prefix + secrets.token_urlsafe(32)
         session = ConsoleSession(secrets.token_urlsafe(32), now + LIFE_S * NS_PER_SECOND)
-        self._open[_digest(name)] = session
+        self._open[digest_of(name)] = session
         return name, session
 
     def find(self, name: str, now: int) -> ConsoleSession | None:
         """The session with this id; None where there is none, or it has ended."""
-        session = self._open.get(_digest(name))
+        session = self._open.get(digest_of(name))
         return session if session is not None and session.ends > now else None
 
     def end(self, name: str) -> None:
         """The session is over."""
-        self._open.pop(_digest(name), None)
-
-
-def _digest(name: str) -> bytes:
-    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+        self._open.pop(digest_of(name), None)
 
 
 __all__ = ["LIFE_S", "MAX_SESSIONS", "ConsoleSession", "ConsoleSessions"]
