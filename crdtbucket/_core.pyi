@@ -33,6 +33,7 @@ class Merged(NamedTuple):
     duplicate_epoch: bool
     own_behind: int
     lowered: int
+    crowded: int
     answers: array[int]
     touched: array[int]
     mixed: tuple[int, ...]

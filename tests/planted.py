@@ -1792,6 +1792,20 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "as_far_as_its_column"),
     ),
     Mutation(
+        "a_flood_of_a_peer_is_paid_by_all",
+        "core",
+        "    if (crowding(t, s, introducer) > s->seen)\n        return introducer;\n",
+        "    if (s->seen)\n        return RELAYED + 1;\n",
+        suite("mesh/test_bad_members", "push_out_their_own"),
+    ),
+    Mutation(
+        "who_comes_first_with_a_key_has_it_go",
+        "core",
+        "(pays && passes_on(t, s, e))",
+        "(pays > RELAYED + 1 && passes_on(t, s, e))",
+        suite("mesh/test_bad_members", "who_introduces_the_keys_of_others"),
+    ),
+    Mutation(
         "silent_peers_in_proportion_alone",
         "core",
         "    if (claims <= 2.0 * d->per_second || d->earlier_count)\n",

@@ -14,14 +14,14 @@ from crdtbucket.mesh.protocol.introductions import PLACES
 from crdtbucket.mesh.protocol.member_directory import DIALS
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
-from tests.bad_member import BadMember
+from tests.bad_member import BadMember, entry
 
 C, R = 100, 20
 SPEC = BucketSpec("api", C, R)
 
 
-def mesh_of(size: int, spec: BucketSpec = SPEC) -> SimulatedMesh:
-    mesh = SimulatedMesh("ABCDEFGH"[:size], [spec], latency=0.01, seed=3)
+def mesh_of(size: int, spec: BucketSpec = SPEC, max_keys: int = 10_000) -> SimulatedMesh:
+    mesh = SimulatedMesh("ABCDEFGH"[:size], [spec], latency=0.01, seed=3, max_keys=max_keys)
     mesh.advance(2.0)
     return mesh
 
@@ -257,6 +257,70 @@ def test_a_column_under_a_new_generation_rises_no_faster() -> None:
     for generation in range(2, 6):
         bad.state("A", key, 10**8, [("bad", bad.epoch, generation, 2**50, 0)])
     assert mesh["A"].node.counters["capped_columns"] == 4
+
+
+# ---- keys that nobody asked for ----
+
+
+def owing(mesh: SimulatedMesh, at: str, owner: str, keys: int) -> int:
+    """How many of the keys that `owner` took from are known to owe at a node."""
+    bucket = mesh[at].bucket("api")
+    return sum((bucket.debt(f"{owner}{i}") or 0) > 0 for i in range(keys))
+
+
+def flood(bad: BadMember, name: str, keys: range, owner: tuple[str, int]) -> None:
+    """Debts of invented keys, as large as they can be, from which the owner took."""
+    version = bad.seq.get(name, 0) + 1
+    announced = wire.AnnouncedTables(version, (owner,), bad.definitions(name))
+    payload = b"".join(
+        entry(Entry(n, n * 0x9E3779B97F4A7C15 % 2**64, 0, 10**12, ((0, 1, 500, 0),))) for n in keys
+    )
+    bad.send(name, tables=announced, tables_version=version, payload=payload)
+
+
+@pytest.mark.parametrize("owner", [("bad", 2**40 + 7), ("invented", 4711)])
+def test_debts_of_invented_keys_push_out_their_own(owner: tuple[str, int]) -> None:
+    """Without a part for each peer, no debt of an honest node is left."""
+    mesh = mesh_of(3, BucketSpec("api", 100, 1), max_keys=200)
+    bad = linked(mesh)
+    for i in range(20):
+        mesh["A"].take("api", f"A{i}", 50)
+        mesh["B"].take("api", f"B{i}", 50)
+    mesh.advance(1.0)
+    for batch in range(10):
+        flood(bad, "B", range(1 + 50 * batch, 51 + 50 * batch), owner)
+        mesh.advance(0.02)
+    for i in range(20):  # there is room for what is new, too
+        mesh["C"].take("api", f"C{i}", 50)
+    mesh.advance(0.3)
+    assert len(mesh["B"].table) == 200
+    assert [owing(mesh, "B", one, 20) for one in "ABC"] == [20, 20, 20]
+    assert mesh["B"].node.bounded["bad"]["entries"] > 200
+
+
+def test_who_introduces_the_keys_of_others_first_does_not_have_them_go() -> None:
+    mesh = mesh_of(3, BucketSpec("api", 100, 1), max_keys=200)
+    bad = linked(mesh)
+    for i in range(20):
+        key = mesh["A"].bucket("api").hash(f"A{i}")
+        bad.state("B", key, 10**9, [("bad", bad.epoch, 1, 1, 0)])
+        mesh["A"].take("api", f"A{i}", 50)
+    mesh.advance(0.3)
+    for batch in range(10):
+        flood(bad, "B", range(1 + 50 * batch, 51 + 50 * batch), ("bad", bad.epoch))
+        mesh.advance(0.02)
+    assert owing(mesh, "B", "A", 20) == 20
+
+
+def test_invented_keys_do_not_use_up_the_quota_of_a_bucket() -> None:
+    mesh = mesh_of(3, BucketSpec("api", 100, 1, max_keys=100))
+    bad = linked(mesh)
+    flood(bad, "B", range(1, 201), ("bad", bad.epoch))
+    mesh.advance(0.1)
+    assert len(mesh["B"].table) == 100
+    taken = [bool(mesh["B"].take("api", f"B{i}", 50)) for i in range(60)]
+    assert taken == [True] * 51 + [False] * 9
+    assert owing(mesh, "B", "B", 51) == 51
 
 
 # ---- clocks ----

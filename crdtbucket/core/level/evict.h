@@ -2,6 +2,7 @@
 #ifndef CRDTBUCKET_LEVEL_EVICT_H
 #define CRDTBUCKET_LEVEL_EVICT_H
 
+#include "crowding.h"
 #include "renew.h"
 
 static inline int is_full(const table_t *t, uint32_t e, uint64_t word, int64_t now)
@@ -53,71 +54,72 @@ static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
     return evicted;
 }
 
-#define VICTIM_SAMPLE 256
+/* The next entry of a sample: of one bucket those that lie together, as they may be few; else some
+ * from all over the table, as those of a peer lie together. A prime that is larger than every table
+ * leads to each entry once. */
+#define SAMPLE_STEP UINT32_C(2654435761)
 
-/* Frees an entry at the limit: full and sent, then full, then (if `indebted` may go) the least
- * confirmed debt, as time to full, among the next ones, so that the cost is bounded. `bucket`
- * limits it to one definition, NONE to any. Returns the entry, or NONE when there is none to free.
- */
-static uint32_t make_room(table_t *t, uint32_t bucket, int indebted, int64_t now)
+/* Frees an entry at the limit: full and sent, then full, then the least confirmed debt, as time to
+ * full, of whoever introduced more than its part (crowding.h), among some 256, so that the cost is
+ * bounded. `bucket` limits it to one definition, within which none of this node's indebted ones
+ * goes; NONE to any. Returns the entry, or NONE when there is none to free. */
+static uint32_t make_room(table_t *t, uint32_t bucket, uint32_t introducer, int64_t now,
+                          room_t *room)
 {
     header_t *h = t->h;
-    uint32_t best = NONE;
-    uint64_t best_word = 0;
-    i128 best_debt = 0;
-    int best_class = indebted ? 3 : 2, seen = 0;
-    for (int64_t i = 0; i < h->bump && seen < VICTIM_SAMPLE; i++) {
-        if (h->sweep_cursor >= h->bump)
-            h->sweep_cursor = 0;
-        uint32_t e = h->sweep_cursor++;
+    uint32_t *cursor = bucket == NONE ? &h->room_cursor : &h->sweep_cursor, full = NONE;
+    uint64_t bump = (uint64_t)h->bump, step = bucket == NONE ? SAMPLE_STEP % bump : 1,
+             ahead = (*cursor + 8 * step) % bump;
+    sample_t s;
+    memset(s.of, 0, sizeof s.of);
+    s.seen = 0;
+    for (uint64_t i = 0; i < bump && s.seen < VICTIM_SAMPLE; i++) {
+        uint32_t e = *cursor < bump ? *cursor : 0;
+        *cursor = (uint32_t)(e + step < bump ? e + step : e + step - bump);
+        ahead = ahead + step < bump ? ahead + step : ahead + step - bump;
+        fetch_entry(t, (uint32_t)ahead);
         uint16_t flags = LOAD(t->hot[e].flags);
         if (!(flags & ENTRY_USED) || (bucket != NONE && t->hot[e].bucket != bucket))
             continue;
-        seen++;
         follow_definition(t, e, now);
-        const definition_t *d = &t->definitions[t->hot[e].bucket];
         uint64_t word = LOAD(t->hot[e].word);
-        i128 debt = debt_units(d, LOAD(t->hot[e].base), net_of(word), now);
-        debt = debt > 0 ? debt / d->p : 0;
-        int class = debt ? 2 : (flags & ENTRY_IN_LOG) || is_attempted(t, e) ? 1 : 0;
-        if (class < best_class || (class == best_class && debt < best_debt)) {
-            best = e;
-            best_word = word;
-            best_class = class;
-            best_debt = debt;
-            if (!class)
+        if (is_full(t, e, word, now)) {
+            full = e;
+            if (!(flags & ENTRY_IN_LOG) && !is_attempted(t, e))
                 break;
         }
+        sample_add(t, &s, e);
     }
-    if (best == NONE)
-        return NONE;
+    uint32_t e = full != NONE ? full : sample_victim(t, &s, introducer, bucket == NONE, now, room);
     /* Taken from meanwhile: it is still the one with the least. */
-    while (!evict(t, best, best_word, now))
-        best_word = LOAD(t->hot[best].word);
-    return best;
+    while (e != NONE && !evict(t, e, LOAD(t->hot[e].word), now))
+        ;
+    return room->gone = e;
 }
 
 /* A new entry for a key, or NONE when its definition has used up its quota or the table is full.
- * With `evicting` another entry may go for it; `gone` is that one, or NONE. */
-static uint32_t entry_obtain(table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket, int evicting,
-                             int64_t now, uint32_t *gone)
+ * With `evicting` another entry may go for it. */
+static uint32_t entry_obtain(table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket,
+                             uint32_t introducer, int evicting, int64_t now, room_t *room)
 {
     definition_t *d = &t->definitions[bucket];
-    *gone = NONE;
+    *room = (room_t){NONE, 0};
     if (UNLIKELY(d->entries >= d->quota)) {
-        if (!evicting || (*gone = make_room(t, bucket, 0, now)) == NONE)
+        if (!evicting || make_room(t, bucket, introducer, now, room) == NONE)
             goto refused;
     } else if (UNLIKELY(t->h->entries >= t->h->max_keys)) {
-        if (!evicting || (*gone = make_room(t, NONE, 1, now)) == NONE)
+        if (!evicting || make_room(t, NONE, introducer, now, room) == NONE)
             goto refused;
     }
     uint32_t e = entry_insert(t, lo, hi, bucket, now);
     /* The file system is full: this is the limit. */
-    if (UNLIKELY(e == NONE && evicting && *gone == NONE))
-        if ((*gone = make_room(t, NONE, 1, now)) != NONE)
+    if (UNLIKELY(e == NONE && evicting && room->gone == NONE))
+        if (make_room(t, NONE, introducer, now, room) != NONE)
             e = entry_insert(t, lo, hi, bucket, now);
-    if (LIKELY(e != NONE))
+    if (LIKELY(e != NONE)) {
+        t->cold[e].introducer = (uint16_t)introducer;
         return e;
+    }
 refused:
     d->refused_full++;
     t->h->refused_full++;

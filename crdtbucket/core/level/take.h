@@ -247,7 +247,9 @@ static int entry_for_take(table_t *t, definition_t *d, uint32_t bucket, uint64_t
         return entry_renew(t, e, bucket, now) ? ALLOWED : DENIED;
     if (warm_up_wait(t, d, n, now) > 0)
         return DENIED;
-    *entry = entry_obtain(t, lo, hi, bucket, 1, now, gone);
+    room_t room;
+    *entry = entry_obtain(t, lo, hi, bucket, 0, 1, now, &room);
+    *gone = room.gone;
     return *entry == NONE ? DENIED : ALLOWED;
 }
 

@@ -39,6 +39,8 @@
 /* Entries of long work, some 0.5 ms, for which other threads and processes wait. */
 #define SLICE 8192
 #define NONE UINT32_MAX
+/* Instead of a node: an entry was introduced by others than those who took from it. */
+#define RELAYED MAX_NODES
 #define SECOND INT64_C(1000000000)
 #define MILLISECOND INT64_C(1000000)
 
@@ -113,6 +115,9 @@ typedef struct {
     uint32_t peak_at;       /* stamp of `peak` */
     /* Highest fast rates of late, of the peers together and of this node. */
     uint16_t peak, own_peak;
+    /* The node that stated takes of it first, see crowding.h; 0: it was asked for here. */
+    uint16_t introducer;
+    uint16_t reserved;
     columns_t columns; /* never with refunds */
 } cold_t;
 
@@ -277,6 +282,7 @@ typedef struct {
     uint32_t definitions; /* slots in use */
     uint32_t defined;     /* definitions ever made */
     uint32_t sweep_cursor;
+    uint32_t room_cursor; /* of samples over the whole table */
     uint32_t flush_count;
     uint32_t origins_changed; /* counts changes of the set of origins */
     uint32_t released;        /* origins given up: their ids may mean others now */

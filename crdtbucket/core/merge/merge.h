@@ -41,22 +41,44 @@ static const wire_column_t *wire_column_of(const wire_entry_t *w, uint32_t origi
     return NULL;
 }
 
+/* Whether an entry that is not held here says anything that is believed. */
+static int brings_any(const table_t *t, const wire_entry_t *w, const merge_context_t *m)
+{
+    for (const wire_column_t *x = w->column; x < w->column + w->columns; x++)
+        if (x->taken && x->origin && !t->origins[x->origin].tombstone && trusted(t, m, x->origin))
+            return 1;
+    return w->fast | w->slow;
+}
+
+/* Who introduces an entry that is not held here: its sender when that states takes of its own. */
+static uint32_t introducer_of(const table_t *t, const wire_entry_t *w, const merge_context_t *m)
+{
+    if (m->common)
+        return 0;
+    for (const wire_column_t *x = w->column; m->source && x < w->column + w->columns; x++)
+        if (x->taken && x->origin && t->origins[x->origin].node == m->source)
+            return m->source;
+    return RELAYED;
+}
+
 /* The entry that a wire entry is merged into, as it has to be for that; NONE when it is not:
  * ignored or dropped. `guess` is the entry that it probably is. */
 static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, uint32_t bucket,
                             const merge_context_t *m, int64_t now, merge_out_t *out, int *existed)
 {
     merge_result_t *r = &out->r;
-    uint32_t e = entry_holds(t, guess, w->lo, w->hi) ? guess : table_find(t, w->lo, w->hi), gone;
+    uint32_t e = entry_holds(t, guess, w->lo, w->hi) ? guess : table_find(t, w->lo, w->hi);
     *existed = e != NONE;
-    if (!*existed && (!w->debt_ns || m->late)) {
+    if (!*existed && (!w->debt_ns || m->late || !brings_any(t, w, m))) {
         r->ignored++;
         return NONE;
     }
     if (!*existed) {
-        e = entry_obtain(t, w->lo, w->hi, bucket, 1, now, &gone);
-        if (gone != NONE)
-            out->gone[r->gone_count++] = gone;
+        room_t room;
+        e = entry_obtain(t, w->lo, w->hi, bucket, introducer_of(t, w, m), 1, now, &room);
+        r->crowded += room.crowded;
+        if (room.gone != NONE)
+            out->gone[r->gone_count++] = room.gone;
     }
     const wire_column_t *own = wire_column_of(w, t->h->own_origin);
     if (UNLIKELY(e != NONE && own && own_is_behind(t, e, own))) {

@@ -16,6 +16,8 @@ typedef struct {
     int64_t own_behind;
     /* Entries that would have lowered a debt much further than is believed. */
     int64_t lowered;
+    /* New entries for which the sender made room by others of its own. */
+    int64_t crowded;
 } merge_result_t;
 
 /* Column `c` of a silent node was raised by a relay; it had `net` tokens before. The column by

@@ -10,8 +10,9 @@
 static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definition_t *wd,
                          int64_t age, int64_t now)
 {
-    uint32_t gone;
+    room_t room;
     column_t c;
+    int64_t most = 0;
     wire_entry_t aged = *w;
     aged.debt_ns -= age > 0 ? age : 0;
     if (wd->bucket == NONE || aged.debt_ns <= 0 || table_find(t, w->lo, w->hi) != NONE)
@@ -19,7 +20,7 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     wire_definition_t its;
     wd = wire_definition_for(wd, w->hi, &its);
     definition_t *d = &t->definitions[wd->bucket];
-    uint32_t e = entry_obtain(t, w->lo, w->hi, wd->bucket, 0, now, &gone);
+    uint32_t e = entry_obtain(t, w->lo, w->hi, wd->bucket, 0, 0, now, &room);
     if (e == NONE)
         return 0;
     for (const wire_column_t *x = w->column; x < w->column + w->columns; x++) {
@@ -28,6 +29,11 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
             continue;
         c.c->taken[c.i] |= (uint64_t)x->taken;
         c.c->generation[c.i] = x->generation;
+        /* It is this node's when nobody took more. */
+        uint32_t node = t->origins[x->origin].node;
+        if (x->taken > most || (x->taken == most && !node))
+            t->cold[e].introducer = node ? RELAYED : 0;
+        most = x->taken > most ? x->taken : most;
         if (c.block)
             c.block->refunded[c.i] = (uint64_t)x->refunded;
     }

@@ -125,6 +125,14 @@ class EntryMerger:
             "states debts that are far lower than what is owed here, and nobody else does; they "
             "fall by no more than lag and clocks explain",
         )
+        self._bounded.count(
+            who,
+            "entries",
+            merged.crowded,
+            now,
+            "states takes from more keys than its part of this full table; its own make room for "
+            "them. If it serves so many, raise max_keys here",
+        )
         if merged.refused_columns:
             self._warnings.repeated(
                 who,
