@@ -34,6 +34,7 @@ class Merged(NamedTuple):
     own_behind: int
     lowered: int
     crowded: int
+    ahead: int
     answers: array[int]
     touched: array[int]
     mixed: tuple[int, ...]

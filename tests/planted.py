@@ -1815,8 +1815,8 @@ MUTATIONS = (
     Mutation(
         "nothing_is_guaranteed_below_the_level",
         "core",
-        "    if (LIKELY(behind <= 0) || d->unpredicted)\n",
-        "    if (n > 0)\n",
+        "    if (LIKELY(cold->behind <= 0) || d->unpredicted",
+        "    if (n > 0 || d->unpredicted",
         suite("mesh/test_guaranteed_share", "takes_all_leaves_the_guaranteed_share"),
     ),
     Mutation(
@@ -1825,6 +1825,20 @@ MUTATIONS = (
         "explained(d, rate) + (double)guaranteed_cost(d)",
         "explained(d, rate) + 1e9",
         suite("mesh/test_guaranteed_share", "half_a_bucket"),
+    ),
+    Mutation(
+        "a_denied_call_waits_for_the_level_alone",
+        "core",
+        "    if (guaranteed < (double)wait)\n",
+        "    if (guaranteed < 0)\n",
+        suite("mesh/test_guaranteed_share", "lives_on"),
+    ),
+    Mutation(
+        "any_generation_is_believed",
+        "core",
+        "        if ((double)(x->generation - o->generation) > more)\n",
+        "        if (more < 0)\n",
+        suite("mesh/test_bad_members", "generation_that_no_eviction"),
     ),
     Mutation(
         "guaranteed_at_once",

@@ -669,7 +669,7 @@ TOLD = [
     ("model.md", f"at least {horizon.NEAR_NS / SECOND:g} s; `far`"),
     ("model.md", f"idle for {in_core('memory/mapping.h', 'grace_ns') / SECOND:g} s"),
     ("security.md", f"evicted after {in_core('memory/mapping.h', 'grace_ns') / SECOND:g} s"),
-    ("model.md", f"next {in_core('level/evict.h', 'VICTIM_SAMPLE'):g}"),
+    ("model.md", f"among some {in_core('level/crowding.h', 'VICTIM_SAMPLE'):g}"),
     ("model.md", f"at least {gossip.FLUSH_GAP_NS / 1e6:g} ms apart"),
     ("model.md", f"or after {node_memory.WARM_UP_NS / SECOND:g} s"),
     ("model.md", f"than {peer_state.LATE_NS / SECOND:g} s when it comes"),

@@ -87,6 +87,11 @@ BUCKETS = (
         BUCKET,
         ("tokens_granted_total", "granted", "Tokens taken here, settled ones included."),
         ("tokens_refunded_total", "refunded", "Tokens given back here."),
+        (
+            "guaranteed_total",
+            "guaranteed",
+            "Calls that passed by the guaranteed share alone, as peers state that nothing is left.",
+        ),
         ("tokens_forgiven_total", "forgiven", "Tokens of debt dropped at the ceiling."),
         ("tokens_reserved", "reserved", "Tokens set aside by the reservations that are open."),
         ("debt_tokens", "debt", "Tokens that the held keys lack to full, of all keys."),

@@ -259,6 +259,26 @@ def test_a_column_under_a_new_generation_rises_no_faster() -> None:
     assert mesh["A"].node.counters["capped_columns"] == 4
 
 
+def test_a_generation_that_no_eviction_explains_is_left_out() -> None:
+    """Else the owner's own counts, under lower ones, would count for nothing when it is back."""
+    mesh = mesh_of(2)
+    bad, key = linked(mesh), mesh["B"].bucket("api").hash("k")
+    mesh["A"].take("api", "k", 10)
+    mesh.advance(1.0)
+    epoch, ((generation, *_),) = (
+        mesh["A"].table.epoch,
+        mesh["A"].bucket("api").columns("k").values(),
+    )
+    mesh.drop_frames(("A", "B"), ("B", "A"))
+    mesh["B"].node.disconnected("A", bad.local("B"))
+    for ahead in (10**8, 2**32 - 1 - generation):
+        bad.state("B", key, 10**9, [("A", epoch, generation + ahead, 1, 0)])
+    assert mesh["B"].columns("api", "k") == {"A": (10, 0)}
+    assert mesh["B"].node.bounded["bad"]["generations"] == 2
+    bad.state("B", key, 10**9, [("A", epoch, generation + 10**6, 20, 0)])  # an eviction or more
+    assert mesh["B"].columns("api", "k") == {"A": (20, 0)}
+
+
 # ---- keys that nobody asked for ----
 
 

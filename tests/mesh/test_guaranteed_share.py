@@ -146,3 +146,35 @@ def test_one_bad_member_of_five_adds_a_fifth_and_leaves_the_shares(
     seen = watch(attack, demand)
     assert seen.of_limit <= 1.2
     assert seen.least >= least
+
+
+@pytest.mark.parametrize("cost", [1, C // 20])
+def test_a_node_that_lives_on_its_guaranteed_share_says_when_the_next_call_passes(
+    cost: int,
+) -> None:
+    """By the level it would be the time in which the largest debt refills."""
+    alone = Alone(1)
+
+    def evil() -> None:
+        alone.state(100 * R * alone.mesh.now_ns // 10**9, ABSURD, 10**12)
+
+    for _ in range(round(10 * (CEILING + 15.0))):
+        evil()
+        alone.node.take("api", "k", cost)
+        alone.mesh.advance(0.1)
+    counted = alone.node.bucket("api").counters()["guaranteed"]
+    passed, early = 0, 0
+    for _ in range(8):
+        denied = alone.node.take("api", "k", cost)
+        while denied.allowed:
+            passed, denied = passed + 1, alone.node.take("api", "k", cost)
+        assert alone.node.peek("api", "k", cost).retry_after == denied.retry_after
+        assert 0 < denied.retry_after <= 1.1 * cost / (R / 4) + 0.01
+        for _ in range(9):
+            alone.mesh.advance(denied.retry_after / 10)
+            evil()
+            early += alone.node.peek("api", "k", cost).allowed
+        alone.mesh.advance(denied.retry_after / 10)
+        assert alone.node.peek("api", "k", cost).allowed
+    assert (passed >= 7, early) == (True, 0)
+    assert alone.node.bucket("api").counters()["guaranteed"] == counted + passed

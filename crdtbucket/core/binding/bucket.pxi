@@ -328,7 +328,8 @@ cdef class BucketCore(_Replica):
         return self.salt
 
     def counters(self):
-        """Since the bucket was made: decisions, also by mode, and tokens granted, refunded, forgiven. `over_admission`: the most
+        """Since the bucket was made: decisions, also by mode, and tokens granted, refunded, forgiven. `guaranteed`: how many
+        decisions admitted what only the guaranteed share leaves to this node. `over_admission`: the most
         tokens by which the debt of a key passed the capacity, of the last one to two minutes. A candidate's are in the sums."""
         cdef definition_t *d
         cdef definition_t *other
@@ -346,7 +347,7 @@ cdef class BucketCore(_Replica):
         sums = {"allowed": c.allowed, "denied": c.denied, "shadowed": c.shadowed}
         modes[str(Mode.EVENTUAL)] = {name: total - sum(one[name] for one in modes.values()) for name, total in sums.items()}
         both = 0 if other is d else 1
-        return {**sums, "modes": modes, "granted": c.granted, "refunded": c.refunded,
+        return {**sums, "modes": modes, "guaranteed": c.guaranteed, "granted": c.granted, "refunded": c.refunded,
                 "forgiven": d.forgiven + both * other.forgiven, "refused_full": d.refused_full + both * other.refused_full,
                 "keys": d.entries + both * other.entries,
                 "over_admission": max(over_admitted_tokens(d, clock_ns(self.t)), over_admitted_tokens(other, clock_ns(self.t)))}

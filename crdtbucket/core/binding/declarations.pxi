@@ -32,6 +32,7 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct counts_t:
         int64_t allowed, denied, shadowed, granted, refunded
         int64_t decided[2][3]
+        int64_t guaranteed
     ctypedef struct worker_t:
         int64_t pid, started
     ctypedef struct earlier_t:
@@ -129,7 +130,7 @@ cdef extern from "core/core.h" nogil:
         int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained
         uint32_t answer_count, touched_count, gone_count
         int duplicate_epoch
-        int64_t own_behind, lowered, crowded
+        int64_t own_behind, lowered, crowded, ahead
     ctypedef struct merge_out_t:
         uint32_t *answers
         uint32_t *touched

@@ -77,7 +77,8 @@ static uint32_t make_room(table_t *t, uint32_t bucket, uint32_t introducer, int6
         uint32_t e = *cursor < bump ? *cursor : 0;
         *cursor = (uint32_t)(e + step < bump ? e + step : e + step - bump);
         ahead = ahead + step < bump ? ahead + step : ahead + step - bump;
-        fetch_entry(t, (uint32_t)ahead);
+        __builtin_prefetch(&t->hot[ahead]);
+        __builtin_prefetch(&t->cold[ahead]);
         uint16_t flags = LOAD(t->hot[e].flags);
         if (!(flags & ENTRY_USED) || (bucket != NONE && t->hot[e].bucket != bucket))
             continue;

@@ -54,7 +54,7 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     double admitted = (double)(net - LOAD(hot->averaged_net));
     double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
     cold->behind =
-        behind_tokens(cold, d, own_guarantee(t, cold, d, p.rated), offered, admitted, since);
+        (float)behind_tokens(cold, d, own_guarantee(t, cold, d, p.rated), offered, admitted, since);
     STORE(hot->averaged_net, net);
     int first = cold->weight <= 0;
     if (silent > 0 && silent < since) {

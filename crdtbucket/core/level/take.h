@@ -104,9 +104,11 @@ static inline int decided(const hot_t *hot, uint64_t word, int allowed)
     return LIKELY(same_revision(word, LOAD(hot->word))) ? allowed : NEEDS_LOCK;
 }
 
-/* How long (ns) a call waits that lacks `over` units, of which `back` are held back. */
+/* How long (ns) a call waits that lacks `over` units, of which `back` are held back, and `lack` for
+ * passing by the guarantee. */
 static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
-                           const prediction_t *p, i128 over, i128 back, int64_t n, int64_t now)
+                           const prediction_t *p, i128 over, i128 back, lack_t lack, int64_t n,
+                           int64_t now)
 {
     i128 wait = over / d->p;
     /* Only a prediction is in the way: the reserve gets past it. */
@@ -115,6 +117,9 @@ static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
         if (soon < (double)wait)
             wait = (i128)soon;
     }
+    double guaranteed = guarantee_wait(d, lack, n);
+    if (guaranteed < (double)wait)
+        wait = (i128)guaranteed;
     return wait > INT64_MAX ? INT64_MAX : (int64_t)wait;
 }
 
@@ -137,7 +142,9 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         i128 conf_debt = clamped(d, debt + far), cost = token_units(d, n), full = full_units(d);
         i128 back = held_back(t, e, d, &p, conf_debt, wanted, now);
         i128 over = conf_debt + back + token_units(d, wanted) - full;
-        if (UNLIKELY(over > slack_units(d) && !floor && guarantee_passes(t, e, d, p.rated, n)))
+        lack_t lack = {INFINITY, 0};
+        if (UNLIKELY(over > slack_units(d) && !floor
+                     && (lack = guarantee_lack(t, e, d, p.rated, n, now)).tokens <= 0))
             over = 0;
         if (over <= slack_units(d)
             && UNLIKELY((o->wait_ns = warm_up_wait(t, d, net + n, now)) > 0)) {
@@ -145,7 +152,7 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
             return decided(hot, word, DENIED);
         }
         if (over > slack_units(d)) {
-            o->wait_ns = denied_wait(t, e, d, &p, over, back, wanted, now);
+            o->wait_ns = denied_wait(t, e, d, &p, over, back, lack, wanted, now);
             outcome_debt(d, o, debt);
             /* No reserve is kept for what leaves its tokens to others. */
             if (!floor && cost_class(n) > LOAD(hot->wanted))
@@ -156,6 +163,8 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         o->full_count = LOAD(hot->full_count);
         if (CAS(hot->word, word, word + (uint64_t)n)) {
             outcome_debt(d, o, debt + cost);
+            if (UNLIKELY(lack.tokens <= 0))
+                count_guaranteed(t, d);
             return ALLOWED;
         }
     }
@@ -299,11 +308,13 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
     i128 conf_debt = clamped(d, debt + far);
     i128 back = held_back(t, e, d, &p, conf_debt, n, now),
          over = conf_debt + back + token_units(d, n) - full;
-    if (UNLIKELY(e != NONE && over > slack_units(d) && guarantee_passes(t, e, d, p.rated, n)))
+    lack_t lack = {INFINITY, 0};
+    if (UNLIKELY(e != NONE && over > slack_units(d)
+                 && (lack = guarantee_lack(t, e, d, p.rated, n, now)).tokens <= 0))
         over = 0;
     o->allowed = over <= slack_units(d);
     if (!o->allowed)
-        o->wait_ns = (int64_t)(over / d->p);
+        o->wait_ns = (int64_t)smaller((double)(over / d->p), guarantee_wait(d, lack, n));
     else if ((o->wait_ns = warm_up_wait(t, d, (e == NONE ? 0 : entry_net(t, e)) + n, now)) > 0)
         o->allowed = 0;
     outcome_debt(d, o, clamped(d, debt));

@@ -133,7 +133,7 @@ typedef struct {
     int64_t allowed, denied, shadowed, granted, refunded;
     /* Of the decisions those in strong, then in fallback mode: denied, allowed, shadowed. */
     int64_t decided[2][3];
-    int64_t reserved;
+    int64_t guaranteed; /* admitted by the guaranteed share alone */
 } counts_t;
 
 /* A process that uses the table. */
@@ -203,7 +203,7 @@ typedef struct {
     uint64_t epoch;
     uint16_t node;
     uint8_t used, tombstone;
-    uint32_t reserved;
+    uint32_t generation; /* the highest that its owner stated here */
 } origin_t;
 
 /* A column as frames and the journal hold it. */

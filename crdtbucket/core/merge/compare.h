@@ -52,6 +52,7 @@ typedef struct {
     uint32_t raised_count;
     uint32_t refused;  /* columns of others that rise by less than is advertised */
     uint32_t capped;   /* columns of the sender that rise by more than is counted */
+    uint32_t ahead;    /* columns of a generation that no eviction explains */
     int64_t uncounted; /* tokens of these rises that are not counted */
     int earlier;       /* a rise that the definition of now does not explain */
     /* Under another definition, whose capacity is not known here. */
@@ -164,10 +165,30 @@ static inline int is_silent(const table_t *t, uint32_t node, int64_t now)
     return node && now - t->nodes[node].last_seen > t->h->near_ns;
 }
 
+/* More entries than a process makes in a second; a generation counts those that it made. */
+#define ENTRIES_A_SECOND 1e6
+
+/* Whether a process can have come so far that it shows this generation, by the highest that it
+ * showed itself and the time since then. What goes beyond is left out: a column under it would be
+ * in the way of its owner's for ever. */
+static int explained_generation(table_t *t, const merge_context_t *m, const wire_column_t *x,
+                                int64_t now)
+{
+    origin_t *o = &t->origins[x->origin];
+    if (x->generation > o->generation && o->generation) {
+        int64_t since = now - t->nodes[o->node].last_seen;
+        double more = ENTRIES_A_SECOND * ((double)(since > 0 ? since : 0) / 1e9 + 5.0);
+        if ((double)(x->generation - o->generation) > more)
+            return 0;
+    }
+    if (o->node == m->source && m->source && x->generation > o->generation)
+        o->generation = x->generation;
+    return 1;
+}
+
 /* A column that differs from the one here, if there is one. */
-static void compare_column(const table_t *t, uint32_t e, const merge_context_t *m,
-                           const definition_t *d, const wire_column_t *x, int64_t now,
-                           comparison_t *g)
+static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, const definition_t *d,
+                           const wire_column_t *x, int64_t now, comparison_t *g)
 {
     held_t *h = &g->held;
     uint32_t at = h->place[x->origin];
@@ -197,6 +218,10 @@ static void compare_column(const table_t *t, uint32_t e, const merge_context_t *
             add_tokens(&g->lacks, x->refunded - refunded);
         return;
     }
+    if (UNLIKELY(!m->common && !same_generation && !explained_generation(t, m, x, now))) {
+        g->ahead++;
+        return;
+    }
     wire_column_t *rising = &g->raised[g->raised_count];
     *rising = *x;
     if (same_generation && taken > x->taken)
@@ -214,13 +239,13 @@ static void compare_column(const table_t *t, uint32_t e, const merge_context_t *
 }
 
 /* Compares all columns of an entry against those of the wire; mine has `net`. */
-static void compare_columns(const table_t *t, uint32_t e, int64_t net, const wire_entry_t *w,
+static void compare_columns(table_t *t, uint32_t e, int64_t net, const wire_entry_t *w,
                             const merge_context_t *m, const definition_t *d, int64_t now,
                             comparison_t *g)
 {
     held_t *h = &g->held;
     g->brings_held = g->brings_lacking = g->brings_silent = g->lacks = 0;
-    g->raised_count = g->refused = g->capped = 0;
+    g->raised_count = g->refused = g->capped = g->ahead = 0;
     g->uncounted = 0;
     g->earlier = 0;
     g->raised = t->journal->column;

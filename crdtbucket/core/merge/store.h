@@ -18,6 +18,8 @@ typedef struct {
     int64_t lowered;
     /* New entries for which the sender made room by others of its own. */
     int64_t crowded;
+    /* Columns left out, of a generation that no eviction explains. */
+    int64_t ahead;
 } merge_result_t;
 
 /* Column `c` of a silent node was raised by a relay; it had `net` tokens before. The column by

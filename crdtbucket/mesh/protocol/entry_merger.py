@@ -133,6 +133,14 @@ class EntryMerger:
             "states takes from more keys than its part of this full table; its own make room for "
             "them. If it serves so many, raise max_keys here",
         )
+        self._bounded.count(
+            who,
+            "generations",
+            merged.ahead,
+            now,
+            "states counts under a generation that their node cannot have reached by evictions; "
+            "they are left out",
+        )
         if merged.refused_columns:
             self._warnings.repeated(
                 who,
