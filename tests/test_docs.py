@@ -670,6 +670,10 @@ TOLD = [
     ("model.md", f"idle for {in_core('memory/mapping.h', 'grace_ns') / SECOND:g} s"),
     ("security.md", f"evicted after {in_core('memory/mapping.h', 'grace_ns') / SECOND:g} s"),
     ("model.md", f"among some {in_core('level/crowding.h', 'VICTIM_SAMPLE'):g}"),
+    (
+        "security.md",
+        f"by {in_core('level/crowding.h', 'CROWDED_A_FRAME'):g} of them a frame, and",
+    ),
     ("model.md", f"at least {gossip.FLUSH_GAP_NS / 1e6:g} ms apart"),
     ("model.md", f"or after {node_memory.WARM_UP_NS / SECOND:g} s"),
     ("model.md", f"than {peer_state.LATE_NS / SECOND:g} s when it comes"),

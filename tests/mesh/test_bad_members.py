@@ -316,6 +316,9 @@ def test_debts_of_invented_keys_push_out_their_own(owner: tuple[str, int]) -> No
     assert len(mesh["B"].table) == 200
     assert [owing(mesh, "B", one, 20) for one in "ABC"] == [20, 20, 20]
     assert mesh["B"].node.bounded["bad"]["entries"] > 200
+    before = mesh["B"].node.counters["dropped"]
+    flood(bad, "B", range(1_001, 1_401), owner)  # a sample for each would stall the node
+    assert mesh["B"].node.counters["dropped"] == before + 300
 
 
 def test_who_introduces_the_keys_of_others_first_does_not_have_them_go() -> None:

@@ -10,7 +10,7 @@
 #include "../memory/columns.h"
 #include "units.h"
 
-#define VICTIM_SAMPLE 256
+#define VICTIM_SAMPLE 128
 
 /* Entries at the limit, and how many of them each node introduced. */
 typedef struct {
@@ -18,6 +18,10 @@ typedef struct {
     uint32_t seen;
     uint16_t of[RELAYED + 1];
 } sample_t;
+
+/* So many new entries of a frame make room by others of their introducer, as each costs a sample;
+ * the rest of them are dropped. */
+#define CROWDED_A_FRAME 100
 
 /* What a new entry did to others. */
 typedef struct {

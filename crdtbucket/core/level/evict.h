@@ -60,7 +60,7 @@ static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
 #define SAMPLE_STEP UINT32_C(2654435761)
 
 /* Frees an entry at the limit: full and sent, then full, then the least confirmed debt, as time to
- * full, of whoever introduced more than its part (crowding.h), among some 256, so that the cost is
+ * full, of whoever introduced more than its part (crowding.h), among some 128, so that the cost is
  * bounded. `bucket` limits it to one definition, within which none of this node's indebted ones
  * goes; NONE to any. Returns the entry, or NONE when there is none to free. */
 static uint32_t make_room(table_t *t, uint32_t bucket, uint32_t introducer, int64_t now,

@@ -73,6 +73,11 @@ static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, u
         r->ignored++;
         return NONE;
     }
+    if (!*existed && UNLIKELY(r->crowded >= CROWDED_A_FRAME)) {
+        r->crowded++;
+        r->dropped_full++;
+        return NONE;
+    }
     if (!*existed) {
         room_t room;
         e = entry_obtain(t, w->lo, w->hi, bucket, introducer_of(t, w, m), 1, now, &room);
