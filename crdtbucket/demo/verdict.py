@@ -11,7 +11,7 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.demo.accounts import Accounts, DecidedCall
 from crdtbucket.demo.demo_bound import Unheard, Untold
 from crdtbucket.demo.modes import ACTS, Followed, follow
-from crdtbucket.simulator.measure import Excess, Ideal
+from crdtbucket.simulator.measure import Ideal, OverAdmission
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
@@ -19,7 +19,7 @@ from crdtbucket.spec.mode import Mode
 LEAST_RATIO = 0.9
 """Of what one bucket that sees every call admits. Real calls are large: one or two that come at
 another moment make some per cent of a short run."""
-MOST_DARK_S = 3.0
+MOST_STARVED_S = 3.0
 """Seconds for which a region that calls may get nothing."""
 LINKED, PARTED = "limit, links up", "limit in the cut"
 FALLBACK = f"limit, {Mode.FALLBACK}"
@@ -38,9 +38,9 @@ class RunCheck:
 class LimitFigures:
     """How far the limit was passed in a part of the run, and the bound for it; % of capacity.
 
-    `excess_percent` is None where nothing was admitted."""
+    `over_admission_percent` is None where nothing was admitted."""
 
-    excess_percent: float | None
+    over_admission_percent: float | None
     bound_percent: float
     holds: bool
 
@@ -55,7 +55,7 @@ class RunVerdict:
     """What one bucket that sees every call admits."""
     limits: dict[str, LimitFigures]
     """The windows that end in each part of the run."""
-    dark_seconds: dict[str, float]
+    starved_seconds: dict[str, float]
     columns: list[tuple[int, ...] | None]
     """Tokens taken by each region, as each region holds them at the end."""
     told: tuple[int, ...]
@@ -158,7 +158,7 @@ def judge(
     strangers = [
         sum(held.values()) - sum(one) for held, one in zip(stores or [], records or [], strict=True)
     ]
-    dark = {name: _dark_s(calls, place) for place, name in enumerate(ledger.regions)}
+    starved = {name: _starved_s(calls, place) for place, name in enumerate(ledger.regions)}
     regions = len(ledger.regions) if happened.acts_ns else 0
     followed = follow(ledger.switches, happened.acts_ns, regions)
     made = f"{len(calls):,} of {expected:,} calls were made" if len(calls) != expected else ""
@@ -167,11 +167,11 @@ def judge(
         _amount(admitted, ideal),
         *(_limit_check(name, limit) for name, limit in limits.items()),
         _tokens(told, columns, records, strangers, made),
-        _starved(dark),
+        _starved(starved),
     ]
     offered, outside = sum(call.cost for call in calls), sum(told) - admitted
     return RunVerdict(
-        offered, sum(told), ideal + outside, limits, dark, columns, told, records, followed,
+        offered, sum(told), ideal + outside, limits, starved, columns, told, records, followed,
         checks, happened.note,
     )  # fmt: skip
 
@@ -187,10 +187,10 @@ def _slack(ledger: Accounts, spec: BucketSpec, calls: Sequence[DecidedCall]) -> 
 def _limits(
     calls: Sequence[DecidedCall], settings: Settings, slack: float, happened: Happened
 ) -> dict[str, LimitFigures]:
-    """Excess and bound at every admission, the worst for the windows that end in each part."""
+    """Over-admission and bound of each part: the worst of the windows that end in it."""
     unheard = Unheard(settings.regions, settings.gossip_ns)
     untold = Untold(settings.regions)
-    excess, lost_ns = Excess(settings), happened.acts_ns.get("back")
+    over_admission, lost_ns = OverAdmission(settings), happened.acts_ns.get("back")
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in happened.parts}
     for call in calls:
         if lost_ns is not None and call.at_ns >= lost_ns:
@@ -198,15 +198,15 @@ def _limits(
             lost_ns = None
         if not call.allowed:
             continue
-        if excess.debt(call.at_ns) == 0:
+        if over_admission.debt(call.at_ns) == 0:
             unheard.full()
             untold.full()
         bounds: list[int | None] = [unheard.admitted(call)]
         if happened.one_store:
             bounds.append(untold.admitted(call))
         bound = min(bound for bound in bounds if bound is not None) + slack
-        excess.add(call.at_ns, call.cost)
-        seen[happened.part(call)].append((excess.ending(), bound))
+        over_admission.add(call.at_ns, call.cost)
+        seen[happened.part(call)].append((over_admission.ending(), bound))
     return {name: _worst(pairs, settings.capacity) for name, pairs in seen.items()}
 
 
@@ -222,22 +222,22 @@ def fallback_limit(away: Sequence[DecidedCall], settings: Settings, ratio: float
     )
     late_ns = max((call.error_ns for call in away), default=0)
     slack = shares.rate_per_second * late_ns / NS_PER_SECOND
-    excess, pairs = Excess(shares), []
+    over_admission, pairs = OverAdmission(shares), []
     for call in away:
         if call.allowed:
-            excess.add(call.at_ns, call.cost)
-            pairs.append((excess.ending(), slack))
+            over_admission.add(call.at_ns, call.cost)
+            pairs.append((over_admission.ending(), slack))
     return _worst(pairs, settings.capacity)
 
 
 def _worst(pairs: Sequence[tuple[float, float]], capacity: int) -> LimitFigures:
-    """The largest excess and the largest bound of these, which are tokens."""
+    """The largest over-admission and the largest bound of these, which are tokens."""
     if not pairs:
         return LimitFigures(None, 0.0, True)
     return LimitFigures(
-        100.0 * max(excess for excess, _ in pairs) / capacity,
+        100.0 * max(over_admission for over_admission, _ in pairs) / capacity,
         100.0 * max(bound for _, bound in pairs) / capacity,
-        all(excess <= bound for excess, bound in pairs),
+        all(over_admission <= bound for over_admission, bound in pairs),
     )
 
 
@@ -255,7 +255,7 @@ def _admitted(calls: Sequence[DecidedCall], settings: Settings) -> tuple[int, in
     return admitted, best
 
 
-def _dark_s(calls: Sequence[DecidedCall], region: int) -> float:
+def _starved_s(calls: Sequence[DecidedCall], region: int) -> float:
     """The longest time from a region's denial to its next admission, seconds; an outage, in which
     little is promised, ends it."""
     since: int | None = None
@@ -298,12 +298,12 @@ def _amount(admitted: int, ideal: int) -> RunCheck:
 
 def _limit_check(name: str, limit: LimitFigures) -> RunCheck:
     """The limit was kept in a part of the run."""
-    excess = limit.excess_percent
-    if excess is None:
+    over = limit.over_admission_percent
+    if over is None:
         return RunCheck(name, True, "nothing was admitted")
-    seen = f"the worst window passed it by {excess:.1f} % of the capacity"
-    if excess <= 0:
-        seen = f"no window passed it; the nearest stayed {-excess:.1f} % of the capacity below"
+    seen = f"the worst window passed it by {over:.1f} % of the capacity"
+    if over <= 0:
+        seen = f"no window passed it; the nearest stayed {-over:.1f} % of the capacity below"
     return RunCheck(name, limit.holds, f"{seen}; the bound is {limit.bound_percent:.1f} %")
 
 
@@ -334,10 +334,10 @@ def _tokens(
     return RunCheck(name, False, text)
 
 
-def _starved(dark: dict[str, float]) -> RunCheck:
+def _starved(starved: dict[str, float]) -> RunCheck:
     """No region was denied for long."""
-    worst = max(dark, key=dark.__getitem__)
-    text = f"nobody was denied for longer than {dark[worst]:.1f} s on end ({worst})"
+    worst = max(starved, key=starved.__getitem__)
+    text = f"nobody was denied for longer than {starved[worst]:.1f} s on end ({worst})"
     return RunCheck(
-        "no starvation", dark[worst] <= MOST_DARK_S, f"{text}; at most {MOST_DARK_S:g} s"
+        "no starvation", starved[worst] <= MOST_STARVED_S, f"{text}; at most {MOST_STARVED_S:g} s"
     )

@@ -152,7 +152,7 @@ def as_dict(verdict: RunVerdict, seed: int, traffic: Traffic) -> dict[str, Any]:
         "ideal": verdict.ideal,
         "ratio": verdict.ratio,
         **_figures(verdict),
-        "dark_seconds": verdict.dark_seconds,
+        "starved_seconds": verdict.starved_seconds,
         "taken": dict(zip(REGIONS, verdict.told, strict=True)),
         "checks": {check.name: check.holds for check in verdict.checks},
     }
@@ -164,7 +164,7 @@ def _figures(verdict: RunVerdict) -> dict[str, Any]:
         figures: dict[str, Any] = {
             f"{figure}{part}": getattr(verdict.limits[name], figure)
             for name, part in ((LINKED, ""), (PARTED, "_cut"))
-            for figure in ("excess_percent", "bound_percent")
+            for figure in ("over_admission_percent", "bound_percent")
         }
         if recorded:
             figures["recorded"] = dict(zip(REGIONS, recorded, strict=True))

@@ -1,9 +1,10 @@
 """The exact bound of a run: what the mesh may admit over the limit, from what was delivered when.
 
 Why it is a bound. Write d(X, b) for the debt at time b of one bucket, without a cap on debt, that
-is charged every take in X at the moment of that take. The worst excess over `capacity + rate * t`
-in any window is max over b of d(all, b) - capacity, and the maximum lies at an admission. Let node
-i admit at b, let K be the takes it has heard of by then (its own among them) and U the others.
+is charged every take in X at the moment of that take. The worst over-admission (what is beyond
+`capacity + rate * t`) in any window is max over b of d(all, b) - capacity, and the maximum lies at
+an admission. Let node i admit at b, let K be the takes that it knows of by then (its own among
+them) and U the others.
 
 1. d(all, b) <= d(K, b) + |U|: one take more raises a debt by at most its tokens.
 2. Node i admits only while its own debt is at most the capacity, and its own debt is at least
@@ -24,10 +25,10 @@ i admit at b, let K be the takes it has heard of by then (its own among them) an
    had heard most then bounds it, with all that was admitted since counted as unheard. Within one
    cell of the grid the order is not known, so the refill of a cell is added for what was before.
 
-So excess <= max over cells with admissions of the least (|U| + forgiven) of those nodes, plus the
-largest room, plus what the fastest clock is ahead. A node without memory is outside 2 until it has
-heard a peer; where only such nodes can speak, what they admitted is added to the bound reached so
-far, because only admissions raise d(all).
+So over-admission <= max over cells with admissions of the least (|U| + forgiven) of those nodes,
+plus the largest room, plus what the fastest clock is ahead. A node without memory is outside 2
+until it has heard a peer; where only such nodes can speak, what they admitted is added to the bound
+reached so far, because only admissions raise d(all).
 
 Nothing is fitted and nothing is taken from the outcome but facts: admissions, and what had
 arrived where. It is read on the grid of the run (10 ms): arrivals at the start of a cell,
@@ -46,7 +47,7 @@ from crdtbucket.simulator.scenario import GRID_NS, Scenario
 class _View:
     """What one node may have counted: an upper estimate of its debt, and of what it forgave.
 
-    Amounts are tokens x refill interval, as in `measure.Excess`.
+    Amounts are tokens x refill interval, as in `measure.OverAdmission`.
     """
 
     def __init__(self, nodes: int) -> None:

@@ -134,7 +134,7 @@ def test_fallback_is_held_to_the_shares_of_all_and_no_more() -> None:
     assert fallback_limit([away(0, 0, 20), away(1, 1, 2)], settings, 0.1).holds
     found = fallback_limit([away(0, 0, 20), away(1, 1, 3)], settings, 0.1)
     assert not found.holds
-    assert found.excess_percent == pytest.approx(1)
+    assert found.over_admission_percent == pytest.approx(1)
     # Never more than 1 / nodes each: 100 together.
     assert fallback_limit([away(0, 0, 100)], settings, 0.8).holds
     assert not fallback_limit([away(0, 0, 101)], settings, 0.8).holds

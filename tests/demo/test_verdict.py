@@ -60,13 +60,13 @@ def test_one_limit_kept_holds() -> None:
     assert found.holds
     assert (found.offered, found.admitted, found.ideal) == (100, 100, 100)
     # 100 in a second that allows 110.
-    assert found.limits[LINKED].excess_percent == pytest.approx(-10)
+    assert found.limits[LINKED].over_admission_percent == pytest.approx(-10)
 
 
 def test_more_than_the_limit_is_allowed_as_far_as_it_was_unheard() -> None:
     calls = [[S, 90, 1, [0, 0]]]
     found = verdict(report(0, [[0, 90, 1, [0, 0]]], [90, 90]), report(1, calls, [90, 90]))
-    assert found.limits[LINKED].excess_percent == pytest.approx(70)
+    assert found.limits[LINKED].over_admission_percent == pytest.approx(70)
     assert found.limits[LINKED].bound_percent == pytest.approx(90)
     assert failed(found) == []
 
@@ -80,14 +80,14 @@ def test_more_than_the_limit_though_it_was_heard_fails() -> None:
 
 
 def test_what_a_cut_allows_does_not_excuse_what_came_before() -> None:
-    # In the cut more may be unheard than the excess before it.
+    # In the cut more may be unheard than the over-admission before it.
     eu = [[0, 90, 1, [0, 0]], [20 * S, 100, 1, [90, 90]]]
     us = [[S, 90, 1, [90, 0]], [20 * S + 1, 80, 1, [90, 90]]]
     found = verdict(
         report(0, eu, [190, 170]), report(1, us, [190, 170]), cut=RegionCut(19 * S, 21 * S)
     )
     assert failed(found) == ["limit, links up"]
-    assert found.limits[PARTED].excess_percent == pytest.approx(80, abs=0.1)
+    assert found.limits[PARTED].over_admission_percent == pytest.approx(80, abs=0.1)
     # eu spoke a moment before us: what came since is less than all that us had not heard of.
     assert found.limits[PARTED].bound_percent == pytest.approx(80)
 
@@ -122,13 +122,13 @@ def test_a_region_that_gets_nothing_fails() -> None:
     hungry = [[k * S, 90, 0, [100, 0]] for k in range(5)]
     found = verdict(report(0, [[0, 100, 1, [0, 0]]], [100, 0]), report(1, hungry, [100, 0]))
     assert failed(found) == ["no starvation"]
-    assert found.dark_seconds == {"r0": 0.0, "r1": 4.0}
+    assert found.starved_seconds == {"r0": 0.0, "r1": 4.0}
 
 
 def test_a_region_that_does_not_call_is_not_starved() -> None:
     calls = [[0, 100, 1, [0]], [1, 5, 0, [100]], [2, 5, 0, [100]], [2 * S, 5, 1, [100]]]
     calls += [[40 * S, 5, 1, [105]]]
-    assert verdict(report(0, calls, [110])).dark_seconds == {"r0": pytest.approx(2.0)}
+    assert verdict(report(0, calls, [110])).starved_seconds == {"r0": pytest.approx(2.0)}
 
 
 def test_admitting_too_little_fails() -> None:
