@@ -1624,7 +1624,7 @@ MUTATIONS = (
     Mutation(
         "the_forgotten_are_not_believed_at_once",
         "mesh",
-        "            self.members.returned(frame.epoch)\n",
+        "            self._members.returned(frame.epoch)\n",
         "            pass\n",
         suite("mesh/protocol/test_mesh_node", "taken_for_dead"),
     ),
