@@ -13,11 +13,11 @@ from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.demo_network import DemoNetwork
 from crdtbucket.demo.demo_redis import DemoStore
 from crdtbucket.demo.engine_network import EngineNetwork
+from crdtbucket.demo.happened import Happened, RedisOutage, RegionCut
 from crdtbucket.demo.modes import ACTS, PATIENCE, REGIONAL_PATIENCE
 from crdtbucket.demo.processes import Report
 from crdtbucket.demo.region_stores import RegionStores
 from crdtbucket.demo.traffic import CUT_REGION, REGIONS, Phase, Traffic, phases, redis_phases
-from crdtbucket.demo.verdict import Happened, RedisOutage, RegionCut
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.degradation import Degradation

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.demo.happened import LINKED, PARTED
 from crdtbucket.demo.modes import DEADLINE_S, PATIENCE, PER_REGION, SLOW_S, Switch
 from crdtbucket.demo.traffic import BLOCK, BURST, CUT_REGION, LOAD, REGIONS, WEIGHTS, Traffic
-from crdtbucket.demo.verdict import LINKED, PARTED, RunVerdict
+from crdtbucket.demo.verdict import RunVerdict
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing.fault_proxy import HOST
 

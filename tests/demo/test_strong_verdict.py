@@ -8,8 +8,10 @@ import pytest
 
 from crdtbucket import BucketSpec
 from crdtbucket.demo.accounts import Accounts, DecidedCall
+from crdtbucket.demo.happened import RedisOutage, RegionCut
+from crdtbucket.demo.limit_figures import fallback_limit
 from crdtbucket.demo.traffic import Traffic
-from crdtbucket.demo.verdict import RedisOutage, RegionCut, RunVerdict, fallback_limit, judge
+from crdtbucket.demo.verdict import RunVerdict, judge
 from crdtbucket.demo.words import as_dict, verdict_lines
 from crdtbucket.simulator.run_settings import Settings
 

@@ -9,7 +9,8 @@ import pytest
 from crdtbucket import BucketSpec
 from crdtbucket.demo.accounts import Accounts, DecidedCall
 from crdtbucket.demo.demo_bound import Unheard, Untold
-from crdtbucket.demo.verdict import LINKED, PARTED, RegionCut, RunVerdict, judge
+from crdtbucket.demo.happened import LINKED, PARTED, RegionCut
+from crdtbucket.demo.verdict import RunVerdict, judge
 from crdtbucket.demo.words import verdict_lines
 
 S = 1_000_000_000
