@@ -176,8 +176,8 @@ MUTATIONS = (
     Mutation(
         "any_file_is_begun_anew",
         "",
-        "        if first and not is_ours(first):\n",
-        "        if False:\n",
+        "HEADER_BYTES, 0)\n    if first and not is_ours(first):\n",
+        "HEADER_BYTES, 0)\n    if False:\n",
         suite("shared/test_table_file", "left_as_it_is"),
     ),
     Mutation(

@@ -21,7 +21,8 @@ from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observer import Observer
 from crdtbucket.reconcile.observer_link import ObservationFailed
 from crdtbucket.rollout.limiter_file import ALONE
-from crdtbucket.shared.table_file import SharedFile, path_for
+from crdtbucket.shared.shared_file import SharedFile
+from crdtbucket.shared.table_file import path_for
 
 MEMORY = "/proc/meminfo"
 GROUP = "/sys/fs/cgroup"

@@ -13,7 +13,7 @@ from crdtbucket.errors import MeshError, SharedTableError
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.rollout.kept_version import kept, position_in, recalled
 from crdtbucket.rollout.staged import Position, Status
-from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.shared.shared_file import SharedFile
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
