@@ -1,4 +1,4 @@
-"""What the regions have told: every call with its time, and what each knew of the others."""
+"""Collects what the regions report: every call with its time, and what each knew of the others."""
 
 from __future__ import annotations
 

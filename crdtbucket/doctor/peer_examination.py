@@ -1,4 +1,4 @@
-"""A peer, however it is called: its proof, what it runs, its clock, and whose name it has."""
+"""Examines one peer, over any carrier: its proof, its configuration, its clock, and its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one primary is asked: what it is, what it allows, what time it has, and how fast it is."""
+"""Asks one primary what it is, what it allows, what time it has, and how fast it answers."""
 
 from __future__ import annotations
 

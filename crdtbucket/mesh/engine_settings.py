@@ -1,4 +1,4 @@
-"""What is wrong with the settings of a mesh on a message engine."""
+"""Checks the settings of a mesh on a message engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with the settings by which a mesh knows its nodes."""
+"""Checks the settings by which the nodes of a mesh prove who they are."""
 
 from __future__ import annotations
 

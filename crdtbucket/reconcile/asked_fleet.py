@@ -1,4 +1,4 @@
-"""Whom a run asks: the nodes of the file or of the command line, all that these know, and Redis."""
+"""Finds all that a run asks: nodes of the file or the command line, those they know, and Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An authenticated channel of an observer to one node."""
+"""An authenticated channel of an observer to one node: a frame out, its answer back."""
 
 from __future__ import annotations
 

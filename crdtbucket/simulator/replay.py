@@ -1,4 +1,4 @@
-"""A trace of real calls through one rule."""
+"""Replays a trace of real calls through one rule, and measures what was admitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One scenario through one rule."""
+"""Runs one scenario through one rule, and measures what was admitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From which age of its newest round on a peer counts as silent: this follows the network."""
+"""Sets the age at which a peer counts as silent: some rounds and the longest round trip."""
 
 from __future__ import annotations
 
