@@ -37,7 +37,7 @@ class RegionCut(Happened):
 
     note = """\
 The limit: capacity + rate x time, in any window. The bound: what the best informed
-region had not heard of when it admitted."""
+region did not know of when it admitted."""
     parts = (LINKED, PARTED)
 
     def __init__(
@@ -58,7 +58,7 @@ class RedisOutage(Happened):
     note = """\
 Admitted: outside of fallback. The limit: capacity + rate x time, in any window that ends
 in that mode; in fallback, in any window, the shares of all regions together. The bound:
-what neither the region that admitted nor, in strong mode, Redis had heard of."""
+what neither the region that admitted nor, in strong mode, Redis knew of."""
     parts = tuple(f"limit, {mode}" for mode in Mode)
     one_store = True
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.demo.accounts import Accounts, DecidedCall
-from crdtbucket.demo.demo_bound import Unheard, Untold
+from crdtbucket.demo.demo_bound import UnknownTakes, UnsentTakes
 from crdtbucket.demo.happened import Happened
 from crdtbucket.simulator.measure import OverAdmission
 from crdtbucket.simulator.run_settings import Settings
@@ -53,22 +53,22 @@ def _limits(
     calls: Sequence[DecidedCall], settings: Settings, slack: float, happened: Happened
 ) -> dict[str, LimitFigures]:
     """Over-admission and bound of each part: the worst of the windows that end in it."""
-    unheard = Unheard(settings.regions, settings.gossip_ns)
-    untold = Untold(settings.regions)
+    unknown = UnknownTakes(settings.regions, settings.gossip_ns)
+    unsent = UnsentTakes(settings.regions)
     over_admission, lost_ns = OverAdmission(settings), happened.acts_ns.get("back")
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in happened.parts}
     for call in calls:
         if lost_ns is not None and call.at_ns >= lost_ns:
-            untold.lost()
+            unsent.lost()
             lost_ns = None
         if not call.allowed:
             continue
         if over_admission.debt(call.at_ns) == 0:
-            unheard.full()
-            untold.full()
-        bounds: list[int | None] = [unheard.admitted(call)]
+            unknown.full()
+            unsent.full()
+        bounds: list[int | None] = [unknown.admitted(call)]
         if happened.one_store:
-            bounds.append(untold.admitted(call))
+            bounds.append(unsent.admitted(call))
         bound = min(bound for bound in bounds if bound is not None) + slack
         over_admission.add(call.at_ns, call.cost)
         seen[happened.part(call)].append((over_admission.ending(), bound))

@@ -57,7 +57,7 @@ def limit_check(name: str, limit: LimitFigures) -> RunCheck:
 
 
 def tokens_check(
-    told: tuple[int, ...],
+    reported: tuple[int, ...],
     columns: Sequence[tuple[int, ...] | None],
     records: Sequence[tuple[int, ...]] | None,
     strangers: Sequence[int],
@@ -68,13 +68,13 @@ def tokens_check(
     name = "no take lost" if records is None else "every token"
     if made:
         return RunCheck(name, False, made)
-    own = " + ".join(f"{one:,}" for one in told)
-    if all(one == told for one in (*columns, *(records or ()))) and not any(strangers):
-        told_by = ", and all three hold just that"
+    own = " + ".join(f"{one:,}" for one in reported)
+    if all(one == reported for one in (*columns, *(records or ()))) and not any(strangers):
+        who = ", and all three hold just that"
         if records is not None:
             stores = "and Redis" if len(records) == 1 else f"and the Redis of all {len(records)}"
-            told_by = f": so say the callers, all three nodes, {stores}"
-        return RunCheck(name, True, f"{own} = {sum(told):,}{told_by}")
+            who = f": so say the callers, all three nodes, {stores}"
+        return RunCheck(name, True, f"{own} = {sum(reported):,}{who}")
     held = "; ".join("nothing" if one is None else str(list(one)) for one in columns)
     if records is None:
         return RunCheck(name, False, f"the processes took {own}, and hold {held}")

@@ -37,7 +37,7 @@ class RunVerdict:
     starved_seconds: dict[str, float]
     columns: list[tuple[int, ...] | None]
     """Tokens taken by each region, as each region holds them at the end."""
-    told: tuple[int, ...]
+    reported: tuple[int, ...]
     """The same as the processes say it, call by call."""
     records: list[tuple[int, ...]] | None
     """The same as each Redis holds it at the end; None in a run without one."""
@@ -68,7 +68,7 @@ def judge(
     admitted, ideal = _admitted(calls, settings)
     latest = [account.latest for account in ledger.accounts]
     columns = [None if one is None else ledger.by_region(one["known"]) for one in latest]
-    told = tuple(ledger.total_admitted(region) for region in range(len(ledger.regions)))
+    reported = tuple(ledger.total_admitted(region) for region in range(len(ledger.regions)))
     stores = happened.records
     records = None if stores is None else [ledger.by_region(dict(one)) for one in stores]
     strangers = [
@@ -82,13 +82,13 @@ def judge(
         *([modes_check(ledger.regions, followed)] if followed else []),
         amount_check(admitted, ideal),
         *(limit_check(name, limit) for name, limit in limits.items()),
-        tokens_check(told, columns, records, strangers, made),
+        tokens_check(reported, columns, records, strangers, made),
         starvation_check(starved),
     ]
-    offered, outside = sum(call.cost for call in calls), sum(told) - admitted
+    offered, outside = sum(call.cost for call in calls), sum(reported) - admitted
     return RunVerdict(
-        offered, sum(told), ideal + outside, limits, starved, columns, told, records, followed,
-        checks, happened.note,
+        offered, sum(reported), ideal + outside, limits, starved, columns, reported, records,
+        followed, checks, happened.note,
     )  # fmt: skip
 
 

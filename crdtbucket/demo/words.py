@@ -53,7 +53,7 @@ Three processes share a bucket of {spec.capacity:,} tokens, refilled {rate:,.0f}
 Traffic: calls of a real LLM service, {shares}. A token of the bucket pays for a
 block of {BLOCK} tokens of the model.
 How to read it: rates are tokens in the last second. `lag` is the age in seconds of the oldest take
-of another region that this one had not heard of; `peers` are those heard within a second."""
+of another region that this one did not know of; `peers` are those seen within a second."""
 
 
 def setting(file_mode: str, mode: str, delay_ms: float) -> str:
@@ -154,7 +154,7 @@ def as_dict(verdict: RunVerdict, seed: int, traffic: Traffic) -> dict[str, Any]:
         "ratio": verdict.ratio,
         **_figures(verdict),
         "starved_seconds": verdict.starved_seconds,
-        "taken": dict(zip(REGIONS, verdict.told, strict=True)),
+        "taken": dict(zip(REGIONS, verdict.reported, strict=True)),
         "checks": {check.name: check.holds for check in verdict.checks},
     }
 

@@ -73,7 +73,7 @@ def test_a_run_that_keeps_everything_holds() -> None:
     assert [check.name for check in found.checks] == CHECKS
     assert failed(found) == []
     assert found.holds
-    assert (found.admitted, found.told, found.records) == (114, (69, 45), [(69, 45)])
+    assert (found.admitted, found.reported, found.records) == (114, (69, 45), [(69, 45)])
     lines = [line for line, _ in verdict_lines(found)]
     assert "every token" in lines[7]
     assert "69 + 45 = 114" in lines[7]
