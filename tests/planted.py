@@ -176,8 +176,8 @@ MUTATIONS = (
     Mutation(
         "any_file_is_begun_anew",
         "",
-        "        if first and not is_ours(first):\n",
-        "        if False:\n",
+        "HEADER_BYTES, 0)\n    if first and not is_ours(first):\n",
+        "HEADER_BYTES, 0)\n    if False:\n",
         suite("shared/test_table_file", "left_as_it_is"),
     ),
     Mutation(
@@ -1638,7 +1638,7 @@ MUTATIONS = (
     Mutation(
         "the_forgotten_are_not_believed_at_once",
         "mesh",
-        "            self.members.returned(frame.epoch)\n",
+        "            self._members.returned(frame.epoch)\n",
         "            pass\n",
         suite("mesh/protocol/test_mesh_node", "taken_for_dead"),
     ),

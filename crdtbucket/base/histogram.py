@@ -1,4 +1,4 @@
-"""Latencies in a few integers."""
+"""A histogram of latencies: how many were below each of a few bounds."""
 
 from __future__ import annotations
 
