@@ -1896,6 +1896,20 @@ MUTATIONS = (
         "        if False:\n            self._bucket.of(key)",
         suite("upstream/test_upstream", "those_that_wait_already"),
     ),
+    Mutation(
+        "a_stream_of_grpc_passes_unlimited",
+        "integrations",
+        "        await limit.check_async(method, context)\n        async for",
+        "        async for",
+        suite("integrations/test_grpc", "on_an_event_loop"),
+    ),
+    Mutation(
+        "any_client_names_its_own_address_to_a_throttle",
+        "integrations",
+        'return client_address(request.META.get("REMOTE_ADDR"), told, self.trusted)',
+        'return client_address(request.META.get("REMOTE_ADDR"), told, ["203.0.113.0/24"])',
+        suite("integrations/test_rest_framework", "whatever_it_forwards"),
+    ),
 )
 
 
