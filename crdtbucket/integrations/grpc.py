@@ -61,7 +61,7 @@ class RpcLimit:
 
     def _charge(self, method: str, context: Any) -> tuple[str | bytes, int] | None:
         """Key and cost; None for a call that is exempt."""
-        call = RpcCall(method, dict(context.invocation_metadata() or ()), context.peer())
+        call = RpcCall(method, dict([*(context.invocation_metadata() or ())]), context.peer())
         return None if self._exempt(call) else (self._key(call), self._cost(call))
 
     def check(self, method: str, context: grpc.ServicerContext) -> None:

@@ -143,6 +143,19 @@ def test_threads_wait_as_well_and_an_event_loop_is_not_blocked() -> None:
     asyncio.run(main())
 
 
+def test_what_others_hear_as_well_is_charged_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    states = ("alive", "alive", "suspect", "dead", "left")
+    monkeypatch.setattr(world.limiter, "fleet", lambda: [{"state": state} for state in states])
+
+    async def main() -> None:
+        call = await world.upstream.wait(None)
+        call.answered(200, {"X-RateLimit-Remaining": "0"}.items())
+
+    world.time.run(main())
+    assert world.bucket.peek("all").remaining == 6  # a third of the nine
+
+
 def test_what_cannot_follow_is_refused() -> None:
     specs = [BucketSpec("strong", 1, 1, consistency="strong"), BucketSpec.concurrency("slots", 2)]
     limiter = Limiter(specs, redis="redis://127.0.0.1:1", node="n1")
