@@ -37,7 +37,7 @@ _ITEM = re.compile(rf"\s*({_STRING}|{_TOKEN})")
 _VALUE = rf"{_STRING}|{_TOKEN}|-?[0-9.]+|:[^:]*:"
 _PARAMETER = re.compile(rf"\s*;\s*([a-z*][a-z0-9_.*-]*)(?:=({_VALUE}))?")
 _COMMA = re.compile(r"\s*(?:,|$)")
-_X_LEFT = re.compile(r"x-ratelimit-remaining(?:-([a-z0-9-]+))?")
+_X_LEFT = re.compile(r"x-rate-?limit-remaining(?:-([a-z0-9-]+))?")
 _ANTHROPIC_LEFT = re.compile(r"anthropic-ratelimit-([a-z0-9-]+)-remaining")
 
 

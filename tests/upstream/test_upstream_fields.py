@@ -47,6 +47,7 @@ KNOWN = (
             {"x-ratelimit-remaining-tokens": "149984", "x-ratelimit-reset-tokens": "1m6.5s"},
             [("tokens", "tokens", 149_984, 66.5)],
         ),
+        ({"X-Rate-Limit-Remaining": "4"}, [("", "requests", 4, None)]),
         (
             {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1795946490"},
             [("", "requests", 0, 90.0)],
