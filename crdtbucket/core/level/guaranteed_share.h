@@ -57,7 +57,7 @@ GLANCES static inline int known_to_others(const table_t *t, uint32_t e)
 }
 
 /* What a call of `n` lacks for passing although the level has no tokens, as it is once this node is
- * behind by more than honest debts explain: what it is told of is not so then. */
+ * behind by more than honest debts explain: then what peers state is not so. */
 typedef struct {
     double tokens; /* 0 or less: it passes; INFINITY: it does not pass by waiting */
     double rate;
