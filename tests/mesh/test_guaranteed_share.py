@@ -134,8 +134,8 @@ def test_a_debt_that_came_after_two_peers_agreed_is_not_lowered() -> None:
     ("attack", "demand", "least"),
     [
         ("absurd rates once, then silence", "a fifth each", 0.9),
-        ("takes a hundred times the limit", "one asks for twice the limit", 0.44),
-        ("all of it in turns", "one asks for twice the limit", 0.35),
+        ("takes a hundred times the limit", "one asks for twice the limit", 0.48),
+        ("all of it in turns", "one asks for twice the limit", 0.38),
     ],
 )
 def test_one_bad_member_of_five_adds_a_fifth_and_leaves_the_shares(
