@@ -1843,8 +1843,8 @@ MUTATIONS = (
     Mutation(
         "a_denied_call_waits_for_the_level_alone",
         "core",
-        "    if (guaranteed < (double)wait)\n",
-        "    if (guaranteed < 0)\n",
+        "    return guaranteed < (double)wait ? ",
+        "    return guaranteed < 0 ? ",
         suite("mesh/test_guaranteed_share", "lives_on"),
     ),
     Mutation(

@@ -97,7 +97,8 @@ static uint32_t sample_victim(table_t *t, sample_t *s, uint32_t introducer, int 
                               room_t *room)
 {
     uint32_t pays = who_pays(t, s, introducer);
-    room->crowded = introducer && pays == introducer;
+    /* A bucket at its own limit says nothing against a peer. */
+    room->crowded = any && introducer && pays == introducer;
     if (!any && (!pays || pays == introducer))
         return NONE;
     for (int of_all = 0; of_all <= any; of_all++) {

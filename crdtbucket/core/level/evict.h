@@ -68,6 +68,8 @@ static __attribute__((noinline)) uint32_t make_room(table_t *t, uint32_t bucket,
 {
     header_t *h = t->h;
     uint32_t *cursor = bucket == NONE ? &h->room_cursor : &h->sweep_cursor, full = NONE;
+    if (!h->bump)
+        return NONE;
     uint64_t bump = (uint64_t)h->bump, step = bucket == NONE ? SAMPLE_STEP % bump : 1,
              ahead = (*cursor + 8 * step) % bump;
     sample_t s;

@@ -104,6 +104,11 @@ static inline int decided(const hot_t *hot, uint64_t word, int allowed)
     return LIKELY(same_revision(word, LOAD(hot->word))) ? allowed : NEEDS_LOCK;
 }
 
+static inline int64_t sooner(int64_t wait, double guaranteed)
+{
+    return guaranteed < (double)wait ? (int64_t)guaranteed : wait;
+}
+
 /* How long (ns) a call waits that lacks `over` units, of which `back` are held back, and `lack` for
  * passing by the guarantee. */
 static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
@@ -117,10 +122,7 @@ static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
         if (soon < (double)wait)
             wait = (i128)soon;
     }
-    double guaranteed = guarantee_wait(d, lack, n);
-    if (guaranteed < (double)wait)
-        wait = (i128)guaranteed;
-    return wait > INT64_MAX ? INT64_MAX : (int64_t)wait;
+    return sooner(wait > INT64_MAX ? INT64_MAX : (int64_t)wait, guarantee_wait(d, lack, n));
 }
 
 /* `floor`: tokens that are left to more important calls. So a call of `n` is decided on as one of
@@ -314,7 +316,7 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
         over = 0;
     o->allowed = over <= slack_units(d);
     if (!o->allowed)
-        o->wait_ns = (int64_t)smaller((double)(over / d->p), guarantee_wait(d, lack, n));
+        o->wait_ns = sooner((int64_t)(over / d->p), guarantee_wait(d, lack, n));
     else if ((o->wait_ns = warm_up_wait(t, d, (e == NONE ? 0 : entry_net(t, e)) + n, now)) > 0)
         o->allowed = 0;
     outcome_debt(d, o, clamped(d, debt));
