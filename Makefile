@@ -4,6 +4,7 @@
 #                nginx, when they are missing and nobody's password is needed; without one its tests are skipped)
 #   make check   all the other tests, and bugs planted in the code, which the tests must find
 #                (ONE_IN=4 plants a quarter of them)
+#   make suite   both at once: the tests are collected once, and no processor waits between
 #   make chromium  a browser from Debian, for the test of the console (without one it is skipped)
 #   make busy    the tests of real processes ten times, beside loops that keep every processor busy (RUNS=n)
 #   make bench   speed, memory and accuracy against the other limiters: a short pass, under 5 minutes
@@ -39,8 +40,8 @@ CLANG ?=
 PYTEST_ARGS ?=
 ONE_IN ?= 1
 MINUTES ?= 60
-# One more than there are processors: many tests wait for sockets and processes.
-JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
+# Two more than there are processors: many tests wait for sockets and processes.
+JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 2)
 
 comma := ,
 VENV := .venv
@@ -57,7 +58,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check busy bench bench-report bench-page soak chaos endurance fuzz docs docs-architecture \
+.PHONY: help demo test check suite busy bench bench-report bench-page soak chaos endurance fuzz docs docs-architecture \
   docs-figures docs-scaling lint types format redis valkey nats promtool nginx chromium wrk clang clean
 
 help:
@@ -72,6 +73,10 @@ test: $(STAMPS)/dev redis nats promtool nginx
 check: $(STAMPS)/dev redis nats promtool wrk
 	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
 	$(PYTEST) -m slow
+
+suite: $(STAMPS)/dev redis nats promtool nginx wrk
+	$(PYTEST)
+	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
 
 busy: $(STAMPS)/dev redis nats promtool nginx
 	$(BIN)/python -m tests.busy --runs $(RUNS)
