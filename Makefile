@@ -2,7 +2,8 @@
 #   make demo    three regions on this machine, one limit
 #   make test    the quick tests, 3 minutes (installs redis-server, and fetches promtool, nats-server and
 #                nginx, when they are missing and nobody's password is needed; without one its tests are skipped)
-#   make check   all the other tests, and bugs planted in the code, which the tests must find
+#   make check   all the other tests, properties with more examples, and bugs planted in the code, which
+#                the tests must find
 #                (ONE_IN=4 plants a quarter of them)
 #   make suite   both at once: the tests are collected once, and no processor waits between
 #   make chromium  a browser from Debian, for the test of the console (without one it is skipped)
@@ -68,11 +69,11 @@ demo: $(STAMPS)/base
 	$(BIN)/crdtbucket demo
 
 test: $(STAMPS)/dev redis nats promtool nginx
-	$(PYTEST) -m "not slow"
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(PYTEST) -m "not slow"
 
 check: $(STAMPS)/dev redis nats promtool wrk
 	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow or hypothesis"
 
 suite: $(STAMPS)/dev redis nats promtool nginx wrk
 	$(PYTEST)

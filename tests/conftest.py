@@ -22,7 +22,7 @@ for _module in ("properties", "changes", "contract"):
     pytest.register_assert_rewrite(f"tests.model.{_module}")
 
 # The histories are long and a slow machine is no counterexample, so nothing is timed.
-for _name, _examples in (("dev", 50), ("ci", 300), ("long", 15_000)):
+for _name, _examples in (("quick", 20), ("dev", 50), ("ci", 300), ("long", 15_000)):
     settings.register_profile(
         _name,
         max_examples=_examples,
