@@ -16,6 +16,7 @@ ADAPTER = (
 )
 CHANGES = "tests/simulated/test_changes.py::"
 CHAOS = "tests/strong/test_chaos.py::"
+DEATHS = "tests/simulated/test_deaths.py::"
 DEMAND = "tests/simulated/test_demand.py::"
 FLEET = "tests/mesh/test_fleet.py::"
 LINKS = "tests/simulated/test_links.py::"
@@ -128,6 +129,13 @@ STILL_FAST = (
     "tests/model/test_model.py::test_planted_bug_is_found[LessForLessOrEqual",
     "tests/model/test_model.py::test_planted_bug_is_found[NoCeiling",
     CHANGES + "test_a_limit_lowered_in_a_partition_holds_after_the_heal[light-defined]",
+    DEATHS + "test_a_death_is_noticed_where_relays_hear_the_others[ring of 4]",
+    "tests/simulated/test_deaths.py::test_a_process_that_stands_still",
+    DEATHS + "test_connections_that_are_reset_one_by_one_leave_no_false_majority[2",
+    "tests/simulated/test_deaths.py::test_relays_are_no_majority_once",
+    DEATHS + "test_the_smaller_part_behind_a_device_that_resets_forgets_nobody[A-",
+    "tests/simulated/test_deaths.py::test_who_is_heard_by_a_third",
+    "tests/simulated/test_deaths.py::test_whom_a_relay_heard_lately",
     "tests/simulated/test_faults.py::test_same_seed_same_trace[1]",
     LINKS + "test_any_cut_ways_that_leave_the_mesh_connected_deny_nothing[3]",
     LINKS + "test_any_cut_ways_that_leave_the_mesh_connected_deny_nothing[4]",
