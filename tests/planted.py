@@ -717,7 +717,7 @@ MUTATIONS = (
         "core",
         "    if (same_generation && taken > x->taken)\n        rising->taken = taken;",
         "    if (same_generation)\n        rising->taken = x->taken + (x->taken > taken);",
-        seeds(16),
+        suite("core/test_merge", "joiner or large_frame or late or newcomer or refund_that or relay"),
     ),
     Mutation(
         "ages_of_a_later_life_are_not_told_on",
