@@ -55,7 +55,6 @@ SLOW = (
     "tests/shared/test_shared_limiter.py::test_a_leader_that_closes_makes_way",
     "tests/simulated/test_changes.py::test_a_limit_lowered_in_a_partition_holds_after_the_heal",
     "tests/simulated/test_deaths.py",
-    "tests/simulated/test_demand.py::test_bursts_in_step_are_expected_again[5-",
     "tests/simulated/test_demand.py::test_calls_of_the_whole_bucket_pass_in_overload[0.1",
     "tests/simulated/test_demand.py::test_nobody_waits_long_while_a_storm_begins",
     "tests/simulated/test_demand.py::test_small_buckets_deny_no_light_load",
