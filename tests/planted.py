@@ -1348,7 +1348,7 @@ MUTATIONS = (
     Mutation(
         "snapshots_never_age",
         "core",
-        "    aged.debt_ns -= age > 0 ? age : 0;\n",
+        "    aged.debt_ns -= age > 0 ? level_time(d, now) - level_time(d, now - age) : 0;\n",
         "",
         (*PYTEST, "tests/mesh/test_snapshot.py", "-k", "within_a_boot"),
     ),
@@ -1839,6 +1839,34 @@ MUTATIONS = (
         "return !t->definitions[t->hot[e].bucket].unpredicted;",
         "return 1;",
         suite("simulated/test_slots", "dead_owner"),
+    ),
+    Mutation(
+        "quotas_come_back_within_their_period",
+        "core",
+        "    if (LIKELY(!d->still_until))\n        return now;\n",
+        "    if (LIKELY(!d->still_until) || now)\n        return now;\n",
+        suite("limiter/test_calendar", "comes_back_at_midnight"),
+    ),
+    Mutation(
+        "a_period_is_no_part_of_the_key",
+        "limiter",
+        "still_until=self._ends, period=self.number)",
+        "still_until=self._ends)",
+        suite("limiter/test_calendar", "set_back"),
+    ),
+    Mutation(
+        "each_node_goes_by_its_own_wall_clock",
+        "mesh",
+        "return by if abs(by) > TOLERATED_NS else 0",
+        "return 0",
+        suite("simulated/test_calendar", "one_wrong_clock"),
+    ),
+    Mutation(
+        "the_next_period_is_not_prepared",
+        "limiter",
+        "for one in range(number - 1, number + 2):",
+        "for one in range(number - 2, number + 1):",
+        suite("simulated/test_calendar", "one_quota_early or no_history"),
     ),
     Mutation(
         "a_release_gives_back_what_time_has_brought",

@@ -124,7 +124,7 @@ cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list he
         if bucket is None or (table is not None and bucket.table is not table):
             raise TypeError("only buckets of one table can be taken from together: pass those of one limiter")
         table = bucket.table
-        if bucket.d.unpredicted:
+        if bucket.spec.slots is not None:
             raise WrongKind.of_slots(bucket.spec.name, "a take")
         n = bucket.cost_of(cost)
         bucket.locate(key, &lo, &hi)
