@@ -1841,6 +1841,13 @@ MUTATIONS = (
         suite("simulated/test_slots", "dead_owner"),
     ),
     Mutation(
+        "smooth_calls_all_leave_the_same",
+        "spec",
+        'return floor * random.random() if name == "smooth" and floor else floor',
+        "return floor",
+        suite("core/test_floor", "spread"),
+    ),
+    Mutation(
         "quotas_come_back_within_their_period",
         "core",
         "    if (LIKELY(!d->still_until))\n        return now;\n",

@@ -133,6 +133,8 @@ cdef class _Decider:
         cdef int64_t capacity = self.t.definitions[slot].capacity
         cdef int64_t tokens = floor_tokens(floor, capacity)
         if n + tokens > capacity:
+            if is_smooth(floor):
+                return capacity - n
             raise InvalidCost(f"cost {n} leaves less than the floor of {tokens} tokens even in a full bucket of {capacity}: "
                               "split the call, or lower the floor")
         return tokens
