@@ -1887,7 +1887,7 @@ MUTATIONS = (
         "limiter",
         "for one in range(number - 1, number + 2):",
         "for one in range(number - 2, number + 1):",
-        suite("simulated/test_calendar", "one_quota_early or no_history"),
+        suite("limiter/test_calendar", "take_early"),
     ),
     Mutation(
         "a_release_gives_back_what_time_has_brought",

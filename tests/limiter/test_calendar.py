@@ -116,6 +116,17 @@ def test_a_clock_that_is_set_back_finds_the_day_before_as_it_was_left() -> None:
     assert not api.take("k")
 
 
+def test_what_others_take_early_is_kept_for_the_next_period() -> None:
+    here = Machine(2026, 11, 29, 1)
+    api = here.bucket()
+    today = api.look().number
+    early = next(part for part in api.parts if part.number == today + 1)
+    assert early.take("k", 4)  # as it comes from a node whose clock is ahead
+    here.advance(23 * HOUR)
+    assert api.look().number == today + 1
+    assert api.peek("k").remaining == 6
+
+
 def test_keys_of_past_periods_leave_the_table() -> None:
     here = Machine(2026, 11, 29, 12)
     api = here.bucket()
