@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime
 import zoneinfo
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from crdtbucket import BucketSpec, Limiter
+from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket._core import Table
 from crdtbucket.base.clock import WallClock
 from crdtbucket.errors import InvalidSpec, WaitTimeout
@@ -174,6 +175,22 @@ def test_a_clock_that_is_compared_with_others_counts_as_these_say() -> None:
     here.advance(60)
     api.beat()
     assert api.take("k").retry_after == 2 * HOUR - 60
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_node_of_a_mesh_goes_by_the_clock_that_the_mesh_moves(
+    leads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = -1_000_000
+    limiter = Limiter([], node="a", mesh=MeshConfig(listen="127.0.0.1:0"))
+    node: Any = limiter._node
+    if leads:
+        node.machine = SimpleNamespace(follow_wall=lambda shows, now: moved * NS)
+    else:  # another process speaks to the peers
+        monkeypatch.setattr(node, "view", lambda: {"mesh": {"wall_clock_moved": moved}})
+    node.follow_wall()
+    wall = node._wall
+    assert abs(wall(node._table.now()) - wall.machine_ns - moved * NS) < HOUR * NS
 
 
 def test_callers_wait_for_the_next_period() -> None:
