@@ -99,6 +99,8 @@ BESIDE = {
     "services": {"defaults": {"bucket": {"capacity": 9, "refill_rate": 9}}},
     "services.*.concurrency": {"services": {"a": {"concurrency": {"slots": 5}}}},
     "services.*.keys.*.concurrency": {"services": {"a": {"concurrency": {"slots": 5}}}},
+    "services.*.calendar": {"services": {"a": {"calendar": {"limit": 5}}}},
+    "services.*.keys.*.calendar": {"services": {"a": {"calendar": {"limit": 5}}}},
     "rollout.": {"version": 2, "rollout": {"stages": [{}]}},
     "rollout.stages[]": {"version": 2},
     "rollout.stages": {"version": 2},

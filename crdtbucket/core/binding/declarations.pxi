@@ -51,6 +51,7 @@ cdef extern from "core/core.h" nogil:
         uint64_t candidate_below
         uint32_t candidate, staged, earlier_count
         earlier_t earlier[4]
+        int64_t still_until
     ctypedef struct node_t:
         int64_t last_seen
         uint16_t origin

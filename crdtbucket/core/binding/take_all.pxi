@@ -6,6 +6,7 @@ cdef struct part_t:
     PyObject *key
     uint64_t lo, hi
     int64_t cost, floor
+    bint smooth
     uint32_t slot
     outcome_t o
 
@@ -124,7 +125,7 @@ cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list he
         if bucket is None or (table is not None and bucket.table is not table):
             raise TypeError("only buckets of one table can be taken from together: pass those of one limiter")
         table = bucket.table
-        if bucket.d.unpredicted:
+        if bucket.spec.slots is not None:
             raise WrongKind.of_slots(bucket.spec.name, "a take")
         n = bucket.cost_of(cost)
         bucket.locate(key, &lo, &hi)
@@ -140,7 +141,10 @@ cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list he
         part[at].slot = bucket.fitting(hi, part[at].cost)
         if len(one) > 3:
             part[at].floor = max(part[at].floor, floor_tokens(one[3], bucket.t.definitions[part[at].slot].capacity))
-        if part[at].floor:
+            part[at].smooth |= is_smooth(one[3])
+        if part[at].smooth:
+            part[at].floor = min(part[at].floor, bucket.t.definitions[part[at].slot].capacity - part[at].cost)
+        elif part[at].floor:
             bucket.floor_of(part[at].floor / <double>bucket.t.definitions[part[at].slot].capacity, part[at].slot, part[at].cost)
         place[i] = at
     for i in range(parts):
