@@ -89,9 +89,9 @@ class Limiter:
         self._strong = strong = factory.strong_side(
             config, degradation or Degradation(), node=node, region=identity.region
         )
-        self._multi = Multi(lambda: self._in_force.buckets, self._named)
         self._node = LocalNode(identity, tables, factory.made, strong)
         self._in_force = InForce(tables, factory, strong, defined, has_redis=config is not None)
+        self._multi = Multi(self._in_force, self._named)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
