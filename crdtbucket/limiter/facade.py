@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from crdtbucket.config import Config
 
 MAX_KEYS = 1_000_000
+NAMELESS = (
+    "a node of a mesh needs a name of its own: pass node=, such as 'eu-1'; in a file add node:, "
+    "to a command give --node"
+)
 
 
 class Limiter:
@@ -77,7 +81,7 @@ class Limiter:
         without a node name, `SharedTableError` for a file that cannot be shared.
         """
         if mesh is not None and node is None:
-            raise MeshError("a node of a mesh needs a name of its own: pass node=, such as 'eu-1'")
+            raise MeshError(NAMELESS)
         name = check_name(ALONE if node is None else node, "node")
         identity = Identity(name, check_name(region, "region") if region else "", mesh)
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis

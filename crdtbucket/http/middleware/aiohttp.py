@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from crdtbucket.http.fields import field_pairs
-from crdtbucket.http.limits import Limits, Verdict
+from crdtbucket.http.limits import Limits, Verdict, check_limits
 from crdtbucket.http.request import Request
 from crdtbucket.limiter.facade import Limiter
 
@@ -24,6 +24,7 @@ def setup(app: web.Application, limits: Limits, *, open_limiter: bool = True) ->
 
     open_limiter: opens the limiter when the application starts, and closes it when it ends.
     """
+    check_limits(limits)
     if open_limiter:
         app.cleanup_ctx.append(limiter_context(limits.limiter))
     app.middlewares.append(limit_middleware(limits))
@@ -43,6 +44,7 @@ def limiter_context(limiter: Limiter) -> Callable[[web.Application], AsyncIterat
 def limit_middleware(limits: Limits) -> Middleware:
     """Asks the rules before the handler; a denied request does not reach it."""
 
+    check_limits(limits)
     watched = limits.may_refund or limits.may_hold
 
     # No coroutine of its own: what is admitted at once goes on as the handler's.

@@ -13,7 +13,7 @@ from starlette.requests import Request as StarletteRequest
 
 from crdtbucket.errors import InvalidSpec, LimitExceeded
 from crdtbucket.http.fields import raw_fields
-from crdtbucket.http.limits import Answer, Limits, Verdict, denial
+from crdtbucket.http.limits import Answer, Limits, Verdict, check_limits, denial
 from crdtbucket.http.middleware.asgi import POLICY_VIOLATION, ASGIRequest
 
 P = ParamSpec("P")
@@ -39,6 +39,7 @@ def limit_dependency(limits: Limits) -> Dependency:
     `WebSocketException`. Header fields go with the allowed answers that FastAPI makes; a response
     that the route makes itself has them when it copies `verdict.fields`.
     """
+    check_limits(limits)
     if limits.may_refund:
         fix = "use ASGILimitMiddleware, or give back in the route: verdict.refund()"
         raise InvalidSpec("refund_if in a dependency, which sees no answer", fix, "refund_if")

@@ -11,7 +11,7 @@ from flask import Flask, Response, after_this_request, current_app, request
 
 from crdtbucket.errors import LimitExceeded
 from crdtbucket.http.fields import field_pairs
-from crdtbucket.http.limits import Answer, Limits, Verdict, denial
+from crdtbucket.http.limits import Answer, Limits, Verdict, check_limits, denial
 from crdtbucket.http.middleware.wsgi import KEY, WSGIRequest
 
 P = ParamSpec("P")
@@ -25,6 +25,7 @@ def limit_route(limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R | Re
     the header fields, and the view finds its `Verdict` in `request.environ["crdtbucket.verdict"]`.
     Slots are held while the view runs.
     """
+    check_limits(limits)
 
     def decorate(view: Callable[P, R]) -> Callable[P, R | Response]:
         awaited = inspect.iscoroutinefunction(view)

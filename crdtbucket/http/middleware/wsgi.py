@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.fields import DeferredFields, field_pairs
-from crdtbucket.http.limits import Limits, Verdict
+from crdtbucket.http.limits import Limits, Verdict, check_limits
 from crdtbucket.http.request import Request
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class WSGILimitMiddleware:
         open_limiter: bool = True,
     ) -> None:
         """`open_limiter`: False when the program opens the limiter, in each process that serves."""
+        check_limits(limits, maker=True)
         self.app = app
         self._source = limits
         self._limits: Limits | None = None
@@ -92,6 +93,7 @@ class WSGILimitMiddleware:
 
     def _made(self) -> Limits:
         limits = self._source if isinstance(self._source, Limits) else self._source()
+        check_limits(limits)
         if self._open_limiter:
             limits.limiter.__enter__()
             atexit.register(self.close)
