@@ -93,7 +93,8 @@ class Quota:
 
     def _price(self, cost: int, nodes: int) -> int:
         # In integers: every answer of the store is charged.
-        self._token_price(nodes)
+        if nodes != self._nodes:
+            self._token_price(nodes)
         return -(-cost * self._numerator // self._denominator)
 
     def _token_price(self, nodes: int) -> Fraction:

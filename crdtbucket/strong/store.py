@@ -134,10 +134,12 @@ class Store:
         self, bucket: BucketCore, key: str | bytes, cost: int
     ) -> Coroutine[Any, Any, Decision]:
         """Asks the store; from any event loop."""
-        work = self._acquire(bucket, key, cost)
-        if asyncio.get_running_loop() is self._loop:
-            return work
-        return self._on_own_loop(work, self._give_back)
+        if asyncio.get_running_loop() is not self._loop:
+            return self._on_own_loop(self._acquire(bucket, key, cost), self._give_back)
+        endpoint = self._places.of(bucket, key)
+        if endpoint is None:
+            return self._acquire(bucket, key, cost)
+        return endpoint.dispatcher.acquire(bucket, key, cost)
 
     async def acquire_many(self, asked: Sequence[Asked]) -> list[Decision]:
         """One pipelined batch; the arguments are checked already."""
