@@ -1,8 +1,8 @@
 """Types of the compiled core; what each thing means stands in `core/binding`."""
 
 from array import array
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, SupportsIndex, TypeVar, final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple, SupportsIndex, final
 
 from _typeshed import ReadableBuffer
 from typing_extensions import Self
@@ -310,8 +310,7 @@ class AllReservation:
     async def __aexit__(self, *error: object) -> None: ...
     def __init__(
         self,
-        buckets: Callable[[], dict[str, Any]],
-        find: Callable[[str], Sequence[Any]],
+        multi: MultiCore,
         acquire: Callable[[list[Any]], Awaitable[AllDecision]],
         wanted: Iterable[_Named],
         ttl: float,
@@ -420,14 +419,11 @@ _Named = (
     | tuple[str, str | bytes, SupportsIndex, Floor]
 )
 
-_B = TypeVar("_B", bound=BucketCore)
+class MultiCore:
+    def __init__(self, in_force: Any, find: Callable[[str], Sequence[Any]]) -> None: ...
+    @property
+    def find(self) -> Callable[[str], Sequence[Any]]: ...
+    def take(self, wanted: Iterable[_Named]) -> AllDecision: ...
+    def asked(self, wanted: Iterable[_Named]) -> tuple[list[Any], list[int]]: ...
 
-def asked(
-    wanted: Iterable[_Named],
-    buckets: Mapping[str, _B],
-    find: Callable[[str], Sequence[_B]],
-) -> tuple[
-    list[tuple[_B, str | bytes, SupportsIndex] | tuple[_B, str | bytes, SupportsIndex, Floor]],
-    list[int],
-]: ...
 def take_all(wanted: Iterable[_Asked]) -> AllDecision: ...

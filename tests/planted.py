@@ -259,6 +259,20 @@ MUTATIONS = (
         (*PYTEST, "tests/http/test_straight_path.py"),
     ),
     Mutation(
+        "a_child_serves_without_the_threads_of_its_parent",
+        "http",
+        "        self._here = None\n",
+        "        pass\n",
+        suite("http/middleware/test_wsgi", "forked_later"),
+    ),
+    Mutation(
+        "what_does_not_fit_is_taken_and_given_back",
+        "core",
+        "(debt < 0 ? 0 : debt) - n * d->q);",
+        "(debt < 0 ? 0 : debt));",
+        suite("core/test_take_all", "it_equals_takes"),
+    ),
+    Mutation(
         "a_token_that_comes_now_is_a_second_away",
         "core",
         "return wait > 0 ? (wait - 1) / SECOND + 1 : 0;",

@@ -26,6 +26,20 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "2:3: openclaw.ratings: unknown key 'ratings' (did you mean 'rating'?)",
         ],
     ),
+    "unknown_at_the_top": (
+        "redis: {url: redis://a}\nlimits: {}\n",
+        [
+            "1:1: redis: unknown key 'redis' (write it as rating.bucket_backend.connection)",
+            "2:1: limits: unknown key 'limits' (write it as services)",
+        ],
+    ),
+    "one_level_too_high": (
+        "services:\n  a: {limit: 1/s, capacity: 5, slots: 3}\n",
+        [
+            "2:19: services.a.capacity: unknown key 'capacity' (write it as bucket.capacity)",
+            "2:32: services.a.slots: unknown key 'slots' (write it as concurrency.slots)",
+        ],
+    ),
     "unknown_rating": (
         "rating:\n  enabeld: true\n",
         [
@@ -199,7 +213,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "service_text": (
         "services:\n  a: 100/s\n",
         [
-            "2:6: services.a: must be a mapping (write keys and values, indented below it)",
+            (
+                "2:6: services.a: must be a mapping (write `limit:` before it, on a line of its "
+                "own that is indented)"
+            ),
         ],
     ),
     "same_name": (
@@ -417,7 +434,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:1: not valid YAML: while scanning for the next token found character '\\t' "
-                "that cannot start any token (correct the YAML here or just above)"
+                "that cannot start any token (indent with spaces: YAML has no tabs there)"
             ),
         ],
     ),

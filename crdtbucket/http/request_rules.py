@@ -58,6 +58,8 @@ class Rule:
         for name, argument in (("exempt", "the request"), ("refund_if", "the status")):
             if getattr(self, name) is not None:
                 _check_callable(name, getattr(self, name), argument)
+        if not isinstance(self.match, (str, tuple, list)):
+            raise InvalidSpec(f"match is {self.match!r}", "write patterns of paths", "match")
         patterns = (self.match,) if isinstance(self.match, str) else tuple(self.match)
         object.__setattr__(self, "_pattern", _compiled(patterns) if patterns else None)
 

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from crdtbucket.config import Config
 
 MAX_KEYS = 1_000_000
+NAMELESS = (
+    "a node of a mesh needs a name of its own: pass node=, such as 'eu-1'; in a file add node:, "
+    "to a command give --node"
+)
 
 
 class Limiter:
@@ -78,7 +82,7 @@ class Limiter:
         without a node name, `SharedTableError` for a file that cannot be shared.
         """
         if mesh is not None and node is None:
-            raise MeshError("a node of a mesh needs a name of its own: pass node=, such as 'eu-1'")
+            raise MeshError(NAMELESS)
         name = check_name(ALONE if node is None else node, "node")
         identity = Identity(name, check_name(region, "region") if region else "", mesh)
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
@@ -91,9 +95,9 @@ class Limiter:
         self._strong = strong = factory.strong_side(
             config, degradation or Degradation(), node=node, region=identity.region
         )
-        self._multi = Multi(lambda: self._in_force.buckets, self._named)
         self._node = LocalNode(identity, tables, factory.made, strong, wall)
         self._in_force = InForce(tables, factory, strong, defined, has_redis=config is not None)
+        self._multi = Multi(self._in_force, self._named)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
