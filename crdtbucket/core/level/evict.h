@@ -114,11 +114,11 @@ static uint32_t entry_obtain(table_t *t, uint64_t lo, uint64_t hi, uint32_t buck
         if (!evicting || make_room(t, NONE, introducer, now, room) == NONE)
             goto refused;
     }
-    uint32_t e = entry_insert(t, lo, hi, bucket, now);
+    uint32_t e = entry_insert(t, lo, hi, bucket, level_time(d, now), now);
     /* The file system is full: this is the limit. */
     if (UNLIKELY(e == NONE && evicting && room->gone == NONE))
         if (make_room(t, NONE, introducer, now, room) != NONE)
-            e = entry_insert(t, lo, hi, bucket, now);
+            e = entry_insert(t, lo, hi, bucket, level_time(d, now), now);
     if (LIKELY(e != NONE)) {
         t->cold[e].introducer = (uint16_t)introducer;
         return e;
