@@ -63,8 +63,8 @@ static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
  * full, of whoever introduced more than its part (crowding.h), among some 128, so that the cost is
  * bounded. `bucket` limits it to one definition, within which none of this node's indebted ones
  * goes; NONE to any. Returns the entry, or NONE when there is none to free. */
-static __attribute__((noinline)) uint32_t make_room(table_t *t, uint32_t bucket,
-                                                    uint32_t introducer, int64_t now, room_t *room)
+RARELY static uint32_t make_room(table_t *t, uint32_t bucket, uint32_t introducer, int64_t now,
+                                 room_t *room)
 {
     header_t *h = t->h;
     uint32_t *cursor = bucket == NONE ? &h->room_cursor : &h->sweep_cursor, full = NONE;

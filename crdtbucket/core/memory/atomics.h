@@ -30,5 +30,7 @@
     } while (0)
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* A function that is called rarely stays out of the code that calls it. */
+#define RARELY __attribute__((noinline))
 
 #endif

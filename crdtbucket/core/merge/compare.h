@@ -171,8 +171,8 @@ static inline int is_silent(const table_t *t, uint32_t node, int64_t now)
 /* Whether a process can have come so far that it shows this generation, by the highest that it
  * showed itself and the time since then. What goes beyond is left out: a column under it would be
  * in the way of its owner's for ever. */
-static __attribute__((noinline)) int explained_generation(table_t *t, const merge_context_t *m,
-                                                          const wire_column_t *x, int64_t now)
+RARELY static int explained_generation(table_t *t, const merge_context_t *m, const wire_column_t *x,
+                                       int64_t now)
 {
     origin_t *o = &t->origins[x->origin];
     if (x->generation > o->generation && o->generation) {
