@@ -883,6 +883,13 @@ MUTATIONS = (
         suite("strong/test_read_tally", "one_call"),
     ),
     Mutation(
+        "requests_sent_during_a_read_begin_no_silence",
+        "strong",
+        "        if self._deadlines.let_go():\n            self.health.asked()\n",
+        "        self._deadlines.let_go()\n",
+        suite("strong/test_reads", "begins_a_silence"),
+    ),
+    Mutation(
         "switches_without_a_bound",
         "strong",
         "= max(now, self._after_at), self.one_at + self._gap_ns",
