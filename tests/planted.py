@@ -34,6 +34,20 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a_function_that_fails_gives_the_bucket_s_own_limit",
+        "limiter",
+        "bucket, ttl = self._owner if known is None else known.bucket, min(ttl, RETRY_NS)",
+        "bucket, ttl = self._owner, min(ttl, RETRY_NS)",
+        suite("limiter/test_asked_limits", "leaves_the_last_answer"),
+    ),
+    Mutation(
+        "a_key_begins_afresh_when_its_limit_from_outside_changes",
+        "limiter",
+        "        after.settle(key, owed)\n",
+        "        pass\n",
+        suite("limiter/test_asked_limits", "consumed_stays"),
+    ),
+    Mutation(
         "a_descriptor_over_its_limit_lets_others_take",
         "http",
         "if not any(one.over for one in limited if not one.takes):",

@@ -148,7 +148,9 @@ class Limiter:
     @property
     def buckets(self) -> Mapping[str, Bucket]:
         """All buckets by their names as given, in the order of their definition; overrides, too."""
-        return MappingProxyType({one.spec.name: one for one in self._in_force.buckets.values()})
+        in_force = self._in_force
+        every = [*in_force.buckets.values(), *in_force.outside.buckets.values()]
+        return MappingProxyType({one.spec.name: one for one in every})
 
     @property
     def config(self) -> Config | None:
@@ -170,7 +172,10 @@ class Limiter:
             return self._in_force.buckets[name]
         except (KeyError, TypeError):  # most callers write the canonical name; a list has no hash
             pass
-        found = self._in_force.buckets.get(canonical_name(name)) if isinstance(name, str) else None
+        found = None
+        if isinstance(name, str):
+            key, in_force = canonical_name(name), self._in_force
+            found = in_force.buckets.get(key) or in_force.outside.buckets.get(key)
         if found is None:
             raise UnknownBucket(name, self.buckets)
         return found
@@ -239,7 +244,7 @@ class Limiter:
         Returns the number of keys to which tokens came back. As `Bucket.reset`: at most what this
         process has taken of a key and not given back. Looks at every key once a bucket.
         """
-        return sum(len(bucket.reset_all()) for bucket in self._in_force.buckets.values())
+        return sum(len(bucket.reset_all()) for bucket in self.buckets.values())
 
     # -- numbers
 
@@ -252,6 +257,7 @@ class Limiter:
         """
         spec = self.bucket(bucket).spec
         wanted = {spec.name, *(override.name for _, override in spec.overrides)}
+        wanted |= self._in_force.outside.names(spec.key)
         table = self.bucket(bucket).table
         names = list(table.names.values())  # a copy: other threads go on taking
         found = ((of, key) for of, key in names if of in wanted)
@@ -276,6 +282,7 @@ class Limiter:
             "config": self._reload.stats(),
             "table": self._tables.main.stats(),
             "buckets": {name: bucket_stats(bucket) for name, bucket in self.buckets.items()},
+            "overrides": self._in_force.outside.stats(),
             **self._node.stats(),
         }
         if (rollout := self._rolling.state) is not None:
