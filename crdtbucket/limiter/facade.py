@@ -15,6 +15,7 @@ from crdtbucket.limiter.factory import Factory, checked_specs
 from crdtbucket.limiter.housekeeping import Housekeeping
 from crdtbucket.limiter.local_node import Identity, LocalNode
 from crdtbucket.limiter.multi import Multi, Wanted
+from crdtbucket.limiter.operator_overrides import OperatorOverrides, overrides_path
 from crdtbucket.limiter.runtime import Runtime
 from crdtbucket.limiter.stats import bucket_stats
 from crdtbucket.limiter.tables import Tables
@@ -90,8 +91,10 @@ class Limiter:
             config, degradation or Degradation(), node=node, region=identity.region
         )
         self._multi = Multi(lambda: self._in_force.buckets, self._named)
-        self._node = LocalNode(identity, tables, factory.made, strong)
         self._in_force = InForce(tables, factory, strong, defined, has_redis=config is not None)
+        kept = overrides_path(name, mesh, tables.file)
+        self._overrides = OperatorOverrides(self._in_force.outside, self.bucket, mesh, kept)
+        self._node = LocalNode(identity, tables, factory.made, self._overrides, strong)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
@@ -100,7 +103,7 @@ class Limiter:
             tables,
             factory.made,
             alone=mesh is None,
-            relax=self._reload.beat,
+            relax=self._beat,
             save=self._node.save if self._node.keeps_state else None,
         )
         self._runtime = Runtime(tables, self._node, strong, self._reload, self._rolling, upkeep)
@@ -179,6 +182,10 @@ class Limiter:
         if found is None:
             raise UnknownBucket(name, self.buckets)
         return found
+
+    def _beat(self) -> None:
+        self._reload.beat()
+        self._overrides.beat()
 
     def _named(self, name: str) -> Sequence[Bucket]:
         """The bucket with this name, or else `name:1`, `name:2` and so on."""
@@ -327,6 +334,12 @@ class Limiter:
         `operator_keys` has signed, one that is older than what holds, and where no mesh runs.
         """
         return self._node.order(order)
+
+    @property
+    def overrides(self) -> OperatorOverrides:
+        """The limits that operators give to keys: `set`, `remove`, `give` for orders that are
+        signed, as a mesh asks for, and `listed`. They hold on all nodes, and over a reload."""
+        return self._overrides
 
     @property
     def rollout(self) -> LiveRollout:

@@ -12,6 +12,7 @@ from crdtbucket.base.hashing import shared_key
 from crdtbucket.errors import MeshError, NodeConflict, Problem
 from crdtbucket.limiter.background import Service
 from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.operator_overrides import OperatorOverrides
 from crdtbucket.limiter.stats import fleet_row, mesh_stats
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -44,9 +45,11 @@ class LocalNode:
         identity: Identity,
         tables: Tables,
         buckets: Sequence[Bucket],
+        overrides: OperatorOverrides,
         strong: StrongSide | None = None,
     ) -> None:
-        """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis."""
+        """Nothing runs yet. `buckets` may grow. `overrides`: what operators order in the mesh.
+        `strong`: the side of those that ask Redis."""
         self.identity = identity
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
@@ -56,6 +59,7 @@ class LocalNode:
         self._table = tables.main
         self._file = tables.file
         self._buckets = buckets
+        self._overrides = overrides
         self._strong = strong
         self._running: tuple[int, int, int] | None = None
         self._position: Position | None = None
@@ -105,6 +109,7 @@ class LocalNode:
                 carrier=carrier,
                 hash_key=self._table.hash_key,
                 peer_keys=peer_keys_of(config, self.identity.node, self._state),
+                overrides=self._overrides.book,
                 on_conflict=self._name_used,
             )
             self._mesh = mesh
@@ -150,6 +155,7 @@ class LocalNode:
     def renew(self, mesh: MeshConfig) -> None:
         """The mesh has the secrets and keys of `mesh` from now on."""
         self.identity = replace(self.identity, mesh=mesh)
+        self._overrides.change(mesh)
         if self.mesh is not None:
             self.mesh.renew(mesh)
 

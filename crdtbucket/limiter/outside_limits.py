@@ -68,6 +68,11 @@ class OutsideLimits:
             "failed": sum(one.asked.failed for one in every if one.asked is not None),
         }
 
+    def connects(self, bucket: str) -> bool:
+        """Whether this is the key of a bucket in force, and not of an override of one."""
+        found = self._of.get(bucket)
+        return found is not None and found.in_force
+
     def names(self, bucket: str) -> set[str]:
         """The names of the buckets that decide on keys of a bucket, by its key."""
         found = self._of.get(bucket)

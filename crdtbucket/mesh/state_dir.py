@@ -33,6 +33,7 @@ class StateDir:
         )
         self._owed_path = self._dir / f"{stem}.owed"
         self._orders_path = self._dir / f"{stem}.orders"
+        self._overrides_path = self._dir / f"{stem}.overrides"
         self._key_path, self._pins_path = self._dir / f"{stem}.key", self._dir / f"{stem}.pins"
         self._lock: int | None = None
 
@@ -55,6 +56,11 @@ class StateDir:
     def orders_file(self) -> str:
         """The file of the orders of operators."""
         return str(self._orders_path)
+
+    @property
+    def overrides_file(self) -> str:
+        """The file of the limits that operators have given to keys."""
+        return str(self._overrides_path)
 
     def open(self) -> None:
         """Takes the name. Raises NodeConflict when a process on this host has it, MeshError when

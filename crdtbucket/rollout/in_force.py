@@ -62,7 +62,9 @@ class InForce:
         self._raised: dict[str, RaisedCeiling] = {}
         self.outside = OutsideLimits(self)
         """Limits of keys that come from outside of the definitions."""
-        self.outside.connect((bucket.spec for bucket in buckets.values()), buckets)
+        specs = [bucket.spec for bucket in buckets.values()]
+        overrides = {override.key for spec in specs for _, override in spec.overrides}
+        self.outside.connect((spec for spec in specs if spec.key not in overrides), buckets)
 
     # ---- looking ----
 

@@ -25,6 +25,8 @@ from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.order_spread import OrderSpread
+from crdtbucket.mesh.links.override_book import OverrideBook
+from crdtbucket.mesh.links.override_spread import OverrideSpread
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
@@ -63,11 +65,13 @@ class MeshNetwork:
         rng: random.Random | None = None,
         hash_key: bytes | None = None,
         peer_keys: PeerKeys | None = None,
+        overrides: OverrideBook | None = None,
         on_conflict: ConflictHandler | None = None,
     ) -> None:
         """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
         the key of the hash of bucket keys that `config` alone stands for. `peer_keys`: which key
-        belongs to which name; None: nothing is known of keys. Raises `MeshError`."""
+        belongs to which name; None: nothing is known of keys. `overrides`: the limits that
+        operators give to keys; None: nobody does. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links: LinkTable[Link] = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
@@ -79,6 +83,8 @@ class MeshNetwork:
         self._tasks = BackgroundTasks()
         self.orders = OrderSpread(self.peer_keys.ejections, self.links, self._tasks)
         """Orders of operators, for all nodes of the mesh."""
+        book = OverrideBook(()) if overrides is None else overrides
+        self._overrides = OverrideSpread(book, self.links, self._tasks, self._bad_frame)
         self._node = node
         self._config = config
         self._clock = clock_ns
@@ -215,6 +221,7 @@ class MeshNetwork:
         link.start(accept=None if dialed else shake.proof())
         self.counters.connections += 1
         self.orders.send_all(link)
+        self._overrides.begin(link)
         LOG.info("linked with %s (region %r) at %s", peer.name, peer.region, peer.address or "?")
         self._driver.schedule()
         return link
@@ -267,7 +274,7 @@ class MeshNetwork:
             if link in self._observers:
                 await link.run(self._observed)
             else:
-                await link.run(self._heard, self._ordered)
+                await link.run(self._heard, self._ordered, self._overridden)
         except WireError as error:
             self.refusals.add("seal", f"closing the link with {name}: {error}")
             link.abort(str(error))
@@ -311,6 +318,12 @@ class MeshNetwork:
         except WireError as error:
             self._bad_frame(link, error)
 
+    def _overridden(self, link: Link, data: bytes) -> None:
+        try:
+            self._overrides.receive(link, data)
+        except WireError as error:
+            self._bad_frame(link, error)
+
     def _observed(self, link: Link, frame: bytes) -> None:
         try:
             link.offer(self._node.observe(frame, self._clock()))
@@ -339,6 +352,7 @@ class MeshNetwork:
                 if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
                     link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
             self.orders.look()
+            self._overrides.look()
             if self._running:
                 self._transport.aim([one for one in self._node.known_addresses() if one])
             await asyncio.sleep(WATCH_S)
