@@ -211,8 +211,8 @@ MUTATIONS = (
     Mutation(
         "any_file_is_begun_anew",
         "",
-        "        if first and not is_ours(first):\n",
-        "        if False:\n",
+        "HEADER_BYTES, 0)\n    if first and not is_ours(first):\n",
+        "HEADER_BYTES, 0)\n    if False:\n",
         suite("shared/test_table_file", "left_as_it_is"),
     ),
     Mutation(
@@ -888,6 +888,20 @@ MUTATIONS = (
         suite("strong/controller/test_mode_controller", "second_failover_soon_after"),
     ),
     Mutation(
+        "answers_of_one_read_counted_once",
+        "strong",
+        "self._totals[index] += answers",
+        "self._totals[index] += 1",
+        suite("strong/controller/test_mode_controller", "come_together"),
+    ),
+    Mutation(
+        "late_answers_told_as_those_before",
+        "strong",
+        "if batch is not self._batch or late is not self._late:",
+        "if batch is not self._batch:",
+        suite("strong/test_read_tally", "one_call"),
+    ),
+    Mutation(
         "switches_without_a_bound",
         "strong",
         "= max(now, self._after_at), self.one_at + self._gap_ns",
@@ -911,8 +925,8 @@ MUTATIONS = (
     Mutation(
         "slow_answers_given_up_for_a_quota",
         "strong",
-        "self._counted(now, slow=slow, lost=False)",
-        "self._counted(now, slow=slow, lost=slow)",
+        "self._counted(now, slow=slow, lost=False, answers=answers)",
+        "self._counted(now, slow=slow, lost=slow, answers=answers)",
         suite("strong/controller/test_mode_controller", "alone_an_answer_within"),
     ),
     Mutation(
@@ -995,7 +1009,7 @@ MUTATIONS = (
     Mutation(
         "unbooked_calls_taken_for_unclaimed",
         "strong",
-        "unbooked = min(max(0, ahead), self.in_flight.unbooked(request))",
+        "unbooked = min(ahead, self.in_flight.unbooked(request)) if ahead > 0 else 0",
         "unbooked = 0",
         suite("strong/test_in_flight", "looks_unclaimed"),
     ),
@@ -1659,7 +1673,7 @@ MUTATIONS = (
     Mutation(
         "the_forgotten_are_not_believed_at_once",
         "mesh",
-        "            self.members.returned(frame.epoch)\n",
+        "            self._members.returned(frame.epoch)\n",
         "            pass\n",
         suite("mesh/protocol/test_mesh_node", "taken_for_dead"),
     ),

@@ -36,7 +36,7 @@ class AskedLimits:
         moved: Callable[[str, Bucket, Bucket], None],
     ) -> None:
         """`bucket_of` has or makes the bucket of a limit, and raises for what is none. `moved` is
-        told that another bucket than before decides on a key."""
+        called when another bucket than before decides on a key."""
         self.source = source
         self.failed = 0
         """How often the function raised, or said what is no limit."""

@@ -17,7 +17,7 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.outside_limits import OutsideLimits, carry_over
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.state_dir import StateDir
-from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.spec.bucket_spec import canonical_name
 from crdtbucket.spec.overrides import MAX_KEY_LENGTH
 
@@ -87,7 +87,7 @@ class OperatorOverrides:
                 if self._path is not None:
                     self._file = OverrideFile(self._path)
                     if self._is_kept:
-                        book.recall(self._file.exchange((), book), tell=False)
+                        book.recall(self._file.exchange((), book), send=False)
                         self._unkept.clear()
                 self._book = book
             return self._book
@@ -149,7 +149,7 @@ class OperatorOverrides:
         self.book.change(mesh.operator_keys)
 
     def beat(self) -> None:
-        """Keeps what peers have told, and follows what other processes were told; to be called
+        """Keeps what peers have sent, and follows what other processes took; to be called
         every second or so."""
         if self._file is None:
             if self._is_kept:
@@ -210,7 +210,7 @@ class OperatorOverrides:
         self._fault = ""
         with book.lock:
             unkept = len(self._unkept)
-            book.recall(found, tell=True)
+            book.recall(found, send=True)
             del self._unkept[unkept:]  # these come from the file
 
     def _follow(self, orders: list[OverrideOrder]) -> None:
@@ -224,7 +224,7 @@ class OperatorOverrides:
 def overrides_path(node: str, mesh: MeshConfig | None, table: SharedFile | None) -> str | None:
     """The file of a node's overrides: in the state directory, or else beside the shared table."""
     if mesh is not None and mesh.state_dir is not None:
-        return StateDir(mesh.state_dir, node).overrides_file
+        return StateDir(mesh.state_dir, node).overrides_path
     return None if table is None else table.path + SUFFIX
 
 

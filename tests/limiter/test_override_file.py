@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> str:
 
 def keys(file: OverrideFile, *new: OverrideOrder, **more: Any) -> list[str]:
     book = OverrideBook()
-    book.recall(new, tell=False)
+    book.recall(new, send=False)
     found = file.exchange(new, book, **more)
     return [one.key for one in found]
 

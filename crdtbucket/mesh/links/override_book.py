@@ -21,7 +21,7 @@ MAX_OVERRIDES = 100_000
 """Keys about which there is an order, those whose limit was taken away included."""
 SORTED_ONE_BY_ONE = 100
 MOST_FRESH = 1_000
-"""New orders that are remembered to be told: of more the digests tell."""
+"""New orders that are kept to be sent; of more the digests tell."""
 
 
 class OverrideBook:
@@ -44,7 +44,7 @@ class OverrideBook:
         self._shards: list[dict[tuple[str, str], None]] = [{} for _ in range(SHARDS)]
         self._digests = [0] * SHARDS
         self._fresh: deque[OverrideOrder] = deque(maxlen=MOST_FRESH)
-        """Those that peers are to be told at once."""
+        """Those that are to be sent to peers at once."""
         self._sorted: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class OverrideBook:
             return found
 
     def take(self, order: OverrideOrder) -> bool:
-        """Has an order hold from now on, and peers are told; False where it holds already.
+        """Has an order hold from now on, and sent to peers; False where it holds already.
 
         Raises `MeshError` for one that no operator has signed, one that is older than what holds,
         and when there is no room.
@@ -143,9 +143,9 @@ class OverrideBook:
             raise WireError(forged)
         return new
 
-    def recall(self, orders: Sequence[OverrideOrder], *, tell: bool) -> None:
-        """Takes what this node had checked and kept, perhaps in another process; `tell`: peers are
-        told of it at once. What no operator of today has signed holds no more."""
+    def recall(self, orders: Sequence[OverrideOrder], *, send: bool) -> None:
+        """Takes what this node had checked and kept, perhaps in another process; `send`: to peers,
+        too, at once. What no operator of today has signed holds no more."""
         known = self._operators
         kept = [one for one in orders if known is None or fingerprint_of(one.public) in known]
         if len(kept) < len(orders):
@@ -157,11 +157,11 @@ class OverrideBook:
             )
         with self.lock:
             new = self._hold_those_that_fit(kept)
-            if tell:
+            if send:
                 self._fresh.extend(new)
 
     def fresh(self) -> list[OverrideOrder]:
-        """What peers are to be told at once, each time once."""
+        """What is to be sent to peers at once; each order once."""
         with self.lock:
             fresh = list(self._fresh)
             self._fresh.clear()

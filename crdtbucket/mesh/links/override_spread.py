@@ -27,7 +27,7 @@ from crdtbucket.mesh.links.session import Kind
 PAGE = 8
 """Orders in a frame: each costs some 0.2 ms to check."""
 COMPARE_S = 10.0
-"""How often digests are told, and after which time a shard is asked for again."""
+"""How often digests are sent, and after which time a shard is asked for again."""
 SHARDS_AT_ONCE = 2
 """That are asked for and have not come, of all peers."""
 MOST_AT_ONCE = 600
@@ -60,7 +60,7 @@ class OverrideSpread:
         tasks: BackgroundTasks,
         on_forged: Callable[[Link, WireError], None],
     ) -> None:
-        """`tasks`: in which frames are looked at. `on_forged`: told of a frame that no honest peer
+        """`tasks`: in which frames are looked at. `on_forged` gets a frame that no honest peer
         sends."""
         self._book = book
         self._links = links
@@ -70,7 +70,7 @@ class OverrideSpread:
         self._working = False
         self._told_at = 0.0
         self._theirs: dict[Link, tuple[int, ...]] = {}
-        """The digests that a link told last."""
+        """The digests that came over a link last."""
         self._wanted: dict[Link, deque[int]] = {}
         self._asked: dict[int, AskedShard] = {}
         self._in_vain: dict[tuple[str, int], tuple[int, int]] = {}

@@ -183,9 +183,9 @@ def test_there_is_room_for_so_many_keys(
 
 def test_what_was_kept_holds_as_long_as_its_operator_does(caplog: pytest.LogCaptureFixture) -> None:
     held = book()
-    held.recall([order("b"), order("c", signer=STRANGER)], tell=False)
+    held.recall([order("b"), order("c", signer=STRANGER)], send=False)
     assert limits(held) == {"b": "5/s"}
     assert "signed 1 of the 2 limits" in caplog.text
     assert held.fresh() == []
-    held.recall([order("d")], tell=True)
+    held.recall([order("d")], send=True)
     assert [one.key for one in held.fresh()] == ["d"]

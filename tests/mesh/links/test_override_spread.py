@@ -126,8 +126,8 @@ def test_a_late_joiner_gets_everything_once_and_its_peers_what_it_has(time: Virt
     async def story() -> None:
         a, b, late = nodes = Node("a"), Node("b"), Node("late")
         for node in (a, b):
-            node.book.recall(ORDERS[:-1], tell=False)
-        late.book.recall(ORDERS[-1:], tell=False)
+            node.book.recall(ORDERS[:-1], send=False)
+        late.book.recall(ORDERS[-1:], send=False)
         a.link(b)
         late.link(a)
         late.link(b)
@@ -170,7 +170,7 @@ def test_a_part_of_an_answer_that_is_lost_is_asked_for_again(
 
     async def story() -> None:
         a, b = nodes = Node("a"), Node("b")
-        a.book.recall([one for one in ORDERS if one.shard == shard], tell=False)
+        a.book.recall([one for one in ORDERS if one.shard == shard], send=False)
         a.link(b)
         a.links[0].dropped = "orders"  # the first frame of the answer, and not the last
         await pass_time(2, *nodes)
@@ -185,7 +185,7 @@ def test_a_part_of_an_answer_that_is_lost_is_asked_for_again(
 def test_a_peer_with_other_operators_is_not_asked_again_and_again(time: VirtualTime) -> None:
     async def story() -> None:
         a, b = nodes = Node("a"), Node("b", NodeKey.make())
-        a.book.recall(ORDERS[:40], tell=False)
+        a.book.recall(ORDERS[:40], send=False)
         a.link(b)
         await pass_time(15, *nodes)
         asked = len(b.sent("ask"))
@@ -206,7 +206,7 @@ def test_very_many_new_orders_are_fetched_and_not_pushed(
     async def story() -> None:
         a, b = nodes = Node("a"), Node("b")
         a.link(b)
-        a.book.recall(ORDERS, tell=True)
+        a.book.recall(ORDERS, send=True)
         await pass_time(2, *nodes)
         assert b.book.digests == a.book.digests
         assert all(len(one) == 5 for one in a.sent("orders"))  # each answers a question
