@@ -261,4 +261,4 @@ def owed_tokens(bucket: Bucket, key: str) -> int:
     return -(-(bucket.debt(key) or 0) * p // q)
 
 
-__all__ = ["MAX_LIMITS", "OutsideLimits", "carry_over"]
+__all__ = ["MAX_LIMITS", "OutsideLimits", "carry_over", "owed_tokens"]

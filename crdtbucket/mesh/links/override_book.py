@@ -39,6 +39,7 @@ class OverrideBook:
         self._operators = None if operators is None else frozenset(operators)
         self._mesh_name = mesh_name
         self._changed = changed
+        self._on_fresh: Callable[[], None] | None = None
         self._rows: dict[tuple[str, str], Row] = {}
         """Plain tuples of plain values: the garbage collector does not go over them."""
         self._shards: list[dict[tuple[str, str], None]] = [{} for _ in range(SHARDS)]
@@ -59,6 +60,10 @@ class OverrideBook:
     def needs_signature(self) -> bool:
         """Whether only what an operator has signed holds."""
         return self._operators is not None
+
+    def subscribe(self, on_fresh: Callable[[], None] | None) -> None:
+        """`on_fresh` is called, in any thread, when there is something to send at once."""
+        self._on_fresh = on_fresh
 
     def change(self, operators: Iterable[str]) -> None:
         """Other operators give orders from now on; what holds does so until this process ends."""
@@ -118,7 +123,7 @@ class OverrideBook:
                     "let a function or globs say the limits"
                 )
             self._hold([order])
-            self._fresh.append(order)
+            self._send_at_once([order])
             return True
 
     def merge(self, rows: object) -> list[OverrideOrder]:
@@ -157,8 +162,8 @@ class OverrideBook:
             )
         with self.lock:
             new = self._hold_those_that_fit(kept)
-            if send:
-                self._fresh.extend(new)
+            if send and new:
+                self._send_at_once(new)
 
     def fresh(self) -> list[OverrideOrder]:
         """What is to be sent to peers at once; each order once."""
@@ -166,6 +171,11 @@ class OverrideBook:
             fresh = list(self._fresh)
             self._fresh.clear()
             return fresh
+
+    def _send_at_once(self, orders: Iterable[OverrideOrder]) -> None:
+        self._fresh.extend(orders)
+        if self._on_fresh is not None:
+            self._on_fresh()
 
     def _check_operator(self, order: OverrideOrder) -> None:
         if not order.public:

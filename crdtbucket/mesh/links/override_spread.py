@@ -9,6 +9,7 @@ link has lost comes later. Signatures are checked page by page between other wor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -77,6 +78,20 @@ class OverrideSpread:
         """Of a peer and a shard both digests after it had come, where they went on differing: the
         peer has orders that do not hold here."""
 
+    def start(self) -> None:
+        """From now on what is new is sent at once: before peers learn what is taken by it."""
+        loop = asyncio.get_running_loop()
+
+        def kick() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                loop.call_soon_threadsafe(self._send_fresh)
+
+        self._book.subscribe(kick)
+
+    def stop(self) -> None:
+        """Nothing is sent any more."""
+        self._book.subscribe(None)
+
     def begin(self, link: Link) -> None:
         """A link has begun."""
         if len(self._book):
@@ -99,12 +114,7 @@ class OverrideSpread:
     def look(self) -> None:
         """Tells what is new, and digests when it is time; called every second or so."""
         now = asyncio.get_running_loop().time()
-        fresh = self._book.fresh()
-        if len(fresh) > MOST_AT_ONCE:
-            self._told_at, fresh = now - COMPARE_S, []
-        for page in _pages(fresh):
-            for link in self._links.all():
-                self._send(link, ("orders", page))
+        self._send_fresh()
         for gone in self._theirs.keys() - set(self._links.all()):
             self._theirs.pop(gone)
             self._wanted.pop(gone)
@@ -118,6 +128,14 @@ class OverrideSpread:
             for link in self._links.all():
                 self.begin(link)
         self._ask()
+
+    def _send_fresh(self) -> None:
+        fresh = self._book.fresh()
+        if len(fresh) > MOST_AT_ONCE:
+            self._told_at, fresh = -COMPARE_S, []
+        for page in _pages(fresh):
+            for link in self._links.all():
+                self._send(link, ("orders", page))
 
     async def _work(self) -> None:
         """Looks at what came, and gives others at least half of the time."""

@@ -112,6 +112,7 @@ class MeshNetwork:
         self._running = True
         self._driver.start()
         self.orders.start()
+        self._overrides.start()
         self._tasks.spawn(self._watch())
         LOG.info("node %s can be found at %s", self._node.info.name, self.address)
 
@@ -121,6 +122,7 @@ class MeshNetwork:
         if not self._running:
             return
         self._running = False
+        self._overrides.stop()
         self._driver.stop()
         self._transport.refuse_new()
         try:
