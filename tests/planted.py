@@ -1917,6 +1917,48 @@ MUTATIONS = (
         "boot.read().strip()",
         suite("base/test_clock", "clocks_that_differ"),
     ),
+    Mutation(
+        "each_node_charges_all_that_the_service_lacks",
+        "upstream",
+        "part = excess // max(self._sharers(), 1)",
+        "part = excess",
+        suite("upstream/test_follower", "charge_it_once"),
+    ),
+    Mutation(
+        "a_service_stops_requests_for_as_long_as_it_likes",
+        "upstream",
+        "pause_ns = min(pause_ns, self._longest_pause_ns)",
+        "pause_ns = max(pause_ns, 0)",
+        suite("upstream/test_follower", "longer_than_allowed"),
+    ),
+    Mutation(
+        "a_late_answer_charges_what_has_refilled_since",
+        "upstream",
+        "standing.level, standing.at = left.remaining, sent",
+        "standing.level, standing.at = left.remaining, now",
+        suite("upstream/test_follower", "since_the_request_was_sent"),
+    ),
+    Mutation(
+        "who_waits_already_is_sent_into_a_pause",
+        "upstream",
+        "        if self._pause_ns(key):\n            self._bucket.of(key)",
+        "        if False:\n            self._bucket.of(key)",
+        suite("upstream/test_upstream", "those_that_wait_already"),
+    ),
+    Mutation(
+        "a_stream_of_grpc_passes_unlimited",
+        "integrations",
+        "        await limit.check_async(method, context)\n        async for",
+        "        async for",
+        suite("integrations/test_grpc", "on_an_event_loop"),
+    ),
+    Mutation(
+        "any_client_names_its_own_address_to_a_throttle",
+        "integrations",
+        'return client_address(request.META.get("REMOTE_ADDR"), told, self.trusted)',
+        'return client_address(request.META.get("REMOTE_ADDR"), told, ["203.0.113.0/24"])',
+        suite("integrations/test_rest_framework", "whatever_it_forwards"),
+    ),
 )
 
 

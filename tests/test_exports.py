@@ -38,7 +38,7 @@ LAYERS = [
     strong.controller.webhook strong.redis.lateness limiter.tables""",
     """limiter rollout strong.strong_bucket strong.strong_side
     strong.strong_waiting reconcile doctor""",
-    "testing simulator cli demo http",
+    "testing simulator cli demo http integrations upstream",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
 # The package itself shows things of all layers, and imports none of the surfaces.
