@@ -98,7 +98,7 @@ class EnvoyService:
 
 
 def _credentials(settings: ServeSettings) -> grpc.ServerCredentials:
-    """Of the certificate as its files are at each handshake."""
+    """Credentials that read the files of the certificate at each handshake."""
     files = Path(str(settings.tls_cert)), Path(str(settings.tls_key))
     used = _pair(files)
 
