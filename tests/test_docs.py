@@ -381,6 +381,8 @@ TALK += [
     "choose_by",
     "take_apart",
     "take_here",
+    "beat",
+    "parts",
 ]
 
 

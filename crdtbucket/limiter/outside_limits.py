@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from crdtbucket.errors import CrdtbucketError, InvalidSpec
 from crdtbucket.limiter.asked_limits import AskedLimits
 from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.spec.asked_overrides import Limit
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.outside_limit import limit_from_outside
@@ -248,6 +249,8 @@ class BucketOverrides:
 def carry_over(key: str, before: Bucket, after: Bucket) -> None:
     """Charges a key, on which another bucket decides now, what it owes in the one before and not in
     this. To be called once a change: peers learn of it as of any charge."""
+    if isinstance(before, CalendarBucket) and isinstance(after, CalendarBucket):
+        before, after = before.look(), after.look()
     if before is after or before.spec.slots is not None:
         return
     owed = owed_tokens(before, key) - max(owed_tokens(after, key), 0)

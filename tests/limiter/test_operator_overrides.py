@@ -18,7 +18,9 @@ from crdtbucket import (
     RedisConfig,
     UnknownBucket,
 )
+from crdtbucket.base.clock import WallClock
 from crdtbucket.config import Config
+from crdtbucket.limiter import facade
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.override_orders import OverrideOrder
 from tests.virtual_loop import VirtualTime
@@ -139,6 +141,23 @@ def test_slots_have_given_limits_too_and_what_is_held_stays(time: VirtualTime) -
         limiter.overrides.set("work", "a", "many")
         with work.slot("a"), work.slot("a"), work.slot("a"):
             assert work.of("a").spec.slots == 3
+
+
+def test_calendar_quotas_have_given_limits_of_their_period(
+    time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facade, "WallClock", lambda: WallClock(lambda: 10**18))
+    specs = [
+        BucketSpec.calendar("api", 10, per="month"),
+        BucketSpec.calendar("big", 20, per="month"),
+    ]
+    limiter = Limiter(specs, _table=time.table)
+    bucket = limiter.bucket("api")
+    assert bucket.take("a", 6)
+    limiter.overrides.set("api", "a", "big")
+    assert (bucket.peek("a").limit, bucket.peek("a").remaining) == (20, 14)
+    with pytest.raises(InvalidSpec, match="another period"):
+        limiter.overrides.set("api", "a", "5/s")
 
 
 def test_strong_buckets_have_given_limits(time: VirtualTime) -> None:
