@@ -34,6 +34,41 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "an_older_order_about_a_limit_holds_again",
+        "mesh",
+        'return self.counter, self.limit is None, self.limit or ""',
+        'return 0, self.limit is None, self.limit or ""',
+        suite("mesh/links/test_override_book", "higher_counter or come_to_the_same"),
+    ),
+    Mutation(
+        "a_shard_of_limits_that_was_lost_in_part_is_not_asked_for_again",
+        "mesh",
+        "if asked.frames == count and asked.digest != ours:",
+        "if asked.digest != ours:",
+        suite("mesh/links/test_override_spread", "a_part_of_an_answer"),
+    ),
+    Mutation(
+        "a_record_of_limits_that_was_cut_off_stays",
+        "limiter",
+        "                os.ftruncate(fd, self._at)\n",
+        "                pass\n",
+        suite("limiter/test_override_file", "cut_off"),
+    ),
+    Mutation(
+        "a_function_that_fails_gives_the_bucket_s_own_limit",
+        "limiter",
+        "bucket, ttl = self._owner if known is None else known.bucket, min(ttl, RETRY_NS)",
+        "bucket, ttl = self._owner, min(ttl, RETRY_NS)",
+        suite("limiter/test_asked_limits", "leaves_the_last_answer"),
+    ),
+    Mutation(
+        "a_key_begins_afresh_when_its_limit_from_outside_changes",
+        "limiter",
+        "        after.settle(key, owed)\n",
+        "        pass\n",
+        suite("limiter/test_asked_limits", "consumed_stays"),
+    ),
+    Mutation(
         "a_descriptor_over_its_limit_lets_others_take",
         "http",
         "if not any(one.over for one in limited if not one.takes):",

@@ -82,9 +82,10 @@ class Link:
         self,
         on_frame: Callable[[Link, bytes], None],
         on_orders: Callable[[Link, bytes], None] | None = None,
+        on_overrides: Callable[[Link, bytes], None] | None = None,
     ) -> None:
         """Hand every frame to `on_frame` until the link ends; `ended_because` then says why. Orders
-        that the peer passes on go to `on_orders`.
+        that the peer passes on go to `on_orders`, those about limits to `on_overrides`.
 
         Raises `WireError` when the stream itself can no longer be trusted.
         """
@@ -106,6 +107,8 @@ class Link:
                 on_frame(self, body)
             elif kind == Kind.ORDERS and on_orders is not None:
                 on_orders(self, body)
+            elif kind == Kind.OVERRIDES and on_overrides is not None:
+                on_overrides(self, body)
             elif kind == Kind.BYE:
                 self._lost(by_peer=True)
                 self.ended_because = f"the peer says {describe_bye(body)}"
