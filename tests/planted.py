@@ -1713,6 +1713,20 @@ MUTATIONS = (
         suite("mesh/transport/test_contract", "change_while and memory"),
     ),
     Mutation(
+        "what_waits_for_a_slow_peer_gets_old",
+        "mesh/links",
+        "            or now - self._queue[0][2] > STALE_S\n",
+        "",
+        suite("mesh/links/test_link", "waited"),
+    ),
+    Mutation(
+        "a_dead_link_keeps_its_queue",
+        "mesh/links",
+        "        self._queue.clear()\n        self._queued_bytes = 0\n",
+        "        self._queued_bytes = 0\n",
+        suite("mesh/links/test_link", "given_up"),
+    ),
+    Mutation(
         "an_order_that_is_played_again_holds",
         "mesh/links",
         "<= _rank(held):\n                continue",
