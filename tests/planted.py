@@ -1713,6 +1713,13 @@ MUTATIONS = (
         suite("mesh/transport/test_contract", "change_while and memory"),
     ),
     Mutation(
+        "changed_certificates_are_not_seen",
+        "base",
+        "        if stamp != self._seen:\n            self._seen = stamp\n",
+        "        if stamp == ():\n",
+        suite("base/test_loaded_files", "has_changed"),
+    ),
+    Mutation(
         "what_waits_for_a_slow_peer_gets_old",
         "mesh/links",
         "            or now - self._queue[0][2] > STALE_S\n",

@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import random
+import shutil
 import socket
 import sys
 import threading
@@ -800,6 +801,29 @@ async def test_mutual_tls_refuses_to_call_a_node_of_another_authority(tmp_path: 
         async with running(mesh_b):
             await eventually(lambda: mesh_b.counters.dials_failed)
             assert not a.events
+
+
+@failed_tls
+@pytest.mark.parametrize("changed", ["the authority that is listened for", "the one called with"])
+async def test_changed_certificates_come_into_use(changed: str, tmp_path: Path) -> None:
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    both, known = tmp_path / "both", tmp_path / "known"
+    for files, name in (([ours.file, theirs.file], both), ([ours.file], known)):
+        name.write_text("".join(Path(one).read_text() for one in files))  # noqa: ASYNC240
+    a, b = RecordingNode("a"), RecordingNode("b")
+    mesh_a = MeshNetwork(a, config(**ours.issue("a"), tls_ca=str(known)))
+    async with running(mesh_a):
+        used = theirs.issue("b")
+        mesh_b = MeshNetwork(b, config(mesh_a.address, **used, tls_ca=str(both)))
+        async with running(mesh_b):
+            await eventually(lambda: mesh_a.counters.refused.get("tls"))
+            await eventually(lambda: mesh_b.counters.dials_failed)
+            if changed.startswith("the authority"):
+                shutil.copy(both, known)
+            else:
+                for field, fitting in ours.issue("new").items():
+                    shutil.copy(fitting, used[field])
+            await eventually(lambda: a.linked and b.linked)
 
 
 async def test_a_certificate_may_have_to_name_its_node(tmp_path: Path) -> None:
