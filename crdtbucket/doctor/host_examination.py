@@ -20,7 +20,8 @@ from crdtbucket.reconcile.asked_fleet import own_address
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observed_node import ObservationFailed, Observer
 from crdtbucket.rollout.limiter_file import ALONE
-from crdtbucket.shared.table_file import SharedFile, path_for
+from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.shared.table_path import own_folder, path_for
 
 MEMORY = "/proc/meminfo"
 GROUP = "/sys/fs/cgroup"
@@ -119,6 +120,8 @@ def _shared(path: str, needed: int, *, running: bool) -> Iterator[Diagnosis]:
     """Looks at the file of a shared table, and never makes one."""
     subject = f"shared {path}"
     folder = os.path.dirname(path)
+    if folder == own_folder() and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)  # it is made together with the file
     if not os.path.isdir(folder):
         yield wrong(subject, f"{folder} is no folder: name a file in /dev/shm")
         return

@@ -9,7 +9,8 @@ from crdtbucket._core import Table
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.errors import LimiterClosed, LimiterNotOpen
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.shared.table_file import SharedFile, path_for
+from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.shared.table_path import path_for
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 QUOTA_SUFFIX = "~quota"

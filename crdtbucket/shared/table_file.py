@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
 import stat
 import struct
 import time
@@ -30,23 +29,11 @@ from crdtbucket._core import (
 )
 from crdtbucket.base.clock import clock_offset_ns
 from crdtbucket.errors import CrdtbucketError, SharedTableError
+from crdtbucket.shared.table_path import make_own_folder
 
 LOG = logging.getLogger("crdtbucket")
-AUTO = "auto"
-DIRECTORY = "/dev/shm"
 MADE_WITHIN_S = 10.0
 """Another process makes the table within this time, or something is wrong with it."""
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-
-
-def path_for(shared: str | os.PathLike[str], node: str) -> str:
-    """The file that `shared` means: a path, or "auto" for one in memory, of this user and node."""
-    if shared != AUTO:
-        return os.path.abspath(os.fspath(shared))
-    name = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", node)
-    if len(name) > 100:
-        name = name[:80] + hashlib.blake2b(node.encode(), digest_size=8).hexdigest()
-    return f"{DIRECTORY}/crdtbucket-{os.geteuid()}-{name}"
 
 
 @dataclass(frozen=True)
@@ -77,6 +64,7 @@ class SharedFile:
         self.fd = -1
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
+            make_own_folder(path)
             self.fd = os.open(path, flags, 0o600)
             self._check_owner()
         except OSError as error:
@@ -322,4 +310,4 @@ def _after_fork() -> None:
 
 os.register_at_fork(after_in_child=_after_fork)
 
-__all__ = ["AUTO", "Host", "SharedFile", "TableHandoff", "path_for", "shared_stats"]
+__all__ = ["Host", "SharedFile", "TableHandoff", "shared_stats"]
