@@ -1713,6 +1713,13 @@ MUTATIONS = (
         suite("mesh/transport/test_contract", "change_while and memory"),
     ),
     Mutation(
+        "the_log_goes_through_all_of_its_memory",
+        "core",
+        "h->backed_log = 0;",
+        "h->backed_log = is_shared(t) ? 0 : log_slots(max_keys);",
+        suite("core/test_dirty", "all_of_its_memory"),
+    ),
+    Mutation(
         "changed_certificates_are_not_seen",
         "base",
         "        if stamp != self._seen:\n            self._seen = stamp\n",
