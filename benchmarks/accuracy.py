@@ -23,7 +23,11 @@ RULES: dict[str, Callable[[], SimulatedRule]] = {
     "crdtbucket": partial(make_rule, "crdtbucket"),
 }
 TOLD = ("balanced", "skewed", "cold-20x", "shifting", "square-1s", "partition-30s")
-UNITS = ("admitted, % of one bucket", "worst excess, % of the capacity", "longest s without any")
+UNITS = (
+    "admitted, % of one bucket",
+    "worst over-admission, % of the capacity",
+    "longest s without any",
+)
 
 
 def _case(
@@ -36,7 +40,11 @@ def _case(
         outcome = simulate(make(), SCENARIOS[name](settings, shorter), settings)
         if outcome.ratio is None:
             raise AssertionError(f"{name}: one bucket admits nothing")
-        return 100 * outcome.ratio, max(0.0, outcome.excess_percent), outcome.dark_seconds
+        return (
+            100 * outcome.ratio,
+            max(0.0, outcome.over_admission_percent),
+            outcome.starved_seconds,
+        )
 
     return run
 

@@ -233,7 +233,7 @@ def accuracy(results: Results, figure: Any) -> None:
     right.set_xscale("symlog", linthresh=1)
     right.set_xlim(-0.3, 10_000)
     right.set_xticks([0, 1, 10, 100, 1_000])
-    right.set_xlabel("worst excess, % of the capacity")
+    right.set_xlabel("worst over-admission, % of the capacity")
     for axes in (left, right):
         axes.xaxis.set_major_formatter(_plain)
     handles, labels = left.get_legend_handles_labels()

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.peers import PLENTY
 from crdtbucket._core import BucketCore, Merged, Table
-from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.shared.shared_file import SharedFile
+from crdtbucket.shared.table_file import open_table
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 NOWHERE = 0xFFFF
@@ -39,7 +40,7 @@ class Side:
             epoch = region_epoch(region)
             self.table = Table(**options, max_names=max_names, epoch=epoch)
         else:
-            self.table = SharedFile(path).table(**options, owner="bench")
+            self.table = open_table(SharedFile(path), **options, owner="bench")
             self.table.open_epoch(region_epoch(region))
         self.table.configure(predict=False)
         self.acknowledged = 0

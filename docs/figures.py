@@ -98,7 +98,7 @@ def render(data: dict[str, Any]) -> str:
     return page + _stores(data["store"]) if "store" in data else page
 
 
-_OURS_HEAD = ("scenario", "of ideal", "excess %", "bound %", "dark s", "share", "denied light")
+_OURS_HEAD = ("scenario", "of ideal", "over %", "bound %", "starved s", "share", "denied light")
 _OTHERS_HEAD = ("scenario", *BASELINES)
 
 _PAGE = """# Accuracy
@@ -118,11 +118,11 @@ $ {first}
 ```
 
 The worst of each figure over {seeds} seed(s). `of ideal`: admitted, over what one bucket that
-sees every call at once admits. `excess %`: the worst excess over `capacity + rate x t` in any
-window, in % of the capacity; below zero, no window came up to the limit. `bound %`: what that run
-may have exceeded by at most, from what was delivered when. `dark s`: the longest time in which a
-region with demand admitted nothing. `share`: least and greatest share of what was admitted, over
-the share of the demand. `denied light`: calls denied though less than the refill was offered.
+sees every call at once admits. `over %`: the worst over-admission, beyond `capacity + rate x t` in
+any window, in % of the capacity; below zero, no window came up to the limit. `bound %`: what that
+run may have exceeded by at most, from what was delivered when. `starved s`: the longest time in
+which a region with demand admitted nothing. `share`: least and greatest share of what was admitted,
+over the share of the demand. `denied light`: calls denied though less than the refill was offered.
 
 {ours}
 ## With `partition_burst: share`
@@ -142,7 +142,7 @@ more than the share of that side.
 $ {second}
 ```
 
-Worst excess in % of the capacity, and (in brackets) admitted / ideal.
+Worst over-admission in % of the capacity, and (in brackets) admitted / ideal.
 
 {others}"""
 
@@ -154,8 +154,8 @@ $ {commands}
 ```
 
 Strong mode on a Redis in each region, [as simulated](simulator.md#a-replicated-store): the same
-network and bucket, and no mesh. `without` is the excess when nothing is predicted for regions that
-are not heard, and (in brackets) admitted / ideal.
+network and bucket, and no mesh. `without` is the over-admission when nothing is predicted for
+silent regions, and (in brackets) admitted / ideal.
 
 {tables}"""
 
@@ -171,9 +171,9 @@ def _ours(name: str, rows: Rows) -> list[str]:
     return [
         f"`{name}`",
         _span([row["ratio"] for row in rows], ".3f"),
-        _signed(max(row["excess_percent"] for row in rows)),
+        _signed(max(row["over_admission_percent"] for row in rows)),
         f"{max(bounds):.1f}" if bounds else "-",
-        f"{max(row['dark_seconds'] for row in rows):.2f}",
+        f"{max(row['starved_seconds'] for row in rows):.2f}",
         _span(shares, ".2f"),
         f"{max(row['denied_light'] for row in rows):,}",
     ]
@@ -194,13 +194,15 @@ def _store_table(rows: Rows, regions: int) -> str:
     names = dict.fromkeys(name for name, _ in groups)
     lines = []
     for name in names:
-        scenario, ratio, excess, _, *more = _ours(name, groups[name, STORE])
-        lines.append([scenario, ratio, excess, *more, _pair(groups.get((name, WITHOUT), []))])
+        scenario, ratio, over_admission, _, *more = _ours(name, groups[name, STORE])
+        lines.append(
+            [scenario, ratio, over_admission, *more, _pair(groups.get((name, WITHOUT), []))]
+        )
     head = (
         f"{regions} regions",
         "of ideal",
-        "excess %",
-        "dark s",
+        "over %",
+        "starved s",
         "share",
         "denied light",
         "without",
@@ -215,8 +217,8 @@ def _others(name: str, groups: dict[tuple[str, str], Rows]) -> list[str]:
 def _pair(rows: Rows) -> str:
     if not rows:
         return "-"
-    excess = _signed(max(row["excess_percent"] for row in rows))
-    return f"{excess} % ({_span([row['ratio'] for row in rows], '.3f')})"
+    over_admission = _signed(max(row["over_admission_percent"] for row in rows))
+    return f"{over_admission} % ({_span([row['ratio'] for row in rows], '.3f')})"
 
 
 def _signed(percent: float) -> str:

@@ -1,10 +1,12 @@
 """A gateway before a model that streams: prompt and completion tokens are two budgets per tenant.
 
 The prompt's length is known, the answer's is not: both are reserved, so that neither is taken
-without the other, and settled when the stream ends, or when the client hangs up.
+without the other, and settled when the stream ends, or when the client hangs up. It speaks the
+protocol of OpenAI's chat completions, so that its clients are those of OpenAI.
 
 python examples/llm_gateway.py         a burst of five times the usual traffic, and its account
-python examples/llm_gateway.py 8000    the gateway: POST /chat {"prompt": "...", "max_tokens": 30}
+python examples/llm_gateway.py 8000    the gateway: POST /v1/chat/completions, for
+                                       OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="acme")
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 from aiohttp import ClientSession, web
 
@@ -26,7 +29,7 @@ from crdtbucket import (
     Limiter,
     ReservationDenied,
 )
-from crdtbucket.http.fields import PROBLEM_TYPE, problem, rate_limit_fields
+from crdtbucket.http.fields import problem, rate_limit_fields
 from crdtbucket.http.middleware.aiohttp import limiter_context
 
 PROMPTS = BucketSpec("prompt-tokens", capacity=2_000, refill_rate=1_000)
@@ -44,12 +47,12 @@ class Model:
         self.billed = 0
         self._dice = random.Random(1)
 
-    async def answer(self, max_tokens: int) -> AsyncIterator[bytes]:
+    async def answer(self, max_tokens: int) -> AsyncIterator[str]:
         """Tokens, one at a time."""
         for _ in range(self._dice.randint(max_tokens // 3, max_tokens)):
             await asyncio.sleep(WORD_S)
             self.billed += 1
-            yield b"word "
+            yield "word "
 
 
 class Gateway:
@@ -63,13 +66,16 @@ class Gateway:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """One request: both estimates are set aside while the model answers."""
         asked = await request.json()
-        tenant = request.headers.get("X-Tenant", "nobody")  # a real gateway verifies it
-        prompt = max(len(asked["prompt"].split()), 1)
-        longest = max(1, min(asked.get("max_tokens", LONGEST_ANSWER), LONGEST_ANSWER))
+        # A real gateway looks the key up; what a client writes freely limits nobody.
+        tenant = request.headers.get("Authorization", "").removeprefix("Bearer ") or "nobody"
+        texts = (str(message.get("content")) for message in asked["messages"])
+        prompt = max(sum(len(text.split()) for text in texts), 1)
+        longest = max(1, min(asked.get("max_tokens") or LONGEST_ANSWER, LONGEST_ANSWER))
         estimates = [(PROMPTS.name, tenant, prompt), (COMPLETIONS.name, tenant, longest)]
+        answer = self.stream if asked.get("stream") else self.whole
         try:
             async with self.limiter.reserve_all(estimates, ttl=60) as held:
-                return await self.stream(request, held, prompt, longest)
+                return await answer(request, held, prompt, longest)
         except CostExceedsCapacity as error:
             raise web.HTTPRequestEntityTooLarge(error.capacity, error.cost) from None
         except ReservationDenied as denied:
@@ -78,22 +84,68 @@ class Gateway:
     async def stream(
         self, request: web.Request, held: AllReservation, prompt: int, longest: int
     ) -> web.StreamResponse:
-        """The answer as it is made. What was made is charged, whatever ends it."""
-        response = web.StreamResponse()
+        """The answer as it is made, as server-sent events. What was made is charged, whatever
+        ends it."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         used = 0
         try:
             async for word in self.model.answer(longest):
                 used += 1
                 if used == 1:
                     await response.prepare(request)
-                await response.write(word)
+                await response.write(
+                    event(completion("chat.completion.chunk", {"delta": said(word)}))
+                )
+            await response.prepare(request)
+            last = completion("chat.completion.chunk", {"delta": {}, "finish_reason": "stop"})
+            await response.write(event(last | {"usage": usage(prompt, used)}) + b"data: [DONE]\n\n")
         except ConnectionResetError:
             pass  # the client hung up, so the model is not asked for more
         finally:
-            if used:  # else nothing was made, and both estimates go back
-                held.commit(prompt, used)
-                self.charged += used
+            self.charge(held, prompt, used)
         return response
+
+    async def whole(
+        self, request: web.Request, held: AllReservation, prompt: int, longest: int
+    ) -> web.StreamResponse:
+        """The answer when it is complete."""
+        text, used = "", 0
+        try:
+            async for word in self.model.answer(longest):
+                text, used = text + word, used + 1
+        finally:
+            self.charge(held, prompt, used)
+        choice = {"message": said(text), "finish_reason": "stop"}
+        document = completion("chat.completion", choice)
+        return web.json_response(document | {"usage": usage(prompt, used)})
+
+    def charge(self, held: AllReservation, prompt: int, used: int) -> None:
+        """Commits what was used; of nothing, both estimates go back."""
+        if used:
+            held.commit(prompt, used)
+            self.charged += used
+
+
+def said(text: str) -> dict[str, str]:
+    """What the model says."""
+    return {"role": "assistant", "content": text}
+
+
+def completion(kind: str, choice: dict[str, Any]) -> dict[str, Any]:
+    """A document of OpenAI's protocol."""
+    choices = [{"index": 0, "finish_reason": None, **choice}]
+    times = {"created": int(time.time())}
+    return {"id": "chatcmpl-1", "object": kind, **times, "model": "example", "choices": choices}
+
+
+def usage(prompt: int, used: int) -> dict[str, int]:
+    """What a call has cost, in tokens."""
+    return {"prompt_tokens": prompt, "completion_tokens": used, "total_tokens": prompt + used}
+
+
+def event(document: dict[str, Any]) -> bytes:
+    """A server-sent event."""
+    return f"data: {json.dumps(document)}\n\n".encode()
 
 
 def refusal(denied: ReservationDenied) -> web.Response:
@@ -101,12 +153,10 @@ def refusal(denied: ReservationDenied) -> web.Response:
     decision = denied.decision
     assert decision is not None
     spec = decision.bucket.spec
-    return web.Response(
-        status=429,
-        text=json.dumps(problem(decision, spec, reduced_capacity=False)),
-        headers=rate_limit_fields(decision, spec, jitter_s=1),
-        content_type=PROBLEM_TYPE,
-    )
+    told = problem(decision, spec, reduced_capacity=False)
+    error = {"message": told["detail"], "type": "rate_limit_exceeded", "param": None, "code": None}
+    fields = rate_limit_fields(decision, spec, jitter_s=1)
+    return web.json_response({"error": error}, status=429, headers=fields)
 
 
 def application(model: Model) -> tuple[web.Application, Gateway]:
@@ -114,7 +164,7 @@ def application(model: Model) -> tuple[web.Application, Gateway]:
     limiter = Limiter([PROMPTS, COMPLETIONS])
     gateway = Gateway(limiter, model)
     app = web.Application()
-    app.router.add_post("/chat", gateway.chat)
+    app.router.add_post("/v1/chat/completions", gateway.chat)
     app.cleanup_ctx.append(limiter_context(limiter))
     return app, gateway
 
@@ -123,11 +173,13 @@ def application(model: Model) -> tuple[web.Application, Gateway]:
 
 
 async def ask(session: ClientSession, url: str, hang_up_after: int | None = None) -> int:
-    """A client's call: the status. May hang up after so many bytes of an answer."""
-    call = {"prompt": "Tell me of buckets", "max_tokens": LONGEST_ANSWER}
-    async with session.post(url, json=call, headers={"X-Tenant": "acme"}) as answer:
+    """A client's call: the status. May hang up after so many events of an answer."""
+    messages = [{"role": "user", "content": "Tell me of buckets"}]
+    call = {"messages": messages, "max_tokens": LONGEST_ANSWER, "stream": True}
+    async with session.post(url, json=call, headers={"Authorization": "Bearer acme"}) as answer:
         if answer.status == 200 and hang_up_after is not None:
-            await answer.content.readexactly(hang_up_after)
+            for _ in range(hang_up_after):
+                await answer.content.readuntil(b"\n\n")
             answer.close()
         else:
             await answer.read()
@@ -139,7 +191,7 @@ async def traffic(session: ClientSession, url: str) -> None:
     for phase, seconds, times in [("usual", 1, 1), ("burst", 2, 5), ("usual", 1, 1)]:
         calls = []
         for n in range(USUAL * times * seconds):
-            calls.append(asyncio.ensure_future(ask(session, url, 25 if n % 10 == 9 else None)))
+            calls.append(asyncio.ensure_future(ask(session, url, 5 if n % 10 == 9 else None)))
             await asyncio.sleep(1 / (USUAL * times))
         statuses = Counter(await asyncio.gather(*calls))
         print(f"{phase}: {len(calls)} asked, {statuses[200]} answered, {statuses[429]} denied")
@@ -154,7 +206,8 @@ async def main() -> None:
     await site.start()
     begin = time.monotonic()
     async with ClientSession() as session:
-        await traffic(session, f"http://{runner.addresses[0][0]}:{runner.addresses[0][1]}/chat")
+        host, port = runner.addresses[0][:2]
+        await traffic(session, f"http://{host}:{port}/v1/chat/completions")
     await runner.cleanup()
     limit = COMPLETIONS.capacity + COMPLETIONS.refill_rate * (time.monotonic() - begin)
     print(f"completion tokens: {gateway.charged} charged, {gateway.model.billed} billed")

@@ -10,7 +10,9 @@ import time
 from crdtbucket import BucketSpec
 from crdtbucket._core import BucketCore, Table, is_ours
 from crdtbucket.errors import SharedTableError
-from crdtbucket.shared.table_file import Host, SharedFile
+from crdtbucket.shared.shared_file import SharedFile
+from crdtbucket.shared.table_file import open_table
+from crdtbucket.shared.table_header import Host
 
 PAGE = 4096
 HOST = Host(bytes(range(16)), 1, 2)
@@ -19,7 +21,9 @@ SPECS = [BucketSpec("one", 100, 1), BucketSpec("two", 10, 3)]
 
 def opened(path: str) -> tuple[SharedFile, Table]:
     file = SharedFile(path)
-    return file, file.table(max_keys=64, hash_key=bytes(16), owner="fuzz", host=HOST, virtual=True)
+    return file, open_table(
+        file, max_keys=64, hash_key=bytes(16), owner="fuzz", host=HOST, virtual=True
+    )
 
 
 class Original:

@@ -21,7 +21,8 @@ from typing import NoReturn
 
 from crdtbucket import BucketSpec
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.shared.shared_file import SharedFile
+from crdtbucket.shared.table_file import open_table
 
 WORKERS = 4
 """Rows of the account: three processes that are killed, and this one."""
@@ -116,7 +117,7 @@ class Fleet:
         self.rng = random.Random(seed)
         self.account = Account()
         self.file = SharedFile(path)
-        self.table = self.file.table(max_keys=512, hash_key=None, owner="kills")
+        self.table = open_table(self.file, max_keys=512, hash_key=None, owner="kills")
         self.here = Process(self.table, self.account, WORKERS - 1, self.rng)
         for key in range(KEYS):  # so that none is ever full, and evicted with its counts
             for _ in range(10):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.strong.redis_server import PROGRAMS, NotInstalled
+from tests.server_process import NotInstalled
+from tests.strong.redis_server import PROGRAMS
 
 REASONS = ("redis-server", "nats-server", "empty parameter set")
 """What the reason of such a skip contains; the last one is for a test of each kind of server."""

@@ -90,11 +90,11 @@ MUTATIONS = (
         suite("http/server/test_tokens", "calls_ask"),
     ),
     Mutation(
-        "half_a_changed_certificate_is_used",
-        "http",
-        "                self._load(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))\n",
+        "files_that_fail_are_loaded_at_each_connection",
+        "base",
+        "            self._seen = stamp\n",
         "",
-        suite("http/server/test_secure_connection", "changed_files"),
+        suite("base/test_loaded_files", "has_changed"),
     ),
     Mutation(
         "an_older_copy_stays",
@@ -176,8 +176,8 @@ MUTATIONS = (
     Mutation(
         "any_file_is_begun_anew",
         "",
-        "        if first and not is_ours(first):\n",
-        "        if False:\n",
+        "HEADER_BYTES, 0)\n    if first and not is_ours(first):\n",
+        "HEADER_BYTES, 0)\n    if False:\n",
         suite("shared/test_table_file", "left_as_it_is"),
     ),
     Mutation(
@@ -853,6 +853,20 @@ MUTATIONS = (
         suite("strong/controller/test_mode_controller", "second_failover_soon_after"),
     ),
     Mutation(
+        "answers_of_one_read_counted_once",
+        "strong",
+        "self._totals[index] += answers",
+        "self._totals[index] += 1",
+        suite("strong/controller/test_mode_controller", "come_together"),
+    ),
+    Mutation(
+        "late_answers_told_as_those_before",
+        "strong",
+        "if batch is not self._batch or late is not self._late:",
+        "if batch is not self._batch:",
+        suite("strong/test_read_tally", "one_call"),
+    ),
+    Mutation(
         "switches_without_a_bound",
         "strong",
         "= max(now, self._after_at), self.one_at + self._gap_ns",
@@ -876,8 +890,8 @@ MUTATIONS = (
     Mutation(
         "slow_answers_given_up_for_a_quota",
         "strong",
-        "self._counted(now, slow=slow, lost=False)",
-        "self._counted(now, slow=slow, lost=slow)",
+        "self._counted(now, slow=slow, lost=False, answers=answers)",
+        "self._counted(now, slow=slow, lost=slow, answers=answers)",
         suite("strong/controller/test_mode_controller", "alone_an_answer_within"),
     ),
     Mutation(
@@ -960,7 +974,7 @@ MUTATIONS = (
     Mutation(
         "unbooked_calls_taken_for_unclaimed",
         "strong",
-        "unbooked = min(max(0, ahead), self.in_flight.unbooked(request))",
+        "unbooked = min(ahead, self.in_flight.unbooked(request)) if ahead > 0 else 0",
         "unbooked = 0",
         suite("strong/test_in_flight", "looks_unclaimed"),
     ),
@@ -1624,7 +1638,7 @@ MUTATIONS = (
     Mutation(
         "the_forgotten_are_not_believed_at_once",
         "mesh",
-        "            self.members.returned(frame.epoch)\n",
+        "            self._members.returned(frame.epoch)\n",
         "            pass\n",
         suite("mesh/protocol/test_mesh_node", "taken_for_dead"),
     ),
@@ -1895,6 +1909,48 @@ MUTATIONS = (
         'boot.read().strip() + b" %d" % offset',
         "boot.read().strip()",
         suite("base/test_clock", "clocks_that_differ"),
+    ),
+    Mutation(
+        "each_node_charges_all_that_the_service_lacks",
+        "upstream",
+        "part = excess // max(self._sharers(), 1)",
+        "part = excess",
+        suite("upstream/test_follower", "charge_it_once"),
+    ),
+    Mutation(
+        "a_service_stops_requests_for_as_long_as_it_likes",
+        "upstream",
+        "pause_ns = min(pause_ns, self._longest_pause_ns)",
+        "pause_ns = max(pause_ns, 0)",
+        suite("upstream/test_follower", "longer_than_allowed"),
+    ),
+    Mutation(
+        "a_late_answer_charges_what_has_refilled_since",
+        "upstream",
+        "standing.level, standing.at = left.remaining, sent",
+        "standing.level, standing.at = left.remaining, now",
+        suite("upstream/test_follower", "since_the_request_was_sent"),
+    ),
+    Mutation(
+        "who_waits_already_is_sent_into_a_pause",
+        "upstream",
+        "        if self._pause_ns(key):\n            self._bucket.of(key)",
+        "        if False:\n            self._bucket.of(key)",
+        suite("upstream/test_upstream", "those_that_wait_already"),
+    ),
+    Mutation(
+        "a_stream_of_grpc_passes_unlimited",
+        "integrations",
+        "        await limit.check_async(method, context)\n        async for",
+        "        async for",
+        suite("integrations/test_grpc", "on_an_event_loop"),
+    ),
+    Mutation(
+        "any_client_names_its_own_address_to_a_throttle",
+        "integrations",
+        'return client_address(request.META.get("REMOTE_ADDR"), told, self.trusted)',
+        'return client_address(request.META.get("REMOTE_ADDR"), told, ["203.0.113.0/24"])',
+        suite("integrations/test_rest_framework", "whatever_it_forwards"),
     ),
 )
 

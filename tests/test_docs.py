@@ -674,7 +674,7 @@ TOLD = [
     ("model.md", f"or after {node_memory.WARM_UP_NS / SECOND:g} s"),
     ("model.md", f"than {peer_state.LATE_NS / SECOND:g} s when it comes"),
     ("model.md", f"and {pruning.SETTLED_NS / SECOND:g} s have passed,"),
-    ("wire.md", f"heard within {member_directory.ALIVE_NS / SECOND:g} s"),
+    ("wire.md", f"seen within {member_directory.ALIVE_NS / SECOND:g} s"),
     ("wire.md", f"within {membership.DEAD_NS / SECOND:g} s), `dead`"),
     ("wire.md", f"silent for over {membership.HOLD_NS / SECOND:g} s"),
     ("wire.md", f"all hashes in {anti_entropy.PERIOD_NS / SECOND:g} s"),

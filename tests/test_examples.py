@@ -90,6 +90,19 @@ def test_a_gateway_admits_a_burst_within_its_budget_and_charges_what_was_made() 
     assert 500 < billed <= budget
 
 
+def test_nodes_that_follow_a_service_are_hardly_denied() -> None:
+    alone, following = run("follow_a_service.py").splitlines()
+    assert alone == "by their own limit: 20 answered, 40 denied, 0 not sent"
+    counts = re.fullmatch(
+        r"following the service: (\d+) answered, (\d+) denied, (\d+) not sent", following
+    )
+    assert counts is not None
+    answered, denied, held_back = map(int, counts.groups())
+    assert answered + denied + held_back == 60
+    assert 0 < answered <= 20
+    assert denied <= 2  # a node that is denied sends nothing more
+
+
 def test_functions_are_limited() -> None:
     lines = run("decorator.py").splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == ["to ann@example.org"] * 3

@@ -25,7 +25,7 @@ LAYERS = [
     "errors base spec.mode",
     "spec _core http.fields",
     """mesh.protocol mesh.node_info mesh.engine_settings mesh.identity_settings mesh.mesh_config
-    mesh.snapshot mesh.state_dir config rollout.staged
+    mesh.snapshot mesh.state_dir mesh.state_file config rollout.staged
     strong reconcile.merging reconcile.findings""",
     """limiter.background rollout.watching shared metrics
     mesh.links mesh.sockets mesh.engines mesh.transport
@@ -33,12 +33,12 @@ LAYERS = [
     strong.redis.locator strong.redis.registry strong.redis.server_facts
     strong.redis.region_claim strong.region_watch strong.store_regions
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
-    strong.endpoint_health strong.endpoints strong.look_timer strong.resync strong.room_queue
-    strong.server_link strong.store strong.supervisor strong.threads
+    strong.endpoint_health strong.endpoints strong.look_timer strong.read_tally strong.resync
+    strong.room_queue strong.server_link strong.store strong.supervisor strong.threads
     strong.controller.webhook strong.redis.lateness limiter.tables""",
     """limiter rollout strong.strong_bucket strong.strong_side
     strong.strong_waiting reconcile doctor""",
-    "testing simulator cli demo http",
+    "testing simulator cli demo http integrations upstream",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
 # The package itself shows things of all layers, and imports none of the surfaces.

@@ -128,6 +128,19 @@ def test_the_extra_fast_is_optional_and_the_base_has_no_tools_of_the_command_lin
     assert cli == {"click", "rich"}
 
 
+IMPORTED_AS = {"prometheus-client": "prometheus_client", "ruamel.yaml": "ruamel.yaml"}
+
+
+def test_every_dependency_of_the_base_is_imported(pyproject: dict[str, Any]) -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "crdtbucket").rglob("*.py"))
+    imported = set(re.findall(r"^ *(?:import|from) ([\w.]+)", source, re.MULTILINE))
+    for line in pyproject["project"]["dependencies"]:
+        name = re.split(r"[^\w.-]", line)[0]
+        assert any(
+            f"{module}.".startswith(f"{IMPORTED_AS.get(name, name)}.") for module in imported
+        ), name
+
+
 def test_all_ways_to_name_the_supported_pythons_agree(pyproject: dict[str, Any]) -> None:
     told = [
         line.rpartition(" ")[2]

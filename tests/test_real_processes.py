@@ -11,7 +11,7 @@ from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.demo_run import linked
 from crdtbucket.demo.processes import RegionProcess
-from crdtbucket.simulator.measure import Excess, Ideal
+from crdtbucket.simulator.measure import Ideal, OverAdmission
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.testing.fault_proxy import HOST
 from tests.strong.redis_server import free_port
@@ -104,15 +104,15 @@ def judge(ledger: Accounts, dead_told: int, back_ns: int) -> None:
     assert len(held) == 4  # and nobody else took anything
 
     settings = Settings.of_bucket(SPEC, regions=3)
-    excess, ideal = Excess(settings), Ideal(settings)
+    over_admission, ideal = OverAdmission(settings), Ideal(settings)
     decided = ledger.decided()
     first = decided[0].at_ns
     for call in decided:
         ideal.offer(call.at_ns - first, 1, call.cost)
         if call.allowed:
-            excess.add(call.at_ns - first, call.cost)
+            over_admission.add(call.at_ns - first, call.cost)
     # What the dead one took and nobody heard of is in no log either: it is counted on top.
-    assert excess.tokens() + max(0, held[dead] - dead_told) <= 0.1 * SPEC.capacity
+    assert over_admission.tokens() + max(0, held[dead] - dead_told) <= 0.1 * SPEC.capacity
     assert sum(told) >= 0.9 * ideal.admitted
 
     served = [call.at_ns for call in decided if call.region == 1 and call.allowed]

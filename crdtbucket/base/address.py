@@ -1,4 +1,4 @@
-"""Where a Redis server listens."""
+"""The address of a Redis server: a host and a port, or the path of a Unix socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Latencies in a few integers."""
+"""A histogram of latencies: how many were below each of a few bounds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Histogram:
         self.counts = [0] * (len(BOUNDS_S) + 1)
         self.sum_ns = 0
 
-    def add(self, ns: int) -> None:
-        """One latency."""
-        self.counts[bisect_left(_BOUNDS_NS, ns)] += 1
-        self.sum_ns += ns
+    def add(self, ns: int, times: int = 1) -> None:
+        """One latency, of so many answers."""
+        self.counts[bisect_left(_BOUNDS_NS, ns)] += times
+        self.sum_ns += ns * times
 
     def cumulative(self) -> list[tuple[float, int]]:
         """(bound in seconds, how many were at most that), the last bound infinite."""

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from crdtbucket.errors import Problem
 
 
+def section_problem(section: str, name: str, message: str, fix: str) -> Problem:
+    """A problem with the setting `name` of a section."""
+    return Problem(message, fix, f"{section}.{name}")
+
+
 def seconds_problem(path: str, value: float, low: float, high: float) -> Iterator[Problem]:
     """A span that is no finite number of a range."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -28,4 +33,4 @@ def key_pair_problem(section: str, cert: str | None, key: str | None) -> Iterato
         yield Problem("is missing", "set tls_cert and tls_key together", f"{section}.{missing}")
 
 
-__all__ = ["key_pair_problem", "seconds_problem", "whole_problem"]
+__all__ = ["key_pair_problem", "seconds_problem", "section_problem", "whole_problem"]

@@ -44,7 +44,7 @@ def show(file: str, node: str | None) -> None:
         key = own_key(mesh, name, None)
     else:
         state = StateDir(mesh.state_dir, name)
-        if mesh.identity_key is None and state.load_key() is None:
+        if mesh.identity_key is None and state.key.load() is None:
             state.open()  # no process of the node may make another one meanwhile
         try:
             key = own_key(mesh, name, state)

@@ -1,4 +1,4 @@
-"""What nodes say of themselves, read with care, and what is wrong with it, in words."""
+"""Reads the answers of nodes, which may be malformed, and says in words what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node is doing, between two looks at its counters: pure numbers, in the order asked for."""
+"""Computes what a node does from its counters at two moments: rates and shares, sorted as asked."""
 
 from __future__ import annotations
 

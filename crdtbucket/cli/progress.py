@@ -1,4 +1,4 @@
-"""How far long work has come, on stderr."""
+"""Shows the progress of long work on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators see: tables as wide as the terminal and never cut for a pipe, and safe words."""
+"""Prints for operators: tables that are never cut for a pipe, and text of nodes made harmless."""
 
 from __future__ import annotations
 

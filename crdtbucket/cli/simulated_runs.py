@@ -1,4 +1,4 @@
-"""Runs of the simulator for a command: how far they are, and their outcomes."""
+"""Runs the simulator for a command: shows the progress, and prints the outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the regions have told: every call with its time, and what each knew of the others."""
+"""Collects what the regions report: every call with its time, and what each knew of the others."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Accounts:
         self.room = 0.0
         """The largest room below full that was seen anywhere, tokens."""
         self.switches: list[Switch] = []
-        """All changes of mode, as they were told."""
+        """All changes of mode, as they were reported."""
         self._raw: list[tuple[int, int, int, bool, int, float, dict[str, int], str]] = []
 
     def report(self, region: int, report: Report) -> None:
@@ -103,7 +103,7 @@ class Accounts:
         return _last(self.accounts[region].granted)
 
     def agreed(self) -> bool:
-        """Whether all regions have told all calls, and hold the same columns."""
+        """Whether all regions have reported all calls, and hold the same columns."""
         latest = [account.latest for account in self.accounts]
         if not all(report is not None and report["done"] for report in latest):
             return False
@@ -143,7 +143,7 @@ class Accounts:
         return full_at
 
     def lag_ns(self, region: int, full_at: int) -> int:
-        """The age of the oldest take of another region that this one had not heard of: the worst
+        """The age of the oldest take of another region that this one did not know of: the worst
         within the last second. Takes before `full_at` are history, of which nobody need hear."""
         worst = 0
         for at, known in self.accounts[region].recent:

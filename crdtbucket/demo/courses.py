@@ -13,11 +13,11 @@ from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.demo_network import DemoNetwork
 from crdtbucket.demo.demo_redis import DemoStore
 from crdtbucket.demo.engine_network import EngineNetwork
+from crdtbucket.demo.happened import Happened, RedisOutage, RegionCut
 from crdtbucket.demo.modes import ACTS, PATIENCE, REGIONAL_PATIENCE
 from crdtbucket.demo.processes import Report
 from crdtbucket.demo.region_stores import RegionStores
 from crdtbucket.demo.traffic import CUT_REGION, REGIONS, Phase, Traffic, phases, redis_phases
-from crdtbucket.demo.verdict import Happened, RedisOutage, RegionCut
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.degradation import Degradation
@@ -28,6 +28,8 @@ STALL_S = 1.0
 
 class Course:
     """One kind of run. The base does what both kinds have in common."""
+
+    has_redis = False
 
     async def prepare(self, stack: AsyncExitStack, ledger: Accounts) -> None:
         """Starts what the regions need before they start."""
@@ -62,7 +64,9 @@ class Course:
 
     def switches(self, ledger: Accounts, start_ns: int) -> tuple[str, ...] | None:
         """All changes of mode so far, in words; None in a run without Redis."""
-        return None
+        if not self.has_redis:
+            return None
+        return tuple(words.switch_line(one, start_ns) for one in ledger.switches)
 
 
 class CutCourse(Course):
@@ -131,6 +135,8 @@ class EngineCourse(CutCourse):
 class RedisCourse(Course):
     """The regions ask a Redis, which is made slow, taken away and given back."""
 
+    has_redis = True
+
     def __init__(self, redis: str) -> None:
         """Raises `DemoError` when there is no Redis to use."""
         self.store = DemoStore(redis)
@@ -187,13 +193,11 @@ class RedisCourse(Course):
         """When Redis was slow, gone and back, and what it holds."""
         return RedisOutage(self._acts_ns, self._records, Degradation().fallback_ratio)
 
-    def switches(self, ledger: Accounts, start_ns: int) -> tuple[str, ...]:
-        """All changes of mode so far."""
-        return _switches(ledger, start_ns)
-
 
 class RegionsCourse(CutCourse):
     """Every region has a Redis, and one region is cut off: its mesh and its replication."""
+
+    has_redis = True
 
     def __init__(self, spec: BucketSpec) -> None:
         """`spec`: of the bucket. Raises `DemoError` when no Redis is installed."""
@@ -241,10 +245,6 @@ class RegionsCourse(CutCourse):
         """When the region was cut off, and what each Redis holds."""
         return RegionCut(*self._cut_ns, self._records)
 
-    def switches(self, ledger: Accounts, start_ns: int) -> tuple[str, ...]:
-        """Changes of mode; there are none unless the machine is slow."""
-        return _switches(ledger, start_ns)
-
 
 def settled_reports(ledger: Accounts) -> list[Report]:
     """The newest reports, when Redis decides everywhere and has been told everything; else none."""
@@ -253,10 +253,6 @@ def settled_reports(ledger: Accounts) -> list[Report]:
     if any(one["mode"] != Mode.STRONG or one["redis"]["unsettled"] for one in reports):
         return []
     return reports
-
-
-def _switches(ledger: Accounts, start_ns: int) -> tuple[str, ...]:
-    return tuple(words.switch_line(one, start_ns) for one in ledger.switches)
 
 
 async def until(at_ns: int) -> None:

@@ -2,9 +2,9 @@
 
 For the mesh the argument is that of `crdtbucket.simulator.bound`, on facts instead of a grid. At
 an admission its node held every take that its columns showed, so a bucket that sees everything was
-lower by at most the takes that it had not heard of, the room that a full bucket may keep for silent
+lower by at most the takes that it did not know of, the room that a full bucket may keep for silent
 peers, and debt that was forgiven. A node that admitted within the last gossip interval
-speaks for the moment too, with all that was admitted since counted as unheard: the least of them
+speaks for the moment too, with all that was admitted since counted as unknown: the least of them
 holds. Where one bucket that sees everything would be full, all before it is history.
 
 A node in strong mode looks at Redis' level, too, which is lower than the true one by what was
@@ -20,7 +20,7 @@ from crdtbucket.demo.accounts import DecidedCall
 from crdtbucket.spec.mode import Mode
 
 
-class Unheard:
+class UnknownTakes:
     """Follows the admissions of a run in the order of time; amounts are tokens."""
 
     def __init__(self, regions: int, memory_ns: int) -> None:
@@ -35,18 +35,18 @@ class Unheard:
         self._history = list(self._totals)
 
     def admitted(self, call: DecidedCall) -> int:
-        """Count an admission; tokens that the best informed of the nodes had not heard of."""
+        """Count an admission; tokens that the best informed of the nodes did not know of."""
         # The own calls that were decided while this one waited for its answer count as well.
         gaps = (
-            min(total - heard, total - before)
-            for total, heard, before in zip(self._totals, call.known, self._history, strict=True)
+            min(total - known, total - before)
+            for total, known, before in zip(self._totals, call.known, self._history, strict=True)
         )
-        unheard = sum(max(0, one) for one in gaps)
+        unknown = sum(max(0, one) for one in gaps)
         self._totals[call.region] += call.cost
         self._spoke = [
             None if spoke is None else (spoke[0], spoke[1] + call.cost) for spoke in self._spoke
         ]
-        self._spoke[call.region] = (call.at_ns, unheard)
+        self._spoke[call.region] = (call.at_ns, unknown)
         return min(
             amount
             for spoke in self._spoke
@@ -56,7 +56,7 @@ class Unheard:
         )
 
 
-class Untold:
+class UnsentTakes:
     """Follows, in the order of time, the admissions that Redis has not been told of; tokens."""
 
     def __init__(self, regions: int) -> None:
@@ -88,4 +88,4 @@ class Untold:
         return sum(one.cost for some in self._pending for one in some)
 
 
-__all__ = ["Unheard", "Untold"]
+__all__ = ["UnknownTakes", "UnsentTakes"]

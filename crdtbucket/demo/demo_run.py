@@ -161,14 +161,14 @@ class Demo:
         await self.course.happen(network, self.traffic, self.start_ns)
         await until(self.start_ns + self.traffic.phases[-1].end_ns)
         deadline = now_ns() + round(SETTLE_S * NS_PER_SECOND)
-        while not await self._all_told() and now_ns() < deadline:  # noqa: ASYNC110 - a deadline
+        while not await self._all_reported() and now_ns() < deadline:  # noqa: ASYNC110 - a deadline
             await asyncio.sleep(_POLL_S)
 
-    async def _all_told(self) -> bool:
+    async def _all_reported(self) -> bool:
         """Whether all calls are made and everybody knows of them."""
         made = sum(len(account.times) for account in self.ledger.accounts)
-        told = made == len(self.traffic.calls) and self.ledger.agreed()
-        return told and await self.course.settled(self.ledger)
+        reported = made == len(self.traffic.calls) and self.ledger.agreed()
+        return reported and await self.course.settled(self.ledger)
 
     async def _show(self) -> None:
         pause = 1.0 / self.view.frames_a_second

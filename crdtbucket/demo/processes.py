@@ -1,4 +1,4 @@
-"""The parent's hold on the processes of the demo: start, tell, listen, end for certain."""
+"""Starts the processes of the demo, commands them, reads their reports, and surely ends them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One region of the demo: a process with a limiter, told what to do on stdin, telling on stdout.
+"""One region of the demo: it reads commands on stdin and writes reports on stdout.
 
     python -m crdtbucket.demo.region
 
@@ -119,7 +119,7 @@ class Region:
 
 
 async def serve(region: Region, lines: asyncio.StreamReader) -> None:
-    """Report until told to stop; make calls as told."""
+    """Makes the calls that are commanded, and reports until it is to stop."""
     reporting = asyncio.ensure_future(_report(region))
     making: asyncio.Future[None] | None = None
     listening = asyncio.ensure_future(lines.readline())

@@ -1,4 +1,4 @@
-"""What is called, when and where: a stretch of real LLM calls, drawn over regions and phases."""
+"""Plans the calls of a run: part of a trace of real LLM calls, spread over regions and phases."""
 
 from __future__ import annotations
 

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.demo.happened import LINKED, PARTED
 from crdtbucket.demo.modes import DEADLINE_S, PATIENCE, PER_REGION, SLOW_S, Switch
 from crdtbucket.demo.traffic import BLOCK, BURST, CUT_REGION, LOAD, REGIONS, WEIGHTS, Traffic
-from crdtbucket.demo.verdict import LINKED, PARTED, RunVerdict
+from crdtbucket.demo.verdict import RunVerdict
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing.fault_proxy import HOST
 
@@ -52,7 +53,7 @@ Three processes share a bucket of {spec.capacity:,} tokens, refilled {rate:,.0f}
 Traffic: calls of a real LLM service, {shares}. A token of the bucket pays for a
 block of {BLOCK} tokens of the model.
 How to read it: rates are tokens in the last second. `lag` is the age in seconds of the oldest take
-of another region that this one had not heard of; `peers` are those heard within a second."""
+of another region that this one did not know of; `peers` are those seen within a second."""
 
 
 def setting(file_mode: str, mode: str, delay_ms: float) -> str:
@@ -152,8 +153,8 @@ def as_dict(verdict: RunVerdict, seed: int, traffic: Traffic) -> dict[str, Any]:
         "ideal": verdict.ideal,
         "ratio": verdict.ratio,
         **_figures(verdict),
-        "dark_seconds": verdict.dark_seconds,
-        "taken": dict(zip(REGIONS, verdict.told, strict=True)),
+        "starved_seconds": verdict.starved_seconds,
+        "taken": dict(zip(REGIONS, verdict.reported, strict=True)),
         "checks": {check.name: check.holds for check in verdict.checks},
     }
 
@@ -164,7 +165,7 @@ def _figures(verdict: RunVerdict) -> dict[str, Any]:
         figures: dict[str, Any] = {
             f"{figure}{part}": getattr(verdict.limits[name], figure)
             for name, part in ((LINKED, ""), (PARTED, "_cut"))
-            for figure in ("excess_percent", "bound_percent")
+            for figure in ("over_admission_percent", "bound_percent")
         }
         if recorded:
             figures["recorded"] = dict(zip(REGIONS, recorded, strict=True))

@@ -18,7 +18,7 @@ from crdtbucket.mesh.engines.engine_caller import HEARD_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.reconcile.buckets import BucketIndex
-from crdtbucket.reconcile.observed_node import Observer
+from crdtbucket.reconcile.observer import Observer
 
 PORTS = {"nats": 4222, "redis": 6379}
 

@@ -18,9 +18,10 @@ from crdtbucket.limiter.facade import MAX_KEYS
 from crdtbucket.mesh.mesh_config import MeshConfig, split_address
 from crdtbucket.reconcile.asked_fleet import own_address
 from crdtbucket.reconcile.buckets import BucketIndex
-from crdtbucket.reconcile.observed_node import ObservationFailed, Observer
+from crdtbucket.reconcile.observer import Observer
+from crdtbucket.reconcile.observer_link import ObservationFailed
 from crdtbucket.rollout.limiter_file import ALONE
-from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.shared.table_path import own_folder, path_for
 
 MEMORY = "/proc/meminfo"

@@ -19,7 +19,7 @@ from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig, split_address
 from crdtbucket.mesh.sockets.discovery import resolve_all
 from crdtbucket.mesh.sockets.mesh_tls import dialer_context
 from crdtbucket.reconcile.buckets import BucketIndex
-from crdtbucket.reconcile.observed_node import Observer
+from crdtbucket.reconcile.observer import Observer
 
 CLOCK_WATCHED_S = 0.5
 DRIFT_PPM = 1_000

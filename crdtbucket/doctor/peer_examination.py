@@ -1,4 +1,4 @@
-"""A peer, however it is called: its proof, what it runs, its clock, and whose name it has."""
+"""Examines one peer, over any carrier: its proof, its configuration, its clock, and its name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.config import Config
 from crdtbucket.doctor.diagnosis import Diagnosis, Level, ok, wrong
-from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode, Observer
+from crdtbucket.reconcile.observed_node import ObservedNode
+from crdtbucket.reconcile.observer import Observer
+from crdtbucket.reconcile.observer_link import ObservationFailed
 
 CLOCK_WATCHED_S = 0.5
 DRIFT_PPM = 1_000

@@ -1,4 +1,4 @@
-"""What one primary is asked: what it is, what it allows, what time it has, and how fast it is."""
+"""Asks one primary what it is, what it allows, what time it has, and how fast it answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from crdtbucket.strong.redis.topology import Primary
 OLDEST = 7
 """The first version of Redis whose scripts do what ours need."""
 BEHIND_S = 10
-"""A replica that was not heard for longer would lose what it lacks in a failover."""
+"""A replica that was not seen for longer would lose what it lacks in a failover."""
 CLOCK_S = 1.0
 """A clock that is off by more is no matter of the network."""
 LEAST_CALLS, CALLS = 20, 200

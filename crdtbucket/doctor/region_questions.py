@@ -1,4 +1,4 @@
-"""What a server of a replicated Redis knows of the regions: whose keys, and how old the beats."""
+"""Asks a server of a replicated Redis about its regions: whose keys it has, and their beats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom a request counts for: the client's address, as far as it can be believed."""
+"""Finds the client address that a request counts for, as far as proxies can be believed."""
 
 from __future__ import annotations
 

@@ -196,8 +196,8 @@ class LocalNode:
             if self._state is None or self.machine is None:
                 return
             if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
-                self._state.save_owed(self._strong.unsettled_state())
-            self._state.save_snapshot(self.machine.snapshot())
+                self._state.owed.save(self._strong.unsettled_state())
+            self._state.snapshot.save(self.machine.snapshot())
 
     def release(self) -> None:
         """Keeps a last snapshot and gives the state directory up."""
@@ -265,11 +265,11 @@ class LocalNode:
         self._state = state
         # The epoch of a shared table may be recorded already: by a process that was killed since.
         lives = state.begin_epoch(self._table.epoch, handed_over=self._file is not None)
-        saved = None if goes_on else state.load_snapshot()
+        saved = None if goes_on else state.snapshot.load()
         if saved is not None:
             self._restore(saved, node, lives)
         if self._strong is not None:
-            self._strong.resume(None if saved is None else state.load_owed(), state.directory)
+            self._strong.resume(None if saved is None else state.owed.load(), state.directory)
 
     def _restore(self, saved: bytes, node: MeshNode, lives: int) -> None:
         from crdtbucket.mesh.snapshot import OtherFormat

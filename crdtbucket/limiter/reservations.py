@@ -1,4 +1,4 @@
-"""What is said of reservations that are committed too late."""
+"""Warns of reservations that are committed too late, at most once a minute."""
 
 from __future__ import annotations
 

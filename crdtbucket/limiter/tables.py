@@ -9,7 +9,8 @@ from crdtbucket._core import Table
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.errors import LimiterClosed, LimiterNotOpen
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.shared.shared_file import SharedFile
+from crdtbucket.shared.table_file import open_table
 from crdtbucket.shared.table_path import path_for
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
@@ -118,7 +119,7 @@ class Tables:
 
     def _in_file(self, file: SharedFile, key: bytes | None) -> Table:
         try:
-            return file.table(max_keys=self._max_keys, hash_key=key, owner=self._node)
+            return open_table(file, max_keys=self._max_keys, hash_key=key, owner=self._node)
         except BaseException:
             file.close()
             raise

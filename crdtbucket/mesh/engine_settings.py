@@ -1,17 +1,20 @@
-"""What is wrong with the settings of a mesh on a message engine."""
+"""Checks the settings of a mesh on a message engine."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from crdtbucket.base.setting_checks import section_problem
 from crdtbucket.errors import Problem
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.mesh_config import MeshConfig
 
+_problem = partial(section_problem, "mesh")
 SCHEMES = {"nats": ("nats", "tls"), "redis": ("redis", "rediss")}
 EXAMPLES = {"nats": "nats://10.0.0.5:4222", "redis": "redis://10.0.0.5:6379"}
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -68,10 +71,6 @@ def _wrong_server(server: object, schemes: tuple[str, ...]) -> str:
     if parts.scheme not in schemes:
         return f"begins with none of {', '.join(f'{one}://' for one in schemes)}"
     return "" if host and port != 0 else "has no host and port"
-
-
-def _problem(name: str, message: str, fix: str) -> Problem:
-    return Problem(message, fix, path=f"mesh.{name}")
 
 
 __all__ = ["EXAMPLES", "SCHEMES", "engine_problems"]

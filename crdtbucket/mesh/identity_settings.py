@@ -1,16 +1,19 @@
-"""What is wrong with the settings by which a mesh knows its nodes."""
+"""Checks the settings by which the nodes of a mesh prove who they are."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
+from crdtbucket.base.setting_checks import section_problem
 from crdtbucket.errors import Problem
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.mesh_config import MeshConfig
 
+_problem = partial(section_problem, "mesh")
 POLICIES = ("off", "pinned", "allowed", "certificate")
 _FINGERPRINT = re.compile(r"ed25519:[0-9a-f]{32}")
 _EXAMPLE = "such as eu-1: ed25519:4be1c9d7a30f5e2260b8f71c9a4d3e85"
@@ -76,10 +79,6 @@ def _allowed_problems(mesh: MeshConfig, policy: str) -> Iterator[Problem]:
             elif owners.setdefault(one, name) != name:
                 fix = "give each node a key of its own"
                 yield _problem(f"allowed_keys.{name}", f"has the key of {owners[one]!r}", fix)
-
-
-def _problem(name: str, message: str, fix: str) -> Problem:
-    return Problem(message, fix, path=f"mesh.{name}")
 
 
 __all__ = ["POLICIES", "identity_problems"]

@@ -6,14 +6,21 @@ import ipaddress
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.setting_checks import key_pair_problem, seconds_problem, whole_problem
+from crdtbucket.base.setting_checks import (
+    key_pair_problem,
+    seconds_problem,
+    section_problem,
+    whole_problem,
+)
 from crdtbucket.errors import ConfigError, MeshError, Problem
 from crdtbucket.mesh.engine_settings import engine_problems
 from crdtbucket.mesh.identity_settings import identity_problems
 
+_problem = partial(section_problem, "mesh")
 Secret = str | bytes
 DNS_PREFIX = "dns+"
 NEVER: Literal["never"] = "never"
@@ -289,10 +296,6 @@ def _several(given: str | Sequence[str]) -> tuple[str, ...]:
 
 def _as_bytes(secret: Secret) -> bytes:
     return secret.encode() if isinstance(secret, str) else secret
-
-
-def _problem(name: str, message: str, fix: str) -> Problem:
-    return Problem(message, fix, path=f"mesh.{name}")
 
 
 __all__ = ["DNS_PREFIX", "NEVER", "MeshConfig", "is_loopback", "split_address"]

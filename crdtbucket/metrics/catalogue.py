@@ -72,7 +72,7 @@ BUCKETS = (
     MetricSpec(
         "over_admission_bound_tokens",
         "Most that lag explains of the debt beyond the capacity: of each peer its capacity, and"
-        " the refill since it was heard.",
+        " the refill since it was seen.",
         read.lag_bound,
         BUCKET,
     ),
@@ -287,7 +287,7 @@ REGION = (
     ),
     MetricSpec(
         "region_late_seconds",
-        "How far the news of another region is behind; none before its first beat.",
+        "How far the updates of another region are behind; none before its first beat.",
         read.region_late,
         ("region",),
     ),

@@ -110,7 +110,7 @@ def lag_bound(stats: Stats) -> Iterable[Sample]:
     """Tokens that peers may have admitted unheard of.
 
     No node admits more in a time than its capacity and what refills meanwhile; what it admitted
-    since it was heard is what nobody else has charged. See docs/model.md, "bounded"."""
+    since it was seen is what nobody else has charged. See docs/model.md, "bounded"."""
     lags = stats.get("longest_lag", {}).values()
     return [
         ((name,), len(lags) * one["spec"].capacity + one["spec"].rate_per_second * sum(lags))

@@ -1,4 +1,4 @@
-"""Whom a run asks: the nodes of the file or of the command line, all that these know, and Redis."""
+"""Finds all that a run asks: nodes of the file or the command line, those they know, and Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig, split_address
 from crdtbucket.mesh.sockets.discovery import providers
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.findings import Holder, Report
-from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode, Observer
+from crdtbucket.reconcile.observed_node import ObservedNode
+from crdtbucket.reconcile.observer import Observer
+from crdtbucket.reconcile.observer_link import ObservationFailed
 from crdtbucket.reconcile.reconciliation import Reconciliation
 from crdtbucket.reconcile.records import Records
 

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
-from crdtbucket.base.clock import now_ns
-from crdtbucket.base.deadline import within
-from crdtbucket.errors import MeshError, WireError
-from crdtbucket.mesh.links.channel import Channel, ChannelLost
-from crdtbucket.mesh.links.handshake import handshake_as_observer
-from crdtbucket.mesh.links.hello import NONCE_BYTES, Role
-from crdtbucket.mesh.links.keyring import Keyring
-from crdtbucket.mesh.links.link import describe_bye
-from crdtbucket.mesh.links.node_key import fingerprint_of
-from crdtbucket.mesh.links.peer_keys import observer_keys
-from crdtbucket.mesh.links.session import Handshake, HandshakeError, Kind
-from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.errors import WireError
 from crdtbucket.mesh.protocol import entries, wire
-from crdtbucket.mesh.sockets.socket_caller import SocketCaller
 from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, ReconciledBucket
 from crdtbucket.reconcile.merging import HeldKey, Owner
+from crdtbucket.reconcile.observer_link import ObservationFailed, ObserverLink
 
 LAST = 2**64 - 1
-OBSERVER = 1
-"""The epoch in an observer's frames, which nobody reads: it counts nothing."""
 WANTED = 1024
 """Hashes that are asked for in one frame."""
 ENTRY_BYTES, COLUMN_BYTES = 40, 23
@@ -38,10 +22,6 @@ ENTRY_BYTES, COLUMN_BYTES = 40, 23
 MOST_OWNERS = 128
 """Processes named in one frame, so that its header stays small."""
 _HASH = struct.Struct("<QQ")
-
-
-class ObservationFailed(MeshError):
-    """A node did not answer, or not as it should; it is not asked again in this run."""
 
 
 @dataclass
@@ -62,44 +42,6 @@ class MergeOutcome(NamedTuple):
     """Columns that rose faster than the limit allows, and were not believed."""
     dropped: int
     """Entries, or columns of them, for which there was no room."""
-
-
-class ObserverLink:
-    """One authenticated channel to a node: a frame out, the frame that answers it back."""
-
-    def __init__(self, channel: Channel, shake: Handshake, epoch: int) -> None:
-        self._channel, self._shake = channel, shake
-        self.epoch = epoch
-        """The node's running epoch, as it said last."""
-        self._seq = 0
-
-    async def ask(self, timeout: float, **values: Any) -> wire.Frame:
-        """The answer to a frame, within `timeout` s. Raises `ObservationFailed`."""
-        try:
-            return await within(timeout, self._ask(values))
-        except asyncio.TimeoutError as error:
-            raise ObservationFailed(f"no answer within {timeout:g} s") from error
-        except (ChannelLost, WireError) as error:
-            raise ObservationFailed(str(error)) from error
-
-    async def _ask(self, values: dict[str, Any]) -> wire.Frame:
-        self._seq += 1
-        asked = wire.Frame(
-            epoch=OBSERVER, to_epoch=self.epoch, seq=self._seq, sent=now_ns(), **values
-        )
-        await self._channel.send(self._shake.session.seal(Kind.FRAME, wire.encode(asked)))
-        while True:
-            kind, body = self._shake.session.open(await self._channel.receive())
-            if kind == Kind.BYE:
-                raise ChannelLost(f"it says {describe_bye(body)}")
-            frame = wire.decode(body)
-            if frame.ack == self._seq:
-                self.epoch = frame.epoch
-                return frame
-
-    async def close(self) -> None:
-        """Hangs up."""
-        await self._channel.close()
 
 
 @dataclass
@@ -228,87 +170,4 @@ class ObservedNode:
             yield bytes(out), tuple(owners)
 
 
-class Caller(Protocol):
-    """Makes channels to nodes, of one carrier."""
-
-    async def connect(self, address: str) -> Channel:
-        """A channel to the node at this address. Raises `ChannelLost`."""
-        ...
-
-    async def close(self) -> None:
-        """Ends what is left; channels were closed before."""
-        ...
-
-
-class Observer:
-    """Calls nodes as an observer; what it opened is closed with it."""
-
-    def __init__(
-        self,
-        config: MeshConfig,
-        buckets: BucketIndex,
-        name: str,
-        timeout: float,
-        hash_key: bytes | None = None,
-        caller: Caller | None = None,
-    ) -> None:
-        """`name`: what the nodes write into their logs. `timeout` (s): for each answer.
-        `hash_key`: of the hash of bucket keys, where it is not that of the mesh alone. `caller`:
-        where nodes are not called over sockets; it is closed with this."""
-        self._buckets = buckets
-        self._timeout = timeout
-        self._keys = Keyring(config, hash_key)
-        self._peer_keys = observer_keys(config)
-        self._cluster = config.mesh_name
-        self._caller = SocketCaller(config) if caller is None else caller
-        self._me = NodeInfo(name, "", 1, "", 0)
-        self._instance = int.from_bytes(os.urandom(8), "big")
-        self._lines: list[ObserverLink] = []
-
-    async def __aenter__(self) -> Observer:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(line.close() for line in self._lines))
-        await self._caller.close()
-
-    async def call(self, address: str) -> ObservedNode:
-        """The node at this address. Raises `ObservationFailed`."""
-        try:
-            return await within(self._timeout, self._call(address))
-        except asyncio.TimeoutError as error:
-            raise ObservationFailed(f"no answer within {self._timeout:g} s") from error
-        except (ChannelLost, WireError, HandshakeError) as error:
-            raise ObservationFailed(str(error)) from error
-
-    async def _call(self, address: str) -> ObservedNode:
-        channel = await self._caller.connect(address)
-        try:
-            shake = Handshake(
-                self._keys,
-                self._me,
-                instance=self._instance,
-                nonce=os.urandom(NONCE_BYTES),
-                dialer=True,
-                role=Role.OBSERVER,
-                node_key=self._peer_keys.own,
-                cluster=self._cluster,
-                lossy=channel.lossy,
-            )
-            info = await handshake_as_observer(channel, shake)
-            self._peer_keys.check(info, shake.peer_key, channel)
-        except BaseException:
-            await channel.close()
-            raise
-        line = ObserverLink(channel, shake, info.epoch)
-        self._lines.append(line)
-        peer = ObservedNode(
-            address, info.name, shake.peer_instance, line, self._buckets, self._timeout
-        )
-        if shake.signed and shake.peer_key is not None:
-            peer.fingerprint = fingerprint_of(shake.peer_key)
-        await peer.meet()
-        return peer
-
-
-__all__ = ["Caller", "Observer", "ObservedNode", "ObservationFailed", "RangeAnswer", "MergeOutcome"]
+__all__ = ["LAST", "WANTED", "MergeOutcome", "ObservedNode", "RangeAnswer"]

@@ -1,4 +1,4 @@
-"""The configuration file from which a limiter is made."""
+"""Reads the configuration file of a limiter, and where a roll-out of it is kept."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from crdtbucket.errors import MeshError, SharedTableError
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.rollout.kept_version import kept, position_in, recalled
 from crdtbucket.rollout.staged import Position, Status
-from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.shared.shared_file import SharedFile
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
@@ -117,8 +117,9 @@ class RolloutStore:
 
     def _write(self, data: bytes | None) -> None:
         if self._state_dir is not None:
+            file = self._state_dir.rollout
             try:
-                self._state_dir.save_rollout(data)
+                file.remove() if data is None else file.save(data)
             except MeshError as error:  # the roll-out goes on; a restart would not know of it
                 LOG.error("%s", error)
 
@@ -129,7 +130,7 @@ def begun(
     """The version before `target` and how far that is, in other processes of the host or in an
     earlier epoch of this node; None when it is over, or was never begun. Raises `MeshError`."""
     found = [None if host is None else host.begun(target)]
-    data = None if state_dir is None else state_dir.load_rollout()
+    data = None if state_dir is None else state_dir.rollout.load()
     if data is not None:
         found.append(recalled(data, target))
     known = [one for one in found if one is not None]

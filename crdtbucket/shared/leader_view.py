@@ -1,4 +1,4 @@
-"""What the process that leads knows of the mesh, for the others that share its table.
+"""Writes what the leader knows of the mesh into the shared table, and reads it in other processes.
 
 Only one process speaks to the peers, and any may be asked how they are. The leader writes what it
 knows into the table every second; the others read it whole, and add the time since.

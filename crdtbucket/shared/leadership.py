@@ -9,7 +9,7 @@ from collections.abc import Callable
 from crdtbucket._core import Table
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.shared.shared_file import SharedFile
 
 LOG = logging.getLogger("crdtbucket")
 ASK_S = 0.2

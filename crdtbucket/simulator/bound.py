@@ -1,9 +1,10 @@
 """The exact bound of a run: what the mesh may admit over the limit, from what was delivered when.
 
 Why it is a bound. Write d(X, b) for the debt at time b of one bucket, without a cap on debt, that
-is charged every take in X at the moment of that take. The worst excess over `capacity + rate * t`
-in any window is max over b of d(all, b) - capacity, and the maximum lies at an admission. Let node
-i admit at b, let K be the takes it has heard of by then (its own among them) and U the others.
+is charged every take in X at the moment of that take. The worst over-admission (what is beyond
+`capacity + rate * t`) in any window is max over b of d(all, b) - capacity, and the maximum lies at
+an admission. Let node i admit at b, let K be the takes that it knows of by then (its own among
+them) and U the others.
 
 1. d(all, b) <= d(K, b) + |U|: one take more raises a debt by at most its tokens.
 2. Node i admits only while its own debt is at most the capacity, and its own debt is at least
@@ -21,13 +22,13 @@ i admit at b, let K be the takes it has heard of by then (its own among them) an
    U, forgiven and clocks count from the last such moment.
 
 4. d(all) is one number: of the nodes that admitted within the last gossip interval, the one that
-   had heard most then bounds it, with all that was admitted since counted as unheard. Within one
+   knew most then bounds it, with all that was admitted since counted as unknown to it. Within one
    cell of the grid the order is not known, so the refill of a cell is added for what was before.
 
-So excess <= max over cells with admissions of the least (|U| + forgiven) of those nodes, plus the
-largest room, plus what the fastest clock is ahead. A node without memory is outside 2 until it has
-heard a peer; where only such nodes can speak, what they admitted is added to the bound reached so
-far, because only admissions raise d(all).
+So over-admission <= max over cells with admissions of the least (|U| + forgiven) of those nodes,
+plus the largest room, plus what the fastest clock is ahead. A node without memory is outside 2
+until it has an update from a peer; where only such nodes can speak, what they admitted is added to
+the bound reached so far, because only admissions raise d(all).
 
 Nothing is fitted and nothing is taken from the outcome but facts: admissions, and what had
 arrived where. It is read on the grid of the run (10 ms): arrivals at the start of a cell,
@@ -46,11 +47,11 @@ from crdtbucket.simulator.scenario import GRID_NS, Scenario
 class _View:
     """What one node may have counted: an upper estimate of its debt, and of what it forgave.
 
-    Amounts are tokens x refill interval, as in `measure.Excess`.
+    Amounts are tokens x refill interval, as in `measure.OverAdmission`.
     """
 
     def __init__(self, nodes: int) -> None:
-        self.heard = [0] * nodes
+        self.known = [0] * nodes
         self.debt = 0
         self.forgiven = 0
         self.forgave_at = [0] * nodes
@@ -61,7 +62,7 @@ class _View:
 
 
 class Undelivered:
-    """Watches one run of a rule by which every node counts all that it has heard of."""
+    """Watches one run of a rule by which every node counts all that it knows of."""
 
     def __init__(self, scenario: Scenario, settings: Settings) -> None:
         self._interval, self._rate = settings.interval_ns, settings.refill_rate
@@ -77,7 +78,7 @@ class Undelivered:
         self._room = 0
 
     def arrived(self, now_ns: int, rule: WatchedRule, up: Sequence[bool], debt: int) -> None:
-        """Read what every node that is up has heard of, before the calls of a cell.
+        """Read what every node that is up knows of, before the calls of a cell.
 
         `debt` is d(all) now, tokens x interval.
         """
@@ -90,7 +91,7 @@ class Undelivered:
             if view.debt < 0:
                 self._room = max(self._room, -view.debt)
             if up[node]:
-                self._hear(view, rule.heard(node))
+                self._learn(view, rule.known(node))
         self._spread()
         if debt == 0:
             self._history, self._full_at, self._seen = list(self._totals), now_ns, 0.0
@@ -106,11 +107,11 @@ class Undelivered:
                 view = self._views[node]
                 if view.without_memory:
                     view.taken_blind += amount
-                view.heard[node] += amount
+                view.known[node] += amount
                 self._charge(view, amount)
         for view, amount in zip(self._views, tokens, strict=True):
             if amount and not view.without_memory:
-                view.spoke_at, view.unsure = self._then, self._unheard(view) * self._interval
+                view.spoke_at, view.unsure = self._then, self._unknown(view) * self._interval
                 view.unsure += view.forgiven
             else:
                 view.unsure += sum(tokens) * self._interval
@@ -139,34 +140,34 @@ class Undelivered:
         """The bound in % of the capacity."""
         return 100.0 * (self._worst + self._room) / (self._interval * self._capacity)
 
-    def _unheard(self, view: _View) -> int:
-        """Tokens taken since all was full that the node has not heard of: each node's latest."""
-        rows = zip(self._totals, view.heard, self._history, strict=True)
-        return sum(min(total - heard, total - before) for total, heard, before in rows)
+    def _unknown(self, view: _View) -> int:
+        """Tokens taken since all was full that the node does not know of: each node's latest."""
+        rows = zip(self._totals, view.known, self._history, strict=True)
+        return sum(min(total - known, total - before) for total, known, before in rows)
 
-    def _hear(self, view: _View, heard: Sequence[int] | None) -> None:
-        if heard is None:
+    def _learn(self, view: _View, known: Sequence[int] | None) -> None:
+        if known is None:
             if not view.without_memory:
                 view.without_memory, view.taken_blind, view.spoke_at = True, 0, None
-                view.heard, view.debt = [0] * len(view.heard), 0
+                view.known, view.debt = [0] * len(view.known), 0
             return
         if view.without_memory:
-            self._remember(view, heard)
+            self._remember(view, known)
         gain = 0
-        for node, tokens in enumerate(heard):
-            if tokens > view.heard[node]:
-                gain += tokens - view.heard[node]
-                view.heard[node] = tokens
+        for node, tokens in enumerate(known):
+            if tokens > view.known[node]:
+                gain += tokens - view.known[node]
+                view.known[node] = tokens
         self._charge(view, gain)
 
-    def _remember(self, view: _View, heard: Sequence[int]) -> None:
+    def _remember(self, view: _View, known: Sequence[int]) -> None:
         """The node takes over a peer's debt together with the takes that the peer knows."""
         others = [other for other in self._views if other is not view]
         view.debt = min(self._cap, max((o.debt for o in others), default=0))
         view.debt += view.taken_blind * self._interval
         view.forgiven = max((o.forgiven for o in others), default=0)
-        view.forgave_at = list(heard)
-        view.heard = list(heard)
+        view.forgave_at = list(known)
+        view.known = list(known)
         view.without_memory, view.taken_blind = False, 0
 
     def _charge(self, view: _View, tokens: int) -> None:
@@ -175,14 +176,14 @@ class Undelivered:
             dropped = view.forgiven + view.debt - self._cap
             most = max(view.forgiven, self._true_debt - self._cap)
             view.forgiven = min(dropped, most)
-            view.forgave_at = list(view.heard)
+            view.forgave_at = list(view.known)
             view.debt = self._cap
 
     def _spread(self) -> None:
-        """Who has heard all that a forgiving node knew then may have taken over its debt."""
+        """A node that knows all that a forgiving node knew then may have taken over its debt."""
         for view in self._views:
             for other in self._views:
                 if other.forgiven > view.forgiven and not view.without_memory:
-                    known = zip(view.heard, other.forgave_at, strict=True)
+                    known = zip(view.known, other.forgave_at, strict=True)
                     if all(mine >= theirs for mine, theirs in known):
                         view.forgiven, view.forgave_at = other.forgiven, list(other.forgave_at)

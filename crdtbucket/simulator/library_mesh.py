@@ -93,5 +93,5 @@ def with_shared_bursts(scenario: Scenario, settings: Settings) -> LibraryMesh:
 
 
 def without_prediction(scenario: Scenario, settings: Settings) -> LibraryMesh:
-    """The mesh that knows only what it has heard."""
+    """The mesh that knows only what has reached it."""
     return LibraryMesh(scenario, settings, prediction=False)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
+from crdtbucket.simulator.demand_shapes import even
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Demand, Event, Factory, Scenario, ScenarioFault
-
-
-def _steady(settings: Settings, load: float) -> Demand:
-    each = load * settings.rate_per_second / settings.regions
-    return lambda _t, _node: each
+from crdtbucket.simulator.scenario import Event, Factory, Scenario, ScenarioFault
 
 
 def cut_links(name: str, title: str, load: float, *, both: bool) -> Factory:
@@ -26,7 +22,7 @@ def cut_links(name: str, title: str, load: float, *, both: bool) -> Factory:
             cut = Event(round(20 * scale * NS), ScenarioFault.CUT, ways=ways)
             events = (cut, Event(round(140 * scale * NS), ScenarioFault.HEAL))
         seconds = 180 * scale
-        return Scenario(name, title, round(seconds * NS), _steady(s, load), events, light=load < 1)
+        return Scenario(name, title, round(seconds * NS), even(s, load), events, light=load < 1)
 
     return make
 
@@ -40,7 +36,7 @@ def late_frames(s: Settings, scale: float) -> Scenario:
     )  # fmt: skip
     title = f"messages held {3 * scale:g} s, and drained over {6 * scale:g} s"
     seconds = 60 * scale
-    return Scenario("late-frames", title, round(seconds * NS), _steady(s, 2.0), (stall,))
+    return Scenario("late-frames", title, round(seconds * NS), even(s, 2.0), (stall,))
 
 
 def joiner_beside_dead(s: Settings, scale: float) -> Scenario:
@@ -55,7 +51,7 @@ def joiner_beside_dead(s: Settings, scale: float) -> Scenario:
         )
     return Scenario(
         "joiner-beside-dead", "one killed, one joins, light load 0.6 r", round(160 * scale * NS),
-        _steady(s, 0.6), events, light=True,
+        even(s, 0.6), events, light=True,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a run showed: excess, ideal, shares, dark times, denials."""
+"""What a run showed: over-admission, the ideal, shares, and how long nodes were starved."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from crdtbucket.simulator.run_settings import Settings
 
 
-class Excess:
+class OverAdmission:
     """Worst of what was admitted over `capacity + rate * t`, in any window, however short or long.
 
-    For a window from a to b the excess is y(b) - y(a) - capacity, with y = admitted - rate * time:
-    the running minimum of y finds the worst window in one pass. Exact: everything is an integer
-    in tokens x ns of the refill interval.
+    For a window from a to b the over-admission is y(b) - y(a) - capacity, with
+    y = admitted - rate * time: the running minimum of y finds the worst window in one pass. Exact:
+    everything is an integer in tokens x ns of the refill interval.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -37,15 +37,15 @@ class Excess:
         return max(0, self._y - self._rate * (now_ns - self._then) - self._low)
 
     def ending(self) -> float:
-        """The worst excess of the windows that end with what was added last."""
+        """The worst over-admission of the windows that end with what was added last."""
         return (self._y - self._low) / self._interval - self._capacity
 
     def tokens(self) -> float:
-        """The worst excess; negative when no window came up to the limit."""
+        """The worst over-admission; negative when no window came up to the limit."""
         return (self._worst or 0) / self._interval - self._capacity
 
     def percent(self) -> float:
-        """The worst excess in % of the capacity."""
+        """The worst over-admission in % of the capacity."""
         return 100.0 * self.tokens() / self._capacity
 
 
@@ -68,7 +68,7 @@ class Ideal:
         return passed
 
 
-class Darkness:
+class Starvation:
     """The longest time for which a node with demand admitted nothing.
 
     It runs from the last admission, or from the start of the demand, to the next admission or the

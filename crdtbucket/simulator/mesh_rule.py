@@ -48,7 +48,7 @@ MakeMesh = Callable[[Scenario, Settings], RuledMesh]
 
 
 class MeshRule:
-    """A mesh as a rule that can be watched: every node counts every take that it has heard of."""
+    """A mesh as a rule that can be watched: every node counts every take that it knows of."""
 
     def __init__(self, name: str, make: MakeMesh) -> None:
         self.name = name
@@ -119,7 +119,7 @@ class MeshRule:
         """None: the bound depends on what is delivered when."""
         return None
 
-    def heard(self, node: int) -> Sequence[int] | None:
+    def known(self, node: int) -> Sequence[int] | None:
         """Tokens taken at each node that this one knows of.
 
         At the very start nothing was taken before, so nobody lacks a memory.

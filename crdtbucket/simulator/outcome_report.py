@@ -14,7 +14,7 @@ from crdtbucket.simulator.replay import Replayed
 from crdtbucket.simulator.scenario_run import Outcome
 
 _DIGITS = {
-    "ratio": 6, "excess_percent": 4, "bound_percent": 4, "dark_seconds": 3,
+    "ratio": 6, "over_admission_percent": 4, "bound_percent": 4, "starved_seconds": 3,
     "share_min": 4, "share_max": 4,
 }  # fmt: skip
 
@@ -22,9 +22,9 @@ COLUMNS = (
     ("offered", "offered"),
     ("admitted", "admitted"),
     ("of ideal", "admitted / what one bucket that sees every call at once admits"),
-    ("excess %", "worst excess over capacity + rate x t in any window, % of the capacity"),
+    ("over %", "worst over-admission, beyond capacity + rate x t in any window, % of the capacity"),
     ("bound %", "what this run may exceed by at most, from what was delivered when"),
-    ("dark s", "longest time in which a node with demand admitted nothing"),
+    ("starved s", "longest time in which a node with demand admitted nothing"),
     ("share", "least and greatest share admitted / share of the demand, over the nodes"),
     ("denied light", "calls denied although less than the refill was offered"),
 )
@@ -101,16 +101,16 @@ def _cells(group: Sequence[Outcome]) -> list[str]:
         _span([o.offered for o in group], "{:,}"),
         _span([o.admitted for o in group], "{:,}"),
         _span([o.ratio for o in group], "{:.3f}"),
-        _signed(max(o.excess_percent for o in group)),
+        _signed(max(o.over_admission_percent for o in group)),
         f"{max(bounds):.1f}" if bounds else "-",
-        f"{max(o.dark_seconds for o in group):.2f}",
+        f"{max(o.starved_seconds for o in group):.2f}",
         _span([s for o in group for s in (o.share_min, o.share_max)], "{:.2f}"),
         f"{max(o.denied_light for o in group):,}",
     ]
 
 
 def _signed(percent: float) -> str:
-    """One decimal; a tiny negative excess is a plain zero, not a negative one."""
+    """One decimal; a tiny negative over-admission is a plain zero, not a negative one."""
     return f"{round(percent, 1) + 0.0:.1f}"
 
 

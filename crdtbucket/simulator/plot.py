@@ -92,7 +92,9 @@ def _surplus(
         x = [point[0] for point in outcome.curve]
         y = [100 * (point[2] - point[3]) / settings.capacity for point in outcome.curve]
         axes.plot(x, y, color=_colour(outcome), linewidth=1.6)
-        note = f"{outcome.rule}: worst window {round(outcome.excess_percent, 1) + 0.0:+.1f} %"
+        note = (
+            f"{outcome.rule}: worst window {round(outcome.over_admission_percent, 1) + 0.0:+.1f} %"
+        )
         axes.plot([], [], color=_colour(outcome), label=note)
     axes.axhline(0, color="black", linewidth=1, linestyle="--")
     axes.set_yscale("symlog", linthresh=10)

@@ -1,4 +1,4 @@
-"""A trace of real calls through one rule."""
+"""Replays a trace of real calls through one rule, and measures what was admitted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 from crdtbucket.simulator.bound import Undelivered
-from crdtbucket.simulator.measure import Darkness, Excess, Ideal, share_range
+from crdtbucket.simulator.measure import Ideal, OverAdmission, Starvation, share_range
 from crdtbucket.simulator.rule import SimulatedRule, WatchedRule
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import GRID_NS, Scenario
@@ -37,8 +37,8 @@ class Replay:
         nodes, duration = settings.regions, round(trace.duration_ns / speed)
         self.rule, self.settings = rule, settings
         self.scenario = Scenario("replay", "replay", max(GRID_NS, duration), lambda _t, _n: 0.0)
-        self.excess, self.ideal = Excess(settings), Ideal(settings)
-        self.darkness = Darkness(nodes)
+        self.over_admission, self.ideal = OverAdmission(settings), Ideal(settings)
+        self.starvation = Starvation(nodes)
         self.offered, self.admitted = [0] * nodes, [0] * nodes
         self.calls = [0, 0]
         rule.start(self.scenario, settings)
@@ -56,18 +56,18 @@ class Replay:
             self._cell = now // GRID_NS
             self.rule.advance(now)
             assert isinstance(self.rule, WatchedRule)
-            self._watch.arrived(now, self.rule, self._up, self.excess.debt(now))
+            self._watch.arrived(now, self.rule, self._up, self.over_admission.debt(now))
         self.rule.advance(now)
-        self.darkness.demand(node, True, now)
+        self.starvation.demand(node, True, now)
         self.offered[node] += cost
         passed = self.rule.offer(node, 1, cost)
         if passed:
             self.admitted[node] += cost
-            self.darkness.admitted(node, now)
+            self.starvation.admitted(node, now)
         self.calls[0] += 1
         self.calls[1] += passed
         self.ideal.offer(now, 1, cost)
-        self.excess.add(now, passed * cost)
+        self.over_admission.add(now, passed * cost)
 
     def _close_cell(self) -> None:
         if self._watch is not None:
@@ -79,7 +79,7 @@ class Replay:
         """End the replay and say what it showed."""
         settings, end = self.settings, self.scenario.duration_ns
         self._close_cell()
-        self.darkness.finish(end)
+        self.starvation.finish(end)
         offered, admitted = sum(self.offered), sum(self.admitted)
         least, most = share_range(self.offered, self.admitted)
         return Replayed(
@@ -89,9 +89,9 @@ class Replay:
             offered=offered,
             admitted=admitted,
             ratio=admitted / self.ideal.admitted if self.ideal.admitted else None,
-            excess_percent=self.excess.percent(),
+            over_admission_percent=self.over_admission.percent(),
             bound_percent=bound_percent(self.rule, self._watch, end, settings),
-            dark_seconds=max(self.darkness.worst_ns) / NS,
+            starved_seconds=max(self.starvation.worst_ns) / NS,
             denied_light=0,
             share_min=least,
             share_max=most,
@@ -109,7 +109,7 @@ def replay(
     """Replay a trace, `speed` times as fast as it happened, its calls spread over the regions.
 
     A call goes to a region drawn from the seed, whatever the rule: every rule sees the same calls.
-    A node's dark time begins with its first call.
+    The time for which a node may be starved begins with its first call.
     """
     if not speed > 0:
         raise SimulationError(f"speed must be above 0, not {speed}")

@@ -61,12 +61,12 @@ class SimulatedRule(Protocol):
 
 @runtime_checkable
 class WatchedRule(SimulatedRule, Protocol):
-    """A rule by which a node counts every take that it has heard of."""
+    """A rule by which a node counts every take that it knows of."""
 
-    def heard(self, node: int) -> Sequence[int] | None:
+    def known(self, node: int) -> Sequence[int] | None:
         """Tokens taken at each node, over all its epochs, that this node knows of.
 
-        None from a restart without memory until the first peer has been heard.
+        None from a restart without memory until the first update of a peer.
         """
 
     def room(self, node: int) -> int:

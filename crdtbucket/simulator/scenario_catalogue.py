@@ -8,43 +8,19 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from crdtbucket.simulator import burst_scenarios
+from crdtbucket.simulator.demand_shapes import (
+    even,
+    hot_region,
+    shared,
+    skewed_regions,
+    square_wave,
+)
 from crdtbucket.simulator.link_scenarios import cut_links, joiner_beside_dead, late_frames
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Demand, Event, Factory, Scenario, ScenarioFault
 from crdtbucket.simulator.simulation_errors import SimulationError
 
-_SKEW = (0.7, 0.2, 0.05, 0.05, 0.0)
 _DOWN_SECONDS = 0.2
-
-
-def skewed_shares(regions: int) -> tuple[float, ...]:
-    """Shares of the demand by region; what few regions leave over goes to the last of them."""
-    if regions >= len(_SKEW):
-        return _SKEW + (0.0,) * (regions - len(_SKEW))
-    return (*_SKEW[: regions - 1], sum(_SKEW[regions - 1 :]))
-
-
-def _balanced(settings: Settings, load: float) -> Demand:
-    each = load * settings.rate_per_second / settings.regions
-    return lambda _t, _node: each
-
-
-def _shares(settings: Settings, load: float, shares: Sequence[float]) -> Demand:
-    rates = [load * settings.rate_per_second * share for share in shares]
-    return lambda _t, node: rates[node]
-
-
-def _hot(settings: Settings, load: float) -> Demand:
-    return _shares(settings, load, (1.0,) + (0.0,) * (settings.regions - 1))
-
-
-def _skewed(settings: Settings, load: float) -> Demand:
-    return _shares(settings, load, skewed_shares(settings.regions))
-
-
-def _square(settings: Settings, half: float) -> Demand:
-    high = 4 * settings.rate_per_second / settings.regions
-    return lambda t, _node: high if t % (2 * half) < half else 0.0
 
 
 def _ns(seconds: float) -> int:
@@ -57,24 +33,24 @@ def _steady(name: str, title: str, shape: Demand, seconds: float, loss: float = 
 
 def balanced(s: Settings, scale: float) -> Scenario:
     """Every region offers the same, twice the limit together."""
-    return _steady("balanced", "balanced, 2x overload", _balanced(s, 2.0), 60 * scale)
+    return _steady("balanced", "balanced, 2x overload", even(s, 2.0), 60 * scale)
 
 
 def hot(s: Settings, scale: float) -> Scenario:
     """One region offers twice the limit, the others nothing."""
-    return _steady("hot", "one hot region, 2x", _hot(s, 2.0), 60 * scale)
+    return _steady("hot", "one hot region, 2x", hot_region(s, 2.0), 60 * scale)
 
 
 def skewed(s: Settings, scale: float) -> Scenario:
     """Twice the limit, spread .7 .2 .05 .05 0."""
-    return _steady("skewed", "skewed, 2x", _skewed(s, 2.0), 60 * scale)
+    return _steady("skewed", "skewed, 2x", skewed_regions(s, 2.0), 60 * scale)
 
 
 def _rare(name: str, share: float, seconds: float) -> Factory:
     def make(s: Settings, scale: float) -> Scenario:
         shares = (1.0,) + (share,) * (s.regions - 1)
         title = f"hot region (2x) beside callers at {share:.2%} of it"
-        return _steady(name, title, _shares(s, 2.0, shares), seconds * scale)
+        return _steady(name, title, shared(s, 2.0, shares), seconds * scale)
 
     return make
 
@@ -147,7 +123,7 @@ def _late(name: str, title: str, wait: float) -> Factory:
 def _wave(half: int) -> Factory:
     def make(s: Settings, scale: float) -> Scenario:
         name, title = f"square-{half}s", f"square wave 4x, {half} s on and off"
-        return _steady(name, title, _square(s, half), 60 * scale)
+        return _steady(name, title, square_wave(s, half), 60 * scale)
 
     return make
 
@@ -174,9 +150,9 @@ def _partition(length: int, kind: str, load: float = 2.0, alone: bool = False) -
 
     def make(s: Settings, scale: float) -> Scenario:
         shape = {
-            "balanced": _balanced(s, load),
-            "skewed": _skewed(s, load),
-            "square": _square(s, 5.0),
+            "balanced": even(s, load),
+            "skewed": skewed_regions(s, load),
+            "square": square_wave(s, 5.0),
         }[kind]
         start, end = 60 * scale, (60 + length) * scale
         events: tuple[Event, ...] = ()
@@ -195,14 +171,14 @@ def _partition(length: int, kind: str, load: float = 2.0, alone: bool = False) -
 def _loss(percent: int) -> Factory:
     def make(s: Settings, scale: float) -> Scenario:
         name, title = f"loss-{percent}", f"{percent} % of messages lost"
-        return _steady(name, title, _balanced(s, 2.0), 60 * scale, loss=percent / 100)
+        return _steady(name, title, even(s, 2.0), 60 * scale, loss=percent / 100)
 
     return make
 
 
 def _restart(kind: str) -> Factory:
     def make(s: Settings, scale: float) -> Scenario:
-        shape = _hot(s, 2.0) if kind == "hot" else _skewed(s, 2.0)
+        shape = hot_region(s, 2.0) if kind == "hot" else skewed_regions(s, 2.0)
         events: list[Event] = []
         for number in range(1, 6):
             at = 10 * number * scale
@@ -222,9 +198,7 @@ def killed_and_replaced(s: Settings, scale: float) -> Scenario:
         events.append(Event(_ns(at), ScenarioFault.CRASH, node))
         events.append(Event(_ns(at + _DOWN_SECONDS), ScenarioFault.REPLACE, node))
     title = f"a process killed and replaced under a new name every {30 * scale:g} s"
-    return Scenario(
-        "killed-and-replaced", title, _ns(180 * scale), _balanced(s, 2.0), tuple(events)
-    )
+    return Scenario("killed-and-replaced", title, _ns(180 * scale), even(s, 2.0), tuple(events))
 
 
 def isolated_by_reset(s: Settings, scale: float) -> Scenario:
@@ -237,7 +211,7 @@ def isolated_by_reset(s: Settings, scale: float) -> Scenario:
             Event(_ns(end), ScenarioFault.HEAL),
         )
     title = f"one region behind a device that resets, {end - start:g} s"
-    return Scenario("isolated-by-reset", title, _ns(430 * scale), _balanced(s, 2.0), events)
+    return Scenario("isolated-by-reset", title, _ns(430 * scale), even(s, 2.0), events)
 
 
 def suspend_60s(s: Settings, scale: float) -> Scenario:
@@ -246,7 +220,7 @@ def suspend_60s(s: Settings, scale: float) -> Scenario:
         _ns(60 * scale), ScenarioFault.SUSPEND, min(2, s.regions - 1), duration_ns=_ns(60 * scale)
     )
     title = "one node suspended 60 s"
-    return Scenario("suspend-60s", title, _ns(300 * scale), _balanced(s, 2.0), (pause,))
+    return Scenario("suspend-60s", title, _ns(300 * scale), even(s, 2.0), (pause,))
 
 
 def drift(s: Settings, scale: float) -> Scenario:
@@ -255,7 +229,7 @@ def drift(s: Settings, scale: float) -> Scenario:
     ppm = {node: 200 * (node - middle) / middle for node in range(s.regions)} if middle else {}
     # Calls in steps of 5 ms: an hour in steps of 1 ms takes minutes and shows the same.
     return Scenario(
-        "drift", "clocks drift +-200 ppm, an hour", _ns(3600 * scale), _balanced(s, 2.0),
+        "drift", "clocks drift +-200 ppm, an hour", _ns(3600 * scale), even(s, 2.0),
         drift_ppm=ppm, step_ns=5_000_000,
     )  # fmt: skip
 
@@ -264,7 +238,7 @@ def wall_clocks(s: Settings, scale: float) -> Scenario:
     """Wall clocks an hour ahead in one region and an hour behind in another."""
     offsets = {0: 3600 * NS, s.regions - 1: -3600 * NS}
     return Scenario(
-        "wall-clocks", "wall clocks wrong by an hour", _ns(60 * scale), _balanced(s, 2.0),
+        "wall-clocks", "wall clocks wrong by an hour", _ns(60 * scale), even(s, 2.0),
         clock_offsets_ns=offsets,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""One scenario through one rule."""
+"""Runs one scenario through one rule, and measures what was admitted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from crdtbucket.simulator.arrivals import Block, arrivals
 from crdtbucket.simulator.bound import Undelivered
-from crdtbucket.simulator.measure import Darkness, Excess, Ideal, share_range
+from crdtbucket.simulator.measure import Ideal, OverAdmission, Starvation, share_range
 from crdtbucket.simulator.rule import SimulatedRule, WatchedRule
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import GRID_NS, Event, Scenario, ScenarioFault
@@ -26,9 +26,9 @@ class Outcome:
     offered: int
     admitted: int
     ratio: float | None
-    excess_percent: float
+    over_admission_percent: float
     bound_percent: float | None
-    dark_seconds: float
+    starved_seconds: float
     denied_light: int
     share_min: float | None
     share_max: float | None
@@ -41,8 +41,8 @@ class Run:
     def __init__(self, rule: SimulatedRule, scenario: Scenario, settings: Settings) -> None:
         nodes = settings.regions
         self.rule, self.scenario, self.settings = rule, scenario, settings
-        self.excess, self.ideal = Excess(settings), Ideal(settings)
-        self.darkness = Darkness(nodes)
+        self.over_admission, self.ideal = OverAdmission(settings), Ideal(settings)
+        self.starvation = Starvation(nodes)
         self.offered, self.admitted = [0] * nodes, [0] * nodes
         self._events = list(scenario.events)
         self._wakes: list[int | None] = [0] * nodes
@@ -56,12 +56,12 @@ class Run:
         now, up = block.start_ns, self._up
         for node, wakes in enumerate(self._wakes):
             up[node] = wakes is not None and wakes <= now
-            self.darkness.demand(node, up[node] and block.rates[node] > 0.0, now)
+            self.starvation.demand(node, up[node] and block.rates[node] > 0.0, now)
         if self._watch is not None:
             self.rule.advance(now)
             before = list(self.admitted)
             assert isinstance(self.rule, WatchedRule)
-            self._watch.arrived(now, self.rule, up, self.excess.debt(now))
+            self._watch.arrived(now, self.rule, up, self.over_admission.debt(now))
         for at, calls in block.steps:
             self._calls(at, calls)
         if self._watch is not None:
@@ -80,9 +80,9 @@ class Run:
                 if got:
                     passed += got
                     self.admitted[node] += got
-                    self.darkness.admitted(node, now)
+                    self.starvation.admitted(node, now)
         self.ideal.offer(now, wanted, 1)
-        self.excess.add(now, passed)
+        self.over_admission.add(now, passed)
 
     def _apply_events(self, now: int) -> None:
         while self._events and self._events[0].at_ns < now + GRID_NS:
@@ -118,7 +118,7 @@ class Run:
         """End the run and say what it showed."""
         scenario, settings = self.scenario, self.settings
         end = scenario.duration_ns
-        self.darkness.finish(end)
+        self.starvation.finish(end)
         offered, admitted = sum(self.offered), sum(self.admitted)
         least, most = share_range(self.offered, self.admitted)
         return Outcome(
@@ -128,9 +128,9 @@ class Run:
             offered=offered,
             admitted=admitted,
             ratio=admitted / self.ideal.admitted if self.ideal.admitted else None,
-            excess_percent=self.excess.percent(),
+            over_admission_percent=self.over_admission.percent(),
             bound_percent=bound_percent(self.rule, self._watch, end, settings),
-            dark_seconds=max(self.darkness.worst_ns) / NS,
+            starved_seconds=max(self.starvation.worst_ns) / NS,
             denied_light=offered - admitted if scenario.light else 0,
             share_min=least,
             share_max=most,

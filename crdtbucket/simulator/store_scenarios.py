@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from crdtbucket.simulator.demand_shapes import skewed_shares
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Demand, Event, Factory, Scenario, ScenarioFault
-from crdtbucket.simulator.scenario_catalogue import SCENARIOS, one_alone, skewed_shares
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS, one_alone
 
 _BEFORE, _AFTER = 20.0, 30.0
 _BURST, _BURST_SECONDS = 8.0, 3.0

@@ -1,4 +1,4 @@
-"""Reading a trace of LLM calls: `TIMESTAMP,ContextTokens,GeneratedTokens`, one call a row."""
+"""Reads a trace of LLM calls: `TIMESTAMP,ContextTokens,GeneratedTokens`, one call a row."""
 
 from __future__ import annotations
 

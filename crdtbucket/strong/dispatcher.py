@@ -13,8 +13,13 @@ from crdtbucket.strong.controller.mode_controller import Failure
 from crdtbucket.strong.deadlines import Deadlines, PendingRequest
 from crdtbucket.strong.endpoint_health import EndpointHealth
 from crdtbucket.strong.ledger import Ledger
+from crdtbucket.strong.read_tally import ReadTally
 from crdtbucket.strong.redis import script
-from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
+from crdtbucket.strong.redis.redis_connection import (
+    MAX_OPEN_CALLS,
+    Batch,
+    RedisConnectionLost,
+)
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.room_queue import QueuedRequest, RoomQueue
 from crdtbucket.strong.server_link import ServerLink
@@ -72,6 +77,8 @@ class Dispatcher:
         self._queue = RoomQueue(deadline_ns, self._silent)
         self._waiting = self._queue.requests
         self._window = Window(health.controller.latency_limit_ns // 4)
+        self._tally = ReadTally(health, ledger.lock, self.counters)
+        self._asked: Batch | None = None
         self._unyielded = 0
 
     @property
@@ -107,12 +114,11 @@ class Dispatcher:
         self, bucket: BucketCore, key: str | bytes, cost: int
     ) -> Decision | asyncio.Future[Decision | None]:
         """A decision that is made at once, or the future of one. Raises as `take`."""
-        if not self.usable():
+        connection = self._link.connection
+        if connection is None or not self.usable():
             self._unyielded += 1
             return self._decide_here(bucket, key, cost)
-        connection = self._link.connection
-        room = connection is not None and connection.has_room(self._window.size)
-        if self._waiting or not room:
+        if self._waiting or not connection.has_room(self._window.size):
             return self._queue.add(bucket, key, cost)
         with self._ledger.lock:
             opened = self._ledger.open(bucket, key, cost, self._link.fence)
@@ -194,25 +200,33 @@ class Dispatcher:
         """Sends a request; with `source` the whole script, to a server that lacks it; `asking` for
         a slot that is being moved."""
         connection = self._link.connection
-        if connection is None or connection.congested or connection.closed:
+        if connection is None or not connection.has_room(MAX_OPEN_CALLS):
             self._give_up(pending)
             return
         arguments = pending.request.rules.arguments
         call = pending.request.call
         call.beats = self._link.beats
         command = arguments.eval_command(call) if source else arguments.command(call)
-        self.health.asked()
         if asking:
             connection.send(ASKING, _ignore)
-        pending.sent = connection.send(command, partial(self._replied, pending))
-        pending.first = pending.first or pending.sent
+        pending.sent = sent = connection.send(command, partial(self._replied, pending))
+        pending.first = pending.first or sent
         pending.unanswered = True
+        if sent is not self._asked:  # what is written together is asked at one time
+            self._asked = sent
+            self.health.asked()
 
-    def _replied(self, pending: PendingRequest, reply: object) -> None:
+    def replies_read(self) -> None:
+        """All that one read brought has been handed out."""
+        self._asked = None  # the answers end a silence, which the next request may begin
+        self._tally.tell(self._window if self._waiting else None)
+        self._deadlines.let_go()
         if self._waiting:
             self._queue.answered()
+
+    def _replied(self, pending: PendingRequest, reply: object) -> None:
         self._handle(pending, reply)
-        if self._waiting:
+        if self._waiting:  # at once: the server works on them while the other replies are booked
             self.admit()
 
     def _handle(self, pending: PendingRequest, reply: object) -> None:
@@ -230,6 +244,7 @@ class Dispatcher:
             answer = pending.request.rules.arguments.parse(reply)
             result = self._answered(pending, answer)
         except RedisReplyError as error:
+            self._tally.tell()
             self.health.fail(Failure.SCRIPT, str(error))
             self._count_unknown(pending)
             self._give_up(pending)
@@ -249,25 +264,19 @@ class Dispatcher:
     ) -> Decision | StoreRequest | None:
         """Books an answer. Returns what `Ledger.book` does, or the same request to be sent again.
         Raises `RedisReplyError`."""
-        ledger, request = self._ledger, pending.request
-        assert pending.sent is not None
-        latency, late = pending.sent.latency_ns, pending.done
-        with ledger.lock:
-            self.health.observe(latency)
-            self.counters["late" if late else "answered"] += 1
-        if self._waiting:
-            self._window.answered(latency)
+        ledger, request, status = self._ledger, pending.request, answer.status
         # A denial, and a request that the script sends back, write nothing.
-        wrote = answer.status is script.ScriptStatus.ALLOWED and request.cost > 0
-        self.health.answered(latency, late=late, wrote=wrote)
-        if late:
+        wrote = status is script.ScriptStatus.ALLOWED and request.cost > 0
+        assert pending.sent is not None
+        self._tally.add(pending.sent, wrote=wrote, late=pending.done)
+        if pending.done:
             ledger.ended(request, answer)
             return None
-        if answer.status is script.ScriptStatus.FENCED:
+        if status is script.ScriptStatus.FENCED:
             with ledger.lock:
                 self._link.renew_fence(request)
             return request
-        unknown = answer.status is script.ScriptStatus.UNKNOWN
+        unknown = status is script.ScriptStatus.UNKNOWN
         if unknown and request.item not in ledger.unsettled.pending:
             self._listener.server_forgot()
         with ledger.lock:
@@ -278,6 +287,7 @@ class Dispatcher:
         """An error reply: the request did not run, or changed nothing."""
         assert pending.sent is not None
         late, latency = pending.done, pending.sent.latency_ns
+        self._tally.tell()
         sent_on = error.code in ELSEWHERE and self._listener.redirect(pending, error)
         if sent_on:
             self.health.answered(latency, late=late)
@@ -312,7 +322,6 @@ class Dispatcher:
 
     def _finish(self, pending: PendingRequest, decision: Decision | None) -> None:
         pending.done = True
-        self._deadlines.let_go()
         if not pending.future.done():
             pending.future.set_result(decision)
 

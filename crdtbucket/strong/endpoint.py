@@ -158,6 +158,9 @@ class Endpoint:
         self.dispatcher.admit()
         self.supervisor.wake()
 
+    def replies_read(self) -> None:
+        self.dispatcher.replies_read()
+
     def mode_changed(self, change: Change) -> None:
         """As of `ModeListener`."""
         self.supervisor.wake()

@@ -60,13 +60,17 @@ class EndpointHealth:
         """A request is about to be sent."""
         self.controller.asked(self.now())
 
-    def observe(self, latency_ns: int) -> None:
-        """Counts the latency of an answer. Call it under the lock of the ledger."""
-        self._latency.add(latency_ns)
+    def observe(self, latency_ns: int, answers: int = 1) -> None:
+        """Counts the latency of answers. Call it under the lock of the ledger."""
+        self._latency.add(latency_ns, answers)
 
-    def answered(self, latency_ns: int, *, late: bool, wrote: bool = True) -> None:
-        """A good answer came; `late` and `wrote` as of `Controller.answered`."""
-        change = self.controller.answered(self.now(), latency_ns, late=late, wrote=wrote)
+    def answered(
+        self, latency_ns: int, *, late: bool, wrote: bool = True, answers: int = 1
+    ) -> None:
+        """A good answer came; `late`, `wrote` and `answers` as of `Controller.answered`."""
+        change = self.controller.answered(
+            self.now(), latency_ns, late=late, wrote=wrote, answers=answers
+        )
         if change is not None or self.controller.slow is not self._slow:
             self.note(change)
 

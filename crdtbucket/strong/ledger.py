@@ -72,7 +72,7 @@ class Ledger:
         self.unsettled = Unsettled(table, rules.by_name, on_unsettled)
         """What the store still lacks."""
         self._rules = rules
-        self._local = LocalDecisions(rules, nodes)
+        self._local = LocalDecisions(rules, nodes, table.now)
         self._synced: dict[Place, int] = {}
         self.counters = dict.fromkeys(
             ("denied_here", "unclaimed_charges", "settled_keys", "settled_tokens"), 0
@@ -140,6 +140,7 @@ class Ledger:
             self._merge(request, answer, charged + ahead)
             if allowed:
                 short = request.bucket.shortage(*request.place, request.cost)
+        current = self._rules.of(*request.item)
         returned = charged if short or not wanted else 0
         if returned:
             self.unsettled.add(*request.item)
@@ -150,13 +151,13 @@ class Ledger:
             taken=charged,
             refunded=returned,
             mode=Mode.STRONG,
-            debt=answer.debt_ns if self._is_current(request) else None,
+            debt=answer.debt_ns if request.follows(current) else None,
             wait=short,
         )
         self.table.open_tokens -= request.cost
         self.in_flight.ended(request)
         if allowed and not returned:
-            self._local.charge(self._rules.of(*request.item), request.key, request.cost)
+            self._local.charge(current, request.key, request.cost)
         return decision
 
     @_locked
@@ -217,12 +218,6 @@ class Ledger:
         if bucket.refund(decision):
             self.unsettled.add(bucket, bucket.hash(decision.key))
 
-    def _is_current(self, request: StoreRequest) -> bool:
-        """Whether the bucket is still defined as in the request: else the debt of the answer is in
-        other units."""
-        current = self._rules.of(*request.item).arguments.definition
-        return request.rules.arguments.definition == current
-
     # ---- settling ----
 
     @_locked
@@ -270,7 +265,7 @@ class Ledger:
             return 0
         _, taken, refunded = own
         ahead = answer.taken - charged - taken
-        unbooked = min(max(0, ahead), self.in_flight.unbooked(request))
+        unbooked = min(ahead, self.in_flight.unbooked(request)) if ahead > 0 else 0
         unclaimed = ahead - unbooked
         if unclaimed > 0:
             # A request of an abandoned connection ran after all, and no caller got its tokens.
@@ -303,7 +298,8 @@ class Ledger:
                 origin = self.names.origin(column.owner)
                 self.names.learn_home(column.owner, column.home)
                 columns.append((origin, column.birth, taken, column.refunded))
-            request.bucket.adopt(*request.place, before, self._is_current(request), columns)
+            current = request.follows(self._rules.of(*request.item))
+            request.bucket.adopt(*request.place, before, current, columns)
         except WireError as error:
             raise RedisReplyError(f"the record of a node cannot be merged: {error}") from error
         if len(self._synced) >= REMEMBERED_SYNCS:

@@ -11,14 +11,22 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.store_rules import RuleBook, Rules
 
+NODES_NS = 100_000_000
+"""For so long a charge reckons with the number of nodes that was last asked for. A decision asks
+anew; what was charged before nodes came or went is in the older parts anyway."""
+
 
 class LocalDecisions:
     """Decides under the rule of a mode, and charges the quotas for what every mode admits."""
 
-    def __init__(self, rules: RuleBook, nodes: Callable[[], int]) -> None:
-        """`nodes`: how many nodes share the limits, as far as is known here."""
+    def __init__(self, rules: RuleBook, nodes: Callable[[], int], now: Callable[[], int]) -> None:
+        """`nodes`: how many nodes share the limits, as far as is known here; `now`: the time of the
+        table (ns)."""
         self._rules = rules
         self._nodes = nodes
+        self._now = now
+        self._counted = 0
+        self._counted_at = -NODES_NS
 
     def decide(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
         """The decision under `mode`: eventual, or fallback, in which the bucket's own `on_outage`
@@ -48,7 +56,10 @@ class LocalDecisions:
 
     def charge(self, rules: Rules, key: str | bytes, cost: int) -> None:
         """Counts tokens in the quota that something else than the quota admitted."""
-        rules.quota.charge(key, cost, self._nodes())
+        now = self._now()
+        if now - self._counted_at >= NODES_NS:
+            self._counted, self._counted_at = self._nodes(), now
+        rules.quota.charge(key, cost, self._counted)
 
     def _from_quota(
         self, bucket: BucketCore, quota: Quota, key: str | bytes, cost: int

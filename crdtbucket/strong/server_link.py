@@ -18,6 +18,9 @@ class LinkListener(Protocol):
     def connection_lost(self, error: RedisUnavailable) -> None:
         """The connection in use ended, and not because it was dropped here."""
 
+    def replies_read(self) -> None:
+        """The replies that came in one read have been handed out."""
+
 
 class ServerLink:
     """At most one connection at a time. Each has a fence, a number above those of all before it,
@@ -45,7 +48,12 @@ class ServerLink:
     async def open(self, timeout: float) -> RedisConnection:
         """A new connection, which is not in use yet. Raises `RedisUnavailable`."""
         return await RedisConnection.open(
-            self.address, self.access, timeout, scripts=self._scripts, on_lost=self._lost
+            self.address,
+            self.access,
+            timeout,
+            scripts=self._scripts,
+            on_lost=self._lost,
+            on_read=self._listener.replies_read,
         )
 
     def use(self, connection: RedisConnection) -> None:

@@ -130,14 +130,16 @@ class Store:
         """The worst mode of all endpoints; fallback while none is known, or may be used."""
         return Mode.FALLBACK if self.registry.conflict else self._places.worst_mode
 
-    async def acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
+    def acquire(
+        self, bucket: BucketCore, key: str | bytes, cost: int
+    ) -> Coroutine[Any, Any, Decision]:
         """Asks the store; from any event loop."""
-        if asyncio.get_running_loop() is self._loop:
-            endpoint = self._places.of(bucket, key)
-            if endpoint is not None:
-                return await endpoint.dispatcher.acquire(bucket, key, cost)
-            return await self._acquire(bucket, key, cost)
-        return await self._on_own_loop(self._acquire(bucket, key, cost), self._give_back)
+        if asyncio.get_running_loop() is not self._loop:
+            return self._on_own_loop(self._acquire(bucket, key, cost), self._give_back)
+        endpoint = self._places.of(bucket, key)
+        if endpoint is None:
+            return self._acquire(bucket, key, cost)
+        return endpoint.dispatcher.acquire(bucket, key, cost)
 
     async def acquire_many(self, asked: Sequence[Asked]) -> list[Decision]:
         """One pipelined batch; the arguments are checked already."""

@@ -69,5 +69,11 @@ class StoreRequest:
         self.mark = 0
         """The last three belong to `RequestsInFlight`."""
 
+    def follows(self, rules: Rules) -> bool:
+        """Whether these rules define the bucket as those of the request: else the debt of the
+        answer is in other units."""
+        made = self.rules
+        return made is rules or made.arguments.definition == rules.arguments.definition
+
 
 __all__ = ["Item", "KeyInFlight", "StoreRequest"]

@@ -51,9 +51,10 @@ class RuleBook:
 
     def of(self, bucket: BucketCore, place: Place) -> Rules:
         """The rules of one key, by its hash."""
-        candidate = self._candidates.get(bucket)
-        if candidate is not None and bucket.on_candidate(place[1]):
-            return candidate
+        if self._candidates:
+            candidate = self._candidates.get(bucket)
+            if candidate is not None and bucket.on_candidate(place[1]):
+                return candidate
         return self._rules[bucket]
 
     def of_key(self, bucket: BucketCore, key: str | bytes) -> Rules:

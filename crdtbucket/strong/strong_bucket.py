@@ -72,7 +72,8 @@ class StrongBucket(Bucket):
         mode in which the bucket is. The deadline begins when the call is written: among very many
         it waits for room before that. Never waits for tokens. Raises as `take` of a plain
         bucket, and `InvalidCost` for a `floor`."""
-        self._check_floor(floor)
+        if floor:
+            self._check_floor(floor)
         return await self.store.acquire(self.of(key), key, cost)
 
     def acquire_sync(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:

@@ -30,12 +30,12 @@ class Window:
         self._least_ns: int | None = None
         self._answers = 0
 
-    def answered(self, latency_ns: int) -> None:
-        """An answer took so long; called while there are calls that wait for room."""
+    def answered(self, latency_ns: int, answers: int = 1) -> None:
+        """An answer took so long, or several; called while there are calls that wait for room."""
         least = self._least_ns
         if least is None or latency_ns < least:
             self._least_ns = least = latency_ns
-        self._answers += 1
+        self._answers += answers
         if self._answers < self.size:
             return  # one change for each window of answers: those under way left under the last one
         self._answers = 0

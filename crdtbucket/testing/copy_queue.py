@@ -1,4 +1,4 @@
-"""What one member of a replicated Redis sends to another: in which order, how late, how broken."""
+"""The copies under way from one member of a replicated Redis to another: order, delay, damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links that stall: they hold what is sent on them for a while, and then it comes, late."""
+"""Links that stall: what is sent on them is held for a while, and then arrives late."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from crdtbucket import BucketSpec
-from crdtbucket.simulator.measure import Darkness, Excess, Ideal
+from crdtbucket.simulator.measure import Ideal, OverAdmission, Starvation
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.testing.copy_queue import ReplicationFaults
@@ -28,13 +28,13 @@ SILENT_S = 0.5
 
 @dataclass(frozen=True)
 class RegionalLoad:
-    """What came of it. Times in seconds, and the excess in % of the capacity."""
+    """What came of it. Times in seconds, and the over-admission in % of the capacity."""
 
     calls: int
     denied: int
     ratio: float
     """Admitted, of what one bucket admits that sees every call at once."""
-    excess_percent: float
+    over_admission_percent: float
     starved: float
     """The longest time in which a region got nothing."""
     modes: str
@@ -107,23 +107,27 @@ async def _call_on(
 
 def _judged(found: list[tuple[int, ...]], spec: BucketSpec, modes: str) -> RegionalLoad:
     settings = Settings.of_bucket(spec, regions=len(REGIONS))
-    excess, ideal, dark = Excess(settings), Ideal(settings), Darkness(len(REGIONS))
+    over_admission, ideal, starvation = (
+        OverAdmission(settings),
+        Ideal(settings),
+        Starvation(len(REGIONS)),
+    )
     admitted = 0
     for region in range(len(REGIONS)):
-        dark.demand(region, True, 0)
+        starvation.demand(region, True, 0)
     for at, region, allowed in found:
         ideal.offer(at, 1, COST)
         if allowed:
             admitted += COST
-            excess.add(at, COST)
-            dark.admitted(region, at)
-    dark.finish(found[-1][0])
+            over_admission.add(at, COST)
+            starvation.admitted(region, at)
+    starvation.finish(found[-1][0])
     return RegionalLoad(
         len(found),
         sum(not allowed for *_, allowed in found),
         admitted / ideal.admitted,
-        excess.percent(),
-        max(dark.worst_ns) / 1e9,
+        over_admission.percent(),
+        max(starvation.worst_ns) / 1e9,
         modes,
     )
 
@@ -136,7 +140,9 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
     unseen = 100 * (len(REGIONS) - 1) * SILENT_S * SPEC.rate_per_second / SPEC.capacity
     note = f"{found.calls} calls, {found.modes}"
     name = "regions apart for 20 s at 2x"
-    yield at_most(f"{name}: excess", 1.5 * unseen, found.excess_percent, " % of C", note)
+    yield at_most(
+        f"{name}: over-admission", 1.5 * unseen, found.over_admission_percent, " % of C", note
+    )
     off = abs(found.ratio - 1)
     yield at_most(f"{name}: off one bucket by", 1 - LEAST_RATIO, off, note=f"{found.ratio:.3f}")
     yield at_most(f"{name}: longest without a token", MOST_STARVED_S, found.starved, " s")

@@ -146,9 +146,9 @@ class TestExcess:
         b.bucket.take("k", 40)
         send(b, a)
         assert a.bucket.counters()["over_admission"] == 30
-        for now, excess in [(MINUTE - 1, 30), (2 * MINUTE - 1, 30), (2 * MINUTE, 0)]:
+        for now, over_admission in [(MINUTE - 1, 30), (2 * MINUTE - 1, 30), (2 * MINUTE, 0)]:
             a.table.set_time(now)
-            assert a.bucket.counters()["over_admission"] == excess
+            assert a.bucket.counters()["over_admission"] == over_admission
         assert b.bucket.counters()["over_admission"] == 0
 
     def test_the_highest_of_both_minutes_counts_and_a_gap_forgets(self) -> None:
@@ -160,8 +160,8 @@ class TestExcess:
             a.bucket.take("k", mine)
             b.bucket.take("k", news)
             send(b, a)
-            excess: int = a.bucket.counters()["over_admission"]
-            return excess
+            over_admission: int = a.bucket.counters()["over_admission"]
+            return over_admission
 
         assert meet(0, 90, 40) == 30
         assert meet(MINUTE, 90, 20) == 30
@@ -220,7 +220,7 @@ def test_what_a_shadow_admits_beyond_its_limit_is_counted_by_mode() -> None:
     }
 
 
-def test_what_is_booked_beyond_the_capacity_is_excess() -> None:
+def test_what_is_booked_beyond_the_capacity_is_over_admission() -> None:
     """A rule that allows without a level, in an outage of the common store."""
     bucket = bucket_of(SPEC)
     bucket.take("k", 70)

@@ -8,8 +8,10 @@ import pytest
 
 from crdtbucket import BucketSpec
 from crdtbucket.demo.accounts import Accounts, DecidedCall
+from crdtbucket.demo.happened import RedisOutage, RegionCut
+from crdtbucket.demo.limit_figures import fallback_limit
 from crdtbucket.demo.traffic import Traffic
-from crdtbucket.demo.verdict import RedisOutage, RegionCut, RunVerdict, fallback_limit, judge
+from crdtbucket.demo.verdict import RunVerdict, judge
 from crdtbucket.demo.words import as_dict, verdict_lines
 from crdtbucket.simulator.run_settings import Settings
 
@@ -71,7 +73,7 @@ def test_a_run_that_keeps_everything_holds() -> None:
     assert [check.name for check in found.checks] == CHECKS
     assert failed(found) == []
     assert found.holds
-    assert (found.admitted, found.told, found.records) == (114, (69, 45), [(69, 45)])
+    assert (found.admitted, found.reported, found.records) == (114, (69, 45), [(69, 45)])
     lines = [line for line, _ in verdict_lines(found)]
     assert "every token" in lines[7]
     assert "69 + 45 = 114" in lines[7]
@@ -134,7 +136,7 @@ def test_fallback_is_held_to_the_shares_of_all_and_no_more() -> None:
     assert fallback_limit([away(0, 0, 20), away(1, 1, 2)], settings, 0.1).holds
     found = fallback_limit([away(0, 0, 20), away(1, 1, 3)], settings, 0.1)
     assert not found.holds
-    assert found.excess_percent == pytest.approx(1)
+    assert found.over_admission_percent == pytest.approx(1)
     # Never more than 1 / nodes each: 100 together.
     assert fallback_limit([away(0, 0, 100)], settings, 0.8).holds
     assert not fallback_limit([away(0, 0, 101)], settings, 0.8).holds

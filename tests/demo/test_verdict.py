@@ -8,8 +8,9 @@ import pytest
 
 from crdtbucket import BucketSpec
 from crdtbucket.demo.accounts import Accounts, DecidedCall
-from crdtbucket.demo.demo_bound import Unheard, Untold
-from crdtbucket.demo.verdict import LINKED, PARTED, RegionCut, RunVerdict, judge
+from crdtbucket.demo.demo_bound import UnknownTakes, UnsentTakes
+from crdtbucket.demo.happened import LINKED, PARTED, RegionCut
+from crdtbucket.demo.verdict import RunVerdict, judge
 from crdtbucket.demo.words import verdict_lines
 
 S = 1_000_000_000
@@ -60,13 +61,13 @@ def test_one_limit_kept_holds() -> None:
     assert found.holds
     assert (found.offered, found.admitted, found.ideal) == (100, 100, 100)
     # 100 in a second that allows 110.
-    assert found.limits[LINKED].excess_percent == pytest.approx(-10)
+    assert found.limits[LINKED].over_admission_percent == pytest.approx(-10)
 
 
 def test_more_than_the_limit_is_allowed_as_far_as_it_was_unheard() -> None:
     calls = [[S, 90, 1, [0, 0]]]
     found = verdict(report(0, [[0, 90, 1, [0, 0]]], [90, 90]), report(1, calls, [90, 90]))
-    assert found.limits[LINKED].excess_percent == pytest.approx(70)
+    assert found.limits[LINKED].over_admission_percent == pytest.approx(70)
     assert found.limits[LINKED].bound_percent == pytest.approx(90)
     assert failed(found) == []
 
@@ -80,14 +81,14 @@ def test_more_than_the_limit_though_it_was_heard_fails() -> None:
 
 
 def test_what_a_cut_allows_does_not_excuse_what_came_before() -> None:
-    # In the cut more may be unheard than the excess before it.
+    # In the cut more may be unknown than the over-admission before it.
     eu = [[0, 90, 1, [0, 0]], [20 * S, 100, 1, [90, 90]]]
     us = [[S, 90, 1, [90, 0]], [20 * S + 1, 80, 1, [90, 90]]]
     found = verdict(
         report(0, eu, [190, 170]), report(1, us, [190, 170]), cut=RegionCut(19 * S, 21 * S)
     )
     assert failed(found) == ["limit, links up"]
-    assert found.limits[PARTED].excess_percent == pytest.approx(80, abs=0.1)
+    assert found.limits[PARTED].over_admission_percent == pytest.approx(80, abs=0.1)
     # eu spoke a moment before us: what came since is less than all that us had not heard of.
     assert found.limits[PARTED].bound_percent == pytest.approx(80)
 
@@ -122,13 +123,13 @@ def test_a_region_that_gets_nothing_fails() -> None:
     hungry = [[k * S, 90, 0, [100, 0]] for k in range(5)]
     found = verdict(report(0, [[0, 100, 1, [0, 0]]], [100, 0]), report(1, hungry, [100, 0]))
     assert failed(found) == ["no starvation"]
-    assert found.dark_seconds == {"r0": 0.0, "r1": 4.0}
+    assert found.starved_seconds == {"r0": 0.0, "r1": 4.0}
 
 
 def test_a_region_that_does_not_call_is_not_starved() -> None:
     calls = [[0, 100, 1, [0]], [1, 5, 0, [100]], [2, 5, 0, [100]], [2 * S, 5, 1, [100]]]
     calls += [[40 * S, 5, 1, [105]]]
-    assert verdict(report(0, calls, [110])).dark_seconds == {"r0": pytest.approx(2.0)}
+    assert verdict(report(0, calls, [110])).starved_seconds == {"r0": pytest.approx(2.0)}
 
 
 def test_admitting_too_little_fails() -> None:
@@ -143,13 +144,13 @@ def admission(at: int, region: int, cost: int, known: tuple[int, ...]) -> Decide
 
 
 def test_the_best_informed_of_late_speaks_for_all() -> None:
-    unheard = Unheard(2, GOSSIP)
-    assert unheard.admitted(admission(0, 0, 50, (0, 0))) == 0
+    unknown = UnknownTakes(2, GOSSIP)
+    assert unknown.admitted(admission(0, 0, 50, (0, 0))) == 0
     # Region 1 has not heard of the 50, but region 0 admitted a moment ago: what came since counts.
-    assert unheard.admitted(admission(GOSSIP, 1, 7, (0, 0))) == 7
-    assert unheard.admitted(admission(3 * GOSSIP, 1, 7, (0, 7))) == 50
-    unheard.full()
-    assert unheard.admitted(admission(9 * GOSSIP, 1, 7, (0, 14))) == 0
+    assert unknown.admitted(admission(GOSSIP, 1, 7, (0, 0))) == 7
+    assert unknown.admitted(admission(3 * GOSSIP, 1, 7, (0, 7))) == 50
+    unknown.full()
+    assert unknown.admitted(admission(9 * GOSSIP, 1, 7, (0, 14))) == 0
 
 
 def strong(at: int, region: int, cost: int, waited: int = 0) -> DecidedCall:
@@ -157,33 +158,33 @@ def strong(at: int, region: int, cost: int, waited: int = 0) -> DecidedCall:
 
 
 def test_redis_has_not_heard_what_was_taken_without_it_until_its_taker_asks() -> None:
-    untold = Untold(2)
-    assert untold.admitted(strong(0, 0, 50)) == 0
-    assert untold.admitted(admission(1, 0, 7, (0, 0))) is None
-    assert untold.admitted(admission(5, 0, 20, (0, 0))) is None
-    assert untold.admitted(strong(6, 1, 1)) == 27
+    unsent = UnsentTakes(2)
+    assert unsent.admitted(strong(0, 0, 50)) == 0
+    assert unsent.admitted(admission(1, 0, 7, (0, 0))) is None
+    assert unsent.admitted(admission(5, 0, 20, (0, 0))) is None
+    assert unsent.admitted(strong(6, 1, 1)) == 27
     # Sent at 4: it tells of what was taken until then.
-    assert untold.admitted(strong(8, 0, 1, waited=4)) == 20
-    assert untold.admitted(strong(9, 1, 1)) == 20
-    untold.full()
-    assert untold.admitted(strong(9, 1, 1)) == 0
+    assert unsent.admitted(strong(8, 0, 1, waited=4)) == 20
+    assert unsent.admitted(strong(9, 1, 1)) == 20
+    unsent.full()
+    assert unsent.admitted(strong(9, 1, 1)) == 0
 
 
 def test_an_empty_redis_says_nothing_until_everybody_has_asked() -> None:
-    untold = Untold(2)
-    untold.admitted(strong(0, 0, 50))
-    untold.lost()
-    assert untold.admitted(strong(1, 1, 5)) is None
-    assert untold.admitted(strong(2, 0, 5)) == 0
-    untold.lost()
-    untold.full()
-    assert untold.admitted(strong(3, 1, 5)) == 0
+    unsent = UnsentTakes(2)
+    unsent.admitted(strong(0, 0, 50))
+    unsent.lost()
+    assert unsent.admitted(strong(1, 1, 5)) is None
+    assert unsent.admitted(strong(2, 0, 5)) == 0
+    unsent.lost()
+    unsent.full()
+    assert unsent.admitted(strong(3, 1, 5)) == 0
 
 
 def test_own_calls_that_were_decided_while_one_waited_are_unheard_too() -> None:
-    unheard = Unheard(2, GOSSIP)
-    assert unheard.admitted(strong(0, 0, 30)) == 0
-    assert unheard.admitted(strong(3 * GOSSIP, 0, 5, waited=4 * GOSSIP)) == 30
+    unknown = UnknownTakes(2, GOSSIP)
+    assert unknown.admitted(strong(0, 0, 30)) == 0
+    assert unknown.admitted(strong(3 * GOSSIP, 0, 5, waited=4 * GOSSIP)) == 30
 
 
 def test_a_restarted_process_is_the_same_region() -> None:

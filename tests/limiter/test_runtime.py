@@ -143,11 +143,11 @@ def test_a_child_ends_its_use_and_nothing_of_the_parents(shared: bool, tmp_path:
         assert limiter.bucket("api").take("k", 10)
         said = in_child(lambda: (limiter.close(), limiter.close()))
         assert said == "(None, None)"
-        assert StateDir(place, "a").load_snapshot() is None
+        assert StateDir(place, "a").snapshot.load() is None
         assert limiter.bucket("api").take("k", 10)
         if shared:
             assert limiter.stats()["shared"]["processes"] == 1
-    assert StateDir(place, "a").load_snapshot()
+    assert StateDir(place, "a").snapshot.load()
 
 
 def test_a_limiter_made_before_a_fork_is_opened_after_it(tmp_path: Path) -> None:

@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from crdtbucket.errors import MeshError
+from crdtbucket.mesh.state_file import StateFile
 
 
-class KeptKeys:
-    """A `KeyStore`."""
+class KeptFile(StateFile):
+    """A file of a node's state that is on no disk."""
 
-    key_file = "the key in memory"
-    pins_file = "the pins in memory"
-    orders_file = "the orders in memory"
-
-    def __init__(self, pins: bytes | None = None) -> None:
-        self.key: bytes | None = None
-        self.pins = pins
-        self.orders: bytes | None = None
+    def __init__(self, name: str = "the pins in memory") -> None:
+        super().__init__(Path(name))
+        self.data: bytes | None = None
         self.full = False
         """Whether nothing can be saved."""
 
-    def load_key(self) -> bytes | None:
-        return self.key
+    def load(self) -> bytes | None:
+        return self.data
 
-    def save_new_key(self, pem: bytes) -> None:
-        assert self.key is None
-        self.key = pem
-
-    def load_pins(self) -> bytes | None:
-        return self.pins
-
-    def save_pins(self, data: bytes) -> None:
+    def save(self, data: bytes) -> None:
         if self.full:
             raise MeshError("the disk is full")
-        self.pins = data
-
-    def load_orders(self) -> bytes | None:
-        return self.orders
-
-    def save_orders(self, data: bytes) -> None:
-        if self.full:
-            raise MeshError("the disk is full")
-        self.orders = data
+        self.data = data

@@ -15,13 +15,13 @@ from crdtbucket.mesh.state_dir import StateDir
 def test_a_snapshot_is_read_back(tmp_path: Path) -> None:
     state = StateDir(tmp_path / "deep" / "er", "eu-1")
     state.open()
-    assert state.load_snapshot() is None
-    state.save_snapshot(b"first")
-    state.save_snapshot(b"second")
+    assert state.snapshot.load() is None
+    state.snapshot.save(b"first")
+    state.snapshot.save(b"second")
     state.close()
     again = StateDir(tmp_path / "deep" / "er", "eu-1")
     again.open()
-    assert again.load_snapshot() == b"second"
+    assert again.snapshot.load() == b"second"
     again.close()
 
 
@@ -69,7 +69,7 @@ def test_names_cannot_leave_the_directory(tmp_path: Path) -> None:
 def test_files_are_private(tmp_path: Path) -> None:
     state = StateDir(tmp_path / "new", "eu-1")
     state.open()
-    state.save_snapshot(b"x")
+    state.snapshot.save(b"x")
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
     assert set(modes.values()) == {0o600}
     assert os.stat(tmp_path / "new").st_mode & 0o777 == 0o700

@@ -146,7 +146,7 @@ def test_tokens_of_open_reservations_are_reserved() -> None:
     assert scraped(limiter)[reserved] == 0
 
 
-async def test_what_peers_may_have_admitted_since_they_were_heard_bounds_the_excess() -> None:
+async def test_what_peers_may_have_admitted_in_the_lag_bounds_the_over_admission() -> None:
     limiter, stats = await mesh_stats()
     assert stats["lag"] == {}
     assert scraped(limiter)[named("over_admission_bound_tokens", bucket="api")] == 0

@@ -23,7 +23,9 @@ import pytest
 from crdtbucket import BucketSpec
 from crdtbucket._core import BucketCore, Table, table_size
 from crdtbucket.errors import CrdtbucketError, SharedTableError
-from crdtbucket.shared.table_file import Host, SharedFile
+from crdtbucket.shared.shared_file import SharedFile
+from crdtbucket.shared.table_file import open_table
+from crdtbucket.shared.table_header import Host
 
 HERE = Host(b"this boot's bytes"[:16], 1, 2)
 KEY = b"k" * 16
@@ -38,7 +40,7 @@ def path(tmp_path: Path) -> str:
 def opened(path: str, **changes: object) -> tuple[SharedFile, Table]:
     file = SharedFile(path)
     settings: dict[str, object] = {"max_keys": 64, "hash_key": KEY, "owner": "node", "host": HERE}
-    return file, file.table(**{**settings, **changes})  # type: ignore[arg-type]
+    return file, open_table(file, **{**settings, **changes})  # type: ignore[arg-type]
 
 
 def left_behind(path: str, **changes: object) -> None:
@@ -152,7 +154,7 @@ def test_a_table_says_whose_it_is_before_it_takes_any_room(path: str) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         table = SharedFile(path)
         os.ftruncate = lambda fd, size: os._exit(0)  # type: ignore[assignment]
-        return table.table(max_keys=64, hash_key=KEY, owner="node", host=HERE)
+        return open_table(table, max_keys=64, hash_key=KEY, owner="node", host=HERE)
 
     in_child(work)
     assert Path(path).read_bytes() == struct.pack("<Q", 0x63726474626B7430)
@@ -383,7 +385,7 @@ def test_who_asks_whether_it_is_alone_keeps_its_lock(path: str) -> None:
 
 
 def test_nobody_comes_while_one_is_alone(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crdtbucket.shared.table_file.MADE_WITHIN_S", 0.0)
+    monkeypatch.setattr("crdtbucket.shared.shared_file.MADE_WITHIN_S", 0.0)
     first, _table = opened(path)
     assert first.alone()
     with pytest.raises(SharedTableError, match="is being made by another process"):

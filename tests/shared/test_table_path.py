@@ -10,7 +10,7 @@ import pytest
 
 from crdtbucket.errors import SharedTableError
 from crdtbucket.shared import table_path
-from crdtbucket.shared.table_file import SharedFile
+from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.shared.table_path import AUTO, path_for
 
 

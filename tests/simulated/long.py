@@ -9,14 +9,14 @@ from tests.simulated.meshes import NAMES, TRACE, drive, mesh_of, total
 
 
 def drifting(seconds: int) -> None:
-    """Trace n: clocks 400 ppm apart under overload; nobody goes dark, the mesh admits r t."""
+    """Trace n: clocks 400 ppm apart under overload; nobody is starved, the mesh admits r t."""
     mesh = mesh_of(3, clock_drift_ppm={"A": 200.0, "B": -200.0})
     demand = {"A": 90.0, "B": 60.0, "C": 50.0}
     drive(mesh, demand, 5)
     result = drive(mesh, demand, seconds)
     assert abs(total(result) / seconds - 100) <= 0.1 + 100 / seconds
-    for name, (allowed, _, dark) in result.items():
-        assert dark < 2.0, (name, dark)
+    for name, (allowed, _, starved) in result.items():
+        assert starved < 2.0, (name, starved)
         assert allowed >= 0.5 * total(result) * demand[name] / 200
 
 

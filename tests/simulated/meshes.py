@@ -44,10 +44,10 @@ def drive(
     demand: Mapping[str, float],
     seconds: float,
 ) -> dict[str, tuple[int, int, float]]:
-    """Steady single takes, so many a second: {node: (allowed, denied, longest time dark in s)}."""
+    """Steady single takes, so many a second: {node: (allowed, denied, longest s starved)}."""
     allowed, denied = dict.fromkeys(demand, 0), dict.fromkeys(demand, 0)
     start = mesh.now_ns
-    last, dark = dict.fromkeys(demand, start), dict.fromkeys(demand, 0)
+    last, starved = dict.fromkeys(demand, start), dict.fromkeys(demand, 0)
     due = {name: start + SECOND / rate / 2 for name, rate in demand.items() if rate}
     while due:
         name = min(due, key=due.__getitem__)
@@ -59,12 +59,12 @@ def drive(
             continue
         if mesh[name].take("b", "k").allowed:
             allowed[name] += 1
-            dark[name], last[name] = max(dark[name], mesh.now_ns - last[name]), mesh.now_ns
+            starved[name], last[name] = max(starved[name], mesh.now_ns - last[name]), mesh.now_ns
         else:
             denied[name] += 1
     mesh.advance_to(start + round(seconds * SECOND))
     return {
-        name: (allowed[name], denied[name], max(dark[name], mesh.now_ns - last[name]) / SECOND)
+        name: (allowed[name], denied[name], max(starved[name], mesh.now_ns - last[name]) / SECOND)
         for name in demand
     }
 

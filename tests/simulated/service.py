@@ -230,7 +230,7 @@ class Service:
                 "given",
                 f"{given} tokens in {seconds:.1f} s, one bucket would give {window.ideal_given}",
             )
-        self._check_excess(window, seconds)
+        self._check_over_admission(window, seconds)
         # Bursts claim what they ask for while they last, of what is given in that time.
         peak = 1 / BURST_PART if self.plan.period else 1.0
         claims = {n: min(o * peak, CLAIM * self.rate * seconds) for n, o in window.offered.items()}
@@ -274,7 +274,7 @@ class Service:
         lost = max(0.0, self.rate * late - (plan.main.capacity - plan.cost))
         return plan.cost / (plan.cost + lost)
 
-    def _check_excess(self, window: Window, seconds: float) -> None:
+    def _check_over_admission(self, window: Window, seconds: float) -> None:
         """Beyond the limit goes what is given in the time that news take there and back, a call on
         each node, and what was owed beyond the ceiling; and less where bursts have been seen
         before."""
@@ -285,7 +285,9 @@ class Service:
         if evicted:
             return  # more keys owe than the table holds: what was taken of some is not known
         if window.beyond > most:
-            self.view.broken("excess", f"{window.beyond:.1f} tokens beyond, at most {most:.1f}")
+            self.view.broken(
+                "over-admission", f"{window.beyond:.1f} tokens beyond, at most {most:.1f}"
+            )
         quick = self.lag <= 0.2 and not plan.loss[0] and plan.storm is None
         again = plan.arrivals[0] == "bursts" and seconds > 5 * plan.period
         seen = again and sum(window.offered.values()) < 3 * self.rate * seconds

@@ -69,15 +69,15 @@ def test_a_limit_lowered_in_a_partition_holds_after_the_heal(load: float, ceilin
     mesh.partition(["A"], ["B"])
     calls.drive(25, load * 2_000)
     calls.reload(SMALL, ceiling)
-    _, _, dark = calls.drive(5, 20)
-    assert dark < 2.0
+    _, _, starved = calls.drive(5, 20)
+    assert starved < 2.0
     mesh.heal()
     mesh.advance(2 * (0.1 + 0.06))  # two rounds and their way
     assert columns_are_equal(mesh)
     minutes = [calls.drive(60, 20) for _ in range(2)]
-    for admitted, ideal, dark in minutes:
+    for admitted, ideal, starved in minutes:
         assert abs(admitted / ideal - 1) <= 0.03
-        assert dark < 2.0
+        assert starved < 2.0
     for name in "AB":
         counted = mesh[name].node.counters
         assert counted["refused_columns"] == counted["capped_columns"] == 0

@@ -191,7 +191,7 @@ def test_pods_killed_and_replaced_under_new_names_leave_the_limit_whole(load: fl
     assert sum(told) <= 4 * whole + SPEC.capacity
 
 
-def test_who_replaces_a_dead_one_is_not_left_dark_by_the_next_death() -> None:
+def test_who_replaces_a_dead_one_is_not_left_starved_by_the_next_death() -> None:
     """A joiner is told of whoever has died a moment before; it must not hold the dead one's columns
     when the others have dropped them, else it can adopt nobody's level."""
     settings = Settings()
@@ -200,7 +200,7 @@ def test_who_replaces_a_dead_one_is_not_left_dark_by_the_next_death() -> None:
     )
     assert outcome.ratio is not None
     assert outcome.ratio >= 0.98
-    assert outcome.dark_seconds <= 1.0
+    assert outcome.starved_seconds <= 1.0
     assert outcome.share_min is not None
     assert outcome.share_min >= 0.9
 
@@ -263,9 +263,9 @@ def test_what_an_isolated_node_costs_behind_a_device_that_refuses_for_it() -> No
     scenario = SCENARIOS["isolated-by-reset"](settings, 0.25)
     outcome = simulate(make_rule(CRDTBUCKET), scenario, settings)
     share = settings.refill_rate / settings.regions * 300 * 0.25
-    assert outcome.excess_percent <= 100 * share / settings.capacity * 1.05
+    assert outcome.over_admission_percent <= 100 * share / settings.capacity * 1.05
     assert outcome.bound_percent is not None
-    assert outcome.excess_percent <= outcome.bound_percent
+    assert outcome.over_admission_percent <= outcome.bound_percent
 
 
 def test_a_joiner_must_have_a_name_of_its_own() -> None:

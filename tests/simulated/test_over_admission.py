@@ -21,13 +21,13 @@ def bound(mesh: SimulatedMesh, name: str) -> float:
     return len(lags) * SPEC.capacity + SPEC.rate_per_second * longest
 
 
-def excess(mesh: SimulatedMesh, name: str) -> int:
+def over_admission(mesh: SimulatedMesh, name: str) -> int:
     found: int = mesh[name].bucket("b").counters()["over_admission"]
     return found
 
 
 def history(seed: int) -> list[tuple[float, float]]:
-    """Bursts at random nodes, partitions, heals; (excess, bound) of every node after each step."""
+    """Bursts, partitions, heals; (over-admission, bound) of every node after each step."""
     rng = random.Random(seed)
     mesh = SimulatedMesh(NAMES, [SPEC], latency=0.08, loss=rng.choice([0, 0.1]), seed=seed)
     mesh.advance(2.0)
@@ -42,7 +42,7 @@ def history(seed: int) -> list[tuple[float, float]]:
             if rng.random() < 0.6:
                 mesh[name].take_burst("b", "k", rng.choice([10, 100, 400]))
         mesh.advance(rng.choice([0.05, 0.5, 3.0]))
-        seen += [(excess(mesh, name), bound(mesh, name)) for name in NAMES]
+        seen += [(over_admission(mesh, name), bound(mesh, name)) for name in NAMES]
     return seen
 
 
@@ -60,7 +60,7 @@ def test_a_cold_burst_everywhere_is_beyond_what_one_bucket_admits() -> None:
     assert [mesh[name].take_burst("b", "k", 100) for name in NAMES] == [100] * 4
     mesh.advance(0.4)
     for name in NAMES:
-        assert 300 - 200 * 0.4 <= excess(mesh, name) <= 300 <= bound(mesh, name)
+        assert 300 - 200 * 0.4 <= over_admission(mesh, name) <= 300 <= bound(mesh, name)
 
 
 def test_calls_within_the_limit_are_never_beyond_it() -> None:
@@ -70,4 +70,4 @@ def test_calls_within_the_limit_are_never_beyond_it() -> None:
         for name in NAMES:
             assert mesh[name].take("b", "k", 4)
         mesh.advance(0.1)
-    assert [excess(mesh, name) for name in NAMES] == [0] * 4
+    assert [over_admission(mesh, name) for name in NAMES] == [0] * 4

@@ -193,9 +193,9 @@ def test_m_a_pause_of_two_seconds_under_overload() -> None:
     drive(mesh, demand, 3.0)
     after = drive(mesh, demand, 10.0)
     assert total(after) >= 0.98 * 1000
-    for name, (allowed, _, dark) in after.items():
+    for name, (allowed, _, starved) in after.items():
         assert allowed >= 0.5 * 1000 * demand[name] / 200
-        assert dark < 1.0
+        assert starved < 1.0
 
 
 def test_n_clocks_apart() -> None:

@@ -87,7 +87,7 @@ class NaiveMesh(Gossip):
     def own_bound(self, until_ns: int) -> int | None:
         return None
 
-    def heard(self, node: int) -> Sequence[int] | None:
+    def known(self, node: int) -> Sequence[int] | None:
         state = self._nodes[node]
         if state.blind:
             return None

@@ -39,7 +39,7 @@ def test_rules_are_made_by_name() -> None:
 def test_no_run_of_the_library_exceeds_its_bound(rule: str, name: str) -> None:
     outcome = _run(rule, name, 0.1)
     assert outcome.bound_percent is not None
-    assert outcome.excess_percent <= outcome.bound_percent
+    assert outcome.over_admission_percent <= outcome.bound_percent
 
 
 def test_same_seed_same_outcome() -> None:
@@ -48,24 +48,24 @@ def test_same_seed_same_outcome() -> None:
 
 def test_prediction_takes_most_of_a_cold_burst_away() -> None:
     without, with_it = (_run(rule, "cold-20x", 0.5) for rule in (NO_PREDICTION, CRDTBUCKET))
-    assert without.excess_percent > 20
-    assert with_it.excess_percent < without.excess_percent / 4
+    assert without.over_admission_percent > 20
+    assert with_it.over_admission_percent < without.over_admission_percent / 4
 
 
 def test_frames_that_come_late_cost_little() -> None:
     """News of a peer is as old as it is: half the round trip would admit a fifth of the capacity
     more than the limit."""
     outcome = _run(CRDTBUCKET, "late-frames", 0.5)
-    assert outcome.excess_percent <= 4
+    assert outcome.over_admission_percent <= 4
     assert outcome.ratio is not None
     assert outcome.ratio > 0.999
-    assert outcome.dark_seconds < 0.5
+    assert outcome.starved_seconds < 0.5
 
 
 def test_a_region_alone_is_the_ideal_bucket() -> None:
     outcome = _run(CRDTBUCKET, "burst-5x", 0.2, Settings(regions=1))
     assert outcome.ratio == 1
-    assert outcome.excess_percent <= 0
+    assert outcome.over_admission_percent <= 0
 
 
 def test_a_late_joiner_was_never_there_before() -> None:

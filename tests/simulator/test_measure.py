@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket.simulator.measure import Darkness, Excess, Ideal, share_range
+from crdtbucket.simulator.measure import Ideal, OverAdmission, Starvation, share_range
 from crdtbucket.simulator.run_settings import NS, Settings
 
 SETTINGS = Settings(capacity=100, refill_rate=100)
@@ -16,12 +16,12 @@ HISTORY = st.lists(
 
 
 @given(HISTORY)
-def test_excess_is_the_worst_of_all_windows(history: list[tuple[int, int]]) -> None:
-    excess, takes, now = Excess(SETTINGS), [], 0
+def test_over_admission_is_the_worst_of_all_windows(history: list[tuple[int, int]]) -> None:
+    over_admission, takes, now = OverAdmission(SETTINGS), [], 0
     for gap, tokens in history:
         now += gap
         takes.append((now, tokens))
-        excess.add(now, tokens)
+        over_admission.add(now, tokens)
     worst = max(
         sum(n for _, n in takes[first : last + 1])
         - Fraction(takes[last][0] - takes[first][0], NS) * 100
@@ -29,12 +29,12 @@ def test_excess_is_the_worst_of_all_windows(history: list[tuple[int, int]]) -> N
         for last in range(first, len(takes))
     )
     if any(n for _, n in takes):
-        assert excess.tokens() == pytest.approx(float(worst - 100), abs=1e-9)
+        assert over_admission.tokens() == pytest.approx(float(worst - 100), abs=1e-9)
 
 
 @given(HISTORY)
 def test_ideal_never_exceeds_and_never_denies_what_fits(history: list[tuple[int, int]]) -> None:
-    ideal, excess = Ideal(SETTINGS), Excess(SETTINGS)
+    ideal, over_admission = Ideal(SETTINGS), OverAdmission(SETTINGS)
     level, now = Fraction(100), 0
     for gap, calls in history:
         now += gap
@@ -42,8 +42,8 @@ def test_ideal_never_exceeds_and_never_denies_what_fits(history: list[tuple[int,
         passed = ideal.offer(now, calls, 1)
         assert passed == min(calls, level // 1)
         level -= passed
-        excess.add(now, passed)
-    assert excess.tokens() <= 0
+        over_admission.add(now, passed)
+    assert over_admission.tokens() <= 0
 
 
 def test_ideal_counts_tokens_of_costly_calls() -> None:
@@ -54,17 +54,17 @@ def test_ideal_counts_tokens_of_costly_calls() -> None:
     assert ideal.offer(200_000_000, 1, 30) == 1
 
 
-def test_dark_time_runs_between_admissions_and_while_demand_lasts() -> None:
-    dark = Darkness(3)
+def test_time_starved_runs_between_admissions_and_while_demand_lasts() -> None:
+    starvation = Starvation(3)
     for node in range(3):
-        dark.demand(node, True, 0)
-    dark.admitted(0, 4)
-    dark.admitted(0, 9)
-    dark.demand(1, False, 3)
-    dark.demand(1, True, 7)
-    dark.demand(1, True, 8)
-    dark.finish(12)
-    assert dark.worst_ns == [5, 5, 12]
+        starvation.demand(node, True, 0)
+    starvation.admitted(0, 4)
+    starvation.admitted(0, 9)
+    starvation.demand(1, False, 3)
+    starvation.demand(1, True, 7)
+    starvation.demand(1, True, 8)
+    starvation.finish(12)
+    assert starvation.worst_ns == [5, 5, 12]
 
 
 def test_shares() -> None:

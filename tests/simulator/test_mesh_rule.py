@@ -20,13 +20,13 @@ class _Node:
 
     @property
     def joining(self) -> bool:
-        return self._rule.heard(self._number) is None
+        return self._rule.known(self._number) is None
 
     def take_burst(self, bucket: str, key: str, calls: int, cost: int) -> int:
         return self._rule.offer(self._number, calls, cost)
 
     def columns(self, bucket: str, key: str) -> Mapping[str, tuple[int, int]]:
-        heard = self._rule.heard(self._number) or []
+        heard = self._rule.known(self._number) or []
         return {n: (t, 0) for n, t in zip(self._names, heard, strict=True) if t}
 
     def room(self, bucket: str, key: str) -> int:

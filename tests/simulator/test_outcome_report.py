@@ -23,8 +23,8 @@ OUTCOME = Outcome(
     "balanced", "crdtbucket", 1, 2_000, 1_000, 0.9991234567, -0.04, 12.5, 0.25, 0, 0.98, 1.02
 )
 KEYS = [
-    "scenario", "rule", "seed", "offered", "admitted", "ratio", "excess_percent", "bound_percent",
-    "dark_seconds", "denied_light", "share_min", "share_max",
+    "scenario", "rule", "seed", "offered", "admitted", "ratio", "over_admission_percent",
+    "bound_percent", "starved_seconds", "denied_light", "share_min", "share_max",
 ]  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def test_json_has_the_keys_and_null_where_there_is_no_answer() -> None:
     rows = json.loads(as_json([OUTCOME, nothing]))
     assert [list(row) for row in rows] == [KEYS, KEYS]
     assert rows[0]["ratio"] == 0.999123
-    assert rows[0]["excess_percent"] == -0.04
+    assert rows[0]["over_admission_percent"] == -0.04
     assert rows[1]["ratio"] is None
     assert rows[1]["bound_percent"] is None
     assert json.loads(as_json([])) == []
@@ -41,7 +41,13 @@ def test_json_has_the_keys_and_null_where_there_is_no_answer() -> None:
 
 def test_plain_lines_show_the_worst_of_the_seeds() -> None:
     worse = replace(
-        OUTCOME, seed=2, ratio=1.0, excess_percent=3.0, dark_seconds=1.0, share_min=0.5, offered=1
+        OUTCOME,
+        seed=2,
+        ratio=1.0,
+        over_admission_percent=3.0,
+        starved_seconds=1.0,
+        share_min=0.5,
+        offered=1,
     )
     lines = plain_lines([OUTCOME, worse])
     assert len(lines) == 2
@@ -51,7 +57,7 @@ def test_plain_lines_show_the_worst_of_the_seeds() -> None:
     ]  # fmt: skip
 
 
-def test_a_tiny_negative_excess_is_no_negative_zero() -> None:
+def test_a_tiny_negative_over_admission_is_no_negative_zero() -> None:
     assert "-0.0" not in plain_lines([OUTCOME])[1]
 
 

@@ -30,7 +30,7 @@ def test_same_seed_same_outcome_within_the_bound(make: Callable[[], SimulatedRul
     outcome = replay(make(), trace, settings)
     assert outcome == replay(make(), trace, settings)
     assert outcome.bound_percent is not None
-    assert outcome.excess_percent <= outcome.bound_percent
+    assert outcome.over_admission_percent <= outcome.bound_percent
     assert (outcome.offered, outcome.calls_offered) == (120_000, 3_000)
     assert outcome.admitted == 40 * outcome.calls_admitted
 
@@ -60,7 +60,7 @@ def test_every_rule_sees_the_same_calls_and_seeds_spread_them_differently() -> N
 
     def shares(seed: int, make: Callable[[], SimulatedRule]) -> tuple[float | None, int]:
         outcome = replay(make(), trace, Settings(seed=seed, capacity=10_000))
-        return outcome.dark_seconds, outcome.offered
+        return outcome.starved_seconds, outcome.offered
 
     assert len({shares(1, make) for make in RULES}) == 1
     assert shares(1, StaticSplit) != shares(2, StaticSplit)
@@ -83,6 +83,6 @@ def test_a_trace_of_real_calls_exceeds_less_with_prediction_than_without() -> No
     with_it, without = (
         replay(make_rule(name), trace, settings) for name in (CRDTBUCKET, NO_PREDICTION)
     )
-    assert with_it.excess_percent <= without.excess_percent - 3
+    assert with_it.over_admission_percent <= without.over_admission_percent - 3
     assert with_it.ratio is not None
     assert with_it.ratio >= 0.99

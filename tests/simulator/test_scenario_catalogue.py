@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from crdtbucket.simulator.demand_shapes import skewed_shares
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario, ScenarioFault
-from crdtbucket.simulator.scenario_catalogue import SCENARIOS, select, skewed_shares, two_sides
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS, select, two_sides
 from crdtbucket.simulator.simulation_errors import SimulationError
 
 REGIONS = (1, 2, 3, 5, 16)

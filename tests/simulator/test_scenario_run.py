@@ -112,7 +112,7 @@ def test_one_region_is_the_ideal_bucket() -> None:
     for make in RULES:
         outcome = _run(make(), "burst-5x", 0.5, regions=1)
         assert outcome.ratio == 1
-        assert outcome.excess_percent <= 0
+        assert outcome.over_admission_percent <= 0
 
 
 # Expected figures are those of independent simulators of the same rules, seed apart.
@@ -120,23 +120,23 @@ def test_one_region_is_the_ideal_bucket() -> None:
 
 def test_static_split_never_exceeds_but_starves_the_hot_region() -> None:
     balanced = _run(StaticSplit(), "balanced")
-    assert balanced.excess_percent == pytest.approx(0, abs=0.2)
+    assert balanced.over_admission_percent == pytest.approx(0, abs=0.2)
     assert balanced.ratio == pytest.approx(1, abs=0.001)
     assert balanced.bound_percent == 0
     hot = _run(StaticSplit(), "hot")
     assert hot.ratio == pytest.approx(0.2, abs=0.005)
-    assert hot.excess_percent == pytest.approx(-89, abs=1)
+    assert hot.over_admission_percent == pytest.approx(-89, abs=1)
     skewed = _run(StaticSplit(), "skewed")
     assert skewed.ratio == pytest.approx(0.58, abs=0.01)
-    assert skewed.excess_percent == pytest.approx(-83, abs=1)
+    assert skewed.over_admission_percent == pytest.approx(-83, abs=1)
 
 
 def test_max_of_totals_admits_far_more_than_the_limit() -> None:
     balanced = _run(MaxOfTotals(), "balanced")
-    assert balanced.excess_percent == pytest.approx(1102, rel=0.02)
+    assert balanced.over_admission_percent == pytest.approx(1102, rel=0.02)
     assert balanced.ratio == pytest.approx(1.85, abs=0.02)
     cold = _run(MaxOfTotals(), "cold-20x")
-    assert cold.excess_percent == pytest.approx(560, rel=0.01)
+    assert cold.over_admission_percent == pytest.approx(560, rel=0.01)
     assert cold.ratio == pytest.approx(5, abs=0.05)
     assert _run(MaxOfTotals(), "hot").ratio == pytest.approx(1, abs=0.005)
 
@@ -146,13 +146,13 @@ def test_max_of_totals_admits_far_more_than_the_limit() -> None:
 def test_no_baseline_exceeds_its_own_bound(make: Callable[[], SimulatedRule], name: str) -> None:
     outcome = _run(make(), name, 0.05, capacity=300, refill_rate=200)
     assert outcome.bound_percent is not None
-    assert outcome.excess_percent <= outcome.bound_percent
+    assert outcome.over_admission_percent <= outcome.bound_percent
 
 
 def test_naive_mesh_keeps_a_balanced_limit() -> None:
     outcome = _run(NaiveMesh(), "balanced", 0.5)
     assert outcome.ratio == pytest.approx(1, abs=0.01)
-    assert outcome.excess_percent < 5
+    assert outcome.over_admission_percent < 5
 
 
 def test_light_load_counts_denials_and_only_there() -> None:
@@ -162,13 +162,13 @@ def test_light_load_counts_denials_and_only_there() -> None:
     assert _run(StaticSplit(), "balanced", 0.2).denied_light == 0
 
 
-def test_a_starved_node_is_seen_as_dark() -> None:
+def test_a_starved_node_is_seen() -> None:
     class Starves(StaticSplit):
         def offer(self, node: int, calls: int, cost: int) -> int:
-            dark = node == 3 and 2 * NS <= self.now < 5 * NS
-            return 0 if dark else super().offer(node, calls, cost)
+            starved = node == 3 and 2 * NS <= self.now < 5 * NS
+            return 0 if starved else super().offer(node, calls, cost)
 
-    assert _run(Starves(), "balanced", 0.2).dark_seconds == pytest.approx(3, abs=0.05)
+    assert _run(Starves(), "balanced", 0.2).starved_seconds == pytest.approx(3, abs=0.05)
 
 
 def test_curve() -> None:

@@ -69,10 +69,10 @@ def test_no_copy_passes_and_the_limit_is_kept_by_what_the_others_are_taken_to_us
     assert kept.offered == lost.offered
     assert kept.ratio == pytest.approx(1.0, abs=0.01)
     # A small bucket: rates of a few calls a second are known to some per cent.
-    assert kept.excess_percent < 80
-    assert kept.dark_seconds < 4
-    assert lost.excess_percent > 300
-    assert lost.dark_seconds > 4.5
+    assert kept.over_admission_percent < 80
+    assert kept.starved_seconds < 4
+    assert lost.over_admission_percent > 300
+    assert lost.starved_seconds > 4.5
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_clocks_of_members_may_be_wrong() -> None:
     wrong = replace(scenario, clock_offsets_ns={0: 3600 * 10**9, 1: -3600 * 10**9})
     outcome = simulate(make_rule(REPLICATED), wrong, SMALL)
     assert outcome.ratio == pytest.approx(1.0, abs=0.03)
-    assert outcome.excess_percent < 10
+    assert outcome.over_admission_percent < 10
 
 
 def test_a_process_that_restarts_takes_the_others_nothing() -> None:
     scenario: Scenario = ALL_SCENARIOS["restart-hot"](SMALL, 0.2)
     outcome = simulate(make_rule(REPLICATED), scenario, SMALL)
     assert outcome.ratio == pytest.approx(1.0, abs=0.03)
-    assert outcome.excess_percent < 5
+    assert outcome.over_admission_percent < 5
 
 
 def test_the_same_arguments_give_the_same_outcome() -> None:

@@ -12,7 +12,7 @@ from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import MAX_TOKENS, BucketSpec
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.local_decisions import LocalDecisions
+from crdtbucket.strong.local_decisions import NODES_NS, LocalDecisions
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
 from crdtbucket.strong.store_rules import RuleBook, Rules
@@ -124,7 +124,7 @@ def test_a_denial_in_fallback_shows_what_is_left_of_the_quota() -> None:
     spec, table = spec_of(100, 100), Table(max_keys=16, virtual=True)
     node, bucket = Node(spec), BucketCore(table, spec)
     local = LocalDecisions(
-        RuleBook({bucket: Rules(Arguments(spec, 0), "quota", node.quota)}), lambda: 1
+        RuleBook({bucket: Rules(Arguments(spec, 0), "quota", node.quota)}), lambda: 1, table.now
     )
 
     def decide(cost: int) -> Decision:
@@ -282,3 +282,19 @@ def test_no_definition_number_or_cost_is_beyond_it(
     node = Node(spec, ratio, fleet=fleet)
     node.quota.charge("k", cost, nodes)
     node.take(DAY, cost, nodes)
+
+
+def test_a_charge_reckons_with_the_nodes_of_a_moment_ago_and_a_decision_with_those_of_now() -> None:
+    spec, table = spec_of(1_000, 1), Table(max_keys=16, virtual=True)
+    node, bucket, nodes = Node(spec, Fraction(1)), BucketCore(table, spec), 1
+    rules = Rules(Arguments(spec, 0), "quota", node.quota)
+    local = LocalDecisions(RuleBook({bucket: rules}), lambda: nodes, table.now)
+    local.charge(rules, "k", 100)
+    nodes = 2
+    local.charge(rules, "k", 100)  # still as one of one
+    assert node.quota.debt_ns("k", 1) == 200 * SECOND
+    table.set_time(NODES_NS)
+    local.charge(rules, "k", 100)  # as one of two, where a token costs two
+    assert node.quota.debt_ns("k", 1) == 400 * SECOND
+    assert local.decide(bucket, "k", 300, Mode.FALLBACK)
+    assert not local.decide(bucket, "k", 1, Mode.FALLBACK)

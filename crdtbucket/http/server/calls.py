@@ -1,4 +1,4 @@
-"""The calls of clients: decisions, and what is done with them later."""
+"""The calls of clients: takes and reservations, and the refunds and commits that follow them."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Descriptor:
     """One of a request."""
 
     entries: tuple[Entry, ...]
-    hits: int
+    cost: int
     """Tokens; 0 only asks whether any are left."""
 
 
@@ -87,17 +87,17 @@ class UnitLimit:
 class Charged:
     """What one descriptor asks for, and what became of it."""
 
-    def __init__(self, rule: DescriptorRule, bucket: Bucket, key: str, hits: int) -> None:
+    def __init__(self, rule: DescriptorRule, bucket: Bucket, key: str, cost: int) -> None:
         self.bucket = bucket
         self.key = key
-        self.hits = hits
+        self.cost = cost
         spec = bucket.of(key).spec_of(key)
         self.shadow = spec.shadow
-        self.settles = rule.settle and hits > 0
-        never = hits > spec.capacity and not self.settles
-        self.takes = hits > 0 and not self.settles and not never
-        """Whether its hits are taken if all others are there."""
-        self.decision = bucket.peek(key, hits if self.takes else 1)
+        self.settles = rule.settle and cost > 0
+        never = cost > spec.capacity and not self.settles
+        self.takes = cost > 0 and not self.settles and not never
+        """Whether its cost is taken if those of all others are there."""
+        self.decision = bucket.peek(key, cost if self.takes else 1)
         self.over = not spec.shadow and (never or not self.decision.allowed)
 
     @property
@@ -106,12 +106,12 @@ class Charged:
         return OVER_LIMIT if self.over else OK
 
     def settle(self) -> None:
-        """Charges the hits, whatever the level."""
-        self.bucket.settle(self.key, min(self.hits, MAX_SETTLE))
+        """Charges the cost, whatever the level."""
+        self.bucket.settle(self.key, min(self.cost, MAX_SETTLE))
         self.decision = self.bucket.peek(self.key)
 
     def decided(self, decision: Decision) -> None:
-        """Its hits were taken, or were not there."""
+        """Its cost was taken, or was not there."""
         self.decision, self.over = decision, not decision.allowed
 
 
@@ -127,7 +127,7 @@ class DescriptorLimits:
         self._reported: set[tuple[str, ...]] = set()
 
     async def decide(self, domain: str, descriptors: Sequence[Descriptor]) -> RateLimitAnswer:
-        """Takes the hits of all descriptors, or of none when one of them is over its limit; but
+        """Takes the costs of all descriptors, or of none when one of them is over its limit; but
         what a rule settles is charged in any case. Raises `Refusal` for a malformed request."""
         _check(domain, descriptors)
         charges = [self._charged(domain, one) for one in descriptors]
@@ -139,8 +139,8 @@ class DescriptorLimits:
                 one.settle()
         over = any(one.over for one in limited)
         for one in limited:
-            if one.hits:
-                self._weigh(one.bucket, one.key, one.hits, one.settles or not over)
+            if one.cost:
+                self._weigh(one.bucket, one.key, one.cost, one.settles or not over)
         for charged in charges:
             name = NO_BUCKET if charged is None else charged.bucket.spec.name
             code = UNLIMITED if charged is None else charged.code
@@ -154,17 +154,17 @@ class DescriptorLimits:
             if key is not None:
                 # Never refused, however long: a proxy lets pass what gets an error.
                 bucket = self._limiter.bucket(rule.bucket)
-                return Charged(rule, bucket, str(shortened(key)), descriptor.hits)
+                return Charged(rule, bucket, str(shortened(key)), descriptor.cost)
         self._report(domain, descriptor)
         return None
 
     async def _take(self, charges: list[Charged]) -> None:
         if len(charges) == 1:
             one = charges[0]
-            one.decided(await one.bucket.acquire(one.key, one.hits))
+            one.decided(await one.bucket.acquire(one.key, one.cost))
         elif charges:
             answer = await self._limiter.acquire_all(
-                (one.bucket.spec.name, one.key, one.hits) for one in charges
+                (one.bucket.spec.name, one.key, one.cost) for one in charges
             )
             for one, decision in zip(charges, answer.decisions, strict=True):
                 one.decided(decision)

@@ -117,7 +117,7 @@ class EnvoyJson:
         ]  # fmt: skip
 
     async def decide(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Takes the hits of all descriptors; 429 when one of them is over its limit."""
+        """Takes the costs of all descriptors; 429 when one of them is over its limit."""
         body = await read(request, RateLimitBody)
         hits = int(body.hits_addend or 0) or 1
         descriptors = [

@@ -112,9 +112,9 @@ def read_request(raw: bytes) -> tuple[str, list[Descriptor]]:
             fix = "tokens are given back over HTTP: /v1/refund"
             raise Refusal(400, f"{place}: {fix}", [(place, fix)])
         own = one.hits_addend.value if one.HasField("hits_addend") else None
-        hits = (request.hits_addend or 1) if own is None else own
+        cost = (request.hits_addend or 1) if own is None else own
         entries = tuple((_text(entry.key), _text(entry.value)) for entry in one.entries)
-        descriptors.append(Descriptor(entries, hits))
+        descriptors.append(Descriptor(entries, cost))
     return _text(request.domain), descriptors
 
 

@@ -218,7 +218,7 @@ class RegionInfo(Reply):
 
     state: Literal["seen", "silent", "unknown"]
     late: Annotated[
-        float | None, Field(description="How far its news is behind, seconds; null: never seen.")
+        float | None, Field(description="Seconds that its updates are behind; null: never seen.")
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a path answers: used to serve it, and to describe it."""
+"""Describes what a path answers, both to serve it and for the OpenAPI document."""
 
 from __future__ import annotations
 

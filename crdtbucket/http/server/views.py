@@ -1,4 +1,4 @@
-"""What can be looked at: buckets, heavy keys, peers, health, metrics."""
+"""Answers that change nothing: buckets, heavy keys, peers, health, metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mesh asks of a message engine, and what the engine says of itself."""
+"""The interface of a message engine: what a mesh needs of it, and the events that it reports."""
 
 from __future__ import annotations
 

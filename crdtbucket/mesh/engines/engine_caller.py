@@ -1,4 +1,4 @@
-"""An observer at an engine: it calls nodes by their names, and is none itself."""
+"""Calls nodes over an engine, by their names, for an observer, which is no node itself."""
 
 from __future__ import annotations
 

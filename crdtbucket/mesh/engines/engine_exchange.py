@@ -3,7 +3,7 @@
 The engine says at once that nobody is subscribed where a killed process was, but it says the same
 of a node on the other side of a broken gateway, and of one whose network it has given up. So a
 channel counts as ended by the peer only when the peer was connected with the very server that says
-so, and was heard a moment ago: a silence of seconds before is a cut, and no end.
+so, and was seen a moment ago: a silence of seconds before is a cut, and no end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rights of each node at an engine: it alone publishes under its name, and hears no others."""
+"""The rights of each node at an engine: it alone publishes under its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The channels of one Redis as the engine of a mesh: one connection publishes, one hears."""
+"""The channels of one Redis as the engine of a mesh: one connection publishes, one subscribes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a carrier gives to a link: messages to one place and back, and how that ends."""
+"""The interface of a channel to a peer: it sends and receives messages, and says why it ended."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgpack
 
@@ -23,29 +22,13 @@ from crdtbucket.mesh.links.node_key import (
     fingerprint_of,
     is_signed,
 )
+from crdtbucket.mesh.state_file import StateFile
 
 MAX_ORDERS = 256
 """Subjects about which there is an order, readmitted ones too."""
 MAX_SUBJECT = 255
 MAX_COUNTER = 2**63 - 1
 _SIGNED = b"crdtbucket mesh order 1 "
-
-
-class OrderStore(Protocol):
-    """Where a node keeps orders."""
-
-    @property
-    def orders_file(self) -> str:
-        """The file of the orders."""
-        ...
-
-    def load_orders(self) -> bytes | None:
-        """What was saved last; None: nothing ever."""
-        ...
-
-    def save_orders(self, data: bytes) -> None:
-        """Replaces it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -137,16 +120,16 @@ class Ejections:
     """The orders that hold here."""
 
     def __init__(
-        self, operators: Iterable[str] = (), mesh_name: str = "", store: OrderStore | None = None
+        self, operators: Iterable[str] = (), mesh_name: str = "", kept: StateFile | None = None
     ) -> None:
-        """`operators`: fingerprints of the keys whose orders hold. Raises `MeshError` when what is
-        kept is damaged."""
+        """`operators`: fingerprints of the keys whose orders hold. `kept`: the file of the orders.
+        Raises `MeshError` when that is damaged."""
         self._operators = frozenset(operators)
         self._mesh_name = mesh_name
-        self._store = store
+        self._kept = kept
         self._orders: dict[str, EjectOrder] = {}
-        if store is not None and self._operators:
-            self._load(store)
+        if kept is not None and self._operators:
+            self._load(kept)
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -230,22 +213,22 @@ class Ejections:
         return packed
 
     def _save(self) -> None:
-        if self._store is None:
+        if self._kept is None:
             return
         try:
-            self._store.save_orders(self.encode())
+            self._kept.save(self.encode())
         except MeshError as error:  # they hold in this process, and peers have them
             LOG.error("orders of operators are not kept over a restart: %s", error)
 
-    def _load(self, store: OrderStore) -> None:
-        data = store.load_orders()
+    def _load(self, kept: StateFile) -> None:
+        data = kept.load()
         if data is None:
             return
         try:
             orders = list(read_orders(data))
         except WireError as error:
             raise MeshError(
-                f"{store.orders_file} is damaged ({error}): put back a copy, or remove it, and "
+                f"{kept} is damaged ({error}): put back a copy, or remove it, and "
                 "peers tell this node again who is ejected"
             ) from error
         for order in orders:
@@ -269,4 +252,4 @@ def _text(mesh_name: str, subject: str, counter: int, ejected: bool) -> bytes:
     return _SIGNED + packed
 
 
-__all__ = ["Ejections", "EjectOrder", "OrderStore", "read_orders"]
+__all__ = ["Ejections", "EjectOrder", "read_orders"]

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.counters import LOG
-from crdtbucket.mesh.links.ejections import Ejections, OrderStore
+from crdtbucket.mesh.links.ejections import Ejections
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of, load_cryptography
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.session import HandshakeError, Reason
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.state_dir import StateDir
+from crdtbucket.mesh.state_file import StateFile
 
 KEYED = ("pinned", "allowed")
 """The policies by which a node has a key of its own."""
@@ -26,36 +28,8 @@ MAX_SHOWN = 32
 """Subjects that stats list as ejected."""
 MAX_PINS = 1024
 """Names of nodes whose keys are pinned; whoever comes beyond them is admitted by the secret."""
-
-
-class KeyStore(OrderStore, Protocol):
-    """Where a node keeps its key, those of others, and orders about them."""
-
-    @property
-    def key_file(self) -> str:
-        """The file of this node's key."""
-        ...
-
-    @property
-    def pins_file(self) -> str:
-        """The file of the keys of others."""
-        ...
-
-    def load_key(self) -> bytes | None:
-        """This node's private key (PEM), None when there is none."""
-        ...
-
-    def save_new_key(self, pem: bytes) -> None:
-        """Keeps it, where there was none."""
-        ...
-
-    def load_pins(self) -> bytes | None:
-        """What was saved last; None: nothing ever."""
-        ...
-
-    def save_pins(self, data: bytes) -> None:
-        """Replaces it."""
-        ...
+_PINNED = "what is pinned"
+"""What messages call it where it is in no file."""
 
 
 class PeerKeys:
@@ -68,23 +42,20 @@ class PeerKeys:
         own: NodeKey | None = None,
         *,
         allowed: Mapping[str, tuple[str, ...]] | None = None,
-        store: KeyStore | None = None,
+        pins: StateFile | None = None,
         ejections: Ejections | None = None,
     ) -> None:
-        """`name`, `own`: of this node. `allowed`: fingerprints by name. `store` keeps what is
-        pinned. `ejections`: who is refused whatever it shows. Raises `MeshError` when what is
-        pinned is damaged."""
+        """`name`, `own`: of this node. `allowed`: fingerprints by name. `pins`: the file of what is
+        pinned. `ejections`: who is refused whatever it shows. Raises `MeshError` when the file is
+        damaged."""
         self.ejections = Ejections() if ejections is None else ejections
         self.policy = policy
         self.own = own
         self._name = name
         self._allowed = allowed or {}
-        self._store = store
-        self._file = "what is pinned" if store is None else store.pins_file
-        self._pins: dict[str, str] = {}
+        self._file = pins
         self._full = False
-        if policy == "pinned" and store is not None:
-            self._pins = _read_pins(store.load_pins(), store.pins_file)
+        self._pins = {} if policy != "pinned" or pins is None else _read_pins(pins)
 
     def described(self) -> dict[str, Any]:
         """The policy, the fingerprint of this node's key, and who is ejected."""
@@ -148,16 +119,16 @@ class PeerKeys:
                     "later are not; take names out of %s, or list keys in mesh.allowed_keys",
                     MAX_PINS,
                     name,
-                    self._file,
+                    self._file or _PINNED,
                 )
             self._full = True
             return
         self._pins[name] = fingerprint_of(key)
         LOG.info("pinned %s to the key %s, which it has shown first", name, self._pins[name])
-        if self._store is None:
+        if self._file is None:
             return
         try:
-            self._store.save_pins(_write_pins(self._pins))
+            self._file.save(json.dumps({"pins": self._pins}, indent=1, sort_keys=True).encode())
         except MeshError as error:  # it holds for this process
             LOG.error("the pinned key of %s is not kept over a restart: %s", name, error)
 
@@ -177,7 +148,7 @@ class PeerKeys:
     def _fix(self, peer: NodeInfo) -> str:
         if self.policy == "allowed":
             return "then list that in mesh.allowed_keys too"
-        return f"then take {peer.name!r} out of {self._file}, and start this node again"
+        return f"then take {peer.name!r} out of {self._file or _PINNED}, and start this node again"
 
 
 def load_for(config: MeshConfig) -> None:
@@ -187,18 +158,20 @@ def load_for(config: MeshConfig) -> None:
         load_cryptography()
 
 
-def peer_keys_of(config: MeshConfig, name: str, store: KeyStore | None) -> PeerKeys:
+def peer_keys_of(config: MeshConfig, name: str, state: StateDir | None) -> PeerKeys:
     """What a node of this configuration knows of keys. Makes its own when it has none yet.
 
     Raises `MeshError` for a key that cannot be used, and for what is missing.
     """
-    ejections = Ejections(config.operator_keys, config.mesh_name, store)
+    orders = None if state is None else state.orders
+    ejections = Ejections(config.operator_keys, config.mesh_name, orders)
     if config.identity not in KEYED:
         return PeerKeys(name, config.identity, ejections=ejections)
-    own = own_key(config, name, store)
+    own = own_key(config, name, state)
     allowed = _allowed(config)
     _check_listed(config, name, own)
-    return PeerKeys(name, config.identity, own, allowed=allowed, store=store, ejections=ejections)
+    pins = None if state is None else state.pins
+    return PeerKeys(name, config.identity, own, allowed=allowed, pins=pins, ejections=ejections)
 
 
 def changed_key(config: MeshConfig, name: str, own: NodeKey | None) -> NodeKey | None:
@@ -221,16 +194,17 @@ def observer_keys(config: MeshConfig) -> PeerKeys:
     return PeerKeys("", config.identity, own, allowed=_allowed(config))
 
 
-def own_key(config: MeshConfig, name: str, store: KeyStore | None) -> NodeKey:
-    """The key of the file, or the one in `store`, which is made when there is none."""
+def own_key(config: MeshConfig, name: str, state: StateDir | None) -> NodeKey:
+    """The key that the configuration names, or the one in `state`, which is made when there is
+    none."""
     if config.identity_key is not None:
         return NodeKey.from_pem(config.identity_key.encode(), "mesh.identity_key")
-    assert store is not None, "a mesh without a key has a state_dir"
-    pem = store.load_key()
+    assert state is not None, "a mesh without a key has a state_dir"
+    pem = state.key.load()
     if pem is not None:
-        return NodeKey.from_pem(pem, store.key_file)
+        return NodeKey.from_pem(pem, str(state.key))
     key = NodeKey.make()
-    store.save_new_key(key.pem())
+    state.key.save(key.pem())
     LOG.info("made a key for %s, which had none: %s", name, key.fingerprint)
     return key
 
@@ -247,7 +221,8 @@ def _allowed(config: MeshConfig) -> dict[str, tuple[str, ...]]:
     return {name: tuple(several) for name, several in (config.allowed_keys or {}).items()}
 
 
-def _read_pins(data: bytes | None, file: str) -> dict[str, str]:
+def _read_pins(file: StateFile) -> dict[str, str]:
+    data = file.load()
     if data is None:
         return {}
     try:
@@ -262,12 +237,7 @@ def _read_pins(data: bytes | None, file: str) -> dict[str, str]:
     return dict(pins)
 
 
-def _write_pins(pins: Mapping[str, str]) -> bytes:
-    return json.dumps({"pins": pins}, indent=1, sort_keys=True).encode()
-
-
 __all__ = [
-    "KeyStore",
     "PeerKeys",
     "changed_key",
     "load_for",

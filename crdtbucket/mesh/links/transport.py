@@ -1,4 +1,4 @@
-"""How links of a node come to be: what the network of a node asks of any carrier."""
+"""The interface of a carrier: it finds the peers of a node, and makes links with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What peers stated beyond a bound, by peer and bound: counted, and said in the log."""
+"""Counts and logs, by peer and bound, what peers stated beyond a bound."""
 
 from __future__ import annotations
 

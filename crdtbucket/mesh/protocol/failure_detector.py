@@ -125,7 +125,7 @@ class FailureDetector:
         return linked | {*self._places.empty(now)} | self._directory.only_advertised()
 
     def _seen_since(self, since: int, now: int) -> set[str]:
-        """Members that were heard lately and after `since`, directly or through relays."""
+        """Members that were seen lately and after `since`, directly or through relays."""
         lately = max(since, now - CAUGHT_UP * self._directory.alive_ns)
         seen = {one.info.name for one in self._alive(now) if one.last_seen > since}
         seen |= {name for name, one in self._links.items() if one.relayed_at > lately}

@@ -43,7 +43,7 @@ class HandoffRecord:
     born: int
     """When the node began, ns of the table's clock: of two with one name the younger yields."""
     memory: bool
-    """Whether it had heard the mesh, so that the levels in the table are the mesh's."""
+    """Whether it had an update from the mesh, so that the levels in the table are the mesh's."""
     members: tuple[Row, ...]
     """Peers that are members: name, region, epoch, address, and whether all that it may lack stands
     in the table's log."""

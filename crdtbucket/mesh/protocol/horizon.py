@@ -1,4 +1,4 @@
-"""From which age of its newest round on a peer counts as silent: this follows the network."""
+"""Sets the age at which a peer counts as silent: some rounds and the longest round trip."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from crdtbucket._core import Table
 
 NEAR_NS = 500_000_000
-"""A peer that was heard within this time never counts as silent, however quick the mesh is."""
+"""A peer that was seen within this time never counts as silent, however quick the mesh is."""
 ROUNDS = 3
 """So many rounds of a peer, and a round trip, may be missing before it counts as silent."""
 STEP_NS = 50_000_000

@@ -10,7 +10,7 @@ from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
 
 ALIVE_NS = 1_000_000_000
-"""A peer that was heard within this time, or within three rounds, speaks for its own column; after
+"""A peer that was seen within this time, or within three rounds, speaks for its own column; after
 that it is suspect."""
 DIALS = 32
 """Of the addresses that one peer has introduced, and that never answered, so many are dialled at a
@@ -30,7 +30,7 @@ class MemberDirectory:
         self._name = name
         self._forget_after_ns = config.forget_after_ns
         self.alive_ns = max(ALIVE_NS, 3 * config.gossip_interval_ns)
-        """A peer that was heard within this time is not silent: where rounds are slow, it sends
+        """A peer that was seen within this time is not silent: where rounds are slow, it sends
         nothing between two of them."""
         self.links: dict[str, PeerState] = {}
         """Peers that this node has, or had, a link to."""

@@ -25,7 +25,7 @@ from crdtbucket.mesh.protocol.visibility import Visibility
 log = logging.getLogger("crdtbucket.mesh")
 
 DEAD_NS = 15_000_000_000
-"""A peer that was not heard for so long is dead; still a member until `forget_after`."""
+"""A peer that was not seen for so long is dead; still a member until `forget_after`."""
 HOLD_NS = 60_000_000_000
 """For so long the log of versions is kept for a peer that is silent, or that does not hear this
 node; later it gets a full sync."""
@@ -70,7 +70,7 @@ class Membership:
             table, self.directory, roster, self._pruner, self.introductions, self.bounded, now
         )
         self._expected = 1 + config.expected_peers
-        """Members that there are at least, this node included, until it has heard the mesh."""
+        """Members that there are at least, with this node, until it has an update from the mesh."""
 
     # ---- links ----
 
@@ -201,14 +201,14 @@ class Membership:
         rows = [FleetRow(me.name, me.region, "alive", *own)]
         for name, link in self.links.items():
             state = self.status(name, now)
-            # What a silent peer said last is no news of who hears whom now.
+            # What a silent peer said last says nothing of who hears whom now.
             unseen = self.visibility.unseen_by(link) if state == "alive" else ()
             region, config = link.info.region, link.config
             rows.append(FleetRow(name, region, state, config, link.rollout, unseen))
         return sorted(rows, key=lambda row: row.name)
 
     def advertised(self, me: NodeInfo, now: int) -> dict[str, Any]:
-        """The members, and those that are not heard here, as fields of a frame."""
+        """The members, and those that are silent here, as fields of a frame."""
         known = self.directory.known
         alive = {name for name in self.links if self.status(name, now) == "alive"}
         unseen = tuple(name for name in known if name not in alive)

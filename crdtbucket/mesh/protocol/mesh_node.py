@@ -9,25 +9,25 @@ import logging
 import random
 from array import array
 from collections.abc import Callable
-from typing import Any
 
 from crdtbucket._core import Table
-from crdtbucket.errors import MeshError, NodeConflict
+from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.protocol import anti_entropy, clock_watch, observers, wire
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.clock_jumps import ClockJumps
 from crdtbucket.mesh.protocol.entry_merger import EntryMerger
-from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS, GossipSchedule
+from crdtbucket.mesh.protocol.frame_intake import FrameIntake
+from crdtbucket.mesh.protocol.gossip import GossipSchedule
 from crdtbucket.mesh.protocol.handoff import Handoff
 from crdtbucket.mesh.protocol.horizon import NearHorizon
-from crdtbucket.mesh.protocol.introductions import OBSERVERS
 from crdtbucket.mesh.protocol.membership import FleetRow, Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
+from crdtbucket.mesh.protocol.observers import Observers
 from crdtbucket.mesh.protocol.own_name import OwnName
-from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.protocol_node import Frames, Waker
 from crdtbucket.mesh.protocol.relays import Relays
-from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
+from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.rounds import Outbox
 
 log = logging.getLogger("crdtbucket.mesh")
@@ -55,9 +55,6 @@ class MeshNode:
         self.table = table
         self.name, self.region, self.address = name, region, address
         self._waker: Waker | None = None
-        self._on_rollout: Callable[[wire.Rollout], None] | None = None
-        self._on_entries_without_store: Callable[[array[int]], None] | None = None
-        self._region_without_store: Callable[[str], bool] = lambda region: False
         rng, now, interval_ns = random.Random(seed), table.now(), config.gossip_interval_ns
         self.roster = Roster(table, name)
         self.members = Membership(table, config, self.roster, name, now)
@@ -69,13 +66,15 @@ class MeshNode:
         out, relays = self._out, self._relays
         self._gossip = GossipSchedule(table, self.members, relays, out, interval_ns, rng)
         self._memory = NodeMemory(table, self.roster, self.members, self._out, handoff)
+        self._intake = FrameIntake(table, self.members, self._merger, relays, self._memory, out)
+        self._observers = Observers(table, self.roster, self.members, self._merger)
         trust = config.partition_trust_ns
         table.configure(
             trust_ns=2**63 - 1 if trust is None else trust,
             shared_bursts=config.partition_burst == "share",
         )
         self._horizon = NearHorizon(table, interval_ns, now)
-        self._clock = clock_watch.OwnClock(interval_ns)
+        self._jumps = ClockJumps(table, self.members, name, interval_ns)
         table.on_wake = self._wake
         table.spare_epoch(rng.getrandbits(64) | 1)
         self._memory.begin(config.expected_peers, now)
@@ -193,9 +192,7 @@ class MeshNode:
         the common store. `region_without_store`: asked whether the common store does not get what
         the peers of a region take, as if none of them reached it."""
         self._own_name.on_refusal = refusal or self._own_name.on_refusal
-        self._on_rollout = rollout or self._on_rollout
-        self._on_entries_without_store = entries_without_store or self._on_entries_without_store
-        self._region_without_store = region_without_store or self._region_without_store
+        self._intake.subscribe(rollout, entries_without_store, region_without_store)
 
     # ---- in ----
 
@@ -205,104 +202,12 @@ class MeshNode:
         Raises WireError on a bad one, which then has changed nothing but the time at which the
         peer was last seen.
         """
-        link = self.links.get(name)
-        if link is None:
-            raise MeshError(f"no link to {name!r}")
-        frame = wire.decode(data)
-        self.counters["frames"] += 1
-        if frame.epoch != link.info.epoch:
-            self.members.check_epoch(link, frame.epoch)
-        addressed = frame.to_epoch == self.table.epoch
-        if not link.measure(frame, now, addressed=addressed):
-            self.counters["stale"] += 1
-            self._merger.merge_late(link, frame, now)
-            return []
-        if link.received.seen(frame.seq):
-            self.counters["duplicates"] += 1
-            return []
-        if link.forgotten:
-            self.members.returned(frame.epoch)
-        out: list[bytes] = []
-        if frame.payload and frame.payload_kind == wire.ENTRIES:
-            resolved = self._merger.tables_of(link, frame)
-            if resolved is None:
-                return []  # its tables have not come yet: not acknowledged, so they will
-            out += self._merge(link, frame, resolved, now)
-        elif frame.tables is not None:
-            self._merger.tables_of(link, frame)
-        self._arrived(link, frame, addressed, now)
-        out += anti_entropy.respond(self.table, self._out, link, frame, now)
-        return [(name, answer) for answer in out]
-
-    def _arrived(self, link: PeerState, frame: wire.Frame, addressed: bool, now: int) -> None:
-        """All but the payload of a frame that has been merged."""
-        self.members.follow_epoch(link, frame)
-        link.received.add(frame.seq)
-        link.last_seen = max(link.last_seen, now)
-        self.table.set_node(link.node, link.info.epoch, link.connected)
-        if addressed:
-            link.acknowledge(frame)
-        self._complete_round(link, frame, addressed, now)
-        visibility = self.members.visibility
-        unseen = {*visibility.unseen_by(link)}
-        self.members.receive(link, frame, now)
-        if frame.rollout is not None and self._on_rollout is not None:
-            self._on_rollout(frame.rollout)
-        self._relays.begin(sorted({*visibility.unseen_by(link)} - unseen), now)
-
-    def _merge(
-        self, link: PeerState, frame: wire.Frame, resolved: ResolvedTables, now: int
-    ) -> list[bytes]:
-        memory = self._memory.peer_has_memory(link)
-        merged = self._merger.merge(link, frame, resolved, now, memory=memory)
-        self._relays.merged(link, merged.touched, now)
-        if self._on_entries_without_store is not None and (
-            frame.flags & wire.STORE_UNREACHABLE or self._region_without_store(link.info.region)
-        ):
-            self._on_entries_without_store(merged.touched)
-        link.answers.update(dict.fromkeys(merged.answers))
-        if link.answers and now - link.answered_at >= FLUSH_GAP_NS:
-            return self._out.answer(link, now)
-        return []
-
-    def _complete_round(
-        self, link: PeerState, frame: wire.Frame, addressed: bool, now: int
-    ) -> None:
-        round_time = link.complete(frame, now - link.age)
-        if round_time is None:
-            return
-        link.round_gaps.add(now - link.round_time, now)
-        link.round_time = max(link.round_time, round_time)
-        self.table.set_last_seen(link.node, round_time)
-        self._relays.round_completed(link, round_time, now)
-        if addressed:
-            self._memory.round_completed(link, now)
+        return self._intake.receive(name, data, now)
 
     def observe(self, data: bytes, now: int) -> bytes:
         """The answer to a frame of an authenticated observer, which is no member and of which
         nothing is kept. Raises WireError on a bad one, which then has changed nothing."""
-        frame = wire.decode(data)
-        if frame.payload_kind == wire.ENTRIES:
-            epoch = self.table.epoch
-            introducer = self.members.introductions.by(OBSERVERS)
-            merged = observers.tell(self.table, self.roster, frame, introducer)
-            self._merger.count(merged, "an observer", epoch, now)
-            result = merged.merged, merged.refused_columns, merged.dropped
-            values: dict[str, Any] = {"merge_result": result}
-        else:
-            values = observers.look(self.table, self.roster, frame)
-            values["members"] = self.members.advertised(self.info, now)["members"]
-            values["config"] = self.members.updates.config
-        return wire.encode(
-            wire.Frame(
-                epoch=self.table.epoch,
-                to_epoch=frame.epoch,
-                seq=frame.seq,
-                sent=now,
-                ack=frame.seq,
-                **values,
-            )
-        )
+        return self._observers.answer(data, self.info, now)
 
     # ---- out ----
 
@@ -322,38 +227,11 @@ class MeshNode:
         self._memory.settle_when_due(now)
         self.members.age(now)
         self._own_name.look(now)
-        self._undo_jump(now)
+        self._jumps.undo(now)
         trips = (link.round_trip for link in self.links.values() if link.connected)
         self._horizon.follow(trips, now)
         self.members.count(now)
         self._memory.note()  # before the log loses what a member has acknowledged
-
-    def _undo_jump(self, now: int) -> None:
-        self._clock.read(now)
-        links = [link for link in self.links.values() if link.connected]
-        by = clock_watch.jump(link.clock for link in links)
-        if not by:
-            return
-        if not self._clock.explains(by):
-            for link in links:
-                if link.clock.moved:
-                    self.members.bounded.count(
-                        link.info.name,
-                        "clock",
-                        1,
-                        now,
-                        f"and most peers claim that the clock jumped by {by / 1e9:.3f} s, and it "
-                        "shows no such jump: levels stay as they are",
-                    )
-            return
-        log.warning(
-            "%s: the clock jumped by %.3f s against the peers'; levels stay where they were",
-            self.name,
-            by / 1e9,
-        )
-        self.table.shift(by)
-        for link in links:
-            link.clock.settle(-by)
 
     def leave(self, now: int) -> Frames:
         """The last frames: all that is not acknowledged, and goodbye."""

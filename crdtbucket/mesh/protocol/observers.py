@@ -14,7 +14,11 @@ from typing import Any
 
 from crdtbucket._core import Merged, Table
 from crdtbucket.errors import WireError
+from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.entry_merger import EntryMerger
+from crdtbucket.mesh.protocol.introductions import OBSERVERS
+from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.roster import Introducer, Roster
 
 SLICE = 1024
@@ -24,7 +28,43 @@ _ITEM = struct.Struct("<QQ16x")
 _HASH = struct.Struct("<QQ")
 
 
-def look(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
+class Observers:
+    """Answers the frames of authenticated observers. Times are local ns."""
+
+    def __init__(
+        self, table: Table, roster: Roster, members: Membership, merger: EntryMerger
+    ) -> None:
+        self._table, self._roster = table, roster
+        self._members, self._merger = members, merger
+
+    def answer(self, data: bytes, me: NodeInfo, now: int) -> bytes:
+        """The answer to a frame, of the node `me`. Raises WireError on a bad one, which then has
+        changed nothing."""
+        frame = wire.decode(data)
+        if frame.payload_kind == wire.ENTRIES:
+            epoch = self._table.epoch
+            introducer = self._members.introductions.by(OBSERVERS)
+            merged = _merge(self._table, self._roster, frame, introducer)
+            self._merger.count(merged, "an observer", epoch, now)
+            result = merged.merged, merged.refused_columns, merged.dropped
+            values: dict[str, Any] = {"merge_result": result}
+        else:
+            values = _look_up(self._table, self._roster, frame)
+            values["members"] = self._members.advertised(me, now)["members"]
+            values["config"] = self._members.updates.config
+        return wire.encode(
+            wire.Frame(
+                epoch=self._table.epoch,
+                to_epoch=frame.epoch,
+                seq=frame.seq,
+                sent=now,
+                ack=frame.seq,
+                **values,
+            )
+        )
+
+
+def _look_up(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
     """The entries that a frame asks for, as fields of the answer: those in the order of hashes that
     fit, and how far they go. A range gives the indebted ones, hashes any that are held."""
     if frame.payload_kind == wire.RANGE and frame.items is not None:
@@ -54,7 +94,7 @@ def look(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
     }
 
 
-def tell(table: Table, roster: Roster, frame: wire.Frame, introducer: Introducer) -> Merged:
+def _merge(table: Table, roster: Roster, frame: wire.Frame, introducer: Introducer) -> Merged:
     """Merges the entries of a frame. Raises WireError, and changes nothing, when it is malformed.
 
     They come as from this node itself, so that nobody's column and rates are the observer's.
@@ -78,4 +118,4 @@ def _tombstones(table: Table) -> tuple[int, ...]:
     return tuple(epoch for _, _, epoch, gone in table.origins() if gone)[: wire.MAX_TOMBSTONES]
 
 
-__all__ = ["look", "tell"]
+__all__ = ["Observers"]

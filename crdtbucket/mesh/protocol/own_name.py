@@ -1,4 +1,4 @@
-"""What follows when another process says that it runs under this node's name.
+"""Decides whether this node goes on when another process says that it has the node's name.
 
 Of two that are not a part of the mesh the younger refuses to serve, but how long one has run is
 what it says itself. So a node that most members are linked with goes on, and nobody refuses for

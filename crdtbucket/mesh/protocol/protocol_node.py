@@ -1,4 +1,4 @@
-"""The protocol machine as the network sees it."""
+"""The interface between the network and the protocol machine of a node."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Relays:
 
     def round_completed(self, link: PeerState, round_time: int, now: int) -> None:
         """A complete round of this peer tells all up to `round_time`. The ages that came with it
-        are believed of members that are not heard here, and never make any of them older."""
+        are believed of members that are silent here, and never make any of them older."""
         for epoch, age in link.round_ages:
             at, owner = round_time - age * MS, self._roster.owner(epoch)
             self._members.seen_running(epoch, at)

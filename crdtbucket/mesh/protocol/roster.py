@@ -1,4 +1,4 @@
-"""Names and numbers: nodes, epochs and definitions as this table and the wire number them."""
+"""Translates the numbers of nodes, epochs and definitions between this table and the wire."""
 
 from __future__ import annotations
 

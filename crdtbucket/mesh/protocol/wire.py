@@ -112,7 +112,7 @@ class Frame:
     """How far the newest version is that the sender has: its version, its hash, the number of
     changes, the status, the stage."""
     ages: tuple[tuple[int, int], ...] | None = None
-    """(epoch, ms, rounded up) of members that the receiver does not hear: how old the newest news
+    """(epoch, ms, rounded up) of members that the receiver does not hear: how old the newest update
     of each is here. What the sender knows of them comes with this round at the latest."""
     payload: bytes = b""
 

@@ -31,15 +31,18 @@ class LatencyMeter:
         self._totals, self._slows = [0] * SLOTS, [0] * SLOTS
         self._since: int | None = None
 
-    def count(self, now: int, slow: bool) -> bool:
-        """Takes one answer; True when the quantile has been too high for the whole window."""
-        self._advance(now // self._slot_ns)
-        index = self._slot % SLOTS
-        self._totals[index] += 1
-        self.total += 1
+    def count(self, now: int, slow: bool, answers: int = 1) -> bool:
+        """Takes one answer, or several; True when the quantile has been too high for the whole
+        window."""
+        slot = now // self._slot_ns
+        if slot != self._slot:
+            self._advance(slot)
+        index = slot % SLOTS
+        self._totals[index] += answers
+        self.total += answers
         if slow:
-            self._slows[index] += 1
-            self.slow += 1
+            self._slows[index] += answers
+            self.slow += answers
         self._follow(now)
         return (
             self._since is not None

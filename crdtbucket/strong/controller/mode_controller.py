@@ -95,6 +95,7 @@ class Controller:
         self._limit_ns = settings.ns("latency_limit")
         self._outage_after_ns = settings.ns("outage_after")
         self._gap_ns = settings.ns("least_return_gap")
+        self._stable_ns = settings.ns("stable_after")
         self.slow = False
         """Whether answers take too long, or did before strong was left for that."""
         self._alone = self._degraded is Mode.FALLBACK
@@ -126,10 +127,17 @@ class Controller:
         self._outage.asked(now)
 
     def answered(
-        self, now: int, latency_ns: int, *, late: bool = False, wrote: bool = True
+        self,
+        now: int,
+        latency_ns: int,
+        *,
+        late: bool = False,
+        wrote: bool = True,
+        answers: int = 1,
     ) -> Change | None:
         """A good reply came. `late`: `timed_out` was called for it before, and counted it as slow.
-        `wrote`: whether the server wrote for it; else it says nothing of whether it can."""
+        `wrote`: whether the server wrote for it; else it says nothing of whether it can. `answers`:
+        how many came together."""
         slow = latency_ns > self._limit_ns
         silent = self._outage.silence_ns(now)
         if wrote:
@@ -137,11 +145,11 @@ class Controller:
         else:
             self._outage.answered_without_write()
         if self.mode is Mode.STRONG:
-            return None if late else self._counted(now, slow=slow, lost=False)
+            return None if late else self._counted(now, slow=slow, lost=False, answers=answers)
         self._probes.ended(good=True)
         if silent:
             self._recovery.clear()
-        self._recovery.answered(now, late if self._alone else slow)
+        self._recovery.answered(now, late if self._alone else slow, answers)
         return self._recovered(now)
 
     def timed_out(self, now: int) -> Change | None:
@@ -211,9 +219,9 @@ class Controller:
         reason = self._outage.found(now)
         return self._switch(now, Mode.FALLBACK, reason) if reason else None
 
-    def _counted(self, now: int, *, slow: bool, lost: bool) -> Change | None:
-        """One call of strong has ended: slow or not, or without an answer in time."""
-        over = self._meter.count(now, slow)
+    def _counted(self, now: int, *, slow: bool, lost: bool, answers: int = 1) -> Change | None:
+        """Calls of strong have ended: slow or not, or without an answer in time."""
+        over = self._meter.count(now, slow, answers)
         if not self._alone:
             return self._too_slow(now) if over else None
         if over:
@@ -222,11 +230,11 @@ class Controller:
             self._quick_since = None
         elif self._quick_since is None:
             self._quick_since = now
-        elif now - self._quick_since >= self._settings.ns("stable_after"):
+        elif now - self._quick_since >= self._stable_ns:
             self.slow = False
         if not lost and not self._lost.slow:
             return None  # none was lost of late: that others were not needs no counting
-        return self._too_lost(now) if self._lost.count(now, lost) else None
+        return self._too_lost(now) if self._lost.count(now, lost, answers) else None
 
     def _forget_slowness(self) -> None:
         self.slow, self._quick_since = False, None

@@ -24,21 +24,21 @@ class Recovery:
         self.alive_since = None
         self._restart()
 
-    def answered(self, now: int, slow: bool) -> None:
-        """A good answer came, in time or late."""
+    def answered(self, now: int, slow: bool, answers: int = 1) -> None:
+        """A good answer came, in time or late, or several."""
         if self.alive_since is None:
             self.alive_since = now
         if slow:
-            self.slowed()
+            self.slowed(answers)
             return
         if self.quick_since is None:
             self.quick_since = now
-        self.answers += 1
+        self.answers += answers
 
-    def slowed(self) -> None:
-        """An answer was slow, or is overdue; too many of them end what was quick."""
-        self.answers += 1
-        self._slow += 1
+    def slowed(self, answers: int = 1) -> None:
+        """An answer was slow, or is overdue, or several; too many of them end what was quick."""
+        self.answers += answers
+        self._slow += answers
         if self._slow * _MILLION > self._allowed * self.answers:
             self._restart()
 

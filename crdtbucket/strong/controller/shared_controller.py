@@ -31,14 +31,18 @@ class SharedController(Controller):
     # `asked` notes one time, and may be called beside any other.
 
     def answered(
-        self, now: int, latency_ns: int, *, late: bool = False, wrote: bool = True
+        self,
+        now: int,
+        latency_ns: int,
+        *,
+        late: bool = False,
+        wrote: bool = True,
+        answers: int = 1,
     ) -> Change | None:
-        # Without `super` and `_at`, for one that is called on every decision.
         with self._lock:
-            if now < self._now:
-                now = self._now
-            self._now = now
-            return Controller.answered(self, now, latency_ns, late=late, wrote=wrote)
+            return super().answered(
+                self._at(now), latency_ns, late=late, wrote=wrote, answers=answers
+            )
 
     def timed_out(self, now: int) -> Change | None:
         with self._lock:

@@ -23,6 +23,7 @@ from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, enc
 
 OnReply = Callable[[object], None]
 OnLost = Callable[["RedisConnection", RedisUnavailable], None]
+OnRead = Callable[[], None]
 WRITE_BUFFER = 256 * 1024
 """Bytes that wait for a server which does not read, beyond what the system buffers."""
 MAX_OPEN_CALLS = 16_384
@@ -62,6 +63,7 @@ class RedisConnection(asyncio.Protocol):
     def __init__(self, address: Address) -> None:
         self.address = address
         self._on_lost: OnLost | None = None
+        self._on_read: OnRead | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = ReplyReader()
@@ -86,11 +88,13 @@ class RedisConnection(asyncio.Protocol):
         *,
         scripts: Sequence[str] = (),
         on_lost: OnLost | None = None,
+        on_read: OnRead | None = None,
     ) -> RedisConnection:
         """Connects, logs in, chooses the database and loads `scripts`, all within `timeout` s.
 
         `on_lost` is called once when the connection has ended, by either side, after every open
-        call has got that error. Raises `RedisUnavailable`.
+        call has got that error; `on_read` after the replies that came in one read have been handed
+        out. Raises `RedisUnavailable`.
         """
         connection = cls(address)
         try:
@@ -105,7 +109,7 @@ class RedisConnection(asyncio.Protocol):
         except BaseException:
             connection.abort()
             raise
-        connection._on_lost = on_lost
+        connection._on_lost, connection._on_read = on_lost, on_read
         return connection
 
     # -- calls
@@ -191,6 +195,9 @@ class RedisConnection(asyncio.Protocol):
             # It is not known any more which reply belongs to which call.
             what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
             self._end(RedisConnectionLost(what, "script"))
+        finally:
+            if self._on_read is not None:
+                self._on_read()
         if not calls:
             self._rest()
 

@@ -53,7 +53,12 @@ local function read_record(name, text, generation)
   end
 end
 
-local held = redis.pcall('HMGET', key, 'level', owner, 'peers')
+local held
+if regions > 0 then
+  held = redis.pcall('HMGET', key, 'level', owner, 'peers')
+else
+  held = redis.pcall('HMGET', key, 'level', owner)
+end
 if held.err then
   fail(held.err)
 end
@@ -89,7 +94,7 @@ if level then
   at = at_s * 1000000 + at_us
   elapsed = max(0, us - at)
   version, sum, born = tonumber(version), tonumber(sum), tonumber(born)
-  offered = offered / 1000 * decay(elapsed)
+  offered = regions > 0 and offered / 1000 * decay(elapsed) or 0
   level = {q = old_q, p = old_p}
   if held[2] then
     local one = read_record(owner, held[2], generation)
@@ -130,12 +135,14 @@ end
 
 -- By region, what it is predicted to have used since it was last heard of: ns of refill, and when
 -- that was last reckoned. The sum is credit: the level may be as far below 0.
-local far, silent, share = {}, {}, 1
+local none = {} -- of what a region alone has nothing
+local far, silent, share = {}, none, 1
 local credit, hold = 0, 0
-local copies = {} -- texts of the other regions' levels
+local copies = none -- texts of the other regions' levels
 
-local forgotten = {}
+local forgotten = none
 if regions > 0 then
+  silent, copies, forgotten = {}, {}, {}
   --@ lateness.lua
 end
 if next(silent) or far_text ~= '' then
@@ -149,7 +156,7 @@ if credit > 0 then
 end
 count(0)
 
-local raised, created, peers, noted = {}, false, {}, false
+local raised, created, peers, noted = {}, false, regions > 0 and {} or none, false
 if regions > 0 and (not at or floor(us / SLOT) ~= floor(at / SLOT)) then
   changed = true -- so that no other call of this slot of 10 ms looks again
   --@ look.lua

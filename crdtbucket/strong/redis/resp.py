@@ -108,7 +108,9 @@ def encode(*words: bytes | str | int) -> bytes:
 
 def too_deep(reply: object) -> bool:
     """Whether lists stand within lists to more than `MAX_DEPTH`; hiredis reads a thousand."""
-    level = [reply] if isinstance(reply, list) else []
+    if type(reply) is not list or list not in map(type, reply):
+        return False  # as nearly every reply
+    level = [reply]
     for _ in range(MAX_DEPTH):
         if not level:
             return False

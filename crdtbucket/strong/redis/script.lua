@@ -221,9 +221,9 @@ if changed or next(raised) then
   for name, one in pairs(raised) do
     one[SEEN] = now_s
     fields[#fields + 1] = name
-    fields[#fields + 1] = format('%.0f %.0f %.0f %.0f %s', one[1], one[2], one[3], one[4], now[1])
+    fields[#fields + 1] = format('%d %d %d %d %s', one[1], one[2], one[3], one[4], now[1])
   end
-  local text = format('%s %s %.0f %.0f %.0f %s %s', now[1], now[2], s, ns, rest, argv[3], argv[4])
+  local text = format('%s %s %d %d %d %s %s', now[1], now[2], s, ns, rest, argv[3], argv[4])
   redis.call('HSET', key, 'level', text, unpack(fields))
   redis.call('PEXPIRE', key, s * 1000 + floor(ns / 1000000) + 1 + argv[5])
 end

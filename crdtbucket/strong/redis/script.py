@@ -89,15 +89,6 @@ class ScriptAnswer(NamedTuple):
 
 _STATUS = tuple(ScriptStatus)  # indexing is quicker than calling the enumeration
 _new = tuple.__new__  # as is this than calling the class, for one made on every decision
-_MOST = (
-    len(_STATUS) - 1,
-    MOST_SECONDS,
-    NS_PER_SECOND - 1,
-    MOST_COUNT,
-    MOST_COUNT,
-    MOST_SECONDS,
-    NS_PER_SECOND - 1,
-)
 _OWNER = re.compile(rb"([0-9a-f]{16}):(.{1,800})", re.DOTALL)
 
 # Numbers that change from call to call have a fixed width: one formatting makes them all, and one
@@ -195,16 +186,27 @@ def parse(reply: object, hold: bool = False) -> ScriptAnswer:
     first = 7 if hold else 5
     if type(reply) is not list or len(reply) < first or (len(reply) - first) % 4:
         raise _no_answer(reply)
-    for number, most in zip(reply[:first], _MOST):  # noqa: B905 - there may be no hold
-        if type(number) is not int or not 0 <= number <= most:
-            raise _no_answer(reply)
+    status, seconds, ns, taken, refunded = reply[:5]
+    if not (
+        type(status) is type(taken) is type(refunded) is int
+        and 0 <= status < len(_STATUS)
+        and 0 <= taken <= MOST_COUNT
+        and 0 <= refunded <= MOST_COUNT
+    ):
+        raise _no_answer(reply)
+    debt, held = _span(reply, seconds, ns), _span(reply, *reply[5:7]) if hold else 0
     columns: tuple[Column, ...] = ()
     if len(reply) > first:
         columns = tuple([_read_column(reply, i) for i in range(first, len(reply), 4)])
-    status, seconds, ns, taken, refunded = reply[:5]
-    debt = seconds * NS_PER_SECOND + ns
-    held = reply[5] * NS_PER_SECOND + reply[6] if hold else 0
     return _new(ScriptAnswer, (_STATUS[status], debt, taken, refunded, columns, held))
+
+
+def _span(reply: object, seconds: object, ns: object) -> int:
+    if type(seconds) is not int or type(ns) is not int:
+        raise _no_answer(reply)
+    if not (0 <= seconds <= MOST_SECONDS and 0 <= ns < NS_PER_SECOND):
+        raise _no_answer(reply)
+    return seconds * NS_PER_SECOND + ns
 
 
 def _read_column(reply: list[Any], start: int) -> Column:

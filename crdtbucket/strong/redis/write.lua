@@ -1,11 +1,11 @@
 version = max(version + 1, floor(us / 1000) - FIRST_MS)
-generation = generation or format('%.0f', us)
+generation = generation or format('%d', us)
 local fields, gone = {}, {}
 for name, one in pairs(raised) do
   sum, one[VERSION] = sum - one[VERSION] + version, version
   fields[#fields + 1] = name
   fields[#fields + 1] = format(
-    '%.0f %.0f %.0f %.0f %.0f %s %s %.0f %.0f', one[BIRTH], one[TAKEN], one[REFUNDED], one[BASE],
+    '%d %d %d %d %d %s %s %d %d', one[BIRTH], one[TAKEN], one[REFUNDED], one[BASE],
     version, generation, one[HOME], one[FENCE], one[SEEN]
   )
 end
@@ -28,7 +28,7 @@ end
 if noted then
   local list = {generation}
   for name, merged in pairs(peers) do
-    list[#list + 1] = format('%s %.0f %.0f', name, merged[1], merged[2])
+    list[#list + 1] = format('%s %d %d', name, merged[1], merged[2])
   end
   fields[#fields + 1] = 'peers'
   fields[#fields + 1] = table.concat(list, ' ')
@@ -38,7 +38,7 @@ for name, one in pairs(far) do
   list = list .. format('%s %.0f %.0f ', name, one[1], one[2])
 end
 local text = format(
-  '%s %s %.0f %.0f %.0f %s %s %s %.0f %.0f %.0f %.17g %.0f|%s', now[1], now[2], s, ns, rest, argv[3],
+  '%s %s %d %d %d %s %s %s %d %d %d %.17g %d|%s', now[1], now[2], s, ns, rest, argv[3],
   argv[4], generation, version, sum, floor(offered * 1000 + 0.5), kept, born, list
 )
 redis.call('HSET', key, 'level', text, unpack(fields))

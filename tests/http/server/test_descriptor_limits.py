@@ -62,12 +62,12 @@ def asker(tmp_path: Path) -> Asker:
     return Asker(tmp_path)
 
 
-def user(name: str, hits: int = 1) -> Descriptor:
-    return Descriptor((("route", "api"), ("user", name)), hits)
+def user(name: str, cost: int = 1) -> Descriptor:
+    return Descriptor((("route", "api"), ("user", name)), cost)
 
 
-def tokens(hits: int) -> Descriptor:
-    return Descriptor((("tokens", "u"),), hits)
+def tokens(cost: int) -> Descriptor:
+    return Descriptor((("tokens", "u"),), cost)
 
 
 def codes(answer: RateLimitAnswer) -> list[str]:
@@ -116,8 +116,8 @@ async def test_no_hits_only_ask_whether_any_token_is_left(asker: Asker) -> None:
 
 async def test_what_can_never_be_had_is_over_the_limit_and_no_error(asker: Asker) -> None:
     # An error would let the request pass: Envoy asks nobody else.
-    for hits in (11, 2**64 - 1):
-        answer = await asker.ask(user("u", hits), user("other"))
+    for cost in (11, 2**64 - 1):
+        answer = await asker.ask(user("u", cost), user("other"))
         assert (answer.code, codes(answer)) == ("OVER_LIMIT", ["OVER_LIMIT", "OK"])
         assert "Retry-After" not in answer.fields
     assert asker.left("api", "u") == asker.left("api", "other") == 10
@@ -137,8 +137,8 @@ async def test_what_is_settled_is_charged_whatever_the_level(asker: Asker) -> No
 
 
 async def test_a_shadow_denies_nothing_and_is_not_told(asker: Asker) -> None:
-    for hits in (3, 3, 0, 6):
-        answer = await asker.ask(Descriptor((("tried", "u"),), hits))
+    for cost in (3, 3, 0, 6):
+        answer = await asker.ask(Descriptor((("tried", "u"),), cost))
         assert (codes(answer), answer.fields) == (["OK"], {})
         assert answer.statuses[0].decision is None
     assert asker.limiter.bucket("tried").counters()["shadowed"] == 1

@@ -115,7 +115,7 @@ async def test_requests_pass_until_their_tokens_are_gone(tmp_path: Path) -> None
 
 async def test_what_it_reads_is_what_the_protocol_says(tmp_path: Path) -> None:
     # By hand: domain edge; hits_addend 2; a descriptor whose own hits_addend is 3 and whose user is
-    # no UTF-8; one of which 0 hits are asked; and an override of the limit, which is not read.
+    # no UTF-8; one of a cost of 0; and an override of the limit, which is not read.
     def descriptor(user: bytes, rest: bytes) -> bytes:
         route = b"\x0a\x0c\x0a\x05route\x12\x03api"
         name = b"\x0a\x04user\x12" + bytes([len(user)]) + user

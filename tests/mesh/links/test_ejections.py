@@ -17,7 +17,8 @@ from crdtbucket.mesh.links import ejections as module
 from crdtbucket.mesh.links.ejections import Ejections, EjectOrder, read_orders
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.state_dir import StateDir
-from tests.mesh.keys import KeptKeys
+from crdtbucket.mesh.state_file import StateFile
+from tests.mesh.keys import KeptFile
 
 OPERATOR, STRANGER, NODE = NodeKey.make(), NodeKey.make(), NodeKey.make()
 
@@ -33,8 +34,8 @@ def order(
     return EjectOrder.sign(key, mesh_name, subject, counter, ejected=ejected)
 
 
-def held(store: KeptKeys | StateDir | None = None, *keys: NodeKey) -> Ejections:
-    return Ejections([key.fingerprint for key in keys or (OPERATOR,)], "mesh", store)
+def held(kept: StateFile | None = None, *keys: NodeKey) -> Ejections:
+    return Ejections([key.fingerprint for key in keys or (OPERATOR,)], "mesh", kept)
 
 
 def changed(one: EjectOrder, at: int, to: object) -> bytes:
@@ -143,21 +144,21 @@ def test_what_cannot_be_ordered_is_not_signed() -> None:
 def test_orders_outlive_the_process_and_their_operator_does_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = StateDir(tmp_path, "a")
-    held(store, OPERATOR, STRANGER).take(order("b"))
-    held(store, OPERATOR, STRANGER).take(order("c", key=STRANGER))
-    assert held(store, OPERATOR, STRANGER).ejected == ["b", "c"]
-    assert held(store).ejected == ["b"]
+    kept = StateDir(tmp_path, "a").orders
+    held(kept, OPERATOR, STRANGER).take(order("b"))
+    held(kept, OPERATOR, STRANGER).take(order("c", key=STRANGER))
+    assert held(kept, OPERATOR, STRANGER).ejected == ["b", "c"]
+    assert held(kept).ejected == ["b"]
     assert "no operator of mesh.operator_keys has signed that c is ejected" in caplog.text
     (tmp_path / "a.orders").write_bytes(b"damaged")
     with pytest.raises(MeshError, match=r"a\.orders is damaged.*peers tell this node again"):
-        held(store)
+        held(kept)
 
 
 def test_orders_that_cannot_be_kept_hold_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
-    store = KeptKeys()
-    store.full = True
-    orders = held(store)
+    kept = KeptFile()
+    kept.full = True
+    orders = held(kept)
     orders.take(order())
     assert orders.ejected == ["b"]
     assert "not kept over a restart: the disk is full" in caplog.text

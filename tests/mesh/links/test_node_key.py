@@ -82,12 +82,12 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(
 def test_the_file_of_a_key_is_not_replaced(tmp_path: Path) -> None:
     state = StateDir(tmp_path, "eu-1")
     state.open()
-    assert state.load_key() is None
-    state.save_new_key(PEM)
-    assert state.load_key() == PEM
+    assert state.key.load() is None
+    state.key.save(PEM)
+    assert state.key.load() == PEM
     with pytest.raises(MeshError, match=r"eu-1\.key is there already"):
-        state.save_new_key(NodeKey.make().pem())
-    assert state.load_key() == PEM
+        state.key.save(NodeKey.make().pem())
+    assert state.key.load() == PEM
     state.close()
 
 
@@ -100,9 +100,9 @@ def test_a_file_that_is_no_file_is_neither_read_nor_replaced(tmp_path: Path) -> 
     for name in ("eu-1", "eu-2", "eu-3", "eu-4"):
         state = StateDir(tmp_path, name)
         with pytest.raises(MeshError, match=rf"{name}\.key cannot be read"):
-            state.load_key()
+            state.key.load()
         with pytest.raises(MeshError, match="is there already"):
-            state.save_new_key(PEM)
+            state.key.save(PEM)
     assert (tmp_path / "mine").read_bytes() == b"something of another program"
 
 
@@ -110,11 +110,11 @@ def test_a_key_that_every_user_may_read_is_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = StateDir(tmp_path, "eu-1")
-    state.save_new_key(PEM)
+    state.key.save(PEM)
     for mode in (0o604, 0o602, 0o777):
         (tmp_path / "eu-1.key").chmod(mode)
         with pytest.raises(MeshError, match=rf"mode {mode:03o}.*chmod 600"):
-            state.load_key()
+            state.key.load()
     (tmp_path / "eu-1.key").chmod(0o660)  # as a volume of Kubernetes with fsGroup has it
-    assert state.load_key() == PEM
+    assert state.key.load() == PEM
     assert "its group has this node's key" in caplog.text

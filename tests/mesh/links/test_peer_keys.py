@@ -19,7 +19,7 @@ from crdtbucket.mesh.links.session import HandshakeError, Reason
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.state_dir import StateDir
-from tests.mesh.keys import KeptKeys
+from tests.mesh.keys import KeptFile
 
 SECRET = "a secret of these tests"
 OWN, KEY, OTHER = NodeKey.make(), NodeKey.make(), NodeKey.make()
@@ -61,18 +61,18 @@ def test_without_a_policy_a_name_is_whoever_takes_it() -> None:
 
 
 def test_the_first_key_of_a_name_is_pinned_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    kept = KeptKeys()
-    keys = PeerKeys("me", "pinned", OWN, store=kept)
+    kept = KeptFile()
+    keys = PeerKeys("me", "pinned", OWN, pins=kept)
     check(keys, "b", KEY)
-    assert kept.pins is None  # it has not signed yet
+    assert kept.data is None  # it has not signed yet
     with caplog.at_level(logging.INFO):
         keys.proved(identity("b", KEY))
         keys.proved(identity("b", KEY))
     assert [record.message for record in caplog.records] == [
         f"pinned b to the key {KEY.fingerprint}, which it has shown first"
     ]
-    assert json.loads(kept.pins or b"") == {"pins": {"b": KEY.fingerprint}}
-    for later in (keys, PeerKeys("me", "pinned", OWN, store=kept)):
+    assert json.loads(kept.data or b"") == {"pins": {"b": KEY.fingerprint}}
+    for later in (keys, PeerKeys("me", "pinned", OWN, pins=kept)):
         check(later, "b", KEY)
         assert KEY.fingerprint in refused(later, "b", OTHER)
         assert "it shows no key" in refused(later, "b", None)
@@ -82,7 +82,7 @@ def test_the_first_key_of_a_name_is_pinned_and_said_once(caplog: pytest.LogCaptu
 
 
 def test_the_own_name_has_the_own_key_whatever_is_pinned_or_listed() -> None:
-    pinned = PeerKeys("me", "pinned", OWN, store=KeptKeys())
+    pinned = PeerKeys("me", "pinned", OWN, pins=KeptFile())
     pinned.proved(identity("me", OTHER))
     listed = PeerKeys("me", "allowed", OWN, allowed={"me": (OTHER.fingerprint, OWN.fingerprint)})
     for keys in (pinned, listed):
@@ -92,7 +92,7 @@ def test_the_own_name_has_the_own_key_whatever_is_pinned_or_listed() -> None:
 
 
 def test_a_name_without_a_key_is_bound_to_the_first_one() -> None:
-    keys = PeerKeys("me", "pinned", OWN, store=KeptKeys())
+    keys = PeerKeys("me", "pinned", OWN, pins=KeptFile())
     keys.proved(identity("b", None))
     check(keys, "b", None)
     keys.proved(identity("b", KEY))
@@ -119,7 +119,7 @@ def test_a_full_table_of_pins_keeps_what_it_has(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(peer_keys, "MAX_PINS", 1)
-    keys = PeerKeys("me", "pinned", OWN, store=KeptKeys())
+    keys = PeerKeys("me", "pinned", OWN, pins=KeptFile())
     for name in ("b", "c", "d"):
         keys.proved(identity(name, KEY))
     refused(keys, "b", OTHER)
@@ -130,9 +130,9 @@ def test_a_full_table_of_pins_keeps_what_it_has(
 def test_a_pin_that_cannot_be_saved_holds_for_this_process(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    kept = KeptKeys()
+    kept = KeptFile()
     kept.full = True
-    keys = PeerKeys("me", "pinned", OWN, store=kept)
+    keys = PeerKeys("me", "pinned", OWN, pins=kept)
     keys.proved(identity("b", KEY))
     refused(keys, "b", OTHER)
     assert "is not kept over a restart: the disk is full" in caplog.text

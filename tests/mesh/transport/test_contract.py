@@ -22,7 +22,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.engines.memory_engine import Broker, MemoryEngine
 from tests.mesh.engines.nats_server import NatsServer
-from tests.mesh.keys import KeptKeys
+from tests.mesh.keys import KeptFile
 from tests.mesh.network import RecordingNode, eventually, running
 from tests.strong.redis_server import Server
 
@@ -233,19 +233,19 @@ async def test_two_processes_with_one_name_are_both_told(net: Net) -> None:
 
 async def test_a_stranger_with_the_secret_gets_no_link_under_a_pinned_name(net: Net) -> None:
     a, owner = RecordingNode("a"), RecordingNode("b")
-    key, kept = NodeKey.make(), KeptKeys()
+    key, kept = NodeKey.make(), KeptFile()
     told: list[NodeConflict] = []
-    keys_a = PeerKeys("a", "pinned", NodeKey.make(), store=kept)
+    keys_a = PeerKeys("a", "pinned", NodeKey.make(), pins=kept)
     async with AsyncExitStack() as stack:
         await net.start(stack, a, keys=keys_a)
-        keys_b = PeerKeys("b", "pinned", key, store=KeptKeys())
+        keys_b = PeerKeys("b", "pinned", key, pins=KeptFile())
         (mesh_b,) = await net.start(stack, owner, keys=keys_b, on_conflict=told.append)
         await linked(a, owner)
         link = mesh_b.links.get("a")
         assert link is not None
         assert link.identity.proof is Proof.KEY
         assert link.identity.key == keys_a.own.public  # type: ignore[union-attr]
-        assert key.fingerprint.encode() in (kept.pins or b"")
+        assert key.fingerprint.encode() in (kept.data or b"")
         strangers = RecordingNode("b", epoch=66), RecordingNode("b", epoch=67)
         for stranger, theirs in zip(strangers, (NodeKey.make(), None), strict=True):
             keys = PeerKeys("b") if theirs is None else PeerKeys("b", "pinned", theirs)
@@ -268,7 +268,7 @@ async def test_a_name_is_used_twice_where_two_processes_have_one_key(net: Net) -
     key, told = NodeKey.make(), {1: [], 2: []}  # type: ignore[var-annotated]
     async with AsyncExitStack() as stack:
         for node in (one, two):
-            keys = PeerKeys("twin", "pinned", key, store=KeptKeys())
+            keys = PeerKeys("twin", "pinned", key, pins=KeptFile())
             await net.start(stack, node, keys=keys, on_conflict=told[node.info.epoch].append)
         await eventually(lambda: told[1] and told[2])
 
@@ -294,7 +294,7 @@ async def test_a_list_of_keys_may_have_two_for_a_name_while_one_is_replaced(net:
 
 async def test_a_node_without_a_key_is_linked_until_its_name_has_one(net: Net) -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
-    keys = PeerKeys("a", "pinned", NodeKey.make(), store=KeptKeys())
+    keys = PeerKeys("a", "pinned", NodeKey.make(), pins=KeptFile())
     async with AsyncExitStack() as stack:
         (mesh_a,) = await net.start(stack, a, keys=keys)
         await net.start(stack, b)
@@ -308,27 +308,27 @@ async def test_who_is_ejected_at_one_node_is_refused_by_all_until_it_is_admitted
     operator = NodeKey.make()
     nodes = [RecordingNode(name) for name in "abc"]
     a, b, c = nodes
-    kept = [KeptKeys() for _ in nodes]
+    kept = [KeptFile() for _ in nodes]
 
-    def keys(name: str, store: KeptKeys) -> PeerKeys:
-        return PeerKeys(name, ejections=Ejections([operator.fingerprint], "mesh", store))
+    def keys(name: str, file: KeptFile) -> PeerKeys:
+        return PeerKeys(name, ejections=Ejections([operator.fingerprint], "mesh", file))
 
     async with AsyncExitStack() as stack:
         mesh_a, _, mesh_c = [
-            (await net.start(stack, node, keys=keys(node.info.name, store)))[0]
-            for node, store in zip(nodes, kept, strict=True)
+            (await net.start(stack, node, keys=keys(node.info.name, file)))[0]
+            for node, file in zip(nodes, kept, strict=True)
         ]
         await linked(*nodes)
         order = EjectOrder.sign(operator, "mesh", "c", 1, ejected=True)
         assert mesh_a.orders.order(order)
-        await eventually(lambda: not c.linked and kept[1].orders)
+        await eventually(lambda: not c.linked and kept[1].data)
         await eventually(lambda: a.linked.keys() == {"b"} and b.linked.keys() == {"a"})
         await eventually(lambda: mesh_c.counters.refused.get("ejected"))  # it goes on dialling
         assert not c.linked
         readmitted = EjectOrder.sign(operator, "mesh", "c", 2, ejected=False)
         assert await asyncio.to_thread(mesh_a.orders.order, readmitted)
         await linked(*nodes)
-        await eventually(lambda: len({store.orders for store in kept}) == 1)  # c was told, too
+        await eventually(lambda: len({file.data for file in kept}) == 1)  # c was told, too
 
 
 async def test_secrets_and_keys_change_while_links_carry_frames(net: Net) -> None:

@@ -441,3 +441,50 @@ def test_in_strong_nobody_probes() -> None:
     controller = Controller(ControllerSettings(), 0)
     assert controller.mode is Mode.STRONG
     assert not controller.probe(10 * S)
+
+
+@pytest.mark.parametrize("degraded", [EVENTUAL, FALLBACK])
+@pytest.mark.parametrize("outage", [False, True])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0, 30, 400]),  # ms since the one before
+            st.sampled_from([1, 1, 1, 21, 60]),  # ms of latency
+            st.sampled_from([True, True, False]),  # wrote
+            st.sampled_from([False, False, False, True]),  # late
+            st.sampled_from([1, 7, 80]),  # answers
+        ),
+        min_size=10,
+        max_size=30,
+    ),
+)
+def test_answers_that_come_together_count_as_if_each_came_alone(
+    degraded: Mode, outage: bool, reads: list[tuple[int, int, bool, bool, int]]
+) -> None:
+    settings = ControllerSettings(
+        least_samples=5,
+        latency_quantile=0.9,
+        stable_after=1.0,
+        stable_after_failover=0.5,
+        least_return_gap=0.0,
+    )
+    together, alone = (Controller(settings, 0, degraded) for _ in range(2))
+    now = S
+    for controller in (together, alone) if outage else ():
+        controller.failed(0, Failure.LOST)
+        assert controller.failed(now, Failure.LOST)
+    for gap, latency, wrote, late, answers in reads:
+        now += gap * MS
+        for controller in (together, alone):
+            controller.asked(now)
+        how = {"wrote": wrote, "late": late}
+        change = together.answered(now, latency * MS, **how, answers=answers)
+        each = [alone.answered(now, latency * MS, **how) for _ in range(answers)]
+        first = next((one for one in each if one), None)
+        if change or first:
+            # What is left of the answers after a switch counts in the new mode, or nowhere.
+            assert change
+            assert first
+            assert (change.after, change.at_ns) == (first.after, first.at_ns)
+            return
+        assert (together.slow, together.slowness) == (alone.slow, alone.slowness)

@@ -82,7 +82,7 @@ def _reasons(limiter: Limiter, bucket: Bucket, mode: Mode, found: dict[str, Any]
         )
     if level < 0:
         said.append(
-            f"The key is in debt by {-level:,.0f} tokens: nodes that had not heard of each other "
+            f"The key is in debt by {-level:,.0f} tokens: nodes that did not know of each other "
             "admitted more than the capacity, or more was charged afterwards. The refill pays the "
             "debt first."
         )

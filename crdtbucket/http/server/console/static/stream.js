@@ -9,7 +9,7 @@ export class Stream {
     Object.assign(this, { onState, onLive, source: null, last: 0 });
     setInterval(() => {
       const silent = performance.now() - this.last;
-      if (this.last && silent > SILENT_MS) this.onLive(`no news for ${Math.round(silent / 1000)} s`);
+      if (this.last && silent > SILENT_MS) this.onLive(`no update for ${Math.round(silent / 1000)} s`);
     }, 1000);
   }
 

@@ -1,0 +1,195 @@
+"""Interceptors for servers of gRPC: a denied call ends with `RESOURCE_EXHAUSTED`.
+
+Its trailing metadata says when to come back, in both ways that clients know: `RetryInfo` in the
+status, and `grpc-retry-pushback-ms`, which the retries of gRPC's own clients follow.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import grpc
+import grpc.aio
+
+from crdtbucket._core import Decision
+from crdtbucket.http.client_address import client_address
+from crdtbucket.limiter.bucket import Bucket
+
+STATUS_KEY = "grpc-status-details-bin"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+RETRY_INFO = b"type.googleapis.com/google.rpc.RetryInfo"
+
+
+class RpcCall(NamedTuple):
+    """A call as the functions of an interceptor see it."""
+
+    method: str
+    """Such as "/package.Service/Method"."""
+    metadata: Mapping[str, str | bytes]
+    """What the client sent, by lower-case names; of several values the last."""
+    peer: str
+    """The other end, such as "ipv4:203.0.113.9:5000"."""
+
+
+def by_peer(call: RpcCall) -> str:
+    """A call's key unless another is given: the peer's address, IPv6 by its /64. Raises
+    `InvalidKey` for a peer without one, as on a Unix socket."""
+    return client_address(unquote(call.peer).partition(":")[2], None, ())
+
+
+class RpcLimit:
+    """Which tokens a call takes."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        *,
+        key: Callable[[RpcCall], str | bytes] = by_peer,
+        cost: Callable[[RpcCall], int] = lambda call: 1,
+        exempt: Callable[[RpcCall], bool] = lambda call: False,
+    ) -> None:
+        """exempt: true for calls that are not limited. An exception in one of the functions fails
+        the call: none passes unlimited because of it."""
+        self._bucket = bucket
+        self._key = key
+        self._cost = cost
+        self._exempt = exempt
+
+    def _charge(self, method: str, context: Any) -> tuple[str | bytes, int] | None:
+        """Key and cost; None for a call that is exempt."""
+        call = RpcCall(method, dict([*(context.invocation_metadata() or ())]), context.peer())
+        return None if self._exempt(call) else (self._key(call), self._cost(call))
+
+    def check(self, method: str, context: grpc.ServicerContext) -> None:
+        """Takes the tokens, or ends the call."""
+        charge = self._charge(method, context)
+        decision = None if charge is None else self._bucket.acquire_sync(*charge)
+        if decision is not None and not decision.allowed:
+            message, metadata = refused(decision)
+            context.set_trailing_metadata(metadata)
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+
+    async def check_async(self, method: str, context: Any) -> None:
+        """`check` on an event loop."""
+        charge = self._charge(method, context)
+        decision = None if charge is None else await self._bucket.acquire(*charge)
+        if decision is not None and not decision.allowed:
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            await context.abort(code, *refused(decision))
+
+
+class LimitInterceptor(RpcLimit, grpc.ServerInterceptor):  # type: ignore[misc]
+    """For `grpc.server(pool, interceptors=[LimitInterceptor(bucket)])`."""
+
+    def intercept_service(
+        self, continuation: Callable[[Any], Any], handler_call_details: Any
+    ) -> grpc.RpcMethodHandler | None:
+        """The handler of the call, which takes the tokens first."""
+        handler = continuation(handler_call_details)
+        method = handler_call_details.method
+
+        def limited(behavior: Callable[..., Any]) -> Callable[..., Any]:
+            return _blocking(self, method, behavior)
+
+        return None if handler is None else _around(handler, limited)
+
+
+class AsyncLimitInterceptor(RpcLimit, grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """For `grpc.aio.server(interceptors=[AsyncLimitInterceptor(bucket)])`."""
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Any], handler_call_details: Any
+    ) -> grpc.RpcMethodHandler | None:
+        """The handler of the call, which takes the tokens first."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+
+        def limited(behavior: Callable[..., Any]) -> Callable[..., Any]:
+            if inspect.isasyncgenfunction(behavior):
+                return _streaming(self, method, behavior)
+            if inspect.iscoroutinefunction(behavior):
+                return _awaiting(self, method, behavior)
+            return _blocking(self, method, behavior)  # it runs in a thread
+
+        return None if handler is None else _around(handler, limited)
+
+
+def refused(decision: Decision) -> tuple[str, tuple[tuple[str, str | bytes], ...]]:
+    """The message and the trailing metadata of a call that was denied."""
+    wait_ms = max(math.ceil(decision.retry_after * 1e3), 1)
+    message = f"{decision.spec.key}: the limit is reached; retry in {wait_ms / 1e3:g} s"
+    seconds, ms = divmod(wait_ms, 1_000)
+    delay = _number(1, seconds) + _number(2, ms * 1_000_000)
+    info = _bytes(1, RETRY_INFO) + _bytes(2, _bytes(1, delay))
+    code: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    status = _number(1, code) + _bytes(2, message.encode()) + _bytes(3, info)
+    return message, ((STATUS_KEY, status), (PUSHBACK_KEY, str(wait_ms)))
+
+
+def _around(
+    handler: grpc.RpcMethodHandler, limited: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> grpc.RpcMethodHandler:
+    """The same handler with another behaviour."""
+    asks = "stream" if handler.request_streaming else "unary"
+    kind = f"{asks}_{'stream' if handler.response_streaming else 'unary'}"
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    behavior = limited(getattr(handler, kind))
+    return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+
+def _blocking(
+    limit: RpcLimit, method: str, behavior: Callable[..., Any]
+) -> Callable[[Any, Any], Any]:
+    def answer(request: Any, context: Any) -> Any:
+        limit.check(method, context)
+        return behavior(request, context)
+
+    return answer
+
+
+def _awaiting(
+    limit: RpcLimit, method: str, behavior: Callable[..., Any]
+) -> Callable[[Any, Any], Any]:
+    async def answer(request: Any, context: Any) -> Any:
+        await limit.check_async(method, context)
+        return await behavior(request, context)
+
+    return answer
+
+
+def _streaming(
+    limit: RpcLimit, method: str, behavior: Callable[..., Any]
+) -> Callable[[Any, Any], Any]:
+    async def answer(request: Any, context: Any) -> AsyncIterator[Any]:
+        await limit.check_async(method, context)
+        async for one in behavior(request, context):
+            yield one
+
+    return answer
+
+
+# A status of google.rpc by hand: four fields, and no package of their classes.
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+__all__ = ["AsyncLimitInterceptor", "LimitInterceptor", "RpcCall", "by_peer", "refused"]

@@ -1,0 +1,127 @@
+"""What a node does with a frame of a peer: its age, entries, acknowledgements and members."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+
+from crdtbucket._core import Table
+from crdtbucket.errors import MeshError
+from crdtbucket.mesh.protocol import anti_entropy, wire
+from crdtbucket.mesh.protocol.entry_merger import EntryMerger
+from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS
+from crdtbucket.mesh.protocol.membership import Membership
+from crdtbucket.mesh.protocol.node_memory import NodeMemory
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.protocol_node import Frames
+from crdtbucket.mesh.protocol.relays import Relays
+from crdtbucket.mesh.protocol.roster import ResolvedTables
+from crdtbucket.mesh.protocol.rounds import Outbox
+
+
+class FrameIntake:
+    """What one node does with a frame that has come. Times are local ns."""
+
+    def __init__(
+        self,
+        table: Table,
+        members: Membership,
+        merger: EntryMerger,
+        relays: Relays,
+        memory: NodeMemory,
+        out: Outbox,
+    ) -> None:
+        self._table, self._members, self._merger = table, members, merger
+        self._relays, self._memory, self._out = relays, memory, out
+        self._on_rollout: Callable[[wire.Rollout], None] | None = None
+        self._on_entries_without_store: Callable[[array[int]], None] | None = None
+        self._region_without_store: Callable[[str], bool] = lambda region: False
+
+    def subscribe(
+        self,
+        rollout: Callable[[wire.Rollout], None] | None,
+        entries_without_store: Callable[[array[int]], None] | None,
+        region_without_store: Callable[[str], bool] | None,
+    ) -> None:
+        """From now on these are called; what is None stays as it is. See `MeshNode.subscribe`."""
+        self._on_rollout = rollout or self._on_rollout
+        self._on_entries_without_store = entries_without_store or self._on_entries_without_store
+        self._region_without_store = region_without_store or self._region_without_store
+
+    def receive(self, name: str, data: bytes, now: int) -> Frames:
+        """See `MeshNode.receive`."""
+        link = self._members.links.get(name)
+        if link is None:
+            raise MeshError(f"no link to {name!r}")
+        frame = wire.decode(data)
+        self._merger.counters["frames"] += 1
+        if frame.epoch != link.info.epoch:
+            self._members.check_epoch(link, frame.epoch)
+        addressed = frame.to_epoch == self._table.epoch
+        if not link.measure(frame, now, addressed=addressed):
+            self._merger.counters["stale"] += 1
+            self._merger.merge_late(link, frame, now)
+            return []
+        if link.received.seen(frame.seq):
+            self._merger.counters["duplicates"] += 1
+            return []
+        if link.forgotten:
+            self._members.returned(frame.epoch)
+        out: list[bytes] = []
+        if frame.payload and frame.payload_kind == wire.ENTRIES:
+            resolved = self._merger.tables_of(link, frame)
+            if resolved is None:
+                return []  # its tables have not come yet: not acknowledged, so they will
+            out += self._merge(link, frame, resolved, now)
+        elif frame.tables is not None:
+            self._merger.tables_of(link, frame)
+        self._arrived(link, frame, addressed, now)
+        out += anti_entropy.respond(self._table, self._out, link, frame, now)
+        return [(name, answer) for answer in out]
+
+    def _arrived(self, link: PeerState, frame: wire.Frame, addressed: bool, now: int) -> None:
+        """All but the payload of a frame that has been merged."""
+        self._members.follow_epoch(link, frame)
+        link.received.add(frame.seq)
+        link.last_seen = max(link.last_seen, now)
+        self._table.set_node(link.node, link.info.epoch, link.connected)
+        if addressed:
+            link.acknowledge(frame)
+        self._complete_round(link, frame, addressed, now)
+        visibility = self._members.visibility
+        unseen = {*visibility.unseen_by(link)}
+        self._members.receive(link, frame, now)
+        if frame.rollout is not None and self._on_rollout is not None:
+            self._on_rollout(frame.rollout)
+        self._relays.begin(sorted({*visibility.unseen_by(link)} - unseen), now)
+
+    def _merge(
+        self, link: PeerState, frame: wire.Frame, resolved: ResolvedTables, now: int
+    ) -> list[bytes]:
+        memory = self._memory.peer_has_memory(link)
+        merged = self._merger.merge(link, frame, resolved, now, memory=memory)
+        self._relays.merged(link, merged.touched, now)
+        if self._on_entries_without_store is not None and (
+            frame.flags & wire.STORE_UNREACHABLE or self._region_without_store(link.info.region)
+        ):
+            self._on_entries_without_store(merged.touched)
+        link.answers.update(dict.fromkeys(merged.answers))
+        if link.answers and now - link.answered_at >= FLUSH_GAP_NS:
+            return self._out.answer(link, now)
+        return []
+
+    def _complete_round(
+        self, link: PeerState, frame: wire.Frame, addressed: bool, now: int
+    ) -> None:
+        round_time = link.complete(frame, now - link.age)
+        if round_time is None:
+            return
+        link.round_gaps.add(now - link.round_time, now)
+        link.round_time = max(link.round_time, round_time)
+        self._table.set_last_seen(link.node, round_time)
+        self._relays.round_completed(link, round_time, now)
+        if addressed:
+            self._memory.round_completed(link, now)
+
+
+__all__ = ["FrameIntake"]

@@ -1,0 +1,102 @@
+"""One file of a node's state: it is read whole, and a write is complete or absent after a crash."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+from crdtbucket.errors import MeshError
+
+LOG = logging.getLogger("crdtbucket.mesh")
+MAX_KEY_BYTES = 65_536
+
+
+class StateFile:
+    """A file that only its user may read. Its text is its path, for messages."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def load(self) -> bytes | None:
+        """What was saved last, None when there is nothing. Raises MeshError."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise MeshError(f"{self} cannot be read: {error.strerror}") from error
+
+    def save(self, data: bytes) -> None:
+        """Replaces it: writes aside, syncs, renames and syncs the directory. Raises MeshError."""
+        aside, directory = self.path.with_name(self.path.name + ".new"), self.path.parent
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            with open(os.open(aside, flags, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, self.path)
+            opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
+        except OSError as error:
+            raise MeshError(f"{self} cannot be written: {error.strerror}") from error
+
+    def remove(self) -> None:
+        """Removes it, if it is there. Raises MeshError."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise MeshError(f"{self} cannot be removed: {error.strerror}") from error
+
+
+class KeyFile(StateFile):
+    """The file of a private key (PEM), which is never replaced."""
+
+    def load(self) -> bytes | None:
+        """The key, None when there is none.
+
+        Raises MeshError for one that cannot be read, or that every user of the host can. The group
+        may: volumes of some platforms give it to the group of their pod.
+        """
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            file = os.open(self.path, flags)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise MeshError(f"{self} cannot be read: {error.strerror}") from error
+        try:
+            self._check_mode(os.fstat(file).st_mode)
+            return os.read(file, MAX_KEY_BYTES)
+        finally:
+            os.close(file)
+
+    def save(self, data: bytes) -> None:
+        """Keeps a new key. Raises MeshError where there is a file already, whatever it is."""
+        if os.path.lexists(self.path):
+            raise MeshError(f"{self} is there already: it is not replaced")
+        super().save(data)
+
+    def _check_mode(self, mode: int) -> None:
+        shown = f"{stat.S_IMODE(mode):03o}"
+        if not stat.S_ISREG(mode):
+            raise MeshError(f"{self} cannot be read: it is no regular file")
+        if mode & stat.S_IRWXO:
+            raise MeshError(
+                f"{self} has mode {shown}, so every user of this host may have this node's key: "
+                "chmod 600 it, or remove it and have a new one made"
+            )
+        if mode & stat.S_IRWXG:
+            LOG.warning("%s has mode %s: its group has this node's key", self, shown)
+
+
+__all__ = ["KeyFile", "StateFile"]

@@ -1,0 +1,130 @@
+"""A file that several processes of one host use, each under a lock of its own.
+
+Every process that uses the file holds a shared lock on it until it ends, so that a process which
+comes alone may begin the file anew, and no other may.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import struct
+import time
+
+from crdtbucket.errors import SharedTableError
+from crdtbucket.shared.table_path import make_own_folder
+
+MADE_WITHIN_S = 10.0
+"""Another process makes the table within this time, or something is wrong with it."""
+_LOCK = struct.Struct("hhqqi4x")
+"""`struct flock`: kind, from where, start, length (0: all of the file), process (none)."""
+
+
+class SharedFile:
+    """An open file of this user, and this process' lock on it."""
+
+    def __init__(self, path: str) -> None:
+        """Opens or makes the file. Raises SharedTableError when it is not safe to use."""
+        self.path = path
+        self.fd = -1
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            make_own_folder(path)
+            self.fd = os.open(path, flags, 0o600)
+            self._check_owner()
+        except OSError as error:
+            self.close()
+            raise SharedTableError(
+                path,
+                f"cannot be opened: {error.strerror}",
+                "name a file in a directory of this host's memory, such as /dev/shm",
+            ) from error
+        except SharedTableError:
+            self.close()
+            raise
+
+    def lock(self) -> bool:
+        """Locks the file; True when nobody else uses it: then no one can until that is given up."""
+        deadline = time.monotonic() + MADE_WITHIN_S
+        while True:
+            if self._try_lock(fcntl.F_WRLCK):
+                return True
+            if self._try_lock(fcntl.F_RDLCK):
+                return False
+            if time.monotonic() > deadline:
+                raise SharedTableError(
+                    self.path,
+                    f"is being made by another process for {MADE_WITHIN_S:.0f} s",
+                    "stop that process, or remove the file",
+                )
+            time.sleep(0.01)  # only while another process makes the table
+
+    def share(self) -> None:
+        """Others may use the file too, from now on."""
+        self._try_lock(fcntl.F_RDLCK)
+
+    def alone(self) -> bool:
+        """Whether no other process uses the file. Nobody can come while this process lives on."""
+        return self._try_lock(fcntl.F_WRLCK)
+
+    def replaced(self) -> bool:
+        """Whether the path leads to another file by now: who comes next shares nothing with us."""
+        try:
+            return not os.path.samestat(os.stat(self.path), os.fstat(self.fd))
+        except FileNotFoundError:
+            return True
+
+    def reopen(self) -> None:
+        """In the child of a fork: a lock of its own, which is not the parent's too."""
+        inherited, self.fd = self.fd, os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+        self.share()  # the parent has a lock, so it is not refused
+        os.close(inherited)
+
+    def __del__(self) -> None:
+        self.close()  # of a limiter that could not be made
+
+    def close(self) -> None:
+        """Ends this process' use of the file."""
+        if self.fd >= 0:
+            self._try_lock(fcntl.F_UNLCK)  # a mapping would keep it
+            os.close(self.fd)
+            self.fd = -1
+
+    def _check_owner(self) -> None:
+        is_now = os.fstat(self.fd)
+        if not stat.S_ISREG(is_now.st_mode):
+            raise SharedTableError(self.path, "is no file", "name a file")
+        if is_now.st_uid != os.geteuid():
+            raise SharedTableError(
+                self.path,
+                f"belongs to user {is_now.st_uid}, not to {os.geteuid()}",
+                "run all processes as one user, or name another file",
+            )
+        if is_now.st_nlink > 1:  # the other name may be that of a file which was never meant
+            raise SharedTableError(
+                self.path,
+                f"has {is_now.st_nlink} names (hard links)",
+                "name a file of its own, or remove the other names",
+            )
+        if is_now.st_mode & 0o077:
+            raise SharedTableError(
+                self.path,
+                f"may be used by others (mode {stat.S_IMODE(is_now.st_mode):04o})",
+                f"chmod 600 {self.path}",
+            )
+
+    def _try_lock(self, kind: int) -> bool:
+        """Changes the lock of this open file to `kind`; what is refused leaves it as it was.
+
+        Not `flock`, which gives the old lock up before it is refused the new one, so that two
+        processes which ask at once could both lose theirs, and one believe that it is alone.
+        """
+        try:
+            fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+
+__all__ = ["SharedFile"]

@@ -1,0 +1,54 @@
+"""The answers that one read of a connection brought, told of together."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from crdtbucket.strong.endpoint_health import EndpointHealth
+from crdtbucket.strong.redis.redis_connection import Batch
+from crdtbucket.strong.window import Window
+
+
+class ReadTally:
+    """Answers to commands that were written together have the same latency, and hundreds of them
+    may come in one read: the mode and the figures learn of them in one call."""
+
+    def __init__(
+        self,
+        health: EndpointHealth,
+        lock: AbstractContextManager[object],
+        counters: dict[str, int],
+    ) -> None:
+        """`counters`: their "answered" and "late" grow, under the `lock`."""
+        self._health = health
+        self._lock = lock
+        self._counters = counters
+        self._batch: Batch | None = None
+        self._late = False
+        self._answers = 0
+        self._wrote = False
+
+    def add(self, batch: Batch, *, wrote: bool, late: bool) -> None:
+        """An answer to a command of this batch; `wrote` and `late` as of `Controller.answered`."""
+        if batch is not self._batch or late is not self._late:
+            self.tell()
+            self._batch, self._late = batch, late
+        self._answers += 1
+        if wrote:
+            self._wrote = True
+
+    def tell(self, window: Window | None = None) -> None:
+        """Tells of what was added since the last time, the `window` too where calls wait for it."""
+        if self._batch is None:
+            return
+        latency, answers, wrote = self._batch.latency_ns, self._answers, self._wrote
+        self._batch, self._answers, self._wrote = None, 0, False
+        with self._lock:
+            self._health.observe(latency, answers)
+            self._counters["late" if self._late else "answered"] += answers
+        if window is not None:
+            window.answered(latency, answers)
+        self._health.answered(latency, late=self._late, wrote=wrote, answers=answers)
+
+
+__all__ = ["ReadTally"]

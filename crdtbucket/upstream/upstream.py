@@ -1,0 +1,174 @@
+"""A service that this program calls, and the bucket in which each call waits for its turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from crdtbucket._core import Decision
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import duration_ns
+from crdtbucket.errors import InvalidSpec, LimiterClosed, WaitTimeout, WrongKind
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.waiting import Waiters, check_no_loop, patience_ns
+from crdtbucket.upstream.follower import Follower
+from crdtbucket.upstream.upstream_fields import REQUESTS, UpstreamState, read_upstream
+
+ROUNDS = 5
+"""Gossip intervals in which all nodes have learned of a charge, the way of the frames included."""
+
+
+@dataclass(frozen=True)
+class UpstreamCall:
+    """A request that has its tokens; tell it the answer."""
+
+    upstream: Upstream
+    key: str | bytes
+    decision: Decision
+    sent_ns: int
+    """By the clock of the bucket."""
+
+    def answered(self, status: int, fields: Iterable[tuple[str, str]]) -> UpstreamState:
+        """What the answer says of the service's limit; the bucket follows it."""
+        state = read_upstream(status, fields)
+        self.upstream.follow(self.key, state, self.sent_ns)
+        return state
+
+
+class Upstream:
+    """Requests to a service wait for tokens of a bucket, with a deadline, and the bucket follows
+    what the service's answers say is left: in a mesh, for the whole fleet."""
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        bucket: str,
+        *,
+        key: str | bytes | Callable[[Any], str | bytes] = "all",
+        cost: int | Callable[[Any], int] = 1,
+        timeout: float | None = 30.0,
+        follows: str | None = REQUESTS,
+        longest_pause: float = 60.0,
+    ) -> None:
+        """key, cost: values, or functions of the client's own request. timeout: seconds that a
+        request waits at most, None for ever; then it raises `WaitTimeout`. follows: which of the
+        service's quotas the bucket stands for, by its unit ("requests", "tokens", "input-tokens")
+        or its policy's name; None follows nothing. longest_pause: seconds (0 or more) for which an
+        answer may stop requests; one that says longer counts as this.
+
+        Raises `UnknownBucket`, `InvalidSpec` for a strong bucket that would follow, and `WrongKind`
+        for one of slots.
+        """
+        found = limiter.bucket(bucket)
+        self._bucket = found
+        self._key = key
+        self._cost = cost
+        self._timeout = timeout
+        patience_ns(timeout)
+        pause_ns = duration_ns(longest_pause, "longest_pause")
+        self._follower = None
+        if found.spec.slots is not None:
+            raise WrongKind.of_slots(found.spec.name, "an upstream")
+        if follows is not None:
+            self._follower = Follower(
+                found,
+                follows=follows,
+                longest_pause_ns=pause_ns,
+                round_ns=_round_ns(found),
+                sharers=lambda: _sharers(limiter, found),
+            )
+
+    async def wait(self, request: Any) -> UpstreamCall:
+        """The call, once it has its tokens and the service takes requests. Raises `WaitTimeout`,
+        at once where it is known that the time does not suffice, and as `Bucket.wait` does."""
+        key, cost, end = self._asked(request)
+        while True:
+            await self._pass_pause(key, end)
+            decision = await self._bucket.wait(key, cost, self._left_s(end))
+            call = self._call(key, decision)
+            if call is not None:
+                return call
+
+    def wait_sync(self, request: Any) -> UpstreamCall:
+        """`wait` for threads without an event loop. Raises as `Bucket.wait_sync` does, too."""
+        check_no_loop("wait_sync", "`await upstream.wait(...)`")
+        key, cost, end = self._asked(request)
+        while True:
+            if self._pause_ns(key):
+                asyncio.run(self._pass_pause(key, end))
+            decision = self._bucket.wait_sync(key, cost, self._left_s(end))
+            call = self._call(key, decision)
+            if call is not None:
+                return call
+
+    def follow(self, key: str | bytes, state: UpstreamState, sent_ns: int) -> None:
+        """Lowers the level of a key to what the service has left; `sent_ns` as of `UpstreamCall`.
+        Of a limiter that was closed meanwhile nothing is left to lower."""
+        if self._follower is not None:
+            with contextlib.suppress(LimiterClosed):
+                self._follower.hear(key, state, sent_ns, self._bucket.table.now())
+
+    def _asked(self, request: Any) -> tuple[str | bytes, int, int | None]:
+        """Key, cost and the end of the patience (ns)."""
+        key = self._key(request) if callable(self._key) else self._key
+        cost = self._cost(request) if callable(self._cost) else self._cost
+        patience = patience_ns(self._timeout)
+        if self._follower is not None:
+            self._follower.charge(key, self._bucket.table.now())
+        return key, cost, None if patience is None else self._bucket.table.now() + patience
+
+    def _left_s(self, end: int | None) -> float | None:
+        return None if end is None else (end - self._bucket.table.now()) / NS_PER_SECOND
+
+    def _pause_ns(self, key: str | bytes) -> int:
+        follower = self._follower
+        return 0 if follower is None else follower.pause_ns(key, self._bucket.table.now())
+
+    async def _pass_pause(self, key: str | bytes, end: int | None) -> None:
+        """Returns when the service takes requests again. Meanwhile the fleet learns of it."""
+        while (pause_ns := self._pause_ns(key)) > 0:
+            assert self._follower is not None, "who follows nothing hears of no pause"
+            now = self._bucket.table.now()
+            if end is not None and now + pause_ns > end:
+                raise WaitTimeout(
+                    f"the service takes no requests for {pause_ns / NS_PER_SECOND:.3f} s more, "
+                    f"the caller waits {max(end - now, 0) / NS_PER_SECOND:g} s",
+                    self._bucket.peek(key),
+                )
+            await asyncio.sleep(min(pause_ns, _round_ns(self._bucket) or pause_ns) / NS_PER_SECOND)
+            # After the last one too: a debt cannot hold a long pause, and what has refilled in it
+            # would be sent at once.
+            self._follower.charge(key, self._bucket.table.now())
+
+    def _call(self, key: str | bytes, decision: Decision) -> UpstreamCall | None:
+        """The call; None, and its tokens are back, if a pause began while it waited for them."""
+        if self._pause_ns(key):
+            self._bucket.of(key).refund(decision)
+            return None
+        return UpstreamCall(self, key, decision, self._bucket.table.now())
+
+
+def _round_ns(bucket: Bucket) -> int:
+    """The time in which all nodes have learned of a charge; 0 without others."""
+    waiters = bucket.waiters
+    if not isinstance(waiters, Waiters):
+        fix = "pass follows=None, or make the bucket eventual"
+        raise InvalidSpec(
+            f"bucket {bucket.spec.name!r} is strong and cannot follow a service", fix, "follows"
+        )
+    return ROUNDS * (waiters.update_interval_ns or 0)
+
+
+def _sharers(limiter: Limiter, bucket: Bucket) -> int:
+    """How many processes hear the service: nodes that run, and on each the processes that share
+    its table, as many as here."""
+    nodes = sum(row["state"] in ("alive", "suspect") for row in limiter.fleet())
+    table = bucket.table
+    return max(nodes, 1) * (max(len(table.workers()), 1) if table.shared else 1)
+
+
+__all__ = ["Upstream", "UpstreamCall"]

@@ -1,0 +1,123 @@
+"""A server of another program, as a process of a test: started, frozen, killed, removed."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from typing_extensions import Self
+
+BOUND = 60.0
+"""Seconds within which a server starts, stops and answers, or the test fails."""
+
+
+class NotInstalled(FileNotFoundError):
+    """The program of a server is missing on this machine."""
+
+
+class ServerProcess(ABC):
+    """One server, which keeps its port and its folder over all its starts.
+
+    Used as a context it is started and, in the end, removed. Start it from a thread that outlives
+    it: the system kills it with that thread, so that no hard end of the tests leaves it behind.
+    """
+
+    def __init__(self, program: str, name: str, hint: str, path: str | None = None) -> None:
+        """Raises `NotInstalled`, with the `hint`, when no folder of `path` has the program."""
+        found = shutil.which(program, path=path)
+        if found is None:
+            raise NotInstalled(f"{program} is not installed: {hint}")
+        self.program = found
+        self.folder = Path(tempfile.mkdtemp(prefix=f"crdtbucket-{name}-"))
+        self.process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.remove)
+
+    @abstractmethod
+    def command(self) -> Sequence[str]:
+        """The command that starts it, and does not return."""
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether it is ready."""
+
+    @property
+    def log(self) -> str:
+        """All that it has printed, over all its starts."""
+        return (self.folder / "log").read_text()
+
+    def start(self) -> Self:
+        """Starts it and returns when it answers. `RuntimeError` with its log when it does not."""
+        assert self.process is None, "it runs already"
+        command = list(self.command())
+        if shutil.which("setpriv"):
+            command = ["setpriv", "--pdeathsig", "KILL", *command]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + BOUND
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"{command} does not answer; it printed:\n{self.log}")
+            time.sleep(0.005)
+        return self
+
+    def stop(self) -> None:
+        """The orderly end: clients are closed, the port is free. Nothing when it does not run."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """As by `kill -9`, also when it is frozen."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections stay open and are accepted by the system, and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on with all that was sent meanwhile."""
+        self._signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """Kills it and deletes its folder; may be repeated."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        atexit.unregister(self.remove)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def _signal(self, number: int) -> None:
+        assert self.process is not None, "it does not run"
+        os.kill(self.process.pid, number)
+
+    def _end(self, number: int) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)  # a frozen one would not get SIGTERM
+        try:
+            process.wait(BOUND)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise

@@ -1,0 +1,171 @@
+"""Calls wait for tokens and for the end of a pause, within the caller's patience."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from crdtbucket import (
+    BucketSpec,
+    CrdtbucketError,
+    InvalidSpec,
+    Limiter,
+    UnknownBucket,
+    WaitTimeout,
+    WrongKind,
+)
+from crdtbucket.upstream.upstream import Upstream
+from tests.virtual_loop import VirtualTime
+
+RETRY = {"Retry-After": "20"}
+
+
+class World:
+    """A service in virtual time, with ten calls at once and one a second."""
+
+    def __init__(self, **options: Any) -> None:
+        self.time = VirtualTime()
+        spec = BucketSpec("api", capacity=10, refill_rate=1)
+        self.limiter = Limiter([spec], _table=self.time.table)
+        self.bucket = self.limiter.bucket("api")
+        self.upstream = Upstream(self.limiter, "api", **options)
+
+    async def call(self, status: int = 200, fields: dict[str, str] | None = None) -> float:
+        """A call that is answered at once; when it was sent (s)."""
+        call = await self.upstream.wait(None)
+        call.answered(status, (fields or {}).items())
+        return self.time.elapsed
+
+
+def test_calls_wait_for_tokens() -> None:
+    world = World()
+
+    async def main() -> list[float]:
+        return await asyncio.gather(*(world.call() for _ in range(12)))
+
+    assert world.time.run(main()) == [0.0] * 10 + [1.0, 2.0]
+
+
+def test_after_retry_after_the_next_call_is_sent_when_the_service_takes_it() -> None:
+    world = World(timeout=60)
+
+    async def main() -> list[float]:
+        await world.call(429, RETRY)
+        return [await world.call(), await world.call()]
+
+    assert world.time.run(main()) == [21.0, 22.0]  # nothing for 20 s, then as it refills
+
+
+def test_a_pause_stops_those_that_wait_already() -> None:
+    world = World(timeout=60)
+
+    async def main() -> list[float]:
+        first = await world.upstream.wait(None)
+        world.bucket.take("all", 9)
+        waiting = [asyncio.ensure_future(world.call()) for _ in range(2)]
+        await asyncio.sleep(0.5)
+        first.answered(429, RETRY.items())
+        world.bucket.reset("all")  # whatever the level says
+        return await asyncio.gather(*waiting)
+
+    # Their tokens went back when they met the pause, so that none is paid for twice.
+    assert world.time.run(main()) == [21.5, 22.5]
+
+
+def test_a_pause_that_is_longer_than_the_patience_is_told_at_once() -> None:
+    world = World(timeout=5)
+
+    async def main() -> None:
+        await world.call(429, RETRY)
+        with pytest.raises(WaitTimeout, match=r"takes no requests for 20\.000 s more"):
+            await world.call()
+
+    world.time.run(main())
+    assert world.time.elapsed == 0
+
+
+def test_the_deadline_counts_the_pause_and_the_tokens() -> None:
+    world = World(timeout=20.5)
+
+    async def main() -> None:
+        await world.call(429, RETRY)
+        with pytest.raises(WaitTimeout, match="1 tokens take"):
+            await world.call()
+
+    world.time.run(main())
+    assert world.time.elapsed == 20
+
+
+def test_key_and_cost_are_of_the_request() -> None:
+    world = World(key=lambda request: request["host"], cost=lambda request: request["cost"])
+
+    async def main() -> None:
+        await world.upstream.wait({"host": "a", "cost": 4})
+
+    world.time.run(main())
+    assert [world.bucket.peek(key).remaining for key in "ab"] == [6, 10]
+
+
+def test_without_following_an_answer_changes_nothing() -> None:
+    world = World(follows=None)
+
+    async def main() -> None:
+        await world.call(429, RETRY)
+
+    world.time.run(main())
+    assert world.bucket.peek("all").remaining == 9
+
+
+def test_an_answer_after_the_limiter_was_closed_is_still_an_answer() -> None:
+    world = World()
+
+    async def main() -> None:
+        call = await world.upstream.wait(None)
+        world.limiter.close()
+        assert call.answered(429, RETRY.items()).denied
+
+    world.time.run(main())
+
+
+def test_threads_wait_as_well_and_an_event_loop_is_not_blocked() -> None:
+    world = World(timeout=0)
+    call = world.upstream.wait_sync(None)
+    call.answered(429, RETRY.items())
+    with pytest.raises(WaitTimeout):
+        world.upstream.wait_sync(None)
+
+    async def main() -> None:
+        with pytest.raises(CrdtbucketError, match="await upstream"):
+            world.upstream.wait_sync(None)
+
+    asyncio.run(main())
+
+
+def test_what_others_hear_as_well_is_charged_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    states = ("alive", "alive", "suspect", "dead", "left")
+    monkeypatch.setattr(world.limiter, "fleet", lambda: [{"state": state} for state in states])
+
+    async def main() -> None:
+        call = await world.upstream.wait(None)
+        call.answered(200, {"X-RateLimit-Remaining": "0"}.items())
+
+    world.time.run(main())
+    assert world.bucket.peek("all").remaining == 6  # a third of the nine
+
+
+def test_what_cannot_follow_is_refused() -> None:
+    specs = [BucketSpec("strong", 1, 1, consistency="strong"), BucketSpec.concurrency("slots", 2)]
+    limiter = Limiter(specs, redis="redis://127.0.0.1:1", node="n1")
+    with pytest.raises(InvalidSpec, match="strong and cannot follow"):
+        Upstream(limiter, "strong")
+    Upstream(limiter, "strong", follows=None)
+    with pytest.raises(WrongKind):
+        Upstream(limiter, "slots")
+    with pytest.raises(UnknownBucket):
+        Upstream(limiter, "none")
+    for wrong in ({"longest_pause": -1}, {"timeout": "soon"}):
+        with pytest.raises(InvalidSpec):
+            Upstream(limiter, "strong", **wrong)  # type: ignore[arg-type]
