@@ -30,7 +30,7 @@ class NodeError(CrdtbucketError):
 
 
 class Unreachable(NodeError):
-    """There was no answer at all."""
+    """The node did not answer at all."""
 
 
 class AdminOff(NodeError):

@@ -51,7 +51,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Load:
-    """What was done between two looks."""
+    """What a node did between two looks."""
 
     buckets: tuple[BucketLoad, ...]
     keys: tuple[KeyLoad, ...]
@@ -82,7 +82,7 @@ class Load:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The load as a dict for JSON."""
         return asdict(self)
 
 

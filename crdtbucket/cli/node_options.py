@@ -46,7 +46,7 @@ def _timeout_and_json(command: F) -> F:
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """What `node_options` were given."""
+    """The values of the options of `node_options`."""
 
     url: str
     timeout: float

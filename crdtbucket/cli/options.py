@@ -47,7 +47,7 @@ def gathered(kind: type, name: str) -> Callable[[F], F]:
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """What `mesh_options` were given."""
+    """The values of the options of `mesh_options`."""
 
     regions: int
     lag: float
@@ -64,7 +64,7 @@ class RunOptions:
     json_: bool
 
     def settings(self) -> list[Settings]:
-        """Those of each seed."""
+        """The settings of each seed."""
         spec = self._spec()
         return [
             Settings.of_bucket(

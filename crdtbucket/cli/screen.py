@@ -14,7 +14,7 @@ PIPED = 1_000
 
 
 def console() -> Console:
-    """Of standard output; words stand as they are."""
+    """The console of standard output; words stand as they are."""
     made = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,12 +15,12 @@ from crdtbucket.errors import CrdtbucketError
 DEFAULT_LISTEN = "127.0.0.1:7980"
 MAX_TOKEN_BYTES = 4_096
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+TEXT_FILE = click.Path(exists=True, dir_okay=False)
 
 
 @click.command()
 @click.option(
-    "--config", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True, help="The configuration file.",
+    "--config", "path", type=FILE, required=True, help="The configuration file.",
 )  # fmt: skip
 @click.option("--node", default=None, help="This node's name, instead of the file's.")
 @click.option("--region", default=None, help="This node's region, instead of the file's.")
@@ -32,7 +33,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="host:port, or unix:/path, where Envoy's rate limit service is answered.",
 )  # fmt: skip
 @click.option(
-    "--allow-host", multiple=True, metavar="NAME",
+    "--allow-host", "allowed_hosts", multiple=True, metavar="NAME",
     help="Answer requests made to this name too, and pages of it; * for any. May be given several "
     "times. Without: the addresses listened on, and localhost.",
 )  # fmt: skip
@@ -50,12 +51,12 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--tls-cert",
-    type=FILE,
+    type=TEXT_FILE,
     default=None,
     help="PEM file of the certificate, with which TCP addresses are served by TLS. A changed file "
     "comes into use by itself.",
 )
-@click.option("--tls-key", type=FILE, default=None, help="PEM file of its key, not encrypted.")
+@click.option("--tls-key", type=TEXT_FILE, default=None, help="PEM file of its key, not encrypted.")
 @click.option(
     "--insecure", is_flag=True,
     help="Listen where other hosts reach it without a token or without TLS, too.",
@@ -82,7 +83,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Processes that serve, over one shared table.",
 )  # fmt: skip
 @click.option(
-    "--drain", type=FiniteRange(0, 600), default=10.0, show_default=True,
+    "--drain", "drain_deadline", type=FiniteRange(0, 600), default=10.0, show_default=True,
     help="Seconds for requests under way at the end.",
 )  # fmt: skip
 @click.option(
@@ -93,22 +94,11 @@ def serve(
     path: Path,
     node: str | None,
     region: str | None,
-    listen: tuple[str, ...],
-    grpc: str | None,
-    allow_host: tuple[str, ...],
     token_file: Path | None,
     admin_token_file: Path | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    insecure: bool,
-    legacy_fields: bool,
-    fallback_503: bool,
-    retry_jitter: float,
-    max_connections: int,
-    max_connections_per_address: int,
     workers: int,
-    drain: float,
     log_level: str,
+    **serving: Any,
 ) -> None:
     """Serve the limiter of a configuration file over HTTP: a sidecar for any language.
 
@@ -129,21 +119,10 @@ def serve(
         level=log_level.upper(), format=f"%(asctime)s {process}%(levelname)s %(name)s: %(message)s"
     )
     settings = ServeSettings(
-        listen=listen,
-        grpc=grpc,
-        allowed_hosts=allow_host,
         token=_token("token", token_file),
         admin_token=_token("admin token", admin_token_file),
-        tls_cert=None if tls_cert is None else str(tls_cert),
-        tls_key=None if tls_key is None else str(tls_key),
-        insecure=insecure,
         config=str(path),
-        legacy_fields=legacy_fields,
-        fallback_503=fallback_503,
-        retry_jitter=retry_jitter,
-        max_connections=max_connections,
-        max_connections_per_address=max_connections_per_address,
-        drain_deadline=drain,
+        **serving,  # the options that are called as their fields
     )
     # Workers need a shared table, also when the file names none.
     shared = None if workers == 1 or load_config(path).shared else "auto"

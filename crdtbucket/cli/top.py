@@ -106,7 +106,7 @@ class LoadView:
         self._console = console()
 
     def show(self, url: str, now: Load) -> None:
-        """A picture."""
+        """Draws one picture."""
         now = now.sorted(self.sort)
         if self._json:
             click.echo(json.dumps({"url": url, **now.as_dict()}))

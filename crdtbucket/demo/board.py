@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """All regions now. `elapsed_s` since the start, `left_s` until the phase ends."""
+    """All regions at one moment. `elapsed_s` since the start, `left_s` until the phase ends."""
 
     elapsed_s: float
     phase: Phase

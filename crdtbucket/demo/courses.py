@@ -225,7 +225,7 @@ class RegionsCourse(CutCourse):
         self._stores.cut(CUT_REGION)
 
     def join(self, network: DemoNetwork) -> None:
-        """Heals both."""
+        """Heals the process' links and the replication."""
         super().join(network)
         self._stores.heal()
 

@@ -14,7 +14,7 @@ around the proxies."""
 
 
 class DemoNetwork(Protocol):
-    """What is between the regions."""
+    """The links between the regions."""
 
     async def start(self) -> None:
         """Opens all ways."""

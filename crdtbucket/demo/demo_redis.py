@@ -56,17 +56,17 @@ class DemoStore:
         }  # fmt: skip
 
     def slow(self) -> None:
-        """It answers late from now on."""
+        """The server answers late from now on."""
         self._proxy.delay = SLOW_S
 
     async def gone(self) -> None:
-        """It is killed, or cut off where it is somebody else's."""
+        """The server is killed, or cut off where it is somebody else's."""
         if self.server is not None:
             await self.server.kill()
         await self._proxy.down()
 
     async def back(self) -> None:
-        """It is quick again; a server of our own is empty."""
+        """The server is quick again; one of our own is empty."""
         if self.server is not None:
             await self.server.start()
         self._proxy.delay = 0.0

@@ -70,7 +70,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of it."""
+    """The outcome of a run."""
 
     verdict: RunVerdict
     traffic: Traffic

@@ -76,7 +76,7 @@ def _limits(
 
 
 def fallback_limit(calls: Sequence[DecidedCall], settings: Settings, ratio: float) -> LimitFigures:
-    """Of what was admitted in fallback, against the shares of all nodes together."""
+    """Compares what was admitted in fallback with the shares of all nodes together."""
     together = settings.regions * min(Fraction(str(ratio)), Fraction(1, settings.regions))
     rate = settings.refill_rate * together
     shares = replace(

@@ -34,12 +34,12 @@ class NatsProcess(ServerProcess):
         await self._begin(["-c", "/dev/stdin"], settings)
 
     def freeze(self) -> None:
-        """It stops in the middle of whatever it does (SIGSTOP)."""
+        """The server stops in the middle of whatever it does (SIGSTOP)."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It goes on."""
+        """The server goes on (SIGCONT)."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
 

@@ -20,22 +20,22 @@ class Diagnosis:
     """What was found; with "wrong" it ends with what to do."""
 
     def as_dict(self) -> dict[str, str]:
-        """For JSON."""
+        """The diagnosis as a dict for JSON."""
         return asdict(self)
 
 
 def ok(subject: str, text: str) -> Diagnosis:
-    """It is in order."""
+    """A subject that is in order."""
     return Diagnosis(subject, "ok", text)
 
 
 def note(subject: str, text: str) -> Diagnosis:
-    """It works; the reader should know this about it."""
+    """A subject that works, and what the reader should know about it."""
     return Diagnosis(subject, "note", text)
 
 
 def wrong(subject: str, text: object) -> Diagnosis:
-    """It does not work; the text says what to do."""
+    """A subject that does not work; the text says what to do."""
     return Diagnosis(subject, "wrong", str(text))
 
 

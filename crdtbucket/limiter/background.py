@@ -1,7 +1,7 @@
 """Services in a thread of their own, for programs without an event loop.
 
-They hear and tick in that thread while the program takes in others; what they share is the compiled
-core, whose calls the interpreter's lock serialises.
+They receive and tick in that thread while the program takes in others; what they share is the
+compiled core, whose calls the interpreter's lock serialises.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from crdtbucket.errors import CrdtbucketError
 
 
 class Service(Protocol):
-    """What runs on an event loop between two calls."""
+    """A service that runs on an event loop from `start` to `stop`."""
 
     async def start(self) -> None:
         """Returns once it serves; raises, and leaves nothing behind, when it cannot."""

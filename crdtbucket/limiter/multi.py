@@ -26,7 +26,7 @@ Asked = (
 
 
 class Part:
-    """What one key is asked for in a call, however often it is named."""
+    """All that one call asks of one key, however often it names the key."""
 
     __slots__ = ("bucket", "cost", "decision", "key")
 

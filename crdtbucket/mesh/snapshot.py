@@ -23,18 +23,15 @@ class OtherFormat(MeshError):
     """A snapshot that another version of the library has written."""
 
 
-def dump(table: Table, roster: Roster, boot: bytes | None = None) -> bytes:
-    """All indebted entries with their columns, what the positions in them mean, and the time.
-
-    `boot`: what names the boot of this machine, if not the machine.
-    """
+def dump(table: Table, roster: Roster) -> bytes:
+    """All indebted entries with their columns, what the positions in them mean, and the time."""
     tables, positions = roster.announced()
     made = table.now()  # before the debts: one that is too old costs nothing but its time
     chunks, place = [], 0
     while place >= 0:
         payload, place, _ = table.encode_indebted(place, positions, CHUNK)
         chunks.append(payload)
-    stamp = (boot_id() if boot is None else boot, made)
+    stamp = (boot_id(), made)
     packed: bytes = msgpack.packb(
         (FORMAT, table.epoch, tables.origins, tables.definitions, chunks, stamp)
     )

@@ -45,7 +45,7 @@ KeyUpdate = tuple[ReconciledBucket, Columns, Fraction]
 
 
 class BucketIndex:
-    """All of them, by the hash of the name (as nodes say it) and by the name (as Redis does)."""
+    """All buckets by the hash of their name, as nodes say it, and by the name, as Redis does."""
 
     def __init__(self, config: Config, mesh: MeshConfig) -> None:
         """Raises `InvalidSpec` for a replicated Redis and a file without a region."""

@@ -91,7 +91,7 @@ class Report:
         return out
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The findings as a dict for JSON."""
         return {"complete": self.complete, **asdict(self)}
 
 

@@ -82,7 +82,7 @@ class ObservedNode:
         return self.name, self.line.epoch
 
     async def have(self, places: Iterable[Place]) -> dict[Place, tuple[ReconciledBucket, HeldKey]]:
-        """Those of these keys that it holds, full ones too. Raises `ObservationFailed`."""
+        """The ones of these keys that it holds, full ones too. Raises `ObservationFailed`."""
         wanted = sorted(places, key=lambda place: place[1])
         found: dict[Place, tuple[ReconciledBucket, HeldKey]] = {}
         while wanted:

@@ -55,7 +55,7 @@ class ObserverLink:
                 return frame
 
     async def close(self) -> None:
-        """Hangs up."""
+        """Closes the channel."""
         await self._channel.close()
 
 

@@ -65,7 +65,7 @@ class Records:
 
     @property
     def address(self) -> str:
-        """Of all primaries."""
+        """The addresses of all primaries."""
         return " ".join(str(connection.address) for connection in self._connections)
 
     async def open(self) -> None:
@@ -86,7 +86,7 @@ class Records:
         return list({one.script.source for one in found if one is not None})
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connections."""
         for connection in self._connections:
             connection.abort()
 

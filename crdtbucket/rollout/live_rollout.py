@@ -134,7 +134,7 @@ class LiveRollout:
 
     def begin(self, before: Config, target: Config, position: Position | None = None) -> None:
         """`target` is rolled out from now on; it was found fit to be. `position`: where it was in
-        an earlier life of this node."""
+        an earlier epoch of this node."""
         assert target.rollout is not None
         first = Position(target.version, int(target.hash, 16))
         self._before, self._target, self._followed = before, target, None

@@ -167,7 +167,7 @@ class Rollout:
         self._advance(now, "command")
 
     def halt(self, now: int) -> None:
-        """It stays as it is, until the next command."""
+        """The roll-out stays as it is, until the next command."""
         if not self.active:
             raise CrdtbucketError(self._version_that(f"{self._is()}: there is nothing to halt"))
         if self.position.status is not Status.HALTED:

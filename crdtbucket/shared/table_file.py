@@ -125,12 +125,12 @@ class TableHandoff:
         return self._table.read_handoff()
 
     def write(self, data: bytes) -> None:
-        """Replaces it."""
+        """Replaces the record."""
         self._table.write_handoff(data)
 
 
 def shared_stats(file: SharedFile, table: Table) -> dict[str, Any]:
-    """Who uses the table, and who leads, as numbers of processes."""
+    """How many processes use the table, and which of them leads, by their ids."""
     return {
         "path": file.path,
         "processes": len(table.workers()),

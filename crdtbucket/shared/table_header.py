@@ -26,7 +26,7 @@ _FAULTS = {
 
 @dataclass(frozen=True)
 class Host:
-    """What a table's times and processes belong to."""
+    """The boot and the namespaces that a table's times and process ids belong to."""
 
     boot: bytes
     pid_space: int
@@ -36,7 +36,7 @@ class Host:
 
     @classmethod
     def here(cls) -> Host:
-        """This one."""
+        """The host on which this process runs."""
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
             number = bytes.fromhex(boot.read().strip().replace("-", ""))
         spaces = {kind.name: kind.stat().st_ino for kind in os.scandir("/proc/self/ns")}

@@ -29,7 +29,7 @@ class Job:
     curve_every_ns: int = 0
 
     def run(self) -> Outcome:
-        """Do it here."""
+        """Runs the job in this process."""
         scenario = ALL_SCENARIOS[self.scenario](self.settings, self.scale)
         rule = make_rule(self.rule)
         return simulate(rule, scenario, self.settings, curve_every_ns=self.curve_every_ns)
@@ -45,7 +45,7 @@ class ReplayJob:
     speed: float = 1.0
 
     def run(self) -> Outcome:
-        """Do it here."""
+        """Runs the job in this process."""
         return replay(make_rule(self.rule), self.trace, self.settings, speed=self.speed)
 
 

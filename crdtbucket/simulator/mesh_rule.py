@@ -12,7 +12,7 @@ KEY = "one-key"
 
 
 class RuledNode(Protocol):
-    """What is used of one node of a mesh."""
+    """The part of a node that the rule uses."""
 
     @property
     def joining(self) -> bool:
@@ -29,7 +29,7 @@ class RuledNode(Protocol):
 
 
 class RuledMesh(Protocol):
-    """What is used of a mesh. Times are seconds."""
+    """The part of a mesh that the rule uses. Times are seconds."""
 
     def node(self, name: str) -> RuledNode: ...
     def advance(self, seconds: float) -> None: ...

@@ -13,7 +13,7 @@ _PPM = 1_000_000
 
 
 class Nodes:
-    """What simple rules share: clocks, who is up, who is cut off from whom."""
+    """The nodes that simple rules share: their clocks, which are up, and which links are cut."""
 
     def start(self, scenario: Scenario, settings: Settings) -> None:
         """Begin a run at time 0 with a full bucket everywhere."""

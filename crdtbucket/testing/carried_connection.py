@@ -86,7 +86,7 @@ class CarriedConnection:
         self._streams[1].stalled = True
 
     def end(self) -> None:
-        """Both ends are reset."""
+        """Resets both ends."""
         if self._reaching is not None:
             self._reaching.cancel()
         self._forget()

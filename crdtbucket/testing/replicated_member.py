@@ -25,7 +25,7 @@ Command = tuple[bytes | str | int, ...]
 
 @dataclass(frozen=True)
 class ReplicatedMember:
-    """Where a region's Redis is. Its own keys are those that end in "@" and the region's name."""
+    """The Redis of a region. Its own keys are those that end in "@" and the region's name."""
 
     region: str
     address: Address

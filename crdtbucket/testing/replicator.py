@@ -185,7 +185,7 @@ class Replicator:
 
 
 class _Way:
-    """From one member to another: the queue, and who writes what arrives."""
+    """The way from one member to another: its queue, and the member that gets the copies."""
 
     def __init__(self, target: ReplicatedMember, faults: ReplicationFaults, seed: str) -> None:
         self.queue = CopyQueue(faults, seed)

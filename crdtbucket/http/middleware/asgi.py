@@ -44,7 +44,7 @@ class ASGILimitMiddleware:
 
     @property
     def limits(self) -> Limits:
-        """Those of this start of the application; made now if the server has no lifespan."""
+        """The limits of this start of the application; made now if the server has no lifespan."""
         if self._limits is None:
             assert self._make is not None
             self._limits = self._make()

@@ -46,7 +46,7 @@ class WSGILimitMiddleware:
 
     @property
     def limits(self) -> Limits:
-        """Those of this process, made and opened when they are first asked for."""
+        """The limits of this process, made and opened when they are first asked for."""
         if self._limits is None:
             with self._opening:
                 if self._limits is None:

@@ -167,7 +167,7 @@ class ClientConnection(web.RequestHandler):
         self.begin(self.accepted(transport))
 
     def accepted(self, transport: asyncio.BaseTransport) -> asyncio.Transport:
-        """It gets a place, or is surplus, and has a deadline from here on."""
+        """The connection gets a place, or is surplus, and has a deadline from here on."""
         connections = self._connections
         # uvloop's transports are no subclass of asyncio's, though they have all of it.
         self._pipe = cast("asyncio.Transport", transport)
@@ -186,7 +186,7 @@ class ClientConnection(web.RequestHandler):
         super().connection_made(pipe)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """It is gone, whoever ended it."""
+        """The connection is gone, whoever ended it."""
         self._connections.left(self)
         super().connection_lost(exc)
 

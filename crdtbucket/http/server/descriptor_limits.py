@@ -42,7 +42,7 @@ MAX_UINT32 = 2**32 - 1
 
 @dataclass(frozen=True)
 class Descriptor:
-    """One of a request."""
+    """One descriptor of a request: names with values, and what they cost."""
 
     entries: tuple[Entry, ...]
     cost: int
@@ -51,7 +51,7 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class DescriptorStatus:
-    """How one descriptor stands."""
+    """The answer about one descriptor."""
 
     code: str = OK
     decision: Decision | None = None
@@ -71,7 +71,7 @@ class RateLimitAnswer:
 
     @property
     def code(self) -> str:
-        """Of the whole request."""
+        """The code for the whole request."""
         return OVER_LIMIT if any(one.code == OVER_LIMIT for one in self.statuses) else OK
 
 
@@ -102,7 +102,7 @@ class Charged:
 
     @property
     def code(self) -> str:
-        """Of the descriptor."""
+        """The code for this descriptor."""
         return OVER_LIMIT if self.over else OK
 
     def settle(self) -> None:

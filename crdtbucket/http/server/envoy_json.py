@@ -78,7 +78,7 @@ class CurrentLimitInfo(EnvoyReply):
 
 
 class DescriptorReply(EnvoyReply):
-    """How one descriptor stands; the code alone where there is no limit."""
+    """The answer about one descriptor; the code alone where there is no limit."""
 
     code: Code
     current_limit: CurrentLimitInfo | None = None
@@ -96,7 +96,7 @@ class HeaderInfo(EnvoyReply):
 
 
 class RateLimitReply(EnvoyReply):
-    """How a request stands; statuses in the order of its descriptors."""
+    """The answer to a request; statuses in the order of its descriptors."""
 
     overall_code: Code
     statuses: list[DescriptorReply]

@@ -101,7 +101,7 @@ class EnvoyService:
 
 
 def _credentials(settings: ServeSettings) -> grpc.ServerCredentials:
-    """Of the certificate as its files are at each handshake."""
+    """Credentials of the certificate as its files are at each handshake."""
     files = str(settings.tls_cert), str(settings.tls_key)
     pairs = LoadedFiles(files, partial(_pair, *files), LOG)
     used = pairs.now()

@@ -88,7 +88,7 @@ class ForwardedRequest(Request):
 
     @property
     def address(self) -> str:
-        """Of the client, as far as it can be believed: the proxy that asks is."""
+        """The client's address, as far as it can be believed: the proxy that asks is."""
         return client_address(None, self._values("x-forwarded-for"), (UNIX, *self._trusted))
 
     def _values(self, name: str) -> Sequence[str]:
@@ -100,7 +100,7 @@ class ForwardedRequest(Request):
 
 @dataclass(frozen=True)
 class Question:
-    """What a query asks."""
+    """What the query of a proxy asks for: the limits that hold, and the status of a denial."""
 
     limits: Limits
     denied: int | None
@@ -185,7 +185,7 @@ class ForwardAuth:
 
 
 class Key:
-    """What is limited, by the text of a `key` parameter."""
+    """Finds the key of a request by the text of a `key` parameter."""
 
     def __init__(self, text: str) -> None:
         """Raises `InvalidKey`."""

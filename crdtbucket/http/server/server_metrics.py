@@ -77,7 +77,7 @@ COUNTS = "/internal/counts"
 
 
 class ServerMetrics(Collector):
-    """What a server counts."""
+    """The counters of a server."""
 
     def __init__(
         self, connections: Connections, calls: Calls, descriptors: DescriptorLimits

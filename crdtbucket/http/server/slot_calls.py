@@ -29,7 +29,7 @@ class HeldSlot:
 
 
 class SlotCalls:
-    """What of /v1/ is about slots."""
+    """The calls under /v1/ that hold and release slots."""
 
     def __init__(self, limiter: Limiter, siblings: Siblings | None = None) -> None:
         self._limiter = limiter

@@ -69,7 +69,7 @@ class Views:
         return respond({"buckets": self.buckets_now()})
 
     def buckets_now(self) -> list[dict[str, Any]]:
-        """As JSON."""
+        """The answer as a dict for JSON."""
         found = []
         for name, bucket in self._limiter.buckets.items():
             counters = bucket.counters()
@@ -112,7 +112,7 @@ class Views:
         return respond(self.peers_now())
 
     def peers_now(self) -> dict[str, Any]:
-        """As JSON."""
+        """The answer as a dict for JSON."""
         me = self._limiter.node
         stats = self._limiter.stats()
         lags, keys = stats.get("lag", {}), stats.get("keys", {})

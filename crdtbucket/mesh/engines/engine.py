@@ -9,11 +9,11 @@ class EngineListener(Protocol):
     """Called on the event loop by an engine that runs."""
 
     def engine_up(self, server: str) -> None:
-        """It is connected with this server (a text for people), and subscribed."""
+        """The engine is connected with this server (a text for people), and subscribed."""
         ...
 
     def engine_down(self, why: str) -> None:
-        """It is not connected any more, or an attempt to connect has failed."""
+        """The engine is not connected any more, or an attempt to connect has failed."""
         ...
 
     def arrived(self, sender: str, data: bytes) -> None:

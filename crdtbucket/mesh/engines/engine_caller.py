@@ -63,12 +63,12 @@ class EngineCaller:
     # -- what the engine says
 
     def engine_up(self, server: str) -> None:
-        """It is connected."""
+        """The engine is connected."""
         self._exchange.online.set()
         self._say("")
 
     def engine_down(self, why: str) -> None:
-        """It is not: calls that are under way get no answer."""
+        """The engine is not connected: calls that are under way get no answer."""
         self._exchange.online.clear()
         self._say(why or "it does not answer")
 

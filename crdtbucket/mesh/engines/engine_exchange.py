@@ -46,7 +46,7 @@ class Sighting:
 
 
 class ExchangeHost(Protocol):
-    """Who uses an exchange."""
+    """The user of an exchange: a node, or an observer."""
 
     def called(self, channel: EngineChannel) -> bool:
         """Somebody dials, and the first message waits; False: the call is not taken."""

@@ -139,7 +139,7 @@ class EngineTransport:
         self._host.counters.frames_dropped += 1
 
     def engine_changed(self, *, up: bool) -> None:
-        """Counts it."""
+        """Counts the change."""
         if up:
             self._host.counters.engine_connections += 1
         else:

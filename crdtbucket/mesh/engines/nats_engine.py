@@ -76,7 +76,7 @@ class NatsEngine:
         return await self._send(self._subjects.to(to), data, reply)
 
     async def announce(self, data: bytes) -> None:
-        """Sends to all."""
+        """Announces this node to all."""
         await self._send(self._subjects.announcement, data, "")
 
     async def verify(self) -> str:

@@ -73,7 +73,7 @@ class Subjects:
         return f"{self.prefix}.{self.mesh}.f.{encode_name(self.node)}.{encode_name(name)}"
 
     def sender(self, subject: str) -> str | None:
-        """Who alone may publish there, by the last part; None for a subject that has no name."""
+        """The node that alone may publish there, by the last part; None without a name."""
         return decode_name(subject.rpartition(".")[2])
 
     def is_announcement(self, subject: str) -> bool:

@@ -67,7 +67,7 @@ class EjectOrder:
         return self.subject, self.counter, self.ejected, self.public, self.signature
 
     def in_words(self) -> str:
-        """For people."""
+        """The order in words, for people."""
         what = "ejected from" if self.ejected else "admitted again to"
         operator = fingerprint_of(self.public)
         return f"{self.subject} is {what} the mesh (operator {operator}, counter {self.counter})"
@@ -243,7 +243,7 @@ class Ejections:
 
 
 def _rank(order: EjectOrder) -> tuple[int, bool]:
-    """Of two orders with one counter the one that ejects holds."""
+    """The rank of an order; of two with one counter the one that ejects holds."""
     return order.counter, order.ejected
 
 

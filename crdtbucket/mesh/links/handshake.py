@@ -213,7 +213,7 @@ def _check_name(peer: NodeInfo, channel: Channel) -> None:
 
 
 def _identity(shake: Handshake, peer: NodeInfo, channel: Channel) -> PeerIdentity:
-    """Who is there, and by what that is known: what says most."""
+    """The peer, and the strongest proof of its name."""
     if shake.signed:
         proof = Proof.KEY
     elif channel.certified:

@@ -34,7 +34,7 @@ _ED25519 = 1
 
 
 class Role(enum.IntEnum):
-    """What the caller wants to be. Numbers are never reused."""
+    """The role that the caller asks for. Numbers are never reused."""
 
     MEMBER = 0
     OBSERVER = 1

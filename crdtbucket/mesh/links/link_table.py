@@ -25,7 +25,7 @@ L = TypeVar("L", bound=Linked)
 
 
 class LinkVerdict(enum.Enum):
-    """What becomes of a new connection to a peer."""
+    """The decision on a new connection to a peer."""
 
     NEW = "there is no other"
     REPLACE = "the older one is gone at the peer or loses"

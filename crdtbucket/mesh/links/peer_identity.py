@@ -10,7 +10,7 @@ from crdtbucket.mesh.node_info import NodeInfo
 
 
 class Proof(enum.Enum):
-    """What stands for the name that a peer gave."""
+    """The proof of the name that a peer gave."""
 
     SECRET = "the shared secret"
     KEY = "a key of its own"
@@ -34,7 +34,7 @@ class PeerIdentity:
 
     @property
     def fingerprint(self) -> str | None:
-        """Of that key."""
+        """The fingerprint of that key."""
         return None if self.key is None else fingerprint_of(self.key)
 
 

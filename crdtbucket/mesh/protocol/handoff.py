@@ -32,13 +32,13 @@ class Handoff(Protocol):
         ...
 
     def write(self, data: bytes) -> None:
-        """Replaces it."""
+        """Replaces the record."""
         ...
 
 
 @dataclass(frozen=True)
 class HandoffRecord:
-    """What one process wrote."""
+    """The state that one process wrote for the next one."""
 
     born: int
     """When the node began, ns of the table's clock: of two with one name the younger yields."""

@@ -131,14 +131,12 @@ class Outbox:
             after = last
         return out
 
-    def entries(
-        self, link: PeerState, entries: Iterable[int], now: int, most: int = 2**31
-    ) -> list[bytes]:
-        """Given entries, whatever their state, in at most `most` frames."""
+    def entries(self, link: PeerState, entries: Iterable[int], now: int) -> list[bytes]:
+        """Given entries, whatever their state."""
         _, positions = self._roster.announced()
         wanted, start = array("I", entries), 0
         out: list[bytes] = []
-        while start < len(wanted) and len(out) < most:
+        while start < len(wanted):
             payload, start, count = self._table.encode_entries(
                 wanted, start, positions, wire.MAX_PAYLOAD
             )

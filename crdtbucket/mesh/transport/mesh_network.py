@@ -60,7 +60,6 @@ class MeshNetwork:
         clock_ns: Callable[[], int] = now_ns,
         *,
         carrier: TransportFactory | None = None,
-        rng: random.Random | None = None,
         hash_key: bytes | None = None,
         peer_keys: PeerKeys | None = None,
         on_conflict: ConflictHandler | None = None,
@@ -85,7 +84,6 @@ class MeshNetwork:
         self._hash_key = hash_key
         self._keys = Keyring(config, hash_key)
         self.instance = int.from_bytes(os.urandom(8), "big")
-        self._rng = rng or random.Random()
         self._on_conflict = on_conflict
         self._name_is_used = False
         self._carrier = carrier_of(config) if carrier is None else carrier
@@ -100,7 +98,7 @@ class MeshNetwork:
         if self._running or self.address:
             raise MeshError("this mesh was started before: make a new one")
         self._loop = asyncio.get_running_loop()
-        self._transport = self._carrier(self, self._config, self._rng)
+        self._transport = self._carrier(self, self._config, random.Random())
         await self._transport.start()  # the last step that can fail
         self.address = self._transport.address
         self._running = True
