@@ -2,8 +2,10 @@
 #   make demo    three regions on this machine, one limit
 #   make test    the quick tests, 3 minutes (installs redis-server, and fetches promtool, nats-server and
 #                nginx, when they are missing and nobody's password is needed; without one its tests are skipped)
-#   make check   all the other tests, and bugs planted in the code, which the tests must find
+#   make check   all the other tests, properties with more examples, and bugs planted in the code, which
+#                the tests must find
 #                (ONE_IN=4 plants a quarter of them)
+#   make suite   both at once: the tests are collected once, and no processor waits between
 #   make chromium  a browser from Debian, for the test of the console (without one it is skipped)
 #   make busy    the tests of real processes ten times, beside loops that keep every processor busy (RUNS=n)
 #   make bench   speed, memory and accuracy against the other limiters: a short pass, under 5 minutes
@@ -39,8 +41,8 @@ CLANG ?=
 PYTEST_ARGS ?=
 ONE_IN ?= 1
 MINUTES ?= 60
-# One more than there are processors: many tests wait for sockets and processes.
-JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
+# Two more than there are processors: many tests wait for sockets and processes.
+JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 2)
 
 comma := ,
 VENV := .venv
@@ -57,7 +59,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check busy bench bench-report bench-page soak chaos endurance fuzz docs docs-architecture \
+.PHONY: help demo test check suite busy bench bench-report bench-page soak chaos endurance fuzz docs docs-architecture \
   docs-figures docs-scaling lint types format redis valkey nats promtool nginx chromium wrk clang clean
 
 help:
@@ -67,11 +69,15 @@ demo: $(STAMPS)/base
 	$(BIN)/crdtbucket demo
 
 test: $(STAMPS)/dev redis nats promtool nginx
-	$(PYTEST) -m "not slow"
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(PYTEST) -m "not slow"
 
 check: $(STAMPS)/dev redis nats promtool wrk
 	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow or hypothesis"
+
+suite: $(STAMPS)/dev redis nats promtool nginx wrk
+	$(PYTEST)
+	$(BIN)/python -m tests.mutations --one-in $(ONE_IN) --suite-passed
 
 busy: $(STAMPS)/dev redis nats promtool nginx
 	$(BIN)/python -m tests.busy --runs $(RUNS)

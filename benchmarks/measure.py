@@ -32,7 +32,7 @@ class Scale:
         return {"full": full, "quick": quick, "smoke": smoke}[self.name]
 
 
-SCALES = {"full": Scale("full", 9), "quick": Scale("quick", 5), "smoke": Scale("smoke", 2)}
+SCALES = {"full": Scale("full", 9), "quick": Scale("quick", 5), "smoke": Scale("smoke", 1)}
 
 
 @dataclass(frozen=True)

@@ -89,12 +89,13 @@ def _beside(others: int, *, silent: bool) -> Take:
 def gone(scale: Scale) -> Comparison:
     """The key has columns of nodes that are no more."""
     calls = scale.pick(100_000, 50_000, 2_000)
+    many = scale.pick(100, 100, 5)  # each of them lives for a while first
     others = {
         OURS: (0, False),
-        "100 dead lives of a peer": (100, False),
+        f"{many} dead lives of a peer": (many, False),
         "one silent peer": (1, True),
         "10 silent peers": (10, True),
-        "100 silent peers": (100, True),
+        f"{many} silent peers": (many, True),
     }
     cases = [
         Case(name, one_key("take(key)", calls, take=_beside(number, silent=silent), key=KEY))

@@ -6,6 +6,7 @@ The profile is `dev` unless the environment variable HYPOTHESIS_PROFILE names an
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,7 +23,7 @@ for _module in ("properties", "changes", "contract"):
     pytest.register_assert_rewrite(f"tests.model.{_module}")
 
 # The histories are long and a slow machine is no counterexample, so nothing is timed.
-for _name, _examples in (("dev", 50), ("ci", 300), ("long", 15_000)):
+for _name, _examples in (("quick", 20), ("dev", 50), ("ci", 300), ("long", 15_000)):
     settings.register_profile(
         _name,
         max_examples=_examples,
@@ -35,6 +36,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell in the background ignores Ctrl-C, and all that the tests start would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     manager = config.pluginmanager
     manager.register(Budget(), "budget")  # `-p no:budget` leaves it out
     manager.register(MissingServers())

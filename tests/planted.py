@@ -259,6 +259,20 @@ MUTATIONS = (
         (*PYTEST, "tests/http/test_straight_path.py"),
     ),
     Mutation(
+        "a_child_serves_without_the_threads_of_its_parent",
+        "http",
+        "        self._here = None\n",
+        "        pass\n",
+        suite("http/middleware/test_wsgi", "forked_later"),
+    ),
+    Mutation(
+        "what_does_not_fit_is_taken_and_given_back",
+        "core",
+        "(debt < 0 ? 0 : debt) - n * d->q);",
+        "(debt < 0 ? 0 : debt));",
+        suite("core/test_take_all", "it_equals_takes"),
+    ),
+    Mutation(
         "a_token_that_comes_now_is_a_second_away",
         "core",
         "return wait > 0 ? (wait - 1) / SECOND + 1 : 0;",
@@ -717,7 +731,9 @@ MUTATIONS = (
         "core",
         "    if (same_generation && taken > x->taken)\n        rising->taken = taken;",
         "    if (same_generation)\n        rising->taken = x->taken + (x->taken > taken);",
-        seeds(16),
+        suite(
+            "core/test_merge", "joiner or large_frame or late or newcomer or refund_that or relay"
+        ),
     ),
     Mutation(
         "ages_of_a_later_life_are_not_told_on",
@@ -1362,7 +1378,7 @@ MUTATIONS = (
     Mutation(
         "snapshots_never_age",
         "core",
-        "    aged.debt_ns -= age > 0 ? age : 0;\n",
+        "    aged.debt_ns -= age > 0 ? level_time(d, now) - level_time(d, now - age) : 0;\n",
         "",
         (*PYTEST, "tests/mesh/test_snapshot.py", "-k", "within_a_boot"),
     ),
@@ -1881,6 +1897,41 @@ MUTATIONS = (
         "return !t->definitions[t->hot[e].bucket].unpredicted;",
         "return 1;",
         suite("simulated/test_slots", "dead_owner"),
+    ),
+    Mutation(
+        "smooth_calls_all_leave_the_same",
+        "spec",
+        'return floor * random.random() if name == "smooth" and floor else floor',
+        "return floor",
+        suite("core/test_floor", "spread"),
+    ),
+    Mutation(
+        "quotas_come_back_within_their_period",
+        "core",
+        "    if (LIKELY(!d->still_until))\n        return now;\n",
+        "    if (LIKELY(!d->still_until) || now)\n        return now;\n",
+        suite("limiter/test_calendar", "comes_back_at_midnight"),
+    ),
+    Mutation(
+        "a_period_is_no_part_of_the_key",
+        "limiter",
+        "still_until=self._ends, period=self.number)",
+        "still_until=self._ends)",
+        suite("limiter/test_calendar", "set_back"),
+    ),
+    Mutation(
+        "each_node_goes_by_its_own_wall_clock",
+        "mesh",
+        "return by if abs(by) > TOLERATED_NS else 0",
+        "return 0",
+        suite("simulated/test_calendar", "one_wrong_clock"),
+    ),
+    Mutation(
+        "the_next_period_is_not_prepared",
+        "limiter",
+        "for one in range(number - 1, number + 2):",
+        "for one in range(number - 2, number + 1):",
+        suite("limiter/test_calendar", "take_early"),
     ),
     Mutation(
         "a_release_gives_back_what_time_has_brought",

@@ -380,6 +380,8 @@ TALK += [
     "set_overrides",
     "take_apart",
     "take_here",
+    "beat",
+    "parts",
 ]
 
 

@@ -26,6 +26,20 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "2:3: openclaw.ratings: unknown key 'ratings' (did you mean 'rating'?)",
         ],
     ),
+    "unknown_at_the_top": (
+        "redis: {url: redis://a}\nlimits: {}\n",
+        [
+            "1:1: redis: unknown key 'redis' (write it as rating.bucket_backend.connection)",
+            "2:1: limits: unknown key 'limits' (write it as services)",
+        ],
+    ),
+    "one_level_too_high": (
+        "services:\n  a: {limit: 1/s, capacity: 5, slots: 3}\n",
+        [
+            "2:19: services.a.capacity: unknown key 'capacity' (write it as bucket.capacity)",
+            "2:32: services.a.slots: unknown key 'slots' (write it as concurrency.slots)",
+        ],
+    ),
     "unknown_rating": (
         "rating:\n  enabeld: true\n",
         [
@@ -57,7 +71,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "services:\n  a:\n    limit: 1/s\n    zzz: 1\n",
         [
             (
-                "4:5: services.a.zzz: unknown key 'zzz' (known here: bucket, "
+                "4:5: services.a.zzz: unknown key 'zzz' (known here: bucket, calendar, "
                 "concurrency, consistency, keys, limit, on_outage, shadow)"
             ),
         ],
@@ -199,7 +213,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "service_text": (
         "services:\n  a: 100/s\n",
         [
-            "2:6: services.a: must be a mapping (write keys and values, indented below it)",
+            (
+                "2:6: services.a: must be a mapping (write `limit:` before it, on a line of its "
+                "own that is indented)"
+            ),
         ],
     ),
     "same_name": (
@@ -417,7 +434,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:1: not valid YAML: while scanning for the next token found character '\\t' "
-                "that cannot start any token (correct the YAML here or just above)"
+                "that cannot start any token (indent with spaces: YAML has no tabs there)"
             ),
         ],
     ),
@@ -543,6 +560,34 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             ),
         ],
     ),
+    "calendars": (
+        (
+            "services:\n"
+            "  a: {calendar: {limit: 5, per: year}}\n"
+            "  b: {calendar: {limit: 5, time_zone: Europe/Berln}}\n"
+            "  c: {calendar: {per: day}}\n"
+            "  d: {calendar: {limit: 5}, limit: 5/s}\n"
+            "  e: {calendar: {limit: 5}, consistency: strong}\n"
+            "  f: {calendar: {limit: 5}, keys: {x: 5/s}}\n"
+        ),
+        [
+            ("2:33: services.a.calendar.per: 'year' is no choice (known here: day, month, week)"),
+            (
+                "3:39: services.b.calendar.time_zone: no time zone is called 'Europe/Berln' (write "
+                'a name of the IANA database, such as "Europe/Berlin", or "UTC")'
+            ),
+            "4:7: services.c.calendar.limit: limit is missing (add limit: with its value)",
+            "5:3: services.d: has both calendar and a rate (keep one of them)",
+            (
+                "6:42: services.e.consistency: a calendar bucket cannot be strong (write eventual: "
+                "in Redis levels refill steadily, and a quota of a period does not)"
+            ),
+            (
+                "7:29: services.f.keys: the override for 'x' has another period than its bucket "
+                "(give both the same period (BucketSpec.calendar), or neither)"
+            ),
+        ],
+    ),
     "envoy_covered": (
         "envoy: {descriptors: [{bucket: a, entries: [x]}, {bucket: a, entries: [x=1]}]}\n",
         [
@@ -634,7 +679,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "1002:3: services.b1000: is one of more than 1000 buckets and overrides (at most "
-                "1000 buckets and overrides; a glob can stand for a group of keys)"
+                "1000 buckets and overrides, of which a calendar bucket counts for four; a glob "
+                "can stand for a group of keys)"
             ),
         ],
     ),
@@ -645,7 +691,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "1004:3: services.b: is one of more than 1000 buckets and overrides (at most "
-                "1000 buckets and overrides; a glob can stand for a group of keys)"
+                "1000 buckets and overrides, of which a calendar bucket counts for four; a glob "
+                "can stand for a group of keys)"
             ),
         ],
     ),

@@ -10,7 +10,7 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:3: defaults.burst: unknown key 'burst' (known here: bucket, "
-                "concurrency, consistency, limit, on_outage, shadow)"
+                "calendar, concurrency, consistency, limit, on_outage, shadow)"
             ),
         ],
     ),
@@ -19,7 +19,7 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:3: defaults.keys: unknown key 'keys' (known here: bucket, "
-                "concurrency, consistency, limit, on_outage, shadow)"
+                "calendar, concurrency, consistency, limit, on_outage, shadow)"
             ),
         ],
     ),

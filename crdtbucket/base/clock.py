@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 NS_PER_SECOND = 1_000_000_000
 
@@ -49,6 +50,30 @@ def boot_id(proc: str = "/proc") -> bytes:
         return boot.read().strip() + b" %d" % offset
 
 
+class WallClock:
+    """What the calendar goes by, ns since 1970 (UTC); call it with the present local time.
+
+    It is the machine's wall clock. Where that is compared with the peers' it is local time and
+    `ahead_ns`, so that a clock that is set counts when the comparison knows of it, and not before.
+    """
+
+    __slots__ = ("_read", "ahead_ns")
+
+    def __init__(self, read: Callable[[], int] = time.time_ns) -> None:
+        """`read`: the machine's, for tests."""
+        self._read = read
+        self.ahead_ns: int | None = None
+        """How far it is ahead of local time; None where nothing is compared."""
+
+    def __call__(self, now: int) -> int:
+        return self._read() if self.ahead_ns is None else now + self.ahead_ns
+
+    @property
+    def machine_ns(self) -> int:
+        """What the machine's own shows."""
+        return self._read()
+
+
 class VirtualClock:
     """A clock that stands still until it is told to move; call it to read it (ns).
 
@@ -87,4 +112,4 @@ class VirtualClock:
         self.advance_ns(now_ns - self._now_ns)
 
 
-__all__ = ["NS_PER_SECOND", "VirtualClock", "boot_id", "now_ns"]
+__all__ = ["NS_PER_SECOND", "VirtualClock", "WallClock", "boot_id", "now_ns"]

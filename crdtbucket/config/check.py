@@ -55,7 +55,8 @@ def _report(details: ErrorDetails, model: type[Section], node: YamlNode, source:
     kind = details["type"]
     cause: Any = details.get("ctx", {}).get("error")
     if kind == "extra_forbidden":
-        message, fix = unknown_key(str(details["loc"][-1]), _known_keys(model, details["loc"]))
+        name, section = str(details["loc"][-1]), _section_at(model, details["loc"][:-1])
+        message, fix = unknown_key(name, section.model_fields, _key_below(section, name))
         source.report(message, fix, place.path, place.key_line, place.key_column)
     elif isinstance(cause, (InvalidSpec, WrongValue)):
         source.report_at(place, masked(cause.message, place), cause.fix)
@@ -65,6 +66,8 @@ def _report(details: ErrorDetails, model: type[Section], node: YamlNode, source:
         source.report_at(place, f"{shown!r} is no choice", did_you_mean(str(shown), choices))
     else:
         message, fix = _TYPES.get(kind, (details["msg"], "correct the value"))
+        if kind == "model_type" and isinstance(place.value, str) and "limit" in model.model_fields:
+            fix = "write `limit:` before it, on a line of its own that is indented"
         source.report_at(place, masked(message, place), fix)
 
 
@@ -91,16 +94,25 @@ def report_missing(node: YamlNode, location: tuple[str, ...], source: Source) ->
     source.report(message, f"add {name}: with its value", path, place.key_line, place.key_column)
 
 
-def _known_keys(model: type[Section], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the section around `location` may have."""
-    steps = iter(location[:-1])
+def _section_at(model: type[Section], location: tuple[int | str, ...]) -> type[Section]:
+    """The section at `location`, whose keys are known."""
+    steps = iter(location)
     for step in steps:
         section, is_named = section_of(model.model_fields[str(step)])
         assert section is not None, "only sections have keys"
         model = section
         if is_named:
             next(steps, None)
-    return list(model.model_fields)
+    return model
+
+
+def _key_below(section: type[Section], name: str) -> str | None:
+    """Where a key belongs that stands one level too high; None where it is no key there either."""
+    for key, field in section.model_fields.items():
+        below, is_named = section_of(field)
+        if below is not None and not is_named and name in below.model_fields:
+            return f"{key}.{name}"
+    return None
 
 
 __all__ = ["masked", "report_missing", "report_problem", "validate"]

@@ -28,6 +28,7 @@ _CHOICES = {
     "consistency": "this asks for a restart",
     "overrides": "the first that matches a key decides",
     "slots": "a limit of another kind, which asks for a restart",
+    "period": "this asks for a restart, or for another name of the bucket",
 }
 
 
@@ -166,6 +167,8 @@ def _words(name: str, before: Any, after: Any, old: BucketSpec, new: BucketSpec)
     if name == "emission" and None not in (old.slots, new.slots):
         times = f"{span(old.interval_ns)} -> {span(new.interval_ns)}"
         return f"ttl {times}: what is in flight ends by time alone"
+    if name == "emission" and None not in (old.period, new.period):
+        return f"{limit_words(old)} -> {limit_words(new)}"
     if name == "capacity":
         used = after // 2 or 1
         return (
@@ -201,6 +204,8 @@ def limit_words(spec: BucketSpec) -> str:
     """Rate and capacity, or slots."""
     if spec.slots is not None:
         return f"{spec.slots:,} in flight at once, each for {span(spec.interval_ns)} at most"
+    if spec.period is not None:
+        return f"{spec.capacity:,} {spec.period}"
     return f"{rate_words(spec)}, at most {spec.capacity:,} at once"
 
 

@@ -139,6 +139,9 @@ def _rule(spec: BucketSpec, config: Config) -> dict[str, Any]:
     if spec.slots is not None:
         slots = {"slots": spec.slots, "ttl": span(spec.interval_ns)}
         return {"concurrency": slots, "bucket": room, **rest}
+    if spec.period is not None:
+        period = {"per": spec.period.per, "time_zone": spec.period.time_zone}
+        return {"calendar": {"limit": spec.capacity, **period}, "bucket": room, **rest}
     bucket = {
         "capacity": spec.capacity,
         "refill_rate": spec.refill_rate,

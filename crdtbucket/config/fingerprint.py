@@ -37,8 +37,9 @@ def spec_content(spec: BucketSpec, defaults: Defaults) -> dict[str, Any]:
         "consistency": consistency.value,
         "on_outage": on_outage,
         "shadow": spec.shadow,
-        # Not for others: their names are older than slots.
+        # Not for others: their names are older than slots and calendars.
         **({} if spec.slots is None else {"slots": spec.slots}),
+        **({} if spec.period is None else {"period": str(spec.period)}),
         # In their order, as the first that matches decides.
         "overrides": [
             (glob, spec_content(override, (consistency, on_outage)))

@@ -15,6 +15,16 @@ ROOT = "openclaw"
 IDENTITY = ("node", "region", "version", "shared")
 MAPPINGS = ("rating", "services", "defaults", "mesh", "rollout", "envoy")
 SECTIONS = (*MAPPINGS, *IDENTITY)
+ELSEWHERE = {
+    "buckets": "services",
+    "consistency": "rating.consistency",
+    "limits": "services",
+    "listen": "mesh.listen",
+    "peers": "mesh.peers",
+    "redis": "rating.bucket_backend.connection",
+    "secret": "mesh.secret",
+}
+"""Where that belongs which is looked for at the top."""
 
 
 @dataclass
@@ -53,7 +63,7 @@ def _collect(
 ) -> None:
     for name, child in parent.entries.items():
         if name not in known:
-            message, fix = unknown_key(name, known)
+            message, fix = unknown_key(name, known, ELSEWHERE.get(name))
             source.report(message, fix, child.path, child.key_line, child.key_column)
         elif name != ROOT:
             _add(found, name, child, source)

@@ -27,12 +27,14 @@ from crdtbucket.config.values import (
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import (
     MAX_NODES,
+    MAX_QUOTA,
     MAX_SLOTS,
     MAX_TOKENS,
     BucketSpec,
     OnOutage,
     OnTableFull,
 )
+from crdtbucket.spec.calendar_period import Per
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 
 Consistency = Literal["strong", "eventual"]
@@ -120,6 +122,17 @@ class ConcurrencySection(Section):
     """how long one of them is held at most, 100ms to 30d; `60s` if left out"""
 
 
+class CalendarSection(Section):
+    """The quota of a period of the calendar; see `BucketSpec.calendar`."""
+
+    limit: Annotated[int, whole("limit", 1, MAX_QUOTA)] | None = None
+    """in place of a rate: [tokens for each period](calendar.md), 1 to 2^46"""
+    per: Per | None = None
+    """`day`, `week` (from Monday) or `month`; `day` if left out"""
+    time_zone: str | None = None
+    """whose midnight it is, such as `Europe/Berlin`; `UTC` if left out"""
+
+
 class RuleSection(Section):
     """A limit in numbers, or as a rate string; what is left out is inherited."""
 
@@ -129,6 +142,7 @@ class RuleSection(Section):
     limit: Rate | None = None
     """capacity and rate as a text such as `100/minute burst 20`"""
     concurrency: ConcurrencySection | None = None
+    calendar: CalendarSection | None = None
     on_outage: OnOutage | None = None
     """`quota`, `eventual`, `deny` or `allow`, in place of what `rating` says"""
     shadow: bool | None = None
@@ -140,8 +154,11 @@ class RuleSection(Section):
         if self.limit is not None and rate & (self.bucket or BucketSection()).model_fields_set:
             raise WrongValue("has both bucket and limit", "keep one of them")
         given = (self.bucket or BucketSection()).model_fields_set & (rate | {"max_debt"})
-        if self.concurrency is not None and (self.limit is not None or given):
-            raise WrongValue("has both concurrency and a rate", "keep one of them")
+        kinds = {"concurrency": self.concurrency, "calendar": self.calendar}
+        names = [name for name, kind in kinds.items() if kind is not None]
+        names += ["a rate"] if self.limit is not None or given else []
+        if len(names) > 1:
+            raise WrongValue(f"has both {names[0]} and {names[1]}", "keep one of them")
         return self
 
 

@@ -14,6 +14,8 @@ from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name, parse_rate
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, check_glob
 
 RATE = {"capacity", "refill_rate", "refill_interval"}
+SLOTS = {"slots", "ttl"}
+CALENDAR = {"limit", "per", "time_zone"}
 Layer = tuple[RuleSection, YamlNode]
 """What one mapping of the file says, and where."""
 
@@ -39,7 +41,7 @@ def bucket_specs(
         spec = _bucket(name, service, [*layers, (service, node)], source)
         if spec is not None:
             specs.append(spec)
-            count += 1 + len(spec.overrides)
+            count += (1 + spec.parts) * (1 + len(spec.overrides))
             if count > MAX_BUCKETS:
                 message = f"is one of more than {MAX_BUCKETS} buckets and overrides"
                 source.report(message, FEWER, node.path, node.key_line, node.key_column)
@@ -59,10 +61,13 @@ class _Rules:
         rules = cls()
         for rule, node in layers:
             if rule.concurrency is not None:
-                rules._forget(*RATE, "max_debt")
+                rules._forget(*RATE, *CALENDAR, "max_debt")
                 rules._say(rule.concurrency.model_dump(exclude_none=True), node, "concurrency")
+            elif rule.calendar is not None:
+                rules._forget(*RATE, *SLOTS, "max_debt")
+                rules._say(rule.calendar.model_dump(exclude_none=True), node, "calendar")
             elif rule.limit is not None or RATE & (rule.bucket or rule).model_fields_set:
-                rules._forget("slots", "ttl")
+                rules._forget(*SLOTS, *CALENDAR)
             if rule.limit is not None:
                 tokens, interval, burst = parse_rate(rule.limit)
                 rate = {"capacity": tokens if burst is None else burst, "refill_rate": tokens}
@@ -70,7 +75,7 @@ class _Rules:
             if rule.bucket is not None:
                 rules._say(rule.bucket.model_dump(exclude_none=True), node, "bucket")
             own = rule.model_dump(
-                exclude={"bucket", "limit", "concurrency", "keys"}, exclude_none=True
+                exclude={"bucket", "limit", "concurrency", "calendar", "keys"}, exclude_none=True
             )
             rules._say(own, node)
         return rules
@@ -126,9 +131,12 @@ def _spec(name: str, layers: list[Layer], source: Source, **more: Any) -> Bucket
     rule, node = layers[-1]
     if "slots" in rules.values:
         return _made(BucketSpec.concurrency, name, rules, layers, source, more)
-    if "ttl" in rules.values:
-        report_missing(node, ("concurrency", "slots"), source)
-        return None
+    if "limit" in rules.values:
+        return _made(BucketSpec.calendar, name, rules, layers, source, more)
+    for kind, of_kind, needed in ("concurrency", SLOTS, "slots"), ("calendar", CALENDAR, "limit"):
+        if of_kind & rules.values.keys():
+            report_missing(node, (kind, needed), source)
+            return None
     missing = [one for one in ("capacity", "refill_rate") if one not in rules.values]
     if len(missing) == 2 and rule.bucket is None:
         fix = 'add bucket: or limit: "100/minute burst 20"'

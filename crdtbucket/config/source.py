@@ -123,9 +123,10 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def unknown_key(name: str, known: Iterable[str]) -> tuple[str, str]:
-    """The fault and the fix for a key that is not among `known`."""
-    return f"unknown key {name!r}", did_you_mean(name, known)
+def unknown_key(name: str, known: Iterable[str], right: str | None = None) -> tuple[str, str]:
+    """The fault and the fix for a key that is not among `known`. `right`: where it belongs."""
+    fix = did_you_mean(name, known) if right is None else f"write it as {right}"
+    return f"unknown key {name!r}", fix
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -180,6 +181,8 @@ class _Reader:
             line, column = before.count("\n") + 1, position - before.rfind("\n")
             what = "holds a control character"
         fix = "correct the YAML here or just above"
+        if "'\\t' that cannot start" in what:
+            fix = "indent with spaces: YAML has no tabs there"
         return Problem(f"not valid YAML: {what}", fix, "", self._source.file, line, column)
 
     def _node(self, composed: Any, path: str, key: tuple[int, int], depth: int) -> YamlNode:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import quote
@@ -26,7 +26,10 @@ MAX_INTEGER = 999_999_999_999_999  # of a structured field
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 POLICIES = 1_024
 """Definitions whose `Policy` is kept."""
-RawFields: TypeAlias = "list[tuple[bytes, bytes]]"
+FIELDS = 4_096
+"""Fields that are kept as they were sent, since many answers say the same."""
+RawFields: TypeAlias = "Sequence[tuple[bytes, bytes]]"
+FieldPairs: TypeAlias = "Sequence[tuple[str, str]]"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class HasQuota(Protocol):
 class Policy:
     """What the fields say of a bucket's definition, whatever the decision."""
 
-    __slots__ = ("_raw", "_raw_state", "name", "spec", "text")
+    __slots__ = ("name", "spec", "text")
 
     def __init__(self, spec: BucketSpec) -> None:
         full_ns = -(-spec.capacity * spec.interval_ns // spec.refill_rate)
@@ -63,16 +66,10 @@ class Policy:
         self.name = f'"{escaped}"'
         """The bucket's name as a quoted string of a structured field, which has ASCII only."""
         self.text = f"{self.name};q={min(spec.capacity, MAX_INTEGER)};w={min(window, MAX_INTEGER)}"
-        self._raw = b"ratelimit-policy", self.text.encode()
-        self._raw_state = f"{self.name.replace('%', '%%')};r=%d;t=%d".encode()
 
     def fields(self, left: int, t: int) -> dict[str, str]:
         """Both fields: `left` tokens of at most `MAX_INTEGER`, and `t` seconds to wait."""
         return {"RateLimit-Policy": self.text, "RateLimit": f"{self.name};r={left};t={t}"}
-
-    def raw_fields(self, left: int, t: int) -> RawFields:
-        """`fields` as ASGI has them."""
-        return [self._raw, (b"ratelimit", self._raw_state % (left, t))]
 
     def of_share(self, tokens: int, full_s: float) -> str:
         """The text for a smaller limit that applies for a while."""
@@ -147,9 +144,29 @@ def deferred_fields(decision: Decision, options: FieldOptions) -> DeferredFields
 def raw_fields(deferred: DeferredFields) -> RawFields:
     """The fields as ASGI has them."""
     if isinstance(deferred, tuple):
-        policy, left, t = deferred
-        return policy.raw_fields(left, t)
-    return [(_raw_name(name), value.encode("latin-1")) for name, value in deferred.items()]
+        return _kept_raw(*deferred)
+    return _raw(deferred.items())
+
+
+def field_pairs(deferred: DeferredFields) -> FieldPairs:
+    """The fields as WSGI has them."""
+    if isinstance(deferred, tuple):
+        return _kept_pairs(*deferred)
+    return tuple(deferred.items())
+
+
+@functools.lru_cache(maxsize=FIELDS)
+def _kept_raw(policy: Policy, left: int, t: int) -> RawFields:
+    return _raw(policy.fields(left, t).items())
+
+
+@functools.lru_cache(maxsize=FIELDS)
+def _kept_pairs(policy: Policy, left: int, t: int) -> FieldPairs:
+    return tuple(policy.fields(left, t).items())
+
+
+def _raw(pairs: Iterable[tuple[str, str]]) -> RawFields:
+    return tuple((_raw_name(name), value.encode("latin-1")) for name, value in pairs)
 
 
 @functools.lru_cache(maxsize=64)
@@ -212,6 +229,7 @@ __all__ = [
     "fallback_share",
     "policy_of",
     "problem",
+    "field_pairs",
     "rate_limit_fields",
     "raw_fields",
     "seconds",

@@ -123,6 +123,7 @@ class Limits:
         self._only = self._taking[0] if len(self._taking) == 1 else None
         alone = None if self.may_hold else self._only
         self._of_peer = None if self.trusted else _at_once(limiter, alone)
+        _check_options(on_denied, fields)
         self._on_denied = on_denied
         self._options = fields
         self._reduced_capacity = reduced_capacity
@@ -293,12 +294,28 @@ def _problem_answer(
     return Answer(document["status"], headers, body)
 
 
+def check_limits(given: object, *, maker: bool = False) -> None:
+    """Raises `InvalidSpec` for what is given in place of limits, or of a function (`maker`)."""
+    if not isinstance(given, Limits) and not (maker and callable(given)):
+        fix = "pass Limits(limiter, Rule(...))" + (", or a function that makes them" * maker)
+        raise InvalidSpec(f"limits is {given!r}", fix, "limits")
+
+
+def _check_options(on_denied: object, fields: object) -> None:
+    if on_denied is not None and not callable(on_denied):
+        fix = "pass a function of the request and the verdict"
+        raise InvalidSpec(f"on_denied is {on_denied!r}", fix, "on_denied")
+    if not isinstance(fields, FieldOptions):
+        raise InvalidSpec(f"fields is {fields!r}", "pass FieldOptions(...)", "fields")
+
+
 def _checked(limiter: Limiter, rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]:
     if not isinstance(limiter, Limiter):
         fix = "pass the limiter first, then the rules: Limits(limiter, Rule(...))"
         raise InvalidSpec(f"limiter is {limiter!r}", fix, "limiter")
-    if isinstance(rules, str):
-        raise InvalidSpec(f"rules is {rules!r}", f"write Rule({rules!r})", "rules")
+    if isinstance(rules, str) or not isinstance(rules, (Rule, Iterable)):
+        word = rules if isinstance(rules, str) else "api"
+        raise InvalidSpec(f"rules is {rules!r}", f"write Rule({word!r})", "rules")
     each = (rules,) if isinstance(rules, Rule) else tuple(rules)
     for rule in each:
         if not isinstance(rule, Rule):
@@ -344,4 +361,4 @@ def _pressure(decision: Decision) -> tuple[int, float]:
     return decision.retry_after_ns, -decision.remaining / decision.limit
 
 
-__all__ = ["Answer", "Limits", "Verdict", "denial", "fields_of"]
+__all__ = ["Answer", "Limits", "Verdict", "check_limits", "denial", "fields_of"]

@@ -39,7 +39,7 @@ class Rule:
     """True for requests that the rule is not about, though they match."""
     floor: Floor | Callable[[Request], Floor] = 0
     """The share of the capacity that a request leaves to more important ones, 0 up to 1, or its
-    priority: "critical" (0), "normal" (a fifth) or "batch" (a half)."""
+    priority: "critical" (0), "normal" (a fifth), "batch" (a half) or "smooth" (up to a fifth)."""
     refund_if: Callable[[int], bool] | None = None
     """Called with the status of the answer, 500 after an exception: True gives the tokens back.
     Without it, and when the client has gone away, they are spent."""
@@ -58,6 +58,8 @@ class Rule:
         for name, argument in (("exempt", "the request"), ("refund_if", "the status")):
             if getattr(self, name) is not None:
                 _check_callable(name, getattr(self, name), argument)
+        if not isinstance(self.match, (str, tuple, list)):
+            raise InvalidSpec(f"match is {self.match!r}", "write patterns of paths", "match")
         patterns = (self.match,) if isinstance(self.match, str) else tuple(self.match)
         object.__setattr__(self, "_pattern", _compiled(patterns) if patterns else None)
 

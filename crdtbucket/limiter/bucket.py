@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
@@ -49,6 +49,14 @@ class Bucket(BucketCore):
         super().__init__(table, spec, min_debt=min_debt)
         self.waiters: Lines = Waiters(self, update_interval_ns=update_interval_ns)
         self.reservations = Reservations(self)
+
+    @property
+    def parts(self) -> Sequence[Bucket]:
+        """The buckets that count for this one, where these are others."""
+        return ()
+
+    def beat(self) -> None:
+        """Does what is due by time; to be called about every second."""
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a bucket {NOT_COPIED}")

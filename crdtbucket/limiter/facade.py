@@ -9,6 +9,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from crdtbucket._core import AllDecision, AllReservation, Decision, Table
+from crdtbucket.base.clock import WallClock
 from crdtbucket.errors import MeshError, UnknownBucket
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from crdtbucket.config import Config
 
 MAX_KEYS = 1_000_000
+NAMELESS = (
+    "a node of a mesh needs a name of its own: pass node=, such as 'eu-1'; in a file add node:, "
+    "to a command give --node"
+)
 
 
 class Limiter:
@@ -77,21 +82,22 @@ class Limiter:
         without a node name, `SharedTableError` for a file that cannot be shared.
         """
         if mesh is not None and node is None:
-            raise MeshError("a node of a mesh needs a name of its own: pass node=, such as 'eu-1'")
+            raise MeshError(NAMELESS)
         name = check_name(ALONE if node is None else node, "node")
         identity = Identity(name, check_name(region, "region") if region else "", mesh)
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
         self._tables = tables = Tables(
             shared, node=name, mesh=mesh, redis=config, max_keys=max_keys, main=_table
         )
-        factory = Factory(tables, mesh, check_consistency(consistency))
+        wall = WallClock()
+        factory = Factory(tables, mesh, check_consistency(consistency), wall)
         defined = factory.define(buckets if enabled else shadowed(checked_specs(buckets)))
         self._strong = strong = factory.strong_side(
             config, degradation or Degradation(), node=node, region=identity.region
         )
-        self._multi = Multi(lambda: self._in_force.buckets, self._named)
-        self._node = LocalNode(identity, tables, factory.made, strong)
+        self._node = LocalNode(identity, tables, factory.made, strong, wall)
         self._in_force = InForce(tables, factory, strong, defined, has_redis=config is not None)
+        self._multi = Multi(self._in_force, self._named)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
@@ -101,6 +107,7 @@ class Limiter:
             factory.made,
             alone=mesh is None,
             relax=self._reload.beat,
+            follow=self._node.follow_wall,
             save=self._node.save if self._node.keeps_state else None,
         )
         self._runtime = Runtime(tables, self._node, strong, self._reload, self._rolling, upkeep)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.clock import NS_PER_SECOND, WallClock
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import Bucket, set_overrides
+from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -27,23 +29,32 @@ TRAVEL_NS = NS_PER_SECOND // 5
 class Factory:
     """Makes the buckets of one limiter: of the right class, in the right table."""
 
-    def __init__(self, tables: Tables, mesh: MeshConfig | None, consistency: Mode) -> None:
-        """`consistency`: of buckets that do not say it themselves."""
+    def __init__(
+        self,
+        tables: Tables,
+        mesh: MeshConfig | None,
+        consistency: Mode,
+        wall: WallClock,
+    ) -> None:
+        """`consistency`: of buckets that do not say it themselves. `wall`: of calendar buckets."""
         self.made: list[Bucket] = []
         """All buckets that were ever made, in order."""
         self._tables = tables
         self._mesh = mesh
         self._consistency = consistency
+        self._wall = wall
 
     def define(self, specs: Iterable[BucketSpec]) -> dict[str, Bucket]:
         """The buckets of a new limiter and their overrides, by key. Raises `InvalidSpec`."""
         defined: dict[str, Bucket] = {}
+        count = 0
         for spec in checked_specs(specs):
             for one, owner in with_overrides([spec]):
                 if one.key in defined:
                     fix = "rename one; all kinds of hyphens count as the same"
                     raise InvalidSpec(f"two buckets are called {one.name!r}", fix, "name")
-                if len(defined) >= MAX_BUCKETS:
+                count += 1 + one.parts
+                if count > MAX_BUCKETS:
                     raise InvalidSpec(f"buckets has {one.name!r} as one more", FEWER, "buckets")
                 defined[one.key] = self.make(one, owner)
             set_overrides([spec], defined)
@@ -52,20 +63,22 @@ class Factory:
     def make(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
         """Makes a bucket, or the bucket of an override of `owner`."""
         strong = (owner.consistency or self._consistency) is Mode.STRONG
-        kind: type[Bucket] = Bucket
+        kind: Callable[..., Bucket] = Bucket
         if strong:  # Redis only where it is used
             from crdtbucket.strong.strong_bucket import StrongBucket
 
             kind = StrongBucket
         elif spec.slots is not None:
             kind = SlotBucket
+        elif spec.period is not None:
+            kind = partial(CalendarBucket, wall=self._wall)
         bucket = kind(
             self._tables.of(strong),
             spec,
             min_debt=self.least_debt(spec),
             update_interval_ns=None if self._mesh is None else self._mesh.gossip_interval_ns,
         )
-        self.made.append(bucket)
+        self.made += bucket, *bucket.parts
         return bucket
 
     def least_debt(self, spec: BucketSpec) -> int:

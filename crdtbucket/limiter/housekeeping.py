@@ -34,16 +34,19 @@ class Housekeeping:
         *,
         alone: bool,
         relax: Callable[[], None] | None = None,
+        follow: Callable[[], None] | None = None,
         save: Callable[[], None] | None = None,
     ) -> None:
         """`buckets` may grow. `alone`: no mesh looks after the main table. `relax`: takes back what
-        a change of definitions needs for a time only. `save`: keeps a snapshot; it is called every
-        ten seconds, from a thread, as it takes its time."""
+        a change of definitions needs for a time only. `follow`: compares the wall clock with the
+        peers'. `save`: keeps a snapshot; it is called every ten seconds, from a thread, as it takes
+        its time."""
         self._tables = tables
         self._table = table = tables.main
         self._buckets = buckets
         self._alone = alone
         self._relax = relax
+        self._follow = follow
         self._save_state = save
         self._saved = table.now()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -56,7 +59,10 @@ class Housekeeping:
         """Does what is due. Returns the seconds to the next beat."""
         now = self._table.now()
         delay = BEAT_S
+        if self._follow is not None:
+            self._follow()
         for bucket in self._buckets:
+            bucket.beat()
             due = bucket.reservations.expire()
             if due is not None:
                 delay = min(delay, max((due - now) / NS_PER_SECOND, SHORTEST_BEAT_S))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from crdtbucket.base.clock import NS_PER_SECOND, WallClock
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.errors import MeshError, NodeConflict, Problem
 from crdtbucket.limiter.background import Service
@@ -45,8 +46,10 @@ class LocalNode:
         tables: Tables,
         buckets: Sequence[Bucket],
         strong: StrongSide | None = None,
+        wall: WallClock | None = None,
     ) -> None:
-        """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis."""
+        """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis. `wall`:
+        the clock that calendar buckets go by."""
         self.identity = identity
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
@@ -57,6 +60,7 @@ class LocalNode:
         self._file = tables.file
         self._buckets = buckets
         self._strong = strong
+        self._wall = wall or WallClock()
         self._running: tuple[int, int, int] | None = None
         self._position: Position | None = None
         self._state: StateDir | None = None
@@ -224,6 +228,18 @@ class LocalNode:
         mesh, machine = self.mesh, self.machine
         if mesh is not None and machine is not None and not mesh.address.startswith(":"):
             machine.address = mesh.address
+
+    def follow_wall(self) -> None:
+        """Compares the wall clock with the peers'; to be called about every second."""
+        machine, wall = self.machine, self._wall
+        if self.identity.mesh is None:
+            return
+        now, shows, moved = self._table.now(), wall.machine_ns, 0
+        if machine is not None:
+            moved = machine.follow_wall(shows, now)
+        elif (view := self.view()) is not None:
+            moved = round(view["mesh"]["wall_clock_moved"] * NS_PER_SECOND)
+        wall.ahead_ns = shows - now + moved
 
     def wake_waiters(self) -> None:
         """Every caller that waits for tokens looks again."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
 from typing import SupportsIndex
 
-from crdtbucket._core import AllDecision, AllReservation, Decision, asked, take_all
+from crdtbucket._core import AllDecision, AllReservation, Decision, MultiCore, take_all
 from crdtbucket.errors import InvalidCost, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.priority import Floor
@@ -44,24 +44,15 @@ class Part:
         return self.decision.allowed, self.bucket.spec.key, self.bucket.hash(self.key)
 
 
-class Multi:
+class Multi(MultiCore):
     """Takes of several buckets of one limiter.
 
     What decides in this process is taken last and at one moment, so no such token is held while a
     common store is asked; it is looked at first, so that the store is not asked in vain. Whatever
     was taken goes back when another part is denied, fails, or the caller is cancelled.
+
+    `take` is the compiled core's own method.
     """
-
-    def __init__(
-        self, buckets: Callable[[], dict[str, Bucket]], find: Callable[[str], Sequence[Bucket]]
-    ) -> None:
-        """`buckets`: those in force, by name; `find`: those with another name, one or more."""
-        self._buckets = buckets
-        self._find = find
-
-    def take(self, wanted: Iterable[Wanted]) -> AllDecision:
-        """All or nothing, without I/O; `Limiter.take_all` says the rest."""
-        return take_all(asked(wanted, self._buckets(), self._find)[0])
 
     def take_first(self, wanted: Iterable[Wanted]) -> Decision:
         """The first that admits, without I/O; `Limiter.take_first` says the rest."""
@@ -83,10 +74,10 @@ class Multi:
 
     def _each(self, wanted: Iterable[Wanted]) -> list[Asked]:
         """What is asked for in turn, a bucket for each item. Everything is checked."""
-        parts, sizes = asked(items := list(wanted), self._buckets(), self._find)
+        parts, sizes = self.asked(items := list(wanted))
         for item, size in zip(items, sizes, strict=True):
             if size > 1:
-                raise UnknownBucket(item[0], (one.spec.name for one in self._find(item[0])))
+                raise UnknownBucket(item[0], (one.spec.name for one in self.find(item[0])))
         for bucket, key, *rest in parts:
             bucket.peek(key, *rest)
         return parts
@@ -100,11 +91,11 @@ class Multi:
 
     async def acquire(self, wanted: Iterable[Wanted]) -> AllDecision:
         """All or nothing, in whatever modes the buckets are."""
-        return await self._acquire(asked(wanted, self._buckets(), self._find)[0])
+        return await self._acquire(self.asked(wanted)[0])
 
     def reserve(self, wanted: Iterable[Wanted], ttl: float) -> AllReservation:
         """Nothing is taken yet; `Limiter.reserve_all` says the rest."""
-        return AllReservation(self._buckets, self._find, self._acquire, wanted, ttl)
+        return AllReservation(self, self._acquire, wanted, ttl)
 
     async def _acquire(self, wanted: list[Asked]) -> AllDecision:
         if all(one[0].immediate for one in wanted):

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 def bucket_stats(bucket: Bucket) -> dict[str, Any]:
     """Counters of one bucket, its waiters and reservations."""
-    reservations = bucket.reservations
+    books = [one.reservations for one in (bucket, *bucket.parts)]
     return {
         **bucket.counters(),
         "waiting": len(bucket.waiters),
-        "reservations_held": reservations.held,
-        "reserved": reservations.reserved,
-        "reservations_expired": reservations.expired,
-        "late_commits": reservations.late_commits,
+        "reservations_held": sum(book.held for book in books),
+        "reserved": sum(book.reserved for book in books),
+        "reservations_expired": sum(book.expired for book in books),
+        "late_commits": sum(book.late_commits for book in books),
         "slots_held": bucket.open_slots if isinstance(bucket, SlotBucket) else 0,
         "slots_expired": bucket.expired if isinstance(bucket, SlotBucket) else 0,
     }
@@ -46,6 +46,7 @@ def mesh_stats(mesh: MeshNetwork, machine: MeshNode, now: int) -> dict[str, Any]
             **machine.counters,
             "entries_sent": machine.entries_sent,
             "bounded": machine.bounded,
+            "wall_clock_moved": machine.wall_moved_ns / NS_PER_SECOND,
         },
     }
 

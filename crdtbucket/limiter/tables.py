@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from crdtbucket._core import Table
 from crdtbucket.base.hashing import shared_key
-from crdtbucket.errors import LimiterClosed, LimiterNotOpen
+from crdtbucket.errors import InvalidSpec, LimiterClosed, LimiterNotOpen
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.shared.table_file import open_table
@@ -40,9 +40,12 @@ class Tables:
     ) -> None:
         """Opens or makes the shared table, if there is one. `main`: a table to use in its place.
 
-        Raises `SharedTableError` for a file that cannot be shared, and `ConfigError` for two
-        different secrets of the hash of keys.
+        Raises `SharedTableError` for a file that cannot be shared, `ConfigError` for two
+        different secrets of the hash of keys, and `InvalidSpec`.
         """
+        if not isinstance(max_keys, int):
+            fix = "write a whole number, 16 to 2^30"
+            raise InvalidSpec(f"max_keys is {max_keys!r}", fix, "max_keys")
         self._node = node
         self._max_keys = max_keys
         self._hash_key = shared_key(mesh, redis)

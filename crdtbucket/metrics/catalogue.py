@@ -216,6 +216,11 @@ MESH = (
             "gained",
             "Tokens learned from peers, less what they refunded.",
         ),
+        (
+            "mesh_wall_clock_moved_seconds",
+            "wall_clock_moved",
+            "How far the wall clock is moved for calendar quotas, as most peers' differ.",
+        ),
     ),
 )
 REDIS = (

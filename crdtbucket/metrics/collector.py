@@ -60,7 +60,9 @@ def surveyed(limiter: Limiter) -> dict[str, Any]:
         numbers = stats["buckets"][name]
         numbers["spec"] = bucket.spec
         numbers.setdefault("mode", bucket.mode)
-        level = levels[table].get(bucket.name_hash, NO_LEVEL)
+        of_all = [levels[table].get(one.name_hash, NO_LEVEL) for one in bucket.parts or (bucket,)]
+        empty, lacking, highest = zip(*of_all, strict=True)
+        level = sum(empty), sum(lacking), max(highest)
         numbers |= dict(zip(LEVELS, level, strict=True))
     return stats
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crdtbucket.errors import CrdtbucketError, MeshError
 from crdtbucket.rollout.staged import Position, Status
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.calendar_period import CalendarPeriod
 from crdtbucket.spec.mode import Mode
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def _plain(spec: BucketSpec) -> dict[str, Any]:
         "name": spec.name,
         **{name: getattr(spec, name) for name in NUMBERS},
         "refill_interval": f"{spec.interval_ns}ns",
+        "period": None if spec.period is None else dataclasses.astuple(spec.period),
         "consistency": None if spec.consistency is None else spec.consistency.value,
         "overrides": [(glob, _plain(one)) for glob, one in spec.overrides],
     }
@@ -97,7 +99,10 @@ def _plain(spec: BucketSpec) -> dict[str, Any]:
 
 def _spec(content: dict[str, Any]) -> BucketSpec:
     overrides = [(glob, _spec(one)) for glob, one in content.pop("overrides")]
-    return BucketSpec(**content, overrides=overrides)
+    period = content.pop("period", None)  # what an earlier version has kept has none
+    if period is not None:
+        period = CalendarPeriod.checked(*period)
+    return BucketSpec(**content, period=period, overrides=overrides)
 
 
 __all__ = ["kept", "position_in", "recalled"]

@@ -11,11 +11,14 @@ from crdtbucket._core import Table
 from crdtbucket.errors import InvalidSpec, Problem
 from crdtbucket.mesh.mesh_config import RENEWABLE
 from crdtbucket.rollout.in_force import InForce
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, with_overrides
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
+
+RATE = "tokens at a rate"
 
 FIXED = {
     "node": "node",
@@ -26,6 +29,13 @@ FIXED = {
     "webhook": "rating.webhook",
 }
 """Fields of a configuration that hold for the life of a limiter, and what a file calls them."""
+
+
+def kind_of(spec: BucketSpec) -> str:
+    """What a bucket limits, in words; what differs in it cannot become the other."""
+    if spec.period is not None:
+        return f"quotas {spec.period}"
+    return RATE if spec.slots is None else "slots"
 
 
 def fixed(config: Config, running: Config | None, started: Mapping[str, Any]) -> Iterator[Problem]:
@@ -54,7 +64,7 @@ def fixed(config: Config, running: Config | None, started: Mapping[str, Any]) ->
 def unfit(config: Config, now: InForce) -> Iterator[Problem]:
     """Buckets that cannot become what `config` says; `now` has those that are in force."""
     specs, consistency = now.runnable(config)
-    changed, seen = Counter[Table](), set[str]()
+    changed, seen, count = Counter[Table](), set[str](), 0
     for spec, owner in with_overrides(specs):
         path = f"services.{owner.name}"
         strong = (owner.consistency or consistency) is Mode.STRONG
@@ -63,17 +73,18 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
             fix = "rename one; all kinds of hyphens count as the same"
             yield Problem(f"two buckets are called {spec.name!r}", fix, path, config.path)
         seen.add(spec.key)
-        if known is not None and (known.spec.slots is None) != (spec.slots is None):
+        if known is not None and kind_of(known.spec) != kind_of(spec):
             yield Problem(
-                "cannot change between slots and tokens while the limiter works",
+                f"cannot change from {kind_of(known.spec)} to {kind_of(spec)} while the limiter "
+                "works",
                 "give the bucket another name, or restart this process",
                 path,
                 config.path,
             )
-        elif known is not None and spec.slots and known.spec != spec and config.rollout:
+        elif known is not None and kind_of(spec) != RATE and known.spec != spec and config.rollout:
             yield Problem(
-                "has slots, which change on all keys at once and not by stages",
-                "leave its slots and ttl as they are in a roll-out, and change them by a reload",
+                f"has {kind_of(spec)}, which change on all keys at once and not by stages",
+                "leave its limit as it is in a roll-out, and change it by a reload",
                 path,
                 config.path,
             )
@@ -96,9 +107,11 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
                 now.strong.arguments(spec, now.ceiling(spec) - spec.capacity)
             except InvalidSpec as error:
                 yield Problem(error.message, error.fix, f"{path}.{error.field}", config.path)
-        changed[now.tables.of(strong)] += known is None or known.spec != spec
-    if len(seen) > MAX_BUCKETS:
-        yield Problem(f"has {len(seen)} buckets and overrides", FEWER, "services", config.path)
+        if known is None or known.spec != spec:
+            changed[now.tables.of(strong)] += 1 + spec.parts
+        count += 1 + spec.parts
+    if count > MAX_BUCKETS:
+        yield Problem(f"has {count} buckets and overrides", FEWER, "services", config.path)
     yield from _without_room(config, changed)
 
 

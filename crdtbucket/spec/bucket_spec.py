@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import UNIT_NS, duration_ns, plain_unit, short_unit
 from crdtbucket.errors import InvalidSpec
+from crdtbucket.spec.calendar_period import CalendarPeriod, Per
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import checked_overrides
 
@@ -24,6 +25,9 @@ MAX_SLOTS = 1_000
 """Of a key; where all are held, a search goes over all of them."""
 SLOT_TOKENS = 1_000
 """Of a slot's own bucket: a hold that may last the whole ttl takes all of them."""
+MAX_QUOTA = 2**46
+"""Tokens of a calendar period."""
+CALENDAR_PARTS = 3
 SLOT_HOLDERS = 64
 """Nodes that may take one slot before they hear of each other, and are all counted."""
 MAX_RATE = 1_000_000_000
@@ -96,6 +100,9 @@ class BucketSpec:
     slots: int | None
     """Of a bucket of kind `concurrency`, how much of a key may be in flight; None for tokens. Its
     capacity and refill are those of one slot."""
+    period: CalendarPeriod | None
+    """Of a bucket of kind `calendar`, the period whose quota the capacity is; None for one that
+    refills steadily."""
 
     def __init__(
         self,
@@ -112,6 +119,7 @@ class BucketSpec:
         overrides: Sequence[tuple[str, BucketSpec]] = (),
         shadow: bool = False,
         slots: int | None = None,
+        period: CalendarPeriod | None = None,
     ) -> None:
         """Check and keep a definition.
 
@@ -119,8 +127,8 @@ class BucketSpec:
         seconds, or a `timedelta`. `max_debt` is `capacity` when None. `consistency` is "strong"
         or "eventual"; `on_outage` is "quota", "eventual", "deny" or "allow". `overrides`: (glob,
         spec) pairs, whose specs get their name, consistency and, where they say nothing, outage
-        policy and shadow from this one. `slots` is for `concurrency`, which see. Raises
-        `InvalidSpec`, naming the field and the fix.
+        policy and shadow from this one. `slots` is for `concurrency`, and `period` for
+        `calendar`, which see. Raises `InvalidSpec`, naming the field and the fix.
         """
         check_name(name)
         check_whole("capacity", capacity, 1, MAX_TOKENS)
@@ -155,10 +163,13 @@ class BucketSpec:
             "on_outage": on_outage,
             "shadow": shadow,
             "slots": slots,
+            "period": period,
         }
         if slots is not None:
             check_whole("slots", slots, 1, MAX_SLOTS)
             values["consistency"] = _slots_consistency(capacity, refill_rate, values["consistency"])
+        if period is not None:
+            _check_period(period, (capacity, refill_rate, interval_ns), values)
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)  # the way past `frozen`, once
         object.__setattr__(self, "overrides", checked_overrides(self, overrides))
@@ -215,6 +226,21 @@ class BucketSpec:
         return cls(name, SLOT_TOKENS, SLOT_TOKENS, ttl, max_debt=debt, slots=slots, **more)
 
     @classmethod
+    def calendar(
+        cls, name: str, limit: int, *, per: Per = "day", time_zone: str = "UTC", **more: Any
+    ) -> BucketSpec:
+        """A bucket of kind `calendar`: `limit` tokens (1 to 2^46) for each period.
+
+        `per` is "day", "week" (from Monday) or "month", from midnight to midnight in `time_zone`, a
+        name such as "Europe/Berlin". Nothing comes back within a period, and a new one has the
+        whole limit. `more`: as for `BucketSpec`, but for the numbers of a refill. Always eventual.
+        Raises `InvalidSpec`.
+        """
+        period = CalendarPeriod.checked(per, time_zone)
+        return cls(name, check_whole("limit", limit, 1, MAX_QUOTA), limit, period.usual_length,
+                   period=period, **more)  # fmt: skip
+
+    @classmethod
     def parse_all(cls, name: str, rates: str, **more: Any) -> tuple[BucketSpec, ...]:
         """One bucket for each rate of "100/hour;10/second", called `name:1`, `name:2` and so on.
 
@@ -244,8 +270,24 @@ class BucketSpec:
         return canonical_name(self.name)
 
     @property
+    def table_name(self) -> str:
+        """What names the definition in a table and on the wire: the key, but for a part of a
+        bucket."""
+        return self.key
+
+    @property
+    def parts(self) -> int:
+        """Of a calendar bucket, how many it has, each with a definition of its own in a table: the
+        last period, the present and the next one. What nodes whose clocks are ahead take of that
+        counts there, and what was taken in the last one may still be given back."""
+        return 0 if self.period is None else CALENDAR_PARTS
+
+    @property
     def emission(self) -> tuple[int, int]:
         """Nanoseconds a token as a reduced fraction (q, p): one token takes q / p ns."""
+        if self.period is not None:
+            # Even, so that no level is rounded, and no take goes the quick way, on which time runs.
+            return 2 * (self.interval_ns // self.capacity), 2
         common = math.gcd(self.interval_ns, self.refill_rate)
         return self.interval_ns // common, self.refill_rate // common
 
@@ -259,6 +301,8 @@ class BucketSpec:
         """64 bits that name capacity and rate, the same in every process and version."""
         q, p = self.emission
         text = f"crdtbucket definition 1: capacity {self.capacity} emission {q}/{p}"
+        if self.period is not None:
+            text += f" {self.period}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
@@ -270,6 +314,7 @@ _DEFAULTS = {
     "overrides": (),
     "shadow": False,
     "slots": None,
+    "period": None,
 }
 
 
@@ -320,6 +365,20 @@ def _slots_consistency(capacity: int, refill_rate: int, asked: object) -> Mode:
         fix = "write eventual: Redis decides on one key, and a free slot is searched for"
         raise InvalidSpec("a bucket of slots cannot be strong", fix, "consistency")
     return Mode.EVENTUAL
+
+
+def _check_period(
+    period: CalendarPeriod, numbers: tuple[int, int, int], values: dict[str, Any]
+) -> None:
+    capacity, refill_rate, interval_ns = numbers
+    usual_ns = duration_ns(period.usual_length, "period")
+    if values["slots"] is not None or (refill_rate, interval_ns) != (capacity, usual_ns):
+        fix = "make it with BucketSpec.calendar(name, limit, per=..., time_zone=...)"
+        raise InvalidSpec("period is given beside other numbers of a limit", fix, "period")
+    if values["consistency"] is Mode.STRONG:
+        fix = "write eventual: in Redis levels refill steadily, and a quota of a period does not"
+        raise InvalidSpec("a calendar bucket cannot be strong", fix, "consistency")
+    values["consistency"] = Mode.EVENTUAL
 
 
 def check_name(name: str, field_name: str = "name") -> str:

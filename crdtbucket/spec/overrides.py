@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 MAX_OVERRIDES = 1_000
 MAX_BUCKETS = 1_000
 """Overrides included: their definitions travel in one frame."""
-FEWER = f"at most {MAX_BUCKETS} buckets and overrides; a glob can stand for a group of keys"
+FEWER = (
+    f"at most {MAX_BUCKETS} buckets and overrides, of which a calendar bucket counts for four; "
+    "a glob can stand for a group of keys"
+)
 REMEMBERED_KEYS = 65_536
 MAX_KEY_LENGTH = 512
 """The core refuses longer keys, so no override is looked up for them and none is remembered."""
@@ -96,6 +99,9 @@ def _override(owner: BucketSpec, glob: str, spec: BucketSpec) -> BucketSpec:
     if (spec.slots is None) != (owner.slots is None):
         fix = "give both slots (BucketSpec.concurrency), or both tokens"
         raise _refused(f"the override for {glob!r} is of another kind than its bucket", fix)
+    if spec.period != owner.period:
+        fix = "give both the same period (BucketSpec.calendar), or neither"
+        raise _refused(f"the override for {glob!r} has another period than its bucket", fix)
     if spec.consistency not in (None, owner.consistency):
         fix = "leave it out: an override has that of its bucket"
         raise _refused(f"the override for {glob!r} sets consistency", fix)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
 from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.base.clock import WallClock
 from crdtbucket.errors import CrdtbucketError, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
@@ -20,6 +23,8 @@ B = TypeVar("B", bound=BucketCore)
 NS = 1_000_000_000
 START_NS = 1_000 * NS
 """What a clock without an offset shows at the start."""
+WALL_NS = 1_800_000_000 * NS
+"""What a wall clock that is right shows at the start."""
 
 
 class SimulatedWorld(Protocol):
@@ -46,6 +51,10 @@ class SimulatedNode:
         self._offset, self._ppb = START_NS + offset_ns, round(drift_ppm * 1000)
         self.up = False
         self.suspended_until = 0
+        self.wall = WallClock(lambda: mesh.now_ns + self.wall_ahead_ns)
+        """What it goes by where the calendar matters."""
+        self.wall_ahead_ns = WALL_NS
+        """How far the wall clock of its machine is ahead of the mesh's time."""
         self.epochs = 0
         """How many processes there have been under this name."""
         self.saved: bytes | None = None
@@ -122,6 +131,8 @@ class SimulatedNode:
         for spec in mesh.specs:
             if spec.slots is not None:
                 self._define(SlotBucket, spec)
+            elif spec.period is not None:
+                self._define(partial(CalendarBucket, wall=self.wall), spec)
             elif spec.overrides:
                 self._define(Bucket, spec).set_overrides(
                     (glob, self._define(Bucket, one)) for glob, one in spec.overrides
@@ -137,7 +148,7 @@ class SimulatedNode:
         self.up = True
         self._wake()
 
-    def _define(self, kind: type[B], spec: BucketSpec) -> B:
+    def _define(self, kind: Callable[..., B], spec: BucketSpec) -> B:
         mesh = self._mesh
         lag = mesh.settings.latency + mesh.config.gossip_interval
         debt = round(4 * spec.rate_per_second * lag)
@@ -175,6 +186,12 @@ class SimulatedNode:
             self._waiting.pop(0)()
         local = self.local_ns(mesh.now_ns)
         self.table.set_time(local)
+        calendars = [one for one in self.buckets.values() if isinstance(one, CalendarBucket)]
+        if calendars:
+            shows = self.wall.machine_ns
+            self.wall.ahead_ns = shows - local + self.node.follow_wall(shows, local)
+        for bucket in calendars:
+            bucket.beat()
         mesh.send(self, self.node.tick(local))
         self._tick_at = 0
         self._wake()
@@ -197,4 +214,4 @@ class SimulatedNode:
         self._wake()
 
 
-__all__ = ["NS", "START_NS", "SimulatedNode"]
+__all__ = ["NS", "START_NS", "WALL_NS", "SimulatedNode"]

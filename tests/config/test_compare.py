@@ -161,6 +161,22 @@ def test_other_limits_ask_for_a_higher_version(tmp_path: Path, version: int, war
 @pytest.mark.parametrize(
     ("new", "words"),
     [
+        ("{limit: 10}", "capacity 5 -> 10 (+100%): what was used stays used"),
+        ("{limit: 10}", "5 per day in UTC -> 10 per day in UTC"),
+        ("{limit: 5, per: week}", "period per day in UTC -> per week in UTC: this asks for a"),
+    ],
+)
+def test_what_becomes_of_a_calendar(tmp_path: Path, new: str, words: str) -> None:
+    text = "services: {a: {calendar: %s}}"
+    found = difference(tmp_path, text % "{limit: 5}", text % new)
+    assert words in " ".join(found.buckets[0].words)
+    added = difference(tmp_path, "services:", text % "{limit: 5}")
+    assert added.buckets[0].words[0] == "new: 5 per day in UTC; every key starts full"
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
         ("concurrency: 10", "slots 5 -> 10 (+100%): what is in flight stays, each for its ttl"),
         ("concurrency: {slots: 5, ttl: 2m}", "ttl 60s -> 2m: what is in flight ends by time alone"),
         ("limit: 5/s", "slots 5 -> None: a limit of another kind, which asks for a restart"),

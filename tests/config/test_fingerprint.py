@@ -117,6 +117,8 @@ def test_every_field_of_a_definition_is_in_it() -> None:
     content = spec_content(BucketSpec("a", 1, 1), (Mode.EVENTUAL, "quota"))
     spelt = {"refill_rate", "refill_interval", "interval_ns"}  # as `emission`
     fields = {field.name for field in dataclasses.fields(BucketSpec)}
-    assert set(content) == (fields - spelt - {"slots"}) | {"emission"}
+    assert set(content) == (fields - spelt - {"slots", "period"}) | {"emission"}
     slots = spec_content(BucketSpec.concurrency("a", 5), (Mode.EVENTUAL, "quota"))
     assert set(slots) == set(content) | {"slots"}
+    quota = spec_content(BucketSpec.calendar("a", 5), (Mode.EVENTUAL, "quota"))
+    assert set(quota) == set(content) | {"period"}

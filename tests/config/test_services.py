@@ -163,3 +163,24 @@ def test_a_plan_may_be_called_like_a_key_of_the_file(tmp_path: Path) -> None:
 def test_services_of_the_article_can_have_plans(tmp_path: Path) -> None:
     (spec,) = buckets(tmp_path, SERVICES + "    keys: {'tenant-*': 100/s}\n")
     assert spec.overrides[0][1].name == f"{NAME}[tenant-*]"
+
+
+def test_a_calendar_is_inherited_and_takes_the_place_of_a_rate(tmp_path: Path) -> None:
+    text = """
+defaults: {calendar: {limit: 10, per: month, time_zone: Europe/Berlin}}
+services:
+  a: {keys: {big: {calendar: {limit: 50}}}}
+  b: {limit: 5/s}
+  c: {calendar: {per: day, time_zone: UTC}}
+"""
+    a, b, c = buckets(tmp_path, text)
+    assert a == BucketSpec.calendar(
+        "a",
+        10,
+        per="month",
+        time_zone="Europe/Berlin",
+        overrides=[
+            ("big", BucketSpec.calendar("x", 50, per="month", time_zone="Europe/Berlin")),
+        ],
+    )
+    assert (b, c) == (BucketSpec.parse("b", "5/s"), BucketSpec.calendar("c", 10))

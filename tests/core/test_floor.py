@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from crdtbucket import BucketSpec, InvalidCost, Limiter
 from crdtbucket._core import BucketCore
+from crdtbucket.spec import priority
 from crdtbucket.spec.priority import PRIORITIES
 from tests.core.specs import virtual_table
 
@@ -95,7 +97,35 @@ async def test_all_that_take_know_it() -> None:
 
 
 def test_the_priorities_are_those_that_are_told() -> None:
-    assert PRIORITIES == {"critical": 0.0, "normal": 0.2, "batch": 0.5}
+    assert PRIORITIES == {"critical": 0.0, "normal": 0.2, "batch": 0.5, "smooth": 0.2}
+
+
+@pytest.mark.parametrize("floor", [0, "smooth"])
+def test_smooth_calls_spread_denials_over_callers(
+    floor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each second four callers ask in the same order, together for four times the refill."""
+    monkeypatch.setattr(priority, "random", random.Random(7))
+    bucket, got = bucket_of(100, 10), [0] * 4
+    for second in range(200):
+        for caller in range(4):
+            got[caller] += sum(bool(bucket.take(KEY, 1, floor)) for _ in range(10))
+        assert sum(got) <= 100 + 10 * second
+        bucket.table.set_time(bucket.table.now() + SECOND)
+    assert sum(got) >= 10 * 200
+    if floor:
+        assert min(got) >= sum(got) / 15
+    else:
+        assert got[3] < 100  # of the full bucket at the start
+
+
+def test_a_smooth_call_of_the_whole_bucket_passes_when_it_is_full() -> None:
+    limiter = Limiter([BucketSpec("api", 10, 1)])
+    api = limiter.bucket("api")
+    for _ in range(20):
+        assert api.refund(api.take("k", 10, "smooth")) == 10
+        both = limiter.take_all([("api", "k", 6, "smooth"), ("api", "k", 4, "smooth")])
+        assert limiter.refund_all(both) == 10
 
 
 async def test_a_strong_bucket_has_none() -> None:

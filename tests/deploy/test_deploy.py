@@ -87,14 +87,15 @@ def test_every_alert_is_seen_to_fire_and_to_be_silent() -> None:
 
 @pytest.mark.parametrize("wrong", ["vector(0) > 1", "vector(1)"], ids=["never", "always"])
 def test_a_rule_that_is_wrong_fails_its_test(promtool: str, tmp_path: Path, wrong: str) -> None:
-    """Each alert replaced at once: every file of tests must complain of each of its alerts."""
-    spoilt = loaded(ALERTS_TEXT)
-    for rule in (rule for group in spoilt["groups"] for rule in group["rules"]):
-        if "alert" in rule:
-            rule["expr"] = wrong
-            rule.pop("for", None)
-    (tmp_path / "alerts.yml").write_text(json.dumps(spoilt))
+    """Its alerts replaced at once: every file of tests must complain of each of them."""
     for case in CASES:
+        spoilt = loaded(ALERTS_TEXT)
+        for group in spoilt["groups"]:
+            group["rules"] = [r for r in group["rules"] if r.get("alert") in EXPECTED[case]]
+            for rule in group["rules"]:
+                rule["expr"] = wrong
+                rule.pop("for", None)
+        (tmp_path / "alerts.yml").write_text(json.dumps(spoilt))
         copy = tmp_path / case.name
         copy.write_text(
             case.read_text().replace("../../crdtbucket/deploy/alerts.yml", "alerts.yml")

@@ -19,6 +19,7 @@ from crdtbucket.http.fields import (
     problem,
     rate_limit_fields,
 )
+from tests.limiter.test_calendar import Machine
 
 START = 1_000 * NS_PER_SECOND
 
@@ -221,3 +222,16 @@ def test_a_denial_in_fallback_shows_the_policy_of_the_quota() -> None:
     assert detail.startswith("api: the store is unreachable, and this node alone grants 3 in 90 s")
     other = take(bucket)  # in another mode
     assert rate_limit_fields(other, spec)["RateLimit-Policy"] == '"api";q=1;w=3600'
+
+
+def test_a_quota_of_the_calendar_says_when_the_next_period_begins() -> None:
+    here = Machine(2026, 11, 29, 23, 59)
+    bucket = here.bucket(2)
+    taken = bucket.take("k", 2)
+    fields = rate_limit_fields(taken, taken.spec, legacy=True)
+    assert fields["RateLimit-Policy"] == '"api";q=2;w=86400'
+    assert (fields["RateLimit"], fields["X-RateLimit-Reset"]) == ('"api";r=0;t=60', "60")
+    here.advance(59.5)
+    denied = bucket.take("k")
+    assert rate_limit_fields(denied, denied.spec)["Retry-After"] == "1"
+    assert problem(denied, denied.spec)["detail"].endswith("1 asked for; retry in 1 s")

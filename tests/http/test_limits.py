@@ -20,7 +20,9 @@ from crdtbucket import (
     UnknownBucket,
 )
 from crdtbucket.http import Answer, FieldOptions, Limits, Request, Rule, Verdict
-from crdtbucket.http.middleware.wsgi import WSGIRequest
+from crdtbucket.http.middleware import aiohttp, fastapi, flask
+from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
+from crdtbucket.http.middleware.wsgi import WSGILimitMiddleware, WSGIRequest
 from tests.strong.redis_server import Server, free_port
 
 API = BucketSpec("api", 3, 1, "1h")
@@ -127,6 +129,34 @@ def test_what_cannot_work_is_told_at_once(limiter: Limiter) -> None:
         Limits(limiter, Rule("api"), trusted="10.0.0.1")
     with pytest.raises(InvalidSpec, match=r"trusted has '10\.0\.0\.1/8'"):
         Limits(limiter, Rule("api"), trusted=["10.0.0.1/8"])
+    wrong: list[tuple[Any, dict[str, Any], str]] = [
+        (Rule, {}, r"rules is .*: write Rule\('api'\)"),
+        (Rule("api"), {"fields": True}, r"fields is True: pass FieldOptions"),
+        (Rule("api"), {"on_denied": "429"}, r"on_denied is '429': pass a function"),
+    ]
+    for rules, options, words in wrong:
+        with pytest.raises(InvalidSpec, match=words):
+            Limits(limiter, rules, **options)
+    with pytest.raises(InvalidSpec, match="match is 7"):
+        Rule("api", match=7)  # type: ignore[arg-type]
+
+
+def test_a_limiter_in_place_of_limits_is_refused_before_any_request(limiter: Limiter) -> None:
+    given: Any = limiter
+    places: list[Callable[[], object]] = [
+        lambda: ASGILimitMiddleware(None, given),  # type: ignore[arg-type]
+        lambda: ASGILimitMiddleware(None, lambda: given).limits,  # type: ignore[arg-type]
+        lambda: WSGILimitMiddleware(None, given),  # type: ignore[arg-type]
+        lambda: WSGILimitMiddleware(None, lambda: given).limits,  # type: ignore[arg-type]
+        lambda: aiohttp.setup(None, given),  # type: ignore[arg-type]
+        lambda: aiohttp.limit_middleware(given),
+        lambda: fastapi.limit_dependency(given),
+        lambda: fastapi.limit_route(given),
+        lambda: flask.limit_route(given),
+    ]
+    for place in places:
+        with pytest.raises(InvalidSpec, match=r"limits is .*: pass Limits\(limiter, Rule"):
+            place()
 
 
 # -- several rules

@@ -109,6 +109,7 @@ def test_an_unknown_bucket_lists_the_names(name: Any) -> None:
         ({"node": "a\nb"}, InvalidSpec, "node"),
         ({"region": "a\0b"}, InvalidSpec, "region"),
         ({"max_keys": 0}, CrdtbucketError, "max_keys"),
+        ({"max_keys": "many"}, InvalidSpec, "max_keys is 'many'"),
         ({"mesh": MeshConfig()}, MeshError, "pass node="),
     ],
 )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -288,7 +289,7 @@ def test_two_calls_never_each_hold_what_the_other_needs(
 ) -> None:
     monkeypatch.setattr(Met, "meeting", threading.Barrier(2))
     buckets = {name: Met(time.table, BucketSpec(name, 1, 1)) for name in "ab"}
-    several = Multi(lambda: buckets, lambda name: [buckets[name]])
+    several = Multi(SimpleNamespace(buckets=buckets), lambda name: [buckets[name]])
     answers: list[AllDecision] = []
     threads = [
         threading.Thread(target=lambda names=names: answers.append(several.take(names)))
@@ -333,7 +334,7 @@ class Mixed:
             name: kind(time.table, BucketSpec(name, capacity, 1, "30d"))
             for name, kind in kinds.items()
         }
-        self.several = Multi(lambda: self.buckets, lambda name: [self.buckets[name]])
+        self.several = Multi(self, lambda name: [self.buckets[name]])
         Remote.asked.clear()
 
     def left(self) -> list[int]:

@@ -121,6 +121,33 @@ def test_slots_do_not_become_tokens_and_know_no_stages() -> None:
     assert refused(limiter, staged) == ["services.api"]
 
 
+def test_a_calendar_keeps_what_was_used_and_its_period() -> None:
+    quota = BucketSpec.calendar("api", 10)
+    limiter = limiter_in(VirtualTime(), quota)
+    api = limiter.bucket("api")
+    api.take("k", 6)
+    limiter.reload(config_of(BucketSpec.calendar("api", 20)))
+    assert api.peek("k").remaining == 14
+    limiter.reload(config_of(BucketSpec.calendar("api", 4)))
+    assert not api.take("k")
+    assert api.peek("new").remaining == 4
+    limiter.reload(config_of(quota))
+    assert api.peek("k").remaining == 4
+    for other in (
+        API,
+        BucketSpec.calendar("api", 10, per="week"),
+        BucketSpec.concurrency("api", 1),
+    ):
+        assert refused(limiter, config_of(other)) == ["services.api"]
+    staged = {"version": 2, "rollout": RolloutPlan((Stage(),))}
+    other = BucketSpec.calendar("api", 11)
+    assert refused(limiter, config_of(other, **staged)) == ["services.api"]
+    limiter.reload(config_of(quota, OTHER, **staged))
+    assert api.peek("k").remaining == 4
+    many = [BucketSpec.calendar(f"b{n}", 1) for n in range(251)]
+    assert "services" in refused(limiter, config_of(*many))
+
+
 def test_buckets_come_and_go() -> None:
     limiter = Limiter([API, OTHER])
     removed = limiter.bucket("other")

@@ -87,9 +87,9 @@ def test_small_buckets_deny_no_light_load_in_a_partition(
     """Half of the rate, through a partition: as one bucket, within a hundredth of the calls."""
     mesh = mesh_of(5, BucketSpec("b", capacity, rate, interval), latency=0.08, seed=1)
     calls = at_random(dict.fromkeys(mesh.nodes, mesh.specs[0].rate_per_second / 10), seed)
-    run(mesh, 60, calls)
+    run(mesh, 30, calls)
     mesh.partition(["A", "B"], ["C", "D", "E"])
-    seen = run(mesh, 200, calls)
+    seen = run(mesh, 120, calls)
     assert seen.denied - seen.ideal_denied <= 0.01 * sum(seen.offered.values())
 
 

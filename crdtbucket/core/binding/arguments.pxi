@@ -46,11 +46,18 @@ cdef int64_t whole_number(object value, int64_t low, object high, str what, str 
     return whole_number(int.__index__(index(value)), low, high, what, unit)
 
 
+cdef bint is_smooth(object floor) except -1:
+    """Whether a floor is drawn anew for each call: then no cost is too high for it."""
+    return isinstance(floor, str) and floor == "smooth"
+
+
 cdef int64_t floor_tokens(object floor, int64_t capacity) except -1:
     """The whole tokens of a share of the capacity, or of a priority. Raises InvalidCost."""
-    share = priority.PRIORITIES.get(floor) if isinstance(floor, str) else floor
+    share = priority.share_of(floor) if isinstance(floor, str) else floor
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
         raise InvalidCost(f"floor must be a share of the capacity from 0 up to 1, or one of {', '.join(priority.PRIORITIES)}, not {floor!r}")
     cdef double tokens = share * <double>capacity
+    if is_smooth(floor):
+        return <int64_t>tokens
     # What rounding adds to a product of a decimal is no token.
     return llrint(ceil(tokens - 1e-9 * tokens))

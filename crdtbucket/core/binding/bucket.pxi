@@ -37,8 +37,8 @@ cdef class BucketCore(_Replica):
 
     def take(self, object key, object cost=1, object floor=0):
         """Takes `cost` tokens (1 to the capacity) of `key` (str or bytes, 1 to 512 bytes; a str is its UTF-8). In process,
-        no I/O. `floor`: the share of the capacity that has to be left, 0 up to 1, or a priority: "critical", "normal" or
-        "batch". Returns a Decision. Raises InvalidKey, InvalidCost, CostExceedsCapacity."""
+        no I/O. `floor`: the share of the capacity that has to be left, 0 up to 1, or a priority: "critical", "normal",
+        "batch" or "smooth". Returns a Decision. Raises InvalidKey, InvalidCost, CostExceedsCapacity."""
         if self.choose is not None:
             other = self.choose(key)
             if other is not self:

@@ -17,7 +17,7 @@ cdef class _Decider:
     cdef definition_t *d
     cdef int64_t largest
     cdef uint32_t slot
-    cdef uint64_t salt
+    cdef uint64_t salt, key_salt
 
     def __cinit__(self, *args, **kwargs):
         # Of a subclass all arguments come here. Without a table every method would read what is not there.
@@ -31,11 +31,13 @@ cdef class _Decider:
         self.immediate = True
         self.define(spec, min_debt=min_debt)
 
-    def define(self, spec, *, int64_t min_debt=0):
-        """Gives the bucket a new definition; tokens of debt are kept."""
-        self.slot = self.table.define(spec, min_debt=min_debt)
+    def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, uint64_t period=0):
+        """Gives the bucket a new definition; tokens of debt are kept. `period` tells its keys from those that have the same
+        names in other periods; `still_until`: as in `Table.define`."""
+        self.slot = self.table.define(spec, min_debt=min_debt, still_until=still_until)
         self.d = &self.t.definitions[self.slot]
         self.salt = self.d.name_hash
+        self.key_salt = self.salt ^ period
         self.spec = spec
         self.measure()
 
@@ -105,7 +107,7 @@ cdef class _Decider:
         cdef const uint8_t *data = NULL
         cdef Py_ssize_t size = 0
         key_view(key, &data, &size)
-        keyed_hash(self.t.h.hash_key, self.salt, data, size, lo, hi)
+        keyed_hash(self.t.h.hash_key, self.key_salt, data, size, lo, hi)
         return 0
 
     cdef inline int64_t cost_of(self, object cost) except -1:
@@ -131,6 +133,8 @@ cdef class _Decider:
         cdef int64_t capacity = self.t.definitions[slot].capacity
         cdef int64_t tokens = floor_tokens(floor, capacity)
         if n + tokens > capacity:
+            if is_smooth(floor):
+                return capacity - n
             raise InvalidCost(f"cost {n} leaves less than the floor of {tokens} tokens even in a full bucket of {capacity}: "
                               "split the call, or lower the floor")
         return tokens

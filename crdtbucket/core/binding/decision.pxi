@@ -71,7 +71,14 @@ cdef class Decision:
 
     @property
     def reset_after(self):
-        return self.debt_ns / 1e9
+        return self.full_after() / 1e9
+
+    cdef int64_t full_after(self):
+        """Ns until the bucket is full: of a calendar period until its end, from now on."""
+        cdef int64_t until = 0 if self._bucket is None else self._bucket.t.definitions[self.slot].still_until
+        if until and self.debt_ns:
+            return max(until - clock_ns(self._bucket.t), 0)
+        return self.debt_ns
 
     @property
     def retry_after_ns(self):
@@ -85,6 +92,8 @@ cdef class Decision:
     @property
     def next_token(self):
         """Whole seconds, rounded up, until one token more is left; 0 when the bucket is full."""
+        if self.owner().t.definitions[self.slot].still_until:
+            return (self.full_after() + 999_999_999) // 1_000_000_000
         return seconds_to_next(&self.owner().t.definitions[self.slot], self.debt_ns, self.rest, self.remaining)
 
     @property
@@ -112,7 +121,7 @@ cdef class Decision:
 
     def __reduce__(self):
         return _loaded_decision, (self.bucket_name(), self.plain_key(), self.allowed, self.shadowed, str(self.mode), self.cost,
-                                  self.limit, self.remaining, self.wait_ns, self.debt_ns, self.rest > 0)
+                                  self.limit, self.remaining, self.wait_ns, self.full_after(), self.rest > 0)
 
     def __copy__(self):
         return self

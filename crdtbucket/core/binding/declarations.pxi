@@ -51,6 +51,7 @@ cdef extern from "core/core.h" nogil:
         uint64_t candidate_below
         uint32_t candidate, staged, earlier_count
         earlier_t earlier[4]
+        int64_t still_until
     ctypedef struct node_t:
         int64_t last_seen
         uint16_t origin
@@ -177,6 +178,7 @@ cdef extern from "core/core.h" nogil:
     int64_t warm_up_wait(const table_t *, const definition_t *, int64_t, int64_t)
     int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
     int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, uint64_t, outcome_t *)
+    int fits_at_sight(const table_t *, uint64_t, uint64_t, uint32_t, int64_t, int64_t)
     int take_above(table_t *, definition_t *, uint32_t, int64_t, int64_t, int64_t, uint64_t, outcome_t *)
     uint32_t entry_at_hand(const table_t *, uint64_t, uint64_t, uint32_t, uint64_t *)
     int entry_open(const table_t *, uint32_t, uint64_t, uint64_t, uint32_t, uint64_t *)

@@ -11,16 +11,19 @@ cdef uint64_t name_hash(bytes name):
 
 
 cdef class _Definitions(_Memory):
-    def define(self, spec, *, int64_t min_debt=0):
+    def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0):
         """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the same name is replaced, and
         its keys follow when they are next touched: debt in tokens is kept. `min_debt`: tokens that `max_debt` is raised to.
-        The same definition again changes nothing. Raises CrdtbucketError when no slot is free.
+        The same definition again changes nothing. `still_until`: when the period ends within which nothing comes back (local
+        ns; a second more or less is the same); 0 for a bucket that always refills. Raises CrdtbucketError when no slot is
+        free.
         """
         cdef definition_t made
         cdef definition_t *before = NULL
         cdef uint32_t old
         cdef int64_t slot
         name = self._made(spec, min_debt, &made)
+        made.still_until = still_until
         self.enter()
         try:
             old = slot = definition_current(&self.t, made.name_hash)
@@ -56,7 +59,7 @@ cdef class _Definitions(_Memory):
     def unstage(self, spec, bint keep):
         """Ends the candidate of a bucket: with `keep` it is the definition of all keys now, else the earlier one is again.
         Returns the slot that is left; what the other one counted stands there."""
-        name = spec.key.encode()
+        name = spec.table_name.encode()
         cdef uint32_t base, candidate, left
         self.enter()
         base = left = definition_current(&self.t, name_hash(name))
@@ -74,7 +77,7 @@ cdef class _Definitions(_Memory):
         cdef int64_t debt = max(spec.max_debt, min_debt)
         if q * (spec.capacity + debt) >= p << 62:
             debt = max(spec.max_debt, (p << 62) // q - spec.capacity - 1)
-        name = spec.key.encode()
+        name = spec.table_name.encode()
         memset(made, 0, sizeof(definition_t))
         made.q, made.p = q, p
         made.capacity, made.max_debt = spec.capacity, debt
@@ -86,7 +89,7 @@ cdef class _Definitions(_Memory):
         made.quota = spec.max_keys if spec.max_keys is not None else INT64_MAX
         made.allow_when_full = spec.on_table_full == "allow"
         made.shadow = spec.shadow
-        made.unpredicted = spec.slots is not None
+        made.unpredicted = spec.slots is not None or spec.period is not None
         made.next = made.candidate = <uint32_t>NONE
         return name
 

@@ -50,6 +50,8 @@ cdef class Reservation:
     cdef readonly object key, estimate, state, actual
     cdef readonly Decision decision
     cdef readonly int64_t ttl_ns, deadline_ns
+    cdef Py_ssize_t first
+    """Its first place among those of an `AllReservation`."""
     cdef Py_ssize_t place
     """Among those that are held."""
 

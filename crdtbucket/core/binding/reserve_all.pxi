@@ -10,8 +10,7 @@ cdef class AllReservation:
     reservations: one of each that was asked for, in order, once entered; what names the same key shares one.
     """
 
-    cdef object buckets
-    cdef object find
+    cdef MultiCore multi
     cdef object acquire
     cdef tuple wanted
     cdef list sizes
@@ -19,20 +18,23 @@ cdef class AllReservation:
     cdef bint entered
     cdef readonly tuple reservations
 
-    def __init__(self, buckets, find, acquire, wanted, ttl):
-        """`buckets()` and `find`: as in `asked`; `acquire`: the AllDecision of what was found, as `take_all`. Nothing is taken
-        yet."""
-        self.buckets, self.find, self.acquire = buckets, find, acquire
+    def __init__(self, MultiCore multi not None, acquire, wanted, ttl):
+        """`acquire`: the AllDecision of what `multi.asked` has found, in whatever modes. Nothing is taken yet."""
+        self.multi, self.acquire = multi, acquire
         self.wanted = tuple(wanted)
         self.ttl_ns = ttl_ns(ttl)
         self.reservations = ()
 
     def __enter__(self):
-        self.hold(take_all(self.begin()))
+        self.begin()
+        self.sizes = []
+        self.hold(self.multi.take_named(self.wanted, self.sizes))
         return self
 
     async def __aenter__(self):
-        self.hold(await self.acquire(self.begin()))
+        self.begin()
+        parts, self.sizes = self.multi.asked(self.wanted)
+        self.hold(await self.acquire(parts))
         return self
 
     def __exit__(self, kind, error, trace):
@@ -46,31 +48,30 @@ cdef class AllReservation:
 
         Raises `InvalidCost` when they are more or fewer, before anything is charged."""
         cdef Reservation one
-        cdef Py_ssize_t place = 0
+        cdef Py_ssize_t place = 0, last = 0, item
         cdef int64_t tokens
         if not self.reservations:
             raise ReservationError("commit before the reservation was entered or granted")
-        if len(actual) != len(self.sizes):
-            raise InvalidCost(f"{len(actual)} costs for {len(self.sizes)} reservations")
-        cdef dict costs = {}
-        cdef Py_ssize_t item, last = 0
+        if len(actual) != len(self.wanted):
+            raise InvalidCost(f"{len(actual)} costs for {len(self.wanted)} reservations")
+        cdef list totals = [0] * len(self.reservations)
         for item in range(len(actual)):
             tokens = checked_actual(actual[item])
-            last += <Py_ssize_t>self.sizes[item]
+            last += <Py_ssize_t>self.sizes[item] if self.sizes else 1
             while place < last:
                 one = <Reservation>self.reservations[place]
-                costs[one] = costs.get(one, 0) + tokens
+                totals[one.first] = checked_actual(totals[one.first] + tokens)
                 place += 1
-        for one, each in costs.items():
-            one.book.commit(one, checked_actual(each))
+        for place in range(len(totals)):
+            one = <Reservation>self.reservations[place]
+            if one.first == place:
+                one.book.commit(one, totals[place])
 
-    cdef list begin(self):
-        """What is asked for, once."""
+    cdef int begin(self) except -1:
         if self.entered:
             raise ReservationError("a reservation is entered once: make another one")
         self.entered = True
-        parts, self.sizes = asked(self.wanted, self.buckets(), self.find)
-        return parts
+        return 0
 
     cdef int hold(self, AllDecision answer) except -1:
         cdef Decision decision
@@ -80,12 +81,16 @@ cdef class AllReservation:
                 f"{answer.binding.cost} tokens of {answer.binding.bucket.spec.name!r} cannot be set aside now; "
                 f"retry after {answer.retry_after:.3f} s", answer.binding)
         cdef dict made = {}
+        cdef list each = []
         for decision in answer.decisions:
-            if decision not in made:
+            one = made.get(decision)
+            if one is None:
                 one = new_reservation((<BucketCore>decision.owner()).reservations, decision._key, decision.cost, self.ttl_ns)
+                one.first = len(each)
                 one.book.hold(one, decision)
                 made[decision] = one
-        self.reservations = tuple([made[decision] for decision in answer.decisions])
+            each.append(one)
+        self.reservations = tuple(each)
         return 0
 
     cdef int leave(self) except -1:

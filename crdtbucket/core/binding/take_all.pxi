@@ -1,15 +1,34 @@
 # Takes of several buckets at once: all of them, or none.
 
 
+cdef enum:
+    FEW = 4
+
+
 cdef struct part_t:
     PyObject *bucket
     PyObject *key
     uint64_t lo, hi
     int64_t cost, floor
+    bint smooth
     uint32_t slot
     outcome_t o
 
 
+cdef struct item_t:
+    PyObject *bucket                                    # held until the call ends
+    Py_ssize_t part
+
+
+cdef struct call_t:
+    Py_ssize_t count, parts
+    item_t *item
+    part_t *part
+    item_t few_items[FEW]
+    part_t few_parts[FEW]
+
+
+@cython.freelist(16)
 cdef class AllDecision:
     """The answer of `take_all` and `acquire_all`: truthy when everything was taken.
 
@@ -47,108 +66,203 @@ cdef class AllDecision:
         return f"AllDecision(allowed={self.allowed}, binding={self.binding!r})"
 
 
-cdef tuple _COST_ONE = (_ONE,)
+cdef class MultiCore:
+    """Takes from several buckets of one limiter, which are named. `in_force.buckets` has those in force, by name; `find(name)`
+    returns those of any other name, one or more."""
+
+    cdef object in_force
+    cdef readonly object find
+
+    def __init__(self, in_force not None, find not None):
+        self.in_force, self.find = in_force, find
+
+    def take(self, wanted):
+        """All or nothing, without I/O; `Limiter.take_all` says the rest."""
+        return self.take_named(tuple(wanted), None)
+
+    def asked(self, wanted):
+        """(bucket that decides, key, cost[, floor]) of each (name, key[, cost[, floor]]) in `wanted`, and how many of these each of
+        them became. Raises InvalidKey."""
+        cdef dict buckets = self.in_force.buckets
+        cdef list parts = [], sizes = []
+        cdef tuple row
+        for item in wanted:
+            row = row_of(item)
+            name, rest = row[0], row[2:] or (_ONE,)
+            bucket = buckets.get(name) if type(name) is str else None
+            group = self.find(name) if bucket is None else (bucket,)
+            parts.extend([(bucket.of(row[1]), row[1], *rest) for bucket in group])
+            sizes.append(len(group))
+        if not parts:
+            raise InvalidKey("nothing is asked for: pass one (bucket, key, cost) or more")
+        return parts, sizes
+
+    cdef AllDecision take_named(self, tuple wanted, list sizes):
+        """As `take`. `sizes` stays empty where each item is one bucket, else it gets what `asked` says."""
+        cdef dict buckets = self.in_force.buckets
+        cdef tuple rows = rows_of(wanted)
+        cdef call_t call
+        cdef PyObject *bucket
+        cdef Py_ssize_t i
+        begin_call(&call, len(rows))
+        try:
+            for i in range(call.count):
+                name = (<tuple>rows[i])[0]
+                bucket = PyDict_GetItemWithError(buckets, name) if type(name) is str else NULL
+                if bucket is NULL:
+                    break
+                give_item(&call.item[i], <object>bucket, (<tuple>rows[i])[1])
+            else:
+                if call.count:
+                    return take_call(&call, rows)
+        finally:
+            end_call(&call)
+        parts, of_each = self.asked(rows)
+        if sizes is not None:
+            sizes.extend(of_each)
+        return take_all(parts)
 
 
-def asked(wanted, dict buckets not None, find):
-    """(bucket that decides, key, cost[, floor]) of each (name, key[, cost[, floor]]) in `wanted`, and how many of these each of them
-    became. `buckets` has buckets by name; `find(name)` returns those of any other name, one or more. Raises InvalidKey."""
-    cdef list parts = [], sizes = []
-    cdef tuple fields
-    cdef object name, key
-    cdef tuple rest
-    cdef Py_ssize_t size
+cdef inline tuple row_of(item):
+    """What is asked for as a tuple, which nobody changes meanwhile. Raises InvalidKey."""
+    cdef tuple row = tuple(item) if isinstance(item, (tuple, list)) else ()  # a tuple is its own
+    if not 2 <= len(row) <= 4:
+        raise InvalidKey(f"{item!r} is no (bucket, key), (bucket, key, cost) or (bucket, key, cost, floor)")
+    return row
+
+
+cdef tuple rows_of(tuple wanted):
     for item in wanted:
-        fields = tuple(item) if isinstance(item, (tuple, list)) else ()  # a tuple is its own
-        size = len(fields)
-        if not 2 <= size <= 4:
-            raise InvalidKey(f"{item!r} is no (bucket, key), (bucket, key, cost) or (bucket, key, cost, floor)")
-        name, key = fields[0], fields[1]
-        rest = fields[2:] if size > 2 else _COST_ONE
-        bucket = buckets.get(name) if type(name) is str else None
-        if bucket is not None:
-            parts.append((bucket.of(key) if (<BucketCore?>bucket).choose is not None else bucket, key, *rest))
-            sizes.append(1)
-            continue
-        group = find(name)
-        parts.extend([(bucket.of(key), key, *rest) for bucket in group])
-        sizes.append(len(group))
-    if not parts:
-        raise InvalidKey("nothing is asked for: pass one (bucket, key, cost) or more")
-    return parts, sizes
+        if type(item) is not tuple or not 2 <= len(<tuple>item) <= 4:
+            return tuple([row_of(one) for one in wanted])
+    return wanted
 
 
 def take_all(wanted):
-    """Takes from several buckets of one table at one moment, all of it or nothing. `wanted`: a (bucket, key, cost) each; costs of
-    one key add up. Returns an AllDecision. When one is denied, the one that waits longest counts as denied.
+    """Takes from several buckets of one table at one moment, all of it or nothing. `wanted`: (bucket, key[, cost[, floor]]) each;
+    costs of one key add up. Returns an AllDecision. When one is denied, the one that waits longest counts as denied.
     All arguments are checked before anything is taken. Raises as `take`, TypeError for buckets of several tables, and
     AcquireRequired for one that does not decide in this process."""
-    cdef tuple items = tuple(wanted)
-    cdef Py_ssize_t count = len(items), parts, i
-    if not count:
+    cdef tuple rows = rows_of(tuple(wanted))
+    cdef call_t call
+    cdef Py_ssize_t i
+    if not rows:
         return AllDecision(())
-    cdef part_t *part = <part_t *>PyMem_Calloc(count, sizeof(part_t))
-    cdef Py_ssize_t *place = <Py_ssize_t *>PyMem_Malloc(count * sizeof(Py_ssize_t))
-    cdef AllDecision answer = AllDecision.__new__(AllDecision)
-    held = []
+    begin_call(&call, len(rows))
     try:
-        if not part or not place:
-            raise MemoryError
-        parts = read_parts(items, part, place, held)
-        take_parts(part, parts)
-        answers = [(<BucketCore>part[i].bucket).answer(<object>part[i].key, part[i].cost, part[i].slot, &part[i].o)
-                   for i in range(parts)]
-        answer.decisions, answer.allowed = tuple([answers[place[i]] for i in range(count)]), all(answers)
-        return answer
+        for i in range(call.count):
+            give_item(&call.item[i], (<tuple>rows[i])[0], (<tuple>rows[i])[1])
+        return take_call(&call, rows)
     finally:
-        PyMem_Free(part)
-        PyMem_Free(place)
+        end_call(&call)
 
 
-cdef Py_ssize_t read_parts(tuple items, part_t *part, Py_ssize_t *place, list held) except -1:
-    """Fills in a part for each key that is named, and which part each item is of. Returns how many parts there are. `held` keeps
-    alive what they point to and `items` does not."""
-    cdef BucketCore bucket
-    cdef Table table = None
-    cdef Py_ssize_t parts = 0, at, i
-    cdef uint64_t lo = 0, hi = 0
-    cdef int64_t n
-    for i in range(len(items)):
-        one = items[i]
-        bucket, key, cost = one if len(one) == 3 else one[:3]
-        if bucket is not None and bucket.choose is not None:
-            bucket = bucket.of(key)
-            held.append(bucket)
-        if type(items[i]) is not tuple:                 # what it says now it may not hold on to
-            held.append((bucket, key))
-        if bucket is None or (table is not None and bucket.table is not table):
-            raise TypeError("only buckets of one table can be taken from together: pass those of one limiter")
-        table = bucket.table
-        if bucket.d.unpredicted:
-            raise WrongKind.of_slots(bucket.spec.name, "a take")
-        n = bucket.cost_of(cost)
-        bucket.locate(key, &lo, &hi)
-        at = 0
-        while at < parts and not (part[at].lo == lo and part[at].hi == hi and (<BucketCore>part[at].bucket).salt == bucket.salt):
-            at += 1
-        if at == parts:
-            part[at].bucket, part[at].key, part[at].lo, part[at].hi = <PyObject *>bucket, <PyObject *>key, lo, hi
-            parts += 1
-        part[at].cost += n
-        if part[at].cost > bucket.largest:
-            raise CostExceedsCapacity(part[at].cost, bucket.largest)
-        part[at].slot = bucket.fitting(hi, part[at].cost)
-        if len(one) > 3:
-            part[at].floor = max(part[at].floor, floor_tokens(one[3], bucket.t.definitions[part[at].slot].capacity))
-        if part[at].floor:
-            bucket.floor_of(part[at].floor / <double>bucket.t.definitions[part[at].slot].capacity, part[at].slot, part[at].cost)
-        place[i] = at
-    for i in range(parts):
-        if not (<BucketCore>part[i].bucket).immediate:
-            raise AcquireRequired((<BucketCore>part[i].bucket).spec.name, "take_all", "limiter.acquire_all([...])")
+cdef int begin_call(call_t *call, Py_ssize_t count) except -1:
+    call.count, call.parts, call.item, call.part = count, 0, call.few_items, call.few_parts
+    if count > FEW:
+        call.item = <item_t *>PyMem_Calloc(count, sizeof(item_t))
+        call.part = <part_t *>PyMem_Malloc(count * sizeof(part_t))
+        if call.item is NULL or call.part is NULL:
+            call.count = 0
+            end_call(call)
+            raise MemoryError
+    else:
+        memset(call.few_items, 0, sizeof(call.few_items))
+    return 0
+
+
+cdef void end_call(call_t *call) noexcept:
+    cdef Py_ssize_t i
+    for i in range(call.count):
+        Py_XDECREF(call.item[i].bucket)
+    if call.item is not call.few_items:
+        PyMem_Free(call.item)
+        PyMem_Free(call.part)
+
+
+cdef inline int give_item(item_t *item, bucket, key) except -1:
+    """The item is of the bucket that decides on the key. Raises TypeError for what is no bucket."""
+    if not isinstance(bucket, BucketCore):
+        raise TypeError(f"{bucket!r} is no bucket")
+    if (<BucketCore>bucket).choose is not None:
+        bucket = bucket.of(key)
+    Py_INCREF(bucket)
+    item.bucket = <PyObject *>bucket
+    return 0
+
+
+cdef AllDecision take_call(call_t *call, tuple rows):
+    """The answer of a call whose items have their buckets."""
+    cdef AllDecision answer = AllDecision.__new__(AllDecision)
+    cdef list made = []
+    cdef part_t *part
+    cdef Decision decision
+    cdef Py_ssize_t i
+    read_parts(call, rows)
+    take_parts(call.part, call.parts)
+    answer.allowed = True
+    for i in range(call.parts):
+        part = &call.part[i]
+        decision = (<BucketCore>part.bucket).answer(<object>part.key, part.cost, part.slot, &part.o)
+        answer.allowed = answer.allowed and decision.allowed
+        made.append(decision)
+    answer.decisions = tuple(made if call.parts == call.count else [made[call.item[i].part] for i in range(call.count)])
+    return answer
+
+
+cdef int read_parts(call_t *call, tuple rows) except -1:
+    """Fills in a part for each key that is named, and which part each item is of."""
+    cdef Py_ssize_t i
+    for i in range(call.count):
+        read_item(call, &call.item[i], <tuple>rows[i])
+    for i in range(call.parts):
+        if not (<BucketCore>call.part[i].bucket).immediate:
+            raise AcquireRequired((<BucketCore>call.part[i].bucket).spec.name, "take_all", "limiter.acquire_all([...])")
+    cdef Table table = (<BucketCore>call.part[0].bucket).table
     if table.refusal is not None:
         raise table.refusal
-    return parts
+    return 0
+
+
+cdef int read_item(call_t *call, item_t *item, tuple row) except -1:
+    cdef BucketCore bucket = <BucketCore>item.bucket
+    cdef uint64_t lo = 0, hi = 0
+    cdef int64_t n, capacity
+    cdef Py_ssize_t at = 0
+    cdef part_t *part
+    if bucket.table is not (<BucketCore>call.item[0].bucket).table:
+        raise TypeError("only buckets of one table can be taken from together: pass those of one limiter")
+    if bucket.spec.slots is not None:
+        raise WrongKind.of_slots(bucket.spec.name, "a take")
+    key = row[1]
+    n = bucket.cost_of(row[2] if len(row) > 2 else _ONE)
+    bucket.locate(key, &lo, &hi)
+    while at < call.parts and not is_of(&call.part[at], bucket, lo, hi):
+        at += 1
+    part = &call.part[at]
+    if at == call.parts:
+        call.parts += 1
+        part.bucket, part.key, part.lo, part.hi = item.bucket, <PyObject *>key, lo, hi
+        part.cost = part.floor = 0
+        part.smooth = False
+    item.part = at
+    part.cost += n
+    if part.cost > bucket.largest:
+        raise CostExceedsCapacity(part.cost, bucket.largest)
+    part.slot = bucket.fitting(hi, part.cost)
+    capacity = bucket.t.definitions[part.slot].capacity
+    if len(row) > 3:
+        part.floor = max(part.floor, floor_tokens(row[3], capacity))
+        part.smooth |= is_smooth(row[3])
+    if part.smooth:
+        part.floor = min(part.floor, capacity - part.cost)
+    elif part.floor:
+        bucket.floor_of(part.floor / <double>capacity, part.slot, part.cost)
+    return 0
+
+
+cdef inline bint is_of(part_t *part, BucketCore bucket, uint64_t lo, uint64_t hi) noexcept:
+    return part.lo == lo and part.hi == hi and (<BucketCore>part.bucket).salt == bucket.salt
 
 
 cdef int take_parts(part_t *part, Py_ssize_t parts) except -1:
@@ -156,10 +270,12 @@ cdef int take_parts(part_t *part, Py_ssize_t parts) except -1:
     hardly ever is anything taken for it that has to be given back."""
     cdef int64_t now = clock_ns((<BucketCore>part[0].bucket).t)
     cdef Py_ssize_t first = 0, taken = 0, i, at
-    for i in range(parts):
-        look_at_part(&part[i], now)
-        if part[i].o.wait_ns > part[first].o.wait_ns:
-            first = i
+    cdef bint looked = parts > 1 and not all_fit(part, parts, now)
+    if looked:
+        for i in range(parts):
+            look_at_part(&part[i], now)
+            if part[i].o.wait_ns > part[first].o.wait_ns:
+                first = i
     try:
         while taken < parts and take_part(&part[turn(taken, first)], now):
             taken += 1
@@ -171,11 +287,21 @@ cdef int take_parts(part_t *part, Py_ssize_t parts) except -1:
     for i in range(min(taken + 1, parts)):              # last, since it may call for a flush
         at = turn(i, first)
         (<BucketCore>part[at].bucket).count(part[at].slot, part[at].o.allowed, part[at].cost)
-    if taken and taken < parts:
+    if taken < parts and (taken or not looked):
         for i in range(parts):
             if i != taken:
                 look_at_part(&part[turn(i, first)], now)
     return 0
+
+
+cdef bint all_fit(part_t *part, Py_ssize_t parts, int64_t now) noexcept:
+    """Whether each of them has its tokens at sight, so that none has to be looked at closely."""
+    cdef Py_ssize_t i
+    for i in range(parts):
+        if part[i].floor or not fits_at_sight((<BucketCore>part[i].bucket).t, part[i].lo, part[i].hi, part[i].slot,
+                                              part[i].cost, now):
+            return False
+    return True
 
 
 cdef Py_ssize_t turn(Py_ssize_t step, Py_ssize_t first) noexcept:

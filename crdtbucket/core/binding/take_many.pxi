@@ -28,7 +28,7 @@ cdef take_keys(BucketCore bucket, keys, costs):
         raise MemoryError
     try:
         read_items(bucket, all_keys, costs, m.items)
-        m.t, m.slot, m.salt, m.count, m.now = bucket.t, bucket.slot, bucket.salt, count, clock_ns(bucket.t)
+        m.t, m.slot, m.salt, m.count, m.now = bucket.t, bucket.slot, bucket.key_salt, count, clock_ns(bucket.t)
         m.allowed, m.remaining, m.retry = allowed.data.as_schars, <int64_t *>remaining.data.as_longlongs, retry.data.as_doubles
         take_all_items(bucket, all_keys, &m)
         count_items(bucket, &m)
@@ -51,7 +51,7 @@ cdef int read_items(BucketCore bucket, tuple keys, costs, take_item_t *items) ex
             items[i].cost = bucket.cost_of(costs[i])
     if bucket.d.candidate_below:  # no cost may be above the capacity of its own key
         for i in range(count):
-            keyed_hash(bucket.t.h.hash_key, bucket.salt, items[i].data, items[i].size, &items[i].lo, &items[i].hi)
+            keyed_hash(bucket.t.h.hash_key, bucket.key_salt, items[i].data, items[i].size, &items[i].lo, &items[i].hi)
             bucket.fitting(items[i].hi, items[i].cost)
     return 0
 

@@ -30,11 +30,19 @@ static inline uint32_t definition_for(const table_t *t, uint32_t bucket, uint64_
 /* Decisions taken under a definition look up its numbers for so long at least. */
 #define REPLACED_FOR (60 * SECOND)
 
+/* Processes that share a table, or look twice, compute the end of a period apart by a little. */
+static inline int same_end(const definition_t *a, const definition_t *b)
+{
+    return !a->still_until == !b->still_until
+           && (a->still_until - b->still_until <= SECOND
+               && b->still_until - a->still_until <= SECOND);
+}
+
 static inline int same_definition(const definition_t *a, const definition_t *b)
 {
     return a->q == b->q && a->p == b->p && a->capacity == b->capacity && a->max_debt == b->max_debt
            && a->quota == b->quota && a->allow_when_full == b->allow_when_full
-           && a->shadow == b->shadow && a->unpredicted == b->unpredicted;
+           && a->shadow == b->shadow && a->unpredicted == b->unpredicted && same_end(a, b);
 }
 
 /* Marks the replaced definitions that no key needs on its way to the newest one; returns how many

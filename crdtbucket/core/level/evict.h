@@ -111,11 +111,11 @@ static uint32_t entry_obtain(table_t *t, uint64_t lo, uint64_t hi, uint32_t buck
         if (!evicting || (*gone = make_room(t, NONE, 1, now)) == NONE)
             goto refused;
     }
-    uint32_t e = entry_insert(t, lo, hi, bucket, now);
+    uint32_t e = entry_insert(t, lo, hi, bucket, level_time(d, now), now);
     /* The file system is full: this is the limit. */
     if (UNLIKELY(e == NONE && evicting && *gone == NONE))
         if ((*gone = make_room(t, NONE, 1, now)) != NONE)
-            e = entry_insert(t, lo, hi, bucket, now);
+            e = entry_insert(t, lo, hi, bucket, level_time(d, now), now);
     if (LIKELY(e != NONE))
         return e;
 refused:

@@ -41,8 +41,9 @@ static void survey_entry(const table_t *t, const hot_t *hot, int64_t now, survey
     const definition_t *newest = &s[s[hot->bucket].newest].d;
     if (is->name_hash != d->name_hash || is->q != d->q || is->p != d->p)
         return;
-    int64_t rest, ns = (int64_t)((uint64_t)LOAD(hot->base)
-                                 + scaled(d, net_of(LOAD(hot->word)), &rest) - (uint64_t)now);
+    int64_t rest,
+        ns = (int64_t)((uint64_t)LOAD(hot->base) + scaled(d, net_of(LOAD(hot->word)), &rest)
+                       - (uint64_t)level_time(d, now));
     if (ns <= 0)
         return;
     double lacking = (double)(ns < d->cap_ns ? ns : d->cap_ns) * s[hot->bucket].per_ns;

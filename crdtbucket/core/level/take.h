@@ -109,6 +109,8 @@ static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
                            const prediction_t *p, i128 over, i128 back, int64_t n, int64_t now)
 {
     i128 wait = over / d->p;
+    if (d->still_until)
+        return until_end(d, now);
     /* Only a prediction is in the way: the reserve gets past it. */
     if (over - back <= slack_units(d)) {
         double soon = reserve_wait(t, e, d, p->slow_claims, (double)n, now);
@@ -184,15 +186,28 @@ static inline int keep_full(const table_t *t, hot_t *hot, int64_t base, int64_t 
     return CAS(hot->base, base, raised) ? ALLOWED : DENIED;
 }
 
+/* Whether the debt alone decides on a key: it is whole ns, and no peer that is not heard counts. */
+static inline int is_plain(const table_t *t, const definition_t *d, const hot_t *hot, int64_t now)
+{
+    const header_t *h = t->h;
+    return LIKELY(d->p == 1 && now >= LOAD(h->warming_up_until)
+                  && (now < LOAD(h->far_free_until) || !(LOAD(hot->flags) & ENTRY_RATED)));
+}
+
+/* Whether `room` ns beside the cost are enough for what is predicted by `near_class`. */
+static inline int has_room(const definition_t *d, int near_class, int64_t room)
+{
+    int64_t near = near_class ? INT64_C(1) << (near_class - 1) : 0;
+    return LIKELY(room >= 0) && (!near_class || (near <= d->capacity && near * d->q <= room));
+}
+
 /* Decides on an entry that was found open, with its word as it was then. NEEDS_LOCK: it has become
  * another since. */
 static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now,
                              uint64_t word, outcome_t *o)
 {
     hot_t *hot = &t->hot[e];
-    const header_t *h = t->h;
-    if (UNLIKELY(d->p != 1 || now < LOAD(h->warming_up_until)
-                 || (now >= LOAD(h->far_free_until) && (LOAD(hot->flags) & ENTRY_RATED))))
+    if (UNLIKELY(!is_plain(t, d, hot, now)))
         return take_slow(t, d, e, n, 0, now, word, o);
     for (uint64_t first = word;;) {
         int64_t base = LOAD(hot->base);
@@ -210,9 +225,8 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
         } else if (UNLIKELY(debt > d->cap_ns))
             return take_slow(t, d, e, n, 0, now, first, o);
         int near_class = LOAD(hot->near_class);
-        int64_t near = near_class ? INT64_C(1) << (near_class - 1) : 0;
         int64_t room = d->full_ns - debt - n * d->q;
-        if (LIKELY(room >= 0) && (!near_class || (near <= d->capacity && near * d->q <= room))) {
+        if (has_room(d, near_class, room)) {
             /* Before the take: what fills the bucket later, it must not hide. */
             o->full_count = LOAD(hot->full_count);
             if (LIKELY(word_swap(t, hot, &word, word + (uint64_t)n))) {
@@ -224,13 +238,28 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
                 return NEEDS_LOCK;
             continue;
         }
-        if (near_class || (h->members > 1 && t->cold[e].behind > 0))
+        if (near_class || (t->h->members > 1 && t->cold[e].behind > 0))
             return take_slow(t, d, e, n, 0, now, first, o);
         o->wait_ns = -room;
         o->debt_ns = debt;
         o->rest = 0;
         return decided(hot, first, DENIED);
     }
+}
+
+/* Whether a take would be allowed, as far as that can be seen without the lock and a prediction.
+ * 0: it has to be looked at closely. */
+static inline int fits_at_sight(const table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket,
+                                int64_t n, int64_t now)
+{
+    const definition_t *d = &t->definitions[bucket];
+    uint64_t word;
+    uint32_t e = entry_at_hand(t, lo, hi, bucket, &word);
+    if (e == NONE || !is_plain(t, d, &t->hot[e], now))
+        return 0;
+    uint64_t charged = (word & TOKEN_MASK) * (uint64_t)d->q;
+    int64_t debt = (int64_t)((uint64_t)LOAD(t->hot[e].base) + charged - (uint64_t)now);
+    return has_room(d, LOAD(t->hot[e].near_class), d->full_ns - (debt < 0 ? 0 : debt) - n * d->q);
 }
 
 /* The entry of a key for a take here, made when there is none. DENIED: there is no room, or a node
@@ -301,7 +330,7 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
         over = 0;
     o->allowed = over <= slack_units(d);
     if (!o->allowed)
-        o->wait_ns = (int64_t)(over / d->p);
+        o->wait_ns = d->still_until ? until_end(d, now) : (int64_t)(over / d->p);
     else if ((o->wait_ns = warm_up_wait(t, d, (e == NONE ? 0 : entry_net(t, e)) + n, now)) > 0)
         o->allowed = 0;
     outcome_debt(d, o, clamped(d, debt));

@@ -40,10 +40,31 @@ static inline i128 units_to_ns(const definition_t *d, i128 units)
     return quotient + (quotient * d->p < units);
 }
 
+/* After a calendar period its keys stay as they are for so long, for clocks that are late, and then
+ * fill this many times as fast as their definition says, to leave the table. */
+#define STILL_AFTER_NS (2 * INT64_C(3600) * SECOND)
+#define FILL_FASTER 32
+
+/* The time of levels, by which debts fall: it stands at 0 while a definition stands still. */
+static inline int64_t level_time(const definition_t *d, int64_t now)
+{
+    if (LIKELY(!d->still_until))
+        return now;
+    int64_t over = now - d->still_until - STILL_AFTER_NS;
+    return over <= 0 ? 0 : over > INT64_MAX / FILL_FASTER ? INT64_MAX : over * FILL_FASTER;
+}
+
+/* How long (ns) a call waits for which too little is left until the period ends. */
+static inline int64_t until_end(const definition_t *d, int64_t now)
+{
+    return d->still_until - now > SECOND ? d->still_until - now : SECOND;
+}
+
 /* Signed debt in units at `now`: T * (what was charged) less the time that passed. */
 static inline i128 debt_units(const definition_t *d, int64_t base, int64_t net, int64_t now)
 {
-    int64_t rest, ns = (int64_t)((uint64_t)base + scaled(d, net, &rest) - (uint64_t)now);
+    int64_t rest,
+        ns = (int64_t)((uint64_t)base + scaled(d, net, &rest) - (uint64_t)level_time(d, now));
     if (LIKELY(d->p == 1))
         return ns;
     return (i128)ns * d->p + rest;
@@ -55,7 +76,8 @@ static inline int64_t base_for(const definition_t *d, i128 units, int64_t net, i
 {
     int64_t rest;
     uint64_t charged = scaled(d, net, &rest);
-    return (int64_t)((uint64_t)now + (uint64_t)(int64_t)units_to_ns(d, units - rest) - charged);
+    return (int64_t)((uint64_t)level_time(d, now) + (uint64_t)(int64_t)units_to_ns(d, units - rest)
+                     - charged);
 }
 
 static inline i128 token_units(const definition_t *d, int64_t tokens)

@@ -34,8 +34,9 @@ static inline void entry_free(table_t *t, uint32_t e)
     h->free_last = e;
 }
 
+/* `base`: at which the debt of the new entry is 0. */
 static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32_t bucket,
-                                    int64_t now)
+                                    int64_t base, int64_t now)
 {
     header_t *h = t->h;
     uint32_t e = entry_free_one(t);
@@ -52,7 +53,7 @@ static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32
     h->generations++;
     STORE(hot->hash_lo, lo);
     STORE(hot->hash_hi, hi);
-    STORE(hot->base, now);
+    STORE(hot->base, base);
     STORE(hot->averaged_net, 0);
     STORE(hot->denied, 0);
     STORE(hot->full_count, h->generations);

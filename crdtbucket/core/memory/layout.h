@@ -175,6 +175,8 @@ typedef struct {
     uint32_t earlier_count;
     uint32_t unpredicted; /* what peers will take is not predicted: no rates of theirs are kept */
     earlier_t earlier[EARLIER]; /* the newest first */
+    /* Local ns until which nothing comes back: the end of a calendar period; 0: it always does. */
+    int64_t still_until;
 } definition_t;
 
 typedef struct {

@@ -66,7 +66,7 @@ static void shift_all(table_t *t, int64_t ns, int64_t now)
     for (int64_t i = 0; i < t->h->bump; i++) {
         hot_t *hot = &t->hot[i];
         const definition_t *d = &t->definitions[hot->bucket];
-        if (!(LOAD(hot->flags) & ENTRY_USED))
+        if (!(LOAD(hot->flags) & ENTRY_USED) || d->still_until)
             continue;
         ADD(hot->base, ns);
         int64_t base = LOAD(hot->base), net = entry_net(t, (uint32_t)i);
@@ -76,6 +76,7 @@ static void shift_all(table_t *t, int64_t ns, int64_t now)
     for (uint32_t i = 0; i < t->h->definitions; i++) {
         t->definitions[i].replaced_ns += ns;
         t->definitions[i].staged_ns += ns;
+        t->definitions[i].still_until += t->definitions[i].still_until ? ns : 0;
         for (uint32_t j = 0; j < t->definitions[i].earlier_count; j++)
             t->definitions[i].earlier[j].until += ns;
     }

@@ -112,7 +112,7 @@ static const char *definitions_fault(const table_t *t)
         uint32_t steps = 0;
         if (!definition_or_none(t, d->next) || !definition_or_none(t, d->candidate)
             || (d->candidate == NONE && d->candidate_below) || !earlier_sound(d)
-            || !in_range(d->replaced_ns) || !in_range(d->staged_ns)
+            || !in_range(d->replaced_ns) || !in_range(d->staged_ns) || !in_range(d->still_until)
             || !in_range(d->over_admitted_minute) || (d->name_hash && !definition_sound(d)))
             return "a definition is none";
         for (uint32_t at = i; at != NONE && at < all; at = t->definitions[at].next)

@@ -13,12 +13,14 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     uint32_t gone;
     column_t c;
     wire_entry_t aged = *w;
-    aged.debt_ns -= age > 0 ? age : 0;
-    if (wd->bucket == NONE || aged.debt_ns <= 0 || table_find(t, w->lo, w->hi) != NONE)
+    if (wd->bucket == NONE || table_find(t, w->lo, w->hi) != NONE)
         return 0;
     wire_definition_t its;
     wd = wire_definition_for(wd, w->hi, &its);
     definition_t *d = &t->definitions[wd->bucket];
+    aged.debt_ns -= age > 0 ? level_time(d, now) - level_time(d, now - age) : 0;
+    if (aged.debt_ns <= 0)
+        return 0;
     uint32_t e = entry_obtain(t, w->lo, w->hi, wd->bucket, 0, now, &gone);
     if (e == NONE)
         return 0;
@@ -31,7 +33,8 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
         if (c.block)
             c.block->refunded[c.i] = (uint64_t)x->refunded;
     }
-    base_move(t, &t->hot[e], now, base_for(d, advertised_units(d, &aged, wd), 0, now));
+    base_move(t, &t->hot[e], level_time(d, now),
+              base_for(d, advertised_units(d, &aged, wd), 0, now));
     if (age < 0)
         OR(t->hot[e].flags, ENTRY_SUSPECT);
     return 1;

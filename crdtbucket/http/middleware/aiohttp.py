@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from crdtbucket.http.limits import Limits, Verdict
+from crdtbucket.http.fields import field_pairs
+from crdtbucket.http.limits import Limits, Verdict, check_limits
 from crdtbucket.http.request import Request
 from crdtbucket.limiter.facade import Limiter
 
@@ -23,6 +24,7 @@ def setup(app: web.Application, limits: Limits, *, open_limiter: bool = True) ->
 
     open_limiter: opens the limiter when the application starts, and closes it when it ends.
     """
+    check_limits(limits)
     if open_limiter:
         app.cleanup_ctx.append(limiter_context(limits.limiter))
     app.middlewares.append(limit_middleware(limits))
@@ -42,32 +44,44 @@ def limiter_context(limiter: Limiter) -> Callable[[web.Application], AsyncIterat
 def limit_middleware(limits: Limits) -> Middleware:
     """Asks the rules before the handler; a denied request does not reach it."""
 
+    check_limits(limits)
+    watched = limits.may_refund or limits.may_hold
+
+    # No coroutine of its own: what is admitted at once goes on as the handler's.
     @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def middleware(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         verdict = limits.take_of_peer(request.remote)
-        if verdict is None:
-            verdict = await limits.acquire(AiohttpRequest(request, limits.trusted))
-        if not verdict.allowed:
-            answer = limits.answer(AiohttpRequest(request, limits.trusted), verdict)
-            return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+        if verdict is None or not verdict.allowed or watched:
+            return _answered(limits, request, handler, verdict)
         request[KEY] = verdict
-        if not limits.may_refund and not limits.may_hold:
-            return await handler(request)
-        try:
-            response = await handler(request)
-        except web.HTTPException as answered:
-            verdict.ended(answered.status)
-            raise
-        except Exception:
-            verdict.ended(500)
-            raise
-        else:
-            verdict.ended(response.status)
-            return response
-        finally:
-            verdict.release()
+        return handler(request)
 
     return middleware
+
+
+async def _answered(
+    limits: Limits, request: web.Request, handler: Handler, verdict: Verdict | None
+) -> web.StreamResponse:
+    """The answer of the handler, or of the limits. `verdict`: None where there is none yet."""
+    if verdict is None:
+        verdict = await limits.acquire(AiohttpRequest(request, limits.trusted))
+    if not verdict.allowed:
+        answer = limits.answer(AiohttpRequest(request, limits.trusted), verdict)
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+    request[KEY] = verdict
+    try:
+        response = await handler(request)
+    except web.HTTPException as answered:
+        verdict.ended(answered.status)
+        raise
+    except Exception:
+        verdict.ended(500)
+        raise
+    else:
+        verdict.ended(response.status)
+        return response
+    finally:
+        verdict.release()
 
 
 class AiohttpRequest(Request):
@@ -109,9 +123,8 @@ async def _add_fields(native: web.Request, response: web.StreamResponse) -> None
         verdict: Verdict = native[KEY]
     except KeyError:
         return
-    add = response.headers.add
-    for name, value in verdict.fields.items():
-        add(name, value)
+    if verdict.deferred:
+        response.headers.extend(field_pairs(verdict.deferred))
 
 
 __all__ = ["KEY", "AiohttpRequest", "limit_middleware", "limiter_context", "setup"]

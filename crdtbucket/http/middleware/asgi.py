@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
 from crdtbucket.http.fields import DeferredFields, raw_fields
-from crdtbucket.http.limits import Answer, Limits, Verdict
+from crdtbucket.http.limits import Answer, Limits, Verdict, check_limits
 from crdtbucket.http.middleware.lifespan import Lifespan
 from crdtbucket.http.request import Request
 
@@ -37,6 +37,7 @@ class ASGILimitMiddleware:
         server starts the application. open_limiter: opens the limiter when the server starts the
         application, and closes it when the server ends (ASGI lifespan). False: the program does.
         """
+        check_limits(limits, maker=True)
         self.app = app
         self._make = None if isinstance(limits, Limits) else limits
         self._limits = limits if isinstance(limits, Limits) else None
@@ -47,7 +48,8 @@ class ASGILimitMiddleware:
         """The limits of this start of the application; made now if the server has no lifespan."""
         if self._limits is None:
             assert self._make is not None
-            self._limits = self._make()
+            check_limits(made := self._make())
+            self._limits = made
         return self._limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

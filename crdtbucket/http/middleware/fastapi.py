@@ -12,7 +12,8 @@ from starlette.requests import HTTPConnection
 from starlette.requests import Request as StarletteRequest
 
 from crdtbucket.errors import InvalidSpec, LimitExceeded
-from crdtbucket.http.limits import Answer, Limits, Verdict, denial
+from crdtbucket.http.fields import raw_fields
+from crdtbucket.http.limits import Answer, Limits, Verdict, check_limits, denial
 from crdtbucket.http.middleware.asgi import POLICY_VIOLATION, ASGIRequest
 
 P = ParamSpec("P")
@@ -38,6 +39,7 @@ def limit_dependency(limits: Limits) -> Dependency:
     `WebSocketException`. Header fields go with the allowed answers that FastAPI makes; a response
     that the route makes itself has them when it copies `verdict.fields`.
     """
+    check_limits(limits)
     if limits.may_refund:
         fix = "use ASGILimitMiddleware, or give back in the route: verdict.refund()"
         raise InvalidSpec("refund_if in a dependency, which sees no answer", fix, "refund_if")
@@ -47,12 +49,14 @@ def limit_dependency(limits: Limits) -> Dependency:
         raise InvalidSpec("a bucket of slots in a dependency", fix, "rules")
 
     async def dependency(connection: HTTPConnection, response: Response) -> Verdict:
-        request = ASGIRequest(connection.scope, limits.trusted)
-        verdict = await limits.acquire(request)
+        client = connection.scope.get("client")
+        verdict = limits.take_of_peer(client[0] if client else None)
+        if verdict is None:
+            verdict = await limits.acquire(ASGIRequest(connection.scope, limits.trusted))
         if verdict.allowed:
-            for name, value in verdict.fields.items():
-                response.headers.append(name, value)
+            response.raw_headers.extend(raw_fields(verdict.deferred))
             return verdict
+        request = ASGIRequest(connection.scope, limits.trusted)
         answer = limits.answer(request, verdict)
         if request.websocket:
             raise WebSocketException(POLICY_VIOLATION, "rate limited")

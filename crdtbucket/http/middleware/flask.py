@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from flask import Flask, Response, after_this_request, current_app, request
 
 from crdtbucket.errors import LimitExceeded
-from crdtbucket.http.limits import Answer, Limits, Verdict, denial
+from crdtbucket.http.fields import field_pairs
+from crdtbucket.http.limits import Answer, Limits, Verdict, check_limits, denial
 from crdtbucket.http.middleware.wsgi import KEY, WSGIRequest
 
 P = ParamSpec("P")
@@ -23,18 +25,23 @@ def limit_route(limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R | Re
     the header fields, and the view finds its `Verdict` in `request.environ["crdtbucket.verdict"]`.
     Slots are held while the view runs.
     """
+    check_limits(limits)
 
     def decorate(view: Callable[P, R]) -> Callable[P, R | Response]:
+        awaited = inspect.iscoroutinefunction(view)
+
         @functools.wraps(view)
         def limited(*args: P.args, **kwargs: P.kwargs) -> Any:
-            asking = WSGIRequest(request.environ, limits.trusted)
-            verdict = limits.acquire_sync(asking)
+            environ = request.environ
+            verdict = limits.take_of_peer(environ.get("REMOTE_ADDR"))
+            if verdict is None:
+                verdict = limits.acquire_sync(WSGIRequest(environ, limits.trusted))
             if not verdict.allowed:
-                return _response(limits.answer(asking, verdict))
-            request.environ[KEY] = verdict
+                return _response(limits.answer(WSGIRequest(environ, limits.trusted), verdict))
+            environ[KEY] = verdict
             after_this_request(_completing(verdict))
             try:
-                return current_app.ensure_sync(view)(*args, **kwargs)
+                return (current_app.ensure_sync(view) if awaited else view)(*args, **kwargs)
             finally:
                 verdict.release()
 
@@ -47,7 +54,8 @@ def _completing(verdict: Verdict) -> Callable[[Response], Response]:
     """Adds the fields to the view's answer, and tells the verdict its status."""
 
     def completing(response: Response) -> Response:
-        response.headers.extend(verdict.fields)
+        for name, value in field_pairs(verdict.deferred):
+            response.headers.add(name, value)
         verdict.ended(response.status_code)
         return response
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.http.limits import Limits, Verdict
+from crdtbucket.http.fields import DeferredFields, field_pairs
+from crdtbucket.http.limits import Limits, Verdict, check_limits
 from crdtbucket.http.request import Request
 
 if TYPE_CHECKING:
@@ -37,12 +39,15 @@ class WSGILimitMiddleware:
         open_limiter: bool = True,
     ) -> None:
         """`open_limiter`: False when the program opens the limiter, in each process that serves."""
+        check_limits(limits, maker=True)
         self.app = app
         self._source = limits
         self._limits: Limits | None = None
+        self._here: Limits | None = None
+        """The same, in the process that made them only."""
         self._open_limiter = open_limiter
-        self._process = 0
         self._opening = threading.Lock()
+        _all.add(self)
 
     @property
     def limits(self) -> Limits:
@@ -50,17 +55,19 @@ class WSGILimitMiddleware:
         if self._limits is None:
             with self._opening:
                 if self._limits is None:
-                    self._limits = self._made()
-        if self._process != os.getpid():
+                    # In this order: other threads look at `_limits` without the lock.
+                    self._here = made = self._made()
+                    self._limits = made
+        if self._here is None:
             raise CrdtbucketError(
                 "the limiter was opened before this process was forked, and its threads are not "
                 "here: serve the first request in the worker"
             )
-        return self._limits
+        return self._here
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """One request, as the server calls it."""
-        limits = self.limits
+        limits = self._here or self.limits
         verdict = limits.take_of_peer(environ.get("REMOTE_ADDR"))
         if verdict is None:
             verdict = limits.acquire_sync(WSGIRequest(environ, limits.trusted))
@@ -71,22 +78,37 @@ class WSGILimitMiddleware:
         environ[KEY] = verdict
         if limits.may_refund or limits.may_hold:
             return _watched(self.app, environ, start_response, verdict)
-        if verdict.fields:
-            start_response = _with_fields(verdict.fields, start_response)
+        if verdict.deferred:
+            start_response = _with_fields(verdict.deferred, start_response)
         return self.app(environ, start_response)
 
     def close(self) -> None:
         """Closes a limiter that this opened; else the end of the process does."""
-        if self._open_limiter and self._limits is not None and self._process == os.getpid():
-            self._limits.limiter.close()
+        if self._open_limiter and self._here is not None:
+            self._here.limiter.close()
+
+    def forked(self) -> None:
+        """This is the child of the process that has made the limits."""
+        self._here = None
 
     def _made(self) -> Limits:
         limits = self._source if isinstance(self._source, Limits) else self._source()
+        check_limits(limits)
         if self._open_limiter:
             limits.limiter.__enter__()
             atexit.register(self.close)
-        self._process = os.getpid()
         return limits
+
+
+_all: weakref.WeakSet[WSGILimitMiddleware] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for one in list(_all):
+        one.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class WSGIRequest(Request):
@@ -117,13 +139,13 @@ class WSGIRequest(Request):
         return [] if value is None else [value]
 
 
-def _with_fields(fields: Mapping[str, str], start_response: StartResponse) -> StartResponse:
+def _with_fields(deferred: DeferredFields, start_response: StartResponse) -> StartResponse:
     """`start_response` that adds the fields to the head of an answer."""
 
     def starting(
         status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
-        headers = [*headers, *fields.items()]
+        headers = [*headers, *field_pairs(deferred)]
         if exc_info is None:
             return start_response(status, headers)
         return start_response(status, headers, exc_info)
@@ -138,7 +160,7 @@ def _watched(
     verdict: Verdict,
 ) -> Iterable[bytes]:
     """The application's answer, whose end tells the verdict the status."""
-    answer = WatchedAnswer(verdict, _with_fields(verdict.fields, start_response))
+    answer = WatchedAnswer(verdict, _with_fields(verdict.deferred, start_response))
     try:
         answer.begin(app(environ, answer.start_response))
     except BaseException as error:

@@ -48,11 +48,21 @@ class MemberUpdates:
         """Version, hash and stage of the configuration that this node runs; None for none."""
         self.rollout: wire.Rollout | None = None
         """The state of the newest version that this node has."""
+        self.wall_ahead: int | None = None
+        """How far the wall clock of this node is ahead of local time; None for none."""
 
     def advertise(self, config: wire.Config | None, rollout: wire.Rollout | None) -> None:
         """From now on peers are told this of the configuration that the node runs, and of the
         newest version that it has."""
         self.config, self.rollout = config, rollout
+
+    def follow_wall(self, ahead: int) -> None:
+        """The wall clock of this node is so far ahead of local time from now on."""
+        if self.wall_ahead is not None:  # the peers' stay where they are
+            for link in list(self._links.values()):
+                if link.wall_ahead is not None:
+                    link.wall_ahead -= ahead - self.wall_ahead
+        self.wall_ahead = ahead
 
     def receive(self, link: PeerState, frame: wire.Frame, now: int) -> None:
         """Takes what a frame says of members, configurations and dead epochs."""
@@ -72,6 +82,8 @@ class MemberUpdates:
         )
         if frame.config is not None and frame.seq > link.config_seq:
             link.config, link.rollout, link.config_seq = frame.config, frame.rollout, frame.seq
+        if frame.wall is not None and self.wall_ahead is not None:
+            link.wall_ahead = frame.wall + link.age - (now + self.wall_ahead)
         if frame.tombstones:
             running = self._directory.running(self._table.epoch)
             for epoch in frame.tombstones:
@@ -112,7 +124,8 @@ class MemberUpdates:
             if acknowledged or now < link.updates_lost or not link.log_kept:
                 return {}
         link.updates_lost = now + PATIENCE_NS + 2 * link.round_trip
-        return self._latest
+        wall = self.wall_ahead
+        return self._latest if wall is None else {**self._latest, "wall": now + wall}
 
 
 __all__ = ["GOSSIP_NS", "PATIENCE_NS", "REPEATED_MEMBERS", "REPEAT_NS", "MemberUpdates"]

@@ -29,6 +29,7 @@ from crdtbucket.mesh.protocol.protocol_node import Frames, Waker
 from crdtbucket.mesh.protocol.relays import Relays
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.rounds import Outbox
+from crdtbucket.mesh.protocol.wall_clocks import wall_moved
 
 log = logging.getLogger("crdtbucket.mesh")
 
@@ -54,6 +55,8 @@ class MeshNode:
         node goes on from there. Raises MeshError for a table of another node."""
         self.table = table
         self.name, self.region, self.address = name, region, address
+        self.wall_moved_ns = 0
+        """By how much the wall clock was to be moved when that was looked at last."""
         self._waker: Waker | None = None
         rng, now, interval_ns = random.Random(seed), table.now(), config.gossip_interval_ns
         self.roster = Roster(table, name)
@@ -171,6 +174,23 @@ class MeshNode:
         """From now on peers are told which configuration this node runs (version, hash, stage), and
         the state of the newest version that it has."""
         self.members.updates.advertise(config, rollout)
+
+    def follow_wall(self, machine_ns: int, now: int) -> int:
+        """Peers are told from now on what the machine's wall clock shows (ns since 1970). Returns
+        by how much it is to be moved (ns), so that it is in the middle of all."""
+        self.members.updates.follow_wall(machine_ns - now)
+        alive = [link for link in list(self.links.values()) if link.connected]
+        moved = wall_moved(link.wall_ahead for link in alive if link.wall_ahead is not None)
+        if bool(moved) != bool(self.wall_moved_ns):
+            log.warning(
+                "%s: the wall clock is %s; calendar quotas go by the peers'",
+                self.name,
+                f"{abs(moved) / 1e9:.1f} s {'behind' if moved > 0 else 'ahead of'} most peers'"
+                if moved
+                else "as the peers' again",
+            )
+        self.wall_moved_ns = moved
+        return moved
 
     def advertise_store(self, *, reachable: bool) -> None:
         """From now on peers are told whether this node reaches the common store."""

@@ -81,6 +81,9 @@ class PeerState:
     """How old its last frame was when it came."""
     clock: ClockOffset = field(default_factory=ClockOffset)
 
+    wall_ahead: int | None = None
+    """How far its wall clock is ahead of this node's (ns); None while it has not said."""
+
     round_sent: int = 0
     """The number of the newest round sent to it."""
     round: int = 0

@@ -114,6 +114,8 @@ class Frame:
     ages: tuple[tuple[int, int], ...] | None = None
     """(epoch, ms, rounded up) of members that the receiver does not hear: how old the newest update
     of each is here. What the sender knows of them comes with this round at the latest."""
+    wall: int | None = None
+    """What the sender's wall clock showed at `sent`, ns since 1970."""
     payload: bytes = b""
 
 
@@ -122,7 +124,7 @@ _NUMBERS = {
     "epoch": 1, "to_epoch": 2, "seq": 3, "sent": 4, "echo": 5, "hold": 6, "ack": 7, "ack_bits": 8,
     "round": 9, "part": 10, "parts": 11, "flags": 12, "tables_version": 13, "tables": 14,
     "payload_kind": 15, "members": 16, "unseen": 17, "digest": 18, "items": 19, "tombstones": 20,
-    "merge_result": 21, "config": 22, "rollout": 23, "ages": 24,
+    "merge_result": 21, "config": 22, "rollout": 23, "ages": 24, "wall": 25,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
 _ENCODED = [(number, _DEFAULTS[name]) for name, number in _NUMBERS.items()]
@@ -317,5 +319,6 @@ _CHECKS: dict[str, Any] = {
     "ages": lambda name, value: tuple(
         _row(name, row, _epoch, _age_ms) for row in _sequence(name, value, MAX_AGES)
     ),
+    "wall": _natural,
 }
 _DECODED = [(number, name, _CHECKS[name]) for name, number in _NUMBERS.items()]

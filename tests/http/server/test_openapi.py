@@ -99,7 +99,7 @@ def test_generated_calls_get_the_answers_that_are_described(
         operation = result.ok()
 
         @settings(
-            max_examples=8,
+            max_examples=5,
             derandomize=True,
             deadline=None,
             phases=[Phase.explicit, Phase.generate],

@@ -119,6 +119,7 @@ def test_a_full_table_of_pins_keeps_what_it_has(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(peer_keys, "MAX_PINS", 1)
+    caplog.set_level("WARNING", "crdtbucket")
     keys = PeerKeys("me", "pinned", OWN, pins=KeptFile())
     for name in ("b", "c", "d"):
         keys.proved(identity(name, KEY))

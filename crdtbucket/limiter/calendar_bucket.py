@@ -1,0 +1,205 @@
+"""Quotas of calendar periods, over all nodes. See docs/model.md, "Calendar quotas"."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from crdtbucket._core import Decision, Table
+from crdtbucket.base.clock import NS_PER_SECOND, WallClock
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.waiting import Lines, LocalLine, Waiters
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.calendar_period import CalendarPeriod
+from crdtbucket.spec.overrides import Choice
+
+MOVED_NS = NS_PER_SECOND // 2
+"""A wall clock that has moved by less does not change when a period ends."""
+MOVED_GAP_NS = 60 * NS_PER_SECOND
+"""One that moves all the time changes it no more often than this."""
+
+
+class CalendarBucket(Bucket):
+    """A bucket of kind `calendar`: each call goes to the part that has the keys of the present
+    period, and so do the calls of callers that wait."""
+
+    __slots__ = ("_ahead", "_choice", "_least", "_lock", "_looked", "_present", "_wall", "parts")
+
+    def __init__(
+        self,
+        table: Table,
+        spec: BucketSpec,
+        *,
+        wall: WallClock,
+        min_debt: int = 0,
+        update_interval_ns: int | None = None,
+    ) -> None:
+        """As of `Bucket`. `wall`: says which period it is."""
+        self._wall = wall
+        self._lock = threading.Lock()
+        self._choice: Choice[Bucket] | None = None
+        self.parts: tuple[CalendarPart, ...] = ()
+        super().__init__(table, spec, min_debt=min_debt)
+        # The wall clock may be set at any time.
+        self.waiters = PeriodWaiters(self, update_interval_ns=update_interval_ns or NS_PER_SECOND)
+        parts = [
+            CalendarPart(table, PartSpec(spec, number), ends, self.waiters, min_debt=min_debt)
+            for number, ends in self._periods(wall(table.now()), table.now())
+        ]
+        self.parts = tuple(sorted(parts, key=lambda part: part.number % len(parts)))
+        self.set_overrides(())
+        self._ahead = self._looked = 0
+        self._present: tuple[int, int, CalendarPart] = (0, 0, parts[0])
+        self.look(anew=True)
+
+    @property
+    def period(self) -> CalendarPeriod:
+        """The period whose quota the capacity is."""
+        assert self.spec.period is not None, "a bucket of kind calendar"
+        period: CalendarPeriod = self.spec.period
+        return period
+
+    def define(
+        self, spec: BucketSpec, *, min_debt: int = 0, still_until: int = 0, period: int = 0
+    ) -> None:
+        """As of the core, for all parts."""
+        super().define(spec, min_debt=min_debt)
+        self._least = min_debt
+        if self.parts:
+            self.look(anew=True)
+
+    def set_overrides(self, overrides: Iterable[tuple[str, Bucket]]) -> None:
+        """As of `Bucket`."""
+        pairs = tuple(overrides)
+        self._choice = Choice(pairs, self) if pairs else None
+        theirs = [part for _, bucket in pairs for part in (bucket, *bucket.parts)]
+        self.redirect(self._choose, [*self.parts, *theirs])
+
+    def look(self, *, anew: bool = False) -> CalendarPart:
+        """The part of the present period; what has to follow the wall clock does. `anew`: also
+        where neither the period nor the clock has changed."""
+        with self._lock:
+            now, period = self.table.now(), self.period
+            wall = self._wall(now)
+            if not anew and self._is_present(wall) and not self._has_moved(wall, now):
+                return self._present[2]
+            parts = self.parts
+            for number, ends in self._periods(wall, now):
+                parts[number % len(parts)].begin(PartSpec(self.spec, number), ends, self._least)
+            number = period.number_at(wall)
+            part = parts[number % len(parts)]
+            self._ahead, self._looked = wall - now, now
+            self._present = period.begin_ns(number), period.begin_ns(number + 1), part
+            return part
+
+    def _periods(self, wall: int, now: int) -> Iterable[tuple[int, int]]:
+        """The last period, the present and the next one, and when each ends (local ns)."""
+        number = self.period.number_at(wall)
+        for one in range(number - 1, number + 2):
+            yield one, now + self.period.begin_ns(one + 1) - wall
+
+    def beat(self) -> None:
+        """As of `Bucket`: the parts follow the periods also where nobody takes."""
+        self.look()
+
+    def counters(self) -> dict[str, Any]:
+        """As of `Bucket`, of all periods; keys are those of the parts."""
+        return added([part.counters() for part in self.parts])
+
+    def decided(self) -> tuple[tuple[int, int], None]:
+        """As of `Bucket`, of all periods."""
+        admitted, denied = zip(*(part.decided()[0] for part in self.parts), strict=True)
+        return (sum(admitted), sum(denied)), None
+
+    def reset_all(self) -> list[tuple[int, int]]:
+        """As of `Bucket`, of the present period."""
+        return self.look().reset_all()
+
+    def _choose(self, key: str | bytes) -> Bucket:
+        bucket = self if self._choice is None else self._choice.of(key)
+        if bucket is not self:
+            return bucket.of(key)
+        return self._present[2] if self._is_present(self._wall(self.table.now())) else self.look()
+
+    def _has_moved(self, wall: int, now: int) -> bool:
+        return now - self._looked >= MOVED_GAP_NS and abs(wall - now - self._ahead) >= MOVED_NS
+
+    def _is_present(self, wall: int) -> bool:
+        begin, end, _ = self._present
+        return begin <= wall < end
+
+
+class CalendarPart(Bucket):
+    """One of the parts of a calendar bucket: the keys of one period in three."""
+
+    __slots__ = ("_ends", "number")
+
+    def __init__(
+        self, table: Table, spec: PartSpec, ends: int, waiters: Lines, *, min_debt: int
+    ) -> None:
+        """`ends`: when its period does, local ns. `waiters`: those of its bucket."""
+        self.number, self._ends = spec.number, ends
+        super().__init__(table, spec, min_debt=min_debt)
+        self.waiters = waiters
+
+    def begin(self, spec: PartSpec, ends: int, min_debt: int) -> None:
+        """From now on its keys are those of the period of `spec`."""
+        self.number, self._ends = spec.number, ends
+        self.define(spec, min_debt=min_debt)
+
+    def define(
+        self, spec: BucketSpec, *, min_debt: int = 0, still_until: int = 0, period: int = 0
+    ) -> None:
+        """As of the core."""
+        super().define(spec, min_debt=min_debt, still_until=self._ends, period=self.number)
+
+
+class PartSpec(BucketSpec):
+    """The definition of a part: that of its bucket, under a name of its own in the table."""
+
+    number: int
+    """Of its period."""
+
+    def __init__(self, spec: BucketSpec, number: int) -> None:
+        """`spec`: of the bucket, which has been checked."""
+        vars(self).update({**vars(spec), "overrides": (), "number": number})
+
+    @property
+    def table_name(self) -> str:
+        """As of `BucketSpec`. A name has no control characters, so no bucket is called like it."""
+        return f"{self.key}\n{self.number % self.parts}"
+
+
+class PeriodWaiters(Waiters):
+    """Callers that wait for tokens of a calendar bucket."""
+
+    def new_line(
+        self, key: str | bytes, denial: Decision, loop: asyncio.AbstractEventLoop
+    ) -> LocalLine:
+        """As of `Waiters`."""
+        return PeriodLine(self, self._bucket, key, denial, loop)
+
+
+class PeriodLine(LocalLine):
+    """Callers of one event loop that wait for the next period of one key."""
+
+    def refill_ns(self, decision: Decision, tokens: int) -> int:
+        """Until the next period, as nothing comes back before."""
+        return decision.retry_after_ns
+
+
+def added(counters: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counters of several buckets as those of one."""
+    out: dict[str, Any] = {}
+    for name, first in counters[0].items():
+        each = [one[name] for one in counters]
+        if isinstance(first, dict):
+            out[name] = added(each)
+        else:
+            out[name] = max(each) if name == "over_admission" else sum(each)
+    return out
+
+
+__all__ = ["CalendarBucket"]
