@@ -343,19 +343,23 @@ class MeshNetwork:
 
     async def _watch(self) -> None:
         while True:
-            for link in self.links.all():
-                if link.stuck_for() > STUCK_S:
-                    link.abort(f"it took nothing for {STUCK_S:g} s")
-                elif link.silent_for() > SILENT_S:
-                    link.abort(f"it was silent for {SILENT_S:g} s")
-            for link in self._observers:
-                if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
-                    link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
+            self._give_up_links()
             self.orders.look()
             self._overrides.look()
             if self._running:
                 self._transport.aim([one for one in self._node.known_addresses() if one])
             await asyncio.sleep(WATCH_S)
+
+    def _give_up_links(self) -> None:
+        """Ends those whose peers take nothing, or are silent."""
+        for link in self.links.all():
+            if link.stuck_for() > STUCK_S:
+                link.abort(f"it took nothing for {STUCK_S:g} s")
+            elif link.silent_for() > SILENT_S:
+                link.abort(f"it was silent for {SILENT_S:g} s")
+        for link in self._observers:
+            if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
+                link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
 
 
 __all__ = ["MeshNetwork"]
