@@ -40,6 +40,7 @@ from crdtbucket.limiter.decorator import limited
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.limiter.slots import Slot
 from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.spec.asked_overrides import AskedOverrides
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Limiter",
+    "AskedOverrides",
     "BucketSpec",
     "MeshConfig",
     "RedisConfig",

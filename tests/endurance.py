@@ -43,6 +43,9 @@ class Sample:
     node: int
     pid: int
     resident: int
+    """Bytes that it holds, free ones that its allocator keeps included."""
+    used: int
+    """Bytes that it still holds after it has given free ones back."""
     files: int
 
 
@@ -97,7 +100,8 @@ class Endurance:
         await asyncio.sleep(max(0.0, begin + MINUTE_S - cluster.now()))
         pause = await cluster.pause()
         cluster.history.reads.clear()  # the pause says more
-        self._look(cluster.now() / MINUTE_S, cluster.nodes)
+        for node in cluster.nodes:
+            await self._look(cluster.now() / MINUTE_S, node)
         linked, agreed = (
             "never" if at is None else f"{at - pause.healed:.1f} s"
             for at in (pause.served, pause.agreed)
@@ -106,7 +110,8 @@ class Endurance:
         print(
             f"minute {minute}: {blow}; linked in {linked}, agreed in {agreed}; "
             f"{self.churned:,} keys churned; MB "
-            + " ".join(f"{one.resident / MB:.1f}" for one in last)
+            + " ".join(f"{one.used / MB:.1f}" for one in last)
+            + f" used, {max(one.resident for one in last) / MB:.1f} held at most"
             + "; files "
             + " ".join(str(one.files) for one in last),
             flush=True,
@@ -125,12 +130,14 @@ class Endurance:
         struck = (last,) if blow.strike in FORGETFUL else blow.nodes
         return replace(blow, rest=1.0, nodes=struck)
 
-    def _look(self, minute: float, nodes: Sequence[Node]) -> None:
-        for node in nodes:
-            pid = node.pid
-            self.samples.append(
-                Sample(minute, node.number, pid, resident_bytes(pid), descriptors(pid))
-            )
+    async def _look(self, minute: float, node: Node) -> None:
+        """Not collected before: what is left in circles of references counts as used, as it may
+        stay for long where a process makes few objects."""
+        pid = node.pid
+        held, files = resident_bytes(pid), descriptors(pid)
+        async with node.asking:
+            await node.process.ask("give_back")
+        self.samples.append(Sample(minute, node.number, pid, held, resident_bytes(pid), files))
 
     async def _churn(self) -> None:
         """Keys that are asked for once and then for a long time not again."""
@@ -155,11 +162,11 @@ def lives(samples: Sequence[Sample], after: float) -> dict[int, list[Sample]]:
 
 
 def slope(samples: Sequence[Sample]) -> float:
-    """MB an hour by which memory grows: the median between any two samples. A table that had to
-    hold more than ever, in the longest cut so far, stays that large: such a step weighs less than
-    growth that goes on."""
+    """MB an hour by which the memory in use grows: the median between any two samples. A table that
+    had to hold more than ever, in the longest cut so far, stays that large: such a step weighs less
+    than growth that goes on."""
     return statistics.median(
-        (later.resident - one.resident) / MB / (later.minute - one.minute) * 60
+        (later.used - one.used) / MB / (later.minute - one.minute) * 60
         for one, later in itertools.combinations(samples, 2)
     )
 

@@ -34,6 +34,41 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "an_older_order_about_a_limit_holds_again",
+        "mesh",
+        'return self.counter, self.limit is None, self.limit or ""',
+        'return 0, self.limit is None, self.limit or ""',
+        suite("mesh/links/test_override_book", "higher_counter or come_to_the_same"),
+    ),
+    Mutation(
+        "a_shard_of_limits_that_was_lost_in_part_is_not_asked_for_again",
+        "mesh",
+        "if asked.frames == count and asked.digest != ours:",
+        "if asked.digest != ours:",
+        suite("mesh/links/test_override_spread", "a_part_of_an_answer"),
+    ),
+    Mutation(
+        "a_record_of_limits_that_was_cut_off_stays",
+        "limiter",
+        "                os.ftruncate(fd, self._at)\n",
+        "                pass\n",
+        suite("limiter/test_override_file", "cut_off"),
+    ),
+    Mutation(
+        "a_function_that_fails_gives_the_bucket_s_own_limit",
+        "limiter",
+        "bucket, ttl = self._owner if known is None else known.bucket, min(ttl, RETRY_NS)",
+        "bucket, ttl = self._owner, min(ttl, RETRY_NS)",
+        suite("limiter/test_asked_limits", "leaves_the_last_answer"),
+    ),
+    Mutation(
+        "a_key_begins_afresh_when_its_limit_from_outside_changes",
+        "limiter",
+        "        after.settle(key, owed)\n",
+        "        pass\n",
+        suite("limiter/test_asked_limits", "consumed_stays"),
+    ),
+    Mutation(
         "a_descriptor_over_its_limit_lets_others_take",
         "http",
         "if not any(one.over for one in limited if not one.takes):",
@@ -90,11 +125,11 @@ MUTATIONS = (
         suite("http/server/test_tokens", "calls_ask"),
     ),
     Mutation(
-        "half_a_changed_certificate_is_used",
-        "http",
-        "                self._load(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))\n",
+        "files_that_fail_are_loaded_at_each_connection",
+        "base",
+        "            self._seen = stamp\n",
         "",
-        suite("http/server/test_secure_connection", "changed_files"),
+        suite("base/test_loaded_files", "has_changed"),
     ),
     Mutation(
         "an_older_copy_stays",
@@ -881,6 +916,13 @@ MUTATIONS = (
         "if batch is not self._batch or late is not self._late:",
         "if batch is not self._batch:",
         suite("strong/test_read_tally", "one_call"),
+    ),
+    Mutation(
+        "requests_sent_during_a_read_begin_no_silence",
+        "strong",
+        "        if self._deadlines.let_go():\n            self.health.asked()\n",
+        "        self._deadlines.let_go()\n",
+        suite("strong/test_reads", "begins_a_silence"),
     ),
     Mutation(
         "switches_without_a_bound",
@@ -1741,6 +1783,34 @@ MUTATIONS = (
         "if not (keys.accepts(link.identity.used) and self.peer_keys.holds(link.identity)):",
         "if not self.peer_keys.holds(link.identity):",
         suite("mesh/transport/test_contract", "change_while and memory"),
+    ),
+    Mutation(
+        "the_log_goes_through_all_of_its_memory",
+        "core",
+        "h->backed_log = 0;",
+        "h->backed_log = is_shared(t) ? 0 : log_slots(max_keys);",
+        suite("core/test_dirty", "all_of_its_memory"),
+    ),
+    Mutation(
+        "changed_certificates_are_not_seen",
+        "base",
+        "        if stamp != self._seen:\n            self._seen = stamp\n",
+        "        if stamp == ():\n",
+        suite("base/test_loaded_files", "has_changed"),
+    ),
+    Mutation(
+        "what_waits_for_a_slow_peer_gets_old",
+        "mesh/links",
+        "            or now - self._queue[0][2] > STALE_S\n",
+        "",
+        suite("mesh/links/test_link", "waited"),
+    ),
+    Mutation(
+        "a_dead_link_keeps_its_queue",
+        "mesh/links",
+        "        self._queue.clear()\n        self._queued_bytes = 0\n",
+        "        self._queued_bytes = 0\n",
+        suite("mesh/links/test_link", "given_up"),
     ),
     Mutation(
         "an_order_that_is_played_again_holds",

@@ -378,6 +378,7 @@ TALK += [
     "store",
     "redirect",
     "set_overrides",
+    "choose_by",
     "take_apart",
     "take_here",
     "beat",
@@ -446,6 +447,7 @@ def stat_keys(stats: dict[str, Any]) -> set[str]:
         found |= {f"buckets.*.{key}" for key in bucket}
     found |= {f"strong.{key}" for key in stats["strong"]}
     found |= {f"config.{key}" for key in stats["config"]}
+    found |= {f"overrides.{key}" for key in stats["overrides"]}
     found |= {f"shared.{key}" for key in stats["shared"]}
     for server in stats["redis"].values():
         found |= {f"redis.*.{key}" for key in server}
@@ -465,6 +467,7 @@ async def test_stats_have_the_keys_that_are_told() -> None:
         alone.close()
     assert set(names("docs/api.md", "Stats")) == stat_keys(stats)
     parts = {"node", "region", "warming_up", "config", "table", "buckets", "peers", "mesh"}
+    parts.add("overrides")
     parts |= {"lag", "longest_lag", "keys", "identity", "strong", "redis", "shared"}
     assert set(stats) == parts
 

@@ -116,6 +116,16 @@ def test_what_is_in_flight_is_limited() -> None:
     ]
 
 
+def test_tenants_have_the_limits_of_their_plans_and_of_an_operator() -> None:
+    assert run("tenant_limits.py").splitlines() == [
+        "acme: 95 of 100",
+        "globex: 15 of 20",
+        "initech: 5 of 10",
+        "initech: 45 of 50",
+        "initech: 5 of 10",
+    ]
+
+
 def test_every_example_is_run() -> None:
     here = Path(__file__).read_text()
     of_frameworks = (Path(__file__).parent / "http/test_examples.py").read_text()

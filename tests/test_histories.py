@@ -227,7 +227,7 @@ def samples(grows: float, files: int = 0) -> list[Sample]:
     """A node over two hours: it grows by so many MB in each, and opens so many files in each."""
     minutes = [float(minute) for minute in range(0, 121, 10)]
     return [
-        Sample(at, 0, 1, round((50 + grows * at / 60) * 1e6), 20 + round(files * at / 60))
+        Sample(at, 0, 1, 0, round((50 + grows * at / 60) * 1e6), 20 + round(files * at / 60))
         for at in minutes
     ]
 
@@ -237,11 +237,11 @@ def test_endurance_follows_memory_and_files() -> None:
     assert verdict(samples(0.9), 15) == []
     assert verdict(samples(1.1), 15) == ["node 0 grows by 1.10 MB an hour after minute 15"]
     assert verdict(samples(-3, files=1), 15) == []
-    step = [replace(s, resident=s.resident + (s.minute > 90) * 20_000_000) for s in samples(0)]
+    step = [replace(s, used=s.used + (s.minute > 90) * 20_000_000) for s in samples(0)]
     assert verdict(step, 15) == []
     (told,) = verdict(samples(0, files=2 * MOST_MORE_FILES), 15)
     assert told.startswith("node 0 opens more and more files: ")
-    restarted = [Sample(s.minute, 0, round(s.minute), s.resident, s.files) for s in samples(99)]
+    restarted = [replace(s, pid=round(s.minute)) for s in samples(99)]
     assert verdict(restarted, 15) == []
 
 

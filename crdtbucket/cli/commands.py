@@ -12,6 +12,7 @@ from crdtbucket.cli.demo_command import demo
 from crdtbucket.cli.doctor_command import doctor
 from crdtbucket.cli.identity_command import identity
 from crdtbucket.cli.mesh_command import mesh
+from crdtbucket.cli.overrides_command import overrides
 from crdtbucket.cli.reconcile_command import reconcile
 from crdtbucket.cli.replay_command import replay
 from crdtbucket.cli.rollout_command import rollout
@@ -33,8 +34,8 @@ def cli(context: click.Context) -> None:
 
 
 for command in (
-    *(config, doctor, serve, status, top, take, peek, reset, rollout, reconcile, mesh, identity),
-    *(demo, simulate, replay),
+    *(config, doctor, serve, status, top, take, peek, reset, rollout, overrides, reconcile, mesh),
+    *(identity, demo, simulate, replay),
 ):
     cli.add_command(command)
 

@@ -6,12 +6,12 @@ import asyncio
 import json
 import os
 import sys
-import time
 from typing import Any
 
 import click
 
 from crdtbucket.cli.node_options import nodes_options, token_of, token_options
+from crdtbucket.cli.signing_options import SigningOptions, signing_options
 
 TAKEN = ("taken, and passed on", "held already")
 
@@ -77,28 +77,10 @@ def make(path: str) -> None:
     click.echo(key.fingerprint)
 
 
-_order_options = (
-    click.argument("subject"),
-    click.option(
-        "--key", "key_file", type=click.Path(dir_okay=False), required=True,
-        help="File with the operator's private key, one of mesh.operator_keys.",
-    ),
-    click.option(
-        "--mesh-name", default="mesh", show_default=True, help="The mesh.mesh_name of the nodes.",
-    ),
-    click.option(
-        "--counter", type=click.IntRange(1, 2**63 - 1), default=None,
-        help="Above that of every earlier order about the subject [default: the time in ms].",
-    ),
-    token_options,
-    nodes_options,
-)  # fmt: skip
-
-
 def _ordering(command: Any) -> Any:
-    for option in reversed(_order_options):
+    for option in (nodes_options, token_options, signing_options(required=True)):
         command = option(command)
-    return command
+    return click.argument("subject")(command)
 
 
 @identity.command()
@@ -124,9 +106,7 @@ def _order(
     *,
     ejected: bool,
     subject: str,
-    key_file: str,
-    mesh_name: str,
-    counter: int | None,
+    signing: SigningOptions,
     urls: tuple[str, ...],
     timeout: float,
     json_: bool,
@@ -134,15 +114,10 @@ def _order(
     token: str | None,
 ) -> None:
     from crdtbucket.mesh.links.ejections import EjectOrder
-    from crdtbucket.mesh.links.node_key import NodeKey
 
-    try:
-        with open(key_file, "rb") as file:
-            key = NodeKey.from_pem(file.read(), key_file)
-    except OSError as error:
-        raise click.UsageError(f"{key_file} cannot be read: {error.strerror}") from error
-    number = time.time_ns() // 1_000_000 if counter is None else counter
-    order = EjectOrder.sign(key, mesh_name, subject, number, ejected=ejected)
+    order = EjectOrder.sign(
+        signing.key(), signing.mesh_name, subject, signing.number, ejected=ejected
+    )
     answers = asyncio.run(_give(urls, token_of(token_file, token), timeout, order.as_text()))
     if json_:
         click.echo(json.dumps(answers))

@@ -94,6 +94,26 @@ class NodeClient:
         """Whether an operator's order is `new` there."""
         return await self._call("POST", "admin/order", {"order": order})
 
+    async def override(
+        self, bucket: str, key: str, limit: str | None, order: str | None
+    ) -> dict[str, Any]:
+        """Gives a key a limit, or with None takes it away; `order`: as an operator has signed that.
+        Whether it is `new` there."""
+        path = f"admin/overrides/{quote(bucket, safe='')}/{quote(key, safe='')}"
+        if limit is not None:
+            body = {"limit": limit} if order is None else {"order": order}
+            return await self._call("PUT", path, body)
+        return await self._call("DELETE", path if order is None else f"{path}?order={order}")
+
+    async def overrides(self, bucket: str | None, after: str | None, most: int) -> dict[str, Any]:
+        """A page of the limits that are given to keys: `overrides`, and the `next` page."""
+        named = {"bucket": bucket, "after": after, "most": str(most)}
+        query = "&".join(f"{name}={quote(text, safe='')}" for name, text in named.items() if text)
+        page = await self._call("GET", f"admin/overrides?{query}")
+        if not isinstance(page.get("overrides"), list):
+            raise NodeError(f"{self.url}: its answer has no overrides")
+        return page
+
     async def status(self) -> dict[str, Any]:
         """What the node says of itself and of its peers; without a token, or where the node has no
         admin side, what `/v1/` says of that."""

@@ -22,7 +22,7 @@ from crdtbucket.reconcile.observer import Observer
 from crdtbucket.reconcile.observer_link import ObservationFailed
 from crdtbucket.rollout.limiter_file import ALONE
 from crdtbucket.shared.shared_file import SharedFile
-from crdtbucket.shared.table_file import path_for
+from crdtbucket.shared.table_path import own_folder, path_for
 
 MEMORY = "/proc/meminfo"
 GROUP = "/sys/fs/cgroup"
@@ -121,6 +121,8 @@ def _shared(path: str, needed: int, *, running: bool) -> Iterator[Diagnosis]:
     """Looks at the file of a shared table, and never makes one."""
     subject = f"shared {path}"
     folder = os.path.dirname(path)
+    if folder == own_folder() and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)  # it is made together with the file
     if not os.path.isdir(folder):
         yield wrong(subject, f"{folder} is no folder: name a file in /dev/shm")
         return

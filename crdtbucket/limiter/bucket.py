@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
@@ -19,6 +19,8 @@ from crdtbucket.spec.priority import Floor
 if TYPE_CHECKING:
     from crdtbucket.limiter.slots import Slot
 
+Choose = Callable[[str | bytes], "Bucket"]
+"""Returns the bucket that decides on a key."""
 NOT_COPIED = (
     "cannot be pickled or copied: make one in each process, from the same definitions or file, "
     "with shared= so that all have one table"
@@ -70,8 +72,11 @@ class Bucket(BucketCore):
     def set_overrides(self, overrides: Iterable[tuple[str, Bucket]]) -> None:
         """From now on the first glob that matches a key says which bucket decides on it."""
         pairs = tuple(overrides)
-        choose = Choice(pairs, self).of if pairs else None
-        self.redirect(choose, (bucket for _, bucket in pairs))
+        self.choose_by(Choice(pairs, self).of if pairs else None, [one for _, one in pairs])
+
+    def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
+        """From now on `choose` says which bucket decides on a key: this one, or one of `others`."""
+        self.redirect(choose, others)
 
     async def acquire(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
         """The decision of a `take`, in whatever mode the bucket is. Does not wait for tokens.
@@ -187,11 +192,4 @@ def cost_of_each(
     return each
 
 
-def set_overrides(specs: Iterable[BucketSpec], buckets: Mapping[str, Bucket]) -> None:
-    """Connects each bucket with those of its overrides; `buckets` has all of them by key."""
-    for spec in specs:
-        pairs = [(glob, buckets[override.key]) for glob, override in spec.overrides]
-        buckets[spec.key].set_overrides(pairs)
-
-
-__all__ = ["Bucket", "cost_of_each", "set_overrides"]
+__all__ = ["Bucket", "Choose", "cost_of_each"]

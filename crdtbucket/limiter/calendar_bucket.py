@@ -9,11 +9,10 @@ from typing import Any
 
 from crdtbucket._core import Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND, WallClock
-from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.waiting import Lines, LocalLine, Waiters
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.calendar_period import CalendarPeriod
-from crdtbucket.spec.overrides import Choice
 
 MOVED_NS = NS_PER_SECOND // 2
 """A wall clock that has moved by less does not change when a period ends."""
@@ -25,7 +24,7 @@ class CalendarBucket(Bucket):
     """A bucket of kind `calendar`: each call goes to the part that has the keys of the present
     period, and so do the calls of callers that wait."""
 
-    __slots__ = ("_ahead", "_choice", "_least", "_lock", "_looked", "_present", "_wall", "parts")
+    __slots__ = ("_ahead", "_by", "_least", "_lock", "_looked", "_present", "_wall", "parts")
 
     def __init__(
         self,
@@ -39,7 +38,7 @@ class CalendarBucket(Bucket):
         """As of `Bucket`. `wall`: says which period it is."""
         self._wall = wall
         self._lock = threading.Lock()
-        self._choice: Choice[Bucket] | None = None
+        self._by: Choose | None = None
         self.parts: tuple[CalendarPart, ...] = ()
         super().__init__(table, spec, min_debt=min_debt)
         # The wall clock may be set at any time.
@@ -49,7 +48,7 @@ class CalendarBucket(Bucket):
             for number, ends in self._periods(wall(table.now()), table.now())
         ]
         self.parts = tuple(sorted(parts, key=lambda part: part.number % len(parts)))
-        self.set_overrides(())
+        self.choose_by(None, ())
         self._ahead = self._looked = 0
         self._present: tuple[int, int, CalendarPart] = (0, 0, parts[0])
         self.look(anew=True)
@@ -70,11 +69,10 @@ class CalendarBucket(Bucket):
         if self.parts:
             self.look(anew=True)
 
-    def set_overrides(self, overrides: Iterable[tuple[str, Bucket]]) -> None:
+    def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
         """As of `Bucket`."""
-        pairs = tuple(overrides)
-        self._choice = Choice(pairs, self) if pairs else None
-        theirs = [part for _, bucket in pairs for part in (bucket, *bucket.parts)]
+        self._by = choose
+        theirs = [part for bucket in others for part in (bucket, *bucket.parts)]
         self.redirect(self._choose, [*self.parts, *theirs])
 
     def look(self, *, anew: bool = False) -> CalendarPart:
@@ -118,7 +116,7 @@ class CalendarBucket(Bucket):
         return self.look().reset_all()
 
     def _choose(self, key: str | bytes) -> Bucket:
-        bucket = self if self._choice is None else self._choice.of(key)
+        bucket = self if self._by is None else self._by(key)
         if bucket is not self:
             return bucket.of(key)
         return self._present[2] if self._is_present(self._wall(self.table.now())) else self.look()

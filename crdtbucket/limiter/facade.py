@@ -16,6 +16,7 @@ from crdtbucket.limiter.factory import Factory, checked_specs
 from crdtbucket.limiter.housekeeping import Housekeeping
 from crdtbucket.limiter.local_node import Identity, LocalNode
 from crdtbucket.limiter.multi import Multi, Wanted
+from crdtbucket.limiter.operator_overrides import OperatorOverrides, overrides_path
 from crdtbucket.limiter.runtime import Runtime
 from crdtbucket.limiter.stats import bucket_stats
 from crdtbucket.limiter.tables import Tables
@@ -95,8 +96,10 @@ class Limiter:
         self._strong = strong = factory.strong_side(
             config, degradation or Degradation(), node=node, region=identity.region
         )
-        self._node = LocalNode(identity, tables, factory.made, strong, wall)
         self._in_force = InForce(tables, factory, strong, defined, has_redis=config is not None)
+        kept = overrides_path(name, mesh, tables.file)
+        self._overrides = OperatorOverrides(self._in_force.outside, self.bucket, mesh, kept)
+        self._node = LocalNode(identity, tables, factory.made, self._overrides, strong, wall)
         self._multi = Multi(self._in_force, self._named)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
@@ -106,7 +109,7 @@ class Limiter:
             tables,
             factory.made,
             alone=mesh is None,
-            relax=self._reload.beat,
+            relax=self._beat,
             follow=self._node.follow_wall,
             save=self._node.save if self._node.keeps_state else None,
         )
@@ -155,7 +158,9 @@ class Limiter:
     @property
     def buckets(self) -> Mapping[str, Bucket]:
         """All buckets by their names as given, in the order of their definition; overrides, too."""
-        return MappingProxyType({one.spec.name: one for one in self._in_force.buckets.values()})
+        in_force = self._in_force
+        every = [*in_force.buckets.values(), *in_force.outside.buckets.values()]
+        return MappingProxyType({one.spec.name: one for one in every})
 
     @property
     def config(self) -> Config | None:
@@ -177,10 +182,17 @@ class Limiter:
             return self._in_force.buckets[name]
         except (KeyError, TypeError):  # most callers write the canonical name; a list has no hash
             pass
-        found = self._in_force.buckets.get(canonical_name(name)) if isinstance(name, str) else None
+        found = None
+        if isinstance(name, str):
+            key, in_force = canonical_name(name), self._in_force
+            found = in_force.buckets.get(key) or in_force.outside.buckets.get(key)
         if found is None:
             raise UnknownBucket(name, self.buckets)
         return found
+
+    def _beat(self) -> None:
+        self._reload.beat()
+        self._overrides.beat()
 
     def _named(self, name: str) -> Sequence[Bucket]:
         """The bucket with this name, or else `name:1`, `name:2` and so on."""
@@ -246,7 +258,7 @@ class Limiter:
         Returns the number of keys to which tokens came back. As `Bucket.reset`: at most what this
         process has taken of a key and not given back. Looks at every key once a bucket.
         """
-        return sum(len(bucket.reset_all()) for bucket in self._in_force.buckets.values())
+        return sum(len(bucket.reset_all()) for bucket in self.buckets.values())
 
     # -- numbers
 
@@ -259,6 +271,7 @@ class Limiter:
         """
         spec = self.bucket(bucket).spec
         wanted = {spec.name, *(override.name for _, override in spec.overrides)}
+        wanted |= self._in_force.outside.names(spec.key)
         table = self.bucket(bucket).table
         names = list(table.names.values())  # a copy: other threads go on taking
         found = ((of, key) for of, key in names if of in wanted)
@@ -283,6 +296,7 @@ class Limiter:
             "config": self._reload.stats(),
             "table": self._tables.main.stats(),
             "buckets": {name: bucket_stats(bucket) for name, bucket in self.buckets.items()},
+            "overrides": self._in_force.outside.stats(),
             **self._node.stats(),
         }
         if (rollout := self._rolling.state) is not None:
@@ -327,6 +341,12 @@ class Limiter:
         `operator_keys` has signed, one that is older than what holds, and where no mesh runs.
         """
         return self._node.order(order)
+
+    @property
+    def overrides(self) -> OperatorOverrides:
+        """The limits that operators give to keys: `set`, `remove`, `give` for orders that are
+        signed, as a mesh asks for, and `listed`. They hold on all nodes, and over a reload."""
+        return self._overrides
 
     @property
     def rollout(self) -> LiveRollout:

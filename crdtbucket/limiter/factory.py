@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from crdtbucket.base.clock import NS_PER_SECOND, WallClock
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.limiter.bucket import Bucket, set_overrides
+from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.limiter.tables import Tables
@@ -57,7 +57,6 @@ class Factory:
                 if count > MAX_BUCKETS:
                     raise InvalidSpec(f"buckets has {one.name!r} as one more", FEWER, "buckets")
                 defined[one.key] = self.make(one, owner)
-            set_overrides([spec], defined)
         return defined
 
     def make(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:

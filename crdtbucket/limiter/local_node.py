@@ -13,6 +13,7 @@ from crdtbucket.base.hashing import shared_key
 from crdtbucket.errors import MeshError, NodeConflict, Problem
 from crdtbucket.limiter.background import Service
 from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.operator_overrides import OperatorOverrides
 from crdtbucket.limiter.stats import fleet_row, mesh_stats
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -45,11 +46,13 @@ class LocalNode:
         identity: Identity,
         tables: Tables,
         buckets: Sequence[Bucket],
+        overrides: OperatorOverrides,
         strong: StrongSide | None = None,
         wall: WallClock | None = None,
     ) -> None:
-        """Nothing runs yet. `buckets` may grow. `strong`: the side of those that ask Redis. `wall`:
-        the clock that calendar buckets go by."""
+        """Nothing runs yet. `buckets` may grow. `overrides`: what operators order in the mesh.
+        `strong`: the side of those that ask Redis. `wall`: the clock that calendar buckets go by.
+        """
         self.identity = identity
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
@@ -59,6 +62,7 @@ class LocalNode:
         self._table = tables.main
         self._file = tables.file
         self._buckets = buckets
+        self._overrides = overrides
         self._strong = strong
         self._wall = wall or WallClock()
         self._running: tuple[int, int, int] | None = None
@@ -109,6 +113,7 @@ class LocalNode:
                 carrier=carrier,
                 hash_key=self._table.hash_key,
                 peer_keys=peer_keys_of(config, self.identity.node, self._state),
+                overrides=self._overrides.book,
                 on_conflict=self._name_used,
             )
             self._mesh = mesh
@@ -154,6 +159,7 @@ class LocalNode:
     def renew(self, mesh: MeshConfig) -> None:
         """The mesh has the secrets and keys of `mesh` from now on."""
         self.identity = replace(self.identity, mesh=mesh)
+        self._overrides.change(mesh)
         if self.mesh is not None:
             self.mesh.renew(mesh)
 

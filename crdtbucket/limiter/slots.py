@@ -13,11 +13,10 @@ from crdtbucket._core import Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns, span
 from crdtbucket.errors import CrdtbucketError, InvalidSpec, SlotDenied, WaitTimeout, WrongKind
-from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.slot_search import SlotSearch, slot_of
 from crdtbucket.limiter.waiting import LocalLine, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
-from crdtbucket.spec.overrides import Choice
 
 
 class SlotBucket(Bucket):
@@ -26,7 +25,7 @@ class SlotBucket(Bucket):
     It has no tokens to take, so what takes or settles some raises `WrongKind`.
     """
 
-    __slots__ = ("_choice", "_open", "expired", "search")
+    __slots__ = ("_choose", "_open", "expired", "search")
 
     def __init__(
         self,
@@ -42,17 +41,16 @@ class SlotBucket(Bucket):
         self.waiters = SlotWaiters(self.search, update_interval_ns=update_interval_ns)
         self.expired = 0
         """Slots that were not released here before their ttl was over."""
-        self._choice: Choice[Bucket] | None = None
+        self._choose: Choose | None = None
         self._open: dict[Slot, None] = {}
 
-    def set_overrides(self, overrides: Iterable[tuple[str, Bucket]]) -> None:
-        """As of `Bucket`; the glob is matched with the key, and not with the keys of its slots."""
-        pairs = tuple(overrides)
-        self._choice = Choice(pairs, self) if pairs else None
+    def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
+        """As of `Bucket`; it is asked with the key, and not with the keys of its slots."""
+        self._choose = choose
 
     def of(self, key: str | bytes) -> Bucket:
         """The bucket that decides on a key: this one, or that of its override."""
-        return self if self._choice is None else self._choice.of(key)
+        return self if self._choose is None else self._choose(key)
 
     def spec_of(self, key: str | bytes) -> BucketSpec:
         """The definition that decides on a key."""

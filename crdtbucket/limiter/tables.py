@@ -10,7 +10,8 @@ from crdtbucket.base.hashing import shared_key
 from crdtbucket.errors import InvalidSpec, LimiterClosed, LimiterNotOpen
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.shared.shared_file import SharedFile
-from crdtbucket.shared.table_file import open_table, path_for
+from crdtbucket.shared.table_file import open_table
+from crdtbucket.shared.table_path import path_for
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 QUOTA_SUFFIX = "~quota"

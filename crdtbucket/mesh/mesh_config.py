@@ -147,6 +147,12 @@ class MeshConfig:
         return self.tls_ca is not None and self.tls_verify_peer
 
     @property
+    def tls_files(self) -> tuple[str, ...]:
+        """The files of TLS that are given."""
+        files = (self.tls_cert, self.tls_key, self.tls_ca)
+        return tuple(one for one in files if one is not None)
+
+    @property
     def gossip_interval_ns(self) -> int:
         """`gossip_interval` in nanoseconds."""
         return round(self.gossip_interval * NS_PER_SECOND)

@@ -140,6 +140,17 @@ TABLE = (
         ),
     ),
 )
+OVERRIDES = read.plain(
+    "overrides",
+    (),
+    ("overrides", "given", "Keys to which operators have given a limit."),
+    ("overrides_limits", "limits", "Different limits that keys have from outside."),
+    (
+        "overrides_failed_total",
+        "failed",
+        "Times that a function did not say the limit of a key, so that an earlier one holds.",
+    ),
+)
 SHARED = read.plain(
     "shared",
     (),
@@ -365,6 +376,7 @@ METRICS: tuple[MetricSpec, ...] = (
     *NODE,
     *BUCKETS,
     *TABLE,
+    *OVERRIDES,
     *SHARED,
     *MESH,
     *REDIS,

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from crdtbucket.limiter.bucket import Bucket, set_overrides
+from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.factory import Factory
+from crdtbucket.limiter.outside_limits import OutsideLimits
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.rollout.staged import Counts
-from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import shadowed, with_overrides
 
@@ -56,13 +57,25 @@ class InForce:
         self._factory = factory
         self._has_redis = has_redis
         self._removed: dict[str, Bucket] = {}
+        self._overriding: dict[str, Bucket] = {}
+        """Of limits from outside."""
         self._raised: dict[str, RaisedCeiling] = {}
+        self.outside = OutsideLimits(self)
+        """Limits of keys that come from outside of the definitions."""
+        specs = [bucket.spec for bucket in buckets.values()]
+        overrides = {override.key for spec in specs for _, override in spec.overrides}
+        self.outside.connect((spec for spec in specs if spec.key not in overrides), buckets)
 
     # ---- looking ----
 
     def known(self, key: str) -> Bucket | None:
         """The bucket with this key, in force or removed earlier."""
-        return self.buckets.get(key) or self._removed.get(key)
+        return self.buckets.get(key) or self._removed.get(key) or self._overriding.get(key)
+
+    def named(self, name: str) -> BucketSpec | None:
+        """The definition of a bucket in force, None where there is none of this name."""
+        found = self.buckets.get(canonical_name(name))
+        return None if found is None else found.spec
 
     def runnable(self, config: Config) -> tuple[tuple[BucketSpec, ...], Mode]:
         """The buckets of a configuration as they run here, and their consistency."""
@@ -100,13 +113,14 @@ class InForce:
                 config.expected_nodes,
             )
         buckets = {one.key: self._defined(one, owner) for one, owner in with_overrides(specs)}
-        set_overrides(specs, buckets)
         gone = {key: one for key, one in self.buckets.items() if key not in buckets}
         self._removed = {
             key: one for key, one in (self._removed | gone).items() if key not in buckets
         }
         self.buckets = buckets
-        _wake_waiters([*buckets.values(), *gone.values()])
+        self.outside.remove(gone)
+        self.outside.connect(specs, buckets)
+        _wake_waiters([*buckets.values(), *gone.values(), *self._overriding.values()])
         before, self.config = self.config, config
         LOG.info(
             "configuration %d (%s) is in force%s: %d buckets%s%s",
@@ -131,9 +145,17 @@ class InForce:
                     buckets[spec.key] = self._defined(spec, owner)
             elif differs(bucket.spec, spec) and (share or bucket.candidate is not None):
                 self._stage(bucket, spec, share)
-        set_overrides((one for one in specs if one.key in buckets.keys() - kept), buckets)
         self.buckets = buckets
+        self.outside.connect((one for one in specs if one.key in buckets.keys() - kept), buckets)
         _wake_waiters(buckets.values())
+
+    def make_override(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
+        """The bucket of an override of `owner`, with this definition from now on. Raises
+        `InvalidSpec` for one that strong mode cannot keep."""
+        if self.strong is not None and not self.buckets[owner.key].immediate:
+            self.strong.arguments(spec, self.ceiling(spec) - spec.capacity)
+        bucket = self._overriding[spec.key] = self._defined(spec, owner)
+        return bucket
 
     def relax(self) -> None:
         """Puts ceilings that were raised for a time back to what the definitions say. To be called

@@ -13,6 +13,7 @@ import struct
 import time
 
 from crdtbucket.errors import SharedTableError
+from crdtbucket.shared.table_path import make_own_folder
 
 MADE_WITHIN_S = 10.0
 """Another process makes the table within this time, or something is wrong with it."""
@@ -29,6 +30,7 @@ class SharedFile:
         self.fd = -1
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
+            make_own_folder(path)
             self.fd = os.open(path, flags, 0o600)
             self._check_owner()
         except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import weakref
 from typing import Any
 
@@ -27,19 +26,6 @@ from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.shared.table_header import Host, header_fault
 
 LOG = logging.getLogger("crdtbucket")
-AUTO = "auto"
-DIRECTORY = "/dev/shm"
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-
-
-def path_for(shared: str | os.PathLike[str], node: str) -> str:
-    """The file that `shared` means: a path, or "auto" for one in memory, of this user and node."""
-    if shared != AUTO:
-        return os.path.abspath(os.fspath(shared))
-    name = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", node)
-    if len(name) > 100:
-        name = name[:80] + hashlib.blake2b(node.encode(), digest_size=8).hexdigest()
-    return f"{DIRECTORY}/crdtbucket-{os.geteuid()}-{name}"
 
 
 def open_table(
@@ -169,4 +155,4 @@ def _after_fork() -> None:
 
 os.register_at_fork(after_in_child=_after_fork)
 
-__all__ = ["AUTO", "TableHandoff", "open_table", "path_for", "shared_stats"]
+__all__ = ["TableHandoff", "open_table", "shared_stats"]

@@ -9,11 +9,12 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Union, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import UNIT_NS, duration_ns, plain_unit, short_unit
 from crdtbucket.errors import InvalidSpec
+from crdtbucket.spec.asked_overrides import Ask, AskedOverrides, asked_overrides
 from crdtbucket.spec.calendar_period import CalendarPeriod, Per
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import checked_overrides
@@ -51,6 +52,7 @@ _RATE = re.compile(
 
 _SEVERAL = re.compile(r"\s*;\s*(?=\d)")
 
+Overrides = Union[Sequence[tuple[str, "BucketSpec"]], AskedOverrides, Ask]  # noqa: UP007 - a text
 OnTableFull = Literal["deny", "allow"]
 OnOutage = Literal["quota", "eventual", "deny", "allow"]
 
@@ -95,6 +97,8 @@ class BucketSpec:
     overrides: tuple[tuple[str, BucketSpec], ...]
     """Other limits for keys that match a glob: the first match wins. Each override is a definition
     of its own, called `name[glob]`."""
+    overrides_from: AskedOverrides | None
+    """What is asked for the limit of each key, if anything is."""
     shadow: bool
     """Whether calls that the limit denies are admitted all the same, and counted."""
     slots: int | None
@@ -116,7 +120,8 @@ class BucketSpec:
         on_table_full: OnTableFull = "deny",
         consistency: Mode | str | None = None,
         on_outage: OnOutage | None = None,
-        overrides: Sequence[tuple[str, BucketSpec]] = (),
+        overrides: Overrides = (),
+        overrides_from: AskedOverrides | None = None,
         shadow: bool = False,
         slots: int | None = None,
         period: CalendarPeriod | None = None,
@@ -127,10 +132,12 @@ class BucketSpec:
         seconds, or a `timedelta`. `max_debt` is `capacity` when None. `consistency` is "strong"
         or "eventual"; `on_outage` is "quota", "eventual", "deny" or "allow". `overrides`: (glob,
         spec) pairs, whose specs get their name, consistency and, where they say nothing, outage
-        policy and shadow from this one. `slots` is for `concurrency`, and `period` for
+        policy and shadow from this one; or a function that is asked for each key, as in
+        `AskedOverrides`, which `overrides_from` is. `slots` is for `concurrency`, and `period` for
         `calendar`, which see. Raises `InvalidSpec`, naming the field and the fix.
         """
         check_name(name)
+        pairs, asked = asked_overrides(overrides, overrides_from)
         check_whole("capacity", capacity, 1, MAX_TOKENS)
         check_whole("refill_rate", refill_rate, 1, MAX_TOKENS)
         interval_ns = duration_ns(refill_interval, "refill_interval")
@@ -161,6 +168,7 @@ class BucketSpec:
             "on_table_full": on_table_full,
             "consistency": None if consistency is None else check_consistency(consistency),
             "on_outage": on_outage,
+            "overrides_from": asked,
             "shadow": shadow,
             "slots": slots,
             "period": period,
@@ -172,7 +180,7 @@ class BucketSpec:
             _check_period(period, (capacity, refill_rate, interval_ns), values)
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)  # the way past `frozen`, once
-        object.__setattr__(self, "overrides", checked_overrides(self, overrides))
+        object.__setattr__(self, "overrides", checked_overrides(self, pairs))
 
     @classmethod
     def parse(
@@ -185,7 +193,7 @@ class BucketSpec:
         on_table_full: OnTableFull = "deny",
         consistency: Mode | str | None = None,
         on_outage: OnOutage | None = None,
-        overrides: Sequence[tuple[str, BucketSpec]] = (),
+        overrides: Overrides = (),
         shadow: bool = False,
     ) -> BucketSpec:
         """The bucket that a rate string describes, such as "100/minute" or "10/s burst 20".
@@ -312,6 +320,7 @@ _DEFAULTS = {
     "consistency": None,
     "on_outage": None,
     "overrides": (),
+    "overrides_from": None,
     "shadow": False,
     "slots": None,
     "period": None,

@@ -60,7 +60,7 @@ def checked_overrides(owner: BucketSpec, overrides: Iterable[Override]) -> tuple
                 f"the override for {glob!r} comes after '*'", "put it before: '*' takes all"
             )
         seen.add(glob)
-    return tuple((glob, _override(owner, glob, spec)) for glob, spec in pairs)
+    return tuple((glob, override_of(owner, glob, spec)) for glob, spec in pairs)
 
 
 def with_overrides(specs: Iterable[BucketSpec]) -> Iterator[tuple[BucketSpec, BucketSpec]]:
@@ -89,10 +89,14 @@ def check_glob(glob: str) -> None:
             raise _refused(f"glob {glob!r} has a '[' without a ']'", "write '[[]' for a '['")
 
 
-def _override(owner: BucketSpec, glob: str, spec: BucketSpec) -> BucketSpec:
+def override_of(owner: BucketSpec, glob: str, spec: BucketSpec) -> BucketSpec:
+    """`spec` as an override of `owner`: with its full name, and what it shares with its bucket.
+
+    Raises `InvalidSpec`.
+    """
     if not isinstance(spec, type(owner)):
         raise _refused(f"the override for {glob!r} is {spec!r}", "make it with BucketSpec(...)")
-    if spec.overrides:
+    if spec.overrides or spec.overrides_from is not None:
         raise _refused(
             f"the override for {glob!r} has overrides", "list them all in the bucket's overrides"
         )
@@ -116,6 +120,11 @@ def _override(owner: BucketSpec, glob: str, spec: BucketSpec) -> BucketSpec:
 
 def _refused(message: str, fix: str) -> InvalidSpec:
     return InvalidSpec(message, fix, "overrides")
+
+
+def key_text(key: str | bytes) -> str:
+    """The text by which the override of a key is looked up."""
+    return key if isinstance(key, str) else key.decode("utf-8", "surrogateescape")
 
 
 class Choice(Generic[T]):
@@ -142,7 +151,7 @@ class Choice(Generic[T]):
         return self._otherwise
 
     def _search(self, key: str | bytes) -> T:
-        text = key if isinstance(key, str) else key.decode("utf-8", "surrogateescape")
+        text = key_text(key)
         exact = self._keys.get(text, len(self._chosen))
         for pattern, place in self._globs:
             if place > exact:
@@ -159,6 +168,8 @@ __all__ = [
     "Override",
     "check_glob",
     "checked_overrides",
+    "key_text",
+    "override_of",
     "shadowed",
     "with_overrides",
 ]

@@ -69,12 +69,13 @@ class Deadlines:
         self._requests.appendleft(pending)
         self._timer.arm()
 
-    def let_go(self) -> None:
-        """Forgets decided requests at the front. Answers come in order, so that is mostly the
-        first one; its memory is used again soon."""
+    def let_go(self) -> bool:
+        """Forgets decided requests at the front; whether others are left. Answers come in order, so
+        it is mostly the first ones that are decided; their memory is used again soon."""
         requests, home = self._requests, self._home
         while requests and (requests[0].done or requests[0].home is not home):
             requests.popleft()
+        return bool(requests)
 
     def _open(self, pending: PendingRequest) -> bool:
         return not pending.done and pending.home is self._home

@@ -77,7 +77,7 @@ class Dispatcher:
         self._queue = RoomQueue(deadline_ns, self._silent)
         self._waiting = self._queue.requests
         self._window = Window(health.controller.latency_limit_ns // 4)
-        self._tally = ReadTally(health, ledger.lock, self.counters)
+        self._tally = ReadTally(health, ledger.lock, self.counters, self._window)
         self._asked: Batch | None = None
         self._unyielded = 0
 
@@ -218,11 +218,17 @@ class Dispatcher:
 
     def replies_read(self) -> None:
         """All that one read brought has been handed out."""
-        self._asked = None  # the answers end a silence, which the next request may begin
-        self._tally.tell(self._window if self._waiting else None)
-        self._deadlines.let_go()
+        self._asked = None
+        self._tally.tell()
+        # Answers end a silence. What was sent meanwhile, or is open still, may begin one.
+        if self._deadlines.let_go():
+            self.health.asked()
         if self._waiting:
             self._queue.answered()
+
+    def tell(self) -> None:
+        """Tells of the answers that were read so far: something comes that is to be told after."""
+        self._tally.tell()
 
     def _replied(self, pending: PendingRequest, reply: object) -> None:
         self._handle(pending, reply)
@@ -268,7 +274,7 @@ class Dispatcher:
         # A denial, and a request that the script sends back, write nothing.
         wrote = status is script.ScriptStatus.ALLOWED and request.cost > 0
         assert pending.sent is not None
-        self._tally.add(pending.sent, wrote=wrote, late=pending.done)
+        self._tally.add(pending.sent, wrote=wrote, late=pending.done, queued=bool(self._waiting))
         if pending.done:
             ledger.ended(request, answer)
             return None

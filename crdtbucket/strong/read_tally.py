@@ -18,36 +18,43 @@ class ReadTally:
         health: EndpointHealth,
         lock: AbstractContextManager[object],
         counters: dict[str, int],
+        window: Window,
     ) -> None:
-        """`counters`: their "answered" and "late" grow, under the `lock`."""
+        """`counters`: their "answered" and "late" grow, under the `lock`. `window`: what calls wait
+        for."""
         self._health = health
         self._lock = lock
         self._counters = counters
+        self._window = window
         self._batch: Batch | None = None
         self._late = False
         self._answers = 0
+        self._queued = 0
         self._wrote = False
 
-    def add(self, batch: Batch, *, wrote: bool, late: bool) -> None:
-        """An answer to a command of this batch; `wrote` and `late` as of `Controller.answered`."""
+    def add(self, batch: Batch, *, wrote: bool, late: bool, queued: bool) -> None:
+        """An answer to a command of this batch; `wrote` and `late` as of `Controller.answered`.
+        `queued`: whether calls waited for the window when it came."""
         if batch is not self._batch or late is not self._late:
             self.tell()
             self._batch, self._late = batch, late
         self._answers += 1
+        self._queued += queued
         if wrote:
             self._wrote = True
 
-    def tell(self, window: Window | None = None) -> None:
-        """Tells of what was added since the last time, the `window` too where calls wait for it."""
+    def tell(self) -> None:
+        """Tells of what was added since the last time."""
         if self._batch is None:
             return
         latency, answers, wrote = self._batch.latency_ns, self._answers, self._wrote
-        self._batch, self._answers, self._wrote = None, 0, False
+        queued = self._queued
+        self._batch, self._answers, self._queued, self._wrote = None, 0, 0, False
         with self._lock:
             self._health.observe(latency, answers)
             self._counters["late" if self._late else "answered"] += answers
-        if window is not None:
-            window.answered(latency, answers)
+        if queued:
+            self._window.answered(latency, queued)
         self._health.answered(latency, late=self._late, wrote=wrote, answers=answers)
 
 

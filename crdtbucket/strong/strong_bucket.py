@@ -72,7 +72,7 @@ class StrongBucket(Bucket):
         mode in which the bucket is. The deadline begins when the call is written: among very many
         it waits for room before that. Never waits for tokens. Raises as `take` of a plain
         bucket, and `InvalidCost` for a `floor`."""
-        if floor:
+        if floor != 0:
             self._check_floor(floor)
         return await self.store.acquire(self.of(key), key, cost)
 

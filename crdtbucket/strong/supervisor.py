@@ -222,6 +222,7 @@ class Supervisor:
 
         def replied(reply: object) -> None:
             latency = sent.latency_ns
+            self._dispatcher.tell()  # of the answers before this one
             if isinstance(reply, RedisErrorReply):
                 self._dispatcher.refused(reply, latency, late=late)
             elif not isinstance(reply, RedisUnavailable):  # a lost connection is told to the link

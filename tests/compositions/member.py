@@ -8,6 +8,7 @@ known even when it is killed in the next instant.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import logging
 import multiprocessing
@@ -143,6 +144,11 @@ class Member:
             "debts": {key: (found.debt(key) or 0) / per_token for key in counted},
             "peers": self._limiter.stats().get("peers", {}),
         }
+
+    async def give_back(self) -> dict[str, Any]:
+        """Gives memory that is free back to the system, where the allocator can do that."""
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        return {"given": trim is not None and bool(trim(0))}
 
     async def spawn(self) -> dict[str, Any]:
         """A child that multiprocessing spawns: why it is not given this limiter, and what one of

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from array import array
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -156,6 +158,26 @@ def test_more_attempts_than_the_log_has_places() -> None:
     before = logged(a.bucket)[0]
     a.table.touch([i % 16 for i in range(10_000)])
     assert logged(a.bucket)[0] == before
+
+
+def resident_bytes() -> int:
+    """Memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_log_that_is_never_empty_does_not_go_through_all_of_its_memory() -> None:
+    """A link that is always a little behind, as under load: the log is large by what it holds, not
+    by all that it ever held, which would be 24 MB here."""
+    a = Peer(0, SPEC, max_keys=1_000_000)
+    for i in range(16):
+        a.bucket.take(f"{i}")
+    a.table.collect()
+    touched = [i % 16 for i in range(10_000)]
+    before = resident_bytes()
+    for _ in range(100):
+        a.table.touch(touched)
+        a.table.trim(a.table.version - 3)
+    assert resident_bytes() - before < 2_000_000
 
 
 @given(

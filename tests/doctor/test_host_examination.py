@@ -16,6 +16,7 @@ from crdtbucket.doctor.host_examination import (
     memory_answer,
     memory_needed,
 )
+from crdtbucket.shared import table_path
 from tests.strong.redis_server import free_port
 
 SECRET = "a secret of these tests"
@@ -71,7 +72,7 @@ async def test_the_node_of_the_file_may_run_already(tmp_path: Path) -> None:
             assert (await examined(file))["port"].level == level
 
 
-async def test_a_shared_file(tmp_path: Path) -> None:
+async def test_a_shared_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "table"
     file = config(tmp_path, f"shared: {path}\n")
     found = await examined(file)
@@ -88,6 +89,9 @@ async def test_a_shared_file(tmp_path: Path) -> None:
     assert path.read_text() == "a letter"
     found = await examined(config(tmp_path, f"shared: {tmp_path}/none/table\n"))
     assert found["shared"].text == f"{tmp_path}/none is no folder: name a file in /dev/shm"
+    monkeypatch.setattr(table_path, "DIRECTORY", str(tmp_path))
+    found = await examined(config(tmp_path, "shared: auto\n"))
+    assert found["shared"].text == "does not exist yet, and can be made"
 
 
 async def test_a_folder_for_the_state(tmp_path: Path) -> None:

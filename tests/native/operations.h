@@ -255,8 +255,9 @@ static void touch(table_t *t, int key)
 static void prepare_long_log(table_t *t)
 {
     prepare_plain(t);
-    while (t->h->log_tail < (uint64_t)log_slots(t->h->max_keys))
+    do
         touch(t, (int)(t->h->log_tail % 8));
+    while (t->h->log_tail < (uint64_t)t->h->backed_log);
 }
 
 static void run_touch(table_t *t) { touch(t, 3); }

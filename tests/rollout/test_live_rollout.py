@@ -20,6 +20,7 @@ from crdtbucket import (
     UnknownBucket,
 )
 from crdtbucket._core import Table
+from crdtbucket.base.clock import WallClock
 from crdtbucket.config import Config
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.factory import Factory
@@ -52,7 +53,8 @@ class Limits(InForce):
 
     def __init__(self, table: Table) -> None:
         tables = Tables(None, node="a", mesh=None, redis=None, max_keys=table.max_keys, main=table)
-        super().__init__(tables, Factory(tables, None, Mode.EVENTUAL), None, {}, has_redis=False)
+        factory = Factory(tables, None, Mode.EVENTUAL, WallClock())
+        super().__init__(tables, factory, None, {}, has_redis=False)
 
 
 class Nobody:

@@ -17,7 +17,7 @@ import pytest
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.errors import SharedTableError
-from crdtbucket.shared.table_file import path_for
+from crdtbucket.shared.table_path import path_for
 from tests.strong.redis_server import free_port
 
 SPEC = BucketSpec("api", 1_000_000, 1, "1h", max_debt=0)
@@ -136,7 +136,7 @@ def test_a_file_that_was_removed_is_told(path: str, caplog: pytest.LogCaptureFix
 
 
 def test_auto_names_a_file_of_user_and_node(tmp_path: Path) -> None:
-    assert path_for("auto", "eu/1") == f"/dev/shm/crdtbucket-{os.geteuid()}-eu%2f1"
+    assert path_for("auto", "eu/1") == f"/dev/shm/crdtbucket-{os.geteuid()}/eu%2f1"
     long = [path_for("auto", "n" * 150 + end) for end in "ab"]
     assert long[0] != long[1]
     assert all(len(os.path.basename(one)) < 200 for one in long)

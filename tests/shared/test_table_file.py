@@ -24,7 +24,7 @@ from crdtbucket import BucketSpec
 from crdtbucket._core import BucketCore, Table, table_size
 from crdtbucket.errors import CrdtbucketError, SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
-from crdtbucket.shared.table_file import AUTO, open_table, path_for
+from crdtbucket.shared.table_file import open_table
 from crdtbucket.shared.table_header import Host
 
 HERE = Host(b"this boot's bytes"[:16], 1, 2)
@@ -427,16 +427,6 @@ def test_no_more_processes_than_fit(path: str) -> None:
     assert said.startswith("CrdtbucketError: 128 processes"), (
         "one of the parent's counters is not used"
     )
-
-
-def test_auto_is_a_file_in_memory_of_this_user_and_node() -> None:
-    uid = os.geteuid()
-    assert path_for(AUTO, "eu-1") == f"/dev/shm/crdtbucket-{uid}-eu-1"
-    assert path_for(AUTO, "a/../b") == f"/dev/shm/crdtbucket-{uid}-a%2f..%2fb"
-    long = {path_for(AUTO, "x" * 150 + end) for end in "ab"}
-    assert len(long) == 2
-    assert all(len(os.path.basename(name)) < 160 for name in long)
-    assert path_for("here", "n") == os.path.abspath("here")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the lock is Linux's")

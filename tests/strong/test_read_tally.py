@@ -32,17 +32,16 @@ def batch(latency_ns: int) -> Batch:
 
 
 def test_one_call_for_each_batch_and_for_what_came_late() -> None:
-    health, counters = RecordingHealth(), {"answered": 0, "late": 0}
-    tally = ReadTally(cast(EndpointHealth, health), contextlib.nullcontext(), counters)
+    health, counters, window = RecordingHealth(), {"answered": 0, "late": 0}, Window(0)
+    tally = ReadTally(cast(EndpointHealth, health), contextlib.nullcontext(), counters, window)
     tally.tell()
     first, second = batch(5), batch(3)
-    tally.add(first, wrote=False, late=True)
-    tally.add(first, wrote=False, late=False)
-    tally.add(first, wrote=True, late=False)
-    tally.add(second, wrote=False, late=False)
-    window = Window(0)
-    tally.tell(window)
-    tally.tell(window)
+    tally.add(first, wrote=False, late=True, queued=False)
+    tally.add(first, wrote=False, late=False, queued=True)
+    tally.add(first, wrote=True, late=False, queued=False)
+    tally.add(second, wrote=False, late=False, queued=False)
+    tally.tell()
+    tally.tell()
     assert health.told == [
         (5, {"late": True, "wrote": False, "answers": 1}),
         (5, {"late": False, "wrote": True, "answers": 2}),
@@ -50,5 +49,7 @@ def test_one_call_for_each_batch_and_for_what_came_late() -> None:
     ]
     assert counters == {"answered": 3, "late": 1}
     assert health.observed == 5 + 2 * 5 + 3
-    window.answered(3, START - 1)
-    assert window.size > START, "the last group counted as one answer of the window"
+    window.answered(5, START - 2)
+    assert window.size == START, "only answers for which calls waited are of the window"
+    window.answered(5)
+    assert window.size > START

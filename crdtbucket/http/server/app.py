@@ -17,6 +17,7 @@ from crdtbucket.http.server.console.console_routes import Console
 from crdtbucket.http.server.descriptor_limits import DescriptorLimits
 from crdtbucket.http.server.envoy_json import EnvoyJson
 from crdtbucket.http.server.forward_auth import FORWARD_AUTH, ForwardAuth
+from crdtbucket.http.server.given_limits import GivenLimits
 from crdtbucket.http.server.host_names import Hosts
 from crdtbucket.http.server.json_answer import JSON
 from crdtbucket.http.server.openapi import document
@@ -61,6 +62,7 @@ class Api:
             *EnvoyJson(self.descriptors).routes(),
             *self.views.routes(),
             *self.admin.routes(),
+            *GivenLimits(limiter).routes(),
         ]
         self.settings = settings
         self._document = json.dumps(document(self.routes), indent=1).encode()

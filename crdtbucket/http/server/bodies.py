@@ -198,10 +198,34 @@ class Order(RequestBody):
     ]  # fmt: skip
 
 
+class Override(RequestBody):
+    """The limit of a key: as it is, or as an operator has signed it."""
+
+    limit: Annotated[
+        str | None,
+        Field(
+            min_length=1, max_length=200,
+            description="The name of a bucket, or a rate such as `100/s burst 200`.",
+        ),
+    ] = None  # fmt: skip
+    order: Annotated[
+        str | None,
+        Field(
+            min_length=1, max_length=4096, pattern="^[A-Za-z0-9_=-]+$",
+            description="As `crdtbucket overrides` signs it; a mesh takes nothing else.",
+        ),
+    ] = None  # fmt: skip
+
+    def texts(self) -> int:
+        """As of `RequestBody`."""
+        return super().texts() + (self.limit is not None) + (self.order is not None)
+
+
 __all__ = [
     "Commit",
     "Hold",
     "Order",
+    "Override",
     "Peek",
     "Refund",
     "Release",

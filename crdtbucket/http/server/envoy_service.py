@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 import grpc
 import grpc.aio
 
+from crdtbucket.base.loaded_files import LoadedFiles
 from crdtbucket.http.server.descriptor_limits import DescriptorLimits
 from crdtbucket.http.server.envoy_messages import METHOD, SERVICE, read_request, write_answer
 from crdtbucket.http.server.listening import SOCKET_MODE, UNIX, CannotListen, Listening
 from crdtbucket.http.server.refusal import Refusal, refusal_of
+from crdtbucket.http.server.secure_connection import served_context
 from crdtbucket.http.server.serve_settings import ServeSettings, others_reach
 from crdtbucket.http.server.tokens import Tokens
 
@@ -98,18 +101,15 @@ class EnvoyService:
 
 
 def _credentials(settings: ServeSettings) -> grpc.ServerCredentials:
-    """Credentials that read the files of the certificate at each handshake."""
-    files = Path(str(settings.tls_cert)), Path(str(settings.tls_key))
-    used = _pair(files)
+    """Credentials of the certificate as its files are at each handshake."""
+    files = str(settings.tls_cert), str(settings.tls_key)
+    pairs = LoadedFiles(files, partial(_pair, *files), LOG)
+    used = pairs.now()
 
     def changed() -> grpc.ServerCertificateConfiguration | None:
         nonlocal used
-        try:
-            now = _pair(files)
-        except OSError as error:
-            LOG.error("the certificate in use stays: %s cannot be read: %s", error.filename, error)
-            return None
-        if now == used:
+        now = pairs.now()
+        if now is used:
             return None
         used = now
         return _configuration(now)
@@ -117,8 +117,9 @@ def _credentials(settings: ServeSettings) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(_configuration(used), changed)
 
 
-def _pair(files: tuple[Path, Path]) -> tuple[bytes, bytes]:
-    return files[1].read_bytes(), files[0].read_bytes()
+def _pair(cert: str, key: str) -> tuple[bytes, bytes]:
+    served_context(cert, key)  # raises for a pair that does not fit
+    return Path(key).read_bytes(), Path(cert).read_bytes()
 
 
 def _configuration(pair: tuple[bytes, bytes]) -> grpc.ServerCertificateConfiguration:

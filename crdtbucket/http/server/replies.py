@@ -274,6 +274,25 @@ class OrderReply(Reply):
     new: Annotated[bool, Field(description="False: it held here already.")]
 
 
+class OverrideInfo(Reply):
+    """The limit that an operator has given to a key."""
+
+    bucket: str
+    key: str
+    limit: Annotated[str, Field(description="The name of a bucket, or a rate.")]
+    counter: Annotated[int, Field(description="Of the order: when it was made, in ms, or higher.")]
+
+
+class OverridesReply(Reply):
+    """A page of the limits that operators have given to keys."""
+
+    overrides: list[OverrideInfo]
+    next: Annotated[
+        str | None, Field(description="Ask for `after` this to go on; null: that is all.")
+    ]
+    count: Annotated[int, Field(description="Of all buckets.")]
+
+
 class ReloadReply(Reply):
     """What is in force now."""
 
@@ -317,6 +336,8 @@ __all__ = [
     "OldAndNewCounts",
     "OneOfManyReply",
     "OrderReply",
+    "OverrideInfo",
+    "OverridesReply",
     "OwnConfigInfo",
     "PeerInfo",
     "PeersReply",

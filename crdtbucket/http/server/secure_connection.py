@@ -4,62 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import ssl
 
 from aiohttp import web
 
+from crdtbucket.base.loaded_files import LoadedFiles
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.connections import ClientConnection, Connections
 
 LOG = logging.getLogger("crdtbucket.http")
 
 
-class ServedCertificate:
-    """A TLS context whose certificate is that of its files, also after they have changed."""
-
-    def __init__(self, cert: str, key: str) -> None:
-        """Paths of PEM files. Raises `CrdtbucketError` when they cannot be loaded."""
-        self._files = cert, key
-        self._seen = self._stamp()
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            self._load(self._context)
-        except (OSError, ssl.SSLError) as error:
-            raise CrdtbucketError(
-                f"--tls-cert {cert} with --tls-key {key} cannot be loaded ({error}): give a "
-                "readable PEM certificate and its unencrypted private key"
-            ) from error
-
-    def context(self) -> ssl.SSLContext:
-        """For the next connection. What cannot be loaded of changed files is logged once, and the
-        certificate that is in use stays."""
-        stamp = self._stamp()
-        if stamp != self._seen:
-            self._seen = stamp
-            try:
-                # On a context of its own first: half a pair must not get into the one in use.
-                self._load(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
-                self._load(self._context)
-            except (OSError, ssl.SSLError) as error:
-                LOG.error(
-                    "the changed %s and %s cannot be loaded, what was in use stays: %s",
-                    *self._files,
-                    error,
-                )
-            else:
-                LOG.info("the changed certificate %s is in use", self._files[0])
-        return self._context
-
-    def _load(self, context: ssl.SSLContext) -> None:
+def served_context(cert: str, key: str) -> ssl.SSLContext:
+    """How clients are served with this certificate. Raises `CrdtbucketError` for PEM files that
+    cannot be loaded."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
         # A password given here, even an empty one, keeps OpenSSL from asking on the terminal.
-        context.load_cert_chain(*self._files, password="")
-
-    def _stamp(self) -> tuple[object, ...]:
-        try:
-            return tuple((one.st_mtime_ns, one.st_ino) for one in map(os.stat, self._files))
-        except OSError as error:
-            return (error.errno,)
+        context.load_cert_chain(cert, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise CrdtbucketError(
+            f"--tls-cert {cert} with --tls-key {key} cannot be loaded ({error}): give a "
+            "readable PEM certificate and its unencrypted private key"
+        ) from error
+    return context
 
 
 class SecureConnection(ClientConnection):
@@ -68,7 +36,10 @@ class SecureConnection(ClientConnection):
     __slots__ = ("_certificate", "_early", "_securing")
 
     def __init__(
-        self, connections: Connections, server: web.Server, certificate: ServedCertificate
+        self,
+        connections: Connections,
+        server: web.Server,
+        certificate: LoadedFiles[ssl.SSLContext],
     ) -> None:
         super().__init__(connections, server)
         self._certificate = certificate
@@ -102,7 +73,7 @@ class SecureConnection(ClientConnection):
         super().force_close()
 
     async def _secure(self, pipe: asyncio.Transport) -> None:
-        context, secured = self._certificate.context(), None
+        context, secured = self._certificate.now(), None
         try:
             secured = await asyncio.get_running_loop().start_tls(
                 pipe, self, context, server_side=True
@@ -120,4 +91,4 @@ class SecureConnection(ClientConnection):
             super().data_received(early)
 
 
-__all__ = ["SecureConnection", "ServedCertificate"]
+__all__ = ["SecureConnection", "served_context"]

@@ -6,16 +6,19 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from crdtbucket.base.loaded_files import LoadedFiles
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.app import Api
 from crdtbucket.http.server.connections import ClientConnection
 from crdtbucket.http.server.listening import Listening
-from crdtbucket.http.server.secure_connection import SecureConnection, ServedCertificate
+from crdtbucket.http.server.secure_connection import SecureConnection, served_context
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
@@ -48,7 +51,7 @@ class SidecarServer:
         self._siblings = siblings
         self._servers: list[asyncio.Server] = []
         self._http: web.Server | None = None
-        self._certificate: ServedCertificate | None = None
+        self._certificate: LoadedFiles[ssl.SSLContext] | None = None
         self._envoy: EnvoyService | None = None
 
     def bind(self) -> None:
@@ -56,7 +59,8 @@ class SidecarServer:
         `CannotListen`, and then has none, and `CrdtbucketError` for a package that is missing."""
         settings = self.api.settings
         if settings.tls_cert is not None and settings.tls_key is not None:
-            self._certificate = ServedCertificate(settings.tls_cert, settings.tls_key)
+            files = settings.tls_cert, settings.tls_key
+            self._certificate = LoadedFiles(files, partial(served_context, *files), LOG)
         try:
             for address in self._wanted:
                 self._listening.append(Listening(address))
@@ -136,7 +140,9 @@ class SidecarServer:
         if self._envoy is not None:
             await self._envoy.stop(self.api.settings.drain_deadline)
 
-    def _connections(self, certificate: ServedCertificate | None) -> Callable[[], ClientConnection]:
+    def _connections(
+        self, certificate: LoadedFiles[ssl.SSLContext] | None
+    ) -> Callable[[], ClientConnection]:
         http, connections = self._http, self.api.connections
         assert http is not None
         if certificate is None:

@@ -76,7 +76,8 @@ class EngineChannel:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._more = asyncio.Event()
-        self._end: ChannelLost | None = None
+        self._end: tuple[str, bool] | None = None
+        """How it has ended, and whether by the peer."""
 
     @property
     def key(self) -> tuple[str, int, bool]:
@@ -95,7 +96,8 @@ class EngineChannel:
         """The next message; the oldest ones were dropped where too many waited."""
         while not self._waiting:
             if self._end is not None:
-                raise self._end
+                # A new error each time: one that is kept keeps the frames of whoever it met.
+                raise ChannelLost(self._end[0], by_peer=self._end[1])
             self._more.clear()
             await self._more.wait()
         data = self._waiting.popleft()
@@ -126,7 +128,7 @@ class EngineChannel:
         """It has ended; False when it had before."""
         if self._end is not None:
             return False
-        self._end = ChannelLost(why, by_peer=by_peer)
+        self._end = why, by_peer
         self._postman.forget(self)
         self._more.set()
         return True

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 import ssl
+from functools import partial
 
+from crdtbucket.base.loaded_files import LoadedFiles, TlsFiles
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.engines.engine import Engine
 from crdtbucket.mesh.engines.subjects import Subjects
+from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
@@ -60,10 +63,14 @@ def _redis(config: MeshConfig) -> RedisConfig:
     )
 
 
-def _client_tls(config: MeshConfig, scheme: str) -> ssl.SSLContext | None:
-    """How the engine is called; None where no server wants TLS. Raises `MeshError`."""
+def _client_tls(config: MeshConfig, scheme: str) -> TlsFiles:
+    """How the engine is called. Raises `MeshError`."""
     if not any(server.startswith(f"{scheme}://") for server in config.servers):
-        return None
+        return LoadedFiles((), lambda: None, LOG)
+    return LoadedFiles(config.tls_files, partial(_client_context, config), LOG)
+
+
+def _client_context(config: MeshConfig) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not config.tls_verify_peer:

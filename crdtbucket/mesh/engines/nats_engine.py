@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,6 +14,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from crdtbucket.base.deadline import within
+from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.mesh.engines.engine import EngineListener
 from crdtbucket.mesh.engines.subjects import Subjects
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
@@ -46,7 +46,7 @@ class NatsEngine:
         rng: random.Random,
         *,
         credentials: str | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: TlsFiles,
     ) -> None:
         """`credentials`: the text of a .creds file, "user:password", or a token."""
         self._servers = list(servers)
@@ -186,7 +186,7 @@ class NatsEngine:
             ping_interval=PING_S,
             no_echo=True,
             pending_size=0,
-            tls=self._tls,
+            tls=self._tls.now(),
             **self._login(),
         )
         for subject in (self._subjects.inbox, self._subjects.announcements):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import ssl
 from collections.abc import Callable
 from typing import cast
 
 from crdtbucket.base.address import Address
 from crdtbucket.base.deadline import within
+from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.errors import CrdtbucketError, RedisUnavailable
 from crdtbucket.mesh.engines.engine import EngineListener
 from crdtbucket.mesh.engines.subjects import Subjects
@@ -103,14 +103,14 @@ class RedisEngine:
     def __init__(
         self,
         config: RedisConfig,
-        tls: ssl.SSLContext | None,
+        tls: TlsFiles,
         subjects: Subjects,
         rng: random.Random,
     ) -> None:
         """`config`: of one server."""
         self.place = ""
         self._address = config.target.addresses[0]
-        self._access = server_access(config, tls, f"crdtbucket-{subjects.node}")
+        self._config, self._tls = config, tls
         self._subjects = subjects
         self._rng = rng
         self._out: RedisConnection | None = None
@@ -195,11 +195,12 @@ class RedisEngine:
             pause = min(2 * pause, LAST_PAUSE_S)
 
     async def _connect(self, hears: Subscriber) -> None:
+        access = server_access(self._config, self._tls.now(), f"crdtbucket-{self._subjects.node}")
         try:
-            await hears.open(self._access, (self._subjects.inbox, self._subjects.announcements))
+            await hears.open(access, (self._subjects.inbox, self._subjects.announcements))
         except OSError as error:
             raise unreachable(self._address, error) from error
-        self._out = await RedisConnection.open(self._address, self._access, CONNECT_S)
+        self._out = await RedisConnection.open(self._address, access, CONNECT_S)
         self.place = await _run_id(self._out)
 
     async def _watch(self, hears: Subscriber) -> str:

@@ -14,6 +14,10 @@ from crdtbucket.mesh.links.session import MAX_SEALED, Kind, Reason, Session
 
 MAX_QUEUED_FRAMES = 256
 MAX_QUEUED_BYTES = 4 * 1024 * 1024
+STALE_S = 1.0
+"""What has waited for so long is dropped: each round carries all that is not acknowledged. A longer
+queue only makes what is newer late, and a frame that comes late is not acknowledged, but repeated:
+so there would be more and more of them."""
 # After so much input the loop serves others: a peer that sends without pause must not own it.
 _TURN_FRAMES = 16
 _TURN_BYTES = 65_536
@@ -40,7 +44,8 @@ class Link:
         self._session = session
         self._counters = counters
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[tuple[Kind, bytes]] = deque()
+        self._queue: deque[tuple[Kind, bytes, float]] = deque()
+        """The frames that wait, and since when."""
         self._queued_bytes = 0
         self._more = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
@@ -61,10 +66,15 @@ class Link:
         if self._closing:
             self._counters.frames_dropped += 1
             return
-        self._queue.append((kind, frame))
+        now = self._loop.time()
+        self._queue.append((kind, frame, now))
         self._queued_bytes += len(frame)
-        while len(self._queue) > MAX_QUEUED_FRAMES or self._queued_bytes > MAX_QUEUED_BYTES:
-            _, dropped = self._queue.popleft()
+        while (
+            len(self._queue) > MAX_QUEUED_FRAMES
+            or self._queued_bytes > MAX_QUEUED_BYTES
+            or now - self._queue[0][2] > STALE_S
+        ):
+            _, dropped, _ = self._queue.popleft()
             self._queued_bytes -= len(dropped)
             self._counters.frames_dropped += 1
         self._more.set()
@@ -82,9 +92,10 @@ class Link:
         self,
         on_frame: Callable[[Link, bytes], None],
         on_orders: Callable[[Link, bytes], None] | None = None,
+        on_overrides: Callable[[Link, bytes], None] | None = None,
     ) -> None:
         """Hand every frame to `on_frame` until the link ends; `ended_because` then says why. Orders
-        that the peer passes on go to `on_orders`.
+        that the peer passes on go to `on_orders`, those about limits to `on_overrides`.
 
         Raises `WireError` when the stream itself can no longer be trusted.
         """
@@ -106,6 +117,8 @@ class Link:
                 on_frame(self, body)
             elif kind == Kind.ORDERS and on_orders is not None:
                 on_orders(self, body)
+            elif kind == Kind.OVERRIDES and on_overrides is not None:
+                on_overrides(self, body)
             elif kind == Kind.BYE:
                 self._lost(by_peer=True)
                 self.ended_because = f"the peer says {describe_bye(body)}"
@@ -120,7 +133,7 @@ class Link:
         if not self._closing:
             self._closing = True
             self.ended_because = self.ended_because or because
-            self._queue.append((Kind.BYE, bytes((reason,))))
+            self._queue.append((Kind.BYE, bytes((reason,)), self._loop.time()))
             self._queued_bytes += 1
             self._more.set()
         if self._sender is not None:
@@ -130,16 +143,24 @@ class Link:
     async def finish(self) -> None:
         """Stop sending and close the channel now, whether or not the peer answers."""
         self._closing = True
-        if self._sender is not None:
-            self._sender.cancel()
-            await asyncio.wait({self._sender})
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.cancel()
+            await asyncio.wait({sender})
+        self._drop_queued()
         await self._channel.close()
 
     def abort(self, because: str) -> None:
         """Break the channel at once; `run` then returns."""
         self.ended_because = self.ended_because or because
         self._closing = True
+        self._drop_queued()
         self._channel.abort()
+
+    def _drop_queued(self) -> None:
+        self._counters.frames_dropped += len(self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0
 
     def _lost(self, *, by_peer: bool) -> None:
         """The channel is at its end. Where this side had ended it, the peer has not."""
@@ -155,7 +176,7 @@ class Link:
                 while not self._queue:
                     self._more.clear()
                     await self._more.wait()
-                kind, body = self._queue.popleft()
+                kind, body, _ = self._queue.popleft()
                 self._queued_bytes -= len(body)
                 await self._send_one(kind, body)
         except ChannelLost as error:
@@ -182,4 +203,4 @@ def describe_bye(body: bytes) -> str:
         return f"reason {body[0]}"
 
 
-__all__ = ["MAX_QUEUED_BYTES", "MAX_QUEUED_FRAMES", "Link", "describe_bye"]
+__all__ = ["MAX_QUEUED_BYTES", "MAX_QUEUED_FRAMES", "STALE_S", "Link", "describe_bye"]

@@ -43,6 +43,7 @@ class Kind(enum.IntEnum):
     ACCEPT = 2
     BYE = 3
     ORDERS = 4
+    OVERRIDES = 5
 
 
 class Reason(enum.IntEnum):

@@ -15,6 +15,7 @@ from typing import cast
 
 from aiohttp.web import RequestHandler, Server
 
+from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.mesh.links.counters import Refusals
 from crdtbucket.mesh.links.handshake import HANDSHAKE_S
 
@@ -230,11 +231,11 @@ def source_of(host: str) -> str:
 
 
 def admission_factory(
-    admission: Admission, server: Server, context: ssl.SSLContext | None
+    admission: Admission, server: Server, tls: TlsFiles
 ) -> tuple[Callable[[], AcceptedConnection], dict[RequestHandler, AcceptedConnection]]:
     """A protocol factory for `create_server`, and the connections by their HTTP handlers."""
     by_handler: dict[RequestHandler, AcceptedConnection] = {}
-    return lambda: AcceptedConnection(admission, server, context, by_handler), by_handler
+    return lambda: AcceptedConnection(admission, server, tls.now(), by_handler), by_handler
 
 
 __all__ = ["AcceptedConnection", "Admission", "admission_factory", "source_of"]

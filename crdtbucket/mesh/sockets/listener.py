@@ -19,6 +19,7 @@ from aiohttp.web import (
     WebSocketResponse,
 )
 
+from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.channel import ChannelLost, Oversize
 from crdtbucket.mesh.links.counters import LOG
@@ -62,10 +63,10 @@ IN_USE = (
 class Listener:
     """Accepts peers on one address for as long as it runs."""
 
-    def __init__(self, host: MeshEndpoint, context: ssl.SSLContext | None) -> None:
+    def __init__(self, host: MeshEndpoint, tls: TlsFiles) -> None:
         self._host = host
         self._admission = Admission(host.max_peers, host.refusals)
-        self._context = context
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._http: Server | None = None
         self._by_handler: dict[RequestHandler, AcceptedConnection] = {}
@@ -82,7 +83,7 @@ class Listener:
             max_field_size=2048,
             auto_decompress=False,
         )
-        factory, self._by_handler = admission_factory(self._admission, self._http, self._context)
+        factory, self._by_handler = admission_factory(self._admission, self._http, self._tls)
         loop = asyncio.get_running_loop()
         sock: socket.socket | None = None
         try:
@@ -133,7 +134,7 @@ class Listener:
             response = Response(status=404, text="not found\n")
             response.force_close()
             return response
-        context = self._context
+        context = self._tls.now()
         channel = WebSocketChannel(
             ws,
             connection.remote.rpartition(":")[0],

@@ -1,11 +1,31 @@
-"""TLS contexts of the mesh from certificate files; both ends are ours, so TLS 1.3 only."""
+"""TLS contexts of the mesh from certificate files; both ends are ours, so TLS 1.3 only.
+
+They are of the files as these are when a connection begins; one that exists keeps what it has."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
+from functools import partial
 
+from crdtbucket.base.loaded_files import LoadedFiles, TlsFiles
 from crdtbucket.errors import MeshError
+from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.mesh_config import MeshConfig
+
+
+def listener_tls(config: MeshConfig) -> TlsFiles:
+    """How peers are served. Raises `MeshError` for a file that fails."""
+    return _followed(config, listener_context)
+
+
+def dialer_tls(config: MeshConfig) -> TlsFiles:
+    """How peers are called. Raises `MeshError` for a file that fails."""
+    return _followed(config, dialer_context)
+
+
+def _followed(config: MeshConfig, make: Callable[[MeshConfig], ssl.SSLContext | None]) -> TlsFiles:
+    return LoadedFiles(config.tls_files, partial(make, config), LOG)
 
 
 def listener_context(config: MeshConfig) -> ssl.SSLContext | None:
@@ -62,4 +82,4 @@ def _prepare(context: ssl.SSLContext, config: MeshConfig) -> None:
         ) from error
 
 
-__all__ = ["dialer_context", "listener_context"]
+__all__ = ["dialer_context", "dialer_tls", "listener_context", "listener_tls"]

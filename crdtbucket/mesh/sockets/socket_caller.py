@@ -6,7 +6,7 @@ import aiohttp
 
 from crdtbucket.mesh.links.channel import Channel, ChannelLost
 from crdtbucket.mesh.mesh_config import MeshConfig, is_loopback, split_address
-from crdtbucket.mesh.sockets.mesh_tls import dialer_context
+from crdtbucket.mesh.sockets.mesh_tls import dialer_tls
 from crdtbucket.mesh.sockets.web_socket import connect, http_session
 
 
@@ -15,7 +15,7 @@ class SocketCaller:
 
     def __init__(self, config: MeshConfig) -> None:
         """Raises `MeshError` for files of TLS that cannot be used."""
-        self._context = dialer_context(config)
+        self._tls = dialer_tls(config)
         self._authenticated = bool(config.secrets) or (
             config.tls_cert is not None and config.tls_verify_peer
         )
@@ -28,7 +28,7 @@ class SocketCaller:
             raise ChannelLost(text, by_peer=False)
         if self._http is None:
             self._http = http_session()
-        return await connect(self._http, address, self._context)
+        return await connect(self._http, address, self._tls.now())
 
     async def close(self) -> None:
         """Ends what is left."""

@@ -24,9 +24,9 @@ class SocketTransport:
         self.address = ""
         self._host = host
         self._config = config
-        self._listener = Listener(host, mesh_tls.listener_context(config))
+        self._listener = Listener(host, mesh_tls.listener_tls(config))
         self._dialer = Dialer(host, self, rng)
-        self._context = mesh_tls.dialer_context(config)
+        self._tls = mesh_tls.dialer_tls(config)
         self._discovered = Discovered(providers(config.peers), rng)
         self._known: Sequence[str] = ()
         self._tasks = BackgroundTasks()
@@ -95,7 +95,7 @@ class SocketTransport:
 
     async def connect(self, address: str) -> WebSocketChannel:
         """A WebSocket to this address."""
-        return await connect(self._http, address, self._context)
+        return await connect(self._http, address, self._tls.now())
 
     def _update(self) -> None:
         if not self._running:

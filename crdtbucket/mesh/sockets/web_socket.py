@@ -58,6 +58,9 @@ class WebSocketChannel:
         try:
             await self._ws.send_bytes(data)
         except (ConnectionError, RuntimeError) as error:  # the WebSocket is closing or closed
+            # What the library waited for holds the error, whose traceback holds the message and the
+            # link, and that again: all of it would stay until the collector comes, which is rarely.
+            error.__traceback__ = None
             raise ChannelLost(f"sending failed: {error}", by_peer=not is_silence(error)) from error
 
     async def receive(self) -> bytes:

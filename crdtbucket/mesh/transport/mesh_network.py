@@ -25,6 +25,8 @@ from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.order_spread import OrderSpread
+from crdtbucket.mesh.links.override_book import OverrideBook
+from crdtbucket.mesh.links.override_spread import OverrideSpread
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
@@ -62,11 +64,13 @@ class MeshNetwork:
         carrier: TransportFactory | None = None,
         hash_key: bytes | None = None,
         peer_keys: PeerKeys | None = None,
+        overrides: OverrideBook | None = None,
         on_conflict: ConflictHandler | None = None,
     ) -> None:
         """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
         the key of the hash of bucket keys that `config` alone stands for. `peer_keys`: which key
-        belongs to which name; None: nothing is known of keys. Raises `MeshError`."""
+        belongs to which name; None: nothing is known of keys. `overrides`: the limits that
+        operators give to keys; None: nobody does. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links: LinkTable[Link] = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
@@ -78,6 +82,8 @@ class MeshNetwork:
         self._tasks = BackgroundTasks()
         self.orders = OrderSpread(self.peer_keys.ejections, self.links, self._tasks)
         """Orders of operators, for all nodes of the mesh."""
+        book = OverrideBook(()) if overrides is None else overrides
+        self._overrides = OverrideSpread(book, self.links, self._tasks, self._bad_frame)
         self._node = node
         self._config = config
         self._clock = clock_ns
@@ -104,6 +110,7 @@ class MeshNetwork:
         self._running = True
         self._driver.start()
         self.orders.start()
+        self._overrides.start()
         self._tasks.spawn(self._watch())
         LOG.info("node %s can be found at %s", self._node.info.name, self.address)
 
@@ -113,6 +120,7 @@ class MeshNetwork:
         if not self._running:
             return
         self._running = False
+        self._overrides.stop()
         self._driver.stop()
         self._transport.refuse_new()
         try:
@@ -213,6 +221,7 @@ class MeshNetwork:
         link.start(accept=None if dialed else shake.proof())
         self.counters.connections += 1
         self.orders.send_all(link)
+        self._overrides.begin(link)
         LOG.info("linked with %s (region %r) at %s", peer.name, peer.region, peer.address or "?")
         self._driver.schedule()
         return link
@@ -265,7 +274,7 @@ class MeshNetwork:
             if link in self._observers:
                 await link.run(self._observed)
             else:
-                await link.run(self._heard, self._ordered)
+                await link.run(self._heard, self._ordered, self._overridden)
         except WireError as error:
             self.refusals.add("seal", f"closing the link with {name}: {error}")
             link.abort(str(error))
@@ -309,6 +318,12 @@ class MeshNetwork:
         except WireError as error:
             self._bad_frame(link, error)
 
+    def _overridden(self, link: Link, data: bytes) -> None:
+        try:
+            self._overrides.receive(link, data)
+        except WireError as error:
+            self._bad_frame(link, error)
+
     def _observed(self, link: Link, frame: bytes) -> None:
         try:
             link.offer(self._node.observe(frame, self._clock()))
@@ -328,18 +343,23 @@ class MeshNetwork:
 
     async def _watch(self) -> None:
         while True:
-            for link in self.links.all():
-                if link.stuck_for() > STUCK_S:
-                    link.abort(f"it took nothing for {STUCK_S:g} s")
-                elif link.silent_for() > SILENT_S:
-                    link.abort(f"it was silent for {SILENT_S:g} s")
-            for link in self._observers:
-                if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
-                    link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
+            self._give_up_links()
             self.orders.look()
+            self._overrides.look()
             if self._running:
                 self._transport.aim([one for one in self._node.known_addresses() if one])
             await asyncio.sleep(WATCH_S)
+
+    def _give_up_links(self) -> None:
+        """Ends those whose peers take nothing, or are silent."""
+        for link in self.links.all():
+            if link.stuck_for() > STUCK_S:
+                link.abort(f"it took nothing for {STUCK_S:g} s")
+            elif link.silent_for() > SILENT_S:
+                link.abort(f"it was silent for {SILENT_S:g} s")
+        for link in self._observers:
+            if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
+                link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
 
 
 __all__ = ["MeshNetwork"]

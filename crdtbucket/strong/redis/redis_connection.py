@@ -93,8 +93,8 @@ class RedisConnection(asyncio.Protocol):
         """Connects, logs in, chooses the database and loads `scripts`, all within `timeout` s.
 
         `on_lost` is called once when the connection has ended, by either side, after every open
-        call has got that error; `on_read` after the replies that came in one read have been handed
-        out. Raises `RedisUnavailable`.
+        call has got that error; `on_read` after the replies that came in one read, if any, have been
+        handed out. Raises `RedisUnavailable`.
         """
         connection = cls(address)
         try:
@@ -196,7 +196,7 @@ class RedisConnection(asyncio.Protocol):
             what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
             self._end(RedisConnectionLost(what, "script"))
         finally:
-            if self._on_read is not None:
+            if read is not None and self._on_read is not None:
                 self._on_read()
         if not calls:
             self._rest()

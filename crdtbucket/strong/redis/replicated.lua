@@ -94,7 +94,7 @@ if level then
   at = at_s * 1000000 + at_us
   elapsed = max(0, us - at)
   version, sum, born = tonumber(version), tonumber(sum), tonumber(born)
-  offered = regions > 0 and offered / 1000 * decay(elapsed) or 0
+  offered = offered / 1000 * decay(elapsed)
   level = {q = old_q, p = old_p}
   if held[2] then
     local one = read_record(owner, held[2], generation)

@@ -37,8 +37,9 @@ local list = ''
 for name, one in pairs(far) do
   list = list .. format('%s %.0f %.0f ', name, one[1], one[2])
 end
+-- What is offered may be beyond what %d writes.
 local text = format(
-  '%s %s %d %d %d %s %s %s %d %d %d %.17g %d|%s', now[1], now[2], s, ns, rest, argv[3],
+  '%s %s %d %d %d %s %s %s %d %d %.0f %.17g %d|%s', now[1], now[2], s, ns, rest, argv[3],
   argv[4], generation, version, sum, floor(offered * 1000 + 0.5), kept, born, list
 )
 redis.call('HSET', key, 'level', text, unpack(fields))

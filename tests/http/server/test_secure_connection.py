@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.http.server.secure_connection import ServedCertificate
+from crdtbucket.http.server.secure_connection import served_context
 from tests.certificates import Authority
 from tests.http.serving import TOKEN, Asker, serving
 from tests.mesh.network import eventually
@@ -117,6 +117,6 @@ async def test_changed_files_come_into_use(
 def test_files_that_cannot_be_loaded(authority: Authority, tmp_path: Path) -> None:
     files = authority.issue("edge")
     with pytest.raises(CrdtbucketError, match=r"cannot be loaded .* readable PEM certificate"):
-        ServedCertificate(str(tmp_path / "none.crt"), files["tls_key"])
+        served_context(str(tmp_path / "none.crt"), files["tls_key"])
     with pytest.raises(CrdtbucketError, match="cannot be loaded"):
-        ServedCertificate(files["tls_cert"], authority.issue("other")["tls_key"])
+        served_context(files["tls_cert"], authority.issue("other")["tls_key"])

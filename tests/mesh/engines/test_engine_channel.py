@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import weakref
+
 import pytest
 
 from crdtbucket.mesh.engines import engine_channel
@@ -92,3 +96,20 @@ async def test_what_waits_is_bounded_and_the_newest_stays(
     channel.end("", by_peer=False)
     with pytest.raises(ChannelLost):
         await channel.receive()
+
+
+async def test_a_channel_that_has_ended_is_gone_once_nobody_uses_it() -> None:
+    postman = Noting()
+    channel = EngineChannel(postman, "b", 1, dialed=True)
+    gone = weakref.ref(channel)
+    gc.disable()
+    try:
+        channel.end("closed by the peer", by_peer=True)
+        for _ in range(2):
+            with contextlib.suppress(ChannelLost):
+                await channel.receive()
+        postman.forgotten.clear()
+        del channel
+        assert gone() is None
+    finally:
+        gc.enable()

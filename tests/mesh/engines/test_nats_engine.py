@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import os
+import shutil
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -199,6 +200,8 @@ async def test_tls_by_an_authority_of_ones_own(
             await stack.enter_async_context(running(secured(other, theirs)))
             await eventually(lambda: "certificate verify failed" in caplog.text)
             assert not other.linked
+            shutil.copy(ours.file, theirs.file)  # the changed file comes into use
+            await eventually(lambda: other.linked)
     assert "Traceback" not in caplog.text
 
 

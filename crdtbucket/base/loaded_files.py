@@ -1,0 +1,51 @@
+"""What is made of files, and made again when they have changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeAlias, TypeVar
+
+from crdtbucket.errors import CrdtbucketError
+
+T = TypeVar("T")
+
+
+class LoadedFiles(Generic[T]):
+    """What a process uses of some files, as they are when it asks."""
+
+    def __init__(self, files: Sequence[str], load: Callable[[], T], log: logging.Logger) -> None:
+        """`files`: their paths; none where there is nothing to follow. `load` makes it of all of
+        them, anew each time; what it raises here is raised."""
+        self._files, self._load, self._log = files, load, log
+        self._seen = self._stamp()
+        self._loaded = load()
+
+    def now(self) -> T:
+        """For the next use. What cannot be loaded of changed files is logged once, and what is in
+        use stays."""
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp
+            names = ", ".join(self._files)
+            try:
+                self._loaded = self._load()
+            except (CrdtbucketError, OSError) as error:
+                self._log.error("of %s something changed; what was in use stays: %s", names, error)
+            else:
+                self._log.info("of %s something changed, and is in use", names)
+        return self._loaded
+
+    def _stamp(self) -> tuple[object, ...]:
+        try:
+            return tuple((one.st_mtime_ns, one.st_ino) for one in map(os.stat, self._files))
+        except OSError as error:
+            return (error.errno, error.filename)
+
+
+TlsFiles: TypeAlias = LoadedFiles[ssl.SSLContext | None]
+"""The TLS context of the next connection; None without TLS."""
+
+__all__ = ["LoadedFiles", "TlsFiles"]

@@ -1,0 +1,111 @@
+"""`crdtbucket overrides`: the limits that operators give to keys of a running node."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import click
+
+from crdtbucket.cli.node_options import NodeOptions, node_options
+from crdtbucket.cli.screen import printable
+from crdtbucket.cli.signing_options import SigningOptions, signing_options
+from crdtbucket.spec.bucket_spec import canonical_name
+
+PAGE = 1_000
+WHEN = ": needed where the node is in a mesh"
+
+
+@click.group()
+def overrides() -> None:
+    """The limits that operators give to keys of a running node, and of its mesh.
+
+    Each command needs the admin token. Exit status: 0, or 2 for an error.
+    """
+
+
+@overrides.command("list")
+@click.option("--bucket", default=None, help="Of this bucket alone.")
+@node_options
+def listing(bucket: str | None, node: NodeOptions, json_: bool) -> None:
+    """List the limits that are given, by bucket and key."""
+
+    async def run() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        async with node.client() as asked:
+            after = None
+            while True:
+                page = await asked.overrides(bucket, after, PAGE)
+                found += page["overrides"]
+                after = page.get("next")
+                if after is None:
+                    return found
+
+    found = asyncio.run(run())
+    if json_:
+        click.echo(json.dumps(found))
+        return
+    for one in found:
+        said = (printable(str(one.get(name))) for name in ("bucket", "key", "limit"))
+        click.echo("  ".join(said))
+    if not found:
+        click.echo("no limit is given to any key")
+
+
+@overrides.command("set")
+@click.argument("bucket")
+@click.argument("key")
+@click.argument("limit")
+@signing_options(required=False, when=WHEN)
+@node_options
+def give(
+    bucket: str, key: str, limit: str, signing: SigningOptions, node: NodeOptions, json_: bool
+) -> None:
+    """Give KEY of BUCKET a LIMIT: a rate such as "100/s burst 200", or the name of a bucket.
+
+    One node that takes it is enough: all nodes of its mesh, and all processes of its host, follow.
+    What the key has consumed stays.
+    """
+    _change(bucket, key, limit, signing, node, json_)
+
+
+@overrides.command()
+@click.argument("bucket")
+@click.argument("key")
+@signing_options(required=False, when=WHEN)
+@node_options
+def remove(bucket: str, key: str, signing: SigningOptions, node: NodeOptions, json_: bool) -> None:
+    """Take the limit of KEY of BUCKET away: it has that of the configuration again."""
+    _change(bucket, key, None, signing, node, json_)
+
+
+def _change(
+    bucket: str,
+    key: str,
+    limit: str | None,
+    signing: SigningOptions,
+    node: NodeOptions,
+    json_: bool,
+) -> None:
+    order = None
+    if signing.key_file is not None:
+        from crdtbucket.mesh.links.override_orders import OverrideOrder
+
+        signed = OverrideOrder.sign(
+            signing.key(), signing.mesh_name, canonical_name(bucket), key, signing.number, limit
+        )
+        order = signed.as_text()
+
+    async def run() -> dict[str, Any]:
+        async with node.client() as asked:
+            return await asked.override(bucket, key, limit, order)
+
+    answer = asyncio.run(run())
+    if json_:
+        click.echo(json.dumps(answer))
+    else:
+        click.echo("taken" if answer.get("new") is True else "it was so already")
+
+
+__all__ = ["overrides"]

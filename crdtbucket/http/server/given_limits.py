@@ -1,0 +1,136 @@
+"""The limits that operators give to keys, over HTTP: a part of the admin side."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from urllib.parse import quote, unquote
+
+from aiohttp import web
+
+from crdtbucket.errors import InvalidSpec, MeshError
+from crdtbucket.http.server import bodies, replies
+from crdtbucket.http.server.calls import respond
+from crdtbucket.http.server.refusal import Refusal, read
+from crdtbucket.http.server.routes import Route
+from crdtbucket.http.server.tokens import ADMIN
+from crdtbucket.limiter.facade import Limiter
+
+AUDIT = logging.getLogger("crdtbucket.audit")
+PATH = ADMIN + "overrides"
+ONE = PATH + "/{bucket}/{key}"
+LISTED = 100
+MOST_LISTED = 1_000
+
+
+class GivenLimits:
+    """Lists, gives and takes away limits of keys."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        refusals = (400, 401, 403, 404)
+        page: dict[str, dict[str, object]] = {
+            "bucket": {"type": "string", "description": "Of this bucket alone."},
+            "after": {"type": "string", "description": "The `next` of the page before."},
+            "most": {
+                "type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": LISTED,
+            },
+        }  # fmt: skip
+        signed = {"order": {"type": "string", "description": "As `crdtbucket overrides` signs it."}}
+        return [
+            Route("GET", PATH, "The limits that operators have given to keys", self.listed,
+                  replies.OverridesReply, refusals=refusals, query=page, admin=True),
+            Route("PUT", ONE, "Give a key a limit", self.give, replies.OrderReply, bodies.Override,
+                  refusals=(*refusals, 409, 413, 415), admin=True),
+            Route("DELETE", ONE, "Take the limit of a key away", self.remove, replies.OrderReply,
+                  refusals=(*refusals, 409), query=signed, admin=True),
+        ]  # fmt: skip
+
+    async def listed(self, request: web.BaseRequest) -> web.StreamResponse:
+        """A page of the limits, by bucket and key."""
+        _check_query(request, {"bucket", "after", "most"})
+        overrides, text = self._limiter.overrides, request.query.get("most", str(LISTED))
+        if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST_LISTED:
+            fault = f"must be a whole number from 1 to {MOST_LISTED}"
+            raise Refusal(400, f"most: {fault}", [("most", fault)])
+        most, after = int(text), request.query.get("after", "/")
+        bucket, _, key = after.partition("/")
+        found = overrides.listed(
+            request.query.get("bucket"), (unquote(bucket), unquote(key)), most + 1
+        )
+        page = found[:most]
+        last = page[-1] if len(found) > most else None
+        return respond(
+            {
+                "overrides": [vars(one) for one in page],
+                "next": None if last is None else f"{_quoted(last.bucket)}/{_quoted(last.key)}",
+                "count": overrides.count,
+            }
+        )
+
+    async def give(self, request: web.BaseRequest, bucket: str, key: str) -> web.StreamResponse:
+        """Gives a key a limit; in a mesh by an order that an operator has signed."""
+        body = await read(request, bodies.Override)
+        if (body.limit is None) == (body.order is None):
+            raise Refusal(400, "give either limit, or the order that an operator has signed")
+        overrides = self._limiter.overrides
+        return await self._change(
+            request,
+            bucket,
+            key,
+            (lambda: overrides.set(bucket, key, body.limit or ""))
+            if body.order is None
+            else (lambda: overrides.give(body.order or "", about=(bucket, key))),
+        )
+
+    async def remove(self, request: web.BaseRequest, bucket: str, key: str) -> web.StreamResponse:
+        """The key has the limit again that it has without."""
+        _check_query(request, {"order"})
+        overrides, order = self._limiter.overrides, request.query.get("order")
+        return await self._change(
+            request,
+            bucket,
+            key,
+            (lambda: overrides.remove(bucket, key))
+            if order is None
+            else (lambda: overrides.give(order, about=(bucket, key))),
+        )
+
+    async def _change(
+        self, request: web.BaseRequest, bucket: str, key: str, change: Callable[[], bool]
+    ) -> web.StreamResponse:
+        who, named = request.remote or "the socket", f"key {key!r} in bucket {bucket!r}"
+        try:
+            new = await asyncio.to_thread(change)
+        except (InvalidSpec, MeshError) as error:
+            AUDIT.warning("override of %s from %s: refused: %s", named, who, error)
+            if isinstance(error, MeshError):
+                raise Refusal(409, str(error)) from error
+            raise Refusal(400, str(error), [(error.field, str(error))]) from error
+        held = self._limiter.overrides.limit_of(bucket, key)
+        AUDIT.warning(
+            "override of %s from %s: %s%s",
+            named,
+            who,
+            "none" if held is None else repr(held),
+            "" if new else ", as before",
+        )
+        return respond({"new": new})
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _check_query(request: web.BaseRequest, known: set[str]) -> None:
+    unknown = set(request.query) - known
+    if unknown:
+        fault = f"there is no such parameter; there are: {', '.join(sorted(known))}"
+        raise Refusal(400, f"{min(unknown)}: {fault}", [(min(unknown), fault)])
+
+
+__all__ = ["GivenLimits"]

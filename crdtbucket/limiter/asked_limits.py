@@ -1,0 +1,100 @@
+"""What a function says of the limits of keys, remembered for a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.spec.asked_overrides import AskedOverrides, Limit
+from crdtbucket.spec.overrides import REMEMBERED_KEYS
+
+LOG = logging.getLogger("crdtbucket")
+RETRY_NS = NS_PER_SECOND
+"""After this time at most a function that has raised is asked again."""
+
+
+class RememberedLimit(NamedTuple):
+    """What was said of a key."""
+
+    bucket: Bucket
+    until: int
+    """Local ns at which it is asked again."""
+
+
+class AskedLimits:
+    """Which bucket decides on each key of `owner`, by what a function says. From any thread."""
+
+    def __init__(
+        self,
+        source: AskedOverrides,
+        owner: Bucket,
+        bucket_of: Callable[[Limit], Bucket],
+        moved: Callable[[str, Bucket, Bucket], None],
+    ) -> None:
+        """`bucket_of` has or makes the bucket of a limit, and raises for what is none. `moved` is
+        called when another bucket than before decides on a key."""
+        self.source = source
+        self.failed = 0
+        """How often the function raised, or said what is no limit."""
+        self._owner = owner
+        self._bucket_of = bucket_of
+        self._moved = moved
+        self._answers: dict[str, RememberedLimit] = {}
+        self._lock = threading.Lock()  # over what is kept; nobody is asked under it
+        self._failing = False
+
+    def of(self, key: str) -> Bucket:
+        """The bucket that decides on a key."""
+        now = self._owner.table.now()
+        known = self._answers.get(key)
+        if known is not None and now < known.until:
+            return known.bucket
+        return self._ask(key, known, now)
+
+    def forget_all_but(self, buckets: Collection[Bucket]) -> None:
+        """Forgets answers that stand for other buckets than these and the owner."""
+        with self._lock:
+            self._answers = {
+                key: answer
+                for key, answer in self._answers.items()
+                if answer.bucket is self._owner or answer.bucket in buckets
+            }
+
+    def _ask(self, key: str, known: RememberedLimit | None, now: int) -> Bucket:
+        ttl = self.source.ttl_ns
+        try:
+            limit = self.source.ask(key)
+            bucket = self._owner if limit is None else self._bucket_of(limit)
+        except Exception as error:  # noqa: BLE001 - logged and counted; the call is decided
+            bucket, ttl = self._owner if known is None else known.bucket, min(ttl, RETRY_NS)
+            self._fail(error)
+        else:
+            self._failing = False
+        with self._lock:
+            self._answers.pop(key, None)  # so that the order is that of their age
+            self._answers[key] = RememberedLimit(bucket, now + ttl)
+            if len(self._answers) > REMEMBERED_KEYS:
+                del self._answers[next(iter(self._answers))]
+        if known is not None and known.bucket is not bucket:
+            self._moved(key, known.bucket, bucket)
+        return bucket
+
+    def _fail(self, error: Exception) -> None:
+        with self._lock:
+            self.failed += 1
+            first, self._failing = not self._failing, True
+        if first:
+            LOG.error(
+                "the function that knows the overrides of bucket %r has failed (%r): keys keep the "
+                "limit that it said last, and those of which it has said nothing have the bucket's "
+                "own, until it answers again",
+                self._owner.spec.name,
+                error,
+            )
+
+
+__all__ = ["AskedLimits"]

@@ -1,0 +1,231 @@
+"""The limits that operators give to keys while a limiter works: `Limiter.overrides`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from crdtbucket.errors import InvalidKey, InvalidSpec, MeshError
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.outside_limits import OutsideLimits, carry_over
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.state_dir import StateDir
+from crdtbucket.shared.shared_file import SharedFile
+from crdtbucket.spec.bucket_spec import canonical_name
+from crdtbucket.spec.overrides import MAX_KEY_LENGTH
+
+if TYPE_CHECKING:
+    from crdtbucket.limiter.override_file import OverrideFile
+    from crdtbucket.mesh.links.override_book import OverrideBook
+    from crdtbucket.mesh.links.override_orders import OverrideOrder
+
+LOG = logging.getLogger("crdtbucket")
+SUFFIX = "~overrides"
+"""What the file adds to the path of a shared table; see `tables.QUOTA_SUFFIX`."""
+READ_AT_ONCE = 65_536
+"""Bytes of what other processes have written: some 500 orders, read in a few ms."""
+
+
+@dataclass(frozen=True)
+class GivenLimit:
+    """The limit that an operator has given to a key."""
+
+    bucket: str
+    key: str
+    limit: str
+    """The name of a bucket, or a rate."""
+    counter: int
+    """Of the order; by default the time at which it was made, in ms."""
+
+
+class OperatorOverrides:
+    """The limits that operators give to keys of a running limiter. From any thread.
+
+    Orders about limits hold on all nodes of a mesh, and on all processes of a shared table.
+    """
+
+    def __init__(
+        self,
+        outside: OutsideLimits,
+        bucket: Callable[[str], Bucket],
+        mesh: MeshConfig | None,
+        path: str | None,
+    ) -> None:
+        """`bucket` finds one by its name. `path`: the file of all processes of this node; None:
+        what is given ends with this one. Raises `MeshError` for a file that is damaged."""
+        self._outside = outside
+        self._bucket = bucket
+        self._mesh = mesh
+        self._path = path
+        self._file: OverrideFile | None = None
+        self._book: OverrideBook | None = None
+        self._making = threading.Lock()
+        self._unkept: list[OverrideOrder] = []
+        self._fault = ""
+        self._writing = threading.Lock()  # over the use of the file, which takes its time
+        if self._is_kept:
+            len(self.book)  # reads it
+
+    @property
+    def book(self) -> OverrideBook:
+        """The orders. What they need is imported where there are some, or there is a mesh."""
+        with self._making:
+            if self._book is None:
+                from crdtbucket.limiter.override_file import OverrideFile
+                from crdtbucket.mesh.links.override_book import OverrideBook
+
+                operators = None if self._mesh is None else self._mesh.operator_keys
+                name = "" if self._mesh is None else self._mesh.mesh_name
+                book = OverrideBook(operators, name, self._follow)
+                if self._path is not None:
+                    self._file = OverrideFile(self._path)
+                    if self._is_kept:
+                        book.recall(self._file.exchange((), book), send=False)
+                        self._unkept.clear()
+                self._book = book
+            return self._book
+
+    @property
+    def _is_kept(self) -> bool:
+        return self._path is not None and os.path.exists(self._path)
+
+    def set(self, bucket: str, key: str, limit: str) -> bool:
+        """Gives a key a limit: the name of a bucket, or a rate. False where it has it already.
+
+        For a limiter without a mesh; in one the order has to be signed: see `give`. Raises
+        `InvalidSpec`, `InvalidKey`, `UnknownBucket`, and `MeshError`.
+        """
+        return self._order(bucket, key, limit)
+
+    def remove(self, bucket: str, key: str) -> bool:
+        """The key has the limit again that it has without; False where it does. As `set`."""
+        return self._order(bucket, key, None)
+
+    def give(self, order: str, about: tuple[str, str] | None = None) -> bool:
+        """Takes an order that `crdtbucket overrides` has signed; False where it holds already.
+
+        All nodes of the mesh follow it. `about`: the bucket and the key that it has to be about.
+        Raises as `set`, and `MeshError` for one that no key of `operator_keys` has signed, that is
+        older than what holds, or that finds no room.
+        """
+        from crdtbucket.mesh.links.override_orders import OverrideOrder
+
+        found = OverrideOrder.from_text(order)
+        if about is not None and found.about != (canonical_name(about[0]), about[1]):
+            raise MeshError(f"the order is about key {found.key!r} of bucket {found.bucket!r}")
+        return self._take(found)
+
+    @property
+    def count(self) -> int:
+        """Keys that have a limit by an operator."""
+        return self._outside.stats()["given"]
+
+    def limit_of(self, bucket: str, key: str) -> str | None:
+        """The limit that an operator has given to a key; None where there is none."""
+        held = self.book.about(canonical_name(bucket), key)
+        return None if held is None else held.limit
+
+    def listed(
+        self, bucket: str | None = None, after: tuple[str, str] = ("", ""), most: int = 100
+    ) -> list[GivenLimit]:
+        """Up to `most` limits that are given, sorted by bucket and key, from the first one after
+        the pair `after` on. Raises `UnknownBucket`."""
+        name = None if bucket is None else self._bucket(bucket).spec.key
+        return [
+            GivenLimit(order.bucket, order.key, order.limit or "", order.counter)
+            for order in self.book.listed(name, after, most)
+        ]
+
+    def change(self, mesh: MeshConfig) -> None:
+        """The operators are those of this configuration from now on."""
+        self._mesh = mesh
+        self.book.change(mesh.operator_keys)
+
+    def beat(self) -> None:
+        """Keeps what peers have sent, and follows what other processes took; to be called
+        every second or so."""
+        if self._file is None:
+            if self._is_kept:
+                len(self.book)  # reads the first ones, of another process
+            return
+        wanted = self._unkept or self._file.changed
+        if wanted and self._writing.acquire(blocking=False):  # else another thread is about it
+            try:
+                self._exchange(self._file, durable=False)
+            finally:
+                self._writing.release()
+
+    def _order(self, bucket: str, key: str, limit: str | None) -> bool:
+        from crdtbucket.mesh.links.override_orders import OverrideOrder, checked
+
+        name, most = self._bucket(bucket).spec.key, MAX_KEY_LENGTH
+        if not isinstance(key, str) or not 1 <= len(key.encode(errors="replace")) <= most:
+            raise InvalidKey(f"the key is {key!r}: give a text of 1 to {most} bytes in UTF-8")
+        held = self.book.about(name, key)
+        if limit == (None if held is None else held.limit):
+            return False
+        counter = max(time.time_ns() // 1_000_000, 1 if held is None else held.counter + 1)
+        return self._take(checked(OverrideOrder(name, key, counter, limit, b"", b"")))
+
+    def _take(self, order: OverrideOrder) -> bool:
+        bucket = self._bucket(order.bucket)
+        if not self._outside.connects(order.bucket):
+            raise InvalidSpec(
+                f"{order.bucket!r} is an override",
+                "name the bucket itself, by its plain name",
+                "bucket",
+            )
+        if order.limit is not None:
+            self._outside.check(order.bucket, order.limit)
+        with self.book.lock:
+            before = bucket.of(order.key)
+            taken = self.book.take(order)
+            if taken:
+                carry_over(order.key, before, bucket.of(order.key))
+        if taken and self._file is not None:
+            with self._writing:
+                self._exchange(self._file, durable=True)
+        return taken
+
+    def _exchange(self, file: OverrideFile, *, durable: bool) -> None:
+        book = self.book
+        with book.lock:
+            new, self._unkept = self._unkept, []
+        try:
+            found = file.exchange(new, book, durable=durable, most=READ_AT_ONCE)
+        except MeshError as error:  # they hold in this process, and peers have them
+            with book.lock:
+                self._unkept = new + self._unkept
+            if str(error) != self._fault:
+                self._fault = str(error)
+                LOG.error("limits of keys are not kept over a restart: %s", error)
+            return
+        self._fault = ""
+        with book.lock:
+            unkept = len(self._unkept)
+            book.recall(found, send=True)
+            del self._unkept[unkept:]  # these come from the file
+
+    def _follow(self, orders: list[OverrideOrder]) -> None:
+        if self._path is not None:
+            self._unkept.extend(orders)
+        by_bucket = attrgetter("bucket")
+        for bucket, those in groupby(sorted(orders, key=by_bucket), key=by_bucket):
+            self._outside.give(bucket, [(one.key, one.limit) for one in those])
+
+
+def overrides_path(node: str, mesh: MeshConfig | None, table: SharedFile | None) -> str | None:
+    """The file of a node's overrides: in the state directory, or else beside the shared table."""
+    if mesh is not None and mesh.state_dir is not None:
+        return StateDir(mesh.state_dir, node).overrides_path
+    return None if table is None else table.path + SUFFIX
+
+
+__all__ = ["GivenLimit", "OperatorOverrides", "overrides_path"]

@@ -1,0 +1,267 @@
+"""Limits from outside: which keys have one, and the buckets that decide on these keys.
+
+All keys of a bucket with the same limit are decided on by one bucket, `name[=limit]`: many keys
+need no more definitions than there are different limits. What operators give a key goes before what
+a function says of it, and both go before the globs of the definition.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from crdtbucket.errors import CrdtbucketError, InvalidSpec
+from crdtbucket.limiter.asked_limits import AskedLimits
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.calendar_bucket import CalendarBucket
+from crdtbucket.spec.asked_overrides import Limit
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.outside_limit import limit_from_outside
+from crdtbucket.spec.overrides import MAX_KEY_LENGTH, Choice, key_text
+
+LOG = logging.getLogger("crdtbucket")
+MAX_LIMITS = 500
+"""Different limits from outside, of all buckets, while a limiter lives: each is a definition."""
+
+
+class Definer(Protocol):
+    """Has the definitions that are in force, and makes buckets for others. From any thread."""
+
+    @property
+    def lock(self) -> Any:
+        """Held over each change of definitions."""
+        ...
+
+    def named(self, name: str) -> BucketSpec | None:
+        """The definition of a bucket in force; None where there is none of this name."""
+        ...
+
+    def make_override(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
+        """The bucket of an override of `owner`, with this definition from now on; the lock is
+        held."""
+        ...
+
+
+class OutsideLimits:
+    """The limits from outside of all buckets of one limiter."""
+
+    def __init__(self, definer: Definer) -> None:
+        """No bucket is connected yet."""
+        self._definer = definer
+        self._of: dict[str, BucketOverrides] = {}
+
+    @property
+    def buckets(self) -> dict[str, Bucket]:
+        """The buckets of the limits that can be used, by key."""
+        every = [
+            bucket for one in list(self._of.values()) if one.in_force for bucket in one.deciding()
+        ]
+        return {bucket.spec.key: bucket for bucket in every}
+
+    def stats(self) -> dict[str, int]:
+        """`given`: keys whose limit operators have given; `limits`: different limits that keys
+        have from outside; `failed`: how often a function did not say the limit of a key."""
+        every = list(self._of.values())
+        return {
+            "given": sum(one.given for one in every),
+            "limits": len(self.buckets),
+            "failed": sum(one.asked.failed for one in every if one.asked is not None),
+        }
+
+    def connects(self, bucket: str) -> bool:
+        """Whether this is the key of a bucket in force, and not of an override of one."""
+        found = self._of.get(bucket)
+        return found is not None and found.in_force
+
+    def names(self, bucket: str) -> set[str]:
+        """The names of the buckets that decide on keys of a bucket, by its key."""
+        found = self._of.get(bucket)
+        return set() if found is None else {one.spec.name for one in found.deciding()}
+
+    def connect(self, specs: Iterable[BucketSpec], buckets: Mapping[str, Bucket]) -> None:
+        """Connects each bucket with those of its overrides; `buckets` has all of them by key."""
+        for spec in specs:
+            pairs = [(glob, buckets[override.key]) for glob, override in spec.overrides]
+            self._overrides_of(spec.key).connect(spec, buckets[spec.key], pairs)
+
+    def remove(self, buckets: Iterable[str]) -> None:
+        """These buckets, by their keys, are in force no more."""
+        for key in buckets:
+            if key in self._of:
+                self._of[key].in_force = False
+
+    def give(self, bucket: str, limits: Iterable[tuple[str, str | None]]) -> None:
+        """From now on keys of a bucket, by its key, have these limits; None: what they have
+        without."""
+        with self._definer.lock:
+            self._overrides_of(bucket).give(limits)
+
+    def check(self, bucket: str, limit: Limit) -> None:
+        """Raises `InvalidSpec` for a limit that keys of a bucket cannot have."""
+        self._overrides_of(bucket).bucket_of(limit)
+
+    def define(self, owner: BucketSpec, limit: Limit) -> Bucket:
+        """The bucket of a limit; the lock is held. Raises `InvalidSpec`."""
+        spec = limit_from_outside(owner, limit, self._definer.named)
+        known = self.buckets
+        if self._definer.named(spec.name) is not None:
+            fix = "rename the bucket, or the glob, or spell the limit otherwise"
+            raise InvalidSpec(f"there is a bucket {spec.name!r} already", fix, "limit")
+        if spec.key not in known and len(known) >= MAX_LIMITS:
+            fix = f"let keys share one of the {MAX_LIMITS} that there are; a restart forgets those "
+            raise InvalidSpec(f"{limit!r} is one limit more", f"{fix}that no key has", "limit")
+        return self._definer.make_override(spec, owner)
+
+    def _overrides_of(self, bucket: str) -> BucketOverrides:
+        found = self._of.get(bucket)
+        if found is None:
+            found = self._of.setdefault(bucket, BucketOverrides(self.define, self._definer.lock))
+        return found
+
+
+class OutsideLimit:
+    """One limit that keys of a bucket have."""
+
+    __slots__ = ("bucket", "limit")
+
+    def __init__(self, limit: Limit, bucket: Bucket | None = None) -> None:
+        self.limit = limit
+        self.bucket = bucket
+        """Decides on them; None while the limit cannot be used."""
+
+
+class BucketOverrides:
+    """Which bucket decides on a key of one bucket."""
+
+    def __init__(self, define: Callable[[BucketSpec, Limit], Bucket], lock: Any) -> None:
+        """`define` has or makes the bucket of a limit, under `lock`."""
+        self.asked: AskedLimits | None = None
+        """What a function says."""
+        self.in_force = False
+        """Whether the bucket is in force."""
+        self._define = define
+        self._lock = lock
+        self._given: dict[str, OutsideLimit] = {}
+        self._limits: dict[Limit, OutsideLimit] = {}
+        self._bucket: Bucket | None = None
+        self._spec: BucketSpec | None = None
+        """None while the bucket is not defined."""
+        self._globs: list[tuple[str, Bucket]] = []
+        self._choice: Choice[Bucket] | None = None
+
+    @property
+    def given(self) -> int:
+        """Keys to which operators have given a limit."""
+        return len(self._given)
+
+    def deciding(self) -> Iterator[Bucket]:
+        """The buckets of the limits."""
+        return (one.bucket for one in list(self._limits.values()) if one.bucket is not None)
+
+    def connect(self, spec: BucketSpec, bucket: Bucket, globs: list[tuple[str, Bucket]]) -> None:
+        """The bucket has this definition now, and these overrides by glob."""
+        self._spec, self._bucket, self._globs, self.in_force = spec, bucket, globs, True
+        self._choice = Choice(globs, bucket)
+        for one in list(self._limits.values()):
+            self._resolve(one)
+        source = spec.overrides_from
+        if source is None:
+            self.asked = None
+        elif self.asked is None or self.asked.source != source:
+            self.asked = AskedLimits(source, bucket, self.bucket_of, carry_over)
+        else:
+            self.asked.forget_all_but(set(self.deciding()))
+        self._install()
+
+    def give(self, limits: Iterable[tuple[str, str | None]]) -> None:
+        """Keys have these limits by their operators; the lock is held."""
+        before = bool(self._given)
+        for key, limit in limits:
+            if limit is None:
+                self._given.pop(key, None)
+                continue
+            found = self._limits.get(limit)
+            if found is None:
+                found = self._limits[limit] = OutsideLimit(limit)
+                self._resolve(found)
+            self._given[key] = found
+        if before != bool(self._given):
+            self._install()
+        for bucket in (self._bucket, *self.deciding()):
+            if bucket is not None:
+                bucket.waiters.kick_all()
+
+    def bucket_of(self, limit: Limit) -> Bucket:
+        """The bucket of a limit. From any thread. Raises `InvalidSpec` for one that cannot be."""
+        known = self._limits.get(limit)
+        if known is not None and known.bucket is not None:
+            return known.bucket
+        with self._lock:
+            if self._spec is None:
+                raise InvalidSpec("the bucket is not defined", "define it", "bucket")
+            bucket = self._define(self._spec, limit)
+            self._limits[limit] = OutsideLimit(limit, bucket)
+            self._install()
+            return bucket
+
+    def choose(self, key: str | bytes) -> Bucket:
+        """The bucket that decides on a key."""
+        bucket, choice = self._bucket, self._choice
+        assert bucket is not None
+        assert choice is not None
+        if not isinstance(key, (str, bytes)) or len(key) > MAX_KEY_LENGTH:
+            return bucket  # which refuses
+        text = key_text(key)
+        given = self._given.get(text)
+        if given is not None and given.bucket is not None:
+            return given.bucket
+        return choice.of(key) if self.asked is None else self.asked.of(text)
+
+    def _resolve(self, one: OutsideLimit) -> None:
+        """Has the limit be used as it is to be understood now."""
+        if self._spec is None:
+            one.bucket = None
+            return
+        try:
+            one.bucket = self._define(self._spec, one.limit)
+        except CrdtbucketError as error:
+            one.bucket = None
+            LOG.error(
+                "keys of bucket %r that are to have the limit %r from outside have what they have "
+                "without: %s",
+                self._spec.name,
+                one.limit,
+                error,
+            )
+        self._install()
+
+    def _install(self) -> None:
+        if self._bucket is None or self._choice is None:
+            return
+        others = [*(bucket for _, bucket in self._globs), *self.deciding()]
+        if self._given or self.asked is not None:
+            self._bucket.choose_by(self.choose, others)
+        else:
+            self._bucket.choose_by(self._choice.of if self._globs else None, others)
+
+
+def carry_over(key: str, before: Bucket, after: Bucket) -> None:
+    """Charges a key, on which another bucket decides now, what it owes in the one before and not in
+    this. To be called once a change: peers learn of it as of any charge."""
+    if isinstance(before, CalendarBucket) and isinstance(after, CalendarBucket):
+        before, after = before.look(), after.look()
+    if before is after or before.spec.slots is not None:
+        return
+    owed = owed_tokens(before, key) - max(owed_tokens(after, key), 0)
+    if owed > 0:
+        after.settle(key, owed)
+
+
+def owed_tokens(bucket: Bucket, key: str) -> int:
+    """Tokens that a key lacks to full in a bucket, rounded up; below 0 with a credit."""
+    q, p = bucket.spec.emission
+    return -(-(bucket.debt(key) or 0) * p // q)
+
+
+__all__ = ["MAX_LIMITS", "OutsideLimits", "carry_over", "owed_tokens"]

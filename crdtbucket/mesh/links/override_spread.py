@@ -1,0 +1,230 @@
+"""Passes the limits that operators give to keys on, to all linked peers.
+
+A new order goes to every linked peer at once. When a link begins, and then every so often, both
+ends tell the digests of their shards, and each asks the other for the shards that differ, some at a
+time and each shard of one peer only: so a node that comes late gets everything once, and what a
+link has lost comes later. Signatures are checked page by page between other work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import msgpack
+
+from crdtbucket.errors import WireError
+from crdtbucket.mesh.links.background_tasks import BackgroundTasks
+from crdtbucket.mesh.links.link import Link
+from crdtbucket.mesh.links.link_table import LinkTable
+from crdtbucket.mesh.links.override_book import OverrideBook
+from crdtbucket.mesh.links.override_orders import SHARDS, OverrideOrder
+from crdtbucket.mesh.links.session import Kind
+
+PAGE = 8
+"""Orders in a frame: each costs some 0.2 ms to check."""
+COMPARE_S = 10.0
+"""How often digests are sent, and after which time a shard is asked for again."""
+SHARDS_AT_ONCE = 2
+"""That are asked for and have not come, of all peers."""
+MOST_AT_ONCE = 600
+"""New orders that are sent as they are; of more the digests tell."""
+MAX_WAITING = 512
+"""Frames that came and were not looked at yet; what is beyond comes again."""
+
+_DIGESTS = struct.Struct(f">{SHARDS}Q")
+
+
+@dataclass
+class AskedShard:
+    """A shard that was asked for and has not come as a whole."""
+
+    link: Link
+    since: float
+    digest: int
+    """What the peer said that it holds."""
+    frames: int = 0
+    """That came."""
+
+
+class OverrideSpread:
+    """What one node tells its linked peers of limits, and what it asks them. On one event loop."""
+
+    def __init__(
+        self,
+        book: OverrideBook,
+        links: LinkTable[Link],
+        tasks: BackgroundTasks,
+        on_forged: Callable[[Link, WireError], None],
+    ) -> None:
+        """`tasks`: in which frames are looked at. `on_forged` gets a frame that no honest peer
+        sends."""
+        self._book = book
+        self._links = links
+        self._tasks = tasks
+        self._on_forged = on_forged
+        self._waiting: deque[tuple[Link, tuple[object, ...]]] = deque()
+        self._working = False
+        self._told_at = 0.0
+        self._theirs: dict[Link, tuple[int, ...]] = {}
+        """The digests that came over a link last."""
+        self._wanted: dict[Link, deque[int]] = {}
+        self._asked: dict[int, AskedShard] = {}
+        self._in_vain: dict[tuple[str, int], tuple[int, int]] = {}
+        """Of a peer and a shard both digests after it had come, where they went on differing: the
+        peer has orders that do not hold here."""
+
+    def start(self) -> None:
+        """From now on what is new is sent at once: before peers learn what is taken by it."""
+        loop = asyncio.get_running_loop()
+
+        def kick() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                loop.call_soon_threadsafe(self._send_fresh)
+
+        self._book.subscribe(kick)
+
+    def stop(self) -> None:
+        """Nothing is sent any more."""
+        self._book.subscribe(None)
+
+    def begin(self, link: Link) -> None:
+        """A link has begun."""
+        if len(self._book):
+            self._send(link, ("digests", _DIGESTS.pack(*self._book.digests)))
+
+    def receive(self, link: Link, data: bytes) -> None:
+        """A peer tells something of limits. Raises `WireError` for what is not in the language."""
+        try:
+            message = msgpack.unpackb(data, use_list=False, strict_map_key=False)
+        except (ValueError, msgpack.UnpackException) as error:
+            raise WireError("overrides that are not msgpack") from error
+        if not isinstance(message, tuple) or not message or not isinstance(message[0], str):
+            raise WireError("overrides that are no message")
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append((link, message))
+        if not self._working:
+            self._working = True
+            self._tasks.spawn(self._work())
+
+    def look(self) -> None:
+        """Tells what is new, and digests when it is time; called every second or so."""
+        now = asyncio.get_running_loop().time()
+        self._send_fresh()
+        for gone in self._theirs.keys() - set(self._links.all()):
+            self._theirs.pop(gone)
+            self._wanted.pop(gone)
+            for about in [one for one in self._in_vain if one[0] == gone.peer.name]:
+                del self._in_vain[about]
+        for shard, asked in list(self._asked.items()):
+            if asked.link not in self._theirs or now - asked.since > COMPARE_S:
+                del self._asked[shard]
+        if now - self._told_at >= COMPARE_S:
+            self._told_at = now
+            for link in self._links.all():
+                self.begin(link)
+        self._ask()
+
+    def _send_fresh(self) -> None:
+        fresh = self._book.fresh()
+        if len(fresh) > MOST_AT_ONCE:
+            self._told_at, fresh = -COMPARE_S, []
+        for page in _pages(fresh):
+            for link in self._links.all():
+                self._send(link, ("orders", page))
+
+    async def _work(self) -> None:
+        """Looks at what came, and gives others at least half of the time."""
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                link, message = self._waiting.popleft()
+                began = loop.time()
+                try:
+                    self._take(link, message)
+                except WireError as error:
+                    self._on_forged(link, error)
+                await asyncio.sleep(loop.time() - began)
+        finally:
+            self._working = False
+
+    def _take(self, link: Link, message: tuple[object, ...]) -> None:
+        kind, *parts = message
+        if kind == "digests" and parts:
+            self._compare(link, parts[0])
+        elif kind == "ask" and parts:
+            self._answer(link, parts[0])
+        elif kind == "orders" and parts:
+            if not isinstance(parts[0], tuple) or len(parts[0]) > PAGE:
+                raise WireError(f"overrides that are no list of up to {PAGE}")
+            self._book.merge(parts[0])
+            if len(parts) > 3:
+                self._came(link, *parts[1:4])
+
+    def _compare(self, link: Link, digests: object) -> None:
+        if not isinstance(digests, bytes) or len(digests) != _DIGESTS.size:
+            raise WireError(f"digests of overrides that are not {SHARDS}")
+        theirs, ours = _DIGESTS.unpack(digests), self._book.digests
+        self._theirs[link] = theirs
+        self._wanted[link] = deque(
+            shard
+            for shard in range(SHARDS)
+            if theirs[shard] not in (0, ours[shard])
+            and self._in_vain.get((link.peer.name, shard)) != (theirs[shard], ours[shard])
+        )
+        self._ask()
+
+    def _ask(self) -> None:
+        now, ours = asyncio.get_running_loop().time(), self._book.digests
+        for link, wanted in self._wanted.items():
+            for _ in range(len(wanted)):
+                if len(self._asked) >= SHARDS_AT_ONCE:
+                    return
+                shard = wanted.popleft()
+                digest = self._theirs[link][shard]
+                if shard in self._asked:  # of another peer: see what that has first
+                    wanted.append(shard)
+                elif digest != ours[shard]:
+                    self._asked[shard] = AskedShard(link, now, digest)
+                    self._send(link, ("ask", shard))
+
+    def _answer(self, link: Link, shard: object) -> None:
+        if type(shard) is not int or not 0 <= shard < SHARDS:
+            raise WireError("a shard of overrides that there is not")
+        pages = list(_pages(self._book.shard(shard))) or [[]]
+        for number, page in enumerate(pages, 1):
+            self._send(link, ("orders", page, shard, number, len(pages)))
+
+    def _came(self, link: Link, shard: object, number: object, count: object) -> None:
+        asked = self._asked.get(shard) if type(shard) is int else None
+        if asked is None or asked.link is not link or type(shard) is not int:
+            return
+        asked.frames += 1
+        if number != count:
+            return
+        del self._asked[shard]
+        ours = self._book.digests[shard]
+        if asked.frames == count and asked.digest != ours:  # and none was lost
+            self._in_vain[link.peer.name, shard] = asked.digest, ours
+        self._ask()
+
+    def _send(self, link: Link, message: tuple[object, ...]) -> None:
+        link.offer(msgpack.packb(message), Kind.OVERRIDES)
+
+
+def _pages(orders: Iterable[OverrideOrder]) -> Iterator[list[tuple[object, ...]]]:
+    page: list[tuple[object, ...]] = []
+    for order in orders:
+        page.append(order.row())
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+__all__ = ["OverrideSpread"]

@@ -1,0 +1,67 @@
+"""Overrides that a function knows: it is asked for the limit of each key, and remembered."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Union, cast
+
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import duration_ns
+from crdtbucket.errors import InvalidSpec
+
+if TYPE_CHECKING:
+    from crdtbucket.spec.bucket_spec import BucketSpec
+
+Limit = Union[str, "BucketSpec"]
+"""The name of a bucket, a rate such as "100/s burst 200", or a definition."""
+Ask = Callable[[str], Limit | None]
+LONGEST_NS = 86_400 * NS_PER_SECOND
+
+
+@dataclass(frozen=True, init=False)
+class AskedOverrides:
+    """Overrides that a function knows, for `BucketSpec(overrides=...)`."""
+
+    ask: Ask
+    """Is called with a key as text, in the process and the thread that takes. Returns the name of
+    a bucket whose numbers hold for the key, a rate such as "100/s burst 200", a `BucketSpec`, or
+    None for the bucket's own limit."""
+    ttl_ns: int
+    """For how long an answer is remembered, in nanoseconds."""
+
+    def __init__(self, ask: Ask, ttl: str | int | float | timedelta = "60s") -> None:
+        """`ttl`: for how long an answer is remembered, above 0 up to a day, such as "60s" or
+        seconds. Raises `InvalidSpec`."""
+        # An object may be called, too, and then it is its method that tells.
+        called = ask if inspect.isroutine(ask) else getattr(ask, "__call__", None)  # noqa: B004
+        if not callable(ask) or inspect.iscoroutinefunction(called):
+            fix = "pass a plain function of a key that does not wait: def limit_of(key): ..."
+            raise InvalidSpec(f"what is asked for overrides is {ask!r}", fix, "overrides")
+        ttl_ns = duration_ns(ttl, "ttl")
+        if not 0 < ttl_ns <= LONGEST_NS:
+            raise InvalidSpec(f"ttl is {ttl!r}", "it must be above 0 and at most a day", "ttl")
+        object.__setattr__(self, "ask", ask)
+        object.__setattr__(self, "ttl_ns", ttl_ns)
+
+
+def asked_overrides(
+    overrides: Any, asked: AskedOverrides | None
+) -> tuple[Sequence[tuple[str, BucketSpec]], AskedOverrides | None]:
+    """What was passed as `overrides`, as globs and as what is asked. Raises `InvalidSpec`."""
+    if isinstance(overrides, AskedOverrides):
+        return (), overrides
+    if callable(overrides):
+        return (), AskedOverrides(overrides)
+    if asked is not None and not isinstance(asked, AskedOverrides):
+        fix = "pass AskedOverrides(function, ttl)"
+        raise InvalidSpec(f"overrides_from is {asked!r}", fix, "overrides_from")
+    if asked is not None and overrides:
+        fix = "give one of them: the function knows the limits of all keys, or globs do"
+        raise InvalidSpec("overrides are both listed and asked for", fix, "overrides")
+    return cast("Sequence[tuple[str, BucketSpec]]", overrides), asked
+
+
+__all__ = ["Ask", "AskedOverrides", "Limit", "asked_overrides"]

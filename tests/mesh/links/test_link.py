@@ -1,0 +1,148 @@
+"""A link over a channel that takes nothing, or breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+import weakref
+
+import pytest
+
+from crdtbucket.mesh.links import link
+from crdtbucket.mesh.links.counters import MeshCounters
+from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
+from crdtbucket.mesh.links.session import MAX_FRAME, Session
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.sockets.web_socket import WebSocketChannel
+from tests.mesh.network import eventually
+from tests.virtual_loop import VirtualTime
+
+
+class StuckWebSocket:
+    """A WebSocket whose peer takes nothing until `free` is set."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.free = asyncio.Event()
+
+    async def send_bytes(self, data: bytes) -> None:
+        await self.free.wait()
+        self.sent.append(data)
+
+    async def receive(self) -> object:
+        raise AssertionError("nothing is read in this test")
+
+    async def close(self) -> bool:
+        return True
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def exception(self) -> None:
+        return None
+
+
+def link_over(channel: WebSocketChannel, counters: MeshCounters) -> link.Link:
+    """A link that sends already."""
+    made = link.Link(
+        channel,
+        Session(b"k" * 32, b"d", b"l", dialer=True),
+        PeerIdentity(NodeInfo("slow", "", 1, "", 0), 1, Proof.SECRET),
+        dialed=True,
+        counters=counters,
+    )
+    made.start(accept=None)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [
+        (1, link.MAX_QUEUED_FRAMES),
+        (MAX_FRAME, link.MAX_QUEUED_BYTES // MAX_FRAME),
+    ],
+)
+async def test_the_queue_to_a_slow_peer_is_bounded_and_keeps_the_newest(
+    size: int, kept: int
+) -> None:
+    ws, counters = StuckWebSocket(), MeshCounters()
+    theirs = Session(b"k" * 32, b"d", b"l", dialer=False)
+    slow = link_over(WebSocketChannel(ws, "", certified=False), counters)
+    total = 3 * link.MAX_QUEUED_FRAMES
+    for number in range(total):
+        slow.offer(bytes([number % 251]) * size)
+    assert counters.frames_dropped == total - kept
+    ws.free.set()
+    await eventually(lambda: len(ws.sent) == kept)
+    # What was dropped before it was sealed leaves no gap: the peer opens all that remains.
+    opened = [theirs.open(sealed)[1][0] for sealed in ws.sent]
+    assert opened == [number % 251 for number in range(total - kept, total)]
+    await slow.finish()
+
+
+async def test_a_link_that_was_given_up_holds_nothing_of_what_was_queued() -> None:
+    counters = MeshCounters()
+    dead = link_over(WebSocketChannel(StuckWebSocket(), "", certified=False), counters)
+    tracemalloc.start()
+    try:
+        begin, _ = tracemalloc.get_traced_memory()
+        for _ in range(100):
+            dead.offer(bytes(MAX_FRAME))
+        await asyncio.sleep(0)  # the first of them is being sent
+        assert tracemalloc.get_traced_memory()[0] - begin > link.MAX_QUEUED_BYTES - MAX_FRAME
+        dead.abort("it took nothing")
+        dead.offer(bytes(MAX_FRAME))
+        assert tracemalloc.get_traced_memory()[0] - begin < 3 * MAX_FRAME
+        await dead.finish()  # the one that was being sent
+        assert tracemalloc.get_traced_memory()[0] - begin < MAX_FRAME
+    finally:
+        tracemalloc.stop()
+    assert counters.frames_dropped == 100
+
+
+class BrokenWebSocket(StuckWebSocket):
+    """Its peer is gone: whoever waits for it gets an error that the WebSocket keeps, as aiohttp's
+    does."""
+
+    async def send_bytes(self, data: bytes) -> None:
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lost.set_exception(ConnectionResetError("lost"))
+        await lost
+
+
+async def test_a_channel_that_broke_is_gone_once_nobody_uses_it() -> None:
+    channel = WebSocketChannel(BrokenWebSocket(), "", certified=False)
+    broken, gone = link_over(channel, MeshCounters()), weakref.ref(channel)
+    gc.disable()
+    try:
+        broken.offer(b"a frame")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert broken.ended_because == "sending failed: lost"
+        await broken.finish()
+        del broken, channel
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_what_has_waited_for_a_second_gives_way_to_what_is_new() -> None:
+    async def story() -> None:
+        ws, counters = StuckWebSocket(), MeshCounters()
+        slow = link_over(WebSocketChannel(ws, "", certified=False), counters)
+        for number in range(10):
+            slow.offer(bytes([number]))
+        await asyncio.sleep(link.STALE_S)  # the first of them is being sent
+        slow.offer(bytes([10]))
+        assert counters.frames_dropped == 0
+        await asyncio.sleep(link.STALE_S / 2)
+        slow.offer(bytes([11]))
+        assert counters.frames_dropped == 9
+        ws.free.set()
+        await asyncio.sleep(0.1)
+        theirs = Session(b"k" * 32, b"d", b"l", dialer=False)
+        assert [theirs.open(sealed)[1][0] for sealed in ws.sent] == [0, 10, 11]
+        await slow.finish()
+
+    VirtualTime().run(story())

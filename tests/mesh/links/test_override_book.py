@@ -1,0 +1,191 @@
+"""Orders about the limits of keys: whose hold, which of two, and what there is room for."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crdtbucket.errors import MeshError, WireError
+from crdtbucket.mesh.links import override_book as module
+from crdtbucket.mesh.links.ejections import EjectOrder
+from crdtbucket.mesh.links.node_key import NodeKey
+from crdtbucket.mesh.links.override_book import OverrideBook
+from crdtbucket.mesh.links.override_orders import OverrideOrder, packed_overrides, read_overrides
+
+OPERATOR, STRANGER = NodeKey.make(), NodeKey.make()
+
+
+def order(
+    key: str = "k",
+    counter: int = 1,
+    limit: str | None = "5/s",
+    *,
+    bucket: str = "api",
+    signer: NodeKey = OPERATOR,
+    mesh_name: str = "mesh",
+) -> OverrideOrder:
+    return OverrideOrder.sign(signer, mesh_name, bucket, key, counter, limit)
+
+
+def book(*operators: NodeKey) -> OverrideBook:
+    return OverrideBook([one.fingerprint for one in operators or (OPERATOR,)], "mesh")
+
+
+def rows(*orders: OverrideOrder) -> object:
+    return msgpack.unpackb(packed_overrides(orders), use_list=False)
+
+
+def changed(one: OverrideOrder, at: int, to: object) -> object:
+    row: list[object] = list(one.row())
+    row[at] = to
+    return (tuple(row),)
+
+
+def limits(held: OverrideBook) -> dict[str, str | None]:
+    return {one.key: one.limit for one in held.listed(None, ("", ""), 100)}
+
+
+def test_of_two_orders_about_a_key_the_higher_counter_holds() -> None:
+    held = book()
+    assert held.take(order(counter=5))
+    assert not held.take(order(counter=5))  # it holds already
+    assert held.take(order(counter=6, limit="9/s"))
+    assert held.take(order("other", 1))
+    assert limits(held) == {"k": "9/s", "other": "5/s"}
+    assert held.take(order(counter=7, limit=None))
+    assert limits(held) == {"other": "5/s"}
+    for replayed in (order(counter=5), order(counter=6, limit="9/s"), order(counter=7)):
+        with pytest.raises(MeshError, match=r"a later order holds.*counter 7"):
+            held.take(replayed)
+        assert held.merge(rows(replayed)) == []
+    assert limits(held) == {"other": "5/s"}
+
+
+def test_no_order_but_that_of_an_operator_for_this_mesh_holds() -> None:
+    held, good = book(), order()
+    with pytest.raises(MeshError, match=r"list it in mesh\.operator_keys"):
+        held.take(order(signer=STRANGER))
+    with pytest.raises(MeshError, match=r"another mesh\.mesh_name"):
+        held.take(order(mesh_name="test"))
+    with pytest.raises(MeshError, match="overrides set --key"):
+        held.take(OverrideOrder("api", "k", 1, "5/s", b"", b""))
+    for at, to in ((0, "b"), (1, "l"), (2, 2), (3, "6/s"), (3, None), (5, bytes(64))):
+        forged = changed(good, at, to)
+        with pytest.raises(MeshError, match="somebody has changed it"):
+            held.take(next(read_overrides(forged)))
+        with pytest.raises(WireError, match="has not signed"):
+            held.merge(forged)
+    for unknown in (
+        changed(good, 4, STRANGER.public),
+        rows(OverrideOrder(*good.row()[:4], b"", b"")),
+    ):
+        assert held.merge(unknown) == []
+    assert len(held) == 0
+    assert OverrideBook(()).merge(rows(good)) == []  # nobody may give orders
+    ejected = EjectOrder.sign(OPERATOR, "mesh", "k", 1, ejected=True)
+    with pytest.raises(WireError, match="has not signed"):  # a signature is for one kind of order
+        held.merge(changed(good, 5, ejected.signature))
+
+
+ALL = [
+    order(key, counter, limit)
+    for key, (counter, limit) in itertools.product(
+        "bc", [(1, "5/s"), (2, None), (3, "7/s"), (3, "8/s"), (3, None)]
+    )
+    if key == "b" or counter < 3
+]
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32))
+def test_nodes_come_to_the_same_in_whatever_order_they_hear(seed: int) -> None:
+    draw, nodes = random.Random(seed), [book(), book()]
+    for node in nodes:
+        for one in draw.sample(ALL, len(ALL)):
+            node.merge(rows(one))
+    assert nodes[0].digests == nodes[1].digests
+    assert nodes[0].listed(None, ("", ""), 9) == nodes[1].listed(None, ("", ""), 9) == []
+    assert {one.about: one.limit for one in nodes[0].every()} == {
+        ("api", "b"): None, ("api", "c"): None,
+    }  # fmt: skip
+
+
+VALUES = st.none() | st.integers(-(2**63), 2**64 - 1) | st.binary(max_size=64) | st.text(max_size=9)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.lists(VALUES, max_size=7) | VALUES, max_size=3) | VALUES)
+def test_any_message_is_orders_or_a_wire_error(rows: object) -> None:
+    packed = msgpack.packb(rows)
+    with contextlib.suppress(WireError):
+        book().merge(msgpack.unpackb(packed, use_list=False))
+
+
+@pytest.mark.parametrize(
+    ("at", "to"),
+    [
+        (0, ""), (0, "x" * 201), (0, 7), (1, ""), (1, "é" * 257), (1, b"k"), (2, 0), (2, 2**63),
+        (2, True), (3, ""), (3, 5), (3, "x" * 201), (4, b"short"), (4, None), (5, b"short"),
+        (1, "\ud800"),
+    ],
+)  # fmt: skip
+def test_an_impossible_order_is_refused(at: int, to: object) -> None:
+    with pytest.raises(WireError):
+        book().merge(changed(order(), at, to))
+
+
+def test_what_cannot_be_ordered_is_not_signed() -> None:
+    for key, counter in (("", 1), ("x" * 513, 1), ("k", 0), ("k", 2**63)):
+        with pytest.raises(MeshError):
+            order(key, counter)
+    for text in ("", "!", "abc", msgpack.packb([]).hex(), "\u00fc"):
+        with pytest.raises(MeshError, match=r"no order|0 orders"):
+            OverrideOrder.from_text(text)
+    assert OverrideOrder.from_text(order().as_text()) == order()
+
+
+def test_limits_are_listed_by_bucket_and_key_a_page_at_a_time() -> None:
+    held = OverrideBook()  # without a mesh nothing is signed
+    for bucket, key in itertools.product(("b", "a", "c"), ("3", "1", "2")):
+        held.take(OverrideOrder(bucket, key, 1, "5/s", b"", b""))
+    held.take(OverrideOrder("b", "2", 2, None, b"", b""))
+
+    def page(bucket: str | None, after: tuple[str, str], most: int) -> list[str]:
+        return ["".join(one.about) for one in held.listed(bucket, after, most)]
+
+    assert page(None, ("", ""), 4) == ["a1", "a2", "a3", "b1"]
+    assert page(None, ("b", "1"), 9) == ["b3", "c1", "c2", "c3"]
+    assert page("b", ("", ""), 9) == ["b1", "b3"]
+    assert page("b", ("b", "1"), 9) == ["b3"]
+    assert page("a", ("b", "1"), 9) == []
+
+
+def test_there_is_room_for_so_many_keys(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MAX_OVERRIDES", 2)
+    held = book()
+    for key in "bc":
+        held.take(order(key))
+    with pytest.raises(MeshError, match="no room for more"):
+        held.take(order("d"))
+    assert held.merge(rows(order("d"))) == []
+    assert "no room for the order that key 'd'" in caplog.text
+    assert held.take(order("b", 2, None))  # about what there is an order already
+    assert len(held.merge(rows(order("b", 3), order("c", 3)))) == 2
+
+
+def test_what_was_kept_holds_as_long_as_its_operator_does(caplog: pytest.LogCaptureFixture) -> None:
+    held = book()
+    held.recall([order("b"), order("c", signer=STRANGER)], send=False)
+    assert limits(held) == {"b": "5/s"}
+    assert "signed 1 of the 2 limits" in caplog.text
+    assert held.fresh() == []
+    held.recall([order("d")], send=True)
+    assert [one.key for one in held.fresh()] == ["d"]
