@@ -93,8 +93,8 @@ class RedisConnection(asyncio.Protocol):
         """Connects, logs in, chooses the database and loads `scripts`, all within `timeout` s.
 
         `on_lost` is called once when the connection has ended, by either side, after every open
-        call has got that error; `on_read` after the replies that came in one read, if any, have been
-        handed out. Raises `RedisUnavailable`.
+        call has got that error; `on_read` after the replies of one read, if there were any, have
+        been handed out. Raises `RedisUnavailable`.
         """
         connection = cls(address)
         try:
