@@ -50,6 +50,3 @@ def _is_ipv6(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-__all__ = ["REDIS_PORT", "SENTINEL_PORT", "Address", "read_address"]

@@ -110,6 +110,3 @@ class VirtualClock:
     def set_ns(self, now_ns: int) -> None:
         """Set the time to `now_ns`, which must not be earlier than the time shown."""
         self.advance_ns(now_ns - self._now_ns)
-
-
-__all__ = ["NS_PER_SECOND", "VirtualClock", "WallClock", "boot_id", "now_ns"]

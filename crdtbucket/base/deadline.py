@@ -31,6 +31,3 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     if task.cancelled():
         raise asyncio.TimeoutError
     return task.result()
-
-
-__all__ = ["within"]

@@ -89,6 +89,3 @@ def short_unit(unit: str) -> str:
 def plain_unit(text: str) -> str:
     """`text` with either Unicode mu written as u."""
     return text.replace("µ", "u").replace("μ", "u")
-
-
-__all__ = ["DURATION_HINT", "UNIT_NS", "duration_ns", "plain_unit", "short_unit", "span"]

@@ -54,6 +54,3 @@ def shared_key(mesh: MeshConfig | None, redis: RedisConfig | None) -> bytes | No
 def fingerprint(key: bytes) -> str:
     """A text by which users of one Redis tell that they hash alike; it does not tell the key."""
     return hashlib.blake2b(b"", digest_size=8, key=key, person=b"cb-redis-hash").hexdigest()
-
-
-__all__ = ["NO_SECRET", "PUBLIC_KEY", "fingerprint", "key_of", "shared_key"]

@@ -27,6 +27,3 @@ class Histogram:
             total += count
             out.append((bound, total))
         return out
-
-
-__all__ = ["BOUNDS_S", "Histogram"]

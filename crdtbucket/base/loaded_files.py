@@ -47,5 +47,3 @@ class LoadedFiles(Generic[T]):
 
 TlsFiles: TypeAlias = LoadedFiles[ssl.SSLContext | None]
 """The TLS context of the next connection; None without TLS."""
-
-__all__ = ["LoadedFiles", "TlsFiles"]

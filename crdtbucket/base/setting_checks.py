@@ -31,6 +31,3 @@ def key_pair_problem(section: str, cert: str | None, key: str | None) -> Iterato
     if (cert is None) != (key is None):
         missing = "tls_key" if key is None else "tls_cert"
         yield Problem("is missing", "set tls_cert and tls_key together", f"{section}.{missing}")
-
-
-__all__ = ["key_pair_problem", "seconds_problem", "section_problem", "whole_problem"]

@@ -25,6 +25,3 @@ class WindowedMaximum:
         """0 when nothing was seen; any thread may ask."""
         minutes = now // MINUTE_NS - self._minute
         return 0 if minutes > 1 else self._highest if minutes else max(self._highest, self._before)
-
-
-__all__ = ["WindowedMaximum"]

@@ -54,6 +54,3 @@ def run() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("crdtbucket: stopped", err=True)
         sys.exit(130)
-
-
-__all__ = ["cli", "run"]

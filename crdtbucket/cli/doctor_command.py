@@ -104,6 +104,3 @@ def _lines(found: Iterable[tuple[str, Checks]]) -> Iterable[str]:
         for one in checks:
             label = one["level"].upper() if one["level"] == "wrong" else one["level"]
             yield f"{label:5}  {one['subject']}: {one['text']}"
-
-
-__all__ = ["doctor"]

@@ -143,6 +143,3 @@ async def _give(
             return node.url, TAKEN[0] if answer.get("new") is True else TAKEN[1]
 
     return dict(await asyncio.gather(*map(one, dict.fromkeys(urls))))
-
-
-__all__ = ["identity"]

@@ -231,6 +231,3 @@ def _problem(answer: Any) -> str:
         return ""
     text = answer.get("detail") or answer.get("title") or ""
     return printable(" ".join(text.split())) if isinstance(text, str) else ""
-
-
-__all__ = ["NodeClient", "NodeError", "Unreachable", "base_url"]

@@ -219,6 +219,3 @@ def _text(value: Any) -> str:
 
 def _number(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-__all__ = ["SILENT", "ConfigReport", "NodeReport", "PeerReport", "faults", "unprotected"]

@@ -152,6 +152,3 @@ def _rate(now: Mapping[str, Any], then: Mapping[str, Any], field: str, elapsed: 
 def _count(one: Mapping[str, Any], field: str) -> int:
     value = one.get(field)
     return value if isinstance(value, int) else 0
-
-
-__all__ = ["SORTS", "BucketLoad", "KeyLoad", "Load", "Look", "busiest"]

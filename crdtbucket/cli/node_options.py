@@ -104,6 +104,3 @@ def token_of(token_file: str | None, token: str | None) -> str | None:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise click.UsageError(f"{source} holds no token: one word of ASCII is wanted")
     return token
-
-
-__all__ = ["TOKEN", "NodeOptions", "node_options", "nodes_options", "token_of", "token_options"]

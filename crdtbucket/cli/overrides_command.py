@@ -106,6 +106,3 @@ def _change(
         click.echo(json.dumps(answer))
     else:
         click.echo("taken" if answer.get("new") is True else "it was so already")
-
-
-__all__ = ["overrides"]

@@ -46,6 +46,3 @@ class _Lines:
             self._printed = now
             text = f"{done / self._total:.0%} done ({what or self._what})"
             print(text, file=self._console.file, flush=True)
-
-
-__all__ = ["Advance", "progress"]

@@ -81,6 +81,3 @@ def _text(state: Mapping[str, Any], field: str) -> str:
 def _number(state: Mapping[str, Any], field: str) -> float:
     value = state.get(field)
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
-
-
-__all__ = ["in_words", "rollout"]

@@ -63,6 +63,3 @@ def seconds(value: float) -> str:
     if whole < 7_200:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3_600} h {whole % 3_600 // 60} min"
-
-
-__all__ = ["console", "name", "printable", "seconds", "table"]

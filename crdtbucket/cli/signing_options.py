@@ -65,6 +65,3 @@ def signing_options(*, required: bool, when: str = "") -> Callable[[F], F]:
         return command
 
     return decorated
-
-
-__all__ = ["SigningOptions", "signing_options"]

@@ -37,6 +37,3 @@ def run_and_print(work: Sequence[AnyJob], processes: int, json_: bool) -> list[O
         click.echo(f"crdtbucket: stopped after {len(outcomes)} of {len(work)} runs", err=True)
         sys.exit(INTERRUPTED)
     return outcomes
-
-
-__all__ = ["run_and_print"]

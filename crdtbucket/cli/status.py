@@ -134,6 +134,3 @@ def _peers(node: NodeReport) -> Table:
         style = "bold red" if peer.state in SILENT else ""
         shown.add_row(name(f"  {peer.name}"), peer.state, *cells, style=style)
     return shown
-
-
-__all__ = ["status"]

@@ -86,6 +86,3 @@ def in_words(decision: dict[str, Any]) -> str:
     if isinstance(decision.get("mode"), str):
         parts.append(f"mode {printable(decision['mode'])}")
     return f"{parts[0]}: {', '.join(parts[1:])}" if parts[1:] else parts[0]
-
-
-__all__ = ["in_words", "peek", "reset", "take"]

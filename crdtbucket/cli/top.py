@@ -217,6 +217,3 @@ def _bar(fill: float | None) -> Text:
     full = round(fill * BAR)
     style = "red" if fill < 0.1 else "yellow" if fill < 0.5 else "green"
     return Text.assemble(("\u2588" * full + "\u2591" * (BAR - full), style), f" {fill:4.0%}")
-
-
-__all__ = ["LiveLoadView", "LoadView", "picture", "top"]

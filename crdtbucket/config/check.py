@@ -113,6 +113,3 @@ def _key_below(section: type[Section], name: str) -> str | None:
         if below is not None and not is_named and name in below.model_fields:
             return f"{key}.{name}"
     return None
-
-
-__all__ = ["masked", "report_missing", "report_problem", "validate"]

@@ -248,7 +248,3 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return "given"
     return "nothing" if value is None else str(value)
-
-
-__all__ = ["RESTART", "BucketChange", "Comparison", "Difference", "compare", "limit_words",
-           "rate_words"]  # fmt: skip

@@ -100,6 +100,3 @@ def check_buckets(
         what = "is no service" if spec is None else "is of kind concurrency and has no tokens"
         place, _ = node.find(("descriptors", number, "bucket"))
         source.report_at(place, f"{clipped(rule.bucket)} {what}", fix)
-
-
-__all__ = ["EnvoySection", "check_buckets"]

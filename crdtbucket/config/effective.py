@@ -159,6 +159,3 @@ def _plain(value: Any) -> Any:
     if type(value) is str:  # what hides a secret stays what it is
         return value.replace("${", "$${")
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
-
-
-__all__ = ["MASK", "effective"]

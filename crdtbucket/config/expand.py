@@ -100,6 +100,3 @@ def _file_value(rest: str, folder: Path) -> str:
     if len(data) > MAX_SECRET_BYTES:
         raise _Missing(f"the file {path} is over 64 KiB", "that is no secret; check the path")
     return text.rstrip("\r\n")
-
-
-__all__ = ["expand"]

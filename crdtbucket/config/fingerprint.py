@@ -46,6 +46,3 @@ def spec_content(spec: BucketSpec, defaults: Defaults) -> dict[str, Any]:
             for glob, override in spec.overrides
         ],
     }
-
-
-__all__ = ["Defaults", "fingerprint", "spec_content"]

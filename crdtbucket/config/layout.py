@@ -98,6 +98,3 @@ def _is_mapping(node: YamlNode, source: Source) -> bool:
         source.report_at(node, "must be a mapping", "write keys and values, indented below it")
         return False
     return True
-
-
-__all__ = ["Layout", "arrange"]

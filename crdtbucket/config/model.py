@@ -256,18 +256,3 @@ class IdentitySection(Section):
     """which version of the definitions this is: a whole number that rises"""
     shared: Annotated[str, named("shared")] | None = None
     """a file that makes all processes of this host [one node](workers.md), or `auto`"""
-
-
-__all__ = [
-    "BucketSection",
-    "ConcurrencySection",
-    "DefaultsSection",
-    "FallbackScope",
-    "IdentitySection",
-    "MeshSection",
-    "ModesSection",
-    "OverrideSection",
-    "RatingSection",
-    "RuleSection",
-    "ServiceSection",
-]

@@ -134,6 +134,3 @@ def bytes_of_a_key() -> int:
         core.take(f"key-{number}")
     used: int = table.stats()["bytes"] - before
     return used // keys
-
-
-__all__ = ["Fleet", "Outlook", "Share", "bytes_of_a_key", "outlook"]

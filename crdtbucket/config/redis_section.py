@@ -141,6 +141,3 @@ def _as_keys(text: str) -> str:
     """Words for those who write Python, as words for those who write the file."""
     text = re.sub(r"\w+", lambda word: _KEYS.get(word[0], word[0]), text)
     return text.replace("=True", ": true")
-
-
-__all__ = ["BackendSection", "ConnectionSection", "redis_config"]

@@ -175,6 +175,3 @@ def _choices(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {**one, "additionalProperties": entry}
         elif one != {"type": "null"}:
             yield one
-
-
-__all__ = ["default_of", "is_span", "json_schema", "reference"]

@@ -42,6 +42,3 @@ def section_of(field: FieldInfo) -> tuple[type[Section] | None, bool]:
         if isinstance(option, type) and issubclass(option, Section):
             return option, bool(many)
     return None, False
-
-
-__all__ = ["Section", "section_of"]

@@ -173,6 +173,3 @@ def _made(
             message = f"{message} for {node.path}"
         source.report_at(place, message, error.fix)
         return None
-
-
-__all__ = ["bucket_specs"]

@@ -241,6 +241,3 @@ class _Reader:
             self._source.report_at(node, "holds half a surrogate pair", fix)
             return None
         return value
-
-
-__all__ = ["did_you_mean", "unknown_key", "YamlNode", "Source", "is_unicode", "read_tree"]

@@ -84,6 +84,3 @@ class RolloutSection(Section):
         hold_ns = None if self.hold is None else round(self.hold * NS_PER_SECOND)
         rise = None if self.halt_on is None else self.halt_on.denied_ratio_rise
         return RolloutPlan(tuple(one.reach for one in self.stages or ()), hold_ns, rise)
-
-
-__all__ = ["RolloutSection"]

@@ -189,24 +189,3 @@ Addresses = Annotated[list[str], ValueCheck(_addresses, _TEXTS)]
 _KEYS = {"type": "object", "additionalProperties": _TEXTS}
 Fingerprints = Annotated[dict[str, str | list[str]], ValueCheck(_fingerprints, _KEYS)]
 Webhook = Annotated[str, ValueCheck(check_webhook, {**_TEXT, "pattern": "^https?://"})]
-
-__all__ = [
-    "SECONDS",
-    "SECONDS_OR_NEVER",
-    "Addresses",
-    "ValueCheck",
-    "Duration",
-    "Fingerprints",
-    "WrongValue",
-    "Rate",
-    "Ratio",
-    "Seconds",
-    "SecondsOrNever",
-    "SecretText",
-    "Secrets",
-    "Share",
-    "Webhook",
-    "any_case",
-    "named",
-    "whole",
-]

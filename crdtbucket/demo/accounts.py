@@ -166,6 +166,3 @@ def _upto(sums: list[int], count: int) -> int:
 
 def _since(sums: list[int], count: int) -> float:
     return float(_last(sums) - _upto(sums, count))
-
-
-__all__ = ["Account", "DecidedCall", "Accounts"]

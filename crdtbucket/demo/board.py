@@ -99,6 +99,3 @@ def _row(ledger: Accounts, place: int, now_ns: int, full_at: int, cut: str | Non
         is_cut=name == cut,
         mode="" if latest is None else latest["mode"],
     )
-
-
-__all__ = ["SPARK_S", "Board", "Row", "board"]

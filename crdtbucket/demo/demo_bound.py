@@ -86,6 +86,3 @@ class UnsentTakes:
         if self._strangers:
             return None
         return sum(one.cost for some in self._pending for one in some)
-
-
-__all__ = ["UnknownTakes", "UnsentTakes"]

@@ -79,6 +79,3 @@ class RegionNetwork:
 
     def _touching(self, region: str) -> Sequence[FaultProxy]:
         return [proxy for pair, proxy in self._ways.items() if region in pair]
-
-
-__all__ = ["NOWHERE", "DemoNetwork", "RegionNetwork"]

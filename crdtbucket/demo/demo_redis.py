@@ -127,6 +127,3 @@ def _config(url: str) -> RedisConfig:
             "give redis://host:port or unix:///path"
         )
     return config
-
-
-__all__ = ["AUTO", "DemoStore"]

@@ -62,6 +62,3 @@ class EngineNetwork:
             await asyncio.sleep(seconds)
         finally:
             server.thaw()
-
-
-__all__ = ["EngineNetwork"]

@@ -104,6 +104,3 @@ def _worst(pairs: Sequence[tuple[float, float]], capacity: int) -> LimitFigures:
         100.0 * max(bound for _, bound in pairs) / capacity,
         all(over_admission <= bound for over_admission, bound in pairs),
     )
-
-
-__all__ = ["LimitFigures", "fallback_limit", "limit_figures"]

@@ -92,9 +92,3 @@ def follow(switches: Sequence[Switch], acts_ns: Mapping[str, int], regions: int)
         }
         found.append(Followed(path, delays))
     return found
-
-
-__all__ = [
-    "ACTS", "DEADLINE_S", "PATIENCE", "PER_REGION", "REGIONAL_PATIENCE", "SLOW_S", "Act",
-    "Followed", "Switch", "follow",
-]  # fmt: skip

@@ -54,6 +54,3 @@ class NatsProcess(ServerProcess):
             return False
         finally:
             writer.transport.abort()
-
-
-__all__ = ["NatsProcess"]

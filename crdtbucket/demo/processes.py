@@ -180,6 +180,3 @@ def free_port() -> int:
                 continue
             return port
     raise OSError("no free port was found on the loopback interface")
-
-
-__all__ = ["TIED", "DemoError", "ProcessEnded", "RegionProcess", "Report", "free_port"]

@@ -46,6 +46,3 @@ class RedisProcess(ServerProcess):
             return False
         connection.abort()
         return True
-
-
-__all__ = ["PROGRAMS", "RedisProcess"]

@@ -97,6 +97,3 @@ class RegionStores:
         await self._replicator.stop()
         for server in self.servers.values():
             await server.kill()
-
-
-__all__ = ["RegionStores"]

@@ -90,15 +90,3 @@ def starvation_check(starved: dict[str, float]) -> RunCheck:
     return RunCheck(
         "no starvation", starved[worst] <= MOST_STARVED_S, f"{text}; at most {MOST_STARVED_S:g} s"
     )
-
-
-__all__ = [
-    "LEAST_RATIO",
-    "MOST_STARVED_S",
-    "RunCheck",
-    "amount_check",
-    "limit_check",
-    "modes_check",
-    "starvation_check",
-    "tokens_check",
-]

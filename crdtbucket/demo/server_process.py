@@ -59,6 +59,3 @@ class ServerProcess(ABC):
             process.kill()
         said, _ = await process.communicate()
         return said.decode(errors="replace").strip()
-
-
-__all__ = ["ServerProcess"]

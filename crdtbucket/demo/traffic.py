@@ -154,10 +154,3 @@ def _unwarp(amount: float, parts: list[Phase]) -> int:
             return part.start_ns + int(amount / part.pace)
         amount -= held
     return parts[-1].end_ns
-
-
-__all__ = [
-    "BLOCK", "BURST", "CUT_REGION", "LOAD", "REGIONS", "WEIGHTS",
-    "PlannedCall", "Phase", "Traffic", "demo_trace", "phases", "plan",
-    "redis_phases",
-]  # fmt: skip

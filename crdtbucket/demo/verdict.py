@@ -122,6 +122,3 @@ def _starved_s(calls: Sequence[DecidedCall], region: int) -> float:
             if call.allowed:
                 since = None
     return longest / NS_PER_SECOND
-
-
-__all__ = ["RunVerdict", "judge"]

@@ -192,13 +192,3 @@ def view_for(*, plain: bool, json: bool) -> SilentRunView:
         return SilentRunView()
     console = Console()
     return PlainRunView() if plain or not console.is_terminal else LiveRunView(console)
-
-
-__all__ = [
-    "LiveRunView",
-    "PlainRunView",
-    "SilentRunView",
-    "picture",
-    "sparkline",
-    "view_for",
-]

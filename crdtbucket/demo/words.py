@@ -178,9 +178,3 @@ def _figures(verdict: RunVerdict) -> dict[str, Any]:
             for name, followed in zip(REGIONS, verdict.followed, strict=True)
         },
     }
-
-
-__all__ = [
-    "AFTER", "BANNERS", "as_dict", "consoles", "redis_setting", "regions_setting", "setting",
-    "source", "switch_line", "title", "verdict_lines",
-]  # fmt: skip

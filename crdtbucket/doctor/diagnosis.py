@@ -37,6 +37,3 @@ def note(subject: str, text: str) -> Diagnosis:
 def wrong(subject: str, text: object) -> Diagnosis:
     """A subject that does not work; the text says what to do."""
     return Diagnosis(subject, "wrong", str(text))
-
-
-__all__ = ["Diagnosis", "Level", "note", "ok", "wrong"]

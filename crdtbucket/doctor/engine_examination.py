@@ -69,6 +69,3 @@ async def _peers(config: Config, mesh: MeshConfig, timeout: float) -> list[Diagn
 def _explain(error: Exception) -> str:
     why = str(error) or "no answer in time"
     return f"cannot be reached ({why}): start it, or correct mesh.servers"
-
-
-__all__ = ["examine_engine"]

@@ -59,6 +59,3 @@ def _file(config: Config) -> Diagnosis:
         return wrong("file", "a node of a mesh needs a name of its own: add node:, or give --node")
     count = len(config.buckets)
     return ok("file", f"{count} bucket(s), version {config.version}, hash {config.hash}")
-
-
-__all__ = ["examine"]

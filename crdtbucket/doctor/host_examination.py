@@ -198,6 +198,3 @@ def _text(path: str) -> str:
             return file.read()
     except OSError:
         return ""
-
-
-__all__ = ["available_memory", "examine_host", "memory_answer", "memory_needed"]

@@ -98,6 +98,3 @@ def _explain(error: Exception, timeout: float) -> str:
         why = os.strerror(error.errno)
         return f"it cannot be reached ({why}): start the node, or correct mesh.peers"
     return f"no answer within {timeout:g} s: is the host up, and no firewall between?"
-
-
-__all__ = ["examine_mesh"]

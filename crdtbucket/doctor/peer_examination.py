@@ -106,6 +106,3 @@ def _one_name(peer: ObservedNode, other: ObservedNode) -> Diagnosis:
         f"{peer.name!r} is the name of the process at {other.address}, too: give every process a "
         "node name of its own",
     )
-
-
-__all__ = ["all_of", "clock_error", "compare_configs", "examine_peer"]

@@ -52,6 +52,3 @@ async def _connect(address: Address, context: ssl.SSLContext | None) -> str:
         return f"accepts {took}"
     until = (found.getpeercert() or {}).get("notAfter")
     return f"{found.version()} {took}" + (f", certificate until {until}" if until else "")
-
-
-__all__ = ["Explain", "reach"]

@@ -121,6 +121,3 @@ async def _way(
         return str(unreachable(address, error))
 
     return [step async for step in reach(subject, address, tls, timeout, explain)]
-
-
-__all__ = ["examine_redis"]

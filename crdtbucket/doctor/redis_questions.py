@@ -224,6 +224,3 @@ def _error(reply: object, command: str) -> CrdtbucketError:
     if isinstance(reply, CrdtbucketError):
         return reply
     return RedisReplyError(f"{command} was answered with something else: is it really a Redis?")
-
-
-__all__ = ["QUESTIONS", "RedisQuestions", "clock_answer", "latency_answer"]

@@ -85,6 +85,3 @@ def _age(region: bytes, own: Beat, now_us: int) -> Answer:
         "replication between the two servers, and whether nodes run there"
     )
     return name, "wrong", text
-
-
-__all__ = ["BeatQuestions", "examine_regions"]

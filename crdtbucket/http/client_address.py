@@ -121,6 +121,3 @@ def key_of_peer(peer: str | None) -> str | None:
         return None
     address = _address(peer)
     return None if address is None else _grouped(address)
-
-
-__all__ = ["Network", "check_trusted", "client_address", "key_of_peer"]

@@ -221,17 +221,3 @@ def problem(
     if instance is not None:
         document["instance"] = instance
     return document
-
-
-__all__ = [
-    "PROBLEM_TYPE",
-    "FieldOptions",
-    "fallback_share",
-    "policy_of",
-    "problem",
-    "field_pairs",
-    "rate_limit_fields",
-    "raw_fields",
-    "seconds",
-    "deferred_fields",
-]

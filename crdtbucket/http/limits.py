@@ -359,6 +359,3 @@ def _at_once(limiter: Limiter, rule: Rule | None) -> tuple[Rule, int] | None:
 
 def _pressure(decision: Decision) -> tuple[int, float]:
     return decision.retry_after_ns, -decision.remaining / decision.limit
-
-
-__all__ = ["Answer", "Limits", "Verdict", "check_limits", "denial", "fields_of"]

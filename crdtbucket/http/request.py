@@ -72,6 +72,3 @@ class Request(ABC):
 def by_address(request: Request) -> str:
     """A rule's key unless another is given: the client's address, IPv6 by its /64."""
     return request.address
-
-
-__all__ = ["Request", "by_address"]

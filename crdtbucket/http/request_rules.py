@@ -130,6 +130,3 @@ def _expression(pattern: str) -> str:
     parts = re.split(r"(/\*\*$|\*)", found[2])
     path = "".join(_WILD.get(part, re.escape(part)) for part in parts)
     return f"(?:{methods}) {path}"
-
-
-__all__ = ["Charge", "Rule", "shortened"]

@@ -53,6 +53,3 @@ class BucketMiddleware(Middleware):  # type: ignore[misc]
                 message = f"{decision.spec.key}: the limit is reached; retry in {wait_s} s"
                 raise MCPError(LIMIT_REACHED, message, {"retry_after": wait_s})
         return await call_next(context)
-
-
-__all__ = ["LIMIT_REACHED", "BucketMiddleware", "by_client"]

@@ -190,6 +190,3 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
-
-
-__all__ = ["AsyncLimitInterceptor", "LimitInterceptor", "RpcCall", "by_peer", "refused"]

@@ -31,6 +31,3 @@ class BucketRateLimiter(BaseRateLimiter):
         if not blocking:
             return (await self._bucket.acquire(self._key, self._cost)).allowed
         return (await self._bucket.wait(self._key, self._cost, self._timeout)).allowed
-
-
-__all__ = ["BucketRateLimiter"]

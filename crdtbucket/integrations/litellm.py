@@ -162,13 +162,3 @@ def _texts(part: Any) -> Iterator[str]:
     elif isinstance(part, list):
         for one in part:
             yield from _texts(one)
-
-
-__all__ = [
-    "CALL_TYPES",
-    "BudgetDenied",
-    "BudgetHook",
-    "by_api_key",
-    "estimate_tokens",
-    "used_tokens",
-]

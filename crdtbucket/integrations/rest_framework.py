@@ -53,6 +53,3 @@ class BucketThrottle(BaseThrottle):  # type: ignore[misc]
     def wait(self) -> float | None:
         """Seconds until the same request could pass."""
         return None if self.decision is None else self.decision.retry_after
-
-
-__all__ = ["BucketThrottle"]

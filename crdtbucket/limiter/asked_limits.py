@@ -95,6 +95,3 @@ class AskedLimits:
                 self._owner.spec.name,
                 error,
             )
-
-
-__all__ = ["AskedLimits"]

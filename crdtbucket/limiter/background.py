@@ -87,6 +87,3 @@ class Background:
         async with running(self._services):
             started.set_result(None)
             await self._stop.wait()
-
-
-__all__ = ["Background", "Service", "running"]

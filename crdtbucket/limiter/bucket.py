@@ -190,6 +190,3 @@ def cost_of_each(
     if len(each) != len(names):
         raise InvalidCost(f"{len(each)} costs for {len(names)} keys")
     return each
-
-
-__all__ = ["Bucket", "Choose", "cost_of_each"]

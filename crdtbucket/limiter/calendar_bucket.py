@@ -198,6 +198,3 @@ def added(counters: list[dict[str, Any]]) -> dict[str, Any]:
         else:
             out[name] = max(each) if name == "over_admission" else sum(each)
     return out
-
-
-__all__ = ["CalendarBucket"]

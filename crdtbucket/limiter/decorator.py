@@ -142,6 +142,3 @@ def _exceeded(bucket: Bucket, decision: Decision) -> LimitExceeded:
         f"retry after {decision.retry_after:.3f} s",
         decision,
     )
-
-
-__all__ = ["limited"]

@@ -399,6 +399,3 @@ class Limiter:
     def __repr__(self) -> str:
         names = ", ".join(self.buckets)
         return f"Limiter([{names}], node={self.node!r}, {self._runtime.state.value})"
-
-
-__all__ = ["Limiter"]

@@ -136,6 +136,3 @@ def checked_specs(specs: Iterable[BucketSpec]) -> Iterable[BucketSpec]:
 def least_debt(spec: BucketSpec, mesh: MeshConfig) -> int:
     """Tokens of debt that late changes may need room for: four times what refills on their way."""
     return -(-4 * spec.refill_rate * (TRAVEL_NS + mesh.gossip_interval_ns) // spec.interval_ns)
-
-
-__all__ = ["Factory", "checked_specs", "least_debt"]

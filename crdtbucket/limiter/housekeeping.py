@@ -133,6 +133,3 @@ def _logged(work: Callable[[], T]) -> T | None:
     except Exception:  # logged; one failure must not end all upkeep
         LOG.exception("a bug in the limiter's housekeeping")
         return None
-
-
-__all__ = ["BEAT_S", "Housekeeping"]

@@ -329,6 +329,3 @@ class LocalNode:
     def _refused(self, _: NodeConflict) -> None:
         # The machine has made every decision raise: those who wait for tokens must notice it, too.
         self.wake_waiters()
-
-
-__all__ = ["Identity", "LocalNode"]

@@ -179,6 +179,3 @@ def _deny(held: list[Part]) -> None:
 
 def _answer(parts: Parts) -> AllDecision:
     return AllDecision(tuple(part.decision for part in parts.items))
-
-
-__all__ = ["Multi", "Wanted"]

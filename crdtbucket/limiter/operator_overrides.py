@@ -226,6 +226,3 @@ def overrides_path(node: str, mesh: MeshConfig | None, table: SharedFile | None)
     if mesh is not None and mesh.state_dir is not None:
         return StateDir(mesh.state_dir, node).overrides_path
     return None if table is None else table.path + SUFFIX
-
-
-__all__ = ["GivenLimit", "OperatorOverrides", "overrides_path"]

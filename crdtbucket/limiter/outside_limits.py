@@ -262,6 +262,3 @@ def owed_tokens(bucket: Bucket, key: str) -> int:
     """Tokens that a key lacks to full in a bucket, rounded up; below 0 with a credit."""
     q, p = bucket.spec.emission
     return -(-(bucket.debt(key) or 0) * p // q)
-
-
-__all__ = ["MAX_LIMITS", "OutsideLimits", "carry_over", "owed_tokens"]

@@ -38,6 +38,3 @@ class Reservations(ReservationBook):
         )
         self._quiet_until_ns = now + REPEAT_NS
         self._unsaid = 0
-
-
-__all__ = ["Reservations"]

@@ -112,6 +112,3 @@ def slot_of(name: str | bytes) -> tuple[str | bytes, int]:
         return raw, int(digits)
     text, _, number = name.rpartition("#")
     return text, int(number)
-
-
-__all__ = ["MAX_SLOT_KEY_BYTES", "SlotSearch", "slot_of"]

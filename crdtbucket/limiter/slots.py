@@ -255,6 +255,3 @@ class SlotLine(LocalLine):
     def refill_ns(self, decision: Decision, tokens: int) -> int:
         """Nothing: a slot may be released at any time, whatever its ttl is."""
         return 0
-
-
-__all__ = ["Slot", "SlotBucket"]

@@ -76,6 +76,3 @@ def fleet_row(
         "rollout": told,
         "unseen": list(unseen),
     }
-
-
-__all__ = ["bucket_stats", "fleet_row", "mesh_stats"]

@@ -126,6 +126,3 @@ class Tables:
         except BaseException:
             file.close()
             raise
-
-
-__all__ = ["QUOTA_SUFFIX", "Tables"]

@@ -292,6 +292,3 @@ def check_no_loop(blocking: str, instead: str) -> None:
     except RuntimeError:
         return
     raise CrdtbucketError(f"{blocking} would block the event loop here: {instead}")
-
-
-__all__ = ["MAX_WAITERS", "Lines", "Waiters", "WaitingLine", "check_no_loop", "patience_ns"]

@@ -71,6 +71,3 @@ def _wrong_server(server: object, schemes: tuple[str, ...]) -> str:
     if parts.scheme not in schemes:
         return f"begins with none of {', '.join(f'{one}://' for one in schemes)}"
     return "" if host and port != 0 else "has no host and port"
-
-
-__all__ = ["EXAMPLES", "SCHEMES", "engine_problems"]

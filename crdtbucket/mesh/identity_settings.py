@@ -79,6 +79,3 @@ def _allowed_problems(mesh: MeshConfig, policy: str) -> Iterator[Problem]:
             elif owners.setdefault(one, name) != name:
                 fix = "give each node a key of its own"
                 yield _problem(f"allowed_keys.{name}", f"has the key of {owners[one]!r}", fix)
-
-
-__all__ = ["POLICIES", "identity_problems"]

@@ -296,6 +296,3 @@ def _several(given: str | Sequence[str]) -> tuple[str, ...]:
 
 def _as_bytes(secret: Secret) -> bytes:
     return secret.encode() if isinstance(secret, str) else secret
-
-
-__all__ = ["DNS_PREFIX", "NEVER", "MeshConfig", "is_loopback", "split_address"]

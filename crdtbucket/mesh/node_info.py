@@ -19,6 +19,3 @@ class NodeInfo:
     """Where others can call it, "host:port", or "" when unknown."""
     age_ns: int
     """How long its process has run (ns)."""
-
-
-__all__ = ["NodeInfo"]

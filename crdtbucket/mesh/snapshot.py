@@ -68,6 +68,3 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
 def _age(made_in: bytes, made: int, boot: bytes, now: int) -> int | None:
     """How old (ns) a snapshot is, None when that cannot be known."""
     return now - made if made_in and made_in == boot and made <= now else None
-
-
-__all__ = ["OtherFormat", "dump", "load"]

@@ -104,6 +104,3 @@ class StateDir:
             raise MeshError(
                 f"{self._epoch} is damaged ({error}): remove it to start afresh"
             ) from error
-
-
-__all__ = ["StateDir"]

@@ -97,6 +97,3 @@ class KeyFile(StateFile):
             )
         if mode & stat.S_IRWXG:
             LOG.warning("%s has mode %s: its group has this node's key", self, shown)
-
-
-__all__ = ["KeyFile", "StateFile"]

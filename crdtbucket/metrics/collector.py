@@ -98,6 +98,3 @@ def family(metric: MetricSpec, stats: Stats | None) -> Metric:
     for labels, value in samples:
         family.add_metric(labels, value)
     return family
-
-
-__all__ = ["LimiterCollector", "family", "register", "surveyed"]

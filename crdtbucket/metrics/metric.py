@@ -152,27 +152,3 @@ def bounded(stats: Stats) -> Iterable[Sample]:
 def refused(stats: Stats) -> Iterable[Sample]:
     """Frames and connections of the mesh that were turned away, by reason."""
     return [((reason,), n) for reason, n in stats.get("mesh", {}).get("refused", {}).items()]
-
-
-__all__ = [
-    "PEER_STATES",
-    "MetricSpec",
-    "Sample",
-    "Stats",
-    "bounded",
-    "decisions",
-    "each",
-    "each_by",
-    "lag_bound",
-    "mode",
-    "number",
-    "numbers",
-    "peers",
-    "plain",
-    "refused",
-    "region_late",
-    "region_state",
-    "rollout_decisions",
-    "rollout_status",
-    "share",
-]

@@ -120,6 +120,3 @@ def _observing(
             yield Observation(number, dict(zip(labels, values, strict=True)))
 
     return observe
-
-
-__all__ = ["EVENT", "SCOPE", "instrument", "instruments_of", "note_denial", "span_event"]

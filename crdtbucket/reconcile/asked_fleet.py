@@ -186,6 +186,3 @@ async def _open_redis(
         report.holders.append(Holder(redis.name, "redis", error=str(error)))
         return None
     return redis
-
-
-__all__ = ["own_address", "reconcile"]

@@ -76,6 +76,3 @@ class BucketIndex:
         if self.regions is None:
             return Arguments(spec, max_debt, redis.retention_ms)
         return ReplicatedArguments(spec, max_debt, self.regions, redis.retention_ms)
-
-
-__all__ = ["ReconciledBucket", "BucketIndex", "KeyUpdate", "Place"]

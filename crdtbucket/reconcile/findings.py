@@ -93,6 +93,3 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """The findings as a dict for JSON."""
         return {"complete": self.complete, **asdict(self)}
-
-
-__all__ = ["Holder", "Report"]

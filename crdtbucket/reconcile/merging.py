@@ -114,6 +114,3 @@ def _uncounted(column: Column, held: Column | None) -> tuple[int, int]:
 def _gain(merged: Columns, held: Columns) -> int:
     uncounted = (_uncounted(column, held.get(owner)) for owner, column in merged.items())
     return sum(taken - refunded for taken, refunded in uncounted)
-
-
-__all__ = ["Column", "Columns", "HeldKey", "MergedKey", "Lack", "Owner", "highest", "merge_key"]

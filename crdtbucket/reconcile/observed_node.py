@@ -168,6 +168,3 @@ class ObservedNode:
             out += entries.write(entry)
         if out:
             yield bytes(out), tuple(owners)
-
-
-__all__ = ["LAST", "WANTED", "MergeOutcome", "ObservedNode", "RangeAnswer"]

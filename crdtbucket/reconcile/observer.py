@@ -104,6 +104,3 @@ class Observer:
             peer.fingerprint = fingerprint_of(shake.peer_key)
         await peer.meet()
         return peer
-
-
-__all__ = ["Caller", "Observer"]

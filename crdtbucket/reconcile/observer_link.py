@@ -57,6 +57,3 @@ class ObserverLink:
     async def close(self) -> None:
         """Closes the channel."""
         await self._channel.close()
-
-
-__all__ = ["ObservationFailed", "ObserverLink"]

@@ -243,6 +243,3 @@ def as_sent(merged: MergedKey, mine: HeldKey | None, owner: Owner | None) -> Mer
     if mine is not None and owner in mine.columns:
         columns[owner] = mine.columns[owner]
     return replace(merged, columns=columns)
-
-
-__all__ = ["Party", "Reconciliation", "as_sent"]

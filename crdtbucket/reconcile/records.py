@@ -272,6 +272,3 @@ def _held(reply: object, bucket: ReconciledBucket, now_us: int) -> HeldKey | Non
 def _owner(name: bytes) -> Owner:
     epoch, node = script.read_owner(name)
     return node, epoch
-
-
-__all__ = ["Records"]

@@ -227,6 +227,3 @@ def differs(old: BucketSpec, new: BucketSpec) -> bool:
 def _wake_waiters(buckets: Iterable[Bucket]) -> None:
     for bucket in buckets:
         bucket.waiters.kick_all()
-
-
-__all__ = ["InForce", "differs", "runnable"]

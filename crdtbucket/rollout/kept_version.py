@@ -103,6 +103,3 @@ def _spec(content: dict[str, Any]) -> BucketSpec:
     if period is not None:
         period = CalendarPeriod.checked(*period)
     return BucketSpec(**content, period=period, overrides=overrides)
-
-
-__all__ = ["kept", "position_in", "recalled"]

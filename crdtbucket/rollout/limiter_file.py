@@ -128,6 +128,3 @@ def rollout_places(
 def _wants_strong(config: Config) -> bool:
     asked = {config.consistency, *(spec.consistency for spec in config.buckets)}
     return Mode.STRONG in asked
-
-
-__all__ = ["ALONE", "LimiterFile", "rollout_places"]

@@ -311,6 +311,3 @@ class LiveRollout:
 
 def _identity(config: Config) -> tuple[int, int]:
     return config.version, int(config.hash, 16)
-
-
-__all__ = ["LiveRollout", "Peers"]

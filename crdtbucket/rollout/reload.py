@@ -132,6 +132,3 @@ class Reload:
             "stage": str(stage or ""),
             **self.counters,
         }
-
-
-__all__ = ["Reload"]

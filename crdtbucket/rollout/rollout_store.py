@@ -140,6 +140,3 @@ def begun(
 
 def _read(fd: int) -> bytes:
     return os.pread(fd, min(os.fstat(fd).st_size, MOST_BYTES), 0)
-
-
-__all__ = ["ROLLOUT_SUFFIX", "HostRollout", "RolloutStore", "begun"]

@@ -243,15 +243,3 @@ def _share(decided: Decided) -> float:
 
 def _since(now: Decided, then: Decided) -> Decided:
     return max(0, now[0] - then[0]), max(0, now[1] - then[1])
-
-
-__all__ = [
-    "Counts",
-    "Position",
-    "Rollout",
-    "RolloutPlan",
-    "Stage",
-    "Status",
-    "is_jump",
-    "row_of",
-]

@@ -140,6 +140,3 @@ def _differences(path: str, old: object, new: object) -> Iterator[str]:
     for field in dataclasses.fields(old):
         if getattr(old, field.name) != getattr(new, field.name):
             yield f"{path}.{field.name}"
-
-
-__all__ = ["fixed", "unfit"]

@@ -121,6 +121,3 @@ def content_of(path: str | os.PathLike[str]) -> bytes:
         return hashlib.blake2b(Path(path).read_bytes()).digest()
     except OSError:
         return b""  # it may be on its way; after a second look it is refused like any content
-
-
-__all__ = ["FileWatch", "content_of"]

@@ -71,6 +71,3 @@ def _packed(
     parts = table.now(), omitted, mesh["mesh"], mesh["identity"], rows, fleet
     packed: bytes = msgpack.packb(parts)
     return packed
-
-
-__all__ = ["publish", "read"]

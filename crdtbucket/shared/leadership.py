@@ -123,6 +123,3 @@ class Leadership:
             "restart all of them",
             self._file.path,
         )
-
-
-__all__ = ["Leadership"]

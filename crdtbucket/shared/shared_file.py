@@ -125,6 +125,3 @@ class SharedFile:
         except (BlockingIOError, PermissionError):
             return False
         return True
-
-
-__all__ = ["SharedFile"]

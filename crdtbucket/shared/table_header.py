@@ -57,6 +57,3 @@ def header_fault(
     if size != wanted["size"]:
         return "was cut off", "stop all processes that use it"
     return None
-
-
-__all__ = ["Host", "header_fault"]

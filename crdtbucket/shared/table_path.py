@@ -46,6 +46,3 @@ def make_own_folder(path: str) -> None:
             f"is no folder of user {os.geteuid()} alone",
             "remove it, or name a file in another folder as `shared`",
         )
-
-
-__all__ = ["AUTO", "make_own_folder", "own_folder", "path_for"]

@@ -43,6 +43,3 @@ def square_wave(settings: Settings, half: float) -> Demand:
     """Every region offers four times its part of the refill, or nothing, for `half` s in turns."""
     high = 4 * settings.rate_per_second / settings.regions
     return lambda t, _node: high if t % (2 * half) < half else 0.0
-
-
-__all__ = ["even", "hot_region", "shared", "skewed_regions", "skewed_shares", "square_wave"]

@@ -53,6 +53,3 @@ def joiner_beside_dead(s: Settings, scale: float) -> Scenario:
         "joiner-beside-dead", "one killed, one joins, light load 0.6 r", round(160 * scale * NS),
         even(s, 0.6), events, light=True,
     )  # fmt: skip
-
-
-__all__ = ["cut_links", "joiner_beside_dead", "late_frames"]

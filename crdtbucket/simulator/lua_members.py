@@ -60,6 +60,3 @@ class LuaMembers:
     def deliver(self, member: str, key: bytes, copy: object, now_us: int) -> None:
         """The member holds this copy from now on."""
         self._out.deliver(member.encode(), key, copy, *divmod(now_us, _US))
-
-
-__all__ = ["LuaMembers"]

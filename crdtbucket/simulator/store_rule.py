@@ -168,6 +168,3 @@ class ReplicatedStore(Nodes):
     def _push(self, at: int, source: int, target: int, key: bytes, version: Version) -> None:
         self._count += 1
         heapq.heappush(self._queue, (at, self._count, source, target, key, version))
-
-
-__all__ = ["ReplicatedStore"]

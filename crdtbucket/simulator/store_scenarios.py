@@ -146,5 +146,3 @@ STORE_SCENARIOS: dict[str, Factory] = {
 }  # fmt: skip
 """What `crdtbucket simulate --store replicated` knows, for any number of regions."""
 ALL_SCENARIOS = {**SCENARIOS, **STORE_SCENARIOS}
-
-__all__ = ["ALL_SCENARIOS", "STORE_SCENARIOS"]

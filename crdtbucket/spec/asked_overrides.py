@@ -62,6 +62,3 @@ def asked_overrides(
         fix = "give one of them: the function knows the limits of all keys, or globs do"
         raise InvalidSpec("overrides are both listed and asked for", fix, "overrides")
     return cast("Sequence[tuple[str, BucketSpec]]", overrides), asked
-
-
-__all__ = ["Ask", "AskedOverrides", "Limit", "asked_overrides"]

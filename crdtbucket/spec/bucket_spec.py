@@ -444,22 +444,3 @@ def clipped(value: object) -> str:
     """The repr of a value that was refused, cut to a length that fits a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-__all__ = [
-    "MAX_INTERVAL_NS",
-    "MAX_RATE",
-    "MAX_SLOTS",
-    "MAX_TOKENS",
-    "SLOT_TOKENS",
-    "BucketSpec",
-    "OnOutage",
-    "OnTableFull",
-    "canonical_name",
-    "check_choice",
-    "check_consistency",
-    "check_name",
-    "check_whole",
-    "clipped",
-    "parse_rate",
-]

@@ -94,6 +94,3 @@ def zone_of(name: str) -> datetime.tzinfo:
             raise InvalidSpec(message, fix, "time_zone") from error
         fix = 'write a name of the IANA database, such as "Europe/Berlin", or "UTC"'
         raise InvalidSpec(f"no time zone is called {name!r}", fix, "time_zone") from error
-
-
-__all__ = ["CalendarPeriod", "Per", "zone_of"]

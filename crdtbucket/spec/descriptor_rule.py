@@ -58,6 +58,3 @@ def _joined(values: Sequence[str]) -> str:
         return values[0] or EMPTY
     # Values may come from clients, and none may be able to spell the key of another.
     return "/".join(value.replace("%", "%25").replace("/", "%2F") for value in values)
-
-
-__all__ = ["DescriptorRule"]

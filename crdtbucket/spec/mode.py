@@ -19,6 +19,3 @@ class Mode(str, Enum):
     def __str__(self) -> str:
         # str() of a mixed-in Enum differs between Python 3.10 and 3.12: fix it to the value.
         return self.value
-
-
-__all__ = ["Mode"]

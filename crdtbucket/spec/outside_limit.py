@@ -51,6 +51,3 @@ def _label(spec: BucketSpec) -> str:
 
 def _numbers(spec: BucketSpec) -> tuple[object, ...]:
     return spec.capacity, spec.emission, spec.max_debt, spec.slots
-
-
-__all__ = ["limit_from_outside"]

@@ -159,17 +159,3 @@ class Choice(Generic[T]):
             if pattern.match(text):
                 return self._chosen[place]
         return self._chosen[exact] if exact < len(self._chosen) else self._otherwise
-
-
-__all__ = [
-    "FEWER",
-    "MAX_BUCKETS",
-    "Choice",
-    "Override",
-    "check_glob",
-    "checked_overrides",
-    "key_text",
-    "override_of",
-    "shadowed",
-    "with_overrides",
-]

@@ -33,6 +33,3 @@ def check_floor(floor: Floor) -> None:
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
         fix = f"write a share of the capacity from 0 up to 1, or one of {', '.join(PRIORITIES)}"
         raise InvalidSpec(f"floor is {floor!r}", fix, "floor")
-
-
-__all__ = ["PRIORITIES", "Floor", "Priority", "check_floor"]

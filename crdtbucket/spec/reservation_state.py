@@ -12,6 +12,3 @@ class ReservationState(enum.Enum):
     HELD = "its estimate is taken"
     RETURNED = "left, or past its time, without a commit: the estimate was given back"
     COMMITTED = "its true cost is charged"
-
-
-__all__ = ["ReservationState"]

@@ -93,6 +93,3 @@ def _give_up(
         and not loop.is_closed()
     ):
         loop.call_soon_threadsafe(unwanted, claim.result())
-
-
-__all__ = ["block_on", "run_on"]

@@ -98,6 +98,3 @@ class Deadlines:
                 self._overdue(pending)
             else:
                 break
-
-
-__all__ = ["Deadlines", "PendingRequest"]

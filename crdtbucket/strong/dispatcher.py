@@ -340,6 +340,3 @@ class Dispatcher:
 
 def _ignore(_: object) -> None:
     """The reply to ASKING says nothing that the one to the request does not."""
-
-
-__all__ = ["ELSEWHERE", "DispatchListener", "Dispatcher"]

@@ -179,6 +179,3 @@ class Endpoint:
 
     def redirect(self, pending: PendingRequest, error: RedisErrorReply) -> bool:
         return self._owner.redirect(self, pending, error)
-
-
-__all__ = ["Endpoint", "EndpointOwner"]

@@ -148,6 +148,3 @@ class EndpointHealth:
             "latency": self._latency.cumulative(),
             "latency_sum": self._latency.sum_ns / NS_PER_SECOND,
         }
-
-
-__all__ = ["EndpointHealth", "ModeListener"]

@@ -254,6 +254,3 @@ async def logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     except Exception:
         LOG.exception("a bug in the limiter's work for Redis")
         raise
-
-
-__all__ = ["Endpoints", "EndpointsListener", "logged"]

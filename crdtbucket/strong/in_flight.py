@@ -86,6 +86,3 @@ class RequestsInFlight:
         if key is None:
             return not self._counted
         return request.mark == (key.begun if request.threaded else key.begun_by_threads)
-
-
-__all__ = ["RequestsInFlight"]

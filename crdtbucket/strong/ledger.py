@@ -314,6 +314,3 @@ def _held_back(request: StoreRequest, answer: ScriptAnswer) -> int:
         return 0
     over = (request.cost - arguments.capacity) * arguments.q // arguments.p
     return max(0, answer.debt_ns + answer.hold_ns + over)
-
-
-__all__ = ["Ledger"]

@@ -98,6 +98,3 @@ def deny(
 def took(decision: Decision) -> bool:
     """Whether tokens were taken: a shadow admits what its limit denies."""
     return decision.allowed and not decision.shadowed
-
-
-__all__ = ["LocalDecisions", "deny", "took"]

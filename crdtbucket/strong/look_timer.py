@@ -36,6 +36,3 @@ class LookTimer:
         self._timer = None
         self._expire(looked_ns)
         self.arm()
-
-
-__all__ = ["LOOK_S", "LookTimer"]

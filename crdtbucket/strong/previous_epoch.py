@@ -46,6 +46,3 @@ def load(data: bytes) -> PreviousEpoch:
             f"what the previous epoch left to settle with Redis cannot be read ({error}): remove "
             "the node's .owed file in mesh.state_dir to start without it"
         ) from error
-
-
-__all__ = ["FORMAT", "PreviousEpoch", "dump", "load"]

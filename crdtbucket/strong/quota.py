@@ -108,6 +108,3 @@ class Quota:
 
 def _odd_name(bucket: str, parts: int) -> str:
     return f"{parts} {hashlib.blake2b(bucket.encode(), digest_size=16).hexdigest()}"
-
-
-__all__ = ["Quota"]

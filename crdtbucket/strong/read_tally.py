@@ -56,6 +56,3 @@ class ReadTally:
         if queued:
             self._window.answered(latency, queued)
         self._health.answered(latency, late=self._late, wrote=wrote, answers=answers)
-
-
-__all__ = ["ReadTally"]

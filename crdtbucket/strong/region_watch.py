@@ -144,6 +144,3 @@ class RegionWatch:
             )
         for region in sorted(before - silent):
             LOG.info("Redis %s: region %s is seen again", self._link.address, region.decode())
-
-
-__all__ = ["RegionWatch"]

@@ -115,6 +115,3 @@ class Resync:
         before = dispatcher.counters["answered"]
         await asyncio.wait(sent)
         return dispatcher.counters["answered"] - before >= len(sent)
-
-
-__all__ = ["SHARE", "Resync"]

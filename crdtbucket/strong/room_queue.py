@@ -64,6 +64,3 @@ class RoomQueue:
             queued = self.requests.popleft()
             if not queued.future.done():  # else it was cancelled
                 self._silent(queued)
-
-
-__all__ = ["QueuedRequest", "RoomQueue"]

@@ -88,6 +88,3 @@ class ServerLink:
         if connection is self.connection:
             self.connection = None
             self._listener.connection_lost(error)
-
-
-__all__ = ["LinkListener", "ServerLink"]

@@ -77,6 +77,3 @@ def key_prefix(prefix: bytes, bucket: str) -> bytes:
 def redis_key(prefix: bytes, bucket: str, place: Place) -> bytes:
     """The Redis key of a bucket's key, known by its hash."""
     return b"%s%016x%016x}" % (key_prefix(prefix, bucket), place[1], place[0])
-
-
-__all__ = ["StoreNames", "key_prefix", "redis_key"]

@@ -60,6 +60,3 @@ class StoreRegions:
 def _lateness(one: dict[str, Any]) -> tuple[bool, float]:
     """By which the states of a region are compared; an unknown one is the worst."""
     return one["late"] is None, one["late"] or 0.0
-
-
-__all__ = ["StoreRegions"]

@@ -74,6 +74,3 @@ class StoreRequest:
         answer is in other units."""
         made = self.rules
         return made is rules or made.arguments.definition == rules.arguments.definition
-
-
-__all__ = ["Item", "KeyInFlight", "StoreRequest"]

@@ -65,6 +65,3 @@ class RuleBook:
     def quotas(self) -> bool:
         """Whether a bucket falls back to its quota."""
         return any(rules.on_outage == "quota" for rules in self._rules.values())
-
-
-__all__ = ["Place", "RuleBook", "Rules"]

@@ -131,6 +131,3 @@ class StrongBucket(Bucket):
         if found:
             self.store.unsettle_places(self, found)
         return found
-
-
-__all__ = ["StrongBucket"]

@@ -311,6 +311,3 @@ class StrongSide:
                 self._degradation.on_mode_change(notice)
             except Exception:  # logged; the user's hook must not stop the switch
                 LOG.exception("on_mode_change raised")
-
-
-__all__ = ["StrongSide"]

@@ -118,6 +118,3 @@ class StoreLine:
     def _wake(self) -> None:
         if not self._kicked.done():
             self._kicked.set_result(None)
-
-
-__all__ = ["StrongWaiters"]

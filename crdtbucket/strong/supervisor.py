@@ -258,6 +258,3 @@ class Supervisor:
             await within(max(delay, 0.001), self._awake.wait())
         except asyncio.TimeoutError:
             return
-
-
-__all__ = ["LAST_SETTLING_S", "Probe", "Supervisor"]

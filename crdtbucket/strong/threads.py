@@ -227,6 +227,3 @@ class Threads:
             with self._ledger.lock:
                 self._made.add(made)
         return made
-
-
-__all__ = ["Threads"]

@@ -109,6 +109,3 @@ class Unsettled:
         """The store has run a request for this key: it refuses those with a lower fence."""
         if self._may_run and self._may_run.get(item, (0, fence))[1] < fence:
             self._table.open_tokens -= self._may_run.pop(item)[0]
-
-
-__all__ = ["CARRY_NS", "SCAN", "Row", "Unsettled"]

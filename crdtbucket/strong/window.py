@@ -44,6 +44,3 @@ class Window:
         else:
             self.size = min(MOST, self.size * 5 // 4)
         self._least_ns = least + (latency_ns - least) // _MEMORY
-
-
-__all__ = ["LEAST", "MOST", "START", "Window"]

@@ -245,6 +245,3 @@ class _Stream:
                 self._pieces.appendleft((0.0, data[size:]))
             if action is not None:
                 action(carried)
-
-
-__all__ = ["CarriedConnection", "Way"]

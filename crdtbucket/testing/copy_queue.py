@@ -137,6 +137,3 @@ class CopyQueue:
         self._last = now + round(self._faults.lag * NS)
         for versions in self._sent.values():
             self._add(self._last, versions[-1])
-
-
-__all__ = ["CopyQueue", "KeyVersion", "ReplicationFaults"]

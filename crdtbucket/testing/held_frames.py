@@ -54,6 +54,3 @@ class HeldFrames:
     def holds(self, way: tuple[str, str], now: int) -> bool:
         """Whether what would arrive now comes late."""
         return any(stall.holds(way, now) for stall in self._stalls)
-
-
-__all__ = ["HeldFrames"]

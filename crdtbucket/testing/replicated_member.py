@@ -119,6 +119,3 @@ async def fill_gaps(connection: RedisConnection, version: KeyVersion) -> None:
     if version.expires_ms >= 0:
         commands.append(("PEXPIRE", version.key, version.expires_ms, "NX"))
     await replies(connection, *commands)
-
-
-__all__ = ["ReplicatedMember", "fill_gaps", "keys_of", "replies", "write"]

@@ -236,6 +236,3 @@ class _Way:
         seconds = _IDLE_S if due is None else max(0.0, (due - now_ns()) / NS_PER_SECOND)
         with contextlib.suppress(asyncio.TimeoutError):
             await within(seconds, self.changed.wait())
-
-
-__all__ = ["Replicator", "State"]

@@ -311,6 +311,3 @@ def _check_names(known: Iterable[str], *names: str) -> None:
     for name in names:
         if name not in known:
             raise CrdtbucketError(f"no node {name!r}; there are: {', '.join(known)}")
-
-
-__all__ = ["RETRY_NS", "SimulatedMesh"]

@@ -212,6 +212,3 @@ class SimulatedNode:
         self.table.set_time(local)
         self._mesh.send(self, self.node.receive(source, data, local))
         self._wake()
-
-
-__all__ = ["NS", "START_NS", "WALL_NS", "SimulatedNode"]

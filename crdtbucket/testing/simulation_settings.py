@@ -63,6 +63,3 @@ class SimulationSettings:
             forget_after=self.forget_after,
             ended_is_dead=self.ended_is_dead,
         )
-
-
-__all__ = ["SimulationSettings"]

@@ -18,6 +18,3 @@ def upstream_middleware(upstream: Upstream) -> ClientMiddlewareType:
         return response
 
     return waiting
-
-
-__all__ = ["upstream_middleware"]

@@ -132,6 +132,3 @@ class Follower:
         """The tokens that come in a time, rounded down or up."""
         q, p = self._bucket.spec_of(key).emission
         return -(-ns * p // q) if up else ns * p // q
-
-
-__all__ = ["MAX_FOLLOWED", "FollowingBucket", "Follower"]

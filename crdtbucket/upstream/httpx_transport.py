@@ -75,6 +75,3 @@ class AsyncUpstreamTransport:
         trace: TracebackType | None = None,
     ) -> None:
         await self._transport.__aexit__(kind, error, trace)
-
-
-__all__ = ["AsyncUpstreamTransport", "UpstreamTransport"]

@@ -24,6 +24,3 @@ class UpstreamAdapter(HTTPAdapter):
         response = super().send(request, **options)
         call.answered(response.status_code, response.headers.items())
         return response
-
-
-__all__ = ["UpstreamAdapter"]

@@ -169,6 +169,3 @@ def _sharers(limiter: Limiter, bucket: Bucket) -> int:
     nodes = sum(row["state"] in ("alive", "suspect") for row in limiter.fleet())
     table = bucket.table
     return max(nodes, 1) * (max(len(table.workers()), 1) if table.shared else 1)
-
-
-__all__ = ["Upstream", "UpstreamCall"]

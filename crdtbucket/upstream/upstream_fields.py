@@ -200,6 +200,3 @@ def _http_date(text: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)
-
-
-__all__ = ["REQUESTS", "UpstreamQuota", "UpstreamState", "read_upstream"]

@@ -125,6 +125,3 @@ async def _add_fields(native: web.Request, response: web.StreamResponse) -> None
         return
     if verdict.deferred:
         response.headers.extend(field_pairs(verdict.deferred))
-
-
-__all__ = ["KEY", "AiohttpRequest", "limit_middleware", "limiter_context", "setup"]

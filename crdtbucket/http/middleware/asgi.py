@@ -166,6 +166,3 @@ async def _deny(scope: Scope, receive: Receive, send: Send, answer: Answer) -> N
     start = {"status": answer.status, "headers": raw_fields(answer.headers)}
     await send({"type": f"{prefix}http.response.start", **start})
     await send({"type": f"{prefix}http.response.body", "body": answer.body})
-
-
-__all__ = ["KEY", "ASGILimitMiddleware", "ASGIRequest"]

@@ -123,6 +123,3 @@ async def _answer(_: StarletteRequest, error: Exception) -> Response:
         assert isinstance(error, DeniedRequest)
         answer = error.answer
     return Response(answer.body, answer.status, answer.headers)
-
-
-__all__ = ["DeniedRequest", "install", "limit_dependency", "limit_route"]

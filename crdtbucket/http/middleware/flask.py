@@ -75,6 +75,3 @@ def _answer(error: LimitExceeded) -> Response:
 
 def _response(answer: Answer) -> Response:
     return Response(answer.body, answer.status, answer.headers)
-
-
-__all__ = ["install", "limit_route"]

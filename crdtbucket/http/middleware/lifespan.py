@@ -70,6 +70,3 @@ class Lifespan:
         if message["type"] != "lifespan.startup.complete":
             await self._limiter.aclose()
         await self._send(message)
-
-
-__all__ = ["Lifespan"]

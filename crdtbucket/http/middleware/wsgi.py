@@ -232,6 +232,3 @@ def _status_line(status: int) -> str:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"{status} Denied"
-
-
-__all__ = ["KEY", "WSGILimitMiddleware", "WSGIRequest"]

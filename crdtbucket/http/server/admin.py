@@ -172,6 +172,3 @@ class Admin:
         config = self._limiter.stats()["config"]
         AUDIT.warning("reload from %s: version %d, hash %s", who, config["version"], config["hash"])
         return respond({"config": config})
-
-
-__all__ = ["AUDIT", "Admin"]

@@ -137,6 +137,3 @@ async def _expected(request: web.BaseRequest) -> None:
         raise Refusal(417, "of Expect only 100-continue is known")
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # the answer itself has not begun
-
-
-__all__ = ["OPENAPI", "Api"]

@@ -219,20 +219,3 @@ class Override(RequestBody):
     def texts(self) -> int:
         """As of `RequestBody`."""
         return super().texts() + (self.limit is not None) + (self.order is not None)
-
-
-__all__ = [
-    "Commit",
-    "Hold",
-    "Order",
-    "Override",
-    "Peek",
-    "Refund",
-    "Release",
-    "RequestBody",
-    "Reserve",
-    "Reset",
-    "Steer",
-    "Take",
-    "TakeMany",
-]

@@ -290,6 +290,3 @@ def decision_json(decision: Decision) -> dict[str, Any]:
 def respond(document: dict[str, Any], headers: dict[str, str] | None = None) -> JsonAnswer:
     """A success."""
     return JsonAnswer(json.dumps(document), headers or {})
-
-
-__all__ = ["Calls", "decision_json", "respond"]

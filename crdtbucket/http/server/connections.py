@@ -251,6 +251,3 @@ def _ns(seconds: float) -> int:
 
 def _remote(host: str) -> str | None:
     return None if ip_address(host.partition("%")[0]).is_loopback else host
-
-
-__all__ = ["ClientConnection", "Connections"]

@@ -152,6 +152,3 @@ def _status(status: DescriptorStatus) -> dict[str, Any]:
         "limitRemaining": min(decision.remaining, MAX_UINT32),
         "durationUntilReset": f"{decision.reset_after:.9f}s",
     }
-
-
-__all__ = ["PATH", "EnvoyJson"]

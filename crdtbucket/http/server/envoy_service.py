@@ -124,6 +124,3 @@ def _pair(cert: str, key: str) -> tuple[bytes, bytes]:
 
 def _configuration(pair: tuple[bytes, bytes]) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration([pair])
-
-
-__all__ = ["EnvoyService"]

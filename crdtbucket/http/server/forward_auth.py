@@ -220,6 +220,3 @@ def _whole(texts: list[str], name: str, default: int) -> int:
 
 def _refuse(name: str, why: str) -> NoReturn:
     raise Refusal(400, f"{name}: {why}", [(name, why)])
-
-
-__all__ = ["FORWARD_AUTH", "ForwardAuth"]

@@ -131,6 +131,3 @@ def _check_query(request: web.BaseRequest, known: set[str]) -> None:
     if unknown:
         fault = f"there is no such parameter; there are: {', '.join(sorted(known))}"
         raise Refusal(400, f"{min(unknown)}: {fault}", [(min(unknown), fault)])
-
-
-__all__ = ["GivenLimits"]

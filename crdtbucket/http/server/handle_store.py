@@ -45,6 +45,3 @@ class HandleStore(Generic[T]):
     def _expire(self, now: int) -> None:
         while self._ends and self._ends[0][0] <= now:
             del self._items[heapq.heappop(self._ends)[1]]
-
-
-__all__ = ["HandleStore"]

@@ -88,6 +88,3 @@ class HeavyKeys:
                 del self._counters[key]
         self._heap = [(counter.tokens, key) for key, counter in self._counters.items()]
         heapq.heapify(self._heap)
-
-
-__all__ = ["KeyCounter", "HeavyKeys"]

@@ -122,6 +122,3 @@ def _by_unix_socket(request: web.BaseRequest) -> bool:
     """A browser cannot come by one, so no page can."""
     transport = request.transport
     return transport is not None and isinstance(transport.get_extra_info("sockname"), (str, bytes))
-
-
-__all__ = ["ANY", "Hosts"]

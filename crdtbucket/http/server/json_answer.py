@@ -57,6 +57,3 @@ def _start(status: int, media: str) -> str:
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
         f"Content-Type: {media}\r\nContent-Length: "
     )
-
-
-__all__ = ["JSON", "JsonAnswer"]

@@ -129,6 +129,3 @@ def _closed_on_error(sock: socket.socket) -> Iterator[None]:
     except BaseException:
         sock.close()
         raise
-
-
-__all__ = ["CannotListen", "Listening"]

@@ -98,6 +98,3 @@ def _responses(route: Route) -> dict[str, Any]:
             "content": {PROBLEM_TYPE if denied is None else JSON: content},
         }
     return responses
-
-
-__all__ = ["document"]

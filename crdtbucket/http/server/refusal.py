@@ -130,6 +130,3 @@ def refusal_of(error: Exception) -> Refusal | None:
     if isinstance(error, (LimiterClosed, LimiterNotOpen, NodeConflict)):
         return Refusal(503, str(error), headers={"Retry-After": "1"})
     return None
-
-
-__all__ = ["Refusal", "in_words", "problem_response", "read", "refusal_of"]

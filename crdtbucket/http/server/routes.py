@@ -77,6 +77,3 @@ class RouteTable:
                 parts = {name: unquote(text) for name, text in found.groupdict().items()}
                 return self._plain[path], parts
         raise Refusal(404, "there is no such path: GET /openapi.json lists what there is")
-
-
-__all__ = ["Route", "RouteTable"]

@@ -89,6 +89,3 @@ class SecureConnection(ClientConnection):
         if self._early:
             early, self._early = self._early, b""
             super().data_received(early)
-
-
-__all__ = ["SecureConnection", "served_context"]

@@ -98,6 +98,3 @@ def others_reach(address: str) -> bool:
         return not is_loopback(split_address(address)[0])
     except ValueError:
         return False  # it cannot be listened on either, which says what is wrong with it
-
-
-__all__ = ["DEFAULT_LISTEN", "ServeSettings", "others_reach"]

@@ -150,6 +150,3 @@ def _sum(each: list[dict[str, Any]]) -> dict[str, Any]:
         "descriptors": descriptors.items(),
         **sums,
     }
-
-
-__all__ = ["COUNTS", "SERVER", "ServerMetrics"]

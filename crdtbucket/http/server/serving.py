@@ -202,6 +202,3 @@ def _setting(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> Callable[
             signal.signal(number, signal.SIG_DFL)
 
     return end
-
-
-__all__ = ["SidecarServer", "serve"]

@@ -128,6 +128,3 @@ async def answer_of_owner(
 
 def _socket(folder: Path, index: int) -> Path:
     return folder / f"{index}.sock"
-
-
-__all__ = ["Siblings", "answer_of_owner"]

@@ -83,6 +83,3 @@ class SlotCalls:
         if held.released is None:
             held.released = held.slot.release()
         return respond({"released": held.released})
-
-
-__all__ = ["SlotCalls"]

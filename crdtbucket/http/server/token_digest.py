@@ -31,6 +31,3 @@ class TokenDigest:
 def digest_of(text: str) -> bytes:
     """What is kept of a secret text, which may be any that a request can hold."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-
-
-__all__ = ["TokenDigest", "digest_of"]

@@ -196,6 +196,3 @@ def _top(request: web.BaseRequest) -> int:
         fault = f"write a whole number from 1 to {bodies.MAX_TOP}"
         raise Refusal(400, f"top: {fault}", [("top", fault)])
     return int(text)
-
-
-__all__ = ["COUNTED", "DRAINING", "TOP", "Views", "running"]

@@ -191,6 +191,3 @@ class WorkerPool:
         for worker in self._workers:
             if worker.process:
                 os.kill(worker.process, number)
-
-
-__all__ = ["WorkerPool", "run_loop", "run_workers"]

@@ -62,6 +62,3 @@ class Engine(Protocol):
     async def stop(self) -> None:
         """Sends what has left here already, and ends."""
         ...
-
-
-__all__ = ["Engine", "EngineListener"]

@@ -102,6 +102,3 @@ class EngineCaller:
     def _say(self, why: str) -> None:
         if not self._said.done():
             self._said.set_result(why)
-
-
-__all__ = ["HEARD_S", "EngineCaller"]

@@ -231,6 +231,3 @@ class EngineExchange:
             await self._engine.announce(self._announcement())
             with suppress(asyncio.TimeoutError):
                 await within(ANNOUNCE_S, self._connected.wait())
-
-
-__all__ = ["EngineExchange", "ExchangeHost", "Sighting"]

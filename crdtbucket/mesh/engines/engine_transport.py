@@ -181,6 +181,3 @@ class EngineTransport:
         finally:
             self._handshakes.remove(name)
         await self._host.serve(link)
-
-
-__all__ = ["EngineTransport"]

@@ -90,6 +90,3 @@ def _client_context(config: MeshConfig) -> ssl.SSLContext:
             "PEM files of the engine's authority, and of this node's certificate and key"
         ) from error
     return context
-
-
-__all__ = ["engine_of", "subjects_of"]

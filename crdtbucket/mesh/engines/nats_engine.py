@@ -228,6 +228,3 @@ def shown(server: str) -> str:
     """Host and port of a server's URL, for people."""
     parts = urlsplit(server)
     return f"{parts.hostname}:{parts.port or 4222}"
-
-
-__all__ = ["NatsEngine", "shown"]

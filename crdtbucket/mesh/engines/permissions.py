@@ -40,6 +40,3 @@ def redis_rules(nodes: Sequence[Subjects]) -> str:
         f"(+publish resetchannels &{one.outbox} &{one.announcement})"
         for one in nodes
     )
-
-
-__all__ = ["nats_rules", "password_variable", "redis_rules"]

@@ -234,6 +234,3 @@ async def _run_id(connection: RedisConnection) -> str:
         return ""
     found = re.search(rb"run_id:([0-9a-f]+)", answer) if isinstance(answer, bytes) else None
     return found[1].decode() if found else ""
-
-
-__all__ = ["RedisEngine", "Subscriber"]

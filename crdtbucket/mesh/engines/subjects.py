@@ -79,6 +79,3 @@ class Subjects:
     def is_announcement(self, subject: str) -> bool:
         """Whether it announces somebody."""
         return subject.startswith(f"{self.prefix}.{self.mesh}.a.")
-
-
-__all__ = ["Subjects", "decode_name", "encode_name"]

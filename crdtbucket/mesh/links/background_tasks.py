@@ -31,6 +31,3 @@ class BackgroundTasks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             LOG.error("a bug in the mesh's background work", exc_info=error)
-
-
-__all__ = ["BackgroundTasks"]

@@ -63,6 +63,3 @@ class Channel(Protocol):
     def abort(self) -> None:
         """Ends it at once; `receive` then raises."""
         ...
-
-
-__all__ = ["CLOSE_S", "Channel", "ChannelLost", "Oversize"]

@@ -51,6 +51,3 @@ class Refusals:
         unsaid = self._unsaid.pop(reason, 0)
         more = f" (and {unsaid} like it since the last such line)" if unsaid else ""
         LOG.log(level, "%s%s", text, more)
-
-
-__all__ = ["LOG", "MeshCounters", "Refusals"]

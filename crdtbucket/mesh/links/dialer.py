@@ -225,6 +225,3 @@ async def _cancelled(tasks: Collection[asyncio.Future[None]]) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
-
-
-__all__ = ["Backoff", "Connector", "Dialer"]

@@ -250,6 +250,3 @@ def _rank(order: EjectOrder) -> tuple[int, bool]:
 def _text(mesh_name: str, subject: str, counter: int, ejected: bool) -> bytes:
     packed: bytes = msgpack.packb((mesh_name, subject, counter, ejected))
     return _SIGNED + packed
-
-
-__all__ = ["Ejections", "EjectOrder", "read_orders"]

@@ -273,15 +273,3 @@ def _refusal(shake: Handshake, body: bytes, peer: NodeInfo) -> HandshakeError:
         shake.check_proof(body[1:], peer)
     text = _FROM_PEER.get(reason, f"it refuses: {describe_bye(body)}")
     return HandshakeError(reason, text, peer, from_peer=True)
-
-
-__all__ = [
-    "HANDSHAKE_S",
-    "MeshEndpoint",
-    "PendingDials",
-    "handshake_as_dialer",
-    "handshake_as_listener",
-    "handshake_as_observer",
-    "reachable",
-    "refused_as_listener",
-]

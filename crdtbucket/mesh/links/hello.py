@@ -160,6 +160,3 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
     if not text.isprintable():  # it goes into log lines
         raise WireError("hello with a text that is not printable")
     return text, end
-
-
-__all__ = ["MAX_HELLO", "NONCE_BYTES", "VERSION", "Hello", "PublicKeys", "Role", "decode"]

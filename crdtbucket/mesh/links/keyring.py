@@ -77,6 +77,3 @@ def _any_equal(one: bytes, several: tuple[bytes, ...]) -> bool:
     for other in several:  # all of them: the time taken must not tell which one it was
         found |= hmac.compare_digest(one, other)
     return found
-
-
-__all__ = ["Keyring", "hash_key", "keyed_digest", "name_of"]

@@ -201,6 +201,3 @@ def describe_bye(body: bytes) -> str:
         return Reason(body[0]).name.lower().replace("_", " ")
     except ValueError:
         return f"reason {body[0]}"
-
-
-__all__ = ["MAX_QUEUED_BYTES", "MAX_QUEUED_FRAMES", "STALE_S", "Link", "describe_bye"]

@@ -92,6 +92,3 @@ class LinkTable(Generic[L]):
             return False
         del self._links[link.peer.name]
         return True
-
-
-__all__ = ["LinkTable", "LinkVerdict"]

@@ -114,14 +114,3 @@ def load_cryptography() -> None:
         if (error.name or "").partition(".")[0] != "cryptography":
             raise
         raise MeshError(f"mesh.identity needs the package cryptography: {INSTALL}") from error
-
-
-__all__ = [
-    "PUBLIC_BYTES",
-    "SIGNATURE_BYTES",
-    "LinkKey",
-    "NodeKey",
-    "fingerprint_of",
-    "is_signed",
-    "load_cryptography",
-]

@@ -90,6 +90,3 @@ class OrderSpread:
         data = self._ejections.encode()
         for link in self._links.all():
             link.offer(data, Kind.ORDERS)
-
-
-__all__ = ["OrderSpread"]

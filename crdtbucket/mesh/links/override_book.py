@@ -233,6 +233,3 @@ class OverrideBook:
                 insort(self._sorted, about)
         if self._changed is not None:
             self._changed(orders)
-
-
-__all__ = ["MAX_OVERRIDES", "OverrideBook"]

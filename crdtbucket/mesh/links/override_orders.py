@@ -154,15 +154,3 @@ def _unpacked(data: bytes) -> object:
 def _text(mesh_name: str, bucket: str, key: str, counter: int, limit: str | None) -> bytes:
     packed: bytes = msgpack.packb((mesh_name, bucket, key, counter, limit))
     return _SIGNED + packed
-
-
-__all__ = [
-    "MAX_KEY",
-    "MAX_TEXT",
-    "SHARDS",
-    "Row",
-    "OverrideOrder",
-    "checked",
-    "packed_overrides",
-    "read_overrides",
-]

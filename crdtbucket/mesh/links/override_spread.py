@@ -225,6 +225,3 @@ def _pages(orders: Iterable[OverrideOrder]) -> Iterator[list[tuple[object, ...]]
             page = []
     if page:
         yield page
-
-
-__all__ = ["OverrideSpread"]

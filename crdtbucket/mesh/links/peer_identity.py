@@ -36,6 +36,3 @@ class PeerIdentity:
     def fingerprint(self) -> str | None:
         """The fingerprint of that key."""
         return None if self.key is None else fingerprint_of(self.key)
-
-
-__all__ = ["PeerIdentity", "Proof"]

@@ -235,13 +235,3 @@ def _read_pins(file: StateFile) -> dict[str, str]:
             "that each name shows is pinned"
         ) from error
     return dict(pins)
-
-
-__all__ = [
-    "PeerKeys",
-    "changed_key",
-    "load_for",
-    "observer_keys",
-    "own_key",
-    "peer_keys_of",
-]

@@ -37,6 +37,3 @@ class Transport(Protocol):
     async def stop(self) -> None:
         """Ends all that is left at once; links were closed before."""
         ...
-
-
-__all__ = ["Transport"]

@@ -80,6 +80,3 @@ class Received:
             self.highest = seq
         elif 0 < below <= wire.ACK_BITS:
             self.bits |= 1 << (below - 1)
-
-
-__all__ = ["NOTHING", "Received", "Sent", "VersionRanges"]

@@ -30,6 +30,3 @@ class BoundedPeers:
     def counts(self) -> dict[str, dict[str, int]]:
         """By peer and bound; any thread may ask."""
         return {peer: dict(bounds) for peer, bounds in list(self._counts.items())}
-
-
-__all__ = ["MOST_PEERS", "OTHERS", "BoundedPeers"]

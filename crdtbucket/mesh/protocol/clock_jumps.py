@@ -46,6 +46,3 @@ class ClockJumps:
         self._table.shift(by)
         for link in links:
             link.clock.settle(-by)
-
-
-__all__ = ["ClockJumps"]

@@ -30,6 +30,3 @@ class EndedConnection:
         if self.refused is None:
             return False
         return now - self.since >= period and now - self.refused <= RECENT_NS
-
-
-__all__ = ["RECENT_NS", "EndedConnection"]

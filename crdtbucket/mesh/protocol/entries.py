@@ -107,6 +107,3 @@ def _varint(data: bytes, at: int, most: int) -> tuple[int, int]:
             return number, at
         shift += 7
     raise WireError("an entry with a number that is cut off or out of range")
-
-
-__all__ = ["Entry", "read", "write"]

@@ -171,6 +171,3 @@ class EntryMerger:
                 epoch,
                 self._table.epoch,
             )
-
-
-__all__ = ["MERGE_COUNTERS", "EntryMerger"]

@@ -142,6 +142,3 @@ def is_majority(seen: int, missing: int) -> bool:
     """Whether a node that hears `seen` members, itself included, may declare one of the `missing`
     others dead: it hears more than half of all, or misses this one only."""
     return seen > missing or missing == 1
-
-
-__all__ = ["FailureDetector", "Places", "is_majority"]

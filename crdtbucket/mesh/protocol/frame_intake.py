@@ -122,6 +122,3 @@ class FrameIntake:
         self._relays.round_completed(link, round_time, now)
         if addressed:
             self._memory.round_completed(link, now)
-
-
-__all__ = ["FrameIntake"]

@@ -148,6 +148,3 @@ class GossipSchedule:
         links = self._members.links.values()
         kept = [link.acked.prefix for link in links if link.log_kept and not link.left]
         return min(kept, default=self._table.version)
-
-
-__all__ = ["FLUSH_GAP_NS", "SWEEP", "TICK_BYTES", "GossipSchedule"]

@@ -99,6 +99,3 @@ def member_rows(links: Iterable[PeerState]) -> tuple[Row, ...]:
         for one in links
         if not (one.left or one.forgotten)
     )
-
-
-__all__ = ["Handoff", "HandoffRecord", "dump", "load", "member_rows"]

@@ -35,6 +35,3 @@ class NearHorizon:
         horizon = -(-least // STEP_NS) * STEP_NS
         if horizon != self._table.near_ns:
             self._table.configure(near_ns=horizon)
-
-
-__all__ = ["NearHorizon"]

@@ -122,6 +122,3 @@ class Introductions:
         self._held[peer] -= 1
         if not self._held[peer]:
             del self._held[peer]
-
-
-__all__ = ["MEMBER_PLACES", "OBSERVERS", "PLACES", "Introductions"]

@@ -157,6 +157,3 @@ def may_see(advertised: Collection[str] | None, unseen: Collection[str], name: s
     """Whether a peer that has advertised these members (None before the first time), some of them
     as unseen, may hear the member `name`."""
     return advertised is None or (name in advertised and name not in unseen)
-
-
-__all__ = ["ALIVE_NS", "CAUGHT_UP", "MemberDirectory", "may_see"]

@@ -126,6 +126,3 @@ class MemberUpdates:
         link.updates_lost = now + PATIENCE_NS + 2 * link.round_trip
         wall = self.wall_ahead
         return self._latest if wall is None else {**self._latest, "wall": now + wall}
-
-
-__all__ = ["GOSSIP_NS", "PATIENCE_NS", "REPEATED_MEMBERS", "REPEAT_NS", "MemberUpdates"]

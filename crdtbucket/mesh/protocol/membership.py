@@ -307,6 +307,3 @@ class Membership:
 
 def _member(info: NodeInfo) -> wire.Member:
     return info.name, info.region, info.epoch, info.address
-
-
-__all__ = ["DEAD_NS", "GONE", "HOLD_NS", "REACHED_NS", "FleetRow", "Membership"]

@@ -279,6 +279,3 @@ class MeshNode:
     def restore(self, data: bytes, boot: bytes | None = None) -> int:
         """See `NodeMemory.restore`."""
         return self._memory.restore(data, boot)
-
-
-__all__ = ["MeshNode"]

@@ -51,6 +51,3 @@ class Mismatches:
 
 def _rate(q: int, p: int) -> str:
     return f"{p * 1_000_000_000 / q:.6g} tokens a second"
-
-
-__all__ = ["Mismatches"]

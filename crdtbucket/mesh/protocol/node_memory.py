@@ -128,6 +128,3 @@ class NodeMemory:
             if cancelled
             else "owe what it says: no peer has answered that knew better",
         )
-
-
-__all__ = ["SETTLED_NS", "WARM_UP_NS", "NodeMemory"]

@@ -116,6 +116,3 @@ def _merge(table: Table, roster: Roster, frame: wire.Frame, introducer: Introduc
 
 def _tombstones(table: Table) -> tuple[int, ...]:
     return tuple(epoch for _, _, epoch, gone in table.origins() if gone)[: wire.MAX_TOMBSTONES]
-
-
-__all__ = ["Observers"]

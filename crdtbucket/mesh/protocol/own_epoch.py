@@ -50,6 +50,3 @@ class OwnEpoch:
             "other peer says so, or it was believed a moment ago",
         )
         return False
-
-
-__all__ = ["AGREE_NS", "GAP_NS", "OwnEpoch"]

@@ -82,6 +82,3 @@ class OwnName:
         self._table.refused = True  # the other processes that share the table refuse, too
         if self.on_refusal is not None:
             self.on_refusal(conflict)
-
-
-__all__ = ["MET_NS", "OwnName"]

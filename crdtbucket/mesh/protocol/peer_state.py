@@ -272,6 +272,3 @@ class PeerState:
             return None
         self.completed = frame.round
         return self.round_at
-
-
-__all__ = ["NEVER", "PeerState"]

@@ -49,6 +49,3 @@ class PeerWarnings:
         while len(self._logged) >= MOST:
             del self._logged[next(iter(self._logged))]
         self._logged[key] = logged
-
-
-__all__ = ["PeerWarnings"]

@@ -72,6 +72,3 @@ class ProtocolNode(Protocol):
     def known_addresses(self) -> list[str]:
         """Addresses of members, as gossip has them."""
         ...
-
-
-__all__ = ["Frames", "ProtocolNode", "Waker"]

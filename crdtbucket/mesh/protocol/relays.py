@@ -120,6 +120,3 @@ def _knows_better(link: PeerState, epoch: int, at: int) -> bool:
     shows nothing of a later process that no connection was made to, nor, where the peer is
     forgotten, of the time after it was last seen."""
     return epoch == link.info.epoch and (link.left or not link.forgotten or at <= link.last_seen)
-
-
-__all__ = ["Relays"]

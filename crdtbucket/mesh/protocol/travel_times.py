@@ -57,6 +57,3 @@ class TravelTimes:
     def is_usual(self, trip: int, by: int) -> bool:
         """Whether this round trip is at most `by` longer than the smallest."""
         return trip - self._least_trip <= by
-
-
-__all__ = ["HALF_WINDOW_NS", "TravelTimes"]

@@ -64,6 +64,3 @@ class Visibility:
                 )
             self._mask = bytes(mask)
         return self._mask
-
-
-__all__ = ["Visibility"]

@@ -21,6 +21,3 @@ def wall_moved(ahead: Iterable[int]) -> int:
     low, high = clocks[(len(clocks) - 1) // 2], clocks[len(clocks) // 2]
     by = min(max(0, low), high)
     return by if abs(by) > TOLERATED_NS else 0
-
-
-__all__ = ["TOLERATED_NS", "wall_moved"]

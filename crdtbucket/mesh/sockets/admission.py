@@ -236,6 +236,3 @@ def admission_factory(
     """A protocol factory for `create_server`, and the connections by their HTTP handlers."""
     by_handler: dict[RequestHandler, AcceptedConnection] = {}
     return lambda: AcceptedConnection(admission, server, tls.now(), by_handler), by_handler
-
-
-__all__ = ["AcceptedConnection", "Admission", "admission_factory", "source_of"]

@@ -119,14 +119,3 @@ class Discovered:
 def refresh_delay(rng: random.Random) -> float:
     """Seconds until a source is asked again, spread so that nodes do not ask in step."""
     return REFRESH_S * rng.uniform(0.8, 1.2)
-
-
-__all__ = [
-    "Discovered",
-    "Discovery",
-    "DnsDiscovery",
-    "StaticDiscovery",
-    "providers",
-    "refresh_delay",
-    "resolve_all",
-]

@@ -183,6 +183,3 @@ def _bound_socket(
         sock.close()
         raise
     return sock
-
-
-__all__ = ["Listener"]

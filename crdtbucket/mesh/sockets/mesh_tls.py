@@ -80,6 +80,3 @@ def _prepare(context: ssl.SSLContext, config: MeshConfig) -> None:
             f"mesh.tls_ca {config.tls_ca!r} cannot be loaded ({error}): give a readable PEM file "
             "of the authorities that sign the mesh's certificates"
         ) from error
-
-
-__all__ = ["dialer_context", "dialer_tls", "listener_context", "listener_tls"]

@@ -34,6 +34,3 @@ class SocketCaller:
         """Ends what is left."""
         if self._http is not None:
             await self._http.close()
-
-
-__all__ = ["SocketCaller"]

@@ -110,6 +110,3 @@ def _advertised(host: str, port: int) -> str:
     if host in ("0.0.0.0", "::"):
         return f":{port}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-__all__ = ["SocketTransport"]

@@ -160,15 +160,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = getattr(error, "os_error", None) or error.__cause__ or error.__context__
-
-
-__all__ = [
-    "MAX_MESSAGE",
-    "PATH",
-    "WebSocket",
-    "WebSocketChannel",
-    "connect",
-    "http_session",
-    "is_refusal",
-    "is_silence",
-]

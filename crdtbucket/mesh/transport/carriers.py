@@ -35,6 +35,3 @@ def carrier_of(config: MeshConfig) -> TransportFactory:
         return EngineTransport(host, config, rng, engine_of(config, host.name, rng))
 
     return over_engine
-
-
-__all__ = ["TransportFactory", "carrier_of"]

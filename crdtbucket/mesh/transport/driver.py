@@ -89,6 +89,3 @@ class Driver:
     def _woken(self) -> None:
         self._wake_pending = False
         self.schedule()
-
-
-__all__ = ["Driver"]

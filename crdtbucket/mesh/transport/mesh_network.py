@@ -360,6 +360,3 @@ class MeshNetwork:
         for link in self._observers:
             if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
                 link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
-
-
-__all__ = ["MeshNetwork"]

@@ -78,6 +78,3 @@ def _check_number(name: str, value: float, low: float, high: float, kind: str) -
     if number and low <= value <= high:  # false for nan
         return
     raise InvalidSpec(f"{name} is {clipped(value)}", f"write {kind} from {low:g} to {high:g}", name)
-
-
-__all__ = ["ControllerSettings"]

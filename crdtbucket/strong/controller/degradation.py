@@ -50,6 +50,3 @@ class Degradation:
         if self.webhook is not None:
             check_webhook(self.webhook)
         check_choice("on_outage", self.on_outage, get_args(OnOutage))
-
-
-__all__ = ["Degradation", "Scope"]

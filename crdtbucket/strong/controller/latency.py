@@ -87,6 +87,3 @@ class LatencyMeter:
 
     def _over(self, slow: int, total: int) -> bool:
         return slow * _MILLION > self._allowed * total
-
-
-__all__ = ["LatencyMeter"]

@@ -74,6 +74,3 @@ def masked_url(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}/..."
-
-
-__all__ = ["ModeNotice", "check_webhook", "masked_url"]

@@ -118,6 +118,3 @@ class OutageWatch:
 
 def _seconds(span_ns: int) -> str:
     return f"{span_ns / NS_PER_SECOND:.2f} s"
-
-
-__all__ = ["Failure", "OutageWatch"]

@@ -82,6 +82,3 @@ class Probes:
         elif self._under_way:
             self._interval_ns = min(2 * self._interval_ns, self._longest_ns)
         self._under_way = False
-
-
-__all__ = ["Probes", "Recovery"]

@@ -67,6 +67,3 @@ class SharedController(Controller):
     def probe(self, now: int) -> bool:
         with self._lock:
             return super().probe(self._at(now))
-
-
-__all__ = ["SharedController"]

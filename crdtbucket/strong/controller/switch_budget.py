@@ -25,6 +25,3 @@ class SwitchBudget:
     def spend(self, now: int) -> None:
         """There was a switch."""
         self.one_at, self._after_at = max(now, self._after_at), self.one_at + self._gap_ns
-
-
-__all__ = ["SwitchBudget"]

@@ -120,6 +120,3 @@ class Webhook:
         if 200 <= status < 300:
             return None, True
         return f"it answered {status}", status < 500
-
-
-__all__ = ["Webhook"]

@@ -68,6 +68,3 @@ def sentinel_access(config: RedisConfig, tls: ssl.SSLContext | None) -> Access:
 def _cannot_load(name: str, error: Exception, fix: str) -> ConfigError:
     problem = Problem(f"cannot be loaded ({error})", f"give {fix}", path=f"redis.{name}")
     return ConfigError([problem])
-
-
-__all__ = ["CLIENT_NAME", "Access", "sentinel_access", "server_access", "tls_context"]

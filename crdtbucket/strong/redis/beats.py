@@ -122,14 +122,3 @@ def read_beat(text: object) -> Beat:
         items[i]: RegionBeat(*map(int, items[i + 1 : i + 5])) for i in range(0, len(items), 5)
     }
     return Beat(version, stamp, nodes, regions)
-
-
-__all__ = [
-    "EVERY_MS",
-    "SILENT_US",
-    "Beat",
-    "BeatArguments",
-    "RegionBeat",
-    "RegionBeats",
-    "read_beat",
-]

@@ -202,6 +202,3 @@ class BlockingConnection:
     def _garbled(self, error: GarbledReply) -> RedisConnectionLost:
         what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
         return RedisConnectionLost(what, "script")
-
-
-__all__ = ["BlockingConnection"]

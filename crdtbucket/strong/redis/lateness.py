@@ -114,6 +114,3 @@ class Newest:
         found, self._socket = self._socket, None
         if found is not None:
             found.close()
-
-
-__all__ = ["PERIOD_NS", "TOLERATED_NS", "Lateness", "Newest", "lateness_of"]

@@ -104,6 +104,3 @@ class Locator:
             whom = f"sentinel names a primary {target.master!r}"
         kind = kinds.pop() if len(kinds) == 1 else "down"
         return RedisUnavailable(f"no {whom}: {reasons}", kind)
-
-
-__all__ = ["Locator"]

@@ -116,6 +116,3 @@ def unreachable(address: Address, error: OSError) -> RedisUnavailable:
     where = "path" if address.path else "host and port"
     text = f"Redis at {address} cannot be reached ({error.strerror or error}): start it, or "
     return RedisUnavailable(f"{text}correct {where}", "refused")
-
-
-__all__ = ["LOG", "check", "shake_hands", "handshake", "silent", "unreachable"]

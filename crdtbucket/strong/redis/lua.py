@@ -33,6 +33,3 @@ class LuaScript:
 def _assembled(name: str) -> str:
     text = files("crdtbucket.strong.redis").joinpath(name).read_text(encoding="utf-8")
     return _PART.sub(lambda line: indent(_assembled(line[2]).rstrip("\n"), line[1]), text)
-
-
-__all__ = ["LuaScript"]

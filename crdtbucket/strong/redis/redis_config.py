@@ -222,6 +222,3 @@ def _address_problems(name: str, addresses: object) -> Iterator[Problem]:
 
 def _problem(name: str, message: str, fix: str) -> Problem:
     return Problem(message, fix, path=f"redis.{name}")
-
-
-__all__ = ["RedisConfig"]

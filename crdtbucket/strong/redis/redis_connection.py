@@ -296,14 +296,3 @@ async def ask(connection: RedisConnection, *words: bytes | str | int) -> object:
     if isinstance(reply, CrdtbucketError):
         raise reply
     return reply
-
-
-__all__ = [
-    "MAX_OPEN_CALLS",
-    "WRITE_BUFFER",
-    "Batch",
-    "RedisConnection",
-    "RedisConnectionLost",
-    "ask",
-    "asked",
-]

@@ -91,6 +91,3 @@ def _parts(claim: object) -> list[str]:
     """Run id and fingerprint; nothing where no claim stands."""
     parts = claim.decode(errors="replace").split() if isinstance(claim, bytes) else []
     return parts if len(parts) == 2 else []
-
-
-__all__ = ["RegionClaim"]

@@ -86,6 +86,3 @@ def regions_problems(active_active: object, regions: object) -> Iterator[Problem
 
 def _problem(place: str, message: str, fix: str) -> Problem:
     return Problem(message, fix, path=f"redis.regions{place}")
-
-
-__all__ = ["ASSUMPTIONS", "MOST_REGIONS", "check_region", "others", "regions_problems"]

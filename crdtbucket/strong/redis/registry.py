@@ -203,6 +203,3 @@ def _checked(reply: object) -> tuple[int, int, bytes, bytes]:
         if numbers and texts and processes >= 1 and 0 <= share <= WHOLE:
             return processes, share, first, other
     raise RedisReplyError(f"the list of processes was answered with {clipped(reply)}")
-
-
-__all__ = ["BEAT_NS", "FORGOTTEN_S", "GONE_S", "NOTHING", "WHOLE", "Registry", "WantedShare"]

@@ -171,14 +171,3 @@ def read_entry(fields: Mapping[bytes, bytes]) -> HeldEntry | None:
             records[owner] = Column(owner, birth, taken, refunded, home)
     debt = debt_s * NS_PER_SECOND + debt_ns + Fraction(rest, p)
     return HeldEntry(at_s * 1_000_000 + at_us, debt, Fraction(q, p), version, records)
-
-
-__all__ = [
-    "FORGET_AFTER_MS",
-    "MOST_REGIONS",
-    "HeldEntry",
-    "Regions",
-    "ReplicatedArguments",
-    "read_entry",
-    "region_of",
-]

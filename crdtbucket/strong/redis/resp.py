@@ -116,16 +116,3 @@ def too_deep(reply: object) -> bool:
             return False
         level = [item for part in level for item in part if isinstance(item, list)]
     return bool(level)
-
-
-__all__ = [
-    "MAX_DEPTH",
-    "MAX_ITEMS",
-    "MAX_REPLY",
-    "NOTHING",
-    "GarbledReply",
-    "RedisErrorReply",
-    "ReplyReader",
-    "encode",
-    "too_deep",
-]

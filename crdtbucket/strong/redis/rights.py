@@ -38,6 +38,3 @@ def explained(address: Address, error: RedisErrorReply) -> str:
         f"Redis at {address} does not allow {who} the command {word}: allow it "
         f"(ACL SETUSER ... {right}); a limiter needs {NEEDED}"
     )
-
-
-__all__ = ["NEEDED", "explained", "is_denied"]

@@ -70,6 +70,3 @@ def read_facts(reply: object) -> ServerFacts:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
-
-
-__all__ = ["ServerFacts", "facts", "read_facts"]

@@ -184,16 +184,3 @@ def parse_moved(error: RedisErrorReply, asked: Address) -> tuple[int, Address]:
         return int(words[1]), _address(host.strip("[]").encode(), int(port), asked)
     except (IndexError, ValueError) as wrong:
         raise _wrong(asked, "a command in another slot") from wrong
-
-
-__all__ = [
-    "SLOTS",
-    "Topology",
-    "Primary",
-    "ALL_SLOTS",
-    "ask_sentinel",
-    "asking",
-    "cluster_layout",
-    "parse_moved",
-    "slot",
-]

@@ -95,6 +95,3 @@ def _db(parts: SplitResult, number: str) -> int:
     if not (number.isascii() and number.isdigit() and len(number) < 6):
         raise ValueError("ends in no database number: write redis://host:port/0")
     return int(number)
-
-
-__all__ = ["MAX_SEEDS", "RedisTarget", "parse_url"]

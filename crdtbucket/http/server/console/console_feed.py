@@ -124,6 +124,3 @@ class ConsoleFeed:
             self._turn += 1
             self._wake()
             await asyncio.sleep(self._every_s)
-
-
-__all__ = ["EVERY_S", "MAX_LISTENERS", "ConsoleFeed"]

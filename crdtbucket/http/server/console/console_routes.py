@@ -193,6 +193,3 @@ def _cookie(request: web.BaseRequest, value: str, seconds: int) -> str:
     secure = "; Secure" if by_tls else ""
     name = _cookie_name(request)
     return f"{name}={value}; Path={CONSOLE}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
-
-
-__all__ = ["CONSOLE", "PROOF", "Console"]

@@ -63,6 +63,3 @@ class ConsoleSessions:
     def end(self, name: str) -> None:
         """The session is over."""
         self._open.pop(digest_of(name), None)
-
-
-__all__ = ["LIFE_S", "MAX_SESSIONS", "ConsoleSession", "ConsoleSessions"]

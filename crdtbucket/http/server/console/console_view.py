@@ -61,6 +61,3 @@ def _buckets(stats: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for name, one in stats["buckets"].items()
     ]
-
-
-__all__ = ["ConsoleView"]

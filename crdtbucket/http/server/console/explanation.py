@@ -103,6 +103,3 @@ def _reasons(limiter: Limiter, bucket: Bucket, mode: Mode, found: dict[str, Any]
             "This node has no answer from the mesh yet and serves only a part of its share."
         )
     return said
-
-
-__all__ = ["explain"]

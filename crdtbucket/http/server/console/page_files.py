@@ -70,6 +70,3 @@ class PageFiles:
 
 def _kind(name: str) -> str:
     return KINDS.get(name.rpartition(".")[2], "")
-
-
-__all__ = ["PAGE", "POLICY", "SAFETY", "PageFiles"]
