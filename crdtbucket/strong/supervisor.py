@@ -93,10 +93,13 @@ class Supervisor:
             now = health.now()
             due = controller.next_tick(now)
             if due is not None and due <= now:
-                # The server is silent, unless there is an answer that nobody has read.
+                # The server is silent, unless there is an answer that nobody has read. A silence
+                # that begins while that is looked for is another one.
                 await asyncio.sleep(LOOK_S)
+                due = controller.next_tick(now)
+                if due is not None and due <= now:
+                    health.tick()
                 now = health.now()
-            health.tick()
             with self._ledger.lock:  # threads keep their accounts meanwhile
                 self._unsettled.carry()
             if controller.mode is Mode.STRONG:

@@ -216,7 +216,8 @@ static void check_statement(table_t *t, stage_t *empty)
         merge_all(joiner, &f, wd, &m, &out);
         free(out.answers);
         check_table(joiner);
-        CHECK(!out.r.refused_columns && !out.r.dropped_full && out.r.merged == f.n,
+        /* What is ignored has a debt that no take explains: none at first sight, as seen below. */
+        CHECK(!out.r.refused_columns && !out.r.dropped_full && out.r.merged + out.r.ignored == f.n,
               "a part of it is refused");
         uint16_t positions[MAX_ORIGINS];
         memcpy(positions, positions_alike(), sizeof positions);

@@ -116,7 +116,7 @@ static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
                            int64_t now)
 {
     i128 wait = over / d->p;
-    if (d->still_until)
+    if (LOAD(d->still_until))
         return until_end(d, now);
     /* Only a prediction is in the way: the reserve gets past it. */
     if (over - back <= slack_units(d)) {
@@ -345,8 +345,9 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
         over = 0;
     o->allowed = over <= slack_units(d);
     if (!o->allowed)
-        o->wait_ns = d->still_until ? until_end(d, now)
-                                    : sooner((int64_t)(over / d->p), guarantee_wait(d, lack, n));
+        o->wait_ns = LOAD(d->still_until)
+                         ? until_end(d, now)
+                         : sooner((int64_t)(over / d->p), guarantee_wait(d, lack, n));
     else if ((o->wait_ns = warm_up_wait(t, d, (e == NONE ? 0 : entry_net(t, e)) + n, now)) > 0)
         o->allowed = 0;
     outcome_debt(d, o, clamped(d, debt));

@@ -48,16 +48,18 @@ static inline i128 units_to_ns(const definition_t *d, i128 units)
 /* The time of levels, by which debts fall: it stands at 0 while a definition stands still. */
 static inline int64_t level_time(const definition_t *d, int64_t now)
 {
-    if (LIKELY(!d->still_until))
+    int64_t until = LOAD(d->still_until);
+    if (LIKELY(!until))
         return now;
-    int64_t over = now - d->still_until - STILL_AFTER_NS;
+    int64_t over = now - until - STILL_AFTER_NS;
     return over <= 0 ? 0 : over > INT64_MAX / FILL_FASTER ? INT64_MAX : over * FILL_FASTER;
 }
 
 /* How long (ns) a call waits for which too little is left until the period ends. */
 static inline int64_t until_end(const definition_t *d, int64_t now)
 {
-    return d->still_until - now > SECOND ? d->still_until - now : SECOND;
+    int64_t left = LOAD(d->still_until) - now;
+    return left > SECOND ? left : SECOND;
 }
 
 /* Signed debt in units at `now`: T * (what was charged) less the time that passed. */

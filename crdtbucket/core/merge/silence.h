@@ -76,7 +76,8 @@ static void shift_all(table_t *t, int64_t ns, int64_t now)
     for (uint32_t i = 0; i < t->h->definitions; i++) {
         t->definitions[i].replaced_ns += ns;
         t->definitions[i].staged_ns += ns;
-        t->definitions[i].still_until += t->definitions[i].still_until ? ns : 0;
+        if (t->definitions[i].still_until) /* read by takes meanwhile */
+            ADD(t->definitions[i].still_until, ns);
         for (uint32_t j = 0; j < t->definitions[i].earlier_count; j++)
             t->definitions[i].earlier[j].until += ns;
     }
