@@ -34,7 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                          .at = clock_ns(t),
                          .newer = how >> 2 & 1,
                          .joining = how >> 3 & 1,
-                         .reopen = how >> 4 & 1};
+                         .reopen = how >> 4 & 1,
+                         .tables = &tables};
     read_t f;
     merge_out_t out;
     check_spelling(in.at, bytes_left(&in), tables.definitions, tables.origins);

@@ -89,7 +89,8 @@ static int give_frame(table_t *t, const uint8_t *bytes, size_t size)
     if (n > 0) {
         wire_definition_t wd[2] = {{0, (uint32_t)dice(2), SECOND, 1},
                                    {1, 1, 1 + (int64_t)dice(1000), 1 + (int64_t)dice(9)}};
-        merge_context_t m = {.source = PEER, .source_origin = 2, .at = clock_ns(t), .newer = 1};
+        merge_context_t m = {
+            .source = PEER, .source_origin = 2, .at = clock_ns(t), .newer = 1, .tables = &tables};
         merge_out_t out = {scratch, scratch + most, scratch + 2 * most, {0}};
         table_lock(t);
         merge_entries(t, entries, n, wd, &m, clock_ns(t), &out);

@@ -4,6 +4,8 @@
 
 #include "rig.h"
 
+enum { RELAYED_BYTES = 16 }; /* one node's rates at most: two numbers and 4 bytes */
+
 static uint8_t *write_number(uint8_t *out, uint64_t value)
 {
     for (; value >> 7; value >>= 7)
@@ -31,6 +33,19 @@ static uint8_t *write_entry(uint8_t *out, const wire_entry_t *w)
         out = write_number(out, (uint64_t)c->taken);
         if (w->flags & WIRE_REFUNDS)
             out = write_number(out, (uint64_t)c->refunded);
+    }
+    if (w->flags & WIRE_RELAYED) {
+        const uint8_t *in = w->relayed;
+        out = write_number(out, w->relayed_count);
+        for (uint32_t i = 0; i < w->relayed_count; i++) {
+            wire_rates_t r;
+            in = get_relayed(in, in + RELAYED_BYTES, &r);
+            out = write_number(out, r.origin);
+            out = write_number(out, r.age_ms);
+            memcpy(out, &r.fast, 2);
+            memcpy(out + 2, &r.slow, 2);
+            out += 4;
+        }
     }
     return out;
 }
