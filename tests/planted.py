@@ -1978,7 +1978,7 @@ MUTATIONS = (
     Mutation(
         "quotas_come_back_within_their_period",
         "core",
-        "    if (LIKELY(!d->still_until))\n        return now;\n",
+        "    if (LIKELY(!until))\n        return now;\n",
         "    if (LIKELY(!d->still_until) || now)\n        return now;\n",
         suite("limiter/test_calendar", "comes_back_at_midnight"),
     ),
