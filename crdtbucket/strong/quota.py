@@ -57,7 +57,6 @@ class Quota:
         self._fleet = fleet
         self._nodes = 0
         self._parts_a_token = Fraction(0)
-        self._numerator, self._denominator = 0, 1
 
     def take(self, key: str | bytes, cost: int, nodes: int) -> Decision | None:
         """The decision on `cost` tokens among `nodes` nodes; None when the share never holds so
@@ -92,17 +91,15 @@ class Quota:
         self._core.settle(key, min(self._price(cost, nodes), self._core.spec.capacity))
 
     def _price(self, cost: int, nodes: int) -> int:
+        price = self._token_price(nodes)
         # In integers: every answer of the store is charged.
-        if nodes != self._nodes:
-            self._token_price(nodes)
-        return -(-cost * self._numerator // self._denominator)
+        return -(-cost * price.numerator // price.denominator)
 
     def _token_price(self, nodes: int) -> Fraction:
         """Parts that one token costs among so many nodes."""
         if nodes != self._nodes:
             shares = nodes / self._ratio if self._fleet else max(1 / self._ratio, Fraction(nodes))
             self._nodes, self._parts_a_token = nodes, self._parts * shares
-            self._numerator, self._denominator = self._parts_a_token.as_integer_ratio()
         return self._parts_a_token
 
 

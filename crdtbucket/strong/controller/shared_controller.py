@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import (
-    Change,
-    Controller,
-    ControllerSettings,
-    Failure,
-)
+from crdtbucket.strong.controller.mode_controller import Controller, ControllerSettings
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _whole(method: Method) -> Method:
+    """One of these at a time, at a time that does not go back."""
+
+    @wraps(method)
+    def alone(self: SharedController, now: int, *args: Any, **named: Any) -> Any:
+        with self.lock:
+            self.now = max(self.now, now)
+            return method(self, self.now, *args, **named)
+
+    return cast("Method", alone)
 
 
 class SharedController(Controller):
@@ -21,49 +33,18 @@ class SharedController(Controller):
         self, settings: ControllerSettings, now: int, degraded: Mode = Mode.EVENTUAL
     ) -> None:
         super().__init__(settings, now, degraded)
-        self._lock = threading.Lock()
-        self._now = now
-
-    def _at(self, now: int) -> int:
-        self._now = max(self._now, now)
-        return self._now
+        self.lock = threading.Lock()
+        self.now = now
 
     # `asked` notes one time, and may be called beside any other.
 
-    def answered(
-        self,
-        now: int,
-        latency_ns: int,
-        *,
-        late: bool = False,
-        wrote: bool = True,
-        answers: int = 1,
-    ) -> Change | None:
-        with self._lock:
-            return super().answered(
-                self._at(now), latency_ns, late=late, wrote=wrote, answers=answers
-            )
-
-    def timed_out(self, now: int) -> Change | None:
-        with self._lock:
-            return super().timed_out(self._at(now))
-
-    def failed(self, now: int, failure: Failure, why: str = "") -> Change | None:
-        with self._lock:
-            return super().failed(self._at(now), failure, why)
-
-    def moved(self, now: int) -> None:
-        with self._lock:
-            super().moved(self._at(now))
-
-    def tick(self, now: int) -> Change | None:
-        with self._lock:
-            return super().tick(self._at(now))
+    answered = _whole(Controller.answered)
+    timed_out = _whole(Controller.timed_out)
+    failed = _whole(Controller.failed)
+    moved = _whole(Controller.moved)
+    tick = _whole(Controller.tick)
+    probe = _whole(Controller.probe)
 
     def next_tick(self, now: int) -> int | None:
-        with self._lock:
+        with self.lock:
             return super().next_tick(now)
-
-    def probe(self, now: int) -> bool:
-        with self._lock:
-            return super().probe(self._at(now))
