@@ -2034,8 +2034,8 @@ MUTATIONS = (
     Mutation(
         "each_node_charges_all_that_the_service_lacks",
         "upstream",
-        "part = excess // max(self._sharers(), 1)",
-        "part = excess",
+        "part = missing // max(self._sharers(), 1)",
+        "part = missing",
         suite("upstream/test_follower", "charge_it_once"),
     ),
     Mutation(

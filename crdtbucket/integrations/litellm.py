@@ -21,7 +21,10 @@ from crdtbucket.http.fields import problem, rate_limit_fields
 from crdtbucket.limiter.bucket import Bucket
 
 MAX_OPEN = 10_000
-"""Calls that are remembered until their end is told; what the oldest was charged stays charged."""
+"""Ids of calls that are remembered until their use is known; what the oldest was charged stays
+charged."""
+MAX_SAME_ID = 100
+"""Calls of one id that are remembered, as clients may choose the id."""
 ANSWER_TOKENS = 1_000
 """Estimate of an answer whose request names no longest one."""
 CALL_TYPES = (
@@ -47,7 +50,7 @@ class OpenCall:
 class BudgetHook(CustomLogger):  # type: ignore[misc]
     """Charges a bucket with the tokens that calls of the proxy use.
 
-    What is never told, as when the process ends, stays charged as it was estimated.
+    A call whose use never becomes known, as when the process ends, stays charged with its estimate.
     """
 
     def __init__(
@@ -84,8 +87,9 @@ class BudgetHook(CustomLogger):  # type: ignore[misc]
             headers = rate_limit_fields(decision, decision.spec)
             raise BudgetDenied(429, document, headers)
         # Clients may choose the id of a call, so that one id may stand for several.
-        call_id = str(data.get("litellm_call_id"))
-        self._open.setdefault(call_id, []).append(OpenCall(decision, cost))
+        calls = self._open.setdefault(str(data.get("litellm_call_id")), [])
+        calls.append(OpenCall(decision, cost))
+        del calls[:-MAX_SAME_ID]
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)
 
@@ -111,7 +115,7 @@ class BudgetHook(CustomLogger):  # type: ignore[misc]
         traceback_str: str | None = None,
     ) -> None:
         """Gives the estimate back. The call is remembered: where the client left a stream, its use
-        is told afterwards."""
+        is reported afterwards."""
         if isinstance(original_exception, BudgetDenied):
             return  # nothing was charged, and another call may have the same id
         for call in self._open.get(str(request_data.get("litellm_call_id")), ())[-1:]:

@@ -20,7 +20,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.upstream.upstream_fields import UpstreamState
 
 MAX_FOLLOWED = 10_000
-"""Keys of which a follower remembers what was heard; those heard of longest ago are forgotten."""
+"""Keys of which a follower remembers what the service said; the oldest answers are forgotten."""
 
 
 class FollowingBucket(Protocol):
@@ -35,7 +35,7 @@ class FollowingBucket(Protocol):
 
 @dataclass(slots=True)
 class Standing:
-    """What was heard of the service of one key. Times in ns."""
+    """What the service of one key has said of its limit. Times in ns."""
 
     level: int | None = None
     """Tokens that the service had `at` a time, and it has refilled since as the bucket does; below
@@ -94,7 +94,7 @@ class Follower:
         return 0 if standing is None else max(standing.paused_until - now, 0)
 
     def charge(self, key: str | bytes, now: int) -> int:
-        """Charges the part of what was heard that is due now; returns the tokens."""
+        """Charges the part of what the service lacks that is due now; returns the tokens."""
         standing = self._standings.get(key)
         if standing is None or standing.level is None:
             return 0
@@ -112,11 +112,11 @@ class Follower:
         if standing.level is None or now < standing.next_round:
             return 0
         theirs = standing.level + self._refill(key, now - standing.at)
-        excess = self._level(key) - theirs
-        if excess <= 0:  # as it is when the service is full again
+        missing = self._level(key) - theirs
+        if missing <= 0:  # as it is when the service is full again
             standing.level = None
             return 0
-        part = excess // max(self._sharers(), 1)
+        part = missing // max(self._sharers(), 1)
         if part == 0:
             return 0
         standing.next_round = now + self._round_ns

@@ -60,8 +60,8 @@ class Upstream:
         or its policy's name; None follows nothing. longest_pause: seconds (0 or more) for which an
         answer may stop requests; one that says longer counts as this.
 
-        Raises `UnknownBucket`, `InvalidSpec` for a strong bucket that would follow, and `WrongKind`
-        for one of slots.
+        Raises `UnknownBucket`, `InvalidSpec` for a strong or a calendar bucket that would follow,
+        and `WrongKind` for one of slots.
         """
         found = limiter.bucket(bucket)
         self._bucket = found
@@ -74,6 +74,13 @@ class Upstream:
         if found.spec.slots is not None:
             raise WrongKind.of_slots(found.spec.name, "an upstream")
         if follows is not None:
+            if found.spec.period is not None:
+                # One status 429 would empty it, and nothing comes back before the period ends.
+                raise InvalidSpec(
+                    f"bucket {found.spec.name!r} is a calendar quota and cannot follow a service",
+                    "pass follows=None",
+                    "follows",
+                )
             self._follower = Follower(
                 found,
                 follows=follows,

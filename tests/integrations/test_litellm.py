@@ -104,6 +104,16 @@ async def test_more_calls_than_are_remembered_stay_charged(
     assert bucket.peek("k").remaining == 150 - 10 - 1 - 1
 
 
+async def test_calls_of_one_id_are_remembered_up_to_a_bound(module: Any) -> None:
+    bucket = budget(capacity=10_000)
+    hook = module.BudgetHook(bucket)
+    for _ in range(module.MAX_SAME_ID + 10):
+        await begin(hook, "same", 10)
+        await fail(hook, "same", RuntimeError())
+    assert [len(calls) for calls in hook._open.values()] == [module.MAX_SAME_ID]
+    assert bucket.peek("k").remaining == 10_000
+
+
 def test_an_estimate_is_of_the_texts_and_of_the_longest_answer(module: Any) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:" + "x" * 3_000}}
     parts: Sequence[Any] = [{"type": "text", "text": "x" * 30}, image]

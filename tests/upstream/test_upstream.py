@@ -162,6 +162,10 @@ def test_what_cannot_follow_is_refused() -> None:
     with pytest.raises(InvalidSpec, match="strong and cannot follow"):
         Upstream(limiter, "strong")
     Upstream(limiter, "strong", follows=None)
+    monthly = Limiter([BucketSpec.calendar("monthly", 1_000, per="month")])
+    with pytest.raises(InvalidSpec, match="calendar quota and cannot follow"):
+        Upstream(monthly, "monthly")
+    Upstream(monthly, "monthly", follows=None)
     with pytest.raises(WrongKind):
         Upstream(limiter, "slots")
     with pytest.raises(UnknownBucket):
