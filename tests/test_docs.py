@@ -47,7 +47,7 @@ from crdtbucket import (
 from crdtbucket._core import Table
 from crdtbucket.cli.commands import cli
 from crdtbucket.cli.config_command import config
-from crdtbucket.limiter import housekeeping, waiting
+from crdtbucket.limiter import upkeep, waiting
 from crdtbucket.mesh.links import counters, handshake, session
 from crdtbucket.mesh.links.link import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
 from crdtbucket.mesh.protocol import (
@@ -709,7 +709,7 @@ TOLD = [
     ("security.md", f"after {mesh_network.STUCK_S:g} s without progress"),
     ("security.md", f"{mesh_network.SILENT_S:g} s, then the link ends"),
     ("security.md", f"summed up every {counters.REPEAT_S:g} s"),
-    ("security.md", f"a snapshot every {housekeeping.SAVE_NS / SECOND:g} s"),
+    ("security.md", f"a snapshot every {upkeep.SAVE_NS / SECOND:g} s"),
     ("api.md", f"At most {waiting.MAX_WAITERS:,} callers wait for a key"),
     ("modes.md", f"in chunks of {resync.CHUNK}, with a"),
     ("modes.md", f"Closing a limiter takes {supervisor.LAST_SETTLING_S:g} s for it at most"),

@@ -45,5 +45,20 @@ class LoadedFiles(Generic[T]):
             return (error.errno, error.filename)
 
 
+def load_key_pair(
+    context: ssl.SSLContext, cert: str, key: str, named: str, error: type[CrdtbucketError]
+) -> None:
+    """Loads a certificate and its private key. `named`: both, in the message of the `error` that is
+    raised for files that cannot be loaded."""
+    try:
+        # A password given here, even an empty one, keeps OpenSSL from asking on the terminal.
+        context.load_cert_chain(cert, key, password="")
+    except (OSError, ssl.SSLError) as cause:
+        raise error(
+            f"{named} cannot be loaded ({cause}): give a readable PEM certificate and its "
+            "unencrypted private key"
+        ) from cause
+
+
 TlsFiles: TypeAlias = LoadedFiles[ssl.SSLContext | None]
 """The TLS context of the next connection; None without TLS."""

@@ -21,7 +21,7 @@ RESTART = (
 """Where a change asks for a restart."""
 
 _CHOICES = {
-    "max_debt": "late news may push a key so far below empty",
+    "max_debt": "late updates may push a key so far below empty",
     "max_keys": "keys that are held stay; None: as many as the table holds",
     "on_table_full": "what a new key gets that finds no room",
     "on_outage": "what decides in an outage of Redis",

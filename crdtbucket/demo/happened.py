@@ -70,6 +70,3 @@ what neither the region that admitted nor, in strong mode, Redis knew of."""
     def part(self, call: DecidedCall) -> str:
         """The mode in which it was decided."""
         return f"limit, {call.mode}"
-
-
-__all__ = ["LINKED", "PARTED", "Happened", "RedisOutage", "RegionCut"]

@@ -75,12 +75,13 @@ class AskedLimits:
         else:
             self._failing = False
         with self._lock:
-            self._answers.pop(key, None)  # so that the order is that of their age
+            before = self._answers.pop(key, None)  # so that the order is that of their age
             self._answers[key] = RememberedLimit(bucket, now + ttl)
             if len(self._answers) > REMEMBERED_KEYS:
                 del self._answers[next(iter(self._answers))]
-        if known is not None and known.bucket is not bucket:
-            self._moved(key, known.bucket, bucket)
+        # Not `known`: another thread may have asked meanwhile, and the key moves only once.
+        if before is not None and before.bucket is not bucket:
+            self._moved(key, before.bucket, bucket)
         return bucket
 
     def _fail(self, error: Exception) -> None:

@@ -54,7 +54,7 @@ class Bucket(BucketCore):
 
     @property
     def parts(self) -> Sequence[Bucket]:
-        """The buckets that count for this one, where these are others."""
+        """The buckets that keep the counts of this one; none where it keeps them itself."""
         return ()
 
     def beat(self) -> None:

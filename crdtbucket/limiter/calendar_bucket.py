@@ -15,9 +15,9 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.calendar_period import CalendarPeriod
 
 MOVED_NS = NS_PER_SECOND // 2
-"""A wall clock that has moved by less does not change when a period ends."""
+"""The end of a period follows the wall clock only where that has moved by at least this,"""
 MOVED_GAP_NS = 60 * NS_PER_SECOND
-"""One that moves all the time changes it no more often than this."""
+"""and only when this has passed since it was last looked at."""
 
 
 class CalendarBucket(Bucket):
@@ -76,8 +76,8 @@ class CalendarBucket(Bucket):
         self.redirect(self._choose, [*self.parts, *theirs])
 
     def look(self, *, anew: bool = False) -> CalendarPart:
-        """The part of the present period; what has to follow the wall clock does. `anew`: also
-        where neither the period nor the clock has changed."""
+        """Returns the part of the present period, after the parts were moved on where the period or
+        the wall clock has changed. `anew`: moves them on in any case."""
         with self._lock:
             now, period = self.table.now(), self.period
             wall = self._wall(now)
@@ -130,7 +130,7 @@ class CalendarBucket(Bucket):
 
 
 class CalendarPart(Bucket):
-    """One of the parts of a calendar bucket: the keys of one period in three."""
+    """One of the three parts of a calendar bucket: it has the keys of every third period."""
 
     __slots__ = ("_ends", "number")
 

@@ -13,13 +13,13 @@ from crdtbucket.base.clock import WallClock
 from crdtbucket.errors import MeshError, UnknownBucket
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
-from crdtbucket.limiter.housekeeping import Housekeeping
 from crdtbucket.limiter.local_node import Identity, LocalNode
 from crdtbucket.limiter.multi import Multi, Wanted
 from crdtbucket.limiter.operator_overrides import OperatorOverrides, overrides_path
 from crdtbucket.limiter.runtime import Runtime
 from crdtbucket.limiter.stats import bucket_stats
 from crdtbucket.limiter.tables import Tables
+from crdtbucket.limiter.upkeep import Upkeep
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.limiter_file import ALONE, LimiterFile, rollout_places
@@ -105,7 +105,7 @@ class Limiter:
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
         self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
-        upkeep = Housekeeping(
+        upkeep = Upkeep(
             tables,
             factory.made,
             alone=mesh is None,

@@ -47,8 +47,8 @@ class LocalNode:
         tables: Tables,
         buckets: Sequence[Bucket],
         overrides: OperatorOverrides,
-        strong: StrongSide | None = None,
-        wall: WallClock | None = None,
+        strong: StrongSide | None,
+        wall: WallClock,
     ) -> None:
         """Nothing runs yet. `buckets` may grow. `overrides`: what operators order in the mesh.
         `strong`: the side of those that ask Redis. `wall`: the clock that calendar buckets go by.
@@ -64,7 +64,7 @@ class LocalNode:
         self._buckets = buckets
         self._overrides = overrides
         self._strong = strong
-        self._wall = wall or WallClock()
+        self._wall = wall
         self._running: tuple[int, int, int] | None = None
         self._position: Position | None = None
         self._state: StateDir | None = None
@@ -286,14 +286,14 @@ class LocalNode:
         state.open()
         self._state = state
         # The epoch of a shared table may be recorded already: by a process that was killed since.
-        lives = state.begin_epoch(self._table.epoch, handed_over=self._file is not None)
+        epochs = state.begin_epoch(self._table.epoch, handed_over=self._file is not None)
         saved = None if goes_on else state.snapshot.load()
         if saved is not None:
-            self._restore(saved, node, lives)
+            self._restore(saved, node, epochs)
         if self._strong is not None:
             self._strong.resume(None if saved is None else state.owed.load(), state.directory)
 
-    def _restore(self, saved: bytes, node: MeshNode, lives: int) -> None:
+    def _restore(self, saved: bytes, node: MeshNode, epochs: int) -> None:
         from crdtbucket.mesh.snapshot import OtherFormat
 
         try:
@@ -303,14 +303,14 @@ class LocalNode:
                 "%s starts its epoch no. %d without memory, as its %s; the next snapshot replaces "
                 "it. For a moment it serves its share of each limit, and then its peers tell it",
                 self.identity.node,
-                lives,
+                epochs,
                 error,
             )
             return
         LOG.info(
             "%s starts its epoch no. %d with %d keys of the last one%s",
             self.identity.node,
-            lives,
+            epochs,
             keys,
             ": the machine has started anew since, so that peers may know better"
             if self._table.suspects

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Protocol
 
 from crdtbucket.errors import CrdtbucketError, InvalidSpec
@@ -54,10 +55,7 @@ class OutsideLimits:
     @property
     def buckets(self) -> dict[str, Bucket]:
         """The buckets of the limits that can be used, by key."""
-        every = [
-            bucket for one in list(self._of.values()) if one.in_force for bucket in one.deciding()
-        ]
-        return {bucket.spec.key: bucket for bucket in every}
+        return {bucket.spec.key: bucket for bucket in self._in_use()}
 
     def stats(self) -> dict[str, int]:
         """`given`: keys whose limit operators have given; `limits`: different limits that keys
@@ -65,7 +63,7 @@ class OutsideLimits:
         every = list(self._of.values())
         return {
             "given": sum(one.given for one in every),
-            "limits": len(self.buckets),
+            "limits": len(self._in_use()),
             "failed": sum(one.asked.failed for one in every if one.asked is not None),
         }
 
@@ -104,14 +102,19 @@ class OutsideLimits:
     def define(self, owner: BucketSpec, limit: Limit) -> Bucket:
         """The bucket of a limit; the lock is held. Raises `InvalidSpec`."""
         spec = limit_from_outside(owner, limit, self._definer.named)
-        known = self.buckets
         if self._definer.named(spec.name) is not None:
             fix = "rename the bucket, or the glob, or spell the limit otherwise"
             raise InvalidSpec(f"there is a bucket {spec.name!r} already", fix, "limit")
-        if spec.key not in known and len(known) >= MAX_LIMITS:
+        known = self._in_use()
+        if len(known) >= MAX_LIMITS and all(one.spec.key != spec.key for one in known):
             fix = f"let keys share one of the {MAX_LIMITS} that there are; a restart forgets those "
             raise InvalidSpec(f"{limit!r} is one limit more", f"{fix}that no key has", "limit")
         return self._definer.make_override(spec, owner)
+
+    def _in_use(self) -> dict[Bucket, None]:
+        """The buckets of the limits that can be used, each once."""
+        every = (one.deciding() for one in list(self._of.values()) if one.in_force)
+        return dict.fromkeys(chain.from_iterable(every))
 
     def _overrides_of(self, bucket: str) -> BucketOverrides:
         found = self._of.get(bucket)
@@ -185,6 +188,7 @@ class BucketOverrides:
             if found is None:
                 found = self._limits[limit] = OutsideLimit(limit)
                 self._resolve(found)
+                self._install()  # before a key is sent there
             self._given[key] = found
         if before != bool(self._given):
             self._install()
@@ -234,7 +238,6 @@ class BucketOverrides:
                 one.limit,
                 error,
             )
-        self._install()
 
     def _install(self) -> None:
         if self._bucket is None or self._choice is None:

@@ -67,7 +67,8 @@ class OverrideFile:
                 found = self._read(fd, most)
                 if new:
                     self._append(fd, new, durable=durable)
-                    if self._orders > 2 * len(book) + SPARE_ORDERS:
+                    whole = self._at == os.fstat(fd).st_size  # else what is not read would be lost
+                    if whole and self._orders > 2 * len(book) + SPARE_ORDERS:
                         self._write_anew([*book.every(), *found])
             finally:
                 os.close(fd)

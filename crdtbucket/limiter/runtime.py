@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from crdtbucket.errors import CrdtbucketError, LimiterClosed, LimiterNotOpen
 from crdtbucket.limiter.background import Background, Service, running
-from crdtbucket.limiter.housekeeping import Housekeeping
 from crdtbucket.limiter.local_node import LocalNode
 from crdtbucket.limiter.tables import Tables
+from crdtbucket.limiter.upkeep import Upkeep
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
 
@@ -57,7 +57,7 @@ class Runtime:
         strong: StrongSide | None,
         reload: Reload,
         rolling: LiveRollout,
-        upkeep: Housekeeping,
+        upkeep: Upkeep,
     ) -> None:
         """Nothing runs yet. `strong`: the side of the buckets that ask Redis."""
         self.state = RuntimeState.NEW

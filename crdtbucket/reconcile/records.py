@@ -21,7 +21,7 @@ from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import RedisConnection, ask, asked
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask, asked, give_reply
 from crdtbucket.strong.redis.replicated import read_entry
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import Column, ScriptCall, ScriptStatus
@@ -166,9 +166,9 @@ class Records:
         def replied(reply: object) -> None:
             if isinstance(reply, RedisErrorReply) and reply.code == "NOSCRIPT":
                 assert bucket.arguments is not None
-                connection.send(bucket.arguments.eval_command(call), partial(_set, future))
+                connection.send(bucket.arguments.eval_command(call), partial(give_reply, future))
             else:
-                _set(future, reply)
+                give_reply(future, reply)
 
         connection.send(bucket.arguments.command(call), replied)
         return future
@@ -227,11 +227,6 @@ def _good(reply: object) -> object:
     if isinstance(reply, CrdtbucketError):
         raise reply
     return reply
-
-
-def _set(future: asyncio.Future[object], reply: object) -> None:
-    if not future.done():
-        future.set_result(reply)
 
 
 def _time(reply: object) -> int:

@@ -85,7 +85,7 @@ class BucketSpec:
     interval_ns: int = field(init=False)
     """The interval in nanoseconds, above 0, at most 366 days."""
     max_debt: int
-    """Tokens below empty that news from other nodes may push the level to, 0 to 2^53."""
+    """Tokens below empty that updates of other nodes may push the level to, 0 to 2^53."""
     max_keys: int | None
     """Entries that keys of this bucket may occupy in the table; None for no quota of its own."""
     on_table_full: OnTableFull
@@ -279,22 +279,23 @@ class BucketSpec:
 
     @property
     def table_name(self) -> str:
-        """What names the definition in a table and on the wire: the key, but for a part of a
-        bucket."""
+        """The name of the definition in a table and on the wire: the key, except for a part of a
+        calendar bucket."""
         return self.key
 
     @property
     def parts(self) -> int:
-        """Of a calendar bucket, how many it has, each with a definition of its own in a table: the
-        last period, the present and the next one. What nodes whose clocks are ahead take of that
-        counts there, and what was taken in the last one may still be given back."""
+        """How many parts a calendar bucket has, each with a definition of its own in a table: one
+        for the last period, so that its tokens may still be given back, one for the present period,
+        and one for the next, of which nodes take whose clocks are ahead. 0 for other buckets."""
         return 0 if self.period is None else CALENDAR_PARTS
 
     @property
     def emission(self) -> tuple[int, int]:
         """Nanoseconds a token as a reduced fraction (q, p): one token takes q / p ns."""
         if self.period is not None:
-            # Even, so that no level is rounded, and no take goes the quick way, on which time runs.
+            # p is 2 to keep takes off the quick path of the core, which always lets time run; q is
+            # even, so that no level is rounded.
             return 2 * (self.interval_ns // self.capacity), 2
         common = math.gcd(self.interval_ns, self.refill_rate)
         return self.interval_ns // common, self.refill_rate // common

@@ -34,6 +34,8 @@ class CalendarPeriod:
         if not isinstance(per, str) or per not in USUAL_LENGTH:
             words = " or ".join(f'"{word}"' for word in get_args(Per))
             raise InvalidSpec(f"per is {per!r}", f"write {words}", "per")
+        if not isinstance(time_zone, str):
+            raise _no_zone(time_zone)
         zone_of(time_zone)
         return cls(per, time_zone)
 
@@ -87,10 +89,14 @@ def zone_of(name: str) -> datetime.tzinfo:
         return datetime.timezone.utc  # it needs no database
     try:
         return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, TypeError, OSError) as error:
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
         if not zoneinfo.available_timezones():
             message = f"time_zone is {name!r}, and this machine has no database of time zones"
             fix = 'install the package "tzdata", of the system or by pip; "UTC" needs none'
             raise InvalidSpec(message, fix, "time_zone") from error
-        fix = 'write a name of the IANA database, such as "Europe/Berlin", or "UTC"'
-        raise InvalidSpec(f"no time zone is called {name!r}", fix, "time_zone") from error
+        raise _no_zone(name) from error
+
+
+def _no_zone(name: object) -> InvalidSpec:
+    fix = 'write a name of the IANA database, such as "Europe/Berlin", or "UTC"'
+    return InvalidSpec(f"no time zone is called {name!r}", fix, "time_zone")

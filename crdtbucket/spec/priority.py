@@ -19,9 +19,9 @@ this, another one for each call."""
 def share_of(name: str) -> float | None:
     """The floor of a call of this priority; None for what is no priority.
 
-    A smooth one is drawn by `random.random`. Below a fifth of its capacity a bucket then admits the
-    part of the calls that its level is of this fifth. So where more is asked for than refills, the
-    level stays where the part of the calls that pass is that of refill and demand.
+    That of a smooth call is drawn evenly from 0 up to a fifth of the capacity (`random.random`). So
+    at a level below this fifth a call passes with the probability level / fifth. A bucket that is
+    asked for more than it refills settles at the level at which just its refill is admitted.
     """
     floor = PRIORITIES.get(name)
     return floor * random.random() if name == "smooth" and floor else floor

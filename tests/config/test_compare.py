@@ -44,7 +44,7 @@ def difference(folder: Path, old: str, new: str) -> Comparison:
         ("refill_interval: 1s", "refill_interval: 3m", "chat", "changed",
          "refill 10/s -> 10 per 3m (-99%): what was used stays used and comes back at that rate"),
         ("refill_interval: 1s", "max_debt: 7", "chat", "changed",
-         "max_debt 100 -> 7: late news may push a key so far below empty"),
+         "max_debt 100 -> 7: late updates may push a key so far below empty"),
         ("refill_interval: 1s", "max_keys: 7", "chat", "changed",
          "max_keys None -> 7: keys that are held stay; None: as many as the table holds"),
         ("refill_interval: 1s", "on_table_full: allow", "chat", "changed",

@@ -96,6 +96,19 @@ async def test_all_that_take_know_it() -> None:
     assert (api.peek(KEY).remaining, limiter.bucket("other").peek(KEY).remaining) == (4, 2)
 
 
+def test_a_floor_of_a_large_bucket_is_checked_to_the_token() -> None:
+    capacity = 2**40
+    limiter = Limiter([BucketSpec("api", capacity, capacity, "1d")])
+    floor = ceil(capacity / 2 * (1 - 1e-9))
+    for take in (
+        limiter.bucket("api").take,
+        lambda key, cost, share: limiter.take_all([("api", key, cost, share)]),
+    ):
+        with pytest.raises(InvalidCost, match="even in a full bucket"):
+            take(KEY, capacity - floor + 1, 0.5)
+        assert take(KEY, 1, 0.5)
+
+
 def test_the_priorities_are_those_that_are_told() -> None:
     assert PRIORITIES == {"critical": 0.0, "normal": 0.2, "batch": 0.5, "smooth": 0.2}
 

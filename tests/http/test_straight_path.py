@@ -7,7 +7,7 @@ client is answered, what a program sees, and the levels afterwards must be equal
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +59,21 @@ def said(verdict: Verdict) -> tuple[object, ...]:
 # -- one request through each middleware, as the client and the program see it
 
 
+def asgi_call(app: Any, asked: Asked, seen: Seen, **scope: Any) -> Coroutine[Any, Any, None]:
+    """A call of an ASGI app; what it sends goes into `seen`."""
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        seen.append(message)
+
+    _, method, peer, _ = asked
+    kind = {"type": "websocket"} if method == "WS" else {"type": "http", "method": method}
+    scope |= {**kind, "path": "/", "headers": [], "client": peer and (peer, 1)}
+    return app(scope, receive, send)  # type: ignore[no-any-return]
+
+
 def over_asgi(limits: Limits, _: asyncio.AbstractEventLoop) -> Callable[[Asked], Seen]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(said(scope["crdtbucket"]))
@@ -70,19 +85,10 @@ def over_asgi(limits: Limits, _: asyncio.AbstractEventLoop) -> Callable[[Asked],
             await send({"type": "http.response.start", "status": status, "headers": [(b"a", b"1")]})
             await send({"type": "http.response.body", "body": b"hello"})
 
-    async def receive() -> Any:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Any) -> None:
-        seen.append(message)
-
     def ask(asked: Asked) -> Seen:
-        _, method, peer, status = asked
         seen.clear()
-        kind = {"type": "websocket"} if method == "WS" else {"type": "http", "method": method}
-        scope = {**kind, "path": "/", "headers": [], "wanted": status}
         # Without anything to wait for, one step runs a request to its end.
-        call = middleware({**scope, "client": peer and (peer, 1)}, receive, send)
+        call = asgi_call(middleware, asked, seen, wanted=asked[3])
         with pytest.raises(StopIteration):
             call.send(None)
         return [*seen]
@@ -168,18 +174,10 @@ def over_fastapi(limits: Limits, loop: asyncio.AbstractEventLoop) -> Callable[[A
         seen.append(said(verdict))
         await socket.accept()
 
-    async def receive() -> Any:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Any) -> None:
-        seen.append(message)
-
     def ask(asked: Asked) -> Seen:
-        _, method, peer, status = asked
         seen.clear()
-        kind = {"type": "websocket"} if method == "WS" else {"type": "http", "method": method}
-        scope = {**kind, "path": "/", "headers": [], "query_string": b"wanted=%d" % status}
-        loop.run_until_complete(app({**scope, "client": peer and (peer, 1)}, receive, send))
+        call = asgi_call(app, asked, seen, query_string=b"wanted=%d" % asked[3])
+        loop.run_until_complete(call)
         return [*seen]
 
     seen: Seen = []

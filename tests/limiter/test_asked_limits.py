@@ -206,6 +206,29 @@ def test_many_threads_ask_at_once(limiter: Limiter, bucket: Bucket, book: Book) 
     assert len(limiter.buckets) == 22
 
 
+def test_a_key_moves_once_when_it_is_asked_for_twice_at_once(
+    time: VirtualTime, limiter: Limiter, bucket: Bucket
+) -> None:
+    moved: list[tuple[str, Bucket, Bucket]] = []
+    said = ["premium"]
+
+    def ask(key: str) -> str:
+        if said == ["api"]:
+            said.append("api")
+            limits.of(key)  # as in another thread, while this one has no answer yet
+        return said[-1]
+
+    limits = asked_limits.AskedLimits(
+        AskedOverrides(ask, ttl="5s"), bucket, lambda name: limiter.bucket(str(name)),
+        lambda *move: moved.append(move),
+    )  # fmt: skip
+    assert limits.of("k") is limiter.bucket("premium")
+    said[:] = ["api"]
+    time.advance(6)
+    assert limits.of("k") is bucket
+    assert moved == [("k", limiter.bucket("premium"), bucket)]
+
+
 def config(*buckets: BucketSpec) -> Config:
     return Config("test.yaml", buckets)
 

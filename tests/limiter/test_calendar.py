@@ -139,7 +139,7 @@ def test_keys_of_past_periods_leave_the_table() -> None:
         here.advance(86_400)
         api.beat()
         here.table.sweep(1_000)
-        assert here.table.stats()["keys"] == 0 if day else 20
+        assert here.table.stats()["keys"] == 0
 
 
 def test_a_restart_within_the_period_gives_nothing_back() -> None:
@@ -245,10 +245,10 @@ def test_overrides_and_several_buckets_at_once() -> None:
         ("consistency", {"consistency": "strong"}),
         ("overrides", {"overrides": [("x", BucketSpec.parse("x", "1/s"))]}),
         ("overrides", {"overrides": [("x", BucketSpec.calendar("x", 1, per="week"))]}),
-        ("period", {"period": None, "slots": 3}),
+        ("period", {"limit": 1_000, "slots": 3}),
     ],
 )
 def test_what_a_calendar_cannot_be_is_refused(field: str, more: dict[str, Any]) -> None:
-    with pytest.raises((InvalidSpec, TypeError)) as refused:
+    with pytest.raises(InvalidSpec) as refused:
         BucketSpec.calendar("api", **{"limit": 5, **more})
-    assert getattr(refused.value, "field", field) == field
+    assert refused.value.field == field

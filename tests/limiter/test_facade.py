@@ -27,8 +27,8 @@ from crdtbucket import (
     UnknownBucket,
 )
 from crdtbucket._core import Table
-from crdtbucket.limiter.housekeeping import BEAT_S, SAVE_NS, Housekeeping
 from crdtbucket.limiter.tables import Tables
+from crdtbucket.limiter.upkeep import BEAT_S, SAVE_NS, Upkeep
 from tests.virtual_loop import VirtualTime
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -353,7 +353,7 @@ def test_aclose_also_closes_what_runs_in_a_thread() -> None:
         await limiter.aclose()
         await limiter.aclose()
         # What ran the blocking close is a thread of the event loop's own pool.
-        assert not [t for t in threading.enumerate() if "housekeeping" in t.name]
+        assert not [t for t in threading.enumerate() if "upkeep" in t.name]
 
     asyncio.run(main())
     assert set(threading.enumerate()) <= before  # one of an earlier test may end meanwhile
@@ -423,7 +423,7 @@ def test_upkeep_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> Non
     bucket = time.bucket()
     beats: list[float] = []
 
-    class Failing(Housekeeping):
+    class Failing(Upkeep):
         def beat(self) -> float:
             beats.append(time.elapsed)
             if len(beats) == 2:
@@ -431,10 +431,10 @@ def test_upkeep_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> Non
             return super().beat()
 
     async def main() -> None:
-        housekeeping = Failing(tables_of(time.table), [bucket], alone=True)
-        housekeeping.start_on_loop()
+        upkeep = Failing(tables_of(time.table), [bucket], alone=True)
+        upkeep.start_on_loop()
         await asyncio.sleep(3 * BEAT_S + 0.1)
-        housekeeping.stop()
+        upkeep.stop()
         await asyncio.sleep(5 * BEAT_S)
 
     with caplog.at_level(logging.ERROR, "crdtbucket"):
@@ -455,16 +455,16 @@ async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
         loop.call_soon_threadsafe(began.set)
         assert may_end.wait(10)
 
-    housekeeping = Housekeeping(tables_of(table), [], alone=False, save=save)
+    upkeep = Upkeep(tables_of(table), [], alone=False, save=save)
     table.set_time(SAVE_NS)
-    housekeeping.start_on_loop()
+    upkeep.start_on_loop()
     try:
         await asyncio.wait_for(began.wait(), 60)
         table.set_time(2 * SAVE_NS)
-        housekeeping.beat()  # the first one is still being written
+        upkeep.beat()  # the first one is still being written
     finally:
         may_end.set()
-        housekeeping.stop()
+        upkeep.stop()
     await loop.shutdown_default_executor()
     assert len(saves) == 1
     assert saves[0] is not threading.main_thread()

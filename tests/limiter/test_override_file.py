@@ -96,6 +96,19 @@ def test_a_file_of_replaced_orders_is_written_anew_and_all_follow(
     assert keys(OverrideFile(path)) == ["a", "b", "c"]
 
 
+def test_what_is_not_read_yet_is_not_lost_when_others_are_replaced(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, other = OverrideFile(path), OverrideFile(path)
+    for counter in range(1, 13):
+        keys(late, order("a", counter))
+    keys(other, order("b"))
+    keys(other, order("c"))
+    monkeypatch.setattr(module, "SPARE_ORDERS", 10)
+    assert keys(late, *(order("a", counter) for counter in range(13, 16)), most=1) == ["b"]
+    assert keys(late, order("d")) == ["c", "a", "a", "a"]
+
+
 def test_a_full_disk_leaves_the_file_as_it_was(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     one = OverrideFile(path)
     keys(one, order("a"))

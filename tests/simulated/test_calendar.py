@@ -8,7 +8,6 @@ the core.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,8 +18,8 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.calendar_period import CalendarPeriod
 from crdtbucket.testing import SimulatedMesh
 from crdtbucket.testing.simulated_node import WALL_NS
+from tests.simulated.cut_mesh import NODES, CutMesh
 
-NODES = ("a", "b", "c")
 LIMIT = 10
 SPEC = BucketSpec.calendar("api", LIMIT, time_zone="Europe/Berlin")
 PERIOD = CalendarPeriod("day", "Europe/Berlin")
@@ -49,19 +48,11 @@ class Take:
 
 
 @dataclass
-class World:
-    mesh: SimulatedMesh
+class World(CutMesh):
     midnight: int
     """Wall clock ns."""
     before: float = BEFORE
     takes: list[Take] = field(default_factory=list)
-    apart: bool = False
-    together_since: float = 0.0
-    memory_since: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def now(self) -> float:
-        return self.mesh.now_ns / 1e9
 
     @property
     def today(self) -> int:
@@ -74,10 +65,9 @@ class World:
         return bucket
 
     def unheard(self, node: str, take: Take) -> bool:
-        since = max(take.at, self.together_since, self.memory_since.get(node, 0.0))
         if take.process is self.bucket(node):
             return False
-        return take.lost or self.apart or self.now - since < HEARD
+        return take.lost or self.unheard_by(node, take.at, HEARD)
 
     def take(self, node: str, tokens: int) -> bool:
         if not self.mesh[node].up:
@@ -96,28 +86,13 @@ class World:
         """How far the wall clock of a node is ahead from now on."""
         self.mesh[node].wall_ahead_ns = self.right + round(seconds * NS)
 
-    def cut(self) -> None:
-        self.mesh.partition(["a"], ["b", "c"])
-        self.apart = True
-
-    def heal(self) -> None:
-        if self.apart:
-            self.mesh.heal()
-            self.apart, self.together_since = False, self.now
-
     def kill(self, node: str) -> None:
         if self.mesh[node].up:
             process = self.bucket(node)
             for one in self.takes:
-                since = max(one.at, self.together_since)
                 if one.process is process:
-                    one.lost |= self.apart or self.now - since < HEARD
+                    one.lost |= self.unheard_by(None, one.at, HEARD)
             self.mesh.crash(node)
-
-    def restart(self, node: str, memory: Any) -> None:
-        if not self.mesh[node].up:
-            self.mesh.restart(node, memory)
-            self.memory_since[node] = self.now
 
     def left(self) -> list[int]:
         return [self.bucket(node).peek(KEY).remaining for node in NODES if self.mesh[node].up]

@@ -7,7 +7,7 @@ was killed, and who can have heard of whom.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +16,8 @@ from crdtbucket.errors import SlotDenied
 from crdtbucket.limiter.slots import Slot, SlotBucket
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
+from tests.simulated.cut_mesh import NODES, CutMesh
 
-NODES = ("a", "b", "c")
 SLOTS, TTL = 3, 3.0
 SPEC = BucketSpec.concurrency("llm", SLOTS, ttl=TTL)
 KEY = "tenant-42"
@@ -51,18 +51,10 @@ class Hold:
 
 
 @dataclass
-class World:
+class World(CutMesh):
     """A mesh, and all holds of its key."""
 
-    mesh: SimulatedMesh
     holds: list[Hold] = field(default_factory=list)
-    apart: bool = False
-    together_since: float = 0.0
-    memory_since: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def now(self) -> float:
-        return self.mesh.now_ns / 1e9
 
     def bucket(self, node: str) -> SlotBucket:
         bucket = self.mesh[node].bucket("llm")
@@ -76,8 +68,7 @@ class World:
         """Whether `node` may not have heard of a hold of another one."""
         if hold.process is self.bucket(node):
             return False
-        since = max(hold.begin, self.together_since, self.memory_since.get(node, 0.0))
-        return hold.lost or self.apart or self.now - since < CONNECTED
+        return hold.lost or self.unheard_by(node, hold.begin, CONNECTED)
 
     def acquire(self, node: str, ttl: float = TTL) -> bool:
         if not self.mesh[node].up:
@@ -105,24 +96,9 @@ class World:
         if not self.mesh[node].up:
             return
         for hold in self.live():
-            since = max(hold.begin, self.together_since)
             if hold.process is self.bucket(node):
-                hold.lost = self.apart or self.now - since < CONNECTED
+                hold.lost = self.unheard_by(None, hold.begin, CONNECTED)
         self.mesh.crash(node)
-
-    def restart(self, node: str, memory: Literal["empty", "snapshot"]) -> None:
-        if not self.mesh[node].up:
-            self.mesh.restart(node, memory)
-            self.memory_since[node] = self.now
-
-    def heal(self) -> None:
-        if self.apart:
-            self.mesh.heal()
-            self.apart, self.together_since = False, self.now
-
-    def cut(self) -> None:
-        self.mesh.partition(["a"], ["b", "c"])
-        self.apart = True
 
     def check(self) -> None:
         live = self.live()

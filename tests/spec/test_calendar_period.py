@@ -79,7 +79,7 @@ def test_each_moment_is_in_the_one_period_that_has_begun_last(
     assert abs(length(period, number) - HOUR * 24 * {"day": 1, "week": 7}.get(per, 30)) <= 49 * HOUR
 
 
-@pytest.mark.parametrize("name", ["Europe/Berln", "../etc/passwd", "America", "", 5, None])
+@pytest.mark.parametrize("name", ["Europe/Berln", "../etc/passwd", "America", "", 5, None, ["UTC"]])
 def test_what_is_no_time_zone_is_refused(name: Any) -> None:
     with pytest.raises(InvalidSpec, match="no time zone is called") as refused:
         CalendarPeriod.checked("day", name)

@@ -61,3 +61,13 @@ cdef int64_t floor_tokens(object floor, int64_t capacity) except -1:
         return <int64_t>tokens
     # What rounding adds to a product of a decimal is no token.
     return llrint(ceil(tokens - 1e-9 * tokens))
+
+
+cdef int64_t fitting_floor(int64_t floor, int64_t n, int64_t capacity, bint smooth) except -1:
+    """The floor of a take of `n`, which a full bucket has to fit: a smooth one is lowered. Raises InvalidCost for others."""
+    if n + floor <= capacity:
+        return floor
+    if smooth:
+        return capacity - n
+    raise InvalidCost(f"cost {n} leaves less than the floor of {floor} tokens even in a full bucket of {capacity}: "
+                      "split the call, or lower the floor")

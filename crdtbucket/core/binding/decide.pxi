@@ -131,13 +131,7 @@ cdef class _Decider:
     cdef int64_t floor_of(self, object floor, uint32_t slot, int64_t n) except -1:
         """The tokens that a take of `n` leaves to more important calls. Raises InvalidCost."""
         cdef int64_t capacity = self.t.definitions[slot].capacity
-        cdef int64_t tokens = floor_tokens(floor, capacity)
-        if n + tokens > capacity:
-            if is_smooth(floor):
-                return capacity - n
-            raise InvalidCost(f"cost {n} leaves less than the floor of {tokens} tokens even in a full bucket of {capacity}: "
-                              "split the call, or lower the floor")
-        return tokens
+        return fitting_floor(floor_tokens(floor, capacity), n, capacity, is_smooth(floor))
 
     cdef inline Decision answer(self, object key, int64_t n, uint32_t slot, outcome_t *o):
         cdef Decision decision = Decision.__new__(Decision)

@@ -74,7 +74,7 @@ cdef class Decision:
         return self.full_after() / 1e9
 
     cdef int64_t full_after(self):
-        """Ns until the bucket is full: of a calendar period until its end, from now on."""
+        """Ns from the decision until the bucket is full; of a calendar bucket from now until its period ends."""
         cdef int64_t until = 0 if self._bucket is None else self._bucket.t.definitions[self.slot].still_until
         if until and self.debt_ns:
             return max(until - clock_ns(self._bucket.t), 0)

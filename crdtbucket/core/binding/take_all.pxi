@@ -232,7 +232,7 @@ cdef int read_item(call_t *call, item_t *item, tuple row) except -1:
     cdef part_t *part
     if bucket.table is not (<BucketCore>call.item[0].bucket).table:
         raise TypeError("only buckets of one table can be taken from together: pass those of one limiter")
-    if bucket.spec.slots is not None:
+    if bucket.d.unpredicted and bucket.spec.slots is not None:
         raise WrongKind.of_slots(bucket.spec.name, "a take")
     key = row[1]
     n = bucket.cost_of(row[2] if len(row) > 2 else _ONE)
@@ -254,10 +254,7 @@ cdef int read_item(call_t *call, item_t *item, tuple row) except -1:
     if len(row) > 3:
         part.floor = max(part.floor, floor_tokens(row[3], capacity))
         part.smooth |= is_smooth(row[3])
-    if part.smooth:
-        part.floor = min(part.floor, capacity - part.cost)
-    elif part.floor:
-        bucket.floor_of(part.floor / <double>capacity, part.slot, part.cost)
+    part.floor = fitting_floor(part.floor, part.cost, capacity, part.smooth)
     return 0
 
 

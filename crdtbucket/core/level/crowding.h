@@ -64,8 +64,9 @@ static uint32_t who_pays(const table_t *t, const sample_t *s, uint32_t introduce
     return pays;
 }
 
-/* Whether an entry passes to another peer that is within its part: one that states itself that it
- * takes from the key, so that nobody introduces the keys of others to have them go. */
+/* Hands an entry over to another peer that is within its part and states takes of its own from the
+ * key; returns whether there is one. Else a peer could introduce keys of others, and these would be
+ * evicted as its own. */
 static int passes_on(table_t *t, sample_t *s, uint32_t e)
 {
     cold_t *cold = &t->cold[e];
@@ -97,7 +98,7 @@ static uint32_t sample_victim(table_t *t, sample_t *s, uint32_t introducer, int 
                               room_t *room)
 {
     uint32_t pays = who_pays(t, s, introducer);
-    /* A bucket at its own limit says nothing against a peer. */
+    /* A sample of one bucket does not show that a peer has more than its part of the table. */
     room->crowded = any && introducer && pays == introducer;
     if (!any && (!pays || pays == introducer))
         return NONE;

@@ -20,7 +20,7 @@ GLANCES static inline double reserve_rate(const table_t *t, const cold_t *cold,
     return smaller(most, larger(share, least));
 }
 
-/* Tokens that a small caller may take although the prediction leaves none (else it is dark for
+/* Tokens that a small caller may take although the prediction leaves none (else it is starved for
  * ever). It grows up to what a call of `cost` needs, and what it has grown to for a larger one
  * stays: rounds are shorter than the time that takes. */
 GLANCES static inline double reserve_tokens(const table_t *t, uint32_t e, const definition_t *d,

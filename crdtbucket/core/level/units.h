@@ -55,7 +55,7 @@ static inline int64_t level_time(const definition_t *d, int64_t now)
     return over <= 0 ? 0 : over > INT64_MAX / FILL_FASTER ? INT64_MAX : over * FILL_FASTER;
 }
 
-/* How long (ns) a call waits for which too little is left until the period ends. */
+/* How long (ns) a denied call waits: until the period ends, and at least a second. */
 static inline int64_t until_end(const definition_t *d, int64_t now)
 {
     int64_t left = LOAD(d->still_until) - now;

@@ -12,7 +12,7 @@ from aiohttp import web
 from crdtbucket.errors import InvalidSpec, MeshError
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import respond
-from crdtbucket.http.server.refusal import Refusal, read
+from crdtbucket.http.server.refusal import Refusal, check_query, read, whole_parameter
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.tokens import ADMIN
 from crdtbucket.limiter.facade import Limiter
@@ -52,13 +52,10 @@ class GivenLimits:
 
     async def listed(self, request: web.BaseRequest) -> web.StreamResponse:
         """A page of the limits, by bucket and key."""
-        _check_query(request, {"bucket", "after", "most"})
-        overrides, text = self._limiter.overrides, request.query.get("most", str(LISTED))
-        if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST_LISTED:
-            fault = f"must be a whole number from 1 to {MOST_LISTED}"
-            raise Refusal(400, f"most: {fault}", [("most", fault)])
-        most, after = int(text), request.query.get("after", "/")
-        bucket, _, key = after.partition("/")
+        check_query(request, ("bucket", "after", "most"))
+        overrides = self._limiter.overrides
+        most = whole_parameter(request, "most", LISTED, MOST_LISTED)
+        bucket, _, key = request.query.get("after", "/").partition("/")
         found = overrides.listed(
             request.query.get("bucket"), (unquote(bucket), unquote(key)), most + 1
         )
@@ -89,7 +86,7 @@ class GivenLimits:
 
     async def remove(self, request: web.BaseRequest, bucket: str, key: str) -> web.StreamResponse:
         """The key has the limit again that it has without."""
-        _check_query(request, {"order"})
+        check_query(request, ("order",))
         overrides, order = self._limiter.overrides, request.query.get("order")
         return await self._change(
             request,
@@ -124,10 +121,3 @@ class GivenLimits:
 
 def _quoted(text: str) -> str:
     return quote(text, safe="")
-
-
-def _check_query(request: web.BaseRequest, known: set[str]) -> None:
-    unknown = set(request.query) - known
-    if unknown:
-        fault = f"there is no such parameter; there are: {', '.join(sorted(known))}"
-        raise Refusal(400, f"{min(unknown)}: {fault}", [(min(unknown), fault)])

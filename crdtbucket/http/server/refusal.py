@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -66,6 +66,24 @@ def problem_response(
 ) -> JsonAnswer:
     """The response with a problem document's own status."""
     return JsonAnswer(json.dumps(document), headers or {}, document["status"], PROBLEM_TYPE)
+
+
+def check_query(request: web.BaseRequest, known: Collection[str]) -> None:
+    """Raises `Refusal` for a parameter of the query that is none of these."""
+    unknown = request.query.keys() - set(known)
+    if unknown:
+        fault = f"there is no such parameter; there are: {', '.join(sorted(known))}"
+        raise Refusal(400, f"{min(unknown)}: {fault}", [(min(unknown), fault)])
+
+
+def whole_parameter(request: web.BaseRequest, name: str, default: int, most: int) -> int:
+    """A number of the query from 1 to `most`. Raises `Refusal`."""
+    text = request.query.get(name, str(default))
+    digits = text.isascii() and text.isdigit() and len(text) <= 10
+    if not (digits and 1 <= int(text) <= most):
+        fault = f"write a whole number from 1 to {most}"
+        raise Refusal(400, f"{name}: {fault}", [(name, fault)])
+    return int(text)
 
 
 async def read(request: web.BaseRequest, kind: type[B]) -> B:

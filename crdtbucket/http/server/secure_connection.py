@@ -8,7 +8,7 @@ import ssl
 
 from aiohttp import web
 
-from crdtbucket.base.loaded_files import LoadedFiles
+from crdtbucket.base.loaded_files import LoadedFiles, load_key_pair
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.connections import ClientConnection, Connections
 
@@ -19,14 +19,8 @@ def served_context(cert: str, key: str) -> ssl.SSLContext:
     """How clients are served with this certificate. Raises `CrdtbucketError` for PEM files that
     cannot be loaded."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        # A password given here, even an empty one, keeps OpenSSL from asking on the terminal.
-        context.load_cert_chain(cert, key, password="")
-    except (OSError, ssl.SSLError) as error:
-        raise CrdtbucketError(
-            f"--tls-cert {cert} with --tls-key {key} cannot be loaded ({error}): give a "
-            "readable PEM certificate and its unencrypted private key"
-        ) from error
+    named = f"--tls-cert {cert} with --tls-key {key}"
+    load_key_pair(context, cert, key, named, CrdtbucketError)
     return context
 
 

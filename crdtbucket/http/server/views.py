@@ -14,7 +14,7 @@ from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import Calls, respond
-from crdtbucket.http.server.refusal import Refusal
+from crdtbucket.http.server.refusal import Refusal, check_query, whole_parameter
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
@@ -187,12 +187,5 @@ def _added_up(rows: list[tuple[str, int, int, int]]) -> list[tuple[str, int, int
 
 
 def _top(request: web.BaseRequest) -> int:
-    unknown = set(request.query) - {"top"}
-    if unknown:
-        name = min(unknown)
-        raise Refusal(400, f"there is no parameter {name!r}", [(name, "unknown")])
-    text = request.query.get("top", str(TOP))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= bodies.MAX_TOP):
-        fault = f"write a whole number from 1 to {bodies.MAX_TOP}"
-        raise Refusal(400, f"top: {fault}", [("top", fault)])
-    return int(text)
+    check_query(request, ("top",))
+    return whole_parameter(request, "top", TOP, bodies.MAX_TOP)

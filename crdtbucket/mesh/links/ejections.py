@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgpack
 
@@ -159,16 +160,7 @@ class Ejections:
         Raises `MeshError` for one that no operator has signed, one that is older than what holds,
         and when there is no room.
         """
-        if fingerprint_of(order.public) not in self._operators:
-            raise MeshError(
-                f"key {fingerprint_of(order.public)} gives no orders here: list it in "
-                "mesh.operator_keys, on every node"
-            )
-        if not order.is_signed(self._mesh_name):
-            raise MeshError(
-                f"it is not signed for the mesh {self._mesh_name!r}: somebody has changed it, or "
-                "it was signed for another mesh.mesh_name"
-            )
+        check_operator(order, self._operators, self._mesh_name)
         held = self._orders.get(order.subject)
         if held is not None and _rank(order) <= _rank(held):
             if (order.counter, order.ejected) == (held.counter, held.ejected):
@@ -240,6 +232,34 @@ class Ejections:
                     "no operator of mesh.operator_keys has signed that %s: it holds no more",
                     order.in_words(),
                 )
+
+
+class SignedOrder(Protocol):
+    """An order of any kind."""
+
+    @property
+    def public(self) -> bytes:
+        """The operator's key."""
+        ...
+
+    def is_signed(self, mesh_name: str) -> bool:
+        """Whether the key that it shows has signed it, for the mesh of this name."""
+        ...
+
+
+def check_operator(order: SignedOrder, operators: Collection[str], mesh_name: str) -> None:
+    """Raises `MeshError` for an order that none of these operators has signed for this mesh.
+    `operators`: fingerprints of their keys."""
+    operator = fingerprint_of(order.public)
+    if operator not in operators:
+        raise MeshError(
+            f"key {operator} gives no orders here: list it in mesh.operator_keys, on every node"
+        )
+    if not order.is_signed(mesh_name):
+        raise MeshError(
+            f"it is not signed for the mesh {mesh_name!r}: somebody has changed it, or it was "
+            "signed for another mesh.mesh_name"
+        )
 
 
 def _rank(order: EjectOrder) -> tuple[int, bool]:

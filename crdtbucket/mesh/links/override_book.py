@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.ejections import check_operator
 from crdtbucket.mesh.links.node_key import fingerprint_of
 from crdtbucket.mesh.links.override_orders import SHARDS, OverrideOrder, Row, read_overrides
 
@@ -107,7 +108,12 @@ class OverrideBook:
         and when there is no room.
         """
         if self._operators is not None:
-            self._check_operator(order)
+            if not order.public:
+                raise MeshError(
+                    "in a mesh the order has to be signed with the key of an operator: "
+                    "`crdtbucket overrides set --key FILE` signs it"
+                )
+            check_operator(order, self._operators, self._mesh_name)
         with self.lock:
             held = self.about(*order.about)
             if held is not None and order.rank <= held.rank:
@@ -176,23 +182,6 @@ class OverrideBook:
         self._fresh.extend(orders)
         if self._on_fresh is not None:
             self._on_fresh()
-
-    def _check_operator(self, order: OverrideOrder) -> None:
-        if not order.public:
-            raise MeshError(
-                "in a mesh the order has to be signed with the key of an operator: "
-                "`crdtbucket overrides set --key FILE` signs it"
-            )
-        if fingerprint_of(order.public) not in (self._operators or ()):
-            raise MeshError(
-                f"key {fingerprint_of(order.public)} gives no orders here: list it in "
-                "mesh.operator_keys, on every node"
-            )
-        if not order.is_signed(self._mesh_name):
-            raise MeshError(
-                f"it is not signed for the mesh {self._mesh_name!r}: somebody has changed it, or "
-                "it was signed for another mesh.mesh_name"
-            )
 
     def _hold_those_that_fit(self, orders: Iterable[OverrideOrder]) -> list[OverrideOrder]:
         newest: dict[tuple[str, str], OverrideOrder] = {}

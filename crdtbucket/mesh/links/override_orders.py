@@ -23,11 +23,9 @@ Row = tuple[str, str, int, "str | None", bytes, bytes]
 _SIGNED = b"crdtbucket override order 1 "
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OverrideOrder:
     """The limit of one key of one bucket."""
-
-    __slots__ = ("bucket", "counter", "key", "limit", "public", "signature")
 
     bucket: str
     """Its canonical name."""

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 
-from crdtbucket.base.loaded_files import LoadedFiles, TlsFiles
+from crdtbucket.base.loaded_files import LoadedFiles, TlsFiles, load_key_pair
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -63,14 +63,8 @@ def _prepare(context: ssl.SSLContext, config: MeshConfig) -> None:
     cert, key = config.tls_cert, config.tls_key
     if cert is None or key is None:
         raise MeshError("mesh.tls_cert and mesh.tls_key go together: set both")
-    try:
-        # A password given here, even an empty one, keeps OpenSSL from asking on the terminal.
-        context.load_cert_chain(cert, key, password="")
-    except (OSError, ssl.SSLError) as error:
-        raise MeshError(
-            f"mesh.tls_cert {cert!r} with mesh.tls_key {key!r} cannot be loaded ({error}): give "
-            "a readable PEM certificate and its unencrypted private key"
-        ) from error
+    named = f"mesh.tls_cert {cert!r} with mesh.tls_key {key!r}"
+    load_key_pair(context, cert, key, named, MeshError)
     if config.tls_ca is None:
         return
     try:

@@ -277,11 +277,12 @@ class RedisConnection(asyncio.Protocol):
 def asked(connection: RedisConnection, *words: bytes | str | int) -> asyncio.Future[object]:
     """The reply to come, an error as a value; cancelled, the reply is dropped when it comes."""
     future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    connection.send(encode(*words), partial(_answer, future))
+    connection.send(encode(*words), partial(give_reply, future))
     return future
 
 
-def _answer(future: asyncio.Future[object], reply: object) -> None:
+def give_reply(future: asyncio.Future[object], reply: object) -> None:
+    """Sets the result of a future, unless nobody waits for it any more."""
     if not future.done():
         future.set_result(reply)
 

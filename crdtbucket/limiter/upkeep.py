@@ -24,7 +24,7 @@ SWEEP_LEAST = 4_096
 SWEEP_BEATS = 32
 
 
-class Housekeeping:
+class Upkeep:
     """One beat of upkeep, and two ways to repeat it."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Housekeeping:
         """Beat in a thread until `stop`."""
         # A daemon: a program that forgets to close its limiter must still be able to end.
         self._thread = threading.Thread(
-            target=self._beat_in_thread, name="crdtbucket housekeeping", daemon=True
+            target=self._beat_in_thread, name="crdtbucket upkeep", daemon=True
         )
         self._thread.start()
 
@@ -131,5 +131,5 @@ def _logged(work: Callable[[], T]) -> T | None:
     try:
         return work()
     except Exception:  # logged; one failure must not end all upkeep
-        LOG.exception("a bug in the limiter's housekeeping")
+        LOG.exception("a bug in the limiter's upkeep")
         return None
