@@ -920,9 +920,17 @@ MUTATIONS = (
     Mutation(
         "requests_sent_during_a_read_begin_no_silence",
         "strong",
-        "        if self._deadlines.let_go():\n            self.health.asked()\n",
+        "        if self._deadlines.let_go() and connection is not None and connection.oldest_ns:\n"
+        "            self.health.asked()\n",
         "        self._deadlines.let_go()\n",
         suite("strong/test_reads", "begins_a_silence"),
+    ),
+    Mutation(
+        "silence_begins_before_a_call_is_written",
+        "strong",
+        "sent.when_written(self.health.asked)",
+        "self.health.asked()",
+        suite("strong/test_load", "wait_to_be_written"),
     ),
     Mutation(
         "switches_without_a_bound",

@@ -214,14 +214,15 @@ class Dispatcher:
         pending.unanswered = True
         if sent is not self._asked:  # what is written together is asked at one time
             self._asked = sent
-            self.health.asked()
+            sent.when_written(self.health.asked)
 
     def replies_read(self) -> None:
         """All that one read brought has been handed out."""
         self._asked = None
         self._tally.tell()
-        # Answers end a silence. What was sent meanwhile, or is open still, may begin one.
-        if self._deadlines.let_go():
+        # Answers end a silence. What was written meanwhile, or is open still, may begin one.
+        connection = self._link.connection
+        if self._deadlines.let_go() and connection is not None and connection.oldest_ns:
             self.health.asked()
         if self._waiting:
             self._queue.answered()

@@ -221,7 +221,6 @@ class Supervisor:
             return None
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         late = False
-        health.asked()
 
         def replied(reply: object) -> None:
             latency = sent.latency_ns
@@ -239,6 +238,7 @@ class Supervisor:
                 future.set_result(reply)
 
         sent = connection.send(command, replied)
+        sent.when_written(health.asked)
         for seconds in (self._config.deadline, LOOK_S):
             await asyncio.wait({future}, timeout=seconds)
         if future.done():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -39,6 +41,24 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def _empty(server: Server) -> None:
     server.call("FLUSHALL")
+
+
+@contextmanager
+def far_away(server: Server) -> Iterator[str]:
+    """The address of a way to the server of 20 ms. It is of another thread, which goes on while
+    this loop is blocked."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    proxy = FaultProxy(server.port, delay=0.02)
+    try:
+        asyncio.run_coroutine_threadsafe(proxy.start(), loop).result(10)
+        yield f"redis://{proxy.host}:{proxy.port}"
+        asyncio.run_coroutine_threadsafe(proxy.stop(), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 # ---- bursts
@@ -155,6 +175,22 @@ async def test_a_blocked_loop_is_no_slow_redis(server: Server, deadline: float) 
         (numbers,) = limiter.stats()["redis"].values()
         assert (numbers["switches"], numbers["timed_out"]) == (0, 0)
         assert numbers["mode"] == "strong"
+
+
+async def test_calls_that_wait_to_be_written_begin_no_silence(server: Server) -> None:
+    """The loop is blocked after they were made and before they left, and then the supervisor looks
+    sooner than an answer can come."""
+    with far_away(server) as url:
+        async with opened(url, WIDE, modes=QUICKLY) as limiter:
+            bucket, store = limiter.bucket("b"), await endpoint(limiter)
+            for _ in range(5):
+                asks = [asyncio.create_task(bucket.acquire(f"k{i}")) for i in range(4)]
+                await asyncio.sleep(0)
+                time.sleep(0.3)  # noqa: ASYNC251
+                store.supervisor.wake()
+                await asyncio.gather(*asks)
+            (numbers,) = limiter.stats()["redis"].values()
+            assert (numbers["switches"], numbers["timed_out"]) == (0, 0)
 
 
 async def test_a_frozen_redis_is_seen_behind_a_blocked_loop() -> None:

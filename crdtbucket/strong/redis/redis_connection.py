@@ -41,9 +41,10 @@ class RedisConnectionLost(RedisUnavailable):
 class Batch:
     """Commands that were written together, and how long their answers took."""
 
-    __slots__ = ("arrived_ns", "late_ns", "written_ns")
+    __slots__ = ("_when_written", "arrived_ns", "late_ns", "written_ns")
 
     def __init__(self) -> None:
+        self._when_written: Callable[[], None] | None = None
         self.written_ns = 0
         """When they were handed to the system (`clock.now_ns`); 0 before that."""
         self.late_ns = 0
@@ -55,6 +56,19 @@ class Batch:
     def latency_ns(self) -> int:
         """What the newest answer took, without the time for which it lay unread here."""
         return max(0, self.arrived_ns - self.written_ns)
+
+    def when_written(self, call: Callable[[], None]) -> None:
+        """Calls this once the commands have left, at once when they have; the last one given."""
+        if self.written_ns:
+            call()
+        else:
+            self._when_written = call
+
+    def leave(self, now: int) -> None:
+        """The commands leave now (`clock.now_ns`)."""
+        self.written_ns = now
+        if self._when_written is not None:
+            self._when_written()
 
 
 class RedisConnection(asyncio.Protocol):
@@ -245,7 +259,7 @@ class RedisConnection(asyncio.Protocol):
         batch, self._batch = self._batch, Batch()
         data = b"".join(self._gathered)
         self._gathered.clear()
-        batch.written_ns = now = now_ns()
+        batch.leave(now := now_ns())
         if not self._waits:
             self._waits = True
             self._lateness.begin(now)
