@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from crdtbucket._core import AllDecision, AllReservation, Decision, Table
@@ -105,14 +105,7 @@ class Limiter:
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
         self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
-        upkeep = Upkeep(
-            tables,
-            factory.made,
-            alone=mesh is None,
-            relax=self._beat,
-            follow=self._node.follow_wall,
-            save=self._node.save if self._node.keeps_state else None,
-        )
+        upkeep = Upkeep(tables, factory.made, self._node, (self._reload, self._overrides))
         self._runtime = Runtime(tables, self._node, strong, self._reload, self._rolling, upkeep)
 
     @classmethod
@@ -189,10 +182,6 @@ class Limiter:
         if found is None:
             raise UnknownBucket(name, self.buckets)
         return found
-
-    def _beat(self) -> None:
-        self._reload.beat()
-        self._overrides.beat()
 
     def _named(self, name: str) -> Sequence[Bucket]:
         """The bucket with this name, or else `name:1`, `name:2` and so on."""
@@ -360,24 +349,14 @@ class Limiter:
         await self._runtime.open_on_loop()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __enter__(self) -> Limiter:
         self._runtime.open_in_thread()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

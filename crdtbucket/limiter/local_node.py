@@ -77,6 +77,11 @@ class LocalNode:
         return None if self._ended else self._mesh
 
     @property
+    def alone(self) -> bool:
+        """Whether this node shares its limits with no other."""
+        return self.identity.mesh is None
+
+    @property
     def keeps_state(self) -> bool:
         """Whether snapshots are kept."""
         mesh = self.identity.mesh
@@ -168,7 +173,7 @@ class LocalNode:
 
         None in the one that leads, or has no mesh, and before there is any.
         """
-        if self.identity.mesh is None or self._file is None or self.mesh is not None:
+        if self.alone or self._file is None or self.mesh is not None:
             return None
         from crdtbucket.shared import leader_view
 
@@ -238,7 +243,7 @@ class LocalNode:
     def follow_wall(self) -> None:
         """Compares the wall clock with the peers'; to be called about every second."""
         machine, wall = self.machine, self._wall
-        if self.identity.mesh is None:
+        if self.alone:
             return
         now, shows, moved = self._table.now(), wall.machine_ns, 0
         if machine is not None:
