@@ -13,8 +13,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 
-import msgpack
-
+from crdtbucket.base.packing import unpack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.override_book import OverrideBook
@@ -124,7 +123,7 @@ class OverrideFile:
         if _digest(packed) != digest:
             raise MeshError(f"{self.path} is damaged: {fix}")
         try:
-            yield from read_overrides(msgpack.unpackb(packed, use_list=False))
+            yield from read_overrides(unpack(packed))
         except (WireError, ValueError) as error:
             raise MeshError(f"{self.path} is damaged ({error}): {fix}") from error
 
