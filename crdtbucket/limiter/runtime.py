@@ -193,7 +193,7 @@ class Runtime:
 
     def _release(self) -> None:
         try:
-            self._node.release()
+            self._node.saved.release()
         finally:
             self._tables.close()
 

@@ -1,4 +1,4 @@
-"""What an open limiter does about every second: time-outs of reservations, upkeep of the table."""
+"""What an open limiter does every second: it ends late reservations and evicts unused keys."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ class Upkeep:
 
     def _save(self) -> None:
         if self._loop is None:  # in a thread of its own
-            self._node.save()
+            self._node.saved.save()
         elif self._saving is None or self._saving.done():
-            self._saving = self._loop.run_in_executor(None, _logged, self._node.save)
+            self._saving = self._loop.run_in_executor(None, _logged, self._node.saved.save)
 
     def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self._logged_beat(), self._beat_on, loop)

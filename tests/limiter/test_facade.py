@@ -9,6 +9,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -422,7 +423,8 @@ class StubNode:
     """The node of a limiter, as upkeep sees it."""
 
     def __init__(self, save: Callable[[], None] | None = None, *, alone: bool = True) -> None:
-        self.alone, self.keeps_state, self.save = alone, save is not None, save
+        self.alone, self.keeps_state = alone, save is not None
+        self.saved = SimpleNamespace(save=save)
 
     def follow_wall(self) -> None:
         """Nothing to follow."""

@@ -1,4 +1,4 @@
-"""What operators say of the limit of one key: orders that nodes check, keep and pass on."""
+"""Orders of operators about the limit of one key, which nodes check, keep and pass on."""
 
 from __future__ import annotations
 
