@@ -1828,6 +1828,13 @@ MUTATIONS = (
         suite("mesh/links/test_ejections", "played_again"),
     ),
     Mutation(
+        "a_map_as_a_key_is_a_bug",
+        "base",
+        "except (ValueError, TypeError, msgpack.UnpackException)",
+        "except (ValueError, msgpack.UnpackException)",
+        suite("mesh/links/test_ejections", "not_msgpack"),
+    ),
+    Mutation(
         "orders_are_not_passed_on",
         "mesh/links",
         "            link.offer(data, Kind.ORDERS)",
