@@ -22,7 +22,7 @@ from crdtbucket.spec.bucket_spec import (
     clipped,
     parse_rate,
 )
-from crdtbucket.strong.controller.notice import check_webhook
+from crdtbucket.strong.controller.webhook_target import check_webhook
 
 _SHARE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) *(%?)", re.ASCII)
 
@@ -188,4 +188,5 @@ Secrets = Annotated[str | list[str], ValueCheck(_secrets, _TEXTS)]
 Addresses = Annotated[list[str], ValueCheck(_addresses, _TEXTS)]
 _KEYS = {"type": "object", "additionalProperties": _TEXTS}
 Fingerprints = Annotated[dict[str, str | list[str]], ValueCheck(_fingerprints, _KEYS)]
-Webhook = Annotated[str, ValueCheck(check_webhook, {**_TEXT, "pattern": "^https?://"})]
+_WEBHOOK = r"^((slack|pagerduty)\+)?https?://"
+Webhook = Annotated[str, ValueCheck(check_webhook, {**_TEXT, "pattern": _WEBHOOK})]
