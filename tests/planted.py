@@ -55,6 +55,13 @@ MUTATIONS = (
         suite("limiter/test_override_file", "cut_off"),
     ),
     Mutation(
+        "an_alert_of_pagerduty_stays_open_when_strong_mode_is_back",
+        "strong",
+        '"resolve" if notice.after is Mode.STRONG else "trigger"',
+        '"trigger"',
+        suite("strong/controller/test_webhook_target", "resolved_when"),
+    ),
+    Mutation(
         "a_length_that_is_damaged_cuts_off_all_limits_behind_it",
         "limiter",
         "if _is_not_cut_off(os.pread(fd, end, self._at + _HEAD.size)):",
