@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgpack
 
+from crdtbucket.base.packing import unpack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.override_book import OverrideBook
@@ -151,7 +152,7 @@ class OverrideFile:
         if _digest(packed) != digest:
             raise MeshError(f"{self.path} is damaged: {FIX}")
         try:
-            yield from read_overrides(msgpack.unpackb(packed, use_list=False))
+            yield from read_overrides(unpack(packed))
         except (WireError, ValueError) as error:
             raise MeshError(f"{self.path} is damaged ({error}): {FIX}") from error
 
