@@ -87,7 +87,8 @@ class RatingSection(Section):
     """how many processes share the limits at least: where fewer are known, the quota is that of so
     many. A process that starts while Redis is gone has nothing else to go by"""
     webhook: Webhook | None = Field(default=None, repr=False)
-    """an `https://` or `http://` URL to which [changes of mode](#webhook) are posted"""
+    """an `https://` or `http://` URL to which [changes of mode](#webhook) are posted, with `slack+`
+    or `pagerduty+` before it where these services get them"""
     bucket_backend: BackendSection | None = None
     modes: ModesSection = ModesSection()
 

@@ -55,6 +55,12 @@ class AskedLimits:
             return known.bucket
         return self._ask(key, known, now)
 
+    def buckets(self) -> set[Bucket]:
+        """Those that stand in answers which are not too old."""
+        now = self._owner.table.now()
+        with self._lock:
+            return {answer.bucket for answer in self._answers.values() if now < answer.until}
+
     def forget_all_but(self, buckets: Collection[Bucket]) -> None:
         """Forgets answers that stand for other buckets than these and the owner."""
         with self._lock:
