@@ -247,7 +247,7 @@ def forward_auth(loop: Loop, *, limited: bool) -> Run:
             "GET", f"{FORWARD_AUTH}?bucket={NAME}", headers={"X-Forwarded-For": address},
             loop=loop, writer=NullWriter(),
         )
-        for address in ADDRESSES
+        for address in ADDRESSES[:100]  # it takes ms to make one
     ]  # fmt: skip
     return awaited(loop, each, made)
 
