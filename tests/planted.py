@@ -1930,8 +1930,8 @@ MUTATIONS = (
     Mutation(
         "who_comes_first_with_a_key_has_it_go",
         "core",
-        "(pays && passes_on(t, s, e))",
-        "(pays > RELAYED + 1 && passes_on(t, s, e))",
+        "(pays && hand_over(t, s, e))",
+        "(pays > RELAYED + 1 && hand_over(t, s, e))",
         suite("mesh/test_bad_members", "who_introduces_the_keys_of_others"),
     ),
     Mutation(

@@ -1,4 +1,4 @@
-"""docs/comparison.md: a test shows what is said of us, and what is said of others has a source."""
+"""docs/comparison.md: a test shows what is said of us; what is said of others has a source."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def test_every_mark_of_ours_names_a_test_that_there_is() -> None:
             path, _, test = one.partition("::")
             assert (ROOT / path).exists(), one
             if test:
-                found = rf"^(async )?def {test}\("
-                assert re.search(found, (ROOT / path).read_text(), re.MULTILINE), one
+                defined = rf"^(async )?def {test}\("
+                assert re.search(defined, (ROOT / path).read_text(), re.MULTILINE), one

@@ -29,12 +29,12 @@ from crdtbucket.spec.bucket_spec import (
     MAX_NODES,
     MAX_QUOTA,
     MAX_SLOTS,
-    MAX_TOKENS,
     BucketSpec,
     OnOutage,
     OnTableFull,
 )
 from crdtbucket.spec.calendar_period import Per
+from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 
 Consistency = Literal["strong", "eventual"]

@@ -1,4 +1,4 @@
-"""What a function says of the limits of keys, remembered for a time."""
+"""Remembers for a time which limits a function has given to keys."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgpack
 
+from crdtbucket.base.packing import unpack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.override_book import OverrideBook
@@ -153,7 +154,7 @@ class OverrideFile:
         if _digest(packed) != digest:
             raise MeshError(f"{self.path} is damaged: {FIX}")
         try:
-            yield from read_overrides(msgpack.unpackb(packed, use_list=False))
+            yield from read_overrides(unpack(packed))
         except (WireError, ValueError) as error:
             raise MeshError(f"{self.path} is damaged ({error}): {FIX}") from error
 
@@ -202,7 +203,7 @@ def _is_not_cut_off(rest: bytes) -> bool:
         unpacker.unpack()
     except msgpack.OutOfData:
         return False
-    except ValueError:
+    except (ValueError, TypeError):  # the second is of a map as a key
         pass
     return True
 

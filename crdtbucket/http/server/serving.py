@@ -1,4 +1,4 @@
-"""A limiter that is served over HTTP until it is told to end."""
+"""Serves a limiter over HTTP until a signal ends the process."""
 
 from __future__ import annotations
 
