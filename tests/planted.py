@@ -64,7 +64,7 @@ MUTATIONS = (
     Mutation(
         "a_length_that_is_damaged_cuts_off_all_limits_behind_it",
         "limiter",
-        "if _is_not_cut_off(os.pread(fd, end, self._at + _HEAD.size)):",
+        "if _is_not_cut_off(os.pread(fd, MOST_BYTES, self._at + _HEAD.size)):",
         "if False:",
         suite("limiter/test_override_file", "damaged_length"),
     ),
