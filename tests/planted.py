@@ -34,6 +34,13 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a_forwarded_address_that_is_none_ends_the_call",
+        "http",
+        'address = ipaddress.ip_address(text.partition("%")[0])\n    except ValueError:',
+        'address = ipaddress.ip_address(text.partition("%")[0])\n    except KeyError:',
+        suite("test_outside", "fields"),
+    ),
+    Mutation(
         "an_older_order_about_a_limit_holds_again",
         "mesh",
         'return self.counter, self.limit is None, self.limit or ""',
