@@ -2116,6 +2116,20 @@ MUTATIONS = (
         'return client_address(request.META.get("REMOTE_ADDR"), told, ["203.0.113.0/24"])',
         suite("integrations/test_rest_framework", "whatever_it_forwards"),
     ),
+    Mutation(
+        "a_file_that_was_cut_short_ends_every_limit",
+        "rollout",
+        "    if now.buckets and not specs:",
+        "    if not now.buckets and not specs:",
+        suite("rollout/test_reload", "cut_short"),
+    ),
+    Mutation(
+        "a_full_disk_is_logged_every_ten_seconds",
+        "limiter",
+        "            self._unsaved = True\n",
+        "",
+        suite("limiter/test_facade", "stays_full"),
+    ),
 )
 
 
