@@ -946,6 +946,22 @@ MUTATIONS = (
         suite("strong/test_read_tally", "one_call"),
     ),
     Mutation(
+        "answers_after_one_that_is_none_are_believed",
+        "strong",
+        "            pending.unanswered = True\n"
+        "            self._lost(pending)\n"
+        '            raise GarbledReply("what is no answer of the script") from error\n',
+        "            self._lost(pending)\n            return\n",
+        suite("strong/test_reads", "is_no_answer"),
+    ),
+    Mutation(
+        "the_leaders_view_is_read_for_nothing",
+        "limiter",
+        "        elif not any(bucket.spec.period is not None for bucket in self._buckets):\n",
+        "        elif False:\n",
+        suite("limiter/test_calendar", "view_is_read"),
+    ),
+    Mutation(
         "requests_sent_during_a_read_begin_no_silence",
         "strong",
         "        if self._deadlines.let_go() and connection is not None and connection.oldest_ns:\n"
