@@ -1,0 +1,392 @@
+"""What Envoys are assigned, and what they admit with it, over virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket import BucketSpec
+from crdtbucket._core import Decision
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.http.server import quota_group, quota_server
+from crdtbucket.http.server.quota_server import MAX_STREAMS
+from crdtbucket.http.server.quota_subscription import QuotaUsage
+from crdtbucket.http.server.refusal import Refusal
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.spec.descriptor_rule import DescriptorRule
+from tests.http.server.envoys import (
+    RULES,
+    SimulatedEnvoy,
+    VirtualNode,
+    bucket_id,
+    most_above,
+    run,
+)
+
+
+def api(capacity: int = 100, rate: int = 10, **more: Any) -> BucketSpec:
+    return BucketSpec("api", capacity, rate, "1s", **more)
+
+
+async def assigned(node: VirtualNode, envoy: SimulatedEnvoy) -> int:
+    """The tokens of the assignment after a first request."""
+    assert envoy.request()
+    await node.tick()
+    envoy.read()
+    assert envoy.action is not None
+    assert envoy.action.tokens is not None
+    return envoy.action.tokens
+
+
+# -- the bound of docs/proxies.md
+
+
+@given(
+    st.integers(4, 120),
+    st.integers(1, 30),
+    st.lists(st.tuples(st.integers(0, 80), st.integers(0, 80)), min_size=1, max_size=4),
+    st.sampled_from([1.0, 5.0, 7.3]),
+    st.integers(0, 2**32),
+)
+async def test_envoys_admit_the_capacity_the_refill_and_half_a_capacity_at_most(
+    capacity: int, rate: int, demands: list[tuple[int, int]], interval: float, seed: int
+) -> None:
+    """Each Envoy has one demand for some seconds, then another; one of them loses its stream."""
+    node = VirtualNode(api(capacity, rate))
+    envoys = [
+        SimulatedEnvoy(
+            node,
+            rate=lambda t, two=two: two[t > 6],
+            interval=interval,
+            seed=seed + number,  # type: ignore[misc]
+        )
+        for number, two in enumerate(demands)
+    ]
+    passed = await run(node, envoys, 9)
+    held = envoys[0].action.tokens or 0 if envoys[0].action is not None else 0
+    envoys[0].disconnect()
+    passed += await run(node, envoys, 2)
+    envoys[0].reconnect()
+    passed += await run(node, envoys, 4)
+    unassigned = sum(one.unassigned for one in envoys)
+    assert sum(passed) <= capacity + rate * 15 + unassigned
+    assert most_above(passed, rate) <= capacity + max(capacity // 2, 1) + held + unassigned
+
+
+async def test_what_idle_envoys_hold_is_half_the_capacity_in_all() -> None:
+    node = VirtualNode(api(100, 100))
+    envoys = [SimulatedEnvoy(node, interval=1_000, seed=seed) for seed in range(30)]
+    for coming in envoys:  # the bucket is full again whenever one comes
+        coming.request()
+        await node.tick(1)
+        for one in envoys:
+            one.read()
+    node.table.set_time(node.now + 10**9)
+    assert node.left() == 100
+    assert sum(one.action.tokens or 0 for one in envoys if one.action is not None) == 50
+    before = sum(one.total for one in envoys)
+    for one in envoys:
+        while one.request():
+            pass
+    assert sum(one.total for one in envoys) - before == 50
+
+
+@pytest.mark.parametrize(
+    ("capacity", "demands"), [(100, (200, 200)), (1_000, (300, 100)), (40, (90, 20))]
+)
+async def test_envoys_in_need_get_all_that_there_is_by_what_each_asks_for(
+    capacity: int, demands: tuple[int, int]
+) -> None:
+    node = VirtualNode(api(capacity, 100))
+    pair = [SimulatedEnvoy(node, rate=lambda _, one=one: one) for one in demands]  # type: ignore[misc]
+    await run(node, pair, 10)
+    before = [one.total for one in pair]
+    passed = await run(node, pair, 30)
+    assert sum(passed) >= 0.95 * 30 * 100
+    got = [one.total - past for one, past in zip(pair, before, strict=True)]
+    assert got[0] / sum(got) == pytest.approx(demands[0] / sum(demands), abs=0.05)
+
+
+async def test_envoys_under_the_limit_are_denied_next_to_nothing() -> None:
+    node = VirtualNode(api(100, 100))
+    pair = [SimulatedEnvoy(node, rate=lambda _: 30, seed=seed) for seed in (1, 2)]
+    await run(node, pair, 60)
+    assert sum(one.refused for one in pair) <= 0.01 * sum(one.total for one in pair)
+
+
+# -- what is charged
+
+
+async def test_an_assignment_is_paid_for_and_what_it_leaves_comes_back() -> None:
+    node = VirtualNode(api(100, 1))
+    envoy = SimulatedEnvoy(node)
+    tokens = await assigned(node, envoy)
+    assert tokens > 1
+    assert node.left() == 100 - 1 - tokens  # the first request, too
+    for _ in range(3):
+        assert envoy.request()
+    node.table.set_time(node.now + 2 * 10**9)
+    envoy.report()
+    assert node.left() == 100 + 2 - 1 - tokens  # the rest may still be used
+    assert node.weighed == [("u", 1, True), ("u", 3, True)]
+    node.server.report(envoy.stream, "", [QuotaUsage(envoy.id, 0, 400)])
+    await node.tick(1)
+    envoy.read()
+    assert envoy.action is not None
+    more = envoy.action.tokens
+    assert more is not None
+    await node.tick(2)
+    before = node.left()
+    envoy.report()
+    assert node.left() == before + tokens - 3  # of the one that was replaced
+
+
+async def test_what_passes_without_an_assignment_is_charged_into_debt() -> None:
+    node = VirtualNode(api(10, 1))
+    envoy = SimulatedEnvoy(node)
+    for _ in range(14):
+        assert envoy.request()
+    envoy.report()
+    assert node.left() == 0
+    assert node.limiter.bucket("api").peek("u").retry_after == pytest.approx(5)
+    await node.tick()
+    envoy.read()
+    assert not envoy.request()  # nothing is left, and that is told at once
+
+
+async def test_what_a_lost_stream_has_not_reported_stays_charged() -> None:
+    node = VirtualNode(api(100, 1))
+    envoy = SimulatedEnvoy(node, fallback=4)
+    tokens = await assigned(node, envoy)
+    envoy.disconnect()
+    assert node.left() == 100 - 1 - tokens
+    assert node.server.subscriptions == 0
+    assert [envoy.request() for _ in range(tokens + 1)] == [True] * tokens + [False]
+    await node.tick(31)  # then Envoy goes by expired_assignment_behavior
+    assert [envoy.request() for _ in range(6)] == [True] * 4 + [False] * 2
+    envoy.reconnect()
+    before = node.left()
+    envoy.report()  # nobody can know that a part of this is paid
+    assert node.left() == before - tokens - 4
+    await node.tick()
+    envoy.read()
+    assert envoy.request()
+
+
+async def test_a_node_that_was_restarted_goes_on_with_envoys_that_have_assignments() -> None:
+    node = VirtualNode(api(100, 1))
+    envoy = SimulatedEnvoy(node)
+    tokens = await assigned(node, envoy)
+    assert envoy.request()
+    again = VirtualNode(api(100, 1))
+    envoy.node, envoy.stream = again, again.server.open()
+    envoy.report()
+    await again.tick()
+    assert again.left() <= 100 - 1 - tokens
+    action = envoy.stream.sent()[0]
+    assert not action.extends
+
+
+# -- rules
+
+
+async def test_a_bucket_id_is_what_a_descriptor_is_in_any_order() -> None:
+    rule = DescriptorRule("api", (("user", None), ("route", "api"), ("tenant", None)))
+    node = VirtualNode(api(), rules=[rule])
+    stream = node.server.open()
+    names = {b"tenant": b"t/1", b"user": b"\xff", b"route": b"api"}
+    node.server.report(stream, "any", [QuotaUsage(tuple(sorted(names.items())), 7)])
+    assert node.left("\\xff/t%2F1") == 93
+    assert rule.key_of("any", {"user": "u", "route": "api"}) is None
+    assert rule.key_of("any", {"user": "u", "route": "web", "tenant": "t"}) is None
+    twice = DescriptorRule("api", (("user", None), ("user", None)))
+    assert twice.key_of("any", {"user": "u", "route": "api"}) is None
+
+
+async def test_what_no_rule_is_about_is_not_limited_until_one_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = VirtualNode(api(10, 1), rules=())
+    envoy = SimulatedEnvoy(node)
+    with caplog.at_level(logging.WARNING):
+        envoy.request()
+        await node.tick()
+    assert "[route, user] of the domain 'edge'" in caplog.text
+    envoy.read()
+    assert all(envoy.request() for _ in range(50))
+    assert node.left() == 10
+    assert node.server.requests["", "OK"] == 1
+    node.rules(RULES)  # a reload, with the stream open
+    await node.tick(1)
+    envoy.read()
+    envoy.report()
+    assert node.left() == 0
+    assert node.server.requests["api", "OK"] == 50
+    node.rules(())
+    await node.tick(1)
+    envoy.read()
+    assert all(envoy.request() for _ in range(50))
+
+
+async def test_a_shadow_admits_all_and_is_charged() -> None:
+    node = VirtualNode(api(10, 1, shadow=True))
+    envoy = SimulatedEnvoy(node)
+    envoy.request()
+    await node.tick()
+    envoy.read()
+    assert all(envoy.request() for _ in range(50))
+    envoy.report()
+    assert node.left() == 0
+
+
+# -- ends
+
+
+async def test_assignments_are_extended_and_idle_ones_abandoned() -> None:
+    node = VirtualNode(api())
+    envoy = SimulatedEnvoy(node)
+    tokens = await assigned(node, envoy)
+    await run(node, [envoy], 45)
+    assert envoy.request()  # it is still in force, after more than 30 s
+    assert envoy.action is not None
+    await run(node, [envoy], 75)
+    assert (envoy.action, envoy.known) == (None, False)
+    assert node.server.subscriptions == 0
+    assert node.due is None
+    assert tokens <= 25
+
+
+async def test_an_envoy_that_reports_nothing_is_assigned_nothing_more() -> None:
+    node = VirtualNode(api(100, 10))
+    envoy = SimulatedEnvoy(node, rate=lambda t: 40 * (t < 118), interval=1_000)
+    await run(node, [envoy], 60)
+    before = envoy.total
+    await run(node, [envoy], 58)
+    assert envoy.total - before <= 10
+    await run(node, [envoy], 5)
+    assert node.server.subscriptions == 0
+
+
+async def test_an_envoy_that_does_not_read_is_assigned_once() -> None:
+    node = VirtualNode(api(100, 10))
+    stream = node.server.open()
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id())])
+    await node.tick()
+    action = stream.unsent[bucket_id()]
+    for _ in range(50):
+        node.server.report(stream, "edge", [QuotaUsage(bucket_id(), 0, 1_000)])
+        await node.tick(1)
+    assert stream.unsent == {bucket_id(): action}
+    assert node.left() == 100
+
+
+async def test_tokens_for_an_envoy_that_has_gone_meanwhile_come_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = VirtualNode(api(100, 1))
+    envoy = SimulatedEnvoy(node)
+    taken, begun, go_on = quota_group._taken, asyncio.Event(), asyncio.Event()
+
+    async def slow(bucket: Bucket, key: str, tokens: int) -> Decision:
+        decision = await taken(bucket, key, tokens)
+        begun.set()
+        await go_on.wait()
+        return decision
+
+    monkeypatch.setattr(quota_group, "_taken", slow)
+    envoy.request()
+    ticking = asyncio.ensure_future(node.tick())
+    await begun.wait()
+    assert node.left() < 99
+    envoy.disconnect()
+    go_on.set()
+    await ticking
+    assert node.left() == 99
+    assert not caplog.records
+
+
+async def test_a_key_that_cannot_be_decided_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = VirtualNode(api(100, 1))
+    taken = quota_group._taken
+
+    async def fails(bucket: Bucket, key: str, tokens: int) -> Decision:
+        if key == "bad":
+            raise CrdtbucketError("planted")
+        return await taken(bucket, key, tokens)
+
+    monkeypatch.setattr(quota_group, "_taken", fails)
+    stream = node.server.open()
+    usages = [QuotaUsage(bucket_id(user)) for user in ("bad", "good")]
+    node.server.report(stream, "edge", usages)
+    await node.tick()
+    assert "nothing can be assigned of bucket api now: planted" in caplog.text
+    assert list(stream.unsent) == [bucket_id("good")]
+    monkeypatch.undo()
+    await node.tick(2)
+    assert len(stream.unsent) == 2
+
+
+# -- hostile reports
+
+
+@pytest.mark.parametrize("allowed", [2**64 - 1, 2**63])
+async def test_no_number_of_a_report_breaks_anything(allowed: int) -> None:
+    node = VirtualNode(api(100, 10), BucketSpec("other", 5, 1, "1s"))
+    bad, good = SimulatedEnvoy(node), SimulatedEnvoy(node, rate=lambda _: 5)
+    good.id = bucket_id("v")
+    await run(node, [bad, good], 8)
+    for denied in (0, allowed):
+        node.server.report(bad.stream, "edge", [QuotaUsage(bucket_id(), allowed, denied)] * 2)
+        await node.tick(1)
+    assert node.limiter.bucket("api").peek("u").retry_after <= 20.1  # max_debt and a token
+    await run(node, [good], 22)
+    assert node.limiter.bucket("api").peek("u").retry_after == 0
+    node.server.report(bad.stream, "edge", [QuotaUsage(bucket_id(), 0, allowed)])
+    await run(node, [bad, good], 3)
+    assert bad.action is not None
+    assert 0 < (bad.action.tokens or 0) <= 50
+    assert good.refused <= 2
+
+
+async def test_bucket_ids_are_bounded_and_further_ones_denied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quota_server, "MAX_BUCKET_IDS", 20)
+    monkeypatch.setattr(quota_server, "MAX_ID_BYTES", 4_000)
+    node = VirtualNode(api())
+    stream, other = node.server.open(), node.server.open()
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id(f"u{n}"), 2) for n in range(60)])
+    assert (len(stream.ids), node.server.subscriptions) == (20, 20)
+    assert node.left("u59") == 98  # what it reports is charged
+    assert [one.tokens for one in stream.sent()] == [0] * 20
+    node.server.report(other, "edge", [QuotaUsage(bucket_id("u59"))])
+    await node.tick()
+    assert other.sent()[0].tokens
+    for user in ("", "x" * 2_000, "y" * 2_000):
+        node.server.report(other, "edge", [QuotaUsage(bucket_id(user))])
+    assert [one.tokens for one in other.sent()] == [0]
+    assert len(other.ids) == 3
+    node.server.close(stream)
+    node.server.close(other)
+    assert node.server.subscriptions == 0
+    assert (stream.id_bytes, other.id_bytes) == (0, 0)
+
+
+async def test_reports_that_say_nothing_are_refused_or_passed_over() -> None:
+    node = VirtualNode(api())
+    stream = node.server.open()
+    with pytest.raises(Refusal, match="domain: is empty"):
+        node.server.report(stream, "", [])
+    node.server.report(stream, "edge", [QuotaUsage((), 5, 5)])
+    assert node.server.subscriptions == 0
+    for _ in range(MAX_STREAMS - 1):
+        node.server.open()
+    with pytest.raises(Refusal, match=f"there are {MAX_STREAMS} streams already"):
+        node.server.open()
