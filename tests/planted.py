@@ -87,7 +87,7 @@ MUTATIONS = (
         "http",
         "total = min(sum(wants.values()), room)",
         "total = min(sum(wants.values()), half)",
-        suite("http/server/test_quota_server", "idle_envoys_hold"),
+        suite("http/server/test_quota_server", "do_not_hold"),
     ),
     Mutation(
         "what_an_envoy_may_still_use_comes_back",

@@ -78,6 +78,23 @@ async def test_envoys_admit_the_capacity_the_refill_and_half_a_capacity_at_most(
     assert most_above(passed, rate) <= capacity + max(capacity // 2, 1) + held + unassigned
 
 
+async def test_an_envoy_in_need_gets_what_others_do_not_hold_of_half_the_capacity() -> None:
+    node = VirtualNode(api(100, 10))
+    idle, hot = SimulatedEnvoy(node), SimulatedEnvoy(node)
+    await assigned(node, idle)
+    node.table.set_time(node.now + 10**9)
+    await assigned(node, hot)
+    hot.denied = 1_000
+    hot.report()
+    await node.tick(1)
+    idle.read()
+    hot.read()
+    assert idle.action is not None
+    assert hot.action is not None
+    held = idle.action.tokens or 0
+    assert (held > 1, hot.action.tokens) == (True, 50 - held)
+
+
 async def test_what_idle_envoys_hold_is_half_the_capacity_in_all() -> None:
     node = VirtualNode(api(100, 100))
     envoys = [SimulatedEnvoy(node, interval=1_000, seed=seed) for seed in range(30)]
