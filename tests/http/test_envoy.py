@@ -17,6 +17,7 @@ from crdtbucket import Limiter, Mode
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.http.server import quota_messages, quota_server
 from crdtbucket.http.server.descriptor_limits import Descriptor, DescriptorLimits
+from crdtbucket.http.server.quota_subscription import QuotaUsage
 from crdtbucket.http.server.serve_settings import ServeSettings
 from tests.http.server.test_envoy_service import QUESTION, asked, raw_of
 from tests.http.serving import Asker, serving
@@ -213,6 +214,28 @@ async def test_a_strong_bucket_is_decided_by_redis(tmp_path: Path) -> None:
     assert {one.mode for one in decisions if one is not None} == {Mode.STRONG}
     # In eventual mode these two, which know nothing of each other, would admit twice as much.
     assert [one.code for one in answers] == ["OK"] * 13 + ["OVER_LIMIT"]
+
+
+async def test_tokens_of_a_strong_bucket_are_assigned_by_redis(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text(f"{RULES}{PATIENT}\n")
+    usage = QuotaUsage(((b"route", b"api"), (b"user", b"u")), 3)
+    with Server() as redis:
+        nodes = [Limiter.from_file(file, node=node, redis=redis.url) for node in ("a", "b")]
+        async with nodes[0], nodes[1]:
+            left = 40
+            for node in nodes:
+                limits = DescriptorLimits(node, ServeSettings(), lambda *_: None)
+                quotas = quota_server.QuotaServer(node, limits, lambda *_: None)
+                stream = quotas.open()
+                quotas.report(stream, "edge", [usage])
+                await quotas.tick()
+                (action,) = stream.sent()
+                assert action.tokens
+                left -= action.tokens + 3
+            api = nodes[0].bucket("api")
+            assert not (await api.acquire("u", left + 1)).allowed
+            assert (await api.acquire("u", left)).allowed
 
 
 def test_the_page_shows_the_example() -> None:

@@ -23,7 +23,7 @@ from crdtbucket.http.server.quota_messages import (
     read_reports,
     write_actions,
 )
-from crdtbucket.http.server.quota_server import QuotaServer
+from crdtbucket.http.server.quota_server import AT_ONCE, MAX_ID_BYTES, QuotaServer
 from crdtbucket.http.server.quota_subscription import QuotaStream
 from crdtbucket.http.server.refusal import Refusal, refusal_of
 from crdtbucket.http.server.secure_connection import served_context
@@ -38,6 +38,8 @@ CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
 }
 """Of refusals, by their HTTP status; all others are INTERNAL."""
+MAX_MESSAGE = 4 * MAX_ID_BYTES
+"""Bytes. A report holds all bucket ids of an Envoy; if it were refused, none could be charged."""
 
 
 class EnvoyService:
@@ -71,8 +73,12 @@ class EnvoyService:
         if not self._shared:
             # Says what is wrong, and removes the socket of a process that is gone.
             Listening(address).close()
-        reuse = ("grpc.so_reuseport", int(self._shared))
-        server = grpc.aio.server(options=[reuse])
+        server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", int(self._shared)),
+                ("grpc.max_receive_message_length", MAX_MESSAGE),
+            ]
+        )
         answers = grpc.unary_unary_rpc_method_handler(self._answer)  # bytes to bytes
         streams = grpc.stream_stream_rpc_method_handler(self._stream)
         handlers = {SERVICE: {METHOD: answers}, QUOTA_SERVICE: {QUOTA_METHOD: streams}}
@@ -106,6 +112,7 @@ class EnvoyService:
         self._ending.set()
         if self._assigning is not None:
             self._assigning.cancel()
+            await asyncio.gather(self._assigning, return_exceptions=True)
         if server is not None:
             await server.stop(grace)
             if self.name.startswith("grpc+"):
@@ -142,7 +149,10 @@ class EnvoyService:
 
     async def _read(self, stream: QuotaStream, reports: AsyncIterator[bytes]) -> None:
         async for raw in reports:
-            self._quotas.report(stream, *read_reports(raw))
+            domain, usages = read_reports(raw)
+            for place in range(0, max(len(usages), 1), AT_ONCE):
+                self._quotas.report(stream, domain, usages[place : place + AT_ONCE])
+                await asyncio.sleep(0)  # other calls are answered in between
 
     async def _write(self, stream: QuotaStream, context: grpc.aio.ServicerContext) -> None:
         while True:

@@ -30,6 +30,7 @@ from crdtbucket.http.server.descriptor_limits import (
 )
 from crdtbucket.http.server.quota_group import LONGEST_NS, SHORTEST_NS, QuotaGroup
 from crdtbucket.http.server.quota_subscription import (
+    IDLE_NS,
     BucketId,
     QuotaAction,
     QuotaStream,
@@ -44,6 +45,8 @@ ASSIGNED_S = 30
 """How long an assignment is in force at an Envoy that hears nothing more."""
 EXTEND_NS = ASSIGNED_S * NS_PER_SECOND // 3
 """After that it is sent again."""
+AT_ONCE = 200
+"""Keys that one tick looks at, so that other calls of the node are answered in between."""
 MAX_STREAMS = 1_000
 MAX_BUCKET_IDS, MAX_ID_BYTES = 10_000, 2**24
 """Of one stream, and their names and values together; further ones are denied."""
@@ -71,6 +74,8 @@ class QuotaServer:
         self._config = limiter.config
         self._groups: dict[tuple[str, str], QuotaGroup] = {}
         self._group_of: dict[QuotaSubscription, QuotaGroup] = {}
+        self._quiet_until: dict[str, int] = {}
+        """Of buckets of which nothing could be assigned, until when that is not logged again."""
         self._due: list[tuple[int, int, QuotaGroup]] = []
         self._order = count()
         self.sooner = asyncio.Event()
@@ -93,7 +98,11 @@ class QuotaServer:
         """Ticks for ever."""
         while True:
             self.sooner.clear()
-            due = await self.tick()
+            try:
+                due = await self.tick()
+            except Exception:
+                LOG.exception("a bug in what is assigned to Envoys")
+                due = self._clock() + LONGEST_NS
             timeout = None if due is None else max(0, due - self._clock()) / NS_PER_SECOND
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.sooner.wait(), timeout)
@@ -102,8 +111,8 @@ class QuotaServer:
         """Sends the assignments that are due. Returns when the next ones are (ns); None: never."""
         self._follow_rules()
         now = self._clock()
-        ready = []
-        while self._due and self._due[0][0] <= now:
+        ready: list[QuotaGroup] = []
+        while self._due and self._due[0][0] <= now and len(ready) < AT_ONCE:
             due, _, group = heapq.heappop(self._due)
             if group.due == due:
                 group.due = None
@@ -113,11 +122,16 @@ class QuotaServer:
         )
         for group, error in zip(ready, answers, strict=True):
             if error is not None:
-                why = None if isinstance(error, CrdtbucketError) else error
-                what = "nothing can be assigned of bucket %s now: %s"
-                LOG.warning(what, group.bucket, error, exc_info=why)
+                self._failed(group.bucket, error, now)
                 self._schedule(group, now + LONGEST_NS)
         return self._due[0][0] if self._due else None
+
+    def _failed(self, bucket: str, error: BaseException, now: int) -> None:
+        if now >= self._quiet_until.get(bucket, now):
+            self._quiet_until[bucket] = now + IDLE_NS
+            why = None if isinstance(error, CrdtbucketError) else error
+            what = "nothing can be assigned of bucket %s now: %s"
+            LOG.warning(what, bucket, error, exc_info=why)
 
     def close(self, stream: QuotaStream) -> None:
         """Its Envoy is gone. What it was assigned and has not reported stays charged: it may have
@@ -142,7 +156,7 @@ class QuotaServer:
         one = stream.ids.get(usage.bucket_id)
         if one is None:
             unpaid, place = usage.allowed, self._place(stream, usage.bucket_id)
-            one = self._admitted(stream, usage.bucket_id, place, now)
+            one = self._admitted(stream, usage, place, now)
         else:
             group = self._group_of[one]
             unpaid, place = one.report(usage, now), (group.bucket, group.key)
@@ -162,12 +176,14 @@ class QuotaServer:
             self._schedule(group, now if one.action is None else max(now, group.begun + group.pace))
 
     def _admitted(
-        self, stream: QuotaStream, bucket_id: BucketId, place: tuple[str, str], now: int
+        self, stream: QuotaStream, usage: QuotaUsage, place: tuple[str, str], now: int
     ) -> QuotaSubscription | None:
+        bucket_id = usage.bucket_id
         size = sum(len(name) + len(value) for name, value in bucket_id)
         if len(stream.ids) >= MAX_BUCKET_IDS or stream.id_bytes + size > MAX_ID_BYTES:
             if len(stream.unsent) < MAX_BUCKET_IDS:
-                stream.put(QuotaAction(bucket_id, 0))
+                idle = not usage.allowed + usage.denied
+                stream.put(QuotaAction(bucket_id, 0, abandon=idle))
             return None
         stream.id_bytes += size
         one = stream.ids[bucket_id] = QuotaSubscription(stream, bucket_id, now, now)

@@ -24,6 +24,10 @@ def bucket_id(user: str = "u", route: str = "api") -> BucketId:
     return (b"route", route.encode()), (b"user", user.encode())
 
 
+def api(capacity: int = 100, rate: int = 10, **more: Any) -> BucketSpec:
+    return BucketSpec("api", capacity, rate, "1s", **more)
+
+
 class VirtualNode:
     """A node with its quota server, at a time that the test sets."""
 
@@ -146,6 +150,16 @@ class SimulatedEnvoy:
     def reconnect(self) -> None:
         self.stream = self.node.server.open()
         self.connected = True
+
+
+async def assigned(node: VirtualNode, envoy: SimulatedEnvoy) -> int:
+    """The tokens of the assignment after a first request."""
+    assert envoy.request()
+    await node.tick()
+    envoy.read()
+    assert envoy.action is not None
+    assert envoy.action.tokens is not None
+    return envoy.action.tokens
 
 
 async def run(node: VirtualNode, envoys: list[SimulatedEnvoy], seconds: float) -> list[int]:
