@@ -55,6 +55,27 @@ MUTATIONS = (
         suite("limiter/test_override_file", "cut_off"),
     ),
     Mutation(
+        "an_alert_of_pagerduty_stays_open_when_strong_mode_is_back",
+        "strong",
+        '"resolve" if notice.after is Mode.STRONG else "trigger"',
+        '"trigger"',
+        suite("strong/controller/test_webhook_target", "resolved_when"),
+    ),
+    Mutation(
+        "a_length_that_is_damaged_cuts_off_all_limits_behind_it",
+        "limiter",
+        "if _is_not_cut_off(os.pread(fd, end, self._at + _HEAD.size)):",
+        "if False:",
+        suite("limiter/test_override_file", "damaged_length"),
+    ),
+    Mutation(
+        "a_limit_that_an_operator_has_given_is_forgotten_to_make_room",
+        "limiter",
+        "if one in given or one.bucket in said",
+        "if one.bucket in said",
+        suite("limiter/test_asked_limits", "makes_room"),
+    ),
+    Mutation(
         "a_function_that_fails_gives_the_bucket_s_own_limit",
         "limiter",
         "bucket, ttl = self._owner if known is None else known.bucket, min(ttl, RETRY_NS)",
@@ -1930,8 +1951,8 @@ MUTATIONS = (
     Mutation(
         "who_comes_first_with_a_key_has_it_go",
         "core",
-        "(pays && passes_on(t, s, e))",
-        "(pays > RELAYED + 1 && passes_on(t, s, e))",
+        "(pays && hand_over(t, s, e))",
+        "(pays > RELAYED + 1 && hand_over(t, s, e))",
         suite("mesh/test_bad_members", "who_introduces_the_keys_of_others"),
     ),
     Mutation(

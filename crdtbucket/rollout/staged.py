@@ -1,4 +1,4 @@
-"""A new version that reaches some keys first: what nodes share of it, and when it goes on.
+"""The rule of a roll-out, by which a new version reaches some keys first and then all.
 
 A pure machine: no clock, no I/O. Nodes tell each other a `Position`, and the largest one holds:
 that of the later version, then of more changes, then the more cautious one, then the later stage.

@@ -97,7 +97,7 @@ def _reasons(limiter: Limiter, bucket: Bucket, mode: Mode, found: dict[str, Any]
         said.append("The bucket is in fallback: the rule for an outage decides.")
     if found["silent"]:
         who = ", ".join(found["silent"])
-        said.append(f"Not heard now: {who}. What is taken there is not counted here.")
+        said.append(f"Without an update now: {who}. What is taken there is not counted here.")
     if limiter.stats()["warming_up"]:
         said.append(
             "This node has no answer from the mesh yet and serves only a part of its share."
