@@ -34,6 +34,13 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a_forwarded_address_that_is_none_ends_the_call",
+        "http",
+        'address = ipaddress.ip_address(text.partition("%")[0])\n    except ValueError:',
+        'address = ipaddress.ip_address(text.partition("%")[0])\n    except KeyError:',
+        suite("test_outside", "fields"),
+    ),
+    Mutation(
         "an_older_order_about_a_limit_holds_again",
         "mesh",
         'return self.counter, self.limit is None, self.limit or ""',
@@ -64,7 +71,7 @@ MUTATIONS = (
     Mutation(
         "a_length_that_is_damaged_cuts_off_all_limits_behind_it",
         "limiter",
-        "if _is_not_cut_off(os.pread(fd, end, self._at + _HEAD.size)):",
+        "if _is_not_cut_off(os.pread(fd, MOST_BYTES, self._at + _HEAD.size)):",
         "if False:",
         suite("limiter/test_override_file", "damaged_length"),
     ),
@@ -958,6 +965,22 @@ MUTATIONS = (
         "if batch is not self._batch or late is not self._late:",
         "if batch is not self._batch:",
         suite("strong/test_read_tally", "one_call"),
+    ),
+    Mutation(
+        "answers_after_one_that_is_none_are_believed",
+        "strong",
+        "            pending.unanswered = True\n"
+        "            self._lost(pending)\n"
+        '            raise GarbledReply("what is no answer of the script") from error\n',
+        "            self._lost(pending)\n            return\n",
+        suite("strong/test_reads", "is_no_answer"),
+    ),
+    Mutation(
+        "the_leaders_view_is_read_for_nothing",
+        "limiter",
+        "        elif not any(bucket.spec.period is not None for bucket in self._buckets):\n",
+        "        elif False:\n",
+        suite("limiter/test_calendar", "view_is_read"),
     ),
     Mutation(
         "requests_sent_during_a_read_begin_no_silence",
@@ -1870,6 +1893,13 @@ MUTATIONS = (
         suite("mesh/links/test_ejections", "played_again"),
     ),
     Mutation(
+        "a_map_as_a_key_is_a_bug",
+        "base",
+        "except (ValueError, TypeError, msgpack.UnpackException)",
+        "except (ValueError, msgpack.UnpackException)",
+        suite("mesh/links/test_ejections", "not_msgpack"),
+    ),
+    Mutation(
         "orders_are_not_passed_on",
         "mesh/links",
         "            link.offer(data, Kind.ORDERS)",
@@ -2122,6 +2152,20 @@ MUTATIONS = (
         'return client_address(request.META.get("REMOTE_ADDR"), told, self.trusted)',
         'return client_address(request.META.get("REMOTE_ADDR"), told, ["203.0.113.0/24"])',
         suite("integrations/test_rest_framework", "whatever_it_forwards"),
+    ),
+    Mutation(
+        "a_file_that_was_cut_short_ends_every_limit",
+        "rollout",
+        "    if now.buckets and not specs:",
+        "    if not now.buckets and not specs:",
+        suite("rollout/test_reload", "cut_short"),
+    ),
+    Mutation(
+        "a_full_disk_is_logged_every_ten_seconds",
+        "limiter",
+        "            self._unsaved = True\n",
+        "",
+        suite("limiter/test_facade", "stays_full"),
     ),
 )
 

@@ -107,9 +107,12 @@ def _section_at(model: type[Section], location: tuple[int | str, ...]) -> type[S
 
 
 def _key_below(section: type[Section], name: str) -> str | None:
-    """Where a key belongs that stands one level too high; None where it is no key there either."""
+    """Where a key belongs that stands one level too high, under its own name or that of both levels
+    (`tls_ca`); None where it is no key there either."""
     for key, field in section.model_fields.items():
         below, is_named = section_of(field)
-        if below is not None and not is_named and name in below.model_fields:
-            return f"{key}.{name}"
+        if below is not None and not is_named:
+            inner = name.removeprefix(f"{key}_")
+            if name in below.model_fields or inner in below.model_fields:
+                return f"{key}.{name if name in below.model_fields else inner}"
     return None

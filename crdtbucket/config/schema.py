@@ -17,10 +17,10 @@ from pydantic.fields import FieldInfo
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
 from crdtbucket.config.descriptors import EnvoySection
+from crdtbucket.config.mesh_section import MeshSection
 from crdtbucket.config.model import (
     DefaultsSection,
     IdentitySection,
-    MeshSection,
     RatingSection,
     ServiceSection,
 )

@@ -121,7 +121,7 @@ class EngineCourse(CutCourse):
         self._network = network
 
     def setting(self, file_mode: str, accounts: Accounts) -> str:
-        """How they are joined."""
+        """How they are linked."""
         return words.nats_setting(DELAY_S * 1000)
 
     async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:

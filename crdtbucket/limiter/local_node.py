@@ -92,6 +92,7 @@ class LocalNode:
         self._running, self._position = running, position
         if self.machine is not None:
             self.machine.advertise(running, row_of(position))
+        self.follow_wall()  # a calendar bucket may be new, and waits for no beat
 
     def service(self, receive: Callable[[tuple[int, int, int, int, int]], None]) -> Service | None:
         """What is to run for the mesh; None without one. `receive` gets how far a version is at a
@@ -228,6 +229,8 @@ class LocalNode:
         now, shows, moved = self._table.now(), wall.machine_ns, 0
         if machine is not None:
             moved = machine.follow_wall(shows, now)
+        elif not any(bucket.spec.period is not None for bucket in self._buckets):
+            return  # nobody asks this process for the wall clock, and the view may be long
         elif (view := self.view()) is not None:
             moved = round(view["mesh"]["wall_clock_moved"] * NS_PER_SECOND)
         wall.ahead_ns = shows - now + moved

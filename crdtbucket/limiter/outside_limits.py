@@ -120,7 +120,7 @@ class OutsideLimits:
             fix = "rename the bucket, or the glob, or spell the limit otherwise"
             raise InvalidSpec(f"there is a bucket {spec.name!r} already", fix, "limit")
         if self._is_full(spec):
-            for one in self._of.values():
+            for one in list(self._of.values()):
                 one.forget_unused()
             if self._is_full(spec):
                 fix = f"let keys share one of the {MAX_LIMITS} that keys have"

@@ -24,6 +24,8 @@ from crdtbucket.mesh.links.override_orders import OverrideOrder, packed_override
 
 RECORD = 256
 """Orders in one record at most."""
+MOST_BYTES = 1 << 20
+"""No record has more."""
 SPARE_ORDERS = 10_000
 """So many orders that newer ones have replaced are left in the file, beside one for each key."""
 FIX = "put back a copy, or remove it, and peers tell this node the limits again"
@@ -133,7 +135,7 @@ class OverrideFile:
             head = os.pread(fd, _HEAD.size, self._at)
             size, digest = _HEAD.unpack(head) if len(head) == _HEAD.size else (end, b"")
             if self._at + _HEAD.size + size > end:
-                if _is_not_cut_off(os.pread(fd, end, self._at + _HEAD.size)):
+                if _is_not_cut_off(os.pread(fd, MOST_BYTES, self._at + _HEAD.size)):
                     raise MeshError(f"{self.path} is damaged: {FIX}")
                 LOG.warning(
                     "%s: a record that was cut off by a crash is dropped: %d bytes",
@@ -201,7 +203,7 @@ def _is_not_cut_off(rest: bytes) -> bool:
         unpacker.unpack()
     except msgpack.OutOfData:
         return False
-    except ValueError:
+    except (ValueError, TypeError):  # the second is of a map as a key
         pass
     return True
 

@@ -121,7 +121,7 @@ class Reconciliation:
         return {one: keys for one, keys in held.items() if one in self._parties}, indebted
 
     def _strip(self, held: dict[Holder, Keys]) -> None:
-        """Takes out the columns of epochs that somebody has marked: they stand for nothing."""
+        """Takes out the columns of epochs that have a tombstone: they stand for nothing."""
         tombstones = set[int]().union(*(one.tombstones for one in self._parties.values()))
         if not tombstones:
             return

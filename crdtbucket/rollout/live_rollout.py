@@ -282,7 +282,7 @@ class LiveRollout:
     def _note(self, position: Position) -> None:
         running = self._in_force.config
         known = self._advertised
-        self._advertised = position if known is None else known.joined(position)
+        self._advertised = position if known is None else known.merged(position)
         if running is None or position.of != _identity(running) or self._advertised == known:
             return
         if position.status is not Status.DONE:
