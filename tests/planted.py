@@ -34,6 +34,13 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a_forwarded_address_that_is_none_ends_the_call",
+        "http",
+        'address = ipaddress.ip_address(text.partition("%")[0])\n    except ValueError:',
+        'address = ipaddress.ip_address(text.partition("%")[0])\n    except KeyError:',
+        suite("test_outside", "fields"),
+    ),
+    Mutation(
         "an_older_order_about_a_limit_holds_again",
         "mesh",
         'return self.counter, self.limit is None, self.limit or ""',
@@ -53,6 +60,27 @@ MUTATIONS = (
         "                os.ftruncate(fd, self._at)\n",
         "                pass\n",
         suite("limiter/test_override_file", "cut_off"),
+    ),
+    Mutation(
+        "an_alert_of_pagerduty_stays_open_when_strong_mode_is_back",
+        "strong",
+        '"resolve" if notice.after is Mode.STRONG else "trigger"',
+        '"trigger"',
+        suite("strong/controller/test_webhook_target", "resolved_when"),
+    ),
+    Mutation(
+        "a_length_that_is_damaged_cuts_off_all_limits_behind_it",
+        "limiter",
+        "if _is_not_cut_off(os.pread(fd, MOST_BYTES, self._at + _HEAD.size)):",
+        "if False:",
+        suite("limiter/test_override_file", "damaged_length"),
+    ),
+    Mutation(
+        "a_limit_that_an_operator_has_given_is_forgotten_to_make_room",
+        "limiter",
+        "if one in given or one.bucket in said",
+        "if one.bucket in said",
+        suite("limiter/test_asked_limits", "makes_room"),
     ),
     Mutation(
         "a_function_that_fails_gives_the_bucket_s_own_limit",
@@ -1844,6 +1872,13 @@ MUTATIONS = (
         suite("mesh/links/test_ejections", "played_again"),
     ),
     Mutation(
+        "a_map_as_a_key_is_a_bug",
+        "base",
+        "except (ValueError, TypeError, msgpack.UnpackException)",
+        "except (ValueError, msgpack.UnpackException)",
+        suite("mesh/links/test_ejections", "not_msgpack"),
+    ),
+    Mutation(
         "orders_are_not_passed_on",
         "mesh/links",
         "            link.offer(data, Kind.ORDERS)",
@@ -1925,8 +1960,8 @@ MUTATIONS = (
     Mutation(
         "who_comes_first_with_a_key_has_it_go",
         "core",
-        "(pays && passes_on(t, s, e))",
-        "(pays > RELAYED + 1 && passes_on(t, s, e))",
+        "(pays && hand_over(t, s, e))",
+        "(pays > RELAYED + 1 && hand_over(t, s, e))",
         suite("mesh/test_bad_members", "who_introduces_the_keys_of_others"),
     ),
     Mutation(

@@ -1,4 +1,4 @@
-"""One section against its model, each fault with its place in the file."""
+"""Checks one section against its model; each fault says where it stands in the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crdtbucket.config.section import Section, section_of
 from crdtbucket.config.source import Source, YamlNode, did_you_mean, unknown_key
 from crdtbucket.config.values import WrongValue
 from crdtbucket.errors import InvalidSpec, Problem
-from crdtbucket.spec.bucket_spec import clipped
+from crdtbucket.spec.field_checks import clipped
 
 Model = TypeVar("Model", bound=Section)
 

@@ -1,4 +1,4 @@
-"""A configuration as a file that leaves nothing out: what is in force, in the shape of a file."""
+"""Writes a configuration as a file in which every default and inherited value stands."""
 
 from __future__ import annotations
 

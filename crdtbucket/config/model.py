@@ -23,12 +23,12 @@ from crdtbucket.spec.bucket_spec import (
     MAX_NODES,
     MAX_QUOTA,
     MAX_SLOTS,
-    MAX_TOKENS,
     BucketSpec,
     OnOutage,
     OnTableFull,
 )
 from crdtbucket.spec.calendar_period import Per
+from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 
 Consistency = Literal["strong", "eventual"]
@@ -81,7 +81,8 @@ class RatingSection(Section):
     """how many processes share the limits at least: where fewer are known, the quota is that of so
     many. A process that starts while Redis is gone has nothing else to go by"""
     webhook: Webhook | None = Field(default=None, repr=False)
-    """an `https://` or `http://` URL to which [changes of mode](#webhook) are posted"""
+    """an `https://` or `http://` URL to which [changes of mode](#webhook) are posted, with `slack+`
+    or `pagerduty+` before it where these services get them"""
     bucket_backend: BackendSection | None = None
     modes: ModesSection = ModesSection()
 

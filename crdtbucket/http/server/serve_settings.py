@@ -1,4 +1,4 @@
-"""How a server of decisions behaves: its addresses, its options, and what it endures."""
+"""The settings of `crdtbucket serve`: addresses, tokens, TLS, bounds on connections and time."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from crdtbucket.errors import RedisReplyError
-from crdtbucket.spec.bucket_spec import clipped
+from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis.lua import LuaScript
 from crdtbucket.strong.redis.replicated import Regions
 from crdtbucket.strong.redis.script import words
