@@ -111,6 +111,27 @@ MUTATIONS = (
         suite("http/server/test_envoy_service", "what_it_reads"),
     ),
     Mutation(
+        "envoys_hold_more_than_half_a_bucket",
+        "http",
+        "total = min(sum(wants.values()), room)",
+        "total = min(sum(wants.values()), half)",
+        suite("http/server/test_quota_server", "do_not_hold"),
+    ),
+    Mutation(
+        "what_an_envoy_may_still_use_comes_back",
+        "http",
+        "self._give_back(self.unreported - self._usable(now))",
+        "self._give_back(self.unreported)",
+        suite("http/server/test_quota_server", "paid_for or envoys_admit"),
+    ),
+    Mutation(
+        "an_assignment_goes_on_with_what_the_last_one_left",
+        "http",
+        "if not (action.extends and action.tokens):",
+        "if not action.tokens:",
+        suite("http/server/test_quota_stream", "written"),
+    ),
+    Mutation(
         "a_value_with_a_slash_spells_the_key_of_others",
         "spec",
         'value.replace("%", "%25").replace("/", "%2F")',
@@ -2131,6 +2152,20 @@ MUTATIONS = (
         'return client_address(request.META.get("REMOTE_ADDR"), told, self.trusted)',
         'return client_address(request.META.get("REMOTE_ADDR"), told, ["203.0.113.0/24"])',
         suite("integrations/test_rest_framework", "whatever_it_forwards"),
+    ),
+    Mutation(
+        "a_file_that_was_cut_short_ends_every_limit",
+        "rollout",
+        "    if now.buckets and not specs:",
+        "    if not now.buckets and not specs:",
+        suite("rollout/test_reload", "cut_short"),
+    ),
+    Mutation(
+        "a_full_disk_is_logged_every_ten_seconds",
+        "limiter",
+        "            self._unsaved = True\n",
+        "",
+        suite("limiter/test_facade", "stays_full"),
     ),
 )
 

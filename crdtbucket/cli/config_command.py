@@ -14,6 +14,7 @@ from rich.table import Table
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns, span
+from crdtbucket.cli.command_group import CommandGroup
 from crdtbucket.errors import ConfigError, Problem
 from crdtbucket.spec.mode import Mode
 
@@ -31,7 +32,7 @@ FILE = click.Path(dir_okay=False)
 JSON = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def config() -> None:
     """Check, show and compare configuration files."""
 

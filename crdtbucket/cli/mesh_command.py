@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from crdtbucket.cli.command_group import CommandGroup
 
-@click.group()
+
+@click.group(cls=CommandGroup)
 def mesh() -> None:
     """What a mesh needs from others."""
 

@@ -84,6 +84,8 @@ class NodeReport:
     peers: tuple[PeerReport, ...] = ()
     regions: tuple[RegionReport, ...] = ()
     region_conflict: bool = False
+    refused: str = ""
+    """Why the node refused its file as it is now; "" where it did not."""
     halted: str = ""
     """What is said of a roll-out that is halted."""
     identity: str = ""
@@ -118,6 +120,7 @@ class NodeReport:
                 if isinstance(one, Mapping)
             ),
             answer.get("region_conflict") is True,
+            _text(_mapping(answer.get("config")).get("fault")),
             _halted(_mapping(answer.get("rollout"))),
             _text(_mapping(answer.get("identity")).get("policy")),
             _text(_mapping(answer.get("identity")).get("fingerprint")),
@@ -162,6 +165,8 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
         if mode == "fallback":
             yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides"
     yield from _region_faults(node)
+    if node.refused:
+        yield f"{node.name}: its file is refused, and what was in force stays: {node.refused}"
     if node.halted:
         yield f"{node.name}: {node.halted}"
     for peer in node.peers:

@@ -74,7 +74,7 @@ def _reachable(sections: list[DescriptorSection]) -> list[DescriptorSection]:
 
 
 class EnvoySection(Section):
-    """What Envoy's rate limit service answers by."""
+    """What Envoy's rate limit services answer by."""
 
     descriptors: Annotated[list[DescriptorSection], AfterValidator(_reachable)] | None = None
 

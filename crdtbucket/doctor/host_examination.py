@@ -27,6 +27,8 @@ from crdtbucket.shared.table_path import own_folder, path_for
 MEMORY = "/proc/meminfo"
 GROUP = "/sys/fs/cgroup"
 MIB = 1 << 20
+LEAST_FREE = MIB
+"""Bytes of a disk that a `state_dir` needs: less cannot keep the files of a small node."""
 
 
 async def examine_host(
@@ -114,6 +116,10 @@ def _folder(path: str) -> Diagnosis:
         return wrong(subject, f"{nearest} is no folder: remove it, or name another one")
     if not os.access(nearest, os.W_OK | os.X_OK):
         return wrong(subject, f"{nearest} may not be written to by this user: allow it")
+    space = os.statvfs(nearest)
+    if (free := space.f_bavail * space.f_frsize) < LEAST_FREE:
+        left = f"its file system has {free // 1024} KiB left"
+        return wrong(subject, f"{left}, too little for a snapshot: free some, or name another one")
     return ok(subject, "can be written to")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.errors import CrdtbucketError
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.tables import Tables
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOG = logging.getLogger("crdtbucket")
+BUG = "a bug in the limiter's upkeep"
 BEAT_S = 1.0
 SAVE_NS = 10 * NS_PER_SECOND
 SHORTEST_BEAT_S = 0.001
@@ -53,6 +55,7 @@ class Upkeep:
         self._saved = table.now()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._saving: asyncio.Future[None] | None = None
+        self._unsaved = False
         self._stop = threading.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
@@ -102,9 +105,26 @@ class Upkeep:
 
     def _save(self) -> None:
         if self._loop is None:  # in a thread of its own
-            self._node.saved.save()
+            self._keep()
         elif self._saving is None or self._saving.done():
-            self._saving = self._loop.run_in_executor(None, _logged, self._node.saved.save)
+            self._saving = self._loop.run_in_executor(None, self._keep)
+
+    def _keep(self) -> None:
+        """Saves, and logs when that begins to fail and when it works again: a disk that is full
+        stays full for longer than ten seconds."""
+        try:
+            self._node.saved.save()
+        except CrdtbucketError as error:
+            if not self._unsaved:
+                again = SAVE_NS // NS_PER_SECOND
+                LOG.error("no snapshot is kept: %s; it is tried again every %d s", error, again)
+            self._unsaved = True
+        except Exception:  # logged; the next one may succeed
+            LOG.exception(BUG)
+        else:
+            if self._unsaved:
+                LOG.info("a snapshot is kept again")
+            self._unsaved = False
 
     def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self._logged_beat(), self._beat_on, loop)
@@ -132,5 +152,5 @@ def _logged(work: Callable[[], T]) -> T | None:
     try:
         return work()
     except Exception:  # logged; one failure must not end all upkeep
-        LOG.exception("a bug in the limiter's upkeep")
+        LOG.exception(BUG)
         return None

@@ -191,6 +191,8 @@ WRONG = [
     (["--admin-token-file", "short"], "the admin token is too short to be a secret"),
     (["--admin-token-file", "binary"], "the admin token must be ASCII text"),
     (["--max-connections", "0"], "--max-connections"),
+    (["--config", "short"], "short: no bucket is defined: add services:"),
+    (["--config", "short", "--workers", "2"], "short: no bucket is defined: add services:"),
 ]
 
 
@@ -199,7 +201,7 @@ def test_wrong_options_are_one_line(
     options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "short").write_text("secret")
+    (tmp_path / "short").write_text("# secret")
     (tmp_path / "binary").write_bytes(b"\xff" * 32)
     (tmp_path / "c.yaml").write_text(CONFIG)
     done = CliRunner().invoke(cli, ["serve", "--config", "c.yaml", *options])

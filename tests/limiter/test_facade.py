@@ -480,3 +480,27 @@ async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
     await loop.shutdown_default_executor()
     assert len(saves) == 1
     assert saves[0] is not threading.main_thread()
+
+
+def test_a_disk_that_stays_full_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    table = Table(max_keys=16, virtual=True)
+    answers: list[Exception | None] = [MeshError("the disk is full"), MeshError("full"), None, None]
+
+    def save() -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    upkeep = Upkeep(tables_of(table), [], alone=False, save=save)
+    with caplog.at_level(logging.INFO, "crdtbucket"):
+        for n in range(1, 5):
+            table.set_time(n * SAVE_NS)
+            upkeep.beat()
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [
+        ("ERROR", None),
+        ("INFO", None),
+    ]
+    assert caplog.messages == [
+        "no snapshot is kept: the disk is full; it is tried again every 10 s",
+        "a snapshot is kept again",
+    ]
+    assert not answers

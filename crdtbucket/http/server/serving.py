@@ -133,7 +133,8 @@ class SidecarServer:
                 f"--grpc needs grpcio and protobuf ({error}): pip install 'crdtbucket[envoy]'"
             ) from error
         shared = self._siblings is not None
-        return EnvoyService(self.api.descriptors, self.api.tokens, settings, shared=shared)
+        api = self.api
+        return EnvoyService(api.descriptors, api.quotas, api.tokens, settings, shared=shared)
 
     async def end_envoy(self) -> None:
         """Answers what is under way for Envoy, and gives its address up; once is enough."""
