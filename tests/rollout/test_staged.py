@@ -269,6 +269,9 @@ def test_a_rise_within_the_noise_is_none() -> None:
     assert not is_jump((50, 50), (30, 70), 0.01)  # 20 points, the error is 7
     assert is_jump((5_000, 5_000), (3_000, 7_000), 0.01)
     assert not is_jump((90, 10), (95, 5), 0.0)
+    assert not is_jump((400, 100), (360, 140), 0.0)  # 8.0 points, three errors are 8.1
+    assert is_jump((400, 100), (359, 141), 0.0)
+    assert not is_jump((1_000, 0), (500, 500), 0.5)  # not more than the rise
 
 
 def test_where_no_key_is_left_it_compares_with_the_time_before() -> None:
