@@ -1,4 +1,4 @@
-"""`crdtbucket mesh`: what the operator of a mesh sets up elsewhere."""
+"""`crdtbucket mesh`: prints the rights that nodes need at a message engine."""
 
 from __future__ import annotations
 

@@ -191,14 +191,14 @@ def _split(nodes: Iterable[NodeReport]) -> Iterable[str]:
     runs: dict[tuple[int, str], dict[str, None]] = {}
     said = {node.name for node in nodes}
     for node in nodes:
-        told = [(node.name, node.config)]
-        # What a node says itself is newer than what others heard of it.
-        told += [
+        known = [(node.name, node.config)]
+        # What a node says itself is newer than what others know of it.
+        known += [
             (peer.name, peer.config)
             for peer in node.peers
             if peer.name not in said and peer.state not in ("left", "dead")
         ]
-        for name, config in told:
+        for name, config in known:
             if config is not None:
                 runs.setdefault((config.version, config.hash), {})[name] = None
     if len(runs) > 1:

@@ -31,7 +31,7 @@ TEXT_FILE = click.Path(exists=True, dir_okay=False)
 )  # fmt: skip
 @click.option(
     "--grpc", default=None, metavar="ADDRESS",
-    help="host:port, or unix:/path, where Envoy's rate limit service is answered.",
+    help="host:port, or unix:/path, where Envoy's rate limit services are answered.",
 )  # fmt: skip
 @click.option(
     "--allow-host", "allowed_hosts", multiple=True, metavar="NAME",

@@ -1,4 +1,4 @@
-"""Starts the processes of the demo, commands them, reads their reports, and surely ends them."""
+"""Starts the processes of the demo, sends them commands, reads their reports, and ends them all."""
 
 from __future__ import annotations
 

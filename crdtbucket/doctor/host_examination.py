@@ -170,7 +170,7 @@ def memory_answer(needed: int, available: int | None, held: int = 0) -> Diagnosi
     """Compares the memory of a full table with what the host, or this process' group, has left.
     `held`: bytes that this process has already."""
     if available is None:
-        return note("memory", f"a full table takes {needed // MIB:,} MiB; what is free is not told")
+        return note("memory", f"a full table takes {needed // MIB:,} MiB; what is free is unknown")
     return _room("memory", "this host", needed, available + held)
 
 

@@ -1,4 +1,4 @@
-"""A new configuration for a limiter that works: all of it, or nothing and every reason why not."""
+"""Brings a new configuration into force: all of it, or nothing and every reason why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies: what the server answers is what the OpenAPI document says."""
+"""Models of the answers of the server, of which the OpenAPI document is made."""
 
 from __future__ import annotations
 
