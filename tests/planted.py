@@ -2154,6 +2154,13 @@ MUTATIONS = (
         suite("integrations/test_rest_framework", "whatever_it_forwards"),
     ),
     Mutation(
+        "a_silent_link_cannot_be_ended_with_uvloop",
+        "mesh/sockets",
+        "                same.shutdown(socket.SHUT_RDWR)",
+        "                sock.shutdown(socket.SHUT_RDWR)",
+        suite("mesh/sockets/test_web_socket", "abort"),
+    ),
+    Mutation(
         "a_file_that_was_cut_short_ends_every_limit",
         "rollout",
         "    if now.buckets and not specs:",
