@@ -12,8 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import msgpack
-
+from crdtbucket.base.packing import pack, unpack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.node_key import (
@@ -54,7 +53,7 @@ class EjectOrder:
         text = _text(mesh_name, subject, counter, ejected)
         order = cls(subject, counter, ejected, key.public, key.sign(text))
         try:
-            return next(read_orders(msgpack.packb([order.row()])))
+            return next(read_orders(pack([order.row()])))
         except WireError as error:
             raise MeshError(str(error)) from error
 
@@ -75,7 +74,7 @@ class EjectOrder:
 
     def as_text(self) -> str:
         """One word of ASCII."""
-        return base64.urlsafe_b64encode(msgpack.packb([self.row()])).decode()
+        return base64.urlsafe_b64encode(pack([self.row()])).decode()
 
     @classmethod
     def from_text(cls, text: str) -> EjectOrder:
@@ -93,9 +92,9 @@ def read_orders(data: bytes) -> Iterator[EjectOrder]:
     """The orders in these bytes, whatever they are; raises `WireError`. Signatures are not
     looked at."""
     try:
-        rows = msgpack.unpackb(data, use_list=False, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise WireError("orders that are not msgpack") from error
+        rows = unpack(data)
+    except ValueError as error:
+        raise WireError(f"orders: {error}") from error
     if not isinstance(rows, tuple) or len(rows) > MAX_ORDERS:
         raise WireError(f"orders that are no list of up to {MAX_ORDERS}")
     for row in rows:
@@ -200,9 +199,7 @@ class Ejections:
 
     def encode(self) -> bytes:
         """All of them, as `merge` takes them."""
-        rows = [order.row() for _, order in sorted(self._orders.items())]
-        packed: bytes = msgpack.packb(rows)
-        return packed
+        return pack([order.row() for _, order in sorted(self._orders.items())])
 
     def _save(self) -> None:
         if self._kept is None:
@@ -268,5 +265,4 @@ def _rank(order: EjectOrder) -> tuple[int, bool]:
 
 
 def _text(mesh_name: str, subject: str, counter: int, ejected: bool) -> bytes:
-    packed: bytes = msgpack.packb((mesh_name, subject, counter, ejected))
-    return _SIGNED + packed
+    return _SIGNED + pack((mesh_name, subject, counter, ejected))

@@ -20,7 +20,7 @@ WAIT_S = 5.0
 
 
 class OrderSpread:
-    """Every linked peer is told every order, when its link begins and when one is new."""
+    """Sends every linked peer every order, when its link begins and when one is new."""
 
     def __init__(
         self, ejections: Ejections, links: LinkTable[Link], tasks: BackgroundTasks

@@ -1,4 +1,4 @@
-"""What operators say of the limit of one key: orders that nodes check, keep and pass on."""
+"""Orders of operators about the limit of one key, which nodes check, keep and pass on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import msgpack
-
+from crdtbucket.base.packing import pack, unpack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.ejections import MAX_COUNTER
 from crdtbucket.mesh.links.node_key import PUBLIC_BYTES, SIGNATURE_BYTES, NodeKey, is_signed
@@ -65,14 +64,13 @@ class OverrideOrder:
     @property
     def shard(self) -> int:
         """The place of the key among `SHARDS`, the same on all nodes."""
-        packed = msgpack.packb(self.about)
-        return hashlib.blake2b(packed, digest_size=1).digest()[0]
+        return hashlib.blake2b(pack(self.about), digest_size=1).digest()[0]
 
     @property
     def digest(self) -> int:
         """64 bits that stand for what it says."""
-        packed = msgpack.packb((self.bucket, self.key, self.counter, self.limit))
-        return int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "big")
+        said = pack((self.bucket, self.key, self.counter, self.limit))
+        return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big")
 
     def row(self) -> Row:
         """As it is sent and kept."""
@@ -85,13 +83,13 @@ class OverrideOrder:
 
     def as_text(self) -> str:
         """One word of ASCII."""
-        return base64.urlsafe_b64encode(msgpack.packb([self.row()])).decode()
+        return base64.urlsafe_b64encode(pack([self.row()])).decode()
 
     @classmethod
     def from_text(cls, text: str) -> OverrideOrder:
         """The order in this word. Raises `MeshError`."""
         try:
-            orders = list(read_overrides(_unpacked(base64.urlsafe_b64decode(text))))
+            orders = list(read_overrides(unpack(base64.urlsafe_b64decode(text))))
         except (WireError, binascii.Error, ValueError) as error:
             raise MeshError(f"this is no order about a limit: {error}") from error
         if len(orders) != 1:
@@ -109,8 +107,7 @@ def checked(order: OverrideOrder) -> OverrideOrder:
 
 def packed_overrides(orders: Iterable[OverrideOrder]) -> bytes:
     """As `read_overrides` takes them, once they are unpacked."""
-    packed: bytes = msgpack.packb([order.row() for order in orders])
-    return packed
+    return pack([order.row() for order in orders])
 
 
 def read_overrides(rows: object) -> Iterator[OverrideOrder]:
@@ -142,13 +139,5 @@ def _encodes(text: str) -> bool:
     return not any("\ud800" <= one <= "\udfff" for one in text)
 
 
-def _unpacked(data: bytes) -> object:
-    try:
-        return msgpack.unpackb(data, use_list=False, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise WireError("overrides that are not msgpack") from error
-
-
 def _text(mesh_name: str, bucket: str, key: str, counter: int, limit: str | None) -> bytes:
-    packed: bytes = msgpack.packb((mesh_name, bucket, key, counter, limit))
-    return _SIGNED + packed
+    return _SIGNED + pack((mesh_name, bucket, key, counter, limit))
