@@ -23,6 +23,7 @@ LINKS = "tests/simulated/test_links.py::"
 OPENAPI = "tests/http/server/test_openapi.py::"
 RECONCILED = "tests/reconcile/test_reconciliation.py::"
 RETURNED = "tests/simulated/test_returned.py::"
+SCENARIOS = "tests/simulator/test_scenario_run.py::"
 SILENT = "tests/simulated/test_silent_peers.py::"
 TRACES = "tests/simulated/test_traces.py::"
 SLOW = (
@@ -30,6 +31,7 @@ SLOW = (
     "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports",
     "tests/config/test_config.py::test_files_that_cannot_be_read[data5-too",
     "tests/config/test_schema.py::test_whatever_value_can_be_loaded_fits_it",
+    "tests/core/test_table.py::test_two_hundred_thousand_inserts_and_removals",
     "tests/demo/test_demo.py",
     "tests/demo/test_engine_demo.py::test_one_limit",
     "tests/demo/test_regions_demo.py",
@@ -51,6 +53,7 @@ SLOW = (
     "tests/reconcile/test_reconciliation.py::test_a_node_that_goes_away_under_way_is_reported",
     "tests/reconcile/test_reconciliation.py::test_a_redis_that_goes_away_is_reported",
     RECONCILED + "test_a_run_that_is_stopped_leaves_the_rest_for_the_next",
+    "tests/rollout/test_live_rollout.py::test_a_good_version_goes_everywhere_in_step",
     "tests/rollout/test_rollout_store.py",
     "tests/shared/test_restarts.py",
     "tests/shared/test_shared_limiter.py::test_a_leader_that_closes_makes_way",
@@ -89,9 +92,12 @@ SLOW = (
     "tests/simulator/test_library_mesh.py::test_frames_that_come_late_cost_little",
     "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound",
     "tests/simulator/test_library_mesh.py::test_prediction_takes_most_of_a_cold_burst_away",
+    "tests/simulator/test_outcome_report.py::test_picture",
     ADAPTER + "[cut-way",
     ADAPTER + "[suspend",
     "tests/simulator/test_replay.py::test_a_trace_of_real_calls",
+    SCENARIOS + "test_no_baseline_exceeds_its_own_bound[",
+    SCENARIOS + "test_same_seed_same_outcome[",
     "tests/simulator/test_scenario_run.py::test_every_rule_is_asked_the_same[suspend-60s]",
     "tests/simulator/test_scenario_run.py::test_max_of_totals_admits",
     "tests/simulator/test_scenario_run.py::test_static_split_never_exceeds_but_starves",
@@ -144,6 +150,8 @@ STILL_FAST = (
     "tests/simulated/test_over_admission.py::test_lag_explains_all_that_is_beyond_the_capacity[2]",
     "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound[partition-30s]",
     "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound[cut-way-cr",
+    SCENARIOS + "test_no_baseline_exceeds_its_own_bound[StaticSplit-partition",
+    SCENARIOS + "test_same_seed_same_outcome[restart-skewed",
     CHAOS + "test_after_a_fault_of_the_replication_every_member_holds_what_was_consumed[torn]",
     "tests/strong/test_chaos.py::test_cancelled_callers",
     "tests/strong/test_chaos.py::test_what_other_processes_took",
