@@ -6,6 +6,7 @@ when something happens, so a test depends on the machine's scheduling as well as
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -184,9 +185,14 @@ OF_THE_MACHINE = {
 """A test module that has one of these names depends on scheduling."""
 
 
+@functools.cache
+def _place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
 def tiers(path: Path, test: str, names: set[str]) -> list[str]:
     """The markers of a test."""
-    where = f"{path.relative_to(ROOT).as_posix()}::{test}"
+    where = f"{_place(path)}::{test}"
     slow = where.startswith(SLOW) and not where.startswith(STILL_FAST)
     slow |= "valkey-server" in test  # one real server is enough for the quick ones
     return ["slow"] * slow + ["processes"] * bool(names & OF_THE_MACHINE)
@@ -194,9 +200,12 @@ def tiers(path: Path, test: str, names: set[str]) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)  # before those of other tiers are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    used: dict[object, set[str]] = {}
     for item in items:
-        names = set(vars(getattr(item, "module", item)))
-        for marker in tiers(item.path, item.name, names):
+        module = getattr(item, "module", item)
+        if module not in used:
+            used[module] = OF_THE_MACHINE & vars(module).keys()
+        for marker in tiers(item.path, item.name, used[module]):
             item.add_marker(marker)
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))  # a decorator's stays the closest
