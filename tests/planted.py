@@ -104,6 +104,13 @@ MUTATIONS = (
         suite("http/server/test_descriptor_limits", "only_ask or never"),
     ),
     Mutation(
+        "a_verdict_of_one_rule_forgets_its_decision",
+        "http",
+        "            by = ((by, self.binding),)\n",
+        "            by = ()\n",
+        suite("http/test_limits", "counts_by_its_digest"),
+    ),
+    Mutation(
         "a_name_that_is_no_utf_8_passes_unlimited",
         "http",
         'raw.decode("utf-8", "backslashreplace")',
