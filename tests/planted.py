@@ -1788,7 +1788,7 @@ MUTATIONS = (
     Mutation(
         "a_link_outlives_the_secret_that_made_it",
         "mesh/transport",
-        "if not (keys.accepts(link.identity.used) and self.peer_keys.holds(link.identity)):",
+        "if not (known and self.peer_keys.holds(link.identity)):",
         "if not self.peer_keys.holds(link.identity):",
         suite("mesh/transport/test_contract", "change_while and memory"),
     ),
@@ -1823,8 +1823,8 @@ MUTATIONS = (
     Mutation(
         "an_order_that_is_played_again_holds",
         "mesh/links",
-        "<= _rank(held):\n                continue",
-        "== _rank(held):\n                continue",
+        "get(order.about)\n            if held is not None and order.rank <= held.rank:",
+        "get(order.about)\n            if held is not None and order.rank == held.rank:",
         suite("mesh/links/test_ejections", "played_again"),
     ),
     Mutation(
@@ -1851,8 +1851,8 @@ MUTATIONS = (
     Mutation(
         "a_pin_is_replaced_by_a_later_key",
         "mesh/links",
-        "or key is None or name in self._pins or",
-        "or key is None or",
+        "(known == shown or order is None or order.said != shown)",
+        "known == shown",
         suite("mesh/links/test_peer_keys", "first_key"),
     ),
     Mutation(
@@ -1919,6 +1919,27 @@ MUTATIONS = (
         "    return is_owed(cold) ? 2.0 * rate : rate;",
         "    return is_owed(cold) ? 1.0 * rate : rate;",
         suite("mesh/test_guaranteed_share", "made_good_once"),
+    ),
+    Mutation(
+        "who_may_only_look_writes",
+        "mesh/protocol",
+        "if frame.payload_kind == wire.ENTRIES and not writes:",
+        "if frame.payload_kind == wire.ENTRIES and writes is None:",
+        suite("mesh/test_roles", "an_observer_reads"),
+    ),
+    Mutation(
+        "the_secret_of_observers_makes_members",
+        "mesh/transport",
+        "        if self._keys.is_observers(identity.used):\n",
+        "        if self._keys.is_observers(b\"\"):\n",
+        suite("mesh/test_roles", "an_observer_reads"),
+    ),
+    Mutation(
+        "a_name_keeps_its_key_whatever_is_ordered",
+        "mesh/links",
+        "            return (str(order.said),)\n",
+        "            return (str(order.said), *self._pins.values())\n",
+        suite("mesh/links/test_peer_keys", "another_key_and_that_is_pinned"),
     ),
     Mutation(
         "a_flood_of_a_peer_is_paid_by_all",

@@ -13,12 +13,12 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 
-import msgpack
-
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.override_book import OverrideBook
-from crdtbucket.mesh.links.override_orders import OverrideOrder, packed_overrides, read_overrides
+from crdtbucket.mesh.links.override_orders import OverrideOrder
+from crdtbucket.mesh.links.signed_orders import packed as packed_orders
+from crdtbucket.mesh.links.signed_orders import unpacked
 
 RECORD = 256
 """Orders in one record at most."""
@@ -124,8 +124,8 @@ class OverrideFile:
         if _digest(packed) != digest:
             raise MeshError(f"{self.path} is damaged: {fix}")
         try:
-            yield from read_overrides(msgpack.unpackb(packed, use_list=False))
-        except (WireError, ValueError) as error:
+            yield from OverrideOrder.read(unpacked(packed))
+        except WireError as error:
             raise MeshError(f"{self.path} is damaged ({error}): {fix}") from error
 
     def _append(self, fd: int, orders: Sequence[OverrideOrder], *, durable: bool) -> None:
@@ -160,7 +160,7 @@ class OverrideFile:
 
 def _records(orders: Sequence[OverrideOrder]) -> Iterator[bytes]:
     for first in range(0, len(orders), RECORD):
-        packed = packed_overrides(orders[first : first + RECORD])
+        packed = packed_orders(orders[first : first + RECORD])
         yield _HEAD.pack(len(packed), _digest(packed)) + packed
 
 
